@@ -1,0 +1,167 @@
+"""Theta to Lambda and back: how each term's relative covariance is parameterised.
+
+The random effects of a term have covariance ``sigma**2 Lambda Lambda'``, with ``Lambda``
+lower triangular. ``theta`` holds the entries of ``Lambda`` that are free, column by column,
+term after term: lme4's order. An unstructured term (``us``) has all ``k (k + 1) / 2``, a
+diagonal one (``diag``) the ``k`` on the diagonal.
+
+The likelihood depends on ``Lambda Lambda'`` alone, so a column's sign means nothing:
+the search runs free of bounds, and :func:`rectify` makes the answer unique at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Relative to a standard deviation of this many residual ones (after scaling the term's
+# columns to unit root mean square), a standard deviation is called zero: lme4's isSingular.
+ZERO = 1e-4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    Where each term's parameters stand in theta.
+
+    Parameters
+    ----------
+    structures : tuple of {"us", "diag"}
+        One per term.
+    widths : tuple of int
+        Number of effects ``k`` of each term.
+
+    Examples
+    --------
+    >>> layout = Layout(("us", "diag"), (2, 2))
+    >>> layout.size
+    5
+    >>> layout.lambdas(np.array([1.0, 0.5, 2.0, 3.0, 4.0]))[0]
+    array([[1. , 0. ],
+           [0.5, 2. ]])
+    """
+
+    structures: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    @cached_property
+    def positions(self) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+        """Rows and columns in Lambda of each term's parameters, in theta's order."""
+        return tuple(map(_positions, self.structures, self.widths))
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Part of theta that belongs to each term."""
+        ends = np.cumsum([len(rows) for rows, _ in self.positions], dtype=int).tolist()
+        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
+
+    @cached_property
+    def size(self) -> int:
+        """Length of theta."""
+        return sum(len(rows) for rows, _ in self.positions)
+
+    @cached_property
+    def on_diagonal(self) -> npt.NDArray[np.bool_]:
+        """Whether each parameter is a diagonal entry, whose lower bound is zero."""
+        parts = [rows == cols for rows, cols in self.positions]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+    def lambdas(self, theta: Vector) -> list[Matrix]:
+        """Build each term's Lambda, of shape (k, k)."""
+        result = []
+        for (rows, cols), part, k in zip(self.positions, self.slices, self.widths, strict=True):
+            lam = np.zeros((k, k))
+            lam[rows, cols] = theta[part]
+            result.append(lam)
+        return result
+
+    def pack(self, lambdas: list[Matrix]) -> Vector:
+        """Read theta from one (k, k) matrix per term; entries that are not free are ignored."""
+        parts = [m[rows, cols] for m, (rows, cols) in zip(lambdas, self.positions, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _positions(structure: str, k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    if structure == "diag":
+        return np.arange(k), np.arange(k)
+    cols, rows = np.triu_indices(k)  # upper by rows is lower by columns
+    return rows, cols
+
+
+def identity(layout: Layout) -> Vector:
+    """
+    Theta at which every Lambda is the identity.
+
+    Examples
+    --------
+    >>> identity(Layout(("us",), (2,)))
+    array([1., 0., 1.])
+    """
+    return layout.on_diagonal.astype(float)
+
+
+def rectify(layout: Layout, theta: Vector) -> Vector:
+    """
+    Flip the columns of Lambda so that each diagonal entry is non-negative.
+
+    Parameters
+    ----------
+    layout : Layout
+        The terms.
+    theta : ndarray of shape (m,)
+        Any parameters.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        Parameters with the same ``Lambda Lambda'``. Where the diagonal entry is zero, the
+        first entry below it that is not zero is made positive.
+
+    Examples
+    --------
+    >>> rectify(Layout(("us",), (2,)), np.array([-1.0, 0.5, 2.0]))
+    array([ 1. , -0.5,  2. ])
+    """
+    flipped = []
+    for lam in layout.lambdas(theta):
+        lead = np.argmax(lam != 0.0, axis=0)
+        signs = np.where(lam[lead, np.arange(lam.shape[1])] < 0.0, -1.0, 1.0)
+        flipped.append(lam * signs)
+    return layout.pack(flipped) + 0.0  # no negative zeros
+
+
+def relative_factor(cov: Matrix) -> Matrix:
+    """
+    Lower triangular Lambda with ``Lambda Lambda' = cov``, for a semidefinite ``cov``.
+
+    Parameters
+    ----------
+    cov : ndarray of shape (k, k)
+        Symmetric, with eigenvalues that are not negative beyond rounding.
+
+    Returns
+    -------
+    ndarray of shape (k, k)
+        With a non-negative diagonal; columns of zeros where ``cov`` is singular.
+
+    Notes
+    -----
+    By the QR factorisation of a symmetric square root, which a Cholesky factorisation of a
+    singular matrix would not survive.
+
+    Examples
+    --------
+    >>> relative_factor(np.array([[4.0, 2.0], [2.0, 1.0]])).round(12)
+    array([[2., 0.],
+           [1., 0.]])
+    """
+    values, vectors = np.linalg.eigh(cov)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    lam = np.linalg.qr(root.T, mode="r").T
+    return np.asarray(lam * np.where(np.diag(lam) < 0.0, -1.0, 1.0))

@@ -1,0 +1,153 @@
+"""The example data sets: a name goes in, a fresh table with the right column types comes out.
+
+A grouping factor is a label, whatever it looks like: subject 308 is no number. The CSV files
+cannot say so, hence one registry: it lists the factors of each set, and every other column is a
+float. Levels are strings in the order a reader expects (``ses2`` before ``ses10``), and that
+order decides which level is the reference of a treatment coding.
+
+Where each set comes from, and the unit of every column, is in ``README.md`` beside the files.
+Nothing here knows formulas or models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixedfx.errors import DatasetError, did_you_mean
+
+__all__ = ["load", "names"]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """
+    What a CSV file cannot say about its columns.
+
+    Parameters
+    ----------
+    factors : tuple of str
+        The columns that hold labels; all others are numbers.
+    levels : dict
+        The order of the levels, for factors whose labels do not sort into a meaningful one.
+    """
+
+    factors: tuple[str, ...]
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_REGISTRY: dict[str, _Columns] = {
+    "Dyestuff": _Columns(factors=("Batch",)),
+    "Dyestuff2": _Columns(factors=("Batch",)),
+    "Pastes": _Columns(factors=("batch", "cask", "sample")),
+    "Penicillin": _Columns(factors=("plate", "sample")),
+    "appcrash": _Columns(factors=("publisher", "app", "device")),
+    "cake": _Columns(factors=("replicate", "recipe", "temperature")),
+    "romcom": _Columns(
+        factors=("friend", "movie", "kind"),
+        # From the smallest residual spread to the largest, so that ratios to the first exceed 1.
+        levels={"kind": ("steady", "usual", "erratic")},
+    ),
+    "schools": _Columns(factors=("state", "district", "school", "classroom", "ses")),
+    "sleepstudy": _Columns(factors=("Subject",)),
+}
+
+
+def names() -> tuple[str, ...]:
+    """
+    Return the names of the example data sets.
+
+    Returns
+    -------
+    tuple of str
+        What :func:`load` accepts, sorted without regard to case.
+
+    Examples
+    --------
+    >>> names()[:3]
+    ('appcrash', 'cake', 'Dyestuff')
+    """
+    return tuple(sorted(_REGISTRY, key=str.casefold))
+
+
+def load(name: str) -> pd.DataFrame:
+    """
+    Load an example data set.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`, in its own spelling.
+
+    Returns
+    -------
+    DataFrame
+        A new table on each call. Factors are unordered categoricals whose categories are strings,
+        in natural order unless the set has a better one; every other column is float64, equal to
+        the decimal in the file. Units are in ``README.md`` beside the data files.
+
+    Raises
+    ------
+    DatasetError
+        If there is no data set of that name, or its file is missing from the installation.
+
+    Examples
+    --------
+    >>> sleep = load("sleepstudy")
+    >>> sleep.head(3)
+       Reaction  Days Subject
+    0  249.5600   0.0     308
+    1  258.7047   1.0     308
+    2  250.8006   2.0     308
+    >>> list(sleep["Subject"].cat.categories[:3])
+    ['308', '309', '310']
+    """
+    if name not in _REGISTRY:
+        raise DatasetError(
+            f"there is no data set {name!r}; the data sets are: {', '.join(names())}."
+            f"{did_you_mean(str(name), _REGISTRY)}"
+        )
+    columns = _REGISTRY[name]
+    # Numbers are converted after reading: the parser of older pandas may miss the last bit.
+    text = pd.read_csv(_path(name), dtype="str")
+    return pd.DataFrame(
+        {
+            column: _factor(labels, columns.levels.get(column))
+            if column in columns.factors
+            else labels.astype("float64")
+            for column, labels in text.items()
+        }
+    )
+
+
+def _factor(labels: pd.Series[str], levels: tuple[str, ...] | None) -> pd.Series[Any]:
+    """Make a categorical with the levels given, or else those present in natural order."""
+    return labels.astype(pd.CategoricalDtype(list(levels or _natural_order(labels))))
+
+
+def _path(name: str) -> Path:
+    """Find a file in the installed package, or in the checkout that the package stands in."""
+    package = Path(__file__).parent
+    for folder in (package / "_data", package.parent / "datasets"):
+        path = folder / f"{name}.csv"
+        if path.is_file():
+            return path
+    raise DatasetError(
+        f"the file of data set {name!r} is missing from this installation in {package}. "
+        "Install mixedfx again."
+    )
+
+
+def _natural_order(labels: Iterable[str]) -> list[str]:
+    """Sort the distinct labels, runs of digits by their value."""
+
+    def key(label: str) -> list[str | int]:
+        # Splitting on a group alternates text and digits, so equal positions compare equal types.
+        return [int(s) if s.isdigit() else s for s in re.split(r"([0-9]+)", label)]
+
+    return sorted(set(labels), key=key)

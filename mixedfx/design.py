@@ -1,0 +1,837 @@
+"""Formula and data to arrays: the response, the fixed columns, a block per random term.
+
+The one idea is the recipe: what patsy and the level tables learned from the data is kept in
+the :class:`Design`, so that new rows get the same columns, and every complaint about the
+data is made here, by name, before any number is computed from it.
+
+Nothing here knows likelihoods, engines or results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import (
+    DesignInfo,
+    EvalEnvironment,
+    ModelDesc,
+    NAAction,
+    PatsyError,
+    build_design_matrices,
+    design_matrix_builders,
+    stateful_transform,
+)
+
+from mixedfx.errors import (
+    ColumnTypeError,
+    DataError,
+    EmptyDataError,
+    GroupingError,
+    InfiniteValueError,
+    MissingColumnError,
+    ResponseError,
+    WeightsError,
+    did_you_mean,
+)
+from mixedfx.formula import Formula, RandomTerm, expand_dot, names_in
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# A fixed column whose part outside the span of those before it is smaller than this share of
+# its length is dependent: the tolerance of R's lm and lme4.
+RANK_TOLERANCE = 1e-7
+
+# Missing values are dropped before patsy sees the data, so it need not look for them.
+_NO_NA = NAAction(on_NA="raise", NA_types=[])
+
+
+class _Poly:
+    """Orthogonal polynomials of a column, as R's ``poly``; remembers its recurrence."""
+
+    def __init__(self) -> None:
+        self._seen: list[Vector] = []
+
+    def memorize_chunk(self, x: Any, degree: int = 1) -> None:
+        self._seen.append(np.asarray(x, dtype=float).ravel())
+
+    def memorize_finish(self) -> None:
+        self._x = np.concatenate(self._seen)
+        self._seen = []
+        self._fits: dict[int, tuple[Vector, Vector]] = {}
+
+    def transform(self, x: Any, degree: int = 1) -> Matrix:
+        if degree not in self._fits:
+            if degree < 1 or degree >= len(np.unique(self._x)):
+                raise ValueError(f"poly() needs more than degree = {degree} different values")
+            self._fits[degree] = _recurrence(self._x, degree)
+        shifts, norms = self._fits[degree]
+        columns = _polynomials(np.asarray(x, dtype=float).ravel(), shifts, norms)
+        return columns[:, 1:] / np.sqrt(norms[1:])
+
+
+def _recurrence(x: Vector, degree: int) -> tuple[Vector, Vector]:
+    """Centres and squared norms of the three-term recurrence (Forsythe 1957)."""
+    shifts, norms = np.zeros(degree), np.ones(degree + 1)
+    before, now = np.zeros_like(x), np.ones_like(x)
+    norms[0] = now @ now
+    for d in range(degree):
+        shifts[d] = (x * now) @ now / norms[d]
+        after = (x - shifts[d]) * now - (norms[d] / norms[d - 1] if d else 0.0) * before
+        before, now = now, after
+        norms[d + 1] = now @ now
+    return shifts, norms
+
+
+def _polynomials(x: Vector, shifts: Vector, norms: Vector) -> Matrix:
+    columns = [np.ones_like(x)]
+    before = np.zeros_like(x)
+    for d, shift in enumerate(shifts):
+        back = norms[d] / norms[d - 1] if d else 0.0
+        columns.append((x - shift) * columns[-1] - back * before)
+        before = columns[-2]
+    return np.column_stack(columns)
+
+
+# Known in every formula without a prefix; patsy itself knows scale, bs, cr, C, I, Q.
+KNOWN_FUNCTIONS = {
+    "log": np.log,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "poly": stateful_transform(_Poly),
+    "np": np,
+}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """
+    The observed levels of a grouping factor, and how to recognise them again.
+
+    Parameters
+    ----------
+    keys : tuple of pandas.Index
+        The values of each of the factors that are combined.
+    cells : ndarray of shape (levels,)
+        For each level the mixed-radix code of its combination, increasing.
+    """
+
+    keys: tuple[pd.Index, ...]
+    cells: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the levels."""
+        return len(self.cells)
+
+    @cached_property
+    def labels(self) -> pd.Index:
+        """Each level's label: the value itself, or ``a:b`` for combinations."""
+        if len(self.keys) == 1:
+            return self.keys[0]
+        parts = []
+        rest = self.cells
+        for key in reversed(self.keys):
+            rest, part = np.divmod(rest, len(key))
+            parts.append(key.astype(str).to_numpy(dtype=object)[part])
+        return pd.Index([":".join(p) for p in zip(*reversed(parts), strict=True)])
+
+    def encode(self, values: list[Any]) -> Codes:
+        """Give the level of each row, -1 where it was never seen."""
+        cells = np.zeros(len(values[0]), dtype=np.int64)
+        known = np.ones(len(cells), dtype=bool)
+        for key, value in zip(self.keys, values, strict=True):
+            part = key.get_indexer(pd.Index(np.asarray(value, dtype=object)).astype(key.dtype))
+            known &= part >= 0
+            cells = cells * len(key) + part
+        at = np.searchsorted(self.cells, cells).clip(max=len(self.cells) - 1)
+        return np.where(known & (self.cells[at] == cells), at, -1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """
+    The columns of one random term, before they are spread over its levels.
+
+    Parameters
+    ----------
+    term : RandomTerm
+        What the formula says.
+    levels : Levels
+        ``l`` levels.
+    codes : ndarray of shape (n,)
+        Level of each row.
+    values : ndarray of shape (n, k)
+        Value of each effect's column in each row.
+    effects : tuple of str
+        Names of the ``k`` columns.
+    """
+
+    term: RandomTerm
+    levels: Levels
+    codes: Codes
+    values: Matrix
+    effects: tuple[str, ...]
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return self.term.group_name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What turns new rows into the same columns.
+
+    Parameters
+    ----------
+    fixed : patsy.DesignInfo
+        The fixed columns, also those that were dropped.
+    random : tuple of patsy.DesignInfo or None
+        Each random term's columns; None for an intercept alone.
+    env : patsy.EvalEnvironment
+        The caller's functions, for grouping expressions.
+    offset : str or None
+        The offset's column, if it was given by name.
+    """
+
+    fixed: DesignInfo
+    random: tuple[DesignInfo | None, ...]
+    env: EvalEnvironment
+    offset: str | None
+
+
+@dataclass(frozen=True)
+class Design:
+    """
+    A model's data as arrays.
+
+    Parameters
+    ----------
+    formula : Formula
+        Without a dot.
+    y : ndarray of shape (n,)
+        The response, less the offset.
+    X : ndarray of shape (n, p)
+        Fixed columns, those that depend on others left out.
+    columns : tuple of str
+        Names of all fixed columns, also of those left out.
+    kept : ndarray of shape (p,)
+        Which of ``columns`` are in ``X``.
+    blocks : tuple of Block
+        One per random term.
+    weights, offset : ndarray of shape (n,) or None
+        Prior weights (variance ``sigma**2 / w``) and the known part of the mean.
+    index : pandas.Index
+        Labels of the rows used.
+    dropped_rows : int
+        Rows left out for missing values.
+    recipe : Recipe
+        Rebuilds the columns on new data.
+    """
+
+    formula: Formula
+    y: Vector
+    X: Matrix
+    columns: tuple[str, ...]
+    kept: Codes
+    blocks: tuple[Block, ...]
+    weights: Vector | None
+    offset: Vector | None
+    index: pd.Index
+    dropped_rows: int
+    recipe: Recipe = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of ``X``."""
+        return tuple(self.columns[j] for j in self.kept)
+
+    @property
+    def dropped_columns(self) -> tuple[str, ...]:
+        """Names of the fixed columns left out because they depend on others."""
+        return tuple(c for j, c in enumerate(self.columns) if j not in set(self.kept.tolist()))
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {b.group: len(b.levels) for b in self.blocks}
+
+
+def build(
+    formula: Formula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    env: EvalEnvironment | None = None,
+) -> Design:
+    """
+    Evaluate a formula on data.
+
+    Parameters
+    ----------
+    formula : Formula
+        From :func:`mixedfx.parse`.
+    data : DataFrame
+        pandas, or anything with ``to_pandas()``, the Arrow interface, or a mapping of columns.
+    weights, offset : str or array of shape (rows,), optional
+        A column's name, or values. Weights are relative precisions: the residual variance of
+        a row is ``sigma**2 / weight``.
+    env : patsy.EvalEnvironment, optional
+        Where functions of the caller are looked up.
+
+    Returns
+    -------
+    Design
+        Rows with a missing value in a used column are left out; the data is not changed.
+
+    Raises
+    ------
+    DataError
+        Each bad input has its own kind; see :mod:`mixedfx.errors`.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> d = build(mfx.parse("Yield ~ 1 + (1 | Batch)"), mfx.datasets.load("Dyestuff"))
+    >>> d.X.shape, d.ngroups
+    ((30, 1), {'Batch': 6})
+    """
+    frame = as_frame(data)
+    formula = expand_dot(formula, [str(c) for c in frame.columns])
+    env = (env or EvalEnvironment([{}])).with_outer_namespace(KNOWN_FUNCTIONS)
+    extra = {
+        "weights": _per_row(weights, "weights", frame),
+        "offset": _per_row(offset, "offset", frame),
+    }
+    used = _used_columns(formula, frame, env)
+    keep = _complete_rows(used, extra)
+    dropped = 0 if keep is None else int(len(frame) - keep.sum())
+    index = frame.index
+    if keep is not None:
+        used = {name: column[keep] for name, column in used.items()}
+        extra = {k: None if v is None else v[keep] for k, v in extra.items()}
+        index = index[keep]
+    columns = {name: _prepared(name, column) for name, column in used.items()}
+
+    y, fixed, random, recipe = _evaluate(formula, columns, env, len(index))
+    recipe = replace(recipe, offset=offset if isinstance(offset, str) else None)
+    y = _checked_response(y, formula, len(index))
+    _check_weights(extra["weights"])
+    if extra["offset"] is not None:
+        _check_finite("offset", extra["offset"], index)
+        y = y - extra["offset"]
+    names = tuple(recipe.fixed.column_names)
+    for j, name in enumerate(names):
+        _check_finite(f"fixed column '{name}'", fixed[:, j], index)
+    kept = independent_columns(fixed)
+    if len(index) <= len(kept):
+        raise DataError(
+            f"{len(kept)} fixed columns need more than {len(index)} rows; leave terms out."
+        )
+    X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
+    blocks = _blocks(formula, columns, env, random, recipe, index)
+    for array in (y, X, *(b.values for b in blocks), *(b.codes for b in blocks)):
+        array.flags.writeable = False
+    return Design(
+        formula=formula,
+        y=y,
+        X=X,
+        columns=names,
+        kept=kept,
+        blocks=blocks,
+        weights=extra["weights"],
+        offset=extra["offset"],
+        index=index,
+        dropped_rows=dropped,
+        recipe=recipe,
+    )
+
+
+def as_frame(data: Any) -> pd.DataFrame:
+    """
+    Take a table of any of the common kinds.
+
+    Parameters
+    ----------
+    data : object
+        A pandas DataFrame, a mapping of columns, or an object with ``to_pandas()`` or the
+        Arrow interface.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same object where it is one already.
+
+    Raises
+    ------
+    ColumnTypeError
+        If it is no table.
+    EmptyDataError
+        If it has no rows.
+
+    Examples
+    --------
+    >>> as_frame({"x": [1, 2]}).shape
+    (2, 1)
+    """
+    if isinstance(data, pd.DataFrame):
+        frame = data
+    elif isinstance(data, Mapping):
+        frame = pd.DataFrame(dict(data))
+    elif hasattr(data, "to_pandas"):
+        frame = data.to_pandas()
+    elif hasattr(data, "__arrow_c_stream__"):
+        import pyarrow
+
+        frame = pyarrow.table(data).to_pandas()
+    else:
+        raise ColumnTypeError(
+            f"data is a {type(data).__name__}; expected a pandas DataFrame, or an object with "
+            "to_pandas()."
+        )
+    if not isinstance(frame, pd.DataFrame) or frame.columns.nlevels > 1:
+        raise ColumnTypeError("data must be a table with plain (single-level) column names.")
+    if len(frame) == 0:
+        raise EmptyDataError("the data has no rows.")
+    return frame
+
+
+def rebuild(design: Design, data: Any) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
+    """
+    Make the same columns for new rows.
+
+    Parameters
+    ----------
+    design : Design
+        Whose recipe is followed.
+    data : DataFrame
+        With the columns of the formula's right side.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        The data.
+    X : ndarray of shape (rows, p)
+        NaN in rows with missing values.
+    values : list of ndarray of shape (rows, k)
+        Each random term's columns.
+    codes : list of ndarray of shape (rows,)
+        Each random term's levels; -1 for a level never seen, -2 for a missing one.
+
+    Raises
+    ------
+    DataError
+        As :func:`build`.
+    """
+    frame = as_frame(data)
+    env = design.recipe.env
+    one_sided = replace(design.formula, response="1")
+    used = _used_columns(one_sided, frame, env)
+    missing = {name: _is_missing(column) for name, column in used.items()}
+    complete = ~np.logical_or.reduce([np.zeros(len(frame), bool), *missing.values()])
+    rows = np.flatnonzero(complete)
+    columns = {n: _prepared(n, c[complete], fresh=False) for n, c in used.items()}
+    infos = [design.recipe.fixed, *(i for i in design.recipe.random if i is not None)]
+    built = [_spread(m, rows, len(frame)) for m in _matrices(infos, columns, len(rows))]
+    X, rest = built[0][:, design.kept], iter(built[1:])
+    values, codes = [], []
+    for block, info in zip(design.blocks, design.recipe.random, strict=True):
+        values.append(np.ones((len(frame), 1)) if info is None else next(rest))
+        level = np.full(len(frame), -2)
+        keys = [_group_values(f, columns, env, len(rows)) for f in block.term.group]
+        level[rows] = block.levels.encode(keys) if len(rows) else 0
+        codes.append(level)
+    return frame, X, values, codes
+
+
+# ------------------------------------------------------------------ columns that are used
+
+
+def _used_columns(
+    formula: Formula, frame: pd.DataFrame, env: EvalEnvironment
+) -> dict[str, pd.Series]:
+    """Collect the columns that the formula reads; complain of names that are nowhere."""
+    used: dict[str, pd.Series] = {}
+    known = {str(c): c for c in frame.columns}
+    for code in _factor_codes(formula):
+        for name in sorted(names_in(code)):
+            if name in known:
+                column = frame[known[name]]
+                if isinstance(column, pd.DataFrame):
+                    raise ColumnTypeError(f"the data has several columns named '{name}'.")
+                used[name] = column
+            elif code == name or not _is_known(name, env):
+                _fail_missing(name, code, formula, list(known))
+    return used
+
+
+def _factor_codes(formula: Formula) -> list[str]:
+    """Python text of every factor in the formula, each once."""
+    codes = [formula.response]
+    for text in (formula.fixed, *(t.effects for t in formula.random)):
+        codes += [f.name() for term in _termlist(text) for f in term.factors]
+    for term in formula.random:
+        codes += term.group
+    return list(dict.fromkeys(codes))
+
+
+def _termlist(text: str) -> Any:
+    return ModelDesc.from_formula("~ " + text).rhs_termlist
+
+
+def _is_known(name: str, env: EvalEnvironment) -> bool:
+    from patsy.builtins import builtins as patsy_builtins
+
+    if name in env.namespace or name in patsy_builtins:
+        return True
+    return name in __builtins__ if isinstance(__builtins__, dict) else hasattr(__builtins__, name)
+
+
+def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) -> NoReturn:
+    role = "grouping column" if any(code in t.group for t in formula.random) else "column"
+    if code.replace(" ", "") in columns and code != name:
+        hint = f" Write Q({code.replace(' ', '')!r}) for a name with odd characters."
+    else:
+        hint = did_you_mean(name, columns)
+    shown = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
+    raise MissingColumnError(f"{role} '{name}' is not in the data; columns are: {shown}.{hint}")
+
+
+def _per_row(value: Any, what: str, frame: pd.DataFrame) -> Vector | None:
+    """Read weights or an offset, by name or by value."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in frame.columns:
+            shown = ", ".join(map(str, frame.columns))
+            hint = did_you_mean(value, map(str, frame.columns))
+            raise MissingColumnError(
+                f"{what} column '{value}' is not in the data; columns are: {shown}.{hint}"
+            )
+        value = frame[value]
+    elif isinstance(value, pd.Series) and not value.index.equals(frame.index):
+        raise ColumnTypeError(f"{what} is a Series whose index differs from the data's index.")
+    try:
+        result = pd.Series(np.asarray(value)).to_numpy(dtype=float, na_value=np.nan, copy=True)
+    except (TypeError, ValueError):
+        raise ColumnTypeError(f"{what} must be numbers.") from None
+    if result.shape != (len(frame),):
+        raise ColumnTypeError(
+            f"{what} has {np.size(value)} values, but the data has {len(frame)} rows."
+        )
+    return result
+
+
+def _is_missing(column: pd.Series) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.isna(), dtype=bool)
+
+
+def _complete_rows(
+    used: dict[str, pd.Series], extra: dict[str, Vector | None]
+) -> npt.NDArray[np.bool_] | None:
+    """Mask of the rows without missing values; None where that is all of them."""
+    missing = {name: _is_missing(column) for name, column in used.items()}
+    missing |= {name: np.isnan(v) for name, v in extra.items() if v is not None}
+    if not any(m.any() for m in missing.values()):
+        return None
+    keep = ~np.logical_or.reduce(list(missing.values()))
+    if not keep.any():
+        counts = ", ".join(f"{name} ({m.sum()})" for name, m in missing.items() if m.any())
+        raise EmptyDataError(
+            f"no row is complete: of {len(keep)} rows, missing values are in {counts}."
+        )
+    return np.asarray(keep)
+
+
+def _prepared(name: str, column: pd.Series, *, fresh: bool = True) -> Any:
+    """
+    Hand a complete column to patsy in the form that it reads fast.
+
+    Text becomes categorical with sorted levels (what patsy would find, found by hashing), and
+    levels that no row has are dropped, as R does.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return column.cat.remove_unused_categories() if fresh else column
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        return column.to_numpy()
+    if dtype.kind in "mMc":
+        raise ColumnTypeError(
+            f"column '{name}' holds {dtype}; turn it into numbers first, for example days "
+            "since a start."
+        )
+    if pd.api.types.is_bool_dtype(dtype):
+        return column.to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        return column.to_numpy(dtype=float)
+    inferred = column.infer_objects()
+    if inferred.dtype != dtype and inferred.dtype.kind in "biuf":
+        return inferred.to_numpy()
+    if not fresh:
+        return column.to_numpy(dtype=object)
+    try:
+        return pd.Series(pd.Categorical(column))
+    except (TypeError, ValueError):
+        raise ColumnTypeError(
+            f"column '{name}' mixes types that cannot be sorted; make it text or numbers."
+        ) from None
+
+
+# ------------------------------------------------------------------ patsy
+
+
+def _evaluate(
+    formula: Formula, columns: dict[str, Any], env: EvalEnvironment, n: int
+) -> tuple[Any, Matrix, list[Matrix | None], Recipe]:
+    """Let patsy learn the columns and build them, each factor evaluated once."""
+    texts = [formula.fixed, *(t.effects for t in formula.random)]
+    plain_response = formula.response in columns
+    wanted = [t for t in texts[1:] if t != "1"]
+    termlists = [_termlist(t) for t in [texts[0], *wanted]]
+    if not plain_response:
+        termlists.append(_termlist("0 + " + formula.response))
+    try:
+        infos = design_matrix_builders(termlists, lambda: iter([columns]), env, _NO_NA)
+    except PatsyError as error:
+        _fail_evaluation(error, formula)
+    built = _matrices(infos, columns, n)
+    y = columns[formula.response] if plain_response else built.pop()
+    infos = iter(infos)
+    fixed_info, matrices = next(infos), iter(built)
+    fixed = next(matrices)
+    random_infos = tuple(None if t == "1" else next(infos) for t in texts[1:])
+    random = [None if info is None else next(matrices) for info in random_infos]
+    return y, fixed, random, Recipe(fixed_info, random_infos, env, None)
+
+
+def _matrices(infos: list[DesignInfo], columns: dict[str, Any], n: int) -> list[Matrix]:
+    # Without a factor patsy cannot tell how many rows there are: such columns are all ones.
+    wanted = [info for info in infos if info.factor_infos]
+    try:
+        built = iter(build_design_matrices(wanted, columns, NA_action=_NO_NA) if wanted else ())
+    except PatsyError as error:
+        _fail_evaluation(error, None)
+    return [
+        np.asarray(next(built)) if i.factor_infos else np.ones((n, len(i.column_names)))
+        for i in infos
+    ]
+
+
+def _fail_evaluation(error: PatsyError, formula: Formula | None) -> NoReturn:
+    where = f" in '{formula}'" if formula is not None else ""
+    term = error.origin.relevant_code() if error.origin else ""
+    raise DataError(f"term '{term}'{where} could not be evaluated: {error.message}") from error
+
+
+def _spread(matrix: Matrix, rows: Codes, n: int) -> Matrix:
+    if len(rows) == n:
+        return matrix
+    full = np.full((n, matrix.shape[1]), np.nan)
+    full[rows] = matrix
+    return full
+
+
+# ------------------------------------------------------------------ what may be fitted
+
+
+def _checked_response(value: Any, formula: Formula, n: int) -> Vector:
+    name = formula.response
+    array = np.asarray(value)
+    if isinstance(getattr(value, "dtype", None), pd.CategoricalDtype) or array.dtype.kind in "OUS":
+        raise ResponseError(
+            f"the response '{name}' is not numeric: it holds {_example(array)}. Make it numbers, "
+            "for example with pandas.to_numeric."
+        )
+    if array.ndim == 2 and array.shape[1] != 1:
+        raise ResponseError(f"the response '{name}' has {array.shape[1]} columns; it must be one.")
+    y = array.reshape(-1).astype(float)
+    _check_finite(f"the response '{name}'", y, pd.RangeIndex(n))
+    if y.min() == y.max():
+        raise ResponseError(f"the response '{name}' is {y[0]:g} in every row: nothing to explain.")
+    return y
+
+
+def _example(array: Any) -> str:
+    return f"{np.asarray(array).reshape(-1)[0]!s:.40}"
+
+
+def _check_finite(what: str, values: Vector, index: pd.Index) -> None:
+    # A sum is finite only if every part is, bar overflow, which the closer look then clears.
+    with np.errstate(all="ignore"):
+        if np.isfinite(values.sum()):
+            return
+        bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise InfiniteValueError(
+            f"{what} is {values[bad[0]]} in {len(bad)} rows, first in row {index[bad[0]]}; "
+            "correct these values, or make them missing to leave the rows out."
+        )
+
+
+def _check_weights(weights: Vector | None) -> None:
+    if weights is None:
+        return
+    _check_finite("weights", weights, pd.RangeIndex(len(weights)))
+    if (weights <= 0).any():
+        at = int(np.argmax(weights <= 0))
+        raise WeightsError(
+            f"weights must be positive; {(weights <= 0).sum()} are not, the first is "
+            f"{weights[at]:g} in complete row {at}. Leave such rows out."
+        )
+
+
+def independent_columns(X: Matrix) -> Codes:
+    """
+    Find the columns that do not depend on those before them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Fixed columns.
+
+    Returns
+    -------
+    ndarray of int
+        Positions kept, in order.
+
+    Notes
+    -----
+    A column is dependent if its part outside the span of the kept ones before it is below
+    ``RANK_TOLERANCE`` of its length: the limited pivoting of R's ``lm``. The cross-products
+    alone decide the clear cases; only close ones cost a QR factorisation of the rows.
+
+    Examples
+    --------
+    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
+    array([0, 2])
+    """
+    p = X.shape[1]
+    gram = X.T @ X
+    lengths = np.sqrt(np.diag(gram))
+    if p and (lengths > 0).all():
+        scaled = gram / np.outer(lengths, lengths)
+        if np.linalg.eigvalsh(scaled)[0] > 1e-6:
+            return np.arange(p)
+    lengths = np.linalg.norm(X, axis=0)
+    basis = np.zeros((X.shape[0], 0))
+    kept = []
+    for j in range(p):
+        if lengths[j] == 0.0:
+            continue
+        rest = X[:, j] / lengths[j]
+        for _ in range(2):  # twice is enough (Kahan, in Parlett 1980)
+            rest = rest - basis @ (basis.T @ rest)
+        size = np.linalg.norm(rest)
+        if size > RANK_TOLERANCE:
+            kept.append(j)
+            basis = np.column_stack([basis, rest / size])
+    return np.array(kept, dtype=np.intp)
+
+
+# ------------------------------------------------------------------ grouping factors
+
+
+def _blocks(
+    formula: Formula,
+    columns: dict[str, Any],
+    env: EvalEnvironment,
+    random: list[Matrix | None],
+    recipe: Recipe,
+    index: pd.Index,
+) -> tuple[Block, ...]:
+    n = len(index)
+    coded: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
+    single: dict[str, tuple[pd.Index, Codes]] = {}
+    blocks = []
+    for term, values, info in zip(formula.random, random, recipe.random, strict=True):
+        if term.group not in coded:
+            for factor in term.group:
+                if factor not in single:
+                    single[factor] = _factorize(factor, _group_values(factor, columns, env, n))
+            coded[term.group] = _combine([single[f] for f in term.group])
+        levels, codes = coded[term.group]
+        if values is None:
+            values, names = np.broadcast_to(1.0, (n, 1)).view(), ("Intercept",)
+        else:
+            assert info is not None  # an intercept alone has neither
+            names = tuple(info.column_names)
+        _check_group(term, len(levels), values, n)
+        for j, name in enumerate(names):
+            _check_finite(f"column '{name}' of {term}", values[:, j], index)
+            if not values[:, j].any():
+                raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
+        blocks.append(Block(term, levels, codes, values, names))
+    return tuple(blocks)
+
+
+def _group_values(factor: str, columns: dict[str, Any], env: EvalEnvironment, n: int) -> Any:
+    """Values of one grouping factor: a column, or an expression of columns."""
+    if factor in columns:
+        return columns[factor]
+    quoted = {"Q": lambda name: columns[name]}
+    try:
+        value = env.eval(factor, inner_namespaces=[columns, quoted])
+    except Exception as error:
+        raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
+    if np.shape(value) != (n,):
+        raise GroupingError(f"grouping factor '{factor}' does not give one value per row.")
+    return value
+
+
+def _factorize(name: str, values: Any) -> tuple[pd.Index, Codes]:
+    """Sorted levels that occur, and each row's code; category order is kept."""
+    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
+        used = values.cat.remove_unused_categories().cat
+        return used.categories, used.codes.to_numpy().astype(np.intp)
+    array = np.asarray(values)
+    if array.dtype.kind in "iu" and len(array):
+        low, high = int(array.min()), int(array.max())
+        if high - low < 4 * len(array) + 1024:  # dense numbers need no hashing
+            shifted = (array - low).astype(np.intp)
+            present = np.bincount(shifted, minlength=high - low + 1) > 0
+            rank = np.cumsum(present) - 1
+            return pd.Index(np.flatnonzero(present) + low), rank[shifted]
+    if array.dtype.kind == "f":
+        _check_finite(f"grouping factor '{name}'", array, pd.RangeIndex(len(array)))
+    codes, uniques = pd.factorize(array, sort=True)
+    return pd.Index(uniques), codes.astype(np.intp)
+
+
+def _combine(parts: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
+    """Observed combinations of several factors, by arithmetic on their codes."""
+    keys = tuple(key for key, _ in parts)
+    if len(parts) == 1:
+        return Levels(keys, np.arange(len(keys[0]))), parts[0][1]
+    cells = np.zeros(len(parts[0][1]), dtype=np.int64)
+    for key, codes in parts:
+        cells = cells * len(key) + codes
+    observed, codes = _factorize("", cells)
+    return Levels(keys, observed.to_numpy(dtype=np.int64)), codes
+
+
+def _check_group(term: RandomTerm, levels: int, values: Matrix, n: int) -> None:
+    name = term.group_name
+    if levels < 2:
+        raise GroupingError(
+            f"grouping factor '{name}' has only one level; a variance between levels needs two."
+        )
+    if levels >= n:
+        raise GroupingError(
+            f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "
+            "its variance cannot be told from the residual's."
+        )
+    if levels * values.shape[1] >= n:
+        raise GroupingError(
+            f"random term {term} has {levels * values.shape[1]} effects ({values.shape[1]} for "
+            f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "
+            "from the residual's. Use fewer effects."
+        )
