@@ -1,0 +1,19 @@
+"""Mixed-effects regression for Python: lme4's formulas, pandas in and out."""
+
+from mixedfx import datasets, errors
+from mixedfx.fit import Certificate, Control
+from mixedfx.formula import Formula, RandomTerm, parse
+from mixedfx.model import lmer
+from mixedfx.results import Results
+
+__all__ = [
+    "Certificate",
+    "Control",
+    "Formula",
+    "RandomTerm",
+    "Results",
+    "datasets",
+    "errors",
+    "lmer",
+    "parse",
+]

@@ -30,6 +30,9 @@ from mixedfx.factor import Factor, factorise
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# How far off zero a root is taken to differentiate by a singular covariance.
+_OFFSET = 1e-4
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -175,3 +178,53 @@ def gradient(solution: Solution, *, reml: bool) -> Vector:
         inner[: cross.p, : cross.p] += solution._inner
     gradients, _ = solution.factor.backward(inner)
     return cross.layout.pack(cross.term_blocks(gradients))
+
+
+def score(
+    cross: CrossProducts, theta: Vector, *, scales: tuple[Vector, ...], reml: bool
+) -> list[Matrix]:
+    """
+    Differentiate the deviance by each term's relative covariance ``Lambda Lambda'``.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    theta : ndarray of shape (m,)
+        Covariance parameters; singular ones are what this is for.
+    scales : tuple of ndarray of shape (k,)
+        Unit of each effect: the covariance is that of the effects times these.
+    reml : bool
+        Which criterion.
+
+    Returns
+    -------
+    list of ndarray of shape (k, k)
+        Symmetric ``S`` with ``dd = tr(S d(Lambda Lambda'))``, in scaled units.
+
+    Notes
+    -----
+    The derivative by Lambda is ``2 S Lambda``, which says nothing of S where Lambda is
+    singular. So a square root with all its columns slightly off zero is taken, and S is read
+    from the derivative there, with an error of the order of the offset squared.
+    """
+    p = cross.p
+    roots = []
+    for lam, scale in zip(cross.layout.lambdas(np.asarray(theta)), scales, strict=True):
+        values, vectors = np.linalg.eigh((lam @ lam.T) * np.outer(scale, scale))
+        roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
+    natural = [root / s[:, None] for root, s in zip(roots, scales, strict=True)]
+    factor = factorise(cross.plan, cross.factor_lambdas(natural))
+    C = factor.corner
+    nu = cross.n - p if reml else cross.n
+    inverse = np.linalg.inv(C[:p, :p])
+    w = np.append(-inverse @ C[:p, p], 1.0)
+    inner = (nu / float(w @ C @ w)) * np.outer(w, w)
+    if reml:
+        inner[:p, :p] += inverse
+    slopes = cross.term_blocks(factor.backward(inner)[0])
+    result = []
+    for slope, root, s in zip(slopes, roots, scales, strict=True):
+        S = np.linalg.solve(root.T, 0.5 * (slope / s[:, None]).T).T
+        result.append(0.5 * (S + S.T))
+    return result

@@ -98,6 +98,16 @@ class CrossProducts:
             for total, s in zip(sums, self.slots, strict=True)
         )
 
+    @cached_property
+    def unit(self) -> Vector:
+        """
+        Scale of each entry of theta: times it, theta is free of units.
+
+        The scale of the column that the entry's row belongs to.
+        """
+        parts = [s[rows] for s, (rows, _) in zip(self.scales, self.layout.positions, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     @property
     def log_det_basis(self) -> float:
         """``log |B'B|``."""

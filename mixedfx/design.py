@@ -9,7 +9,8 @@ Nothing here knows likelihoods, engines or results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import builtins
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import patsy.builtins
 from patsy import (
     DesignInfo,
     EvalEnvironment,
@@ -147,7 +149,7 @@ class Levels:
         cells = np.zeros(len(values[0]), dtype=np.int64)
         known = np.ones(len(cells), dtype=bool)
         for key, value in zip(self.keys, values, strict=True):
-            part = key.get_indexer(pd.Index(np.asarray(value, dtype=object)).astype(key.dtype))
+            part = key.get_indexer(pd.Index(np.asarray(value)))
             known &= part >= 0
             cells = cells * len(key) + part
         at = np.searchsorted(self.cells, cells).clip(max=len(self.cells) - 1)
@@ -405,7 +407,9 @@ def as_frame(data: Any) -> pd.DataFrame:
     return frame
 
 
-def rebuild(design: Design, data: Any) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
+def rebuild(
+    design: Design, data: Any, *, groups: Sequence[str]
+) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
     """
     Make the same columns for new rows.
 
@@ -415,6 +419,8 @@ def rebuild(design: Design, data: Any) -> tuple[pd.DataFrame, Matrix, list[Matri
         Whose recipe is followed.
     data : DataFrame
         With the columns of the formula's right side.
+    groups : sequence of str
+        Grouping factors whose columns are needed; the others' need not be in the data.
 
     Returns
     -------
@@ -423,7 +429,7 @@ def rebuild(design: Design, data: Any) -> tuple[pd.DataFrame, Matrix, list[Matri
     X : ndarray of shape (rows, p)
         NaN in rows with missing values.
     values : list of ndarray of shape (rows, k)
-        Each random term's columns.
+        Each random term's columns; without rows for groups that are not needed.
     codes : list of ndarray of shape (rows,)
         Each random term's levels; -1 for a level never seen, -2 for a missing one.
 
@@ -433,24 +439,38 @@ def rebuild(design: Design, data: Any) -> tuple[pd.DataFrame, Matrix, list[Matri
         As :func:`build`.
     """
     frame = as_frame(data)
-    env = design.recipe.env
-    one_sided = replace(design.formula, response="1")
-    used = _used_columns(one_sided, frame, env)
-    missing = {name: _is_missing(column) for name, column in used.items()}
-    complete = ~np.logical_or.reduce([np.zeros(len(frame), bool), *missing.values()])
-    rows = np.flatnonzero(complete)
-    columns = {n: _prepared(n, c[complete], fresh=False) for n, c in used.items()}
-    infos = [design.recipe.fixed, *(i for i in design.recipe.random if i is not None)]
-    built = [_spread(m, rows, len(frame)) for m in _matrices(infos, columns, len(rows))]
-    X, rest = built[0][:, design.kept], iter(built[1:])
+    env, formula, n = design.recipe.env, design.formula, len(frame)
+    fixed_only = replace(formula, response="1", random=())
+    columns, rows = _complete(_used_columns(fixed_only, frame, env))
+    built = _matrices([design.recipe.fixed], columns, len(rows))[0]
+    X = _spread(built, rows, n)[:, design.kept]
     values, codes = [], []
     for block, info in zip(design.blocks, design.recipe.random, strict=True):
-        values.append(np.ones((len(frame), 1)) if info is None else next(rest))
-        level = np.full(len(frame), -2)
-        keys = [_group_values(f, columns, env, len(rows)) for f in block.term.group]
-        level[rows] = block.levels.encode(keys) if len(rows) else 0
+        if block.group not in groups:
+            values.append(np.empty((0, len(block.effects))))
+            codes.append(np.empty(0, dtype=np.intp))
+            continue
+        one_term = replace(formula, response="1", fixed="1", random=(block.term,))
+        columns, rows = _complete(_used_columns(one_term, frame, env))
+        made = np.ones((len(rows), 1))
+        if info is not None:
+            made = _matrices([info], columns, len(rows))[0]
+        values.append(_spread(made, rows, n))
+        level = np.full(n, -2, dtype=np.intp)
+        if len(rows):
+            keys = [_group_values(f, columns, env, len(rows)) for f in block.term.group]
+            level[rows] = block.levels.encode(keys)
         codes.append(level)
     return frame, X, values, codes
+
+
+def _complete(used: dict[str, pd.Series]) -> tuple[dict[str, Any], Codes]:
+    """Columns of the rows without missing values, and which rows those are."""
+    if not used:
+        return {}, np.zeros(0, dtype=np.intp)
+    complete = ~np.logical_or.reduce([_is_missing(c) for c in used.values()])
+    rows = np.flatnonzero(complete)
+    return {name: _prepared(name, c[complete], fresh=False) for name, c in used.items()}, rows
 
 
 # ------------------------------------------------------------------ columns that are used
@@ -489,11 +509,7 @@ def _termlist(text: str) -> Any:
 
 
 def _is_known(name: str, env: EvalEnvironment) -> bool:
-    from patsy.builtins import builtins as patsy_builtins
-
-    if name in env.namespace or name in patsy_builtins:
-        return True
-    return name in __builtins__ if isinstance(__builtins__, dict) else hasattr(__builtins__, name)
+    return name in env.namespace or hasattr(patsy.builtins, name) or hasattr(builtins, name)
 
 
 def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) -> NoReturn:

@@ -61,7 +61,13 @@ class FormulaError(MixedfxError, ValueError):
         line = text.replace("\n", " ").replace("\t", " ")
         shown = f"{problem}\n\n    {line}\n    {' ' * start}{'^' * (end - start)}"
         super().__init__(f"{shown}\n\n{advice}" if advice else shown)
-        self.problem, self.text, self.start, self.end, self.advice = problem, text, start, end, advice
+        self.problem, self.text, self.start, self.end, self.advice = (
+            problem,
+            text,
+            start,
+            end,
+            advice,
+        )
 
 
 class DataError(MixedfxError, ValueError):
@@ -126,9 +132,9 @@ class EngineDisagreement(EngineError):
 
     def __init__(self, engine: str, claimed: float, recomputed: float) -> None:
         super().__init__(
-            f"engine '{engine}' reports log-likelihood {claimed:.10g}, but at its parameters the criterion "
-            f"gives {recomputed:.10g}. One of the two is wrong, so no fit is returned: try another engine= "
-            "and please report the model."
+            f"engine '{engine}' reports log-likelihood {claimed:.10g}, but at its parameters the "
+            f"criterion gives {recomputed:.10g}. One of the two is wrong, so no fit is returned: "
+            "try another engine= and please report the model."
         )
         self.engine, self.claimed, self.recomputed = engine, claimed, recomputed
 

@@ -467,7 +467,7 @@ def _pair_products(z: Array, first: Ints, second: Ints) -> list[Array]:
 # ------------------------------------------------------------------ small blocks, all levels
 
 
-def _penalised(A: Array, lam: Array) -> tuple[Array, Array, float]:
+def penalised(A: Array, lam: Array) -> tuple[Array, Array, float]:
     """``G`` of (1), ``T = Lambda M^-1`` and ``log |M|``, for every level at once."""
     K = A.shape[0]
     if K == 1:
@@ -519,7 +519,7 @@ def _mult_left(small: Array, A: Array) -> Array:
     return _mult_right(A.transpose(1, 0, 2), small.T).transpose(1, 0, 2)
 
 
-def _product(A: Array, B: Array) -> Array:
+def product(A: Array, B: Array) -> Array:
     """``A @ B`` for every level."""
     out = A[:, 0, None] * B[None, 0]
     for c in range(1, A.shape[1]):
@@ -672,9 +672,9 @@ class Factor:
                 store[start:] = tail_bar.ravel()[plan.tail_places] * plan.twice[start:]
         for step, e in zip(reversed(plan.steps), reversed(self._steps), strict=True):
             Q, N = _reduced(step, e, inner, border, store, tail_bar, plan)
-            GQ = _product(e.G, Q)
-            bar = e.G + _product(GQ, e.G)
-            lower = Q - _product(_product(e.A, e.G), Q)
+            GQ = product(e.G, Q)
+            bar = e.G + product(GQ, e.G)
+            lower = Q - product(product(e.A, e.G), Q)
             slope = e.A - lower
             # sum over levels of (A - (I - A G) Q) T
             gradients[step.factor] = 2.0 * _level_sums(slope, e.T.transpose(1, 0, 2))
@@ -721,7 +721,7 @@ class Factor:
     ) -> None:
         """Tell earlier steps the derivatives of this step's own block, border and couplings."""
         start = self.plan.offsets[step.factor]
-        passed = -_product(e.G, N + np.einsum("kml,mc->kcl", e.F, inner))
+        passed = -product(e.G, N + np.einsum("kml,mc->kcl", e.F, inner))
         border[start : start + step.K * step.L] = _flat(passed)
         if step.own is None:
             return
@@ -734,9 +734,7 @@ class Factor:
         Y = np.einsum("kme,me->ke", e.F[:, :, step.rows], border[step.cols].T)
         for a in range(step.K):
             Y[a] += np.bincount(p.first, e.z[a, p.second] * full, len(step.rows))
-            Y[a] += np.bincount(
-                p.second[apart], (e.z[a, p.first] * full)[apart], len(step.rows)
-            )
+            Y[a] += np.bincount(p.second[apart], (e.z[a, p.first] * full)[apart], len(step.rows))
         store[step.where] = -2.0 * np.einsum("abe,be->ae", e.G[:, :, step.rows], Y)
 
 
@@ -829,9 +827,9 @@ def factorise(plan: Plan, lambdas: list[Array]) -> Factor:
         K, L = step.K, step.L
         A = gram.diagonal[step.factor] if step.own is None else _unlow(store[step.own], K)
         F = changed.get(step.factor, gram.border[step.factor])
-        G, T, log_m = _penalised(A, lambdas[step.factor])
+        G, T, log_m = penalised(A, lambdas[step.factor])
         log_det += log_m
-        V = _product(G, F)
+        V = product(G, F)
         corner -= np.einsum("kml,kcl->mc", F, V, optimize=True)
         z = step.values if i == 0 else (None if step.where is None else store[step.where])
         Z, products = None, None

@@ -151,11 +151,11 @@ def parse(text: str) -> Formula:
 
     Examples
     --------
-    >>> f = parse("score ~ x + (1 | school/class)")
+    >>> f = parse("score ~ x + (1 | school/room)")
     >>> str(f)
-    'score ~ x + (1 | school) + (1 | school:class)'
+    'score ~ x + (1 | school) + (1 | school:room)'
     >>> f.random[1].group
-    ('school', 'class')
+    ('school', 'room')
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a string, not {type(text).__name__}.", repr(text), 0, 1)
@@ -239,7 +239,7 @@ def names_in(text: str) -> set[str]:
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.Call) and _called(node) == "Q":
-            found |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+            found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
     return found
 
 
@@ -400,6 +400,10 @@ def _check_python(node: Any, text: str) -> None:
     """Refuse Python that is not valid, and R that means something else in Python."""
     if node.type == "PYTHON_EXPR" and node.token.extra != ".":
         code = node.token.extra
+        if keyword.iskeyword(code):
+            _fail(
+                f"'{code}' is a word of Python.", text, node, f'Write Q("{code}") for the column.'
+            )
         try:
             tree = ast.parse(code, mode="eval")
         except (SyntaxError, ValueError, MemoryError, RecursionError):

@@ -1,0 +1,160 @@
+"""Which engine finds theta, and how two of them check each other.
+
+``auto`` lets the profiled engine find the optimum and, where the model can be said in
+MixedLM's words and is of interactive size, lets MixedLM fit it from there. The rule is fixed,
+so that a model's engine never depends on the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.crossprod import CrossProducts
+from mixedfx.design import Design
+from mixedfx.engines.profiled import Profiled
+from mixedfx.engines.statsmodels import StatsModels, largest_group, top_level_codes
+from mixedfx.errors import EngineRefusal, SearchError, expect_choice
+from mixedfx.fit import Control, Search, boundary
+
+Vector = npt.NDArray[np.float64]
+
+EngineName = Literal["auto", "statsmodels", "profiled"]
+ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled")
+
+# Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, is no longer
+# interactive: seconds instead of milliseconds.
+_MOST_ROWS, _MOST_GROUPS = 5000, 100
+_MOST_ROWS_IN_GROUP, _MOST_COLUMNS_IN_GROUP = 1000, 100
+# Two optima are the same if their deviances differ by less than lme4's own tolerance.
+_SAME_OPTIMUM = 1e-6
+
+
+class Engine(Protocol):
+    """What an engine can be asked."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for ``engine=``."""
+        ...
+
+    def refusal(self, design: Design) -> str | None:
+        """Why it cannot fit a design, in words for the user; None where it can."""
+        ...
+
+    def search(
+        self,
+        design: Design,
+        cross: CrossProducts,
+        *,
+        reml: bool,
+        control: Control,
+        start: Vector | None = None,
+    ) -> Search:
+        """Find theta."""
+        ...
+
+
+def search(
+    engine: str,
+    design: Design,
+    cross: CrossProducts,
+    *,
+    reml: bool,
+    control: Control,
+    start: Vector | None = None,
+) -> Search:
+    """
+    Find theta with the engine asked for.
+
+    Parameters
+    ----------
+    engine : {"auto", "statsmodels", "profiled"}
+        See the module's text.
+    design : Design
+        The data.
+    cross : CrossProducts
+        The data, reduced.
+    reml : bool
+        Which criterion.
+    control : Control
+        When to stop.
+    start : ndarray of shape (m,), optional
+        Where the profiled engine begins.
+
+    Returns
+    -------
+    Search
+        Of the engine whose result is the fit.
+
+    Raises
+    ------
+    EngineRefusal
+        If ``engine="statsmodels"`` and MixedLM cannot express the model.
+    """
+    expect_choice("engine", engine, ENGINES)
+    other = StatsModels()
+    if not design.blocks:
+        return other.search(design, cross, reml=reml, control=control)
+    if engine == "statsmodels":
+        reason = other.refusal(design)
+        if reason is not None:
+            raise EngineRefusal(
+                f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
+            )
+    found = Profiled().search(design, cross, reml=reml, control=control, start=start)
+    if engine == "profiled" or not found.converged:
+        return found
+    if engine == "statsmodels":
+        second = other.search(design, cross, reml=reml, control=control, start=found.theta)
+        return _agreed(found, second, forced=True)
+    if not suits_mixedlm(design) or boundary(design, cross, found.theta):
+        return found
+    try:
+        second = other.search(design, cross, reml=reml, control=control, start=found.theta)
+    except SearchError as error:
+        return replace(found, remarks=(f"not checked by statsmodels: {error}",))
+    return _agreed(found, second, forced=False)
+
+
+def suits_mixedlm(design: Design) -> bool:
+    """
+    Whether MixedLM can express a design and fit it in interactive time.
+
+    Parameters
+    ----------
+    design : Design
+        Any design.
+
+    Returns
+    -------
+    bool
+        By fixed sizes: 5,000 rows, 100 top-level groups, and in any one of them 1,000 rows
+        and 100 columns of random effects.
+    """
+    if len(design.y) > _MOST_ROWS or StatsModels().refusal(design) is not None:
+        return False
+    rows, columns = largest_group(design)
+    return (
+        int(top_level_codes(design).max()) < _MOST_GROUPS
+        and rows <= _MOST_ROWS_IN_GROUP
+        and columns <= _MOST_COLUMNS_IN_GROUP
+    )
+
+
+def _agreed(found: Search, second: Search, *, forced: bool) -> Search:
+    """Take MixedLM's fit where it ended at the same optimum, else keep the better one."""
+    both = found.evaluations + second.evaluations
+    if second.converged and second.deviance <= found.deviance + _SAME_OPTIMUM:
+        return replace(second, evaluations=both, trace=found.trace, seconded=found.engine)
+    gap = second.deviance - found.deviance
+    remark = f"MixedLM ended {gap:.2g} above the best deviance, which stands."
+    if forced:
+        raise SearchError(
+            f"MixedLM did not reach the optimum: it ended {gap:.2g} above the best deviance "
+            f"known, {found.deviance:.10g}. Use engine='profiled'."
+        )
+    return replace(found, remarks=(*found.remarks, remark))

@@ -1,0 +1,378 @@
+"""A search's end to a fit: what theta implies, and the proof that it is the optimum.
+
+An engine finds theta and claims a log-likelihood. Here the claim is computed again by the
+one criterion, whatever the engine, and a disagreement beyond rounding is an error.
+
+Nothing here knows how theta was found, or what the results will be called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance import ZERO
+from mixedfx.criterion import Solution, gradient, solve
+from mixedfx.crossprod import CrossProducts
+from mixedfx.design import Design
+from mixedfx.errors import (
+    ConvergenceWarning,
+    DroppedColumnsWarning,
+    EngineDisagreement,
+    MixedfxWarning,
+    SingularFitWarning,
+)
+from mixedfx.formula import Formula
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Control:
+    """
+    How long, and how closely, to search.
+
+    Parameters
+    ----------
+    tolerance : float
+        Stop when one more step would lower the deviance by less than this. At 1e-10 a
+        standard deviation is within about 1e-6 of its optimum, relatively.
+    max_evaluations : int
+        Give up after so many evaluations of the deviance with its gradient.
+    """
+
+    tolerance: float = 1e-10
+    max_evaluations: int = 500
+
+
+@dataclass(frozen=True)
+class Search:
+    """
+    What an engine found.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (m,)
+        Covariance parameters, in lme4's order, signs rectified.
+    engine : str
+        Which engine found it.
+    evaluations : int
+        Evaluations of the deviance.
+    converged : bool
+        Whether the engine is satisfied.
+    message : str
+        Its reason, in words.
+    deviance : float
+        Its own claim of -2 log-likelihood (or the REML criterion) at ``theta``.
+    trace : tuple of float
+        Deviance after each evaluation, where the engine tells.
+    slack : float
+        For parameters on the boundary: the smallest rate at which the deviance would rise on
+        leaving it; infinite if none is there. Negative says that it is no optimum.
+    seconded : str or None
+        Name of a second engine that ended at the same optimum.
+    raw : object
+        The engine's own result, such as statsmodels' ``MixedLMResults``.
+    remarks : tuple of str
+        What the user should know of how it went.
+    """
+
+    theta: Vector
+    engine: str
+    evaluations: int
+    converged: bool
+    message: str
+    deviance: float
+    trace: tuple[float, ...] = ()
+    slack: float = np.inf
+    seconded: str | None = None
+    raw: Any = field(default=None, repr=False)
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """
+    Something about a fit that its user should know.
+
+    Parameters
+    ----------
+    text : str
+        A sentence.
+    warning : type of warning or None
+        How it is warned of; None for a remark that is only kept.
+    """
+
+    text: str
+    warning: type[MixedfxWarning] | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """
+    The proof that a fit is at an optimum.
+
+    Parameters
+    ----------
+    gradient : float
+        Largest derivative of the deviance by a free, unit-free parameter.
+    decrease : float
+        What a Newton step from here would still gain in deviance.
+    curvature : float
+        Smallest eigenvalue of the Hessian over the free, unit-free parameters; positive at
+        a strict optimum, infinite if no parameter is free.
+    boundary : tuple of str
+        Parameters on the boundary: standard deviations of zero, correlations of one.
+    slack : float
+        Smallest rate at which the deviance rises on leaving the boundary.
+    seconded : str or None
+        A second engine that ended at the same optimum.
+    """
+
+    gradient: float
+    decrease: float
+    curvature: float
+    boundary: tuple[str, ...]
+    slack: float
+    seconded: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether first and second order conditions hold to rounding."""
+        return self.decrease < 1e-6 and self.curvature > -1e-3 and self.slack > -1e-3
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
+        parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
+        if self.boundary:
+            parts.append(f"on the boundary: {', '.join(self.boundary)} (slack {self.slack:.3g})")
+        if self.seconded:
+            parts.append(f"{self.seconded} agrees")
+        return f"{verdict}: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    A fitted model, before it is named.
+
+    Parameters
+    ----------
+    formula : Formula
+        As parsed.
+    design : Design
+        The data as arrays.
+    cross : CrossProducts
+        The data, reduced.
+    reml : bool
+        Which criterion.
+    search : Search
+        How theta was found.
+    solution : mixedfx.criterion.Solution
+        What it implies.
+    notes : tuple of Note
+        What the user should know.
+    """
+
+    formula: Formula
+    design: Design
+    cross: CrossProducts
+    reml: bool
+    search: Search
+    solution: Solution
+    notes: tuple[Note, ...]
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The proof of the optimum, computed when first asked for."""
+        return certify(self)
+
+
+def assemble(
+    formula: Formula, design: Design, cross: CrossProducts, search: Search, *, reml: bool
+) -> Fit:
+    """
+    Compute everything at the engine's theta, and check the engine's claim.
+
+    Parameters
+    ----------
+    formula : Formula
+        As parsed.
+    design : Design
+        The data as arrays.
+    cross : CrossProducts
+        The data, reduced.
+    search : Search
+        The engine's end.
+    reml : bool
+        Which criterion.
+
+    Returns
+    -------
+    Fit
+        With its notes.
+
+    Raises
+    ------
+    EngineDisagreement
+        If the engine's log-likelihood differs from the criterion's beyond rounding.
+    """
+    solution = solve(cross, search.theta, reml=reml)
+    if not design.blocks:
+        solution = _least_squares(cross)
+        reml = False
+    rounding = 1e-8 * (cross.n + abs(solution.deviance))
+    if not abs(search.deviance - solution.deviance) <= rounding:
+        raise EngineDisagreement(search.engine, -0.5 * search.deviance, -0.5 * solution.deviance)
+    notes = tuple(_notes(design, cross, search))
+    return Fit(formula, design, cross, reml, search, solution, notes)
+
+
+def _least_squares(cross: CrossProducts) -> Solution:
+    """
+    Solve without random terms as statsmodels and R's ``lm`` do.
+
+    Sigma has the divisor n - p, while the log-likelihood is that of maximum likelihood.
+    """
+    none = np.zeros(0)
+    sigma = solve(cross, none, reml=True).sigma
+    return replace(solve(cross, none, reml=False), sigma=sigma)
+
+
+def boundary(design: Design, cross: CrossProducts, theta: Vector) -> tuple[str, ...]:
+    """
+    Name what is on the boundary of the parameter space.
+
+    Parameters
+    ----------
+    design : Design
+        For the names.
+    cross : CrossProducts
+        For the scales.
+    theta : ndarray of shape (m,)
+        Covariance parameters.
+
+    Returns
+    -------
+    tuple of str
+        ``sd(Days | Subject)`` for a zero standard deviation, ``corr(... | Subject)`` for a
+        covariance matrix that is singular without one. Empty for an interior theta.
+
+    Notes
+    -----
+    Zero means below 1e-4 residual standard deviations, the term's columns taken at unit root
+    mean square, so that units do not matter.
+    """
+    found = []
+    lambdas = cross.layout.lambdas(theta)
+    for block, lam, scale in zip(design.blocks, lambdas, cross.scales, strict=True):
+        scaled = lam * scale[:, None]
+        sds = np.sqrt((scaled**2).sum(axis=1))
+        zero = sds < ZERO
+        found += [
+            f"sd({name} | {block.group})"
+            for name, is_zero in zip(block.effects, zero, strict=True)
+            if is_zero
+        ]
+        live = scaled[~zero]
+        if len(live) > 1 and block.term.structure == "us":
+            # Relative to the sds, so that a small but healthy effect is not called singular.
+            smallest = np.linalg.svd(live / sds[~zero, None], compute_uv=False)[-1]
+            if smallest < ZERO:
+                names = ", ".join(n for n, z in zip(block.effects, zero, strict=True) if not z)
+                found.append(f"corr({names} | {block.group})")
+    return tuple(found)
+
+
+def certify(fit: Fit) -> Certificate:
+    """
+    Check the conditions of a minimum at a fit's theta.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    Certificate
+        The Hessian is taken by central differences of the analytic gradient, over the
+        parameters of the columns of Lambda that are not zero.
+    """
+    cross, theta = fit.cross, fit.solution.theta
+    names = boundary(fit.design, cross, theta)
+    unit = cross.unit
+    free = _free(cross, theta * unit)
+    if not free.any():
+        return Certificate(0.0, 0.0, np.inf, names, fit.search.slack, fit.search.seconded)
+
+    def slope(x: Vector) -> Vector:
+        at = solve(cross, x / unit, reml=fit.reml)
+        return (gradient(at, reml=fit.reml) / unit)[free]
+
+    x = theta * unit
+    g = slope(x)
+    H = np.empty((len(g), len(g)))
+    for i, j in enumerate(np.flatnonzero(free)):
+        h = 1e-4 * max(1.0, abs(x[j]))
+        e = np.zeros(len(x))
+        e[j] = h
+        H[i] = (slope(x + e) - slope(x - e)) / (2 * h)
+    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
+    along = vectors.T @ g
+    steep = values > 1e-6 * max(values[-1], 1e-300)
+    decrease = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
+    return Certificate(
+        gradient=float(np.abs(g).max()),
+        decrease=decrease + float(np.abs(along[~steep]).sum()),
+        curvature=float(values[0]),
+        boundary=names,
+        slack=fit.search.slack,
+        seconded=fit.search.seconded,
+    )
+
+
+def _free(cross: CrossProducts, scaled: Vector) -> npt.NDArray[np.bool_]:
+    """Parameters in columns of Lambda that are not zero."""
+    parts = []
+    for lam, (_, cols) in zip(cross.layout.lambdas(scaled), cross.layout.positions, strict=True):
+        parts.append((np.abs(lam).max(axis=0) >= ZERO)[cols])
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+
+def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:
+    notes = []
+    if design.dropped_rows:
+        total = design.dropped_rows + cross.n
+        notes.append(
+            Note(f"{design.dropped_rows} of {total} rows have missing values and were left out.")
+        )
+    if design.dropped_columns:
+        names = ", ".join(design.dropped_columns)
+        notes.append(
+            Note(
+                f"fixed columns that depend on the others were left out: {names}. Their "
+                "coefficients are NaN.",
+                DroppedColumnsWarning,
+            )
+        )
+    on_boundary = boundary(design, cross, search.theta)
+    if on_boundary:
+        notes.append(
+            Note(
+                f"singular fit: {', '.join(on_boundary)} "
+                f"{'is' if len(on_boundary) == 1 else 'are'} on the boundary (a variance of zero "
+                "or a correlation of one). The data do not support every random effect; the "
+                "estimates are the optimum all the same.",
+                SingularFitWarning,
+            )
+        )
+    if not search.converged:
+        notes.append(Note(f"the search did not converge: {search.message}", ConvergenceWarning))
+    return notes + [Note(r) for r in search.remarks]

@@ -1,0 +1,1 @@
+"""From a fit to statements about the world: one question a file."""

@@ -1,0 +1,99 @@
+"""The whole story: a formula and a DataFrame in, results out."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from patsy import EvalEnvironment
+
+from mixedfx import engines
+from mixedfx.crossprod import cross
+from mixedfx.design import build
+from mixedfx.fit import Control, assemble
+from mixedfx.formula import parse
+from mixedfx.results import Results
+
+
+def lmer(
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    engine: engines.EngineName = "auto",
+    start: npt.NDArray[np.float64] | None = None,
+    control: Control | None = None,
+) -> Results:
+    """
+    Fit a linear mixed model.
+
+    Parameters
+    ----------
+    formula : str
+        lme4-style, such as ``"y ~ x + (x | group)"``; see :func:`mixedfx.parse`. Its terms are
+        evaluated as Python: do not fit formulas from people you do not trust.
+    data : DataFrame
+        pandas, or anything with ``to_pandas()`` or the Arrow interface, or a mapping of
+        columns. Rows with a missing value in a used column are left out; it is not changed.
+    reml : bool
+        Restricted maximum likelihood (default), or maximum likelihood.
+    weights : str or array, optional
+        Relative precisions: the residual variance of a row is ``sigma**2 / weight``.
+    offset : str or array, optional
+        A known part of the mean.
+    engine : {"auto", "statsmodels", "profiled"}
+        What finds the optimum. ``auto`` lets the profiled engine find it and, where
+        statsmodels' MixedLM can express the model and the problem is small, lets MixedLM fit
+        it from there, so that two programs agree.
+    start : array of shape (m,), optional
+        Where to begin the search for theta.
+    control : Control, optional
+        Tolerance and limit of the search.
+
+    Returns
+    -------
+    Results
+        Frozen; names as in statsmodels.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be understood.
+    DataError
+        If the data do not suit it; each kind has its own.
+    EngineError
+        If the engine asked for cannot fit it, or two computations disagree.
+
+    Warns
+    -----
+    SingularFitWarning, DroppedColumnsWarning, ConvergenceWarning
+        Also kept in ``notes``.
+
+    References
+    ----------
+    .. [1] Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models
+       using lme4, J. Stat. Softw. 67(1).
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> round(fit.deviance, 3), fit.converged
+    (1743.628, True)
+    """
+    parsed = parse(formula)
+    design = build(parsed, data, weights=weights, offset=offset, env=EvalEnvironment.capture(1))
+    reduced = cross(design)
+    search = engines.search(
+        engine, design, reduced, reml=reml, control=control or Control(), start=start
+    )
+    fit = assemble(design.formula, design, reduced, search, reml=reml)
+    for note in fit.notes:
+        if note.warning is not None:
+            warnings.warn(note.text, note.warning, stacklevel=2)
+    return Results(fit)
