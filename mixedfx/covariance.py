@@ -163,5 +163,5 @@ def relative_factor(cov: Matrix) -> Matrix:
     """
     values, vectors = np.linalg.eigh(cov)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    lam = np.linalg.qr(root.T, mode="r").T
+    lam = np.asarray(np.linalg.qr(root.T, mode="r")).T
     return np.asarray(lam * np.where(np.diag(lam) < 0.0, -1.0, 1.0))

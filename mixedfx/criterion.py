@@ -25,7 +25,8 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.crossprod import CrossProducts
-from mixedfx.factor import Factor, factorise
+from mixedfx.factor import Reduced, factorise
+from mixedfx.factor.blocks import flatten, unflatten
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -53,8 +54,8 @@ class Solution:
         Covariance of ``beta`` over ``sigma**2``.
     r2 : float
         Penalised residual sum of squares.
-    factor : mixedfx.factor.Factor
-        The factorisation, for effects and derivatives.
+    reduced : mixedfx.factor.Reduced
+        The elimination, for effects and derivatives.
     """
 
     theta: Vector
@@ -63,23 +64,23 @@ class Solution:
     sigma: float
     unscaled_cov: Matrix = field(repr=False)
     r2: float
-    factor: Factor = field(repr=False)
+    reduced: Reduced = field(repr=False)
     _weights: Vector = field(repr=False)
     _inner: Matrix = field(repr=False)
     _cross: CrossProducts = field(repr=False)
 
     def effects(self) -> list[Matrix]:
         """Conditional means ``b`` of the random effects (BLUPs), (k, levels) per term."""
-        return self._cross.term_rows(self.factor.effects(self._weights))
+        return self._cross.term_rows(self.reduced.effects(self._weights)[0])
 
     def spherical(self) -> list[Matrix]:
         """Spherical effects ``u``, ``b = Lambda u``, (k, levels) per term."""
-        return self._cross.term_rows(self.factor.spherical(self._weights))
+        return self._cross.term_rows(self.reduced.effects(self._weights)[1])
 
     def conditional_covariances(self) -> list[Matrix]:
         """Covariance of each level's effects given the data and the parameters, (k, k, levels)."""
         m = self._cross.p + 1
-        _, blocks = self.factor.backward(np.zeros((m, m)))
+        _, blocks = self.reduced.backward(np.zeros((m, m)))
         return [self.sigma**2 * b for b in self._cross.term_blocks(blocks)]
 
 
@@ -120,8 +121,9 @@ def solve(cross: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
     theta = np.asarray(theta, dtype=float)
     lambdas = cross.factor_lambdas(cross.layout.lambdas(theta))
     factor = factorise(cross.plan, lambdas)
+    reduced = factor.reduce(cross.border, cross.corner)
     p = cross.p
-    C = factor.corner
+    C = reduced.corner
     chol = linalg.cholesky(C[:p, :p], lower=True, check_finite=False) if p else np.zeros((0, 0))
     half = linalg.solve_triangular(chol, C[:p, p], lower=True, check_finite=False)
     r2 = float(C[p, p] - half @ half)
@@ -142,7 +144,7 @@ def solve(cross: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
         sigma=math.sqrt(r2 / nu),
         unscaled_cov=cross.to_natural(np.asarray(unscaled)),
         r2=r2,
-        factor=factor,
+        reduced=reduced,
         _weights=np.append(-shift, 1.0),
         _inner=np.asarray(unscaled),
         _cross=cross,
@@ -176,8 +178,78 @@ def gradient(solution: Solution, *, reml: bool) -> Vector:
     inner = (nu / solution.r2) * np.outer(w, w)
     if reml:
         inner[: cross.p, : cross.p] += solution._inner
-    gradients, _ = solution.factor.backward(inner)
+    gradients, _ = solution.reduced.backward(inner)
     return cross.layout.pack(cross.term_blocks(gradients))
+
+
+def average_information(solution: Solution, *, reml: bool) -> Matrix:
+    """
+    Average of the observed and the expected Hessian of the deviance, sigma profiled out.
+
+    Parameters
+    ----------
+    solution : Solution
+        From :func:`solve`, with the same ``reml``.
+    reml : bool
+        As for the solution.
+
+    Returns
+    -------
+    ndarray of shape (m, m)
+        Positive semidefinite. It costs as much as ``m`` right sides, not a factorisation.
+
+    Notes
+    -----
+    With ``D_i`` the derivative of ``Lambda Lambda'``, ``g = Z'W(y - X beta - Z b)`` and
+    ``w_i = D_i g``, the entries are ``w_i' Z'PZ w_j / sigma**2 - h_i h_j / nu``,
+    ``h_i = g'w_i / sigma**2``. The traces that both Hessians hold cancel in their average.
+
+    References
+    ----------
+    .. [1] Gilmour, Thompson and Cullis (1995), Biometrics 51:1440, equation 9.
+    """
+    cross, plan = solution._cross, solution._cross.plan
+    b, _ = solution.reduced.effects(solution._weights)
+    flat = np.zeros(plan.size)
+    for f in plan.gram.factors:
+        flat[plan.columns(f)] = b[f].ravel()
+    explained = plan.matrix @ flat
+    directions = np.zeros((plan.size, cross.layout.size))
+    along = np.zeros(cross.layout.size)
+    for t, lam in enumerate(cross.layout.lambdas(solution.theta)):
+        slot = cross.slots[t]
+        part = slice(slot.start, slot.start + slot.width)
+        L = plan.gram.levels(slot.factor)
+        rest = np.tensordot(cross.border[slot.factor], solution._weights, axes=(1, 0))
+        g = (rest - explained[plan.columns(slot.factor)].reshape(-1, L))[part]
+        lamg = lam.T @ g
+        at = plan.starts[slot.factor] + slot.start * L
+        start = cross.layout.slices[t].start
+        for i, (row, col) in enumerate(zip(*cross.layout.positions[t], strict=True)):
+            w = np.outer(lam[:, col], g[row])
+            w[row] += lamg[col]
+            directions[at : at + w.size, start + i] = w.ravel()
+            along[start + i] = np.vdot(g, w)
+    return _projected(solution, directions, along, reml)
+
+
+def _projected(solution: Solution, directions: Matrix, along: Vector, reml: bool) -> Matrix:
+    """``w'Z'PZw / sigma**2`` for the columns of ``directions``, sigma profiled out."""
+    cross, plan = solution._cross, solution._cross.plan
+    m, p, nu = directions.shape[1], cross.p, cross.n - cross.p if reml else cross.n
+    columns = np.empty((plan.size, m + p))
+    columns[:, :m] = plan.matrix @ directions
+    for f in plan.gram.factors:
+        columns[plan.columns(f), m:] = flatten(cross.border[f][:, :p])
+    corner = np.empty((m + p, m + p))
+    corner[:m] = directions.T @ columns
+    corner[m:, :m] = corner[:m, m:].T
+    corner[m:, m:] = cross.corner[:p, :p]
+    border = [unflatten(columns[plan.columns(f)], plan.gram.width(f)) for f in plan.gram.factors]
+    left = solution.reduced.factor.reduce(border, corner).corner
+    projected = left[:m, :m] - left[:m, m:] @ solution._inner @ left[m:, :m]
+    s2 = solution.sigma**2
+    return np.asarray(projected / s2 - np.outer(along, along) / (nu * s2 * s2))
 
 
 def score(
@@ -215,14 +287,15 @@ def score(
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
     natural = [root / s[:, None] for root, s in zip(roots, scales, strict=True)]
     factor = factorise(cross.plan, cross.factor_lambdas(natural))
-    C = factor.corner
+    reduced = factor.reduce(cross.border, cross.corner)
+    C = reduced.corner
     nu = cross.n - p if reml else cross.n
     inverse = np.linalg.inv(C[:p, :p])
     w = np.append(-inverse @ C[:p, p], 1.0)
     inner = (nu / float(w @ C @ w)) * np.outer(w, w)
     if reml:
         inner[:p, :p] += inverse
-    slopes = cross.term_blocks(factor.backward(inner)[0])
+    slopes = cross.term_blocks(reduced.backward(inner)[0])
     result = []
     for slope, root, s in zip(slopes, roots, scales, strict=True):
         S = np.linalg.solve(root.T, 0.5 * (slope / s[:, None]).T).T

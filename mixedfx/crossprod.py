@@ -62,7 +62,11 @@ class CrossProducts:
     p : int
         Fixed columns.
     gram : mixedfx.factor.Gram
-        Weighted cross-products of ``[Z, X B^-1, y - X centre]``.
+        ``Z'WZ``, by grouping factor.
+    border : tuple of ndarray of shape (K, p + 1, L)
+        Each grouping factor's cross-products with ``[X B^-1, y - X centre]``.
+    corner : ndarray of shape (p + 1, p + 1)
+        Cross-products of ``[X B^-1, y - X centre]``.
     slots : tuple of Slot
         The random terms, in formula order.
     layout : mixedfx.covariance.Layout
@@ -78,6 +82,8 @@ class CrossProducts:
     n: int
     p: int
     gram: Gram = field(repr=False)
+    border: tuple[Matrix, ...] = field(repr=False)
+    corner: Matrix = field(repr=False)
     slots: tuple[Slot, ...]
     layout: Layout
     centre: Vector = field(repr=False)
@@ -185,7 +191,9 @@ def cross(design: Design) -> CrossProducts:
     return CrossProducts(
         n=len(y),
         p=X.shape[1],
-        gram=Gram(tuple(diagonal), tuple(border), couplings, corner),
+        gram=Gram(tuple(diagonal), couplings),
+        border=tuple(border),
+        corner=corner,
         slots=slots,
         layout=Layout(structures, tuple(len(b.effects) for b in design.blocks)),
         centre=centre,

@@ -441,7 +441,7 @@ def rebuild(
     frame = as_frame(data)
     env, formula, n = design.recipe.env, design.formula, len(frame)
     fixed_only = replace(formula, response="1", random=())
-    columns, rows = _complete(_used_columns(fixed_only, frame, env))
+    columns, rows = _complete(_used_columns(fixed_only, frame, env), n)
     built = _matrices([design.recipe.fixed], columns, len(rows))[0]
     X = _spread(built, rows, n)[:, design.kept]
     values, codes = [], []
@@ -451,7 +451,7 @@ def rebuild(
             codes.append(np.empty(0, dtype=np.intp))
             continue
         one_term = replace(formula, response="1", fixed="1", random=(block.term,))
-        columns, rows = _complete(_used_columns(one_term, frame, env))
+        columns, rows = _complete(_used_columns(one_term, frame, env), n)
         made = np.ones((len(rows), 1))
         if info is not None:
             made = _matrices([info], columns, len(rows))[0]
@@ -464,10 +464,10 @@ def rebuild(
     return frame, X, values, codes
 
 
-def _complete(used: dict[str, pd.Series]) -> tuple[dict[str, Any], Codes]:
+def _complete(used: dict[str, pd.Series], n: int) -> tuple[dict[str, Any], Codes]:
     """Columns of the rows without missing values, and which rows those are."""
     if not used:
-        return {}, np.zeros(0, dtype=np.intp)
+        return {}, np.arange(n)
     complete = ~np.logical_or.reduce([_is_missing(c) for c in used.values()])
     rows = np.flatnonzero(complete)
     return {name: _prepared(name, c[complete], fresh=False) for name, c in used.items()}, rows

@@ -185,7 +185,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     " Did you mean 'Subject'?"
     """
     by_folded = {k.casefold(): k for k in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.6)
+    parts = [k for k in by_folded if name.casefold() in k.split(":")]  # 'school' of 'state:school'
+    near = parts[:2] or difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_folded[k]) for k in near)}?" if near else ""
 
 

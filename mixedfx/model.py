@@ -15,6 +15,7 @@ from mixedfx.design import build
 from mixedfx.fit import Control, assemble
 from mixedfx.formula import parse
 from mixedfx.results import Results
+from mixedfx.threads import calm
 
 
 def lmer(
@@ -89,10 +90,11 @@ def lmer(
     parsed = parse(formula)
     design = build(parsed, data, weights=weights, offset=offset, env=EvalEnvironment.capture(1))
     reduced = cross(design)
-    search = engines.search(
-        engine, design, reduced, reml=reml, control=control or Control(), start=start
-    )
-    fit = assemble(design.formula, design, reduced, search, reml=reml)
+    with calm(reduced.plan.tail_size):
+        search = engines.search(
+            engine, design, reduced, reml=reml, control=control or Control(), start=start
+        )
+        fit = assemble(design.formula, design, reduced, search, reml=reml)
     for note in fit.notes:
         if note.warning is not None:
             warnings.warn(note.text, note.warning, stacklevel=2)

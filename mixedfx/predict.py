@@ -79,7 +79,7 @@ def effects_covariances(fit: Fit, group: str) -> dict[Any, pd.DataFrame]:
     """
     expect_choice("group", group, fit.formula.groups)
     m = fit.cross.p + 1
-    _, blocks = fit.solution.factor.backward(np.zeros((m, m)))
+    _, blocks = fit.solution.reduced.backward(np.zeros((m, m)))
     mine = [t for t, b in enumerate(fit.design.blocks) if b.group == group]
     names = [n for t in mine for n in fit.design.blocks[t].effects]
     factor = fit.cross.slots[mine[0]].factor

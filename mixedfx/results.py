@@ -206,7 +206,8 @@ class Results:
         Returns
         -------
         pandas.DataFrame or dict of str to pandas.DataFrame
-            Indexed by level, a column per coefficient.
+            Indexed by level, a column per coefficient. Only this group's random effects are
+            added: for a school within a district, :meth:`predict` adds the district's too.
         """
         if group is not None:
             return prediction.coefficients_by_level(self.fit, group)
@@ -409,7 +410,7 @@ def _header(fit: Results, engine: str, seconded: str | None) -> list[tuple[str, 
         title = f"linear mixed model, fitted by {method}"
     else:
         title = "linear regression, fitted by least squares"
-    told = engine if seconded is None else f"{engine}, agreeing with {seconded}"
+    told = engine if seconded is None else f"{engine} (the {seconded} engine agrees)"
     return [
         ("Model", title),
         ("Formula", str(fit.formula)),

@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,9 +52,9 @@ class Summary:
             "\n".join(_wrapped(f"{label + ':':<{width}} ", text) for label, text in self.header),
             "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
         ]
-        if len(self.components) > 1:
-            shown = component_rows(self.components)
-            parts.append("Random effects:\n" + _text(shown, left=("Group", "Effect")))
+        title = "Random effects" if len(self.components) > 1 else "Residual"
+        shown = component_rows(self.components)
+        parts.append(f"{title}:\n" + _text(shown, left=("Group", "Effect")))
         parts.append(_wrapped("Number of observations: ", self.counts))
         if len(self.coefficients):
             shown = _rounded(self.coefficients)
@@ -71,10 +72,11 @@ class Summary:
             f"<td style='text-align:left'>{html.escape(b)}</td></tr>"
             for a, b in self.header
         )
-        parts = [f"<table>{rows}</table>"]
-        if len(self.components) > 1:
-            parts.append("<h4>Random effects</h4>")
-            parts.append(component_rows(self.components).to_html(index=False, border=0))
+        parts = [f"<table>{rows}</table>", "<h4>Scaled residuals</h4>"]
+        parts.append(_quantiles(self.residuals).to_html(index=False, border=0))
+        title = "Random effects" if len(self.components) > 1 else "Residual"
+        parts.append(f"<h4>{title}</h4>")
+        parts.append(component_rows(self.components).to_html(index=False, border=0))
         parts.append(f"<p>Number of observations: {html.escape(self.counts)}</p>")
         if len(self.coefficients):
             parts.append("<h4>Fixed effects</h4>")
@@ -189,7 +191,8 @@ def _text(table: pd.DataFrame, left: Sequence[str]) -> str:
     """Lay out a table of strings, some columns flush left."""
     widths = {c: max([len(c), *map(len, table[c])]) for c in table.columns}
     lines = []
-    for row in [dict(zip(table.columns, table.columns, strict=True)), *table.to_dict("records")]:
+    head: dict[Any, Any] = dict(zip(table.columns, table.columns, strict=True))
+    for row in [head, *table.to_dict("records")]:
         cells = [
             str(row[c]).ljust(widths[c]) if c in left else str(row[c]).rjust(widths[c])
             for c in table.columns

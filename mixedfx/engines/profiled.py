@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance import ZERO, rectify, relative_factor
-from mixedfx.criterion import gradient, score, solve
+from mixedfx.criterion import Solution, average_information, gradient, score, solve
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
-from mixedfx.engines.start import curvature, moments
+from mixedfx.engines.start import believable, curvature, moments
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.errors import ResponseError
 from mixedfx.fit import Control, Search
@@ -78,18 +78,18 @@ class Profiled:
         Search
             The optimum, on or off the boundary.
         """
-        scaled = _Scaled(cross, reml, cross.unit)
-        x = moments(cross) if start is None else np.asarray(start, dtype=float) * scaled.unit
-        end = _descend(scaled, x, control)
+        objective = _Objective(cross, reml=reml)
+        x = moments(cross) if start is None else np.asarray(start, dtype=float) * objective.unit
+        end = _descend(objective, x, control)
         trace, slack = end.trace, np.inf
         for _ in range(_ATTEMPTS):
-            end = _snap(scaled, end)
-            slack, away = _probe(scaled, end.x)
+            end = _snap(objective, end)
+            slack, away = _probe(objective, end.x)
             if away is None:
                 break
-            end = _descend(scaled, away, control)
+            end = _descend(objective, away, control)
             trace += end.trace
-        theta = rectify(cross.layout, end.x / scaled.unit)
+        theta = rectify(cross.layout, end.x / objective.unit)
         message = (
             f"expected gain of another step {end.decrease:.1e}"
             if end.converged
@@ -107,46 +107,64 @@ class Profiled:
         )
 
 
-@dataclass(frozen=True)
-class _Scaled:
-    """The deviance as a function of unit-free parameters."""
+class _Objective:
+    """The deviance as a function of unit-free parameters; remembers where it was last."""
 
-    cross: CrossProducts
-    reml: bool
-    unit: Vector
+    def __init__(self, cross: CrossProducts, *, reml: bool) -> None:
+        self.cross, self.reml, self.unit = cross, reml, cross.unit
+        # Crossed or nested intercepts share what their factors taken alone cannot see. With
+        # several columns a term, the average information is singular at a singular Lambda,
+        # where searches for overfitted models spend their time, and costs more than it saves.
+        self.shared = len(cross.gram.diagonal) > 1 and max(cross.layout.widths) == 1
+        self.last: Solution | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         try:
             solution = solve(self.cross, x / self.unit, reml=self.reml)
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
-        if solution.r2 <= 1e-14 * self.cross.gram.corner[-1, -1]:
+        if solution.r2 <= 1e-14 * self.cross.corner[-1, -1]:
             raise ResponseError(
                 "the random effects explain the response without a rest: the likelihood grows "
                 "without bound as the residual variance goes to zero. Look for a grouping "
                 "factor within whose levels the response does not vary."
             )
+        self.last = solution
         return solution.deviance, gradient(solution, reml=self.reml) / self.unit
 
     def lambdas(self, x: Vector) -> list[Matrix]:
         return self.cross.layout.lambdas(x)
 
+    def first_hessian(self, x: Vector) -> Matrix:
+        """Expected curvature; for shared factors its mean with the average information."""
+        expected = curvature(self.cross, x)
+        shared = self.hessian()
+        return expected if shared is None else 0.5 * (expected + shared)
 
-def _descend(scaled: _Scaled, x: Vector, control: Control) -> Minimum:
+    def hessian(self) -> Matrix | None:
+        """Average information where the function was last; None where it does not pay."""
+        if not self.shared or self.last is None:
+            return None
+        H = average_information(self.last, reml=self.reml)
+        return believable(H / np.outer(self.unit, self.unit))
+
+
+def _descend(objective: _Objective, x: Vector, control: Control) -> Minimum:
     return minimise(
-        scaled,
+        objective,
         x,
-        curvature(scaled.cross, x),
+        first_hessian=lambda: objective.first_hessian(x),
+        hessian=objective.hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
 
 
-def _snap(scaled: _Scaled, end: Minimum) -> Minimum:
+def _snap(objective: _Objective, end: Minimum) -> Minimum:
     """Make vanishing variances exactly zero, where that costs nothing."""
-    layout = scaled.cross.layout
+    layout = objective.cross.layout
     snapped = []
-    for lam, structure in zip(scaled.lambdas(end.x), layout.structures, strict=True):
+    for lam, structure in zip(objective.lambdas(end.x), layout.structures, strict=True):
         if structure == "diag":
             snapped.append(np.where(np.abs(lam) < 10 * ZERO, 0.0, lam))
             continue
@@ -160,13 +178,13 @@ def _snap(scaled: _Scaled, end: Minimum) -> Minimum:
     x = layout.pack(snapped)
     if np.array_equal(x, end.x):
         return end
-    value, slope = scaled(x)
+    value, slope = objective(x)
     if value > end.value + _FREE_OF_COST:
         return end
     return replace(end, x=x, value=value, gradient=slope)
 
 
-def _probe(scaled: _Scaled, x: Vector) -> tuple[float, Vector | None]:
+def _probe(objective: _Objective, x: Vector) -> tuple[float, Vector | None]:
     """
     Look for a way down off the boundary.
 
@@ -174,12 +192,12 @@ def _probe(scaled: _Scaled, x: Vector) -> tuple[float, Vector | None]:
     derivative by the covariance is positive semidefinite on the null space. Its smallest
     eigenvalue there is the slack; a negative one gives the direction to leave in.
     """
-    layout, unit = scaled.cross.layout, scaled.unit
-    nulls = [_null_space(lam) for lam in scaled.lambdas(x)]
+    layout, unit = objective.cross.layout, objective.unit
+    nulls = [_null_space(lam) for lam in objective.lambdas(x)]
     if not any(n.shape[1] for n in nulls):
         return np.inf, None
-    scores = score(scaled.cross, x / unit, scales=scaled.cross.scales, reml=scaled.reml)
-    slack, away = np.inf, list(scaled.lambdas(x))
+    scores = score(objective.cross, x / unit, scales=objective.cross.scales, reml=objective.reml)
+    slack, away = np.inf, list(objective.lambdas(x))
     for t, (S, null) in enumerate(zip(scores, nulls, strict=True)):
         if not null.shape[1]:
             continue

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance import Layout, relative_factor
 from mixedfx.crossprod import CrossProducts
-from mixedfx.factor import penalised, product
+from mixedfx.factor.blocks import penalised, product
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -26,6 +26,8 @@ Matrix = npt.NDArray[np.float64]
 _SMALLEST, _LARGEST = 0.01, 1e4
 # An expected curvature below this share of the largest is not believed.
 _FLATTEST = 1e-3
+# Two rounds settle balanced crossings and nestings; others need only a rough start.
+_SWEEPS = 2
 
 
 def moments(cross: CrossProducts) -> Vector:
@@ -44,21 +46,21 @@ def moments(cross: CrossProducts) -> Vector:
 
     Notes
     -----
-    With ``b = (A + I)^-1 Z'r`` for the least-squares residuals ``r``, the expectation of
-    ``sum b b'`` is linear in the term's covariance and in sigma**2, and is solved for it:
-    minimum norm quadratic estimation at Lambda = I (Rao 1972, J. Am. Stat. Assoc. 67:112),
-    the fixed effects taken as known.
+    With ``b = (A + I)^-1 Z'r`` for the residuals ``r`` that are left by least squares and by
+    the other factors, the expectation of ``sum b b'`` is linear in the factor's covariance
+    and in sigma**2, and is solved for it: minimum norm quadratic estimation at Lambda = I
+    (Rao 1972, J. Am. Stat. Assoc. 67:112), everything else taken as known.
     """
-    total = float(cross.gram.corner[-1, -1])
-    solved = [_one_term(cross, t, total) for t in range(len(cross.slots))]
-    variance = total / (cross.n - cross.p)
-    within = min((s for _, s in solved), default=variance)
-    within = min(max(within, 0.02 * variance), variance)
+    factors = [_scaled_factor(cross, f) for f in cross.gram.factors]
+    rest, within = _backfit(cross, factors)
+    covariances = [_covariance(A, F, within) for (A, _, _), F in zip(factors, rest, strict=True)]
     lambdas = []
-    for (cov, _), structure in zip(solved, cross.layout.structures, strict=True):
+    for slot, structure in zip(cross.slots, cross.layout.structures, strict=True):
+        part = slice(slot.start, slot.start + slot.width)
+        cov = covariances[slot.factor][part, part] / within
         if structure == "diag":
             cov = np.diag(np.diag(cov))
-        values, vectors = np.linalg.eigh(cov / within)
+        values, vectors = np.linalg.eigh(cov)
         values = np.clip(values, _SMALLEST, _LARGEST)
         lambdas.append(relative_factor((vectors * values) @ vectors.T))
     theta = cross.layout.pack(lambdas)
@@ -66,31 +68,84 @@ def moments(cross: CrossProducts) -> Vector:
     return theta if np.isfinite(theta).all() else fallback
 
 
-def _one_term(cross: CrossProducts, t: int, total: float) -> tuple[Matrix, float]:
-    """One term's covariance, and the residual variance within its levels."""
-    A, F = _scaled_blocks(cross, t)
-    k = A.shape[0]
+def _scaled_factor(cross: CrossProducts, f: int) -> tuple[Matrix, Matrix, Vector]:
+    """Cross-products of a factor with itself and with the residuals, in unit-free columns."""
+    A, F = cross.gram.diagonal[f], cross.border[f][:, -1]
+    scale = np.sqrt(np.einsum("aal->a", A) / cross.n)
+    return A / (scale[:, None, None] * scale[None, :, None]), F / scale[:, None], scale
+
+
+def _backfit(
+    cross: CrossProducts, factors: list[tuple[Matrix, Matrix, Vector]]
+) -> tuple[list[Matrix], float]:
+    """
+    Fit the factors one after the other to what the others leave, nearly without shrinkage.
+
+    Returns what is left for each factor, and the residual variance.
+    """
+    gram, total = cross.gram, float(cross.corner[-1, -1])
+    order = sorted(gram.factors, key=gram.levels)
+    loose = [penalised(A, 1e3 * np.eye(len(A)))[0] for A, _, _ in factors]
+    b = [np.zeros_like(F) for _, F, _ in factors]
+    rest = [F for _, F, _ in factors]
+    for _ in range(_SWEEPS if len(order) > 1 else 1):
+        for f in order:
+            rest[f] = factors[f][1] - _from_others(cross, f, b, factors)
+            b[f] = product(loose[f], rest[f][:, None])[:, 0]
+    # r'r = y'y - b'F - b'(F - A b), all factors together
+    left = total
+    freedom = float(cross.n - cross.p)
+    for f, (A, F, _) in enumerate(factors):
+        others = _from_others(cross, f, b, factors)
+        own = product(A, b[f][:, None])[:, 0]
+        left -= float(np.vdot(b[f], F) + np.vdot(b[f], F - own - others))
+        freedom -= float((loose[f] * A).sum())
+    variance = total / (cross.n - cross.p)
+    within = left / max(freedom, 1.0)
+    return rest, min(max(within, 1e-3 * variance), variance)
+
+
+def _from_others(
+    cross: CrossProducts,
+    f: int,
+    b: list[Matrix],
+    factors: list[tuple[Matrix, Matrix, Vector]],
+) -> Matrix:
+    """What the other factors' effects explain of a factor's cross-products with the residuals."""
+    gram, out = cross.gram, np.zeros_like(b[f])
+    for (i, j), c in gram.couplings.items():
+        if f not in (i, j):
+            continue
+        g = j if f == i else i
+        mine, theirs = (c.rows, c.cols) if f == i else (c.cols, c.rows)
+        values = c.values if f == i else c.values.transpose(1, 0, 2)
+        for a in range(len(out)):
+            for k in range(len(b[g])):
+                unit = factors[f][2][a] * factors[g][2][k]
+                moved = values[a, k] * (b[g][k] / unit)[theirs]
+                out[a] += np.bincount(mine, moved, gram.levels(f))
+    return out
+
+
+def _covariance(A: Matrix, F: Matrix, within: float) -> Matrix:
+    """Solve the moment equation of one factor for its covariance."""
+    k = len(A)
     G = penalised(A, np.eye(k))[0]
-    b = np.einsum("abl,bl->al", G, F)
+    b = product(G, F[:, None])[:, 0]
     GA = product(G, A)
-    loose = penalised(A, 1e3 * np.eye(k))[0]
-    explained = float((np.einsum("abl,bl->al", loose, F) * F).sum())
-    freedom = cross.n - cross.p - float(np.einsum("abl,bal->", loose, A))
-    within = max((total - explained) / max(freedom, 1.0), 1e-3 * total / cross.n)
     flat = GA.reshape(k * k, -1)
     # sum_l (GA)[a, c] (GA)[b, d], arranged as rows (a, b) and columns (c, d)
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
     noise = within * product(GA, G).sum(axis=2)
     cov = np.linalg.lstsq(system, (b @ b.T - noise).ravel(), rcond=None)[0].reshape(k, k)
-    return 0.5 * (cov + cov.T), within
+    return np.asarray(0.5 * (cov + cov.T))
 
 
-def _scaled_blocks(cross: CrossProducts, t: int) -> tuple[Matrix, Matrix]:
+def _scaled_blocks(cross: CrossProducts, t: int) -> Matrix:
     slot, scale = cross.slots[t], cross.scales[t]
     part = slice(slot.start, slot.start + slot.width)
     A = cross.gram.diagonal[slot.factor][part, part]
-    F = cross.gram.border[slot.factor][part, -1]
-    return A / (scale[:, None, None] * scale[None, :, None]), F / scale[:, None]
+    return np.asarray(A / (scale[:, None, None] * scale[None, :, None]))
 
 
 def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
@@ -116,7 +171,7 @@ def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
     for t, (lam, part) in enumerate(
         zip(cross.layout.lambdas(theta), cross.layout.slices, strict=True)
     ):
-        A, _ = _scaled_blocks(cross, t)
+        A = _scaled_blocks(cross, t)
         k = len(lam)
         K = A - product(product(A, penalised(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
@@ -124,7 +179,23 @@ def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
         D = _directions(cross.layout, t, lam)
         H[part, part] = np.einsum("pbc,abcd,qda->pq", D, KK, D, optimize=True)
         traces[part] = np.einsum("pab,ba->p", D, K.sum(axis=2))
-    H -= np.outer(traces, traces) / cross.n
+    return believable(H - np.outer(traces, traces) / cross.n)
+
+
+def believable(H: Matrix) -> Matrix:
+    """
+    Raise the smallest eigenvalues of an approximate Hessian to a share of the largest.
+
+    Parameters
+    ----------
+    H : ndarray of shape (m, m)
+        Symmetric.
+
+    Returns
+    -------
+    ndarray of shape (m, m)
+        Positive definite.
+    """
     values, vectors = np.linalg.eigh(H)
     values = np.maximum(values, max(_FLATTEST * values[-1], 1e-8))
     return np.asarray((vectors * values) @ vectors.T)

@@ -73,7 +73,9 @@ def table(fit: Fit) -> pd.DataFrame:
                 rows.append((block.group, names[i], names[j], cov[j, i], cor))
     rows.append(("Residual", None, None, sigma**2, sigma))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])
-    return result.astype({"group": object, "effect": object, "effect2": object})
+    names_only = result[["group", "effect", "effect2"]].astype(object)
+    result[["group", "effect", "effect2"]] = names_only.where(names_only.notna(), np.nan)
+    return result
 
 
 def variances(fit: Fit) -> pd.Series:
