@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx import plots
 from mixedfx import predict as prediction
 from mixedfx.engines.statsmodels import StatsModels
 from mixedfx.fit import Certificate, Control, Fit, boundary
@@ -359,7 +360,12 @@ class Results:
             .raw
         )
 
-    # ---------------------------------------------------------------- printing
+    # ---------------------------------------------------------------- showing
+
+    @property
+    def plot(self) -> Plot:
+        """Pictures of the fit, such as ``fit.plot.caterpillar()``; needs matplotlib."""
+        return Plot(self)
 
     def summary(self) -> Summary:
         """
@@ -397,6 +403,41 @@ class Results:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """
+    A fit's pictures; ``fit.plot``. Each returns matplotlib axes.
+
+    Parameters
+    ----------
+    results : Results
+        The fit.
+    """
+
+    results: Results
+
+    def caterpillar(self, group: str | None = None, *, ax: Any = None) -> Any:
+        """
+        Draw a group's random effects, sorted, with 95% conditional intervals.
+
+        Parameters
+        ----------
+        group : str, optional
+            A grouping factor; the first without it.
+        ax : matplotlib axes, or a sequence of them, optional
+            Where to draw; one for each effect.
+
+        Returns
+        -------
+        numpy.ndarray of matplotlib axes
+            One for each effect.
+        """
+        chosen = group if group is not None else next(iter(self.results.formula.groups), "")
+        return plots.caterpillar(
+            prediction.effects_table(self.results.fit, chosen, cond_sd=True), ax=ax
+        )
 
 
 def _criterion(fit: Results) -> str:

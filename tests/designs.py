@@ -1,0 +1,153 @@
+"""Random small designs, and random thetas for them, for tests against the oracle.
+
+Hypothesis draws the structure (which factors, how they lie in each other, which terms, weights
+and offset) and the seed of the numbers, so a failing example shrinks to the simplest structure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from hypothesis import assume
+from hypothesis import strategies as st
+
+import mixedfx as mfx
+from mixedfx.crossprod import CrossProducts, cross
+from mixedfx.design import Design, build
+
+# What may vary by level: one or two terms, each written before its bar, and the bar.
+TERMS = [
+    ["1 |"],
+    ["x |"],
+    ["0 + x |"],
+    ["x ||"],
+    ["x + z |"],
+    ["x + z ||"],
+    ["0 + c |"],
+    ["c |"],
+    ["1 |", "0 + x |"],
+    ["x |", "0 + z |"],
+    ["x |", "0 + z + c ||"],
+]
+FIXED = ["1", "x", "0 + x", "x + z + c", "0"]
+THETAS = ["ordinary", "some zero", "all zero", "singular", "tiny", "large"]
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A grouping factor: at most so many levels, inside those of an earlier factor or across."""
+
+    levels: int
+    inside: int | None
+    terms: list[str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its data, and a theta to look at it from."""
+
+    rows: int
+    factors: list[Factor]
+    fixed: str
+    weighted: bool
+    shifted: bool
+    reml: bool
+    kind: str
+    seed: int
+
+    @property
+    def formula(self) -> str:
+        random = [f"({t} g{i})" for i, f in enumerate(self.factors) for t in f.terms]
+        return " + ".join([f"y ~ {self.fixed}", *random])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        rng = np.random.default_rng(self.seed)
+        n = self.rows
+        codes: list[np.ndarray] = []
+        for factor in self.factors:
+            own = rng.integers(factor.levels, size=n)
+            own[: factor.levels] = np.arange(factor.levels)  # every level occurs
+            outer = 0 * own if factor.inside is None else codes[factor.inside]
+            codes.append(own * (1 + outer.max()) + outer)
+        return pd.DataFrame(
+            {
+                "y": 3.0 + rng.normal(size=n) + sum(np.sin(1.0 + code) for code in codes),
+                "x": rng.normal(size=n),
+                "z": rng.uniform(1.0, 5.0, size=n),
+                "c": rng.permutation(np.resize(["p", "q", "r"], n)),
+                "w": np.exp(rng.normal(size=n)),
+                "o": rng.normal(size=n),
+                **{f"g{i}": code for i, code in enumerate(codes)},
+            }
+        )
+
+    @property
+    def has_enough_rows(self) -> bool:
+        """Whether every term has fewer effects than there are rows, as a fit asks for."""
+        widest = {"1 |": 1, "x |": 2, "0 + x |": 1, "x ||": 2}
+        return all(
+            self.frame[f"g{i}"].nunique() * max(widest.get(t, 4) for t in f.terms) < self.rows
+            for i, f in enumerate(self.factors)
+        )
+
+    @cached_property
+    def design(self) -> Design:
+        return build(
+            mfx.parse(self.formula),
+            self.frame,
+            weights="w" if self.weighted else None,
+            offset="o" if self.shifted else None,
+        )
+
+    @cached_property
+    def cross(self) -> CrossProducts:
+        return cross(self.design)
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        rng = np.random.default_rng(self.seed + 1)
+        layout = self.cross.layout
+        theta = rng.normal(size=layout.size)
+        diagonal = layout.on_diagonal
+        theta[diagonal] = np.abs(theta[diagonal]) + 0.1
+        if self.kind == "some zero":
+            theta[rng.random(layout.size) < 0.4] = 0.0
+        if self.kind == "singular":  # a column of each Lambda vanishes
+            lambdas = layout.lambdas(theta)
+            for lam in lambdas:
+                lam[:, rng.integers(len(lam))] = 0.0
+            theta = layout.pack(lambdas)
+        factor = {"all zero": 0.0, "tiny": 1e-3, "large": 10.0}.get(self.kind, 1.0)
+        return theta * factor
+
+
+@st.composite
+def cases(draw, kinds=tuple(THETAS), fixed=tuple(FIXED), most_factors=3) -> Case:
+    """Draw a model with one to three grouping factors."""
+    rows = draw(st.integers(12, MOST_ROWS))
+    factors: list[Factor] = []
+    for i in range(draw(st.integers(1, most_factors))):
+        terms = draw(st.sampled_from(TERMS))
+        # An intercept may have nearly a level per row; wider terms need more rows than effects.
+        most = rows - 1 if terms == ["1 |"] else (rows - 1) // 4
+        inside = draw(st.sampled_from([None, *range(i)]))
+        if inside is not None:  # so many in each level of the outer factor
+            most = min(most, rows // 8)
+        factors.append(Factor(draw(st.integers(2, max(2, most))), inside, terms))
+    case = Case(
+        rows=rows,
+        factors=factors,
+        fixed=draw(st.sampled_from(fixed)),
+        weighted=draw(st.booleans()),
+        shifted=draw(st.booleans()),
+        reml=draw(st.booleans()),
+        kind=draw(st.sampled_from(kinds)),
+        seed=draw(st.integers(0, 2**16)),
+    )
+    assume(case.has_enough_rows)
+    return case

@@ -1,0 +1,246 @@
+"""Cross-products: sums over rows, formed without a dense Z, equal those formed with one.
+
+Source of truth: the dense Z of tests/oracle.py, and the definitions Z'WZ, Z'WX and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import cases
+from hypothesis import given, settings
+from oracle import dense_z
+
+import mixedfx as mfx
+from mixedfx.crossprod import cross
+from mixedfx.design import build
+
+# Sums of at most 40 products of numbers of order one: rounding, in the order of summation.
+ROUNDING = 1e-11
+
+many = settings(max_examples=60)
+
+
+def weights_of(design):
+    return np.ones(len(design.y)) if design.weights is None else design.weights
+
+
+def dense_factors(design):
+    """Dense Z of each grouping factor, (n, K, L): columns of all its terms, in formula order."""
+    groups = list(dict.fromkeys(b.group for b in design.blocks))
+    return [
+        np.concatenate(
+            [
+                dense_z(b).reshape(len(design.y), len(b.levels), -1).transpose(0, 2, 1)
+                for b in design.blocks
+                if b.group == group
+            ],
+            axis=1,
+        )
+        for group in groups
+    ]
+
+
+def dense_columns(design, reduced):
+    """The dense columns that the cross-products are formed with: ``[X B^-1, y - X centre]``."""
+    basis = np.eye(reduced.p) if reduced.basis is None else reduced.basis
+    flat = np.linalg.solve(basis.T, design.X.T).T
+    return np.column_stack([flat, design.y - design.X @ reduced.centre])
+
+
+def assert_sums(found, expected):
+    size = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING * size)
+
+
+@many
+@given(cases())
+def test_a_factors_own_block_is_dense_zwz(case):
+    weights = weights_of(case.design)
+    for Z, found in zip(dense_factors(case.design), case.cross.gram.diagonal, strict=True):
+        assert_sums(found, np.einsum("nal,n,nbl->abl", Z, weights, Z))
+
+
+@many
+@given(cases())
+def test_a_factors_levels_do_not_meet(case):
+    # What the block leaves out is zero: no row has two levels of one factor.
+    for Z in dense_factors(case.design):
+        full = np.einsum("nal,nbm->ablm", Z, Z)
+        off = full * (1.0 - np.eye(Z.shape[2]))
+        assert not off.any()
+
+
+@many
+@given(cases())
+def test_couplings_are_dense_zwz_between_factors(case):
+    weights, Zs, gram = weights_of(case.design), dense_factors(case.design), case.cross.gram
+    for i in gram.factors:
+        for j in range(i + 1, len(gram.diagonal)):
+            c = gram.couplings[i, j]
+            found = np.zeros((gram.width(i), gram.levels(i), gram.width(j), gram.levels(j)))
+            found[:, c.rows, :, c.cols] = c.values.transpose(2, 0, 1)
+            assert_sums(found, np.einsum("nal,n,nbm->albm", Zs[i], weights, Zs[j]))
+
+
+@many
+@given(cases())
+def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
+    gram = case.cross.gram
+    groups = list(dict.fromkeys(b.group for b in case.design.blocks))
+    codes = {b.group: b.codes for b in case.design.blocks}
+    for (i, j), c in gram.couplings.items():
+        expected = sorted(set(zip(codes[groups[i]], codes[groups[j]], strict=True)))
+        assert list(zip(c.rows, c.cols, strict=True)) == expected
+
+
+@many
+@given(cases())
+def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
+    for (i, j), c in case.cross.gram.couplings.items():
+        back = case.cross.gram.coupling(j, i)
+        theirs = {(r, k): v for r, k, v in zip(c.rows, c.cols, c.values.T, strict=True)}
+        ours = {(k, r): v.T for r, k, v in zip(back.rows, back.cols, back.values.T, strict=True)}
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+        assert list(zip(back.rows, back.cols, strict=True)) == sorted(
+            zip(back.rows, back.cols, strict=True)
+        )
+
+
+@many
+@given(cases())
+def test_borders_are_dense_zwx_and_zwy(case):
+    weighted = weights_of(case.design)[:, None] * dense_columns(case.design, case.cross)
+    for Z, found in zip(dense_factors(case.design), case.cross.border, strict=True):
+        assert_sums(found, np.einsum("nal,nm->aml", Z, weighted))
+
+
+@many
+@given(cases())
+def test_the_corner_is_dense_xwx_xwy_ywy(case):
+    columns = dense_columns(case.design, case.cross)
+    assert_sums(case.cross.corner, columns.T @ (weights_of(case.design)[:, None] * columns))
+
+
+@many
+@given(cases(fixed=["1", "x", "x + z + c"]))
+def test_the_response_is_taken_about_weighted_least_squares(case):
+    # Normal equations: what is left of y is orthogonal to X in the weights.
+    size = np.abs(case.cross.corner).max()
+    np.testing.assert_allclose(case.cross.corner[:-1, -1], 0.0, atol=ROUNDING * size)
+
+
+@many
+@given(cases())
+def test_the_scales_are_root_mean_squares(case):
+    weights = weights_of(case.design)
+    for block, found in zip(case.design.blocks, case.cross.scales, strict=True):
+        assert_sums(found, np.sqrt((weights[:, None] * block.values**2).mean(axis=0)))
+
+
+@many
+@given(cases())
+def test_the_weights_logarithms_are_summed(case):
+    assert case.cross.log_weights == pytest.approx(np.log(weights_of(case.design)).sum())
+
+
+@many
+@given(cases())
+def test_rows_and_columns_are_counted(case):
+    assert (case.cross.n, case.cross.p) == case.design.X.shape
+
+
+@many
+@given(cases())
+def test_each_term_finds_its_columns_in_its_factor(case):
+    Zs = dense_factors(case.design)
+    for block, slot in zip(case.design.blocks, case.cross.slots, strict=True):
+        expected = dense_z(block).reshape(len(case.design.y), len(block.levels), -1)
+        found = Zs[slot.factor][:, slot.start : slot.start + slot.width]
+        np.testing.assert_array_equal(found.transpose(0, 2, 1), expected)
+
+
+@many
+@given(cases())
+def test_the_order_of_the_rows_changes_only_rounding(case):
+    design = case.design
+    order = np.random.default_rng(case.seed).permutation(len(design.y))
+    mixed = replace(
+        design,
+        y=design.y[order],
+        X=design.X[order],
+        weights=None if design.weights is None else design.weights[order],
+        blocks=tuple(
+            replace(b, codes=b.codes[order], values=b.values[order]) for b in design.blocks
+        ),
+    )
+    found = cross(mixed)
+    assert_sums(found.corner, case.cross.corner)
+    for ours, theirs in zip(found.gram.diagonal, case.cross.gram.diagonal, strict=True):
+        assert_sums(ours, theirs)
+    for ours, theirs in zip(found.border, case.cross.border, strict=True):
+        assert_sums(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(6)
+    return pd.DataFrame(
+        {
+            "y": rng.normal(size=60),
+            "x": rng.normal(size=60),
+            "g": rng.integers(6, size=60),
+            "h": rng.integers(4, size=60),
+        }
+    )
+
+
+def numbers_in(reduced):
+    """How many numbers the reduced data hold."""
+    gram = reduced.gram
+    return (
+        reduced.corner.size
+        + sum(a.size for a in (*gram.diagonal, *reduced.border))
+        + sum(c.values.size + c.rows.size + c.cols.size for c in gram.couplings.values())
+    )
+
+
+def test_size_does_not_depend_on_the_rows(table):
+    formula = mfx.parse("y ~ x + (x | g) + (1 | h)")
+    few = cross(build(formula, table))
+    many_rows = cross(build(formula, pd.concat([table] * 50)))
+    assert numbers_in(many_rows) == numbers_in(few)
+
+
+def test_doubling_the_rows_doubles_the_sums(table):
+    formula = mfx.parse("y ~ x + (x | g) + (1 | h)")
+    once, twice = cross(build(formula, table)), cross(build(formula, pd.concat([table, table])))
+    for ours, theirs in zip(twice.gram.diagonal, once.gram.diagonal, strict=True):
+        assert_sums(ours, 2.0 * theirs)
+    assert_sums(twice.corner, 2.0 * once.corner)
+
+
+def test_nearly_dependent_columns_get_an_orthonormal_basis(table):
+    near = table.assign(year=1985.0 + np.arange(60.0) % 30)
+    reduced = cross(build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), near))
+    assert reduced.basis is not None
+    np.testing.assert_allclose(reduced.corner[:-1, :-1], np.eye(3), atol=1e-12)
+
+
+def test_the_basis_keeps_the_determinant(table):
+    # REML needs |X'X|: log |B'B| is what the orthonormal basis takes out of it.
+    near = table.assign(year=1985.0 + np.arange(60.0) % 30)
+    reduced = cross(build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), near))
+    t = (near["year"].to_numpy() - 2000.0) / 10.0
+    centred = np.column_stack([np.ones(60), t, t**2])
+    # (1, year, year**2) = (1, t, t**2) T, with det T = 10 * 100.
+    expected = np.linalg.slogdet(centred.T @ centred)[1] + 2.0 * np.log(10.0 * 100.0)
+    assert reduced.log_det_basis == pytest.approx(expected, rel=1e-10)
+
+
+def test_well_conditioned_columns_are_left_as_they_are(table):
+    assert cross(build(mfx.parse("y ~ x + (1 | g)"), table)).basis is None
