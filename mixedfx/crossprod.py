@@ -10,7 +10,7 @@ a number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from mixedfx.covariance import Layout
-from mixedfx.design import Block, Design
+from mixedfx.design import Block, Design, Levels
+from mixedfx.errors import DataError
 from mixedfx.factor import Coupling, Gram, Plan, analyse
 
 Vector = npt.NDArray[np.float64]
@@ -55,14 +56,20 @@ class CrossProducts:
     """
     The data, reduced: its size does not depend on the number of rows.
 
+    Cross-products of two portions of the rows add up to those of both: ``a + b``.
+
     Parameters
     ----------
     n : int
         Rows.
-    p : int
-        Fixed columns.
-    gram : mixedfx.factor.Gram
-        ``Z'WZ``, by grouping factor.
+    names : tuple of str
+        Fixed columns, ``p`` of them.
+    groups : tuple of str
+        Grouping factors.
+    levels : tuple of Levels
+        Their levels.
+    plan : mixedfx.factor.Plan
+        ``Z'WZ``, by grouping factor, with its order of elimination.
     border : tuple of ndarray of shape (K, p + 1, L)
         Each grouping factor's cross-products with ``[X B^-1, y - X centre]``.
     corner : ndarray of shape (p + 1, p + 1)
@@ -80,8 +87,10 @@ class CrossProducts:
     """
 
     n: int
-    p: int
-    gram: Gram = field(repr=False)
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    levels: tuple[Levels, ...] = field(repr=False)
+    plan: Plan = field(repr=False)
     border: tuple[Matrix, ...] = field(repr=False)
     corner: Matrix = field(repr=False)
     slots: tuple[Slot, ...]
@@ -90,10 +99,19 @@ class CrossProducts:
     basis: Matrix | None = field(repr=False)
     log_weights: float
 
-    @cached_property
-    def plan(self) -> Plan:
-        """The order of elimination and all that it fixes, worked out once."""
-        return analyse(self.gram)
+    @property
+    def p(self) -> int:
+        """Fixed columns."""
+        return len(self.names)
+
+    @property
+    def gram(self) -> Gram:
+        """``Z'WZ``, by grouping factor."""
+        return self.plan.gram
+
+    def __add__(self, other: CrossProducts) -> CrossProducts:
+        """Add the cross-products of other rows of the same model."""
+        return _add(self, other) if isinstance(other, CrossProducts) else NotImplemented
 
     @cached_property
     def scales(self) -> tuple[Vector, ...]:
@@ -170,18 +188,10 @@ def cross(design: Design) -> CrossProducts:
     """
     w = design.weights
     X, y, centre, basis = _centred(design)
-    columns = np.column_stack([X, y]) if X.shape[1] else y[:, None]
-    weighted = columns if w is None else w[:, None] * columns
-    corner = columns.T @ weighted
-
-    groups = list(dict.fromkeys(b.group for b in design.blocks))
+    groups = tuple(dict.fromkeys(b.group for b in design.blocks))
     members = [[b for b in design.blocks if b.group == g] for g in groups]
-    slots = tuple(_slot(b, groups, members) for b in design.blocks)
-    diagonal, border = [], []
-    for blocks in members:
-        gram, right = _by_level(blocks, w, weighted)
-        diagonal.append(gram)
-        border.append(right)
+    sides = [np.ascontiguousarray(X[:, c]) for c in range(X.shape[1])] + [y]
+    made = [_by_level(blocks, w, sides) for blocks in members]
     couplings = {
         (i, j): _couple(members[i], members[j], w)
         for i in range(len(groups))
@@ -190,16 +200,64 @@ def cross(design: Design) -> CrossProducts:
     structures = tuple(b.term.structure for b in design.blocks)
     return CrossProducts(
         n=len(y),
-        p=X.shape[1],
-        gram=Gram(tuple(diagonal), couplings),
-        border=tuple(border),
-        corner=corner,
-        slots=slots,
+        names=design.names,
+        groups=groups,
+        levels=tuple(blocks[0].levels for blocks in members),
+        plan=analyse(Gram(tuple(gram for gram, _ in made), couplings)),
+        border=tuple(border for _, border in made),
+        corner=_corner(sides, w),
+        slots=tuple(_slot(b, groups, members) for b in design.blocks),
         layout=Layout(structures, tuple(len(b.effects) for b in design.blocks)),
         centre=centre,
         basis=basis,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
     )
+
+
+def with_response(cross: CrossProducts, design: Design, y: Vector) -> CrossProducts:
+    """
+    Exchange the response; all that does not depend on it is shared.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        Of the design.
+    design : Design
+        The rows.
+    y : ndarray of shape (n,)
+        Another response, less the offset.
+
+    Returns
+    -------
+    CrossProducts
+        As :func:`cross` would give for it.
+    """
+    p, w = cross.p, design.weights
+    weighted = y if w is None else w * y
+    # The first p rows of the corner are those of X B^-1, whatever the response was.
+    gram = cross.corner[:p, :p]
+    right = design.X.T @ weighted
+    if cross.basis is not None:
+        right = linalg.solve_triangular(cross.basis, right, trans="T")
+    centre = np.asarray(np.linalg.solve(gram, right) if p else right)
+    if cross.basis is not None:
+        centre = np.asarray(linalg.solve_triangular(cross.basis, centre))
+    rest = y - design.X @ centre
+    weighted = rest if w is None else w * rest
+    side = design.X.T @ weighted
+    if cross.basis is not None:
+        side = linalg.solve_triangular(cross.basis, side, trans="T")
+    corner = cross.corner.copy()
+    corner[:p, p] = corner[p, :p] = side
+    corner[p, p] = rest @ weighted
+    border = []
+    for group, old in zip(cross.groups, cross.border, strict=True):
+        new = old.copy()
+        mine = [b for b in design.blocks if b.group == group]
+        for a, z in enumerate(_columns(mine)):
+            new[a, p] = np.bincount(mine[0].codes, _times(z, weighted), old.shape[2])
+        border.append(new)
+    return replace(cross, border=tuple(border), corner=corner, centre=centre)
 
 
 def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
@@ -223,7 +281,17 @@ def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     return flat, y - flat @ inner, centre, B
 
 
-def _slot(block: Block, groups: list[str], members: list[list[Block]]) -> Slot:
+def _corner(sides: list[Vector], w: Vector | None) -> Matrix:
+    m = len(sides)
+    corner = np.empty((m, m))
+    for i in range(m):
+        left = sides[i] if w is None else w * sides[i]
+        for j in range(i + 1):
+            corner[i, j] = corner[j, i] = left @ sides[j]
+    return corner
+
+
+def _slot(block: Block, groups: tuple[str, ...], members: list[list[Block]]) -> Slot:
     factor = groups.index(block.group)
     before = 0
     for other in members[factor]:
@@ -250,20 +318,42 @@ def _times(a: Vector | None, b: Vector | None) -> Vector | None:
     return a * b
 
 
-def _by_level(blocks: list[Block], w: Vector | None, right: Matrix) -> tuple[Any, Any]:
-    """Sums within each level of the products of the group's columns, and with ``right``."""
+def _by_level(blocks: list[Block], w: Vector | None, sides: list[Vector]) -> tuple[Matrix, Matrix]:
+    """
+    Sum products of the group's columns, with each other and with ``sides``, in each level.
+
+    A column that is both random and fixed, as most are, is summed once.
+    """
     codes, L = blocks[0].codes, len(blocks[0].levels)
     z = _columns(blocks)
-    K, m = len(z), right.shape[1]
-    gram, border = np.empty((K, K, L)), np.empty((K, m, L))
-    sides = [np.ascontiguousarray(right[:, c]) for c in range(m)]
-    for a in range(K):
-        for b in range(a + 1):
-            product = _times(_times(z[a], z[b]), w)
-            gram[a, b] = gram[b, a] = np.bincount(codes, product, L)
-        for c in range(m):
-            border[a, c] = np.bincount(codes, _times(z[a], sides[c]), L)
+    distinct = list(z)
+    places = [_place(distinct, side) for side in sides]
+    sums: dict[tuple[int, int], Vector] = {}
+
+    def total(i: int, j: int) -> Vector:
+        key = (min(i, j), max(i, j))
+        if key not in sums:
+            product = _times(_times(distinct[i], distinct[j]), w)
+            sums[key] = np.bincount(codes, product, L).astype(float)
+        return sums[key]
+
+    K = len(z)
+    gram = np.array([[total(a, b) for b in range(K)] for a in range(K)])
+    border = np.array([[total(a, c) for c in places] for a in range(K)])
     return gram, border
+
+
+def _place(distinct: list[Vector | None], column: Vector) -> int:
+    """Position of a column among those known, to which it is added if it is new."""
+    ones = bool(column[0] == 1.0 and (column == 1.0).all())
+    for i, known in enumerate(distinct):
+        if known is None:
+            if ones:
+                return i
+        elif known[0] == column[0] and np.array_equal(known, column):
+            return i
+    distinct.append(column)
+    return len(distinct) - 1
 
 
 def _couple(first: list[Block], second: list[Block], w: Vector | None) -> Coupling:
@@ -286,3 +376,69 @@ def _couple(first: list[Block], second: list[Block], w: Vector | None) -> Coupli
         cols=pattern.indices.astype(np.int64),
         values=np.stack(values).reshape(len(za), len(zb), -1),
     )
+
+
+# ------------------------------------------------------------------ adding portions of rows
+
+
+def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
+    """Join the levels, refer the second response to the first's centre, and add up."""
+    if (a.names, a.groups, a.slots, a.layout) != (b.names, b.groups, b.slots, b.layout):
+        raise DataError(
+            "these cross-products are of different models: fixed columns "
+            f"{', '.join(a.names)} and {', '.join(b.names)}, groups {', '.join(a.groups)} and "
+            f"{', '.join(b.groups)}. Portions of one table need the same columns: make "
+            "factors categorical with all their levels."
+        )
+    joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
+    Ta, Tb = _to_plain(a, a.centre), _to_plain(b, a.centre)
+    couplings = {
+        (i, j): _add_couplings(
+            (a.gram.couplings[i, j], joined[i][1], joined[j][1]),
+            (b.gram.couplings[i, j], joined[i][2], joined[j][2]),
+        )
+        for i, j in a.gram.couplings
+    }
+    diagonal, border = [], []
+    for f, (levels, mine, theirs) in enumerate(joined):
+        L = len(levels)
+        diagonal.append(
+            _spread(a.gram.diagonal[f], mine, L) + _spread(b.gram.diagonal[f], theirs, L)
+        )
+        sides = [np.einsum("kml,mc->kcl", x.border[f], T) for x, T in ((a, Ta), (b, Tb))]
+        border.append(_spread(sides[0], mine, L) + _spread(sides[1], theirs, L))
+    return replace(
+        a,
+        n=a.n + b.n,
+        levels=tuple(levels for levels, _, _ in joined),
+        plan=analyse(Gram(tuple(diagonal), couplings)),
+        border=tuple(border),
+        corner=Ta.T @ a.corner @ Ta + Tb.T @ b.corner @ Tb,
+        basis=None,
+        log_weights=a.log_weights + b.log_weights,
+    )
+
+
+def _to_plain(cross: CrossProducts, centre: Vector) -> Matrix:
+    """Matrix that turns ``[X B^-1, y - X old]`` into ``[X, y - X centre]``."""
+    T = np.eye(cross.p + 1)
+    if cross.basis is not None:
+        T[:-1, :-1] = cross.basis
+    T[:-1, -1] = T[:-1, :-1] @ (cross.centre - centre)
+    return T
+
+
+def _spread(array: Matrix, at: npt.NDArray[np.intp], L: int) -> Matrix:
+    out = np.zeros((*array.shape[:2], L))
+    out[:, :, at] = array
+    return out
+
+
+def _add_couplings(*parts: tuple[Coupling, Any, Any]) -> Coupling:
+    rows = np.concatenate([at[c.rows] for c, at, _ in parts])
+    cols = np.concatenate([to[c.cols] for c, _, to in parts])
+    values = np.concatenate([c.values for c, _, _ in parts], axis=2)
+    width = int(cols.max()) + 1
+    keys, inverse = np.unique(rows * width + cols, return_inverse=True)
+    summed = [[np.bincount(inverse, v, len(keys)) for v in row] for row in values]
+    return Coupling(keys // width, keys % width, np.array(summed))

@@ -137,12 +137,46 @@ class Levels:
         """Each level's label: the value itself, or ``a:b`` for combinations."""
         if len(self.keys) == 1:
             return self.keys[0]
-        parts = []
-        rest = self.cells
+        named = [
+            key.astype(str).to_numpy(dtype=object)[part]
+            for key, part in zip(self.keys, self.parts(), strict=True)
+        ]
+        return pd.Index([":".join(p) for p in zip(*named, strict=True)])
+
+    def parts(self) -> list[npt.NDArray[np.int64]]:
+        """Position of each level's value in each of the keys."""
+        found, rest = [], self.cells
         for key in reversed(self.keys):
             rest, part = np.divmod(rest, len(key))
-            parts.append(key.astype(str).to_numpy(dtype=object)[part])
-        return pd.Index([":".join(p) for p in zip(*reversed(parts), strict=True)])
+            found.append(part)
+        return found[::-1]
+
+    def union(self, other: Levels) -> tuple[Levels, Codes, Codes]:
+        """
+        Join two sets of levels of one factor.
+
+        Parameters
+        ----------
+        other : Levels
+            Of the same factors.
+
+        Returns
+        -------
+        levels : Levels
+            All of them, sorted.
+        mine, theirs : ndarray of int
+            Position in ``levels`` of each level of the two.
+        """
+        keys = tuple(a.union(b) for a, b in zip(self.keys, other.keys, strict=True))
+        recoded = []
+        for levels in (self, other):
+            cells = np.zeros(len(levels), dtype=np.int64)
+            for new, old, part in zip(keys, levels.keys, levels.parts(), strict=True):
+                cells = cells * len(new) + new.get_indexer(old)[part]
+            recoded.append(cells)
+        cells = np.union1d(*recoded)
+        mine, theirs = (np.searchsorted(cells, c) for c in recoded)
+        return Levels(keys, cells), mine, theirs
 
     def encode(self, values: list[Any]) -> Codes:
         """Give the level of each row, -1 where it was never seen."""

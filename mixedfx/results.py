@@ -18,10 +18,12 @@ import pandas as pd
 
 from mixedfx import plots
 from mixedfx import predict as prediction
+from mixedfx.engines import EngineName
 from mixedfx.engines.statsmodels import StatsModels
 from mixedfx.fit import Certificate, Control, Fit, boundary
 from mixedfx.formula import Formula
 from mixedfx.inference import components, wald
+from mixedfx.refit import refit
 from mixedfx.summary import Summary
 
 Vector = npt.NDArray[np.float64]
@@ -305,6 +307,42 @@ class Results:
         [253.66, 345.61]
         """
         return prediction.predict(self.fit, data, random=random, new_levels=new_levels)
+
+    def refit(
+        self,
+        y: Any,
+        *,
+        engine: EngineName = "profiled",
+        control: Control | None = None,
+    ) -> Results:
+        """
+        Fit the same model to another response.
+
+        Parameters
+        ----------
+        y : array or Series of shape (nobs,)
+            A value for each row that this fit used; a Series is matched by its index.
+        engine : {"profiled", "auto", "statsmodels"}
+            What finds the optimum; the default is the fastest, for loops over thousands of
+            responses.
+        control : Control, optional
+            Tolerance and limit of the search.
+
+        Returns
+        -------
+        Results
+            Design, cross-products and order of elimination are those of this fit.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> again = fit.refit(2 * fit.fittedvalues + 2 * fit.resid)
+        >>> round(again.sigma / fit.sigma, 6)
+        2.0
+        """
+        again = refit(self.fit, y, engine=engine, reml=self.reml, control=control or Control())
+        return Results(again)
 
     # ---------------------------------------------------------------- how it was found
 

@@ -96,7 +96,7 @@ def minimise(
     >>> end = minimise(
     ...     f, np.ones(2), first_hessian=lambda: np.eye(2), tolerance=1e-12, max_evaluations=50
     ... )
-    >>> abs(end.x).max() < 1e-6
+    >>> bool(abs(end.x).max() < 1e-6)
     True
     """
     value, gradient = function(x)

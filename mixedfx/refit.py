@@ -1,0 +1,81 @@
+"""The same model on another response: everything but the response is shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx import engines
+from mixedfx.crossprod import with_response
+from mixedfx.design import Design
+from mixedfx.errors import ColumnTypeError, InfiniteValueError, ResponseError
+from mixedfx.fit import Control, Fit, assemble
+from mixedfx.threads import calm
+
+Vector = npt.NDArray[np.float64]
+
+
+def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit:
+    """
+    Fit the model of a fit to another response.
+
+    Parameters
+    ----------
+    fit : Fit
+        Whose rows, columns and cross-products are used again.
+    y : array or Series of shape (n,)
+        A value for each row that the fit used; a Series is matched by its index.
+    engine : {"auto", "statsmodels", "profiled"}
+        What finds the optimum.
+    reml : bool
+        Which criterion.
+    control : Control
+        When to stop.
+
+    Returns
+    -------
+    Fit
+        As if fitted anew.
+    """
+    design = fit.design
+    values = _response(y, design)
+    if design.offset is not None:
+        values = values - design.offset
+    values.flags.writeable = False
+    design = replace(design, y=values)
+    cross = with_response(fit.cross, design, values)
+    with calm(cross.plan.tail_size):
+        search = engines.search(engine, design, cross, reml=reml, control=control)
+        return assemble(fit.formula, design, cross, search, reml=reml)
+
+
+def _response(y: Any, design: Design) -> Vector:
+    n = len(design.y)
+    if isinstance(y, pd.Series):
+        if not design.index.isin(y.index).all() or not y.index.is_unique:
+            raise ColumnTypeError(
+                "the new response's index does not hold each row that the fit used, once."
+            )
+        y = y.loc[design.index]
+    try:
+        values = np.array(y, dtype=float)
+    except (TypeError, ValueError):
+        raise ResponseError("the new response is not numeric.") from None
+    if values.shape != (n,):
+        raise ColumnTypeError(
+            f"the new response has shape {values.shape}; the fit used {n} rows, so give {n} "
+            "values, or a Series with the data's index."
+        )
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise InfiniteValueError(
+            f"the new response is missing or infinite in {count} rows; refit needs every row "
+            "that the fit used. Fit anew to leave rows out."
+        )
+    if values.min() == values.max():
+        raise ResponseError(f"the new response is {values[0]:g} in every row.")
+    return values

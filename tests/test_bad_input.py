@@ -1,0 +1,837 @@
+"""Wrong use: each has its own error, which names the culprit and says what to do.
+
+One table holds the calls. A bare TypeError, KeyError or LinAlgError from one of them is a bug,
+and so is an answer: where the data cannot give one, the words must.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+from mixedfx import errors
+from mixedfx.errors import (
+    ArgumentError,
+    ColumnTypeError,
+    ConvergenceWarning,
+    DataError,
+    DatasetError,
+    DroppedColumnsWarning,
+    EmptyDataError,
+    EngineRefusal,
+    FormulaError,
+    GroupingError,
+    InfiniteValueError,
+    MissingColumnError,
+    MixedfxError,
+    MixedfxWarning,
+    NewLevelError,
+    ResponseError,
+    SearchError,
+    SingularFitWarning,
+    WeightsError,
+)
+
+N = 60
+MODEL = "y ~ x + (1 | g)"
+
+
+def _frame() -> pd.DataFrame:
+    """Rows with labels, so that a message can name one."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=N)
+    effects = np.repeat(rng.normal(size=6), 10)
+    return pd.DataFrame(
+        {
+            "y": x + 3 * effects + rng.normal(size=N),
+            "x": x,
+            "z": rng.normal(size=N),
+            "f": np.tile(list("uvw"), 20),
+            "g": np.repeat(list("abcdef"), 10),
+            "h": np.tile(list("pqrst"), 12),
+        },
+        index=pd.Index([f"row{i}" for i in range(N)]),
+    )
+
+
+def _with(data: pd.DataFrame, column: str, row: int, value: Any) -> pd.DataFrame:
+    """Put one value in."""
+    values = data[column].astype(object).to_list()
+    values[row] = value
+    return data.assign(**{column: values})
+
+
+def _at(row: int, value: float) -> np.ndarray:
+    """Ones, and one other value."""
+    values = np.ones(N)
+    values[row] = value
+    return values
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A wrong use: its kind, what it does, its error, and words that the message must have."""
+
+    kind: str
+    call: Callable[[pd.DataFrame], object]
+    error: type[MixedfxError]
+    words: tuple[str, ...]
+
+    @property
+    def code(self) -> str:
+        """Name the case by its own text."""
+        return f"{self.kind}: {' '.join(self.words)}"
+
+
+def _fits(text: str, **options: Any) -> Callable[[pd.DataFrame], object]:
+    return lambda d: mfx.lmer(text, d, **options)
+
+
+def _fits_with(text: str = MODEL, **columns: Any) -> Callable[[pd.DataFrame], object]:
+    return lambda d: mfx.lmer(text, d.assign(**columns))
+
+
+def _predicts(text: str, change: Callable[[pd.DataFrame], Any], **options: Any) -> Any:
+    return lambda d: mfx.lmer(text, d).predict(change(d), **options)
+
+
+def _duplicated(d: pd.DataFrame, column: str) -> pd.DataFrame:
+    return pd.concat([d, d[[column]]], axis=1)
+
+
+def _sleep(**change: float) -> pd.DataFrame:
+    sleep = mfx.datasets.load("sleepstudy")
+    return sleep.assign(**{name: sleep[name] * by for name, by in change.items()})
+
+
+DAYS = pd.date_range("2020-01-01", periods=N)
+
+FORMULAS = [
+    Bad("formula", _fits("y ~ x + (1 | g"), FormulaError, ("never closed", "(1 | group)")),
+    Bad("formula", _fits("y ~ x | g"), FormulaError, ("parentheses", "(x | g)")),
+    Bad("formula", _fits("x + (1 | g)"), FormulaError, ("no response", "response ~ terms")),
+    Bad("formula", _fits(""), FormulaError, ("no response", "response ~ terms")),
+    Bad("formula", _fits("y ~"), FormulaError, ("term is missing", "y ~")),
+    Bad("formula", _fits("y ~ x + (1 | )"), FormulaError, ("term is missing", "(1 | )")),
+    Bad("formula", _fits("y ~ I(x^2) + (1 | g)"), FormulaError, ("exclusive-or", "I(x**2)")),
+    Bad("formula", _fits("y ~ (1 | g) + (1 | g)"), FormulaError, ("(1 | g)", "twice")),
+    Bad("formula", _fits("y ~ x*(1 | g)"), FormulaError, ("(1 | g)", "top level")),
+    Bad("formula", _fits("y + z ~ x"), FormulaError, ("response", "I(a + b)")),
+    Bad("formula", _fits("y ~ x + offset(z)"), FormulaError, ("offset", "offset='z'")),
+    Bad("formula", _fits("y ~ cs(x | g)"), FormulaError, ("'cs'", "us, diag")),
+    Bad("formula", lambda d: mfx.lmer(None, d), FormulaError, ("string", "NoneType")),
+    Bad("formula", lambda d: mfx.lmer(["y", "x"], d), FormulaError, ("string", "list")),
+    Bad("formula", lambda d: mfx.lmer(d, MODEL), FormulaError, ("string", "DataFrame")),
+    Bad("formula", lambda d: mfx.parse({"y": "x"}), FormulaError, ("string", "dict")),
+    Bad("formula", lambda d: mfx.parse("y ~ 2*x"), FormulaError, ("numbers", "0 and 1")),
+    Bad("formula", lambda d: mfx.lmer("y ~ .", d[["y"]]), FormulaError, ("'.'", "no column")),
+]
+
+TABLES = [
+    Bad("table", lambda d: mfx.lmer(MODEL, None), ColumnTypeError, ("NoneType", "DataFrame")),
+    Bad("table", lambda d: mfx.lmer(MODEL, d["x"]), ColumnTypeError, ("Series", "DataFrame")),
+    Bad("table", lambda d: mfx.lmer(MODEL, d.to_dict("records")), ColumnTypeError, ("list",)),
+    Bad("table", lambda d: mfx.lmer(MODEL, d.to_numpy()), ColumnTypeError, ("ndarray",)),
+    Bad("table", lambda d: mfx.lmer(MODEL, "d.csv"), ColumnTypeError, ("str", "DataFrame")),
+    Bad("table", lambda d: mfx.lmer(MODEL, pd.DataFrame), ColumnTypeError, ("DataFrame", "type")),
+    Bad("table", lambda d: mfx.lmer(MODEL, d.groupby("g")), ColumnTypeError, ("GroupBy",)),
+    Bad(
+        "table",
+        lambda d: mfx.lmer(MODEL, pd.concat({"top": d}, axis=1)),
+        ColumnTypeError,
+        ("single-level", "column names"),
+    ),
+    Bad("table", lambda d: mfx.lmer(MODEL, {"y": 1, "x": 2, "g": 3}), DataError, ("y", "column")),
+    Bad(
+        "table",
+        lambda d: mfx.lmer(MODEL, {"y": [1, 2], "x": [1], "g": ["a", "b"]}),
+        DataError,
+        ("x", "length"),
+    ),
+    Bad(
+        "table",
+        lambda d: mfx.lmer(MODEL, {"y": np.zeros((3, 2)), "x": [1, 2, 3], "g": [1, 1, 2]}),
+        DataError,
+        ("y", "dimension"),
+    ),
+]
+
+ROWS = [
+    Bad("rows", lambda d: mfx.lmer(MODEL, d.iloc[:0]), EmptyDataError, ("no rows",)),
+    Bad("rows", lambda d: mfx.lmer(MODEL, pd.DataFrame()), EmptyDataError, ("no rows",)),
+    Bad("rows", _fits_with(x=np.nan), EmptyDataError, ("no row is complete", "x (60)")),
+    Bad("rows", _fits_with(g=None), EmptyDataError, ("no row is complete", "g (60)")),
+    Bad("rows", _fits(MODEL, weights=_at(0, 1) * np.nan), EmptyDataError, ("weights (60)",)),
+    Bad("rows", lambda d: mfx.lmer("y ~ x", d.iloc[:1]), DataError, ("row",)),
+    Bad("rows", lambda d: mfx.lmer("y ~ x", d.iloc[:2]), DataError, ("2 fixed columns", "2 rows")),
+    Bad(
+        "rows",
+        lambda d: mfx.lmer("y ~ x*z*f + (1 | h)", d.iloc[:12]),
+        DataError,
+        ("12 fixed columns", "leave terms out"),
+    ),
+]
+
+NAMES = [
+    Bad("name", _fits("Y ~ x + (1 | g)"), MissingColumnError, ("'Y'", "Did you mean 'y'")),
+    Bad("name", _fits("y ~ days + (1 | g)"), MissingColumnError, ("'days'", "columns are: y, x")),
+    Bad("name", _fits("y ~ I(days**2)"), MissingColumnError, ("'days'", "columns are")),
+    Bad("name", _fits("y ~ Q('the x')"), MissingColumnError, ("'the x'", "columns are")),
+    Bad("name", _fits("y ~ (days | g)"), MissingColumnError, ("'days'", "columns are")),
+    Bad("name", _fits("y ~ x + (1 | G)"), MissingColumnError, ("grouping", "'G'", "mean 'g'")),
+    Bad("name", _fits("y ~ x + (1 | g/H)"), MissingColumnError, ("grouping", "'H'", "mean 'h'")),
+    Bad("name", _fits(MODEL, weights="W"), MissingColumnError, ("weights", "'W'", "columns are")),
+    Bad("name", _fits(MODEL, offset="Z"), MissingColumnError, ("offset", "'Z'", "mean 'z'")),
+    Bad(
+        "name",
+        lambda d: mfx.lmer("y ~ a.b", d.rename(columns={"x": "a.b"})),
+        MissingColumnError,
+        ("'a'", "Q('a.b')"),
+    ),
+    Bad("name", lambda d: mfx.lmer("y ~ x", _duplicated(d, "x")), ColumnTypeError, ("'x'",)),
+    Bad("name", lambda d: mfx.lmer("y ~ x", _duplicated(d, "y")), ColumnTypeError, ("'y'",)),
+    Bad("name", lambda d: mfx.lmer(MODEL, _duplicated(d, "g")), ColumnTypeError, ("'g'",)),
+    Bad(
+        "name",
+        lambda d: mfx.lmer("y ~ x", _duplicated(d, "z"), weights="z"),
+        ColumnTypeError,
+        ("several columns", "'z'"),
+    ),
+]
+
+TYPES = [
+    Bad("type", _fits_with(x=DAYS), ColumnTypeError, ("'x'", "datetime64", "numbers")),
+    Bad("type", _fits_with(x=DAYS.tz_localize("UTC")), ColumnTypeError, ("'x'", "datetime64")),
+    Bad("type", _fits_with(y=DAYS), ColumnTypeError, ("'y'", "datetime64", "numbers")),
+    Bad("type", _fits_with(g=DAYS), ColumnTypeError, ("'g'", "datetime64")),
+    Bad("type", _fits_with(x=DAYS - DAYS[0]), ColumnTypeError, ("'x'", "timedelta64", "numbers")),
+    Bad("type", _fits_with(x=np.full(N, 1j)), ColumnTypeError, ("'x'", "complex")),
+    Bad("type", _fits_with(y=np.arange(N) * 1j), ColumnTypeError, ("'y'", "complex")),
+    Bad("type", _fits_with(x=[[i] for i in range(N)]), ColumnTypeError, ("'x'", "numbers")),
+    Bad("type", _fits_with(g=[{} for _ in range(N)]), ColumnTypeError, ("'g'", "text")),
+    Bad("type", _fits("f ~ x + (1 | g)"), ResponseError, ("'f'", "not numeric", "to_numeric")),
+    Bad("type", lambda d: mfx.lmer(MODEL, _with(d, "y", 7, "n/a")), ResponseError, ("'y'", "n/a")),
+    Bad(
+        "type",
+        lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].astype(str))),
+        ResponseError,
+        ("'y'", "not numeric", "to_numeric"),
+    ),
+    Bad(
+        "type",
+        lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].round().astype("category"))),
+        ResponseError,
+        ("'y'", "not numeric"),
+    ),
+    Bad("type", _fits("np.column_stack([y, z]) ~ x"), ResponseError, ("2 columns", "one")),
+]
+
+VALUES = [
+    Bad(
+        "value",
+        lambda d: mfx.lmer(MODEL, d.assign(x=d["x"].where(d.index != "row7", np.inf))),
+        InfiniteValueError,
+        ("'x'", "inf", "1 rows", "row7"),
+    ),
+    Bad(
+        "value",
+        lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].where(d.index != "row7", -np.inf))),
+        InfiniteValueError,
+        ("'y'", "-inf", "1 rows", "row7"),
+    ),
+    Bad(
+        "value",
+        lambda d: mfx.lmer("y ~ 1 + (z | g)", d.assign(z=d["z"].where(d.index != "row7", np.inf))),
+        InfiniteValueError,
+        ("'z'", "(z | g)", "row7"),
+    ),
+    Bad(
+        "value",
+        lambda d: mfx.lmer(MODEL, d.assign(g=np.where(d.index == "row7", np.inf, 1.0))),
+        InfiniteValueError,
+        ("'g'", "inf", "row7"),
+    ),
+    Bad(
+        "value",
+        lambda d: mfx.lmer(MODEL, d, weights=_at(7, np.inf)),
+        InfiniteValueError,
+        ("weights", "inf", "row7"),
+    ),
+    Bad(
+        "value",
+        lambda d: mfx.lmer(MODEL, d, offset=_at(7, np.inf)),
+        InfiniteValueError,
+        ("offset", "inf", "row7"),
+    ),
+    Bad(
+        "value",
+        # The row's label, not its place among the rows that are left.
+        lambda d: mfx.lmer(
+            MODEL,
+            d.assign(x=d["x"].where(d.index != "row2"), y=d["y"].where(d.index != "row7", np.inf)),
+        ),
+        InfiniteValueError,
+        ("'y'", "row7", "make them missing"),
+    ),
+    Bad("value", _fits("y ~ log(x) + (1 | g)"), InfiniteValueError, ("'log(x)'", "nan")),
+    Bad("value", _fits("log(y) ~ x + (1 | g)"), InfiniteValueError, ("'log(y)'", "nan")),
+    Bad("value", _fits("y ~ I(x / 0) + (1 | g)"), InfiniteValueError, ("'I(x / 0)'", "inf")),
+]
+
+RESPONSES = [
+    Bad("response", _fits_with(y=3.0), ResponseError, ("'y'", "3", "every row")),
+    Bad("response", _fits_with("y ~ x", y=3.0), ResponseError, ("'y'", "every row")),
+    Bad(
+        "response",
+        lambda d: mfx.lmer(MODEL, d.assign(y=np.where(d.index == "row7", np.nan, 3.0))),
+        ResponseError,
+        ("'y'", "every row"),
+    ),
+    Bad("response", _fits_with(y=np.repeat(np.arange(6.0), 10)), ResponseError, ("'y'", "group")),
+    Bad(
+        "response",
+        _fits_with("y ~ 1 + (1 | g)", y=np.repeat(np.arange(6.0), 10)),
+        ResponseError,
+        ("'y'", "group"),
+    ),
+    Bad(
+        "response",
+        lambda d: mfx.lmer("y ~ 1 + (x | g)", d.assign(y=d["x"] * np.repeat(np.arange(6.0), 10))),
+        ResponseError,
+        ("'y'",),
+    ),
+    Bad("response", lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"] + 1)), ResponseError, ("'y'",)),
+    Bad("response", lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"])), ResponseError, ("'y'",)),
+    Bad("response", lambda d: mfx.lmer("y ~ x", d.assign(y=3 * d["x"])), ResponseError, ("'y'",)),
+    Bad("response", _fits("y ~ y + (1 | g)"), ResponseError, ("'y'",)),
+    Bad("response", lambda d: mfx.lmer(MODEL, d, offset="y"), ResponseError, ("'y'", "offset")),
+]
+
+GROUPS = [
+    Bad("group", _fits_with(g="a"), GroupingError, ("'g'", "only one level", "two")),
+    Bad("group", _fits_with(g=np.arange(N)), GroupingError, ("'g'", "60 levels", "60 rows")),
+    Bad("group", _fits("y ~ x + (1 | y)"), GroupingError, ("'y'", "60 levels", "60 rows")),
+    Bad("group", _fits("y ~ x + (1 | g/h/f)"), GroupingError, ("'g:h:f'", "60 levels")),
+    Bad(
+        "group",
+        _fits_with("y ~ x + (x | k)", k=np.repeat(np.arange(30), 2)),
+        GroupingError,
+        ("(x | k)", "60 effects", "fewer effects"),
+    ),
+    Bad("group", _fits("y ~ x + (1 | nope(g))"), DataError, ("'nope'", "not")),
+    Bad("group", _fits("y ~ x + (1 | g.nope())"), DataError, ("'g.nope()'", "nope")),
+    Bad("group", _fits("y ~ x + (1 | len(g))"), GroupingError, ("'len(g)'", "per row")),
+    Bad("group", _fits("y ~ x + (1 | 'g')"), GroupingError, ("'g'", "per row")),
+    Bad("group", _fits("y ~ x + (I(0 * x) | g)"), DataError, ("I(0 * x)", "zero", "leave it out")),
+]
+
+WEIGHTS = [
+    Bad("weights", _fits(MODEL, weights=_at(7, 0)), WeightsError, ("positive", "0", "row7")),
+    Bad("weights", _fits(MODEL, weights=_at(7, -2)), WeightsError, ("positive", "-2", "row7")),
+    Bad("weights", _fits(MODEL, weights="z"), WeightsError, ("weights", "positive")),
+    Bad("weights", _fits(MODEL, weights=np.ones(5)), ColumnTypeError, ("weights", "5", "60 rows")),
+    Bad("weights", _fits(MODEL, weights=2.0), ColumnTypeError, ("weights", "60 rows")),
+    Bad("weights", _fits(MODEL, weights=[]), ColumnTypeError, ("weights", "0", "60 rows")),
+    Bad("weights", _fits(MODEL, weights="f"), ColumnTypeError, ("weights", "numbers")),
+    Bad("weights", _fits(MODEL, weights=np.ones((N, 2))), ColumnTypeError, ("weights",)),
+    Bad("weights", _fits(MODEL, weights=np.ones(N) + 1j), ColumnTypeError, ("weights", "complex")),
+    Bad("weights", _fits(MODEL, weights=DAYS), ColumnTypeError, ("weights", "numbers")),
+    Bad("weights", _fits(MODEL, weights=len), ColumnTypeError, ("weights", "numbers")),
+    Bad(
+        "weights",
+        _fits(MODEL, weights=pd.Series(1.0, index=range(100, 100 + N))),
+        ColumnTypeError,
+        ("weights", "Series", "index"),
+    ),
+    Bad(
+        "weights",
+        lambda d: mfx.lmer(MODEL, d, weights=pd.Series(1.0, index=d.index[::-1])),
+        ColumnTypeError,
+        ("weights", "Series", "index"),
+    ),
+    Bad("offset", _fits(MODEL, offset=np.ones(5)), ColumnTypeError, ("offset", "5", "60 rows")),
+    Bad("offset", _fits(MODEL, offset="f"), ColumnTypeError, ("offset", "numbers")),
+    Bad("offset", _fits(MODEL, offset=DAYS), ColumnTypeError, ("offset", "numbers")),
+    Bad("offset", _fits(MODEL, offset=np.full(N, 1j)), ColumnTypeError, ("offset", "complex")),
+]
+
+TERMS = [
+    Bad("term", _fits("y ~ bs(x, 1) + (1 | g)"), DataError, ("bs(x, 1)", "df")),
+    Bad("term", _fits("y ~ poly(x, 100) + (1 | g)"), DataError, ("poly(x, 100)", "degree")),
+    Bad("term", _fits("y ~ poly(x, 0) + (1 | g)"), DataError, ("poly(x, 0)", "degree")),
+    Bad("term", _fits("y ~ poly(x, 1.5) + (1 | g)"), DataError, ("poly(x, 1.5)", "integer")),
+    Bad("term", _fits("y ~ poly(f, 2) + (1 | g)"), DataError, ("poly(f, 2)",)),
+    Bad("term", _fits("y ~ scale(f) + (1 | g)"), DataError, ("scale(f)", "non-numeric")),
+    Bad("term", _fits("y ~ np.log(f) + (1 | g)"), DataError, ("np.log(f)",)),
+    Bad("term", _fits("y ~ np.nope(x) + (1 | g)"), DataError, ("np.nope(x)", "nope")),
+    Bad("term", _fits("y ~ x.nope + (1 | g)"), DataError, ("x.nope", "nope")),
+    Bad("term", _fits("y ~ x['a'] + (1 | g)"), DataError, ("x['a']",)),
+    Bad("term", _fits("y ~ 'x' + (1 | g)"), DataError, ("'x'", "row")),
+    Bad("term", _fits("y ~ I(1) + (1 | g)"), DataError, ("I(1)", "row")),
+    Bad("term", _fits("y ~ np.arange(6) + (1 | g)"), DataError, ("np.arange(6)", "6", "60")),
+    Bad("term", _fits("y ~ x + (np.arange(6) | g)"), DataError, ("np.arange(6)", "6", "60")),
+    Bad("term", _fits("np.arange(6) ~ x + (1 | g)"), DataError, ("np.arange(6)", "6", "60")),
+    Bad("term", _fits("y ~ [x] + (1 | g)"), DataError, ("[x]",)),
+]
+
+ARGUMENTS = [
+    Bad("argument", _fits(MODEL, engine="lme4"), ArgumentError, ("engine", "lme4", "'profiled'")),
+    Bad("argument", _fits(MODEL, engine="Auto"), ArgumentError, ("engine", "mean 'auto'")),
+    Bad("argument", _fits(MODEL, engine=None), ArgumentError, ("engine=None", "'auto'")),
+    Bad("argument", _fits(MODEL, engine=np.ones(2)), ArgumentError, ("engine", "'auto'")),
+    Bad("argument", _fits(MODEL, start=[1.0, 2.0]), ArgumentError, ("start", "2", "1")),
+    Bad("argument", _fits("y ~ (x | g)", start=[1.0]), ArgumentError, ("start", "1", "3")),
+    Bad("argument", _fits(MODEL, start=[]), ArgumentError, ("start", "0", "1")),
+    Bad("argument", _fits(MODEL, start=[np.nan]), ArgumentError, ("start", "nan")),
+    Bad("argument", _fits(MODEL, start="a"), ArgumentError, ("start", "numbers")),
+    Bad("argument", _fits(MODEL, start=[1j]), ArgumentError, ("start", "numbers")),
+    Bad("argument", _fits(MODEL, reml="ML"), ArgumentError, ("reml", "'ML'", "False")),
+    Bad("argument", _fits(MODEL, control="fast"), ArgumentError, ("control", "Control")),
+    Bad("argument", _fits(MODEL, control={"tolerance": 1}), ArgumentError, ("control", "Control")),
+    Bad("argument", lambda d: mfx.Control(tolerance=-1.0), ArgumentError, ("tolerance", "-1")),
+    Bad("argument", lambda d: mfx.Control(tolerance="a"), ArgumentError, ("tolerance", "'a'")),
+    Bad("argument", lambda d: mfx.Control(max_evaluations=0), ArgumentError, ("max_evaluations",)),
+    Bad("argument", lambda d: mfx.lmer(MODEL, d).ranef("G"), ArgumentError, ("group", "mean 'g'")),
+    Bad("argument", lambda d: mfx.lmer(MODEL, d).coef("h"), ArgumentError, ("group", "'h'", "'g'")),
+    Bad("argument", lambda d: mfx.lmer(MODEL, d).ranef(["g"]), ArgumentError, ("group", "'g'")),
+]
+
+ENGINES = [
+    Bad(
+        "engine",
+        lambda d: mfx.lmer("y ~ x + (x | g) + (x | h)", d, engine="statsmodels"),
+        EngineRefusal,
+        ("statsmodels", "correlated term", "engine='profiled'"),
+    ),
+    Bad(
+        "engine",
+        lambda d: mfx.lmer(MODEL, d, weights=np.ones(N), engine="statsmodels"),
+        EngineRefusal,
+        ("weights", "engine='profiled'"),
+    ),
+    Bad(
+        "engine",
+        lambda d: mfx.lmer("y ~ 0 + (1 | g)", d, engine="statsmodels"),
+        EngineRefusal,
+        ("fixed effect", "engine='profiled'"),
+    ),
+    Bad(
+        "engine",
+        lambda d: mfx.lmer("Yield ~ 1 + (1 | Batch)", _dyestuff2(), engine="statsmodels"),
+        EngineRefusal,
+        ("singular", "sd(Intercept | Batch)"),
+    ),
+    Bad(
+        "engine",
+        lambda d: mfx.lmer(MODEL, d, weights=np.ones(N)).statsmodels,
+        EngineRefusal,
+        ("statsmodels", "weights"),
+    ),
+    Bad(
+        "engine",
+        # A slope 1e8 times smaller than the intercept is more than MixedLM can search for.
+        lambda d: mfx.lmer(
+            "Reaction ~ Days + (Days | Subject)", _sleep(Days=1e8), engine="statsmodels"
+        ),
+        SearchError,
+        ("MixedLM", "engine='profiled'"),
+    ),
+]
+
+PREDICTIONS = [
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: d.drop(columns="x")),
+        MissingColumnError,
+        ("'x'", "columns are"),
+    ),
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: d.drop(columns="g")),
+        MissingColumnError,
+        ("grouping", "'g'"),
+    ),
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: d.assign(g="z")),
+        NewLevelError,
+        ("'g'", "'z'", "new_levels='population'"),
+    ),
+    Bad(
+        "prediction",
+        _predicts("y ~ x + (1 | f:h)", lambda d: d.assign(h="z")),
+        NewLevelError,
+        ("'f:h'", "'u:z'", "new_levels='population'"),
+    ),
+    Bad(
+        "prediction",
+        _predicts("y ~ f + (1 | g)", lambda d: d.assign(f="never")),
+        DataError,
+        ("f", "'never'", "'u', 'v', 'w'"),
+    ),
+    Bad("prediction", _predicts(MODEL, lambda d: d.assign(x="a")), DataError, ("x", "numeric")),
+    Bad("prediction", _predicts(MODEL, lambda d: d.assign(x=DAYS)), ColumnTypeError, ("'x'",)),
+    Bad("prediction", _predicts(MODEL, lambda d: d.iloc[:0]), EmptyDataError, ("no rows",)),
+    Bad("prediction", _predicts(MODEL, lambda d: d["x"]), ColumnTypeError, ("Series",)),
+    Bad("prediction", _predicts(MODEL, lambda d: [1, 2]), ColumnTypeError, ("list",)),
+    Bad("prediction", _predicts(MODEL, lambda d: {"x": 1.0, "g": "a"}), DataError, ("x", "column")),
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: _duplicated(d, "x")),
+        ColumnTypeError,
+        ("several columns", "'x'"),
+    ),
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: d, random="h"),
+        ArgumentError,
+        ("random", "'h'", "'all', 'none', 'g'"),
+    ),
+    Bad("prediction", _predicts(MODEL, lambda d: d, random=["h"]), ArgumentError, ("'h'", "'g'")),
+    Bad("prediction", _predicts(MODEL, lambda d: d, random=3), ArgumentError, ("random=3",)),
+    Bad(
+        "prediction",
+        _predicts(MODEL, lambda d: d, new_levels="zero"),
+        ArgumentError,
+        ("new_levels", "'zero'", "'population'"),
+    ),
+    Bad(
+        "prediction",
+        lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.drop(columns="z")),
+        MissingColumnError,
+        ("offset", "'z'"),
+    ),
+    Bad(
+        "prediction",
+        lambda d: mfx.lmer(MODEL, d, offset=d["z"]).predict(d),
+        DataError,
+        ("offset", "array", "column's name"),
+    ),
+    Bad(
+        "prediction",
+        lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.assign(z="a")),
+        ColumnTypeError,
+        ("offset", "numbers"),
+    ),
+    Bad(
+        "prediction",
+        lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.assign(z=DAYS)),
+        ColumnTypeError,
+        ("offset", "numbers"),
+    ),
+]
+
+DATASETS = [
+    Bad("data set", lambda d: mfx.datasets.load("iris"), DatasetError, ("'iris'", "sleepstudy")),
+    Bad("data set", lambda d: mfx.datasets.load("Sleep"), DatasetError, ("mean 'sleepstudy'",)),
+    Bad("data set", lambda d: mfx.datasets.load(None), DatasetError, ("None", "sleepstudy")),
+    Bad("data set", lambda d: mfx.datasets.load(["cake"]), DatasetError, ("['cake']", "cake")),
+]
+
+BAD = [
+    *FORMULAS,
+    *TABLES,
+    *ROWS,
+    *NAMES,
+    *TYPES,
+    *VALUES,
+    *RESPONSES,
+    *GROUPS,
+    *WEIGHTS,
+    *TERMS,
+    *ARGUMENTS,
+    *ENGINES,
+    *PREDICTIONS,
+    *DATASETS,
+]
+
+each_bad_input = pytest.mark.parametrize("bad", BAD, ids=[bad.code for bad in BAD])
+
+
+def _dyestuff2() -> pd.DataFrame:
+    return mfx.datasets.load("Dyestuff2")
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return _frame()
+
+
+# ------------------------------------------------------------------ the table's claims
+
+
+@each_bad_input
+def test_bad_input_has_its_own_error(frame, bad):
+    with pytest.raises(bad.error) as caught:
+        bad.call(frame)
+    assert bad.error is DataError or type(caught.value) is bad.error
+
+
+@each_bad_input
+def test_message_names_the_culprit_and_the_way_out(frame, bad):
+    with pytest.raises(MixedfxError) as caught:
+        bad.call(frame)
+    missing = [word for word in bad.words if word not in str(caught.value)]
+    assert not missing, str(caught.value)
+
+
+@each_bad_input
+def test_failing_call_changes_nothing_of_the_data(frame, bad):
+    before = frame.copy(deep=True)
+    try:
+        bad.call(frame)
+    except Exception:  # which one it is, is another test's claim
+        pd.testing.assert_frame_equal(frame, before)
+
+
+def test_table_covers_every_error_that_a_user_can_reach():
+    defined = {
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, MixedfxError)
+    }
+    # Two are families, and a disagreement of two programs is a bug of one of them, not of the user.
+    unreachable = {MixedfxError, errors.EngineError, errors.EngineDisagreement}
+    assert {bad.error for bad in BAD} == defined - unreachable
+
+
+@pytest.mark.parametrize("error", sorted({bad.error for bad in BAD}, key=lambda e: e.__name__))
+def test_errors_of_wrong_values_are_value_errors(error):
+    assert issubclass(error, ValueError) or error is SearchError
+
+
+# ------------------------------------------------------------------ odd, but not wrong
+
+ODD = {
+    "group of numbers and text": _fits_with(g=np.repeat([1, "a", 2.5, "b", 3, "c"], 10).tolist()),
+    "group of tuples": _fits_with(g=[(i, i) for i in np.repeat(np.arange(6), 10)]),
+    "group of half-precision numbers": _fits_with(g=np.repeat(np.arange(6), 10).astype("float16")),
+    "group of bytes": _fits_with(g=[b"a"] * 20 + [b"b"] * 20 + [b"c"] * 20),
+    "group of periods": _fits_with(g=pd.period_range("2020", periods=6, freq="D").repeat(10)),
+    "group of intervals": _fits_with(g=pd.cut(np.arange(float(N)), 6)),
+    "column named Intercept": lambda d: mfx.lmer(
+        "y ~ Intercept + (1 | g)", d.rename(columns={"x": "Intercept"})
+    ),
+    "group named Residual": lambda d: mfx.lmer(
+        "y ~ x + (1 | Residual)", d.rename(columns={"g": "Residual"})
+    ),
+    "column named log": lambda d: mfx.lmer("y ~ log(x**2) + log", d.assign(log=d["z"])),
+    "nothing fixed, nothing random": _fits("y ~ 0"),
+    "minus one alone": _fits("y ~ -1"),
+    "offset of another kind": lambda d: mfx.lmer(MODEL, d, offset=pd.array([1] * N, dtype="Int8")),
+    "weights of true": lambda d: mfx.lmer(MODEL, d, weights=np.ones(N, dtype=bool)),
+    "terms that repeat an effect": _fits("y ~ x + (1 | g) + (0 + x | g)"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_use_is_answered_or_refused_in_our_words(frame, case):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedfxWarning)
+        try:
+            found = ODD[case](frame)
+        except MixedfxError as error:
+            found = error
+    assert isinstance(found, mfx.Results | MixedfxError)
+
+
+# Estimates that these would give look like any other, and mean nothing.
+MEANINGLESS = {
+    "factor that is fixed and random": _fits("y ~ g + (1 | g)"),
+    "fixed factor with one level": _fits_with("y ~ f + (1 | g)", f="u"),
+    "factor with one level as a slope": _fits_with("y ~ x + (f | g)", f="u"),
+    "one factor under two names": _fits_with(
+        "y ~ x + (1 | g) + (1 | k)", k=np.repeat(range(6), 10)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_meaningless_model_is_not_fitted_in_silence(frame, case):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            notes = MEANINGLESS[case](frame).notes
+        except MixedfxError as error:
+            notes = (str(error),)
+    assert notes or told
+
+
+def test_numbers_of_a_database_are_numbers(frame):
+    # What a database driver gives for NUMERIC: objects, which patsy would take for categories.
+    exact = frame["x"].round(3)
+    decimals = frame.assign(x=[Decimal(f"{v:.3f}") for v in exact])
+    found = mfx.lmer(MODEL, decimals).params
+    assert found.to_dict() == pytest.approx(mfx.lmer(MODEL, frame.assign(x=exact)).params.to_dict())
+
+
+# ------------------------------------------------------------------ units at the ends of the range
+
+SCALES = [1e-300, 1e-200, 1e-160, 1e-100, 1e-20, 1e20, 1e100, 1e150, 1e160, 1e200, 1e300]
+
+
+def _right_or_refused(text: str, data: pd.DataFrame, expected: pd.Series, **options: Any) -> None:
+    """Hold that a model is fitted right, or that the data are said to be the reason."""
+    try:
+        found: Any = mfx.lmer(text, data, **options).params
+    except DataError as error:
+        found = error
+    if isinstance(found, pd.Series):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_units_of_the_response_do_no_harm(frame, scale):
+    expected = mfx.lmer(MODEL, frame).params * scale
+    _right_or_refused(MODEL, frame.assign(y=frame["y"] * scale), expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_units_of_a_covariate_do_no_harm(frame, scale):
+    expected = mfx.lmer(MODEL, frame).params / [1.0, scale]
+    _right_or_refused(MODEL, frame.assign(x=frame["x"] * scale), expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_units_of_a_random_slope_do_no_harm(scale):
+    text = "Reaction ~ Days + (Days | Subject)"
+    expected = mfx.lmer(text, _sleep()).params / [1.0, scale]
+    _right_or_refused(text, _sleep(Days=scale), expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_units_of_the_weights_do_no_harm(frame, scale):
+    weights = np.linspace(1.0, 2.0, N)
+    expected = mfx.lmer(MODEL, frame, weights=weights).params
+    _right_or_refused(MODEL, frame, expected, weights=weights * scale)
+
+
+# ------------------------------------------------------------------ warnings
+
+
+def _warned(call: Callable[[], object]) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        call()
+    return told
+
+
+WARNED = {
+    "dropped column": (
+        lambda d: mfx.lmer("y ~ x + twice + (1 | g)", d.assign(twice=2 * d["x"])),
+        DroppedColumnsWarning,
+        "twice",
+    ),
+    "several dropped columns": (
+        lambda d: mfx.lmer("y ~ x + one + twice + (1 | g)", d.assign(one=1.0, twice=2 * d["x"])),
+        DroppedColumnsWarning,
+        "one, twice",
+    ),
+    "variance of zero": (
+        lambda d: mfx.lmer("Yield ~ 1 + (1 | Batch)", _dyestuff2()),
+        SingularFitWarning,
+        "sd(Intercept | Batch)",
+    ),
+    "correlation of one": (
+        lambda d: mfx.lmer("y ~ x + (x | g)", d),
+        SingularFitWarning,
+        "corr(Intercept, x | g)",
+    ),
+    "search cut short": (
+        lambda d: mfx.lmer(MODEL, d, control=mfx.Control(max_evaluations=1)),
+        ConvergenceWarning,
+        "did not converge",
+    ),
+}
+each_warning = pytest.mark.parametrize("case", WARNED)
+
+
+@each_warning
+def test_warning_is_of_its_kind(frame, case):
+    call, kind, _ = WARNED[case]
+    assert [told.category for told in _warned(lambda: call(frame))] == [kind]
+
+
+@each_warning
+def test_warning_names_the_culprit(frame, case):
+    call, _, words = WARNED[case]
+    assert words in str(_warned(lambda: call(frame))[0].message)
+
+
+@each_warning
+def test_warning_points_at_the_callers_line(frame, case):
+    call, _, _ = WARNED[case]
+    told = _warned(lambda: call(frame))[0]
+    source, first = inspect.getsourcelines(call)
+    assert told.filename == __file__
+    assert first <= told.lineno < first + len(source)
+
+
+@each_warning
+def test_warning_is_kept_in_the_notes(frame, case):
+    call, kind, words = WARNED[case]
+    with pytest.warns(kind):
+        fit = call(frame)
+    assert any(words in note for note in fit.notes)
+
+
+def test_every_kind_of_warning_is_tested():
+    assert {kind for _, kind, _ in WARNED.values()} == set(MixedfxWarning.__subclasses__())
+
+
+def test_dropped_column_has_no_estimate(frame):
+    with pytest.warns(DroppedColumnsWarning):
+        fit = mfx.lmer("y ~ x + twice + (1 | g)", frame.assign(twice=2 * frame["x"]))
+    assert fit.params.isna().to_dict() == {"Intercept": False, "x": False, "twice": True}
+
+
+def test_dropped_column_has_no_standard_error(frame):
+    with pytest.warns(DroppedColumnsWarning):
+        fit = mfx.lmer("y ~ x + twice + (1 | g)", frame.assign(twice=2 * frame["x"]))
+    assert fit.bse.isna().to_dict() == {"Intercept": False, "x": False, "twice": True}
+
+
+def test_dropped_column_leaves_the_other_estimates_as_they_are(frame):
+    with pytest.warns(DroppedColumnsWarning):
+        fit = mfx.lmer("y ~ x + twice + (1 | g)", frame.assign(twice=2 * frame["x"]))
+    without = mfx.lmer(MODEL, frame)
+    assert fit.params.dropna().to_dict() == pytest.approx(without.params.to_dict())
+
+
+def test_dropped_column_does_not_stop_predictions(frame):
+    data = frame.assign(twice=2 * frame["x"])
+    with pytest.warns(DroppedColumnsWarning):
+        fit = mfx.lmer("y ~ x + twice + (1 | g)", data)
+    np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=1e-12)
+
+
+def test_dyestuff2_has_a_variance_of_exactly_zero():
+    # Box and Tiao (1973), table 5.1.4: simulated so that the variance between batches is zero.
+    with pytest.warns(SingularFitWarning):
+        fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", _dyestuff2())
+    assert (fit.theta.tolist(), fit.is_singular) == ([0.0], True)
+
+
+def test_singular_fit_is_an_optimum_all_the_same():
+    with pytest.warns(SingularFitWarning):
+        fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", _dyestuff2())
+    assert fit.converged
+    assert fit.certificate.ok
+
+
+def test_dropped_rows_are_noted_and_not_warned_of(frame):
+    frame.loc["row7", "x"] = np.nan
+    fit = mfx.lmer(MODEL, frame)
+    assert fit.notes == ("1 of 60 rows have missing values and were left out.",)
+
+
+@pytest.mark.parametrize("engine", ["auto", "statsmodels", "profiled"])
+def test_good_fit_warns_of_nothing(frame, engine):
+    assert not _warned(lambda: mfx.lmer(MODEL, frame, engine=engine).summary())
