@@ -11,18 +11,63 @@ the search runs free of bounds, and :func:`rectify` makes the answer unique at i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
 
 # Relative to a standard deviation of this many residual ones (after scaling the term's
 # columns to unit root mean square), a standard deviation is called zero: lme4's isSingular.
 ZERO = 1e-4
+
+
+@dataclass(frozen=True)
+class Chart:
+    """
+    Coordinates of the terms' Lambdas: which entries are free, in which order.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Number of effects ``k`` of each term.
+    positions : tuple of (ndarray, ndarray)
+        Rows and columns of each term's free entries.
+    """
+
+    widths: tuple[int, ...]
+    positions: tuple[tuple[Ints, Ints], ...]
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Part of the coordinates that belongs to each term."""
+        ends = np.cumsum([len(rows) for rows, _ in self.positions], dtype=int).tolist()
+        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return sum(len(rows) for rows, _ in self.positions)
+
+    def lambdas(self, theta: Vector) -> list[Matrix]:
+        """Build each term's Lambda, of shape (k, k)."""
+        result = []
+        for (rows, cols), part, k in zip(self.positions, self.slices, self.widths, strict=True):
+            lam = np.zeros((k, k))
+            lam[rows, cols] = theta[part]
+            result.append(lam)
+        return result
+
+    def pack(self, lambdas: Sequence[Matrix]) -> Vector:
+        """Read the coordinates from (k, k) matrices; entries that are not free are ignored."""
+        parts = [m[rows, cols] for m, (rows, cols) in zip(lambdas, self.positions, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -51,20 +96,24 @@ class Layout:
     widths: tuple[int, ...]
 
     @cached_property
-    def positions(self) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
-        """Rows and columns in Lambda of each term's parameters, in theta's order."""
-        return tuple(map(_positions, self.structures, self.widths))
+    def chart(self) -> Chart:
+        """The coordinates that are theta."""
+        return Chart(self.widths, tuple(map(_positions, self.structures, self.widths)))
 
-    @cached_property
+    @property
+    def positions(self) -> tuple[tuple[Ints, Ints], ...]:
+        """Rows and columns in Lambda of each term's parameters, in theta's order."""
+        return self.chart.positions
+
+    @property
     def slices(self) -> tuple[slice, ...]:
         """Part of theta that belongs to each term."""
-        ends = np.cumsum([len(rows) for rows, _ in self.positions], dtype=int).tolist()
-        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
+        return self.chart.slices
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Length of theta."""
-        return sum(len(rows) for rows, _ in self.positions)
+        return self.chart.size
 
     @cached_property
     def on_diagonal(self) -> npt.NDArray[np.bool_]:
@@ -74,20 +123,64 @@ class Layout:
 
     def lambdas(self, theta: Vector) -> list[Matrix]:
         """Build each term's Lambda, of shape (k, k)."""
-        result = []
-        for (rows, cols), part, k in zip(self.positions, self.slices, self.widths, strict=True):
-            lam = np.zeros((k, k))
-            lam[rows, cols] = theta[part]
-            result.append(lam)
-        return result
+        return self.chart.lambdas(theta)
 
-    def pack(self, lambdas: list[Matrix]) -> Vector:
+    def pack(self, lambdas: Sequence[Matrix]) -> Vector:
         """Read theta from one (k, k) matrix per term; entries that are not free are ignored."""
-        parts = [m[rows, cols] for m, (rows, cols) in zip(lambdas, self.positions, strict=True)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return self.chart.pack(lambdas)
 
 
-def _positions(structure: str, k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def pivoted(layout: Layout, roots: Sequence[Matrix]) -> tuple[Chart, Vector]:
+    """
+    Choose coordinates in which a point on the boundary hides nothing.
+
+    In the lower triangle a singular Lambda can have a derivative of zero though the
+    likelihood changes to first order: with a first row of zeros, nothing moves the
+    covariances of that effect. With as many columns as the rank, and the rows in an order
+    whose first ones are independent, every change of the covariance that keeps its rank is a
+    change of the coordinates.
+
+    Parameters
+    ----------
+    layout : Layout
+        The terms.
+    roots : sequence of ndarray of shape (k, r)
+        For each term a matrix with ``root root'`` its relative covariance and independent
+        columns; for a diagonal term one for each effect that varies.
+
+    Returns
+    -------
+    chart : Chart
+        Coordinates.
+    x : ndarray
+        The point in them.
+
+    Examples
+    --------
+    >>> chart, x = pivoted(Layout(("us",), (2,)), [np.array([[0.0], [2.0]])])
+    >>> chart.size, x.tolist()
+    (2, [2.0, 0.0])
+    """
+    positions, matrices = [], []
+    for structure, root, k in zip(layout.structures, roots, layout.widths, strict=True):
+        lam = np.zeros((k, k))
+        if structure == "diag":
+            lam = np.diag(np.sqrt((root**2).sum(axis=1)))
+            live = np.flatnonzero(np.diag(lam))
+            positions.append((live, live))
+        else:
+            r = root.shape[1]
+            T, order = linalg.qr(root.T, mode="r", pivoting=True)
+            lam[order, :r] = T[:r].T * np.where(np.diag(T) < 0.0, -1.0, 1.0)
+            rows, cols = _positions("us", k)
+            inside = cols < r
+            positions.append((order[rows[inside]], cols[inside]))
+        matrices.append(lam)
+    chart = Chart(layout.widths, tuple(positions))
+    return chart, chart.pack(matrices)
+
+
+def _positions(structure: str, k: int) -> tuple[Ints, Ints]:
     if structure == "diag":
         return np.arange(k), np.arange(k)
     cols, rows = np.triu_indices(k)  # upper by rows is lower by columns

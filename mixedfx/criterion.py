@@ -18,15 +18,18 @@ Nothing here knows formulas, tables, names, engines, or how theta was chosen.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx.covariance import Chart
 from mixedfx.crossprod import CrossProducts
 from mixedfx.factor import Reduced, factorise
 from mixedfx.factor.blocks import flatten, unflatten
+from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -42,8 +45,8 @@ class Solution:
 
     Parameters
     ----------
-    theta : ndarray of shape (m,)
-        The covariance parameters.
+    lambdas : tuple of ndarray of shape (k, k)
+        Each term's Lambda.
     deviance : float
         -2 log-likelihood (REML: the REML criterion), all constants included.
     beta : ndarray of shape (p,)
@@ -58,7 +61,7 @@ class Solution:
         The elimination, for effects and derivatives.
     """
 
-    theta: Vector
+    lambdas: tuple[Matrix, ...] = field(repr=False)
     deviance: float
     beta: Vector
     sigma: float
@@ -68,6 +71,15 @@ class Solution:
     _weights: Vector = field(repr=False)
     _inner: Matrix = field(repr=False)
     _cross: CrossProducts = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+    @property
+    def theta(self) -> Vector:
+        """The covariance parameters."""
+        return self._cross.layout.pack(self.lambdas)
 
     def effects(self) -> list[Matrix]:
         """Conditional means ``b`` of the random effects (BLUPs), (k, levels) per term."""
@@ -118,9 +130,28 @@ def solve(cross: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
     >>> round(solve(cross(d), np.array([0.848330]), reml=True).deviance, 4)
     319.6543
     """
-    theta = np.asarray(theta, dtype=float)
-    lambdas = cross.factor_lambdas(cross.layout.lambdas(theta))
-    factor = factorise(cross.plan, lambdas)
+    return solve_at(cross, cross.layout.lambdas(np.asarray(theta, dtype=float)), reml=reml)
+
+
+def solve_at(cross: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool) -> Solution:
+    """
+    Solve at Lambdas that need not be triangular.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    lambdas : sequence of ndarray of shape (k, k)
+        One per term; only ``Lambda Lambda'`` matters.
+    reml : bool
+        Which criterion.
+
+    Returns
+    -------
+    Solution
+        As :func:`solve`.
+    """
+    factor = factorise(cross.plan, cross.factor_lambdas(list(lambdas)))
     reduced = factor.reduce(cross.border, cross.corner)
     p = cross.p
     C = reduced.corner
@@ -138,7 +169,7 @@ def solve(cross: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
     if cross.basis is not None:
         natural = linalg.solve_triangular(cross.basis, shift, check_finite=False)
     return Solution(
-        theta=theta,
+        lambdas=tuple(lambdas),
         deviance=deviance,
         beta=cross.centre + natural,
         sigma=math.sqrt(r2 / nu),
@@ -172,6 +203,25 @@ def gradient(solution: Solution, *, reml: bool) -> Vector:
     The deviance depends on the eliminated matrix ``C`` through ``log |C_XX|`` and ``r2``; the
     rest is the factorisation run backwards.
     """
+    return solution._cross.layout.pack(slopes(solution, reml=reml))
+
+
+def slopes(solution: Solution, *, reml: bool) -> list[Matrix]:
+    """
+    Differentiate the deviance by every entry of every Lambda.
+
+    Parameters
+    ----------
+    solution : Solution
+        From :func:`solve` or :func:`solve_at`, with the same ``reml``.
+    reml : bool
+        As for the solution.
+
+    Returns
+    -------
+    list of ndarray of shape (k, k)
+        One per term, also above the diagonal.
+    """
     cross = solution._cross
     nu = cross.n - cross.p if reml else cross.n
     w = solution._weights
@@ -179,17 +229,19 @@ def gradient(solution: Solution, *, reml: bool) -> Vector:
     if reml:
         inner[: cross.p, : cross.p] += solution._inner
     gradients, _ = solution.reduced.backward(inner)
-    return cross.layout.pack(cross.term_blocks(gradients))
+    return cross.term_blocks(gradients)
 
 
-def average_information(solution: Solution, *, reml: bool) -> Matrix:
+def average_information(solution: Solution, chart: Chart, *, reml: bool) -> Matrix:
     """
     Average of the observed and the expected Hessian of the deviance, sigma profiled out.
 
     Parameters
     ----------
     solution : Solution
-        From :func:`solve`, with the same ``reml``.
+        With the same ``reml``.
+    chart : Chart
+        The coordinates of Lambda.
     reml : bool
         As for the solution.
 
@@ -214,9 +266,9 @@ def average_information(solution: Solution, *, reml: bool) -> Matrix:
     for f in plan.gram.factors:
         flat[plan.columns(f)] = b[f].ravel()
     explained = plan.matrix @ flat
-    directions = np.zeros((plan.size, cross.layout.size))
-    along = np.zeros(cross.layout.size)
-    for t, lam in enumerate(cross.layout.lambdas(solution.theta)):
+    directions = np.zeros((plan.size, chart.size))
+    along = np.zeros(chart.size)
+    for t, lam in enumerate(solution.lambdas):
         slot = cross.slots[t]
         part = slice(slot.start, slot.start + slot.width)
         L = plan.gram.levels(slot.factor)
@@ -224,8 +276,8 @@ def average_information(solution: Solution, *, reml: bool) -> Matrix:
         g = (rest - explained[plan.columns(slot.factor)].reshape(-1, L))[part]
         lamg = lam.T @ g
         at = plan.starts[slot.factor] + slot.start * L
-        start = cross.layout.slices[t].start
-        for i, (row, col) in enumerate(zip(*cross.layout.positions[t], strict=True)):
+        start = chart.slices[t].start
+        for i, (row, col) in enumerate(zip(*chart.positions[t], strict=True)):
             w = np.outer(lam[:, col], g[row])
             w[row] += lamg[col]
             directions[at : at + w.size, start + i] = w.ravel()
@@ -253,7 +305,11 @@ def _projected(solution: Solution, directions: Matrix, along: Vector, reml: bool
 
 
 def score(
-    cross: CrossProducts, theta: Vector, *, scales: tuple[Vector, ...], reml: bool
+    cross: CrossProducts,
+    lambdas: Sequence[Matrix],
+    *,
+    scales: tuple[Vector, ...],
+    reml: bool,
 ) -> list[Matrix]:
     """
     Differentiate the deviance by each term's relative covariance ``Lambda Lambda'``.
@@ -262,8 +318,8 @@ def score(
     ----------
     cross : CrossProducts
         The data, reduced.
-    theta : ndarray of shape (m,)
-        Covariance parameters; singular ones are what this is for.
+    lambdas : sequence of ndarray of shape (k, k)
+        One per term; singular ones are what this is for.
     scales : tuple of ndarray of shape (k,)
         Unit of each effect: the covariance is that of the effects times these.
     reml : bool
@@ -280,24 +336,14 @@ def score(
     singular. So a square root with all its columns slightly off zero is taken, and S is read
     from the derivative there, with an error of the order of the offset squared.
     """
-    p = cross.p
     roots = []
-    for lam, scale in zip(cross.layout.lambdas(np.asarray(theta)), scales, strict=True):
+    for lam, scale in zip(lambdas, scales, strict=True):
         values, vectors = np.linalg.eigh((lam @ lam.T) * np.outer(scale, scale))
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
-    natural = [root / s[:, None] for root, s in zip(roots, scales, strict=True)]
-    factor = factorise(cross.plan, cross.factor_lambdas(natural))
-    reduced = factor.reduce(cross.border, cross.corner)
-    C = reduced.corner
-    nu = cross.n - p if reml else cross.n
-    inverse = np.linalg.inv(C[:p, :p])
-    w = np.append(-inverse @ C[:p, p], 1.0)
-    inner = (nu / float(w @ C @ w)) * np.outer(w, w)
-    if reml:
-        inner[:p, :p] += inverse
-    slopes = cross.term_blocks(reduced.backward(inner)[0])
+    near = [root / scale[:, None] for root, scale in zip(roots, scales, strict=True)]
     result = []
-    for slope, root, s in zip(slopes, roots, scales, strict=True):
-        S = np.linalg.solve(root.T, 0.5 * (slope / s[:, None]).T).T
+    by_lambda = slopes(solve_at(cross, near, reml=reml), reml=reml)
+    for slope, root, scale in zip(by_lambda, roots, scales, strict=True):
+        S = np.linalg.solve(root.T, 0.5 * (slope / scale[:, None]).T).T
         result.append(0.5 * (S + S.T))
     return result

@@ -20,8 +20,9 @@ from scipy import linalg, sparse
 
 from mixedfx.covariance import Layout
 from mixedfx.design import Block, Design, Levels
-from mixedfx.errors import DataError
+from mixedfx.errors import DataError, GroupingError, ResponseError
 from mixedfx.factor import Coupling, Gram, Plan, analyse
+from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -29,6 +30,9 @@ Matrix = npt.NDArray[np.float64]
 # Below this smallest eigenvalue of the scaled cross-products, X is replaced by an orthonormal
 # basis: the squared condition number would cost more than a third of the digits.
 _ILL_CONDITIONED = 1e-5
+
+# Residuals below this share of the response are rounding.
+_EXACT = 2e-14
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class CrossProducts:
     ----------
     n : int
         Rows.
+    response : str
+        What the response is called.
     names : tuple of str
         Fixed columns, ``p`` of them.
     groups : tuple of str
@@ -87,6 +93,7 @@ class CrossProducts:
     """
 
     n: int
+    response: str
     names: tuple[str, ...]
     groups: tuple[str, ...]
     levels: tuple[Levels, ...] = field(repr=False)
@@ -98,6 +105,10 @@ class CrossProducts:
     centre: Vector = field(repr=False)
     basis: Matrix | None = field(repr=False)
     log_weights: float
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values(), *self.border)
 
     @property
     def p(self) -> int:
@@ -130,7 +141,9 @@ class CrossProducts:
         The scale of the column that the entry's row belongs to.
         """
         parts = [s[rows] for s, (rows, _) in zip(self.scales, self.layout.positions, strict=True)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        unit = np.concatenate(parts) if parts else np.zeros(0)
+        freeze(unit)
+        return unit
 
     @property
     def log_det_basis(self) -> float:
@@ -198,8 +211,9 @@ def cross(design: Design) -> CrossProducts:
         for j in range(i + 1, len(groups))
     }
     structures = tuple(b.term.structure for b in design.blocks)
-    return CrossProducts(
+    made_of = CrossProducts(
         n=len(y),
+        response=design.formula.response,
         names=design.names,
         groups=groups,
         levels=tuple(blocks[0].levels for blocks in members),
@@ -212,6 +226,51 @@ def cross(design: Design) -> CrossProducts:
         basis=basis,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
     )
+    _check_rest(design, y)
+    _check_identified(design, made_of)
+    return made_of
+
+
+def _check_rest(design: Design, rest: Vector) -> None:
+    """Refuse a response that the fixed part explains to the last digit."""
+    size = float(np.abs(design.y).max())
+    if design.offset is not None:
+        size = max(size, float(np.abs(design.offset).max()))
+    if not float(np.abs(rest).max()) > _EXACT * size:
+        part = "fixed part" if design.offset is None else "offset and the fixed part"
+        raise ResponseError(
+            f"the {part} explain{'s' if design.offset is None else ''} the response "
+            f"'{design.formula.response}' exactly: nothing is left to model."
+        )
+
+
+def _check_identified(design: Design, cross: CrossProducts) -> None:
+    """Refuse variances that the likelihood knows nothing of."""
+    p = cross.p
+    inverse = np.linalg.pinv(cross.corner[:p, :p])
+    for block, slot in zip(design.blocks, cross.slots, strict=True):
+        for j, name in enumerate(block.effects):
+            a = slot.start + j
+            side = cross.border[slot.factor][a, :p]
+            own = float(cross.gram.diagonal[slot.factor][a, a].sum())
+            if own - float(np.einsum("cl,cd,dl->", side, inverse, side)) < 1e-10 * own:
+                raise GroupingError(
+                    f"the fixed part already tells the levels of '{block.group}' apart, so the "
+                    f"variance of '{name}' in {block.term} cannot be estimated; leave one of the "
+                    "two out."
+                )
+    for (i, j), coupling in cross.gram.couplings.items():
+        if len(coupling.rows) == len(cross.levels[i]) == len(cross.levels[j]):
+            mine, theirs = (
+                {e for b in design.blocks if b.group == cross.groups[k] for e in b.effects}
+                for k in (i, j)
+            )
+            if mine & theirs:
+                raise GroupingError(
+                    f"grouping factors '{cross.groups[i]}' and '{cross.groups[j]}' divide the "
+                    f"rows in the same way, so their variances of "
+                    f"{', '.join(sorted(mine & theirs))} cannot be told apart; leave one out."
+                )
 
 
 def with_response(cross: CrossProducts, design: Design, y: Vector) -> CrossProducts:

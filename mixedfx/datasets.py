@@ -107,7 +107,7 @@ def load(name: str) -> pd.DataFrame:
     >>> list(sleep["Subject"].cat.categories[:3])
     ['308', '309', '310']
     """
-    if name not in _REGISTRY:
+    if not isinstance(name, str) or name not in _REGISTRY:
         raise DatasetError(
             f"there is no data set {name!r}; the data sets are: {', '.join(names())}."
             f"{did_you_mean(str(name), _REGISTRY)}"

@@ -10,6 +10,7 @@ Nothing here knows likelihoods, engines or results.
 from __future__ import annotations
 
 import builtins
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,9 +23,9 @@ import patsy.builtins
 from patsy import (
     DesignInfo,
     EvalEnvironment,
-    ModelDesc,
     NAAction,
     PatsyError,
+    Term,
     build_design_matrices,
     design_matrix_builders,
     stateful_transform,
@@ -41,7 +42,8 @@ from mixedfx.errors import (
     WeightsError,
     did_you_mean,
 )
-from mixedfx.formula import Formula, RandomTerm, expand_dot, names_in
+from mixedfx.formula import Formula, RandomTerm, expand_dot, names_in, terms_of
+from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -50,6 +52,12 @@ Codes = npt.NDArray[np.intp]
 # A fixed column whose part outside the span of those before it is smaller than this share of
 # its length is dependent: the tolerance of R's lm and lme4.
 RANK_TOLERANCE = 1e-7
+
+# How pandas calls columns of objects that are numbers, such as a database's NUMERIC.
+_NUMBERS_AS_OBJECTS = ("decimal", "integer", "floating", "mixed-integer-float")
+
+# Squares of numbers beyond these do not fit in double precision.
+_SMALLEST, _LARGEST = 1e-145, 1e145
 
 # Missing values are dropped before patsy sees the data, so it need not look for them.
 _NO_NA = NAAction(on_NA="raise", NA_types=[])
@@ -102,6 +110,8 @@ def _polynomials(x: Vector, shifts: Vector, norms: Vector) -> Matrix:
     return np.column_stack(columns)
 
 
+_PATSY = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
+
 # Known in every formula without a prefix; patsy itself knows scale, bs, cr, C, I, Q.
 KNOWN_FUNCTIONS = {
     "log": np.log,
@@ -141,7 +151,11 @@ class Levels:
             key.astype(str).to_numpy(dtype=object)[part]
             for key, part in zip(self.keys, self.parts(), strict=True)
         ]
-        return pd.Index([":".join(p) for p in zip(*named, strict=True)])
+        labels = pd.Index([":".join(p) for p in zip(*named, strict=True)])
+        if labels.is_unique:
+            return labels
+        # Values that hold colons themselves: quote them, so that the levels stay apart.
+        return pd.Index([":".join(map(repr, p)) for p in zip(*named, strict=True)])
 
     def parts(self) -> list[npt.NDArray[np.int64]]:
         """Position of each level's value in each of the keys."""
@@ -183,7 +197,7 @@ class Levels:
         cells = np.zeros(len(values[0]), dtype=np.int64)
         known = np.ones(len(cells), dtype=bool)
         for key, value in zip(self.keys, values, strict=True):
-            part = key.get_indexer(pd.Index(np.asarray(value)))
+            part = key.get_indexer(_index(value))
             known &= part >= 0
             cells = cells * len(key) + part
         at = np.searchsorted(self.cells, cells).clip(max=len(self.cells) - 1)
@@ -214,6 +228,10 @@ class Block:
     codes: Codes
     values: Matrix
     effects: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
 
     @property
     def group(self) -> str:
@@ -284,6 +302,10 @@ class Design:
     index: pd.Index
     dropped_rows: int
     recipe: Recipe = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -360,12 +382,14 @@ def build(
 
     y, fixed, random, recipe = _evaluate(formula, columns, env, len(index))
     recipe = replace(recipe, offset=offset if isinstance(offset, str) else None)
-    y = _checked_response(y, formula, len(index))
-    _check_weights(extra["weights"])
+    y = _checked_response(y, formula, index)
+    _check_weights(extra["weights"], index)
     if extra["offset"] is not None:
         _check_finite("offset", extra["offset"], index)
         y = y - extra["offset"]
     names = tuple(recipe.fixed.column_names)
+    if not names and not formula.random:
+        raise DataError(f"'{formula}' has no terms: add a fixed or a random one.")
     for j, name in enumerate(names):
         _check_finite(f"fixed column '{name}'", fixed[:, j], index)
     kept = independent_columns(fixed)
@@ -375,8 +399,6 @@ def build(
         )
     X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
     blocks = _blocks(formula, columns, env, random, recipe, index)
-    for array in (y, X, *(b.values for b in blocks), *(b.codes for b in blocks)):
-        array.flags.writeable = False
     return Design(
         formula=formula,
         y=y,
@@ -422,23 +444,49 @@ def as_frame(data: Any) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
-        frame = pd.DataFrame(dict(data))
+        frame = _from_mapping(data)
+    elif isinstance(data, type | pd.Series):
+        _fail_table(data)
     elif hasattr(data, "to_pandas"):
         frame = data.to_pandas()
     elif hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 
-        frame = pyarrow.table(data).to_pandas()
+        try:
+            frame = pyarrow.table(data).to_pandas()
+        except (pyarrow.ArrowException, TypeError, ValueError):
+            _fail_table(data)
     else:
-        raise ColumnTypeError(
-            f"data is a {type(data).__name__}; expected a pandas DataFrame, or an object with "
-            "to_pandas()."
-        )
+        _fail_table(data)
     if not isinstance(frame, pd.DataFrame) or frame.columns.nlevels > 1:
         raise ColumnTypeError("data must be a table with plain (single-level) column names.")
     if len(frame) == 0:
         raise EmptyDataError("the data has no rows.")
     return frame
+
+
+def _fail_table(data: Any) -> NoReturn:
+    kind = f"the type {data.__name__}" if isinstance(data, type) else f"a {type(data).__name__}"
+    raise ColumnTypeError(
+        f"data is {kind}; expected a pandas DataFrame, or an object with to_pandas()."
+    )
+
+
+def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
+    """Make a table of a mapping of columns, naming the one that is none."""
+    lengths = {}
+    for name, column in data.items():
+        dimensions = np.ndim(column)
+        if dimensions == 0:
+            raise ColumnTypeError(f"'{name}' is a single value; give a column, such as a list.")
+        if dimensions > 1:
+            raise ColumnTypeError(f"column '{name}' has {dimensions} dimensions; give one.")
+        lengths[name] = len(column)
+    longest = max(lengths.values(), default=0)
+    for name, length in lengths.items():
+        if length != longest:
+            raise ColumnTypeError(f"column '{name}' has length {length}, others {longest}.")
+    return pd.DataFrame(dict(data))
 
 
 def rebuild(
@@ -532,14 +580,10 @@ def _factor_codes(formula: Formula) -> list[str]:
     """Python text of every factor in the formula, each once."""
     codes = [formula.response]
     for text in (formula.fixed, *(t.effects for t in formula.random)):
-        codes += [f.name() for term in _termlist(text) for f in term.factors]
+        codes += [f.name() for term in terms_of(text) for f in term.factors]
     for term in formula.random:
         codes += term.group
     return list(dict.fromkeys(codes))
-
-
-def _termlist(text: str) -> Any:
-    return ModelDesc.from_formula("~ " + text).rhs_termlist
 
 
 def _is_known(name: str, env: EvalEnvironment) -> bool:
@@ -568,17 +612,47 @@ def _per_row(value: Any, what: str, frame: pd.DataFrame) -> Vector | None:
                 f"{what} column '{value}' is not in the data; columns are: {shown}.{hint}"
             )
         value = frame[value]
+        if isinstance(value, pd.DataFrame):
+            raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}'.")
     elif isinstance(value, pd.Series) and not value.index.equals(frame.index):
         raise ColumnTypeError(f"{what} is a Series whose index differs from the data's index.")
+    shape = np.shape(value)
+    if len(shape) == 1 and shape != (len(frame),):
+        raise ColumnTypeError(f"{what} has {shape[0]} values, but the data has {len(frame)} rows.")
+    if len(shape) != 1:
+        raise ColumnTypeError(f"{what} must be numbers, one for each of the {len(frame)} rows.")
+    return numbers(what, value)
+
+
+def numbers(what: str, value: Any) -> Vector:
+    """
+    Read real numbers.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for the error.
+    value : array or Series
+        One dimension.
+
+    Returns
+    -------
+    ndarray
+        A copy, missing values as NaN.
+
+    Raises
+    ------
+    ColumnTypeError
+        If they are no real numbers.
+    """
+    column = value if isinstance(value, pd.Series) else pd.Series(value)
+    kind = getattr(column.dtype, "kind", "O")
+    if kind in "mMc":
+        raise ColumnTypeError(f"{what} must be numbers, not {column.dtype} (complex or dates).")
     try:
-        result = pd.Series(np.asarray(value)).to_numpy(dtype=float, na_value=np.nan, copy=True)
+        return np.array(column.to_numpy(dtype=float, na_value=np.nan, copy=True))
     except (TypeError, ValueError):
-        raise ColumnTypeError(f"{what} must be numbers.") from None
-    if result.shape != (len(frame),):
-        raise ColumnTypeError(
-            f"{what} has {np.size(value)} values, but the data has {len(frame)} rows."
-        )
-    return result
+        raise ColumnTypeError(f"{what} must be numbers; it holds {column.iloc[0]!r}.") from None
 
 
 def _is_missing(column: pd.Series) -> npt.NDArray[np.bool_]:
@@ -602,37 +676,44 @@ def _complete_rows(
     return np.asarray(keep)
 
 
-def _prepared(name: str, column: pd.Series, *, fresh: bool = True) -> Any:
+def _prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
     """
-    Hand a complete column to patsy in the form that it reads fast.
+    Hand a complete column to patsy in the form that it reads fast, with a plain index.
 
-    Text becomes categorical with sorted levels (what patsy would find, found by hashing), and
-    levels that no row has are dropped, as R does.
+    Text becomes categorical with sorted levels (what patsy would find, found by hashing),
+    levels that no row has are dropped, as R does, and narrow numbers are widened, so that
+    ``x**2`` does not overflow. In new rows categories stay values: patsy matches them with
+    those of the fit.
     """
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return column.cat.remove_unused_categories() if fresh else column
-    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-        return column.to_numpy()
-    if dtype.kind in "mMc":
+    dtype: Any = column.dtype
+    kind = getattr(dtype, "kind", "O")
+    if kind in "mMc":
         raise ColumnTypeError(
             f"column '{name}' holds {dtype}; turn it into numbers first, for example days "
             "since a start."
         )
+    if isinstance(dtype, pd.CategoricalDtype):
+        if not fresh:
+            return pd.Series(column.to_numpy(dtype=object))
+        return pd.Series(column.array).cat.remove_unused_categories()
     if pd.api.types.is_bool_dtype(dtype):
-        return column.to_numpy(dtype=bool)
-    if pd.api.types.is_numeric_dtype(dtype):
-        return column.to_numpy(dtype=float)
-    inferred = column.infer_objects()
-    if inferred.dtype != dtype and inferred.dtype.kind in "biuf":
-        return inferred.to_numpy()
+        return pd.Series(column.to_numpy(dtype=bool))
+    if kind == "u" or pd.api.types.is_unsigned_integer_dtype(dtype):
+        return pd.Series(column.to_numpy(dtype=np.uint64 if dtype.itemsize == 8 else np.int64))
+    if kind == "i" or pd.api.types.is_integer_dtype(dtype):
+        return pd.Series(column.to_numpy(dtype=np.int64))
+    if kind == "f" or pd.api.types.is_numeric_dtype(dtype):
+        return pd.Series(column.to_numpy(dtype=float))
+    if pd.api.types.infer_dtype(column, skipna=True) in _NUMBERS_AS_OBJECTS:
+        return pd.Series(column.to_numpy(dtype=float))
     if not fresh:
-        return column.to_numpy(dtype=object)
+        return pd.Series(column.to_numpy(dtype=object))
     try:
-        return pd.Series(pd.Categorical(column))
-    except (TypeError, ValueError):
+        return pd.Series(pd.Categorical(column.to_numpy(dtype=object)))
+    except (TypeError, ValueError, NotImplementedError):
         raise ColumnTypeError(
-            f"column '{name}' mixes types that cannot be sorted; make it text or numbers."
+            f"column '{name}' holds {type(column.iloc[0]).__name__} objects, which cannot be "
+            "sorted into levels; make it text or numbers."
         ) from None
 
 
@@ -646,15 +727,18 @@ def _evaluate(
     texts = [formula.fixed, *(t.effects for t in formula.random)]
     plain_response = formula.response in columns
     wanted = [t for t in texts[1:] if t != "1"]
-    termlists = [_termlist(t) for t in [texts[0], *wanted]]
+    termlists = [terms_of(t) for t in [texts[0], *wanted]]
     if not plain_response:
-        termlists.append(_termlist("0 + " + formula.response))
+        termlists.append(terms_of("0 + " + formula.response))
     try:
-        infos = design_matrix_builders(termlists, lambda: iter([columns]), env, _NO_NA)
-    except PatsyError as error:
-        _fail_evaluation(error, formula)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            infos = design_matrix_builders(termlists, lambda: iter([columns]), env, _NO_NA)
+    except Exception as error:
+        _fail_evaluation(error, termlists, columns, env)
     built = _matrices(infos, columns, n)
-    y = columns[formula.response] if plain_response else built.pop()
+    y = columns[formula.response] if plain_response else _built_response(infos[-1], built.pop())
+    _check_several_levels(infos)
     infos = iter(infos)
     fixed_info, matrices = next(infos), iter(built)
     fixed = next(matrices)
@@ -663,23 +747,102 @@ def _evaluate(
     return y, fixed, random, Recipe(fixed_info, random_infos, env, None)
 
 
+def _built_response(info: DesignInfo, matrix: Matrix) -> Matrix:
+    """Take a comparison, which patsy builds as two indicators, as zeros and ones."""
+    learned = next(iter(info.factor_infos.values()))
+    if learned.type == "categorical" and learned.categories == (False, True):
+        return matrix[:, 1:]
+    return matrix
+
+
+def _check_several_levels(infos: list[DesignInfo]) -> None:
+    for info in infos:
+        for factor, learned in info.factor_infos.items():
+            if learned.type == "categorical" and len(learned.categories) == 1:
+                raise DataError(
+                    f"factor '{factor.name()}' has only one level, {learned.categories[0]!r}, in "
+                    "the rows used; leave it out."
+                )
+
+
 def _matrices(infos: list[DesignInfo], columns: dict[str, Any], n: int) -> list[Matrix]:
     # Without a factor patsy cannot tell how many rows there are: such columns are all ones.
     wanted = [info for info in infos if info.factor_infos]
     try:
-        built = iter(build_design_matrices(wanted, columns, NA_action=_NO_NA) if wanted else ())
-    except PatsyError as error:
-        _fail_evaluation(error, None)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            built = build_design_matrices(wanted, columns, NA_action=_NO_NA) if wanted else []
+    except Exception as error:
+        _fail_building(error, wanted, columns)
+    for info, matrix in zip(wanted, built, strict=True):
+        if len(matrix) != n:
+            for factor in info.factor_infos:
+                _check_length(factor.name(), _length_of(info, factor, columns), n)
+    made = iter(built)
     return [
-        np.asarray(next(built)) if i.factor_infos else np.ones((n, len(i.column_names)))
+        np.asarray(next(made)) if i.factor_infos else np.ones((n, len(i.column_names)))
         for i in infos
     ]
 
 
-def _fail_evaluation(error: PatsyError, formula: Formula | None) -> NoReturn:
-    where = f" in '{formula}'" if formula is not None else ""
-    term = error.origin.relevant_code() if error.origin else ""
-    raise DataError(f"term '{term}'{where} could not be evaluated: {error.message}") from error
+def _length_of(info: DesignInfo, factor: Any, columns: dict[str, Any]) -> int:
+    value = factor.eval(info.factor_infos[factor].state, columns)
+    return len(value) if np.ndim(value) else 1
+
+
+def _check_length(name: str, length: int, n: int) -> None:
+    if length != n:
+        raise DataError(f"term '{name}' gives {length} values, but there are {n} rows.")
+
+
+def _fail_evaluation(
+    error: Exception, termlists: list[Any], columns: dict[str, Any], env: EvalEnvironment
+) -> NoReturn:
+    """Find the factor that cannot be evaluated, by trying each alone."""
+    for factor in dict.fromkeys(f for terms in termlists for t in terms for f in t.factors):
+        alone = [[Term([factor])]]
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                infos = design_matrix_builders(alone, lambda: iter([columns]), env, _NO_NA)
+                build_design_matrices(infos, columns, NA_action=_NO_NA)
+        except Exception as reason:
+            raise DataError(
+                f"term '{factor.name()}' could not be evaluated: {_reason(reason)}"
+            ) from error
+    raise DataError(f"the formula could not be evaluated: {_reason(error)}") from error
+
+
+def _fail_building(error: Exception, infos: list[DesignInfo], columns: dict[str, Any]) -> NoReturn:
+    """Find the factor whose new values do not fit those of the fit."""
+    for info in infos:
+        for factor, learned in info.factor_infos.items():
+            try:
+                value = factor.eval(learned.state, columns)
+            except Exception:
+                continue
+            if learned.type == "numerical" and np.asarray(value).dtype.kind not in "biuf":
+                raise DataError(
+                    f"term '{factor.name()}' was numeric in the fit; it now holds "
+                    f"{_odd_one(value)}."
+                ) from error
+            if learned.type == "categorical":
+                seen = pd.unique(pd.Series(np.asarray(getattr(value, "data", value)).ravel()))
+                new = [v for v in seen.tolist() if v not in learned.categories]
+                if new:
+                    known = ", ".join(map(repr, learned.categories[:12]))
+                    raise DataError(
+                        f"term '{factor.name()}' has the new value {new[0]!r}; the fit knows "
+                        f"{known}."
+                    ) from error
+    term = ""
+    if isinstance(error, PatsyError) and error.origin is not None:
+        term = f"term '{error.origin.relevant_code()}'"
+    raise DataError(f"{term or 'a term'} could not be evaluated: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, PatsyError) else f"{error}"
 
 
 def _spread(matrix: Matrix, rows: Codes, n: int) -> Matrix:
@@ -693,33 +856,44 @@ def _spread(matrix: Matrix, rows: Codes, n: int) -> Matrix:
 # ------------------------------------------------------------------ what may be fitted
 
 
-def _checked_response(value: Any, formula: Formula, n: int) -> Vector:
+def _checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
     name = formula.response
     array = np.asarray(value)
-    if isinstance(getattr(value, "dtype", None), pd.CategoricalDtype) or array.dtype.kind in "OUS":
+    if array.dtype.kind in "OUS" or isinstance(getattr(value, "dtype", None), pd.CategoricalDtype):
         raise ResponseError(
-            f"the response '{name}' is not numeric: it holds {_example(array)}. Make it numbers, "
+            f"the response '{name}' is not numeric: it holds {_odd_one(array)}. Make it numbers, "
             "for example with pandas.to_numeric."
         )
     if array.ndim == 2 and array.shape[1] != 1:
         raise ResponseError(f"the response '{name}' has {array.shape[1]} columns; it must be one.")
     y = array.reshape(-1).astype(float)
-    _check_finite(f"the response '{name}'", y, pd.RangeIndex(n))
+    _check_length(name, len(y), len(index))
+    _check_finite(f"the response '{name}'", y, index)
     if y.min() == y.max():
         raise ResponseError(f"the response '{name}' is {y[0]:g} in every row: nothing to explain.")
     return y
 
 
-def _example(array: Any) -> str:
-    return f"{np.asarray(array).reshape(-1)[0]!s:.40}"
+def _odd_one(array: Any) -> str:
+    """Show the first value that is no number."""
+    values = np.asarray(array, dtype=object).ravel()
+    odd = pd.to_numeric(pd.Series(values).astype(str), errors="coerce").isna().to_numpy()
+    return f"{values[int(np.argmax(odd))]!s:.40}"
 
 
 def _check_finite(what: str, values: Vector, index: pd.Index) -> None:
-    # A sum is finite only if every part is, bar overflow, which the closer look then clears.
+    # Of a finite sum of squares every part is finite; only odd columns need the closer look.
     with np.errstate(all="ignore"):
-        if np.isfinite(values.sum()):
+        squares = float(values @ values)
+        if _SMALLEST**2 * len(values) < squares < _LARGEST**2:
             return
         bad = np.flatnonzero(~np.isfinite(values))
+        size = float(np.abs(values).max(initial=0.0))
+    if not len(bad) and (size >= _LARGEST or 0.0 < size <= _SMALLEST):
+        raise DataError(
+            f"{what} has values of about {size:.0e}, whose squares leave double precision: "
+            "change its unit."
+        )
     if len(bad):
         raise InfiniteValueError(
             f"{what} is {values[bad[0]]} in {len(bad)} rows, first in row {index[bad[0]]}; "
@@ -727,15 +901,15 @@ def _check_finite(what: str, values: Vector, index: pd.Index) -> None:
         )
 
 
-def _check_weights(weights: Vector | None) -> None:
+def _check_weights(weights: Vector | None, index: pd.Index) -> None:
     if weights is None:
         return
-    _check_finite("weights", weights, pd.RangeIndex(len(weights)))
+    _check_finite("weights", weights, index)
     if (weights <= 0).any():
         at = int(np.argmax(weights <= 0))
         raise WeightsError(
             f"weights must be positive; {(weights <= 0).sum()} are not, the first is "
-            f"{weights[at]:g} in complete row {at}. Leave such rows out."
+            f"{weights[at]:g} in row {index[at]}. Leave such rows out."
         )
 
 
@@ -806,7 +980,10 @@ def _blocks(
         if term.group not in coded:
             for factor in term.group:
                 if factor not in single:
-                    single[factor] = _factorize(factor, _group_values(factor, columns, env, n))
+                    values_of = _group_values(factor, columns, env, n)
+                    if values_of.dtype.kind == "f":
+                        _check_finite(f"grouping factor '{factor}'", values_of.to_numpy(), index)
+                    single[factor] = _factorize(values_of)
             coded[term.group] = _combine([single[f] for f in term.group])
         levels, codes = coded[term.group]
         if values is None:
@@ -829,31 +1006,41 @@ def _group_values(factor: str, columns: dict[str, Any], env: EvalEnvironment, n:
         return columns[factor]
     quoted = {"Q": lambda name: columns[name]}
     try:
-        value = env.eval(factor, inner_namespaces=[columns, quoted])
+        with np.errstate(all="ignore"):
+            value = env.eval(factor, inner_namespace={**_PATSY, **columns, **quoted})
     except Exception as error:
         raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
+    value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
     if np.shape(value) != (n,):
-        raise GroupingError(f"grouping factor '{factor}' does not give one value per row.")
-    return value
+        raise GroupingError(
+            f"grouping factor '{factor}' does not give one value per row; name a column."
+        )
+    return _prepared(factor, pd.Series(value).reset_index(drop=True))
 
 
-def _factorize(name: str, values: Any) -> tuple[pd.Index, Codes]:
+def _factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     """Sorted levels that occur, and each row's code; category order is kept."""
-    if isinstance(values, pd.Series) and isinstance(values.dtype, pd.CategoricalDtype):
+    if isinstance(values.dtype, pd.CategoricalDtype):
         used = values.cat.remove_unused_categories().cat
         return used.categories, used.codes.to_numpy().astype(np.intp)
-    array = np.asarray(values)
-    if array.dtype.kind in "iu" and len(array):
+    array = values.to_numpy()
+    if array.dtype.kind in "iu":
         low, high = int(array.min()), int(array.max())
         if high - low < 4 * len(array) + 1024:  # dense numbers need no hashing
-            shifted = (array - low).astype(np.intp)
+            shifted = (array - array.dtype.type(low)).astype(np.intp)
             present = np.bincount(shifted, minlength=high - low + 1) > 0
             rank = np.cumsum(present) - 1
-            return pd.Index(np.flatnonzero(present) + low), rank[shifted]
-    if array.dtype.kind == "f":
-        _check_finite(f"grouping factor '{name}'", array, pd.RangeIndex(len(array)))
+            return pd.Index(np.flatnonzero(present).astype(array.dtype) + low), rank[shifted]
     codes, uniques = pd.factorize(array, sort=True)
     return pd.Index(uniques), codes.astype(np.intp)
+
+
+def _index(values: Any) -> pd.Index:
+    """Values of new rows, to look up among known levels."""
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        values = np.asarray(values.astype(object))
+    found: pd.Index = pd.Index(np.asarray(values))
+    return found
 
 
 def _combine(parts: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
@@ -864,7 +1051,7 @@ def _combine(parts: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
     cells = np.zeros(len(parts[0][1]), dtype=np.int64)
     for key, codes in parts:
         cells = cells * len(key) + codes
-    observed, codes = _factorize("", cells)
+    observed, codes = _factorize(pd.Series(cells))
     return Levels(keys, observed.to_numpy(dtype=np.int64)), codes
 
 

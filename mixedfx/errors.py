@@ -213,7 +213,7 @@ def expect_choice(name: str, value: object, choices: Iterable[str]) -> None:
     >>> expect_choice("engine", "auto", ["auto", "profiled"])
     """
     choices = list(choices)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise ArgumentError(f"{name}={value!r} is not one of the choices {listed}.{hint}")

@@ -20,6 +20,7 @@ from mixedfx.criterion import Solution, gradient, solve
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.errors import (
+    ArgumentError,
     ConvergenceWarning,
     DroppedColumnsWarning,
     EngineDisagreement,
@@ -27,6 +28,7 @@ from mixedfx.errors import (
     SingularFitWarning,
 )
 from mixedfx.formula import Formula
+from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -48,6 +50,13 @@ class Control:
 
     tolerance: float = 1e-10
     max_evaluations: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse limits that would end no search, or end it before it begins."""
+        for name, least in (("tolerance", 0.0), ("max_evaluations", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+                raise ArgumentError(f"{name}={value!r} must be a number of at least {least:g}.")
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,10 @@ class Search:
     seconded: str | None = None
     raw: Any = field(default=None, repr=False)
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
 
 
 @dataclass(frozen=True)

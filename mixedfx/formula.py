@@ -17,8 +17,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
-from patsy import EvalFactor, ModelDesc, PatsyError, Term
-from patsy.infix_parser import Operator, ParseNode
+from patsy import PatsyError, Term
+from patsy.desc import INTERCEPT, Evaluator
+from patsy.infix_parser import Operator, ParseNode, Token
+from patsy.origin import Origin
 from patsy.parse_formula import parse_formula
 
 from mixedfx.errors import FormulaError
@@ -28,6 +30,7 @@ STRUCTURES: tuple[Structure, ...] = ("us", "diag")
 
 # The unary bar lets `||` arrive as a bar whose right side is a bar of one argument.
 _BARS = [Operator("|", 2, 50), Operator("|", 1, 60)]
+_BLANKS = str.maketrans(dict.fromkeys("\n\r\t\f\v", " "))
 _LATER_STRUCTURES = ("cs", "ar1", "toep", "homdiag", "ou", "exp", "gau", "mat", "rr")
 _R_CALLS = {
     "factor": "C({0})",
@@ -110,7 +113,6 @@ class Formula:
         return tuple(dict.fromkeys(t.group_name for t in self.random))
 
 
-@lru_cache(maxsize=256)
 def parse(text: str) -> Formula:
     """
     Parse an lme4-style formula.
@@ -159,19 +161,29 @@ def parse(text: str) -> Formula:
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a string, not {type(text).__name__}.", repr(text), 0, 1)
-    tree = _tree(text, text)
-    if tree.type != "~" or len(tree.args) != 2:
-        _fail("the formula has no response.", text, tree, "Write 'response ~ terms'.")
-    left, right = tree.args
-    _check_python(left, text)
-    if left.type == "PYTHON_EXPR" and left.token.extra == ".":
-        _fail("'.' cannot be the response.", text, left)
-    response = _response(left, text)
-    rest, random = _split(right, text)
-    fixed = "1" if rest is None else _terms_text(_expand(rest, text))
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(source: str) -> Formula:
+    # patsy counts characters from the first that is not blank, in one line
+    text = source.translate(_BLANKS).strip()
+    try:
+        tree = _tree(text, text)
+        if tree.type != "~" or len(tree.args) != 2:
+            _fail("the formula has no response.", text, tree, "Write 'response ~ terms'.")
+        left, right = tree.args
+        _check_python(left, text)
+        response = _response(left, text)
+        operands, random = _split(right, text)
+        fixed = _fixed_text(operands, text)
+    except RecursionError:
+        raise FormulaError("the formula is nested too deeply.", text, 0, len(text)) from None
+    seen: set[RandomTerm] = set()
     for term in random:
-        if random.count(term) > 1:
+        if term in seen:
             _fail(f"the random term {term} stands twice.", text, right, "Leave one of them out.")
+        seen.add(term)
     return Formula(response, fixed, tuple(random), source=text)
 
 
@@ -196,8 +208,9 @@ def expand_dot(formula: Formula, columns: list[str]) -> Formula:
     >>> str(expand_dot(parse("y ~ . + (1 | g)"), ["y", "a", "b", "g"]))
     'y ~ a + b + (1 | g)'
     """
-    terms = _expand(_tree("~ " + formula.fixed, formula.source).args[0], formula.source)
-    if not any(_has_dot(t) for t in terms):
+    text = formula.fixed
+    right = _tree("~ " + text, formula.source).args[0]
+    if not _find(right, _is_dot):
         return formula
     taken = names_in(formula.response)
     for random in formula.random:
@@ -206,13 +219,30 @@ def expand_dot(formula: Formula, columns: list[str]) -> Formula:
     if not free:
         at = formula.source.find(".")
         raise FormulaError("'.' stands for no column.", formula.source, at, at + 1)
-    expanded: list[Term] = []
-    for term in terms:
-        stand_ins = [EvalFactor(c) for c in free] if _has_dot(term) else [None]
-        for column in stand_ins:
-            factors = [column if f.name() == "." else f for f in term.factors]
-            expanded.append(Term(factors))
-    return replace(formula, fixed=_terms_text(list(dict.fromkeys(expanded))))
+    operands = [(sign, _without_dot(node, free)) for sign, node in _operands(right)]
+    return replace(formula, fixed=_terms_text(_evaluate(operands, text)))
+
+
+def terms_of(text: str) -> list[Term]:
+    """
+    Expand a piece of patsy text into its terms.
+
+    Parameters
+    ----------
+    text : str
+        Such as :attr:`Formula.fixed` or :attr:`RandomTerm.effects`.
+
+    Returns
+    -------
+    list of patsy.Term
+        The intercept first, where there is one.
+
+    Examples
+    --------
+    >>> [t.name() for t in terms_of("x*z")]
+    ['Intercept', 'x', 'z', 'x:z']
+    """
+    return _evaluate(_operands(_tree("~ " + text, text).args[0]), text)
 
 
 def names_in(text: str) -> set[str]:
@@ -258,31 +288,65 @@ def _tree(code: str, text: str) -> Any:
         raise FormulaError(f"not a formula: {error}.", text, 0, len(text)) from error
 
 
-def _split(node: Any, text: str) -> tuple[Any, list[RandomTerm]]:
-    """Take the random terms out of a sum; None where nothing fixed is left."""
-    if node.type == "+" and len(node.args) == 2:
-        left, first = _split(node.args[0], text)
-        right, second = _split(node.args[1], text)
-        if left is None or right is None:
-            rest = right if left is None else left
+def _operands(node: Any) -> list[tuple[str, Any]]:
+    """Take a chain of sums and differences apart, without recursion: it may be long."""
+    found = []
+    while node.type in ("+", "-") and len(node.args) == 2:
+        found.append((node.type, node.args[1]))
+        node = node.args[0]
+    return [("+", node), *reversed(found)]
+
+
+def _split(node: Any, text: str) -> tuple[list[tuple[str, Any]], list[RandomTerm]]:
+    """Take the random terms out of a sum; what is left are its fixed operands."""
+    fixed: list[tuple[str, Any]] = []
+    random: list[RandomTerm] = []
+    for sign, operand in _operands(node):
+        structure, inner = _named_structure(operand, text)
+        if sign == "+" and operand.type == "|":
+            random += _bar_terms(operand, text, None)
+        elif sign == "+" and inner is not None:
+            random += _bar_terms(inner, text, structure)
+        elif sign == "+" and operand.type == "+" and _find(operand, lambda n: n.type == "|"):
+            inside, more = _split(operand, text)
+            fixed += inside
+            random += more
         else:
-            rest = ParseNode("+", node.token, [left, right], node.origin)
-        return rest, first + second
-    if node.type == "-" and len(node.args) == 2:
-        left, first = _split(node.args[0], text)
-        _refuse_bars(node.args[1], text)
-        _check_python(node.args[1], text)
-        if left is None:
-            return ParseNode("-", node.token, [node.args[1]], node.origin), first
-        return ParseNode("-", node.token, [left, node.args[1]], node.origin), first
-    if node.type == "|":
-        return None, _bar_terms(node, text, None)
-    structure, inner = _named_structure(node, text)
-    if inner is not None:
-        return None, _bar_terms(inner, text, structure)
-    _refuse_bars(node, text)
-    _check_python(node, text)
-    return node, []
+            _refuse_bars(operand, text)
+            _check_python(operand, text)
+            fixed.append((sign, operand))
+    return fixed, random
+
+
+def _fixed_text(operands: list[tuple[str, Any]], text: str) -> str:
+    """Spell the fixed part: expanded, or as written where a dot waits for the columns."""
+    if not operands:
+        return "1"
+    if not any(_find(node, _is_dot) for _, node in operands):
+        return _terms_text(_evaluate(operands, text))
+    parts = [f" {sign} {_source(node, text)}" for sign, node in operands]
+    return "".join(parts).removeprefix(" + ").strip()
+
+
+def _evaluate(operands: list[tuple[str, Any]], text: str) -> list[Term]:
+    """Expand a sum, with patsy's rules for what becomes of the intercept."""
+    terms: dict[Term, None] = {}
+    intercept: bool | None = None  # None until one is written or removed
+    for i, (sign, node) in enumerate(operands):
+        if node.type in ("ZERO", "ONE"):
+            intercept = (node.type == "ONE") == (sign == "+")
+            continue
+        found = _expand(node, text)
+        if sign == "+":
+            terms.update(dict.fromkeys(found.terms))
+            intercept = True if found.intercept else intercept
+        else:
+            for term in found.terms:
+                terms.pop(term, None)
+            intercept = False if found.intercept else intercept
+        if i == 0 and found.intercept_removed:
+            intercept = False
+    return [*([] if intercept is False else [INTERCEPT]), *terms]
 
 
 def _bar_terms(node: Any, text: str, structure: Structure | None) -> list[RandomTerm]:
@@ -291,28 +355,24 @@ def _bar_terms(node: Any, text: str, structure: Structure | None) -> list[Random
         _fail("nothing stands before the bar.", text, node, "Write '(1 | group)'.")
     effects, group = node.args
     if structure is None and not _in_parentheses(node, text):
-        _fail(
-            "a random term must stand in parentheses.",
-            text,
-            node,
-            f"Write '({_source(effects, text)} | {_source(group, text)})', "
-            "added to the fixed part with '+'.",
-        )
+        written = _source(node, text).strip()
+        advice = f"Write '({written})', added to the fixed part with '+'."
+        _fail("a random term must stand in parentheses.", text, node, advice)
     if group.type == "|" and len(group.args) == 1 and not _in_parentheses(group, text):
         if structure is not None:
-            _fail(f"'||' cannot stand inside {structure}().", text, node, "Use a single bar there.")
+            _fail(f"'||' cannot stand inside {structure}().", text, node, "Use a single bar.")
         group, structure = group.args[0], "diag"
     for side in (effects, group):
         _refuse_bars(side, text)
         _check_python(side, text)
-        if dot := _find(side, lambda n: n.type == "PYTHON_EXPR" and n.token.extra == "."):
+        if dot := _find(side, _is_dot):
             _fail("'.' can stand only in the fixed part.", text, dot, "Name the columns.")
-    columns = _expand(effects, text)
+    columns = _evaluate(_operands(effects), text)
     if not columns:
         _fail("the random term has no effects.", text, effects, "Write '(1 | group)'.")
     if one := _find(group, lambda n: n.type in ("ONE", "ZERO", "NUMBER")):
         _fail("a grouping factor is a column, not a number.", text, one, "Write '(1 | group)'.")
-    factors = [t.factors for t in _expand(group, text) if t.factors]
+    factors = [t.factors for t in _evaluate(_operands(group), text) if t.factors]
     if not factors:
         _fail("the random term has no grouping factor.", text, group)
     return [
@@ -336,27 +396,26 @@ def _named_structure(node: Any, text: str) -> tuple[Structure | None, Any]:
             f"Available are: {', '.join(STRUCTURES)}.",
         )
     start, end = node.token.origin.start, node.token.origin.end
-    opening = text.index("(", start)
-    # Blanks keep every position, so that carets point into the text as written.
-    inside = " " * (opening + 1) + text[opening + 1 : end - 1]
-    inner = _tree(inside, text).args[-1]
+    inside = text[text.index("(", start) + 1 : end - 1]
+    blank = len(inside) - len(inside.lstrip())
+    inner = _tree(inside.strip(), text).args[-1]
+    _move(inner, text, text.index("(", start) + 1 + blank)
     if inner.type != "|":
         _fail(f"{name}() takes one random term.", text, node, f"Write '{name}(x | group)'.")
     return STRUCTURES[STRUCTURES.index(name)], inner
 
 
-def _expand(node: Any, text: str) -> list[Term]:
+def _expand(node: Any, text: str) -> Any:
     """Expand ``*``, ``/`` and ``**`` as patsy does."""
     try:
-        described = ModelDesc.from_formula(ParseNode("~", None, [node], node.origin))
+        return Evaluator().eval(node, require_evalexpr=False)
     except PatsyError as error:
         _fail_patsy(error, text)
-    return list(described.rhs_termlist)
 
 
 def _response(node: Any, text: str) -> str:
     """Take the one Python expression on the left."""
-    if node.type != "PYTHON_EXPR":
+    if node.type != "PYTHON_EXPR" or _is_dot(node):
         _fail(
             "the response must be one column or expression.",
             text,
@@ -398,8 +457,12 @@ def _refuse_bars(node: Any, text: str) -> None:
 
 def _check_python(node: Any, text: str) -> None:
     """Refuse Python that is not valid, and R that means something else in Python."""
-    if node.type == "PYTHON_EXPR" and node.token.extra != ".":
+    if node.type == "PYTHON_EXPR" and not _is_dot(node):
         code = node.token.extra
+        called, _, inside = code.partition("(")
+        if called in _R_CALLS and inside:
+            advice = f"Write '{_R_CALLS[called].format(inside.removesuffix(')'))}'."
+            _fail(f"'{called}()' is R; Python has no such function.", text, node, advice)
         if keyword.iskeyword(code):
             _fail(
                 f"'{code}' is a word of Python.", text, node, f'Write Q("{code}") for the column.'
@@ -424,12 +487,8 @@ def _check_r(part: ast.AST, code: str, text: str, node: Any) -> None:
         called = _called(part)
         inside = ", ".join(ast.unparse(a) for a in part.args[:1])
         if called in _R_CALLS:
-            _fail(
-                f"'{called}()' is R; Python has no such function.",
-                text,
-                node,
-                f"Write '{_R_CALLS[called].format(inside)}'.",
-            )
+            advice = f"Write '{_R_CALLS[called].format(inside)}'."
+            _fail(f"'{called}()' is R; Python has no such function.", text, node, advice)
         if called == "offset":
             _fail("an offset is not a term.", text, node, f"Pass offset={inside!r} to lmer().")
         if called == "Q" and not (part.args and isinstance(part.args[0], ast.Constant)):
@@ -451,8 +510,32 @@ def _source(node: Any, text: str) -> str:
     return text[node.origin.start : node.origin.end]
 
 
-def _has_dot(term: Term) -> bool:
-    return any(f.name() == "." for f in term.factors)
+def _is_dot(node: Any) -> bool:
+    return bool(node.type == "PYTHON_EXPR" and node.token.extra == ".")
+
+
+def _without_dot(node: Any, columns: list[str]) -> Any:
+    """Put a sum of columns for each dot; a balanced tree, as there may be thousands."""
+    if not _is_dot(node):
+        args = [_without_dot(arg, columns) for arg in node.args]
+        return ParseNode(node.type, node.token, args, node.origin)
+    nodes = [
+        ParseNode("PYTHON_EXPR", Token("PYTHON_EXPR", node.origin, extra=c), [], node.origin)
+        for c in columns
+    ]
+    while len(nodes) > 1:
+        pairs = [nodes[i : i + 2] for i in range(0, len(nodes), 2)]
+        nodes = [p[0] if len(p) == 1 else ParseNode("+", None, p, node.origin) for p in pairs]
+    return nodes[0]
+
+
+def _move(node: Any, text: str, by: int) -> None:
+    """Let a tree that was read from a part of the text point into the whole."""
+    for part in (node, node.token):
+        if part is not None and part.origin is not None and part.origin.code != text:
+            part.origin = Origin(text, part.origin.start + by, part.origin.end + by)
+    for arg in node.args:
+        _move(arg, text, by)
 
 
 def _quoted(column: str) -> str:
@@ -475,6 +558,8 @@ def _fail_patsy(error: PatsyError, text: str) -> NoReturn:
         advice = 'Put odd column names in quotes: Q("odd name").'
     elif "expected a noun" in message:
         message = "a term is missing here"
+    elif "^" in text[start:end]:
+        advice = "A power is written '**'."
     elif "besides '0' and '1'" in message:
         advice = "Only 0 and 1 may stand as numbers, for the intercept."
     raise FormulaError(f"{message}.", text, start, end, advice) from None

@@ -12,6 +12,7 @@ from patsy import EvalEnvironment
 from mixedfx import engines
 from mixedfx.crossprod import cross
 from mixedfx.design import build
+from mixedfx.errors import ArgumentError
 from mixedfx.fit import Control, assemble
 from mixedfx.formula import parse
 from mixedfx.results import Results
@@ -26,7 +27,7 @@ def lmer(
     weights: Any = None,
     offset: Any = None,
     engine: engines.EngineName = "auto",
-    start: npt.NDArray[np.float64] | None = None,
+    start: npt.ArrayLike | None = None,
     control: Control | None = None,
 ) -> Results:
     """
@@ -88,14 +89,39 @@ def lmer(
     (1743.628, True)
     """
     parsed = parse(formula)
+    if not isinstance(reml, bool):
+        raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
+    if control is not None and not isinstance(control, Control):
+        raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
     design = build(parsed, data, weights=weights, offset=offset, env=EvalEnvironment.capture(1))
     reduced = cross(design)
     with calm(reduced.plan.tail_size):
         search = engines.search(
-            engine, design, reduced, reml=reml, control=control or Control(), start=start
+            engine,
+            design,
+            reduced,
+            reml=reml,
+            control=control or Control(),
+            start=_checked_start(start, reduced.layout.size),
         )
         fit = assemble(design.formula, design, reduced, search, reml=reml)
     for note in fit.notes:
         if note.warning is not None:
             warnings.warn(note.text, note.warning, stacklevel=2)
     return Results(fit)
+
+
+def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:
+    if start is None:
+        return None
+    try:
+        theta = np.array(start, dtype=float)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"start={start!r} must be numbers.") from None
+    if theta.shape != (size,):
+        raise ArgumentError(
+            f"start has shape {theta.shape}, but theta has {size} parameters; see fit.theta."
+        )
+    if not np.isfinite(theta).all():
+        raise ArgumentError(f"start={theta} must be finite, not nan or infinite.")
+    return theta

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design import Design, rebuild
+from mixedfx.design import Design, numbers, rebuild
 from mixedfx.errors import (
     ArgumentError,
     DataError,
@@ -228,7 +228,7 @@ def _new_offset(design: Design, frame: pd.DataFrame) -> Any:
         )
     if name not in frame.columns:
         raise MissingColumnError(f"offset column '{name}' is not in the new data.")
-    return frame[name].to_numpy(dtype=float, na_value=np.nan)
+    return numbers("offset", frame[name])
 
 
 def _fail_new_level(fit: Fit, t: int, frame: pd.DataFrame, unseen: Any) -> None:

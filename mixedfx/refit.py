@@ -45,7 +45,6 @@ def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit
     values = _response(y, design)
     if design.offset is not None:
         values = values - design.offset
-    values.flags.writeable = False
     design = replace(design, y=values)
     cross = with_response(fit.cross, design, values)
     with calm(cross.plan.tail_size):

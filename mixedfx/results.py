@@ -91,7 +91,7 @@ class Results:
 
     # ---------------------------------------------------------------- fixed effects
 
-    @cached_property
+    @property
     def params(self) -> pd.Series:
         """Fixed effects, by column; NaN for columns that were left out."""
         return wald.coefficients(self.fit)
@@ -101,7 +101,7 @@ class Results:
         """Fixed effects: another name of :attr:`params`."""
         return self.params
 
-    @cached_property
+    @property
     def bse(self) -> pd.Series:
         """Standard errors of the fixed effects."""
         return wald.standard_errors(self.fit)
@@ -139,7 +139,7 @@ class Results:
         """Relative covariance parameters: lower triangles by columns, terms in formula order."""
         return self.fit.solution.theta.copy()
 
-    @cached_property
+    @property
     def varcorr(self) -> pd.DataFrame:
         """Variances, covariances and the residual; ``group effect effect2 vcov sdcor``."""
         return components.table(self.fit)
@@ -255,7 +255,7 @@ class Results:
 
     # ---------------------------------------------------------------- fitted values
 
-    @cached_property
+    @property
     def fittedvalues(self) -> pd.Series:
         """Mean of each row given the random effects, offset included."""
         return pd.Series(prediction.fitted(self.fit), index=self.fit.design.index, name="fitted")

@@ -79,17 +79,12 @@ def _at(row: int, value: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bad:
-    """A wrong use: its kind, what it does, its error, and words that the message must have."""
+    """A wrong use: its kind and name, its error, and words that the message must have."""
 
-    kind: str
+    name: str
     call: Callable[[pd.DataFrame], object]
     error: type[MixedfxError]
     words: tuple[str, ...]
-
-    @property
-    def code(self) -> str:
-        """Name the case by its own text."""
-        return f"{self.kind}: {' '.join(self.words)}"
 
 
 def _fits(text: str, **options: Any) -> Callable[[pd.DataFrame], object]:
@@ -116,65 +111,179 @@ def _sleep(**change: float) -> pd.DataFrame:
 DAYS = pd.date_range("2020-01-01", periods=N)
 
 FORMULAS = [
-    Bad("formula", _fits("y ~ x + (1 | g"), FormulaError, ("never closed", "(1 | group)")),
-    Bad("formula", _fits("y ~ x | g"), FormulaError, ("parentheses", "(x | g)")),
-    Bad("formula", _fits("x + (1 | g)"), FormulaError, ("no response", "response ~ terms")),
-    Bad("formula", _fits(""), FormulaError, ("no response", "response ~ terms")),
-    Bad("formula", _fits("y ~"), FormulaError, ("term is missing", "y ~")),
-    Bad("formula", _fits("y ~ x + (1 | )"), FormulaError, ("term is missing", "(1 | )")),
-    Bad("formula", _fits("y ~ I(x^2) + (1 | g)"), FormulaError, ("exclusive-or", "I(x**2)")),
-    Bad("formula", _fits("y ~ (1 | g) + (1 | g)"), FormulaError, ("(1 | g)", "twice")),
-    Bad("formula", _fits("y ~ x*(1 | g)"), FormulaError, ("(1 | g)", "top level")),
-    Bad("formula", _fits("y + z ~ x"), FormulaError, ("response", "I(a + b)")),
-    Bad("formula", _fits("y ~ x + offset(z)"), FormulaError, ("offset", "offset='z'")),
-    Bad("formula", _fits("y ~ cs(x | g)"), FormulaError, ("'cs'", "us, diag")),
-    Bad("formula", lambda d: mfx.lmer(None, d), FormulaError, ("string", "NoneType")),
-    Bad("formula", lambda d: mfx.lmer(["y", "x"], d), FormulaError, ("string", "list")),
-    Bad("formula", lambda d: mfx.lmer(d, MODEL), FormulaError, ("string", "DataFrame")),
-    Bad("formula", lambda d: mfx.parse({"y": "x"}), FormulaError, ("string", "dict")),
-    Bad("formula", lambda d: mfx.parse("y ~ 2*x"), FormulaError, ("numbers", "0 and 1")),
-    Bad("formula", lambda d: mfx.lmer("y ~ .", d[["y"]]), FormulaError, ("'.'", "no column")),
+    Bad(
+        "formula: bracket not closed",
+        _fits("y ~ x + (1 | g"),
+        FormulaError,
+        ("never closed", "(1 | group)"),
+    ),
+    Bad("formula: no parentheses", _fits("y ~ x | g"), FormulaError, ("parentheses", "(x | g)")),
+    Bad(
+        "formula: no response",
+        _fits("x + (1 | g)"),
+        FormulaError,
+        ("no response", "response ~ terms"),
+    ),
+    Bad("formula: empty", _fits(""), FormulaError, ("no response", "response ~ terms")),
+    Bad("formula: nothing on the right", _fits("y ~"), FormulaError, ("term is missing", "y ~")),
+    Bad("formula: no group", _fits("y ~ x + (1 | )"), FormulaError, ("term is missing", "(1 | )")),
+    Bad(
+        "formula: R's power",
+        _fits("y ~ I(x^2) + (1 | g)"),
+        FormulaError,
+        ("exclusive-or", "I(x**2)"),
+    ),
+    Bad(
+        "formula: random term twice",
+        _fits("y ~ (1 | g) + (1 | g)"),
+        FormulaError,
+        ("(1 | g)", "twice"),
+    ),
+    Bad(
+        "formula: random term multiplied",
+        _fits("y ~ x*(1 | g)"),
+        FormulaError,
+        ("(1 | g)", "top level"),
+    ),
+    Bad("formula: two responses", _fits("y + z ~ x"), FormulaError, ("response", "I(a + b)")),
+    Bad(
+        "formula: offset as a term",
+        _fits("y ~ x + offset(z)"),
+        FormulaError,
+        ("offset", "offset='z'"),
+    ),
+    Bad(
+        "formula: structure that is not there",
+        _fits("y ~ cs(x | g)"),
+        FormulaError,
+        ("'cs'", "us, diag"),
+    ),
+    Bad("formula: None", lambda d: mfx.lmer(None, d), FormulaError, ("string", "NoneType")),
+    Bad(
+        "formula: list of columns",
+        lambda d: mfx.lmer(["y", "x"], d),
+        FormulaError,
+        ("string", "list"),
+    ),
+    Bad(
+        "formula: data and formula swapped",
+        lambda d: mfx.lmer(d, MODEL),
+        FormulaError,
+        ("string", "DataFrame"),
+    ),
+    Bad("formula: mapping", lambda d: mfx.parse({"y": "x"}), FormulaError, ("string", "dict")),
+    Bad(
+        "formula: number as a term",
+        lambda d: mfx.parse("y ~ 2*x"),
+        FormulaError,
+        ("numbers", "0 and 1"),
+    ),
+    Bad(
+        "formula: dot that stands for nothing",
+        lambda d: mfx.lmer("y ~ .", d[["y"]]),
+        FormulaError,
+        ("'.'", "no column"),
+    ),
 ]
 
 TABLES = [
-    Bad("table", lambda d: mfx.lmer(MODEL, None), ColumnTypeError, ("NoneType", "DataFrame")),
-    Bad("table", lambda d: mfx.lmer(MODEL, d["x"]), ColumnTypeError, ("Series", "DataFrame")),
-    Bad("table", lambda d: mfx.lmer(MODEL, d.to_dict("records")), ColumnTypeError, ("list",)),
-    Bad("table", lambda d: mfx.lmer(MODEL, d.to_numpy()), ColumnTypeError, ("ndarray",)),
-    Bad("table", lambda d: mfx.lmer(MODEL, "d.csv"), ColumnTypeError, ("str", "DataFrame")),
-    Bad("table", lambda d: mfx.lmer(MODEL, pd.DataFrame), ColumnTypeError, ("DataFrame", "type")),
-    Bad("table", lambda d: mfx.lmer(MODEL, d.groupby("g")), ColumnTypeError, ("GroupBy",)),
+    Bad("table: None", lambda d: mfx.lmer(MODEL, None), ColumnTypeError, ("NoneType", "DataFrame")),
     Bad(
-        "table",
+        "table: one column",
+        lambda d: mfx.lmer(MODEL, d["x"]),
+        ColumnTypeError,
+        ("Series", "DataFrame"),
+    ),
+    Bad(
+        "table: list of records",
+        lambda d: mfx.lmer(MODEL, d.to_dict("records")),
+        ColumnTypeError,
+        ("list",),
+    ),
+    Bad("table: array", lambda d: mfx.lmer(MODEL, d.to_numpy()), ColumnTypeError, ("ndarray",)),
+    Bad(
+        "table: name of a file",
+        lambda d: mfx.lmer(MODEL, "d.csv"),
+        ColumnTypeError,
+        ("str", "DataFrame"),
+    ),
+    Bad(
+        "table: class instead of a table",
+        lambda d: mfx.lmer(MODEL, pd.DataFrame),
+        ColumnTypeError,
+        ("DataFrame", "type"),
+    ),
+    Bad(
+        "table: grouped table",
+        lambda d: mfx.lmer(MODEL, d.groupby("g")),
+        ColumnTypeError,
+        ("GroupBy",),
+    ),
+    Bad(
+        "table: two levels of column names",
         lambda d: mfx.lmer(MODEL, pd.concat({"top": d}, axis=1)),
         ColumnTypeError,
         ("single-level", "column names"),
     ),
-    Bad("table", lambda d: mfx.lmer(MODEL, {"y": 1, "x": 2, "g": 3}), DataError, ("y", "column")),
     Bad(
-        "table",
+        "table: mapping of scalars",
+        lambda d: mfx.lmer(MODEL, {"y": 1, "x": 2, "g": 3}),
+        DataError,
+        ("y", "column"),
+    ),
+    Bad(
+        "table: columns of two lengths",
         lambda d: mfx.lmer(MODEL, {"y": [1, 2], "x": [1], "g": ["a", "b"]}),
         DataError,
         ("x", "length"),
     ),
     Bad(
-        "table",
+        "table: column of two dimensions",
         lambda d: mfx.lmer(MODEL, {"y": np.zeros((3, 2)), "x": [1, 2, 3], "g": [1, 1, 2]}),
         DataError,
         ("y", "dimension"),
     ),
+    Bad(
+        "table: column of lists of several lengths",
+        lambda d: mfx.lmer(MODEL, {"y": [[1], [2, 3]], "x": [1, 2], "g": ["a", "b"]}),
+        DataError,
+        ("'y'",),
+    ),
 ]
 
+
 ROWS = [
-    Bad("rows", lambda d: mfx.lmer(MODEL, d.iloc[:0]), EmptyDataError, ("no rows",)),
-    Bad("rows", lambda d: mfx.lmer(MODEL, pd.DataFrame()), EmptyDataError, ("no rows",)),
-    Bad("rows", _fits_with(x=np.nan), EmptyDataError, ("no row is complete", "x (60)")),
-    Bad("rows", _fits_with(g=None), EmptyDataError, ("no row is complete", "g (60)")),
-    Bad("rows", _fits(MODEL, weights=_at(0, 1) * np.nan), EmptyDataError, ("weights (60)",)),
-    Bad("rows", lambda d: mfx.lmer("y ~ x", d.iloc[:1]), DataError, ("row",)),
-    Bad("rows", lambda d: mfx.lmer("y ~ x", d.iloc[:2]), DataError, ("2 fixed columns", "2 rows")),
+    Bad("rows: none", lambda d: mfx.lmer(MODEL, d.iloc[:0]), EmptyDataError, ("no rows",)),
     Bad(
-        "rows",
+        "rows: empty table", lambda d: mfx.lmer(MODEL, pd.DataFrame()), EmptyDataError, ("no rows",)
+    ),
+    Bad(
+        "rows: covariate all missing",
+        _fits_with(x=np.nan),
+        EmptyDataError,
+        ("no row is complete", "x (60)"),
+    ),
+    Bad(
+        "rows: group all missing",
+        _fits_with(g=None),
+        EmptyDataError,
+        ("no row is complete", "g (60)"),
+    ),
+    Bad(
+        "rows: weights all missing",
+        _fits(MODEL, weights=_at(0, 1) * np.nan),
+        EmptyDataError,
+        ("weights (60)",),
+    ),
+    Bad("rows: one", lambda d: mfx.lmer("y ~ x", d.iloc[:1]), DataError, ("row",)),
+    Bad(
+        "rows: as many as columns",
+        lambda d: mfx.lmer("y ~ x", d.iloc[:2]),
+        DataError,
+        ("2 fixed columns", "2 rows"),
+    ),
+    Bad(
+        "rows: as many as columns of an interaction",
         lambda d: mfx.lmer("y ~ x*z*f + (1 | h)", d.iloc[:12]),
         DataError,
         ("12 fixed columns", "leave terms out"),
@@ -182,26 +291,86 @@ ROWS = [
 ]
 
 NAMES = [
-    Bad("name", _fits("Y ~ x + (1 | g)"), MissingColumnError, ("'Y'", "Did you mean 'y'")),
-    Bad("name", _fits("y ~ days + (1 | g)"), MissingColumnError, ("'days'", "columns are: y, x")),
-    Bad("name", _fits("y ~ I(days**2)"), MissingColumnError, ("'days'", "columns are")),
-    Bad("name", _fits("y ~ Q('the x')"), MissingColumnError, ("'the x'", "columns are")),
-    Bad("name", _fits("y ~ (days | g)"), MissingColumnError, ("'days'", "columns are")),
-    Bad("name", _fits("y ~ x + (1 | G)"), MissingColumnError, ("grouping", "'G'", "mean 'g'")),
-    Bad("name", _fits("y ~ x + (1 | g/H)"), MissingColumnError, ("grouping", "'H'", "mean 'h'")),
-    Bad("name", _fits(MODEL, weights="W"), MissingColumnError, ("weights", "'W'", "columns are")),
-    Bad("name", _fits(MODEL, offset="Z"), MissingColumnError, ("offset", "'Z'", "mean 'z'")),
     Bad(
-        "name",
+        "name: response in the wrong case",
+        _fits("Y ~ x + (1 | g)"),
+        MissingColumnError,
+        ("'Y'", "Did you mean 'y'"),
+    ),
+    Bad(
+        "name: no such covariate",
+        _fits("y ~ days + (1 | g)"),
+        MissingColumnError,
+        ("'days'", "columns are: y, x"),
+    ),
+    Bad(
+        "name: no such covariate in an expression",
+        _fits("y ~ I(days**2)"),
+        MissingColumnError,
+        ("'days'", "columns are"),
+    ),
+    Bad(
+        "name: no such quoted name",
+        _fits("y ~ Q('the x')"),
+        MissingColumnError,
+        ("'the x'", "columns are"),
+    ),
+    Bad(
+        "name: no such slope",
+        _fits("y ~ (days | g)"),
+        MissingColumnError,
+        ("'days'", "columns are"),
+    ),
+    Bad(
+        "name: group in the wrong case",
+        _fits("y ~ x + (1 | G)"),
+        MissingColumnError,
+        ("grouping", "'G'", "mean 'g'"),
+    ),
+    Bad(
+        "name: nested group in the wrong case",
+        _fits("y ~ x + (1 | g/H)"),
+        MissingColumnError,
+        ("grouping", "'H'", "mean 'h'"),
+    ),
+    Bad(
+        "name: no such weights",
+        _fits(MODEL, weights="W"),
+        MissingColumnError,
+        ("weights", "'W'", "columns are"),
+    ),
+    Bad(
+        "name: no such offset",
+        _fits(MODEL, offset="Z"),
+        MissingColumnError,
+        ("offset", "'Z'", "mean 'z'"),
+    ),
+    Bad(
+        "name: name with a dot",
         lambda d: mfx.lmer("y ~ a.b", d.rename(columns={"x": "a.b"})),
         MissingColumnError,
         ("'a'", "Q('a.b')"),
     ),
-    Bad("name", lambda d: mfx.lmer("y ~ x", _duplicated(d, "x")), ColumnTypeError, ("'x'",)),
-    Bad("name", lambda d: mfx.lmer("y ~ x", _duplicated(d, "y")), ColumnTypeError, ("'y'",)),
-    Bad("name", lambda d: mfx.lmer(MODEL, _duplicated(d, "g")), ColumnTypeError, ("'g'",)),
     Bad(
-        "name",
+        "name: covariate twice",
+        lambda d: mfx.lmer("y ~ x", _duplicated(d, "x")),
+        ColumnTypeError,
+        ("'x'",),
+    ),
+    Bad(
+        "name: response twice",
+        lambda d: mfx.lmer("y ~ x", _duplicated(d, "y")),
+        ColumnTypeError,
+        ("'y'",),
+    ),
+    Bad(
+        "name: group twice",
+        lambda d: mfx.lmer(MODEL, _duplicated(d, "g")),
+        ColumnTypeError,
+        ("'g'",),
+    ),
+    Bad(
+        "name: weights twice",
         lambda d: mfx.lmer("y ~ x", _duplicated(d, "z"), weights="z"),
         ColumnTypeError,
         ("several columns", "'z'"),
@@ -209,71 +378,123 @@ NAMES = [
 ]
 
 TYPES = [
-    Bad("type", _fits_with(x=DAYS), ColumnTypeError, ("'x'", "datetime64", "numbers")),
-    Bad("type", _fits_with(x=DAYS.tz_localize("UTC")), ColumnTypeError, ("'x'", "datetime64")),
-    Bad("type", _fits_with(y=DAYS), ColumnTypeError, ("'y'", "datetime64", "numbers")),
-    Bad("type", _fits_with(g=DAYS), ColumnTypeError, ("'g'", "datetime64")),
-    Bad("type", _fits_with(x=DAYS - DAYS[0]), ColumnTypeError, ("'x'", "timedelta64", "numbers")),
-    Bad("type", _fits_with(x=np.full(N, 1j)), ColumnTypeError, ("'x'", "complex")),
-    Bad("type", _fits_with(y=np.arange(N) * 1j), ColumnTypeError, ("'y'", "complex")),
-    Bad("type", _fits_with(x=[[i] for i in range(N)]), ColumnTypeError, ("'x'", "numbers")),
-    Bad("type", _fits_with(g=[{} for _ in range(N)]), ColumnTypeError, ("'g'", "text")),
-    Bad("type", _fits("f ~ x + (1 | g)"), ResponseError, ("'f'", "not numeric", "to_numeric")),
-    Bad("type", lambda d: mfx.lmer(MODEL, _with(d, "y", 7, "n/a")), ResponseError, ("'y'", "n/a")),
     Bad(
-        "type",
+        "type: dates as a covariate",
+        _fits_with(x=DAYS),
+        ColumnTypeError,
+        ("'x'", "datetime64", "numbers"),
+    ),
+    Bad(
+        "type: dates with a zone",
+        _fits_with(x=DAYS.tz_localize("UTC")),
+        ColumnTypeError,
+        ("'x'", "datetime64"),
+    ),
+    Bad(
+        "type: dates as a response",
+        _fits_with(y=DAYS),
+        ColumnTypeError,
+        ("'y'", "datetime64", "numbers"),
+    ),
+    Bad("type: dates as a group", _fits_with(g=DAYS), ColumnTypeError, ("'g'", "datetime64")),
+    Bad(
+        "type: durations",
+        _fits_with(x=DAYS - DAYS[0]),
+        ColumnTypeError,
+        ("'x'", "timedelta64", "numbers"),
+    ),
+    Bad(
+        "type: complex covariate", _fits_with(x=np.full(N, 1j)), ColumnTypeError, ("'x'", "complex")
+    ),
+    Bad(
+        "type: complex response",
+        _fits_with(y=np.arange(N) * 1j),
+        ColumnTypeError,
+        ("'y'", "complex"),
+    ),
+    Bad(
+        "type: lists in cells",
+        _fits_with(x=[[i] for i in range(N)]),
+        ColumnTypeError,
+        ("'x'", "numbers"),
+    ),
+    Bad(
+        "type: dicts in cells",
+        _fits_with(g=[{} for _ in range(N)]),
+        ColumnTypeError,
+        ("'g'", "text"),
+    ),
+    Bad(
+        "type: text as a response",
+        _fits("f ~ x + (1 | g)"),
+        ResponseError,
+        ("'f'", "not numeric", "to_numeric"),
+    ),
+    Bad(
+        "type: text among the response's numbers",
+        lambda d: mfx.lmer(MODEL, _with(d, "y", 7, "n/a")),
+        ResponseError,
+        ("'y'", "n/a"),
+    ),
+    Bad(
+        "type: numbers as text as a response",
         lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].astype(str))),
         ResponseError,
         ("'y'", "not numeric", "to_numeric"),
     ),
     Bad(
-        "type",
+        "type: categories as a response",
         lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].round().astype("category"))),
         ResponseError,
         ("'y'", "not numeric"),
     ),
-    Bad("type", _fits("np.column_stack([y, z]) ~ x"), ResponseError, ("2 columns", "one")),
+    Bad(
+        "type: two columns as a response",
+        _fits("np.column_stack([y, z]) ~ x"),
+        ResponseError,
+        ("2 columns", "one"),
+    ),
 ]
 
 VALUES = [
     Bad(
-        "value",
+        "value: infinite covariate",
         lambda d: mfx.lmer(MODEL, d.assign(x=d["x"].where(d.index != "row7", np.inf))),
         InfiniteValueError,
         ("'x'", "inf", "1 rows", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite response",
         lambda d: mfx.lmer(MODEL, d.assign(y=d["y"].where(d.index != "row7", -np.inf))),
         InfiniteValueError,
         ("'y'", "-inf", "1 rows", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite slope",
         lambda d: mfx.lmer("y ~ 1 + (z | g)", d.assign(z=d["z"].where(d.index != "row7", np.inf))),
         InfiniteValueError,
         ("'z'", "(z | g)", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite group",
         lambda d: mfx.lmer(MODEL, d.assign(g=np.where(d.index == "row7", np.inf, 1.0))),
         InfiniteValueError,
         ("'g'", "inf", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite weight",
         lambda d: mfx.lmer(MODEL, d, weights=_at(7, np.inf)),
         InfiniteValueError,
         ("weights", "inf", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite offset",
         lambda d: mfx.lmer(MODEL, d, offset=_at(7, np.inf)),
         InfiniteValueError,
         ("offset", "inf", "row7"),
     ),
     Bad(
-        "value",
+        "value: infinite response after a missing value",
         # The row's label, not its place among the rows that are left.
         lambda d: mfx.lmer(
             MODEL,
@@ -282,162 +503,406 @@ VALUES = [
         InfiniteValueError,
         ("'y'", "row7", "make them missing"),
     ),
-    Bad("value", _fits("y ~ log(x) + (1 | g)"), InfiniteValueError, ("'log(x)'", "nan")),
-    Bad("value", _fits("log(y) ~ x + (1 | g)"), InfiniteValueError, ("'log(y)'", "nan")),
-    Bad("value", _fits("y ~ I(x / 0) + (1 | g)"), InfiniteValueError, ("'I(x / 0)'", "inf")),
+    Bad(
+        "value: logarithm of a negative covariate",
+        _fits("y ~ log(x) + (1 | g)"),
+        InfiniteValueError,
+        ("'log(x)'", "nan"),
+    ),
+    Bad(
+        "value: logarithm of a negative response",
+        _fits("log(y) ~ x + (1 | g)"),
+        InfiniteValueError,
+        ("'log(y)'", "nan"),
+    ),
+    Bad(
+        "value: division by zero",
+        _fits("y ~ I(x / 0) + (1 | g)"),
+        InfiniteValueError,
+        ("'I(x / 0)'", "inf"),
+    ),
 ]
 
 RESPONSES = [
-    Bad("response", _fits_with(y=3.0), ResponseError, ("'y'", "3", "every row")),
-    Bad("response", _fits_with("y ~ x", y=3.0), ResponseError, ("'y'", "every row")),
+    Bad("response: constant", _fits_with(y=3.0), ResponseError, ("'y'", "3", "every row")),
     Bad(
-        "response",
+        "response: constant, in a regression",
+        _fits_with("y ~ x", y=3.0),
+        ResponseError,
+        ("'y'", "every row"),
+    ),
+    Bad(
+        "response: constant where it is not missing",
         lambda d: mfx.lmer(MODEL, d.assign(y=np.where(d.index == "row7", np.nan, 3.0))),
         ResponseError,
         ("'y'", "every row"),
     ),
-    Bad("response", _fits_with(y=np.repeat(np.arange(6.0), 10)), ResponseError, ("'y'", "group")),
     Bad(
-        "response",
+        "response: constant within groups, covariate",
+        _fits_with(y=np.repeat(np.arange(6.0), 10)),
+        ResponseError,
+        ("'y'", "group"),
+    ),
+    Bad(
+        "response: constant within groups",
         _fits_with("y ~ 1 + (1 | g)", y=np.repeat(np.arange(6.0), 10)),
         ResponseError,
         ("'y'", "group"),
     ),
     Bad(
-        "response",
+        "response: explained by slopes",
         lambda d: mfx.lmer("y ~ 1 + (x | g)", d.assign(y=d["x"] * np.repeat(np.arange(6.0), 10))),
         ResponseError,
         ("'y'",),
     ),
-    Bad("response", lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"] + 1)), ResponseError, ("'y'",)),
-    Bad("response", lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"])), ResponseError, ("'y'",)),
-    Bad("response", lambda d: mfx.lmer("y ~ x", d.assign(y=3 * d["x"])), ResponseError, ("'y'",)),
-    Bad("response", _fits("y ~ y + (1 | g)"), ResponseError, ("'y'",)),
-    Bad("response", lambda d: mfx.lmer(MODEL, d, offset="y"), ResponseError, ("'y'", "offset")),
+    Bad(
+        "response: exactly linear",
+        lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"] + 1)),
+        ResponseError,
+        ("'y'",),
+    ),
+    Bad(
+        "response: exactly proportional",
+        lambda d: mfx.lmer(MODEL, d.assign(y=3 * d["x"])),
+        ResponseError,
+        ("'y'",),
+    ),
+    Bad(
+        "response: exactly proportional, in a regression",
+        lambda d: mfx.lmer("y ~ x", d.assign(y=3 * d["x"])),
+        ResponseError,
+        ("'y'",),
+    ),
+    Bad("response: its own covariate", _fits("y ~ y + (1 | g)"), ResponseError, ("'y'",)),
+    Bad(
+        "response: its own offset",
+        lambda d: mfx.lmer(MODEL, d, offset="y"),
+        ResponseError,
+        ("'y'", "offset"),
+    ),
 ]
 
 GROUPS = [
-    Bad("group", _fits_with(g="a"), GroupingError, ("'g'", "only one level", "two")),
-    Bad("group", _fits_with(g=np.arange(N)), GroupingError, ("'g'", "60 levels", "60 rows")),
-    Bad("group", _fits("y ~ x + (1 | y)"), GroupingError, ("'y'", "60 levels", "60 rows")),
-    Bad("group", _fits("y ~ x + (1 | g/h/f)"), GroupingError, ("'g:h:f'", "60 levels")),
+    Bad("group: one level", _fits_with(g="a"), GroupingError, ("'g'", "only one level", "two")),
     Bad(
-        "group",
+        "group: a level per row",
+        _fits_with(g=np.arange(N)),
+        GroupingError,
+        ("'g'", "60 levels", "60 rows"),
+    ),
+    Bad(
+        "group: the response itself",
+        _fits("y ~ x + (1 | y)"),
+        GroupingError,
+        ("'y'", "60 levels", "60 rows"),
+    ),
+    Bad(
+        "group: a level per row by nesting",
+        _fits("y ~ x + (1 | g/h/f)"),
+        GroupingError,
+        ("'g:h:f'", "60 levels"),
+    ),
+    Bad(
+        "group: as many effects as rows",
         _fits_with("y ~ x + (x | k)", k=np.repeat(np.arange(30), 2)),
         GroupingError,
         ("(x | k)", "60 effects", "fewer effects"),
     ),
-    Bad("group", _fits("y ~ x + (1 | nope(g))"), DataError, ("'nope'", "not")),
-    Bad("group", _fits("y ~ x + (1 | g.nope())"), DataError, ("'g.nope()'", "nope")),
-    Bad("group", _fits("y ~ x + (1 | len(g))"), GroupingError, ("'len(g)'", "per row")),
-    Bad("group", _fits("y ~ x + (1 | 'g')"), GroupingError, ("'g'", "per row")),
-    Bad("group", _fits("y ~ x + (I(0 * x) | g)"), DataError, ("I(0 * x)", "zero", "leave it out")),
+    Bad("group: unknown function", _fits("y ~ x + (1 | nope(g))"), DataError, ("'nope'", "not")),
+    Bad(
+        "group: unknown method", _fits("y ~ x + (1 | g.nope())"), DataError, ("'g.nope()'", "nope")
+    ),
+    Bad(
+        "group: one value for all rows",
+        _fits("y ~ x + (1 | len(g))"),
+        GroupingError,
+        ("'len(g)'", "per row"),
+    ),
+    Bad(
+        "group: text instead of a name",
+        _fits("y ~ x + (1 | 'g')"),
+        GroupingError,
+        ("'g'", "per row"),
+    ),
+    Bad(
+        "group: slope of zeros",
+        _fits("y ~ x + (I(0 * x) | g)"),
+        DataError,
+        ("I(0 * x)", "zero", "leave it out"),
+    ),
 ]
 
 WEIGHTS = [
-    Bad("weights", _fits(MODEL, weights=_at(7, 0)), WeightsError, ("positive", "0", "row7")),
-    Bad("weights", _fits(MODEL, weights=_at(7, -2)), WeightsError, ("positive", "-2", "row7")),
-    Bad("weights", _fits(MODEL, weights="z"), WeightsError, ("weights", "positive")),
-    Bad("weights", _fits(MODEL, weights=np.ones(5)), ColumnTypeError, ("weights", "5", "60 rows")),
-    Bad("weights", _fits(MODEL, weights=2.0), ColumnTypeError, ("weights", "60 rows")),
-    Bad("weights", _fits(MODEL, weights=[]), ColumnTypeError, ("weights", "0", "60 rows")),
-    Bad("weights", _fits(MODEL, weights="f"), ColumnTypeError, ("weights", "numbers")),
-    Bad("weights", _fits(MODEL, weights=np.ones((N, 2))), ColumnTypeError, ("weights",)),
-    Bad("weights", _fits(MODEL, weights=np.ones(N) + 1j), ColumnTypeError, ("weights", "complex")),
-    Bad("weights", _fits(MODEL, weights=DAYS), ColumnTypeError, ("weights", "numbers")),
-    Bad("weights", _fits(MODEL, weights=len), ColumnTypeError, ("weights", "numbers")),
+    Bad("weights: zero", _fits(MODEL, weights=_at(7, 0)), WeightsError, ("positive", "0", "row7")),
     Bad(
-        "weights",
+        "weights: negative",
+        _fits(MODEL, weights=_at(7, -2)),
+        WeightsError,
+        ("positive", "-2", "row7"),
+    ),
+    Bad(
+        "weights: column with negative values",
+        _fits(MODEL, weights="z"),
+        WeightsError,
+        ("weights", "positive"),
+    ),
+    Bad(
+        "weights: too few",
+        _fits(MODEL, weights=np.ones(5)),
+        ColumnTypeError,
+        ("weights", "5", "60 rows"),
+    ),
+    Bad("weights: one number", _fits(MODEL, weights=2.0), ColumnTypeError, ("weights", "60 rows")),
+    Bad("weights: none", _fits(MODEL, weights=[]), ColumnTypeError, ("weights", "0", "60 rows")),
+    Bad(
+        "weights: column of text",
+        _fits(MODEL, weights="f"),
+        ColumnTypeError,
+        ("weights", "numbers"),
+    ),
+    Bad(
+        "weights: two dimensions",
+        _fits(MODEL, weights=np.ones((N, 2))),
+        ColumnTypeError,
+        ("weights",),
+    ),
+    Bad(
+        "weights: complex",
+        _fits(MODEL, weights=np.ones(N) + 1j),
+        ColumnTypeError,
+        ("weights", "complex"),
+    ),
+    Bad("weights: dates", _fits(MODEL, weights=DAYS), ColumnTypeError, ("weights", "numbers")),
+    Bad("weights: function", _fits(MODEL, weights=len), ColumnTypeError, ("weights", "numbers")),
+    Bad(
+        "weights: Series with other labels",
         _fits(MODEL, weights=pd.Series(1.0, index=range(100, 100 + N))),
         ColumnTypeError,
         ("weights", "Series", "index"),
     ),
     Bad(
-        "weights",
+        "weights: Series in another order",
         lambda d: mfx.lmer(MODEL, d, weights=pd.Series(1.0, index=d.index[::-1])),
         ColumnTypeError,
         ("weights", "Series", "index"),
     ),
-    Bad("offset", _fits(MODEL, offset=np.ones(5)), ColumnTypeError, ("offset", "5", "60 rows")),
-    Bad("offset", _fits(MODEL, offset="f"), ColumnTypeError, ("offset", "numbers")),
-    Bad("offset", _fits(MODEL, offset=DAYS), ColumnTypeError, ("offset", "numbers")),
-    Bad("offset", _fits(MODEL, offset=np.full(N, 1j)), ColumnTypeError, ("offset", "complex")),
+    Bad(
+        "offset: too few offsets",
+        _fits(MODEL, offset=np.ones(5)),
+        ColumnTypeError,
+        ("offset", "5", "60 rows"),
+    ),
+    Bad("offset: offset of text", _fits(MODEL, offset="f"), ColumnTypeError, ("offset", "numbers")),
+    Bad(
+        "offset: offset of dates", _fits(MODEL, offset=DAYS), ColumnTypeError, ("offset", "numbers")
+    ),
+    Bad(
+        "offset: complex offset",
+        _fits(MODEL, offset=np.full(N, 1j)),
+        ColumnTypeError,
+        ("offset", "complex"),
+    ),
 ]
 
 TERMS = [
-    Bad("term", _fits("y ~ bs(x, 1) + (1 | g)"), DataError, ("bs(x, 1)", "df")),
-    Bad("term", _fits("y ~ poly(x, 100) + (1 | g)"), DataError, ("poly(x, 100)", "degree")),
-    Bad("term", _fits("y ~ poly(x, 0) + (1 | g)"), DataError, ("poly(x, 0)", "degree")),
-    Bad("term", _fits("y ~ poly(x, 1.5) + (1 | g)"), DataError, ("poly(x, 1.5)", "integer")),
-    Bad("term", _fits("y ~ poly(f, 2) + (1 | g)"), DataError, ("poly(f, 2)",)),
-    Bad("term", _fits("y ~ scale(f) + (1 | g)"), DataError, ("scale(f)", "non-numeric")),
-    Bad("term", _fits("y ~ np.log(f) + (1 | g)"), DataError, ("np.log(f)",)),
-    Bad("term", _fits("y ~ np.nope(x) + (1 | g)"), DataError, ("np.nope(x)", "nope")),
-    Bad("term", _fits("y ~ x.nope + (1 | g)"), DataError, ("x.nope", "nope")),
-    Bad("term", _fits("y ~ x['a'] + (1 | g)"), DataError, ("x['a']",)),
-    Bad("term", _fits("y ~ 'x' + (1 | g)"), DataError, ("'x'", "row")),
-    Bad("term", _fits("y ~ I(1) + (1 | g)"), DataError, ("I(1)", "row")),
-    Bad("term", _fits("y ~ np.arange(6) + (1 | g)"), DataError, ("np.arange(6)", "6", "60")),
-    Bad("term", _fits("y ~ x + (np.arange(6) | g)"), DataError, ("np.arange(6)", "6", "60")),
-    Bad("term", _fits("np.arange(6) ~ x + (1 | g)"), DataError, ("np.arange(6)", "6", "60")),
-    Bad("term", _fits("y ~ [x] + (1 | g)"), DataError, ("[x]",)),
+    Bad(
+        "term: spline with too few degrees of freedom",
+        _fits("y ~ bs(x, 1) + (1 | g)"),
+        DataError,
+        ("bs(x, 1)", "df"),
+    ),
+    Bad(
+        "term: poly of too high a degree",
+        _fits("y ~ poly(x, 100) + (1 | g)"),
+        DataError,
+        ("poly(x, 100)", "degree"),
+    ),
+    Bad(
+        "term: poly of degree zero",
+        _fits("y ~ poly(x, 0) + (1 | g)"),
+        DataError,
+        ("poly(x, 0)", "degree"),
+    ),
+    Bad(
+        "term: poly of a fraction",
+        _fits("y ~ poly(x, 1.5) + (1 | g)"),
+        DataError,
+        ("poly(x, 1.5)", "integer"),
+    ),
+    Bad("term: poly of text", _fits("y ~ poly(f, 2) + (1 | g)"), DataError, ("poly(f, 2)",)),
+    Bad(
+        "term: scale of text",
+        _fits("y ~ scale(f) + (1 | g)"),
+        DataError,
+        ("scale(f)", "non-numeric"),
+    ),
+    Bad("term: logarithm of text", _fits("y ~ np.log(f) + (1 | g)"), DataError, ("np.log(f)",)),
+    Bad(
+        "term: function that numpy has not",
+        _fits("y ~ np.nope(x) + (1 | g)"),
+        DataError,
+        ("np.nope(x)", "nope"),
+    ),
+    Bad(
+        "term: attribute that is not there",
+        _fits("y ~ x.nope + (1 | g)"),
+        DataError,
+        ("x.nope", "nope"),
+    ),
+    Bad("term: index that is not there", _fits("y ~ x['a'] + (1 | g)"), DataError, ("x['a']",)),
+    Bad("term: text instead of a name", _fits("y ~ 'x' + (1 | g)"), DataError, ("'x'", "row")),
+    Bad("term: one number for all rows", _fits("y ~ I(1) + (1 | g)"), DataError, ("I(1)", "row")),
+    Bad(
+        "term: too few values",
+        _fits("y ~ np.arange(6) + (1 | g)"),
+        DataError,
+        ("np.arange(6)", "6", "60"),
+    ),
+    Bad(
+        "term: too few values in a slope",
+        _fits("y ~ x + (np.arange(6) | g)"),
+        DataError,
+        ("np.arange(6)", "6", "60"),
+    ),
+    Bad(
+        "term: too few values in the response",
+        _fits("np.arange(6) ~ x + (1 | g)"),
+        DataError,
+        ("np.arange(6)", "6", "60"),
+    ),
+    Bad("term: list of columns", _fits("y ~ [x] + (1 | g)"), DataError, ("[x]",)),
 ]
 
 ARGUMENTS = [
-    Bad("argument", _fits(MODEL, engine="lme4"), ArgumentError, ("engine", "lme4", "'profiled'")),
-    Bad("argument", _fits(MODEL, engine="Auto"), ArgumentError, ("engine", "mean 'auto'")),
-    Bad("argument", _fits(MODEL, engine=None), ArgumentError, ("engine=None", "'auto'")),
-    Bad("argument", _fits(MODEL, engine=np.ones(2)), ArgumentError, ("engine", "'auto'")),
-    Bad("argument", _fits(MODEL, start=[1.0, 2.0]), ArgumentError, ("start", "2", "1")),
-    Bad("argument", _fits("y ~ (x | g)", start=[1.0]), ArgumentError, ("start", "1", "3")),
-    Bad("argument", _fits(MODEL, start=[]), ArgumentError, ("start", "0", "1")),
-    Bad("argument", _fits(MODEL, start=[np.nan]), ArgumentError, ("start", "nan")),
-    Bad("argument", _fits(MODEL, start="a"), ArgumentError, ("start", "numbers")),
-    Bad("argument", _fits(MODEL, start=[1j]), ArgumentError, ("start", "numbers")),
-    Bad("argument", _fits(MODEL, reml="ML"), ArgumentError, ("reml", "'ML'", "False")),
-    Bad("argument", _fits(MODEL, control="fast"), ArgumentError, ("control", "Control")),
-    Bad("argument", _fits(MODEL, control={"tolerance": 1}), ArgumentError, ("control", "Control")),
-    Bad("argument", lambda d: mfx.Control(tolerance=-1.0), ArgumentError, ("tolerance", "-1")),
-    Bad("argument", lambda d: mfx.Control(tolerance="a"), ArgumentError, ("tolerance", "'a'")),
-    Bad("argument", lambda d: mfx.Control(max_evaluations=0), ArgumentError, ("max_evaluations",)),
-    Bad("argument", lambda d: mfx.lmer(MODEL, d).ranef("G"), ArgumentError, ("group", "mean 'g'")),
-    Bad("argument", lambda d: mfx.lmer(MODEL, d).coef("h"), ArgumentError, ("group", "'h'", "'g'")),
-    Bad("argument", lambda d: mfx.lmer(MODEL, d).ranef(["g"]), ArgumentError, ("group", "'g'")),
+    Bad(
+        "argument: unknown engine",
+        _fits(MODEL, engine="lme4"),
+        ArgumentError,
+        ("engine", "lme4", "'profiled'"),
+    ),
+    Bad(
+        "argument: engine in the wrong case",
+        _fits(MODEL, engine="Auto"),
+        ArgumentError,
+        ("engine", "mean 'auto'"),
+    ),
+    Bad("argument: no engine", _fits(MODEL, engine=None), ArgumentError, ("engine=None", "'auto'")),
+    Bad(
+        "argument: array as an engine",
+        _fits(MODEL, engine=np.ones(2)),
+        ArgumentError,
+        ("engine", "'auto'"),
+    ),
+    Bad(
+        "argument: start too long",
+        _fits(MODEL, start=[1.0, 2.0]),
+        ArgumentError,
+        ("start", "2", "1"),
+    ),
+    Bad(
+        "argument: start too short",
+        _fits("y ~ (x | g)", start=[1.0]),
+        ArgumentError,
+        ("start", "1", "3"),
+    ),
+    Bad("argument: start empty", _fits(MODEL, start=[]), ArgumentError, ("start", "0", "1")),
+    Bad(
+        "argument: start not a number",
+        _fits(MODEL, start=[np.nan]),
+        ArgumentError,
+        ("start", "nan"),
+    ),
+    Bad("argument: start of text", _fits(MODEL, start="a"), ArgumentError, ("start", "numbers")),
+    Bad("argument: complex start", _fits(MODEL, start=[1j]), ArgumentError, ("start", "numbers")),
+    Bad(
+        "argument: method as text",
+        _fits(MODEL, reml="ML"),
+        ArgumentError,
+        ("reml", "'ML'", "False"),
+    ),
+    Bad(
+        "argument: control as text",
+        _fits(MODEL, control="fast"),
+        ArgumentError,
+        ("control", "Control"),
+    ),
+    Bad(
+        "argument: control as a mapping",
+        _fits(MODEL, control={"tolerance": 1}),
+        ArgumentError,
+        ("control", "Control"),
+    ),
+    Bad(
+        "argument: negative tolerance",
+        lambda d: mfx.Control(tolerance=-1.0),
+        ArgumentError,
+        ("tolerance", "-1"),
+    ),
+    Bad(
+        "argument: tolerance of text",
+        lambda d: mfx.Control(tolerance="a"),
+        ArgumentError,
+        ("tolerance", "'a'"),
+    ),
+    Bad(
+        "argument: no evaluations",
+        lambda d: mfx.Control(max_evaluations=0),
+        ArgumentError,
+        ("max_evaluations",),
+    ),
+    Bad(
+        "argument: group of ranef in the wrong case",
+        lambda d: mfx.lmer(MODEL, d).ranef("G"),
+        ArgumentError,
+        ("group", "mean 'g'"),
+    ),
+    Bad(
+        "argument: group of coef that has no effects",
+        lambda d: mfx.lmer(MODEL, d).coef("h"),
+        ArgumentError,
+        ("group", "'h'", "'g'"),
+    ),
+    Bad(
+        "argument: list of groups for ranef",
+        lambda d: mfx.lmer(MODEL, d).ranef(["g"]),
+        ArgumentError,
+        ("group", "'g'"),
+    ),
 ]
 
 ENGINES = [
     Bad(
-        "engine",
+        "engine: correlated crossed terms",
         lambda d: mfx.lmer("y ~ x + (x | g) + (x | h)", d, engine="statsmodels"),
         EngineRefusal,
         ("statsmodels", "correlated term", "engine='profiled'"),
     ),
     Bad(
-        "engine",
+        "engine: weights",
         lambda d: mfx.lmer(MODEL, d, weights=np.ones(N), engine="statsmodels"),
         EngineRefusal,
         ("weights", "engine='profiled'"),
     ),
     Bad(
-        "engine",
+        "engine: no fixed effects",
         lambda d: mfx.lmer("y ~ 0 + (1 | g)", d, engine="statsmodels"),
         EngineRefusal,
         ("fixed effect", "engine='profiled'"),
     ),
     Bad(
-        "engine",
+        "engine: singular optimum",
         lambda d: mfx.lmer("Yield ~ 1 + (1 | Batch)", _dyestuff2(), engine="statsmodels"),
         EngineRefusal,
         ("singular", "sd(Intercept | Batch)"),
     ),
     Bad(
-        "engine",
+        "engine: weighted result as MixedLM's",
         lambda d: mfx.lmer(MODEL, d, weights=np.ones(N)).statsmodels,
         EngineRefusal,
         ("statsmodels", "weights"),
     ),
     Bad(
-        "engine",
+        "engine: units that MixedLM cannot search in",
         # A slope 1e8 times smaller than the intercept is more than MixedLM can search for.
         lambda d: mfx.lmer(
             "Reaction ~ Days + (Days | Subject)", _sleep(Days=1e8), engine="statsmodels"
@@ -449,81 +914,114 @@ ENGINES = [
 
 PREDICTIONS = [
     Bad(
-        "prediction",
+        "prediction: no covariate",
         _predicts(MODEL, lambda d: d.drop(columns="x")),
         MissingColumnError,
         ("'x'", "columns are"),
     ),
     Bad(
-        "prediction",
+        "prediction: no group",
         _predicts(MODEL, lambda d: d.drop(columns="g")),
         MissingColumnError,
         ("grouping", "'g'"),
     ),
     Bad(
-        "prediction",
+        "prediction: new level",
         _predicts(MODEL, lambda d: d.assign(g="z")),
         NewLevelError,
         ("'g'", "'z'", "new_levels='population'"),
     ),
     Bad(
-        "prediction",
-        _predicts("y ~ x + (1 | f:h)", lambda d: d.assign(h="z")),
+        "prediction: new combination",
+        _predicts("y ~ x + (1 | g:f)", lambda d: d.assign(f="z")),
         NewLevelError,
-        ("'f:h'", "'u:z'", "new_levels='population'"),
+        ("'g:f'", "'a:z'", "new_levels='population'"),
     ),
     Bad(
-        "prediction",
+        "prediction: new category",
         _predicts("y ~ f + (1 | g)", lambda d: d.assign(f="never")),
         DataError,
         ("f", "'never'", "'u', 'v', 'w'"),
     ),
-    Bad("prediction", _predicts(MODEL, lambda d: d.assign(x="a")), DataError, ("x", "numeric")),
-    Bad("prediction", _predicts(MODEL, lambda d: d.assign(x=DAYS)), ColumnTypeError, ("'x'",)),
-    Bad("prediction", _predicts(MODEL, lambda d: d.iloc[:0]), EmptyDataError, ("no rows",)),
-    Bad("prediction", _predicts(MODEL, lambda d: d["x"]), ColumnTypeError, ("Series",)),
-    Bad("prediction", _predicts(MODEL, lambda d: [1, 2]), ColumnTypeError, ("list",)),
-    Bad("prediction", _predicts(MODEL, lambda d: {"x": 1.0, "g": "a"}), DataError, ("x", "column")),
     Bad(
-        "prediction",
+        "prediction: text for numbers",
+        _predicts(MODEL, lambda d: d.assign(x="a")),
+        DataError,
+        ("x", "numeric"),
+    ),
+    Bad(
+        "prediction: dates for numbers",
+        _predicts(MODEL, lambda d: d.assign(x=DAYS)),
+        ColumnTypeError,
+        ("'x'",),
+    ),
+    Bad(
+        "prediction: no rows", _predicts(MODEL, lambda d: d.iloc[:0]), EmptyDataError, ("no rows",)
+    ),
+    Bad("prediction: one column", _predicts(MODEL, lambda d: d["x"]), ColumnTypeError, ("Series",)),
+    Bad("prediction: list", _predicts(MODEL, lambda d: [1, 2]), ColumnTypeError, ("list",)),
+    Bad(
+        "prediction: mapping of scalars",
+        _predicts(MODEL, lambda d: {"x": 1.0, "g": "a"}),
+        DataError,
+        ("x", "column"),
+    ),
+    Bad(
+        "prediction: column twice",
         _predicts(MODEL, lambda d: _duplicated(d, "x")),
         ColumnTypeError,
         ("several columns", "'x'"),
     ),
     Bad(
-        "prediction",
+        "prediction: group without effects",
         _predicts(MODEL, lambda d: d, random="h"),
         ArgumentError,
         ("random", "'h'", "'all', 'none', 'g'"),
     ),
-    Bad("prediction", _predicts(MODEL, lambda d: d, random=["h"]), ArgumentError, ("'h'", "'g'")),
-    Bad("prediction", _predicts(MODEL, lambda d: d, random=3), ArgumentError, ("random=3",)),
     Bad(
-        "prediction",
+        "prediction: list of a group without effects",
+        _predicts(MODEL, lambda d: d, random=["h"]),
+        ArgumentError,
+        ("'h'", "'g'"),
+    ),
+    Bad(
+        "prediction: number for groups",
+        _predicts(MODEL, lambda d: d, random=3),
+        ArgumentError,
+        ("random=3",),
+    ),
+    Bad(
+        "prediction: unknown treatment of new levels",
         _predicts(MODEL, lambda d: d, new_levels="zero"),
         ArgumentError,
         ("new_levels", "'zero'", "'population'"),
     ),
     Bad(
-        "prediction",
+        "prediction: no offset",
         lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.drop(columns="z")),
         MissingColumnError,
         ("offset", "'z'"),
     ),
     Bad(
-        "prediction",
+        "prediction: offset given as an array",
         lambda d: mfx.lmer(MODEL, d, offset=d["z"]).predict(d),
         DataError,
         ("offset", "array", "column's name"),
     ),
     Bad(
-        "prediction",
+        "prediction: offset twice",
+        lambda d: mfx.lmer(MODEL, d, offset="z").predict(_duplicated(d, "z")),
+        ColumnTypeError,
+        ("several columns", "'z'"),
+    ),
+    Bad(
+        "prediction: offset of text",
         lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.assign(z="a")),
         ColumnTypeError,
         ("offset", "numbers"),
     ),
     Bad(
-        "prediction",
+        "prediction: offset of dates",
         lambda d: mfx.lmer(MODEL, d, offset="z").predict(d.assign(z=DAYS)),
         ColumnTypeError,
         ("offset", "numbers"),
@@ -531,10 +1029,22 @@ PREDICTIONS = [
 ]
 
 DATASETS = [
-    Bad("data set", lambda d: mfx.datasets.load("iris"), DatasetError, ("'iris'", "sleepstudy")),
-    Bad("data set", lambda d: mfx.datasets.load("Sleep"), DatasetError, ("mean 'sleepstudy'",)),
-    Bad("data set", lambda d: mfx.datasets.load(None), DatasetError, ("None", "sleepstudy")),
-    Bad("data set", lambda d: mfx.datasets.load(["cake"]), DatasetError, ("['cake']", "cake")),
+    Bad(
+        "data set: unknown",
+        lambda d: mfx.datasets.load("iris"),
+        DatasetError,
+        ("'iris'", "sleepstudy"),
+    ),
+    Bad(
+        "data set: short for another",
+        lambda d: mfx.datasets.load("Sleep"),
+        DatasetError,
+        ("mean 'sleepstudy'",),
+    ),
+    Bad("data set: None", lambda d: mfx.datasets.load(None), DatasetError, ("None", "sleepstudy")),
+    Bad(
+        "data set: list", lambda d: mfx.datasets.load(["cake"]), DatasetError, ("['cake']", "cake")
+    ),
 ]
 
 BAD = [
@@ -554,7 +1064,7 @@ BAD = [
     *DATASETS,
 ]
 
-each_bad_input = pytest.mark.parametrize("bad", BAD, ids=[bad.code for bad in BAD])
+each_bad_input = pytest.mark.parametrize("bad", BAD, ids=[bad.name for bad in BAD])
 
 
 def _dyestuff2() -> pd.DataFrame:
@@ -610,7 +1120,7 @@ def test_errors_of_wrong_values_are_value_errors(error):
 # ------------------------------------------------------------------ odd, but not wrong
 
 ODD = {
-    "group of numbers and text": _fits_with(g=np.repeat([1, "a", 2.5, "b", 3, "c"], 10).tolist()),
+    "group of numbers and text": _fits_with(g=[1, "a", 2.5, "b", 3, "c"] * 10),
     "group of tuples": _fits_with(g=[(i, i) for i in np.repeat(np.arange(6), 10)]),
     "group of half-precision numbers": _fits_with(g=np.repeat(np.arange(6), 10).astype("float16")),
     "group of bytes": _fits_with(g=[b"a"] * 20 + [b"b"] * 20 + [b"c"] * 20),

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from designs import THETAS, cases
 from hypothesis import given, settings
-from oracle import lambdas, truth, truth_of
+from oracle import dense_z, lambdas, truth, truth_of
 
 import mixedfx as mfx
-from mixedfx.criterion import gradient, score, solve
+from mixedfx.criterion import average_information, gradient, score, solve
 from mixedfx.crossprod import cross
 from mixedfx.design import build
 from mixedfx.factor import plan as planning
@@ -187,7 +187,8 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
     # Section 5 of the criterion: dd = tr(S d Sigma), in units of the columns' root mean square.
     relative = [lam @ lam.T for lam in lambdas(case.design, case.theta)]
     scales = case.cross.scales
-    found = score(case.cross, case.theta, scales=scales, reml=case.reml)
+    at = case.cross.layout.lambdas(case.theta)
+    found = score(case.cross, at, scales=scales, reml=case.reml)
     for t, (S, scale) in enumerate(zip(found, scales, strict=True)):
         k = len(scale)
         for a in range(k):
@@ -203,6 +204,37 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
                 slope = differences(deviance, np.zeros(1), 1e-4)
                 # Off zero by 1e-4 in Lambda, score errs by the square of that in Sigma.
                 assert_same([np.sum(S * direction)], slope, 1e-4)
+
+
+@many
+@given(cases(kinds=["ordinary", "some zero", "singular", "tiny"]))
+def test_average_information_is_its_definition(case):
+    # Gilmour, Thompson and Cullis (1995): y'P V_i P V_j P y, sigma**2 profiled out.
+    design, expected = case.design, truth(case.design, case.theta, reml=case.reml)
+    nu = len(design.y) - design.X.shape[1] * case.reml
+    weights = np.ones(len(design.y)) if design.weights is None else design.weights
+    here = lambdas(design, case.theta)
+    Zs = [dense_z(block).reshape(len(design.y), len(block.levels), -1) for block in design.blocks]
+
+    def spread(middles):
+        """``sum_t Z_t (I (x) middle_t) Z_t'``."""
+        return sum(np.einsum("nla,ab,mlb->nm", Z, m, Z) for Z, m in zip(Zs, middles, strict=True))
+
+    V = expected.sigma**2 * (np.diag(1.0 / weights) + spread([lam @ lam.T for lam in here]))
+    Vi = np.linalg.inv(V)
+    ViX = Vi @ design.X
+    P = Vi - ViX @ np.linalg.pinv(design.X.T @ ViX) @ ViX.T
+    Py = P @ design.y
+    pulls = []
+    for unit in np.eye(len(case.theta)):
+        there = lambdas(design, unit)
+        slopes = [a @ b.T + b @ a.T for a, b in zip(here, there, strict=True)]
+        pulls.append(expected.sigma**2 * spread(slopes) @ Py)
+    pulls = np.array(pulls)
+    profiled = pulls @ P @ pulls.T - np.outer(pulls @ Py, pulls @ Py) / nu
+    solution = solve(case.cross, case.theta, reml=case.reml)
+    found = average_information(solution, case.cross.layout.chart, reml=case.reml)
+    assert_same(found, profiled, 1e-7)
 
 
 # ---------------------------------------------------------------- every path of the factorisation

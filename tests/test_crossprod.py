@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from oracle import dense_z
 
 import mixedfx as mfx
-from mixedfx.crossprod import cross
+from mixedfx.criterion import solve
+from mixedfx.crossprod import cross, with_response
 from mixedfx.design import build
+from mixedfx.errors import DataError
 
 # Sums of at most 40 products of numbers of order one: rounding, in the order of summation.
 ROUNDING = 1e-11
@@ -244,3 +246,130 @@ def test_the_basis_keeps_the_determinant(table):
 
 def test_well_conditioned_columns_are_left_as_they_are(table):
     assert cross(build(mfx.parse("y ~ x + (1 | g)"), table)).basis is None
+
+
+# ---------------------------------------------------------------- another response
+
+
+def same_cross_products(found, expected):
+    assert_sums(found.corner, expected.corner)
+    assert_sums(found.centre, expected.centre)
+    for ours, theirs in zip(found.border, expected.border, strict=True):
+        assert_sums(ours, theirs)
+    for ours, theirs in zip(found.gram.diagonal, expected.gram.diagonal, strict=True):
+        assert_sums(ours, theirs)
+
+
+@many
+@given(cases())
+def test_another_response_gives_what_reducing_anew_gives(case):
+    y = np.random.default_rng(case.seed).normal(size=case.rows)
+    found = with_response(case.cross, case.design, y)
+    same_cross_products(found, cross(replace(case.design, y=y)))
+
+
+def test_another_response_shares_what_does_not_depend_on_it(table):
+    design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
+    reduced = cross(design)
+    assert with_response(reduced, design, 2.0 * design.y).plan is reduced.plan
+
+
+def test_another_response_leaves_the_old_one(table):
+    design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
+    reduced = cross(design)
+    before = reduced.corner.copy()
+    with_response(reduced, design, 2.0 * design.y)
+    np.testing.assert_array_equal(reduced.corner, before)
+
+
+# ---------------------------------------------------------------- portions of the rows
+
+PORTIONS = {
+    "halves": [range(0, 60, 2), range(1, 60, 2)],
+    "thirds": [range(20), range(20, 40), range(40, 60)],
+    "uneven": [range(45), range(45, 60)],
+    "sorted by level": None,
+}
+FORMULAS = [
+    "y ~ x + (1 | g)",
+    "y ~ x + (x | g) + (1 | h)",
+    "y ~ x + (x || g) + (1 | g:h)",
+    "y ~ year + I(year**2) + (1 | g) + (1 | h)",
+    "y ~ 0 + (1 | h) + (0 + x | g)",
+]
+
+
+def portions_of(table, which):
+    if PORTIONS[which] is None:  # no level of g is in more than one portion
+        ordered = table.sort_values("g", kind="stable")
+        return [ordered[ordered["g"] < 3], ordered[ordered["g"] >= 3]]
+    return [table.iloc[list(rows)] for rows in PORTIONS[which]]
+
+
+@pytest.fixture(scope="module")
+def years(table):
+    return table.assign(
+        year=1985.0 + np.random.default_rng(7).integers(30, size=60), w=np.linspace(0.5, 2.0, 60)
+    )
+
+
+def added(formula, portions, weights=None):
+    reduced = [cross(build(mfx.parse(formula), part, weights=weights)) for part in portions]
+    return sum(reduced[1:], start=reduced[0])
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("which", PORTIONS)
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_portions_add_up_to_the_criterion_of_all_rows(years, formula, which, weights):
+    whole = cross(build(mfx.parse(formula), years, weights=weights))
+    found = added(formula, portions_of(years, which), weights)
+    theta = np.random.default_rng(8).normal(size=whole.layout.size)
+    for reml in (True, False):
+        expected = solve(whole, theta, reml=reml).deviance
+        assert solve(found, theta, reml=reml).deviance == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("which", PORTIONS)
+def test_portions_add_up_to_the_coefficients_of_all_rows(years, formula, which):
+    whole = cross(build(mfx.parse(formula), years))
+    found = added(formula, portions_of(years, which))
+    theta = np.random.default_rng(8).normal(size=whole.layout.size)
+    expected = solve(whole, theta, reml=True)
+    np.testing.assert_allclose(solve(found, theta, reml=True).beta, expected.beta, rtol=1e-5)
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("which", PORTIONS)
+def test_portions_add_up_to_the_levels_of_all_rows(years, formula, which):
+    whole = cross(build(mfx.parse(formula), years))
+    found = added(formula, portions_of(years, which))
+    assert [list(x.labels) for x in found.levels] == [list(x.labels) for x in whole.levels]
+
+
+def test_the_order_of_portions_changes_only_rounding(years):
+    portions = portions_of(years, "thirds")
+    theta = np.array([0.8, 0.1, 0.5, 0.6])
+    formula = "y ~ x + (x | g) + (1 | h)"
+    found = [
+        solve(added(formula, parts), theta, reml=True).deviance
+        for parts in (portions, portions[::-1])
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-11)
+
+
+def test_a_response_far_from_zero_loses_no_digits_in_portions(years):
+    # Each portion is reduced about its own centre.
+    formula, theta = "y ~ x + (1 | g)", np.array([0.8])
+    away = years.assign(y=1e8 + years["y"])
+    near = away.assign(y=away["y"] - 1e8)
+    expected = solve(cross(build(mfx.parse(formula), near)), theta, reml=True).deviance
+    found = solve(added(formula, portions_of(away, "thirds")), theta, reml=True).deviance
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+def test_portions_of_different_models_do_not_add(years):
+    one, other = (cross(build(mfx.parse(f"y ~ {fixed} + (1 | g)"), years)) for fixed in ("x", "1"))
+    with pytest.raises(DataError, match="different models"):
+        one + other

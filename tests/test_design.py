@@ -171,6 +171,12 @@ def test_combinations_that_share_a_label_stay_apart():
     assert _build("y ~ 1 + (1 | g:h)", data).ngroups == {"g:h": 2}
 
 
+def test_labels_of_levels_are_unlike():
+    # Otherwise a dict or a table by level loses one of the two.
+    data = pd.DataFrame({"y": np.arange(6.0), "g": ["a", "a:b"] * 3, "h": ["b:c", "c"] * 3})
+    assert _build("y ~ 1 + (1 | g:h)", data).blocks[0].levels.labels.is_unique
+
+
 @pytest.mark.parametrize("written", ["C(g)", "Q('g')", "g.str.upper()", "np.asarray(g)"])
 def test_grouping_factor_may_be_an_expression(frame, written):
     frame["g"] = frame["g"].astype(object)
@@ -324,7 +330,7 @@ def _same(found, expected):
         np.testing.assert_allclose(a.values, b.values, rtol=1e-15)
 
 
-MODEL = "y ~ x + k + f + t + (x | g) + (1 | k) + (0 + f || h)"
+MODEL = "y ~ x + k + f + t + (x | g) + (1 | k) + (0 + f || h) + (1 | k:h)"
 
 COLUMN_KINDS = {
     "nullable": lambda d: d.convert_dtypes(),
@@ -446,6 +452,13 @@ def test_narrow_numbers_do_not_overflow_in_the_formula(frame, dtype):
     np.testing.assert_array_equal(
         _build("y ~ I(k**3) + I(k - 50)", frame.astype({"k": dtype})).X, wide.X
     )
+
+
+def test_unsigned_numbers_may_become_negative_in_the_formula(frame):
+    frame["k"] = np.repeat([100, 2, 7, 1], 6)
+    unsigned = frame.astype({"k": "uint64"})
+    expected = _build("y ~ I(k - 50)", frame).X
+    np.testing.assert_array_equal(_build("y ~ I(k - 50)", unsigned).X, expected)
 
 
 def test_single_precision_is_widened_before_the_formula_is_evaluated(frame):
@@ -704,7 +717,9 @@ def test_random_columns_are_rebuilt_on_new_rows(frame, written):
     np.testing.assert_allclose(values, design.blocks[0].values[3:9], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("group", ["g", "k", "o", "t", "g:h", "k:t", "C(g)", "k > 5"])
+@pytest.mark.parametrize(
+    "group", ["g", "k", "o", "t", "g:h", "k:t", "C(g)", "Q('g')", "g.str.upper()", "k > 5"]
+)
 def test_levels_are_recognised_on_new_rows(frame, group):
     design = _build(f"y ~ 1 + (1 | {group})", frame)
     _, _, _, (codes,) = rebuild(design, frame.iloc[::-1], groups=[design.blocks[0].group])
@@ -786,6 +801,30 @@ def test_missing_category_of_a_new_row_is_missing(frame):
     design = _build("y ~ f", frame)
     _, X, _, _ = rebuild(design, pd.DataFrame({"f": pd.Categorical(["c", None])}), groups=())
     assert np.isnan(X).all(axis=1).tolist() == [False, True]
+
+
+ORDERED_THINGS = {
+    "intervals": lambda d: pd.cut(d["x"], 3),
+    "interval array": lambda d: pd.arrays.IntervalArray(pd.cut(d["x"], 3)),
+    "periods": lambda d: pd.period_range("2020-01", periods=3, freq="M").repeat(8),
+    "tuples": lambda d: [(v,) for v in d["f"]],
+}
+
+
+@pytest.mark.parametrize("kind", ORDERED_THINGS)
+def test_factor_of_other_things_is_rebuilt_on_new_rows(frame, kind):
+    frame["c"] = ORDERED_THINGS[kind](frame)
+    design = _build("y ~ c", frame)
+    _, X, _, _ = rebuild(design, frame.iloc[3:9], groups=())
+    np.testing.assert_array_equal(X, design.X[3:9])
+
+
+@pytest.mark.parametrize("kind", ORDERED_THINGS)
+def test_group_of_other_things_is_recognised_on_new_rows(frame, kind):
+    frame["c"] = ORDERED_THINGS[kind](frame)
+    design = _build("y ~ 1 + (1 | c)", frame)
+    _, _, _, (codes,) = rebuild(design, frame.iloc[3:9], groups=["c"])
+    np.testing.assert_array_equal(codes, design.blocks[0].codes[3:9])
 
 
 NEW_NUMBERS = {

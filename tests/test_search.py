@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from oracle import truth
 from reference_models import REFERENCES, fit_of
 
 import mixedfx as mfx
@@ -333,6 +334,82 @@ def test_no_other_start_ends_lower(which, seed):
     start = rng.normal(size=layout.size) / fit.fit.cross.unit
     other = overfitted(which, start=start)
     assert other.deviance == pytest.approx(fit.deviance, abs=SAME)
+
+
+# ---------------------------------------------------------------- false stationary points
+
+
+def weak_slopes(seed):
+    """Twelve levels in 200 rows, whose intercepts and slopes by x hardly vary."""
+    rng = np.random.default_rng(seed)
+    g = rng.integers(12, size=200)
+    Z = np.column_stack([np.ones(200), rng.normal(size=200), rng.normal(size=200)])
+    b = rng.normal(size=(12, 3)) * [0.1, 0.1, 0.6]
+    y = (Z * b[g]).sum(axis=1) + rng.normal(size=200)
+    return pd.DataFrame({"y": y, "x": Z[:, 1], "z": Z[:, 2], "g": g})
+
+
+# Where the first diagonal entry of Lambda vanishes, the derivative by the covariance of the
+# first effect with the others is no derivative by any entry of the triangle: the gradient is
+# zero at points that are no optimum.
+FALSE_STATIONARY = {
+    "y ~ 1 + (x | g)": [561, 633],
+    "y ~ x + z + (x + z | g)": [11, 130, 241, 439, 553],
+}
+false_stationary = pytest.mark.parametrize(
+    ("formula", "seed"), [(f, seed) for f, seeds in FALSE_STATIONARY.items() for seed in seeds]
+)
+
+
+@false_stationary
+def test_a_false_stationary_point_of_the_triangle_is_left(formula, seed):
+    data = weak_slopes(seed)
+    fit = mfx.lmer(formula, data, engine="profiled")
+    start = fit.fit.cross.layout.on_diagonal.astype(float)
+    other = mfx.lmer(formula, data, engine="profiled", start=start)
+    assert fit.deviance <= other.deviance + SAME
+
+
+@false_stationary
+def test_an_optimum_at_the_edge_of_the_triangle_is_certified(formula, seed):
+    certificate = mfx.lmer(formula, weak_slopes(seed), engine="profiled").certificate
+    assert certificate.ok, str(certificate)
+
+
+def crossed_noise(seed, levels=(10, 8)):
+    """Two crossed factors, neither of which matters."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(count, size=120) for count in levels)
+    return pd.DataFrame({"y": rng.normal(size=120), "x": rng.normal(size=120), "a": a, "b": b})
+
+
+CROSSED = ["y ~ 1 + (1 | a) + (1 | b)", "y ~ 1 + (0 + x | a) + (0 + x | b)"]
+
+
+@pytest.mark.parametrize("formula", CROSSED)
+@pytest.mark.parametrize("seed", range(8))
+def test_crossed_variances_of_zero_are_found_without_complaint(formula, seed):
+    fit = mfx.lmer(formula, crossed_noise(seed))
+    assert fit.converged
+    assert fit.certificate.ok, str(fit.certificate)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ 0 + (1 | a)", "y ~ 0 + (1 | a) + (1 | b)", "y ~ 0 + (x | a) + (1 | b)"],
+)
+@both_criteria
+def test_a_model_without_fixed_effects_is_searched_too(formula, reml):
+    fit = mfx.lmer(formula, crossed_noise(0), reml=reml)
+    expected = truth(fit.fit.design, fit.theta, reml=reml)
+    assert fit.certificate.ok
+    assert fit.deviance == pytest.approx(expected.deviance, rel=1e-10)
+
+
+@pytest.mark.parametrize("formula", CROSSED)
+@pytest.mark.parametrize("seed", range(8))
+def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):
+    assert mfx.lmer(formula, crossed_noise(seed)).fit.search.evaluations <= 25
 
 
 # ---------------------------------------------------------------- starts

@@ -7,13 +7,15 @@ that costs nothing, and is then probed, because zero is a stationary point for a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import ZERO, rectify, relative_factor
-from mixedfx.criterion import Solution, average_information, gradient, score, solve
+from mixedfx.covariance import ZERO, Chart, pivoted, rectify, relative_factor
+from mixedfx.criterion import Solution, average_information, score, slopes, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.engines.start import believable, curvature, moments
@@ -29,6 +31,9 @@ _FREE_OF_COST = 1e-9
 # A boundary is left where the deviance falls at a rate above this (per unit of variance).
 _STEEP = 1e-4
 _ATTEMPTS = 5
+# A search ends with the Hessian that its steps have taught it; if the expected one promises
+# this much more, it is begun again with that.
+_WORTH_A_LOOK = 1e-8
 
 
 @dataclass(frozen=True)
@@ -78,66 +83,107 @@ class Profiled:
         Search
             The optimum, on or off the boundary.
         """
-        objective = _Objective(cross, reml=reml)
-        x = moments(cross) if start is None else np.asarray(start, dtype=float) * objective.unit
-        end = _descend(objective, x, control)
-        trace, slack = end.trace, np.inf
+        layout, unit = cross.layout, cross.unit
+        x = moments(cross) if start is None else np.asarray(start, dtype=float) * unit
+        objective = _Objective(cross, layout.chart, reml=reml)
+        ends = [_descend(objective, x, control)]
         for _ in range(_ATTEMPTS):
-            end = _snap(objective, end)
-            slack, away = _probe(objective, end.x)
-            if away is None:
+            slack = np.inf
+            roots = _live_roots(objective, ends[-1])
+            if all(root.shape[1] == k for root, k in zip(roots, layout.widths, strict=True)):
                 break
-            end = _descend(objective, away, control)
-            trace += end.trace
-        theta = rectify(cross.layout, end.x / objective.unit)
-        message = (
-            f"expected gain of another step {end.decrease:.1e}"
-            if end.converged
-            else f"after {len(trace)} evaluations another step would still gain {end.decrease:.1e}"
-        )
-        return Search(
-            theta=theta,
-            engine=self.name,
-            evaluations=len(trace),
-            converged=end.converged and slack > -_STEEP,
-            message=message,
-            deviance=solve(cross, theta, reml=reml).deviance,
-            trace=trace,
-            slack=slack,
-        )
+            slack = -np.inf  # until the boundary is probed nothing is known of it
+            if not _may_go_on(control, ends):
+                break
+            # On the boundary the triangle may hide a way down: look again without it.
+            objective = _Objective(cross, *pivoted(layout, roots), reml=reml)
+            ends.append(_descend(objective, objective.start, _rest(control, ends)))
+            lambdas = objective.lambdas(ends[-1].x)
+            slack, away = _probe(objective, lambdas)
+            if away is None or not _may_go_on(control, ends):
+                break
+            objective = _Objective(cross, *pivoted(layout, away), reml=reml)
+            ends.append(_descend(objective, objective.start, _rest(control, ends)))
+        return _finished(self.name, objective, ends, slack)
+
+
+def _may_go_on(control: Control, ends: list[Minimum]) -> bool:
+    return ends[-1].converged and sum(len(end.trace) for end in ends) < control.max_evaluations
+
+
+def _rest(control: Control, ends: list[Minimum]) -> Control:
+    used = sum(len(end.trace) for end in ends)
+    return replace(control, max_evaluations=max(control.max_evaluations - used, 1))
+
+
+def _finished(name: str, objective: _Objective, ends: list[Minimum], slack: float) -> Search:
+    """Turn the last point into theta, and say how it was found."""
+    cross, end = objective.cross, ends[-1]
+    factors = []
+    for lam, structure in zip(objective.lambdas(end.x), cross.layout.structures, strict=True):
+        triangular = structure == "diag" or not np.triu(lam, 1).any()
+        factors.append(lam if triangular else relative_factor(lam @ lam.T))
+    theta = rectify(cross.layout, cross.layout.pack(factors) / cross.unit)
+    trace = tuple(value for one in ends for value in one.trace)
+    gain = f"another step would gain {end.decrease:.1e}"
+    return Search(
+        theta=theta,
+        engine=name,
+        evaluations=len(trace),
+        converged=end.converged and slack > -_STEEP,
+        message=gain if end.converged else f"after {len(trace)} evaluations {gain}",
+        deviance=end.value,
+        trace=trace,
+        slack=slack,
+    )
 
 
 class _Objective:
-    """The deviance as a function of unit-free parameters; remembers where it was last."""
+    """The deviance as a function of unit-free coordinates; remembers where it was last."""
 
-    def __init__(self, cross: CrossProducts, *, reml: bool) -> None:
-        self.cross, self.reml, self.unit = cross, reml, cross.unit
+    def __init__(
+        self,
+        cross: CrossProducts,
+        chart: Chart,
+        start: Vector | None = None,
+        *,
+        reml: bool,
+    ) -> None:
+        self.cross, self.chart, self.reml = cross, chart, reml
+        self.start = np.zeros(chart.size) if start is None else start
         # Crossed or nested intercepts share what their factors taken alone cannot see. With
         # several columns a term, the average information is singular at a singular Lambda,
         # where searches for overfitted models spend their time, and costs more than it saves.
         self.shared = len(cross.gram.diagonal) > 1 and max(cross.layout.widths) == 1
-        self.last: Solution | None = None
+        self.last: tuple[Vector, Vector, Solution] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
+        natural = self.natural(self.lambdas(x))
         try:
-            solution = solve(self.cross, x / self.unit, reml=self.reml)
+            solution = solve_at(self.cross, natural, reml=self.reml)
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
         if solution.r2 <= 1e-14 * self.cross.corner[-1, -1]:
             raise ResponseError(
-                "the random effects explain the response without a rest: the likelihood grows "
-                "without bound as the residual variance goes to zero. Look for a grouping "
-                "factor within whose levels the response does not vary."
+                f"the random effects explain the response '{self.cross.response}' without a "
+                "rest: the likelihood grows without bound as the residual variance goes to "
+                "zero. Look for a grouping factor within whose levels the response does not vary."
             )
-        self.last = solution
-        return solution.deviance, gradient(solution, reml=self.reml) / self.unit
+        gradient = self.chart.pack(self.natural(slopes(solution, reml=self.reml)))
+        self.last = x, gradient, solution
+        return solution.deviance, gradient
 
     def lambdas(self, x: Vector) -> list[Matrix]:
-        return self.cross.layout.lambdas(x)
+        """Scaled Lambdas at a point."""
+        return self.chart.lambdas(x)
+
+    def natural(self, matrices: Sequence[Matrix]) -> list[Matrix]:
+        """Divide the rows by their columns' scales."""
+        return [m / s[:, None] for m, s in zip(matrices, self.cross.scales, strict=True)]
 
     def first_hessian(self, x: Vector) -> Matrix:
         """Expected curvature; for shared factors its mean with the average information."""
-        expected = curvature(self.cross, x)
+        expected = curvature(self.cross, self.chart, x)
         shared = self.hessian()
         return expected if shared is None else 0.5 * (expected + shared)
 
@@ -145,11 +191,33 @@ class _Objective:
         """Average information where the function was last; None where it does not pay."""
         if not self.shared or self.last is None:
             return None
-        H = average_information(self.last, reml=self.reml)
-        return believable(H / np.outer(self.unit, self.unit))
+        x, gradient, solution = self.last
+        scale = np.array([s[0] for s, (rows, _) in self._terms() if len(rows)])
+        H = average_information(solution, self.chart, reml=self.reml) / np.outer(scale, scale)
+        # Of a scalar Lambda the deviance depends on the square: near zero its curvature is
+        # that of the slope by the square, which no information matrix holds.
+        by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
+        return believable(H + np.diag(np.maximum(by_square, 0.0)))
+
+    def _terms(self) -> Any:
+        return zip(self.cross.scales, self.chart.positions, strict=True)
 
 
 def _descend(objective: _Objective, x: Vector, control: Control) -> Minimum:
+    """Minimise; where a fresh Hessian sees more to gain than the one kept up, once more."""
+    end = _minimise(objective, x, control)
+    if not end.converged or not len(x):
+        return end
+    H = curvature(objective.cross, objective.chart, end.x)
+    gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
+    if gain < _WORTH_A_LOOK:
+        return end
+    left = max(control.max_evaluations - len(end.trace), 1)
+    again = _minimise(objective, end.x, replace(control, max_evaluations=left))
+    return replace(again, trace=end.trace + again.trace)
+
+
+def _minimise(objective: _Objective, x: Vector, control: Control) -> Minimum:
     return minimise(
         objective,
         x,
@@ -160,31 +228,36 @@ def _descend(objective: _Objective, x: Vector, control: Control) -> Minimum:
     )
 
 
-def _snap(objective: _Objective, end: Minimum) -> Minimum:
-    """Make vanishing variances exactly zero, where that costs nothing."""
+def _live_roots(objective: _Objective, end: Minimum) -> list[Matrix]:
+    """
+    Roots of the terms' covariances, of full column rank.
+
+    Directions that have nearly vanished are left out, where that costs nothing.
+    """
     layout = objective.cross.layout
-    snapped = []
+    kept, cut = [], []
     for lam, structure in zip(objective.lambdas(end.x), layout.structures, strict=True):
         if structure == "diag":
-            snapped.append(np.where(np.abs(lam) < 10 * ZERO, 0.0, lam))
+            kept.append(lam[:, np.diag(lam) != 0.0])
+            cut.append(np.where(np.abs(lam) < 10 * ZERO, 0.0, lam))
             continue
         values, vectors = np.linalg.eigh(lam @ lam.T)
-        small = values < (10 * ZERO) ** 2
-        if not small.any():
-            snapped.append(lam)
-            continue
-        factor = relative_factor((vectors * np.where(small, 0.0, values)) @ vectors.T)
-        snapped.append(np.where(np.abs(factor) < 1e-9, 0.0, factor))
-    x = layout.pack(snapped)
-    if np.array_equal(x, end.x):
-        return end
-    value, slope = objective(x)
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+        kept.append(root[:, values > 0.0])
+        cut.append(root[:, values > (10 * ZERO) ** 2])
+    full = [np.pad(c, ((0, 0), (0, len(c) - c.shape[1]))) for c in cut]
+    if all(a.shape == b.shape for a, b in zip(kept, cut, strict=True)):
+        return kept
+    value = solve_at(objective.cross, objective.natural(full), reml=objective.reml).deviance
     if value > end.value + _FREE_OF_COST:
-        return end
-    return replace(end, x=x, value=value, gradient=slope)
+        return kept
+    return [
+        c[:, np.diag(c) != 0.0] if s == "diag" else c
+        for c, s in zip(cut, layout.structures, strict=True)
+    ]
 
 
-def _probe(objective: _Objective, x: Vector) -> tuple[float, Vector | None]:
+def _probe(objective: _Objective, lambdas: list[Matrix]) -> tuple[float, list[Matrix] | None]:
     """
     Look for a way down off the boundary.
 
@@ -192,27 +265,20 @@ def _probe(objective: _Objective, x: Vector) -> tuple[float, Vector | None]:
     derivative by the covariance is positive semidefinite on the null space. Its smallest
     eigenvalue there is the slack; a negative one gives the direction to leave in.
     """
-    layout, unit = objective.cross.layout, objective.unit
-    nulls = [_null_space(lam) for lam in objective.lambdas(x)]
-    if not any(n.shape[1] for n in nulls):
-        return np.inf, None
-    scores = score(objective.cross, x / unit, scales=objective.cross.scales, reml=objective.reml)
-    slack, away = np.inf, list(objective.lambdas(x))
-    for t, (S, null) in enumerate(zip(scores, nulls, strict=True)):
-        if not null.shape[1]:
-            continue
-        if layout.structures[t] == "diag":
-            values, vectors = np.diag(S)[null.any(axis=1)], null
+    cross = objective.cross
+    scores = score(cross, objective.natural(lambdas), scales=cross.scales, reml=objective.reml)
+    slack, roots = np.inf, []
+    for lam, S, structure in zip(lambdas, scores, cross.layout.structures, strict=True):
+        values, vectors = np.linalg.eigh(lam @ lam.T)
+        null = vectors[:, values < 1e-16]
+        root = (vectors * np.sqrt(np.clip(values, 0.0, None)))[:, values >= 1e-16]
+        if structure == "diag":
+            null = np.eye(len(lam))[:, np.diag(lam) == 0.0]
+            rates, inner = np.diag(null.T @ S @ null), np.eye(null.shape[1])
+            root = lam[:, np.diag(lam) != 0.0]
         else:
-            values, inner = np.linalg.eigh(null.T @ S @ null)
-            vectors = null @ inner
-        slack = min(slack, float(values.min()))
-        for value, v in zip(values, vectors.T, strict=True):
-            if value < -_STEEP:
-                away[t] = relative_factor(away[t] @ away[t].T + 0.01 * np.outer(v, v))
-    return slack, (layout.pack(away) if slack < -_STEEP else None)
-
-
-def _null_space(lam: Matrix) -> Matrix:
-    values, vectors = np.linalg.eigh(lam @ lam.T)
-    return np.asarray(vectors[:, values < 1e-16])
+            rates, inner = np.linalg.eigh(null.T @ S @ null)
+        slack = min(slack, float(rates.min(initial=np.inf)))
+        steep = rates < -_STEEP
+        roots.append(np.column_stack([root, 0.1 * (null @ inner)[:, steep]]))
+    return slack, (roots if slack < -_STEEP else None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import Layout, relative_factor
+from mixedfx.covariance import Chart, relative_factor
 from mixedfx.crossprod import CrossProducts
 from mixedfx.factor.blocks import penalised, product
 
@@ -148,7 +148,7 @@ def _scaled_blocks(cross: CrossProducts, t: int) -> Matrix:
     return np.asarray(A / (scale[:, None, None] * scale[None, :, None]))
 
 
-def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
+def curvature(cross: CrossProducts, chart: Chart, x: Vector) -> Matrix:
     """
     Expected Hessian of the deviance, each term taken alone.
 
@@ -156,8 +156,10 @@ def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
     ----------
     cross : CrossProducts
         The data, reduced.
-    theta : ndarray of shape (m,)
-        Scaled parameters.
+    chart : Chart
+        The coordinates of the scaled Lambdas.
+    x : ndarray of shape (m,)
+        Where.
 
     Returns
     -------
@@ -166,17 +168,15 @@ def curvature(cross: CrossProducts, theta: Vector) -> Matrix:
         derivative of ``Lambda Lambda'``, entries ``sum tr(K D_i K D_j)``, less the product
         of traces over ``n`` that profiling sigma out takes away.
     """
-    m = cross.layout.size
+    m = chart.size
     H, traces = np.zeros((m, m)), np.zeros(m)
-    for t, (lam, part) in enumerate(
-        zip(cross.layout.lambdas(theta), cross.layout.slices, strict=True)
-    ):
+    for t, (lam, part) in enumerate(zip(chart.lambdas(x), chart.slices, strict=True)):
         A = _scaled_blocks(cross, t)
         k = len(lam)
         K = A - product(product(A, penalised(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
         KK = (flat @ flat.T).reshape(k, k, k, k)
-        D = _directions(cross.layout, t, lam)
+        D = _directions(chart, t, lam)
         H[part, part] = np.einsum("pbc,abcd,qda->pq", D, KK, D, optimize=True)
         traces[part] = np.einsum("pab,ba->p", D, K.sum(axis=2))
     return believable(H - np.outer(traces, traces) / cross.n)
@@ -196,14 +196,16 @@ def believable(H: Matrix) -> Matrix:
     ndarray of shape (m, m)
         Positive definite.
     """
+    if not len(H):
+        return H
     values, vectors = np.linalg.eigh(H)
     values = np.maximum(values, max(_FLATTEST * values[-1], 1e-8))
     return np.asarray((vectors * values) @ vectors.T)
 
 
-def _directions(layout: Layout, t: int, lam: Matrix) -> Matrix:
+def _directions(chart: Chart, t: int, lam: Matrix) -> Matrix:
     """Derivative of ``Lambda Lambda'`` by each of a term's parameters, (parameters, k, k)."""
-    rows, cols = layout.positions[t]
+    rows, cols = chart.positions[t]
     D = np.zeros((len(rows), *lam.shape))
     for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
         D[i, row] += lam[:, col]

@@ -254,7 +254,7 @@ def _fit(
     if spelling.top is None:
         groups = np.full(len(codes), "all")
     else:
-        groups = np.asarray(design.blocks[spelling.top].levels.labels)[codes]
+        groups = _sortable(design.blocks[spelling.top].levels.labels)[codes]
     order = {g: i for i, g in enumerate(sorted(set(groups.tolist())))}
     rows = [np.flatnonzero(groups == g) for g in order]
     components = spelling.components(design)
@@ -288,6 +288,17 @@ def _fit(
     if not finite:
         raise SearchError("MixedLM failed: its log-likelihood is not finite.")
     return result
+
+
+def _sortable(labels: pd.Index) -> npt.NDArray[Any]:
+    """Labels as MixedLM needs them: plain values that sort; else their numbers."""
+    if any(isinstance(label, tuple) for label in labels):
+        return np.arange(len(labels))
+    try:
+        sorted(labels)
+    except TypeError:
+        return np.arange(len(labels))
+    return np.asarray(labels)
 
 
 def _component(block: Block, j: int, rows: list[Any]) -> tuple[str, list[Any], list[Any]]:

@@ -101,6 +101,8 @@ def minimise(
     """
     value, gradient = function(x)
     trace = [value]
+    if not len(x):
+        return Minimum(x, value, gradient, np.zeros((0, 0)), 0.0, 1, True, (value,))
     model = first_hessian()
     while True:
         step, gain, newton = _step(model, gradient, radius)

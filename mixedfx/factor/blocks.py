@@ -121,9 +121,11 @@ def from_lower(parts: Array, K: int) -> Array:
 
 def flatten(F: Array) -> Array:
     """Rearrange (K, m, L) as (K L, m)."""
-    return np.ascontiguousarray(F.transpose(0, 2, 1)).reshape(-1, F.shape[1])
+    K, m, L = F.shape
+    return np.ascontiguousarray(F.transpose(0, 2, 1)).reshape(K * L, m)
 
 
 def unflatten(F: Array, K: int) -> Array:
     """Rearrange (K L, m) as (K, m, L)."""
-    return np.ascontiguousarray(F.reshape(K, -1, F.shape[1]).transpose(0, 2, 1))
+    rows, m = F.shape
+    return np.ascontiguousarray(F.reshape(K, rows // K, m).transpose(0, 2, 1))
