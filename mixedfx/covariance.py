@@ -191,6 +191,16 @@ def identity(layout: Layout) -> Vector:
     """
     Theta at which every Lambda is the identity.
 
+    Parameters
+    ----------
+    layout : Layout
+        The terms.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        Ones on the diagonals.
+
     Examples
     --------
     >>> identity(Layout(("us",), (2,)))

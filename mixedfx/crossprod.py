@@ -450,7 +450,8 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
             "factors categorical with all their levels."
         )
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
-    Ta, Tb = _to_plain(a, a.centre), _to_plain(b, a.centre)
+    basis = b.basis if a.basis is None else a.basis
+    Ta, Tb = _to_common(a, a.centre, basis), _to_common(b, a.centre, basis)
     couplings = {
         (i, j): _add_couplings(
             (a.gram.couplings[i, j], joined[i][1], joined[j][1]),
@@ -473,17 +474,19 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
         plan=analyse(Gram(tuple(diagonal), couplings)),
         border=tuple(border),
         corner=Ta.T @ a.corner @ Ta + Tb.T @ b.corner @ Tb,
-        basis=None,
+        basis=basis,
         log_weights=a.log_weights + b.log_weights,
     )
 
 
-def _to_plain(cross: CrossProducts, centre: Vector) -> Matrix:
-    """Matrix that turns ``[X B^-1, y - X old]`` into ``[X, y - X centre]``."""
+def _to_common(cross: CrossProducts, centre: Vector, basis: Matrix | None) -> Matrix:
+    """Matrix that turns ``[X B^-1, y - X old]`` into ``[X basis^-1, y - X centre]``."""
+    own = np.eye(cross.p) if cross.basis is None else cross.basis
     T = np.eye(cross.p + 1)
-    if cross.basis is not None:
-        T[:-1, :-1] = cross.basis
-    T[:-1, -1] = T[:-1, :-1] @ (cross.centre - centre)
+    T[:-1, :-1] = own
+    if basis is not None:
+        T[:-1, :-1] = linalg.solve_triangular(basis, own.T, trans="T").T
+    T[:-1, -1] = own @ (cross.centre - centre)
     return T
 
 

@@ -54,7 +54,7 @@ Codes = npt.NDArray[np.intp]
 RANK_TOLERANCE = 1e-7
 
 # How pandas calls columns of objects that are numbers, such as a database's NUMERIC.
-_NUMBERS_AS_OBJECTS = ("decimal", "integer", "floating", "mixed-integer-float")
+_NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
 # Squares of numbers beyond these do not fit in double precision.
 _SMALLEST, _LARGEST = 1e-145, 1e145
@@ -476,7 +476,9 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
     """Make a table of a mapping of columns, naming the one that is none."""
     lengths = {}
     for name, column in data.items():
-        dimensions = np.ndim(column)
+        dimensions = column.ndim if hasattr(column, "ndim") else min(np.iterable(column), 1)
+        if isinstance(column, str):
+            dimensions = 0
         if dimensions == 0:
             raise ColumnTypeError(f"'{name}' is a single value; give a column, such as a list.")
         if dimensions > 1:
@@ -645,6 +647,8 @@ def numbers(what: str, value: Any) -> Vector:
     ColumnTypeError
         If they are no real numbers.
     """
+    if isinstance(value, pd.DataFrame):
+        raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}' ({what}).")
     column = value if isinstance(value, pd.Series) else pd.Series(value)
     kind = getattr(column.dtype, "kind", "O")
     if kind in "mMc":
@@ -694,20 +698,23 @@ def _prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
         )
     if isinstance(dtype, pd.CategoricalDtype):
         if not fresh:
-            return pd.Series(column.to_numpy(dtype=object))
+            return pd.Series(column.to_numpy(dtype=object), dtype=object)
         return pd.Series(column.array).cat.remove_unused_categories()
     if pd.api.types.is_bool_dtype(dtype):
         return pd.Series(column.to_numpy(dtype=bool))
     if kind == "u" or pd.api.types.is_unsigned_integer_dtype(dtype):
-        return pd.Series(column.to_numpy(dtype=np.uint64 if dtype.itemsize == 8 else np.int64))
+        return _whole(column)
     if kind == "i" or pd.api.types.is_integer_dtype(dtype):
         return pd.Series(column.to_numpy(dtype=np.int64))
     if kind == "f" or pd.api.types.is_numeric_dtype(dtype):
         return pd.Series(column.to_numpy(dtype=float))
-    if pd.api.types.infer_dtype(column, skipna=True) in _NUMBERS_AS_OBJECTS:
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred == "integer":
+        return _whole(column)
+    if inferred in _NUMBERS_AS_OBJECTS:
         return pd.Series(column.to_numpy(dtype=float))
     if not fresh:
-        return pd.Series(column.to_numpy(dtype=object))
+        return pd.Series(column.to_numpy(dtype=object), dtype=object)
     try:
         return pd.Series(pd.Categorical(column.to_numpy(dtype=object)))
     except (TypeError, ValueError, NotImplementedError):
@@ -715,6 +722,17 @@ def _prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
             f"column '{name}' holds {type(column.iloc[0]).__name__} objects, which cannot be "
             "sorted into levels; make it text or numbers."
         ) from None
+
+
+def _whole(column: pd.Series) -> pd.Series:
+    """Widen whole numbers; those beyond 64 signed bits become floats, so that none wraps."""
+    try:
+        wide = column.to_numpy(dtype=np.int64)
+        if (wide == column.to_numpy()).all():
+            return pd.Series(wide)
+    except (OverflowError, TypeError, ValueError):
+        pass
+    return pd.Series(column.to_numpy(dtype=float))
 
 
 # ------------------------------------------------------------------ patsy
@@ -767,6 +785,8 @@ def _check_several_levels(infos: list[DesignInfo]) -> None:
 
 def _matrices(infos: list[DesignInfo], columns: dict[str, Any], n: int) -> list[Matrix]:
     # Without a factor patsy cannot tell how many rows there are: such columns are all ones.
+    if n == 0:
+        return [np.empty((0, len(i.column_names))) for i in infos]
     wanted = [info for info in infos if info.factor_infos]
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -1011,7 +1031,7 @@ def _group_values(factor: str, columns: dict[str, Any], env: EvalEnvironment, n:
     except Exception as error:
         raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
     value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
-    if np.shape(value) != (n,):
+    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
         raise GroupingError(
             f"grouping factor '{factor}' does not give one value per row; name a column."
         )

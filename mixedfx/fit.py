@@ -46,6 +46,11 @@ class Control:
         standard deviation is within about 1e-6 of its optimum, relatively.
     max_evaluations : int
         Give up after so many evaluations of the deviance with its gradient.
+
+    Examples
+    --------
+    >>> Control(tolerance=1e-12)
+    Control(tolerance=1e-12, max_evaluations=500)
     """
 
     tolerance: float = 1e-10
@@ -145,6 +150,13 @@ class Certificate:
         Smallest rate at which the deviance rises on leaving the boundary.
     seconded : str or None
         A second engine that ended at the same optimum.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+    >>> fit.certificate.ok, fit.certificate.boundary
+    (True, ())
     """
 
     gradient: float

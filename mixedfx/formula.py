@@ -96,6 +96,11 @@ class Formula:
     Notes
     -----
     ``parse(str(formula)) == formula`` for every formula.
+
+    Examples
+    --------
+    >>> Formula("y", "x", (RandomTerm("1", ("g",)),)) == parse("y ~ x + (1 | g)")
+    True
     """
 
     response: str

@@ -203,7 +203,7 @@ def _text(table: pd.DataFrame, left: Sequence[str]) -> str:
 
 def _wrapped(lead: str, text: str) -> str:
     """Fill to 80 columns, never breaking inside a random term."""
-    glued = re.sub(r"\([^()]*\|[^()]*\)", lambda m: m[0].replace(" ", "\0"), text)
+    glued = re.sub(r"\([^()]{,60}\|[^()]*\)", lambda m: m[0].replace(" ", "\0"), text)
     filled = textwrap.fill(
         glued,
         width=80,

@@ -625,6 +625,12 @@ GROUPS = [
         ("'g'", "per row"),
     ),
     Bad(
+        "group: a column and a number",
+        _fits("y ~ x + us(1 | g, 3)"),
+        GroupingError,
+        ("'g, 3'", "per row"),
+    ),
+    Bad(
         "group: slope of zeros",
         _fits("y ~ x + (I(0 * x) | g)"),
         DataError,

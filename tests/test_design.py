@@ -746,6 +746,14 @@ def test_new_rows_with_missing_values_are_missing(frame):
     assert np.isnan(X).all(axis=1).tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("written", ["x", "scale(x)", "poly(x, 2)", "bs(x, 4)", "f"])
+def test_new_rows_may_all_be_missing(frame, written):
+    design = _build(f"y ~ {written}", frame)
+    new = pd.DataFrame({"x": [np.nan, np.nan], "f": [None, None]})
+    _, X, _, _ = rebuild(design, new, groups=())
+    assert np.isnan(X).all()
+
+
 def test_new_rows_are_numbered_by_level_unseen_or_missing(frame):
     design = _build("y ~ 1 + (1 | g)", frame)
     _, _, _, (codes,) = rebuild(design, {"g": ["b", "other", None, "a"]}, groups=["g"])

@@ -217,6 +217,43 @@ def _parsed(text: str) -> Formula | None:
         raise
 
 
+# What a sum may be made of: also intercepts, written and taken out, at any depth.
+pieces = st.recursive(
+    st.sampled_from(["0", "1", "x", "z", "f", "x:f", "x*z", "I(x**2)", "f/z"]),
+    lambda inner: st.lists(inner, min_size=1, max_size=4).flatmap(
+        lambda parts: st.lists(
+            st.sampled_from(["+", "-"]), min_size=len(parts) - 1, max_size=len(parts) - 1
+        ).map(lambda signs: _sum(parts, signs))
+    ),
+    max_leaves=8,
+)
+
+
+def _sum(parts: list[str], signs: list[str]) -> str:
+    rest = "".join(f" {sign} {part}" for sign, part in zip(signs, parts[1:], strict=True))
+    return f"({parts[0]}{rest})"
+
+
+@given(pieces, st.booleans())
+@example("(0 + (x + 1))", False)
+@example("((x - 1) + z)", False)
+@example("(x + (z - 1))", False)
+@example("(x - (z + 1))", False)
+@example("(x - 0)", False)
+@example("x", True)
+def test_fixed_terms_are_patsys(text, negated):
+    text = f"-1 + {text}" if negated else text
+    try:
+        expected = [t.name() for t in patsy.ModelDesc.from_formula(f"~ {text}").rhs_termlist]
+    except patsy.PatsyError:
+        with pytest.raises(FormulaError):
+            parse(f"y ~ {text}")
+        return
+    fixed = parse(f"y ~ {text}").fixed
+    found = [t.name() for t in patsy.ModelDesc.from_formula(f"~ {fixed}").rhs_termlist]
+    assert sorted(found) == sorted(expected)
+
+
 @given(formulas)
 def test_spelling_of_any_formula_parses_back_to_it(text):
     formula = _parsed(text)
@@ -273,6 +310,8 @@ def test_any_text_is_a_formula_or_a_formula_error(text):
 
 @given(st.text(alphabet=LETTERS, max_size=40))
 @example("y ~ (x|||g)")
+@example("y ~ ~ x")
+@example("y ~ x + (~ z | g)")
 @example("y ~ us(")
 @example("y ~ 'x")
 @example("y ~ \\")

@@ -45,6 +45,7 @@ LEVELS = {
     "graph": 1,
     "plots": 1,
     "datasets": 1,
+    "frozen": 0,
     "threads": 0,
     "errors": 0,
 }

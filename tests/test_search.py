@@ -406,6 +406,26 @@ def test_a_model_without_fixed_effects_is_searched_too(formula, reml):
     assert fit.deviance == pytest.approx(expected.deviance, rel=1e-10)
 
 
+VANISHING = ["y ~ 1 + (x || a)", "y ~ x + (x || a) + (x || b)", "y ~ x + (x | a) + (1 | b)"]
+
+
+@pytest.mark.parametrize("formula", VANISHING)
+@pytest.mark.parametrize("seed", range(8))
+def test_what_vanishes_is_exactly_zero(formula, seed):
+    # In each term's own unit, as lme4's isSingular has it; rounding is no variance.
+    fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
+    sizes = np.abs(fit.theta * fit.fit.cross.unit)
+    assert not ((sizes > 0.0) & (sizes < 1e-5)).any(), fit.theta
+
+
+@pytest.mark.parametrize("formula", VANISHING)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_boundary_is_probed(formula, seed):
+    # Zero is stationary for any data: that the deviance rises from it must have been seen.
+    fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
+    assert np.isfinite(fit.certificate.slack) == fit.is_singular
+
+
 @pytest.mark.parametrize("formula", CROSSED)
 @pytest.mark.parametrize("seed", range(8))
 def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):

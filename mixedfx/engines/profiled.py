@@ -41,6 +41,11 @@ class Profiled:
     """
     The engine that fits every model.
 
+    Parameters
+    ----------
+    name : str
+        For ``engine=``.
+
     Examples
     --------
     >>> Profiled().name

@@ -65,6 +65,11 @@ class StatsModels:
     """
     The engine that hands the model to statsmodels.
 
+    Parameters
+    ----------
+    name : str
+        For ``engine=``.
+
     Examples
     --------
     >>> StatsModels().name

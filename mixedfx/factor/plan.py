@@ -81,6 +81,10 @@ class Rows:
         First and last level of each portion.
     matrix : sparse array of shape (K L, tail)
         The entries.
+    K : int
+        Columns of the factor.
+    kept : ndarray of shape (K, L, tail) or None
+        The rows, where all make a single portion.
     """
 
     parts: tuple[tuple[int, int], ...]

@@ -47,10 +47,16 @@ class Tail:
 
     Parameters
     ----------
+    plan : Plan
+        Which factors stand in it.
+    lambdas : sequence of ndarray of shape (K, K)
+        One per factor.
     A : ndarray of shape (t, t)
         Its cross-products after the chain's elimination; None if all factors are scalar.
     root : ndarray of shape (t, t)
         Cholesky factor of ``Lambda' A Lambda + I``.
+    log_det : float
+        Its log-determinant.
     """
 
     plan: Plan
