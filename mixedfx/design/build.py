@@ -1,0 +1,353 @@
+"""Formula and data to arrays: the response, the fixed columns, a block per random term.
+
+The one idea is the recipe: what patsy and the level tables learned from the data is kept in
+the :class:`Design`, so that new rows get the same columns, and every complaint about the
+data is made before any number is computed from it.
+
+Nothing here knows likelihoods, engines or results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import (
+    DesignInfo,
+    EvalEnvironment,
+)
+
+from mixedfx.design.checks import (
+    check_finite,
+    check_group,
+    check_weights,
+    checked_response,
+    independent_columns,
+)
+from mixedfx.design.functions import KNOWN_FUNCTIONS
+from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.table import as_frame, complete, complete_rows, per_row, prepared, used_columns
+from mixedfx.design.terms import evaluate, group_values, matrices
+from mixedfx.errors import DataError
+from mixedfx.formula import Formula, RandomTerm, expand_dot
+from mixedfx.frozen import freeze
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Block:
+    """
+    The columns of one random term, before they are spread over its levels.
+
+    Parameters
+    ----------
+    term : RandomTerm
+        What the formula says.
+    levels : Levels
+        ``l`` levels.
+    codes : ndarray of shape (n,)
+        Level of each row.
+    values : ndarray of shape (n, k)
+        Value of each effect's column in each row.
+    effects : tuple of str
+        Names of the ``k`` columns.
+    """
+
+    term: RandomTerm
+    levels: Levels
+    codes: Codes
+    values: Matrix
+    effects: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return self.term.group_name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What turns new rows into the same columns.
+
+    Parameters
+    ----------
+    fixed : patsy.DesignInfo
+        The fixed columns, also those that were dropped.
+    random : tuple of patsy.DesignInfo or None
+        Each random term's columns; None for an intercept alone.
+    env : patsy.EvalEnvironment
+        The caller's functions, for grouping expressions.
+    offset : str or None
+        The offset's column, if it was given by name.
+    """
+
+    fixed: DesignInfo
+    random: tuple[DesignInfo | None, ...]
+    env: EvalEnvironment
+    offset: str | None
+
+
+@dataclass(frozen=True)
+class Design:
+    """
+    A model's data as arrays.
+
+    Parameters
+    ----------
+    formula : Formula
+        Without a dot.
+    y : ndarray of shape (n,)
+        The response, less the offset.
+    X : ndarray of shape (n, p)
+        Fixed columns, those that depend on others left out.
+    columns : tuple of str
+        Names of all fixed columns, also of those left out.
+    kept : ndarray of shape (p,)
+        Which of ``columns`` are in ``X``.
+    blocks : tuple of Block
+        One per random term.
+    weights, offset : ndarray of shape (n,) or None
+        Prior weights (variance ``sigma**2 / w``) and the known part of the mean.
+    index : pandas.Index
+        Labels of the rows used.
+    dropped_rows : int
+        Rows left out for missing values.
+    recipe : Recipe
+        Rebuilds the columns on new data.
+    """
+
+    formula: Formula
+    y: Vector
+    X: Matrix
+    columns: tuple[str, ...]
+    kept: Codes
+    blocks: tuple[Block, ...]
+    weights: Vector | None
+    offset: Vector | None
+    index: pd.Index
+    dropped_rows: int
+    recipe: Recipe = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of ``X``."""
+        return tuple(self.columns[j] for j in self.kept)
+
+    @property
+    def dropped_columns(self) -> tuple[str, ...]:
+        """Names of the fixed columns left out because they depend on others."""
+        return tuple(c for j, c in enumerate(self.columns) if j not in set(self.kept.tolist()))
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {b.group: len(b.levels) for b in self.blocks}
+
+
+def build(
+    formula: Formula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    env: EvalEnvironment | None = None,
+) -> Design:
+    """
+    Evaluate a formula on data.
+
+    Parameters
+    ----------
+    formula : Formula
+        From :func:`mixedfx.parse`.
+    data : DataFrame
+        pandas, or anything with ``to_pandas()``, the Arrow interface, or a mapping of columns.
+    weights, offset : str or array of shape (rows,), optional
+        A column's name, or values. Weights are relative precisions: the residual variance of
+        a row is ``sigma**2 / weight``.
+    env : patsy.EvalEnvironment, optional
+        Where functions of the caller are looked up.
+
+    Returns
+    -------
+    Design
+        Rows with a missing value in a used column are left out; the data is not changed.
+
+    Raises
+    ------
+    DataError
+        Each bad input has its own kind; see :mod:`mixedfx.errors`.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> d = build(mfx.parse("Yield ~ 1 + (1 | Batch)"), mfx.datasets.load("Dyestuff"))
+    >>> d.X.shape, d.ngroups
+    ((30, 1), {'Batch': 6})
+    """
+    frame = as_frame(data)
+    formula = expand_dot(formula, [str(c) for c in frame.columns])
+    env = (env or EvalEnvironment([{}])).with_outer_namespace(KNOWN_FUNCTIONS)
+    extra = {
+        "weights": per_row(weights, "weights", frame),
+        "offset": per_row(offset, "offset", frame),
+    }
+    used = used_columns(formula, frame, env)
+    keep = complete_rows(used, extra)
+    dropped = 0 if keep is None else int(len(frame) - keep.sum())
+    index = frame.index
+    if keep is not None:
+        used = {name: column[keep] for name, column in used.items()}
+        extra = {k: None if v is None else v[keep] for k, v in extra.items()}
+        index = index[keep]
+    columns = {name: prepared(name, column) for name, column in used.items()}
+
+    y, fixed, random, fixed_info, random_infos = evaluate(formula, columns, env, len(index))
+    named = offset if isinstance(offset, str) else None
+    recipe = Recipe(fixed_info, random_infos, env, named)
+    y = checked_response(y, formula, index)
+    check_weights(extra["weights"], index)
+    if extra["offset"] is not None:
+        check_finite("offset", extra["offset"], index)
+        y = y - extra["offset"]
+    names = tuple(recipe.fixed.column_names)
+    if not names and not formula.random:
+        raise DataError(f"'{formula}' has no terms: add a fixed or a random one.")
+    for j, name in enumerate(names):
+        check_finite(f"fixed column '{name}'", fixed[:, j], index)
+    kept = independent_columns(fixed)
+    if len(index) <= len(kept):
+        raise DataError(
+            f"{len(kept)} fixed columns need more than {len(index)} rows; leave terms out."
+        )
+    X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
+    blocks = _blocks(formula, columns, env, random, recipe, index)
+    return Design(
+        formula=formula,
+        y=y,
+        X=X,
+        columns=names,
+        kept=kept,
+        blocks=blocks,
+        weights=extra["weights"],
+        offset=extra["offset"],
+        index=index,
+        dropped_rows=dropped,
+        recipe=recipe,
+    )
+
+
+def rebuild(
+    design: Design, data: Any, *, groups: Sequence[str]
+) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
+    """
+    Make the same columns for new rows.
+
+    Parameters
+    ----------
+    design : Design
+        Whose recipe is followed.
+    data : DataFrame
+        With the columns of the formula's right side.
+    groups : sequence of str
+        Grouping factors whose columns are needed; the others' need not be in the data.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        The data.
+    X : ndarray of shape (rows, p)
+        NaN in rows with missing values.
+    values : list of ndarray of shape (rows, k)
+        Each random term's columns; without rows for groups that are not needed.
+    codes : list of ndarray of shape (rows,)
+        Each random term's levels; -1 for a level never seen, -2 for a missing one.
+
+    Raises
+    ------
+    DataError
+        As :func:`build`.
+    """
+    frame = as_frame(data)
+    env, formula, n = design.recipe.env, design.formula, len(frame)
+    fixed_only = replace(formula, response="1", random=())
+    columns, rows = complete(used_columns(fixed_only, frame, env), n)
+    built = matrices([design.recipe.fixed], columns, len(rows))[0]
+    X = _spread(built, rows, n)[:, design.kept]
+    values, codes = [], []
+    for block, info in zip(design.blocks, design.recipe.random, strict=True):
+        if block.group not in groups:
+            values.append(np.empty((0, len(block.effects))))
+            codes.append(np.empty(0, dtype=np.intp))
+            continue
+        one_term = replace(formula, response="1", fixed="1", random=(block.term,))
+        columns, rows = complete(used_columns(one_term, frame, env), n)
+        made = np.ones((len(rows), 1))
+        if info is not None:
+            made = matrices([info], columns, len(rows))[0]
+        values.append(_spread(made, rows, n))
+        level = np.full(n, -2, dtype=np.intp)
+        if len(rows):
+            keys = [group_values(f, columns, env, len(rows)) for f in block.term.group]
+            level[rows] = block.levels.encode(keys)
+        codes.append(level)
+    return frame, X, values, codes
+
+
+def _spread(matrix: Matrix, rows: Codes, n: int) -> Matrix:
+    if len(rows) == n:
+        return matrix
+    full = np.full((n, matrix.shape[1]), np.nan)
+    full[rows] = matrix
+    return full
+
+
+def _blocks(
+    formula: Formula,
+    columns: dict[str, Any],
+    env: EvalEnvironment,
+    random: list[Matrix | None],
+    recipe: Recipe,
+    index: pd.Index,
+) -> tuple[Block, ...]:
+    n = len(index)
+    coded: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
+    single: dict[str, tuple[pd.Index, Codes]] = {}
+    blocks = []
+    for term, values, info in zip(formula.random, random, recipe.random, strict=True):
+        if term.group not in coded:
+            for factor in term.group:
+                if factor not in single:
+                    values_of = group_values(factor, columns, env, n)
+                    if values_of.dtype.kind == "f":
+                        check_finite(f"grouping factor '{factor}'", values_of.to_numpy(), index)
+                    single[factor] = factorize(values_of)
+            coded[term.group] = combine([single[f] for f in term.group])
+        levels, codes = coded[term.group]
+        if values is None:
+            values, names = np.broadcast_to(1.0, (n, 1)).view(), ("Intercept",)
+        else:
+            assert info is not None  # an intercept alone has neither
+            names = tuple(info.column_names)
+        check_group(term, len(levels), values, n)
+        for j, name in enumerate(names):
+            check_finite(f"column '{name}' of {term}", values[:, j], index)
+            if not values[:, j].any():
+                raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
+        blocks.append(Block(term, levels, codes, values, names))
+    return tuple(blocks)

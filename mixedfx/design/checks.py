@@ -1,0 +1,256 @@
+"""What may be fitted: each bad response, weight, group or column has its own error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
+from mixedfx.formula import Formula, RandomTerm
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# A fixed column whose part outside the span of those before it is smaller than this share of
+# its length is dependent: the tolerance of R's lm and lme4.
+RANK_TOLERANCE = 1e-7
+
+# Squares of numbers beyond these do not fit in double precision.
+_SMALLEST, _LARGEST = 1e-145, 1e145
+
+
+def checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
+    """
+    Read the response as numbers.
+
+    Parameters
+    ----------
+    value : array or Series of shape (n,) or (n, 1)
+        What the left side gave.
+    formula : Formula
+        For its name.
+    index : pandas.Index
+        Labels of the rows, for the message.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        A copy.
+
+    Raises
+    ------
+    ResponseError
+        If it is not numeric, has several columns, or does not vary.
+    InfiniteValueError
+        If a value is infinite or undefined.
+    """
+    name = formula.response
+    array = np.asarray(value)
+    if array.dtype.kind in "OUS" or isinstance(getattr(value, "dtype", None), pd.CategoricalDtype):
+        raise ResponseError(
+            f"the response '{name}' is not numeric: it holds {odd_one(array)}. Make it numbers, "
+            "for example with pandas.to_numeric."
+        )
+    if array.ndim == 2 and array.shape[1] != 1:
+        raise ResponseError(f"the response '{name}' has {array.shape[1]} columns; it must be one.")
+    y = array.reshape(-1).astype(float)
+    check_length(name, len(y), len(index))
+    check_finite(f"the response '{name}'", y, index)
+    if y.min() == y.max():
+        raise ResponseError(f"the response '{name}' is {y[0]:g} in every row: nothing to explain.")
+    return y
+
+
+def odd_one(array: Any) -> str:
+    """
+    Show the first value that is no number.
+
+    Parameters
+    ----------
+    array : array
+        Of any type.
+
+    Returns
+    -------
+    str
+        At most 40 characters of it.
+    """
+    values = np.asarray(array, dtype=object).ravel()
+    odd = pd.to_numeric(pd.Series(values).astype(str), errors="coerce").isna().to_numpy()
+    return f"{values[int(np.argmax(odd))]!s:.40}"
+
+
+def check_finite(what: str, values: Vector, index: pd.Index) -> None:
+    """
+    Refuse values that are infinite, undefined, or too large or small to be squared.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for the message.
+    values : ndarray of shape (n,)
+        The values.
+    index : pandas.Index
+        Labels of the rows, for the message.
+
+    Raises
+    ------
+    InfiniteValueError
+        If one is infinite or undefined; names the first row.
+    DataError
+        If their squares leave double precision.
+    """
+    # Of a finite sum of squares every part is finite; only odd columns need the closer look.
+    with np.errstate(all="ignore"):
+        squares = float(values @ values)
+        if _SMALLEST**2 * len(values) < squares < _LARGEST**2:
+            return
+        bad = np.flatnonzero(~np.isfinite(values))
+        size = float(np.abs(values).max(initial=0.0))
+    if not len(bad) and (size >= _LARGEST or 0.0 < size <= _SMALLEST):
+        raise DataError(
+            f"{what} has values of about {size:.0e}, whose squares leave double precision: "
+            "change its unit."
+        )
+    if len(bad):
+        raise InfiniteValueError(
+            f"{what} is {values[bad[0]]} in {len(bad)} rows, first in row {index[bad[0]]}; "
+            "correct these values, or make them missing to leave the rows out."
+        )
+
+
+def check_weights(weights: Vector | None, index: pd.Index) -> None:
+    """
+    Refuse weights that are not positive.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n,) or None
+        The weights.
+    index : pandas.Index
+        Labels of the rows, for the message.
+
+    Raises
+    ------
+    WeightsError
+        Names the first row.
+    """
+    if weights is None:
+        return
+    check_finite("weights", weights, index)
+    if (weights <= 0).any():
+        at = int(np.argmax(weights <= 0))
+        raise WeightsError(
+            f"weights must be positive; {(weights <= 0).sum()} are not, the first is "
+            f"{weights[at]:g} in row {index[at]}. Leave such rows out."
+        )
+
+
+def check_length(name: str, length: int, n: int) -> None:
+    """
+    Refuse a term that does not give one value per row.
+
+    Parameters
+    ----------
+    name : str
+        The term.
+    length, n : int
+        Values that it gives, and rows.
+
+    Raises
+    ------
+    DataError
+        Gives both numbers.
+    """
+    if length != n:
+        raise DataError(f"term '{name}' gives {length} values, but there are {n} rows.")
+
+
+def check_group(term: RandomTerm, levels: int, values: Matrix, n: int) -> None:
+    """
+    Refuse a grouping factor whose variance the rows cannot tell.
+
+    Parameters
+    ----------
+    term : RandomTerm
+        The term.
+    levels : int
+        Its levels.
+    values : ndarray of shape (n, k)
+        Its columns.
+    n : int
+        Rows.
+
+    Raises
+    ------
+    GroupingError
+        If there is one level only, or as many levels or effects as rows.
+    """
+    name = term.group_name
+    if levels < 2:
+        raise GroupingError(
+            f"grouping factor '{name}' has only one level; a variance between levels needs two."
+        )
+    if levels >= n:
+        raise GroupingError(
+            f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "
+            "its variance cannot be told from the residual's."
+        )
+    if levels * values.shape[1] >= n:
+        raise GroupingError(
+            f"random term {term} has {levels * values.shape[1]} effects ({values.shape[1]} for "
+            f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "
+            "from the residual's. Use fewer effects."
+        )
+
+
+def independent_columns(X: Matrix) -> Codes:
+    """
+    Find the columns that do not depend on those before them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Fixed columns.
+
+    Returns
+    -------
+    ndarray of int
+        Positions kept, in order.
+
+    Notes
+    -----
+    A column is dependent if its part outside the span of the kept ones before it is below
+    ``RANK_TOLERANCE`` of its length: the limited pivoting of R's ``lm``. The cross-products
+    alone decide the clear cases; only close ones cost a QR factorisation of the rows.
+
+    Examples
+    --------
+    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
+    array([0, 2])
+    """
+    p = X.shape[1]
+    gram = X.T @ X
+    lengths = np.sqrt(np.diag(gram))
+    if p and (lengths > 0).all():
+        scaled = gram / np.outer(lengths, lengths)
+        if np.linalg.eigvalsh(scaled)[0] > 1e-6:
+            return np.arange(p)
+    lengths = np.linalg.norm(X, axis=0)
+    basis = np.zeros((X.shape[0], 0))
+    kept = []
+    for j in range(p):
+        if lengths[j] == 0.0:
+            continue
+        rest = X[:, j] / lengths[j]
+        for _ in range(2):  # twice is enough (Kahan, in Parlett 1980)
+            rest = rest - basis @ (basis.T @ rest)
+        size = np.linalg.norm(rest)
+        if size > RANK_TOLERANCE:
+            kept.append(j)
+            basis = np.column_stack([basis, rest / size])
+    return np.array(kept, dtype=np.intp)
