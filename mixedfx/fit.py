@@ -399,5 +399,11 @@ def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:
             )
         )
     if not search.converged:
-        notes.append(Note(f"the search did not converge: {search.message}", ConvergenceWarning))
+        notes.append(
+            Note(
+                f"the search did not converge: {search.message}. Random slopes by columns far from "
+                "zero, such as years or dates, are the commonest reason: subtract their means.",
+                ConvergenceWarning,
+            )
+        )
     return notes + [Note(r) for r in search.remarks]

@@ -412,6 +412,8 @@ def _named_structure(node: Any, text: str) -> tuple[Structure | None, Any]:
 
 def _expand(node: Any, text: str) -> Any:
     """Expand ``*``, ``/`` and ``**`` as patsy does."""
+    if tilde := _find(node, lambda n: n.type == "~"):
+        _fail("'~' can stand only once.", text, tilde, "Write 'response ~ terms'.")
     try:
         return Evaluator().eval(node, require_evalexpr=False)
     except PatsyError as error:

@@ -19,6 +19,10 @@ from mixedfx.results import Results
 from mixedfx.threads import calm
 
 
+# No standard deviation is this many residual ones.
+_FAR = 1e8
+
+
 def lmer(
     formula: str,
     data: Any,
@@ -89,7 +93,7 @@ def lmer(
     (1743.628, True)
     """
     parsed = parse(formula)
-    if not isinstance(reml, bool):
+    if not isinstance(reml, bool | np.bool_):
         raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
     if control is not None and not isinstance(control, Control):
         raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
@@ -122,6 +126,6 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
         raise ArgumentError(
             f"start has shape {theta.shape}, but theta has {size} parameters; see fit.theta."
         )
-    if not np.isfinite(theta).all():
-        raise ArgumentError(f"start={theta} must be finite, not nan or infinite.")
+    if not (np.abs(theta) < _FAR).all():
+        raise ArgumentError(f"start={theta} must be finite, below {_FAR:g}, and not nan.")
     return theta

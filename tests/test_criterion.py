@@ -28,7 +28,7 @@ from mixedfx.factor import tail as dense_block
 DIGITS, FEWER_DIGITS = 1e-8, 1e-6
 # Central differences of four points: the truncation is below the rounding, which is that of the
 # deviance (about 1e-12) over the step.
-STEP, DIFFERENCES = 1e-3, 1e-6
+STEP, DIFFERENCES = 3e-4, 1e-6
 
 many = settings(max_examples=60)
 

@@ -244,7 +244,7 @@ def _live_roots(objective: _Objective, end: Minimum) -> list[Matrix]:
     for lam, structure in zip(objective.lambdas(end.x), layout.structures, strict=True):
         if structure == "diag":
             kept.append(lam[:, np.diag(lam) != 0.0])
-            cut.append(np.where(np.abs(lam) < 10 * ZERO, 0.0, lam))
+            cut.append(lam[:, np.abs(np.diag(lam)) >= 10 * ZERO])
             continue
         values, vectors = np.linalg.eigh(lam @ lam.T)
         root = vectors * np.sqrt(np.clip(values, 0.0, None))
@@ -254,12 +254,7 @@ def _live_roots(objective: _Objective, end: Minimum) -> list[Matrix]:
     if all(a.shape == b.shape for a, b in zip(kept, cut, strict=True)):
         return kept
     value = solve_at(objective.cross, objective.natural(full), reml=objective.reml).deviance
-    if value > end.value + _FREE_OF_COST:
-        return kept
-    return [
-        c[:, np.diag(c) != 0.0] if s == "diag" else c
-        for c, s in zip(cut, layout.structures, strict=True)
-    ]
+    return kept if value > end.value + _FREE_OF_COST else cut
 
 
 def _probe(objective: _Objective, lambdas: list[Matrix]) -> tuple[float, list[Matrix] | None]:
