@@ -18,7 +18,6 @@ from mixedfx.formula import parse
 from mixedfx.results import Results
 from mixedfx.threads import calm
 
-
 # No standard deviation is this many residual ones.
 _FAR = 1e8
 

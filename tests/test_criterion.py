@@ -27,8 +27,9 @@ from mixedfx.factor import tail as dense_block
 # 1e5 to 1e6; against exact rational arithmetic it is the criterion that errs then, not the oracle.
 DIGITS, FEWER_DIGITS = 1e-8, 1e-6
 # Central differences of four points: the truncation is below the rounding, which is that of the
-# deviance (about 1e-12) over the step.
-STEP, DIFFERENCES = 3e-4, 1e-6
+# deviance (about 1e-12) over the step. Far out, where the oracle's matrices have condition numbers
+# of 1e6, the deviance itself has an error of about 1e-9.
+STEP, DIFFERENCES, FAR_DIFFERENCES = 3e-4, 1e-6, 3e-5
 
 many = settings(max_examples=60)
 
@@ -155,7 +156,7 @@ def test_gradient_is_the_slope_of_the_oracle_far_out(case):
         return truth(case.design, theta, reml=case.reml).deviance
 
     found = gradient(solve(case.cross, case.theta, reml=case.reml), reml=case.reml)
-    assert_same(found, differences(deviance, case.theta, 10 * STEP), DIFFERENCES)
+    assert_same(found, differences(deviance, case.theta, 10 * STEP), FAR_DIFFERENCES)
 
 
 @many
