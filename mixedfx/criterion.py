@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedfx.covariance import Chart
 from mixedfx.crossprod import CrossProducts
@@ -155,15 +156,12 @@ def solve_at(cross: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool) -> 
     reduced = factor.reduce(cross.border, cross.corner)
     p = cross.p
     C = reduced.corner
-    chol = linalg.cholesky(C[:p, :p], lower=True, check_finite=False) if p else np.zeros((0, 0))
-    half = linalg.solve_triangular(chol, C[:p, p], lower=True, check_finite=False)
-    r2 = float(C[p, p] - half @ half)
-    shift = linalg.solve_triangular(chol, half, lower=True, trans="T", check_finite=False)
-    unscaled = linalg.cho_solve((chol, True), np.eye(p), check_finite=False)
+    root, shift, unscaled = _small_solve(C[:p, :p], C[:p, p])
+    r2 = float(C[p, p] - C[:p, p] @ shift)
     nu = cross.n - p if reml else cross.n
     log_det = factor.log_det
     if reml:
-        log_det += 2.0 * float(np.log(np.diag(chol)).sum()) + cross.log_det_basis
+        log_det += 2.0 * float(np.log(root).sum()) + cross.log_det_basis
     deviance = log_det - cross.log_weights + nu * (1.0 + math.log(2.0 * math.pi * r2 / nu))
     natural = shift
     if cross.basis is not None:
@@ -173,13 +171,27 @@ def solve_at(cross: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool) -> 
         deviance=deviance,
         beta=cross.centre + natural,
         sigma=math.sqrt(r2 / nu),
-        unscaled_cov=cross.to_natural(np.asarray(unscaled)),
+        unscaled_cov=cross.to_natural(unscaled),
         r2=r2,
         reduced=reduced,
         _weights=np.append(-shift, 1.0),
-        _inner=np.asarray(unscaled),
+        _inner=unscaled,
         _cross=cross,
     )
+
+
+def _small_solve(A: Matrix, right: Vector) -> tuple[Vector, Vector, Matrix]:
+    """Diagonal of the Cholesky factor of a small matrix, a solution, and the inverse."""
+    p = len(A)
+    if p == 0:
+        return np.zeros(0), np.zeros(0), np.zeros((0, 0))
+    root, info = dpotrf(A, lower=1)
+    if info != 0:
+        raise np.linalg.LinAlgError("fixed columns are dependent")
+    solved, _ = dpotrs(root, right, lower=1)
+    inverse, _ = dpotri(root, lower=1)
+    low = np.tril(inverse)
+    return np.diagonal(root), solved, low + np.tril(low, -1).T
 
 
 def gradient(solution: Solution, *, reml: bool) -> Vector:

@@ -247,7 +247,12 @@ def terms_of(text: str) -> list[Term]:
     >>> [t.name() for t in terms_of("x*z")]
     ['Intercept', 'x', 'z', 'x:z']
     """
-    return _evaluate(_operands(_tree("~ " + text, text).args[0]), text)
+    return list(_terms_of(text))
+
+
+@lru_cache(maxsize=256)
+def _terms_of(text: str) -> tuple[Term, ...]:
+    return tuple(_evaluate(_operands(_tree("~ " + text, text).args[0]), text))
 
 
 def names_in(text: str) -> set[str]:

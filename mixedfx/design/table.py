@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -134,8 +135,8 @@ def used_columns(
     """
     used: dict[str, pd.Series] = {}
     known = {str(c): c for c in frame.columns}
-    for code in _factor_codes(formula):
-        for name in sorted(names_in(code)):
+    for code, names in _factor_codes(formula):
+        for name in names:
             if name in known:
                 column = frame[known[name]]
                 if isinstance(column, pd.DataFrame):
@@ -146,14 +147,15 @@ def used_columns(
     return used
 
 
-def _factor_codes(formula: Formula) -> list[str]:
-    """Python text of every factor in the formula, each once."""
+@lru_cache(maxsize=256)
+def _factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Python text of every factor in the formula, each once, with the names that it reads."""
     codes = [formula.response]
     for text in (formula.fixed, *(t.effects for t in formula.random)):
         codes += [f.name() for term in terms_of(text) for f in term.factors]
     for term in formula.random:
         codes += term.group
-    return list(dict.fromkeys(codes))
+    return tuple((code, tuple(sorted(names_in(code)))) for code in dict.fromkeys(codes))
 
 
 def _is_known(name: str, env: EvalEnvironment) -> bool:

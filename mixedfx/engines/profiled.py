@@ -31,6 +31,8 @@ _FREE_OF_COST = 1e-9
 # A boundary is left where the deviance falls at a rate above this (per unit of variance).
 _STEEP = 1e-4
 _ATTEMPTS = 5
+# Below so many random effects an evaluation costs less than an information matrix.
+_SMALL = 1000
 # A search ends with the Hessian that its steps have taught it; if the expected one promises
 # this much more, it is begun again with that.
 _WORTH_A_LOOK = 1e-8
@@ -159,7 +161,8 @@ class _Objective:
         # Crossed or nested intercepts share what their factors taken alone cannot see. With
         # several columns a term, the average information is singular at a singular Lambda,
         # where searches for overfitted models spend their time, and costs more than it saves.
-        self.shared = len(cross.gram.diagonal) > 1 and max(cross.layout.widths) == 1
+        several, scalar = len(cross.gram.diagonal) > 1, max(cross.layout.widths) == 1
+        self.shared = several and scalar and cross.plan.size > _SMALL
         self.last: tuple[Vector, Vector, Solution] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:

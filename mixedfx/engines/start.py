@@ -177,8 +177,9 @@ def curvature(cross: CrossProducts, chart: Chart, x: Vector) -> Matrix:
         flat = K.reshape(k * k, -1)
         KK = (flat @ flat.T).reshape(k, k, k, k)
         D = _directions(chart, t, lam)
-        H[part, part] = np.einsum("pbc,abcd,qda->pq", D, KK, D, optimize=True)
-        traces[part] = np.einsum("pab,ba->p", D, K.sum(axis=2))
+        DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
+        H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
+        traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
     return believable(H - np.outer(traces, traces) / cross.n)
 
 

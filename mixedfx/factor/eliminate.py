@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import sparse
 
 from mixedfx.factor.blocks import (
     flatten,
@@ -24,7 +23,7 @@ from mixedfx.factor.blocks import (
     weighted_product,
 )
 from mixedfx.factor.gram import Array
-from mixedfx.factor.plan import Pairs, Plan, Rows, Step
+from mixedfx.factor.plan import Both, Pairs, Plan, Rows, Step
 from mixedfx.factor.tail import Solved, Tail, factorise_tail, mirror
 
 
@@ -36,8 +35,8 @@ class _Done:
     G: Array
     T: Array
     z: Array | None
-    Z: sparse.csr_array | None  # entries, (K L) by all columns
-    updates: tuple[sparse.csc_array, ...]  # of the store, one per distinct entry of G
+    Z: Both | None  # entries, (K L) by all columns
+    updates: tuple[Both, ...]  # of the store, one per distinct entry of G
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Reduced:
         for step, done in zip(reversed(plan.steps), reversed(self.factor._done), strict=True):
             right = np.tensordot(self._F[step.factor], weights, axes=(1, 0))
             if done.Z is not None:
-                right = right - (done.Z @ b).reshape(step.K, step.L)
+                right = right - (done.Z.plain @ b).reshape(step.K, step.L)
             elif isinstance(step.pairs, Rows):
                 right = right - (step.pairs.matrix @ b[plan.tail_start :]).reshape(step.K, step.L)
             b[step.columns] = product(done.G, right[:, None])[:, 0].ravel()
@@ -222,17 +221,19 @@ def factorise(plan: Plan, lambdas: Sequence[Array]) -> Factor:
         G, T, log_m = penalised(A, lambdas[step.factor])
         log_det += log_m
         z: Array | None = None
-        Z: sparse.csr_array | None = None
-        updates: tuple[sparse.csc_array, ...] = ()
+        Z: Both | None = None
+        updates: tuple[Both, ...] = ()
         if isinstance(step.pairs, Rows):
             _subtract_rows(step, G, store, plan)
         elif step.pairs is not None:
             z = step.entries(store)
-            Z = step.constant_matrix
-            Z = step.matrix(z, plan.size) if Z is None else Z
-            updates = step.pairs.matrices(z)
+            if step.constant is not None:
+                Z, updates = step.constant
+            else:
+                Z = Both.of(step.matrix(z, plan.size))
+                updates = tuple(map(Both.of, step.pairs.matrices(z)))
             for update, g in zip(updates, lower(G), strict=True):
-                store -= update @ g
+                store -= update.plain @ g
         all_done.append(_Done(A, G, T, z, Z, updates))
     tail = None
     if plan.tail_size:
@@ -268,7 +269,7 @@ def _to_columns(step: Step, done: _Done, V: Array, plan: Plan) -> Array:
     """``Z' V`` for the entries of a step, (all columns, m)."""
     flat = flatten(V)
     if done.Z is not None:
-        return np.asarray(done.Z.T @ flat)
+        return np.asarray(done.Z.transposed @ flat)
     assert isinstance(step.pairs, Rows)
     change = np.zeros((plan.size, flat.shape[1]))
     change[plan.tail_start :] = step.pairs.matrix.T @ flat
@@ -301,8 +302,8 @@ def _surrounding(
                     Q[a, b, first:last] += np.einsum("ld,ld->l", Y[a], Z[b])
     else:
         assert done.Z is not None
-        N = unflatten(np.asarray(done.Z @ border), K)
-        found = np.stack([update.T @ store for update in done.updates])
+        N = unflatten(np.asarray(done.Z.plain @ border), K)
+        found = np.stack([update.transposed @ store for update in done.updates])
         Q += _halve_off_diagonal(from_lower(found, K))
     for c in range(F.shape[1]):
         half = N[:, None, c] * F[None, :, c]

@@ -29,6 +29,26 @@ _PORTION = 16_000_000
 
 
 @dataclass(frozen=True)
+class Both:
+    """
+    A sparse matrix and its transpose: making one at every use would cost more than using it.
+
+    Parameters
+    ----------
+    plain, transposed : sparse array
+        The matrix, both ways.
+    """
+
+    plain: Any
+    transposed: Any
+
+    @classmethod
+    def of(cls, matrix: Any) -> Both:
+        """Pair a matrix with its transpose, which shares its numbers."""
+        return cls(matrix, matrix.T)
+
+
+@dataclass(frozen=True)
 class Pairs:
     """
     Pairs of entries of one level, and the place in the store that each updates.
@@ -153,9 +173,12 @@ class Step:
         return sparse.csr_array((z.ravel(), np.tile(self.cols, self.K), starts), shape=shape)
 
     @cached_property
-    def constant_matrix(self) -> sparse.csr_array | None:
-        """The matrix of the first step, whose entries never change."""
-        return None if self.values is None else self.matrix(self.values, self._size)
+    def constant(self) -> tuple[Both, tuple[Both, ...]] | None:
+        """Entries and updates of the first step, which never change."""
+        if self.values is None or not isinstance(self.pairs, Pairs):
+            return None
+        entries = self.matrix(self.values, self._size)
+        return Both.of(entries), tuple(map(Both.of, self.pairs.matrices(self.values)))
 
     _size: int = 0
 
