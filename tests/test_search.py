@@ -376,6 +376,14 @@ def test_an_optimum_at_the_edge_of_the_triangle_is_certified(formula, seed):
     assert certificate.ok, str(certificate)
 
 
+def test_an_optimum_beside_the_boundary_is_not_searched_for_ever():
+    # The slope's variance given the intercept is 7e-7: to the deviance zero is as good, to the
+    # slope there it is not.
+    fit = mfx.lmer("y ~ 1 + (x | g)", weak_slopes(762), engine="profiled")
+    assert fit.converged
+    assert fit.fit.search.evaluations <= 60
+
+
 def crossed_noise(seed, levels=(10, 8)):
     """Two crossed factors, neither of which matters."""
     rng = np.random.default_rng(seed)

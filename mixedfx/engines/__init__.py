@@ -106,6 +106,11 @@ def search(
                 f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
             )
     found = Profiled().search(design, cross, reml=reml, control=control, start=start)
+    if engine == "statsmodels" and not found.converged:
+        raise SearchError(
+            f"the search did not converge ({found.message}), and MixedLM is fitted only from the "
+            "optimum. Use engine='profiled', or a higher limit in control=."
+        )
     if engine == "profiled" or not found.converged:
         return found
     if engine == "statsmodels":

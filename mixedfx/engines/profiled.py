@@ -111,6 +111,9 @@ class Profiled:
                 break
             objective = _Objective(cross, *pivoted(layout, away), reml=reml)
             ends.append(_descend(objective, objective.start, _rest(control, ends)))
+            if ends[-1].converged and ends[-1].value > ends[-2].value - _FREE_OF_COST:
+                slack = np.inf  # an optimum so near the boundary that leaving gained nothing
+                break
         return _finished(self.name, objective, ends, slack)
 
 
