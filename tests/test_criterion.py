@@ -22,6 +22,15 @@ from mixedfx.design import build
 from mixedfx.factor import plan as planning
 from mixedfx.factor import tail as dense_block
 
+
+@pytest.fixture(autouse=True, scope="module")
+def small_designs_have_chains():
+    """Small designs are one dense block by default; here the chains are what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "SMALL", 0)
+        yield
+
+
 # Elimination subtracts: what is left of X'WX and y'Wy is smaller than they by the order of
 # Lambda' Z'WZ Lambda, and loses that many digits. For the "large" thetas (up to about 30) that is
 # 1e5 to 1e6; against exact rational arithmetic it is the criterion that errs then, not the oracle.

@@ -112,6 +112,9 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
         Position of each row's level.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
+        categories, codes = values.cat.categories, values.cat.codes.to_numpy().astype(np.intp)
+        if (np.bincount(codes, minlength=len(categories)) > 0).all():
+            return categories, codes
         used = values.cat.remove_unused_categories().cat
         return used.categories, used.codes.to_numpy().astype(np.intp)
     array = values.to_numpy()

@@ -371,6 +371,10 @@ def prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
         return pd.Series(column.to_numpy(dtype=float))
     if not fresh:
         return pd.Series(column.to_numpy(dtype=object), dtype=object)
+    if inferred == "string":  # what pandas.Categorical does, without its checks
+        codes, levels = pd.factorize(column.to_numpy(dtype=object), sort=True)
+        found = pd.Categorical.from_codes(codes, categories=pd.Index(levels), validate=False)
+        return pd.Series(found)
     try:
         return pd.Series(pd.Categorical(column.to_numpy(dtype=object)))
     except (TypeError, ValueError, NotImplementedError):

@@ -9,6 +9,7 @@ turns what is left into a matrix of the same kind: ``A <- A - A_r G A_r'`` for t
 columns that share a level. So the whole factorisation is one small step, repeated: first a
 chain of factors each nested in the next, whose blocks all stay block-diagonal and which are
 eliminated level by level, all levels at once; then one dense block for what crosses them.
+Several factors that are small together are that block alone.
 Working with ``A`` rather than with ``Lambda' A Lambda`` makes the first update linear in
 ``G`` with constant coefficients: one sparse matrix, made once, does it.
 

@@ -22,6 +22,8 @@ from mixedfx.factor.gram import Array, Coupling, Gram, Ints
 # A dense product does about this many multiplications in the time that a pair of entries
 # takes to be gathered and scattered.
 DENSE_ADVANTAGE = 50.0
+# Several factors of so few columns together are a dense tail: each step costs more to call.
+SMALL = 80
 # More pairs than this (12 bytes each) are not listed: dense products need no list.
 MOST_PAIRS = 150_000_000
 # Levels are turned into dense rows in portions of about this many numbers.
@@ -281,6 +283,8 @@ def analyse(gram: Gram) -> Plan:
 def _order(gram: Gram) -> tuple[list[int], list[int]]:
     """Take the chain that leaves the smallest tail: each candidate start, extended greedily."""
     by_levels = sorted(gram.factors, key=lambda f: -gram.levels(f))
+    if len(by_levels) > 1 and sum(map(gram.size, by_levels)) <= SMALL:
+        return [], by_levels
     best: tuple[int, list[int]] = (sum(map(gram.size, gram.factors)) + 1, [])
     for start in by_levels:
         chain = [start]
