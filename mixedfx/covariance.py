@@ -168,6 +168,8 @@ def pivoted(layout: Layout, roots: Sequence[Matrix]) -> tuple[Chart, Vector]:
             lam = np.diag(np.sqrt((root**2).sum(axis=1)))
             live = np.flatnonzero(np.diag(lam))
             positions.append((live, live))
+        elif root.shape[1] == 0:
+            positions.append((np.arange(0), np.arange(0)))
         else:
             r = root.shape[1]
             T, order = linalg.qr(root.T, mode="r", pivoting=True)
