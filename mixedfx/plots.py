@@ -78,8 +78,11 @@ def _axes(ax: Any, count: int, *, height: float) -> Any:
         if len(given) != count:
             raise ValueError(f"{count} axes are needed, one for each effect; got {len(given)}.")
         return given
-    from matplotlib import pyplot
-
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        message = 'pictures need matplotlib: python -m pip install "mixedfx[plot]"'
+        raise ImportError(message) from None
     size = (4.2 * count, height)
     _, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
     return axes[0]

@@ -96,7 +96,7 @@ def search(
         If ``engine="statsmodels"`` and MixedLM cannot express the model.
     """
     expect_choice("engine", engine, ENGINES)
-    other = StatsModels()
+    other: Engine = StatsModels()
     if not design.blocks:
         return other.search(design, cross, reml=reml, control=control)
     if engine == "statsmodels":
@@ -105,7 +105,8 @@ def search(
             raise EngineRefusal(
                 f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
             )
-    found = Profiled().search(design, cross, reml=reml, control=control, start=start)
+    first: Engine = Profiled()
+    found = first.search(design, cross, reml=reml, control=control, start=start)
     if engine == "statsmodels" and not found.converged:
         raise SearchError(
             f"the search did not converge ({found.message}), and MixedLM is fitted only from the "

@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import Chart, relative_factor
+from mixedfx.covariance import Chart, identity, relative_factor
 from mixedfx.crossprod import CrossProducts
+from mixedfx.factor import Gram
 from mixedfx.factor.blocks import penalised, product
 
 Vector = npt.NDArray[np.float64]
@@ -53,7 +54,10 @@ def moments(cross: CrossProducts) -> Vector:
     """
     factors = [_scaled_factor(cross, f) for f in cross.gram.factors]
     rest, within = _backfit(cross, factors)
-    covariances = [_covariance(A, F, within) for (A, _, _), F in zip(factors, rest, strict=True)]
+    covariances = [
+        _covariance(A, rest[f], within, _inflation(cross.gram, f))
+        for f, (A, _, _) in enumerate(factors)
+    ]
     lambdas = []
     for slot, structure in zip(cross.slots, cross.layout.structures, strict=True):
         part = slice(slot.start, slot.start + slot.width)
@@ -64,8 +68,7 @@ def moments(cross: CrossProducts) -> Vector:
         values = np.clip(values, _SMALLEST, _LARGEST)
         lambdas.append(relative_factor((vectors * values) @ vectors.T))
     theta = cross.layout.pack(lambdas)
-    fallback = cross.layout.on_diagonal.astype(float)
-    return theta if np.isfinite(theta).all() else fallback
+    return theta if np.isfinite(theta).all() else identity(cross.layout)
 
 
 def _scaled_factor(cross: CrossProducts, f: int) -> tuple[Matrix, Matrix, Vector]:
@@ -127,7 +130,14 @@ def _from_others(
     return out
 
 
-def _covariance(A: Matrix, F: Matrix, within: float) -> Matrix:
+def _inflation(gram: Gram, f: int) -> float:
+    """Make up for the levels that a factor containing ``f``, fitted before it, has used up."""
+    L = gram.levels(f)
+    outer = [gram.levels(g) for g in gram.factors if g != f and gram.nested(f, g)]
+    return L / max(L - max([m for m in outer if m < L], default=0), 1)
+
+
+def _covariance(A: Matrix, F: Matrix, within: float, inflation: float) -> Matrix:
     """Solve the moment equation of one factor for its covariance."""
     k = len(A)
     G = penalised(A, np.eye(k))[0]
@@ -137,7 +147,9 @@ def _covariance(A: Matrix, F: Matrix, within: float) -> Matrix:
     # sum_l (GA)[a, c] (GA)[b, d], arranged as rows (a, b) and columns (c, d)
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
     noise = within * product(GA, G).sum(axis=2)
-    cov = np.linalg.lstsq(system, (b @ b.T - noise).ravel(), rcond=None)[0].reshape(k, k)
+    cov = np.linalg.lstsq(system, (inflation * (b @ b.T) - noise).ravel(), rcond=None)[0].reshape(
+        k, k
+    )
     return np.asarray(0.5 * (cov + cov.T))
 
 
