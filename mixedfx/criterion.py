@@ -320,7 +320,7 @@ def score(
     cross: CrossProducts,
     lambdas: Sequence[Matrix],
     *,
-    scales: tuple[Vector, ...],
+    frames: Sequence[Matrix],
     reml: bool,
 ) -> list[Matrix]:
     """
@@ -332,8 +332,8 @@ def score(
         The data, reduced.
     lambdas : sequence of ndarray of shape (k, k)
         One per term; singular ones are what this is for.
-    scales : tuple of ndarray of shape (k,)
-        Unit of each effect: the covariance is that of the effects times these.
+    frames : sequence of ndarray of shape (k, k)
+        Columns in which the covariance is meant: those of ``Z`` times these.
     reml : bool
         Which criterion.
 
@@ -349,13 +349,14 @@ def score(
     from the derivative there, with an error of the order of the offset squared.
     """
     roots = []
-    for lam, scale in zip(lambdas, scales, strict=True):
-        values, vectors = np.linalg.eigh((lam @ lam.T) * np.outer(scale, scale))
+    for lam, frame in zip(lambdas, frames, strict=True):
+        framed = np.linalg.solve(frame, lam)
+        values, vectors = np.linalg.eigh(framed @ framed.T)
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
-    near = [root / scale[:, None] for root, scale in zip(roots, scales, strict=True)]
+    near = [frame @ root for root, frame in zip(roots, frames, strict=True)]
     result = []
     by_lambda = slopes(solve_at(cross, near, reml=reml), reml=reml)
-    for slope, root, scale in zip(by_lambda, roots, scales, strict=True):
-        S = np.linalg.solve(root.T, 0.5 * (slope / scale[:, None]).T).T
+    for slope, root, frame in zip(by_lambda, roots, frames, strict=True):
+        S = np.linalg.solve(root.T, 0.5 * (frame.T @ slope).T).T
         result.append(0.5 * (S + S.T))
     return result

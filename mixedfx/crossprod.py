@@ -31,6 +31,10 @@ Matrix = npt.NDArray[np.float64]
 # basis: the squared condition number would cost more than a third of the digits.
 _ILL_CONDITIONED = 1e-5
 
+# Columns of a random term whose scaled cross-products have a smaller eigenvalue than this are
+# nearly dependent, and are left as they are.
+_INDEPENDENT = 1e-12
+
 # Residuals below this share of the response are rounding.
 _EXACT = 2e-14
 
@@ -132,6 +136,30 @@ class CrossProducts:
             np.sqrt(total[s.start : s.start + s.width] / self.n)
             for total, s in zip(sums, self.slots, strict=True)
         )
+
+    @cached_property
+    def frames(self) -> tuple[Matrix, ...]:
+        """
+        Change of each term's columns to unit-free ones, ``Z W``.
+
+        For an unstructured term, which any change of columns leaves the same model, they are
+        also uncorrelated over the rows, so that a slope by a column far from zero, such as a
+        year, is as easy to search for as by its deviations from the mean.
+        """
+        frames = []
+        for slot, scale, structure in zip(
+            self.slots, self.scales, self.layout.structures, strict=True
+        ):
+            part = slice(slot.start, slot.start + slot.width)
+            unit = np.diag(1.0 / scale)
+            if structure == "us" and slot.width > 1:
+                total = self.gram.diagonal[slot.factor][part, part].sum(axis=2) / self.n
+                values = np.linalg.eigvalsh(unit @ total @ unit)
+                if values[0] > _INDEPENDENT:
+                    root = np.linalg.cholesky(unit @ total @ unit)
+                    unit = unit @ np.linalg.inv(root).T
+            frames.append(unit)
+        return tuple(frames)
 
     @cached_property
     def unit(self) -> Vector:

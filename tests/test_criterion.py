@@ -198,7 +198,8 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
     relative = [lam @ lam.T for lam in lambdas(case.design, case.theta)]
     scales = case.cross.scales
     at = case.cross.layout.lambdas(case.theta)
-    found = score(case.cross, at, scales=scales, reml=case.reml)
+    frames = [np.diag(1 / s) for s in scales]
+    found = score(case.cross, at, frames=frames, reml=case.reml)
     for t, (S, scale) in enumerate(zip(found, scales, strict=True)):
         k = len(scale)
         for a in range(k):

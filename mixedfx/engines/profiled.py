@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import ZERO, Chart, pivoted, rectify, relative_factor
-from mixedfx.criterion import Solution, average_information, score, slopes, solve_at
+from mixedfx.covariance import ZERO, Chart, pivoted, rectify
+from mixedfx.criterion import Solution, average_information, score, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.engines.start import believable, curvature, moments
@@ -31,6 +31,8 @@ _FREE_OF_COST = 1e-9
 # A boundary is left where the deviance falls at a rate above this (per unit of variance).
 _STEEP = 1e-4
 _ATTEMPTS = 5
+# A deviance that theta, in the units of the columns, does not give back has lost its digits.
+_LOST = 1e-6
 # Below so many random effects an evaluation costs less than an information matrix.
 _SMALL = 1000
 # A search ends with the Hessian that its steps have taught it; if the expected one promises
@@ -90,8 +92,8 @@ class Profiled:
         Search
             The optimum, on or off the boundary.
         """
-        layout, unit = cross.layout, cross.unit
-        x = moments(cross) if start is None else np.asarray(start, dtype=float) * unit
+        layout = cross.layout
+        x = moments(cross) if start is None else _framed(cross, start)
         objective = _Objective(cross, layout.chart, reml=reml)
         ends = [_descend(objective, x, control)]
         for _ in range(_ATTEMPTS):
@@ -129,23 +131,42 @@ def _rest(control: Control, ends: list[Minimum]) -> Control:
 def _finished(name: str, objective: _Objective, ends: list[Minimum], slack: float) -> Search:
     """Turn the last point into theta, and say how it was found."""
     cross, end = objective.cross, ends[-1]
-    factors = []
-    for lam, structure in zip(objective.lambdas(end.x), cross.layout.structures, strict=True):
-        triangular = structure == "diag" or not np.triu(lam, 1).any()
-        factors.append(lam if triangular else relative_factor(lam @ lam.T))
-    theta = rectify(cross.layout, cross.layout.pack(factors) / cross.unit)
+    natural = objective.natural(objective.lambdas(end.x))
+    theta = rectify(cross.layout, cross.layout.pack([_triangular(lam) for lam in natural]))
     trace = tuple(value for one in ends for value in one.trace)
     gain = f"another step would gain {end.decrease:.1e}"
+    deviance, rounded = end.value, False
+    if max(cross.layout.widths) > 1:  # scalars are what they were; matrices were transformed
+        deviance = solve(cross, theta, reml=objective.reml).deviance
+        rounded = abs(deviance - end.value) > _LOST
+    if rounded:
+        gain = f"rounding moves the optimum by {abs(deviance - end.value):.1e} in deviance"
     return Search(
         theta=theta,
         engine=name,
         evaluations=len(trace),
-        converged=end.converged and slack > -_STEEP,
+        converged=end.converged and slack > -_STEEP and not rounded,
         message=gain if end.converged else f"after {len(trace)} evaluations {gain}",
-        deviance=end.value,
+        deviance=deviance,
         trace=trace,
         slack=slack,
     )
+
+
+def _triangular(lam: Matrix) -> Matrix:
+    """Lower triangular root of the same covariance, by rotating the columns."""
+    if not np.triu(lam, 1).any():
+        return lam
+    return np.asarray(np.asarray(np.linalg.qr(lam.T, mode="r")).T)
+
+
+def _framed(cross: CrossProducts, theta: Vector) -> Vector:
+    """Coordinates of a theta in the terms' frames."""
+    lambdas = cross.layout.lambdas(np.asarray(theta, dtype=float))
+    framed: list[Matrix] = [
+        np.asarray(np.linalg.solve(f, m)) for f, m in zip(cross.frames, lambdas, strict=True)
+    ]
+    return cross.layout.pack([_triangular(m) for m in framed])
 
 
 class _Objective:
@@ -180,17 +201,19 @@ class _Objective:
                 "rest: the likelihood grows without bound as the residual variance goes to "
                 "zero. Look for a grouping factor within whose levels the response does not vary."
             )
-        gradient = self.chart.pack(self.natural(slopes(solution, reml=self.reml)))
+        by_lambda = slopes(solution, reml=self.reml)
+        framed = [f.T @ m for f, m in zip(self.cross.frames, by_lambda, strict=True)]
+        gradient = self.chart.pack(framed)
         self.last = x, gradient, solution
         return solution.deviance, gradient
 
     def lambdas(self, x: Vector) -> list[Matrix]:
-        """Scaled Lambdas at a point."""
+        """Lambdas in the terms' frames at a point."""
         return self.chart.lambdas(x)
 
     def natural(self, matrices: Sequence[Matrix]) -> list[Matrix]:
-        """Divide the rows by their columns' scales."""
-        return [m / s[:, None] for m, s in zip(matrices, self.cross.scales, strict=True)]
+        """Lambdas of the columns as they are."""
+        return [f @ m for f, m in zip(self.cross.frames, matrices, strict=True)]
 
     def first_hessian(self, x: Vector) -> Matrix:
         """Expected curvature; for shared factors its mean with the average information."""
@@ -272,7 +295,7 @@ def _probe(objective: _Objective, lambdas: list[Matrix]) -> tuple[float, list[Ma
     eigenvalue there is the slack; a negative one gives the direction to leave in.
     """
     cross = objective.cross
-    scores = score(cross, objective.natural(lambdas), scales=cross.scales, reml=objective.reml)
+    scores = score(cross, objective.natural(lambdas), frames=cross.frames, reml=objective.reml)
     slack, roots = np.inf, []
     for lam, S, structure in zip(lambdas, scores, cross.layout.structures, strict=True):
         values, vectors = np.linalg.eigh(lam @ lam.T)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mixedfx.covariance import Chart, identity, relative_factor
 from mixedfx.crossprod import CrossProducts
 from mixedfx.factor import Gram
-from mixedfx.factor.blocks import penalised, product
+from mixedfx.factor.blocks import penalised, product, times_left, times_right
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -59,12 +59,14 @@ def moments(cross: CrossProducts) -> Vector:
         for f, (A, _, _) in enumerate(factors)
     ]
     lambdas = []
-    for slot, structure in zip(cross.slots, cross.layout.structures, strict=True):
+    terms = zip(cross.slots, cross.layout.structures, cross.frames, cross.scales, strict=True)
+    for slot, structure, frame, scale in terms:
         part = slice(slot.start, slot.start + slot.width)
         cov = covariances[slot.factor][part, part] / within
         if structure == "diag":
             cov = np.diag(np.diag(cov))
-        values, vectors = np.linalg.eigh(cov)
+        change = np.linalg.inv(frame) / scale  # from unit root mean squares to the frame
+        values, vectors = np.linalg.eigh(change @ cov @ change.T)
         values = np.clip(values, _SMALLEST, _LARGEST)
         lambdas.append(relative_factor((vectors * values) @ vectors.T))
     theta = cross.layout.pack(lambdas)
@@ -154,10 +156,10 @@ def _covariance(A: Matrix, F: Matrix, within: float, inflation: float) -> Matrix
 
 
 def _scaled_blocks(cross: CrossProducts, t: int) -> Matrix:
-    slot, scale = cross.slots[t], cross.scales[t]
+    slot, frame = cross.slots[t], cross.frames[t]
     part = slice(slot.start, slot.start + slot.width)
     A = cross.gram.diagonal[slot.factor][part, part]
-    return np.asarray(A / (scale[:, None, None] * scale[None, :, None]))
+    return times_left(frame.T, times_right(A, frame))
 
 
 def curvature(cross: CrossProducts, chart: Chart, x: Vector) -> Matrix:
