@@ -108,17 +108,16 @@ def coefficients_by_level(fit: Fit, group: str) -> pd.DataFrame:
         A row per level, a column per coefficient; an effect without a fixed counterpart has
         a fixed part of zero, as in lme4's ``coef``.
     """
-    random = effects_table(fit, group, cond_sd=False)
+    expect_choice("group", group, fit.formula.groups)
+    means = fit.solution.effects()
+    mine = [t for t, b in enumerate(fit.design.blocks) if b.group == group]
+    index = fit.design.blocks[mine[0]].levels.labels.rename(group)
     names = list(fit.design.names)
-    result = pd.DataFrame(
-        np.tile(fit.solution.beta, (len(random), 1)), index=random.index, columns=names
-    )
-    for name in random.columns:
-        base = name.split(" (")[0]
-        if base in names:
-            result[base] += random[name]
-        else:
-            result[name] = random[name]
+    fixed = np.tile(fit.solution.beta, (len(index), 1))
+    result = pd.DataFrame(fixed, index=index, columns=names)
+    for t in mine:
+        for name, effect in zip(fit.design.blocks[t].effects, means[t], strict=True):
+            result[name] = effect + result.get(name, 0.0)
     return result
 
 

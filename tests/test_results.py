@@ -868,3 +868,11 @@ def test_the_repr_names_model_criterion_and_engine(sleep):
 
 def test_printing_is_the_summary(sleep):
     assert str(sleep) == str(sleep.summary())
+
+
+def test_coef_adds_effects_whose_names_hold_brackets():
+    # "maximum(x, (0))" is one name, whatever brackets and blanks it has.
+    sleep = mfx.datasets.load("sleepstudy")
+    fit = mfx.lmer("Reaction ~ np.maximum(Days, (0)) + (np.maximum(Days, (0)) | Subject)", sleep)
+    plain = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    np.testing.assert_allclose(fit.coef("Subject"), plain.coef("Subject"), rtol=1e-6)

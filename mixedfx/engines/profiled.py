@@ -157,7 +157,7 @@ def _triangular(lam: Matrix) -> Matrix:
     """Lower triangular root of the same covariance, by rotating the columns."""
     if not np.triu(lam, 1).any():
         return lam
-    return np.asarray(np.asarray(np.linalg.qr(lam.T, mode="r")).T)
+    return np.asarray(np.linalg.qr(lam.T, mode="r")).T
 
 
 def _framed(cross: CrossProducts, theta: Vector) -> Vector:
@@ -246,8 +246,7 @@ def _descend(objective: _Objective, x: Vector, control: Control) -> Minimum:
     gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
     if gain < _WORTH_A_LOOK:
         return end
-    left = max(control.max_evaluations - len(end.trace), 1)
-    again = _minimise(objective, end.x, replace(control, max_evaluations=left))
+    again = _minimise(objective, end.x, _rest(control, [end]))
     return replace(again, trace=end.trace + again.trace)
 
 
