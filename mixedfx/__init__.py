@@ -5,6 +5,8 @@ from mixedfx.fit import Certificate, Control
 from mixedfx.formula import Formula, RandomTerm, parse
 from mixedfx.model import lmer
 from mixedfx.results import Results
+from mixedfx.several import compare, table
+from mixedfx.shown import draw, equation, graph
 
 __all__ = [
     "Certificate",
@@ -12,8 +14,13 @@ __all__ = [
     "Formula",
     "RandomTerm",
     "Results",
+    "compare",
     "datasets",
+    "draw",
+    "equation",
     "errors",
+    "graph",
     "lmer",
     "parse",
+    "table",
 ]

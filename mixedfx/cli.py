@@ -104,7 +104,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _as_json(fit: Results) -> dict[str, Any]:
-    fixed = pd.DataFrame({"estimate": fit.params, "std_error": fit.bse, "t": fit.tvalues})
+    columns = ["term", "estimate", "std_error", "statistic", "df", "p_value"]
+    fixed = fit.tidy()[columns].rename(columns={"statistic": "t"})
     effects = fit.ranef()
     assert isinstance(effects, dict)
     result = {
@@ -121,7 +122,7 @@ def _as_json(fit: Results) -> dict[str, Any]:
         "bic": fit.bic,
         "sigma": fit.sigma,
         "theta": fit.theta.tolist(),
-        "fixed": fixed.rename_axis("term").reset_index().to_dict("records"),
+        "fixed": fixed.to_dict("records"),
         "varcorr": fit.varcorr.to_dict("records"),
         "ranef": {
             group: {str(level): row for level, row in table.to_dict("index").items()}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,29 @@ class Solution:
     def spherical(self) -> list[Matrix]:
         """Spherical effects ``u``, ``b = Lambda u``, (k, levels) per term."""
         return self._cross.term_rows(self.reduced.effects(self._weights)[1])
+
+    def projected(self) -> list[Matrix]:
+        """
+        ``sigma**2 Z'V^-1 [X B^-1, y - X beta]``, (K, p + 1, levels) per grouping factor.
+
+        ``B`` is the basis of the cross-products. What the random effects see of the fixed
+        columns and of the response once both are weighed by the inverse covariance.
+        """
+        cross, plan = self._cross, self._cross.plan
+        sides = np.empty((plan.size, cross.p + 1))
+        for f in plan.gram.factors:
+            border = cross.border[f]
+            rest = np.tensordot(border, self._weights, axes=(1, 0))
+            sides[plan.columns(f)] = flatten(
+                np.concatenate([border[:, : cross.p], rest[:, None]], axis=1)
+            )
+        left = sides - plan.matrix @ self.reduced.factor.solve(sides)
+        return [unflatten(left[plan.columns(f)], plan.gram.width(f)) for f in plan.gram.factors]
+
+    @property
+    def inner_cov(self) -> Matrix:
+        """Covariance over ``sigma**2`` of the coefficients of ``X B^-1``."""
+        return self._inner
 
     def conditional_covariances(self) -> list[Matrix]:
         """Covariance of each level's effects given the data and the parameters, (k, k, levels)."""
@@ -218,7 +241,83 @@ def gradient(solution: Solution, *, reml: bool) -> Vector:
     return solution._cross.layout.pack(slopes(solution, reml=reml))
 
 
-def slopes(solution: Solution, *, reml: bool) -> list[Matrix]:
+def hold(solution: Solution, row: Vector, value: float) -> Solution:
+    """
+    Hold one combination of the fixed effects at a value; the others make the best of it.
+
+    Parameters
+    ----------
+    solution : Solution
+        By maximum likelihood.
+    row : ndarray of shape (p,)
+        The combination.
+    value : float
+        What it is to be.
+
+    Returns
+    -------
+    Solution
+        With ``row @ beta == value``, at the same Lambdas; :func:`slopes` goes on from it.
+
+    Notes
+    -----
+    The least-squares problem has a closed form under one constraint: ``r2`` grows by the square
+    of the distance over ``row @ unscaled_cov @ row``.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"), reml=False).fit
+    >>> hold(fit.solution, np.ones(1), 1500.0).beta
+    array([1500.])
+    """
+    cross = solution._cross
+    inner = row if cross.basis is None else linalg.solve_triangular(cross.basis, row, trans="T")
+    along, natural = solution._inner @ inner, solution.unscaled_cov @ row
+    unit, distance = float(inner @ along), value - float(row @ solution.beta)
+    weights = solution._weights.copy()
+    weights[:-1] -= along * (distance / unit)
+    r2 = solution.r2 + distance**2 / unit
+    return replace(
+        solution,
+        deviance=solution.deviance + cross.n * math.log(r2 / solution.r2),
+        beta=solution.beta + natural * (distance / unit),
+        sigma=math.sqrt(r2 / cross.n),
+        unscaled_cov=solution.unscaled_cov - np.outer(natural, natural) / unit,
+        r2=r2,
+        _weights=weights,
+        _inner=solution._inner - np.outer(along, along) / unit,
+    )
+
+
+def deviance_at(solution: Solution, sigma: float) -> float:
+    """
+    Deviance of maximum likelihood with sigma held, not at its best.
+
+    Parameters
+    ----------
+    solution : Solution
+        By maximum likelihood.
+    sigma : float
+        Residual standard deviation, positive, in units of the response.
+
+    Returns
+    -------
+    float
+        -2 log-likelihood at the solution's Lambdas and beta, which sigma does not change.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"), reml=False).fit
+    >>> deviance_at(fit.solution, 2 * fit.solution.sigma) > fit.solution.deviance
+    True
+    """
+    n, ratio = solution._cross.n, solution.r2 / sigma**2
+    return solution.deviance + n * (math.log(n / ratio) - 1.0) + ratio
+
+
+def slopes(solution: Solution, *, reml: bool, sigma: float | None = None) -> list[Matrix]:
     """
     Differentiate the deviance by every entry of every Lambda.
 
@@ -228,6 +327,9 @@ def slopes(solution: Solution, *, reml: bool) -> list[Matrix]:
         From :func:`solve` or :func:`solve_at`, with the same ``reml``.
     reml : bool
         As for the solution.
+    sigma : float, optional
+        A residual standard deviation that is held, as in :func:`deviance_at`, instead of
+        following Lambda.
 
     Returns
     -------
@@ -237,7 +339,7 @@ def slopes(solution: Solution, *, reml: bool) -> list[Matrix]:
     cross = solution._cross
     nu = cross.n - cross.p if reml else cross.n
     w = solution._weights
-    inner = (nu / solution.r2) * np.outer(w, w)
+    inner = (nu / solution.r2 if sigma is None else sigma**-2) * np.outer(w, w)
     if reml:
         inner[: cross.p, : cross.p] += solution._inner
     gradients, _ = solution.reduced.backward(inner)

@@ -32,6 +32,7 @@ pandas or scikit-learn catches them.
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -217,3 +218,27 @@ def expect_choice(name: str, value: object, choices: Iterable[str]) -> None:
         listed = ", ".join(repr(c) for c in choices)
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise ArgumentError(f"{name}={value!r} is not one of the choices {listed}.{hint}")
+
+
+def check_share(name: str, value: object) -> None:
+    """
+    Refuse what is no probability strictly between zero and one.
+
+    Parameters
+    ----------
+    name : str
+        The argument.
+    value : object
+        What was passed.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none.
+
+    Examples
+    --------
+    >>> check_share("conf_level", 0.95)
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
+        raise ArgumentError(f"{name}={value!r} must be a number between 0 and 1, such as 0.95.")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import ZERO
-from mixedfx.criterion import Solution, gradient, solve
+from mixedfx.covariance import ZERO, Chart, pivoted
+from mixedfx.criterion import Solution, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.errors import (
@@ -183,6 +183,33 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Curvature:
+    """
+    The deviance around an optimum.
+
+    Parameters
+    ----------
+    chart : Chart
+        Coordinates of the terms' Lambdas in their frames, as many as are free.
+    x : ndarray of shape (m,)
+        The optimum in them.
+    gradient : ndarray of shape (m,)
+        Zero but for rounding.
+    hessian : ndarray of shape (m, m)
+        Symmetric.
+    """
+
+    chart: Chart
+    x: Vector
+    gradient: Vector
+    hessian: Matrix
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+
+@dataclass(frozen=True)
 class Fit:
     """
     A fitted model, before it is named.
@@ -212,6 +239,11 @@ class Fit:
     search: Search
     solution: Solution
     notes: tuple[Note, ...]
+
+    @cached_property
+    def curvature(self) -> Curvature:
+        """Gradient and Hessian of the deviance at theta, computed when first asked for."""
+        return curvature(self.cross, self.solution.theta, reml=self.reml)
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -315,6 +347,57 @@ def boundary(design: Design, cross: CrossProducts, theta: Vector) -> tuple[str, 
     return tuple(found)
 
 
+def curvature(cross: CrossProducts, theta: Vector, *, reml: bool) -> Curvature:
+    """
+    Differentiate the deviance twice at an optimum, along everything that is free there.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    theta : ndarray of shape (m,)
+        Covariance parameters.
+    reml : bool
+        Which criterion.
+
+    Returns
+    -------
+    Curvature
+        The Hessian by central differences of fourth order of the analytic gradient, in
+        coordinates of the covariances' rank: what is on the boundary stays there.
+    """
+    chart, x = pivoted(cross.layout, _live_roots(cross, theta))
+
+    def slope(at: Vector) -> Vector:
+        natural = [f @ m for f, m in zip(cross.frames, chart.lambdas(at), strict=True)]
+        by_lambda = slopes(solve_at(cross, natural, reml=reml), reml=reml)
+        return chart.pack([f.T @ m for f, m in zip(cross.frames, by_lambda, strict=True)])
+
+    H = np.empty((len(x), len(x)))
+    for j in range(len(x)):
+        step = np.zeros(len(x))
+        step[j] = h = 1e-3 * max(1.0, abs(x[j]))
+        near, far = slope(x + step) - slope(x - step), slope(x + 2 * step) - slope(x - 2 * step)
+        H[j] = (8.0 * near - far) / (12.0 * h)  # exact for cubics: near zero the slope is one
+    g = slope(x) if len(x) else x
+    return Curvature(chart, x, g, 0.5 * (H + H.T))
+
+
+def _live_roots(cross: CrossProducts, theta: Vector) -> list[Matrix]:
+    """Roots of the terms' unit-free covariances, without the columns that are zero."""
+    roots = []
+    lambdas = cross.layout.lambdas(theta)
+    for lam, frame, structure in zip(lambdas, cross.frames, cross.layout.structures, strict=True):
+        framed = np.asarray(np.linalg.solve(frame, lam))
+        if structure == "diag":
+            roots.append(framed[:, np.abs(np.diag(framed)) >= ZERO])
+            continue
+        values, vectors = np.linalg.eigh(framed @ framed.T)
+        live = values >= ZERO**2
+        roots.append(np.asarray(vectors[:, live] * np.sqrt(values[live])))
+    return roots
+
+
 def certify(fit: Fit) -> Certificate:
     """
     Check the conditions of a minimum at a fit's theta.
@@ -327,48 +410,24 @@ def certify(fit: Fit) -> Certificate:
     Returns
     -------
     Certificate
-        The Hessian is taken by central differences of the analytic gradient, over the
-        parameters of the columns of Lambda that are not zero.
+        From the gradient and the Hessian along everything that is not on the boundary.
     """
-    cross, theta = fit.cross, fit.solution.theta
-    names = boundary(fit.design, cross, theta)
-    unit = cross.unit
-    free = _free(cross, theta * unit)
-    if not free.any():
+    names = boundary(fit.design, fit.cross, fit.solution.theta)
+    at = fit.curvature
+    if not len(at.x):
         return Certificate(0.0, 0.0, np.inf, names, fit.search.slack, fit.search.seconded)
-
-    def slope(x: Vector) -> Vector:
-        at = solve(cross, x / unit, reml=fit.reml)
-        return (gradient(at, reml=fit.reml) / unit)[free]
-
-    x = theta * unit
-    g = slope(x)
-    H = np.empty((len(g), len(g)))
-    for i, j in enumerate(np.flatnonzero(free)):
-        h = 1e-4 * max(1.0, abs(x[j]))
-        e = np.zeros(len(x))
-        e[j] = h
-        H[i] = (slope(x + e) - slope(x - e)) / (2 * h)
-    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-    along = vectors.T @ g
+    values, vectors = np.linalg.eigh(at.hessian)
+    along = vectors.T @ at.gradient
     steep = values > 1e-6 * max(values[-1], 1e-300)
     decrease = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
     return Certificate(
-        gradient=float(np.abs(g).max()),
+        gradient=float(np.abs(at.gradient).max()),
         decrease=decrease + float(np.abs(along[~steep]).sum()),
         curvature=float(values[0]),
         boundary=names,
         slack=fit.search.slack,
         seconded=fit.search.seconded,
     )
-
-
-def _free(cross: CrossProducts, scaled: Vector) -> npt.NDArray[np.bool_]:
-    """Parameters in columns of Lambda that are not zero."""
-    parts = []
-    for lam, (_, cols) in zip(cross.layout.lambdas(scaled), cross.layout.positions, strict=True):
-        parts.append((np.abs(lam).max(axis=0) >= ZERO)[cols])
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
 
 def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:

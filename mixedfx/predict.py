@@ -1,4 +1,8 @@
-"""Fitted values and BLUPs, for the rows of the fit and for new rows and new levels."""
+"""Fitted values and BLUPs, for the rows of the fit and for new rows and new levels.
+
+A prediction knows how uncertain it is: of the coefficients and effects together, and, for a
+new response, of what no estimate knows, new levels and the residual.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
+from mixedfx import joint
 from mixedfx.design import Design, numbers, rebuild
 from mixedfx.errors import (
     ArgumentError,
     DataError,
     MissingColumnError,
     NewLevelError,
+    check_share,
     expect_choice,
 )
 from mixedfx.fit import Fit
+from mixedfx.joint import Rows, fitted_rows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -144,9 +152,12 @@ def predict(
     *,
     random: str | Sequence[str] = "all",
     new_levels: str = "error",
-) -> pd.Series:
+    interval: str | None = None,
+    level: float = 0.95,
+    se: bool = False,
+) -> pd.Series | pd.DataFrame:
     """
-    Predict the mean of the response.
+    Predict the mean of the response, and how far off it may be.
 
     Parameters
     ----------
@@ -158,11 +169,18 @@ def predict(
         Which groups' random effects to add to the fixed part.
     new_levels : {"error", "population"}
         For levels that the fit has not seen: refuse, or predict with a random effect of zero.
+    interval : {"confidence", "prediction"}, optional
+        For the mean of the row given its levels, or for a new response there.
+    level : float
+        Coverage of the interval.
+    se : bool
+        Whether to give the standard error of the mean.
 
     Returns
     -------
-    pandas.Series
-        With the rows' index; NaN where a column is missing.
+    pandas.Series or pandas.DataFrame
+        With the rows' index; NaN where a column is missing. With an interval or a standard
+        error a table of ``predicted std_error conf_low conf_high``, as far as asked for.
 
     Raises
     ------
@@ -172,10 +190,42 @@ def predict(
         If the columns cannot be rebuilt.
     """
     expect_choice("new_levels", new_levels, ("error", "population"))
+    if interval is not None:
+        expect_choice("interval", interval, ("confidence", "prediction"))
+    check_share("level", level)
     wanted = _wanted(fit, random)
     if data is None:
-        return pd.Series(_mean(fit, wanted), index=fit.design.index, name="predicted")
-    frame, X, values, codes = rebuild(fit.design, data, groups=wanted)
+        index, mean = fit.design.index, _mean(fit, wanted)
+        rows = fitted_rows(fit)
+    else:
+        new = interval == "prediction"
+        index, mean, rows = _new_rows(fit, data, wanted, new_levels, effects=new)
+    predicted = pd.Series(mean, index=index, name="predicted")
+    if interval is None and not se:
+        return predicted
+    known = [
+        codes if block.group in wanted else np.full(len(codes), -1)
+        for block, codes in zip(fit.design.blocks, rows.codes, strict=True)
+    ]
+    variance = joint.variances(fit, Rows(rows.X, rows.values, known))
+    variance = np.where(np.isnan(mean), np.nan, np.maximum(variance, 0.0))
+    table = pd.DataFrame({"predicted": predicted})
+    if se:
+        table["std_error"] = np.sqrt(variance)
+    if interval is not None:
+        if interval == "prediction":
+            weights = fit.design.weights if data is None else None
+            variance = variance + _new_variance(fit, rows, known, weights)
+        half = special.ndtri(0.5 + level / 2) * np.sqrt(variance)
+        table["conf_low"], table["conf_high"] = mean - half, mean + half
+    return table
+
+
+def _new_rows(
+    fit: Fit, data: Any, wanted: Sequence[str], new_levels: str, *, effects: bool
+) -> tuple[pd.Index, Vector, Rows]:
+    """Mean of new rows, and what their uncertainty depends on."""
+    frame, X, values, codes = rebuild(fit.design, data, groups=wanted, effects=effects)
     mean = X @ fit.solution.beta + _new_offset(fit.design, frame)
     for t, b in enumerate(fit.solution.effects()):
         block = fit.design.blocks[t]
@@ -187,7 +237,16 @@ def predict(
         known = np.maximum(codes[t], 0)
         part = np.einsum("nk,kn->n", values[t], b[:, known])
         mean += np.where(unseen, 0.0, np.where(codes[t] == -2, np.nan, part))
-    return pd.Series(mean, index=frame.index, name="predicted")
+    return frame.index, mean, Rows(X, values, codes)
+
+
+def _new_variance(fit: Fit, rows: Rows, known: Sequence[Any], weights: Vector | None) -> Vector:
+    """Variance of a new response about its mean: of effects that are not known, and residual."""
+    total = np.ones(len(rows.X)) if weights is None else 1.0 / weights
+    for values, codes, lam in zip(rows.values, known, fit.solution.lambdas, strict=True):
+        spread = values @ lam
+        total = total + np.where(codes < 0, np.einsum("nk,nk->n", spread, spread), 0.0)
+    return np.asarray(fit.solution.sigma**2 * total)
 
 
 def _mean(fit: Fit, wanted: Sequence[str] | None) -> Vector:

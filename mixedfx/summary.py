@@ -1,4 +1,4 @@
-"""Tables to text and HTML: what a fit prints.
+"""Tables to text, HTML, Markdown and LaTeX: what a fit prints.
 
 Knows tables and strings only. Numbers are shown to the digits that their column needs, as
 lme4 shows them.
@@ -52,39 +52,197 @@ class Summary:
             "\n".join(_wrapped(f"{label + ':':<{width}} ", text) for label, text in self.header),
             "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
         ]
-        title = "Random effects" if len(self.components) > 1 else "Residual"
         shown = component_rows(self.components)
-        parts.append(f"{title}:\n" + _text(shown, left=("Group", "Effect")))
+        parts.append(f"{self._title}:\n" + _text(shown, left=("Group", "Effect")))
         parts.append(_wrapped("Number of observations: ", self.counts))
         if len(self.coefficients):
-            shown = _rounded(self.coefficients)
-            parts.append("Fixed effects:\n" + shown.to_string())
+            parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
         if self.notes:
             parts.append("Notes:\n" + "\n".join(_wrapped("- ", note) for note in self.notes))
         return "\n\n".join(parts)
 
     __repr__ = __str__
 
+    @property
+    def _title(self) -> str:
+        return "Random effects" if len(self.components) > 1 else "Residual"
+
+    def tables(self) -> tuple[Table, ...]:
+        """
+        Take the summary apart.
+
+        Returns
+        -------
+        tuple of Table
+            What was fitted, its residuals, the random effects, and the fixed ones if any.
+        """
+        header = pd.DataFrame(self.header, columns=["", " "])
+        header.loc[len(header)] = ["Observations", self.counts]
+        found = [
+            Table("Model", header),
+            Table("Scaled residuals", _quantiles(self.residuals)),
+            Table(self._title, component_rows(self.components)),
+        ]
+        if len(self.coefficients):
+            shown = _rounded(self.coefficients).rename_axis("Term").reset_index()
+            found.append(Table("Fixed effects", shown))
+        return tuple(found)
+
+    def to_html(self) -> str:
+        """
+        Write the summary as HTML.
+
+        Returns
+        -------
+        str
+            A heading and a table for each part, then the notes.
+        """
+        parts = [f"<h4>{html.escape(t.title)}</h4>{t.to_html()}" for t in self.tables()]
+        items = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return "<div>" + "".join(parts) + (f"<ul>{items}</ul>" if items else "") + "</div>"
+
+    def to_markdown(self) -> str:
+        """
+        Write the summary as Markdown.
+
+        Returns
+        -------
+        str
+            A heading and a table for each part, then the notes.
+        """
+        parts = [f"**{t.title}**\n\n{t.to_markdown()}" for t in self.tables()]
+        if self.notes:
+            parts.append("\n".join(f"- {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+    def to_latex(self) -> str:
+        """
+        Write the summary as LaTeX, with booktabs.
+
+        Returns
+        -------
+        str
+            A ``tabular`` for each part, then the notes.
+        """
+        parts = [t.to_latex() for t in self.tables()]
+        parts += [_latex_text(note) for note in self.notes]
+        return "\n\n".join(parts)
+
     def _repr_html_(self) -> str:
         """Show the same tables in a notebook."""
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(a)}</th>"
-            f"<td style='text-align:left'>{html.escape(b)}</td></tr>"
-            for a, b in self.header
+        return self.to_html()
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    A titled table of texts, in every form that a report may need.
+
+    Parameters
+    ----------
+    title : str
+        What it shows.
+    frame : pandas.DataFrame
+        Of strings, without an index that matters.
+
+    Examples
+    --------
+    >>> t = Table("Two", pd.DataFrame({"Term": ["x"], "Estimate": ["1.0"]}))
+    >>> print(t.to_markdown())
+    | Term   |   Estimate |
+    |:-------|-----------:|
+    | x      |        1.0 |
+    """
+
+    title: str
+    frame: pd.DataFrame
+
+    def __str__(self) -> str:
+        """Lay it out as plain text."""
+        return f"{self.title}:\n{self._format('plain')}"
+
+    __repr__ = __str__
+
+    def to_markdown(self) -> str:
+        """
+        Write it as a Markdown table.
+
+        Returns
+        -------
+        str
+            In the dialect of pandas and GitHub.
+        """
+        return self._format("pipe")
+
+    def to_html(self) -> str:
+        """
+        Write it as an HTML table.
+
+        Returns
+        -------
+        str
+            What is in the cells is escaped.
+        """
+        return self._format("html")
+
+    def to_latex(self) -> str:
+        """
+        Write it as a LaTeX ``tabular``.
+
+        Returns
+        -------
+        str
+            With the rules of the package booktabs; what is in the cells is escaped.
+        """
+        return self._format("latex_booktabs")
+
+    def _repr_html_(self) -> str:
+        return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"
+
+    def _format(self, style: str) -> str:
+        from tabulate import tabulate
+
+        # Numbers are texts already, with the digits that they deserve.
+        right = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
+        frame = self.frame
+        if style == "pipe":
+            frame = frame.map(_escape_pipes).rename(columns=_escape_pipes)
+        return str(
+            tabulate(
+                frame.to_numpy().tolist(),
+                headers=list(frame.columns),
+                tablefmt=style,
+                colalign=right if len(frame) else None,
+                disable_numparse=True,
+            )
         )
-        parts = [f"<table>{rows}</table>", "<h4>Scaled residuals</h4>"]
-        parts.append(_quantiles(self.residuals).to_html(index=False, border=0))
-        title = "Random effects" if len(self.components) > 1 else "Residual"
-        parts.append(f"<h4>{title}</h4>")
-        parts.append(component_rows(self.components).to_html(index=False, border=0))
-        parts.append(f"<p>Number of observations: {html.escape(self.counts)}</p>")
-        if len(self.coefficients):
-            parts.append("<h4>Fixed effects</h4>")
-            parts.append(_rounded(self.coefficients).to_html(border=0))
-        if self.notes:
-            items = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
-            parts.append(f"<ul>{items}</ul>")
-        return "<div>" + "".join(parts) + "</div>"
+
+
+def _numeric(column: pd.Series) -> bool:
+    """Whether what is written in a column are numbers."""
+    texts = [str(v).strip(" ()*<") for v in column if str(v).strip()]
+    return bool(texts) and all(_is_number(t.split(" ")[0]) for t in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _escape_pipes(value: Any) -> str:
+    """Keep the bar of a random term from ending a Markdown cell."""
+    return str(value).replace("|", "\\|")
+
+
+def _latex_text(text: str) -> str:
+    """Escape what LaTeX would read as commands."""
+    special = {c: f"\\{c}" for c in "&%$#_{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    special |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+    return "".join(special.get(c, c) for c in text)
 
 
 def component_rows(components: pd.DataFrame) -> pd.DataFrame:
@@ -178,9 +336,30 @@ def _rounded(coefficients: pd.DataFrame) -> pd.DataFrame:
         column = coefficients[name]
         if name in ("t value", "z value"):
             out[name] = [f"{v:.2f}" for v in column]
+        elif name == "df":
+            out[name] = [f"{v:.1f}" for v in column]
+        elif name.startswith("Pr("):
+            out[name] = [_p_value(v) for v in column]
         else:
             out[name] = format_column(column)
     return out
+
+
+def _beside_names(table: pd.DataFrame) -> str:
+    """Lay out numbers beside their names; a name too long for that has a line of its own."""
+    head, *rows = table.to_string(index=False).splitlines()
+    names = [str(name) for name in table.index]
+    room = min(max(map(len, names)), 79 - max(map(len, (head, *rows))))
+    lines = [" " * room + " " + head]
+    for name, row in zip(names, rows, strict=True):
+        fits = len(name) <= room
+        lines += [f"{name:<{room}} {row}"] if fits else [name, " " * room + " " + row]
+    return "\n".join(lines)
+
+
+def _p_value(value: float) -> str:
+    """Write a p-value as R does: three digits, and nothing below what rounding leaves."""
+    return "<2e-16" if value < 2e-16 else f"{value:.3g}"
 
 
 def _quantiles(residuals: pd.Series) -> pd.DataFrame:

@@ -163,6 +163,7 @@ def test_json_has_the_fixed_effects(read):
     fit = _sleep()
     fixed = pd.DataFrame(read(SLOPES, "sleep.csv")["fixed"]).set_index("term")
     expected = {"estimate": fit.params, "std_error": fit.bse, "t": fit.tvalues}
+    expected |= {"df": fit.tidy()["df"].to_numpy(), "p_value": fit.pvalues}
     pd.testing.assert_frame_equal(fixed, pd.DataFrame(expected), check_names=False)
 
 
@@ -192,7 +193,8 @@ def test_json_names_levels_by_text(read):
 
 def test_json_says_null_where_there_is_no_number(read):
     fixed = read("Reaction ~ Days + twice + (1 | Subject)", "twice.csv")["fixed"]
-    assert fixed[2] == {"term": "twice", "estimate": None, "std_error": None, "t": None}
+    numbers = dict.fromkeys(["estimate", "std_error", "t", "df", "p_value"])
+    assert fixed[2] == {"term": "twice", **numbers}
 
 
 def test_json_of_a_singular_fit_has_a_zero(read):

@@ -736,7 +736,7 @@ def test_prediction_on_some_rows_is_their_fitted_value(frame, written):
 def test_new_rows_need_only_the_columns_of_the_groups_asked_for(frame):
     design = _build("y ~ x + (1 | g) + (z | h)", frame)
     _, _, _, codes = rebuild(design, frame[["x", "g"]], groups=["g"])
-    assert [len(c) for c in codes] == [24, 0]
+    assert [(c >= 0).all() for c in codes] == [True, False]
 
 
 def test_new_rows_with_missing_values_are_missing(frame):

@@ -29,20 +29,26 @@ LEVELS = {
     "__init__": 9,
     "cli": 9,
     "model": 8,
+    "several": 8,
+    "shown": 8,
     "results": 7,
     "inference": 6,
     "predict": 6,
     "refit": 6,
     "engines": 5,
+    "joint": 5,
+    "simulate": 5,
     "fit": 4,
     "criterion": 3,
     "crossprod": 2,
     "design": 2,
+    "drawing": 3,
+    "equations": 3,
+    "dag": 2,
     "formula": 1,
     "covariance": 1,
     "factor": 1,
     "summary": 1,
-    "graph": 1,
     "plots": 1,
     "datasets": 1,
     "frozen": 0,
@@ -52,9 +58,9 @@ LEVELS = {
 SAME_LEVEL = {("crossprod", "design")}
 # Each of these costs seconds, or ties the code to its ways: one place for each.
 IMPORTERS = {
-    "patsy": {"design", "formula", "model"},
+    "patsy": {"design", "formula", "model", "shown"},
     "statsmodels": {"engines/statsmodels"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "drawing"},
 }
 
 

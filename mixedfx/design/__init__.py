@@ -1,18 +1,32 @@
 """Formula and data to arrays; the only importers of patsy but for the formula's parser."""
 
-from mixedfx.design.build import Block, Design, Recipe, build, rebuild
+from mixedfx.design.build import (
+    Block,
+    Design,
+    Recipe,
+    build,
+    fixed_matrix,
+    rebuild,
+    some_rows,
+)
 from mixedfx.design.checks import independent_columns
+from mixedfx.design.coding import FixedTerm, fixed_terms, recoding
+from mixedfx.design.columns import as_frame, numbers
 from mixedfx.design.levels import Levels
-from mixedfx.design.table import as_frame, numbers
 
 __all__ = [
     "Block",
     "Design",
+    "FixedTerm",
     "Levels",
     "Recipe",
     "as_frame",
     "build",
+    "fixed_matrix",
+    "fixed_terms",
     "independent_columns",
     "numbers",
     "rebuild",
+    "recoding",
+    "some_rows",
 ]

@@ -9,7 +9,7 @@ Nothing here knows likelihoods, engines or results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,9 +28,16 @@ from mixedfx.design.checks import (
     checked_response,
     independent_columns,
 )
+from mixedfx.design.columns import (
+    as_frame,
+    complete,
+    complete_rows,
+    per_row,
+    prepared,
+    used_columns,
+)
 from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.design.levels import Levels, combine, factorize
-from mixedfx.design.table import as_frame, complete, complete_rows, per_row, prepared, used_columns
 from mixedfx.design.terms import evaluate, group_values, matrices
 from mixedfx.errors import DataError
 from mixedfx.formula import Formula, RandomTerm, expand_dot
@@ -126,6 +133,8 @@ class Design:
         Rows left out for missing values.
     recipe : Recipe
         Rebuilds the columns on new data.
+    read : mapping of str to pandas.Series
+        The data's columns that the formula reads, in the rows used.
     """
 
     formula: Formula
@@ -139,6 +148,7 @@ class Design:
     index: pd.Index
     dropped_rows: int
     recipe: Recipe = field(repr=False)
+    read: Mapping[str, pd.Series] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -150,14 +160,42 @@ class Design:
         return tuple(self.columns[j] for j in self.kept)
 
     @property
+    def frame(self) -> pd.DataFrame:
+        """The data's columns that the formula reads, in the rows used, with their index."""
+        return pd.DataFrame(dict(self.read)).set_axis(self.index, axis=0)
+
+    @property
     def dropped_columns(self) -> tuple[str, ...]:
         """Names of the fixed columns left out because they depend on others."""
         return tuple(c for j, c in enumerate(self.columns) if j not in set(self.kept.tolist()))
 
     @property
+    def nesting(self) -> dict[str, str]:
+        """For each grouping factor that lies within others, the innermost of those."""
+        codes = {b.group: b.codes for b in self.blocks}
+        counts, found = self.ngroups, {}
+        for inner, mine in codes.items():
+            outer = [
+                other
+                for other, theirs in codes.items()
+                if counts[other] < counts[inner] and _within(mine, theirs)
+            ]
+            if outer:
+                found[inner] = max(outer, key=counts.__getitem__)
+        return found
+
+    @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
         return {b.group: len(b.levels) for b in self.blocks}
+
+
+def _within(inner: Codes, outer: Codes) -> bool:
+    """Whether each level of one factor occurs with a single level of another."""
+    first = np.unique(inner, return_index=True)[1]
+    owner = np.empty(int(inner.max()) + 1, dtype=np.intp)
+    owner[inner[first]] = outer[first]
+    return bool((owner[inner] == outer).all())
 
 
 def build(
@@ -249,11 +287,65 @@ def build(
         index=index,
         dropped_rows=dropped,
         recipe=recipe,
+        read=columns,
+    )
+
+
+def fixed_matrix(design: Design) -> Matrix:
+    """
+    Build all fixed columns again, also those that were left out.
+
+    Parameters
+    ----------
+    design : Design
+        Any design.
+
+    Returns
+    -------
+    ndarray of shape (n, columns)
+        ``X`` is a part of it.
+    """
+    return matrices([design.recipe.fixed], dict(design.read), len(design.y))[0]
+
+
+def some_rows(design: Design, keep: npt.NDArray[np.bool_]) -> Design:
+    """
+    Take some of a design's rows, and of the levels those that are left.
+
+    Parameters
+    ----------
+    design : Design
+        Any design.
+    keep : ndarray of bool, of shape (n,)
+        Which rows.
+
+    Returns
+    -------
+    Design
+        With the same columns.
+    """
+    cut: dict[str, tuple[Levels, Codes]] = {}
+    blocks = []
+    for block in design.blocks:
+        if block.group not in cut:
+            left, codes = np.unique(block.codes[keep], return_inverse=True)
+            cut[block.group] = block.levels.take(left), codes.astype(np.intp)
+        levels, codes = cut[block.group]
+        blocks.append(replace(block, levels=levels, codes=codes, values=block.values[keep]))
+    return replace(
+        design,
+        y=design.y[keep],
+        X=design.X[keep],
+        blocks=tuple(blocks),
+        weights=None if design.weights is None else design.weights[keep],
+        offset=None if design.offset is None else design.offset[keep],
+        index=design.index[keep],
+        read={name: column[keep] for name, column in design.read.items()},
     )
 
 
 def rebuild(
-    design: Design, data: Any, *, groups: Sequence[str]
+    design: Design, data: Any, *, groups: Sequence[str], effects: bool = False
 ) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
     """
     Make the same columns for new rows.
@@ -266,6 +358,8 @@ def rebuild(
         With the columns of the formula's right side.
     groups : sequence of str
         Grouping factors whose columns are needed; the others' need not be in the data.
+    effects : bool
+        Whether the effects' columns are needed for the other groups, too.
 
     Returns
     -------
@@ -274,9 +368,10 @@ def rebuild(
     X : ndarray of shape (rows, p)
         NaN in rows with missing values.
     values : list of ndarray of shape (rows, k)
-        Each random term's columns; without rows for groups that are not needed.
+        Each random term's columns; zeros where they are not needed.
     codes : list of ndarray of shape (rows,)
-        Each random term's levels; -1 for a level never seen, -2 for a missing one.
+        Each random term's levels; -1 for a level never seen or not needed, -2 for a missing
+        one.
 
     Raises
     ------
@@ -291,21 +386,24 @@ def rebuild(
     X = _spread(built, rows, n)[:, design.kept]
     values, codes = [], []
     for block, info in zip(design.blocks, design.recipe.random, strict=True):
-        if block.group not in groups:
-            values.append(np.empty((0, len(block.effects))))
-            codes.append(np.empty(0, dtype=np.intp))
+        level = np.full(n, -1, dtype=np.intp)
+        codes.append(level)
+        known = block.group in groups
+        if not (known or effects):
+            values.append(np.zeros((n, len(block.effects))))
             continue
-        one_term = replace(formula, response="1", fixed="1", random=(block.term,))
+        alone = replace(formula, response="1", fixed=block.term.effects, random=())
+        one_term = replace(alone, fixed="1", random=(block.term,)) if known else alone
         columns, rows = complete(used_columns(one_term, frame, env), n)
         made = np.ones((len(rows), 1))
         if info is not None:
             made = matrices([info], columns, len(rows))[0]
         values.append(_spread(made, rows, n))
-        level = np.full(n, -2, dtype=np.intp)
-        if len(rows):
-            keys = [group_values(f, columns, env, len(rows)) for f in block.term.group]
-            level[rows] = block.levels.encode(keys)
-        codes.append(level)
+        if known:
+            level[:] = -2
+            if len(rows):
+                keys = [group_values(f, columns, env, len(rows)) for f in block.term.group]
+                level[rows] = block.levels.encode(keys)
     return frame, X, values, codes
 
 

@@ -56,6 +56,12 @@ class Levels:
             found.append(part)
         return found[::-1]
 
+    def take(self, kept: Codes) -> Levels:
+        """Give some of the levels, by their numbers in increasing order."""
+        if len(self.keys) == 1:
+            return Levels((self.keys[0][kept],), np.arange(len(kept), dtype=np.int64))
+        return Levels(self.keys, self.cells[kept])
+
     def union(self, other: Levels) -> tuple[Levels, Codes, Codes]:
         """
         Join two sets of levels of one factor.

@@ -19,8 +19,8 @@ from patsy import (
 )
 
 from mixedfx.design.checks import check_length, odd_one
+from mixedfx.design.columns import prepared
 from mixedfx.design.functions import PATSY
-from mixedfx.design.table import prepared
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula import Formula, terms_of
 

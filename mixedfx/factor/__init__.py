@@ -28,5 +28,16 @@ Nothing here knows formulas, likelihoods, parameters or names.
 from mixedfx.factor.eliminate import Factor, Reduced, factorise
 from mixedfx.factor.gram import Coupling, Gram
 from mixedfx.factor.plan import Plan, analyse
+from mixedfx.factor.probe import Probes, probes
 
-__all__ = ["Coupling", "Factor", "Gram", "Plan", "Reduced", "analyse", "factorise"]
+__all__ = [
+    "Coupling",
+    "Factor",
+    "Gram",
+    "Plan",
+    "Probes",
+    "Reduced",
+    "analyse",
+    "factorise",
+    "probes",
+]

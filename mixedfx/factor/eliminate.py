@@ -79,23 +79,57 @@ class Factor:
         plan = self.plan
         corner = corner.copy()
         F = list(border)
-        V: list[Array] = list(border)
-        for step, done in zip(plan.steps, self._done, strict=True):
-            f = step.factor
-            V[f] = product(done.G, F[f])
-            corner -= _cross(F[f], V[f])
-            if step.pairs is None:
-                continue
-            change = _to_columns(step, done, V[f], plan)
-            for g, start in plan.starts.items():
-                if start > step.start:
-                    part = change[start : start + plan.gram.size(g)]
-                    F[g] = F[g] - unflatten(part, plan.gram.width(g))
+        for step, V in zip(plan.steps, self._pass(F), strict=True):
+            corner -= _cross(F[step.factor], V)
         if self._tail is None:
             return Reduced(self, corner, tuple(F), None)
         solved = self._tail.solve(np.concatenate([flatten(F[f]) for f in plan.tail]))
         corner -= solved.F.T @ solved.V
         return Reduced(self, corner, tuple(F), solved)
+
+    def solve(self, right: Array) -> Array:
+        """
+        Multiply by ``Lambda M^-1 Lambda'``: the effects' covariance over ``sigma**2``.
+
+        Parameters
+        ----------
+        right : ndarray of shape (q, m)
+            Columns over all scalar columns, in the plan's order.
+
+        Returns
+        -------
+        ndarray of shape (q, m)
+            In the same order.
+        """
+        plan = self.plan
+        F = [unflatten(right[plan.columns(f)], plan.gram.width(f)) for f in plan.gram.factors]
+        self._pass(F)
+        out = np.zeros_like(right)
+        if self._tail is not None:
+            tail = np.concatenate([flatten(F[f]) for f in plan.tail])
+            out[plan.tail_start :] = self._tail.solve(tail).V
+        for step, done in zip(reversed(plan.steps), reversed(self._done), strict=True):
+            rest = F[step.factor]
+            if done.Z is not None:
+                rest = rest - unflatten(done.Z.plain @ out, step.K)
+            elif isinstance(step.pairs, Rows):
+                rest = rest - unflatten(step.pairs.matrix @ out[plan.tail_start :], step.K)
+            out[step.columns] = flatten(product(done.G, rest))
+        return out
+
+    def _pass(self, F: list[Array]) -> list[Array]:
+        """Eliminate the chain from columns, in place; ``G F`` of each of its factors."""
+        plan, V = self.plan, []
+        for step, done in zip(plan.steps, self._done, strict=True):
+            V.append(product(done.G, F[step.factor]))
+            if step.pairs is None:
+                continue
+            change = _to_columns(step, done, V[-1], plan)
+            for g, start in plan.starts.items():
+                if start > step.start:
+                    part = change[start : start + plan.gram.size(g)]
+                    F[g] = F[g] - unflatten(part, plan.gram.width(g))
+        return V
 
 
 @dataclass(frozen=True)

@@ -254,8 +254,10 @@ class Plan:
                     rows += [at, to]
                     cols += [to, at]
                     values += [c.values[a, b]] * 2
-        joined = (np.concatenate(rows), np.concatenate(cols))
         shape = (self.size, self.size)
+        if not rows:
+            return sparse.csr_array(shape)
+        joined = (np.concatenate(rows), np.concatenate(cols))
         return sparse.coo_array((np.concatenate(values), joined), shape=shape).tocsr()
 
 

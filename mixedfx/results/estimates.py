@@ -1,8 +1,4 @@
-"""A fit by its names: statsmodels' where statsmodels has one, lme4's beyond them.
-
-``Results`` holds a :class:`~mixedfx.fit.Fit` and names what can be asked of it. It does no
-arithmetic: each name delegates to the function that does.
-"""
+"""What was estimated, by the names that statsmodels and lme4 have for it."""
 
 from __future__ import annotations
 
@@ -10,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx import plots
 from mixedfx import predict as prediction
 from mixedfx.engines import EngineName
 from mixedfx.engines.statsmodels import StatsModels
@@ -24,35 +19,19 @@ from mixedfx.fit import Certificate, Control, Fit, boundary
 from mixedfx.formula import Formula
 from mixedfx.inference import components, wald
 from mixedfx.refit import refit
-from mixedfx.summary import Summary
 
 Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
-class Results:
+class Estimates:
     """
-    The results of :func:`mixedfx.lmer`; nothing in it changes.
+    A fit's estimates, criteria, fitted values and predictions.
 
     Parameters
     ----------
     fit : Fit
         The fit that it names.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
-    >>> fit.params.round(3)
-    Intercept    251.405
-    Days          10.467
-    Name: estimate, dtype: float64
-    >>> fit.varcorr[["group", "effect", "sdcor"]].round(2)
-          group     effect  sdcor
-    0   Subject  Intercept  24.74
-    1   Subject       Days   5.92
-    2   Subject  Intercept   0.07
-    3  Residual        NaN  25.59
     """
 
     fit: Fit
@@ -274,9 +253,12 @@ class Results:
         *,
         random: str | Sequence[str] = "all",
         new_levels: str = "error",
-    ) -> pd.Series:
+        interval: str | None = None,
+        level: float = 0.95,
+        se: bool = False,
+    ) -> pd.Series | pd.DataFrame:
         """
-        Predict the mean of the response.
+        Predict the mean of the response, and how far off it may be.
 
         Parameters
         ----------
@@ -286,16 +268,31 @@ class Results:
             Which groups' random effects to add to the fixed part.
         new_levels : {"error", "population"}
             For levels that the fit has not seen: refuse, or take their effect as zero.
+        interval : {"confidence", "prediction"}, optional
+            For the mean of the row given its levels, or for a new response there. The second
+            adds the residual variance (of weight one, in new rows) and the variance between
+            levels wherever a level is new or its group is left out of ``random``.
+        level : float
+            Coverage of the interval.
+        se : bool
+            Whether to give the standard error of the mean: that of coefficients and effects
+            together, the covariance parameters taken as known.
 
         Returns
         -------
-        pandas.Series
-            With the rows' index; NaN where a needed column is missing.
+        pandas.Series or pandas.DataFrame
+            With the rows' index; NaN where a needed column is missing. With ``interval`` or
+            ``se`` a table of ``predicted std_error conf_low conf_high``, as far as asked for.
 
         Raises
         ------
         NewLevelError
             For unseen levels, with ``new_levels="error"``; names them.
+
+        References
+        ----------
+        .. [1] Henderson (1975), Best linear unbiased estimation and prediction under a
+           selection model, Biometrics 31:423, section 4.
 
         Examples
         --------
@@ -305,8 +302,20 @@ class Results:
         >>> new = {"Days": [0, 9], "Subject": ["308", "nobody"]}
         >>> fit.predict(new, new_levels="population").round(2).tolist()
         [253.66, 345.61]
+        >>> fit.predict(new, new_levels="population", interval="prediction").round(1)
+           predicted  conf_low  conf_high
+        0      253.7     198.1      309.3
+        1      345.6     214.2      477.0
         """
-        return prediction.predict(self.fit, data, random=random, new_levels=new_levels)
+        return prediction.predict(
+            self.fit,
+            data,
+            random=random,
+            new_levels=new_levels,
+            interval=interval,
+            level=level,
+            se=se,
+        )
 
     def refit(
         self,
@@ -314,7 +323,7 @@ class Results:
         *,
         engine: EngineName = "profiled",
         control: Control | None = None,
-    ) -> Results:
+    ) -> Self:
         """
         Fit the same model to another response.
 
@@ -342,7 +351,7 @@ class Results:
         2.0
         """
         again = refit(self.fit, y, engine=engine, reml=self.reml, control=control or Control())
-        return Results(again)
+        return type(self)(again)
 
     # ---------------------------------------------------------------- how it was found
 
@@ -399,108 +408,6 @@ class Results:
             )
             .raw
         )
-
-    # ---------------------------------------------------------------- showing
-
-    @property
-    def plot(self) -> Plot:
-        """Pictures of the fit, such as ``fit.plot.caterpillar()``; needs matplotlib."""
-        return Plot(self)
-
-    def summary(self) -> Summary:
-        """
-        Tables to print, or to show in a notebook.
-
-        Returns
-        -------
-        Summary
-            ``str()`` lays it out in 80 columns.
-        """
-        design, search = self.fit.design, self.fit.search
-        scaled = self.resid / self.sigma
-        if design.weights is not None:
-            scaled = scaled * np.sqrt(design.weights)
-        quantiles = np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0])
-        groups = "; ".join(f"{name}, {count}" for name, count in self.ngroups.items())
-        return Summary(
-            header=_header(self, search.engine, search.seconded),
-            residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
-            components=self.varcorr,
-            counts=f"{self.nobs}" + (f"; groups: {groups}" if groups else ""),
-            coefficients=pd.DataFrame(
-                {"Estimate": self.params, "Std. Error": self.bse, "t value": self.tvalues}
-            ),
-            notes=self.notes,
-        )
-
-    def __repr__(self) -> str:
-        """Name the model and its criterion."""
-        return f"<mixedfx.Results: {self.formula}; {_criterion(self)}, {self.engine} engine>"
-
-    def __str__(self) -> str:
-        """Print the summary."""
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
-
-
-@dataclass(frozen=True)
-class Plot:
-    """
-    A fit's pictures; ``fit.plot``. Each returns matplotlib axes.
-
-    Parameters
-    ----------
-    results : Results
-        The fit.
-    """
-
-    results: Results
-
-    def caterpillar(self, group: str | None = None, *, ax: Any = None) -> Any:
-        """
-        Draw a group's random effects, sorted, with 95% conditional intervals.
-
-        Parameters
-        ----------
-        group : str, optional
-            A grouping factor; the first without it.
-        ax : matplotlib axes, or a sequence of them, optional
-            Where to draw; one for each effect.
-
-        Returns
-        -------
-        numpy.ndarray of matplotlib axes
-            One for each effect.
-        """
-        chosen = group if group is not None else next(iter(self.results.formula.groups), "")
-        return plots.caterpillar(
-            prediction.effects_table(self.results.fit, chosen, cond_sd=True), ax=ax
-        )
-
-
-def _criterion(fit: Results) -> str:
-    name = "REML criterion" if fit.reml else "deviance"
-    return f"{name} {fit.deviance:.4f}"
-
-
-def _header(fit: Results, engine: str, seconded: str | None) -> list[tuple[str, str]]:
-    if fit.ngroups:
-        method = "REML" if fit.reml else "maximum likelihood"
-        title = f"linear mixed model, fitted by {method}"
-    else:
-        title = "linear regression, fitted by least squares"
-    told = engine if seconded is None else f"{engine} (the {seconded} engine agrees)"
-    return [
-        ("Model", title),
-        ("Formula", str(fit.formula)),
-        ("Engine", told),
-        (
-            "Criterion",
-            f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}",
-        ),
-    ]
 
 
 def _only(by_group: dict[str, Any]) -> Any:

@@ -338,7 +338,7 @@ def prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
     Returns
     -------
     pandas.Series
-        Of numbers, truth values or categories; of objects in new rows.
+        A copy: numbers, truth values or categories; objects in new rows.
 
     Raises
     ------
@@ -357,13 +357,13 @@ def prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
         return pd.Series(column.array).cat.remove_unused_categories()
     if pd.api.types.is_bool_dtype(dtype):
-        return pd.Series(column.to_numpy(dtype=bool))
+        return pd.Series(column.to_numpy(dtype=bool), copy=True)
     if kind == "u" or pd.api.types.is_unsigned_integer_dtype(dtype):
         return _whole(column)
     if kind == "i" or pd.api.types.is_integer_dtype(dtype):
-        return pd.Series(column.to_numpy(dtype=np.int64))
+        return pd.Series(column.to_numpy(dtype=np.int64), copy=True)
     if kind == "f" or pd.api.types.is_numeric_dtype(dtype):
-        return pd.Series(column.to_numpy(dtype=float))
+        return pd.Series(column.to_numpy(dtype=float), copy=True)
     inferred = pd.api.types.infer_dtype(column, skipna=True)
     if inferred == "integer":
         return _whole(column)

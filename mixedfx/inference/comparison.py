@@ -1,0 +1,255 @@
+"""Models side by side: likelihood ratios, information criteria, and each random term's worth.
+
+Likelihoods compare only between models of the same rows, and REML criteria only between
+models of the same fixed columns: what does not compare is refused, or fitted again by maximum
+likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from mixedfx.criterion import solve
+from mixedfx.crossprod import cross
+from mixedfx.design import Block, Design
+from mixedfx.engines.profiled import Profiled
+from mixedfx.errors import ArgumentError
+from mixedfx.fit import Control, Fit
+from mixedfx.threads import calm
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) -> pd.DataFrame:
+    """
+    Compare nested models by likelihood ratios, and any models by AIC and BIC.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        Two or more, of the same response in the same rows.
+    names : sequence of str
+        What each is called.
+    refit : bool
+        Whether REML fits are fitted again by maximum likelihood. Without that they must have
+        the same fixed columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per model, by increasing number of parameters: ``npar aic bic llf deviance``;
+        ``chisq df p_value`` of the test against the row above; ``refitted`` says which were
+        fitted again.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than two, they do not share their rows, or criteria that do not
+        compare are to be compared.
+
+    References
+    ----------
+    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.1.
+    """
+    if len(fits) < 2:
+        raise ArgumentError("compare() needs two fits or more.")
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        _check_same_rows(fits[0], names[0], fit, name)
+    again = [refit and fit.reml for fit in fits]
+    if not refit:
+        _check_same_criterion(fits, names)
+    deviances = [
+        _by_maximum_likelihood(fit) if anew else fit.solution.deviance
+        for fit, anew in zip(fits, again, strict=True)
+    ]
+    npar = [fit.cross.p + fit.cross.layout.size + 1 for fit in fits]
+    order = np.argsort(npar, kind="stable")
+    table = pd.DataFrame(
+        {
+            "npar": npar,
+            "aic": [d + 2.0 * k for d, k in zip(deviances, npar, strict=True)],
+            "bic": [
+                d + math.log(fits[0].cross.n) * k for d, k in zip(deviances, npar, strict=True)
+            ],
+            "llf": [-0.5 * d for d in deviances],
+            "deviance": deviances,
+        },
+        index=pd.Index(list(names), name="model"),
+    ).iloc[order]
+    table["chisq"] = (-table["deviance"].diff()).clip(lower=0.0)
+    table["df"] = table["npar"].diff()
+    table["p_value"] = special.chdtrc(table["df"].where(table["df"] > 0), table["chisq"])
+    table["refitted"] = np.array(again)[order]
+    return table
+
+
+def _check_same_rows(first: Fit, one: str, other: Fit, two: str) -> None:
+    a, b = first.design, other.design
+    if len(a.y) != len(b.y) or not a.index.equals(b.index):
+        raise ArgumentError(
+            f"'{one}' and '{two}' were fitted to different rows ({len(a.y)} and {len(b.y)}), so "
+            "their likelihoods do not compare. Fit both to rows that are complete for both."
+        )
+    gap = np.abs(_response(a) - _response(b)).max()
+    if gap > 1e-12 * max(_size(a), _size(b)):
+        raise ArgumentError(
+            f"'{one}' and '{two}' have different responses ({a.formula.response}, "
+            f"{b.formula.response}), so their likelihoods do not compare."
+        )
+
+
+def _size(design: Design) -> float:
+    """Size of the numbers that a response was computed from: its rounding is of their order."""
+    offset = 0.0 if design.offset is None else float(np.abs(design.offset).max())
+    return float(np.abs(design.y).max()) + offset
+
+
+def _response(design: Design) -> Vector:
+    return design.y if design.offset is None else design.y + design.offset
+
+
+def _check_same_criterion(fits: Sequence[Fit], names: Sequence[str]) -> None:
+    first = fits[0]
+    for fit, name in zip(fits[1:], names[1:], strict=True):
+        if fit.reml != first.reml:
+            raise ArgumentError(
+                f"'{names[0]}' and '{name}' were fitted by different criteria (REML and maximum "
+                "likelihood); compare them with refit=True."
+            )
+        same = fit.reml is False or _same_span(first.design.X, fit.design.X)
+        if not same:
+            raise ArgumentError(
+                f"'{names[0]}' and '{name}' have different fixed columns, so their REML criteria "
+                "do not compare; compare them with refit=True."
+            )
+
+
+def _same_span(X: Matrix, Y: Matrix) -> bool:
+    """Whether two sets of columns are the same numbers: REML criteria depend on them."""
+    return X.shape == Y.shape and bool(np.allclose(X, Y, rtol=1e-12, atol=0.0))
+
+
+def _by_maximum_likelihood(fit: Fit) -> float:
+    control = Control()
+    with calm(fit.cross.plan.tail_size):
+        found = Profiled().search(
+            fit.design, fit.cross, reml=False, control=control, start=fit.solution.theta
+        )
+    return found.deviance
+
+
+def ranova(fit: Fit) -> pd.DataFrame:
+    """
+    Test each random term by the likelihood ratio of the model with less of it.
+
+    A term of several effects loses one of them at a time (a correlated intercept stays), one
+    of a factor's indicators becomes an intercept, and a term of one effect is left out.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fit with random terms; its criterion, REML or not, is kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by what is left out, the model itself first: ``npar llf aic chisq df p_value``
+        and ``p_mixture``. A variance of zero is on the boundary of what is possible, where
+        the ratio is a mixture of chi-squared distributions: the plain p-value is too large.
+        The mixture of halves with ``df - 1`` and ``df`` holds for one effect left out, with
+        all that is kept off the boundary; it is NaN for several.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no random terms.
+
+    References
+    ----------
+    .. [1] Self and Liang (1987), J. Am. Stat. Assoc. 82:605, cases 5 and 6.
+    .. [2] Stram and Lee (1994), Biometrics 50:1171.
+    """
+    if not fit.design.blocks:
+        raise ArgumentError(f"'{fit.formula}' has no random term to test.")
+    npar = fit.cross.p + fit.cross.layout.size + 1
+    rows = [{"npar": npar, "llf": -0.5 * fit.solution.deviance}]
+    names = ["<none>"]
+    for name, blocks, removed in _reductions(fit):
+        smaller = replace(fit.design, blocks=blocks)
+        deviance, size = _deviance(smaller, reml=fit.reml)
+        chisq = max(deviance - fit.solution.deviance, 0.0)
+        df = fit.cross.layout.size - size
+        upper = float(special.chdtrc(df, chisq))
+        lower = float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0
+        mixture = 0.5 * (lower + upper) if removed == 1 else np.nan
+        if removed == 1 and df == 1 and chisq == 0.0:
+            mixture = 1.0
+        names.append(name)
+        rows.append(
+            {
+                "npar": npar - df,
+                "llf": -0.5 * deviance,
+                "chisq": chisq,
+                "df": df,
+                "p_value": upper,
+                "p_mixture": mixture,
+            }
+        )
+    table = pd.DataFrame(rows, index=pd.Index(names, name="left_out"))
+    table.insert(2, "aic", 2.0 * table["npar"] - 2.0 * table["llf"])
+    return table
+
+
+def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
+    """Best deviance of a design, and the number of its covariance parameters."""
+    reduced = cross(design)
+    if not design.blocks:
+        return solve(reduced, np.zeros(0), reml=reml).deviance, 0
+    with calm(reduced.plan.tail_size):
+        found = Profiled().search(design, reduced, reml=reml, control=Control())
+    return found.deviance, reduced.layout.size
+
+
+def _reductions(fit: Fit) -> list[tuple[str, tuple[Block, ...], int]]:
+    """Each way to make a term smaller: its name, the blocks that are left, effects removed."""
+    found = []
+    blocks = fit.design.blocks
+    for t, block in enumerate(blocks):
+        before, after = blocks[:t], blocks[t + 1 :]
+        for name, kept in _smaller(fit, t):
+            left = () if kept is None else (kept,)
+            removed = len(block.effects) - (0 if kept is None else len(kept.effects))
+            label = name if kept is None else f"{name} in {block.term}"
+            found.append((label, (*before, *left, *after), removed))
+    return found
+
+
+def _smaller(fit: Fit, t: int) -> list[tuple[str, Block | None]]:
+    block, info = fit.design.blocks[t], fit.design.recipe.random[t]
+    if info is None or len(info.terms) == 1:
+        several = info is not None and len(block.effects) > 1
+        if not several or block.term.structure != "us" or np.ptp(block.values.sum(axis=1)) != 0.0:
+            return [(str(block.term), None)]
+        assert info is not None  # the indicators of a factor, which hold the intercept
+        ones = np.broadcast_to(1.0, (len(block.codes), 1)).view()
+        return [(info.terms[0].name(), replace(block, values=ones, effects=("Intercept",)))]
+    found: list[tuple[str, Block | None]] = []
+    for term in info.terms:
+        # What an interaction says of a main effect depends on the coding: it goes first.
+        if any(set(term.factors) < set(o.factors) for o in info.terms if term.factors):
+            continue
+        if not term.factors and block.term.structure == "us":
+            continue
+        out = np.zeros(len(block.effects), dtype=bool)
+        out[info.term_slices[term]] = True
+        effects = tuple(e for e, gone in zip(block.effects, out, strict=True) if not gone)
+        found.append((term.name(), replace(block, values=block.values[:, ~out], effects=effects)))
+    return found

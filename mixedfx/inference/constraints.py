@@ -1,0 +1,144 @@
+"""Hypotheses on the fixed effects: from what a user writes to rows of coefficients."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.fit import Fit
+from mixedfx.frozen import freeze
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """
+    Linear hypotheses ``rows @ beta = values``.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (r, p)
+        Over the columns of ``X``.
+    values : ndarray of shape (r,)
+        The hypothesised values.
+    labels : tuple of str
+        What each row is called.
+    """
+
+    rows: Matrix
+    values: Vector
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(self.rows, self.values)
+
+    def independent(self) -> Constraints:
+        """
+        Leave out rows that follow from the others.
+
+        Raises
+        ------
+        ArgumentError
+            If rows contradict each other.
+        """
+        # Coefficients may be of any size: those of each column, then of each row, become one.
+        rows = self.rows / np.where(self.rows.any(axis=0), np.abs(self.rows).max(axis=0), 1.0)
+        size = np.abs(rows).max(axis=1)
+        rows, values = rows / size[:, None], self.values / size
+        kept: list[int] = []
+        for i in range(len(rows)):
+            if np.linalg.matrix_rank(rows[[*kept, i]]) > len(kept):
+                kept.append(i)
+        if len(kept) == len(rows):
+            return self
+        implied = rows @ np.linalg.lstsq(rows[kept], values[kept], rcond=None)[0]
+        if not np.allclose(implied, values, rtol=1e-9, atol=1e-9 * np.abs(values).max()):
+            raise ArgumentError(f"the constraints {', '.join(self.labels)} contradict each other.")
+        return Constraints(self.rows[kept], self.values[kept], tuple(self.labels[i] for i in kept))
+
+
+def constraints(fit: Fit, written: Any) -> Constraints:
+    """
+    Read linear hypotheses on the fixed effects.
+
+    Parameters
+    ----------
+    fit : Fit
+        Whose coefficients they are about.
+    written : str, list of str, dict, array or tuple
+        What patsy and statsmodels accept: ``"Days = 10"``, ``"a[T.2] = a[T.3]"``, several
+        joined by commas or in a list, a dict from names to values, or rows of coefficients
+        (with their values, in a tuple).
+
+    Returns
+    -------
+    Constraints
+        A row for each hypothesis.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be read, names no coefficient, or names one that was left out; lists the
+        coefficients.
+    """
+    design = fit.design
+    info = design.recipe.fixed
+    if not design.columns:
+        raise ArgumentError(f"'{fit.formula}' has no fixed effects to test.")
+    try:
+        read = info.linear_constraint(written)
+        coefs, values = np.asarray(read.coefs, dtype=float), np.asarray(read.constants, dtype=float)
+    except Exception as error:
+        raise _unreadable(written, design.columns, error) from None
+    values = values.reshape(-1)
+    if not (np.isfinite(coefs).all() and np.isfinite(values).all()):
+        raise ArgumentError(f"the constraint {written!r} is not finite.")
+    if not np.abs(coefs).max(axis=1, initial=0.0).all():
+        raise ArgumentError(f"a constraint in {written!r} involves no coefficient.")
+    used = np.asarray(coefs.any(axis=0))
+    asked = [c for c in design.dropped_columns if used[design.columns.index(c)]]
+    if asked:
+        raise ArgumentError(
+            f"{', '.join(asked)} was left out because it depends on other columns: it has no "
+            "estimate to test."
+        )
+    labels = tuple(
+        _label(row, value, design.columns) for row, value in zip(coefs, values, strict=True)
+    )
+    return Constraints(coefs[:, design.kept], values, labels)
+
+
+def _unreadable(written: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:
+    known = ", ".join(names)
+    reason = getattr(error, "message", str(error))
+    hint = ""
+    asked = [written] if isinstance(written, str) else written
+    if isinstance(asked, Iterable):
+        texts = " ".join(str(part) for part in asked)
+        unknown = [w for w in re.split(r"[=\s,*]+|(?<=\s)[-+]", texts) if w and w not in names]
+        hint = next((h for h in (did_you_mean(w, names) for w in unknown) if h), "")
+    return ArgumentError(
+        f"the constraint {written!r} cannot be read: {reason}. Write something like "
+        f"'{names[-1]} = 0'; coefficients are: {known}.{hint}"
+    )
+
+
+def _label(row: Vector, value: float, names: tuple[str, ...]) -> str:
+    """Write a row as an equation."""
+    parts: list[str] = []
+    for weight, name in zip(row, names, strict=True):
+        if weight == 0.0:
+            continue
+        sign = ("-" if weight < 0 else "") if not parts else (" - " if weight < 0 else " + ")
+        size = "" if abs(weight) == 1.0 else f"{abs(weight):g} * "
+        parts.append(f"{sign}{size}{name}")
+    return f"{''.join(parts)} = {value + 0.0:g}"

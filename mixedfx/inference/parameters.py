@@ -1,0 +1,175 @@
+"""A fit to its parameters by name: what can be profiled, drawn, or given an interval.
+
+The scale is the one that people read: standard deviations and correlations of the random
+effects, the residual standard deviation, and the fixed effects, each with one name that is
+unique in its fit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design import Block
+from mixedfx.errors import expect_choice
+from mixedfx.fit import Fit
+
+Matrix = npt.NDArray[np.float64]
+
+Kind = Literal["sd", "corr", "sigma", "fixed"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """
+    One parameter of a fit.
+
+    Parameters
+    ----------
+    name : str
+        ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``, or the name of
+        a fixed column. Unique in its fit.
+    kind : {"sd", "corr", "sigma", "fixed"}
+        What it is.
+    term : int or None
+        The random term, counted from 0 in formula order.
+    first : int or None
+        The effect within the term; of a fixed effect, its place among the design's columns.
+    second : int or None
+        The other effect of a correlation.
+    value : float
+        The fit's estimate, in natural units; NaN for a fixed column that was left out, and for
+        a correlation with an effect that does not vary.
+
+    Examples
+    --------
+    >>> Parameter("sigma", "sigma", None, None, None, 25.6).name
+    'sigma'
+    """
+
+    name: str
+    kind: Kind
+    term: int | None
+    first: int | None
+    second: int | None
+    value: float
+
+
+def parameters(fit: Fit) -> tuple[Parameter, ...]:
+    """
+    List the parameters of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    tuple of Parameter
+        For each random term in formula order its standard deviations, then its correlations;
+        sigma; the fixed effects.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy")).fit
+    >>> for parameter in parameters(fit):
+    ...     print(f"{parameter.name:32} {parameter.value:.2f}")
+    sd(Intercept | Subject)          24.74
+    sd(Days | Subject)               5.92
+    corr(Intercept, Days | Subject)  0.07
+    sigma                            25.59
+    Intercept                        251.41
+    Days                             10.47
+    """
+    random: list[Parameter] = []
+    sigma = fit.solution.sigma
+    for t, (block, lam) in enumerate(zip(fit.design.blocks, fit.solution.lambdas, strict=True)):
+        random += _of_term(t, block, sigma * lam)
+    columns = fit.design.columns
+    estimates = np.full(len(columns), np.nan)
+    estimates[fit.design.kept] = fit.solution.beta
+    # A fixed effect is called what its column is called, whatever else is called so.
+    residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
+    return (
+        *_distinct(random, fit.design.blocks),
+        Parameter(residual, "sigma", None, None, None, sigma),
+        *(
+            Parameter(name, "fixed", None, i, None, float(estimates[i]))
+            for i, name in enumerate(columns)
+        ),
+    )
+
+
+def choose(fit: Fit, names: Sequence[str] | str | None) -> tuple[Parameter, ...]:
+    """
+    Find parameters by their names.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+    names : sequence of str, str or None
+        Which; None for all.
+
+    Returns
+    -------
+    tuple of Parameter
+        In the order of the names.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is not among the parameters; lists them.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff")).fit
+    >>> [parameter.kind for parameter in choose(fit, "sd(Intercept | Batch)")]
+    ['sd']
+    """
+    known = {parameter.name: parameter for parameter in parameters(fit)}
+    if names is None:
+        return tuple(known.values())
+    several = isinstance(names, Iterable) and not isinstance(names, str)
+    wanted: list[object] = list(names) if several else [names]
+    for name in wanted:
+        expect_choice("parm", name, known)
+    return tuple(known[str(name)] for name in dict.fromkeys(wanted))
+
+
+def _of_term(term: int, block: Block, root: Matrix) -> list[Parameter]:
+    """Standard deviations and correlations of one term, from a root of its covariance."""
+    names, group = block.effects, block.group
+    sds = np.linalg.norm(root, axis=1)
+    found = [
+        Parameter(f"sd({name} | {group})", "sd", term, i, None, float(sds[i]))
+        for i, name in enumerate(names)
+    ]
+    if block.term.structure == "diag":
+        return found
+    for i in range(len(names)):
+        for j in range(i + 1, len(names)):
+            product = sds[i] * sds[j]
+            value = np.clip(root[i] @ root[j] / product, -1.0, 1.0) if product > 0.0 else np.nan
+            name = f"corr({names[i]}, {names[j]} | {group})"
+            found.append(Parameter(name, "corr", term, i, j, float(value)))
+    return found
+
+
+def _distinct(random: list[Parameter], blocks: Sequence[Block]) -> list[Parameter]:
+    """Add the term where two terms of one group have an effect of the same name."""
+    counts = Counter(parameter.name for parameter in random)
+    return [
+        parameter
+        if counts[parameter.name] == 1 or parameter.term is None
+        else replace(parameter, name=f"{parameter.name} in {blocks[parameter.term].term}")
+        for parameter in random
+    ]

@@ -1,0 +1,158 @@
+"""Satterthwaite's degrees of freedom: how well the variance of an estimate is itself known.
+
+An estimate ``c'beta`` has the estimated variance ``f(theta, sigma)``. A chi-squared variable
+with ``df`` degrees of freedom has a variance of 2 by ``df`` relative to its squared mean, so
+that of ``f``, by the delta method, gives the ``df``. With sigma profiled out, ``nu`` rows (less
+the fixed effects under REML), ``H`` the Hessian of the profiled deviance and ``h`` the
+gradient of ``log f`` along theta, the sum over theta and sigma is
+
+    1 / df = 1 / nu + h' H^-1 h
+
+Both are taken in coordinates of the covariances' rank. On the boundary of the parameter
+space that is the limit from inside: ``f`` is flat there in the direction of a zero variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx.fit import Curvature, Fit, boundary
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Directions in which the deviance curves less than this share of the steepest tell nothing.
+_FLAT = 1e-8
+
+
+@dataclass(frozen=True)
+class Satterthwaite:
+    """
+    Made by :func:`satterthwaite`.
+
+    Parameters
+    ----------
+    cov : ndarray of shape (p, p)
+        Covariance of the fixed effects.
+    remark : str or None
+        Said of singular fits.
+    name : str
+        For ``df_method=``.
+    """
+
+    cov: Matrix
+    remark: str | None
+    _fit: Fit = field(repr=False)
+    _seen: tuple[Matrix, ...] = field(repr=False)
+    _inverse: Matrix = field(repr=False)
+    name: str = "satterthwaite"
+
+    def of_row(self, row: Vector) -> float:
+        """
+        Degrees of freedom of one combination of the fixed effects.
+
+        Parameters
+        ----------
+        row : ndarray of shape (p,)
+            The combination.
+
+        Returns
+        -------
+        float
+            At most the rows (less the fixed effects, under REML).
+        """
+        fit, cross = self._fit, self._fit.cross
+        nu = cross.n - cross.p if fit.reml or not fit.design.blocks else cross.n
+        if not len(self._inverse):
+            return float(nu)
+        if cross.basis is not None:
+            row = linalg.solve_triangular(cross.basis, row, trans="T")
+        weights = fit.solution.inner_cov @ row
+        h = self._log_slope(weights, float(row @ weights))
+        return float(1.0 / (1.0 / nu + h @ self._inverse @ h))
+
+    def of_rows(self, rows: Matrix) -> tuple[float, float]:
+        """
+        Combine the degrees of freedom of independent rows.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (q, p)
+            Independent combinations.
+
+        Returns
+        -------
+        factor : float
+            One: the F statistic stands.
+        df : float
+            Of its denominator: such that its mean is that of the average of ``q`` squared t.
+
+        References
+        ----------
+        .. [1] Fai and Cornelius (1996), J. Stat. Comput. Simul. 54:363.
+        .. [2] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
+        """
+        _, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
+        each = np.array([self.of_row(v @ rows) for v in vectors.T])
+        if np.ptp(each) < 1e-8:
+            return 1.0, float(each.mean())
+        if (each <= 2.0).any():
+            return 1.0, 2.0
+        mean = float((each / (each - 2.0)).sum())
+        return 1.0, 2.0 * mean / (mean - len(each))
+
+    def _log_slope(self, weights: Vector, unscaled: float) -> Vector:
+        """Gradient of the logarithm of the variance of a combination, by theta."""
+        fit, at = self._fit, self._fit.curvature
+        by_covariance = []
+        for seen in self._seen:
+            column = np.tensordot(seen[:, :-1], weights, axes=(1, 0))
+            rest = seen[:, -1]
+            by_covariance.append(column @ column.T / unscaled - rest @ rest.T / fit.solution.r2)
+        return at.chart.pack(_by_frame(fit, at, fit.cross.term_blocks(by_covariance)))
+
+
+def _by_frame(fit: Fit, at: Curvature, slopes: list[Matrix]) -> list[Matrix]:
+    """Turn derivatives by the covariances into those by the framed Lambdas."""
+    parts = zip(slopes, fit.cross.frames, at.chart.lambdas(at.x), strict=True)
+    return [2.0 * (frame.T @ S @ frame) @ lam for S, frame, lam in parts]
+
+
+def satterthwaite(fit: Fit) -> Satterthwaite:
+    """
+    Prepare Satterthwaite's degrees of freedom.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    Satterthwaite
+        Ready for any combination.
+
+    References
+    ----------
+    .. [1] Satterthwaite (1946), Biometrics Bulletin 2:110.
+    .. [2] Kuznetsova, Brockhoff and Christensen (2017), lmerTest package: tests in linear
+       mixed effects models, J. Stat. Softw. 82(13), equation 6.
+    """
+    cov = fit.solution.sigma**2 * fit.solution.unscaled_cov
+    if not fit.design.blocks:
+        return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
+    values, vectors = np.linalg.eigh(fit.curvature.hessian)
+    steep = values > _FLAT * max(values.max(initial=0.0), 1.0)
+    inverse = (vectors[:, steep] / values[steep]) @ vectors[:, steep].T
+    on_boundary = boundary(fit.design, fit.cross, fit.solution.theta)
+    remark = None
+    if on_boundary:
+        remark = (
+            f"degrees of freedom are the limit on the boundary, where {', '.join(on_boundary)} "
+            f"{'is' if len(on_boundary) == 1 else 'are'} taken as known."
+        )
+    return Satterthwaite(cov, remark, fit, tuple(fit.solution.projected()), inverse)

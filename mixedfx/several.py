@@ -1,0 +1,150 @@
+"""Several fits side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixedfx.errors import ArgumentError
+from mixedfx.inference import comparison
+from mixedfx.inference.parameters import parameters
+from mixedfx.results import Results
+from mixedfx.summary import Table
+
+
+def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = True) -> pd.DataFrame:
+    """
+    Compare nested models by likelihood ratios, and any models by AIC and BIC.
+
+    Parameters
+    ----------
+    *fits : Results
+        Two or more, of the same response in the same rows. That each is nested in the next,
+        as the test of the ratio supposes, is for the caller to see to.
+    names : sequence of str, optional
+        What to call them; their formulas without it.
+    refit : bool
+        Whether REML fits are fitted again by maximum likelihood (and marked in column
+        ``refitted``), as models of different fixed parts must be. Without that all must have
+        the same fixed columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per model, by increasing number of parameters: ``npar aic bic llf deviance``,
+        ``chisq df p_value`` of the test against the row above, and ``refitted``.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than two, they do not share rows and response, or criteria do not
+        compare.
+
+    References
+    ----------
+    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.1.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> one = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    >>> two = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> compare(one, two, names=["one", "two"])[["npar", "aic", "chisq", "df"]].round(2)
+           npar      aic  chisq   df
+    model
+    one       4  1802.08    NaN  NaN
+    two       6  1763.94  42.14  2.0
+    """
+    labels = _names("compare", fits, names)
+    return comparison.compare([fit.fit for fit in fits], labels, refit=refit)
+
+
+def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
+    """
+    Put the estimates of several fits beside each other.
+
+    Parameters
+    ----------
+    *fits : Results
+        One or more, of any data.
+    names : sequence of str, optional
+        Headings; numbers in parentheses without it.
+
+    Returns
+    -------
+    Table
+        A column per fit: fixed effects with their standard errors in parentheses, standard
+        deviations and correlations of the random effects, sigma, and what the fit was made
+        of; to print, or ``to_markdown() to_html() to_latex()``; ``frame`` is the DataFrame.
+
+    Raises
+    ------
+    ArgumentError
+        If what is given are no fits, or the names are not one for each.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> one = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    >>> two = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> print(table(one, two).frame.head(2).to_string(index=False))
+                        (1)           (2)
+    Intercept 251.41 (9.75) 251.41 (6.82)
+         Days 10.47 (0.804)  10.47 (1.55)
+    """
+    heads = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else names
+    heads = _names("table", fits, heads)
+    columns = [_column(fit) for fit in fits]
+    kinds = ("fixed", "sd", "corr", "sigma", "about")
+    rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
+    cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
+    return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
+
+
+def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
+    """Names of fits, which they must be."""
+    if not fits:
+        raise ArgumentError(f"{what}() takes fits; none was given.")
+    for fit in fits:
+        if not isinstance(fit, Results):
+            raise ArgumentError(f"{what}() takes fits, not a {type(fit).__name__}.")
+    if names is None:
+        names = [str(fit.formula) for fit in fits]
+    if isinstance(names, str) or len(names) != len(fits):
+        raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
+    return list(names)
+
+
+def _column(fit: Results) -> dict[str, dict[str, str]]:
+    """Texts of one fit, by kind and name of the row."""
+    estimates, errors = fit.params, fit.bse
+    shown = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
+    found = [p for p in parameters(fit.fit) if p.kind != "fixed"]
+    values = _digits(pd.Series([p.value for p in found]))
+    about = {"Observations": f"{fit.nobs}"}
+    about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
+    about |= {
+        "Criterion": ("REML" if fit.reml else "ML") if fit.ngroups else "least squares",
+        "Log-likelihood": f"{fit.llf:.2f}",
+        "AIC": f"{fit.aic:.1f}",
+        "BIC": f"{fit.bic:.1f}",
+        "R2 marginal": f"{fit.r2['marginal']:.3f}",
+        "R2 conditional": f"{fit.r2['conditional']:.3f}",
+    }
+    return {
+        "fixed": {name: f"{value} ({error})" for name, value, error in shown},
+        **{
+            kind: {p.name: v for p, v in zip(found, values, strict=True) if p.kind == kind}
+            for kind in ("sd", "corr", "sigma")
+        },
+        "about": about,
+    }
+
+
+def _digits(values: pd.Series) -> list[str]:
+    """Three significant digits each, or two decimals of larger numbers."""
+    return [f"{v:.2f}" if abs(v) >= 1 or v == 0 else f"{v:.3g}" for v in values]

@@ -1,0 +1,187 @@
+"""A fit to responses that it could have given: its mean, new effects, new residuals.
+
+A response needs little of a fit: a mean, each term's covariance root, the residuals' standard
+deviation. Each response is drawn by a generator of its own, spawned from the caller's, so the
+fifth is the same whether five are asked for or a thousand, and whoever draws them in whatever
+order.
+
+Nothing here knows what the responses are for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design import Block
+from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.fit import Fit
+from mixedfx.frozen import freeze
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+RandomName = Literal["new", "fitted"]
+RANDOM: tuple[RandomName, ...] = ("new", "fitted")
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    What responses are drawn from.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n,)
+        What does not vary between responses, offset included.
+    blocks : tuple of Block
+        The random terms whose effects are drawn.
+    roots : tuple of ndarray of shape (k, k)
+        A root of the covariance of each one's effects, ``sigma Lambda``.
+    noise : ndarray of shape (n,)
+        Standard deviation of each residual.
+    """
+
+    mean: Vector
+    blocks: tuple[Block, ...]
+    roots: tuple[Matrix, ...]
+    noise: Vector
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(self.mean, self.noise, *self.roots)
+
+    def draw(self, rng: np.random.Generator) -> Vector:
+        """Draw one response, of shape (n,)."""
+        y = self.mean.copy()
+        for block, root in zip(self.blocks, self.roots, strict=True):
+            _add(y, block, root @ rng.standard_normal((len(root), len(block.levels))))
+        return y + self.noise * rng.standard_normal(len(y))
+
+
+def source(fit: Fit, *, random: RandomName = "new") -> Source:
+    """
+    Take from a fit what its responses are drawn from.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+    random : {"new", "fitted"}
+        As for :func:`simulate`.
+
+    Returns
+    -------
+    Source
+        Without the rest of the fit.
+
+    Raises
+    ------
+    ArgumentError
+        If ``random`` is none of its choices.
+    """
+    expect_choice("random", random, RANDOM)
+    design, solution = fit.design, fit.solution
+    mean = design.X @ solution.beta
+    if design.offset is not None:
+        mean += design.offset
+    noise = np.full(len(mean), solution.sigma)
+    if design.weights is not None:
+        noise /= np.sqrt(design.weights)
+    if random == "fitted":
+        for block, b in zip(design.blocks, solution.effects(), strict=True):
+            _add(mean, block, b)
+        return Source(mean, (), (), noise)
+    roots = tuple(solution.sigma * lam for lam in solution.lambdas)
+    return Source(mean, design.blocks, roots, noise)
+
+
+def simulate(fit: Fit, n: int = 1, *, rng: Any = None, random: RandomName = "new") -> pd.DataFrame:
+    """
+    Draw responses from a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit, also one without random terms.
+    n : int
+        How many.
+    rng : int, numpy.random.Generator or None
+        Seed, or what the responses' own generators are spawned from; None for a fresh seed.
+    random : {"new", "fitted"}
+        Whether each response has new random effects, drawn from their estimated covariance,
+        or the conditional means of the fit, so that only the residuals are drawn.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each row that the fit used, with its label; a column per response, from 0.
+        A row's residual has variance ``sigma**2 / weight``, its mean includes the offset.
+
+    Raises
+    ------
+    ArgumentError
+        If ``n`` is no positive integer, ``rng`` no seed, or ``random`` none of its choices.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
+    >>> simulate(fit.fit, 3, rng=1).shape
+    (180, 3)
+    >>> bool((simulate(fit.fit, 3, rng=1)[2] == simulate(fit.fit, 9, rng=1)[2]).all())
+    True
+    """
+    drawn_from = source(fit, random=random)
+    own = generators(rng, n)
+    responses = np.empty((len(drawn_from.mean), n), order="F")
+    for column, generator in enumerate(own):
+        responses[:, column] = drawn_from.draw(generator)
+    return pd.DataFrame(responses, index=fit.design.index)
+
+
+def generators(rng: Any, n: int) -> list[np.random.Generator]:
+    """
+    Give each of ``n`` responses a generator of its own.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator or None
+        Seed, or a generator to spawn from, whose next children differ.
+    n : int
+        How many.
+
+    Returns
+    -------
+    list of numpy.random.Generator
+        Independent; the first ones do not depend on ``n``.
+
+    Raises
+    ------
+    ArgumentError
+        If ``n`` is no positive integer, or ``rng`` no seed.
+
+    Examples
+    --------
+    >>> [round(g.standard_normal(), 3) for g in generators(1, 2)]
+    [-0.64, 2.486]
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ArgumentError(f"n={n!r} must be a positive integer: how many to draw.")
+    try:
+        return np.random.default_rng(rng).spawn(int(n))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"rng={rng!r} must be a seed (an integer that is not negative), a "
+            f"numpy.random.Generator that can be spawned from, or None: {error}"
+        ) from None
+
+
+def _add(mean: Vector, block: Block, b: Matrix) -> None:
+    """Add a term's effects (k, levels) to the rows, in place."""
+    for j in range(len(b)):
+        mean += block.values[:, j] * b[j][block.codes]
