@@ -5,7 +5,7 @@ from mixedfx.fit import Certificate, Control
 from mixedfx.formula import Formula, RandomTerm, parse
 from mixedfx.model import lmer
 from mixedfx.results import Results
-from mixedfx.several import compare, table
+from mixedfx.several import compare, pooling_fits, table
 from mixedfx.shown import draw, equation, graph
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "graph",
     "lmer",
     "parse",
+    "pooling_fits",
     "table",
 ]

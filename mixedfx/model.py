@@ -13,7 +13,7 @@ from mixedfx import engines
 from mixedfx.crossprod import cross
 from mixedfx.design import build
 from mixedfx.errors import ArgumentError
-from mixedfx.fit import Control, assemble
+from mixedfx.fit import Control, Fit, assemble
 from mixedfx.formula import parse
 from mixedfx.results import Results
 from mixedfx.threads import calm
@@ -91,12 +91,56 @@ def lmer(
     >>> round(fit.deviance, 3), fit.converged
     (1743.628, True)
     """
+    fit = fit_formula(
+        EvalEnvironment.capture(1),
+        formula,
+        data,
+        reml=reml,
+        weights=weights,
+        offset=offset,
+        engine=engine,
+        start=start,
+        control=control,
+    )
+    for note in fit.notes:
+        if note.warning is not None:
+            warnings.warn(note.text, note.warning, stacklevel=2)
+    return Results(fit)
+
+
+def fit_formula(
+    env: EvalEnvironment,
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    engine: engines.EngineName = "auto",
+    start: npt.ArrayLike | None = None,
+    control: Control | None = None,
+) -> Fit:
+    """
+    Fit a linear mixed model, with the functions of whoever asks for it.
+
+    Parameters
+    ----------
+    env : patsy.EvalEnvironment
+        Where the formula's functions are looked up.
+    formula, data, reml, weights, offset, engine, start, control : optional
+        As for :func:`lmer`.
+
+    Returns
+    -------
+    Fit
+        Not yet named, and its notes not yet warned of.
+    """
     parsed = parse(formula)
     if not isinstance(reml, bool | np.bool_):
         raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
     if control is not None and not isinstance(control, Control):
         raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
-    design = build(parsed, data, weights=weights, offset=offset, env=EvalEnvironment.capture(1))
+    design = build(parsed, data, weights=weights, offset=offset, env=env)
     reduced = cross(design)
     with calm(reduced.plan.tail_size):
         search = engines.search(
@@ -107,11 +151,7 @@ def lmer(
             control=control or Control(),
             start=_checked_start(start, reduced.layout.size),
         )
-        fit = assemble(design.formula, design, reduced, search, reml=reml)
-    for note in fit.notes:
-        if note.warning is not None:
-            warnings.warn(note.text, note.warning, stacklevel=2)
-    return Results(fit)
+        return assemble(design.formula, design, reduced, search, reml=reml)
 
 
 def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design import Block
-from mixedfx.errors import expect_choice
-from mixedfx.factor.blocks import penalised, product
+from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.factor.blocks import level_sums, penalised, product
 from mixedfx.fit import Fit
 
 Vector = npt.NDArray[np.float64]
@@ -125,3 +125,83 @@ def _alone(fit: Fit, t: int, A: Matrix, b: Matrix) -> Matrix:
 def _sums(block: Block, values: Vector) -> Matrix:
     L = len(block.levels)
     return np.array([np.bincount(block.codes, z * values, L) for z in block.values.T])
+
+
+def three_ways(fit: Fit, group: str) -> pd.DataFrame:
+    """
+    Estimate each level's coefficients with complete, without and with partial pooling.
+
+    Parameters
+    ----------
+    fit : Fit
+        The model with partial pooling.
+    group : str
+        A grouping factor; other random terms take part in the partial pooling alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by level, and by effect if there are several: ``complete``, by least squares
+        without the group; ``none``, by least squares with a coefficient for each level, NaN
+        where its rows do not determine it; ``partial``, the model's.
+
+    Raises
+    ------
+    ArgumentError
+        If a fixed column varies between the levels only: coefficients of each level alone
+        leave nothing for it.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, section 12.2.
+    """
+    expect_choice("group", group, fit.formula.groups)
+    mine = [t for t, block in enumerate(fit.design.blocks) if block.group == group]
+    if len(mine) > 1:
+        raise ArgumentError(
+            f"'{fit.formula}' has several terms of '{group}'; write them as one term to compare "
+            "poolings."
+        )
+    block, slot = fit.design.blocks[mine[0]], fit.cross.slots[mine[0]]
+    fixed = dict(zip(fit.design.names, fit.cross.centre, strict=True))
+    complete = np.array([fixed.get(name, 0.0) for name in block.effects])
+    alone = complete[:, None] + _unpenalised(fit, block, slot.factor)
+    table = _of_term(fit, mine[0])[["partial"]]
+    table.insert(0, "none", alone.ravel())
+    table.insert(0, "complete", np.repeat(complete, alone.shape[1]))
+    if len(block.effects) == 1:
+        return table.droplevel("effect")
+    levels = block.levels.labels
+    order = pd.MultiIndex.from_product([levels, block.effects], names=[group, "effect"])
+    return table.reindex(order)
+
+
+def _unpenalised(fit: Fit, block: Block, factor: int) -> Matrix:
+    """Deviations of each level from complete pooling, by least squares, (k, levels)."""
+    cross = fit.cross
+    basis = np.eye(cross.p) if cross.basis is None else cross.basis
+    change = np.zeros((cross.p + 1, cross.p + 1))
+    change[: cross.p, : cross.p], change[-1, -1] = basis, 1.0
+    border = np.einsum("kcl,cd->kdl", cross.border[factor], change)
+    corner = change.T @ cross.corner @ change
+    kept = [i for i, name in enumerate(fit.design.names) if name not in block.effects]
+    wanted = [*kept, cross.p]
+    A, sides = cross.gram.diagonal[factor], border[:, wanted]
+    levels_first = np.moveaxis(A, 2, 0)
+    inverse = np.linalg.pinv(levels_first, rcond=_DEPENDENT, hermitian=True)
+    solved = product(np.asarray(np.moveaxis(inverse, 0, 2)), sides)
+    explained = level_sums(sides.transpose(1, 0, 2), solved.transpose(1, 0, 2))
+    left = corner[np.ix_(wanted, wanted)] - explained
+    own = np.diag(corner)[kept]
+    lost = np.flatnonzero(np.diag(left)[:-1] < _DEPENDENT * own)
+    if len(lost):
+        names = ", ".join(fit.design.names[kept[i]] for i in lost)
+        raise ArgumentError(
+            f"{names} varies between the levels of '{block.group}' only, so there is nothing of it "
+            "in a coefficient for each level; leave it out to compare poolings."
+        )
+    weights = np.append(-np.linalg.solve(left[:-1, :-1], left[:-1, -1]), 1.0)
+    found = np.tensordot(solved, weights, axes=(1, 0))
+    rank = np.linalg.matrix_rank(levels_first, hermitian=True)
+    return np.where(rank == len(A), found, np.nan)

@@ -755,7 +755,7 @@ def _descend(held: _Held, u: float, start: Vector, other: _Point | None = None) 
             max_evaluations=_MOST_EVALUATIONS,
             radius=1.0 if other is None else _AWAY,
         )
-    except _SameValley:
+    except (_SameValley, ArithmeticError):
         return None
     # The gradient is in coordinates whose Hessian was the identity: half its square is to gain.
     arrived = end.converged or 0.5 * float(end.gradient @ end.gradient) < _ROUNDING
