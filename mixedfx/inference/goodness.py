@@ -73,6 +73,7 @@ def shares(fit: Fit) -> Shares:
     """
     design, s2 = fit.design, fit.solution.sigma**2
     mean = design.X @ fit.solution.beta
+    mean = mean - mean[0]  # so that a constant has no variance at all
     groups = dict.fromkeys(fit.formula.groups, 0.0)
     for block, lam in zip(design.blocks, fit.solution.lambdas, strict=True):
         spread = block.values @ lam

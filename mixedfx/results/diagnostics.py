@@ -58,8 +58,10 @@ class Diagnostics(Inference):
         -------
         pandas.DataFrame
             Indexed by level, and by effect if there are several: ``n`` rows; ``unpooled``, the
-            level's rows alone, all else held; ``pooled``, the fixed effect; ``partial``, the
-            model's; ``weight`` of the level's own evidence; ``cond_sd``.
+            level's rows alone, all else held (coefficients and the effects of other groups,
+            those of groups within it too); ``pooled``, the fixed effect; ``partial``, the
+            model's; ``weight`` of the level's own evidence, all else held; ``cond_sd``, with
+            nothing held.
 
         Notes
         -----

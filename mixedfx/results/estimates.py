@@ -273,10 +273,11 @@ class Estimates:
             adds the residual variance (of weight one, in new rows) and the variance between
             levels wherever a level is new or its group is left out of ``random``.
         level : float
-            Coverage of the interval.
+            Coverage of the interval; variances and covariances are taken as known, so with few
+            levels it covers less.
         se : bool
             Whether to give the standard error of the mean: that of coefficients and effects
-            together, the covariance parameters taken as known.
+            together, the variances taken as known.
 
         Returns
         -------
