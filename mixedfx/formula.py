@@ -127,16 +127,16 @@ def parse(text: str) -> Formula:
     text : str
         For example ``"y ~ x + (x | g)"``. Random terms stand in parentheses and are added:
 
-        ==========================  =====================================================
-        written                     means
-        ==========================  =====================================================
-        ``(1 | g)``                 random intercept
-        ``(x | g)``                 correlated intercept and slope; ``(0 + x | g)`` slope
+        ===========================  =====================================================
+        written                      means
+        ===========================  =====================================================
+        ``(1 | g)``                  random intercept
+        ``(x | g)``                  correlated intercept and slope; ``(0 + x | g)`` slope
         ``(x || g)``, ``diag(...)``  the same without correlations
-        ``(1 | a/b)``               ``(1 | a) + (1 | a:b)``, to any depth
-        ``(1 | a:b)``               levels are the observed combinations
-        ``(x | a + b)``             ``(x | a) + (x | b)``; ``a*b`` adds ``a:b``
-        ==========================  =====================================================
+        ``(1 | a/b)``                ``(1 | a) + (1 | a:b)``, to any depth
+        ``(1 | a:b)``                levels are the observed combinations
+        ``(x | a + b)``              ``(x | a) + (x | b)``; ``a*b`` adds ``a:b``
+        ===========================  =====================================================
 
         Everything else is patsy's: ``I(x**2)``, ``np.log(x)``, ``C(f, Sum)``,
         ``Q("odd name")``, ``bs(x, 4)``, ``a*b``, ``a:b``, ``- 1``.

@@ -30,6 +30,12 @@ def friends() -> mfx.Results:
     return mfx.lmer("rating ~ 1 + (1 | friend)", mfx.datasets.load("romcom"))
 
 
+def _wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One column, a row per subject and a column per effect."""
+    effects = {e: table[column].xs(e, level="effect") for e in ("Intercept", "Days")}
+    return pd.DataFrame(effects)
+
+
 def _intercepts(sizes: list[int], seed: int, weighted: bool) -> mfx.Results:
     rng = np.random.default_rng(seed)
     group = np.repeat(np.arange(len(sizes)), sizes)
@@ -72,13 +78,13 @@ def test_rows_are_counted(friends):
 
 def test_partial_is_coef(sleep):
     fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
-    found = fit.pooling("Subject")["partial"].unstack()[["Intercept", "Days"]]
+    found = _wide(fit.pooling("Subject"), "partial")
     np.testing.assert_allclose(found, fit.coef("Subject"), rtol=ROUNDING)
 
 
 def test_conditional_deviations_are_ranefs(sleep):
     fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
-    found = fit.pooling("Subject")["cond_sd"].unstack()
+    found = _wide(fit.pooling("Subject"), "cond_sd")
     expected = fit.ranef("Subject", cond_sd=True)
     np.testing.assert_allclose(found["Days"], expected["Days_sd"], rtol=ROUNDING)
 
@@ -111,10 +117,10 @@ def test_an_unknown_group_is_refused_with_the_choices(friends):
 
 
 def test_no_pooling_is_least_squares_in_each_level(sleep):
-    found = mfx.pooling_fits("Reaction ~ Days + (Days | Subject)", sleep)["none"].unstack()
+    found = _wide(mfx.pooling_fits("Reaction ~ Days + (Days | Subject)", sleep), "none")
     for subject, rows in sleep.groupby("Subject", observed=True):
         slope, intercept = np.polyfit(rows["Days"], rows["Reaction"], 1)
-        assert found.loc[subject].tolist() == pytest.approx([slope, intercept], rel=1e-9)
+        assert found.loc[subject].tolist() == pytest.approx([intercept, slope], rel=1e-9)
 
 
 def test_no_pooling_shares_the_other_coefficients(sleep):
@@ -131,10 +137,10 @@ def test_no_pooling_survives_columns_that_are_nearly_dependent(sleep):
 
 
 def test_complete_pooling_is_least_squares(sleep):
-    found = mfx.pooling_fits("Reaction ~ Days + (Days | Subject)", sleep)["complete"].unstack()
+    found = _wide(mfx.pooling_fits("Reaction ~ Days + (Days | Subject)", sleep), "complete")
     plain = smf.ols("Reaction ~ Days", sleep).fit().params
-    expected = np.tile([plain["Days"], plain["Intercept"]], (18, 1))
-    np.testing.assert_allclose(found[["Days", "Intercept"]], expected, rtol=1e-9)
+    expected = np.tile([plain["Intercept"], plain["Days"]], (18, 1))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_partial_pooling_is_the_model(sleep):

@@ -157,10 +157,11 @@ def _agreed(found: Search, second: Search, *, forced: bool) -> Search:
     if second.converged and second.deviance <= found.deviance + _SAME_OPTIMUM:
         return replace(second, evaluations=both, trace=found.trace, seconded=found.engine)
     gap = second.deviance - found.deviance
-    remark = f"MixedLM ended {gap:.2g} above the best deviance, which stands."
+    if gap > _SAME_OPTIMUM:
+        problem = f"MixedLM ended {gap:.2g} above the best deviance known, {found.deviance:.10g}"
+    else:
+        problem = "MixedLM reached the optimum, but does not report convergence there"
     if forced:
-        raise SearchError(
-            f"MixedLM did not reach the optimum: it ended {gap:.2g} above the best deviance "
-            f"known, {found.deviance:.10g}. Use engine='profiled'."
-        )
+        raise SearchError(f"{problem}. Use engine='profiled'.")
+    remark = f"{problem}; the profiled engine's fit stands."
     return replace(found, remarks=(*found.remarks, remark))
