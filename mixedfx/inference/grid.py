@@ -435,7 +435,11 @@ def combinations_on(fit: Fit, grid: pd.DataFrame) -> Combinations:
     if len(left_out):
         size = np.sqrt(np.square(design.X).mean(axis=0))
         wanted = fixed_matrix(design)[:, left_out]
-        aliases = np.linalg.lstsq(design.X / size, wanted, rcond=None)[0] / size[:, None]
+        unit = np.sqrt(np.square(wanted).mean(axis=0))
+        unit[unit == 0.0] = 1.0  # a column of a cell without rows
+        aliases = np.linalg.lstsq(design.X / size, wanted / unit, rcond=None)[0]
+        aliases[np.abs(aliases) < _DEPENDENT] = 0.0  # rounding, of what has no part in it
+        aliases *= unit / size[:, None]
         parts = np.abs(X[:, left_out]) + np.abs(kept) @ np.abs(aliases)
         outside = _cleaned(X[:, left_out] - kept @ aliases, parts, _DEPENDENT)
     offset = 0.0 if design.offset is None else float(design.offset.mean())
