@@ -684,6 +684,21 @@ def test_a_start_at_the_minimum_is_the_end():
     assert (end.converged, end.evaluations) == (True, 1)
 
 
+@pytest.mark.parametrize("curvature", [1.0, -1.0])
+def test_a_radius_of_zero_is_an_end_without_convergence(curvature):
+    start = np.array([2.0, 2.0])
+    end = minimise(
+        double_well,
+        start,
+        first_hessian=lambda: np.diag([curvature, 1.0]),
+        tolerance=1e-12,
+        max_evaluations=50,
+        radius=0.0,
+    )
+    assert (end.converged, end.evaluations) == (False, 1)
+    np.testing.assert_array_equal(end.x, start)
+
+
 def test_a_fresh_hessian_is_used_where_it_is_given():
     point = {}
 

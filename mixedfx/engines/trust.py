@@ -19,6 +19,9 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
 
+# No radius is taken as less: its inverse squared is still a number.
+_SHORTEST = 1e-100
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -156,7 +159,8 @@ def _shift(w: Vector, g: Vector, radius: float) -> float:
     low = max(0.0, -w[0]) + 1e-10 * max(1.0, abs(w[-1]))
     if np.linalg.norm(g / (w + low)) <= radius:
         return float(low)
-    high = low + float(np.linalg.norm(g)) / radius
+    # Halved often enough a radius is zero, and the shift for it would be infinite.
+    high = low + float(np.linalg.norm(g)) / max(radius, _SHORTEST)
     for _ in range(60):
         middle = np.sqrt(low * high)
         if np.linalg.norm(g / (w + middle)) > radius:
