@@ -8,6 +8,12 @@ from mixedfx.results import Results
 from mixedfx.several import compare, pooling_fits, table
 from mixedfx.shown import draw, equation, graph
 
+
+def __dir__() -> list[str]:
+    """Name what is public; the modules behind it are not."""
+    return __all__
+
+
 __all__ = [
     "Certificate",
     "Control",

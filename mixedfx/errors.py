@@ -241,4 +241,6 @@ def check_share(name: str, value: object) -> None:
     >>> check_share("conf_level", 0.95)
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        raise ArgumentError(f"{name}={value!r} must be a number between 0 and 1, such as 0.95.")
+        # The one is a coverage, the other what is left of it.
+        usual = 0.05 if name == "alpha" else 0.95
+        raise ArgumentError(f"{name}={value!r} must be a number between 0 and 1, such as {usual}.")

@@ -453,7 +453,8 @@ def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:
                 f"singular fit: {', '.join(on_boundary)} "
                 f"{'is' if len(on_boundary) == 1 else 'are'} on the boundary (a variance of zero "
                 "or a correlation of one). The data do not support every random effect; the "
-                "estimates are the optimum all the same.",
+                "estimates are the optimum all the same. A simpler model leaves a term out, or "
+                "its correlations with '||'; fit.rank_pca() and fit.ranova() help to choose.",
                 SingularFitWarning,
             )
         )

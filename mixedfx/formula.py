@@ -367,6 +367,10 @@ def _bar_terms(node: Any, text: str, structure: Structure | None) -> list[Random
     if structure is None and not _in_parentheses(node, text):
         written = _source(node, text).strip()
         advice = f"Write '({written})', added to the fixed part with '+'."
+        left, _, right = written.partition("|")
+        before, _, last = (part.strip() for part in left.rpartition("+"))
+        if before:
+            advice = f"Write '{before} + ({last} | {right.strip()})' or '({written})'."
         _fail("a random term must stand in parentheses.", text, node, advice)
     if group.type == "|" and len(group.args) == 1 and not _in_parentheses(group, text):
         if structure is not None:

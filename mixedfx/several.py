@@ -112,6 +112,9 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
     """
     Fit a model with complete, without and with partial pooling, and compare the coefficients.
 
+    Complete and no pooling know this group alone: other random terms are left out of them, so
+    with several groups the three differ in that, too. :meth:`Results.pooling` holds the others.
+
     Parameters
     ----------
     formula : str
@@ -203,4 +206,4 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
 
 def _digits(values: pd.Series) -> list[str]:
     """Three significant digits each, or two decimals of larger numbers."""
-    return [f"{v:.2f}" if abs(v) >= 1 or v == 0 else f"{v:.3g}" for v in values]
+    return [f"{v:.2f}" if abs(v) >= 1 or v == 0 else f"{v:#.3g}" for v in values]

@@ -124,7 +124,7 @@ class Summary:
         str
             A ``tabular`` for each part, then the notes.
         """
-        parts = [t.to_latex() for t in self.tables()]
+        parts = [f"\\textbf{{{_latex_text(t.title)}}}\n\n{t.to_latex()}" for t in self.tables()]
         parts += [_latex_text(note) for note in self.notes]
         return "\n\n".join(parts)
 
@@ -194,7 +194,8 @@ class Table:
         str
             With the rules of the package booktabs; what is in the cells is escaped.
         """
-        return self._format("latex_booktabs")
+        # In LaTeX's oldest encoding a bar in text is a dash.
+        return self._format("latex_booktabs").replace("|", r"\textbar{}")
 
     def _repr_html_(self) -> str:
         return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"

@@ -608,7 +608,24 @@ GROUPS = [
         GroupingError,
         ("(x | k)", "60 effects", "fewer effects"),
     ),
-    Bad("group: unknown function", _fits("y ~ x + (1 | nope(g))"), DataError, ("'nope'", "not")),
+    Bad(
+        "group: unknown function",
+        _fits("y ~ x + (1 | nope(g))"),
+        DataError,
+        ("nope()", "no function", "define it"),
+    ),
+    Bad(
+        "fixed part: misspelt function",
+        _fits("y ~ lgo(x) + (1 | g)"),
+        DataError,
+        ("lgo()", "Did you mean 'log'?"),
+    ),
+    Bad(
+        "fixed part: a function of R",
+        _fits("y ~ relevel(x, 'a') + (1 | g)"),
+        DataError,
+        ("relevel()", "Treatment"),
+    ),
     Bad(
         "group: unknown method", _fits("y ~ x + (1 | g.nope())"), DataError, ("'g.nope()'", "nope")
     ),

@@ -6,7 +6,9 @@ what lmerTest prints.
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import re
 from dataclasses import fields, is_dataclass
 
@@ -543,3 +545,34 @@ def test_fixed_columns_that_were_left_out_can_be_made_again(dropped):
     found = fixed_matrix(design)
     np.testing.assert_array_equal(found[:, design.kept], design.X)
     assert found.shape[1] == len(design.columns) == 4
+
+
+# ---------------------------------------------------------------- habits and mishaps
+
+
+def test_a_method_in_the_place_of_alpha_is_recognised(sleep):
+    fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    with pytest.raises(ArgumentError, match=r"conf_int\(method='profile'\)"):
+        fit.conf_int("profile")
+
+
+def test_alpha_is_not_mistaken_for_a_coverage(sleep):
+    fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    with pytest.raises(ArgumentError, match=r"such as 0\.05"):
+        fit.conf_int(95)
+
+
+def test_a_copy_of_a_fit_is_the_fit(sleep):
+    fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    assert copy.deepcopy(fit) is copy.copy(fit) is fit
+
+
+def test_a_fit_says_why_it_is_not_pickled(sleep):
+    with pytest.raises(TypeError, match="Keep the formula and the data"):
+        pickle.dumps(mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep))
+
+
+def test_bootstrap_intervals_name_the_parameters_of_the_others(sleep):
+    fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep, engine="profiled")
+    drawn = fit.conf_int(method="bootstrap", n=20, rng=1)
+    assert list(drawn.index) == list(fit.conf_int(method="profile").index)

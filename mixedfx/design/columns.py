@@ -7,6 +7,7 @@ numbers, truth values or categories. The user's table is never changed.
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from patsy import (
     EvalEnvironment,
 )
 
+from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
 from mixedfx.formula import Formula, names_in, terms_of
 
@@ -163,6 +165,8 @@ def _is_known(name: str, env: EvalEnvironment) -> bool:
 
 
 def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) -> NoReturn:
+    if re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", code):
+        _fail_function(name, code)
     role = "grouping column" if any(code in t.group for t in formula.random) else "column"
     if code.replace(" ", "") in columns and code != name:
         hint = f" Write Q({code.replace(' ', '')!r}) for a name with odd characters."
@@ -170,6 +174,28 @@ def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) ->
         hint = did_you_mean(name, columns)
     shown = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
     raise MissingColumnError(f"{role} '{name}' is not in the data; columns are: {shown}.{hint}")
+
+
+# What people who come from R write, and what it is here.
+_FROM_R = {
+    "relevel": 'C(f, Treatment("level"))',
+    "ns": "cr(x, df=4)",
+    "ifelse": "np.where(condition, a, b)",
+    "cut": "a column made by pandas.cut",
+    "interaction": "a:b",
+}
+
+
+def _fail_function(name: str, code: str) -> NoReturn:
+    """Say that a function is not known, and what may be meant."""
+    known = [*patsy.builtins.__all__, *KNOWN_FUNCTIONS]
+    hint = did_you_mean(name, known)
+    if name in _FROM_R:
+        hint = f" Instead of R's {name}() write {_FROM_R[name]}."
+    raise MissingColumnError(
+        f"'{code}' calls {name}(), which is no function here: define it where you call lmer(), "
+        f"write np. before numpy's, or add the column to the data.{hint}"
+    )
 
 
 def per_row(value: Any, what: str, frame: pd.DataFrame) -> Vector | None:

@@ -25,7 +25,7 @@ from mixedfx.criterion import Solution, solve
 from mixedfx.crossprod import CrossProducts, with_response
 from mixedfx.design import Design
 from mixedfx.engines.profiled import Profiled
-from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, expect_choice
+from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
 from mixedfx.fit import Control, Fit, Search, assemble, boundary
 from mixedfx.formula import Formula
 from mixedfx.inference.parameters import parameters
@@ -137,8 +137,7 @@ class Bootstrap:
             If ``alpha`` is not between zero and one, or a name is unknown.
         """
         expect_choice("method", method, INTERVALS)
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-            raise ArgumentError(f"alpha={alpha!r} must be a number between 0 and 1.")
+        check_share("alpha", alpha)
         wanted = _wanted(list(self.draws.columns), parm)
         draws, estimates = self.draws.iloc[:, wanted], self.estimates.iloc[wanted]
         ends = _ends(draws, estimates.to_numpy(), alpha, method)

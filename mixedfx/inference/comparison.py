@@ -84,8 +84,10 @@ def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) ->
         },
         index=pd.Index(list(names), name="model"),
     ).iloc[order]
-    table["chisq"] = (-table["deviance"].diff()).clip(lower=0.0)
     table["df"] = table["npar"].diff()
+    # Models of one size are not nested, and have no ratio to test.
+    ratio = (-table["deviance"].diff()).clip(lower=0.0).where(table["df"] > 0) + 0.0
+    table.insert(5, "chisq", ratio)
     table["p_value"] = special.chdtrc(table["df"].where(table["df"] > 0), table["chisq"])
     table["refitted"] = np.array(again)[order]
     return table

@@ -224,7 +224,10 @@ def influence(distance: pd.Series, *, group: str | None = None, ax: Any = None) 
     tall = np.argsort(-np.where(known, values, -np.inf), kind="stable")[:200]
     stems = np.column_stack([place[tall].repeat(30), np.outer(values[tall], steps).ravel()])
     stems = stems[np.isfinite(stems).all(axis=1)]
-    name_points(ax, place[order], values[order], distance.index[order], avoid=stems)
+    names = distance.index[order]
+    if group is not None:  # a level's name may be a number, too
+        names = pd.Index([f"{group} {name}" for name in names])
+    name_points(ax, place[order], values[order], names, avoid=stems)
     return ax
 
 

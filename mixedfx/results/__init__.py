@@ -115,7 +115,7 @@ def _header(
             "Criterion",
             f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}",
         ),
-        ("Tests", _TESTS[df_method]),
+        ("Tests", _TESTS[df_method if fit.ngroups or df_method == "normal" else "residual"]),
     ]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,21 @@ class Estimates:
     """
 
     fit: Fit
+
+    def __copy__(self) -> Self:
+        """Give itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Give itself: nothing in it changes."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a formula may hold functions, and pickles run code."""
+        raise TypeError(
+            "a fit cannot be pickled: its formula may hold functions of yours. Keep the formula "
+            "and the data, which give it again, or its tables, such as fit.tidy()."
+        )
 
     # ---------------------------------------------------------------- the model
 

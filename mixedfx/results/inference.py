@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx.errors import check_share, expect_choice
+from mixedfx.errors import ArgumentError, check_share, expect_choice
 from mixedfx.inference import anova as variance_tables
 from mixedfx.inference import bootstrap as resampling
 from mixedfx.inference import comparison, intervals, wald
@@ -288,6 +288,7 @@ class Inference(Estimates):
         df_method: DfMethod = "normal",
         n: int = 1000,
         rng: Any = None,
+        n_jobs: int = 1,
     ) -> pd.DataFrame:
         """
         Give confidence intervals for the parameters.
@@ -306,8 +307,8 @@ class Inference(Estimates):
         df_method : {"normal", "satterthwaite", "kenward-roger", "residual"}
             For Wald intervals of fixed effects. Normal quantiles are the default here, as in
             statsmodels and lme4; :meth:`tidy` has Satterthwaite's.
-        n, rng : int, Generator or seed
-            Draws of the bootstrap, and their source of randomness.
+        n, rng, n_jobs : int, Generator or seed, int
+            Draws of the bootstrap, their source of randomness, and processes.
 
         Returns
         -------
@@ -334,18 +335,19 @@ class Inference(Estimates):
         Days                7.36  13.58
         sd(Days | Subject)  3.80   8.75
         """
-        expect_choice("method", method, ("wald", "profile", "bootstrap"))
+        methods = ("wald", "profile", "bootstrap")
+        if alpha in methods:
+            raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
+        expect_choice("method", method, methods)
         check_share("alpha", alpha)
-        choose(self.fit, parm)
+        names = [parameter.name for parameter in choose(self.fit, parm)]
         if method == "wald":
             return intervals.wald_intervals(self.fit, self._degrees(df_method), alpha, parm)
         if method == "profile":
             return profiles.profile_intervals(self.fit, alpha, parm)
-        return (
-            self.bootstrap(n, rng=rng, progress=False)
-            .conf_int(alpha, parm)
-            .rename_axis("parameter")
-        )
+        drawn = self.bootstrap(n, rng=rng, n_jobs=n_jobs, progress=False)
+        kept = [name for name in names if name in drawn.draws]
+        return drawn.conf_int(alpha, kept).reindex(names).rename_axis("parameter")
 
     def profile(
         self,
