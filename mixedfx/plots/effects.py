@@ -74,6 +74,7 @@ def _one_caterpillar(ax: Any, effects: pd.DataFrame, name: str, width: float) ->
     )
     ax.set_title(shown(name))
     ax.set_xlabel("deviation from the fixed effect")
+    ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
     name_rows(ax, ordered.index, str(effects.index.name))
     bare(ax)
 

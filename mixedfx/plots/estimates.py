@@ -39,7 +39,8 @@ def coefficients(table: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = Non
     (ax,) = axes_for(ax, 1, size=(5.2, max(1.6, 0.9 + 0.3 * len(known))))
     height = np.arange(len(known))[::-1]
     estimate = known["estimate"].to_numpy()
-    sides = [estimate - known["conf_low"], known["conf_high"] - estimate]
+    low, high = known["conf_low"].to_numpy(), known["conf_high"].to_numpy()
+    sides = [estimate - low, high - estimate]
     ax.axvline(0.0, color=GREY, linewidth=1, zorder=1)
     ax.errorbar(
         estimate, height, xerr=sides, fmt="o", markersize=5, color=INK, elinewidth=1.4, zorder=2

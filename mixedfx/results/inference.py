@@ -193,8 +193,8 @@ class Inference(Estimates):
 
     def anova(
         self,
+        type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
         *,
-        type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R and statsmodels have for it)
         df_method: DfMethod = "satterthwaite",
     ) -> pd.DataFrame:
         """
@@ -336,7 +336,7 @@ class Inference(Estimates):
         sd(Days | Subject)  3.80   8.75
         """
         methods = ("wald", "profile", "bootstrap")
-        if alpha in methods:
+        if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         expect_choice("method", method, methods)
         check_share("alpha", alpha)
