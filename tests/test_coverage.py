@@ -27,7 +27,7 @@ def design() -> tuple[mfx.Results, np.ndarray]:
     group = np.repeat(np.arange(len(SIZES)), SIZES)
     table = pd.DataFrame(
         {
-            "y": rng.normal(size=len(group)),
+            "y": rng.normal(size=len(group)) + 2.0 * np.sin(group),  # any response will do
             "x": rng.normal(size=len(group)),
             "z": (group % 2).astype(float),
             "group": group.astype(str),
