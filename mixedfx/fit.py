@@ -8,6 +8,7 @@ Nothing here knows how theta was found, or what the results will be called.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -240,6 +241,12 @@ class Fit:
     solution: Solution
     notes: tuple[Note, ...]
 
+    @property
+    def nu(self) -> int:
+        """Rows that tell of sigma: less the fixed effects under REML and least squares."""
+        cross = self.cross
+        return cross.n - cross.p if self.reml or not self.design.blocks else cross.n
+
     @cached_property
     def curvature(self) -> Curvature:
         """Gradient and Hessian of the deviance at theta, computed when first asked for."""
@@ -369,9 +376,7 @@ def curvature(cross: CrossProducts, theta: Vector, *, reml: bool) -> Curvature:
     chart, x = pivoted(cross.layout, _live_roots(cross, theta))
 
     def slope(at: Vector) -> Vector:
-        natural = [f @ m for f, m in zip(cross.frames, chart.lambdas(at), strict=True)]
-        by_lambda = slopes(solve_at(cross, natural, reml=reml), reml=reml)
-        return chart.pack([f.T @ m for f, m in zip(cross.frames, by_lambda, strict=True)])
+        return framed_gradient(cross, chart, at, frames=cross.frames, reml=reml)
 
     H = np.empty((len(x), len(x)))
     for j in range(len(x)):
@@ -381,6 +386,35 @@ def curvature(cross: CrossProducts, theta: Vector, *, reml: bool) -> Curvature:
         H[j] = (8.0 * near - far) / (12.0 * h)  # exact for cubics: near zero the slope is one
     g = slope(x) if len(x) else x
     return Curvature(chart, x, g, 0.5 * (H + H.T))
+
+
+def framed_gradient(
+    cross: CrossProducts, chart: Chart, x: Vector, *, frames: Sequence[Matrix], reml: bool
+) -> Vector:
+    """
+    Differentiate the deviance by coordinates of the Lambdas in some frames.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    chart : Chart
+        The coordinates.
+    x : ndarray of shape (m,)
+        Where.
+    frames : sequence of ndarray of shape (k, k)
+        One per term: the Lambdas are these times those of the chart.
+    reml : bool
+        Which criterion.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        Exact.
+    """
+    natural = [f @ m for f, m in zip(frames, chart.lambdas(x), strict=True)]
+    by_lambda = slopes(solve_at(cross, natural, reml=reml), reml=reml)
+    return chart.pack([f.T @ m for f, m in zip(frames, by_lambda, strict=True)])
 
 
 def _live_roots(cross: CrossProducts, theta: Vector) -> list[Matrix]:

@@ -256,8 +256,7 @@ def _mean(fit: Fit, wanted: Sequence[str] | None) -> Vector:
         mean = mean + design.offset
     for block, b in zip(design.blocks, fit.solution.effects(), strict=True):
         if wanted is None or block.group in wanted:
-            for j in range(len(b)):
-                mean += block.values[:, j] * b[j][block.codes]
+            block.add_to(mean, b)
     return np.asarray(mean)
 
 

@@ -59,7 +59,7 @@ class Source:
         """Draw one response, of shape (n,)."""
         y = self.mean.copy()
         for block, root in zip(self.blocks, self.roots, strict=True):
-            _add(y, block, root @ rng.standard_normal((len(root), len(block.levels))))
+            block.add_to(y, root @ rng.standard_normal((len(root), len(block.levels))))
         return y + self.noise * rng.standard_normal(len(y))
 
 
@@ -94,7 +94,7 @@ def source(fit: Fit, *, random: RandomName = "new") -> Source:
         noise /= np.sqrt(design.weights)
     if random == "fitted":
         for block, b in zip(design.blocks, solution.effects(), strict=True):
-            _add(mean, block, b)
+            block.add_to(mean, b)
         return Source(mean, (), (), noise)
     roots = tuple(solution.sigma * lam for lam in solution.lambdas)
     return Source(mean, design.blocks, roots, noise)
@@ -179,9 +179,3 @@ def generators(rng: Any, n: int) -> list[np.random.Generator]:
             f"rng={rng!r} must be a seed (an integer that is not negative), a "
             f"numpy.random.Generator that can be spawned from, or None: {error}"
         ) from None
-
-
-def _add(mean: Vector, block: Block, b: Matrix) -> None:
-    """Add a term's effects (k, levels) to the rows, in place."""
-    for j in range(len(b)):
-        mean += block.values[:, j] * b[j][block.codes]

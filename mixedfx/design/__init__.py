@@ -10,7 +10,7 @@ from mixedfx.design.build import (
     some_rows,
 )
 from mixedfx.design.checks import independent_columns
-from mixedfx.design.coding import FixedTerm, fixed_terms, recoding
+from mixedfx.design.coding import FixedTerm, fixed_terms, kept_columns, recoding
 from mixedfx.design.columns import as_frame, numbers
 from mixedfx.design.levels import Levels
 
@@ -25,6 +25,7 @@ __all__ = [
     "fixed_matrix",
     "fixed_terms",
     "independent_columns",
+    "kept_columns",
     "numbers",
     "rebuild",
     "recoding",

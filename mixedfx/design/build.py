@@ -82,6 +82,11 @@ class Block:
         """Name of the grouping factor."""
         return self.term.group_name
 
+    def add_to(self, rows: Vector, effects: Matrix) -> None:
+        """Add what the levels' effects, (k, levels), mean for each row, in place."""
+        for j, effect in enumerate(effects):
+            rows += self.values[:, j] * effect[self.codes]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -153,6 +158,11 @@ class Design:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         freeze(*vars(self).values())
+
+    @property
+    def response(self) -> Vector:
+        """The response as it was given, offset included."""
+        return self.y if self.offset is None else self.y + self.offset
 
     @property
     def names(self) -> tuple[str, ...]:

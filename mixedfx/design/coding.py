@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from patsy import DesignInfo, Sum, Treatment
 
+from mixedfx.design.build import Design
+
 Matrix = npt.NDArray[np.float64]
 
 
@@ -68,6 +70,26 @@ def fixed_terms(info: DesignInfo) -> tuple[FixedTerm, ...]:
         )
         for term in info.terms
     )
+
+
+def kept_columns(design: Design, term: FixedTerm) -> list[int]:
+    """
+    Find a term among the columns that a design kept.
+
+    Parameters
+    ----------
+    design : Design
+        Any design.
+    term : FixedTerm
+        One of its terms.
+
+    Returns
+    -------
+    list of int
+        Its columns of ``X``.
+    """
+    inside = range(*term.columns.indices(len(design.columns)))
+    return [i for i, j in enumerate(design.kept.tolist()) if j in inside]
 
 
 def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:

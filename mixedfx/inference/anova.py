@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import linalg
 
-from mixedfx.design import FixedTerm, fixed_matrix, fixed_terms, recoding
+from mixedfx.design import FixedTerm, fixed_matrix, fixed_terms, kept_columns, recoding
 from mixedfx.errors import ArgumentError
 from mixedfx.fit import Fit
 from mixedfx.formula import terms_of
@@ -80,27 +80,21 @@ def _written_order(fit: Fit) -> list[FixedTerm]:
     by_name = {term.name: term for term in fixed_terms(fit.design.recipe.fixed)}
     written = [t.name() for t in terms_of(fit.design.formula.fixed)]
     terms = [by_name[name] for name in written if by_name[name].factors]
-    terms = [term for term in terms if _kept(fit, term)]
+    terms = [term for term in terms if kept_columns(fit.design, term)]
     return sorted(terms, key=lambda term: len(term.factors))
-
-
-def _kept(fit: Fit, term: FixedTerm) -> list[int]:
-    """Columns of ``X`` that belong to a term."""
-    inside = range(*term.columns.indices(len(fit.design.columns)))
-    return [i for i, j in enumerate(fit.design.kept.tolist()) if j in inside]
 
 
 def _sequential(fit: Fit, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
-    before = [i for t in order[: order.index(term)] for i in _kept(fit, t)]
-    return _adjusted(fit, _kept(fit, term), before)
+    before = [i for t in order[: order.index(term)] for i in kept_columns(fit.design, t)]
+    return _adjusted(fit, kept_columns(fit.design, term), before)
 
 
 def _marginal(fit: Fit, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
     others = [t for t in order if t != term and not t.contains(term)]
-    mine = _kept(fit, term)
-    rows = _adjusted(fit, mine, [i for t in others for i in _kept(fit, t)])
+    mine = kept_columns(fit.design, term)
+    rows = _adjusted(fit, mine, [i for t in others for i in kept_columns(fit.design, t)])
     if len(order) == 1 or len(others) + 1 < len(order):
         return rows
     return np.asarray(np.linalg.solve(rows[:, mine], rows))  # its coefficients, as they are
@@ -115,7 +109,7 @@ def _adjusted(fit: Fit, mine: list[int], before: list[int]) -> Matrix:
     """
     p = fit.cross.p
     terms = fixed_terms(fit.design.recipe.fixed)
-    intercept = [i for t in terms if not t.factors for i in _kept(fit, t)]
+    intercept = [i for t in terms if not t.factors for i in kept_columns(fit.design, t)]
     first = [*intercept, *before, *mine]
     order = [*first, *(i for i in range(p) if i not in first)]
     gram = fit.cross.corner[:p, :p]
@@ -144,7 +138,7 @@ def _last(fit: Fit, term: FixedTerm) -> Matrix:
     if design.dropped_columns:
         aliases = np.linalg.lstsq(design.X, fixed_matrix(design), rcond=None)[0]
         coding, treatment = aliases @ coding, aliases @ treatment
-    gone = [t for t in fixed_terms(info) if t == term or not _kept(fit, t)]
+    gone = [t for t in fixed_terms(info) if t == term or not kept_columns(fit.design, t)]
     others = np.delete(coding, np.r_[tuple(t.columns for t in gone)], axis=1)
     size = np.abs(others).max(axis=0, initial=0.0)
     others = others[:, size > 0.0] / size[size > 0.0]

@@ -100,7 +100,7 @@ def _check_same_rows(first: Fit, one: str, other: Fit, two: str) -> None:
             f"'{one}' and '{two}' were fitted to different rows ({len(a.y)} and {len(b.y)}), so "
             "their likelihoods do not compare. Fit both to rows that are complete for both."
         )
-    gap = np.abs(_response(a) - _response(b)).max()
+    gap = np.abs(a.response - b.response).max()
     if gap > 1e-12 * max(_size(a), _size(b)):
         raise ArgumentError(
             f"'{one}' and '{two}' have different responses ({a.formula.response}, "
@@ -112,10 +112,6 @@ def _size(design: Design) -> float:
     """Size of the numbers that a response was computed from: its rounding is of their order."""
     offset = 0.0 if design.offset is None else float(np.abs(design.offset).max())
     return float(np.abs(design.y).max()) + offset
-
-
-def _response(design: Design) -> Vector:
-    return design.y if design.offset is None else design.y + design.offset
 
 
 def _check_same_criterion(fits: Sequence[Fit], names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixedfx.design import fixed_terms
+from mixedfx.design import fixed_terms, kept_columns
 from mixedfx.errors import ArgumentError
 from mixedfx.fit import Fit
 
@@ -105,12 +105,9 @@ def vif(fit: Fit) -> pd.DataFrame:
     ----------
     .. [1] Fox and Monette (1992), J. Am. Stat. Assoc. 87:178.
     """
-    design = fit.design
-    kept = design.kept.tolist()
     members = {}
-    for term in fixed_terms(design.recipe.fixed):
-        inside = range(*term.columns.indices(len(design.columns)))
-        mine = [i for i, j in enumerate(kept) if j in inside]
+    for term in fixed_terms(fit.design.recipe.fixed):
+        mine = kept_columns(fit.design, term)
         if term.factors and mine:
             members[term.name] = mine
     if len(members) < 2:

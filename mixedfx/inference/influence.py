@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.covariance import rectify
-from mixedfx.criterion import Solution, slopes, solve, solve_at
+from mixedfx.criterion import Solution, solve, solve_at
 from mixedfx.crossprod import CrossProducts, cross
 from mixedfx.design import Block, Design, independent_columns, some_rows
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import DataError, EngineError, expect_choice
-from mixedfx.fit import Control, Fit
+from mixedfx.fit import Control, Fit, framed_gradient
 from mixedfx.joint import leverage
 from mixedfx.threads import calm
 
@@ -54,7 +54,7 @@ def of_rows(fit: Fit) -> pd.DataFrame:
     hat = leverage(fit)
     mean = design.X @ s.beta
     for block, b in zip(design.blocks, s.effects(), strict=True):
-        mean = mean + np.einsum("nk,kn->n", block.values, b[:, block.codes])
+        block.add_to(mean, b)
     resid = design.y - mean
     pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
     rest = np.where(1.0 - hat > _WHOLE, 1.0 - hat, np.nan)
@@ -139,8 +139,7 @@ def _stepped(fit: Fit, reduced: CrossProducts) -> Vector:
     at = fit.curvature
     frames = fit.cross.frames
     natural = [f @ m for f, m in zip(frames, at.chart.lambdas(at.x), strict=True)]
-    by_lambda = slopes(solve_at(reduced, natural, reml=fit.reml), reml=fit.reml)
-    gradient = at.chart.pack([f.T @ m for f, m in zip(frames, by_lambda, strict=True)])
+    gradient = framed_gradient(reduced, at.chart, at.x, frames=frames, reml=fit.reml)
     if not len(gradient):
         return fit.solution.theta
     step = np.linalg.solve(at.hessian, gradient)

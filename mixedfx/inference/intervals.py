@@ -86,10 +86,9 @@ def _of_covariances(fit: Fit, alpha: float) -> dict[str, tuple[float, float]]:
     """Limits of all standard deviations and correlations."""
     names = [p for p in parameters(fit) if p.kind != "fixed"]
     here = _transformed(names)
-    nu = fit.cross.n - fit.cross.p if fit.reml or not fit.design.blocks else fit.cross.n
     # Given theta, log sigma has the variance 1 / (2 nu); every sd shares it.
     shared = np.array([0.0 if p.kind == "corr" else 1.0 for p in names])
-    variance = shared / (2.0 * nu)
+    variance = shared / (2.0 * fit.nu)
     slopes = _slopes(fit, names)
     if slopes.shape[1]:
         inverse = 2.0 * np.linalg.pinv(fit.curvature.hessian, rcond=1e-8, hermitian=True)

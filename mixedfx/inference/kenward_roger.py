@@ -269,7 +269,7 @@ def _with_residual(
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Put the residual variance, one in its own units, before the others: ``P, Q, T``."""
     m, p = len(psi), fit.cross.p
-    precision = fit.cross.corner[:p, :p] * 0.0 if p == 0 else np.linalg.inv(fit.solution.inner_cov)
+    precision = np.linalg.inv(fit.solution.inner_cov)
     M0 = precision - np.einsum("i,iab->ab", psi, M)
     Q0 = M - np.einsum("i,ijab->jab", psi, Q)
     full_Q = np.empty((m + 1, m + 1, p, p))

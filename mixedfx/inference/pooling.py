@@ -106,7 +106,7 @@ def _alone(fit: Fit, t: int, A: Matrix, b: Matrix) -> Matrix:
     rest = design.y - design.X @ fit.solution.beta
     for other, effects in zip(design.blocks, fit.solution.effects(), strict=True):
         if other is not block:
-            rest = rest - np.einsum("nk,kn->n", other.values, effects[:, other.codes])
+            other.add_to(rest, -effects)
     if design.weights is not None:
         rest = rest * design.weights
     sums = _sums(block, rest)

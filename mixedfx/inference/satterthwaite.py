@@ -66,14 +66,13 @@ class Satterthwaite:
             At most the rows (less the fixed effects, under REML).
         """
         fit, cross = self._fit, self._fit.cross
-        nu = cross.n - cross.p if fit.reml or not fit.design.blocks else cross.n
         if not len(self._inverse):
-            return float(nu)
+            return float(fit.nu)
         if cross.basis is not None:
             row = linalg.solve_triangular(cross.basis, row, trans="T")
         weights = fit.solution.inner_cov @ row
         h = self._log_slope(weights, float(row @ weights))
-        return float(1.0 / (1.0 / nu + h @ self._inverse @ h))
+        return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
 
     def of_rows(self, rows: Matrix) -> tuple[float, float]:
         """

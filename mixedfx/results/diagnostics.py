@@ -219,12 +219,10 @@ class Diagnostics(Inference):
         Name: Days, dtype: float64
         """
         expect_choice("method", method, ("one_step", "refit"))
-        if of == "obs" and of not in self.formula.groups:
-            return influences.of_rows(self.fit)
-        if of not in self.formula.groups:
-            listed = ", ".join(map(repr, ("obs", *self.formula.groups)))
-            raise ArgumentError(f"of={of!r} is not one of the choices {listed}.")
-        return influences.of_levels(self.fit, of, method)
+        expect_choice("of", of, ("obs", *self.formula.groups))
+        if of in self.formula.groups:
+            return influences.of_levels(self.fit, of, method)
+        return influences.of_rows(self.fit)
 
     def vif(self) -> pd.DataFrame:
         """

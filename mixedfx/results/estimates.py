@@ -258,8 +258,7 @@ class Estimates:
     def resid(self) -> pd.Series:
         """Response less fitted values."""
         design = self.fit.design
-        y = design.y if design.offset is None else design.y + design.offset
-        values = y - self.fittedvalues.to_numpy()
+        values = design.response - self.fittedvalues.to_numpy()
         return pd.Series(values, index=design.index, name="resid")
 
     def predict(

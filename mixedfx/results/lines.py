@@ -154,7 +154,7 @@ def lines_of(
     together = np.zeros(len(codes), dtype=np.intp)
     shared, one = plots.grid(frame, together, x=x, observed=observed)
     whole = _means(fit, shared, np.full(len(one), offset.mean()), [], {})[["population"]]
-    response = (design.y + offset)[used]
+    response = design.response[used]
     points = pd.DataFrame({"level": labels_of(fit, group)[used], "response": response})
     if x is not None:
         points.insert(1, "x", frame[x].to_numpy()[used])

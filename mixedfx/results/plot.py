@@ -343,12 +343,10 @@ class Plot:
             One for the residuals, or one for each effect.
         """
         groups = self.results.formula.groups
-        if of == "resid" and of not in groups:
+        expect_choice("of", of, ("resid", *groups))
+        if of not in groups:
             values = self.results.influence("obs")["std_resid"]
             return plots.qq({"": values}, ylabel="standardised residual", ax=ax)
-        if of not in groups:
-            listed = ", ".join(map(repr, ("resid", *groups)))
-            raise ArgumentError(f"of={of!r} is not one of the choices {listed}.")
         samples = _standardised(self.results.fit, of)
         return plots.qq(samples, ylabel=f"standardised effect of {of}", ax=ax)
 
