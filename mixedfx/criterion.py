@@ -12,6 +12,9 @@ after elimination (``C_XX = X'V^-1 X sigma**2``), ``r2`` what is left of ``y'Wy`
     ML    d = log|M| - sum log w + n (1 + log(2 pi r2 / n))                   sigma^2 = r2/n
     REML  d = log|M| + log|C_XX| - sum log w + (n-p)(1 + log(2 pi r2/(n-p)))  sigma^2 = r2/(n-p)
 
+Where sigma is known, ``r2 / sigma^2 + nu log(2 pi sigma^2)`` takes the place of the last term,
+with ``nu`` the ``n`` or ``n-p`` in it.
+
 Nothing here knows formulas, tables, names, engines, or how theta was chosen.
 """
 
@@ -185,15 +188,16 @@ def solve_at(cross: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool) -> 
     log_det = factor.log_det
     if reml:
         log_det += 2.0 * float(np.log(root).sum()) + cross.log_det_basis
-    deviance = log_det - cross.log_weights + nu * (1.0 + math.log(2.0 * math.pi * r2 / nu))
+    sigma = math.sqrt(r2 / nu) if cross.sigma is None else cross.sigma
+    spread = nu * math.log(2.0 * math.pi * sigma**2) + r2 / sigma**2
     natural = shift
     if cross.basis is not None:
         natural = linalg.solve_triangular(cross.basis, shift, check_finite=False)
     return Solution(
         lambdas=tuple(lambdas),
-        deviance=deviance,
+        deviance=log_det - cross.log_weights + spread,
         beta=cross.centre + natural,
-        sigma=math.sqrt(r2 / nu),
+        sigma=sigma,
         unscaled_cov=cross.to_natural(unscaled),
         r2=r2,
         reduced=reduced,
@@ -278,15 +282,52 @@ def hold(solution: Solution, row: Vector, value: float) -> Solution:
     weights = solution._weights.copy()
     weights[:-1] -= along * (distance / unit)
     r2 = solution.r2 + distance**2 / unit
+    if cross.sigma is None:
+        sigma, risen = math.sqrt(r2 / cross.n), cross.n * math.log(r2 / solution.r2)
+    else:
+        sigma, risen = cross.sigma, (r2 - solution.r2) / cross.sigma**2
     return replace(
         solution,
-        deviance=solution.deviance + cross.n * math.log(r2 / solution.r2),
+        deviance=solution.deviance + risen,
         beta=solution.beta + natural * (distance / unit),
-        sigma=math.sqrt(r2 / cross.n),
+        sigma=sigma,
         unscaled_cov=solution.unscaled_cov - np.outer(natural, natural) / unit,
         r2=r2,
         _weights=weights,
         _inner=solution._inner - np.outer(along, along) / unit,
+    )
+
+
+def hold_all(solution: Solution, beta: Vector) -> Solution:
+    """
+    Hold all fixed effects, at a known sigma.
+
+    Parameters
+    ----------
+    solution : Solution
+        By maximum likelihood, of cross-products with a known sigma.
+    beta : ndarray of shape (p,)
+        What they are to be.
+
+    Returns
+    -------
+    Solution
+        At the same Lambdas, with the effects that are best for these coefficients; the
+        covariance of the coefficients stays what it was.
+    """
+    cross, p = solution._cross, solution._cross.p
+    assert cross.sigma is not None
+    away = beta - solution.beta
+    inner = away if cross.basis is None else cross.basis @ away
+    weights = solution._weights.copy()
+    weights[:p] -= inner
+    risen = float(inner @ solution.reduced.corner[:p, :p] @ inner)
+    return replace(
+        solution,
+        deviance=solution.deviance + risen / cross.sigma**2,
+        beta=np.asarray(beta, dtype=float),
+        r2=solution.r2 + risen,
+        _weights=weights,
     )
 
 
@@ -336,10 +377,8 @@ def slopes(solution: Solution, *, reml: bool, sigma: float | None = None) -> lis
     list of ndarray of shape (k, k)
         One per term, also above the diagonal.
     """
-    cross = solution._cross
-    nu = cross.n - cross.p if reml else cross.n
-    w = solution._weights
-    inner = (nu / solution.r2 if sigma is None else sigma**-2) * np.outer(w, w)
+    cross, w = solution._cross, solution._weights
+    inner = (solution.sigma if sigma is None else sigma) ** -2.0 * np.outer(w, w)
     if reml:
         inner[: cross.p, : cross.p] += solution._inner
     gradients, _ = solution.reduced.backward(inner)
@@ -415,7 +454,8 @@ def _projected(solution: Solution, directions: Matrix, along: Vector, reml: bool
     left = solution.reduced.factor.reduce(border, corner).corner
     projected = left[:m, :m] - left[:m, m:] @ solution._inner @ left[m:, :m]
     s2 = solution.sigma**2
-    return np.asarray(projected / s2 - np.outer(along, along) / (nu * s2 * s2))
+    profiled = 0.0 if cross.sigma is not None else np.outer(along, along) / (nu * s2 * s2)
+    return np.asarray(projected / s2 - profiled)
 
 
 def score(

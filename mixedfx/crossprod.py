@@ -94,6 +94,8 @@ class CrossProducts:
         Upper triangular ``B``, with orthonormal ``X B^-1``; None for the identity.
     log_weights : float
         Sum of the logarithms of the weights.
+    sigma : float or None
+        Residual standard deviation of a row of weight one, where it is known.
     """
 
     n: int
@@ -109,6 +111,7 @@ class CrossProducts:
     centre: Vector = field(repr=False)
     basis: Matrix | None = field(repr=False)
     log_weights: float
+    sigma: float | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -228,19 +231,19 @@ def cross(design: Design) -> CrossProducts:
     array([[[5., 5., 5., 5., 5., 5.]]])
     """
     w = design.weights
-    X, y, centre, basis = _centred(design)
-    groups = tuple(dict.fromkeys(b.group for b in design.blocks))
-    members = [[b for b in design.blocks if b.group == g] for g in groups]
-    sides = [np.ascontiguousarray(X[:, c]) for c in range(X.shape[1])] + [y]
-    made = [_by_level(blocks, w, sides) for blocks in members]
+    sides, centre, basis = centred_sides(design)
+    members = by_group(design)
+    groups = tuple(blocks[0].group for blocks in members)
+    made = [
+        level_sums(blocks, w, sides, blocks[0].codes, len(blocks[0].levels)) for blocks in members
+    ]
     couplings = {
         (i, j): _couple(members[i], members[j], w)
         for i in range(len(groups))
         for j in range(i + 1, len(groups))
     }
-    structures = tuple(b.term.structure for b in design.blocks)
     made_of = CrossProducts(
-        n=len(y),
+        n=len(design.y),
         response=design.formula.response,
         names=design.names,
         groups=groups,
@@ -249,12 +252,13 @@ def cross(design: Design) -> CrossProducts:
         border=tuple(border for _, border in made),
         corner=_corner(sides, w),
         slots=tuple(_slot(b, groups, members) for b in design.blocks),
-        layout=Layout(structures, tuple(len(b.effects) for b in design.blocks)),
+        layout=layout_of(design),
         centre=centre,
         basis=basis,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
+        sigma=design.sigma,
     )
-    _check_rest(design, y)
+    _check_rest(design, sides[-1])
     _check_identified(design, made_of)
     return made_of
 
@@ -341,10 +345,68 @@ def with_response(cross: CrossProducts, design: Design, y: Vector) -> CrossProdu
     for group, old in zip(cross.groups, cross.border, strict=True):
         new = old.copy()
         mine = [b for b in design.blocks if b.group == group]
-        for a, z in enumerate(_columns(mine)):
-            new[a, p] = np.bincount(mine[0].codes, _times(z, weighted), old.shape[2])
+        for a, z in enumerate(term_columns(mine)):
+            new[a, p] = np.bincount(mine[0].codes, times(z, weighted), old.shape[2])
         border.append(new)
     return replace(cross, border=tuple(border), corner=corner, centre=centre)
+
+
+def layout_of(design: Design) -> Layout:
+    """
+    Say where each random term's parameters stand in theta.
+
+    Parameters
+    ----------
+    design : Design
+        The data as arrays.
+
+    Returns
+    -------
+    Layout
+        In formula order.
+    """
+    structures = tuple(b.term.structure for b in design.blocks)
+    return Layout(structures, tuple(len(b.effects) for b in design.blocks))
+
+
+def by_group(design: Design) -> list[list[Block]]:
+    """
+    Collect the random terms of each grouping factor.
+
+    Parameters
+    ----------
+    design : Design
+        The data as arrays.
+
+    Returns
+    -------
+    list of list of Block
+        Factors in the order in which the formula names them.
+    """
+    groups = dict.fromkeys(b.group for b in design.blocks)
+    return [[b for b in design.blocks if b.group == g] for g in groups]
+
+
+def centred_sides(design: Design) -> tuple[list[Vector], Vector, Matrix | None]:
+    """
+    Take the fixed columns and the response in the form in which they are summed.
+
+    Parameters
+    ----------
+    design : Design
+        ``n`` rows.
+
+    Returns
+    -------
+    sides : list of ndarray of shape (n,)
+        Columns of ``[X B^-1, y - X centre]``.
+    centre : ndarray of shape (p,)
+        Least-squares coefficients.
+    basis : ndarray of shape (p, p) or None
+        Upper triangular ``B``; None for the identity.
+    """
+    X, y, centre, basis = _centred(design)
+    return [np.ascontiguousarray(X[:, c]) for c in range(X.shape[1])] + [y], centre, basis
 
 
 def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
@@ -388,8 +450,20 @@ def _slot(block: Block, groups: tuple[str, ...], members: list[list[Block]]) -> 
     return Slot(factor, before, len(block.effects))
 
 
-def _columns(blocks: list[Block]) -> list[Vector | None]:
-    """Columns of all terms of a group; None stands for a column of ones."""
+def term_columns(blocks: list[Block]) -> list[Vector | None]:
+    """
+    Take the columns of all terms of a group.
+
+    Parameters
+    ----------
+    blocks : list of Block
+        Terms of one grouping factor.
+
+    Returns
+    -------
+    list of ndarray of shape (n,) or None
+        None stands for a column of ones.
+    """
     columns: list[Vector | None] = []
     for b in blocks:
         for j in range(b.values.shape[1]):
@@ -399,20 +473,57 @@ def _columns(blocks: list[Block]) -> list[Vector | None]:
     return columns
 
 
-def _times(a: Vector | None, b: Vector | None) -> Vector | None:
+def times(a: Vector | None, b: Vector | None) -> Vector | None:
+    """
+    Multiply two columns of which either may be all ones.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (n,) or None
+        None stands for ones.
+
+    Returns
+    -------
+    ndarray of shape (n,) or None
+        Their product.
+    """
     if a is None or b is None:
         return a if b is None else b
     return a * b
 
 
-def _by_level(blocks: list[Block], w: Vector | None, sides: list[Vector]) -> tuple[Matrix, Matrix]:
+def level_sums(
+    blocks: list[Block],
+    w: Vector | None,
+    sides: list[Vector],
+    codes: npt.NDArray[np.intp],
+    L: int,
+) -> tuple[Matrix, Matrix]:
     """
-    Sum products of the group's columns, with each other and with ``sides``, in each level.
+    Sum products of a group's columns, with each other and with some sides, by level.
 
-    A column that is both random and fixed, as most are, is summed once.
+    Parameters
+    ----------
+    blocks : list of Block
+        Terms of one grouping factor, ``K`` columns in all.
+    w : ndarray of shape (n,) or None
+        Weights.
+    sides : list of ndarray of shape (n,)
+        ``m`` columns.
+    codes : ndarray of shape (n,)
+        By what to sum: levels, or parts of them.
+    L : int
+        How many there are.
+
+    Returns
+    -------
+    gram : ndarray of shape (K, K, L)
+        Products of the columns with each other.
+    border : ndarray of shape (K, m, L)
+        Products with the sides. A column that is both random and fixed, as most are, is
+        summed once.
     """
-    codes, L = blocks[0].codes, len(blocks[0].levels)
-    z = _columns(blocks)
+    z = term_columns(blocks)
     distinct = list(z)
     places = [_place(distinct, side) for side in sides]
     sums: dict[tuple[int, int], Vector] = {}
@@ -420,7 +531,7 @@ def _by_level(blocks: list[Block], w: Vector | None, sides: list[Vector]) -> tup
     def total(i: int, j: int) -> Vector:
         key = (min(i, j), max(i, j))
         if key not in sums:
-            product = _times(_times(distinct[i], distinct[j]), w)
+            product = times(times(distinct[i], distinct[j]), w)
             sums[key] = np.bincount(codes, product, L).astype(float)
         return sums[key]
 
@@ -447,11 +558,11 @@ def _couple(first: list[Block], second: list[Block], w: Vector | None) -> Coupli
     """Cross-products of two groups, summed over the rows of each pair of levels that occurs."""
     rows, cols = first[0].codes, second[0].codes
     shape = (len(first[0].levels), len(second[0].levels))
-    za, zb = _columns(first), _columns(second)
+    za, zb = term_columns(first), term_columns(second)
     values, pattern = [], None
     for a in za:
         for b in zb:
-            product = _times(_times(a, b), w)
+            product = times(times(a, b), w)
             data = np.ones(len(rows)) if product is None else product
             pattern = sparse.coo_matrix((data, (rows, cols)), shape=shape).tocsr()
             pattern.sort_indices()

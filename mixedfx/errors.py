@@ -11,7 +11,8 @@
     │   ├── InfiniteValueError       an infinite or undefined value in a used column
     │   ├── ResponseError            a response that is not numeric, or does not vary
     │   ├── GroupingError            a grouping factor with too few or too many levels
-    │   ├── WeightsError             weights that are not positive
+    │   ├── WeightsError             weights or residual_sd that are not positive
+    │   ├── DispersionError          a dispersion formula that the data cannot tell
     │   └── NewLevelError            prediction for a level that the fit has not seen
     ├── ArgumentError                an argument outside its choices; lists them
     ├── EngineError
@@ -100,7 +101,11 @@ class GroupingError(DataError):
 
 
 class WeightsError(DataError):
-    """Weights that are not positive."""
+    """Weights, or known residual standard deviations, that are not positive."""
+
+
+class DispersionError(DataError):
+    """A formula of the residual standard deviation that the data cannot tell."""
 
 
 class NewLevelError(DataError):

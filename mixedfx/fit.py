@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance import ZERO, Chart, pivoted
-from mixedfx.criterion import Solution, slopes, solve, solve_at
+from mixedfx.criterion import Solution, hold_all, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
+from mixedfx.dispersion import Dispersion
 from mixedfx.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -231,6 +232,8 @@ class Fit:
         What it implies.
     notes : tuple of Note
         What the user should know.
+    dispersion : Dispersion or None
+        What was found of the residual standard deviations, where they differ.
     """
 
     formula: Formula
@@ -240,12 +243,63 @@ class Fit:
     search: Search
     solution: Solution
     notes: tuple[Note, ...]
+    dispersion: Dispersion | None = None
 
     @property
-    def nu(self) -> int:
-        """Rows that tell of sigma: less the fixed effects under REML and least squares."""
+    def nu(self) -> float:
+        """
+        Rows that tell of sigma: less the fixed effects under REML and least squares.
+
+        Infinite where sigma is known, or is one of the parameters that a search finds.
+        """
         cross = self.cross
-        return cross.n - cross.p if self.reml or not self.design.blocks else cross.n
+        if cross.sigma is not None:
+            return np.inf
+        plain = not self.design.blocks and self.dispersion is None
+        return float(cross.n - cross.p if self.reml or plain else cross.n)
+
+    @property
+    def known_sds(self) -> bool:
+        """Whether the residual standard deviations were given."""
+        return self.cross.sigma is not None and self.dispersion is None
+
+    @property
+    def deviance(self) -> float:
+        """Deviance of the model: with random effects of the scale, integrated over them."""
+        if self.dispersion is not None and self.dispersion.deviance is not None:
+            return self.dispersion.deviance
+        return self.solution.deviance
+
+    @property
+    def residual_sds(self) -> Vector:
+        """Residual standard deviation of each row, of shape (n,)."""
+        w = self.design.weights
+        sds = np.full(self.cross.n, self.solution.sigma)
+        return sds if w is None else sds / np.sqrt(w)
+
+    @property
+    def prior_weights(self) -> Vector | None:
+        """Weights that were given, without those that a model of the dispersion found."""
+        w = self.design.weights
+        if self.dispersion is None or w is None:
+            return w
+        found = (self.solution.sigma / self.dispersion.fitted_sds) ** 2
+        prior = w / found
+        return None if np.abs(prior - 1.0).max() < 1e-12 else prior
+
+    @property
+    def residual_variance(self) -> float:
+        """Residual variance: of weight one, or where they differ by model the mean over rows."""
+        if self.dispersion is None and not self.known_sds:
+            return self.solution.sigma**2
+        return float(np.mean(self.residual_sds**2))
+
+    @property
+    def size(self) -> int:
+        """Parameters: fixed effects, theta and those of the residual standard deviation."""
+        known = self.known_sds
+        of_scale = 1 if self.dispersion is None else self.dispersion.size
+        return self.cross.p + self.cross.layout.size + (0 if known else of_scale)
 
     @cached_property
     def curvature(self) -> Curvature:
@@ -259,7 +313,13 @@ class Fit:
 
 
 def assemble(
-    formula: Formula, design: Design, cross: CrossProducts, search: Search, *, reml: bool
+    formula: Formula,
+    design: Design,
+    cross: CrossProducts,
+    search: Search,
+    *,
+    reml: bool,
+    dispersion: Dispersion | None = None,
 ) -> Fit:
     """
     Compute everything at the engine's theta, and check the engine's claim.
@@ -276,6 +336,8 @@ def assemble(
         The engine's end.
     reml : bool
         Which criterion.
+    dispersion : Dispersion, optional
+        What was found of the residual standard deviations; the design has their weights.
 
     Returns
     -------
@@ -288,14 +350,16 @@ def assemble(
         If the engine's log-likelihood differs from the criterion's beyond rounding.
     """
     solution = solve(cross, search.theta, reml=reml)
-    if not design.blocks:
-        solution = _least_squares(cross)
+    if not design.blocks and dispersion is None:
+        solution = solution if cross.sigma is not None else _least_squares(cross)
         reml = False
+    if dispersion is not None and dispersion.beta is not None:
+        solution = hold_all(solution, dispersion.beta)
     rounding = 1e-8 * (cross.n + abs(solution.deviance))
     if not abs(search.deviance - solution.deviance) <= rounding:
         raise EngineDisagreement(search.engine, -0.5 * search.deviance, -0.5 * solution.deviance)
     notes = tuple(_notes(design, cross, search))
-    return Fit(formula, design, cross, reml, search, solution, notes)
+    return Fit(formula, design, cross, reml, search, solution, notes, dispersion)
 
 
 def _least_squares(cross: CrossProducts) -> Solution:
@@ -307,6 +371,31 @@ def _least_squares(cross: CrossProducts) -> Solution:
     none = np.zeros(0)
     sigma = solve(cross, none, reml=True).sigma
     return replace(solve(cross, none, reml=False), sigma=sigma)
+
+
+def expect_one_variance(fit: Fit, what: str, instead: str) -> None:
+    """
+    Refuse what is not defined where the residual standard deviations are estimated apart.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+    what : str
+        What was asked for.
+    instead : str
+        What to ask for.
+
+    Raises
+    ------
+    ArgumentError
+        If the fit has a dispersion formula.
+    """
+    if fit.dispersion is not None:
+        raise ArgumentError(
+            f"{what} takes one residual variance, and this fit has dispersion="
+            f"'{fit.dispersion.scale.formula}': {instead}."
+        )
 
 
 def boundary(design: Design, cross: CrossProducts, theta: Vector) -> tuple[str, ...]:
@@ -373,7 +462,7 @@ def curvature(cross: CrossProducts, theta: Vector, *, reml: bool) -> Curvature:
         The Hessian by central differences of fourth order of the analytic gradient, in
         coordinates of the covariances' rank: what is on the boundary stays there.
     """
-    chart, x = pivoted(cross.layout, _live_roots(cross, theta))
+    chart, x = coordinates(cross, theta)
 
     def slope(at: Vector) -> Vector:
         return framed_gradient(cross, chart, at, frames=cross.frames, reml=reml)
@@ -386,6 +475,27 @@ def curvature(cross: CrossProducts, theta: Vector, *, reml: bool) -> Curvature:
         H[j] = (8.0 * near - far) / (12.0 * h)  # exact for cubics: near zero the slope is one
     g = slope(x) if len(x) else x
     return Curvature(chart, x, g, 0.5 * (H + H.T))
+
+
+def coordinates(cross: CrossProducts, theta: Vector) -> tuple[Chart, Vector]:
+    """
+    Take coordinates of the covariances of the rank that they have.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    theta : ndarray of shape (m,)
+        Covariance parameters.
+
+    Returns
+    -------
+    chart : Chart
+        Coordinates of the terms' Lambdas in their frames; what is on the boundary has none.
+    x : ndarray
+        Theta in them.
+    """
+    return pivoted(cross.layout, _live_roots(cross, theta))
 
 
 def framed_gradient(
@@ -447,8 +557,8 @@ def certify(fit: Fit) -> Certificate:
         From the gradient and the Hessian along everything that is not on the boundary.
     """
     names = boundary(fit.design, fit.cross, fit.solution.theta)
-    at = fit.curvature
-    if not len(at.x):
+    at: Curvature | Dispersion = fit.curvature if fit.dispersion is None else fit.dispersion
+    if not len(at.gradient):
         return Certificate(0.0, 0.0, np.inf, names, fit.search.slack, fit.search.seconded)
     values, vectors = np.linalg.eigh(at.hessian)
     along = vectors.T @ at.gradient

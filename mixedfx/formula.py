@@ -85,7 +85,7 @@ class Formula:
     Parameters
     ----------
     response : str
-        Python text of the response.
+        Python text of the response; empty in a formula of the dispersion.
     fixed : str
         patsy text of the fixed part, expanded, without the response.
     random : tuple of RandomTerm
@@ -110,7 +110,8 @@ class Formula:
 
     def __str__(self) -> str:
         """Spell the formula so that it parses back to an equal one."""
-        return " + ".join([f"{self.response} ~ {self.fixed}", *map(str, self.random)])
+        left = f"{self.response} ~" if self.response else "~"
+        return " + ".join([f"{left} {self.fixed}", *map(str, self.random)])
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -169,6 +170,36 @@ def parse(text: str) -> Formula:
     return _parse(text)
 
 
+def parse_dispersion(text: str) -> Formula:
+    """
+    Parse a formula of the residual standard deviation, which has no response.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"~ kind"`` or ``"~ 1 + (1 | friend)"``; the ``~`` may be left out.
+
+    Returns
+    -------
+    Formula
+        With an empty response.
+
+    Raises
+    ------
+    FormulaError
+        If the text is not such a formula.
+
+    Examples
+    --------
+    >>> parse_dispersion("~ kind + (1 | friend)").random[0].group
+    ('friend',)
+    """
+    if not isinstance(text, str):
+        shown = type(text).__name__
+        raise FormulaError(f"a formula is a string, not {shown}.", repr(text), 0, 1)
+    return _parse_dispersion(text)
+
+
 @lru_cache(maxsize=256)
 def _parse(source: str) -> Formula:
     # patsy counts characters from the first that is not blank, in one line
@@ -180,16 +211,37 @@ def _parse(source: str) -> Formula:
         left, right = tree.args
         _check_python(left, text)
         response = _response(left, text)
-        operands, random = _split(right, text)
-        fixed = _fixed_text(operands, text)
+        fixed, random = _right_side(right, text)
     except RecursionError:
         raise FormulaError("the formula is nested too deeply.", text, 0, len(text)) from None
+    return Formula(response, fixed, random, source=text)
+
+
+@lru_cache(maxsize=256)
+def _parse_dispersion(source: str) -> Formula:
+    text = source.translate(_BLANKS).strip()
+    text = text if "~" in text else f"~ {text}"
+    try:
+        tree = _tree(text, text)
+        if tree.type != "~" or len(tree.args) != 1:
+            advice = "Write '~ terms': what the residual standard deviation depends on."
+            _fail("a dispersion formula has no response.", text, tree, advice)
+        fixed, random = _right_side(tree.args[0], text)
+    except RecursionError:
+        raise FormulaError("the formula is nested too deeply.", text, 0, len(text)) from None
+    return Formula("", fixed, random, source=text)
+
+
+def _right_side(node: Any, text: str) -> tuple[str, tuple[RandomTerm, ...]]:
+    """Take the right side of a formula apart: the fixed part's text, and the random terms."""
+    operands, random = _split(node, text)
+    fixed = _fixed_text(operands, text)
     seen: set[RandomTerm] = set()
     for term in random:
         if term in seen:
-            _fail(f"the random term {term} stands twice.", text, right, "Leave one of them out.")
+            _fail(f"the random term {term} stands twice.", text, node, "Leave one of them out.")
         seen.add(term)
-    return Formula(response, fixed, tuple(random), source=text)
+    return fixed, tuple(random)
 
 
 def expand_dot(formula: Formula, columns: list[str]) -> Formula:

@@ -19,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx.criterion import Solution
+from mixedfx.crossprod import CrossProducts
+from mixedfx.design import Design
 from mixedfx.factor import Probes, probes
 from mixedfx.factor.blocks import flatten
 from mixedfx.fit import Fit
@@ -53,22 +56,22 @@ class Rows:
     codes: Sequence[Codes] = field(repr=False)
 
 
-def fitted_rows(fit: Fit) -> Rows:
+def design_rows(design: Design) -> Rows:
     """
-    Take the rows of a fit.
+    Take the rows of a design.
 
     Parameters
     ----------
-    fit : Fit
-        Any fit.
+    design : Design
+        Any design.
 
     Returns
     -------
     Rows
         All of them.
     """
-    blocks = fit.design.blocks
-    return Rows(fit.design.X, [b.values for b in blocks], [b.codes for b in blocks])
+    blocks = design.blocks
+    return Rows(design.X, [b.values for b in blocks], [b.codes for b in blocks])
 
 
 def variances(fit: Fit, rows: Rows) -> Vector:
@@ -91,28 +94,51 @@ def variances(fit: Fit, rows: Rows) -> Vector:
     ----------
     .. [1] Henderson (1975), Biometrics 31:423, section 4.
     """
-    cross, solution = fit.cross, fit.solution
+    return fit.solution.sigma**2 * unscaled_variances(fit.cross, fit.solution, rows)
+
+
+def unscaled_variances(
+    cross: CrossProducts, solution: Solution, rows: Rows, *, fixed: bool = True
+) -> Vector:
+    """
+    Variance of the error of each row's mean, over ``sigma**2``.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    solution : Solution
+        What one theta implies.
+    rows : Rows
+        Levels that are negative contribute nothing.
+    fixed : bool
+        Whether the coefficients are uncertain too; False for those of the effects given them.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        NaN where the columns are.
+    """
+    own, seen = np.zeros(len(rows.X)), np.zeros((1, 1))
+    if cross.slots:
+        own, seen = _random_part(cross, solution, rows)
+    if not fixed or not cross.p:
+        return own
     x = rows.X
     if cross.basis is not None:
         x = linalg.solve_triangular(cross.basis, x.T, trans="T").T
-    if cross.slots:
-        own, seen = _random_part(fit, rows)
-        x = x - seen
-    else:
-        own = np.zeros(len(x))
-    fixed = np.einsum("np,pq,nq->n", x, solution.inner_cov, x)
-    return np.asarray(solution.sigma**2 * (own + fixed))
+    x = x - seen
+    return np.asarray(own + np.einsum("np,pq,nq->n", x, solution.inner_cov, x))
 
 
-def _random_part(fit: Fit, rows: Rows) -> tuple[Vector, Matrix]:
+def _random_part(cross: CrossProducts, solution: Solution, rows: Rows) -> tuple[Vector, Matrix]:
     """``z'Cz`` (n,) and ``z'CB`` (n, p) of each row."""
-    cross, plan = fit.cross, fit.cross.plan
-    solve = fit.solution.reduced.factor.solve
+    plan, solve = cross.plan, solution.reduced.factor.solve
     border = np.zeros((plan.size, cross.p))
     for f in plan.gram.factors:
         border[plan.columns(f)] = flatten(cross.border[f][:, : cross.p])
     shared = solve(border)
-    entries = _entries(fit, rows)
+    entries = _entries(cross, rows)
     seen = np.zeros((len(rows.X), cross.p))
     for _, _, _, at, value in entries:
         seen += value[:, None] * shared[at]
@@ -125,10 +151,10 @@ def _random_part(fit: Fit, rows: Rows) -> tuple[Vector, Matrix]:
 Entry = tuple[int, Codes, int, Codes, Vector]  # factor, level, effect, column in the plan, value
 
 
-def _entries(fit: Fit, rows: Rows) -> list[Entry]:
+def _entries(cross: CrossProducts, rows: Rows) -> list[Entry]:
     """Columns of ``Z`` that are not zero in a row: one for each effect of each term."""
-    plan, found = fit.cross.plan, []
-    for slot, values, codes in zip(fit.cross.slots, rows.values, rows.codes, strict=True):
+    plan, found = cross.plan, []
+    for slot, values, codes in zip(cross.slots, rows.values, rows.codes, strict=True):
         level, known = np.maximum(codes, 0), codes >= 0
         L = plan.gram.levels(slot.factor)
         for a in range(slot.width):
@@ -183,5 +209,5 @@ def leverage(fit: Fit) -> Vector:
     ----------
     .. [1] Demidenko and Stukel (2005), Stat. Med. 24:893, section 4.
     """
-    variance = variances(fit, fitted_rows(fit)) / fit.solution.sigma**2
+    variance = variances(fit, design_rows(fit.design)) / fit.solution.sigma**2
     return variance if fit.design.weights is None else variance * fit.design.weights

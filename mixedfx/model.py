@@ -10,13 +10,13 @@ import numpy.typing as npt
 from patsy import EvalEnvironment
 
 from mixedfx import engines
-from mixedfx.crossprod import cross
+from mixedfx.crossprod import layout_of
 from mixedfx.design import build
 from mixedfx.errors import ArgumentError
-from mixedfx.fit import Control, Fit, assemble
-from mixedfx.formula import parse
+from mixedfx.fit import Control, Fit
+from mixedfx.fitting import fit_design
+from mixedfx.formula import parse, parse_dispersion
 from mixedfx.results import Results
-from mixedfx.threads import calm
 
 # No standard deviation is this many residual ones.
 _FAR = 1e8
@@ -29,6 +29,8 @@ def lmer(
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
+    residual_sd: Any = None,
+    dispersion: str | None = None,
     engine: engines.EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -50,7 +52,14 @@ def lmer(
         Relative precisions: the residual variance of a row is ``sigma**2 / weight``.
     offset : str or array, optional
         A known part of the mean.
-    engine : {"auto", "statsmodels", "profiled"}
+    residual_sd : str or array, optional
+        Known residual standard deviations, in units of the response, such as the standard
+        errors of the studies of a meta-analysis; sigma is then not estimated. Instead of
+        ``weights``.
+    dispersion : str, optional
+        What the residual standard deviation depends on, log-linearly: ``"~ kind"`` gives each
+        kind its own, ``"~ 1 + (1 | friend)"`` draws each friend's from one distribution.
+    engine : {"auto", "statsmodels", "profiled", "em"}
         What finds the optimum. ``auto`` lets the profiled engine find it and, where
         statsmodels' MixedLM can express the model and the problem is small, lets MixedLM fit
         it from there, so that two programs agree.
@@ -98,6 +107,8 @@ def lmer(
         reml=reml,
         weights=weights,
         offset=offset,
+        residual_sd=residual_sd,
+        dispersion=dispersion,
         engine=engine,
         start=start,
         control=control,
@@ -116,6 +127,8 @@ def fit_formula(
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
+    residual_sd: Any = None,
+    dispersion: str | None = None,
     engine: engines.EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -127,7 +140,7 @@ def fit_formula(
     ----------
     env : patsy.EvalEnvironment
         Where the formula's functions are looked up.
-    formula, data, reml, weights, offset, engine, start, control : optional
+    formula, data, reml, weights, offset, residual_sd, dispersion, engine, start, control
         As for :func:`lmer`.
 
     Returns
@@ -140,18 +153,31 @@ def fit_formula(
         raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
     if control is not None and not isinstance(control, Control):
         raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
-    design = build(parsed, data, weights=weights, offset=offset, env=env)
-    reduced = cross(design)
-    with calm(reduced.plan.tail_size):
-        search = engines.search(
-            engine,
-            design,
-            reduced,
-            reml=reml,
-            control=control or Control(),
-            start=_checked_start(start, reduced.layout.size),
+    if weights is not None and residual_sd is not None:
+        raise ArgumentError(
+            "weights and residual_sd both say what a row's residual variance is; give one of them."
         )
-        return assemble(design.formula, design, reduced, search, reml=reml)
+    if dispersion is not None and residual_sd is not None:
+        raise ArgumentError(
+            "with residual_sd the residual standard deviations are known, so dispersion has "
+            "nothing to estimate; give one of them."
+        )
+    design = build(
+        parsed,
+        data,
+        weights=weights,
+        offset=offset,
+        residual_sd=residual_sd,
+        dispersion=None if dispersion is None else parse_dispersion(dispersion),
+        env=env,
+    )
+    return fit_design(
+        design,
+        engine=engine,
+        reml=reml,
+        control=control or Control(),
+        start=_checked_start(start, layout_of(design).size),
+    )
 
 
 def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx import joint
-from mixedfx.design import Design, numbers, rebuild
+from mixedfx.design import Design, as_frame, numbers, rebuild
 from mixedfx.errors import (
     ArgumentError,
     DataError,
@@ -25,7 +25,7 @@ from mixedfx.errors import (
     expect_choice,
 )
 from mixedfx.fit import Fit
-from mixedfx.joint import Rows, fitted_rows
+from mixedfx.joint import Rows, design_rows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -196,7 +196,7 @@ def predict(
     wanted = _wanted(fit, random)
     if data is None:
         index, mean = fit.design.index, _mean(fit, wanted)
-        rows = fitted_rows(fit)
+        rows = design_rows(fit.design)
     else:
         new = interval == "prediction"
         index, mean, rows = _new_rows(fit, data, wanted, new_levels, effects=new)
@@ -214,8 +214,8 @@ def predict(
         table["std_error"] = np.sqrt(variance)
     if interval is not None:
         if interval == "prediction":
-            weights = fit.design.weights if data is None else None
-            variance = variance + _new_variance(fit, rows, known, weights)
+            residual = fit.residual_sds**2 if data is None else _new_residual(fit, data)
+            variance = variance + _new_variance(fit, rows, known) + residual
         half = special.ndtri(0.5 + level / 2) * np.sqrt(variance)
         table["conf_low"], table["conf_high"] = mean - half, mean + half
     return table
@@ -240,9 +240,27 @@ def _new_rows(
     return frame.index, mean, Rows(X, values, codes)
 
 
-def _new_variance(fit: Fit, rows: Rows, known: Sequence[Any], weights: Vector | None) -> Vector:
-    """Variance of a new response about its mean: of effects that are not known, and residual."""
-    total = np.ones(len(rows.X)) if weights is None else 1.0 / weights
+def _new_residual(fit: Fit, data: Any) -> Any:
+    """Residual variance of new rows."""
+    if fit.dispersion is not None:
+        columns, codes = fit.dispersion.scale.rebuild(data)
+        return fit.dispersion.sds(columns, codes) ** 2
+    if fit.cross.sigma is None:
+        return fit.solution.sigma**2
+    name, frame = fit.design.recipe.residual_sd, as_frame(data)
+    if name is None:
+        raise DataError(
+            "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
+            "column's name to predict new responses, or take interval='confidence'."
+        )
+    if name not in frame.columns:
+        raise MissingColumnError(f"residual_sd column '{name}' is not in the new data.")
+    return numbers("residual_sd", frame[name]) ** 2
+
+
+def _new_variance(fit: Fit, rows: Rows, known: Sequence[Any]) -> Vector:
+    """Variance of a row's effects that are not known."""
+    total = np.zeros(len(rows.X))
     for values, codes, lam in zip(rows.values, known, fit.solution.lambdas, strict=True):
         spread = values @ lam
         total = total + np.where(codes < 0, np.einsum("nk,nk->n", spread, spread), 0.0)

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx import engines
 from mixedfx.crossprod import with_response
 from mixedfx.design import Design
 from mixedfx.errors import ColumnTypeError, InfiniteValueError, ResponseError
-from mixedfx.fit import Control, Fit, assemble
-from mixedfx.threads import calm
+from mixedfx.fit import Control, Fit
+from mixedfx.fitting import fit_design
 
 Vector = npt.NDArray[np.float64]
 
@@ -46,10 +45,11 @@ def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit
     if design.offset is not None:
         values = values - design.offset
     design = replace(design, y=values)
-    cross = with_response(fit.cross, design, values)
-    with calm(cross.plan.tail_size):
-        search = engines.search(engine, design, cross, reml=reml, control=control)
-        return assemble(fit.formula, design, cross, search, reml=reml)
+    if fit.dispersion is not None:
+        design = replace(design, weights=fit.prior_weights, sigma=None)
+        return fit_design(design, engine="profiled", reml=reml, control=control)
+    reduced = with_response(fit.cross, design, values)
+    return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)
 
 
 def _response(y: Any, design: Design) -> Vector:

@@ -26,7 +26,7 @@ from mixedfx.crossprod import cross
 from mixedfx.design import build
 from mixedfx.factor import plan as planning
 from mixedfx.fit import Fit
-from mixedfx.joint import Rows, fitted_rows, leverage, variances
+from mixedfx.joint import Rows, design_rows, leverage, variances
 from mixedfx.predict import fitted
 
 # Rounding is below 1e-12. Elimination loses digits where Lambda is far from one, as it does for
@@ -236,7 +236,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
 @given(case=cases())
 def test_variances_of_the_fits_rows_are_hendersons(path, case):
     fit = fit_of(case)
-    rows = fitted_rows(fit)
+    rows = design_rows(fit.design)
     found = along(path, lambda: variances(fit, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
@@ -276,7 +276,7 @@ def test_row_by_row_does_not_depend_on_the_portions(case, seed):
 @given(case=cases())
 def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     fit = fit_of(case)
-    rows = fitted_rows(fit)
+    rows = design_rows(fit.design)
     unknown = Rows(rows.X, rows.values, [np.full(len(rows.X), -1) for _ in rows.codes])
     cov = fit.solution.sigma**2 * fit.solution.unscaled_cov
     expected = np.einsum("np,pq,nq->n", rows.X, cov, rows.X)
@@ -306,5 +306,5 @@ def test_crossed_and_nested_factors_take_both_paths_to_hendersons_variances(path
         ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
     ]:
         fit = mfx.lmer(formula, mfx.datasets.load(data)).fit
-        found = along(path, lambda fit=fit: variances(fit, fitted_rows(fit)))
-        np.testing.assert_allclose(found, by_henderson(fit, fitted_rows(fit)), rtol=1e-9)
+        found = along(path, lambda fit=fit: variances(fit, design_rows(fit.design)))
+        np.testing.assert_allclose(found, by_henderson(fit, design_rows(fit.design)), rtol=1e-9)

@@ -1,7 +1,7 @@
 """Formula and data to arrays; the only importers of patsy but for the formula's parser."""
 
+from mixedfx.design.blocks import Block
 from mixedfx.design.build import (
-    Block,
     Design,
     Recipe,
     build,
@@ -13,6 +13,7 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.design.coding import FixedTerm, fixed_terms, kept_columns, recoding
 from mixedfx.design.columns import as_frame, numbers
 from mixedfx.design.levels import Levels
+from mixedfx.design.scale import Scale
 
 __all__ = [
     "Block",
@@ -20,6 +21,7 @@ __all__ = [
     "FixedTerm",
     "Levels",
     "Recipe",
+    "Scale",
     "as_frame",
     "build",
     "fixed_matrix",

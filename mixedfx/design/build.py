@@ -21,10 +21,10 @@ from patsy import (
     EvalEnvironment,
 )
 
+from mixedfx.design.blocks import Block, random_blocks
 from mixedfx.design.checks import (
     check_finite,
-    check_group,
-    check_weights,
+    check_positive,
     checked_response,
     independent_columns,
 )
@@ -37,55 +37,16 @@ from mixedfx.design.columns import (
     used_columns,
 )
 from mixedfx.design.functions import KNOWN_FUNCTIONS
-from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.levels import Levels
+from mixedfx.design.scale import Scale, scale_of
 from mixedfx.design.terms import evaluate, group_values, matrices
 from mixedfx.errors import DataError
-from mixedfx.formula import Formula, RandomTerm, expand_dot
+from mixedfx.formula import Formula, expand_dot
 from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Block:
-    """
-    The columns of one random term, before they are spread over its levels.
-
-    Parameters
-    ----------
-    term : RandomTerm
-        What the formula says.
-    levels : Levels
-        ``l`` levels.
-    codes : ndarray of shape (n,)
-        Level of each row.
-    values : ndarray of shape (n, k)
-        Value of each effect's column in each row.
-    effects : tuple of str
-        Names of the ``k`` columns.
-    """
-
-    term: RandomTerm
-    levels: Levels
-    codes: Codes
-    values: Matrix
-    effects: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        freeze(*vars(self).values())
-
-    @property
-    def group(self) -> str:
-        """Name of the grouping factor."""
-        return self.term.group_name
-
-    def add_to(self, rows: Vector, effects: Matrix) -> None:
-        """Add what the levels' effects, (k, levels), mean for each row, in place."""
-        for j, effect in enumerate(effects):
-            rows += self.values[:, j] * effect[self.codes]
 
 
 @dataclass(frozen=True)
@@ -101,14 +62,16 @@ class Recipe:
         Each random term's columns; None for an intercept alone.
     env : patsy.EvalEnvironment
         The caller's functions, for grouping expressions.
-    offset : str or None
-        The offset's column, if it was given by name.
+    offset, residual_sd : str or None
+        The columns of the offset and of the known residual standard deviations, where they
+        were given by name.
     """
 
     fixed: DesignInfo
     random: tuple[DesignInfo | None, ...]
     env: EvalEnvironment
     offset: str | None
+    residual_sd: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +94,7 @@ class Design:
     blocks : tuple of Block
         One per random term.
     weights, offset : ndarray of shape (n,) or None
-        Prior weights (variance ``sigma**2 / w``) and the known part of the mean.
+        Weights (variance ``sigma**2 / w``) and the known part of the mean.
     index : pandas.Index
         Labels of the rows used.
     dropped_rows : int
@@ -140,6 +103,11 @@ class Design:
         Rebuilds the columns on new data.
     read : mapping of str to pandas.Series
         The data's columns that the formula reads, in the rows used.
+    sigma : float or None
+        One where the residual standard deviations are known, so that the weights are their
+        inverse squares; None where the standard deviation is estimated.
+    scale : Scale or None
+        What the residual standard deviation depends on.
     """
 
     formula: Formula
@@ -154,6 +122,8 @@ class Design:
     dropped_rows: int
     recipe: Recipe = field(repr=False)
     read: Mapping[str, pd.Series] = field(repr=False)
+    sigma: float | None = None
+    scale: Scale | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -214,6 +184,8 @@ def build(
     *,
     weights: Any = None,
     offset: Any = None,
+    residual_sd: Any = None,
+    dispersion: Formula | None = None,
     env: EvalEnvironment | None = None,
 ) -> Design:
     """
@@ -228,6 +200,10 @@ def build(
     weights, offset : str or array of shape (rows,), optional
         A column's name, or values. Weights are relative precisions: the residual variance of
         a row is ``sigma**2 / weight``.
+    residual_sd : str or array of shape (rows,), optional
+        Known residual standard deviations, in units of the response.
+    dispersion : Formula, optional
+        What the residual standard deviation depends on.
     env : patsy.EvalEnvironment, optional
         Where functions of the caller are looked up.
 
@@ -254,22 +230,26 @@ def build(
     extra = {
         "weights": per_row(weights, "weights", frame),
         "offset": per_row(offset, "offset", frame),
+        "residual_sd": per_row(residual_sd, "residual_sd", frame),
     }
     used = used_columns(formula, frame, env)
-    keep = complete_rows(used, extra)
+    told = {} if dispersion is None else used_columns(dispersion, frame, env)
+    keep = complete_rows(told | used, extra)
     dropped = 0 if keep is None else int(len(frame) - keep.sum())
     index = frame.index
     if keep is not None:
         used = {name: column[keep] for name, column in used.items()}
+        told = {name: column[keep] for name, column in told.items()}
         extra = {k: None if v is None else v[keep] for k, v in extra.items()}
         index = index[keep]
     columns = {name: prepared(name, column) for name, column in used.items()}
 
     y, fixed, random, fixed_info, random_infos = evaluate(formula, columns, env, len(index))
-    named = offset if isinstance(offset, str) else None
-    recipe = Recipe(fixed_info, random_infos, env, named)
+    named = [name if isinstance(name, str) else None for name in (offset, residual_sd)]
+    recipe = Recipe(fixed_info, random_infos, env, *named)
     y = checked_response(y, formula, index)
-    check_weights(extra["weights"], index)
+    check_positive("weights", extra["weights"], index)
+    check_positive("residual_sd", extra["residual_sd"], index)
     if extra["offset"] is not None:
         check_finite("offset", extra["offset"], index)
         y = y - extra["offset"]
@@ -284,7 +264,13 @@ def build(
             f"{len(kept)} fixed columns need more than {len(index)} rows; leave terms out."
         )
     X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
-    blocks = _blocks(formula, columns, env, random, recipe, index)
+    sd = extra["residual_sd"]
+    known = sd is not None
+    blocks = random_blocks(formula, columns, env, random, recipe.random, index, alone=known)
+    scale = None
+    if dispersion is not None:
+        told = {name: prepared(name, column) for name, column in told.items()}
+        scale = scale_of(dispersion, told, env, index)
     return Design(
         formula=formula,
         y=y,
@@ -292,12 +278,14 @@ def build(
         columns=names,
         kept=kept,
         blocks=blocks,
-        weights=extra["weights"],
+        weights=extra["weights"] if sd is None else sd**-2.0,
         offset=extra["offset"],
         index=index,
         dropped_rows=dropped,
         recipe=recipe,
         read=columns,
+        sigma=1.0 if known else None,
+        scale=scale,
     )
 
 
@@ -351,6 +339,7 @@ def some_rows(design: Design, keep: npt.NDArray[np.bool_]) -> Design:
         offset=None if design.offset is None else design.offset[keep],
         index=design.index[keep],
         read={name: column[keep] for name, column in design.read.items()},
+        scale=None if design.scale is None else design.scale.some_rows(keep),
     )
 
 
@@ -423,39 +412,3 @@ def _spread(matrix: Matrix, rows: Codes, n: int) -> Matrix:
     full = np.full((n, matrix.shape[1]), np.nan)
     full[rows] = matrix
     return full
-
-
-def _blocks(
-    formula: Formula,
-    columns: dict[str, Any],
-    env: EvalEnvironment,
-    random: list[Matrix | None],
-    recipe: Recipe,
-    index: pd.Index,
-) -> tuple[Block, ...]:
-    n = len(index)
-    coded: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
-    single: dict[str, tuple[pd.Index, Codes]] = {}
-    blocks = []
-    for term, values, info in zip(formula.random, random, recipe.random, strict=True):
-        if term.group not in coded:
-            for factor in term.group:
-                if factor not in single:
-                    values_of = group_values(factor, columns, env, n)
-                    if values_of.dtype.kind == "f":
-                        check_finite(f"grouping factor '{factor}'", values_of.to_numpy(), index)
-                    single[factor] = factorize(values_of)
-            coded[term.group] = combine([single[f] for f in term.group])
-        levels, codes = coded[term.group]
-        if values is None:
-            values, names = np.broadcast_to(1.0, (n, 1)).view(), ("Intercept",)
-        else:
-            assert info is not None  # an intercept alone has neither
-            names = tuple(info.column_names)
-        check_group(term, len(levels), values, n)
-        for j, name in enumerate(names):
-            check_finite(f"column '{name}' of {term}", values[:, j], index)
-            if not values[:, j].any():
-                raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
-        blocks.append(Block(term, levels, codes, values, names))
-    return tuple(blocks)

@@ -123,14 +123,16 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
         )
 
 
-def check_weights(weights: Vector | None, index: pd.Index) -> None:
+def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
     """
-    Refuse weights that are not positive.
+    Refuse weights or standard deviations that are not positive.
 
     Parameters
     ----------
-    weights : ndarray of shape (n,) or None
-        The weights.
+    what : str
+        The argument, for the message.
+    values : ndarray of shape (n,) or None
+        The numbers.
     index : pandas.Index
         Labels of the rows, for the message.
 
@@ -139,14 +141,14 @@ def check_weights(weights: Vector | None, index: pd.Index) -> None:
     WeightsError
         Names the first row.
     """
-    if weights is None:
+    if values is None:
         return
-    check_finite("weights", weights, index)
-    if (weights <= 0).any():
-        at = int(np.argmax(weights <= 0))
+    check_finite(what, values, index)
+    if (values <= 0).any():
+        at = int(np.argmax(values <= 0))
         raise WeightsError(
-            f"weights must be positive; {(weights <= 0).sum()} are not, the first is "
-            f"{weights[at]:g} in row {index[at]}. Leave such rows out."
+            f"{what} must be positive; {(values <= 0).sum()} are not, the first is "
+            f"{values[at]:g} in row {index[at]}. Leave such rows out."
         )
 
 
@@ -170,7 +172,9 @@ def check_length(name: str, length: int, n: int) -> None:
         raise DataError(f"term '{name}' gives {length} values, but there are {n} rows.")
 
 
-def check_group(term: RandomTerm, levels: int, values: Matrix, n: int) -> None:
+def check_group(
+    term: RandomTerm, levels: int, values: Matrix, n: int, *, alone: bool = False
+) -> None:
     """
     Refuse a grouping factor whose variance the rows cannot tell.
 
@@ -184,6 +188,8 @@ def check_group(term: RandomTerm, levels: int, values: Matrix, n: int) -> None:
         Its columns.
     n : int
         Rows.
+    alone : bool
+        Whether as many levels or effects as rows will do.
 
     Raises
     ------
@@ -195,6 +201,8 @@ def check_group(term: RandomTerm, levels: int, values: Matrix, n: int) -> None:
         raise GroupingError(
             f"grouping factor '{name}' has only one level; a variance between levels needs two."
         )
+    if alone:
+        return
     if levels >= n:
         raise GroupingError(
             f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "

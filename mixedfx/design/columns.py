@@ -152,7 +152,7 @@ def used_columns(
 @lru_cache(maxsize=256)
 def _factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Python text of every factor in the formula, each once, with the names that it reads."""
-    codes = [formula.response]
+    codes = [formula.response] if formula.response else []
     for text in (formula.fixed, *(t.effects for t in formula.random)):
         codes += [f.name() for term in terms_of(text) for f in term.factors]
     for term in formula.random:

@@ -71,12 +71,7 @@ def evaluate(
     termlists = [terms_of(t) for t in [texts[0], *wanted]]
     if not plain_response:
         termlists.append(terms_of("0 + " + formula.response))
-    try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            infos = design_matrix_builders(termlists, lambda: iter([columns]), env, _NO_NA)
-    except Exception as error:
-        _fail_evaluation(error, termlists, columns, env)
+    infos = learn(termlists, columns, env)
     built = matrices(infos, columns, n)
     y = columns[formula.response] if plain_response else _built_response(infos[-1], built.pop())
     _check_several_levels(infos)
@@ -86,6 +81,37 @@ def evaluate(
     random_infos = tuple(None if t == "1" else next(infos) for t in texts[1:])
     random = [None if info is None else next(made) for info in random_infos]
     return y, fixed, random, fixed_info, random_infos
+
+
+def learn(termlists: list[Any], columns: dict[str, Any], env: EvalEnvironment) -> Any:
+    """
+    Let patsy learn what it needs to build columns again.
+
+    Parameters
+    ----------
+    termlists : list of list of patsy.Term
+        For each matrix its terms.
+    columns : dict of str to pandas.Series
+        Complete rows.
+    env : patsy.EvalEnvironment
+        Where functions are looked up.
+
+    Returns
+    -------
+    list of patsy.DesignInfo
+        A recipe for each matrix.
+
+    Raises
+    ------
+    DataError
+        If a term cannot be evaluated; names it.
+    """
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return design_matrix_builders(termlists, lambda: iter([columns]), env, _NO_NA)
+    except Exception as error:
+        _fail_evaluation(error, termlists, columns, env)
 
 
 def _built_response(info: DesignInfo, matrix: Matrix) -> Matrix:

@@ -2,7 +2,8 @@
 
 ``auto`` lets the profiled engine find the optimum and, where the model can be said in
 MixedLM's words and is of interactive size, lets MixedLM fit it from there. The rule is fixed,
-so that a model's engine never depends on the machine.
+so that a model's engine never depends on the machine. ``em`` is run only when asked for, and
+alone: it is there to be looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
+from mixedfx.engines.em import ExpectationMaximisation
 from mixedfx.engines.profiled import Profiled
 from mixedfx.engines.statsmodels import StatsModels, largest_group, top_level_codes
 from mixedfx.errors import EngineRefusal, SearchError, expect_choice
@@ -22,8 +24,8 @@ from mixedfx.fit import Control, Search, boundary
 
 Vector = npt.NDArray[np.float64]
 
-EngineName = Literal["auto", "statsmodels", "profiled"]
-ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled")
+EngineName = Literal["auto", "statsmodels", "profiled", "em"]
+ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em")
 
 # Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, is no longer
 # interactive: seconds instead of milliseconds.
@@ -72,7 +74,7 @@ def search(
 
     Parameters
     ----------
-    engine : {"auto", "statsmodels", "profiled"}
+    engine : {"auto", "statsmodels", "profiled", "em"}
         See the module's text.
     design : Design
         The data.
@@ -83,7 +85,7 @@ def search(
     control : Control
         When to stop.
     start : ndarray of shape (m,), optional
-        Where the profiled engine begins.
+        Where the profiled engine, or EM, begins.
 
     Returns
     -------
@@ -99,6 +101,9 @@ def search(
     other: Engine = StatsModels()
     if not design.blocks:
         return other.search(design, cross, reml=reml, control=control)
+    if engine == "em":
+        alone: Engine = ExpectationMaximisation()
+        return alone.search(design, cross, reml=reml, control=control, start=start)
     if engine == "statsmodels":
         reason = other.refusal(design)
         if reason is not None:

@@ -195,7 +195,8 @@ class _Objective:
             solution = solve_at(self.cross, natural, reml=self.reml)
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
-        if solution.r2 <= 1e-14 * self.cross.corner[-1, -1]:
+        nothing_left = solution.r2 <= 1e-14 * self.cross.corner[-1, -1]
+        if nothing_left and self.cross.sigma is None:
             raise ResponseError(
                 f"the random effects explain the response '{self.cross.response}' without a "
                 "rest: the likelihood grows without bound as the residual variance goes to "

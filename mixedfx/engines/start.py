@@ -54,6 +54,8 @@ def moments(cross: CrossProducts) -> Vector:
     """
     factors = [_scaled_factor(cross, f) for f in cross.gram.factors]
     rest, within = _backfit(cross, factors)
+    if cross.sigma is not None:
+        within = cross.sigma**2
     covariances = [
         _covariance(A, rest[f], within, _inflation(cross.gram, f))
         for f, (A, _, _) in enumerate(factors)
@@ -180,7 +182,7 @@ def curvature(cross: CrossProducts, chart: Chart, x: Vector) -> Matrix:
     ndarray of shape (m, m)
         Positive definite. With ``K = Z'V^-1 Z sigma**2`` within levels and ``D_i`` the
         derivative of ``Lambda Lambda'``, entries ``sum tr(K D_i K D_j)``, less the product
-        of traces over ``n`` that profiling sigma out takes away.
+        of traces over ``n`` that profiling sigma out takes away, where it is not known.
     """
     m = chart.size
     H, traces = np.zeros((m, m)), np.zeros(m)
@@ -194,7 +196,9 @@ def curvature(cross: CrossProducts, chart: Chart, x: Vector) -> Matrix:
         DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
         H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
-    return believable(H - np.outer(traces, traces) / cross.n)
+    if cross.sigma is None:
+        H -= np.outer(traces, traces) / cross.n
+    return believable(H)
 
 
 def believable(H: Matrix) -> Matrix:

@@ -24,9 +24,11 @@ from scipy.special import ndtri
 from mixedfx.criterion import Solution, solve
 from mixedfx.crossprod import CrossProducts, with_response
 from mixedfx.design import Design
+from mixedfx.dispersion import Dispersion
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
 from mixedfx.fit import Control, Fit, Search, assemble, boundary
+from mixedfx.fitting import fit_design
 from mixedfx.formula import Formula
 from mixedfx.inference.parameters import parameters
 from mixedfx.simulate import RandomName, Source, generators, source
@@ -271,6 +273,9 @@ class _Draw:
 def _model(fit: Fit, random: RandomName) -> _Model:
     # Patsy's recipes refuse to be pickled; labels and columns as read would only weigh.
     bare = replace(fit.design, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
+    if bare.scale is not None:
+        scale = replace(bare.scale, info=cast(Any, None), env=cast(Any, None), read={})
+        bare = replace(bare, scale=scale, weights=fit.prior_weights, sigma=None)
     return _Model(fit.formula, bare, fit.cross, fit.reml, source(fit, random=random))
 
 
@@ -280,6 +285,8 @@ def _refit(model: _Model, number: int, rng: np.random.Generator) -> _Draw | Fail
     if design.offset is not None:
         y = y - design.offset
     try:
+        if design.scale is not None:
+            return _refit_scale(replace(design, y=y), number, model.reml)
         cross = with_response(model.cross, design, y)
         search = _search(design, cross, model.reml)
         if not search.converged:
@@ -289,6 +296,15 @@ def _refit(model: _Model, number: int, rng: np.random.Generator) -> _Draw | Fail
         return Failure(number, type(error).__name__, str(error))
     singular = bool(boundary(design, cross, search.theta))
     return _Draw(number, _values(solution, cross), singular)
+
+
+def _refit_scale(design: Design, number: int, reml: bool) -> _Draw | Failure:
+    """Fit a response whose residual standard deviations are estimated too."""
+    fit = fit_design(design, engine="profiled", reml=reml, control=Control())
+    if not fit.search.converged:
+        return Failure(number, "not converged", fit.search.message)
+    singular = bool(boundary(fit.design, fit.cross, fit.search.theta))
+    return _Draw(number, _values(fit.solution, fit.cross, fit.dispersion), singular)
 
 
 def _search(design: Design, cross: CrossProducts, reml: bool) -> Search:
@@ -301,7 +317,9 @@ def _search(design: Design, cross: CrossProducts, reml: bool) -> Search:
     return Profiled().search(design, cross, reml=reml, control=Control())
 
 
-def _values(solution: Solution, cross: CrossProducts) -> Vector:
+def _values(
+    solution: Solution, cross: CrossProducts, dispersion: Dispersion | None = None
+) -> Vector:
     """All parameters at a solution, in the order of :func:`_names`."""
     parts = [solution.beta]
     for structure, lam in zip(cross.layout.structures, solution.lambdas, strict=True):
@@ -314,7 +332,13 @@ def _values(solution: Solution, cross: CrossProducts) -> Vector:
             missing = np.full(len(product), np.nan)
             ratio = np.divide(cov[i, j], product, out=missing, where=product > 0.0)
             parts.append(np.clip(ratio, -1.0, 1.0))
-    return np.concatenate([*parts, [solution.sigma], solution.theta])
+    if cross.sigma is None or dispersion is not None:
+        parts.append(np.array([solution.sigma]))
+    if dispersion is not None:
+        parts.append(dispersion.gamma)
+        if dispersion.spread is not None:
+            parts.append(np.array([dispersion.spread.sd]))
+    return np.concatenate([*parts, solution.theta])
 
 
 def _names(fit: Fit) -> list[str]:
@@ -389,7 +413,9 @@ def _joined(fit: Fit, made: list[_Draw | Failure], n: int) -> Bootstrap:
     names = _names(fit)
     numbers = pd.Index([d.number for d in draws], dtype=np.int64, name="draw")
     values = np.array([d.values for d in draws]).reshape(len(draws), len(names))
-    estimates = pd.Series(_values(fit.solution, fit.cross), index=names, name="estimate")
+    estimates = pd.Series(
+        _values(fit.solution, fit.cross, fit.dispersion), index=names, name="estimate"
+    )
     return Bootstrap(
         draws=pd.DataFrame(values, index=numbers, columns=names),
         estimates=estimates,

@@ -22,6 +22,7 @@ from mixedfx.design import Block, Design
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError
 from mixedfx.fit import Control, Fit
+from mixedfx.fitting import fit_design
 from mixedfx.threads import calm
 
 Vector = npt.NDArray[np.float64]
@@ -67,10 +68,10 @@ def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) ->
     if not refit:
         _check_same_criterion(fits, names)
     deviances = [
-        _by_maximum_likelihood(fit) if anew else fit.solution.deviance
+        _by_maximum_likelihood(fit) if anew else fit.deviance
         for fit, anew in zip(fits, again, strict=True)
     ]
-    npar = [fit.cross.p + fit.cross.layout.size + 1 for fit in fits]
+    npar = [fit.size for fit in fits]
     order = np.argsort(npar, kind="stable")
     table = pd.DataFrame(
         {
@@ -137,6 +138,9 @@ def _same_span(X: Matrix, Y: Matrix) -> bool:
 
 def _by_maximum_likelihood(fit: Fit) -> float:
     control = Control()
+    if fit.dispersion is not None:
+        design = replace(fit.design, weights=fit.prior_weights, sigma=None)
+        return fit_design(design, engine="profiled", reml=False, control=control).deviance
     with calm(fit.cross.plan.tail_size):
         found = Profiled().search(
             fit.design, fit.cross, reml=False, control=control, start=fit.solution.theta
@@ -177,13 +181,15 @@ def ranova(fit: Fit) -> pd.DataFrame:
     """
     if not fit.design.blocks:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
-    npar = fit.cross.p + fit.cross.layout.size + 1
-    rows = [{"npar": npar, "llf": -0.5 * fit.solution.deviance}]
+    npar = fit.size
+    rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
     for name, blocks, removed in _reductions(fit):
-        smaller = replace(fit.design, blocks=blocks)
+        smaller = replace(fit.design, blocks=blocks, weights=fit.prior_weights)
+        if fit.dispersion is not None:
+            smaller = replace(smaller, sigma=None)
         deviance, size = _deviance(smaller, reml=fit.reml)
-        chisq = max(deviance - fit.solution.deviance, 0.0)
+        chisq = max(deviance - fit.deviance, 0.0)
         df = fit.cross.layout.size - size
         upper = float(special.chdtrc(df, chisq))
         lower = float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0
@@ -208,12 +214,15 @@ def ranova(fit: Fit) -> pd.DataFrame:
 
 def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     """Best deviance of a design, and the number of its covariance parameters."""
+    if design.scale is not None:
+        found = fit_design(design, engine="profiled", reml=reml, control=Control())
+        return found.deviance, found.cross.layout.size
     reduced = cross(design)
     if not design.blocks:
         return solve(reduced, np.zeros(0), reml=reml).deviance, 0
     with calm(reduced.plan.tail_size):
-        found = Profiled().search(design, reduced, reml=reml, control=Control())
-    return found.deviance, reduced.layout.size
+        end = Profiled().search(design, reduced, reml=reml, control=Control())
+    return end.deviance, reduced.layout.size
 
 
 def _reductions(fit: Fit) -> list[tuple[str, tuple[Block, ...], int]]:

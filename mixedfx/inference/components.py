@@ -54,7 +54,7 @@ def table(fit: Fit) -> pd.DataFrame:
         ``group effect effect2 vcov sdcor``, as lme4's ``as.data.frame(VarCorr())``: for each
         term a row per variance (``effect2`` missing, ``sdcor`` a standard deviation), then a
         row per covariance (``sdcor`` a correlation, NaN if a variance is zero); last the
-        residual.
+        residual, of weight one, unless it is known.
     """
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     sigma = fit.solution.sigma
@@ -71,7 +71,8 @@ def table(fit: Fit) -> pd.DataFrame:
                 product = sd[i] * sd[j]
                 cor = float(np.clip(cov[j, i] / product, -1.0, 1.0)) if product > 0 else np.nan
                 rows.append((block.group, names[i], names[j], cov[j, i], cor))
-    rows.append(("Residual", None, None, sigma**2, sigma))
+    if not fit.known_sds:
+        rows.append(("Residual", None, None, sigma**2, sigma))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])
     names_only = result[["group", "effect", "effect2"]].astype(object)
     result[["group", "effect", "effect2"]] = names_only.where(names_only.notna(), np.nan)

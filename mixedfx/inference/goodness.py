@@ -78,7 +78,8 @@ def shares(fit: Fit) -> Shares:
     for block, lam in zip(design.blocks, fit.solution.lambdas, strict=True):
         spread = block.values @ lam
         groups[block.group] += s2 * float(np.einsum("nk,nk->", spread, spread)) / len(mean)
-    return Shares(float(np.var(mean, ddof=1)), pd.Series(groups, dtype=float), s2)
+    fixed, residual = float(np.var(mean, ddof=1)), fit.residual_variance
+    return Shares(fixed, pd.Series(groups, dtype=float), residual)
 
 
 def vif(fit: Fit) -> pd.DataFrame:

@@ -316,7 +316,7 @@ class _Coefficient(Held):
         held = hold(free, self.row, value)
         distance = value - float(self.row @ free.beta)
         unscaled = float(self.row @ free.unscaled_cov @ self.row)
-        slope = 2.0 * self.cross.n * distance / (unscaled * held.r2) * self.unit
+        slope = 2.0 * distance / (unscaled * held.sigma**2) * self.unit
         return held.deviance, slope, self.triangles.chart.pack(self.slopes(held))
 
 
@@ -346,7 +346,7 @@ class _Deviation(Held):
     The standard deviation of an effect: ``u`` counts residual ones, at the optimum.
 
     The effect's row of the triangle has one entry, ``u`` over sigma; the first of ``x`` is the
-    logarithm of sigma, from the estimate.
+    logarithm of sigma, from the estimate, unless sigma is known.
     """
 
     term: int
@@ -362,13 +362,14 @@ class _Deviation(Held):
             frames[term], entry = _leading(frames[term], [effect]), 0
         triangles = _Triangles.of(cross, optimum.lambdas, frames)
         free = triangles.without(term, [(entry, entry)])
+        lead = np.zeros(0 if cross.sigma is not None else 1)
         return _Deviation(
             name,
             cross,
             optimum,
             free,
-            start=np.append(0.0, free.start),
-            least=np.append(0.0, free.least),
+            start=np.append(lead, free.start),
+            least=np.append(lead, free.least),
             hat=abs(float(triangles.optimum[term][entry, entry])),
             ends=(0.0, np.inf),
             term=term,
@@ -380,12 +381,15 @@ class _Deviation(Held):
         return self.unit * u
 
     def at(self, u: float, x: Vector) -> tuple[float, float, Vector]:
-        ratio = math.exp(x[0])
-        triangles = self.triangles.chart.lambdas(x[1:])
+        known = self.cross.sigma is not None
+        ratio = 1.0 if known else math.exp(x[0])
+        triangles = self.triangles.chart.lambdas(x if known else x[1:])
         triangles[self.term][self.entry, self.entry] = u / ratio
         solution, sigma = self.solve(triangles), self.optimum.sigma * ratio
         by_entry = self.slopes(solution, sigma)
         slope = float(by_entry[self.term][self.entry, self.entry]) / ratio
+        if known:
+            return solution.deviance, slope, self.triangles.chart.pack(by_entry)
         by_log = 2.0 * (self.cross.n - solution.r2 / sigma**2) - slope * u
         gradient = np.append(by_log, self.triangles.chart.pack(by_entry))
         return deviance_at(solution, sigma), slope, gradient

@@ -18,7 +18,7 @@ from scipy import special
 
 from mixedfx.criterion import solve_at
 from mixedfx.errors import check_share
-from mixedfx.fit import Fit
+from mixedfx.fit import Fit, expect_one_variance
 from mixedfx.inference.degrees import Degrees
 from mixedfx.inference.parameters import Parameter, choose, parameters
 from mixedfx.inference.wald import t_quantile
@@ -61,11 +61,18 @@ def wald_intervals(
     chosen = choose(fit, parm)
     if parm is None:
         chosen = tuple(p for p in chosen if p.kind == "fixed")
-    covariances = [p for p in chosen if p.kind != "fixed"]
+    of_rows = ("fixed", "scale")
+    covariances = [p for p in chosen if p.kind not in of_rows]
+    if covariances and parm is not None:
+        expect_one_variance(
+            fit, f"a Wald interval of {covariances[0].name}", "take conf_int(method='bootstrap')"
+        )
     limits = _of_covariances(fit, alpha) if covariances else {}
     for p in chosen:
         if p.kind == "fixed":
             limits[p.name] = _of_coefficient(fit, how, alpha, p)
+        elif p.kind == "scale":
+            limits[p.name] = _of_scale(fit, alpha, p)
     rows = [limits[p.name] for p in chosen]
     index = pd.Index([p.name for p in chosen], name="parameter")
     return pd.DataFrame(rows, index=index, columns=[0, 1], dtype=float)
@@ -82,9 +89,24 @@ def _of_coefficient(fit: Fit, how: Degrees, alpha: float, p: Parameter) -> tuple
     return p.value - half, p.value + half
 
 
+def _of_scale(fit: Fit, alpha: float, p: Parameter) -> tuple[float, float]:
+    """Limits of a coefficient of the log residual standard deviation, or of its effects' sd."""
+    assert fit.dispersion is not None
+    assert p.first is not None
+    z, found = float(special.ndtri(1 - alpha / 2)), fit.dispersion
+    if p.first < len(found.gamma):
+        half = z * float(np.sqrt(found.cov[p.first, p.first]))
+        return p.value - half, p.value + half
+    assert found.spread is not None
+    if not p.value > 0.0:
+        return np.nan, np.nan
+    width = np.exp(z * found.spread.sd_error / p.value)
+    return p.value / width, p.value * width
+
+
 def _of_covariances(fit: Fit, alpha: float) -> dict[str, tuple[float, float]]:
     """Limits of all standard deviations and correlations."""
-    names = [p for p in parameters(fit) if p.kind != "fixed"]
+    names = [p for p in parameters(fit) if p.kind not in ("fixed", "scale")]
     here = _transformed(names)
     # Given theta, log sigma has the variance 1 / (2 nu); every sd shares it.
     shared = np.array([0.0 if p.kind == "corr" else 1.0 for p in names])
@@ -121,7 +143,7 @@ def _slopes(fit: Fit, names: Sequence[Parameter]) -> Matrix:
         natural = [f @ m for f, m in zip(frames, at.chart.lambdas(x), strict=True)]
         solution = solve_at(fit.cross, natural, reml=fit.reml)
         there = parameters(replace(fit, solution=solution))
-        return _transformed([p for p in there if p.kind != "fixed"])
+        return _transformed([p for p in there if p.kind not in ("fixed", "scale")])
 
     slopes = np.zeros((len(names), len(at.x)))
     for j in range(len(at.x)):

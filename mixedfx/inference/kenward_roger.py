@@ -23,7 +23,7 @@ from scipy import linalg
 
 from mixedfx.factor import probes
 from mixedfx.factor.blocks import flatten
-from mixedfx.fit import Fit
+from mixedfx.fit import Fit, expect_one_variance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -176,11 +176,14 @@ def kenward_roger(fit: Fit) -> KenwardRoger:
        maximum likelihood, Biometrics 53:983, equations 5 and 6.
     .. [2] Halekoh and Hojsgaard (2014), J. Stat. Softw. 59(9), whose numbers these are.
     """
+    expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
     Phi = fit.solution.inner_cov
     items = _components(fit)
     M, Q = _fixed_products(fit, items)
     once, twice = _traces(fit, items)
-    P, Q, T = _with_residual(fit, np.array([c.psi for c in items]), M, Q, once, twice)
+    P, T = -M, twice
+    if fit.cross.sigma is None:
+        P, Q, T = _with_residual(fit, np.array([c.psi for c in items]), M, Q, once, twice)
     PPhi = P @ Phi
     information = T - 2.0 * np.einsum("ab,ijab->ij", Phi, Q) + np.einsum("iab,jba->ij", PPhi, PPhi)
     W = 2.0 * _inverse(0.5 * (information + information.T))

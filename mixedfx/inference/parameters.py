@@ -21,7 +21,7 @@ from mixedfx.fit import Fit
 
 Matrix = npt.NDArray[np.float64]
 
-Kind = Literal["sd", "corr", "sigma", "fixed"]
+Kind = Literal["sd", "corr", "sigma", "scale", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Parameter:
     Parameters
     ----------
     name : str
-        ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``, or the name of
-        a fixed column. Unique in its fit.
-    kind : {"sd", "corr", "sigma", "fixed"}
-        What it is.
+        ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``,
+        ``dispersion(kind[T.usual])``, or the name of a fixed column. Unique in its fit.
+    kind : {"sd", "corr", "sigma", "scale", "fixed"}
+        What it is; ``scale`` for a parameter of the log residual standard deviation.
     term : int or None
         The random term, counted from 0 in formula order.
     first : int or None
@@ -73,7 +73,7 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
     -------
     tuple of Parameter
         For each random term in formula order its standard deviations, then its correlations;
-        sigma; the fixed effects.
+        sigma, unless it is known; those of a dispersion formula; the fixed effects.
 
     Examples
     --------
@@ -97,9 +97,11 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
     estimates[fit.design.kept] = fit.solution.beta
     # A fixed effect is called what its column is called, whatever else is called so.
     residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
+    known = fit.known_sds
     return (
         *_distinct(random, fit.design.blocks),
-        Parameter(residual, "sigma", None, None, None, sigma),
+        *(() if known else (Parameter(residual, "sigma", None, None, None, sigma),)),
+        *_of_scale(fit),
         *(
             Parameter(name, "fixed", None, i, None, float(estimates[i]))
             for i, name in enumerate(columns)
@@ -161,6 +163,21 @@ def _of_term(term: int, block: Block, root: Matrix) -> list[Parameter]:
             value = np.clip(root[i] @ root[j] / product, -1.0, 1.0) if product > 0.0 else np.nan
             name = f"corr({names[i]}, {names[j]} | {group})"
             found.append(Parameter(name, "corr", term, i, j, float(value)))
+    return found
+
+
+def _of_scale(fit: Fit) -> list[Parameter]:
+    """Coefficients of a dispersion formula, and the standard deviation of its random term."""
+    if fit.dispersion is None:
+        return []
+    scale, spread = fit.dispersion.scale, fit.dispersion.spread
+    found = [
+        Parameter(f"dispersion({name})", "scale", None, i, None, float(value))
+        for i, (name, value) in enumerate(zip(scale.names, fit.dispersion.gamma, strict=True))
+    ]
+    if spread is not None and scale.block is not None:
+        name = f"sd(dispersion | {scale.block.group})"
+        found.append(Parameter(name, "scale", None, len(found), None, spread.sd))
     return found
 
 

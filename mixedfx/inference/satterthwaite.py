@@ -8,6 +8,9 @@ gradient of ``log f`` along theta, the sum over theta and sigma is
 
     1 / df = 1 / nu + h' H^-1 h
 
+With estimated standard deviations of several strata, ``theta`` has their coordinates too; with
+known ones ``1 / nu`` is zero.
+
 Both are taken in coordinates of the covariances' rank. On the boundary of the parameter
 space that is the limit from inside: ``f`` is flat there in the direction of a zero variance.
 """
@@ -68,11 +71,15 @@ class Satterthwaite:
         fit, cross = self._fit, self._fit.cross
         if not len(self._inverse):
             return float(fit.nu)
+        if fit.dispersion is not None:
+            h = fit.dispersion.slopes @ row @ row / float(row @ self.cov @ row)
+            return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
         if cross.basis is not None:
             row = linalg.solve_triangular(cross.basis, row, trans="T")
         weights = fit.solution.inner_cov @ row
         h = self._log_slope(weights, float(row @ weights))
-        return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
+        spread = 1.0 / fit.nu + float(h @ self._inverse @ h)
+        return 1.0 / spread if spread > 0.0 else np.inf
 
     def of_rows(self, rows: Matrix) -> tuple[float, float]:
         """
@@ -111,7 +118,10 @@ class Satterthwaite:
         for seen in self._seen:
             column = np.tensordot(seen[:, :-1], weights, axes=(1, 0))
             rest = seen[:, -1]
-            by_covariance.append(column @ column.T / unscaled - rest @ rest.T / fit.solution.r2)
+            slope = column @ column.T / unscaled
+            if fit.cross.sigma is None:  # what sigma has of theta
+                slope -= rest @ rest.T / fit.solution.r2
+            by_covariance.append(slope)
         return at.chart.pack(_by_frame(fit, at, fit.cross.term_blocks(by_covariance)))
 
 
@@ -142,9 +152,10 @@ def satterthwaite(fit: Fit) -> Satterthwaite:
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
     cov = fit.solution.sigma**2 * fit.solution.unscaled_cov
-    if not fit.design.blocks:
+    if not fit.design.blocks and fit.dispersion is None:
         return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
-    values, vectors = np.linalg.eigh(fit.curvature.hessian)
+    surface = fit.curvature if fit.dispersion is None else fit.dispersion
+    values, vectors = np.linalg.eigh(surface.hessian)
     steep = values > _FLAT * max(values.max(initial=0.0), 1.0)
     inverse = (vectors[:, steep] / values[steep]) @ vectors[:, steep].T
     on_boundary = boundary(fit.design, fit.cross, fit.solution.theta)

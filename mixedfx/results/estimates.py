@@ -17,7 +17,7 @@ from mixedfx.engines import EngineName
 from mixedfx.engines.statsmodels import StatsModels
 from mixedfx.fit import Certificate, Control, Fit, boundary
 from mixedfx.formula import Formula
-from mixedfx.inference import components, wald
+from mixedfx.inference import components, spread, wald
 from mixedfx.refit import refit
 
 Vector = npt.NDArray[np.float64]
@@ -80,8 +80,8 @@ class Estimates:
 
     @property
     def df_modelwc(self) -> int:
-        """Parameters: fixed effects, theta and sigma (what AIC counts)."""
-        return self.fit.cross.p + self.fit.cross.layout.size + 1
+        """Parameters: fixed effects, theta and those of the residual (what AIC counts)."""
+        return self.fit.size
 
     # ---------------------------------------------------------------- fixed effects
 
@@ -120,13 +120,54 @@ class Estimates:
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation, in units of the response."""
+        """
+        Residual standard deviation of a row of weight one, in units of the response.
+
+        One where the standard deviations are known; with a dispersion formula, that of a row
+        where all its columns but the intercept are zero.
+        """
         return self.fit.solution.sigma
 
     @property
     def scale(self) -> float:
-        """Residual variance."""
+        """Residual variance of a row of weight one."""
         return self.fit.solution.sigma**2
+
+    @property
+    def residual_sd(self) -> pd.Series:
+        """Residual standard deviation of each row, in units of the response."""
+        return pd.Series(
+            self.fit.residual_sds.copy(), index=self.fit.design.index, name="residual_sd"
+        )
+
+    @property
+    def dispersion(self) -> pd.DataFrame:
+        """
+        Coefficients of the log residual standard deviation, with ``dispersion=``.
+
+        A row per coefficient, ``estimate std_error sd``: ``sd`` is the exponential of the
+        estimate, a standard deviation for the intercept and a ratio for the others. Last, with
+        a random term, the standard deviation between its levels.
+        """
+        return spread.table(self.fit)
+
+    def dispersion_ranef(self) -> pd.DataFrame:
+        """
+        Random effects of the dispersion formula, by level.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``log_sd``, the conditional mode of each level's effect on the log residual standard
+            deviation; ``cond_sd``, its standard deviation given the data; ``ratio``, the
+            exponential of ``log_sd``.
+
+        Raises
+        ------
+        ArgumentError
+            If the fit has no random term in its dispersion formula.
+        """
+        return spread.effects(self.fit)
 
     @property
     def theta(self) -> Vector:
@@ -230,7 +271,7 @@ class Estimates:
     @property
     def deviance(self) -> float:
         """Twice the negative log-likelihood (REML: the REML criterion), all constants included."""
-        return self.fit.solution.deviance
+        return self.fit.deviance
 
     @property
     def llf(self) -> float:
@@ -284,7 +325,8 @@ class Estimates:
             For levels that the fit has not seen: refuse, or take their effect as zero.
         interval : {"confidence", "prediction"}, optional
             For the mean of the row given its levels, or for a new response there. The second
-            adds the residual variance (of weight one, in new rows) and the variance between
+            adds the residual variance (of weight one, in new rows, unless residual_sd or
+            dispersion tell more) and the variance between
             levels wherever a level is new or its group is left out of ``random``.
         level : float
             Coverage of the interval; variances and covariances are taken as known, so with few
@@ -409,9 +451,9 @@ class Estimates:
         EngineRefusal
             If MixedLM cannot express the model; says why.
         """
-        raw = self.fit.search.raw
-        if raw is not None:
-            return raw
+        search = self.fit.search
+        if search.engine == "statsmodels" and search.raw is not None:
+            return search.raw
         return (
             StatsModels()
             .search(

@@ -1,0 +1,123 @@
+"""What was found of residual standard deviations that differ between rows.
+
+The logarithm of a row's residual standard deviation is ``D gamma``, and where its formula has
+a random term, ``D gamma + v`` with a normal ``v`` for each level. Given both, the model is one
+with weights, so the rest of a fit knows them only as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design import Scale
+from mixedfx.frozen import freeze
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """
+    Random effects of the scale.
+
+    Parameters
+    ----------
+    sd : float
+        Their standard deviation, of log standard deviations.
+    sd_error : float
+        Its standard error.
+    effects : ndarray of shape (levels,)
+        Their conditional modes.
+    cond_sd : ndarray of shape (levels,)
+        Their standard deviations given data and parameters.
+    """
+
+    sd: float
+    sd_error: float
+    effects: Vector
+    cond_sd: Vector
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(self.effects, self.cond_sd)
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """
+    The model of the residual standard deviation, estimated.
+
+    Parameters
+    ----------
+    scale : Scale
+        Its columns.
+    gamma : ndarray of shape (r,)
+        Coefficients of the log standard deviation.
+    cov : ndarray of shape (r, r)
+        Their covariance.
+    spread : Spread or None
+        Random effects of the scale.
+    deviance : float or None
+        Of the model integrated over those effects; None without them.
+    gradient : ndarray of shape (m,)
+        Of the deviance by all free parameters but sigma, without units: those of theta, then
+        those of the scale.
+    hessian : ndarray of shape (m, m)
+        Second derivatives.
+    slopes : ndarray of shape (m, p, p)
+        Derivatives of the covariance of the fixed effects by the same parameters.
+    beta : ndarray of shape (p,) or None
+        Coefficients, where they are not those that the weights imply: with random effects of
+        the scale under maximum likelihood.
+    """
+
+    scale: Scale = field(repr=False)
+    gamma: Vector
+    cov: Matrix = field(repr=False)
+    spread: Spread | None
+    deviance: float | None
+    gradient: Vector = field(repr=False)
+    hessian: Matrix = field(repr=False)
+    slopes: Matrix = field(repr=False)
+    beta: Vector | None = None
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+    @property
+    def size(self) -> int:
+        """Parameters of the scale."""
+        return len(self.gamma) + (self.spread is not None)
+
+    @property
+    def fitted_sds(self) -> Vector:
+        """Residual standard deviation of each row of the fit, of weight one."""
+        block = self.scale.block
+        return self.sds(self.scale.columns, None if block is None else block.codes)
+
+    def sds(self, columns: Matrix, codes: npt.NDArray[np.intp] | None = None) -> Vector:
+        """
+        Residual standard deviations of rows.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n, r)
+            ``D``.
+        codes : ndarray of shape (n,), optional
+            Levels of the random term; negative for one that the fit has not seen, whose
+            effect is zero.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In units of the response.
+        """
+        logs = columns @ self.gamma
+        if self.spread is not None and codes is not None:
+            logs = logs + np.where(codes < 0, 0.0, self.spread.effects[np.maximum(codes, 0)])
+        return np.asarray(np.exp(logs))

@@ -1,0 +1,426 @@
+"""Residual standard deviations that differ between strata, estimated with everything else.
+
+Given the coefficients ``gamma`` of the log standard deviation the rest is a model with known
+weights, and has its own search. So the search is nested: outside gamma, from one stratum of
+standard deviation to the next; inside theta, begun where it ended last. The outer gradient is
+exact, because at the inner optimum theta's own share of it is zero:
+
+    dd / dlog w_i = h_i - 1 + w_i e_i^2 / sigma^2
+
+with ``w_i`` a row's weight, ``e_i`` its residual given the effects, and ``h_i`` its leverage:
+of the effects alone under ML, of effects and coefficients under REML.
+
+Coordinates: the columns of the log standard deviation, without the constant that is sigma,
+centred and orthonormal over the rows. In these the expected Hessian is ``4 n`` in each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance import Chart
+from mixedfx.criterion import Solution, slopes, solve, solve_at
+from mixedfx.crossprod import CrossProducts
+from mixedfx.design import Design, Scale
+from mixedfx.dispersion import Dispersion
+from mixedfx.engines.profiled import Profiled
+from mixedfx.engines.trust import Minimum, minimise
+from mixedfx.errors import DispersionError
+from mixedfx.fit import Control, Search, coordinates
+from mixedfx.joint import Rows, design_rows, unscaled_variances
+from mixedfx.strata import stratify
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# A stratum's standard deviation below this share of the mean one is on its way to zero.
+_VANISHED = 1e-4
+# Steps beyond this many times smaller or larger than the mean are not tried.
+_FARTHEST = math.log(1e7)
+# Only strata of so many rows are looked at for a perfect fit before the search.
+_FEW_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """
+    Coordinates of the log standard deviations.
+
+    Parameters
+    ----------
+    constant : ndarray of shape (r,)
+        ``D @ constant == 1``.
+    place : int
+        The column whose coefficient stands for log sigma.
+    centre : ndarray of shape (r - 1,)
+        Means of the other columns.
+    change : ndarray of shape (r - 1, r - 1)
+        Turns the coordinates into coefficients of those.
+    by_stratum : ndarray of shape (strata, r - 1)
+        Log standard deviations by the coordinates, about their mean.
+    """
+
+    constant: Vector
+    place: int
+    centre: Vector
+    change: Matrix
+    by_stratum: Matrix
+
+    @staticmethod
+    def of(D: Matrix, first: Codes) -> Coordinates:
+        """Take them from the columns, and the first row of each stratum."""
+        n = len(D)
+        constant: Vector = np.asarray(np.linalg.lstsq(D, np.ones(n), rcond=None)[0], dtype=float)
+        constant[np.abs(constant) < 1e-9] = 0.0
+        place = int(np.argmax(np.abs(constant)))
+        rest = np.delete(D, place, axis=1)
+        centre = rest.mean(axis=0)
+        R = np.linalg.qr(rest - centre, mode="r")
+        change = math.sqrt(n) * np.linalg.inv(R)
+        return Coordinates(constant, place, centre, change, (rest[first] - centre) @ change)
+
+    def gamma(self, log_sigma: float, x: Vector) -> Vector:
+        """Coefficients of all columns, from the mean log standard deviation."""
+        return np.asarray(self.map @ np.append(log_sigma, x))
+
+    @cached_property
+    def map(self) -> Matrix:
+        """Turns the mean log standard deviation and the coordinates into coefficients, (r, r)."""
+        r = len(self.constant)
+        at_zero = np.append(1.0, -self.centre @ self.change)  # log sigma: where columns are zero
+        out = np.outer(self.constant, at_zero)
+        out[np.arange(r) != self.place, 1:] += self.change
+        return out
+
+
+class _Problem:
+    """The deviance at the best theta, as a function of the scale's coordinates."""
+
+    def __init__(self, design: Design, scale: Scale, *, reml: bool, control: Control) -> None:
+        self.design, self.scale, self.reml, self.control = design, scale, reml, control
+        codes = scale.strata()
+        self.strata = stratify(design, codes)
+        first = np.unique(codes, return_index=True)[1]
+        self.coordinates = Coordinates.of(scale.columns, first)
+        self.rows = design_rows(design)
+        self.evaluations = 0
+        self.last: Search | None = None
+
+    def logs(self, x: Vector) -> Vector:
+        """Log standard deviation of each stratum, about the mean."""
+        return self.coordinates.by_stratum @ x
+
+    def cross(self, x: Vector) -> CrossProducts:
+        """Cross-products at the weights of a point."""
+        return self.strata.weighed(np.exp(-2.0 * self.logs(x)))
+
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """Deviance at the best theta, and its gradient."""
+        if np.abs(self.logs(x)).max() > _FARTHEST:
+            return np.inf, np.zeros_like(x)
+        cross = self.cross(x)
+        start = None
+        if self.last is not None and np.isinf(self.last.slack):
+            start = self.last.theta
+        self.last = inner_search(self.design, cross, self.reml, self.control, start)
+        self.evaluations += self.last.evaluations
+        solution = solve(cross, self.last.theta, reml=self.reml)
+        return solution.deviance, self.gradient(x, cross, solution)
+
+    def gradient(self, x: Vector, cross: CrossProducts, solution: Solution) -> Vector:
+        """Differentiate the deviance by the scale's coordinates, theta held."""
+        by_row = log_weight_slopes(
+            self.design, self.rows, cross, solution, self.reml, self.logs(x)[self.strata.codes]
+        )
+        by_stratum = np.bincount(self.strata.codes, by_row, len(self.strata.counts))
+        return np.asarray(-2.0 * self.coordinates.by_stratum.T @ by_stratum)
+
+
+def inner_search(
+    design: Design, cross: CrossProducts, reml: bool, control: Control, start: Vector | None
+) -> Search:
+    """
+    Find theta at some weights.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    cross : CrossProducts
+        At these weights.
+    reml : bool
+        Which criterion.
+    control : Control
+        When to stop.
+    start : ndarray of shape (m,) or None
+        Where to begin.
+
+    Returns
+    -------
+    Search
+        Also where there is no theta to find.
+    """
+    if not design.blocks:
+        none = np.zeros(0)
+        deviance = solve(cross, none, reml=reml).deviance
+        return Search(none, "profiled", 1, True, "nothing to search for", deviance)
+    return Profiled().search(design, cross, reml=reml, control=control, start=start)
+
+
+def log_weight_slopes(
+    design: Design,
+    rows: Rows,
+    cross: CrossProducts,
+    solution: Solution,
+    reml: bool,
+    logs: Vector,
+) -> Vector:
+    """
+    Differentiate the deviance by the logarithm of each row's weight.
+
+    Parameters
+    ----------
+    design : Design
+        With prior weights or none.
+    rows : Rows
+        Its rows.
+    cross : CrossProducts
+        At the weights.
+    solution : Solution
+        Of them.
+    reml : bool
+        Which criterion.
+    logs : ndarray of shape (n,)
+        Each row's log standard deviation, less that of sigma.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        ``h - 1 + w e**2 / sigma**2``.
+    """
+    w = np.exp(-2.0 * logs)
+    if design.weights is not None:
+        w = w * design.weights
+    rest = design.y - design.X @ solution.beta
+    for block, b in zip(design.blocks, solution.effects(), strict=True):
+        block.add_to(rest, -b)
+    leverage = w * unscaled_variances(cross, solution, rows, fixed=reml)
+    return np.asarray(leverage - 1.0 + w * rest**2 / solution.sigma**2)
+
+
+def search_dispersion(
+    design: Design, *, reml: bool, control: Control
+) -> tuple[Search, Design, Dispersion]:
+    """
+    Find the standard deviations of the strata, and theta.
+
+    Parameters
+    ----------
+    design : Design
+        With a ``scale`` without a random term.
+    reml : bool
+        Which criterion.
+    control : Control
+        When to stop.
+
+    Returns
+    -------
+    search : Search
+        Its theta is relative to sigma, the standard deviation where the columns are zero.
+    design : Design
+        With the weights that were found.
+    dispersion : Dispersion
+        The coefficients, and their covariance.
+
+    Raises
+    ------
+    DispersionError
+        If a stratum can be fitted perfectly: its standard deviation goes to zero.
+
+    References
+    ----------
+    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 5.2.
+    .. [2] Smyth (2002), J. Comput. Graph. Stat. 11:836, on REML for dispersions.
+    """
+    assert design.scale is not None
+    refuse_perfect_strata(design, design.scale, reml=reml)
+    problem = _Problem(design, design.scale, reml=reml, control=control)
+    k = problem.coordinates.by_stratum.shape[1]
+    end = minimise(
+        problem,
+        np.zeros(k),
+        first_hessian=lambda: 4.0 * len(design.y) * np.eye(k),
+        tolerance=control.tolerance,
+        max_evaluations=control.max_evaluations,
+    )
+    _refuse_vanished(problem, end)
+    return _finished(problem, end)
+
+
+def _finished(problem: _Problem, end: Minimum) -> tuple[Search, Design, Dispersion]:
+    """Refer everything to sigma, and measure the curvature."""
+    x, cross = end.x, problem.cross(end.x)
+    inner = inner_search(
+        problem.design,
+        cross,
+        problem.reml,
+        problem.control,
+        None if problem.last is None else problem.last.theta,
+    )
+    solution = solve(cross, inner.theta, reml=problem.reml)
+    gradient, hessian, slopes_, log_slopes = _surface(problem, x, cross, solution)
+    at = problem.coordinates
+    gamma = at.gamma(math.log(solution.sigma), x)
+    cov = _covariance(problem, hessian, log_slopes, len(x))
+    # The reported sigma is the standard deviation where the columns are zero.
+    shift = float(at.centre @ at.change @ x)
+    if abs(shift) > _FARTHEST * 20:
+        raise DispersionError(
+            f"the columns of the dispersion formula '{problem.scale.formula}' are so far from "
+            "zero that the standard deviation there leaves double precision; subtract their "
+            "means, for example by scale(x)."
+        )
+    theta = inner.theta * math.exp(shift)
+    w = np.exp(-2.0 * (problem.logs(x)[problem.strata.codes] + shift))
+    if problem.design.weights is not None:
+        w = w * problem.design.weights
+    search = replace(
+        inner,
+        theta=theta,
+        evaluations=problem.evaluations,
+        converged=end.converged and inner.converged,
+        message=f"{inner.message}; another step of the dispersion would gain {end.decrease:.1e}",
+        trace=end.trace,
+    )
+    found = Dispersion(problem.scale, gamma, cov, None, None, gradient, hessian, slopes_)
+    return search, replace(problem.design, weights=w), found
+
+
+def _surface(
+    problem: _Problem, x: Vector, cross: CrossProducts, solution: Solution
+) -> tuple[Vector, Matrix, Matrix, Vector]:
+    """
+    Differentiate the deviance twice by theta and the scale together, sigma profiled out.
+
+    Also the covariance of the fixed effects and log sigma, once.
+    """
+    chart, at = coordinates(cross, solution.theta)
+    frames, m = cross.frames, len(at)
+    whole = np.concatenate([at, x])
+
+    def look(point: Vector) -> tuple[Vector, Matrix, float]:
+        moved = problem.cross(point[m:])
+        there = solve_at(moved, _natural(frames, chart, point[:m]), reml=problem.reml)
+        by_lambda = slopes(there, reml=problem.reml)
+        by_theta = chart.pack([f.T @ g for f, g in zip(frames, by_lambda, strict=True)])
+        by_scale = problem.gradient(point[m:], moved, there)
+        cov = there.sigma**2 * there.unscaled_cov
+        return np.concatenate([by_theta, by_scale]), cov, math.log(there.sigma)
+
+    p = cross.p
+    H, S, s = np.empty((len(whole),) * 2), np.empty((len(whole), p, p)), np.empty(len(whole))
+    for j in range(len(whole)):
+        step = np.zeros(len(whole))
+        step[j] = h = 1e-3 * max(1.0, abs(whole[j]))
+        near = [look(whole + step), look(whole - step)]
+        far = [look(whole + 2 * step), look(whole - 2 * step)]
+        H[j], S[j], s[j] = (
+            (8.0 * (near[0][i] - near[1][i]) - (far[0][i] - far[1][i])) / (12.0 * h)
+            for i in range(3)
+        )
+    return look(whole)[0], 0.5 * (H + H.T), S, s
+
+
+def _natural(frames: tuple[Matrix, ...], chart: Chart, x: Vector) -> list[Matrix]:
+    return [f @ m for f, m in zip(frames, chart.lambdas(x), strict=True)]
+
+
+def _covariance(problem: _Problem, hessian: Matrix, log_slopes: Vector, k: int) -> Matrix:
+    """Covariance of the coefficients: of the mean log standard deviation and the coordinates."""
+    inverse = 2.0 * np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
+    J = np.zeros((k + 1, len(hessian)))
+    J[0] = log_slopes
+    J[1:, len(hessian) - k :] = np.eye(k)
+    cov = J @ inverse @ J.T
+    n, p = problem.strata.plain.n, problem.strata.plain.p
+    cov[0, 0] += 0.5 / (n - p if problem.reml else n)  # of log sigma, all else given
+    to_gamma = problem.coordinates.map
+    return np.asarray(to_gamma @ cov @ to_gamma.T)
+
+
+def refuse_perfect_strata(design: Design, scale: Scale, *, reml: bool) -> None:
+    """
+    Refuse strata whose own standard deviation can go to zero without end.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    scale : Scale
+        What the standard deviation depends on.
+    reml : bool
+        Which criterion.
+
+    Raises
+    ------
+    DispersionError
+        If each stratum has a standard deviation of its own, and the model can fit one of them
+        perfectly; names it.
+    """
+    codes = scale.strata()
+    counts = np.bincount(codes)
+    if len(counts) != len(scale.names):
+        return
+    for s in np.flatnonzero(counts <= _FEW_ROWS).tolist():
+        rows = np.flatnonzero(codes == s)
+        Z = np.column_stack([np.zeros((len(rows), 0)), *_spread(design, rows)])
+        both = np.column_stack([design.X[rows], Z])
+        rank = int(np.linalg.matrix_rank(both if reml else Z)) if (both if reml else Z).size else 0
+        y = design.y[rows]
+        rest = y - both @ np.linalg.lstsq(both, y, rcond=None)[0] if both.size else y
+        if rank < len(rows) and np.abs(rest).max() <= 1e-10 * max(np.abs(design.y).max(), 1e-300):
+            _fail_stratum(design, scale, int(rows[0]), len(rows), "can be fitted perfectly")
+
+
+def _spread(design: Design, rows: Codes) -> list[Matrix]:
+    """Columns of the random effects that some rows have."""
+    found = []
+    for block in design.blocks:
+        levels, at = np.unique(block.codes[rows], return_inverse=True)
+        for j in range(block.values.shape[1]):
+            column = np.zeros((len(rows), len(levels)))
+            column[np.arange(len(rows)), at.ravel()] = block.values[rows, j]
+            found.append(column)
+    return found
+
+
+def _refuse_vanished(problem: _Problem, end: Minimum) -> None:
+    logs = problem.logs(end.x)
+    s = int(np.argmin(logs))
+    if logs[s] < math.log(_VANISHED):
+        row = int(np.argmax(problem.strata.codes == s))
+        count = int(problem.strata.counts[s])
+        _fail_stratum(
+            problem.design,
+            problem.scale,
+            row,
+            count,
+            "is fitted ever more closely",
+        )
+
+
+def _fail_stratum(design: Design, scale: Scale, row: int, count: int, what: str) -> None:
+    rows = "1 row" if count == 1 else f"{count} rows"
+    group = next(iter(design.formula.groups), "group")
+    raise DispersionError(
+        f"stratum {scale.describe(row)} ({rows}) {what}, so the likelihood grows as its "
+        "residual standard deviation goes to zero and there is no estimate. Use fewer strata "
+        "(join it with others), or let the strata share a distribution: "
+        f"dispersion='~ 1 + (1 | {group})'."
+    )
