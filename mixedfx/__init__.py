@@ -1,8 +1,9 @@
 """Mixed-effects regression for Python: lme4's formulas, pandas in and out."""
 
-from mixedfx import datasets, errors
+from mixedfx import datasets, errors, priors
 from mixedfx.fit import Certificate, Control
 from mixedfx.formula import Formula, RandomTerm, parse
+from mixedfx.known import posterior_means
 from mixedfx.model import lmer
 from mixedfx.results import Results
 from mixedfx.several import compare, pooling_fits, table
@@ -29,5 +30,7 @@ __all__ = [
     "lmer",
     "parse",
     "pooling_fits",
+    "posterior_means",
+    "priors",
     "table",
 ]

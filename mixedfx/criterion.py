@@ -331,6 +331,87 @@ def hold_all(solution: Solution, beta: Vector) -> Solution:
     )
 
 
+def believe(solution: Solution, mean: Vector, sd: Vector) -> Solution:
+    """
+    Take normal priors of the fixed effects into account.
+
+    Parameters
+    ----------
+    solution : Solution
+        By REML, which is to say with flat priors, at a known sigma.
+    mean, sd : ndarray of shape (p,)
+        Of the priors; an infinite ``sd`` keeps the flat one, zero makes a constant.
+
+    Returns
+    -------
+    Solution
+        ``deviance`` is -2 log of the response's density, fixed and random effects integrated
+        out; ``beta`` and ``unscaled_cov`` are mean and covariance given Lambda and sigma.
+        :func:`slopes` goes on from it.
+
+    Notes
+    -----
+    With flat priors ``beta`` is normal with the generalised least-squares mean and covariance
+    ``K``, so with a prior ``N(m, S)`` on some of it the density of the response changes by that
+    of the estimate, ``N(m, K + S)``, and the mean by a Kalman step.
+
+    References
+    ----------
+    .. [1] Lindley and Smith (1972), J. R. Stat. Soc. B 34:1, section 2.
+    """
+    known = np.isfinite(sd)
+    if not known.any():
+        return solution
+    cross, s2 = solution._cross, solution.sigma**2
+    cov = s2 * solution.unscaled_cov
+    spread = cov[np.ix_(known, known)] + np.diag(sd[known] ** 2)
+    root = np.linalg.cholesky(spread)
+    away = mean[known] - solution.beta[known]
+    scaled = linalg.solve_triangular(root, away, lower=True)
+    gain = np.asarray(linalg.cho_solve((root, True), cov[known])).T
+    beta = solution.beta + gain @ away
+    after = cov - gain @ cov[known]
+    after = 0.5 * (after + after.T)
+    constant = known & (sd == 0.0)  # exactly, where rounding leaves a trace
+    beta[constant], after[constant], after[:, constant] = mean[constant], 0.0, 0.0
+    log_spread = 2.0 * float(np.log(np.diag(root)).sum())
+    inner, inner_cov = beta - cross.centre, after / s2
+    if cross.basis is not None:
+        inner, inner_cov = cross.basis @ inner, cross.basis @ inner_cov @ cross.basis.T
+    weights = np.append(-inner, 1.0)
+    return replace(
+        solution,
+        deviance=solution.deviance
+        + log_spread
+        + float(scaled @ scaled)
+        + int(known.sum()) * math.log(2.0 * math.pi),
+        beta=beta,
+        unscaled_cov=after / s2,
+        r2=float(weights @ solution.reduced.corner @ weights),
+        _weights=weights,
+        _inner=inner_cov,
+    )
+
+
+def log_sigma_slope(solution: Solution) -> float:
+    """
+    Differentiate the deviance by log sigma, Lambda held.
+
+    Parameters
+    ----------
+    solution : Solution
+        By REML, or of :func:`believe`, at a known sigma.
+
+    Returns
+    -------
+    float
+        Of the density with the fixed effects integrated out.
+    """
+    cross, p = solution._cross, solution._cross.p
+    told = float(np.sum(solution._inner * solution.reduced.corner[:p, :p]))
+    return 2.0 * (cross.n - told - solution.r2 / solution.sigma**2)
+
+
 def deviance_at(solution: Solution, sigma: float) -> float:
     """
     Deviance of maximum likelihood with sigma held, not at its best.

@@ -351,6 +351,33 @@ def with_response(cross: CrossProducts, design: Design, y: Vector) -> CrossProdu
     return replace(cross, border=tuple(border), corner=corner, centre=centre)
 
 
+def random_columns(design: Design, cross: CrossProducts) -> sparse.csr_array:
+    """
+    Spread the random terms' columns over their levels: the matrix ``Z``.
+
+    Parameters
+    ----------
+    design : Design
+        ``n`` rows.
+    cross : CrossProducts
+        Of it.
+
+    Returns
+    -------
+    sparse array of shape (n, q)
+        Columns in the order of elimination.
+    """
+    n, plan = len(design.y), cross.plan
+    Z = sparse.csr_array((n, plan.size))
+    for slot, block in zip(cross.slots, design.blocks, strict=True):
+        L = plan.gram.levels(slot.factor)
+        for a in range(slot.width):
+            at = plan.starts[slot.factor] + (slot.start + a) * L + block.codes
+            entries = (block.values[:, a], (np.arange(n), at))
+            Z = Z + sparse.csr_array(entries, shape=(n, plan.size))
+    return Z
+
+
 def layout_of(design: Design) -> Layout:
     """
     Say where each random term's parameters stand in theta.

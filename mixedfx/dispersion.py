@@ -65,9 +65,11 @@ class Dispersion:
         Of the model integrated over those effects; None without them.
     gradient : ndarray of shape (m,)
         Of the deviance by all free parameters but sigma, without units: those of theta, then
-        those of the scale.
+        those of the scale; with random effects of the scale sigma and the fixed effects too,
+        and last those effects in their standard deviations.
     hessian : ndarray of shape (m, m)
-        Second derivatives.
+        Second derivatives; the random effects of the scale have a block of their own, the
+        parameters held.
     slopes : ndarray of shape (m, p, p)
         Derivatives of the covariance of the fixed effects by the same parameters.
     beta : ndarray of shape (p,) or None

@@ -15,6 +15,7 @@
     │   ├── DispersionError          a dispersion formula that the data cannot tell
     │   └── NewLevelError            prediction for a level that the fit has not seen
     ├── ArgumentError                an argument outside its choices; lists them
+    │   └── PriorError               a prior that suits no parameter, or is none
     ├── EngineError
     │   ├── EngineRefusal            the engine cannot express the model; says why
     │   ├── EngineDisagreement       two computations of one likelihood differ
@@ -24,7 +25,8 @@
     MixedfxWarning
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
     ├── SingularFitWarning           a variance is zero, or a correlation is one
-    └── ConvergenceWarning           the optimum could not be certified
+    ├── ConvergenceWarning           the optimum could not be certified
+    └── SamplingWarning              draws too few, or chains that differ; names the parameters
 
 Errors that report a wrong value are also :class:`ValueError`, so that code written for
 pandas or scikit-learn catches them.
@@ -116,6 +118,10 @@ class ArgumentError(MixedfxError, ValueError):
     """An argument outside its choices."""
 
 
+class PriorError(ArgumentError):
+    """A prior that suits no parameter, or is none."""
+
+
 class EngineError(MixedfxError):
     """An engine could not do its work."""
 
@@ -167,6 +173,10 @@ class SingularFitWarning(MixedfxWarning):
 
 class ConvergenceWarning(MixedfxWarning):
     """The optimum could not be certified."""
+
+
+class SamplingWarning(MixedfxWarning):
+    """Draws are too few, or chains differ."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.beliefs import Beliefs
 from mixedfx.covariance import ZERO, Chart, pivoted
-from mixedfx.criterion import Solution, hold_all, slopes, solve, solve_at
+from mixedfx.criterion import Solution, believe, hold_all, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.dispersion import Dispersion
@@ -234,6 +235,8 @@ class Fit:
         What the user should know.
     dispersion : Dispersion or None
         What was found of the residual standard deviations, where they differ.
+    beliefs : Beliefs or None
+        The priors, if there are any; the solution is then that of the posterior's mode.
     """
 
     formula: Formula
@@ -244,6 +247,7 @@ class Fit:
     solution: Solution
     notes: tuple[Note, ...]
     dispersion: Dispersion | None = None
+    beliefs: Beliefs | None = None
 
     @property
     def nu(self) -> float:
@@ -261,7 +265,15 @@ class Fit:
     @property
     def known_sds(self) -> bool:
         """Whether the residual standard deviations were given."""
+        if self.beliefs is not None:
+            return self.beliefs.known
         return self.cross.sigma is not None and self.dispersion is None
+
+    @property
+    def given(self) -> Design:
+        """The design as it was given: without weights and sigma that were estimated."""
+        sigma = self.design.sigma if self.known_sds else None
+        return replace(self.design, weights=self.prior_weights, sigma=sigma)
 
     @property
     def deviance(self) -> float:
@@ -320,6 +332,7 @@ def assemble(
     *,
     reml: bool,
     dispersion: Dispersion | None = None,
+    beliefs: Beliefs | None = None,
 ) -> Fit:
     """
     Compute everything at the engine's theta, and check the engine's claim.
@@ -338,6 +351,8 @@ def assemble(
         Which criterion.
     dispersion : Dispersion, optional
         What was found of the residual standard deviations; the design has their weights.
+    beliefs : Beliefs, optional
+        The priors; the design has the sigma of the mode.
 
     Returns
     -------
@@ -350,7 +365,9 @@ def assemble(
         If the engine's log-likelihood differs from the criterion's beyond rounding.
     """
     solution = solve(cross, search.theta, reml=reml)
-    if not design.blocks and dispersion is None:
+    if beliefs is not None:
+        solution = believe(solution, beliefs.mean, beliefs.sd)
+    elif not design.blocks and dispersion is None:
         solution = solution if cross.sigma is not None else _least_squares(cross)
         reml = False
     if dispersion is not None and dispersion.beta is not None:
@@ -359,7 +376,7 @@ def assemble(
     if not abs(search.deviance - solution.deviance) <= rounding:
         raise EngineDisagreement(search.engine, -0.5 * search.deviance, -0.5 * solution.deviance)
     notes = tuple(_notes(design, cross, search))
-    return Fit(formula, design, cross, reml, search, solution, notes, dispersion)
+    return Fit(formula, design, cross, reml, search, solution, notes, dispersion, beliefs)
 
 
 def _least_squares(cross: CrossProducts) -> Solution:
@@ -395,6 +412,29 @@ def expect_one_variance(fit: Fit, what: str, instead: str) -> None:
         raise ArgumentError(
             f"{what} takes one residual variance, and this fit has dispersion="
             f"'{fit.dispersion.scale.formula}': {instead}."
+        )
+
+
+def expect_no_priors(fit: Fit, what: str) -> None:
+    """
+    Refuse what compares likelihoods, or repeats the fit, where there are priors.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+    what : str
+        What was asked for.
+
+    Raises
+    ------
+    ArgumentError
+        If the fit has priors.
+    """
+    if fit.beliefs is not None:
+        raise ArgumentError(
+            f"{what} asks the likelihood alone, and this fit has priors: fit.sample() draws from "
+            "its posterior, and a fit without priors= has everything else."
         )
 
 
@@ -557,7 +597,7 @@ def certify(fit: Fit) -> Certificate:
         From the gradient and the Hessian along everything that is not on the boundary.
     """
     names = boundary(fit.design, fit.cross, fit.solution.theta)
-    at: Curvature | Dispersion = fit.curvature if fit.dispersion is None else fit.dispersion
+    at: Curvature | Dispersion | Beliefs = fit.beliefs or fit.dispersion or fit.curvature
     if not len(at.gradient):
         return Certificate(0.0, 0.0, np.inf, names, fit.search.slack, fit.search.seconded)
     values, vectors = np.linalg.eigh(at.hessian)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from patsy import EvalEnvironment
 
 from mixedfx import engines
+from mixedfx.beliefs import resolve
 from mixedfx.crossprod import layout_of
 from mixedfx.design import build
 from mixedfx.errors import ArgumentError
@@ -31,6 +33,7 @@ def lmer(
     offset: Any = None,
     residual_sd: Any = None,
     dispersion: str | None = None,
+    priors: Mapping[str, Any] | None = None,
     engine: engines.EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -59,6 +62,10 @@ def lmer(
     dispersion : str, optional
         What the residual standard deviation depends on, log-linearly: ``"~ kind"`` gives each
         kind its own, ``"~ 1 + (1 | friend)"`` draws each friend's from one distribution.
+    priors : mapping of str to prior, optional
+        From parameters, or kinds of them (``"fixed"``, ``"sd"``, ``"corr"``), to priors of
+        :mod:`mixedfx.priors`. The fit is then the mode of the posterior, and
+        :meth:`Results.sample` draws from it.
     engine : {"auto", "statsmodels", "profiled", "em"}
         What finds the optimum. ``auto`` lets the profiled engine find it and, where
         statsmodels' MixedLM can express the model and the problem is small, lets MixedLM fit
@@ -109,6 +116,7 @@ def lmer(
         offset=offset,
         residual_sd=residual_sd,
         dispersion=dispersion,
+        priors=priors,
         engine=engine,
         start=start,
         control=control,
@@ -129,6 +137,7 @@ def fit_formula(
     offset: Any = None,
     residual_sd: Any = None,
     dispersion: str | None = None,
+    priors: Mapping[str, Any] | None = None,
     engine: engines.EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -140,7 +149,7 @@ def fit_formula(
     ----------
     env : patsy.EvalEnvironment
         Where the formula's functions are looked up.
-    formula, data, reml, weights, offset, residual_sd, dispersion, engine, start, control
+    formula, data, reml, weights, offset, residual_sd, dispersion, priors, engine, start, control
         As for :func:`lmer`.
 
     Returns
@@ -162,6 +171,10 @@ def fit_formula(
             "with residual_sd the residual standard deviations are known, so dispersion has "
             "nothing to estimate; give one of them."
         )
+    if priors is not None and not reml:
+        raise ArgumentError(
+            "with priors= the fixed effects are integrated out, as REML does: leave reml=True."
+        )
     design = build(
         parsed,
         data,
@@ -177,6 +190,7 @@ def fit_formula(
         reml=reml,
         control=control or Control(),
         start=_checked_start(start, layout_of(design).size),
+        beliefs=None if priors is None else resolve(priors, design),
     )
 
 

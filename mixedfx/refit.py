@@ -45,9 +45,9 @@ def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit
     if design.offset is not None:
         values = values - design.offset
     design = replace(design, y=values)
-    if fit.dispersion is not None:
-        design = replace(design, weights=fit.prior_weights, sigma=None)
-        return fit_design(design, engine="profiled", reml=reml, control=control)
+    if fit.dispersion is not None or fit.beliefs is not None:
+        plain = replace(design, weights=fit.prior_weights, sigma=fit.given.sigma)
+        return fit_design(plain, engine="profiled", reml=reml, control=control, beliefs=fit.beliefs)
     reduced = with_response(fit.cross, design, values)
     return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+_DISPERSION = "Log residual standard deviation"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -36,6 +38,8 @@ class Summary:
         Fixed effects; a row each, numeric columns.
     notes : sequence of str
         What the user should know.
+    dispersion : pandas.DataFrame, optional
+        Coefficients of the log residual standard deviation; a row each, numeric columns.
     """
 
     header: Sequence[tuple[str, str]]
@@ -44,6 +48,7 @@ class Summary:
     counts: str
     coefficients: pd.DataFrame
     notes: Sequence[str]
+    dispersion: pd.DataFrame | None = None
 
     def __str__(self) -> str:
         """Lay the tables out in 80 columns."""
@@ -57,6 +62,8 @@ class Summary:
         parts.append(_wrapped("Number of observations: ", self.counts))
         if len(self.coefficients):
             parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
+        if self.dispersion is not None:
+            parts.append(f"{_DISPERSION}:\n" + _beside_names(_rounded(self.dispersion)))
         if self.notes:
             parts.append("Notes:\n" + "\n".join(_wrapped("- ", note) for note in self.notes))
         return "\n\n".join(parts)
@@ -65,7 +72,7 @@ class Summary:
 
     @property
     def _title(self) -> str:
-        return "Random effects" if len(self.components) > 1 else "Residual"
+        return "Residual" if list(self.components["group"]) == ["Residual"] else "Random effects"
 
     def tables(self) -> tuple[Table, ...]:
         """
@@ -86,6 +93,9 @@ class Summary:
         if len(self.coefficients):
             shown = _rounded(self.coefficients).rename_axis("Term").reset_index()
             found.append(Table("Fixed effects", shown))
+        if self.dispersion is not None:
+            shown = _rounded(self.dispersion).rename_axis("Term").reset_index()
+            found.append(Table(_DISPERSION, shown))
         return tuple(found)
 
     def to_html(self) -> str:

@@ -9,10 +9,10 @@ from mixedfx.design.build import (
     rebuild,
     some_rows,
 )
-from mixedfx.design.checks import independent_columns
+from mixedfx.design.checks import check_positive, independent_columns
 from mixedfx.design.coding import FixedTerm, fixed_terms, kept_columns, recoding
-from mixedfx.design.columns import as_frame, numbers
-from mixedfx.design.levels import Levels
+from mixedfx.design.columns import as_frame, numbers, per_row
+from mixedfx.design.levels import Levels, factorize
 from mixedfx.design.scale import Scale
 
 __all__ = [
@@ -24,11 +24,14 @@ __all__ = [
     "Scale",
     "as_frame",
     "build",
+    "check_positive",
+    "factorize",
     "fixed_matrix",
     "fixed_terms",
     "independent_columns",
     "kept_columns",
     "numbers",
+    "per_row",
     "rebuild",
     "recoding",
     "some_rows",

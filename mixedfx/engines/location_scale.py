@@ -27,11 +27,11 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import linalg, sparse
 
 from mixedfx.covariance import rectify
 from mixedfx.criterion import Solution, hold_all, solve_at
-from mixedfx.crossprod import CrossProducts, centred_sides
+from mixedfx.crossprod import CrossProducts, centred_sides, random_columns
 from mixedfx.design import Block, Design, Scale
 from mixedfx.dispersion import Dispersion, Spread
 from mixedfx.engines.dispersion import Coordinates, inner_search
@@ -47,8 +47,9 @@ Codes = npt.NDArray[np.intp]
 
 # Steps of differences, in coordinates of order one.
 _STEP, _WIDE = 1e-4, 1e-3
-# The inner minimum must be far closer than the outer differences can see.
-_INNER = Control(tolerance=1e-13, max_evaluations=100)
+# The inner search ends this near to its minimum; a last Newton step squares the distance, since
+# the determinant is not stationary there and outer differences see its rounding.
+_INNER = Control(tolerance=1e-10, max_evaluations=100)
 # A search begins with this standard deviation of the log residual ones, and no variance of the
 # mean below this share of the residual one: zero is stationary for any data.
 _START, _LIFT = 0.3, 0.1
@@ -121,16 +122,9 @@ class _Laplace:
     @cached_property
     def columns(self) -> sparse.csr_array:
         """``T = [Z X]`` over the rows, columns of Z in the order of elimination."""
-        design, cross, n = self.design, self.whole, len(self.design.y)
-        plan, parts = cross.plan, []
-        for slot, block in zip(cross.slots, design.blocks, strict=True):
-            L = plan.gram.levels(slot.factor)
-            for a in range(slot.width):
-                at = plan.starts[slot.factor] + (slot.start + a) * L + block.codes
-                entries = (block.values[:, a], (np.arange(n), at))
-                parts.append(sparse.coo_array(entries, shape=(n, plan.size)))
-        Z = sum(parts, sparse.csr_array((n, plan.size)))
-        X = np.column_stack([np.zeros((n, 0)), *centred_sides(design)[0][:-1]])
+        Z = random_columns(self.design, self.whole)
+        none = np.zeros((len(self.codes), 0))
+        X = np.column_stack([none, *centred_sides(self.design)[0][:-1]])
         return sparse.csr_array(sparse.hstack([Z, sparse.csr_array(X)]))
 
     def logs(self, point: Vector) -> Vector:
@@ -218,42 +212,36 @@ class _Laplace:
         V = solution.reduced.factor.solve(right[:q])
         out = right[:q].T @ V
         if self.reml and p:
-            B = np.zeros((q, p))
-            for f in cross.plan.gram.factors:
-                B[cross.plan.columns(f)] = flatten(cross.border[f][:, :p])
-            E = right[q:] - B.T @ V
+            E = right[q:] - _border(cross).T @ V
             out += E.T @ solution.inner_cov @ E
         return np.asarray(out)
 
     def __call__(self, point: Vector) -> tuple[float, _Inner]:
         """Approximate deviance, and the integrand at its mode, where :attr:`u` is left."""
-        tau = point[self.place.tau]
+        tau, unit = point[self.place.tau], 2.0 * np.eye(len(self.u))
         found: list[_Inner] = []
 
-        def integrand(u: Vector) -> tuple[float, Vector]:
+        def look(u: Vector) -> tuple[float, Vector]:
             self.evaluations += 1
-            found.append(self.inner(point, tau * u))
-            del found[:-1]
-            return found[-1].solution.deviance + float(u @ u), tau * found[-1].gradient + 2.0 * u
-
-        def hessian() -> Matrix:
-            return np.asarray(tau**2 * found[-1].hessian + 2.0 * np.eye(len(self.u)))
+            found[:] = [self.inner(point, tau * u)]
+            return found[0].solution.deviance + float(u @ u), tau * found[0].gradient + 2.0 * u
 
         end = minimise(
-            integrand,
+            look,
             self.u,
-            first_hessian=hessian,
-            hessian=hessian,
+            first_hessian=lambda: tau**2 * found[0].hessian + unit,
+            hessian=lambda: tau**2 * found[0].hessian + unit,
             tolerance=_INNER.tolerance,
             max_evaluations=_INNER.max_evaluations,
             radius=2.0 * math.sqrt(len(self.u)),
         )
         if not np.isfinite(end.value):
-            return np.inf, found[-1]
-        self.u = end.x
-        here = self.inner(point, tau * end.x)
-        sign, log_det = np.linalg.slogdet(np.eye(len(end.x)) + 0.5 * tau**2 * here.hessian)
-        return (end.value + float(log_det) if sign > 0 else np.inf), here
+            return np.inf, found[0]
+        look(end.x)
+        self.u = end.x - np.linalg.solve(tau**2 * found[0].hessian + unit, end.gradient)
+        value, _ = look(self.u)
+        sign, log_det = np.linalg.slogdet(0.5 * (tau**2 * found[0].hessian + unit))
+        return (value + float(log_det) if sign > 0 else np.inf), found[0]
 
 
 def search_location_scale(
@@ -395,15 +383,18 @@ def _finished(problem: _Laplace, end: Minimum) -> tuple[Search, Design, Dispersi
     absolute = [_triangular(lam) for lam in problem.lambdas(point)]
     theta = rectify(layout, layout.pack([lam / sigma for lam in absolute]))
     beta = None if problem.reml else here.solution.beta
+    # What is known of the fixed effects' covariance: the parameters', and the effects' given them.
+    given = 2.0 * np.eye(len(v)) + tau**2 * here.hessian
+    by_u = tau * _cov_slopes_by_effects(problem, point, v, here)
     found = Dispersion(
         problem.scale,
         gamma,
         np.asarray(cov),
         spread,
         value,
-        gradient,
-        hessian,
-        _cov_slopes(problem, point)[free],
+        np.append(gradient, point[place.tau] * here.gradient + 2.0 * problem.u),
+        np.asarray(linalg.block_diag(hessian, given)),
+        np.concatenate([_cov_slopes(problem, point)[free], by_u]),
         beta,
     )
     search = Search(
@@ -438,6 +429,35 @@ def _cov_slopes(problem: _Laplace, point: Vector) -> Matrix:
         ends: Sequence[Solution] = [problem(point + s)[1].solution for s in (step, -step)]
         out[j] = (ends[0].unscaled_cov - ends[1].unscaled_cov) / (2.0 * _WIDE)
     return out
+
+
+def _cov_slopes_by_effects(problem: _Laplace, point: Vector, v: Vector, here: _Inner) -> Matrix:
+    """
+    Derivatives of the covariance ``Q`` of the fixed effects by the scale's, (levels, p, p).
+
+    Of level ``g`` it is ``2 Q X'V^-1 R_g V^-1 X Q``.
+    """
+    cross, solution, p = here.cross, here.solution, here.cross.p
+    codes = problem.block.codes
+    w = np.exp(-2.0 * (problem.logs(point)[problem.codes] + v[codes]))
+    if problem.design.weights is not None:
+        w = w * problem.design.weights
+    T = problem.columns
+    through = solution.reduced.factor.solve(_border(cross))
+    left = (T @ np.concatenate([-through, np.eye(p)])) @ solution.inner_cov  # V^-1 X Q, over w
+    if cross.basis is not None:
+        left = linalg.solve_triangular(cross.basis, left.T).T
+    out = np.zeros((len(v), p, p))
+    np.add.at(out, codes, 2.0 * w[:, None, None] * left[:, :, None] * left[:, None, :])
+    return out
+
+
+def _border(cross: CrossProducts) -> Matrix:
+    """``Z'WX``, (q, p)."""
+    B = np.zeros((cross.plan.size, cross.p))
+    for f in cross.plan.gram.factors:
+        B[cross.plan.columns(f)] = flatten(cross.border[f][:, : cross.p])
+    return B
 
 
 def _triangular(lam: Matrix) -> Matrix:

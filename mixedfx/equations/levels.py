@@ -40,6 +40,7 @@ def equation(
     estimates: Estimates | None = None,
     weights: str | bool = False,
     offset: str | bool = False,
+    spread: str | None = None,
     digits: int = 4,
 ) -> Equation:
     """
@@ -61,6 +62,9 @@ def equation(
         them.
     offset : str or bool
         Whether the mean has a known part, or its name.
+    spread : str, optional
+        What is said of residual standard deviations that differ between rows; they then have
+        the rows' indices.
     digits : int
         Significant digits of the estimates.
 
@@ -88,18 +92,24 @@ def equation(
     """
     reading = read(formula, nested)
     writer = writer_of(reading, columns, estimates, digits)
-    lines = [*_response(writer, weights, offset)]
+    lines = [*_response(writer, weights, offset, own=spread is not None)]
     for i in _inwards_out(reading.effects):
         lines += _level(writer, i)
     groups = tuple((f.index, f.label) for f in reading.factors if f.index)
-    return Equation(tuple(lines), (*groups, (reading.index, "rows")), tuple(notes_of(writer)))
+    notes = [*notes_of(writer)]
+    if spread is not None:
+        own = _SIGMA.at(reading.indices)
+        notes.append(f"{own} is a row's residual standard deviation: {spread}.")
+    return Equation(tuple(lines), (*groups, (reading.index, "rows")), tuple(notes))
 
 
-def _response(writer: Writer, weights: str | bool, offset: str | bool) -> Iterator[Line]:
+def _response(
+    writer: Writer, weights: str | bool, offset: str | bool, *, own: bool
+) -> Iterator[Line]:
     """The response given its parents; a long mean has a line of its own."""
     reading = writer.reading
     parents = [writer.effects(i) for i, e in enumerate(reading.effects) if e.enters]
-    variance = squared(_SIGMA if writer.estimates is None else _residual(writer))
+    variance = squared(_SIGMA.at(reading.indices) if own else _residual(writer))
     if weights:
         by = reading.column(weights if isinstance(weights, str) else "w")
         variance += Math("/", " / ") + by

@@ -27,7 +27,7 @@ from mixedfx.design import Design
 from mixedfx.dispersion import Dispersion
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
-from mixedfx.fit import Control, Fit, Search, assemble, boundary
+from mixedfx.fit import Control, Fit, Search, assemble, boundary, expect_no_priors
 from mixedfx.fitting import fit_design
 from mixedfx.formula import Formula
 from mixedfx.inference.parameters import parameters
@@ -239,6 +239,7 @@ def bootstrap(
         raise ArgumentError(
             f"n_jobs={n_jobs!r} must be a number of processes, or -1 for one per core."
         )
+    expect_no_priors(fit, "bootstrap()")
     model = _model(fit, random)
     own = generators(rng, n)
     with calm(fit.cross.plan.tail_size), _counter(n, progress) as count:

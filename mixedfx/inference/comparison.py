@@ -21,7 +21,7 @@ from mixedfx.crossprod import cross
 from mixedfx.design import Block, Design
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError
-from mixedfx.fit import Control, Fit
+from mixedfx.fit import Control, Fit, expect_no_priors
 from mixedfx.fitting import fit_design
 from mixedfx.threads import calm
 
@@ -62,6 +62,8 @@ def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) ->
     """
     if len(fits) < 2:
         raise ArgumentError("compare() needs two fits or more.")
+    for fit in fits:
+        expect_no_priors(fit, "compare()")
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _check_same_rows(fits[0], names[0], fit, name)
     again = [refit and fit.reml for fit in fits]
@@ -139,8 +141,7 @@ def _same_span(X: Matrix, Y: Matrix) -> bool:
 def _by_maximum_likelihood(fit: Fit) -> float:
     control = Control()
     if fit.dispersion is not None:
-        design = replace(fit.design, weights=fit.prior_weights, sigma=None)
-        return fit_design(design, engine="profiled", reml=False, control=control).deviance
+        return fit_design(fit.given, engine="profiled", reml=False, control=control).deviance
     with calm(fit.cross.plan.tail_size):
         found = Profiled().search(
             fit.design, fit.cross, reml=False, control=control, start=fit.solution.theta
@@ -179,15 +180,14 @@ def ranova(fit: Fit) -> pd.DataFrame:
     .. [1] Self and Liang (1987), J. Am. Stat. Assoc. 82:605, cases 5 and 6.
     .. [2] Stram and Lee (1994), Biometrics 50:1171.
     """
+    expect_no_priors(fit, "ranova()")
     if not fit.design.blocks:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
     npar = fit.size
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
     for name, blocks, removed in _reductions(fit):
-        smaller = replace(fit.design, blocks=blocks, weights=fit.prior_weights)
-        if fit.dispersion is not None:
-            smaller = replace(smaller, sigma=None)
+        smaller = replace(fit.given, blocks=blocks)
         deviance, size = _deviance(smaller, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.cross.layout.size - size

@@ -112,6 +112,8 @@ def degrees(fit: Fit, method: str) -> Degrees:
     """
     expect_choice("df_method", method, DF_METHODS)
     made: Satterthwaite | KenwardRoger | Fixed
+    if fit.beliefs is not None:  # standard deviations of the posterior, its covariances held
+        return Fixed("normal", fit.solution.sigma**2 * fit.solution.unscaled_cov, np.inf)
     if method == "satterthwaite":
         made = satterthwaite(fit)
     elif method == "kenward-roger" and fit.design.blocks:  # without, nothing is to be adjusted

@@ -17,7 +17,7 @@ from mixedfx.crossprod import CrossProducts, cross
 from mixedfx.design import Block, Design, independent_columns, some_rows
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import DataError, EngineError, expect_choice
-from mixedfx.fit import Control, Fit, framed_gradient
+from mixedfx.fit import Control, Fit, expect_no_priors, framed_gradient
 from mixedfx.joint import leverage
 from mixedfx.threads import calm
 
@@ -88,6 +88,7 @@ def of_levels(fit: Fit, group: str, method: str) -> pd.DataFrame:
     ----------
     .. [1] Demidenko and Stukel (2005), Stat. Med. 24:893, section 5.
     """
+    expect_no_priors(fit, "influence(group)")
     expect_choice("group", group, fit.formula.groups)
     expect_choice("method", method, ("one_step", "refit"))
     block = next(b for b in fit.design.blocks if b.group == group)

@@ -23,7 +23,7 @@ from scipy import linalg
 
 from mixedfx.factor import probes
 from mixedfx.factor.blocks import flatten
-from mixedfx.fit import Fit, expect_one_variance
+from mixedfx.fit import Fit, expect_no_priors, expect_one_variance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -176,6 +176,7 @@ def kenward_roger(fit: Fit) -> KenwardRoger:
        maximum likelihood, Biometrics 53:983, equations 5 and 6.
     .. [2] Halekoh and Hojsgaard (2014), J. Stat. Softw. 59(9), whose numbers these are.
     """
+    expect_no_priors(fit, "Kenward and Roger's method")
     expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
     Phi = fit.solution.inner_cov
     items = _components(fit)

@@ -25,7 +25,7 @@ from scipy.stats import norm
 from mixedfx.criterion import Solution, solve_at
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError, SearchError, check_share
-from mixedfx.fit import Control, Fit, expect_one_variance
+from mixedfx.fit import Control, Fit, expect_no_priors, expect_one_variance
 from mixedfx.inference.crossing import BELOW, Side
 from mixedfx.inference.held import Held, hold_parameter
 from mixedfx.inference.parameters import choose
@@ -89,6 +89,7 @@ def profile(
     3     sigma  57.62   1.0
     4     sigma  68.14   2.0
     """
+    expect_no_priors(fit, "a profile")
     expect_one_variance(fit, "a profile", _INSTEAD)
     targets = np.unique(_checked(ZETAS if zetas is None else zetas))
     rows: list[tuple[str, float, float]] = []
@@ -146,6 +147,7 @@ def profile_intervals(
     sigma                    38.23    67.66
     Intercept              1486.45  1568.55
     """
+    expect_no_priors(fit, "a profile")
     expect_one_variance(fit, "a profile", _INSTEAD)
     check_share("alpha", alpha)
     zeta = float(norm.isf(0.5 * alpha))

@@ -66,6 +66,8 @@ class Results(Shown):
             ``str()`` lays it out in 80 columns.
         """
         design, search = self.fit.design, self.fit.search
+        if self.fit.beliefs is not None:
+            df_method = "normal"
         scaled = self.resid / self.sigma
         if design.weights is not None:
             scaled = scaled * np.sqrt(design.weights)
@@ -79,6 +81,7 @@ class Results(Shown):
             counts=f"{self.nobs}" + (f"; groups: {groups}" if groups else ""),
             coefficients=_coefficients(self, df_method),
             notes=self.notes if remark is None else (*self.notes, remark),
+            dispersion=None if self.fit.dispersion is None else _dispersion(self),
         )
 
     def __repr__(self) -> str:
@@ -95,6 +98,9 @@ class Results(Shown):
 
 def _criterion(fit: Results) -> str:
     name = "REML criterion" if fit.reml else "deviance"
+    found = fit.fit.dispersion
+    if found is not None and found.spread is not None:
+        name += " by Laplace's approximation"
     return f"{name} {fit.deviance:.4f}"
 
 
@@ -103,20 +109,24 @@ def _header(
 ) -> list[tuple[str, str]]:
     if fit.ngroups:
         method = "REML" if fit.reml else "maximum likelihood"
+        if fit.fit.beliefs is not None:
+            method = "REML with priors"
         title = f"linear mixed model, fitted by {method}"
     else:
         title = "linear regression, fitted by least squares"
     told = engine if seconded is None else f"{engine} (the {seconded} engine agrees)"
-    return [
-        ("Model", title),
-        ("Formula", str(fit.formula)),
-        ("Engine", told),
-        (
-            "Criterion",
-            f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}",
-        ),
-        ("Tests", _TESTS[df_method if fit.ngroups or df_method == "normal" else "residual"]),
-    ]
+    lines = [("Model", title), ("Formula", str(fit.formula))]
+    if fit.fit.dispersion is not None:
+        lines.append(("Dispersion", str(fit.fit.dispersion.scale.formula)))
+    if fit.fit.known_sds:
+        lines.append(("Residual", "standard deviations known"))
+    lines.append(("Engine", told))
+    if fit.fit.beliefs is not None:
+        lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
+        return [*lines, ("Tests", _TESTS["normal"])]
+    tests = df_method if fit.ngroups or df_method == "normal" else "residual"
+    criterion = f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}"
+    return [*lines, ("Criterion", criterion), ("Tests", _TESTS[tests])]
 
 
 _TESTS = {
@@ -125,6 +135,11 @@ _TESTS = {
     "residual": "t, residual degrees of freedom",
     "normal": "z, normal distribution",
 }
+
+
+def _dispersion(fit: Results) -> pd.DataFrame:
+    names = {"estimate": "Estimate", "std_error": "Std. Error", "sd": "exp(Estimate)"}
+    return fit.dispersion.rename_axis(None).rename(columns=names)
 
 
 def _coefficients(fit: Results, df_method: DfMethod) -> pd.DataFrame:

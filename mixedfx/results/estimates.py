@@ -280,12 +280,16 @@ class Estimates:
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, as lme4's: under REML of the REML criterion."""
+        """Akaike's criterion, as lme4's: under REML of the REML criterion; NaN with priors."""
+        if self.fit.beliefs is not None:
+            return math.nan
         return self.deviance + 2.0 * self.df_modelwc
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, with the number of rows, as lme4's."""
+        """Schwarz's criterion, with the number of rows, as lme4's; NaN with priors."""
+        if self.fit.beliefs is not None:
+            return math.nan
         return self.deviance + math.log(self.nobs) * self.df_modelwc
 
     # ---------------------------------------------------------------- fitted values

@@ -12,7 +12,7 @@ import pandas as pd
 from mixedfx.errors import ArgumentError, check_share, expect_choice
 from mixedfx.inference import anova as variance_tables
 from mixedfx.inference import bootstrap as resampling
-from mixedfx.inference import comparison, intervals, wald
+from mixedfx.inference import comparison, intervals, sampling, wald
 from mixedfx.inference import emmeans as marginal_means
 from mixedfx.inference import profile as profiles
 from mixedfx.inference.bootstrap import Bootstrap
@@ -445,6 +445,62 @@ class Inference(Estimates):
         (30, 3)
         """
         return simulate(self.fit, n, rng=rng, random=random)
+
+    def sample(self, draws: int = 1000, *, chains: int = 4, rng: Any = None) -> Any:
+        """
+        Draw from the posterior, with the priors of the fit, or flat ones.
+
+        Parameters
+        ----------
+        draws : int
+            How many are kept of each chain.
+        chains : int
+            How many chains.
+        rng : int, numpy.random.Generator or None
+            Seed, or source of randomness; None for a fresh seed.
+
+        Returns
+        -------
+        xarray.DataTree
+            For ArviZ: ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``,
+            and ``b_<group>``, each in units of the response), ``sample_stats``,
+            ``posterior_predictive`` and ``observed_data``.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is wrong, or the extra ``bayes`` is not installed.
+        PriorError
+            If flat priors leave the posterior without a finite total.
+        EngineRefusal
+            If the dispersion formula has a random term.
+
+        Warns
+        -----
+        SamplingWarning
+            Names the parameters whose rank-normalised R-hat is 1.01 or more, or whose bulk
+            effective sample size is 400 or less.
+
+        Notes
+        -----
+        Fixed and random effects are integrated out of what is sampled, standard deviations and
+        correlations, and are then drawn exactly. Where a mixture of t distributions, fitted to
+        the density, resembles it, chains propose from that; elsewhere emcee's ensembles walk.
+
+        References
+        ----------
+        .. [1] Gelman and others (2013), Bayesian Data Analysis, third edition, section 15.
+        .. [2] Vehtari and others (2021), Bayesian Analysis 16:667.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> posterior = fit.sample(1000, rng=1)["posterior"]
+        >>> dict(posterior["b_Batch"].sizes)
+        {'chain': 4, 'draw': 1000, 'Batch': 6, 'Batch_effect': 1}
+        """
+        return sampling.sample(self.fit, draws=draws, chains=chains, rng=rng)
 
     def bootstrap(
         self,

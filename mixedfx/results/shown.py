@@ -81,9 +81,19 @@ class Shown(Diagnostics):
             nested=design.nesting,
             columns=None if estimates else equations.Columns(design.columns, effects),
             estimates=_estimates(self) if estimates else None,
-            weights=design.weights is not None,
+            weights=self.fit.prior_weights is not None and not self.fit.known_sds,
             offset=design.recipe.offset or design.offset is not None,
+            spread=_spread(self),
         )
+
+
+def _spread(fit: Diagnostics) -> str | None:
+    """Say what is known of residual standard deviations that differ."""
+    if fit.fit.known_sds:
+        return "given"
+    if fit.fit.dispersion is not None:
+        return f"its logarithm is modelled by '{fit.fit.dispersion.scale.formula}'"
+    return None
 
 
 def _estimates(fit: Diagnostics) -> equations.Estimates:

@@ -1,0 +1,212 @@
+"""Priors by name to the parameters of a design, each with the kind of prior that suits it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.crossprod import layout_of
+from mixedfx.design import Design
+from mixedfx.errors import PriorError, did_you_mean
+from mixedfx.frozen import freeze
+from mixedfx.priors import LKJ, Constant, Exponential, Flat, HalfNormal, HalfStudentT, Normal
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+Deviation = HalfNormal | HalfStudentT | Exponential | Flat | Constant
+_OF_DEVIATIONS = (HalfNormal, HalfStudentT, Exponential, Flat, Constant)
+_SUITABLE: dict[str, tuple[type, ...]] = {
+    "fixed": (Normal, Flat),
+    "sd": _OF_DEVIATIONS,
+    "sigma": _OF_DEVIATIONS,
+    "corr": (LKJ, Flat),
+    "dispersion": (Normal, Flat),
+    "theta": (Constant,),
+}
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """
+    The prior of every parameter of a design; made by :func:`resolve`.
+
+    Parameters
+    ----------
+    mean, sd : ndarray of shape (p,)
+        Of the fixed effects; an infinite ``sd`` is a flat prior, zero a constant.
+    deviations : tuple of tuple of prior
+        For each random term, of each effect's standard deviation.
+    shapes : tuple of float
+        For each random term, the LKJ prior's ``eta`` of its correlations.
+    sigma : prior
+        Of the residual standard deviation.
+    scale : tuple of Normal or Flat
+        Of the coefficients of the log residual standard deviation.
+    theta : ndarray of shape (m,) or None
+        The relative covariance parameters, where they are known.
+    known : bool
+        Whether the residual standard deviations were given.
+    gradient : ndarray of shape (d,)
+        Of minus twice the log posterior density at its mode, by all free parameters.
+    hessian : ndarray of shape (d, d)
+        Second derivatives there.
+    """
+
+    mean: Vector
+    sd: Vector
+    deviations: tuple[tuple[Deviation, ...], ...]
+    shapes: tuple[float, ...]
+    sigma: Deviation
+    scale: tuple[Normal | Flat, ...]
+    theta: Vector | None
+    known: bool
+    gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
+    hessian: Matrix = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        freeze(*vars(self).values())
+
+
+def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
+    """
+    Give every parameter of a design its prior.
+
+    Parameters
+    ----------
+    priors : mapping of str to prior, or None
+        By parameter, or by kind: ``fixed`` (but the intercept), ``sd``, ``corr``. What is
+        not named has a flat prior.
+    design : Design
+        The data as arrays.
+
+    Returns
+    -------
+    Beliefs
+        Complete.
+
+    Raises
+    ------
+    PriorError
+        If a name is no parameter's, or a prior does not suit its parameter.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> from mixedfx.design import build
+    >>> d = build(mfx.parse("Yield ~ 1 + (1 | Batch)"), mfx.datasets.load("Dyestuff"))
+    >>> resolve({"sd(Intercept | Batch)": HalfNormal(50)}, d).deviations
+    ((HalfNormal(sd=50),),)
+    """
+    given = _checked(priors)
+    sds, corrs = _names(design)
+    scale = () if design.scale is None else design.scale.names
+    kinds = dict.fromkeys(design.names, "fixed")
+    kinds |= {name: "sd" for names in sds for name in names}
+    kinds |= {name: "corr" for name in corrs if name}
+    kinds |= {f"dispersion({name})": "dispersion" for name in scale}
+    if design.sigma is None and "sigma" not in kinds:
+        kinds["sigma"] = "sigma"
+    if design.blocks and "theta" not in kinds:
+        kinds["theta"] = "theta"
+    classes = [k for k in ("fixed", "sd", "corr") if k in kinds.values() and k not in kinds]
+    for name, prior in given.items():
+        _check_suits(name, prior, kinds, classes)
+
+    def of(name: str, kind: str) -> Any:
+        return given.get(name, given.get(kind if kind in classes else "", Flat()))
+
+    fixed = [of(n, "fixed") if n != "Intercept" else given.get(n, Flat()) for n in design.names]
+    theta = _theta(given, design)
+    if scale and isinstance(given.get("sigma"), Constant):
+        raise PriorError(
+            "with dispersion= the residual standard deviation is estimated, so sigma cannot be a "
+            "constant; give its coefficients priors, by the name dispersion(...)."
+        )
+    if theta is not None and (named := [n for n in given if kinds.get(n, n) in ("sd", "corr")]):
+        raise PriorError(
+            f"'theta' is given as a constant, so {named[0]!r} has no prior of its own; leave one "
+            "of them out."
+        )
+    return Beliefs(
+        mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed]),
+        sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed]),
+        deviations=tuple(tuple(of(n, "sd") for n in names) for names in sds),
+        shapes=tuple(_shape(of(n, "corr")) if n else 1.0 for n in corrs),
+        sigma=given.get("sigma", Flat()),
+        scale=tuple(given.get(f"dispersion({n})", Flat()) for n in scale),
+        theta=theta,
+        known=design.sigma is not None,
+    )
+
+
+def _checked(priors: Mapping[str, Any] | None) -> dict[str, Any]:
+    if priors is None:
+        return {}
+    if not isinstance(priors, Mapping):
+        raise PriorError(
+            f"priors={priors!r} must be a dict from parameters to priors, such as "
+            "{'sd': mfx.priors.HalfNormal(10)}."
+        )
+    return dict(priors)
+
+
+def _names(design: Design) -> tuple[list[list[str]], list[str]]:
+    """Names of the standard deviations of each term, and of its correlations, if it has any."""
+    sds = [[f"sd({e} | {b.group})" for e in b.effects] for b in design.blocks]
+    corrs = [
+        f"corr({b.group})" if b.term.structure == "us" and len(b.effects) > 1 else ""
+        for b in design.blocks
+    ]
+    counts = Counter([n for names in sds for n in names] + corrs)
+
+    def distinct(name: str, term: object) -> str:
+        return name if counts[name] == 1 or not name else f"{name} in {term}"
+
+    terms = [b.term for b in design.blocks]
+    return (
+        [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
+        [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
+    )
+
+
+def _check_suits(name: object, prior: Any, kinds: Mapping[str, str], classes: list[str]) -> None:
+    known = [*kinds, *classes]
+    if not isinstance(name, str) or name not in known:
+        hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        listed = ", ".join(map(repr, known))
+        raise PriorError(
+            f"priors name {name!r}, which is no parameter of this model; it has {listed}.{hint}"
+        )
+    kind = kinds.get(name, name)
+    if not isinstance(prior, _SUITABLE[kind]):
+        choices = ", ".join(c.__name__ for c in _SUITABLE[kind])
+        shown = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
+        raise PriorError(f"the prior of {name!r} is {shown!r}; it can be one of {choices}.")
+    if kind in ("sd", "sigma") and isinstance(prior, Constant):
+        value = np.asarray(prior.value, dtype=float)
+        if value.ndim or value < 0.0 or (kind == "sigma" and value == 0.0):
+            raise PriorError(f"the prior of {name!r} is {prior!r}; its value must be positive.")
+
+
+def _shape(prior: LKJ | Flat) -> float:
+    return prior.eta if isinstance(prior, LKJ) else 1.0
+
+
+def _theta(given: Mapping[str, Any], design: Design) -> Vector | None:
+    if not isinstance(given.get("theta"), Constant) or "theta" in design.names:
+        return None
+    theta = np.array(given["theta"].value, dtype=float)
+    size = layout_of(design).size
+    if theta.shape != (size,):
+        raise PriorError(
+            f"the prior of 'theta' has a value of shape {theta.shape}, but theta has {size} "
+            "parameters; see fit.theta."
+        )
+    return theta

@@ -1,0 +1,221 @@
+"""Many covariances at once, for a single grouping factor.
+
+What the criterion does level by level for one Lambda is done here for thousands: arrays get
+one more axis, of shape ``(k, k, levels, points)``, and a sum over levels becomes a matrix
+product. A point costs microseconds instead of the tenth of a millisecond that numpy takes to
+be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.beliefs import Beliefs
+from mixedfx.crossprod import CrossProducts
+from mixedfx.posterior.coordinates import Points
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Numbers in one array of a portion of points.
+_PORTION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Given:
+    """
+    Fixed effects given each point's covariances.
+
+    Parameters
+    ----------
+    deviance : ndarray of shape (points,)
+        -2 log of the response's density.
+    beta : ndarray of shape (points, p)
+        Mean, about the cross-products' centre and in their basis.
+    cov : ndarray of shape (points, p, p)
+        Covariance.
+    """
+
+    deviance: Vector
+    beta: Matrix
+    cov: Matrix
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    Cross-products of a single grouping factor, or none, ready for many points; :meth:`of`.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        The data, reduced.
+    beliefs : Beliefs
+        Priors of the fixed effects.
+    """
+
+    cross: CrossProducts
+    beliefs: Beliefs
+    _squares: Matrix | None = field(repr=False)  # products of the border, (K, K, m m, L)
+
+    @staticmethod
+    def of(cross: CrossProducts, beliefs: Beliefs) -> Batch | None:
+        """Prepare a model; None where it has several grouping factors."""
+        if len(cross.gram.diagonal) > 1:
+            return None
+        if not cross.border:
+            return Batch(cross, beliefs, None)
+        F = cross.border[0]
+        K, m, L = F.shape
+        if K * K * m * m * L > _PORTION:
+            return None
+        squares = (F[:, None, :, None] * F[None, :, None, :]).reshape(K, K, m * m, L)
+        return Batch(cross, beliefs, squares)
+
+    def portions(self, count: int) -> Iterator[slice]:
+        """Points whose arrays are of a moderate size."""
+        gram = self.cross.gram
+        each = gram.size(0) * gram.width(0) if gram.diagonal else 1
+        step = max(1, _PORTION // max(each, 1))
+        return (slice(i, min(i + step, count)) for i in range(0, count, step))
+
+    def deviances(self, points: Points) -> Vector:
+        """-2 log of the response's density at many points."""
+        parts = [self.given(points, at).deviance for at in self.portions(len(points.sigma))]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def given(self, points: Points, at: slice) -> Given:
+        """
+        Solve for the fixed effects.
+
+        Parameters
+        ----------
+        points : Points
+            The covariances.
+        at : slice
+            Which points.
+
+        Returns
+        -------
+        Given
+            NaN where the fixed columns are dependent at a point's covariances.
+        """
+        cross, p, s2 = self.cross, self.cross.p, points.sigma[at] ** 2
+        log_det, C = self._eliminated(points, at)
+        X, c = C[:, :p, :p], C[:, :p, p]
+        root, good = _roots(X)
+        inverse = _inverses(root)
+        solved = np.einsum("bij,bj->bi", inverse, c)
+        r2 = C[:, p, p] - np.einsum("bi,bi->b", c, solved)
+        nu = cross.n - p
+        log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + cross.log_det_basis
+        deviance = log_det + log_x - cross.log_weights + nu * np.log(2.0 * np.pi * s2) + r2 / s2
+        return self._believed(np.where(good, deviance, np.nan), solved, s2[:, None, None] * inverse)
+
+    def _believed(self, deviance: Vector, beta: Matrix, cov: Matrix) -> Given:
+        """Take normal priors into account, as :func:`mixedfx.criterion.believe` does."""
+        known = np.isfinite(self.beliefs.sd)
+        if not known.any():
+            return Given(deviance, beta, cov)
+        cross = self.cross
+        # Rows that read the coefficients with priors off those of the basis.
+        to_natural = np.eye(cross.p) if cross.basis is None else np.linalg.inv(cross.basis)
+        rows, m = to_natural[known], (self.beliefs.mean - cross.centre)[known]
+        seen = np.einsum("ki,bij->bkj", rows, cov)
+        spread = np.einsum("bkj,lj->bkl", seen, rows) + np.diag(self.beliefs.sd[known] ** 2)
+        root, good = _roots(spread)
+        away = m - beta @ rows.T
+        scaled = np.linalg.solve(spread, away[:, :, None])[:, :, 0]
+        more = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1)
+        more += np.einsum("bk,bk->b", away, scaled) + int(known.sum()) * np.log(2.0 * np.pi)
+        after = cov - np.einsum("bki,bkj->bij", seen, np.linalg.solve(spread, seen))
+        moved = beta + np.einsum("bki,bk->bi", seen, scaled)
+        return Given(np.where(good, deviance + more, np.nan), moved, after)
+
+    def _eliminated(self, points: Points, at: slice) -> tuple[Vector, Matrix]:
+        """``log |M|`` and what is left of the fixed columns and the response."""
+        B, corner = len(points.sigma[at]), self.cross.corner
+        if self._squares is None:
+            return np.zeros(B), np.repeat(corner[None], B, axis=0)
+        log_det, W = self.whitened(points, at)
+        K, m = len(W), len(corner)
+        left = np.zeros((m * m, B))
+        for a in range(K):
+            for b in range(K):
+                G = np.einsum("clb,clb->lb", W[:, a], W[:, b])
+                left += self._squares[a, b] @ G
+        return log_det, corner - left.T.reshape(B, m, m)
+
+    def whitened(self, points: Points, at: slice) -> tuple[Vector, Matrix]:
+        """
+        Eliminate the random effects.
+
+        Parameters
+        ----------
+        points : Points
+            The covariances.
+        at : slice
+            Which points.
+
+        Returns
+        -------
+        log_det : ndarray of shape (points,)
+            ``log |M|``.
+        W : ndarray of shape (K, K, levels, points)
+            With ``W'W = Lambda M^-1 Lambda'``: the effects' covariance over ``sigma**2``.
+        """
+        A, lam = self.cross.gram.diagonal[0], self._lambda(points, at)
+        K, L, B = len(A), A.shape[2], lam.shape[2]
+        half = np.zeros((K, K, L, B))
+        for c in range(K):
+            for i in range(K):
+                half[:, i] += A[:, c, :, None] * lam[c, i]
+        M = np.zeros((K, K, L, B))
+        for c in range(K):
+            for i in range(K):
+                M[i] += lam[c, i] * half[c]
+        for a in range(K):
+            M[a, a] += 1.0
+        W = np.repeat(lam.transpose(1, 0, 2)[:, :, None], L, axis=2)
+        log_det = np.zeros(B)
+        for j in range(K):  # M = L L' in place, and W = L^-1 Lambda'
+            root = np.sqrt(M[j, j])
+            log_det += 2.0 * np.log(root).sum(axis=0)
+            W[j] /= root
+            column = M[j + 1 :, j] / root
+            M[j + 1 :, j + 1 :] -= column[:, None] * column[None, :]
+            W[j + 1 :] -= column[:, None] * W[j]
+        return log_det, W
+
+    def _lambda(self, points: Points, at: slice) -> Matrix:
+        """The factor's relative Lambda: those of its terms on the diagonal."""
+        sigma = points.sigma[at]
+        K = self.cross.gram.width(0)
+        lam = np.zeros((K, K, len(sigma)))
+        for slot, root in zip(self.cross.slots, points.roots, strict=True):
+            part = slice(slot.start, slot.start + slot.width)
+            lam[part, part] = root[:, :, at] / sigma
+        return lam
+
+
+def _roots(A: Matrix) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    """Cholesky factors, the identity where there is none, and whether there is one."""
+    if not A.shape[1]:
+        return A, np.ones(len(A), dtype=bool)
+    smallest = np.linalg.eigvalsh(A)[:, 0] if len(A) else np.zeros(0)
+    good = smallest > 0.0
+    safe = np.where(good[:, None, None], A, np.eye(A.shape[1]))
+    return np.linalg.cholesky(safe), good
+
+
+def _inverses(root: Matrix) -> Matrix:
+    """Inverses of the matrices of which these are Cholesky factors."""
+    p = root.shape[1]
+    if not p:
+        return root
+    half = np.linalg.solve(root, np.broadcast_to(np.eye(p), root.shape))
+    return np.asarray(np.einsum("bki,bkj->bij", half, half))

@@ -1,0 +1,174 @@
+"""Coordinates to the log posterior density, fixed and random effects integrated out.
+
+The criterion gives the density of the response at one covariance; here it is asked for at the
+coordinates of :mod:`mixedfx.posterior.coordinates`, and the priors are added. A model of a
+single grouping factor is asked for at many points at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.beliefs import Beliefs
+from mixedfx.criterion import Solution, believe, log_sigma_slope, slopes, solve_at
+from mixedfx.crossprod import CrossProducts, cross
+from mixedfx.design import Design
+from mixedfx.engines.dispersion import Coordinates, log_weight_slopes
+from mixedfx.joint import design_rows
+from mixedfx.posterior.batch import Batch
+from mixedfx.posterior.coordinates import Chart, Points, chart
+from mixedfx.strata import stratify
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# No log standard deviation is tried beyond this: its exponential is still a number.
+_FARTHEST = 200.0
+
+
+class Target:
+    """
+    The log posterior density of a design, at any coordinates.
+
+    Parameters
+    ----------
+    design : Design
+        With known residual standard deviations, a dispersion without a random term, or neither.
+    beliefs : Beliefs
+        The priors.
+    """
+
+    def __init__(self, design: Design, beliefs: Beliefs) -> None:
+        self.design, self.beliefs = design, beliefs
+        self.coordinates: Coordinates | None = None
+        to_gamma = to_log_sigma = None
+        if design.scale is None:
+            self.cross = cross(design)
+        else:
+            codes = design.scale.strata()
+            self.strata = stratify(design, codes)
+            self.cross = self.strata.plain
+            first = np.unique(codes, return_index=True)[1]
+            self.coordinates = at = Coordinates.of(design.scale.columns, first)
+            to_gamma = at.map
+            to_log_sigma = np.append(1.0, -at.centre @ at.change)
+            self.rows = design_rows(design)
+        self.chart: Chart = chart(
+            self.cross.layout,
+            beliefs,
+            sigma=design.sigma,
+            to_gamma=to_gamma,
+            to_log_sigma=to_log_sigma,
+        )
+        self.evaluations = 0
+        self.batch = Batch.of(self.cross, beliefs) if design.scale is None else None
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return self.chart.size
+
+    def crossed(self, points: Points, i: int) -> CrossProducts:
+        """Cross-products at a point's weights, with its sigma."""
+        if self.coordinates is None:
+            return replace(self.cross, sigma=float(points.sigma[i]))
+        logs = self.coordinates.by_stratum @ points.scale[i]
+        return replace(self.strata.weighed(np.exp(-2.0 * logs)), sigma=float(points.sigma[i]))
+
+    def solution(self, points: Points, i: int) -> Solution:
+        """Mean and covariance of the effects at a point, and the density of the response."""
+        self.evaluations += 1
+        sigma = float(points.sigma[i])
+        lambdas = [root[:, :, i] / sigma for root in points.roots]
+        found = solve_at(self.crossed(points, i), lambdas, reml=True)
+        return believe(found, self.beliefs.mean, self.beliefs.sd)
+
+    def log_densities(self, Z: Matrix) -> Vector:
+        """
+        Log posterior density at many points, but for a constant.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (points, size)
+            Coordinates.
+
+        Returns
+        -------
+        ndarray of shape (points,)
+            Minus infinity where it cannot be computed.
+        """
+        out = np.full(len(Z), -np.inf)
+        good = np.abs(Z).max(axis=1, initial=0.0) < _FARTHEST
+        points = self.chart.points(Z[good])
+        prior = self.chart.log_prior(points, self.beliefs, jacobian=True)
+        if self.batch is not None:
+            self.evaluations += len(Z)
+            deviances = self.batch.deviances(points)
+        else:
+            deviances = np.array([self._deviance(points, i) for i in range(len(points.sigma))])
+        with np.errstate(invalid="ignore"):
+            total = prior - 0.5 * deviances
+        out[good] = np.where(np.isfinite(total), total, -np.inf)
+        return out
+
+    def _deviance(self, points: Points, i: int) -> float:
+        try:
+            return self.solution(points, i).deviance
+        except (np.linalg.LinAlgError, ValueError):
+            return np.inf
+
+    def minus_twice(self, z: Vector, *, jacobian: bool) -> tuple[float, Vector]:
+        """
+        Minus twice the log posterior density at one point, and its gradient.
+
+        Parameters
+        ----------
+        z : ndarray of shape (size,)
+            Coordinates.
+        jacobian : bool
+            Whether the density is that of the coordinates, or of standard deviations and
+            correlations.
+
+        Returns
+        -------
+        float
+            Infinite where it cannot be computed.
+        ndarray of shape (size,)
+            Its gradient.
+        """
+        none = np.zeros(self.size)
+        if np.abs(z).max(initial=0.0) > _FARTHEST:
+            return np.inf, none
+        points = self.chart.points(z[None])
+        try:
+            solution = self.solution(points, 0)
+        except (np.linalg.LinAlgError, ValueError):
+            return np.inf, none
+        prior = float(self.chart.log_prior(points, self.beliefs, jacobian=jacobian)[0])
+        slope = self._deviance_slope(z, points, solution)
+        slope = slope - 2.0 * self.chart.prior_slope(z, self.beliefs, jacobian=jacobian)
+        value = solution.deviance - 2.0 * prior
+        return (value, slope) if np.isfinite(value) else (np.inf, none)
+
+    def _deviance_slope(self, z: Vector, points: Points, solution: Solution) -> Vector:
+        sigma = float(points.sigma[0])
+        by_relative = slopes(solution, reml=True)
+        out = self.chart.pull_back(z, [g / sigma for g in by_relative])
+        if isinstance(self.chart.sigma, int):
+            by_sigma = log_sigma_slope(solution)
+            if self.chart.theta is None:  # the roots are held, not their ratio to sigma
+                for g, root in zip(by_relative, points.roots, strict=True):
+                    by_sigma -= float((g * root[:, :, 0]).sum()) / sigma
+            out[self.chart.sigma] = by_sigma
+        if self.coordinates is not None:
+            logs = (self.coordinates.by_stratum @ points.scale[0])[self.strata.codes]
+            cross_here = self.crossed(points, 0)
+            by_row = log_weight_slopes(
+                self.design, self.rows, cross_here, solution, reml=True, logs=logs
+            )
+            by_stratum = np.bincount(self.strata.codes, by_row, len(self.strata.counts))
+            out[self.chart.scale] = -2.0 * self.coordinates.by_stratum.T @ by_stratum
+        return out

@@ -1,0 +1,248 @@
+"""Prior distributions: what is believed of a parameter before the data are seen.
+
+``lmer(..., priors={"Days": Normal(0, 20), "sd": HalfNormal(50)})`` names a parameter as
+``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``), or all of a kind:
+``"fixed"``, ``"sd"``, ``"corr"``. What is not named has a flat prior: with none named, the mode
+of the posterior is the REML fit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from mixedfx.errors import PriorError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Normal:
+    """
+    Normal prior, for fixed effects and coefficients of the dispersion.
+
+    Parameters
+    ----------
+    mean : float
+        In units of the coefficient.
+    sd : float
+        Standard deviation; zero turns the coefficient into a constant.
+
+    Examples
+    --------
+    >>> round(Normal(0, 1).log_density(0.0), 4)
+    -0.9189
+    """
+
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no normal distribution."""
+        _expect_number(self, "mean", -math.inf)
+        _expect_number(self, "sd", 0.0, or_equal=True)
+
+    def log_density(self, value: Any) -> Any:
+        """Logarithm of the density at ``value``."""
+        scaled = (value - self.mean) / self.sd
+        return -0.5 * scaled**2 - math.log(self.sd) - 0.5 * math.log(2.0 * math.pi)
+
+    def slope(self, value: float) -> float:
+        """Derivative of :meth:`log_density`."""
+        return (self.mean - value) / self.sd**2
+
+
+@dataclass(frozen=True)
+class HalfNormal:
+    """
+    Normal prior cut at zero, for standard deviations.
+
+    Parameters
+    ----------
+    sd : float
+        Standard deviation of the normal distribution, in units of the response.
+
+    Examples
+    --------
+    >>> round(HalfNormal(1).log_density(0.0), 4)
+    -0.2258
+    """
+
+    sd: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no half-normal distribution."""
+        _expect_number(self, "sd", 0.0)
+
+    def log_density(self, value: Any) -> Any:
+        """Logarithm of the density at ``value``, not negative."""
+        return -0.5 * (value / self.sd) ** 2 - math.log(self.sd) + 0.5 * math.log(2.0 / math.pi)
+
+    def slope(self, value: float) -> float:
+        """Derivative of :meth:`log_density`."""
+        return -value / self.sd**2
+
+
+@dataclass(frozen=True)
+class HalfStudentT:
+    """
+    Student's t prior cut at zero, for standard deviations; one degree of freedom is half-Cauchy.
+
+    Parameters
+    ----------
+    df : float
+        Degrees of freedom.
+    scale : float
+        In units of the response.
+
+    References
+    ----------
+    .. [1] Gelman (2006), Bayesian Analysis 1:515.
+
+    Examples
+    --------
+    >>> round(HalfStudentT(1, 1).log_density(0.0), 4)
+    -0.4516
+    """
+
+    df: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no half-t distribution."""
+        _expect_number(self, "df", 0.0)
+        _expect_number(self, "scale", 0.0)
+
+    def log_density(self, value: Any) -> Any:
+        """Logarithm of the density at ``value``, not negative."""
+        half = 0.5 * (self.df + 1.0)
+        constant = special.gammaln(half) - special.gammaln(0.5 * self.df)
+        constant -= 0.5 * math.log(self.df * math.pi) + math.log(self.scale) - math.log(2.0)
+        return constant - half * np.log1p((value / self.scale) ** 2 / self.df)
+
+    def slope(self, value: float) -> float:
+        """Derivative of :meth:`log_density`."""
+        return -(self.df + 1.0) * value / (self.df * self.scale**2 + value**2)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """
+    Exponential prior, for standard deviations.
+
+    Parameters
+    ----------
+    rate : float
+        One over the mean, per unit of the response.
+
+    Examples
+    --------
+    >>> round(Exponential(2).log_density(0.0), 4)
+    0.6931
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no exponential distribution."""
+        _expect_number(self, "rate", 0.0)
+
+    def log_density(self, value: Any) -> Any:
+        """Logarithm of the density at ``value``, not negative."""
+        return math.log(self.rate) - self.rate * value
+
+    def slope(self, value: float) -> float:
+        """Derivative of :meth:`log_density`."""
+        return -self.rate
+
+
+@dataclass(frozen=True)
+class LKJ:
+    """
+    Prior of a correlation matrix, with a density proportional to a power of its determinant.
+
+    Parameters
+    ----------
+    eta : float
+        One is uniform over correlation matrices; larger values prefer small correlations. The
+        power is ``eta - 1``.
+
+    References
+    ----------
+    .. [1] Lewandowski, Kurowicka and Joe (2009), J. Multivar. Anal. 100:1989.
+
+    Examples
+    --------
+    >>> LKJ(2)
+    LKJ(eta=2)
+    """
+
+    eta: float
+
+    def __post_init__(self) -> None:
+        """Refuse a power that cannot be normalised."""
+        _expect_number(self, "eta", 0.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """
+    A point mass: the parameter is known.
+
+    Parameters
+    ----------
+    value : float or sequence of float
+        Its value; for ``"theta"``, all of them.
+
+    Examples
+    --------
+    >>> Constant(25.6).value
+    25.6
+    """
+
+    value: Any
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        try:
+            good = bool(np.isfinite(np.asarray(self.value, dtype=float)).all())
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise PriorError(f"Constant(value={self.value!r}): value must be finite numbers.")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """
+    No preference: a density that is constant, and cannot be normalised.
+
+    Examples
+    --------
+    >>> Flat().log_density(3.0)
+    0.0
+    """
+
+    def log_density(self, value: Any) -> Any:
+        """Zero, whatever the value."""
+        return 0.0 * value
+
+    def slope(self, value: float) -> float:
+        """Zero."""
+        return 0.0
+
+
+def _expect_number(prior: Any, name: str, least: float, *, or_equal: bool = False) -> None:
+    value = getattr(prior, name)
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if number and math.isfinite(value) and (value > least or (or_equal and value == least)):
+        return
+    bound = "a finite number"
+    if least == 0.0:
+        bound = "a number that is not negative" if or_equal else "a positive number"
+    raise PriorError(f"{type(prior).__name__}({name}={value!r}): {name} must be {bound}.")
