@@ -31,6 +31,9 @@ _SUITABLE: dict[str, tuple[type, ...]] = {
 }
 
 
+_CLASSES = ("fixed", "sd", "corr", "dispersion")
+
+
 @dataclass(frozen=True)
 class Beliefs:
     """
@@ -73,6 +76,12 @@ class Beliefs:
         """Make the arrays read-only."""
         freeze(*vars(self).values())
 
+    @property
+    def holds_a_zero(self) -> bool:
+        """Whether a standard deviation is known to be zero."""
+        held = [p.value for priors in self.deviations for p in priors if isinstance(p, Constant)]
+        return self.theta is not None or 0.0 in held
+
 
 def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
     """
@@ -81,8 +90,8 @@ def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
     Parameters
     ----------
     priors : mapping of str to prior, or None
-        By parameter, or by kind: ``fixed`` (but the intercept), ``sd``, ``corr``. What is
-        not named has a flat prior.
+        By parameter, or by kind: ``fixed`` and ``dispersion`` (but the intercepts), ``sd``,
+        ``corr``. What is not named has a flat prior.
     design : Design
         The data as arrays.
 
@@ -115,14 +124,17 @@ def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
         kinds["sigma"] = "sigma"
     if design.blocks and "theta" not in kinds:
         kinds["theta"] = "theta"
-    classes = [k for k in ("fixed", "sd", "corr") if k in kinds.values() and k not in kinds]
+    classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
     for name, prior in given.items():
         _check_suits(name, prior, kinds, classes)
 
     def of(name: str, kind: str) -> Any:
         return given.get(name, given.get(kind if kind in classes else "", Flat()))
 
-    fixed = [of(n, "fixed") if n != "Intercept" else given.get(n, Flat()) for n in design.names]
+    def but_intercept(column: str, name: str, kind: str) -> Any:
+        return given.get(name, Flat()) if column == "Intercept" else of(name, kind)
+
+    fixed = [but_intercept(n, n, "fixed") for n in design.names]
     theta = _theta(given, design)
     if scale and isinstance(given.get("sigma"), Constant):
         raise PriorError(
@@ -135,12 +147,12 @@ def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
             "of them out."
         )
     return Beliefs(
-        mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed]),
-        sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed]),
+        mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
+        sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
         deviations=tuple(tuple(of(n, "sd") for n in names) for names in sds),
         shapes=tuple(_shape(of(n, "corr")) if n else 1.0 for n in corrs),
         sigma=given.get("sigma", Flat()),
-        scale=tuple(given.get(f"dispersion({n})", Flat()) for n in scale),
+        scale=tuple(but_intercept(n, f"dispersion({n})", "dispersion") for n in scale),
         theta=theta,
         known=design.sigma is not None,
     )
@@ -189,10 +201,18 @@ def _check_suits(name: object, prior: Any, kinds: Mapping[str, str], classes: li
         choices = ", ".join(c.__name__ for c in _SUITABLE[kind])
         shown = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
         raise PriorError(f"the prior of {name!r} is {shown!r}; it can be one of {choices}.")
+    if kind == "dispersion" and isinstance(prior, Normal) and prior.sd == 0.0:
+        raise PriorError(
+            f"the prior of {name!r} is {prior!r}; its sd must be positive: leave a column whose "
+            "coefficient is known to be zero out of dispersion=."
+        )
     if kind in ("sd", "sigma") and isinstance(prior, Constant):
         value = np.asarray(prior.value, dtype=float)
+        least = "positive" if kind == "sigma" else "not negative"
         if value.ndim or value < 0.0 or (kind == "sigma" and value == 0.0):
-            raise PriorError(f"the prior of {name!r} is {prior!r}; its value must be positive.")
+            raise PriorError(
+                f"the prior of {name!r} is {prior!r}; its value must be one number, {least}."
+            )
 
 
 def _shape(prior: LKJ | Flat) -> float:

@@ -331,6 +331,32 @@ def hold_all(solution: Solution, beta: Vector) -> Solution:
     )
 
 
+def widen(solution: Solution, extra: Matrix) -> Solution:
+    """
+    Add to the covariance of the fixed effects what something outside the model adds to it.
+
+    Parameters
+    ----------
+    solution : Solution
+        Any.
+    extra : ndarray of shape (p, p)
+        Covariance, in squared units of the coefficients.
+
+    Returns
+    -------
+    Solution
+        Otherwise the same.
+    """
+    unscaled = extra / solution.sigma**2
+    basis = solution._cross.basis
+    inner = unscaled if basis is None else basis @ unscaled @ basis.T
+    return replace(
+        solution,
+        unscaled_cov=solution.unscaled_cov + unscaled,
+        _inner=solution._inner + inner,
+    )
+
+
 def believe(solution: Solution, mean: Vector, sd: Vector) -> Solution:
     """
     Take normal priors of the fixed effects into account.

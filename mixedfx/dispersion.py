@@ -75,6 +75,9 @@ class Dispersion:
     beta : ndarray of shape (p,) or None
         Coefficients, where they are not those that the weights imply: with random effects of
         the scale under maximum likelihood.
+    extra : ndarray of shape (p, p) or None
+        What the uncertainty of the scale's random effects adds to the covariance of the fixed
+        effects given their modes, of which ``slopes`` are the derivatives.
     """
 
     scale: Scale = field(repr=False)
@@ -86,6 +89,7 @@ class Dispersion:
     hessian: Matrix = field(repr=False)
     slopes: Matrix = field(repr=False)
     beta: Vector | None = None
+    extra: Matrix | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

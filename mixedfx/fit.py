@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mixedfx.beliefs import Beliefs
 from mixedfx.covariance import ZERO, Chart, pivoted
-from mixedfx.criterion import Solution, believe, hold_all, slopes, solve, solve_at
+from mixedfx.criterion import Solution, believe, hold_all, slopes, solve, solve_at, widen
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.dispersion import Dispersion
@@ -270,6 +270,13 @@ class Fit:
         return self.cross.sigma is not None and self.dispersion is None
 
     @property
+    def label(self) -> str:
+        """The model in a line: its formula, and that of the dispersion."""
+        if self.dispersion is None:
+            return str(self.formula)
+        return f"{self.formula}; dispersion {self.dispersion.scale.formula}"
+
+    @property
     def given(self) -> Design:
         """The design as it was given: without weights and sigma that were estimated."""
         sigma = self.design.sigma if self.known_sds else None
@@ -368,14 +375,15 @@ def assemble(
     if beliefs is not None:
         solution = believe(solution, beliefs.mean, beliefs.sd)
     elif not design.blocks and dispersion is None:
-        solution = solution if cross.sigma is not None else _least_squares(cross)
-        reml = False
+        solution, reml = _least_squares(cross), False
     if dispersion is not None and dispersion.beta is not None:
         solution = hold_all(solution, dispersion.beta)
+    if dispersion is not None and dispersion.extra is not None:
+        solution = widen(solution, dispersion.extra)
     rounding = 1e-8 * (cross.n + abs(solution.deviance))
     if not abs(search.deviance - solution.deviance) <= rounding:
         raise EngineDisagreement(search.engine, -0.5 * search.deviance, -0.5 * solution.deviance)
-    notes = tuple(_notes(design, cross, search))
+    notes = tuple(_notes(design, cross, search, beliefs))
     return Fit(formula, design, cross, reml, search, solution, notes, dispersion, beliefs)
 
 
@@ -386,8 +394,12 @@ def _least_squares(cross: CrossProducts) -> Solution:
     Sigma has the divisor n - p, while the log-likelihood is that of maximum likelihood.
     """
     none = np.zeros(0)
-    sigma = solve(cross, none, reml=True).sigma
-    return replace(solve(cross, none, reml=False), sigma=sigma)
+    found = solve(cross, none, reml=False)
+    return (
+        found
+        if cross.sigma is not None
+        else replace(found, sigma=solve(cross, none, reml=True).sigma)
+    )
 
 
 def expect_one_variance(fit: Fit, what: str, instead: str) -> None:
@@ -614,7 +626,9 @@ def certify(fit: Fit) -> Certificate:
     )
 
 
-def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:
+def _notes(
+    design: Design, cross: CrossProducts, search: Search, beliefs: Beliefs | None
+) -> list[Note]:
     notes = []
     if design.dropped_rows:
         total = design.dropped_rows + cross.n
@@ -630,24 +644,36 @@ def _notes(design: Design, cross: CrossProducts, search: Search) -> list[Note]:
                 DroppedColumnsWarning,
             )
         )
-    on_boundary = boundary(design, cross, search.theta)
-    if on_boundary:
-        notes.append(
-            Note(
-                f"singular fit: {', '.join(on_boundary)} "
-                f"{'is' if len(on_boundary) == 1 else 'are'} on the boundary (a variance of zero "
-                "or a correlation of one). The data do not support every random effect; the "
-                "estimates are the optimum all the same. A simpler model leaves a term out, or "
-                "its correlations with '||'; fit.rank_pca() and fit.ranova() help to choose.",
-                SingularFitWarning,
-            )
-        )
+    notes += _singular(boundary(design, cross, search.theta), beliefs)
     if not search.converged:
-        notes.append(
-            Note(
-                f"the search did not converge: {search.message}. Random slopes by columns far from "
-                "zero, such as years or dates, are the commonest reason: subtract their means.",
-                ConvergenceWarning,
+        advice = ""
+        if search.engine != "em" and any(len(b.effects) > 1 for b in design.blocks):
+            advice = (
+                " Random slopes by columns far from zero, such as years or dates, are the "
+                "commonest reason: subtract their means."
             )
-        )
+        text = f"the search did not converge: {search.message}.{advice}"
+        notes.append(Note(text, ConvergenceWarning))
     return notes + [Note(r) for r in search.remarks]
+
+
+def _singular(names: tuple[str, ...], beliefs: Beliefs | None) -> list[Note]:
+    """Say what is on the boundary, and what can be done about it."""
+    if not names or (beliefs is not None and beliefs.holds_a_zero):
+        return []
+    where = (
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} on the boundary (a variance of "
+        "zero or a correlation of one)."
+    )
+    if beliefs is not None:
+        text = (
+            f"singular mode: {where} The posterior's mode is there all the same; fit.sample() "
+            "shows how far the posterior reaches, and a prior that is zero at zero avoids it."
+        )
+        return [Note(text, SingularFitWarning)]
+    text = (
+        f"singular fit: {where} The data do not support every random effect; the estimates are "
+        "the optimum all the same. A simpler model leaves a term out, or its correlations with "
+        "'||'; fit.rank_pca() and fit.ranova() help to choose."
+    )
+    return [Note(text, SingularFitWarning)]

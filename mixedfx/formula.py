@@ -226,6 +226,8 @@ def _parse_dispersion(source: str) -> Formula:
         if tree.type != "~" or len(tree.args) != 1:
             advice = "Write '~ terms': what the residual standard deviation depends on."
             _fail("a dispersion formula has no response.", text, tree, advice)
+        if dot := _find(tree.args[0], _is_dot):
+            _fail("'.' has no meaning in a dispersion formula.", text, dot, "Name the columns.")
         fixed, random = _right_side(tree.args[0], text)
     except RecursionError:
         raise FormulaError("the formula is nested too deeply.", text, 0, len(text)) from None

@@ -127,6 +127,8 @@ def _residual(
     kept: npt.NDArray[np.bool_],
 ) -> Vector:
     """Give each row that has a level its residual standard deviation."""
+    if value is None:
+        raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
     if isinstance(value, Mapping):
         lost = [label for label in labels if label not in value]
         if lost:
@@ -137,8 +139,7 @@ def _residual(
     if not isinstance(value, str) and np.ndim(value) == 0:
         return np.full(len(codes), _number("residual_sd", value))
     rows = per_row(value, "residual_sd", frame)
-    if rows is None:
-        raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
+    assert rows is not None
     return rows[kept]
 
 

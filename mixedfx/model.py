@@ -63,9 +63,9 @@ def lmer(
         What the residual standard deviation depends on, log-linearly: ``"~ kind"`` gives each
         kind its own, ``"~ 1 + (1 | friend)"`` draws each friend's from one distribution.
     priors : mapping of str to prior, optional
-        From parameters, or kinds of them (``"fixed"``, ``"sd"``, ``"corr"``), to priors of
-        :mod:`mixedfx.priors`. The fit is then the mode of the posterior, and
-        :meth:`Results.sample` draws from it.
+        From parameters, or kinds of them (``"fixed"``, ``"sd"``, ``"corr"``,
+        ``"dispersion"``), to priors of :mod:`mixedfx.priors`. The fit is then the mode of the
+        posterior, and :meth:`Results.sample` draws from it.
     engine : {"auto", "statsmodels", "profiled", "em"}
         What finds the optimum. ``auto`` lets the profiled engine find it and, where
         statsmodels' MixedLM can express the model and the problem is small, lets MixedLM fit
@@ -170,6 +170,11 @@ def fit_formula(
         raise ArgumentError(
             "with residual_sd the residual standard deviations are known, so dispersion has "
             "nothing to estimate; give one of them."
+        )
+    if start is not None and (dispersion is not None or priors is not None):
+        raise ArgumentError(
+            "start= begins a search for theta alone; with dispersion= or priors= more is searched "
+            "for, from the fit without them. Leave start= out."
         )
     if priors is not None and not reml:
         raise ArgumentError(

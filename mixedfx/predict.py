@@ -245,7 +245,7 @@ def _new_residual(fit: Fit, data: Any) -> Any:
     if fit.dispersion is not None:
         columns, codes = fit.dispersion.scale.rebuild(data)
         return fit.dispersion.sds(columns, codes) ** 2
-    if fit.cross.sigma is None:
+    if not fit.known_sds:
         return fit.solution.sigma**2
     name, frame = fit.design.recipe.residual_sd, as_frame(data)
     if name is None:

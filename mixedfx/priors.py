@@ -1,9 +1,10 @@
 """Prior distributions: what is believed of a parameter before the data are seen.
 
 ``lmer(..., priors={"Days": Normal(0, 20), "sd": HalfNormal(50)})`` names a parameter as
-``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``), or all of a kind:
-``"fixed"``, ``"sd"``, ``"corr"``. What is not named has a flat prior: with none named, the mode
-of the posterior is the REML fit.
+``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``; a term's correlations
+together are ``"corr(Subject)"``), or all of a kind: ``"fixed"``, ``"sd"``, ``"corr"``,
+``"dispersion"``. What is not named has a flat prior: with none named, the mode of the posterior
+is the REML fit.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class HalfStudentT:
 
     Examples
     --------
-    >>> round(HalfStudentT(1, 1).log_density(0.0), 4)
+    >>> round(float(HalfStudentT(1, 1).log_density(0.0)), 4)
     -0.4516
     """
 
@@ -170,7 +171,7 @@ class LKJ:
     ----------
     eta : float
         One is uniform over correlation matrices; larger values prefer small correlations. The
-        power is ``eta - 1``.
+        power is ``eta - 1``; below one it would have no mode but at correlations of one.
 
     References
     ----------
@@ -187,6 +188,11 @@ class LKJ:
     def __post_init__(self) -> None:
         """Refuse a power that cannot be normalised."""
         _expect_number(self, "eta", 0.0)
+        if self.eta < 1.0:
+            raise PriorError(
+                f"LKJ(eta={self.eta!r}): eta must be 1 or more; below, the density is highest, "
+                "without bound, at correlations of one."
+            )
 
 
 @dataclass(frozen=True)

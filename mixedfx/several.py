@@ -102,7 +102,7 @@ def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
     heads = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else names
     heads = _names("table", fits, heads)
     columns = [_column(fit) for fit in fits]
-    kinds = ("fixed", "sd", "corr", "sigma", "about")
+    kinds = ("fixed", "sd", "corr", "sigma", "scale", "about")
     rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
     cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
     return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
@@ -172,7 +172,7 @@ def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[
         if not isinstance(fit, Results):
             raise ArgumentError(f"{what}() takes fits, not a {type(fit).__name__}.")
     if names is None:
-        names = [str(fit.formula) for fit in fits]
+        names = [fit.fit.label for fit in fits]
     if isinstance(names, str) or len(names) != len(fits):
         raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
     return list(names)
@@ -198,7 +198,7 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         "fixed": {name: f"{value} ({error})" for name, value, error in shown},
         **{
             kind: {p.name: v for p, v in zip(found, values, strict=True) if p.kind == kind}
-            for kind in ("sd", "corr", "sigma")
+            for kind in ("sd", "corr", "sigma", "scale")
         },
         "about": about,
     }

@@ -44,12 +44,18 @@ class Source:
         A root of the covariance of each one's effects, ``sigma Lambda``.
     noise : ndarray of shape (n,)
         Standard deviation of each residual.
+    scale : Block or None
+        The random term of the log residual standard deviation, if its effects are drawn.
+    scale_sd : float
+        Their standard deviation.
     """
 
     mean: Vector
     blocks: tuple[Block, ...]
     roots: tuple[Matrix, ...]
     noise: Vector
+    scale: Block | None = None
+    scale_sd: float = 0.0
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -60,7 +66,11 @@ class Source:
         y = self.mean.copy()
         for block, root in zip(self.blocks, self.roots, strict=True):
             block.add_to(y, root @ rng.standard_normal((len(root), len(block.levels))))
-        return y + self.noise * rng.standard_normal(len(y))
+        noise = self.noise
+        if self.scale is not None:
+            drawn = self.scale_sd * rng.standard_normal(len(self.scale.levels))
+            noise = noise * np.exp(drawn[self.scale.codes])
+        return y + noise * rng.standard_normal(len(y))
 
 
 def source(fit: Fit, *, random: RandomName = "new") -> Source:
@@ -89,15 +99,18 @@ def source(fit: Fit, *, random: RandomName = "new") -> Source:
     mean = design.X @ solution.beta
     if design.offset is not None:
         mean += design.offset
-    noise = np.full(len(mean), solution.sigma)
-    if design.weights is not None:
-        noise /= np.sqrt(design.weights)
+    noise = fit.residual_sds
     if random == "fitted":
         for block, b in zip(design.blocks, solution.effects(), strict=True):
             block.add_to(mean, b)
         return Source(mean, (), (), noise)
     roots = tuple(solution.sigma * lam for lam in solution.lambdas)
-    return Source(mean, design.blocks, roots, noise)
+    spread = None if fit.dispersion is None else fit.dispersion.spread
+    if spread is None or design.scale is None or design.scale.block is None:
+        return Source(mean, design.blocks, roots, noise)
+    block = design.scale.block
+    without = noise / np.exp(spread.effects[block.codes])
+    return Source(mean, design.blocks, roots, without, block, spread.sd)
 
 
 def simulate(fit: Fit, n: int = 1, *, rng: Any = None, random: RandomName = "new") -> pd.DataFrame:
@@ -120,7 +133,9 @@ def simulate(fit: Fit, n: int = 1, *, rng: Any = None, random: RandomName = "new
     -------
     pandas.DataFrame
         A row for each row that the fit used, with its label; a column per response, from 0.
-        A row's residual has variance ``sigma**2 / weight``, its mean includes the offset.
+        A row's residual has the standard deviation of ``fit.residual_sd``, or with random effects
+        of the dispersion, and new ones of the mean, that with new ones of the dispersion too; its
+        mean includes the offset.
 
     Raises
     ------

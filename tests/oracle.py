@@ -94,3 +94,69 @@ def _block_diagonal(parts) -> np.ndarray:
         full[at : at + len(part), at : at + len(part)] = part
         at += len(part)
     return full
+
+
+@dataclass(frozen=True)
+class Marginal:
+    deviance: float
+    beta: np.ndarray
+    cov_beta: np.ndarray
+    V: np.ndarray
+    X: np.ndarray
+
+
+def marginal(design, covariances, sds, *, reml: bool, beta=None) -> Marginal:
+    """The normal law of the response, nothing profiled but the coefficients that are not given.
+
+    ``covariances`` are the absolute ones of each term's effects, ``sds`` those of the residuals.
+    """
+    y, X = design.y, design.X
+    n, p = X.shape
+    V = np.diag(np.broadcast_to(np.square(sds), n).astype(float))
+    for block, S in zip(design.blocks, covariances, strict=True):
+        Z = dense_z(block)
+        V += Z @ np.kron(np.eye(len(block.levels)), S) @ Z.T
+    Vi = np.linalg.inv(V)
+    information = X.T @ Vi @ X
+    if beta is None:
+        beta = np.linalg.solve(information, X.T @ Vi @ y) if p else np.zeros(0)
+    rest = y - X @ beta
+    deviance = n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + rest @ Vi @ rest
+    if reml and p:
+        deviance += np.linalg.slogdet(information)[1] - p * np.log(2 * np.pi)
+    cov_beta = np.linalg.inv(information) if p else np.zeros((0, 0))
+    return Marginal(float(deviance), np.asarray(beta), cov_beta, V, X)
+
+
+def covariances(fit) -> list[np.ndarray]:
+    """Each term's estimated absolute covariance, from theta and sigma as they are reported."""
+    return [fit.sigma**2 * lam @ lam.T for lam in lambdas(fit.fit.design, fit.theta)]
+
+
+def slope(f, x) -> np.ndarray:
+    """Gradient by central differences of fourth order."""
+    x = np.asarray(x, dtype=float)
+    out = []
+    for j in range(len(x)):
+        e = np.zeros(len(x))
+        e[j] = h = 1e-3 * max(1.0, abs(x[j]))
+        out.append((8 * (f(x + e) - f(x - e)) - (f(x + 2 * e) - f(x - 2 * e))) / (12 * h))
+    return np.array(out)
+
+
+def curvature(f, x, step: float = 1e-3) -> np.ndarray:
+    """Hessian by central differences of two steps, the error of second order taken out."""
+    x = np.asarray(x, dtype=float)
+    unit = np.diag(step * np.maximum(1.0, np.abs(x)))
+    size, here = np.diag(unit), f(x)
+
+    def at(far: float) -> np.ndarray:
+        H = np.empty((len(x), len(x)))
+        for i, a in enumerate(far * unit):
+            H[i, i] = f(x + a) - 2.0 * here + f(x - a)
+            for j, b in enumerate(far * unit[:i]):
+                mixed = f(x + a + b) - f(x + a - b) - f(x - a + b) + f(x - a - b)
+                H[i, j] = H[j, i] = mixed / 4.0
+        return H / far**2 / np.outer(size, size)
+
+    return (4.0 * at(1.0) - at(2.0)) / 3.0

@@ -25,6 +25,7 @@ from mixedfx.errors import (
     ConvergenceWarning,
     DataError,
     DatasetError,
+    DispersionError,
     DroppedColumnsWarning,
     EmptyDataError,
     EngineRefusal,
@@ -35,7 +36,9 @@ from mixedfx.errors import (
     MixedfxError,
     MixedfxWarning,
     NewLevelError,
+    PriorError,
     ResponseError,
+    SamplingWarning,
     SearchError,
     SingularFitWarning,
     WeightsError,
@@ -727,6 +730,220 @@ WEIGHTS = [
     ),
 ]
 
+SDS = [
+    Bad(
+        "residual_sd: zero",
+        _fits(MODEL, residual_sd=_at(7, 0)),
+        WeightsError,
+        ("residual_sd", "positive", "0", "row7"),
+    ),
+    Bad(
+        "residual_sd: negative",
+        _fits(MODEL, residual_sd=_at(7, -2)),
+        WeightsError,
+        ("residual_sd", "positive", "-2", "row7"),
+    ),
+    Bad(
+        "residual_sd: infinite",
+        _fits(MODEL, residual_sd=_at(7, np.inf)),
+        InfiniteValueError,
+        ("residual_sd", "inf", "row7", "missing"),
+    ),
+    Bad(
+        "residual_sd: all missing",
+        _fits(MODEL, residual_sd=np.full(N, np.nan)),
+        EmptyDataError,
+        ("missing", "residual_sd"),
+    ),
+    Bad(
+        "residual_sd: too few",
+        _fits(MODEL, residual_sd=np.ones(5)),
+        ColumnTypeError,
+        ("residual_sd", "5", "60 rows"),
+    ),
+    Bad(
+        "residual_sd: one number",
+        _fits(MODEL, residual_sd=2.0),
+        ColumnTypeError,
+        ("residual_sd", "60 rows"),
+    ),
+    Bad(
+        "residual_sd: column of text",
+        _fits(MODEL, residual_sd="f"),
+        ColumnTypeError,
+        ("residual_sd", "numbers"),
+    ),
+    Bad(
+        "residual_sd: no such column",
+        _fits(MODEL, residual_sd="se"),
+        MissingColumnError,
+        ("residual_sd", "'se'"),
+    ),
+    Bad(
+        "residual_sd: weights too",
+        _fits(MODEL, residual_sd=np.ones(N), weights=np.ones(N)),
+        ArgumentError,
+        ("weights", "residual_sd", "one of them"),
+    ),
+    Bad(
+        "residual_sd: dispersion too",
+        _fits(MODEL, residual_sd=np.ones(N), dispersion="~ f"),
+        ArgumentError,
+        ("residual_sd", "dispersion", "one of them"),
+    ),
+    Bad(
+        "dispersion: the same in all rows",
+        _fits(MODEL, dispersion="~ 1"),
+        DispersionError,
+        ("~ 1", "varies within nothing", "leave it out"),
+    ),
+    Bad(
+        "dispersion: no intercept",
+        _fits(MODEL, dispersion="~ 0 + x"),
+        DispersionError,
+        ("~ 0 + x", "intercept", "'0 +'"),
+    ),
+    Bad(
+        "dispersion: dependent columns",
+        _fits(MODEL, dispersion="~ x + I(2 * x)"),
+        DispersionError,
+        ("'I(2 * x)'", "depend", "leave"),
+    ),
+    Bad(
+        "dispersion: random slope",
+        _fits(MODEL, dispersion="~ 1 + (x | g)"),
+        DispersionError,
+        ("(x | g)", "one random intercept"),
+    ),
+    Bad(
+        "dispersion: two random terms",
+        _fits(MODEL, dispersion="~ 1 + (1 | g) + (1 | h)"),
+        DispersionError,
+        ("(1 | g)", "(1 | h)", "one random intercept"),
+    ),
+    Bad(
+        "dispersion: a perfectly fitted stratum",
+        lambda d: mfx.lmer(
+            MODEL,
+            d.assign(y=d["y"].mask(d["g"] == "a", 0.0), k=np.where(d["g"] == "a", "flat", "not")),
+            dispersion="~ k",
+        ),
+        DispersionError,
+        ("k = flat (10 rows)", "fewer strata", "(1 | g)"),
+    ),
+    Bad(
+        "dispersion: a stratum for each row",
+        lambda d: mfx.lmer("y ~ x", d.assign(row=range(N)), dispersion="~ C(row)"),
+        DispersionError,
+        ("(1 row)", "fewer strata"),
+    ),
+    Bad(
+        "dispersion: a level for each row",
+        lambda d: mfx.lmer(MODEL, d.assign(row=range(N)), dispersion="~ 1 + (1 | row)"),
+        GroupingError,
+        ("'row'", "60 levels"),
+    ),
+    Bad(
+        "dispersion: undefined values",
+        _fits(MODEL, dispersion="~ np.log(x)"),
+        InfiniteValueError,
+        ("np.log(x)", "dispersion", "row"),
+    ),
+    Bad(
+        "dispersion: no such column",
+        _fits(MODEL, dispersion="~ kind"),
+        MissingColumnError,
+        ("'kind'", "columns are"),
+    ),
+    Bad(
+        "dispersion: a response",
+        _fits(MODEL, dispersion="y ~ f"),
+        FormulaError,
+        ("no response", "~ terms"),
+    ),
+    Bad(
+        "dispersion: a column that is not there",
+        _fits(MODEL, dispersion="~ knd"),
+        MissingColumnError,
+        ("dispersion column", "'knd'"),
+    ),
+    Bad(
+        "dispersion: with a start",
+        _fits(MODEL, dispersion="~ f", start=[1.0]),
+        ArgumentError,
+        ("start=", "dispersion="),
+    ),
+    Bad(
+        "priors: an unknown parameter",
+        _fits(MODEL, priors={"slope": mfx.priors.Normal(0, 1)}),
+        PriorError,
+        ("'slope'", "'x'", "'sd(Intercept | g)'", "'sigma'"),
+    ),
+    Bad(
+        "priors: a name nearly right",
+        _fits(MODEL, priors={"sd(intercept | g)": mfx.priors.HalfNormal(1)}),
+        PriorError,
+        ("Did you mean 'sd(Intercept | g)'",),
+    ),
+    Bad(
+        "priors: one of the wrong kind",
+        _fits(MODEL, priors={"sd": mfx.priors.Normal(0, 1)}),
+        PriorError,
+        ("'sd'", "Normal(mean=0, sd=1)", "HalfNormal"),
+    ),
+    Bad(
+        "priors: a class",
+        _fits(MODEL, priors={"sd": mfx.priors.HalfNormal}),
+        PriorError,
+        ("the class HalfNormal",),
+    ),
+    Bad("priors: no dict", _fits(MODEL, priors=[1]), PriorError, ("dict", "[1]")),
+    Bad(
+        "priors: by maximum likelihood",
+        _fits(MODEL, priors={}, reml=False),
+        ArgumentError,
+        ("integrated out", "reml=True"),
+    ),
+    Bad(
+        "priors: another engine",
+        _fits(MODEL, priors={}, engine="em"),
+        EngineRefusal,
+        ("engine='em'", "priors", "engine='profiled'"),
+    ),
+    Bad(
+        "priors: with random effects of the dispersion",
+        _fits(MODEL, priors={}, dispersion="~ 1 + (1 | g)"),
+        EngineRefusal,
+        ("priors=", "(1 | g)"),
+    ),
+    Bad(
+        "prior: a standard deviation below zero",
+        lambda d: mfx.priors.HalfNormal(-1),
+        PriorError,
+        ("HalfNormal(sd=-1)", "positive"),
+    ),
+    Bad("dispersion: no string", _fits(MODEL, dispersion=3), FormulaError, ("string", "int")),
+    Bad("dispersion: a dot", _fits(MODEL, dispersion="~ ."), FormulaError, ("'.'",)),
+    Bad(
+        "dispersion: another engine",
+        _fits(MODEL, dispersion="~ f", engine="em"),
+        EngineRefusal,
+        ("engine='em'", "engine='profiled'"),
+    ),
+    Bad(
+        "dispersion: effects of none",
+        lambda d: mfx.lmer(MODEL, d).dispersion_ranef(),
+        ArgumentError,
+        ("one residual standard deviation", "dispersion="),
+    ),
+    Bad(
+        "dispersion: profile",
+        lambda d: mfx.lmer(MODEL, d, dispersion="~ f").profile(),
+        ArgumentError,
+        ("~ f", "bootstrap"),
+    ),
+]
+
 TERMS = [
     Bad(
         "term: spline with too few degrees of freedom",
@@ -1080,6 +1297,7 @@ BAD = [
     *RESPONSES,
     *GROUPS,
     *WEIGHTS,
+    *SDS,
     *TERMS,
     *ARGUMENTS,
     *ENGINES,
@@ -1316,7 +1534,9 @@ def test_warning_is_kept_in_the_notes(frame, case):
 
 
 def test_every_kind_of_warning_is_tested():
-    assert {kind for _, kind, _ in WARNED.values()} == set(MixedfxWarning.__subclasses__())
+    of_draws = {SamplingWarning}  # no fit gives it: tests/test_sample.py
+    expected = set(MixedfxWarning.__subclasses__()) - of_draws
+    assert {kind for _, kind, _ in WARNED.values()} == expected
 
 
 def test_dropped_column_has_no_estimate(frame):

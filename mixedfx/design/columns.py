@@ -168,6 +168,8 @@ def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) ->
     if re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", code):
         _fail_function(name, code)
     role = "grouping column" if any(code in t.group for t in formula.random) else "column"
+    if not formula.response:
+        role = f"dispersion {role}"
     if code.replace(" ", "") in columns and code != name:
         hint = f" Write Q({code.replace(' ', '')!r}) for a name with odd characters."
     else:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.engines.em import ExpectationMaximisation
+from mixedfx.engines.framed import without_theta
 from mixedfx.engines.profiled import Profiled
 from mixedfx.engines.statsmodels import StatsModels, largest_group, top_level_codes
 from mixedfx.errors import EngineRefusal, SearchError, expect_choice
@@ -99,6 +100,8 @@ def search(
     """
     expect_choice("engine", engine, ENGINES)
     other: Engine = StatsModels()
+    if not design.blocks and cross.sigma is not None:
+        return without_theta(cross, reml=False)
     if not design.blocks:
         return other.search(design, cross, reml=reml, control=control)
     if engine == "em":

@@ -28,6 +28,7 @@ from mixedfx.criterion import Solution, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design, Scale
 from mixedfx.dispersion import Dispersion
+from mixedfx.engines.framed import without_theta
 from mixedfx.engines.profiled import Profiled
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.errors import DispersionError
@@ -39,8 +40,9 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# A stratum's standard deviation below this share of the mean one is on its way to zero.
-_VANISHED = 1e-4
+# A stratum's standard deviation below this share of the mean one is on its way to zero; below
+# the other share it is if the fit uses up all its rows but this part of one.
+_VANISHED, _SMALL, _NONE = 1e-4, 1e-2, 1e-2
 # Steps beyond this many times smaller or larger than the mean are not tried.
 _FARTHEST = math.log(1e7)
 # Only strata of so many rows are looked at for a perfect fit before the search.
@@ -167,9 +169,7 @@ def inner_search(
         Also where there is no theta to find.
     """
     if not design.blocks:
-        none = np.zeros(0)
-        deviance = solve(cross, none, reml=reml).deviance
-        return Search(none, "profiled", 1, True, "nothing to search for", deviance)
+        return without_theta(cross, reml=reml)
     return Profiled().search(design, cross, reml=reml, control=control, start=start)
 
 
@@ -401,26 +401,35 @@ def _spread(design: Design, rows: Codes) -> list[Matrix]:
 
 
 def _refuse_vanished(problem: _Problem, end: Minimum) -> None:
+    """Refuse a stratum whose standard deviation is on its way to zero."""
     logs = problem.logs(end.x)
     s = int(np.argmin(logs))
-    if logs[s] < math.log(_VANISHED):
-        row = int(np.argmax(problem.strata.codes == s))
-        count = int(problem.strata.counts[s])
-        _fail_stratum(
-            problem.design,
-            problem.scale,
-            row,
-            count,
-            "is fitted ever more closely",
-        )
+    if logs[s] > math.log(_SMALL):
+        return
+    if end.converged and logs[s] > math.log(_VANISHED) and _free_rows(problem, end.x, s) > _NONE:
+        return
+    row, count = int(np.argmax(problem.strata.codes == s)), int(problem.strata.counts[s])
+    _fail_stratum(problem.design, problem.scale, row, count, "is fitted ever more closely")
+
+
+def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
+    """Rows of a stratum that the fit does not use up: less their leverages."""
+    assert problem.last is not None
+    cross, logs = problem.cross(x), problem.logs(x)
+    solution = solve(cross, problem.last.theta, reml=problem.reml)
+    w = np.exp(-2.0 * logs[problem.strata.codes])
+    if problem.design.weights is not None:
+        w = w * problem.design.weights
+    hats = w * unscaled_variances(cross, solution, problem.rows, fixed=problem.reml)
+    return float((1.0 - hats)[problem.strata.codes == s].sum())
 
 
 def _fail_stratum(design: Design, scale: Scale, row: int, count: int, what: str) -> None:
     rows = "1 row" if count == 1 else f"{count} rows"
     group = next(iter(design.formula.groups), "group")
     raise DispersionError(
-        f"stratum {scale.describe(row)} ({rows}) {what}, so the likelihood grows as its "
-        "residual standard deviation goes to zero and there is no estimate. Use fewer strata "
-        "(join it with others), or let the strata share a distribution: "
+        f"stratum {scale.describe(row)} ({rows}) {what}: the likelihood is highest as its "
+        "residual standard deviation goes to zero, often without bound, and there is no estimate. "
+        "Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."
     )

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance import ZERO, rectify, relative_factor
-from mixedfx.criterion import Solution, slopes, solve, solve_at
+from mixedfx.criterion import Solution, slopes, solve
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
+from mixedfx.engines.framed import solve_framed
 from mixedfx.engines.start import curvature, moments
-from mixedfx.errors import ResponseError
 from mixedfx.fit import Control, Search
 from mixedfx.frozen import freeze
 
@@ -183,7 +183,7 @@ class ExpectationMaximisation:
         trace: list[float] = []
         gains: list[float] = []
         while True:
-            solution = _solved(cross, lambdas, reml=reml)
+            solution = solve_framed(cross, lambdas, reml=reml)
             thetas.append(_theta(cross, lambdas))
             trace.append(solution.deviance)
             updated = _maximised(cross, solution, reml=reml)
@@ -259,19 +259,6 @@ def _theta(cross: CrossProducts, lambdas: Sequence[Matrix]) -> Vector:
     # Lower triangular roots of the same covariances, by rotating the columns.
     low = [np.asarray(np.linalg.qr(m.T, mode="r")).T if m.size > 1 else m for m in natural]
     return rectify(cross.layout, cross.layout.pack(low))
-
-
-def _solved(cross: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool) -> Solution:
-    """Beta and sigma at their best: the second half of an iteration."""
-    natural = [f @ lam for f, lam in zip(cross.frames, lambdas, strict=True)]
-    solution = solve_at(cross, natural, reml=reml)
-    if cross.sigma is None and solution.r2 <= 1e-14 * cross.corner[-1, -1]:
-        raise ResponseError(
-            f"the random effects explain the response '{cross.response}' without a "
-            "rest: the likelihood grows without bound as the residual variance goes to "
-            "zero. Look for a grouping factor within whose levels the response does not vary."
-        )
-    return solution
 
 
 def _maximised(cross: CrossProducts, solution: Solution, *, reml: bool) -> list[Matrix]:

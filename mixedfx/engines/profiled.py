@@ -18,6 +18,7 @@ from mixedfx.covariance import ZERO, Chart, pivoted, rectify
 from mixedfx.criterion import Solution, average_information, score, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
+from mixedfx.engines.framed import solve_framed
 from mixedfx.engines.start import believable, curvature, moments
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.errors import ResponseError
@@ -190,18 +191,12 @@ class _Objective:
         self.last: tuple[Vector, Vector, Solution] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
-        natural = self.natural(self.lambdas(x))
         try:
-            solution = solve_at(self.cross, natural, reml=self.reml)
+            solution = solve_framed(self.cross, self.lambdas(x), reml=self.reml)
+        except ResponseError:
+            raise
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
-        nothing_left = solution.r2 <= 1e-14 * self.cross.corner[-1, -1]
-        if nothing_left and self.cross.sigma is None:
-            raise ResponseError(
-                f"the random effects explain the response '{self.cross.response}' without a "
-                "rest: the likelihood grows without bound as the residual variance goes to "
-                "zero. Look for a grouping factor within whose levels the response does not vary."
-            )
         by_lambda = slopes(solution, reml=self.reml)
         framed = [f.T @ m for f, m in zip(self.cross.frames, by_lambda, strict=True)]
         gradient = self.chart.pack(framed)

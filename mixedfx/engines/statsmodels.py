@@ -94,6 +94,8 @@ class StatsModels:
         """
         if not design.blocks:
             return None
+        if design.scale is not None or design.sigma is not None:
+            return "MixedLM has one residual variance, which it estimates"
         if design.weights is not None:
             return "MixedLM has no prior weights"
         if design.X.shape[1] == 0:

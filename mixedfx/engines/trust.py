@@ -14,11 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
 
+# Beyond so many parameters a Newton step that will do is taken without the eigenvalues.
+_MANY = 40
 # No radius is taken as less: its inverse squared is still a number.
 _SHORTEST = 1e-100
 
@@ -138,6 +141,13 @@ def minimise(
 
 def _step(hessian: Matrix, gradient: Vector, radius: float) -> tuple[Vector, float, float]:
     """Minimise the quadratic model within the radius; its gain, and that of a Newton step."""
+    if len(gradient) > _MANY:
+        root, info = dpotrf(hessian, lower=1)
+        if info == 0:
+            solved, _ = dpotrs(root, gradient, lower=1)
+            newton = float(0.5 * gradient @ solved)
+            if np.linalg.norm(solved) <= radius:
+                return -solved, newton, newton
     w, Q = np.linalg.eigh(hessian)
     g = Q.T @ gradient
     positive = w[0] > 1e-8 * max(1.0, w[-1])

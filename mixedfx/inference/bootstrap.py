@@ -21,10 +21,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from mixedfx.criterion import Solution, solve
+from mixedfx.criterion import Solution
 from mixedfx.crossprod import CrossProducts, with_response
 from mixedfx.design import Design
 from mixedfx.dispersion import Dispersion
+from mixedfx.engines.framed import without_theta
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
 from mixedfx.fit import Control, Fit, Search, assemble, boundary, expect_no_priors
@@ -310,9 +311,7 @@ def _refit_scale(design: Design, number: int, reml: bool) -> _Draw | Failure:
 
 def _search(design: Design, cross: CrossProducts, reml: bool) -> Search:
     if not design.blocks:
-        theta = np.zeros(0)
-        deviance = solve(cross, theta, reml=False).deviance
-        return Search(theta, "profiled", 1, True, "nothing to search for", deviance)
+        return without_theta(cross, reml=False)
     # From the moment estimate rather than the fit's theta: of fewer evaluations, and a fit on
     # the boundary cannot hold its draws there.
     return Profiled().search(design, cross, reml=reml, control=Control())

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.errors import ArgumentError, expect_choice
-from mixedfx.fit import Fit
+from mixedfx.fit import Fit, expect_no_priors
 from mixedfx.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedfx.inference.satterthwaite import Satterthwaite, satterthwaite
 
@@ -112,6 +112,8 @@ def degrees(fit: Fit, method: str) -> Degrees:
     """
     expect_choice("df_method", method, DF_METHODS)
     made: Satterthwaite | KenwardRoger | Fixed
+    if method == "kenward-roger":
+        expect_no_priors(fit, "df_method='kenward-roger'")
     if fit.beliefs is not None:  # standard deviations of the posterior, its covariances held
         return Fixed("normal", fit.solution.sigma**2 * fit.solution.unscaled_cov, np.inf)
     if method == "satterthwaite":

@@ -18,7 +18,7 @@ from scipy import special
 
 from mixedfx.criterion import solve_at
 from mixedfx.errors import check_share
-from mixedfx.fit import Fit, expect_one_variance
+from mixedfx.fit import Fit, expect_no_priors, expect_one_variance
 from mixedfx.inference.degrees import Degrees
 from mixedfx.inference.parameters import Parameter, choose, parameters
 from mixedfx.inference.wald import t_quantile
@@ -63,7 +63,8 @@ def wald_intervals(
         chosen = tuple(p for p in chosen if p.kind == "fixed")
     of_rows = ("fixed", "scale")
     covariances = [p for p in chosen if p.kind not in of_rows]
-    if covariances and parm is not None:
+    if covariances:
+        expect_no_priors(fit, f"a Wald interval of {covariances[0].name}")
         expect_one_variance(
             fit, f"a Wald interval of {covariances[0].name}", "take conf_int(method='bootstrap')"
         )

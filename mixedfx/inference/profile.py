@@ -36,7 +36,7 @@ Vector = npt.NDArray[np.float64]
 _Z = float(norm.ppf(0.975))
 ZETAS = (*(0.5 * k for k in range(-6, 7)), -_Z, _Z)
 # Said where a profile is refused.
-_INSTEAD = "take conf_int(method='bootstrap'), or method='wald'"
+_INSTEAD = "take conf_int(method='bootstrap'), or Wald intervals of the coefficients"
 
 
 def profile(

@@ -15,7 +15,9 @@ from mixedfx.threads import calm
 _NEEDED = ("arviz_base", "arviz_stats", "emcee")
 
 
-def sample(fit: Fit, *, draws: int = 1000, chains: int = 4, rng: Any = None) -> Any:
+def sample(
+    fit: Fit, *, draws: int = 1000, chains: int = 4, rng: Any = None, progress: bool = True
+) -> Any:
     """
     Draw from the posterior of a fit.
 
@@ -27,6 +29,8 @@ def sample(fit: Fit, *, draws: int = 1000, chains: int = 4, rng: Any = None) -> 
         How many draws of how many chains.
     rng : int, numpy.random.Generator or None
         Seed, or source of randomness.
+    progress : bool
+        Whether a sampler that takes a while shows a bar.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def sample(fit: Fit, *, draws: int = 1000, chains: int = 4, rng: Any = None) -> 
         )
     beliefs = resolve(None, design) if fit.beliefs is None else fit.beliefs
     with calm(fit.cross.plan.tail_size):
-        found = draw(design, beliefs, draws=draws, chains=chains, rng=rng)
+        found = draw(design, beliefs, draws=draws, chains=chains, rng=rng, progress=progress)
         complaints = found.complaints()
     for text in complaints:
         warnings.warn(f"{text}: draw more, by draws=.", SamplingWarning, stacklevel=3)

@@ -72,7 +72,9 @@ class Satterthwaite:
         if not len(self._inverse):
             return float(fit.nu)
         if fit.dispersion is not None:
-            h = fit.dispersion.slopes @ row @ row / float(row @ self.cov @ row)
+            extra = fit.dispersion.extra
+            given = self.cov if extra is None else self.cov - extra
+            h = fit.dispersion.slopes @ row @ row / float(row @ given @ row)
             return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
         if cross.basis is not None:
             row = linalg.solve_triangular(cross.basis, row, trans="T")
@@ -104,11 +106,13 @@ class Satterthwaite:
         """
         _, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
         each = np.array([self.of_row(v @ rows) for v in vectors.T])
+        if np.isinf(each).all():
+            return 1.0, np.inf
         if np.ptp(each) < 1e-8:
             return 1.0, float(each.mean())
         if (each <= 2.0).any():
             return 1.0, 2.0
-        mean = float((each / (each - 2.0)).sum())
+        mean = float((1.0 / (1.0 - 2.0 / each)).sum())
         return 1.0, 2.0 * mean / (mean - len(each))
 
     def _log_slope(self, weights: Vector, unscaled: float) -> Vector:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.errors import check_share
+from mixedfx.errors import ArgumentError, check_share
 from mixedfx.fit import Fit
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.degrees import Degrees
@@ -118,8 +118,8 @@ def estimates(
     estimate = rows @ fit.solution.beta
     error = np.sqrt(np.maximum(np.einsum("rp,pq,rq->r", rows, how.cov, rows), 0.0))
     df = np.array([how.of_row(row) for row in rows])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = (estimate - (0.0 if values is None else values)) / error
+    known = np.where(error > 0.0, error, np.nan)  # of a constant there is nothing to test
+    statistic = (estimate - (0.0 if values is None else values)) / known
     half = t_quantile(0.5 + conf_level / 2, df) * error
     return pd.DataFrame(
         {
@@ -176,14 +176,33 @@ def f_test(fit: Fit, how: Degrees, hypotheses: Constraints) -> pd.Series:
     -------
     pandas.Series
         ``F num_df den_df p_value``.
+
+    Raises
+    ------
+    ArgumentError
+        If priors make what is tested a constant.
     """
     wanted = hypotheses.independent()
+    _expect_uncertain(fit, how, wanted.rows)
     gap = wanted.rows @ fit.solution.beta - wanted.values
     q = len(wanted.rows)
     factor, df = how.of_rows(wanted.rows)
     F = factor * float(gap @ np.linalg.solve(wanted.rows @ how.cov @ wanted.rows.T, gap)) / q
     found = {"F": F, "num_df": float(q), "den_df": df, "p_value": f_p_value(F, q, df)}
     return pd.Series(found, name="wald_test")
+
+
+def _expect_uncertain(fit: Fit, how: Degrees, rows: Matrix) -> None:
+    """Refuse to test what a prior without variance has fixed."""
+    if fit.beliefs is None or (fit.beliefs.sd > 0.0).all():
+        return
+    spread = np.einsum("ri,ij,rj->r", rows, how.cov, rows)
+    if (spread <= 0.0).any():
+        names = [n for n, sd in zip(fit.design.names, fit.beliefs.sd, strict=True) if sd == 0.0]
+        raise ArgumentError(
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
+            "there is nothing to test."
+        )
 
 
 def t_p_value(statistic: Vector, df: Vector) -> Vector:

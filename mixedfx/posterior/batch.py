@@ -23,6 +23,8 @@ Matrix = npt.NDArray[np.float64]
 
 # Numbers in one array of a portion of points.
 _PORTION = 1_000_000
+# A smaller eigenvalue of a matrix with ones on its diagonal is rounding.
+_SINGULAR = 4e-16
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Batch:
         cross, p, s2 = self.cross, self.cross.p, points.sigma[at] ** 2
         log_det, C = self._eliminated(points, at)
         X, c = C[:, :p, :p], C[:, :p, p]
-        root, good = _roots(X)
+        _, root, good = _roots(X)
         inverse = _inverses(root)
         solved = np.einsum("bij,bj->bi", inverse, c)
         r2 = C[:, p, p] - np.einsum("bi,bi->b", c, solved)
@@ -127,7 +129,7 @@ class Batch:
         rows, m = to_natural[known], (self.beliefs.mean - cross.centre)[known]
         seen = np.einsum("ki,bij->bkj", rows, cov)
         spread = np.einsum("bkj,lj->bkl", seen, rows) + np.diag(self.beliefs.sd[known] ** 2)
-        root, good = _roots(spread)
+        spread, root, good = _roots(spread)
         away = m - beta @ rows.T
         scaled = np.linalg.solve(spread, away[:, :, None])[:, :, 0]
         more = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1)
@@ -148,7 +150,9 @@ class Batch:
             for b in range(K):
                 G = np.einsum("clb,clb->lb", W[:, a], W[:, b])
                 left += self._squares[a, b] @ G
-        return log_det, corner - left.T.reshape(B, m, m)
+        C = corner - left.T.reshape(B, m, m)
+        good = np.isfinite(log_det) & np.isfinite(C).all(axis=(1, 2))
+        return np.where(good, log_det, np.nan), np.where(good[:, None, None], C, 0.0)
 
     def whitened(self, points: Points, at: slice) -> tuple[Vector, Matrix]:
         """
@@ -202,14 +206,18 @@ class Batch:
         return lam
 
 
-def _roots(A: Matrix) -> tuple[Matrix, npt.NDArray[np.bool_]]:
-    """Cholesky factors, the identity where there is none, and whether there is one."""
-    if not A.shape[1]:
-        return A, np.ones(len(A), dtype=bool)
-    smallest = np.linalg.eigvalsh(A)[:, 0] if len(A) else np.zeros(0)
-    good = smallest > 0.0
-    safe = np.where(good[:, None, None], A, np.eye(A.shape[1]))
-    return np.linalg.cholesky(safe), good
+def _roots(A: Matrix) -> tuple[Matrix, Matrix, npt.NDArray[np.bool_]]:
+    """Matrices, the identity for those without a Cholesky factor; the factors; which have one."""
+    p = A.shape[1]
+    if not p:
+        return A, A, np.ones(len(A), dtype=bool)
+    diagonal = np.einsum("bii->bi", A)
+    good = np.isfinite(A).all(axis=(1, 2)) & (diagonal > 0.0).all(axis=1)
+    size = np.sqrt(np.where(good[:, None], diagonal, 1.0))
+    unit = np.where(good[:, None, None], A, np.eye(p)) / size[:, :, None] / size[:, None, :]
+    good &= np.linalg.eigvalsh(unit)[:, 0] > p * _SINGULAR
+    safe = np.where(good[:, None, None], A, np.eye(p))
+    return safe, np.linalg.cholesky(safe), good
 
 
 def _inverses(root: Matrix) -> Matrix:

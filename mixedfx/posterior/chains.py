@@ -62,7 +62,9 @@ class Chains:
         freeze(self.z, self.log_density, self.acceptance)
 
 
-def run(target: Target, *, draws: int, chains: int, rng: np.random.Generator) -> Chains:
+def run(
+    target: Target, *, draws: int, chains: int, rng: np.random.Generator, progress: bool = False
+) -> Chains:
     """
     Draw chains from a posterior density.
 
@@ -74,6 +76,8 @@ def run(target: Target, *, draws: int, chains: int, rng: np.random.Generator) ->
         How many, of what is kept.
     rng : numpy.random.Generator
         Source of randomness; each chain has a child of its own.
+    progress : bool
+        Whether ensembles, which take a while, show a bar.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def run(target: Target, *, draws: int, chains: int, rng: np.random.Generator) ->
         raise SearchError("the posterior density cannot be computed at its start.")
     found = adapt(target.log_densities, mode.x, _inverse(target, mode.x), own[-1], draws=rounds)
     if found.efficiency < _TRUSTED:
-        return _ensembles(target, found, draws, own[:-1])
+        return _ensembles(target, found, draws, own[:-1], progress=progress)
     parts = [_independence(target, found, draws, thin, one) for one in own[:-1]]
     z, logs, accepted = (np.stack(part) for part in zip(*parts, strict=True))
     return Chains(z, logs, accepted, "independence Metropolis", found.efficiency)
@@ -130,17 +134,23 @@ def _independence(
 
 
 def _ensembles(
-    target: Target, found: Adapted, draws: int, own: list[np.random.Generator]
+    target: Target,
+    found: Adapted,
+    draws: int,
+    own: list[np.random.Generator],
+    *,
+    progress: bool,
 ) -> Chains:
     """Independent ensembles of walkers, one for each chain."""
     import emcee
+    from tqdm.auto import tqdm
 
     walkers = 2 * max(_WALKERS * target.size // 2, 4)
     steps = -(-draws // walkers)
     # Not DESnookerMove: in emcee 3.1 its draws are too narrow.
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.StretchMove(), 0.3)]
     z, logs, accepted = [], [], []
-    for rng in own:
+    for rng in tqdm(own, desc="ensembles", unit="chain", disable=not progress):
         sampler = emcee.EnsembleSampler(
             walkers, target.size, target.log_densities, moves=moves, vectorize=True
         )

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from mixedfx.beliefs import Beliefs
 from mixedfx.covariance import Layout
-from mixedfx.priors import Constant
+from mixedfx.errors import PriorError
+from mixedfx.priors import Constant, Flat
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -175,6 +176,17 @@ class Chart:
         logs = np.column_stack([np.log(points.sigma), points.scale]) @ self.to_log_sigma
         return np.asarray(np.exp(logs))
 
+    def weighs_sigma(self, beliefs: Beliefs) -> bool:
+        """Whether sigma is free, and no coefficient with a prior of its own is its logarithm."""
+        if not isinstance(self.sigma, int) or self.to_gamma is None:
+            return isinstance(self.sigma, int)
+        assert self.to_log_sigma is not None
+        return not any(
+            np.allclose(row, self.to_log_sigma, rtol=1e-9, atol=1e-12)
+            for row, prior in zip(self.to_gamma, beliefs.scale, strict=True)
+            if not isinstance(prior, Flat)
+        )
+
     def log_prior(self, points: Points, beliefs: Beliefs, *, jacobian: bool) -> Vector:
         """
         Add up the log prior densities.
@@ -206,7 +218,7 @@ class Chart:
             power = term.lkj_powers(beliefs.shapes[t], jacobian=jacobian)
             rest = np.maximum(1.0 - points.partials[t] ** 2, 1e-300)
             total = total + power @ np.log(rest)
-        if isinstance(self.sigma, int):
+        if self.weighs_sigma(beliefs):
             sigma = self.sigmas(points)
             assert not isinstance(beliefs.sigma, Constant)
             total = total + beliefs.sigma.log_density(sigma) + jacobian * np.log(sigma)
@@ -245,7 +257,7 @@ class Chart:
                     out[at] += prior.slope(s) * s + jacobian
             power = term.lkj_powers(beliefs.shapes[t], jacobian=jacobian)
             out[term.partials] -= 2.0 * power * points.partials[t][:, 0]  # d log(1 - y^2) / dz
-        if isinstance(self.sigma, int):
+        if isinstance(self.sigma, int) and self.weighs_sigma(beliefs):
             sigma = float(self.sigmas(points)[0])
             assert not isinstance(beliefs.sigma, Constant)
             by_log = beliefs.sigma.slope(sigma) * sigma + jacobian
@@ -325,6 +337,11 @@ def chart(
     Chart
         Terms first, then sigma, then the dispersion.
 
+    Raises
+    ------
+    PriorError
+        If sigma has a prior twice, the second time as a coefficient of the dispersion.
+
     Examples
     --------
     >>> from mixedfx.priors import Flat
@@ -351,7 +368,13 @@ def chart(
     at += known is None
     r = 0 if to_gamma is None else len(to_gamma) - 1
     theta = None if beliefs.theta is None else tuple(layout.lambdas(beliefs.theta))
-    return Chart(tuple(terms), theta, place, slice(at, at + r), at + r, to_gamma, to_log_sigma)
+    found = Chart(tuple(terms), theta, place, slice(at, at + r), at + r, to_gamma, to_log_sigma)
+    if not isinstance(beliefs.sigma, Flat | Constant) and not found.weighs_sigma(beliefs):
+        raise PriorError(
+            "a coefficient of the dispersion that has a prior is the logarithm of sigma, so "
+            "'sigma' has no prior of its own; leave one of them out."
+        )
+    return found
 
 
 def correlation_root(partials: npt.NDArray[np.inexact], k: int) -> npt.NDArray[np.inexact]:

@@ -103,13 +103,14 @@ class Target:
         out = np.full(len(Z), -np.inf)
         good = np.abs(Z).max(axis=1, initial=0.0) < _FARTHEST
         points = self.chart.points(Z[good])
-        prior = self.chart.log_prior(points, self.beliefs, jacobian=True)
-        if self.batch is not None:
-            self.evaluations += len(Z)
-            deviances = self.batch.deviances(points)
-        else:
-            deviances = np.array([self._deviance(points, i) for i in range(len(points.sigma))])
-        with np.errstate(invalid="ignore"):
+        # Far out a matrix may be singular to rounding, or a number too large.
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            prior = self.chart.log_prior(points, self.beliefs, jacobian=True)
+            if self.batch is not None:
+                self.evaluations += len(Z)
+                deviances = self.batch.deviances(points)
+            else:
+                deviances = np.array([self._deviance(points, i) for i in range(len(points.sigma))])
             total = prior - 0.5 * deviances
         out[good] = np.where(np.isfinite(total), total, -np.inf)
         return out

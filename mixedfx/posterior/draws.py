@@ -32,9 +32,12 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Predicted responses, in numbers: beyond, of every so many draws one is predicted.
-_PREDICTED = 20_000_000
+_PREDICTED = 5_000_000
 # Names of dimensions that ArviZ, or another variable, uses.
-_RESERVED = ("sample", "chain", "draw", "row", "term", "effect", "pair", "dispersion_term")
+_RESERVED = (
+    *("sample", "chain", "draw", "row", "term", "effect", "pair", "dispersion_term"),
+    *("beta", "sd", "corr", "sigma", "gamma"),
+)
 # What a set of chains should reach (Vehtari and others 2021, Bayesian Analysis 16:667).
 RHAT, ESS = 1.01, 400.0
 
@@ -92,20 +95,16 @@ class Posterior:
         rows = self.design.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
         response = self.design.formula.response
-        groups: dict[str, Any] = {
-            "posterior": values,
-            "sample_stats": {
-                "lp": self.chains.log_density,
-                "acceptance_rate": self.chains.acceptance,
-            },
+        stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
+        of_rows: dict[str, Any] = {
             "posterior_predictive": {response: self._predicted(shape)},
             "observed_data": {response: self.design.response},
         }
-        tree = from_dict(
-            groups,
-            coords={**coords, "row": labels},
-            dims={**dims, response: ["row"]},
-        )
+        tree = from_dict({"posterior": values, "sample_stats": stats}, coords=coords, dims=dims)
+        # Apart, because a response may have the name of a parameter.
+        predicted = np.arange(shape[1])[:: self._every]
+        axes = {"row": labels, "draw": predicted}
+        tree.update(from_dict(of_rows, coords=axes, dims={response: ["row"]}).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
         tree.attrs["formula"] = str(self.design.formula)
@@ -167,12 +166,15 @@ class Posterior:
             add(f"b_{group}", together, (axis, levels.to_numpy()), (f"{group}_effect", names))
         return values, dims, coords
 
+    @property
+    def _every(self) -> int:
+        """Of every so many draws one is predicted."""
+        return max(1, -(-len(self.design.y) * self.chains.log_density.size // _PREDICTED))
+
     def _predicted(self, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
         """New responses at the draws, (chains, draws, n)."""
         design, drawn = self.design, self.drawn
-        chains, draws = shape
-        every = max(1, -(-len(design.y) * chains * draws // _PREDICTED))
-        at = np.arange(chains * draws).reshape(shape)[:, ::every].ravel()
+        at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._every].ravel()
         mean = drawn.beta[at] @ design.X.T
         if design.offset is not None:
             mean = mean + design.offset
@@ -180,7 +182,7 @@ class Posterior:
             for j in range(effects.shape[1]):
                 mean += block.values[:, j] * effects[at, j][:, block.codes]
         noise = self._rng.standard_normal(mean.shape)
-        return np.asarray((mean + noise * self._sds(at)).reshape(chains, -1, len(design.y)))
+        return np.asarray((mean + noise * self._sds(at)).reshape(shape[0], -1, len(design.y)))
 
     def _sds(self, at: npt.NDArray[np.intp]) -> Matrix:
         """Residual standard deviation of each row at some draws."""
@@ -199,6 +201,7 @@ def draw(
     draws: int = 1000,
     chains: int = 4,
     rng: Any = None,
+    progress: bool = False,
 ) -> Posterior:
     """
     Sample a posterior.
@@ -213,6 +216,8 @@ def draw(
         How many draws of how many chains.
     rng : int, numpy.random.Generator or None
         Seed, or source of randomness.
+    progress : bool
+        Whether a sampler that takes a while shows a bar.
 
     Returns
     -------
@@ -234,7 +239,7 @@ def draw(
     _expect_proper(design, beliefs)
     target = Target(design, beliefs)
     for_chains, for_effects, for_rows = source.spawn(3)
-    found = run(target, draws=int(draws), chains=int(chains), rng=for_chains)
+    found = run(target, draws=int(draws), chains=int(chains), rng=for_chains, progress=progress)
     Z = found.z.reshape(draws * chains, target.size)
     points = target.chart.points(Z)
     drawn = _in_batches if target.batch is not None else _one_by_one

@@ -29,6 +29,8 @@ Matrix = npt.NDArray[np.float64]
 # No standard deviation starts below this share of the residual one, in unit-free columns.
 _LIFT = 0.1
 _STEP = 1e-4
+# Of minus twice a log density; a prior may be far steeper than any likelihood.
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def climb(target: Target, z: Vector, *, jacobian: bool, control: Control) -> Min
         lambda point: target.minus_twice(point, jacobian=jacobian),
         z,
         first_hessian=first,
-        tolerance=control.tolerance,
+        tolerance=max(control.tolerance, _TOLERANCE),
         max_evaluations=control.max_evaluations,
     )
 

@@ -107,13 +107,13 @@ def _criterion(fit: Results) -> str:
 def _header(
     fit: Results, engine: str, seconded: str | None, df_method: str
 ) -> list[tuple[str, str]]:
-    if fit.ngroups:
-        method = "REML" if fit.reml else "maximum likelihood"
-        if fit.fit.beliefs is not None:
-            method = "REML with priors"
-        title = f"linear mixed model, fitted by {method}"
-    else:
-        title = "linear regression, fitted by least squares"
+    method = "REML" if fit.reml else "maximum likelihood"
+    if fit.fit.beliefs is not None:
+        method = "REML with priors"
+    plain = not fit.ngroups and fit.fit.dispersion is None and fit.fit.beliefs is None
+    if plain:
+        method = "least squares"
+    title = f"linear {'mixed model' if fit.ngroups else 'regression'}, fitted by {method}"
     told = engine if seconded is None else f"{engine} (the {seconded} engine agrees)"
     lines = [("Model", title), ("Formula", str(fit.formula))]
     if fit.fit.dispersion is not None:
@@ -124,7 +124,7 @@ def _header(
     if fit.fit.beliefs is not None:
         lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
         return [*lines, ("Tests", _TESTS["normal"])]
-    tests = df_method if fit.ngroups or df_method == "normal" else "residual"
+    tests = "residual" if plain and df_method != "normal" else df_method
     criterion = f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}"
     return [*lines, ("Criterion", criterion), ("Tests", _TESTS[tests])]
 

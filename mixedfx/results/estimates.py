@@ -15,7 +15,7 @@ import pandas as pd
 from mixedfx import predict as prediction
 from mixedfx.engines import EngineName
 from mixedfx.engines.statsmodels import StatsModels
-from mixedfx.fit import Certificate, Control, Fit, boundary
+from mixedfx.fit import Certificate, Control, Fit, boundary, expect_no_priors
 from mixedfx.formula import Formula
 from mixedfx.inference import components, spread, wald
 from mixedfx.refit import refit
@@ -454,7 +454,10 @@ class Estimates:
         ------
         EngineRefusal
             If MixedLM cannot express the model; says why.
+        ArgumentError
+            If the fit has priors.
         """
+        expect_no_priors(self.fit, "statsmodels")
         search = self.fit.search
         if search.engine == "statsmodels" and search.raw is not None:
             return search.raw

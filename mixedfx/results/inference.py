@@ -446,7 +446,9 @@ class Inference(Estimates):
         """
         return simulate(self.fit, n, rng=rng, random=random)
 
-    def sample(self, draws: int = 1000, *, chains: int = 4, rng: Any = None) -> Any:
+    def sample(
+        self, draws: int = 1000, *, chains: int = 4, rng: Any = None, progress: bool = True
+    ) -> Any:
         """
         Draw from the posterior, with the priors of the fit, or flat ones.
 
@@ -458,6 +460,8 @@ class Inference(Estimates):
             How many chains.
         rng : int, numpy.random.Generator or None
             Seed, or source of randomness; None for a fresh seed.
+        progress : bool
+            Whether a sampler that takes a while shows a bar.
 
         Returns
         -------
@@ -500,7 +504,7 @@ class Inference(Estimates):
         >>> dict(posterior["b_Batch"].sizes)
         {'chain': 4, 'draw': 1000, 'Batch': 6, 'Batch_effect': 1}
         """
-        return sampling.sample(self.fit, draws=draws, chains=chains, rng=rng)
+        return sampling.sample(self.fit, draws=draws, chains=chains, rng=rng, progress=progress)
 
     def bootstrap(
         self,
