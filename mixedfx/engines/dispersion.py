@@ -9,16 +9,12 @@ exact, because at the inner optimum theta's own share of it is zero:
 
 with ``w_i`` a row's weight, ``e_i`` its residual given the effects, and ``h_i`` its leverage:
 of the effects alone under ML, of effects and coefficients under REML.
-
-Coordinates: the columns of the log standard deviation, without the constant that is sigma,
-centred and orthonormal over the rows. In these the expected Hessian is ``4 n`` in each.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +24,9 @@ from mixedfx.criterion import Solution, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design, Scale
 from mixedfx.dispersion import Dispersion
+from mixedfx.engines.coordinates import Coordinates
 from mixedfx.engines.framed import without_theta
+from mixedfx.engines.perfect import fail_stratum, refuse_perfect_strata
 from mixedfx.engines.profiled import Profiled
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.errors import DispersionError
@@ -45,60 +43,6 @@ Codes = npt.NDArray[np.intp]
 _VANISHED, _SMALL, _NONE = 1e-4, 1e-2, 1e-2
 # Steps beyond this many times smaller or larger than the mean are not tried.
 _FARTHEST = math.log(1e7)
-# Only strata of so many rows are looked at for a perfect fit before the search.
-_FEW_ROWS = 200
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """
-    Coordinates of the log standard deviations.
-
-    Parameters
-    ----------
-    constant : ndarray of shape (r,)
-        ``D @ constant == 1``.
-    place : int
-        The column whose coefficient stands for log sigma.
-    centre : ndarray of shape (r - 1,)
-        Means of the other columns.
-    change : ndarray of shape (r - 1, r - 1)
-        Turns the coordinates into coefficients of those.
-    by_stratum : ndarray of shape (strata, r - 1)
-        Log standard deviations by the coordinates, about their mean.
-    """
-
-    constant: Vector
-    place: int
-    centre: Vector
-    change: Matrix
-    by_stratum: Matrix
-
-    @staticmethod
-    def of(D: Matrix, first: Codes) -> Coordinates:
-        """Take them from the columns, and the first row of each stratum."""
-        n = len(D)
-        constant: Vector = np.asarray(np.linalg.lstsq(D, np.ones(n), rcond=None)[0], dtype=float)
-        constant[np.abs(constant) < 1e-9] = 0.0
-        place = int(np.argmax(np.abs(constant)))
-        rest = np.delete(D, place, axis=1)
-        centre = rest.mean(axis=0)
-        R = np.linalg.qr(rest - centre, mode="r")
-        change = math.sqrt(n) * np.linalg.inv(R)
-        return Coordinates(constant, place, centre, change, (rest[first] - centre) @ change)
-
-    def gamma(self, log_sigma: float, x: Vector) -> Vector:
-        """Coefficients of all columns, from the mean log standard deviation."""
-        return np.asarray(self.map @ np.append(log_sigma, x))
-
-    @cached_property
-    def map(self) -> Matrix:
-        """Turns the mean log standard deviation and the coordinates into coefficients, (r, r)."""
-        r = len(self.constant)
-        at_zero = np.append(1.0, -self.centre @ self.change)  # log sigma: where columns are zero
-        out = np.outer(self.constant, at_zero)
-        out[np.arange(r) != self.place, 1:] += self.change
-        return out
 
 
 class _Problem:
@@ -354,52 +298,6 @@ def _covariance(problem: _Problem, hessian: Matrix, log_slopes: Vector, k: int) 
     return np.asarray(to_gamma @ cov @ to_gamma.T)
 
 
-def refuse_perfect_strata(design: Design, scale: Scale, *, reml: bool) -> None:
-    """
-    Refuse strata whose own standard deviation can go to zero without end.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    scale : Scale
-        What the standard deviation depends on.
-    reml : bool
-        Which criterion.
-
-    Raises
-    ------
-    DispersionError
-        If each stratum has a standard deviation of its own, and the model can fit one of them
-        perfectly; names it.
-    """
-    codes = scale.strata()
-    counts = np.bincount(codes)
-    if len(counts) != len(scale.names):
-        return
-    for s in np.flatnonzero(counts <= _FEW_ROWS).tolist():
-        rows = np.flatnonzero(codes == s)
-        Z = np.column_stack([np.zeros((len(rows), 0)), *_spread(design, rows)])
-        both = np.column_stack([design.X[rows], Z])
-        rank = int(np.linalg.matrix_rank(both if reml else Z)) if (both if reml else Z).size else 0
-        y = design.y[rows]
-        rest = y - both @ np.linalg.lstsq(both, y, rcond=None)[0] if both.size else y
-        if rank < len(rows) and np.abs(rest).max() <= 1e-10 * max(np.abs(design.y).max(), 1e-300):
-            _fail_stratum(design, scale, int(rows[0]), len(rows), "can be fitted perfectly")
-
-
-def _spread(design: Design, rows: Codes) -> list[Matrix]:
-    """Columns of the random effects that some rows have."""
-    found = []
-    for block in design.blocks:
-        levels, at = np.unique(block.codes[rows], return_inverse=True)
-        for j in range(block.values.shape[1]):
-            column = np.zeros((len(rows), len(levels)))
-            column[np.arange(len(rows)), at.ravel()] = block.values[rows, j]
-            found.append(column)
-    return found
-
-
 def _refuse_vanished(problem: _Problem, end: Minimum) -> None:
     """Refuse a stratum whose standard deviation is on its way to zero."""
     logs = problem.logs(end.x)
@@ -409,7 +307,7 @@ def _refuse_vanished(problem: _Problem, end: Minimum) -> None:
     if end.converged and logs[s] > math.log(_VANISHED) and _free_rows(problem, end.x, s) > _NONE:
         return
     row, count = int(np.argmax(problem.strata.codes == s)), int(problem.strata.counts[s])
-    _fail_stratum(problem.design, problem.scale, row, count, "is fitted ever more closely")
+    fail_stratum(problem.design, problem.scale, row, count, "is fitted ever more closely")
 
 
 def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
@@ -422,14 +320,3 @@ def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
         w = w * problem.design.weights
     hats = w * unscaled_variances(cross, solution, problem.rows, fixed=problem.reml)
     return float((1.0 - hats)[problem.strata.codes == s].sum())
-
-
-def _fail_stratum(design: Design, scale: Scale, row: int, count: int, what: str) -> None:
-    rows = "1 row" if count == 1 else f"{count} rows"
-    group = next(iter(design.formula.groups), "group")
-    raise DispersionError(
-        f"stratum {scale.describe(row)} ({rows}) {what}: the likelihood is highest as its "
-        "residual standard deviation goes to zero, often without bound, and there is no estimate. "
-        "Use fewer strata (join it with others), or let the strata share a distribution: "
-        f"dispersion='~ 1 + (1 | {group})'."
-    )

@@ -31,7 +31,7 @@ from scipy import linalg, sparse
 from mixedfx.criterion import Solution, hold_all, solve_at
 from mixedfx.crossprod import CrossProducts, centred_sides, random_columns
 from mixedfx.design import Block, Design, Scale
-from mixedfx.engines.dispersion import Coordinates
+from mixedfx.engines.coordinates import Coordinates
 from mixedfx.engines.level_products import Products, Roots, Sides, owners, products, roots
 from mixedfx.engines.trust import minimise
 from mixedfx.errors import EngineRefusal

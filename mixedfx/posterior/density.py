@@ -16,7 +16,8 @@ from mixedfx.beliefs import Beliefs
 from mixedfx.criterion import Solution, believe, log_sigma_slope, slopes, solve_at
 from mixedfx.crossprod import CrossProducts, cross
 from mixedfx.design import Design
-from mixedfx.engines.dispersion import Coordinates, log_weight_slopes
+from mixedfx.engines.coordinates import Coordinates
+from mixedfx.engines.dispersion import log_weight_slopes
 from mixedfx.joint import design_rows
 from mixedfx.posterior.batch import Batch
 from mixedfx.posterior.coordinates import Chart, Points, chart

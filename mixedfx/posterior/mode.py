@@ -18,7 +18,8 @@ from mixedfx.criterion import believe, solve_at
 from mixedfx.crossprod import cross
 from mixedfx.design import Design
 from mixedfx.dispersion import Dispersion
-from mixedfx.engines.dispersion import inner_search, refuse_perfect_strata
+from mixedfx.engines.dispersion import inner_search
+from mixedfx.engines.perfect import refuse_perfect_strata
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.fit import Control, Search
 from mixedfx.posterior.density import Target
