@@ -14,13 +14,22 @@ from mixedfx.crossprod import layout_of
 from mixedfx.design import Design
 from mixedfx.errors import PriorError, did_you_mean
 from mixedfx.frozen import freeze
-from mixedfx.priors import LKJ, Constant, Exponential, Flat, HalfNormal, HalfStudentT, Normal
+from mixedfx.priors import (
+    LKJ,
+    Constant,
+    Exponential,
+    Flat,
+    Gamma,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-Deviation = HalfNormal | HalfStudentT | Exponential | Flat | Constant
-_OF_DEVIATIONS = (HalfNormal, HalfStudentT, Exponential, Flat, Constant)
+Deviation = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
+_OF_DEVIATIONS = (HalfNormal, HalfStudentT, Exponential, Gamma, Flat, Constant)
 _SUITABLE: dict[str, tuple[type, ...]] = {
     "fixed": (Normal, Flat),
     "sd": _OF_DEVIATIONS,
@@ -55,6 +64,8 @@ class Beliefs:
         The relative covariance parameters, where they are known.
     known : bool
         Whether the residual standard deviations were given.
+    given : mapping of str to prior
+        The priors as they were given, by name.
     gradient : ndarray of shape (d,)
         Of minus twice the log posterior density at its mode, by all free parameters.
     hessian : ndarray of shape (d, d)
@@ -69,6 +80,7 @@ class Beliefs:
     scale: tuple[Normal | Flat, ...]
     theta: Vector | None
     known: bool
+    given: Mapping[str, Any] = field(default_factory=dict)
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
     hessian: Matrix = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
@@ -155,6 +167,7 @@ def resolve(priors: Mapping[str, Any] | None, design: Design) -> Beliefs:
         scale=tuple(but_intercept(n, f"dispersion({n})", "dispersion") for n in scale),
         theta=theta,
         known=design.sigma is not None,
+        given=given,
     )
 
 
@@ -200,7 +213,10 @@ def _check_suits(name: object, prior: Any, kinds: Mapping[str, str], classes: li
     if not isinstance(prior, _SUITABLE[kind]):
         choices = ", ".join(c.__name__ for c in _SUITABLE[kind])
         shown = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
-        raise PriorError(f"the prior of {name!r} is {shown!r}; it can be one of {choices}.")
+        hint = ""
+        if isinstance(prior, Constant) and kind in ("fixed", "dispersion"):
+            hint = f" Normal({prior.value}, 0) makes it a constant." if kind == "fixed" else ""
+        raise PriorError(f"the prior of {name!r} is {shown!r}; it can be one of {choices}.{hint}")
     if kind == "dispersion" and isinstance(prior, Normal) and prior.sd == 0.0:
         raise PriorError(
             f"the prior of {name!r} is {prior!r}; its sd must be positive: leave a column whose "

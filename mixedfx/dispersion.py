@@ -127,3 +127,28 @@ class Dispersion:
         if self.spread is not None and codes is not None:
             logs = logs + np.where(codes < 0, 0.0, self.spread.effects[np.maximum(codes, 0)])
         return np.asarray(np.exp(logs))
+
+    def variances(self, columns: Matrix, codes: npt.NDArray[np.intp] | None = None) -> Vector:
+        """
+        Residual variances of new rows, the levels' effects being uncertain.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n, r)
+            ``D``.
+        codes : ndarray of shape (n,), optional
+            Levels of the random term; negative for one that the fit has not seen, whose
+            effect is drawn anew.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In squared units of the response: means over the effects' distribution given the
+            data, which is taken as normal.
+        """
+        squared = self.sds(columns, codes) ** 2
+        if self.spread is None or codes is None:
+            return squared
+        known = self.spread.cond_sd[np.maximum(codes, 0)]
+        sd = np.where(codes < 0, self.spread.sd, known)
+        return np.asarray(squared * np.exp(2.0 * sd**2))

@@ -18,7 +18,13 @@ from mixedfx.covariance import Layout
 from mixedfx.criterion import solve
 from mixedfx.crossprod import CrossProducts, Slot
 from mixedfx.design import Levels, as_frame, check_positive, factorize, numbers, per_row
-from mixedfx.errors import ArgumentError, EmptyDataError, MissingColumnError, did_you_mean
+from mixedfx.errors import (
+    ArgumentError,
+    EmptyDataError,
+    MissingColumnError,
+    WeightsError,
+    did_you_mean,
+)
 from mixedfx.factor import Gram, analyse
 
 Vector = npt.NDArray[np.float64]
@@ -43,7 +49,7 @@ def posterior_means(
         Standard deviation between the levels; zero says that all are the mean.
     residual_sd : float, str, array or mapping
         Standard deviation of a row about its level: one for all, a column, a value for each
-        row, or a dict from level to value.
+        row, or a dict or Series by level.
 
     Returns
     -------
@@ -129,6 +135,9 @@ def _residual(
     """Give each row that has a level its residual standard deviation."""
     if value is None:
         raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
+    if isinstance(value, pd.Series) and not value.index.equals(frame.index):
+        by_level = labels.isin(value.index).all() and value.index.is_unique
+        value = value.to_dict() if by_level else value
     if isinstance(value, Mapping):
         lost = [label for label in labels if label not in value]
         if lost:
@@ -137,7 +146,9 @@ def _residual(
             )
         return numbers("residual_sd", pd.Series([value[label] for label in labels]))[codes]
     if not isinstance(value, str) and np.ndim(value) == 0:
-        return np.full(len(codes), _number("residual_sd", value))
+        if _number("residual_sd", value) <= 0.0:
+            raise WeightsError(f"residual_sd={value!r} must be positive.")
+        return np.full(len(codes), float(value))
     rows = per_row(value, "residual_sd", frame)
     assert rows is not None
     return rows[kept]

@@ -214,7 +214,7 @@ def predict(
         table["std_error"] = np.sqrt(variance)
     if interval is not None:
         if interval == "prediction":
-            residual = fit.residual_sds**2 if data is None else _new_residual(fit, data)
+            residual = _own_residual(fit) if data is None else _new_residual(fit, data)
             variance = variance + _new_variance(fit, rows, known) + residual
         half = special.ndtri(0.5 + level / 2) * np.sqrt(variance)
         table["conf_low"], table["conf_high"] = mean - half, mean + half
@@ -240,11 +240,21 @@ def _new_rows(
     return frame.index, mean, Rows(X, values, codes)
 
 
+def _own_residual(fit: Fit) -> Vector:
+    """Residual variance of new responses in the fit's own rows."""
+    found = fit.residual_sds**2
+    if fit.dispersion is None or fit.dispersion.spread is None:
+        return found
+    block = fit.dispersion.scale.block
+    assert block is not None
+    return np.asarray(found * np.exp(2.0 * fit.dispersion.spread.cond_sd[block.codes] ** 2))
+
+
 def _new_residual(fit: Fit, data: Any) -> Any:
     """Residual variance of new rows."""
     if fit.dispersion is not None:
         columns, codes = fit.dispersion.scale.rebuild(data)
-        return fit.dispersion.sds(columns, codes) ** 2
+        return fit.dispersion.variances(columns, codes)
     if not fit.known_sds:
         return fit.solution.sigma**2
     name, frame = fit.design.recipe.residual_sd, as_frame(data)

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from mixedfx.errors import PriorError
 
-Array = npt.NDArray[np.float64]
+__all__ = [
+    "LKJ",
+    "Constant",
+    "Exponential",
+    "Flat",
+    "Gamma",
+    "HalfNormal",
+    "HalfStudentT",
+    "Normal",
+]
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,46 @@ class Exponential:
 
 
 @dataclass(frozen=True)
+class Gamma:
+    """
+    Gamma prior, for standard deviations; with a shape above one it is zero at zero.
+
+    Parameters
+    ----------
+    shape : float
+        One or more; 2 keeps the mode off zero without more ado.
+    rate : float
+        Per unit of the response; the mean is ``shape / rate``.
+
+    References
+    ----------
+    .. [1] Chung, Rabe-Hesketh, Dorie, Gelman and Liu (2013), Psychometrika 78:685.
+
+    Examples
+    --------
+    >>> bool(Gamma(2, 1).log_density(1.0) == -1.0)
+    True
+    """
+
+    shape: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no gamma distribution, or has no bound at zero."""
+        _expect_number(self, "shape", 1.0, or_equal=True)
+        _expect_number(self, "rate", 0.0)
+
+    def log_density(self, value: Any) -> Any:
+        """Logarithm of the density at ``value``, positive."""
+        constant = self.shape * math.log(self.rate) - math.lgamma(self.shape)
+        return constant + (self.shape - 1.0) * np.log(value) - self.rate * value
+
+    def slope(self, value: float) -> float:
+        """Derivative of :meth:`log_density`."""
+        return (self.shape - 1.0) / value - self.rate
+
+
+@dataclass(frozen=True)
 class LKJ:
     """
     Prior of a correlation matrix, with a density proportional to a power of its determinant.
@@ -248,7 +296,7 @@ def _expect_number(prior: Any, name: str, least: float, *, or_equal: bool = Fals
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if number and math.isfinite(value) and (value > least or (or_equal and value == least)):
         return
-    bound = "a finite number"
+    bound = "a finite number" if math.isinf(least) else f"a number of {least:g} or more"
     if least == 0.0:
         bound = "a number that is not negative" if or_equal else "a positive number"
     raise PriorError(f"{type(prior).__name__}({name}={value!r}): {name} must be {bound}.")

@@ -47,7 +47,7 @@ def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit
     design = replace(design, y=values)
     if fit.dispersion is not None or fit.beliefs is not None:
         plain = replace(design, weights=fit.prior_weights, sigma=fit.given.sigma)
-        return fit_design(plain, engine="profiled", reml=reml, control=control, beliefs=fit.beliefs)
+        return fit_design(plain, engine=engine, reml=reml, control=control, beliefs=fit.beliefs)
     reduced = with_response(fit.cross, design, values)
     return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)
 

@@ -187,10 +187,11 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
     about = {"Observations": f"{fit.nobs}"}
     about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
     about |= {
-        "Criterion": ("REML" if fit.reml else "ML") if fit.ngroups else "least squares",
-        "Log-likelihood": f"{fit.llf:.2f}",
-        "AIC": f"{fit.aic:.1f}",
-        "BIC": f"{fit.bic:.1f}",
+        "Criterion": _criterion(fit),
+        # With priors the mode is no maximum of the likelihood.
+        "Log-likelihood": "" if fit.fit.beliefs is not None else f"{fit.llf:.2f}",
+        "AIC": "" if fit.fit.beliefs is not None else f"{fit.aic:.1f}",
+        "BIC": "" if fit.fit.beliefs is not None else f"{fit.bic:.1f}",
         "R2 marginal": f"{fit.r2['marginal']:.3f}",
         "R2 conditional": f"{fit.r2['conditional']:.3f}",
     }
@@ -202,6 +203,13 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         },
         "about": about,
     }
+
+
+def _criterion(fit: Results) -> str:
+    if fit.fit.beliefs is not None:
+        return "posterior mode"
+    plain = not fit.ngroups and fit.fit.dispersion is None
+    return "least squares" if plain else "REML" if fit.reml else "ML"
 
 
 def _digits(values: pd.Series) -> list[str]:

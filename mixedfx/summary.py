@@ -57,8 +57,9 @@ class Summary:
             "\n".join(_wrapped(f"{label + ':':<{width}} ", text) for label, text in self.header),
             "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
         ]
-        shown = component_rows(self.components)
-        parts.append(f"{self._title}:\n" + _text(shown, left=("Group", "Effect")))
+        if len(self.components):
+            shown = component_rows(self.components)
+            parts.append(f"{self._title}:\n" + _text(shown, left=("Group", "Effect")))
         parts.append(_wrapped("Number of observations: ", self.counts))
         if len(self.coefficients):
             parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
@@ -88,8 +89,9 @@ class Summary:
         found = [
             Table("Model", header),
             Table("Scaled residuals", _quantiles(self.residuals)),
-            Table(self._title, component_rows(self.components)),
         ]
+        if len(self.components):
+            found.append(Table(self._title, component_rows(self.components)))
         if len(self.coefficients):
             shown = _rounded(self.coefficients).rename_axis("Term").reset_index()
             found.append(Table("Fixed effects", shown))

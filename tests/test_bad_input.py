@@ -795,7 +795,7 @@ SDS = [
         "dispersion: the same in all rows",
         _fits(MODEL, dispersion="~ 1"),
         DispersionError,
-        ("~ 1", "varies within nothing", "leave it out"),
+        ("~ 1", "varies within nothing", "leave dispersion= out"),
     ),
     Bad(
         "dispersion: no intercept",

@@ -513,3 +513,10 @@ def test_a_circle_of_nesting_is_refused():
 def test_counts_are_positive(options):
     with pytest.raises(ArgumentError, match="at least 1"):
         graph(ROMCOM, **options)
+
+
+@pytest.mark.parametrize(("own", "kind"), [("known", "covariate"), ("modelled", "random")])
+def test_standard_deviations_of_their_own_stand_with_the_rows(own, kind):
+    found = graph("rating ~ 1 + (1 | friend)", own_spread=own)
+    sigma = next(node for node in found.nodes if node.name == "sigma")
+    assert (sigma.kind, sigma.plate, sigma.label) == (kind, "rows", "σᵢⱼ")

@@ -22,7 +22,14 @@ import mixedfx as mfx
 from mixedfx.criterion import solve
 from mixedfx.crossprod import cross
 from mixedfx.design import build
-from mixedfx.errors import DataError, EngineRefusal, MissingColumnError, SingularFitWarning
+from mixedfx.errors import (
+    ConvergenceWarning,
+    DataError,
+    EngineRefusal,
+    MissingColumnError,
+    SingularFitWarning,
+    WeightsError,
+)
 
 both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 
@@ -500,3 +507,37 @@ def test_a_refit_is_a_fit_of_the_new_response():
     again = meta().refit(y)
     anew = mfx.lmer("y ~ 1 + (1 | trial)", trials().assign(y=y), residual_sd="se")
     assert again.deviance == pytest.approx(anew.deviance, abs=1e-9)
+
+
+# ------------------------------------------------------------------ one row nearly exact
+
+
+@pytest.mark.parametrize("exact", [1e-3, 1e-4, 1e-5])
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.ConvergenceWarning")
+def test_a_nearly_exact_row_does_not_hide_the_optimum(exact):
+    # Its weight makes the columns' root mean squares its own, and a moment estimate worthless.
+    films = mfx.datasets.load("romcom")
+    sds = np.r_[exact, np.ones(len(films) - 1)]
+    fit = mfx.lmer("rating ~ 1 + (1 | friend)", films, residual_sd=sds)
+
+    def deviance(sd: float) -> float:
+        return marginal(fit.fit.design, [np.array([[sd**2]])], sds, reml=True).deviance
+
+    best = optimize.minimize_scalar(deviance, bounds=(0.1, 2.0), method="bounded")
+    assert fit.deviance == pytest.approx(best.fun, abs=1e-3)
+
+
+def test_a_fit_that_rounding_keeps_from_its_optimum_does_not_claim_it():
+    films = mfx.datasets.load("romcom")
+    sds = np.r_[1e-6, np.ones(len(films) - 1)]
+    with pytest.warns(ConvergenceWarning, match="uneven"):
+        fit = mfx.lmer("rating ~ 1 + (1 | friend)", films, residual_sd=sds)
+    assert not fit.converged
+
+
+@pytest.mark.parametrize("given", [{"residual_sd": 1e-8}, {"weights": 1e16}])
+def test_a_row_beside_which_the_others_are_lost_is_refused(given):
+    films = mfx.datasets.load("romcom")
+    (name, value), rest = next(iter(given.items())), np.ones(len(films) - 1)
+    with pytest.raises(WeightsError, match="row 0"):
+        mfx.lmer("rating ~ 1 + (1 | friend)", films, **{name: np.r_[value, rest]})

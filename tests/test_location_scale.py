@@ -591,8 +591,21 @@ def test_a_prediction_interval_has_the_sd_of_its_level():
     fit = fitted("intercept")
     known = fit.predict(frame().iloc[[0, 59]], interval="prediction", se=True)
     half = (known["conf_high"] - known["conf_low"]) / 2
-    expected = np.sqrt(known["std_error"] ** 2 + fit.residual_sd.iloc[[0, 59]] ** 2)
+    # The mean of a lognormal variance, the level's effect being known to within cond_sd.
+    cond_sd = fit.dispersion_ranef()["cond_sd"].loc[frame()["g"].iloc[[0, 59]]].to_numpy()
+    residual = fit.residual_sd.iloc[[0, 59]] ** 2 * np.exp(2 * cond_sd**2)
+    expected = np.sqrt(known["std_error"] ** 2 + residual)
     np.testing.assert_allclose(half, special.ndtri(0.975) * expected, rtol=1e-9)
+
+
+def test_a_new_level_has_the_residual_variance_that_is_simulated():
+    # Of a new level its effects of the mean and of the scale are drawn; 1,000 responses of six.
+    fit = fitted("intercept")
+    new = frame().iloc[:60].assign(g="new")
+    found = fit.predict(new, new_levels="population", interval="prediction", se=True)
+    half = (found["conf_high"] - found["conf_low"]) / 2 / special.ndtri(0.975)
+    expected = fit.simulate(20_000, rng=1).var(axis=1).iloc[:60].mean()
+    assert float((half**2 - found["std_error"] ** 2).mean()) == pytest.approx(expected, rel=0.02)
 
 
 def test_a_prediction_interval_of_the_fits_own_rows_is_that_of_the_same_rows_anew():

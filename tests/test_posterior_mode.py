@@ -386,3 +386,22 @@ def test_a_constant_has_no_statistic():
         priors={"Days": mfx.priors.Normal(7, 0)},
     )
     assert np.isnan(fit.tidy().set_index("term").loc["Days", "statistic"])
+
+
+def test_a_prior_that_is_zero_at_zero_keeps_the_mode_off_it():
+    # Eight schools, whose likelihood is highest without differences.
+    fit = mfx.lmer(
+        "y ~ 1 + (1 | school)", EIGHT, residual_sd="se", priors={"sd": mfx.priors.Gamma(2, 0.1)}
+    )
+    assert not fit.is_singular
+    assert float(fit.vcomp.iloc[0]) > 1.0
+
+
+def test_a_fit_lists_the_priors_that_were_given():
+    priors = {"sd": HalfNormal(30), "Days": Normal(0, 5)}
+    assert mode("sleepstudy", priors).priors == priors
+    assert "Days ~ Normal(mean=0, sd=5)" in " ".join(str(mode("sleepstudy", priors)).split())
+
+
+def test_a_fit_without_priors_lists_none():
+    assert reml("sleepstudy").priors == {}

@@ -17,12 +17,13 @@ from mixedfx.beliefs import Beliefs
 from mixedfx.covariance import Layout
 from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.posterior.coordinates import chart, correlation_root
-from mixedfx.priors import LKJ, Constant, Exponential, Flat, HalfNormal, HalfStudentT, Normal
+from mixedfx.priors import LKJ, Constant, Exponential, Flat, Gamma, HalfNormal, HalfStudentT, Normal
 
 SAME = {
     "normal": (Normal(1.5, 2.0), stats.norm(1.5, 2.0)),
     "half-normal": (HalfNormal(3.0), stats.halfnorm(scale=3.0)),
     "exponential": (Exponential(0.4), stats.expon(scale=2.5)),
+    "gamma": (Gamma(2.5, 0.4), stats.gamma(2.5, scale=2.5)),
     "half-Cauchy": (HalfStudentT(1, 2.0), stats.halfcauchy(scale=2.0)),
 }
 PRIORS = [*(prior for prior, _ in SAME.values()), HalfStudentT(4, 0.5), Flat()]
@@ -60,6 +61,8 @@ def test_a_slope_is_the_derivative_of_the_log_density(prior):
         (lambda: HalfStudentT(0, 1), "df must be a positive number"),
         (lambda: HalfStudentT(3, np.inf), "scale must be a positive number"),
         (lambda: Exponential(-2), "rate must be a positive number"),
+        (lambda: Gamma(0.5, 1), "shape must be a number of 1 or more"),
+        (lambda: Gamma(2, 0), "rate must be a positive number"),
         (lambda: LKJ(0), "eta must be a positive number"),
         (lambda: LKJ(None), "eta must be a positive number"),
         (lambda: LKJ(0.5), "eta must be 1 or more"),

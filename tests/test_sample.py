@@ -439,6 +439,7 @@ def test_the_tree_has_the_groups_that_arviz_reads():
         "posterior",
         "sample_stats",
         "posterior_predictive",
+        "log_likelihood",
         "observed_data",
     ]
     assert sleep_tree().attrs["formula"] == SLEEP
@@ -534,7 +535,35 @@ def test_a_group_may_have_the_name_of_a_dimension_or_variable(name):
     assert posterior["sigma"].dims == ("chain", "draw")
 
 
-@pytest.mark.parametrize("name", ["sigma", "beta", "sd", "lp", "row", "term"])
+@pytest.mark.parametrize("name", ["row", "chain", "draw"])
+def test_a_response_with_the_name_of_a_dimension_gets_another(name):
+    data = small().rename(columns={"y": name})
+    tree = mfx.lmer(f"{name} ~ x + (1 | g)", data, offset="o").sample(1000, rng=1)
+    np.testing.assert_allclose(tree["observed_data"][f"{name}_response"], data[name], rtol=1e-12)
+
+
+def test_a_slash_in_a_name_is_no_branch():
+    data = small().rename(columns={"g": "a/b"})
+    fit = mfx.lmer("I(y/2) ~ x + (1 | Q('a/b'))", data, offset=data["o"] / 2)
+    tree = fit.sample(1000, rng=1)
+    assert list(tree["observed_data"].data_vars) == ["I(y _ 2)"]
+    assert "b_Q('a_b')" in tree["posterior"].data_vars
+
+
+def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
+    fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o")
+    tree = fit.sample(1000, rng=1)
+    posterior, design = tree["posterior"], fit.fit.design
+    for draw in (0, 31):
+        at = posterior.isel(chain=0, draw=draw)
+        mean = design.X @ at["beta"].to_numpy()
+        mean = mean + at["b_g"].to_numpy()[design.blocks[0].codes, 0]
+        expected = stats.norm.logpdf(design.y, mean, float(at["sigma"]))
+        found = tree["log_likelihood"]["y"].isel(chain=0, draw=draw)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["sigma", "beta", "sd", "lp", "term"])
 def test_a_response_may_have_the_name_of_a_variable(name):
     data = small().rename(columns={"y": name})
     tree = mfx.lmer(f"{name} ~ x + (1 | g)", data, offset="o").sample(1000, rng=1)

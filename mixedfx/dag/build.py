@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mixedfx.dag.levels import Factor, expect_groups
 from mixedfx.dag.names import INTERCEPT, plain
@@ -83,6 +84,7 @@ def graph(
     *,
     rows: int | None = None,
     nested: Mapping[str, str] | None = None,
+    own_spread: Literal["known", "modelled"] | None = None,
 ) -> Graph:
     """
     Give the graph of a formula's model.
@@ -98,6 +100,8 @@ def graph(
     nested : mapping of str to str, optional
         Inner to outer grouping factor, where the data nest what the formula writes as
         ``(1 | batch) + (1 | sample)``. Without it these are taken for crossed.
+    own_spread : {"known", "modelled"}, optional
+        Where each row has its own residual standard deviation.
 
     Returns
     -------
@@ -124,7 +128,7 @@ def graph(
     """
     reading = read(formula, nested)
     plates = _plates(reading, counts or {}, rows)
-    nodes, edges = _nodes_and_edges(reading, plates[-1].name)
+    nodes, edges = _nodes_and_edges(reading, plates[-1].name, own_spread=own_spread)
     tree = all(len(p.parents) < 2 for p in plates)
     return Graph(nodes, edges, plates, tree, _reason(reading))
 
@@ -142,7 +146,9 @@ def _plates(reading: Reading, counts: Mapping[str, int], rows: int | None) -> tu
     return (*found, Plate(name, "rows", reading.index, rows, inner))
 
 
-def _nodes_and_edges(reading: Reading, rows: str) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+def _nodes_and_edges(
+    reading: Reading, rows: str, *, own_spread: str | None
+) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     """Parameters, the effects that they govern, and last what the response depends on."""
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
@@ -167,7 +173,12 @@ def _nodes_and_edges(reading: Reading, rows: str) -> tuple[tuple[Node, ...], tup
     if label := _coefficients(reading):
         above.append(add("beta", "parameter", label, None))
     above += [add(c, "covariate", reading.column(f"Q({c!r})"), rows) for c in reading.covariates]
-    above.append(add("sigma", "parameter", Math("σ", r"\sigma"), None))
+    sigma = Math("σ", r"\sigma")
+    if own_spread is None:
+        above.append(add("sigma", "parameter", sigma, None))
+    else:
+        kind: Kind = "covariate" if own_spread == "known" else "random"
+        above.append(add("sigma", kind, sigma.at(reading.indices), rows))
     response = add(plain(reading.formula.response), "response", reading.response, rows)
     edges += [Edge(name, response) for name in above]
     return _sorted(nodes, edges), tuple(edges)

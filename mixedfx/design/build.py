@@ -23,6 +23,7 @@ from patsy import (
 
 from mixedfx.design.blocks import Block, random_blocks
 from mixedfx.design.checks import (
+    check_even,
     check_finite,
     check_positive,
     checked_response,
@@ -40,7 +41,7 @@ from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.design.levels import Levels
 from mixedfx.design.scale import Scale, scale_of
 from mixedfx.design.terms import evaluate, group_values, matrices
-from mixedfx.errors import DataError
+from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula import Formula, expand_dot
 from mixedfx.frozen import freeze
 
@@ -250,6 +251,9 @@ def build(
     y = checked_response(y, formula, index)
     check_positive("weights", extra["weights"], index)
     check_positive("residual_sd", extra["residual_sd"], index)
+    sd = extra["residual_sd"]
+    weights = extra["weights"] if sd is None else sd**-2.0
+    check_even("weights" if sd is None else "residual_sd", weights, index)
     if extra["offset"] is not None:
         check_finite("offset", extra["offset"], index)
         y = y - extra["offset"]
@@ -264,12 +268,16 @@ def build(
             f"{len(kept)} fixed columns need more than {len(index)} rows; leave terms out."
         )
     X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
-    sd = extra["residual_sd"]
     known = sd is not None
     blocks = random_blocks(formula, columns, env, random, recipe.random, index, alone=known)
     scale = None
     if dispersion is not None:
         told = {name: prepared(name, column) for name, column in told.items()}
+        if formula.response in told:
+            raise DispersionError(
+                f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
+                "the residual standard deviation cannot depend on what it scatters."
+            )
         scale = scale_of(dispersion, told, env, index)
     return Design(
         formula=formula,
@@ -278,7 +286,7 @@ def build(
         columns=names,
         kept=kept,
         blocks=blocks,
-        weights=extra["weights"] if sd is None else sd**-2.0,
+        weights=weights,
         offset=extra["offset"],
         index=index,
         dropped_rows=dropped,

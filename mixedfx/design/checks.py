@@ -19,6 +19,9 @@ Codes = npt.NDArray[np.intp]
 # its length is dependent: the tolerance of R's lm and lme4.
 RANK_TOLERANCE = 1e-7
 
+# Precisions further apart than this leave too few digits of double precision for the lesser one.
+_MOST_UNEVEN = 1e13
+
 # Squares of numbers beyond these do not fit in double precision.
 _SMALLEST, _LARGEST = 1e-145, 1e145
 
@@ -152,6 +155,35 @@ def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
         )
 
 
+def check_even(what: str, weights: Vector | None, index: pd.Index) -> None:
+    """
+    Refuse weights of which one drowns all others in its rounding errors.
+
+    Parameters
+    ----------
+    what : str
+        The argument, for the message.
+    weights : ndarray of shape (n,) or None
+        Relative precisions.
+    index : pandas.Index
+        Labels of the rows, for the message.
+
+    Raises
+    ------
+    WeightsError
+        Names the row of the largest.
+    """
+    if weights is None:
+        return
+    at, middle = int(np.argmax(weights)), float(np.median(weights))
+    if weights[at] > _MOST_UNEVEN * middle:
+        raise WeightsError(
+            f"{what} makes row {index[at]} {weights[at] / middle:.0e} times as precise as the "
+            "median row: beside it the others are lost in double precision. Give it a residual "
+            "standard deviation nearer to the others', or leave it out."
+        )
+
+
 def check_length(name: str, length: int, n: int) -> None:
     """
     Refuse a term that does not give one value per row.
@@ -206,7 +238,8 @@ def check_group(
     if levels >= n:
         raise GroupingError(
             f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "
-            "its variance cannot be told from the residual's."
+            "its variance cannot be told from the residual's, unless residual_sd= gives that, as "
+            "in a meta-analysis."
         )
     if levels * values.shape[1] >= n:
         raise GroupingError(

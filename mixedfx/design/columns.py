@@ -65,7 +65,14 @@ def as_frame(data: Any) -> pd.DataFrame:
     elif isinstance(data, type | pd.Series):
         _fail_table(data)
     elif hasattr(data, "to_pandas"):
-        frame = data.to_pandas()
+        try:
+            frame = data.to_pandas()
+        except ImportError as error:
+            raise ColumnTypeError(
+                f"data is a {type(data).__name__}, whose to_pandas() needs another package "
+                f"({error}): python -m pip install pyarrow, or give a pandas DataFrame or a dict "
+                "of columns."
+            ) from None
     elif hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 

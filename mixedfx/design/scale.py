@@ -180,7 +180,10 @@ def _check_columns(
         )
     kept = independent_columns(D)
     if len(kept) < r:
-        left = ", ".join(repr(names[j]) for j in range(r) if j not in kept.tolist())
+        lost = [repr(names[j]) for j in range(r) if j not in kept.tolist()]
+        left = ", ".join(lost[:_SHOWN]) + (
+            f" and {len(lost) - _SHOWN} more" if lost[_SHOWN:] else ""
+        )
         raise DispersionError(
             f"columns {left} of the dispersion formula '{formula}' depend on the others; leave "
             "them out."
@@ -189,5 +192,5 @@ def _check_columns(
         raise DispersionError(
             f"the dispersion formula '{formula}' varies within nothing: it gives every row the "
             "same residual standard deviation, as lmer() does without it. Name a column that "
-            "varies, such as dispersion='~ kind', or leave it out."
+            "varies between the rows used, or leave dispersion= out."
         )

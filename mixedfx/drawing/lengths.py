@@ -160,7 +160,9 @@ def _rows(plan: _Plan) -> tuple[dict[str, Spot], Box]:
     """Put the response at the origin, covariates below it, and the rows' plate around them."""
     name = next(n.name for n in plan.graph.nodes if n.kind == "response")
     response = Spot(0.0, 0.0, plan.half(name), _RADIUS)
-    covariates = [n.name for n in plan.graph.nodes if n.kind == "covariate"]
+    # Whatever else stands with the rows: covariates, and standard deviations of their own.
+    rows = plan.graph.plates[-1].name
+    covariates = [n.name for n in plan.graph.nodes if n.plate == rows and n.name != name]
     centres, half_width = plan.abreast(covariates)
     depth = 2 * _RADIUS + 0.42
     while True:

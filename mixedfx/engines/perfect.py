@@ -15,6 +15,8 @@ Codes = npt.NDArray[np.intp]
 
 # Only strata of so many rows are looked at.
 _FEW_ROWS = 200
+# More strata than this can be said to come from a distribution.
+_FEW_STRATA = 5
 
 
 def refuse_perfect_strata(design: Design, scale: Scale, *, reml: bool) -> None:
@@ -86,7 +88,9 @@ def fail_stratum(design: Design, scale: Scale, row: int, count: int, what: str) 
         Always.
     """
     rows = "1 row" if count == 1 else f"{count} rows"
-    group = next(iter(design.formula.groups), "group")
+    own = list(scale.read)
+    many = len(np.unique(scale.strata())) > _FEW_STRATA and len(own) == 1
+    group = own[0] if many else next(iter(design.formula.groups), "group")
     raise DispersionError(
         f"stratum {scale.describe(row)} ({rows}) {what}: the likelihood is highest as its "
         "residual standard deviation goes to zero, often without bound, and there is no estimate. "

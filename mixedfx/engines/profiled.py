@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance import ZERO, Chart, pivoted, rectify
+from mixedfx.covariance import ZERO, Chart, identity, pivoted, rectify
 from mixedfx.criterion import Solution, average_information, score, slopes, solve, solve_at
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
@@ -34,6 +34,8 @@ _STEEP = 1e-4
 _ATTEMPTS = 5
 # A deviance that theta, in the units of the columns, does not give back has lost its digits.
 _LOST = 1e-6
+# Weights this many times their median make a moment estimate worthless.
+_UNEVEN = 1e4
 # Below so many random effects an evaluation costs less than an information matrix.
 _SMALL = 1000
 # A search ends with the Hessian that its steps have taught it; if the expected one promises
@@ -78,7 +80,7 @@ class Profiled:
         Parameters
         ----------
         design : Design
-            Not read: the cross-products say everything.
+            Its weights, where they are very uneven; the cross-products say everything else.
         cross : CrossProducts
             The data, reduced.
         reml : bool
@@ -96,6 +98,8 @@ class Profiled:
         layout = cross.layout
         x = moments(cross) if start is None else _framed(cross, start)
         objective = _Objective(cross, layout.chart, reml=reml)
+        if start is None and _uneven(design):
+            x = _lowest(objective, x)
         ends = [_descend(objective, x, control)]
         for _ in range(_ATTEMPTS):
             slack = np.inf
@@ -118,6 +122,18 @@ class Profiled:
                 slack = np.inf  # an optimum so near the boundary that leaving gained nothing
                 break
         return _finished(self.name, objective, ends, slack)
+
+
+def _uneven(design: Design) -> bool:
+    """Whether a few rows weigh so much that the columns' root mean squares are theirs alone."""
+    w = design.weights
+    return w is not None and float(w.max()) > _UNEVEN * float(np.median(w))
+
+
+def _lowest(objective: _Objective, x: Vector) -> Vector:
+    """Choose among starts of very different sizes the one with the lowest deviance."""
+    starts = [x, *(identity(objective.cross.layout) * 10.0**k for k in range(-3, 8))]
+    return min(starts, key=lambda at: objective(at)[0])
 
 
 def _may_go_on(control: Control, ends: list[Minimum]) -> bool:

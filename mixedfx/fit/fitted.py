@@ -88,9 +88,9 @@ class Fit:
     @property
     def label(self) -> str:
         """The model in a line: its formula, and that of the dispersion."""
-        if self.dispersion is None:
-            return str(self.formula)
-        return f"{self.formula}; dispersion {self.dispersion.scale.formula}"
+        if self.dispersion is not None:
+            return f"{self.formula}; dispersion {self.dispersion.scale.formula}"
+        return f"{self.formula}; residual sds known" if self.known_sds else str(self.formula)
 
     @property
     def given(self) -> Design:
@@ -202,7 +202,8 @@ def assemble(
     if not abs(search.deviance - solution.deviance) <= rounding:
         raise EngineDisagreement(search.engine, -0.5 * search.deviance, -0.5 * solution.deviance)
     notes = tuple(_notes(design, cross, search, beliefs))
-    return Fit(formula, design, cross, reml, search, solution, notes, dispersion, beliefs)
+    fit = Fit(formula, design, cross, reml, search, solution, notes, dispersion, beliefs)
+    return fit if design.weights is None or fit.certificate.ok else _doubted(fit)
 
 
 def _least_squares(cross: CrossProducts) -> Solution:
@@ -299,6 +300,23 @@ def _notes(
     return notes + [Note(r) for r in search.remarks]
 
 
+def _doubted(fit: Fit) -> Fit:
+    """
+    Take back the claim of convergence where the proof of the optimum fails.
+
+    Only weighted fits pay for the proof at once: very uneven weights are what searches, whose
+    units are root mean squares of weighted columns, have been seen to fail on.
+    """
+    text = (
+        f"{fit.certificate}: the search ended where the deviance is not at its lowest. Very uneven "
+        "weights or residual standard deviations are the commonest reason: try start= values."
+    )
+    notes = fit.notes
+    if not any(note.warning is ConvergenceWarning for note in notes):
+        notes = (*notes, Note(text, ConvergenceWarning))
+    return replace(fit, search=replace(fit.search, converged=False), notes=notes)
+
+
 def _singular(names: tuple[str, ...], beliefs: Beliefs | None) -> list[Note]:
     """Say what is on the boundary, and what can be done about it."""
     if not names or (beliefs is not None and beliefs.holds_a_zero):
@@ -310,7 +328,8 @@ def _singular(names: tuple[str, ...], beliefs: Beliefs | None) -> list[Note]:
     if beliefs is not None:
         text = (
             f"singular mode: {where} The posterior's mode is there all the same; fit.sample() "
-            "shows how far the posterior reaches, and a prior that is zero at zero avoids it."
+            "shows how far the posterior reaches, and a prior that is zero at zero, Gamma(2, ...), "
+            "avoids it."
         )
         return [Note(text, SingularFitWarning)]
     text = (

@@ -35,7 +35,8 @@ def sample(
     Returns
     -------
     xarray.DataTree
-        For ArviZ: ``posterior``, ``sample_stats``, ``posterior_predictive``, ``observed_data``.
+        For ArviZ: ``posterior``, ``sample_stats``, ``posterior_predictive``, ``log_likelihood``,
+        ``observed_data``.
 
     Raises
     ------

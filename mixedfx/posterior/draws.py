@@ -87,23 +87,25 @@ class Posterior:
 
     @cached_property
     def tree(self) -> Any:
-        """``posterior``, ``sample_stats``, ``posterior_predictive`` and ``observed_data``."""
+        """``posterior`` and what ArviZ knows beside it, from ``sample_stats`` to the data."""
         from arviz_base import from_dict
 
         shape = self.chains.log_density.shape
         values, dims, coords = self._named(shape)
         rows = self.design.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = self.design.formula.response
+        response = _plain(self.design.formula.response)
+        response = f"{response}_response" if response in ("row", "chain", "draw") else response
+        predicted, likelihood = self._of_rows(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
         of_rows: dict[str, Any] = {
-            "posterior_predictive": {response: self._predicted(shape)},
+            "posterior_predictive": {response: predicted},
+            "log_likelihood": {response: likelihood},
             "observed_data": {response: self.design.response},
         }
         tree = from_dict({"posterior": values, "sample_stats": stats}, coords=coords, dims=dims)
         # Apart, because a response may have the name of a parameter.
-        predicted = np.arange(shape[1])[:: self._every]
-        axes = {"row": labels, "draw": predicted}
+        axes = {"row": labels, "draw": np.arange(shape[1])[:: self._every]}
         tree.update(from_dict(of_rows, coords=axes, dims={response: ["row"]}).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
@@ -162,8 +164,9 @@ class Posterior:
             together = np.concatenate([e for _, e in mine], axis=1).transpose(0, 2, 1)
             levels = mine[0][0].levels.labels
             names = _distinct([e for b, _ in mine for e in b.effects])
-            axis = f"{group}_level" if group in _RESERVED else group
-            add(f"b_{group}", together, (axis, levels.to_numpy()), (f"{group}_effect", names))
+            plain = _plain(group)
+            axis = f"{plain}_level" if plain in _RESERVED else plain
+            add(f"b_{plain}", together, (axis, levels.to_numpy()), (f"{plain}_effect", names))
         return values, dims, coords
 
     @property
@@ -171,8 +174,8 @@ class Posterior:
         """Of every so many draws one is predicted."""
         return max(1, -(-len(self.design.y) * self.chains.log_density.size // _PREDICTED))
 
-    def _predicted(self, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """New responses at the draws, (chains, draws, n)."""
+    def _of_rows(self, shape: tuple[int, ...]) -> tuple[Matrix, Matrix]:
+        """New responses at the draws, and log densities of the old ones, (chains, draws, n)."""
         design, drawn = self.design, self.drawn
         at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._every].ravel()
         mean = drawn.beta[at] @ design.X.T
@@ -181,8 +184,11 @@ class Posterior:
         for block, effects in zip(design.blocks, drawn.effects, strict=True):
             for j in range(effects.shape[1]):
                 mean += block.values[:, j] * effects[at, j][:, block.codes]
-        noise = self._rng.standard_normal(mean.shape)
-        return np.asarray((mean + noise * self._sds(at)).reshape(shape[0], -1, len(design.y)))
+        sds, size = self._sds(at), (shape[0], -1, len(design.y))
+        scaled = (design.response - mean) / sds
+        likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
+        predicted = mean + self._rng.standard_normal(mean.shape) * sds
+        return predicted.reshape(size), likelihood.reshape(size)
 
     def _sds(self, at: npt.NDArray[np.intp]) -> Matrix:
         """Residual standard deviation of each row at some draws."""
@@ -363,6 +369,11 @@ def _distinct(names: list[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return out
+
+
+def _plain(name: str) -> str:
+    """Take the slash out of a name: in a tree it stands for a branch."""
+    return name.replace("/", "_")
 
 
 def _of_levels(name: str) -> bool:

@@ -7,7 +7,9 @@ each name delegates to the function that does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +88,8 @@ class Results(Shown):
 
     def __repr__(self) -> str:
         """Name the model and its criterion."""
-        return f"<mixedfx.Results: {self.formula}; {_criterion(self)}, {self.engine} engine>"
+        criterion = _criterion(self) if self.fit.beliefs is None else "mode of the posterior"
+        return f"<mixedfx.Results: {self.formula}; {criterion}, {self.engine} engine>"
 
     def __str__(self) -> str:
         """Print the summary."""
@@ -122,9 +125,12 @@ def _header(
         lines.append(("Residual", "standard deviations known"))
     lines.append(("Engine", told))
     if fit.fit.beliefs is not None:
+        lines.append(("Priors", _priors(fit.fit.beliefs.given)))
         lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
         return [*lines, ("Tests", _TESTS["normal"])]
     tests = "residual" if plain and df_method != "normal" else df_method
+    if plain and fit.fit.known_sds:
+        tests = "normal"
     criterion = f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}"
     return [*lines, ("Criterion", criterion), ("Tests", _TESTS[tests])]
 
@@ -135,6 +141,12 @@ _TESTS = {
     "residual": "t, residual degrees of freedom",
     "normal": "z, normal distribution",
 }
+
+
+def _priors(given: Mapping[str, Any]) -> str:
+    """Name the priors that were given."""
+    shown = "; ".join(f"{name} ~ {prior}" for name, prior in given.items())
+    return f"{shown}; others flat" if shown else "all flat"
 
 
 def _dispersion(fit: Results) -> pd.DataFrame:

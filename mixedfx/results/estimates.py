@@ -151,6 +151,11 @@ class Estimates:
         """
         return spread.table(self.fit)
 
+    @property
+    def priors(self) -> dict[str, Any]:
+        """The priors that were given, by name; what is not among them is flat."""
+        return {} if self.fit.beliefs is None else dict(self.fit.beliefs.given)
+
     def dispersion_ranef(self) -> pd.DataFrame:
         """
         Random effects of the dispersion formula, by level.

@@ -468,7 +468,7 @@ class Inference(Estimates):
         xarray.DataTree
             For ArviZ: ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``,
             and ``b_<group>``, each in units of the response), ``sample_stats``,
-            ``posterior_predictive`` and ``observed_data``.
+            ``posterior_predictive``, ``log_likelihood`` and ``observed_data``.
 
         Raises
         ------

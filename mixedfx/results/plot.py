@@ -400,9 +400,11 @@ def _group(fit: Fit, group: str | None, *, instead: str = "") -> str:
 
 def _evened(results: Shown) -> pd.Series:
     """Residuals of one variance."""
-    weights = results.fit.design.weights
+    weights, fit = results.fit.design.weights, results.fit
     if weights is None:
         return results.resid.rename("residual")
+    if fit.known_sds or fit.dispersion is not None:
+        return (results.resid / fit.residual_sds).rename("residual / its standard deviation")
     return (results.resid * np.sqrt(weights)).rename("residual × √weight")
 
 

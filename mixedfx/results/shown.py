@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mixedfx import dag, equations
 from mixedfx.equations import Equation
@@ -44,7 +45,16 @@ class Shown(Diagnostics):
         True
         """
         design = self.fit.design
-        return dag.graph(self.formula, self.ngroups, rows=self.nobs, nested=design.nesting)
+        own: Literal["known", "modelled"] | None = None
+        if _spread(self) is not None:
+            own = "known" if self.fit.known_sds else "modelled"
+        return dag.graph(
+            self.formula,
+            self.ngroups,
+            rows=self.nobs,
+            nested=design.nesting,
+            own_spread=own,
+        )
 
     def equation(self, *, estimates: bool = False) -> Equation:
         """
