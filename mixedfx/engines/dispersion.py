@@ -252,33 +252,35 @@ def _surface(
     """
     Differentiate the deviance twice by theta and the scale together, sigma profiled out.
 
-    Also the covariance of the fixed effects and log sigma, once.
+    Also the covariance of the fixed effects and log sigma, once. The slope by the scale, which
+    needs every row's leverage, is asked for along the scale alone: the rest is symmetry.
     """
     chart, at = coordinates(cross, solution.theta)
     frames, m = cross.frames, len(at)
     whole = np.concatenate([at, x])
 
-    def look(point: Vector) -> tuple[Vector, Matrix, float]:
+    def look(point: Vector, *, by_scale: bool) -> tuple[Vector, Matrix, float]:
         moved = problem.cross(point[m:])
         there = solve_at(moved, _natural(frames, chart, point[:m]), reml=problem.reml)
         by_lambda = slopes(there, reml=problem.reml)
         by_theta = chart.pack([f.T @ g for f, g in zip(frames, by_lambda, strict=True)])
-        by_scale = problem.gradient(point[m:], moved, there)
+        rest = problem.gradient(point[m:], moved, there) if by_scale else np.zeros(len(x))
         cov = there.sigma**2 * there.unscaled_cov
-        return np.concatenate([by_theta, by_scale]), cov, math.log(there.sigma)
+        return np.concatenate([by_theta, rest]), cov, math.log(there.sigma)
 
     p = cross.p
     H, S, s = np.empty((len(whole),) * 2), np.empty((len(whole), p, p)), np.empty(len(whole))
     for j in range(len(whole)):
         step = np.zeros(len(whole))
         step[j] = h = 1e-3 * max(1.0, abs(whole[j]))
-        near = [look(whole + step), look(whole - step)]
-        far = [look(whole + 2 * step), look(whole - 2 * step)]
+        near = [look(whole + k * step, by_scale=j >= m) for k in (1, -1)]
+        far = [look(whole + k * step, by_scale=j >= m) for k in (2, -2)]
         H[j], S[j], s[j] = (
             (8.0 * (near[0][i] - near[1][i]) - (far[0][i] - far[1][i])) / (12.0 * h)
             for i in range(3)
         )
-    return look(whole)[0], 0.5 * (H + H.T), S, s
+    H[:m, m:] = H[m:, :m].T
+    return look(whole, by_scale=True)[0], 0.5 * (H + H.T), S, s
 
 
 def _natural(frames: tuple[Matrix, ...], chart: Chart, x: Vector) -> list[Matrix]:
