@@ -10,7 +10,7 @@ from patsy import EvalEnvironment
 
 from mixedfx.errors import ArgumentError
 from mixedfx.inference import comparison
-from mixedfx.inference.parameters import parameters
+from mixedfx.inference.parameters import Parameter, parameters
 from mixedfx.inference.pooling import three_ways
 from mixedfx.model import fit_formula
 from mixedfx.results import Results
@@ -184,6 +184,8 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
     shown = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
     found = [p for p in parameters(fit.fit) if p.kind != "fixed"]
     values = _digits(pd.Series([p.value for p in found]))
+    if fit.fit.dispersion is not None:
+        values = _with_errors(found, values, _digits(fit.dispersion["std_error"]))
     about = {"Observations": f"{fit.nobs}"}
     about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
     about |= {
@@ -203,6 +205,15 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         },
         "about": about,
     }
+
+
+def _with_errors(found: Sequence[Parameter], values: list[str], errors: Sequence[str]) -> list[str]:
+    """Add their standard errors to the parameters of a dispersion formula."""
+    rest = iter(errors)
+    return [
+        f"{value} ({next(rest)})" if p.kind == "scale" else value
+        for p, value in zip(found, values, strict=True)
+    ]
 
 
 def _criterion(fit: Results) -> str:

@@ -115,3 +115,26 @@ def test_summaries_come_in_every_form(fits, form):
 @pytest.mark.parametrize("form", ["to_html", "to_markdown", "to_latex", "__str__"])
 def test_an_empty_table_comes_in_every_form(form):
     assert isinstance(getattr(Table("None", pd.DataFrame({"a": []})), form)(), str)
+
+
+def test_a_table_has_the_dispersions_coefficients_with_their_errors():
+    films = mfx.datasets.load("romcom")
+    kinds = mfx.lmer("rating ~ 1 + (1 | friend)", films, dispersion="~ kind")
+    shown = mfx.table(kinds).frame.set_index("").loc["dispersion(kind[T.usual])", "(1)"]
+    row = kinds.dispersion.loc["kind[T.usual]"]
+    assert shown == f"{row['estimate']:#.3g} ({row['std_error']:#.3g})"
+
+
+def test_a_table_of_a_posteriors_mode_has_no_likelihood():
+    films = mfx.datasets.load("romcom")
+    believed = mfx.lmer("rating ~ 1 + (1 | friend)", films, priors={"sd": mfx.priors.HalfNormal(1)})
+    shown = mfx.table(believed).frame.set_index("")["(1)"]
+    assert shown["Criterion"] == "posterior mode"
+    assert (shown[["Log-likelihood", "AIC", "BIC"]] == "").all()
+
+
+def test_models_that_differ_in_their_dispersion_have_different_names():
+    films = mfx.datasets.load("romcom")
+    equal = mfx.lmer("rating ~ 1 + (1 | friend)", films)
+    kinds = mfx.lmer("rating ~ 1 + (1 | friend)", films, dispersion="~ kind")
+    assert mfx.compare(equal, kinds).index.is_unique
