@@ -26,10 +26,12 @@ Matrix = npt.NDArray[np.float64]
 _TRUSTED = 0.15
 # Points of a round of adaptation, and proposals per draw, where they are cheap and where not.
 _CHEAP, _DEAR = (2000, 4), (600, 1)
+_WORTH = 0.8
 _TUNE = 50
 # An ensemble's walkers per dimension, and steps per draw of a walker.
 _WALKERS, _THIN = 4, 10
-_BURN = 300
+# Walkers begin at weighted draws of the mixture, so that little is to be forgotten.
+_BURN = 100
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def run(
     found = adapt(target.log_densities, mode.x, _inverse(target, mode.x), own[-1], draws=rounds)
     if found.efficiency < _TRUSTED:
         return _ensembles(target, found, draws, own[:-1], progress=progress)
+    thin = max(thin, round(_WORTH / found.efficiency))  # so that a draw is worth nearly one
     parts = [_independence(target, found, draws, thin, one) for one in own[:-1]]
     z, logs, accepted = (np.stack(part) for part in zip(*parts, strict=True))
     return Chains(z, logs, accepted, "independence Metropolis", found.efficiency)
