@@ -23,7 +23,6 @@ from mixedfx.criterion import Solution
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Design
 from mixedfx.factor import Probes, probes
-from mixedfx.factor.blocks import flatten
 from mixedfx.fit import Fit
 
 Vector = npt.NDArray[np.float64]
@@ -72,6 +71,28 @@ def design_rows(design: Design) -> Rows:
     """
     blocks = design.blocks
     return Rows(design.X, [b.values for b in blocks], [b.codes for b in blocks])
+
+
+def residuals(design: Design, solution: Solution) -> Vector:
+    """
+    Take the fixed and the random part off the response.
+
+    Parameters
+    ----------
+    design : Design
+        The rows.
+    solution : Solution
+        What was estimated of them.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        In units of the response.
+    """
+    rest = design.y - design.X @ solution.beta
+    for block, b in zip(design.blocks, solution.effects(), strict=True):
+        block.add_to(rest, -b)
+    return rest
 
 
 def variances(fit: Fit, rows: Rows) -> Vector:
@@ -134,10 +155,7 @@ def unscaled_variances(
 def _random_part(cross: CrossProducts, solution: Solution, rows: Rows) -> tuple[Vector, Matrix]:
     """``z'Cz`` (n,) and ``z'CB`` (n, p) of each row."""
     plan, solve = cross.plan, solution.reduced.factor.solve
-    border = np.zeros((plan.size, cross.p))
-    for f in plan.gram.factors:
-        border[plan.columns(f)] = flatten(cross.border[f][:, : cross.p])
-    shared = solve(border)
+    shared = solve(cross.flat_border)
     entries = _entries(cross, rows)
     seen = np.zeros((len(rows.X), cross.p))
     for _, _, _, at, value in entries:

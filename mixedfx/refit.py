@@ -46,7 +46,7 @@ def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit
         values = values - design.offset
     design = replace(design, y=values)
     if fit.dispersion is not None or fit.beliefs is not None:
-        plain = replace(design, weights=fit.prior_weights, sigma=fit.given.sigma)
+        plain = replace(fit.given, y=values)
         return fit_design(plain, engine=engine, reml=reml, control=control, beliefs=fit.beliefs)
     reduced = with_response(fit.cross, design, values)
     return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)

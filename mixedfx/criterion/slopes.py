@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mixedfx.covariance import Chart
 from mixedfx.criterion.solution import Solution, solve_at
 from mixedfx.crossprod import CrossProducts
-from mixedfx.factor.blocks import flatten, unflatten
+from mixedfx.factor.blocks import unflatten
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -152,8 +152,7 @@ def _projected(solution: Solution, directions: Matrix, along: Vector, reml: bool
     m, p, nu = directions.shape[1], cross.p, cross.n - cross.p if reml else cross.n
     columns = np.empty((plan.size, m + p))
     columns[:, :m] = plan.matrix @ directions
-    for f in plan.gram.factors:
-        columns[plan.columns(f), m:] = flatten(cross.border[f][:, :p])
+    columns[:, m:] = cross.flat_border
     corner = np.empty((m + p, m + p))
     corner[:m] = directions.T @ columns
     corner[m:, :m] = corner[:m, m:].T

@@ -14,6 +14,7 @@ from mixedfx.covariance import Layout
 from mixedfx.design import Levels
 from mixedfx.errors import DataError
 from mixedfx.factor import Coupling, Gram, Plan, analyse
+from mixedfx.factor.blocks import flatten
 from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
@@ -167,6 +168,14 @@ class CrossProducts:
         if self.basis is None:
             return 0.0
         return 2.0 * float(np.log(np.abs(np.diag(self.basis))).sum())
+
+    @property
+    def flat_border(self) -> Matrix:
+        """``Z'WX B^-1``, of shape (q, p), rows in the order of elimination."""
+        out = np.zeros((self.plan.size, self.p))
+        for f in self.gram.factors:
+            out[self.plan.columns(f)] = flatten(self.border[f][:, : self.p])
+        return out
 
     def factor_lambdas(self, lambdas: list[Matrix]) -> list[Matrix]:
         """Put the terms' Lambdas on the diagonal of their factors' Lambdas."""

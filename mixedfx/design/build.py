@@ -135,6 +135,10 @@ class Design:
         """The response as it was given, offset included."""
         return self.y if self.offset is None else self.y + self.offset
 
+    def reweighed(self, relative: Vector) -> Vector:
+        """Weights times the design's own, where it has any."""
+        return relative if self.weights is None else relative * self.weights
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns of ``X``."""

@@ -44,8 +44,8 @@ class Coordinates:
     by_stratum: Matrix
 
     @staticmethod
-    def of(D: Matrix, first: Codes) -> Coordinates:
-        """Take them from the columns, and the first row of each stratum."""
+    def of(D: Matrix, codes: Codes) -> Coordinates:
+        """Take them from the columns, and each row's stratum."""
         n = len(D)
         constant: Vector = np.asarray(np.linalg.lstsq(D, np.ones(n), rcond=None)[0], dtype=float)
         constant[np.abs(constant) < 1e-9] = 0.0
@@ -54,11 +54,17 @@ class Coordinates:
         centre = rest.mean(axis=0)
         R = np.linalg.qr(rest - centre, mode="r")
         change = math.sqrt(n) * np.linalg.inv(R)
+        first = np.unique(codes, return_index=True)[1]
         return Coordinates(constant, place, centre, change, (rest[first] - centre) @ change)
 
     def gamma(self, log_sigma: float, x: Vector) -> Vector:
         """Coefficients of all columns, from the mean log standard deviation."""
         return np.asarray(self.map @ np.append(log_sigma, x))
+
+    def pull_back(self, by_row: Vector, codes: Codes) -> Vector:
+        """Turn derivatives by the rows' log weights into those by the coordinates."""
+        by_stratum = np.bincount(codes, by_row, len(self.by_stratum))
+        return np.asarray(-2.0 * self.by_stratum.T @ by_stratum)
 
     @cached_property
     def map(self) -> Matrix:

@@ -31,7 +31,7 @@ from mixedfx.engines.profiled import Profiled
 from mixedfx.engines.trust import Minimum, minimise
 from mixedfx.errors import DispersionError
 from mixedfx.fit import Control, Search, coordinates
-from mixedfx.joint import Rows, design_rows, unscaled_variances
+from mixedfx.joint import Rows, design_rows, residuals, unscaled_variances
 from mixedfx.strata import stratify
 
 Vector = npt.NDArray[np.float64]
@@ -52,8 +52,7 @@ class _Problem:
         self.design, self.scale, self.reml, self.control = design, scale, reml, control
         codes = scale.strata()
         self.strata = stratify(design, codes)
-        first = np.unique(codes, return_index=True)[1]
-        self.coordinates = Coordinates.of(scale.columns, first)
+        self.coordinates = Coordinates.of(scale.columns, codes)
         self.rows = design_rows(design)
         self.evaluations = 0
         self.last: Search | None = None
@@ -84,8 +83,7 @@ class _Problem:
         by_row = log_weight_slopes(
             self.design, self.rows, cross, solution, self.reml, self.logs(x)[self.strata.codes]
         )
-        by_stratum = np.bincount(self.strata.codes, by_row, len(self.strata.counts))
-        return np.asarray(-2.0 * self.coordinates.by_stratum.T @ by_stratum)
+        return self.coordinates.pull_back(by_row, self.strata.codes)
 
 
 def inner_search(
@@ -148,12 +146,8 @@ def log_weight_slopes(
     ndarray of shape (n,)
         ``h - 1 + w e**2 / sigma**2``.
     """
-    w = np.exp(-2.0 * logs)
-    if design.weights is not None:
-        w = w * design.weights
-    rest = design.y - design.X @ solution.beta
-    for block, b in zip(design.blocks, solution.effects(), strict=True):
-        block.add_to(rest, -b)
+    w = design.reweighed(np.exp(-2.0 * logs))
+    rest = residuals(design, solution)
     leverage = w * unscaled_variances(cross, solution, rows, fixed=reml)
     return np.asarray(leverage - 1.0 + w * rest**2 / solution.sigma**2)
 
@@ -231,9 +225,8 @@ def _finished(problem: _Problem, end: Minimum) -> tuple[Search, Design, Dispersi
             "means, for example by scale(x)."
         )
     theta = inner.theta * math.exp(shift)
-    w = np.exp(-2.0 * (problem.logs(x)[problem.strata.codes] + shift))
-    if problem.design.weights is not None:
-        w = w * problem.design.weights
+    relative = np.exp(-2.0 * (problem.logs(x)[problem.strata.codes] + shift))
+    w = problem.design.reweighed(relative)
     search = replace(
         inner,
         theta=theta,
@@ -317,8 +310,6 @@ def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
     assert problem.last is not None
     cross, logs = problem.cross(x), problem.logs(x)
     solution = solve(cross, problem.last.theta, reml=problem.reml)
-    w = np.exp(-2.0 * logs[problem.strata.codes])
-    if problem.design.weights is not None:
-        w = w * problem.design.weights
+    w = problem.design.reweighed(np.exp(-2.0 * logs[problem.strata.codes]))
     hats = w * unscaled_variances(cross, solution, problem.rows, fixed=problem.reml)
     return float((1.0 - hats)[problem.strata.codes == s].sum())

@@ -37,6 +37,7 @@ from mixedfx.engines.trust import minimise
 from mixedfx.errors import EngineRefusal
 from mixedfx.fit import Control
 from mixedfx.frozen import freeze
+from mixedfx.joint import residuals
 from mixedfx.strata import stratify
 
 Vector = npt.NDArray[np.float64]
@@ -140,8 +141,7 @@ class Laplace:
         self.design, self.block, self.plain, self.reml = design, block, plain, reml
         self.scale = scale
         by_columns = scale.strata()
-        first = np.unique(by_columns, return_index=True)[1]
-        self.coordinates = Coordinates.of(scale.columns, first)
+        self.coordinates = Coordinates.of(scale.columns, by_columns)
         L, n = len(block.levels), len(block.codes)
         keys, codes = np.unique(by_columns * L + block.codes, return_inverse=True)
         self.codes: Codes = np.asarray(codes.ravel(), dtype=np.intp)
@@ -205,8 +205,8 @@ class Laplace:
 
     def weights(self, point: Vector, v: Vector) -> Vector:
         """One over each row's residual variance."""
-        w = np.exp(-2.0 * (self.logs(point)[self.codes] + v[self.block.codes]))
-        return w if self.design.weights is None else w * self.design.weights
+        logs = self.logs(point)[self.codes] + v[self.block.codes]
+        return self.design.reweighed(np.exp(-2.0 * logs))
 
     def inner(self, point: Vector, v: Vector) -> Inner:
         """Deviance given ``v``, with its derivatives by it."""
@@ -216,9 +216,7 @@ class Laplace:
         solution = solve_at(cross, self.lambdas(point), reml=self.reml)
         if not self.reml:
             solution = hold_all(solution, self.beta(point))
-        rest = self.design.y - self.design.X @ solution.beta
-        for block, b in zip(self.design.blocks, solution.effects(), strict=True):
-            block.add_to(rest, -b)
+        rest = residuals(self.design, solution)
         left: Vector = np.bincount(self.block.codes, w * rest**2, len(v)).astype(float)
         forms = self.columns.T @ (sparse.diags_array(w * rest) @ self.members)
         scaled = self.roots(logs).scaled(np.exp(-logs[0] - v))
@@ -291,9 +289,7 @@ class Laplace:
         Of level ``g`` it is ``2 Q X'V^-1 R_g V^-1 X Q``.
         """
         cross, solution, p = here.cross, here.solution, here.cross.p
-        w, none = self.weights(point, v), sparse.csc_array((0, 0))
-        border = Sides(cross, solution, self.roots(self.logs(point)), none, self.reml).border
-        through = solution.reduced.factor.solve(border)
+        w, through = self.weights(point, v), solution.reduced.factor.solve(cross.flat_border)
         # V^-1 X Q, over the weights
         left = (self.columns @ np.concatenate([-through, np.eye(p)])) @ solution.inner_cov
         if cross.basis is not None:

@@ -20,7 +20,6 @@ from scipy import sparse
 from mixedfx.criterion import Solution
 from mixedfx.crossprod import CrossProducts
 from mixedfx.design import Block, Design
-from mixedfx.factor.blocks import flatten
 from mixedfx.frozen import freeze
 
 Vector = npt.NDArray[np.float64]
@@ -175,15 +174,6 @@ class Sides:
     reml: bool
 
     @property
-    def border(self) -> Matrix:
-        """``Z'WX``, of shape (q, p)."""
-        cross = self.cross
-        B = np.zeros((cross.plan.size, cross.p))
-        for f in cross.plan.gram.factors:
-            B[cross.plan.columns(f)] = flatten(cross.border[f][:, : cross.p])
-        return B
-
-    @property
     def uncertain(self) -> bool:
         """Whether there are coefficients that are integrated out."""
         return self.reml and self.cross.p > 0
@@ -213,7 +203,7 @@ def _crossed(sides: Sides) -> Products:
     q, L, owner = sides.cross.plan.size, sides.forms.shape[1], sides.roots.owner
     right = np.concatenate([sides.roots.columns.toarray(), sides.forms.toarray()], axis=1)
     V = sides.solution.reduced.factor.solve(right[:q])
-    G, E = right[:q].T @ V, right[q:] - sides.border.T @ V
+    G, E = right[:q].T @ V, right[q:] - sides.cross.flat_border.T @ V
     if sides.uncertain:
         G += E.T @ sides.solution.inner_cov @ E
     R = len(owner)
@@ -241,7 +231,7 @@ def _nested(sides: Sides, owner: Codes) -> Products:
     E = np.zeros((r + 1, p, L))
     E[found.slot, :, found.owner] = found.columns[q:].toarray().T
     E[r] = sides.forms[q:].toarray()
-    B = sides.border
+    B = sides.cross.flat_border
     for a in range(r + 1):
         E[a] -= np.asarray(within @ (B * V[:, a, None])).T
     tilts = E[r]

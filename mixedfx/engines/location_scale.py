@@ -175,9 +175,7 @@ def _finished(problem: Laplace, end: Minimum) -> tuple[Search, Design, Dispersio
     log_sigma = log_mean - float(at.centre @ at.change @ point[place.scale])
     sigma = math.exp(log_sigma)
     sds = np.exp(problem.logs(point)[problem.codes] + v[problem.block.codes])
-    w = (sigma / sds) ** 2
-    if problem.design.weights is not None:
-        w = w * problem.design.weights
+    w = problem.design.reweighed((sigma / sds) ** 2)
     layout = problem.whole.layout
     absolute = [_triangular(lam) for lam in problem.lambdas(point)]
     theta = rectify(layout, layout.pack([lam / sigma for lam in absolute]))

@@ -274,10 +274,10 @@ class _Draw:
 
 def _model(fit: Fit, random: RandomName) -> _Model:
     # Patsy's recipes refuse to be pickled; labels and columns as read would only weigh.
-    bare = replace(fit.design, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
+    bare = replace(fit.given, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
     if bare.scale is not None:
         scale = replace(bare.scale, info=cast(Any, None), env=cast(Any, None), read={})
-        bare = replace(bare, scale=scale, weights=fit.prior_weights, sigma=None)
+        bare = replace(bare, scale=scale)
     return _Model(fit.formula, bare, fit.cross, fit.reml, source(fit, random=random))
 
 

@@ -18,7 +18,7 @@ from mixedfx.design import Block, Design, independent_columns, some_rows
 from mixedfx.engines.profiled import Profiled
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.fit import Control, Fit, expect_no_priors, framed_gradient
-from mixedfx.joint import leverage
+from mixedfx.joint import leverage, residuals
 from mixedfx.threads import calm
 
 Vector = npt.NDArray[np.float64]
@@ -52,10 +52,7 @@ def of_rows(fit: Fit) -> pd.DataFrame:
     """
     design, s = fit.design, fit.solution
     hat = leverage(fit)
-    mean = design.X @ s.beta
-    for block, b in zip(design.blocks, s.effects(), strict=True):
-        block.add_to(mean, b)
-    resid = design.y - mean
+    resid = residuals(design, s)
     pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
     rest = np.where(1.0 - hat > _WHOLE, 1.0 - hat, np.nan)
     std_resid = pearson / (s.sigma * np.sqrt(rest))

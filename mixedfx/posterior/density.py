@@ -52,8 +52,7 @@ class Target:
             codes = design.scale.strata()
             self.strata = stratify(design, codes)
             self.cross = self.strata.plain
-            first = np.unique(codes, return_index=True)[1]
-            self.coordinates = at = Coordinates.of(design.scale.columns, first)
+            self.coordinates = at = Coordinates.of(design.scale.columns, codes)
             to_gamma = at.map
             to_log_sigma = np.append(1.0, -at.centre @ at.change)
             self.rows = design_rows(design)
@@ -171,6 +170,5 @@ class Target:
             by_row = log_weight_slopes(
                 self.design, self.rows, cross_here, solution, reml=True, logs=logs
             )
-            by_stratum = np.bincount(self.strata.codes, by_row, len(self.strata.counts))
-            out[self.chart.scale] = -2.0 * self.coordinates.by_stratum.T @ by_stratum
+            out[self.chart.scale] = self.coordinates.pull_back(by_row, self.strata.codes)
         return out

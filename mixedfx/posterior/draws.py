@@ -325,15 +325,15 @@ def _draws(
 ) -> Iterator[tuple[Vector, list[Matrix]]]:
     design, plan = target.design, target.cross.plan
     for i, sigma in enumerate(points.sigma):
-        crossed, solution = target.crossed(points, i), target.solution(points, i)
+        solution = target.solution(points, i)
         cov = sigma**2 * solution.unscaled_cov
         coefficients = solution.beta + _normal(cov[None], rng)[0]
-        w = np.ones(len(design.y)) if design.weights is None else design.weights
+        w = design.reweighed(np.ones(len(design.y)))
         if target.coordinates is not None:
             logs = target.coordinates.by_stratum @ points.scale[i]
             w = w * np.exp(-2.0 * logs[target.strata.codes])
         prior = np.zeros(plan.size)
-        for slot, root in zip(crossed.slots, points.roots, strict=True):
+        for slot, root in zip(target.cross.slots, points.roots, strict=True):
             L = plan.gram.levels(slot.factor)
             first = plan.starts[slot.factor] + slot.start * L
             own = root[:, :, i] @ rng.standard_normal((slot.width, L))
@@ -342,7 +342,7 @@ def _draws(
         rest = design.y - design.X @ coefficients - imagined
         flat = prior + solution.reduced.factor.solve((Z.T @ (w * rest))[:, None])[:, 0]
         rows = [flat[plan.columns(f)].reshape(plan.gram.width(f), -1) for f in plan.gram.factors]
-        yield coefficients, crossed.term_rows(rows)
+        yield coefficients, target.cross.term_rows(rows)
 
 
 def _correlations(design: Design, points: Points) -> tuple[list[str], list[Vector]]:

@@ -203,9 +203,7 @@ def _finished(target: Target, end: Minimum) -> Mode:
     if target.coordinates is not None:
         at = target.coordinates
         weights = (mean_sigma / sigma * np.exp(at.by_stratum @ points.scale[0])) ** -2.0
-        rows = weights[target.strata.codes]
-        prior = design.weights
-        design = replace(design, weights=rows if prior is None else rows * prior)
+        design = replace(design, weights=design.reweighed(weights[target.strata.codes]))
         dispersion = _dispersion(target, end, H)
     design = replace(design, sigma=sigma)
     layout = plain.layout
