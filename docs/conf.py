@@ -21,7 +21,8 @@ from sphinx.util import logging
 
 import mixedfx
 from mixedfx import datasets, errors
-from mixedfx.results import Plot, Results
+from mixedfx.results.plot import Plot
+from mixedfx.results.results import Results
 
 project = "mixedfx"
 author = "the mixedfx developers"

@@ -17,28 +17,16 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from mixedfx import datasets
-from mixedfx.engines import ENGINES
+from mixedfx.api import lmer
 from mixedfx.errors import FormulaError, MixedfxError, MixedfxWarning
-from mixedfx.model import lmer
-from mixedfx.results import Results
+from mixedfx.estimation.dispatch import ENGINES
+from mixedfx.results.results import Results
 
 _PARQUET = (".parquet", ".pq")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run a command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; the process's own without it.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 after an error.
-    """
+    """Run a command."""
     options = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():

@@ -9,46 +9,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.crossprod import with_response
-from mixedfx.design import Design
+from mixedfx.design.build import Design
 from mixedfx.errors import ColumnTypeError, InfiniteValueError, ResponseError
-from mixedfx.fit import Control, Fit
-from mixedfx.fitting import fit_design
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.fit import fit_design
+from mixedfx.likelihood.accumulate import with_response
 
 Vector = npt.NDArray[np.float64]
 
 
-def refit(fit: Fit, y: Any, *, engine: str, reml: bool, control: Control) -> Fit:
-    """
-    Fit the model of a fit to another response.
-
-    Parameters
-    ----------
-    fit : Fit
-        Whose rows, columns and cross-products are used again.
-    y : array or Series of shape (n,)
-        A value for each row that the fit used; a Series is matched by its index.
-    engine : {"auto", "statsmodels", "profiled"}
-        What finds the optimum.
-    reml : bool
-        Which criterion.
-    control : Control
-        When to stop.
-
-    Returns
-    -------
-    Fit
-        As if fitted anew.
-    """
+def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
+    """Fit the model of a fit to another response."""
     design = fit.design
     values = _response(y, design)
     if design.offset is not None:
         values = values - design.offset
     design = replace(design, y=values)
-    if fit.dispersion is not None or fit.beliefs is not None:
+    if fit.dispersion is not None or fit.priors is not None:
         plain = replace(fit.given, y=values)
-        return fit_design(plain, engine=engine, reml=reml, control=control, beliefs=fit.beliefs)
-    reduced = with_response(fit.cross, design, values)
+        return fit_design(plain, engine=engine, reml=reml, control=control, priors=fit.priors)
+    reduced = with_response(fit.crossprod, design, values)
     return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)
 
 

@@ -15,9 +15,10 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 import mixedfx as mfx
-from mixedfx.crossprod import CrossProducts, cross
-from mixedfx.design import Design, build
+from mixedfx.design.build import Design, build
 from mixedfx.errors import DataError
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.crossproducts import CrossProducts
 
 # What may vary by level: one or two terms, each written before its bar, and the bar.
 TERMS = [
@@ -91,7 +92,7 @@ class Case:
     def can_be_fitted(self) -> bool:
         """Whether the design is one that a fit accepts: enough rows, no term told by another."""
         try:
-            return self.cross.n > 0
+            return self.crossprod.n > 0
         except DataError:
             return False
 
@@ -105,23 +106,23 @@ class Case:
         )
 
     @cached_property
-    def cross(self) -> CrossProducts:
-        return cross(self.design)
+    def crossprod(self) -> CrossProducts:
+        return compute_crossproducts(self.design)
 
     @cached_property
     def theta(self) -> np.ndarray:
         rng = np.random.default_rng(self.seed + 1)
-        layout = self.cross.layout
-        theta = rng.normal(size=layout.size)
-        diagonal = layout.on_diagonal
+        parametrization = self.crossprod.parametrization
+        theta = rng.normal(size=parametrization.size)
+        diagonal = parametrization.on_diagonal
         theta[diagonal] = np.abs(theta[diagonal]) + 0.1
         if self.kind == "some zero":
-            theta[rng.random(layout.size) < 0.4] = 0.0
+            theta[rng.random(parametrization.size) < 0.4] = 0.0
         if self.kind == "singular":  # a column of each Lambda vanishes
-            lambdas = layout.lambdas(theta)
+            lambdas = parametrization.lambdas(theta)
             for lam in lambdas:
                 lam[:, rng.integers(len(lam))] = 0.0
-            theta = layout.pack(lambdas)
+            theta = parametrization.to_params(lambdas)
         factor = {"all zero": 0.0, "tiny": 1e-3, "large": 10.0}.get(self.kind, 1.0)
         return theta * factor
 

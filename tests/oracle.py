@@ -130,7 +130,7 @@ def marginal(design, covariances, sds, *, reml: bool, beta=None) -> Marginal:
 
 def covariances(fit) -> list[np.ndarray]:
     """Each term's estimated absolute covariance, from theta and sigma as they are reported."""
-    return [fit.sigma**2 * lam @ lam.T for lam in lambdas(fit.fit.design, fit.theta)]
+    return [fit.sigma**2 * lam @ lam.T for lam in lambdas(fit.model.design, fit.theta)]
 
 
 def slope(f, x) -> np.ndarray:

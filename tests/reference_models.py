@@ -82,11 +82,11 @@ class Reference:
             for row in range(col, len(effects))
         ]
         by_place = dict(zip(places, values, strict=True))
-        design, layout = fit.fit.design, fit.fit.cross.layout
+        design, parametrization = fit.model.design, fit.model.crossprod.parametrization
         return np.array(
             [
                 by_place[group_key(block.group), block.effects[row], block.effects[col]]
-                for block, positions in zip(design.blocks, layout.positions, strict=True)
+                for block, positions in zip(design.blocks, parametrization.positions, strict=True)
                 for row, col in zip(*positions, strict=True)
             ]
         )

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from reference_models import ENGINES, REFERENCES, fit_of, fit_or_refusal, group_key
 
-from mixedfx.criterion import solve
 from mixedfx.errors import EngineRefusal
+from mixedfx.likelihood.pls import solve_pls
 
 # Both searches end within 1e-8 of a deviance whose own size is up to 2.4e5; lme4 promises less.
 DEVIANCE = 1e-6
@@ -79,7 +79,7 @@ def test_rows_used_match_lme4(name, engine):
 
 @every_fit
 def test_rows_dropped_match_lme4(name, engine):
-    assert fit_of(name, engine).fit.design.dropped_rows == REFERENCES[name]["na_rows_dropped"]
+    assert fit_of(name, engine).model.design.dropped_rows == REFERENCES[name]["na_rows_dropped"]
 
 
 @pytest.mark.parametrize("name", [n for n, r in REFERENCES.items() if r["na_rows_dropped"]])
@@ -119,7 +119,9 @@ def test_likelihood_and_information_criteria_match_lme4(name, engine, ours, thei
 def test_criterion_matches_lme4_at_given_thetas(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled")
     found = [
-        solve(fit.fit.cross, reference.theta(check["theta"], fit), reml=reference["REML"]).deviance
+        solve_pls(
+            fit.model.crossprod, reference.theta(check["theta"], fit), reml=reference["REML"]
+        ).deviance
         for check in reference["devfun_check"]
     ]
     expected = [check["value"] for check in reference["devfun_check"]]

@@ -60,7 +60,7 @@ def test_the_first_fit_is_not_changed(data):
 
 def test_the_order_of_elimination_is_shared(data):
     fit = mfx.lmer("y ~ x + (1 | g) + (1 | h)", data)
-    assert fit.refit(data["other"]).fit.cross.plan is fit.fit.cross.plan
+    assert fit.refit(data["other"]).model.crossprod.symbolic is fit.model.crossprod.symbolic
 
 
 def test_a_series_is_matched_by_its_index(data):

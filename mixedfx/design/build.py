@@ -21,7 +21,7 @@ from patsy import (
     EvalEnvironment,
 )
 
-from mixedfx.design.blocks import Block, random_blocks
+from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import (
     check_even,
     check_finite,
@@ -37,13 +37,13 @@ from mixedfx.design.columns import (
     prepared,
     used_columns,
 )
+from mixedfx.design.dispersion import DispersionDesign, dispersion_design
 from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.design.levels import Levels
-from mixedfx.design.scale import Scale, scale_of
+from mixedfx.design.random import Block, random_blocks
 from mixedfx.design.terms import evaluate, group_values, matrices
 from mixedfx.errors import DataError, DispersionError
-from mixedfx.formula import Formula, expand_dot
-from mixedfx.frozen import freeze
+from mixedfx.formula.parser import Formula, expand_dot
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -124,11 +124,11 @@ class Design:
     recipe: Recipe = field(repr=False)
     read: Mapping[str, pd.Series] = field(repr=False)
     sigma: float | None = None
-    scale: Scale | None = field(default=None, repr=False)
+    dispersion: DispersionDesign | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        freeze(*vars(self).values())
+        set_readonly(*vars(self).values())
 
     @property
     def response(self) -> Vector:
@@ -193,42 +193,7 @@ def build(
     dispersion: Formula | None = None,
     env: EvalEnvironment | None = None,
 ) -> Design:
-    """
-    Evaluate a formula on data.
-
-    Parameters
-    ----------
-    formula : Formula
-        From :func:`mixedfx.parse`.
-    data : DataFrame
-        pandas, or anything with ``to_pandas()``, the Arrow interface, or a mapping of columns.
-    weights, offset : str or array of shape (rows,), optional
-        A column's name, or values. Weights are relative precisions: the residual variance of
-        a row is ``sigma**2 / weight``.
-    residual_sd : str or array of shape (rows,), optional
-        Known residual standard deviations, in units of the response.
-    dispersion : Formula, optional
-        What the residual standard deviation depends on.
-    env : patsy.EvalEnvironment, optional
-        Where functions of the caller are looked up.
-
-    Returns
-    -------
-    Design
-        Rows with a missing value in a used column are left out; the data is not changed.
-
-    Raises
-    ------
-    DataError
-        Each bad input has its own kind; see :mod:`mixedfx.errors`.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> d = build(mfx.parse("Yield ~ 1 + (1 | Batch)"), mfx.datasets.load("Dyestuff"))
-    >>> d.X.shape, d.ngroups
-    ((30, 1), {'Batch': 6})
-    """
+    """Evaluate a formula on data."""
     frame = as_frame(data)
     formula = expand_dot(formula, [str(c) for c in frame.columns])
     env = (env or EvalEnvironment([{}])).with_outer_namespace(KNOWN_FUNCTIONS)
@@ -274,7 +239,7 @@ def build(
     X = fixed if len(kept) == len(names) else np.ascontiguousarray(fixed[:, kept])
     known = sd is not None
     blocks = random_blocks(formula, columns, env, random, recipe.random, index, alone=known)
-    scale = None
+    dispersion_columns = None
     if dispersion is not None:
         told = {name: prepared(name, column) for name, column in told.items()}
         if formula.response in told:
@@ -282,7 +247,7 @@ def build(
                 f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
                 "the residual standard deviation cannot depend on what it scatters."
             )
-        scale = scale_of(dispersion, told, env, index)
+        dispersion_columns = dispersion_design(dispersion, told, env, index)
     return Design(
         formula=formula,
         y=y,
@@ -297,43 +262,17 @@ def build(
         recipe=recipe,
         read=columns,
         sigma=1.0 if known else None,
-        scale=scale,
+        dispersion=dispersion_columns,
     )
 
 
 def fixed_matrix(design: Design) -> Matrix:
-    """
-    Build all fixed columns again, also those that were left out.
-
-    Parameters
-    ----------
-    design : Design
-        Any design.
-
-    Returns
-    -------
-    ndarray of shape (n, columns)
-        ``X`` is a part of it.
-    """
+    """Build all fixed columns again, also those that were left out."""
     return matrices([design.recipe.fixed], dict(design.read), len(design.y))[0]
 
 
 def some_rows(design: Design, keep: npt.NDArray[np.bool_]) -> Design:
-    """
-    Take some of a design's rows, and of the levels those that are left.
-
-    Parameters
-    ----------
-    design : Design
-        Any design.
-    keep : ndarray of bool, of shape (n,)
-        Which rows.
-
-    Returns
-    -------
-    Design
-        With the same columns.
-    """
+    """Take some of a design's rows, and of the levels those that are left."""
     cut: dict[str, tuple[Levels, Codes]] = {}
     blocks = []
     for block in design.blocks:
@@ -351,44 +290,14 @@ def some_rows(design: Design, keep: npt.NDArray[np.bool_]) -> Design:
         offset=None if design.offset is None else design.offset[keep],
         index=design.index[keep],
         read={name: column[keep] for name, column in design.read.items()},
-        scale=None if design.scale is None else design.scale.some_rows(keep),
+        dispersion=None if design.dispersion is None else design.dispersion.some_rows(keep),
     )
 
 
 def rebuild(
     design: Design, data: Any, *, groups: Sequence[str], effects: bool = False
 ) -> tuple[pd.DataFrame, Matrix, list[Matrix], list[Codes]]:
-    """
-    Make the same columns for new rows.
-
-    Parameters
-    ----------
-    design : Design
-        Whose recipe is followed.
-    data : DataFrame
-        With the columns of the formula's right side.
-    groups : sequence of str
-        Grouping factors whose columns are needed; the others' need not be in the data.
-    effects : bool
-        Whether the effects' columns are needed for the other groups, too.
-
-    Returns
-    -------
-    frame : pandas.DataFrame
-        The data.
-    X : ndarray of shape (rows, p)
-        NaN in rows with missing values.
-    values : list of ndarray of shape (rows, k)
-        Each random term's columns; zeros where they are not needed.
-    codes : list of ndarray of shape (rows,)
-        Each random term's levels; -1 for a level never seen or not needed, -2 for a missing
-        one.
-
-    Raises
-    ------
-    DataError
-        As :func:`build`.
-    """
+    """Make the same columns for new rows."""
     frame = as_frame(data)
     env, formula, n = design.recipe.env, design.formula, len(frame)
     fixed_only = replace(formula, response="1", random=())

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
-from mixedfx.formula import Formula, RandomTerm
+from mixedfx.formula.parser import Formula, RandomTerm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -27,30 +27,7 @@ _SMALLEST, _LARGEST = 1e-145, 1e145
 
 
 def checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
-    """
-    Read the response as numbers.
-
-    Parameters
-    ----------
-    value : array or Series of shape (n,) or (n, 1)
-        What the left side gave.
-    formula : Formula
-        For its name.
-    index : pandas.Index
-        Labels of the rows, for the message.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        A copy.
-
-    Raises
-    ------
-    ResponseError
-        If it is not numeric, has several columns, or does not vary.
-    InfiniteValueError
-        If a value is infinite or undefined.
-    """
+    """Read the response as numbers."""
     name = formula.response
     array = np.asarray(value)
     if array.dtype.kind in "OUS" or isinstance(getattr(value, "dtype", None), pd.CategoricalDtype):
@@ -69,44 +46,14 @@ def checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
 
 
 def odd_one(array: Any) -> str:
-    """
-    Show the first value that is no number.
-
-    Parameters
-    ----------
-    array : array
-        Of any type.
-
-    Returns
-    -------
-    str
-        At most 40 characters of it.
-    """
+    """Show the first value that is no number."""
     values = np.asarray(array, dtype=object).ravel()
     odd = pd.to_numeric(pd.Series(values).astype(str), errors="coerce").isna().to_numpy()
     return f"{values[int(np.argmax(odd))]!s:.40}"
 
 
 def check_finite(what: str, values: Vector, index: pd.Index) -> None:
-    """
-    Refuse values that are infinite, undefined, or too large or small to be squared.
-
-    Parameters
-    ----------
-    what : str
-        What they are, for the message.
-    values : ndarray of shape (n,)
-        The values.
-    index : pandas.Index
-        Labels of the rows, for the message.
-
-    Raises
-    ------
-    InfiniteValueError
-        If one is infinite or undefined; names the first row.
-    DataError
-        If their squares leave double precision.
-    """
+    """Refuse values that are infinite, undefined, or too large or small to be squared."""
     # Of a finite sum of squares every part is finite; only odd columns need the closer look.
     with np.errstate(all="ignore"):
         squares = float(values @ values)
@@ -127,23 +74,7 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
 
 
 def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
-    """
-    Refuse weights or standard deviations that are not positive.
-
-    Parameters
-    ----------
-    what : str
-        The argument, for the message.
-    values : ndarray of shape (n,) or None
-        The numbers.
-    index : pandas.Index
-        Labels of the rows, for the message.
-
-    Raises
-    ------
-    WeightsError
-        Names the first row.
-    """
+    """Refuse weights or standard deviations that are not positive."""
     if values is None:
         return
     check_finite(what, values, index)
@@ -156,23 +87,7 @@ def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
 
 
 def check_even(what: str, weights: Vector | None, index: pd.Index) -> None:
-    """
-    Refuse weights of which one drowns all others in its rounding errors.
-
-    Parameters
-    ----------
-    what : str
-        The argument, for the message.
-    weights : ndarray of shape (n,) or None
-        Relative precisions.
-    index : pandas.Index
-        Labels of the rows, for the message.
-
-    Raises
-    ------
-    WeightsError
-        Names the row of the largest.
-    """
+    """Refuse weights of which one drowns all others in its rounding errors."""
     if weights is None:
         return
     at, middle = int(np.argmax(weights)), float(np.median(weights))
@@ -185,21 +100,7 @@ def check_even(what: str, weights: Vector | None, index: pd.Index) -> None:
 
 
 def check_length(name: str, length: int, n: int) -> None:
-    """
-    Refuse a term that does not give one value per row.
-
-    Parameters
-    ----------
-    name : str
-        The term.
-    length, n : int
-        Values that it gives, and rows.
-
-    Raises
-    ------
-    DataError
-        Gives both numbers.
-    """
+    """Refuse a term that does not give one value per row."""
     if length != n:
         raise DataError(f"term '{name}' gives {length} values, but there are {n} rows.")
 
@@ -207,27 +108,7 @@ def check_length(name: str, length: int, n: int) -> None:
 def check_group(
     term: RandomTerm, levels: int, values: Matrix, n: int, *, alone: bool = False
 ) -> None:
-    """
-    Refuse a grouping factor whose variance the rows cannot tell.
-
-    Parameters
-    ----------
-    term : RandomTerm
-        The term.
-    levels : int
-        Its levels.
-    values : ndarray of shape (n, k)
-        Its columns.
-    n : int
-        Rows.
-    alone : bool
-        Whether as many levels or effects as rows will do.
-
-    Raises
-    ------
-    GroupingError
-        If there is one level only, or as many levels or effects as rows.
-    """
+    """Refuse a grouping factor whose variance the rows cannot tell."""
     name = term.group_name
     if levels < 2:
         raise GroupingError(
@@ -253,32 +134,17 @@ def independent_columns(X: Matrix) -> Codes:
     """
     Find the columns that do not depend on those before them.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, p)
-        Fixed columns.
-
-    Returns
-    -------
-    ndarray of int
-        Positions kept, in order.
-
     Notes
     -----
     A column is dependent if its part outside the span of the kept ones before it is below
     ``RANK_TOLERANCE`` of its length: the limited pivoting of R's ``lm``. The cross-products
     alone decide the clear cases; only close ones cost a QR factorisation of the rows.
-
-    Examples
-    --------
-    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
-    array([0, 2])
     """
     p = X.shape[1]
-    gram = X.T @ X
-    lengths = np.sqrt(np.diag(gram))
+    ZtZ = X.T @ X
+    lengths = np.sqrt(np.diag(ZtZ))
     if p and (lengths > 0).all():
-        scaled = gram / np.outer(lengths, lengths)
+        scaled = ZtZ / np.outer(lengths, lengths)
         if np.linalg.eigvalsh(scaled)[0] > 1e-6:
             return np.arange(p)
     lengths = np.linalg.norm(X, axis=0)

@@ -22,7 +22,7 @@ from patsy import (
 
 from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
-from mixedfx.formula import Formula, names_in, terms_of
+from mixedfx.formula.parser import Formula, names_in, terms_of
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -32,32 +32,7 @@ _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
 
 def as_frame(data: Any) -> pd.DataFrame:
-    """
-    Take a table of any of the common kinds.
-
-    Parameters
-    ----------
-    data : object
-        A pandas DataFrame, a mapping of columns, or an object with ``to_pandas()`` or the
-        Arrow interface.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same object where it is one already.
-
-    Raises
-    ------
-    ColumnTypeError
-        If it is no table.
-    EmptyDataError
-        If it has no rows.
-
-    Examples
-    --------
-    >>> as_frame({"x": [1, 2]}).shape
-    (2, 1)
-    """
+    """Take a table of any of the common kinds."""
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
@@ -118,30 +93,7 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
 def used_columns(
     formula: Formula, frame: pd.DataFrame, env: EvalEnvironment
 ) -> dict[str, pd.Series]:
-    """
-    Collect the columns that the formula reads; complain of names that are nowhere.
-
-    Parameters
-    ----------
-    formula : Formula
-        Without a dot.
-    frame : pandas.DataFrame
-        The data.
-    env : patsy.EvalEnvironment
-        Where functions are looked up.
-
-    Returns
-    -------
-    dict of str to pandas.Series
-        By name.
-
-    Raises
-    ------
-    MissingColumnError
-        If a name is neither a column nor a function; offers the nearest columns.
-    ColumnTypeError
-        If several columns have the name.
-    """
+    """Collect the columns that the formula reads; complain of names that are nowhere."""
     used: dict[str, pd.Series] = {}
     known = {str(c): c for c in frame.columns}
     for code, names in _factor_codes(formula):
@@ -208,30 +160,7 @@ def _fail_function(name: str, code: str) -> NoReturn:
 
 
 def per_row(value: Any, what: str, frame: pd.DataFrame) -> Vector | None:
-    """
-    Read weights or an offset, by name or by value.
-
-    Parameters
-    ----------
-    value : str, array, Series or None
-        As the user gave it.
-    what : str
-        "weights" or "offset", for the message.
-    frame : pandas.DataFrame
-        The data.
-
-    Returns
-    -------
-    ndarray of shape (rows,) or None
-        A copy, missing values as NaN.
-
-    Raises
-    ------
-    MissingColumnError
-        If it names no column.
-    ColumnTypeError
-        If it is not one number per row.
-    """
+    """Read weights or an offset, by name or by value."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -255,26 +184,7 @@ def per_row(value: Any, what: str, frame: pd.DataFrame) -> Vector | None:
 
 
 def numbers(what: str, value: Any) -> Vector:
-    """
-    Read real numbers.
-
-    Parameters
-    ----------
-    what : str
-        What they are, for the error.
-    value : array or Series
-        One dimension.
-
-    Returns
-    -------
-    ndarray
-        A copy, missing values as NaN.
-
-    Raises
-    ------
-    ColumnTypeError
-        If they are no real numbers.
-    """
+    """Read real numbers."""
     if isinstance(value, pd.DataFrame):
         raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}' ({what}).")
     column = value if isinstance(value, pd.Series) else pd.Series(value)
@@ -294,26 +204,7 @@ def _is_missing(column: pd.Series) -> npt.NDArray[np.bool_]:
 def complete_rows(
     used: dict[str, pd.Series], extra: dict[str, Vector | None]
 ) -> npt.NDArray[np.bool_] | None:
-    """
-    Find the rows without missing values.
-
-    Parameters
-    ----------
-    used : dict of str to pandas.Series
-        The columns that the formula reads.
-    extra : dict of str to ndarray or None
-        Weights and offset.
-
-    Returns
-    -------
-    ndarray of bool, or None
-        None where all rows are complete.
-
-    Raises
-    ------
-    EmptyDataError
-        If no row is; counts the missing values by column.
-    """
+    """Find the rows without missing values."""
     missing = {name: _is_missing(column) for name, column in used.items()}
     missing |= {name: np.isnan(v) for name, v in extra.items() if v is not None}
     if not any(m.any() for m in missing.values()):
@@ -328,23 +219,7 @@ def complete_rows(
 
 
 def complete(used: dict[str, pd.Series], n: int) -> tuple[dict[str, Any], Codes]:
-    """
-    Take the rows without missing values.
-
-    Parameters
-    ----------
-    used : dict of str to pandas.Series
-        Columns of new data.
-    n : int
-        Rows.
-
-    Returns
-    -------
-    columns : dict of str to pandas.Series
-        The complete rows, prepared for patsy.
-    rows : ndarray of int
-        Which rows they are.
-    """
+    """Take the rows without missing values."""
     if not used:
         return {}, np.arange(n)
     complete = ~np.logical_or.reduce([_is_missing(c) for c in used.values()])
@@ -360,25 +235,6 @@ def prepared(name: str, column: pd.Series, *, fresh: bool = True) -> pd.Series:
     levels that no row has are dropped, as R does, and narrow numbers are widened, so that
     ``x**2`` does not overflow. In new rows categories stay values: patsy matches them with
     those of the fit.
-
-    Parameters
-    ----------
-    name : str
-        The column, for the message.
-    column : pandas.Series
-        Without missing values.
-    fresh : bool
-        Whether its levels are to be learned; False for new rows.
-
-    Returns
-    -------
-    pandas.Series
-        A copy: numbers, truth values or categories; objects in new rows.
-
-    Raises
-    ------
-    ColumnTypeError
-        If it holds dates, complex numbers or objects that do not sort.
     """
     dtype: Any = column.dtype
     kind = getattr(dtype, "kind", "O")

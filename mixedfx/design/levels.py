@@ -63,21 +63,7 @@ class Levels:
         return Levels(self.keys, self.cells[kept])
 
     def union(self, other: Levels) -> tuple[Levels, Codes, Codes]:
-        """
-        Join two sets of levels of one factor.
-
-        Parameters
-        ----------
-        other : Levels
-            Of the same factors.
-
-        Returns
-        -------
-        levels : Levels
-            All of them, sorted.
-        mine, theirs : ndarray of int
-            Position in ``levels`` of each level of the two.
-        """
+        """Join two sets of levels of one factor."""
         keys = tuple(a.union(b) for a, b in zip(self.keys, other.keys, strict=True))
         recoded = []
         for levels in (self, other):
@@ -102,21 +88,7 @@ class Levels:
 
 
 def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
-    """
-    Find the levels that occur, and each row's.
-
-    Parameters
-    ----------
-    values : pandas.Series
-        Complete, of numbers, truth values or categories.
-
-    Returns
-    -------
-    levels : pandas.Index
-        Sorted; categories keep their order.
-    codes : ndarray of shape (n,)
-        Position of each row's level.
-    """
+    """Find the levels that occur, and each row's."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         categories, codes = values.cat.categories, values.cat.codes.to_numpy().astype(np.intp)
         if (np.bincount(codes, minlength=len(categories)) > 0).all():
@@ -144,21 +116,7 @@ def _index(values: Any) -> pd.Index:
 
 
 def combine(parts: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
-    """
-    Number the combinations of several factors that occur, by arithmetic on their codes.
-
-    Parameters
-    ----------
-    parts : list of (pandas.Index, ndarray)
-        Levels and codes of each factor.
-
-    Returns
-    -------
-    levels : Levels
-        The combinations, sorted.
-    codes : ndarray of shape (n,)
-        Position of each row's combination.
-    """
+    """Number the combinations of several factors that occur, by arithmetic on their codes."""
     keys = tuple(key for key, _ in parts)
     if len(parts) == 1:
         return Levels(keys, np.arange(len(keys[0]))), parts[0][1]

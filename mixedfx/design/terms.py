@@ -22,7 +22,7 @@ from mixedfx.design.checks import check_length, odd_one
 from mixedfx.design.columns import prepared
 from mixedfx.design.functions import PATSY
 from mixedfx.errors import DataError, GroupingError
-from mixedfx.formula import Formula, terms_of
+from mixedfx.formula.parser import Formula, terms_of
 
 Matrix = npt.NDArray[np.float64]
 
@@ -33,38 +33,7 @@ _NO_NA = NAAction(on_NA="raise", NA_types=[])
 def evaluate(
     formula: Formula, columns: dict[str, Any], env: EvalEnvironment, n: int
 ) -> tuple[Any, Matrix, list[Matrix | None], DesignInfo, tuple[DesignInfo | None, ...]]:
-    """
-    Let patsy learn the columns and build them, each factor evaluated once.
-
-    Parameters
-    ----------
-    formula : Formula
-        Without a dot.
-    columns : dict of str to pandas.Series
-        Complete rows.
-    env : patsy.EvalEnvironment
-        Where functions are looked up.
-    n : int
-        Rows.
-
-    Returns
-    -------
-    y : Series or ndarray
-        The left side.
-    fixed : ndarray of shape (n, p)
-        The fixed columns.
-    random : list of ndarray of shape (n, k) or None
-        Each random term's columns; None for an intercept alone.
-    fixed_info : patsy.DesignInfo
-        What builds the fixed columns again.
-    random_infos : tuple of patsy.DesignInfo or None
-        The same for the random terms.
-
-    Raises
-    ------
-    DataError
-        If a term cannot be evaluated; names it.
-    """
+    """Let patsy learn the columns and build them, each factor evaluated once."""
     texts = [formula.fixed, *(t.effects for t in formula.random)]
     plain_response = formula.response in columns
     wanted = [t for t in texts[1:] if t != "1"]
@@ -84,28 +53,7 @@ def evaluate(
 
 
 def learn(termlists: list[Any], columns: dict[str, Any], env: EvalEnvironment) -> Any:
-    """
-    Let patsy learn what it needs to build columns again.
-
-    Parameters
-    ----------
-    termlists : list of list of patsy.Term
-        For each matrix its terms.
-    columns : dict of str to pandas.Series
-        Complete rows.
-    env : patsy.EvalEnvironment
-        Where functions are looked up.
-
-    Returns
-    -------
-    list of patsy.DesignInfo
-        A recipe for each matrix.
-
-    Raises
-    ------
-    DataError
-        If a term cannot be evaluated; names it.
-    """
+    """Let patsy learn what it needs to build columns again."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -133,28 +81,7 @@ def _check_several_levels(infos: list[DesignInfo]) -> None:
 
 
 def matrices(infos: list[DesignInfo], columns: dict[str, Any], n: int) -> list[Matrix]:
-    """
-    Build matrices by patsy's recipes.
-
-    Parameters
-    ----------
-    infos : list of patsy.DesignInfo
-        The recipes.
-    columns : dict of str to pandas.Series
-        Complete rows.
-    n : int
-        Rows.
-
-    Returns
-    -------
-    list of ndarray of shape (n, columns)
-        One per recipe.
-
-    Raises
-    ------
-    DataError
-        If a term cannot be evaluated, or meets a value that the fit has not seen.
-    """
+    """Build matrices by patsy's recipes."""
     # Without a factor patsy cannot tell how many rows there are: such columns are all ones.
     if n == 0:
         return [np.empty((0, len(i.column_names))) for i in infos]
@@ -231,32 +158,7 @@ def _reason(error: Exception) -> str:
 
 
 def group_values(factor: str, columns: dict[str, Any], env: EvalEnvironment, n: int) -> Any:
-    """
-    Evaluate one grouping factor: a column, or an expression of columns.
-
-    Parameters
-    ----------
-    factor : str
-        Its text.
-    columns : dict of str to pandas.Series
-        Complete rows.
-    env : patsy.EvalEnvironment
-        Where functions are looked up.
-    n : int
-        Rows.
-
-    Returns
-    -------
-    pandas.Series
-        A value for each row.
-
-    Raises
-    ------
-    GroupingError
-        If it does not give one value per row.
-    DataError
-        If it cannot be evaluated.
-    """
+    """Evaluate one grouping factor: a column, or an expression of columns."""
     if factor in columns:
         return columns[factor]
     quoted = {"Q": lambda name: columns[name]}

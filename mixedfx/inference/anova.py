@@ -15,40 +15,21 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import linalg
 
-from mixedfx.design import FixedTerm, fixed_matrix, fixed_terms, kept_columns, recoding
+from mixedfx.design.build import fixed_matrix
+from mixedfx.design.contrasts import FixedTerm, fixed_terms, kept_columns, recoding
 from mixedfx.errors import ArgumentError
-from mixedfx.fit import Fit
-from mixedfx.formula import terms_of
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.formula.parser import terms_of
 from mixedfx.inference.constraints import Constraints
-from mixedfx.inference.degrees import Degrees
+from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.wald import f_test
 
 Matrix = npt.NDArray[np.float64]
 
 
-def anova(fit: Fit, how: Degrees, kind: Any) -> pd.DataFrame:
+def anova(fit: FittedModel, how: DenominatorDf, kind: Any) -> pd.DataFrame:
     """
     Test every term of the fixed part.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-    how : Degrees
-        Covariance and degrees of freedom.
-    kind : {1, 2, 3}
-        The type, as a number or in Roman numerals.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``. The sums of squares are
-        those that give the F statistic over the residual variance.
-
-    Raises
-    ------
-    ArgumentError
-        If the type is none of the three.
 
     References
     ----------
@@ -75,7 +56,7 @@ def anova(fit: Fit, how: Degrees, kind: Any) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(names, name="term"), columns=columns, dtype=float)
 
 
-def _written_order(fit: Fit) -> list[FixedTerm]:
+def _written_order(fit: FittedModel) -> list[FixedTerm]:
     """Terms that the fit kept, but the intercept: main effects first, then as written."""
     by_name = {term.name: term for term in fixed_terms(fit.design.recipe.fixed)}
     written = [t.name() for t in terms_of(fit.design.formula.fixed)]
@@ -84,13 +65,13 @@ def _written_order(fit: Fit) -> list[FixedTerm]:
     return sorted(terms, key=lambda term: len(term.factors))
 
 
-def _sequential(fit: Fit, term: FixedTerm) -> Matrix:
+def _sequential(fit: FittedModel, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
     before = [i for t in order[: order.index(term)] for i in kept_columns(fit.design, t)]
     return _adjusted(fit, kept_columns(fit.design, term), before)
 
 
-def _marginal(fit: Fit, term: FixedTerm) -> Matrix:
+def _marginal(fit: FittedModel, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
     others = [t for t in order if t != term and not t.contains(term)]
     mine = kept_columns(fit.design, term)
@@ -100,30 +81,30 @@ def _marginal(fit: Fit, term: FixedTerm) -> Matrix:
     return np.asarray(np.linalg.solve(rows[:, mine], rows))  # its coefficients, as they are
 
 
-def _adjusted(fit: Fit, mine: list[int], before: list[int]) -> Matrix:
+def _adjusted(fit: FittedModel, mine: list[int], before: list[int]) -> Matrix:
     """
     Rows that test columns after some, and before all that are left.
 
     They are those of the Cholesky factor of ``X'WX`` in that order, with a diagonal of ones:
     what the columns add to the ones before, and what those after would take over from them.
     """
-    p = fit.cross.p
+    p = fit.crossprod.p
     terms = fixed_terms(fit.design.recipe.fixed)
     intercept = [i for t in terms if not t.factors for i in kept_columns(fit.design, t)]
     first = [*intercept, *before, *mine]
     order = [*first, *(i for i in range(p) if i not in first)]
-    gram = fit.cross.corner[:p, :p]
-    if fit.cross.basis is not None:
-        gram = fit.cross.basis.T @ gram @ fit.cross.basis
-    size = np.sqrt(np.diag(gram))
-    root = linalg.cholesky((gram / np.outer(size, size))[np.ix_(order, order)])
+    ZtZ = fit.crossprod.XytXy[:p, :p]
+    if fit.crossprod.qr_R is not None:
+        ZtZ = fit.crossprod.qr_R.T @ ZtZ @ fit.crossprod.qr_R
+    size = np.sqrt(np.diag(ZtZ))
+    root = linalg.cholesky((ZtZ / np.outer(size, size))[np.ix_(order, order)])
     rows = np.zeros((len(mine), p))
     rows[:, order] = root[len(first) - len(mine) : len(first)]
     rows = rows * size
     return rows / rows[np.arange(len(mine)), mine][:, None]
 
 
-def _last(fit: Fit, term: FixedTerm) -> Matrix:
+def _last(fit: FittedModel, term: FixedTerm) -> Matrix:
     """
     Rows that are zero where the other sum-to-zero columns suffice.
 
@@ -142,7 +123,7 @@ def _last(fit: Fit, term: FixedTerm) -> Matrix:
     others = np.delete(coding, np.r_[tuple(t.columns for t in gone)], axis=1)
     size = np.abs(others).max(axis=0, initial=0.0)
     others = others[:, size > 0.0] / size[size > 0.0]
-    rows = np.asarray(linalg.null_space(others.T).T) if others.size else np.eye(fit.cross.p)
+    rows = np.asarray(linalg.null_space(others.T).T) if others.size else np.eye(fit.crossprod.p)
     # Of the rows that say the same, those about differences from the first level: whatever
     # the coding, the degrees of freedom, which depend on the rows, are then the same.
     own = (rows @ treatment)[:, term.columns]

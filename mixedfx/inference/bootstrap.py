@@ -21,19 +21,27 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from mixedfx.criterion import Solution
-from mixedfx.crossprod import CrossProducts, with_response
-from mixedfx.design import Design
-from mixedfx.dispersion import Dispersion
-from mixedfx.engines.framed import without_theta
-from mixedfx.engines.profiled import Profiled
+from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
-from mixedfx.fit import Control, Fit, Search, assemble, boundary, expect_no_priors
-from mixedfx.fitting import fit_design
-from mixedfx.formula import Formula
+from mixedfx.estimation.curvature import boundary_parameters
+from mixedfx.estimation.dispersion.estimate import DispersionEstimate
+from mixedfx.estimation.fitted_model import FittedModel, assemble, expect_no_priors
+from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.scaling import without_random_effects
+from mixedfx.fit import fit_design
+from mixedfx.formula.parser import Formula
 from mixedfx.inference.parameters import parameters
-from mixedfx.simulate import RandomName, Source, generators, source
-from mixedfx.threads import calm
+from mixedfx.inference.simulation import (
+    RandomName,
+    ResponseDistribution,
+    generators,
+    response_distribution,
+)
+from mixedfx.likelihood.accumulate import with_response
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution
+from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 
@@ -55,7 +63,7 @@ class Failure:
     Parameters
     ----------
     draw : int
-        Its number: column of :func:`mixedfx.simulate.simulate` with the same ``rng``.
+        Its number: column of :func:`mixedfx.inference.simulation.simulate` with the same ``rng``.
     kind : str
         ``"not converged"``, or the name of the error.
     message : str
@@ -179,7 +187,7 @@ class Bootstrap:
 
 
 def bootstrap(
-    fit: Fit,
+    fit: FittedModel,
     n: int = 1000,
     *,
     rng: Any = None,
@@ -190,51 +198,9 @@ def bootstrap(
     """
     Refit a model to responses simulated from it.
 
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-    n : int
-        How many responses.
-    rng : int, numpy.random.Generator or None
-        Seed, or what the draws' own generators are spawned from; None for a fresh seed. Draw
-        ``i`` is fitted to column ``i`` of :func:`mixedfx.simulate.simulate` with the same seed.
-    random : {"new", "fitted"}
-        Whether each response has new random effects or those of the fit (lme4's ``use.u``).
-    n_jobs : int
-        Processes, as joblib counts them: -1 for one per core. The draws are the same for any
-        (to rounding, for models so large that their linear algebra uses several threads).
-    progress : bool
-        Whether to show a bar.
-
-    Returns
-    -------
-    Bootstrap
-        Draws, estimates, and what went wrong.
-
-    Raises
-    ------
-    ArgumentError
-        If ``n``, ``rng``, ``random`` or ``n_jobs`` cannot be understood.
-
-    Warns
-    -----
-    MixedfxWarning
-        If draws failed, or a keyboard interrupt ended it early; the draws made are returned.
-
     References
     ----------
     .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, chapter 2.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
-    >>> drawn = bootstrap(fit.fit, 100, rng=1, progress=False)
-    >>> drawn.table.loc[["Intercept", "Days"]].round(1)
-               estimate  bias  std_error  conf_low  conf_high
-    Intercept     251.4  -0.3        6.2     240.3      263.5
-    Days           10.5  -0.1        1.5       7.6       13.1
     """
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0:
         raise ArgumentError(
@@ -243,7 +209,7 @@ def bootstrap(
     expect_no_priors(fit, "bootstrap()")
     model = _model(fit, random)
     own = generators(rng, n)
-    with calm(fit.cross.plan.tail_size), _counter(n, progress) as count:
+    with single_threaded_blas(fit.crossprod.symbolic.dense_size), _counter(n, progress) as count:
         made = _collect(_parts(model, own, n_jobs), count)
     result = _joined(fit, made, n)
     for text in _complaints(result):
@@ -260,9 +226,9 @@ class _Model:
 
     formula: Formula
     design: Design
-    cross: CrossProducts
+    crossprod: CrossProducts
     reml: bool
-    source: Source
+    responses: ResponseDistribution
 
 
 @dataclass(frozen=True)
@@ -272,57 +238,59 @@ class _Draw:
     singular: bool
 
 
-def _model(fit: Fit, random: RandomName) -> _Model:
+def _model(fit: FittedModel, random: RandomName) -> _Model:
     # Patsy's recipes refuse to be pickled; labels and columns as read would only weigh.
     bare = replace(fit.given, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
-    if bare.scale is not None:
-        scale = replace(bare.scale, info=cast(Any, None), env=cast(Any, None), read={})
-        bare = replace(bare, scale=scale)
-    return _Model(fit.formula, bare, fit.cross, fit.reml, source(fit, random=random))
+    if bare.dispersion is not None:
+        dispersion = replace(bare.dispersion, info=cast(Any, None), env=cast(Any, None), read={})
+        bare = replace(bare, dispersion=dispersion)
+    return _Model(
+        fit.formula, bare, fit.crossprod, fit.reml, response_distribution(fit, random=random)
+    )
 
 
 def _refit(model: _Model, number: int, rng: np.random.Generator) -> _Draw | Failure:
     design = model.design
-    y = model.source.draw(rng)
+    y = model.responses.draw(rng)
     if design.offset is not None:
         y = y - design.offset
     try:
-        if design.scale is not None:
+        if design.dispersion is not None:
             return _refit_scale(replace(design, y=y), number, model.reml)
-        cross = with_response(model.cross, design, y)
-        search = _search(design, cross, model.reml)
+        crossprod = with_response(model.crossprod, design, y)
+        search = _search(design, crossprod, model.reml)
         if not search.converged:
             return Failure(number, "not converged", search.message)
-        solution = assemble(model.formula, design, cross, search, reml=model.reml).solution
+        solution = assemble(model.formula, design, crossprod, search, reml=model.reml).solution
     except _FAILURES as error:
         return Failure(number, type(error).__name__, str(error))
-    singular = bool(boundary(design, cross, search.theta))
-    return _Draw(number, _values(solution, cross), singular)
+    singular = bool(boundary_parameters(design, crossprod, search.theta))
+    return _Draw(number, _values(solution, crossprod), singular)
 
 
 def _refit_scale(design: Design, number: int, reml: bool) -> _Draw | Failure:
     """Fit a response whose residual standard deviations are estimated too."""
     fit = fit_design(design, engine="profiled", reml=reml, control=Control())
-    if not fit.search.converged:
-        return Failure(number, "not converged", fit.search.message)
-    singular = bool(boundary(fit.design, fit.cross, fit.search.theta))
-    return _Draw(number, _values(fit.solution, fit.cross, fit.dispersion), singular)
+    if not fit.optimizer_result.converged:
+        return Failure(number, "not converged", fit.optimizer_result.message)
+    singular = bool(boundary_parameters(fit.design, fit.crossprod, fit.optimizer_result.theta))
+    return _Draw(number, _values(fit.solution, fit.crossprod, fit.dispersion), singular)
 
 
-def _search(design: Design, cross: CrossProducts, reml: bool) -> Search:
+def _search(design: Design, crossprod: CrossProducts, reml: bool) -> OptimizerResult:
     if not design.blocks:
-        return without_theta(cross, reml=False)
+        return without_random_effects(crossprod, reml=False)
     # From the moment estimate rather than the fit's theta: of fewer evaluations, and a fit on
     # the boundary cannot hold its draws there.
-    return Profiled().search(design, cross, reml=reml, control=Control())
+    return Profiled().estimate(design, crossprod, reml=reml, control=Control())
 
 
 def _values(
-    solution: Solution, cross: CrossProducts, dispersion: Dispersion | None = None
+    solution: Solution, crossprod: CrossProducts, dispersion: DispersionEstimate | None = None
 ) -> Vector:
     """All parameters at a solution, in the order of :func:`_names`."""
     parts = [solution.beta]
-    for structure, lam in zip(cross.layout.structures, solution.lambdas, strict=True):
+    for structure, lam in zip(crossprod.parametrization.structures, solution.lambdas, strict=True):
         root = solution.sigma * lam
         cov, sds = root @ root.T, np.linalg.norm(root, axis=1)
         parts.append(sds)
@@ -332,21 +300,21 @@ def _values(
             missing = np.full(len(product), np.nan)
             ratio = np.divide(cov[i, j], product, out=missing, where=product > 0.0)
             parts.append(np.clip(ratio, -1.0, 1.0))
-    if cross.sigma is None or dispersion is not None:
+    if crossprod.sigma is None or dispersion is not None:
         parts.append(np.array([solution.sigma]))
     if dispersion is not None:
         parts.append(dispersion.gamma)
-        if dispersion.spread is not None:
-            parts.append(np.array([dispersion.spread.sd]))
+        if dispersion.random is not None:
+            parts.append(np.array([dispersion.random.sd]))
     return np.concatenate([*parts, solution.theta])
 
 
-def _names(fit: Fit) -> list[str]:
+def _names(fit: FittedModel) -> list[str]:
     found = parameters(fit)
     left_out = set(fit.design.dropped_columns)
     fixed = [p.name for p in found if p.kind == "fixed" and p.name not in left_out]
     others = [p.name for p in found if p.kind != "fixed"]
-    return [*fixed, *others, *(f"theta[{i}]" for i in range(fit.cross.layout.size))]
+    return [*fixed, *others, *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size))]
 
 
 # ------------------------------------------------------------------ many draws
@@ -374,7 +342,7 @@ def _parts(
 
 def _stretch(model: _Model, start: int, own: list[np.random.Generator]) -> list[_Draw | Failure]:
     """Make consecutive draws in a worker, which has one core."""
-    with calm(0):
+    with single_threaded_blas(0):
         return [_refit(model, start + i, rng) for i, rng in enumerate(own)]
 
 
@@ -406,7 +374,7 @@ def _counter(n: int, progress: bool) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-def _joined(fit: Fit, made: list[_Draw | Failure], n: int) -> Bootstrap:
+def _joined(fit: FittedModel, made: list[_Draw | Failure], n: int) -> Bootstrap:
     """Put the draws in the order of their numbers, whoever was first."""
     draws = sorted((d for d in made if isinstance(d, _Draw)), key=lambda d: d.number)
     failures = sorted((f for f in made if isinstance(f, Failure)), key=lambda f: f.draw)
@@ -414,7 +382,7 @@ def _joined(fit: Fit, made: list[_Draw | Failure], n: int) -> Bootstrap:
     numbers = pd.Index([d.number for d in draws], dtype=np.int64, name="draw")
     values = np.array([d.values for d in draws]).reshape(len(draws), len(names))
     estimates = pd.Series(
-        _values(fit.solution, fit.cross, fit.dispersion), index=names, name="estimate"
+        _values(fit.solution, fit.crossprod, fit.dispersion), index=names, name="estimate"
     )
     return Bootstrap(
         draws=pd.DataFrame(values, index=numbers, columns=names),

@@ -16,45 +16,26 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.criterion import solve
-from mixedfx.crossprod import cross
-from mixedfx.design import Block, Design
-from mixedfx.engines.profiled import Profiled
+from mixedfx.design.build import Design
+from mixedfx.design.random import Block
 from mixedfx.errors import ArgumentError
-from mixedfx.fit import Control, Fit, expect_no_priors
-from mixedfx.fitting import fit_design
-from mixedfx.threads import calm
+from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.profiled import Profiled
+from mixedfx.fit import fit_design
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) -> pd.DataFrame:
+def compare(
+    fits: Sequence[FittedModel], names: Sequence[str], *, refit: bool = True
+) -> pd.DataFrame:
     """
     Compare nested models by likelihood ratios, and any models by AIC and BIC.
-
-    Parameters
-    ----------
-    fits : sequence of Fit
-        Two or more, of the same response in the same rows.
-    names : sequence of str
-        What each is called.
-    refit : bool
-        Whether REML fits are fitted again by maximum likelihood. Without that they must have
-        the same fixed columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per model, by increasing number of parameters: ``npar aic bic llf deviance``;
-        ``chisq df p_value`` of the test against the row above; ``refitted`` says which were
-        fitted again.
-
-    Raises
-    ------
-    ArgumentError
-        If there are fewer than two, they do not share their rows, or criteria that do not
-        compare are to be compared.
 
     References
     ----------
@@ -80,7 +61,7 @@ def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) ->
             "npar": npar,
             "aic": [d + 2.0 * k for d, k in zip(deviances, npar, strict=True)],
             "bic": [
-                d + math.log(fits[0].cross.n) * k for d, k in zip(deviances, npar, strict=True)
+                d + math.log(fits[0].crossprod.n) * k for d, k in zip(deviances, npar, strict=True)
             ],
             "llf": [-0.5 * d for d in deviances],
             "deviance": deviances,
@@ -96,7 +77,7 @@ def compare(fits: Sequence[Fit], names: Sequence[str], *, refit: bool = True) ->
     return table
 
 
-def _check_same_rows(first: Fit, one: str, other: Fit, two: str) -> None:
+def _check_same_rows(first: FittedModel, one: str, other: FittedModel, two: str) -> None:
     a, b = first.design, other.design
     if len(a.y) != len(b.y) or not a.index.equals(b.index):
         raise ArgumentError(
@@ -117,7 +98,7 @@ def _size(design: Design) -> float:
     return float(np.abs(design.y).max()) + offset
 
 
-def _check_same_criterion(fits: Sequence[Fit], names: Sequence[str]) -> None:
+def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> None:
     first = fits[0]
     for fit, name in zip(fits[1:], names[1:], strict=True):
         if fit.reml != first.reml:
@@ -138,42 +119,23 @@ def _same_span(X: Matrix, Y: Matrix) -> bool:
     return X.shape == Y.shape and bool(np.allclose(X, Y, rtol=1e-12, atol=0.0))
 
 
-def _by_maximum_likelihood(fit: Fit) -> float:
+def _by_maximum_likelihood(fit: FittedModel) -> float:
     control = Control()
     if fit.dispersion is not None:
         return fit_design(fit.given, engine="profiled", reml=False, control=control).deviance
-    with calm(fit.cross.plan.tail_size):
-        found = Profiled().search(
-            fit.design, fit.cross, reml=False, control=control, start=fit.solution.theta
+    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
+        found = Profiled().estimate(
+            fit.design, fit.crossprod, reml=False, control=control, start=fit.solution.theta
         )
     return found.deviance
 
 
-def ranova(fit: Fit) -> pd.DataFrame:
+def ranova(fit: FittedModel) -> pd.DataFrame:
     """
     Test each random term by the likelihood ratio of the model with less of it.
 
     A term of several effects loses one of them at a time (a correlated intercept stays), one
     of a factor's indicators becomes an intercept, and a term of one effect is left out.
-
-    Parameters
-    ----------
-    fit : Fit
-        A fit with random terms; its criterion, REML or not, is kept.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by what is left out, the model itself first: ``npar llf aic chisq df p_value``
-        and ``p_mixture``. A variance of zero is on the boundary of what is possible, where
-        the ratio is a mixture of chi-squared distributions: the plain p-value is too large.
-        The mixture of halves with ``df - 1`` and ``df`` holds for one effect left out, with
-        all that is kept off the boundary; it is NaN for several.
-
-    Raises
-    ------
-    ArgumentError
-        If there are no random terms.
 
     References
     ----------
@@ -190,7 +152,7 @@ def ranova(fit: Fit) -> pd.DataFrame:
         smaller = replace(fit.given, blocks=blocks)
         deviance, size = _deviance(smaller, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
-        df = fit.cross.layout.size - size
+        df = fit.crossprod.parametrization.size - size
         upper = float(special.chdtrc(df, chisq))
         lower = float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0
         mixture = 0.5 * (lower + upper) if removed == 1 else np.nan
@@ -214,18 +176,18 @@ def ranova(fit: Fit) -> pd.DataFrame:
 
 def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     """Best deviance of a design, and the number of its covariance parameters."""
-    if design.scale is not None:
+    if design.dispersion is not None:
         found = fit_design(design, engine="profiled", reml=reml, control=Control())
-        return found.deviance, found.cross.layout.size
-    reduced = cross(design)
+        return found.deviance, found.crossprod.parametrization.size
+    reduced = compute_crossproducts(design)
     if not design.blocks:
-        return solve(reduced, np.zeros(0), reml=reml).deviance, 0
-    with calm(reduced.plan.tail_size):
-        end = Profiled().search(design, reduced, reml=reml, control=Control())
-    return end.deviance, reduced.layout.size
+        return solve_pls(reduced, np.zeros(0), reml=reml).deviance, 0
+    with single_threaded_blas(reduced.symbolic.dense_size):
+        end = Profiled().estimate(design, reduced, reml=reml, control=Control())
+    return end.deviance, reduced.parametrization.size
 
 
-def _reductions(fit: Fit) -> list[tuple[str, tuple[Block, ...], int]]:
+def _reductions(fit: FittedModel) -> list[tuple[str, tuple[Block, ...], int]]:
     """Each way to make a term smaller: its name, the blocks that are left, effects removed."""
     found = []
     blocks = fit.design.blocks
@@ -239,7 +201,7 @@ def _reductions(fit: Fit) -> list[tuple[str, tuple[Block, ...], int]]:
     return found
 
 
-def _smaller(fit: Fit, t: int) -> list[tuple[str, Block | None]]:
+def _smaller(fit: FittedModel, t: int) -> list[tuple[str, Block | None]]:
     block, info = fit.design.blocks[t], fit.design.recipe.random[t]
     if info is None or len(info.terms) == 1:
         several = info is not None and len(block.effects) > 1

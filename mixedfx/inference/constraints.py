@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError, did_you_mean
-from mixedfx.fit import Fit
-from mixedfx.frozen import freeze
+from mixedfx.estimation.fitted_model import FittedModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -39,17 +39,10 @@ class Constraints:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        freeze(self.rows, self.values)
+        set_readonly(self.rows, self.values)
 
     def independent(self) -> Constraints:
-        """
-        Leave out rows that follow from the others.
-
-        Raises
-        ------
-        ArgumentError
-            If rows contradict each other.
-        """
+        """Leave out rows that follow from the others."""
         # Coefficients may be of any size: those of each column, then of each row, become one.
         rows = self.rows / np.where(self.rows.any(axis=0), np.abs(self.rows).max(axis=0), 1.0)
         size = np.abs(rows).max(axis=1)
@@ -66,30 +59,8 @@ class Constraints:
         return Constraints(self.rows[kept], self.values[kept], tuple(self.labels[i] for i in kept))
 
 
-def constraints(fit: Fit, written: Any) -> Constraints:
-    """
-    Read linear hypotheses on the fixed effects.
-
-    Parameters
-    ----------
-    fit : Fit
-        Whose coefficients they are about.
-    written : str, list of str, dict, array or tuple
-        What patsy and statsmodels accept: ``"Days = 10"``, ``"a[T.2] = a[T.3]"``, several
-        joined by commas or in a list, a dict from names to values, or rows of coefficients
-        (with their values, in a tuple).
-
-    Returns
-    -------
-    Constraints
-        A row for each hypothesis.
-
-    Raises
-    ------
-    ArgumentError
-        If it cannot be read, names no coefficient, or names one that was left out; lists the
-        coefficients.
-    """
+def constraints(fit: FittedModel, written: Any) -> Constraints:
+    """Read linear hypotheses on the fixed effects."""
     design = fit.design
     info = design.recipe.fixed
     if not design.columns:

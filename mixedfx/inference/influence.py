@@ -11,15 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.covariance import rectify
-from mixedfx.criterion import Solution, solve, solve_at
-from mixedfx.crossprod import CrossProducts, cross
-from mixedfx.design import Block, Design, independent_columns, some_rows
-from mixedfx.engines.profiled import Profiled
+from mixedfx.covariance.parametrization import canonical_signs
+from mixedfx.design.build import Design, some_rows
+from mixedfx.design.checks import independent_columns
+from mixedfx.design.random import Block
 from mixedfx.errors import DataError, EngineError, expect_choice
-from mixedfx.fit import Control, Fit, expect_no_priors, framed_gradient
-from mixedfx.joint import leverage, residuals
-from mixedfx.threads import calm
+from mixedfx.estimation.curvature import score_scaled
+from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.prediction_variance import conditional_residuals, leverage
+from mixedfx.estimation.profiled import Profiled
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -30,20 +35,9 @@ _WHOLE = 1e-10
 _HALVINGS = 30
 
 
-def of_rows(fit: Fit) -> pd.DataFrame:
+def of_rows(fit: FittedModel) -> pd.DataFrame:
     """
     Leverage and Cook's distance of each row.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With the rows' index: ``hat resid std_resid cooks_distance``. The standardised residual
-        is over ``sigma sqrt((1 - hat) / w)``.
 
     References
     ----------
@@ -52,34 +46,18 @@ def of_rows(fit: Fit) -> pd.DataFrame:
     """
     design, s = fit.design, fit.solution
     hat = leverage(fit)
-    resid = residuals(design, s)
+    resid = conditional_residuals(design, s)
     pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
     rest = np.where(1.0 - hat > _WHOLE, 1.0 - hat, np.nan)
     std_resid = pearson / (s.sigma * np.sqrt(rest))
-    distance = std_resid**2 * hat / rest / max(fit.cross.p, 1)
+    distance = std_resid**2 * hat / rest / max(fit.crossprod.p, 1)
     columns = {"hat": hat, "resid": resid, "std_resid": std_resid, "cooks_distance": distance}
     return pd.DataFrame(columns, index=design.index)
 
 
-def of_levels(fit: Fit, group: str, method: str) -> pd.DataFrame:
+def of_levels(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     """
     Change of the estimates on leaving out each level of a group.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit with random terms.
-    group : str
-        A grouping factor.
-    method : {"one_step", "refit"}
-        One Newton step for theta from the optimum, or a whole fit.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by level: ``nobs`` left out, ``cooks_distance``, then for each fixed effect,
-        ``sigma`` and each entry of ``theta`` the estimate without the level less that with
-        it. NaN where the rest does not determine the model.
 
     References
     ----------
@@ -90,15 +68,19 @@ def of_levels(fit: Fit, group: str, method: str) -> pd.DataFrame:
     expect_choice("method", method, ("one_step", "refit"))
     block = next(b for b in fit.design.blocks if b.group == group)
     base = _estimates(fit.solution, fit.solution.theta)
-    with calm(fit.cross.plan.tail_size):
+    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
             [_without(fit, block, level, method) - base for level in range(len(block.levels))]
         )
-    p = fit.cross.p
+    p = fit.crossprod.p
     beta = changes[:, :p]
-    precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.unscaled_cov)
+    precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.vcov_unscaled)
     distance = np.einsum("lp,pq,lq->l", beta, precision, beta) / max(p, 1)
-    names = [*fit.design.names, "sigma", *(f"theta[{i}]" for i in range(fit.cross.layout.size))]
+    names = [
+        *fit.design.names,
+        "sigma",
+        *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size)),
+    ]
     table = pd.DataFrame(changes, columns=names, index=block.levels.labels.rename(group))
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
     rows = np.bincount(block.codes, minlength=len(block.levels))
@@ -110,47 +92,51 @@ def _estimates(solution: Solution, theta: Vector) -> Vector:
     return np.concatenate([solution.beta, [solution.sigma], theta])
 
 
-def _without(fit: Fit, block: Block, level: int, method: str) -> Vector:
+def _without(fit: FittedModel, block: Block, level: int, method: str) -> Vector:
     """Estimates without the rows of one level."""
     rest = some_rows(fit.design, block.codes != level)
-    size = fit.cross.p + 1 + fit.cross.layout.size
+    size = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
     vanished = any(not b.values.any(axis=0).all() for b in rest.blocks)
-    if vanished or len(independent_columns(rest.X)) < fit.cross.p:
+    if vanished or len(independent_columns(rest.X)) < fit.crossprod.p:
         return np.full(size, np.nan)
     try:
-        reduced = cross(rest)
+        reduced = compute_crossproducts(rest)
         theta = _refitted(fit, rest, reduced) if method == "refit" else _stepped(fit, reduced)
-        return _estimates(solve(reduced, theta, reml=fit.reml), theta)
+        return _estimates(solve_pls(reduced, theta, reml=fit.reml), theta)
     except (DataError, EngineError, np.linalg.LinAlgError):
         return np.full(size, np.nan)
 
 
-def _refitted(fit: Fit, design: Design, reduced: CrossProducts) -> Vector:
-    found = Profiled().search(
+def _refitted(fit: FittedModel, design: Design, reduced: CrossProducts) -> Vector:
+    found = Profiled().estimate(
         design, reduced, reml=fit.reml, control=Control(), start=fit.solution.theta
     )
     return found.theta
 
 
-def _stepped(fit: Fit, reduced: CrossProducts) -> Vector:
+def _stepped(fit: FittedModel, reduced: CrossProducts) -> Vector:
     """Theta after one Newton step, with the Hessian of all the data."""
     at = fit.curvature
-    frames = fit.cross.frames
-    natural = [f @ m for f, m in zip(frames, at.chart.lambdas(at.x), strict=True)]
-    gradient = framed_gradient(reduced, at.chart, at.x, frames=frames, reml=fit.reml)
+    term_scaling = fit.crossprod.term_scaling
+    natural = [f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(at.x), strict=True)]
+    gradient = score_scaled(reduced, at.coordinates, at.x, term_scaling=term_scaling, reml=fit.reml)
     if not len(gradient):
         return fit.solution.theta
     step = np.linalg.solve(at.hessian, gradient)
-    start = solve_at(reduced, natural, reml=fit.reml).deviance
+    start = solve_pls_at_factors(reduced, natural, reml=fit.reml).deviance
     for _ in range(_HALVINGS):  # a step through zero would come out on the other side
-        roots = [f @ m for f, m in zip(frames, at.chart.lambdas(at.x - step), strict=True)]
-        if solve_at(reduced, roots, reml=fit.reml).deviance <= start:
+        roots = [
+            f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(at.x - step), strict=True)
+        ]
+        if solve_pls_at_factors(reduced, roots, reml=fit.reml).deviance <= start:
             break
         step = 0.5 * step
     return _theta(fit, roots)
 
 
-def _theta(fit: Fit, roots: list[Matrix]) -> Vector:
+def _theta(fit: FittedModel, roots: list[Matrix]) -> Vector:
     """Entries of the lower triangles with the same covariances."""
     lower = [np.asarray(np.linalg.qr(root.T, mode="r")).T for root in roots]
-    return rectify(fit.cross.layout, fit.cross.layout.pack(lower))
+    return canonical_signs(
+        fit.crossprod.parametrization, fit.crossprod.parametrization.to_params(lower)
+    )

@@ -16,12 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.criterion import solve_at
 from mixedfx.errors import check_share
-from mixedfx.fit import Fit, expect_no_priors, expect_one_variance
-from mixedfx.inference.degrees import Degrees
+from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
+from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.parameters import Parameter, choose, parameters
 from mixedfx.inference.wald import t_quantile
+from mixedfx.likelihood.pls import solve_pls_at_factors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,27 +31,10 @@ _STEP = 1e-5
 
 
 def wald_intervals(
-    fit: Fit, how: Degrees, alpha: float, parm: Sequence[str] | str | None = None
+    fit: FittedModel, how: DenominatorDf, alpha: float, parm: Sequence[str] | str | None = None
 ) -> pd.DataFrame:
     """
     Intervals from the curvature at the estimate.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-    how : Degrees
-        Covariance and degrees of freedom of the fixed effects.
-    alpha : float
-        One less the coverage.
-    parm : sequence of str or str, optional
-        Which parameters; the fixed effects without it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by parameter, columns 0 and 1, the limits. NaN for columns that were left out
-        and for parameters on the boundary, of which a curvature tells nothing.
 
     References
     ----------
@@ -61,8 +44,8 @@ def wald_intervals(
     chosen = choose(fit, parm)
     if parm is None:
         chosen = tuple(p for p in chosen if p.kind == "fixed")
-    of_rows = ("fixed", "scale")
-    covariances = [p for p in chosen if p.kind not in of_rows]
+    f_scale_and_df = ("fixed", "scale")
+    covariances = [p for p in chosen if p.kind not in f_scale_and_df]
     if covariances:
         expect_no_priors(fit, f"a Wald interval of {covariances[0].name}")
         expect_one_variance(
@@ -79,18 +62,20 @@ def wald_intervals(
     return pd.DataFrame(rows, index=index, columns=[0, 1], dtype=float)
 
 
-def _of_coefficient(fit: Fit, how: Degrees, alpha: float, p: Parameter) -> tuple[float, float]:
+def _of_coefficient(
+    fit: FittedModel, how: DenominatorDf, alpha: float, p: Parameter
+) -> tuple[float, float]:
     at = np.flatnonzero(fit.design.kept == p.first)
     if not len(at):
         return np.nan, np.nan
-    row = np.zeros(fit.cross.p)
+    row = np.zeros(fit.crossprod.p)
     row[at[0]] = 1.0
     error = float(np.sqrt(how.cov[at[0], at[0]]))
-    half = error * float(t_quantile(1 - alpha / 2, np.array(how.of_row(row))))
+    half = error * float(t_quantile(1 - alpha / 2, np.array(how.t_df(row))))
     return p.value - half, p.value + half
 
 
-def _of_scale(fit: Fit, alpha: float, p: Parameter) -> tuple[float, float]:
+def _of_scale(fit: FittedModel, alpha: float, p: Parameter) -> tuple[float, float]:
     """Limits of a coefficient of the log residual standard deviation, or of its effects' sd."""
     assert fit.dispersion is not None
     assert p.first is not None
@@ -98,14 +83,14 @@ def _of_scale(fit: Fit, alpha: float, p: Parameter) -> tuple[float, float]:
     if p.first < len(found.gamma):
         half = z * float(np.sqrt(found.cov[p.first, p.first]))
         return p.value - half, p.value + half
-    assert found.spread is not None
+    assert found.random is not None
     if not p.value > 0.0:
         return np.nan, np.nan
-    width = np.exp(z * found.spread.sd_error / p.value)
+    width = np.exp(z * found.random.sd_error / p.value)
     return p.value / width, p.value * width
 
 
-def _of_covariances(fit: Fit, alpha: float) -> dict[str, tuple[float, float]]:
+def _of_covariances(fit: FittedModel, alpha: float) -> dict[str, tuple[float, float]]:
     """Limits of all standard deviations and correlations."""
     names = [p for p in parameters(fit) if p.kind not in ("fixed", "scale")]
     here = _transformed(names)
@@ -136,13 +121,13 @@ def _transformed(names: Sequence[Parameter]) -> Vector:
     return np.where(corr, zeta, logs)
 
 
-def _slopes(fit: Fit, names: Sequence[Parameter]) -> Matrix:
+def _slopes(fit: FittedModel, names: Sequence[Parameter]) -> Matrix:
     """Derivatives of the transformed parameters by the coordinates of theta, sigma profiled."""
-    at, frames = fit.curvature, fit.cross.frames
+    at, term_scaling = fit.curvature, fit.crossprod.term_scaling
 
     def moved(x: Vector) -> Vector:
-        natural = [f @ m for f, m in zip(frames, at.chart.lambdas(x), strict=True)]
-        solution = solve_at(fit.cross, natural, reml=fit.reml)
+        natural = [f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
+        solution = solve_pls_at_factors(fit.crossprod, natural, reml=fit.reml)
         there = parameters(replace(fit, solution=solution))
         return _transformed([p for p in there if p.kind not in ("fixed", "scale")])
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.factor import probes
-from mixedfx.factor.blocks import flatten
-from mixedfx.fit import Fit, expect_no_priors, expect_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
+from mixedfx.linalg.cholesky.batched import flatten
+from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -84,49 +84,25 @@ class KenwardRoger:
     cov: Matrix
     W: Matrix = field(repr=False)
     P: Matrix = field(repr=False)
-    _fit: Fit = field(repr=False)
+    _fit: FittedModel = field(repr=False)
     name: str = "kenward-roger"
     remark: str | None = None
 
-    def of_row(self, row: Vector) -> float:
-        """
-        Degrees of freedom of one combination of the fixed effects.
+    def t_df(self, row: Vector) -> float:
+        """Degrees of freedom of one combination of the fixed effects."""
+        return self.f_scale_and_df(row[None])[1]
 
-        Parameters
-        ----------
-        row : ndarray of shape (p,)
-            The combination.
-
-        Returns
-        -------
-        float
-            Of a t test with the adjusted standard error.
-        """
-        return self.of_rows(row[None])[1]
-
-    def of_rows(self, rows: Matrix) -> tuple[float, float]:
+    def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
         """
         Scale and degrees of freedom of an F test of independent rows.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (q, p)
-            Independent combinations.
-
-        Returns
-        -------
-        factor : float
-            By which the Wald F statistic, with the adjusted covariance, is multiplied.
-        df : float
-            Of its denominator.
 
         References
         ----------
         .. [1] Kenward and Roger (1997), Biometrics 53:983, section 3.
         """
-        if self._fit.cross.basis is not None:
-            rows = linalg.solve_triangular(self._fit.cross.basis, rows.T, trans="T").T
-        q, Phi = len(rows), self._fit.solution.inner_cov
+        if self._fit.crossprod.qr_R is not None:
+            rows = linalg.solve_triangular(self._fit.crossprod.qr_R, rows.T, trans="T").T
+        q, Phi = len(rows), self._fit.solution.vcov_in_basis
         Theta = rows.T @ np.linalg.solve(rows @ Phi @ rows.T, rows)
         parts = np.array([Theta @ Phi @ P @ Phi for P in self.P])
         traces = np.einsum("iaa->i", parts)
@@ -154,21 +130,9 @@ def _scale_and_df(q: int, A1: float, A2: float) -> tuple[float, float]:
     return float(factor), float(df)
 
 
-def kenward_roger(fit: Fit) -> KenwardRoger:
+def kenward_roger(fit: FittedModel) -> KenwardRoger:
     """
     Adjust the covariance of the fixed effects, and prepare the degrees of freedom.
-
-    Parameters
-    ----------
-    fit : Fit
-        A REML fit.
-
-    Returns
-    -------
-    KenwardRoger
-        Ready for any combination. It costs one right side through the factorisation for each
-        random effect of the largest part of the data that is connected, and no matrix of the
-        size of the rows.
 
     References
     ----------
@@ -178,77 +142,80 @@ def kenward_roger(fit: Fit) -> KenwardRoger:
     """
     expect_no_priors(fit, "Kenward and Roger's method")
     expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
-    Phi = fit.solution.inner_cov
+    Phi = fit.solution.vcov_in_basis
     items = _components(fit)
     M, Q = _fixed_products(fit, items)
     once, twice = _traces(fit, items)
     P, T = -M, twice
-    if fit.cross.sigma is None:
+    if fit.crossprod.sigma is None:
         P, Q, T = _with_residual(fit, np.array([c.psi for c in items]), M, Q, once, twice)
     PPhi = P @ Phi
     information = T - 2.0 * np.einsum("ab,ijab->ij", Phi, Q) + np.einsum("iab,jba->ij", PPhi, PPhi)
     W = 2.0 * _inverse(0.5 * (information + information.T))
     bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, PPhi, P)
     adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
-    cov = fit.solution.sigma**2 * fit.cross.to_natural(adjusted)
+    cov = fit.solution.sigma**2 * fit.crossprod.to_natural(adjusted)
     return KenwardRoger(cov, W, P, fit)
 
 
-def _components(fit: Fit) -> list[Component]:
+def _components(fit: FittedModel) -> list[Component]:
     items = []
-    cross = fit.cross
-    for slot, lam, (rows, cols) in zip(
-        cross.slots, fit.solution.lambdas, cross.layout.positions, strict=True
+    crossprod = fit.crossprod
+    for position, lam, (rows, cols) in zip(
+        crossprod.term_positions,
+        fit.solution.lambdas,
+        crossprod.parametrization.positions,
+        strict=True,
     ):
         psi = lam @ lam.T
         items += [
-            Component(slot.factor, slot.start + b, slot.start + a, float(psi[a, b]))
+            Component(position.factor, position.start + b, position.start + a, float(psi[a, b]))
             for a, b in zip(rows.tolist(), cols.tolist(), strict=True)
         ]
     return items
 
 
-def _fixed_products(fit: Fit, items: list[Component]) -> tuple[Matrix, Matrix]:
+def _fixed_products(fit: FittedModel, items: list[Component]) -> tuple[Matrix, Matrix]:
     """``G'E_i G`` (m, p, p) and ``G'E_i K E_j G`` (m, m, p, p)."""
-    plan, p, m = fit.cross.plan, fit.cross.p, len(items)
-    G = [seen[:, :p] for seen in fit.solution.projected()]
+    symbolic, p, m = fit.crossprod.symbolic, fit.crossprod.p, len(items)
+    G = [seen[:, :p] for seen in fit.solution.projected_crossproducts()]
     M = np.zeros((m, p, p))
-    left = np.zeros((plan.size, m, p))
+    left = np.zeros((symbolic.size, m, p))
     for i, c in enumerate(items):
         block = np.zeros_like(G[c.factor])
         for a, b in c.pairs:
             block[a] += G[c.factor][b]
         M[i] = np.tensordot(G[c.factor], block, axes=((0, 2), (0, 2)))
-        left[plan.columns(c.factor), i] = flatten(block)
-    flat = left.reshape(plan.size, m * p)
+        left[symbolic.columns(c.factor), i] = flatten(block)
+    flat = left.reshape(symbolic.size, m * p)
     Q = np.empty((m, p, m, p))
     for j in range(m):
         Q[:, :, j] = (flat.T @ _through_inverse(fit, left[:, j])).reshape(m, p, p)
     return M, Q.transpose(0, 2, 1, 3)
 
 
-def _through_inverse(fit: Fit, right: Matrix) -> Matrix:
+def _through_inverse(fit: FittedModel, right: Matrix) -> Matrix:
     """``K right``, with ``K = A - A Lambda M^-1 Lambda' A``."""
-    A = fit.cross.plan.matrix
+    A = fit.crossprod.symbolic.matrix
     seen = A @ right
-    return np.asarray(seen - A @ fit.solution.reduced.factor.solve(seen))
+    return np.asarray(seen - A @ fit.solution.schur.factor.solve(seen))
 
 
-def _traces(fit: Fit, items: list[Component]) -> tuple[Vector, Matrix]:
+def _traces(fit: FittedModel, items: list[Component]) -> tuple[Vector, Matrix]:
     """``tr(E_i K)`` (m,) and ``tr(E_i K E_j K)`` (m, m)."""
-    plan = fit.cross.plan
-    gram, shared = plan.gram, probes(plan)
-    widths = [gram.width(f) for f in gram.factors]
+    symbolic = fit.crossprod.symbolic
+    ZtZ, shared = symbolic.block_matrix, probing_vectors(symbolic)
+    widths = [ZtZ.width(f) for f in ZtZ.factors]
     own = [np.zeros((K, K)) for K in widths]
     between = {
-        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in gram.factors for g in gram.factors
+        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in ZtZ.factors for g in ZtZ.factors
     }
-    for g in gram.factors:
+    for g in ZtZ.factors:
         for first, last in shared.portions(g):
             made = _through_inverse(fit, shared.units(g, first, last))
-            own[g] += _within(made[plan.columns(g)], shared.ranks[g], first, last, widths[g])
-            for f in gram.factors:
-                seen = made[plan.columns(f)].reshape(widths[f], -1, widths[g])
+            own[g] += _within(made[symbolic.columns(g)], shared.ranks[g], first, last, widths[g])
+            for f in ZtZ.factors:
+                seen = made[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
                 part = seen.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)
                 square = part @ part.T
                 between[f, g] += square.reshape(widths[f], widths[g], widths[f], widths[g])
@@ -269,11 +236,11 @@ def _within(made: Matrix, ranks: Ints, first: int, last: int, K: int) -> Matrix:
 
 
 def _with_residual(
-    fit: Fit, psi: Vector, M: Matrix, Q: Matrix, once: Vector, twice: Matrix
+    fit: FittedModel, psi: Vector, M: Matrix, Q: Matrix, once: Vector, twice: Matrix
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Put the residual variance, one in its own units, before the others: ``P, Q, T``."""
-    m, p = len(psi), fit.cross.p
-    precision = np.linalg.inv(fit.solution.inner_cov)
+    m, p = len(psi), fit.crossprod.p
+    precision = np.linalg.inv(fit.solution.vcov_in_basis)
     M0 = precision - np.einsum("i,iab->ab", psi, M)
     Q0 = M - np.einsum("i,ijab->jab", psi, Q)
     full_Q = np.empty((m + 1, m + 1, p, p))
@@ -284,7 +251,7 @@ def _with_residual(
     T = np.empty((m + 1, m + 1))
     T[1:, 1:] = twice
     T[0, 1:] = T[1:, 0] = once - psi @ twice
-    T[0, 0] = fit.cross.n - psi @ once - psi @ T[0, 1:]
+    T[0, 0] = fit.crossprod.n - psi @ once - psi @ T[0, 1:]
     return -np.concatenate([M0[None], M]), full_Q, T
 
 

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.design import Block
+from mixedfx.design.random import Block
 from mixedfx.errors import expect_choice
-from mixedfx.fit import Fit
+from mixedfx.estimation.fitted_model import FittedModel
 
 Matrix = npt.NDArray[np.float64]
 
@@ -45,11 +45,6 @@ class Parameter:
     value : float
         The fit's estimate, in natural units; NaN for a fixed column that was left out, and for
         a correlation with an effect that does not vary.
-
-    Examples
-    --------
-    >>> Parameter("sigma", "sigma", None, None, None, 25.6).name
-    'sigma'
     """
 
     name: str
@@ -60,34 +55,8 @@ class Parameter:
     value: float
 
 
-def parameters(fit: Fit) -> tuple[Parameter, ...]:
-    """
-    List the parameters of a fit.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-
-    Returns
-    -------
-    tuple of Parameter
-        For each random term in formula order its standard deviations, then its correlations;
-        sigma, unless it is known; those of a dispersion formula; the fixed effects.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy")).fit
-    >>> for parameter in parameters(fit):
-    ...     print(f"{parameter.name:32} {parameter.value:.2f}")
-    sd(Intercept | Subject)          24.74
-    sd(Days | Subject)               5.92
-    corr(Intercept, Days | Subject)  0.07
-    sigma                            25.59
-    Intercept                        251.41
-    Days                             10.47
-    """
+def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
+    """List the parameters of a fit."""
     random: list[Parameter] = []
     sigma = fit.solution.sigma
     for t, (block, lam) in enumerate(zip(fit.design.blocks, fit.solution.lambdas, strict=True)):
@@ -109,34 +78,8 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
     )
 
 
-def choose(fit: Fit, names: Sequence[str] | str | None) -> tuple[Parameter, ...]:
-    """
-    Find parameters by their names.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-    names : sequence of str, str or None
-        Which; None for all.
-
-    Returns
-    -------
-    tuple of Parameter
-        In the order of the names.
-
-    Raises
-    ------
-    ArgumentError
-        If a name is not among the parameters; lists them.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff")).fit
-    >>> [parameter.kind for parameter in choose(fit, "sd(Intercept | Batch)")]
-    ['sd']
-    """
+def choose(fit: FittedModel, names: Sequence[str] | str | None) -> tuple[Parameter, ...]:
+    """Find parameters by their names."""
     known = {parameter.name: parameter for parameter in parameters(fit)}
     if names is None:
         return tuple(known.values())
@@ -166,11 +109,11 @@ def _of_term(term: int, block: Block, root: Matrix) -> list[Parameter]:
     return found
 
 
-def _of_scale(fit: Fit) -> list[Parameter]:
+def _of_scale(fit: FittedModel) -> list[Parameter]:
     """Coefficients of a dispersion formula, and the standard deviation of its random term."""
     if fit.dispersion is None:
         return []
-    scale, spread = fit.dispersion.scale, fit.dispersion.spread
+    scale, spread = fit.dispersion.design, fit.dispersion.random
     found = [
         Parameter(f"dispersion({name})", "scale", None, i, None, float(value))
         for i, (name, value) in enumerate(zip(scale.names, fit.dispersion.gamma, strict=True))

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.fit import Curvature, Fit, boundary
+from mixedfx.estimation.curvature import HessianAtOptimum, boundary_parameters
+from mixedfx.estimation.fitted_model import FittedModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -49,26 +50,14 @@ class Satterthwaite:
 
     cov: Matrix
     remark: str | None
-    _fit: Fit = field(repr=False)
+    _fit: FittedModel = field(repr=False)
     _seen: tuple[Matrix, ...] = field(repr=False)
     _inverse: Matrix = field(repr=False)
     name: str = "satterthwaite"
 
-    def of_row(self, row: Vector) -> float:
-        """
-        Degrees of freedom of one combination of the fixed effects.
-
-        Parameters
-        ----------
-        row : ndarray of shape (p,)
-            The combination.
-
-        Returns
-        -------
-        float
-            At most the rows (less the fixed effects, under REML).
-        """
-        fit, cross = self._fit, self._fit.cross
+    def t_df(self, row: Vector) -> float:
+        """Degrees of freedom of one combination of the fixed effects."""
+        fit, crossprod = self._fit, self._fit.crossprod
         if not len(self._inverse):
             return float(fit.nu)
         if fit.dispersion is not None:
@@ -76,28 +65,16 @@ class Satterthwaite:
             given = self.cov if extra is None else self.cov - extra
             h = fit.dispersion.slopes @ row @ row / float(row @ given @ row)
             return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
-        if cross.basis is not None:
-            row = linalg.solve_triangular(cross.basis, row, trans="T")
-        weights = fit.solution.inner_cov @ row
+        if crossprod.qr_R is not None:
+            row = linalg.solve_triangular(crossprod.qr_R, row, trans="T")
+        weights = fit.solution.vcov_in_basis @ row
         h = self._log_slope(weights, float(row @ weights))
         spread = 1.0 / fit.nu + float(h @ self._inverse @ h)
         return 1.0 / spread if spread > 0.0 else np.inf
 
-    def of_rows(self, rows: Matrix) -> tuple[float, float]:
+    def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
         """
         Combine the degrees of freedom of independent rows.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (q, p)
-            Independent combinations.
-
-        Returns
-        -------
-        factor : float
-            One: the F statistic stands.
-        df : float
-            Of its denominator: such that its mean is that of the average of ``q`` squared t.
 
         References
         ----------
@@ -105,7 +82,7 @@ class Satterthwaite:
         .. [2] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
         """
         _, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
-        each = np.array([self.of_row(v @ rows) for v in vectors.T])
+        each = np.array([self.t_df(v @ rows) for v in vectors.T])
         if np.isinf(each).all():
             return 1.0, np.inf
         if np.ptp(each) < 1e-8:
@@ -123,31 +100,23 @@ class Satterthwaite:
             column = np.tensordot(seen[:, :-1], weights, axes=(1, 0))
             rest = seen[:, -1]
             slope = column @ column.T / unscaled
-            if fit.cross.sigma is None:  # what sigma has of theta
-                slope -= rest @ rest.T / fit.solution.r2
+            if fit.crossprod.sigma is None:  # what sigma has of theta
+                slope -= rest @ rest.T / fit.solution.pwrss
             by_covariance.append(slope)
-        return at.chart.pack(_by_frame(fit, at, fit.cross.term_blocks(by_covariance)))
+        return at.coordinates.to_params(
+            _by_frame(fit, at, fit.crossprod.term_blocks(by_covariance))
+        )
 
 
-def _by_frame(fit: Fit, at: Curvature, slopes: list[Matrix]) -> list[Matrix]:
+def _by_frame(fit: FittedModel, at: HessianAtOptimum, slopes: list[Matrix]) -> list[Matrix]:
     """Turn derivatives by the covariances into those by the framed Lambdas."""
-    parts = zip(slopes, fit.cross.frames, at.chart.lambdas(at.x), strict=True)
+    parts = zip(slopes, fit.crossprod.term_scaling, at.coordinates.lambdas(at.x), strict=True)
     return [2.0 * (frame.T @ S @ frame) @ lam for S, frame, lam in parts]
 
 
-def satterthwaite(fit: Fit) -> Satterthwaite:
+def satterthwaite(fit: FittedModel) -> Satterthwaite:
     """
     Prepare Satterthwaite's degrees of freedom.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-
-    Returns
-    -------
-    Satterthwaite
-        Ready for any combination.
 
     References
     ----------
@@ -155,18 +124,18 @@ def satterthwaite(fit: Fit) -> Satterthwaite:
     .. [2] Kuznetsova, Brockhoff and Christensen (2017), lmerTest package: tests in linear
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
-    cov = fit.solution.sigma**2 * fit.solution.unscaled_cov
+    cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     if not fit.design.blocks and fit.dispersion is None:
         return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
     surface = fit.curvature if fit.dispersion is None else fit.dispersion
     values, vectors = np.linalg.eigh(surface.hessian)
     steep = values > _FLAT * max(values.max(initial=0.0), 1.0)
     inverse = (vectors[:, steep] / values[steep]) @ vectors[:, steep].T
-    on_boundary = boundary(fit.design, fit.cross, fit.solution.theta)
+    on_boundary = boundary_parameters(fit.design, fit.crossprod, fit.solution.theta)
     remark = None
     if on_boundary:
         remark = (
             f"degrees of freedom are the limit on the boundary, where {', '.join(on_boundary)} "
             f"{'is' if len(on_boundary) == 1 else 'are'} taken as known."
         )
-    return Satterthwaite(cov, remark, fit, tuple(fit.solution.projected()), inverse)
+    return Satterthwaite(cov, remark, fit, tuple(fit.solution.projected_crossproducts()), inverse)

@@ -37,36 +37,7 @@ def axes_for(
     columns: int | None = None,
     shared: bool = False,
 ) -> Any:
-    """
-    Give axes to draw on: those of the caller, or those of a new figure.
-
-    Parameters
-    ----------
-    ax : matplotlib axes, a sequence of them, or None
-        Where to draw; None for a new figure.
-    count : int
-        How many axes are needed.
-    size : (float, float)
-        Width and height of each, in inches.
-    what : str
-        What each of them is for, to name in the error.
-    columns : int, optional
-        How many stand side by side; all of them without it.
-    shared : bool
-        Whether they have one scale.
-
-    Returns
-    -------
-    numpy.ndarray of matplotlib axes
-        Of shape (count,).
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    ArgumentError
-        If other things than axes are given, or not ``count`` of them.
-    """
+    """Give axes to draw on: those of the caller, or those of a new figure."""
     try:
         from matplotlib import pyplot
         from matplotlib.axes import Axes
@@ -105,52 +76,19 @@ def axes_for(
 
 
 def listed(ax: Any) -> Any:
-    """
-    Put the caller's axes in a row.
-
-    Parameters
-    ----------
-    ax : matplotlib axes, or a sequence, an array or a dict of them
-        As given.
-
-    Returns
-    -------
-    numpy.ndarray of object
-        Of one dimension.
-    """
+    """Put the caller's axes in a row."""
     every = list(ax.values()) if isinstance(ax, dict) else ax
     return np.atleast_1d(np.asarray(every, dtype=object)).ravel()
 
 
 def bare(ax: Any) -> None:
-    """
-    Take the frame's upper and right side away.
-
-    Parameters
-    ----------
-    ax : matplotlib axes
-        Whose.
-    """
+    """Take the frame's upper and right side away."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 
 
 def size_for(labels: Iterable[object], width: float) -> tuple[float, float]:
-    """
-    Give the size of axes with a row per level.
-
-    Parameters
-    ----------
-    labels : iterable
-        The levels.
-    width : float
-        What is needed beside their names.
-
-    Returns
-    -------
-    (float, float)
-        Width and height in inches; rows without names need less.
-    """
+    """Give the size of axes with a row per level."""
     names = [shown(label) for label in labels]
     if len(names) > MOST_NAMES:
         return width + 0.2, 6.0
@@ -158,18 +96,7 @@ def size_for(labels: Iterable[object], width: float) -> tuple[float, float]:
 
 
 def name_rows(ax: Any, labels: Iterable[object], group: str) -> None:
-    """
-    Name the rows 0, 1, ... of the vertical axis, or count them where there are too many.
-
-    Parameters
-    ----------
-    ax : matplotlib axes
-        Where.
-    labels : iterable
-        Names, from the lowest row up.
-    group : str
-        What the rows are.
-    """
+    """Name the rows 0, 1, ... of the vertical axis, or count them where there are too many."""
     names = [shown(label) for label in labels]
     if len(names) > MOST_NAMES:
         ax.set_yticks([])
@@ -182,26 +109,7 @@ def name_rows(ax: Any, labels: Iterable[object], group: str) -> None:
 
 
 def shown(label: object, *, most: int = _LONGEST) -> str:
-    """
-    Spell a name, shortened in its middle if it is long.
-
-    Parameters
-    ----------
-    label : object
-        Any level, effect or column.
-    most : int
-        The longest that is not shortened.
-
-    Returns
-    -------
-    str
-        Without signs that matplotlib takes for mathematics.
-
-    Examples
-    --------
-    >>> shown("a level with a very long name, number 1732", most=20)
-    'a level wit…ber 1732'
-    """
+    """Spell a name, shortened in its middle if it is long."""
     text = str(label)
     if len(text) > most:
         end = most * 2 // 5
@@ -210,47 +118,17 @@ def shown(label: object, *, most: int = _LONGEST) -> str:
 
 
 def as_pixels(count: int) -> bool:
-    """
-    Say whether so many points are better stored as pixels in vector files.
-
-    Parameters
-    ----------
-    count : int
-        How many.
-
-    Returns
-    -------
-    bool
-        For matplotlib's ``rasterized``.
-    """
+    """Say whether so many points are better stored as pixels in vector files."""
     return count > _MANY_POINTS
 
 
 def legend(ax: Any, **options: Any) -> None:
-    """
-    Explain what is drawn, in small letters and without a frame.
-
-    Parameters
-    ----------
-    ax : matplotlib axes or figure
-        Where.
-    **options
-        As of matplotlib's ``legend``.
-    """
+    """Explain what is drawn, in small letters and without a frame."""
     ax.legend(**{"frameon": False, "fontsize": _SMALL, **options})
 
 
 def note(ax: Any, text: str) -> None:
-    """
-    Write into axes why there is nothing in them.
-
-    Parameters
-    ----------
-    ax : matplotlib axes
-        Where.
-    text : str
-        The remark.
-    """
+    """Write into axes why there is nothing in them."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.text(
@@ -275,24 +153,7 @@ def name_points(
     sides: Sequence[str] = (),
     avoid: Any = (),
 ) -> None:
-    """
-    Write the names of points beside them, as many as fit without overlap.
-
-    Parameters
-    ----------
-    ax : matplotlib axes
-        Where; its limits must not change any more.
-    x, y : array of shape (n,)
-        The points, the most important first.
-    labels : iterable
-        Their names.
-    most : int
-        How many names at most.
-    sides : sequence of {"above", "left", "right"}
-        For each point where its name would be best; above it without this.
-    avoid : array of shape (m, 2)
-        Other points, which no name may cover.
-    """
+    """Write the names of points beside them, as many as fit without overlap."""
     ax.autoscale_view()
     box = ax.get_window_extent()
     to_points = 72.0 / ax.figure.dpi
@@ -338,21 +199,7 @@ _PLACES = {
 
 
 def window(values: Any, *, always: Any = ()) -> tuple[float, float]:
-    """
-    Find limits that show almost all values, without the few that lie far outside.
-
-    Parameters
-    ----------
-    values : array
-        What is drawn; far is more than three times the distance between the quartiles.
-    always : array
-        What must be seen in any case.
-
-    Returns
-    -------
-    (float, float)
-        Lower and upper limit, with some room.
-    """
+    """Find limits that show almost all values, without the few that lie far outside."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [0.25, 0.75]) if len(values) else (0.0, 0.0)

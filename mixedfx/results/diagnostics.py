@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx.design import as_frame
+from mixedfx.design.columns import as_frame
 from mixedfx.errors import ArgumentError, expect_choice
-from mixedfx.inference import goodness
+from mixedfx.estimation.prediction_variance import leverage
 from mixedfx.inference import influence as influences
-from mixedfx.inference.pooling import pooling
-from mixedfx.joint import leverage
+from mixedfx.inference import variance_explained
+from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.inference import Inference
 
 
@@ -34,7 +34,7 @@ class Diagnostics(Inference):
 
         With random slopes a group's variance is its mean over the rows.
         """
-        return goodness.shares(self.fit).icc
+        return variance_explained.variance_shares(self.model).icc
 
     @property
     def r2(self) -> pd.Series:
@@ -43,7 +43,7 @@ class Diagnostics(Inference):
 
         With random slopes a group's variance is its mean over the rows (Johnson 2014).
         """
-        return goodness.shares(self.fit).r2
+        return variance_explained.variance_shares(self.model).r2
 
     def pooling(self, group: str | None = None) -> pd.DataFrame:
         """
@@ -84,7 +84,7 @@ class Diagnostics(Inference):
         B      5    1528.0  1527.5  1527.89    0.78    19.59
         """
         chosen = group if group is not None else next(iter(self.formula.groups), "")
-        return pooling(self.fit, chosen)
+        return pooling(self.model, chosen)
 
     def glance(self) -> pd.DataFrame:
         """
@@ -109,7 +109,7 @@ class Diagnostics(Inference):
            nobs   sigma    icc  r2_marginal  r2_conditional
         0   180  25.592  0.722        0.279           0.799
         """
-        shares = goodness.shares(self.fit)
+        shares = variance_explained.variance_shares(self.model)
         row = {
             "nobs": self.nobs,
             "sigma": self.sigma,
@@ -155,17 +155,17 @@ class Diagnostics(Inference):
         0    249.56   0.0     308  253.66  -4.10  251.41  0.23
         1    258.70   1.0     308  273.33 -14.63  261.87  0.17
         """
-        index = self.fit.design.index
+        index = self.model.design.index
         made = pd.DataFrame(
             {
                 "fitted": self.fittedvalues,
                 "resid": self.resid,
                 "fixed": self.predict(random="none"),
-                "hat": leverage(self.fit),
+                "hat": leverage(self.model),
             },
             index=index,
         )
-        table = self.fit.design.frame if data is None else as_frame(data)
+        table = self.model.design.frame if data is None else as_frame(data)
         taken = [name for name in made if name in table]
         if taken:
             raise ArgumentError(
@@ -221,8 +221,8 @@ class Diagnostics(Inference):
         expect_choice("method", method, ("one_step", "refit"))
         expect_choice("of", of, ("obs", *self.formula.groups))
         if of in self.formula.groups:
-            return influences.of_levels(self.fit, of, method)
-        return influences.of_rows(self.fit)
+            return influences.of_levels(self.model, of, method)
+        return influences.of_rows(self.model)
 
     def vif(self) -> pd.DataFrame:
         """
@@ -237,7 +237,7 @@ class Diagnostics(Inference):
         ----------
         .. [1] Fox and Monette (1992), J. Am. Stat. Assoc. 87:178.
         """
-        return goodness.vif(self.fit)
+        return variance_explained.vif(self.model)
 
     def rank_pca(self) -> dict[str, pd.DataFrame]:
         """
@@ -253,4 +253,4 @@ class Diagnostics(Inference):
         ----------
         .. [1] Bates, Kliegl, Vasishth and Baayen (2015), arXiv:1506.04967.
         """
-        return goodness.rank_pca(self.fit)
+        return variance_explained.rank_pca(self.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx import predict as prediction
-from mixedfx.engines import EngineName
-from mixedfx.engines.statsmodels import StatsModels
-from mixedfx.fit import Certificate, Control, Fit, boundary, expect_no_priors
-from mixedfx.formula import Formula
-from mixedfx.inference import components, spread, wald
+from mixedfx.estimation.convergence import ConvergenceDiagnostics
+from mixedfx.estimation.curvature import boundary_parameters
+from mixedfx.estimation.dispatch import EngineName
+from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.statsmodels import StatsModels
+from mixedfx.formula.parser import Formula
+from mixedfx.inference import dispersion_table, prediction, varcorr, wald
 from mixedfx.refit import refit
 
 Vector = npt.NDArray[np.float64]
@@ -34,7 +37,7 @@ class Estimates:
         The fit that it names.
     """
 
-    fit: Fit
+    model: FittedModel
 
     def __copy__(self) -> Self:
         """Give itself: nothing in it changes."""
@@ -51,44 +54,50 @@ class Estimates:
             "and the data, which give it again, or its tables, such as fit.tidy()."
         )
 
+    @property
+    def fit(self) -> FittedModel:
+        """The fitted model under its name of version 0.1; use :attr:`model`."""
+        warnings.warn("Results.fit is now Results.model.", FutureWarning, stacklevel=2)
+        return self.model
+
     # ---------------------------------------------------------------- the model
 
     @property
     def formula(self) -> Formula:
         """The formula, as parsed."""
-        return self.fit.formula
+        return self.model.formula
 
     @property
     def reml(self) -> bool:
         """Whether the criterion is REML."""
-        return self.fit.reml
+        return self.model.reml
 
     @property
     def nobs(self) -> int:
         """Rows used."""
-        return self.fit.cross.n
+        return self.model.crossprod.n
 
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return self.fit.design.ngroups
+        return self.model.design.ngroups
 
     @property
     def df_resid(self) -> int:
         """Rows less fixed effects."""
-        return self.fit.cross.n - self.fit.cross.p
+        return self.model.crossprod.n - self.model.crossprod.p
 
     @property
     def df_modelwc(self) -> int:
         """Parameters: fixed effects, theta and those of the residual (what AIC counts)."""
-        return self.fit.size
+        return self.model.size
 
     # ---------------------------------------------------------------- fixed effects
 
     @property
     def params(self) -> pd.Series:
         """Fixed effects, by column; NaN for columns that were left out."""
-        return wald.coefficients(self.fit)
+        return wald.coefficients(self.model)
 
     @property
     def fe_params(self) -> pd.Series:
@@ -98,7 +107,7 @@ class Estimates:
     @property
     def bse(self) -> pd.Series:
         """Standard errors of the fixed effects."""
-        return wald.standard_errors(self.fit)
+        return wald.standard_errors(self.model)
 
     @property
     def tvalues(self) -> pd.Series:
@@ -114,7 +123,7 @@ class Estimates:
         pandas.DataFrame
             Of shape (p, p).
         """
-        return wald.covariance(self.fit)
+        return wald.covariance(self.model)
 
     # ---------------------------------------------------------------- variance components
 
@@ -126,18 +135,18 @@ class Estimates:
         One where the standard deviations are known; with a dispersion formula, that of a row
         where all its columns but the intercept are zero.
         """
-        return self.fit.solution.sigma
+        return self.model.solution.sigma
 
     @property
     def scale(self) -> float:
         """Residual variance of a row of weight one."""
-        return self.fit.solution.sigma**2
+        return self.model.solution.sigma**2
 
     @property
     def residual_sd(self) -> pd.Series:
         """Residual standard deviation of each row, in units of the response."""
         return pd.Series(
-            self.fit.residual_sds.copy(), index=self.fit.design.index, name="residual_sd"
+            self.model.residual_sds.copy(), index=self.model.design.index, name="residual_sd"
         )
 
     @property
@@ -149,12 +158,12 @@ class Estimates:
         estimate, a standard deviation for the intercept and a ratio for the others. Last, with
         a random term, the standard deviation between its levels.
         """
-        return spread.table(self.fit)
+        return dispersion_table.table(self.model)
 
     @property
     def priors(self) -> dict[str, Any]:
         """The priors that were given, by name; what is not among them is flat."""
-        return {} if self.fit.beliefs is None else dict(self.fit.beliefs.given)
+        return {} if self.model.priors is None else dict(self.model.priors.given)
 
     def dispersion_ranef(self) -> pd.DataFrame:
         """
@@ -172,27 +181,27 @@ class Estimates:
         ArgumentError
             If the fit has no random term in its dispersion formula.
         """
-        return spread.effects(self.fit)
+        return dispersion_table.effects(self.model)
 
     @property
     def theta(self) -> Vector:
         """Relative covariance parameters: lower triangles by columns, terms in formula order."""
-        return self.fit.solution.theta.copy()
+        return self.model.solution.theta.copy()
 
     @property
     def varcorr(self) -> pd.DataFrame:
         """Variances, covariances and the residual; ``group effect effect2 vcov sdcor``."""
-        return components.table(self.fit)
+        return varcorr.varcorr_table(self.model)
 
     @property
     def vcomp(self) -> pd.Series:
         """Variance of each random effect, by group and effect."""
-        return components.variances(self.fit)
+        return varcorr.variances(self.model)
 
     @property
     def cov_re(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Covariance of the random effects; a dict by group if there are several."""
-        found: pd.DataFrame | dict[str, pd.DataFrame] = _only(components.covariances(self.fit))
+        found: pd.DataFrame | dict[str, pd.DataFrame] = _only(varcorr.covariances(self.model))
         return found
 
     # ---------------------------------------------------------------- random effects
@@ -232,9 +241,9 @@ class Estimates:
         B           0.39
         """
         if group is not None:
-            return prediction.effects_table(self.fit, group, cond_sd=cond_sd)
+            return prediction.effects_table(self.model, group, cond_sd=cond_sd)
         return {
-            g: prediction.effects_table(self.fit, g, cond_sd=cond_sd) for g in self.formula.groups
+            g: prediction.effects_table(self.model, g, cond_sd=cond_sd) for g in self.formula.groups
         }
 
     def coef(self, group: str | None = None) -> pd.DataFrame | dict[str, pd.DataFrame]:
@@ -253,14 +262,14 @@ class Estimates:
             added: for a school within a district, :meth:`predict` adds the district's too.
         """
         if group is not None:
-            return prediction.coefficients_by_level(self.fit, group)
-        return {g: prediction.coefficients_by_level(self.fit, g) for g in self.formula.groups}
+            return prediction.coefficients_by_level(self.model, group)
+        return {g: prediction.coefficients_by_level(self.model, g) for g in self.formula.groups}
 
     @property
     def random_effects(self) -> dict[Any, Any]:
         """Each level's effects, as statsmodels gives them; by group first if several."""
         tables = {
-            g: prediction.effects_table(self.fit, g, cond_sd=False) for g in self.formula.groups
+            g: prediction.effects_table(self.model, g, cond_sd=False) for g in self.formula.groups
         }
         found = {g: {level: t.loc[level] for level in t.index} for g, t in tables.items()}
         return dict(_only(found))
@@ -269,14 +278,14 @@ class Estimates:
     def random_effects_cov(self) -> dict[Any, Any]:
         """Each level's conditional covariance; by group first if there are several."""
         groups = self.formula.groups
-        return dict(_only({g: prediction.effects_covariances(self.fit, g) for g in groups}))
+        return dict(_only({g: prediction.effects_covariances(self.model, g) for g in groups}))
 
     # ---------------------------------------------------------------- likelihood
 
     @property
     def deviance(self) -> float:
         """Twice the negative log-likelihood (REML: the REML criterion), all constants included."""
-        return self.fit.deviance
+        return self.model.deviance
 
     @property
     def llf(self) -> float:
@@ -286,14 +295,14 @@ class Estimates:
     @property
     def aic(self) -> float:
         """Akaike's criterion, as lme4's: under REML of the REML criterion; NaN with priors."""
-        if self.fit.beliefs is not None:
+        if self.model.priors is not None:
             return math.nan
         return self.deviance + 2.0 * self.df_modelwc
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion, with the number of rows, as lme4's; NaN with priors."""
-        if self.fit.beliefs is not None:
+        if self.model.priors is not None:
             return math.nan
         return self.deviance + math.log(self.nobs) * self.df_modelwc
 
@@ -302,12 +311,14 @@ class Estimates:
     @property
     def fittedvalues(self) -> pd.Series:
         """Mean of each row given the random effects, offset included."""
-        return pd.Series(prediction.fitted(self.fit), index=self.fit.design.index, name="fitted")
+        return pd.Series(
+            prediction.fitted(self.model), index=self.model.design.index, name="fitted"
+        )
 
     @property
     def resid(self) -> pd.Series:
         """Response less fitted values."""
-        design = self.fit.design
+        design = self.model.design
         values = design.response - self.fittedvalues.to_numpy()
         return pd.Series(values, index=design.index, name="resid")
 
@@ -374,7 +385,7 @@ class Estimates:
         1      345.6     214.2      477.0
         """
         return prediction.predict(
-            self.fit,
+            self.model,
             data,
             random=random,
             new_levels=new_levels,
@@ -416,7 +427,7 @@ class Estimates:
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
-        again = refit(self.fit, y, engine=engine, reml=self.reml, control=control or Control())
+        again = refit(self.model, y, engine=engine, reml=self.reml, control=control or Control())
         return type(self)(again)
 
     # ---------------------------------------------------------------- how it was found
@@ -424,27 +435,29 @@ class Estimates:
     @property
     def engine(self) -> str:
         """Which engine's result this is."""
-        return self.fit.search.engine
+        return self.model.optimizer_result.engine
 
     @property
     def converged(self) -> bool:
         """Whether the search ended at an optimum."""
-        return self.fit.search.converged
+        return self.model.optimizer_result.converged
 
     @property
     def is_singular(self) -> bool:
         """Whether a variance is zero or a correlation one, as lme4's ``isSingular``."""
-        return bool(boundary(self.fit.design, self.fit.cross, self.fit.solution.theta))
+        return bool(
+            boundary_parameters(self.model.design, self.model.crossprod, self.model.solution.theta)
+        )
 
     @property
-    def certificate(self) -> Certificate:
+    def certificate(self) -> ConvergenceDiagnostics:
         """The proof that this is an optimum: gradient, curvature, boundary, second engine."""
-        return self.fit.certificate
+        return self.model.certificate
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know: dropped rows and columns, singular fits."""
-        return tuple(note.text for note in self.fit.notes)
+        return tuple(note.text for note in self.model.notes)
 
     @cached_property
     def statsmodels(self) -> Any:
@@ -462,18 +475,18 @@ class Estimates:
         ArgumentError
             If the fit has priors.
         """
-        expect_no_priors(self.fit, "statsmodels")
-        search = self.fit.search
+        expect_no_priors(self.model, "statsmodels")
+        search = self.model.optimizer_result
         if search.engine == "statsmodels" and search.raw is not None:
             return search.raw
         return (
             StatsModels()
-            .search(
-                self.fit.design,
-                self.fit.cross,
+            .estimate(
+                self.model.design,
+                self.model.crossprod,
                 reml=self.reml,
                 control=Control(),
-                start=self.fit.solution.theta,
+                start=self.model.solution.theta,
             )
             .raw
         )

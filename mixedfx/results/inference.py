@@ -9,19 +9,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mixedfx.bayes import sample
 from mixedfx.errors import ArgumentError, check_share, expect_choice
 from mixedfx.inference import anova as variance_tables
 from mixedfx.inference import bootstrap as resampling
-from mixedfx.inference import comparison, intervals, sampling, wald
-from mixedfx.inference import emmeans as marginal_means
-from mixedfx.inference import profile as profiles
+from mixedfx.inference import comparison, intervals, wald
 from mixedfx.inference.bootstrap import Bootstrap
 from mixedfx.inference.constraints import constraints
-from mixedfx.inference.degrees import Degrees, DfMethod, degrees
-from mixedfx.inference.emmeans import EMMeans
+from mixedfx.inference.denominator_df import DenominatorDf, DfMethod, denominator_df
+from mixedfx.inference.emmeans import emmeans as marginal_means
+from mixedfx.inference.emmeans.emmeans import EMMeans
 from mixedfx.inference.parameters import choose
+from mixedfx.inference.profile import profile as profiles
+from mixedfx.inference.simulation import simulate
 from mixedfx.results.estimates import Estimates
-from mixedfx.simulate import simulate
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]
 
@@ -86,7 +87,7 @@ class Inference(Estimates):
         0  Intercept   251.405      6.825  17.0      0.0
         1       Days    10.467      1.546  17.0      0.0
         """
-        return wald.tidy(self.fit, self._degrees(df_method), conf_level=conf_level)
+        return wald.tidy(self.model, self._degrees(df_method), conf_level=conf_level)
 
     def t_test(
         self,
@@ -128,9 +129,9 @@ class Inference(Estimates):
                 term  estimate    df  p_value
         0  Days = 10    10.467  17.0    0.766
         """
-        asked = constraints(self.fit, r_matrix)
+        asked = constraints(self.model, r_matrix)
         return wald.estimates(
-            self.fit,
+            self.model,
             self._degrees(df_method),
             asked.rows,
             asked.labels,
@@ -171,7 +172,7 @@ class Inference(Estimates):
         >>> fit.wald_test("Intercept = 250, Days = 10").round(3)["den_df"]
         np.float64(17.0)
         """
-        return wald.f_test(self.fit, self._degrees(df_method), constraints(self.fit, r_matrix))
+        return wald.f_test(self.model, self._degrees(df_method), constraints(self.model, r_matrix))
 
     def f_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
         """
@@ -227,7 +228,7 @@ class Inference(Estimates):
         term
         Days  30031.01  30031.01     1.0    17.0  45.85      0.0
         """
-        return variance_tables.anova(self.fit, self._degrees(df_method), type)
+        return variance_tables.anova(self.model, self._degrees(df_method), type)
 
     def emmeans(
         self,
@@ -275,7 +276,7 @@ class Inference(Estimates):
         1   9.0   345.6       14.6  17.0     314.7      376.5
         """
         how = self._degrees(df_method)
-        return marginal_means.emmeans(self.fit, how, specs, by=by, at=at, conf_level=conf_level)
+        return marginal_means.emmeans(self.model, how, specs, by=by, at=at, conf_level=conf_level)
 
     # ---------------------------------------------------------------- every parameter
 
@@ -340,11 +341,11 @@ class Inference(Estimates):
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         expect_choice("method", method, methods)
         check_share("alpha", alpha)
-        names = [parameter.name for parameter in choose(self.fit, parm)]
+        names = [parameter.name for parameter in choose(self.model, parm)]
         if method == "wald":
-            return intervals.wald_intervals(self.fit, self._degrees(df_method), alpha, parm)
+            return intervals.wald_intervals(self.model, self._degrees(df_method), alpha, parm)
         if method == "profile":
-            return profiles.profile_intervals(self.fit, alpha, parm)
+            return profiles.profile_intervals(self.model, alpha, parm)
         drawn = self.bootstrap(n, rng=rng, n_jobs=n_jobs, progress=False)
         kept = [name for name in names if name in drawn.draws]
         return drawn.conf_int(alpha, kept).reindex(names).rename_axis("parameter")
@@ -385,7 +386,7 @@ class Inference(Estimates):
         1     sigma  49.51   0.0
         2     sigma  68.14   2.0
         """
-        return profiles.profile(self.fit, parm, zetas=zetas)
+        return profiles.profile(self.model, parm, zetas=zetas)
 
     def ranova(self) -> pd.DataFrame:
         """
@@ -413,7 +414,7 @@ class Inference(Estimates):
         <none>                       NaN  NaN        NaN
         Days in (Days | Subject)  42.837  2.0        0.0
         """
-        return comparison.ranova(self.fit)
+        return comparison.ranova(self.model)
 
     # ---------------------------------------------------------------- simulation
 
@@ -444,7 +445,7 @@ class Inference(Estimates):
         >>> fit.simulate(3, rng=1).shape
         (30, 3)
         """
-        return simulate(self.fit, n, rng=rng, random=random)
+        return simulate(self.model, n, rng=rng, random=random)
 
     def sample(
         self, draws: int = 1000, *, chains: int = 4, rng: Any = None, progress: bool = True
@@ -504,7 +505,7 @@ class Inference(Estimates):
         >>> dict(posterior["b_Batch"].sizes)
         {'chain': 4, 'draw': 1000, 'Batch': 6, 'Batch_effect': 1}
         """
-        return sampling.sample(self.fit, draws=draws, chains=chains, rng=rng, progress=progress)
+        return sample.sample(self.model, draws=draws, chains=chains, rng=rng, progress=progress)
 
     def bootstrap(
         self,
@@ -549,18 +550,18 @@ class Inference(Estimates):
         (50, 4)
         """
         return resampling.bootstrap(
-            self.fit, n, rng=rng, random=random, n_jobs=n_jobs, progress=progress
+            self.model, n, rng=rng, random=random, n_jobs=n_jobs, progress=progress
         )
 
     # ---------------------------------------------------------------- shared
 
-    def _degrees(self, method: str) -> Degrees:
+    def _degrees(self, method: str) -> DenominatorDf:
         """Degrees of freedom by a method, prepared once."""
         known = self._prepared
         if method not in known:
-            known[method] = degrees(self.fit, method)
+            known[method] = denominator_df(self.model, method)
         return known[method]
 
     @cached_property
-    def _prepared(self) -> dict[str, Degrees]:
+    def _prepared(self) -> dict[str, DenominatorDf]:
         return {}

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx import drawing, plots
-from mixedfx import predict as prediction
+from mixedfx import plots
+from mixedfx.diagrams import drawing
 from mixedfx.errors import ArgumentError, expect_choice
-from mixedfx.fit import Fit
-from mixedfx.inference import components, goodness
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import prediction, varcorr, variance_explained
 from mixedfx.inference.bootstrap import Bootstrap
-from mixedfx.inference.degrees import DfMethod
-from mixedfx.results.lines import labels_of, lines_of, running
-from mixedfx.results.shown import Shown
+from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.results.description import Description
+from mixedfx.results.fitted_lines import labels_of, lines_of, running
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -37,7 +37,7 @@ class Plot:
         The fit.
     """
 
-    results: Shown
+    results: Description
 
     def graph(self, *, ax: Any = None) -> Any:
         """
@@ -75,8 +75,8 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for each effect.
         """
-        chosen = _group(self.results.fit, group)
-        table = prediction.effects_table(self.results.fit, chosen, cond_sd=True)
+        chosen = _group(self.results.model, group)
+        table = prediction.effects_table(self.results.model, chosen, cond_sd=True)
         return plots.caterpillar(table, ax=ax)
 
     def shrinkage(
@@ -105,8 +105,8 @@ class Plot:
         matplotlib axes
             Arrows from unpooled to partially pooled estimates.
         """
-        chosen = _group(self.results.fit, group)
-        covariance = components.covariances(self.results.fit)[chosen]
+        chosen = _group(self.results.model, group)
+        covariance = varcorr.covariances(self.results.model)[chosen]
         table = self.results.pooling(chosen)
         if table.index.nlevels == 1:
             table = pd.concat({covariance.index[0]: table}, names=["effect"]).swaplevel()
@@ -149,8 +149,8 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for each level, or one.
         """
-        chosen = _group(self.results.fit, group)
-        table = lines_of(self.results, running(self.results.fit, chosen, x), chosen, levels)
+        chosen = _group(self.results.model, group)
+        table = lines_of(self.results, running(self.results.model, chosen, x), chosen, levels)
         return plots.fitted(table, unpooled=unpooled, ax=ax)
 
     # ---------------------------------------------------------------- estimates
@@ -212,8 +212,8 @@ class Plot:
             A bar for each source.
         """
         if not fixed:
-            _group(self.results.fit, None, instead="; or count the fixed part: fixed=True")
-        parts = goodness.shares(self.results.fit)
+            _group(self.results.model, None, instead="; or count the fixed part: fixed=True")
+        parts = variance_explained.variance_shares(self.results.model)
         first = pd.Series({"fixed effects": parts.fixed} if fixed else {}, dtype=float)
         every = pd.concat([first, parts.groups, pd.Series({"Residual": parts.residual})])
         return plots.variance(every / every.sum(), ax=ax)
@@ -308,7 +308,7 @@ class Plot:
             A point for each row, or a row for each level.
         """
         expect_choice("kind", kind, ("fitted", "scale-location", "group"))
-        fit = self.results.fit
+        fit = self.results.model
         if kind == "scale-location":
             size = self.results.influence("obs")["std_resid"].abs()
             label = "√|standardised residual|"
@@ -347,7 +347,7 @@ class Plot:
         if of not in groups:
             values = self.results.influence("obs")["std_resid"]
             return plots.qq({"": values}, ylabel="standardised residual", ax=ax)
-        samples = _standardised(self.results.fit, of)
+        samples = _standardised(self.results.model, of)
         return plots.qq(samples, ylabel=f"standardised effect of {of}", ax=ax)
 
     def influence(
@@ -384,7 +384,7 @@ class Plot:
 # ---------------------------------------------------------------- what is drawn
 
 
-def _group(fit: Fit, group: str | None, *, instead: str = "") -> str:
+def _group(fit: FittedModel, group: str | None, *, instead: str = "") -> str:
     """The grouping factor asked for, or the first."""
     groups = fit.formula.groups
     if not groups:
@@ -398,9 +398,9 @@ def _group(fit: Fit, group: str | None, *, instead: str = "") -> str:
     return group
 
 
-def _evened(results: Shown) -> pd.Series:
+def _evened(results: Description) -> pd.Series:
     """Residuals of one variance."""
-    weights, fit = results.fit.design.weights, results.fit
+    weights, fit = results.model.design.weights, results.model
     if weights is None:
         return results.resid.rename("residual")
     if fit.known_sds or fit.dispersion is not None:
@@ -408,11 +408,11 @@ def _evened(results: Shown) -> pd.Series:
     return (results.resid * np.sqrt(weights)).rename("residual × √weight")
 
 
-def _standardised(fit: Fit, group: str) -> dict[str, pd.Series]:
+def _standardised(fit: FittedModel, group: str) -> dict[str, pd.Series]:
     """Conditional means of the effects over their standard deviation, empty if that is zero."""
     table = prediction.effects_table(fit, group, cond_sd=True)
     names = [name for name in table if f"{name}_sd" in table]
-    variances = np.diag(components.covariances(fit)[group])
+    variances = np.diag(varcorr.covariances(fit)[group])
     found = {}
     for name, variance in zip(names, variances, strict=True):
         rest = variance - table[f"{name}_sd"] ** 2

@@ -14,9 +14,10 @@ import pytest
 from tasks import LARGE, SMALL, Task, growth
 
 import mixedfx as mfx
-from mixedfx.criterion import gradient, solve
-from mixedfx.crossprod import cross
-from mixedfx.design import build
+from mixedfx.design.build import build
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.likelihood.score import score_theta
 
 pytestmark = pytest.mark.benchmark(warmup=True, warmup_iterations=1, min_rounds=3)
 
@@ -32,7 +33,7 @@ def fit(task: Task, data: pd.DataFrame, engine: str) -> mfx.Results:
 def test_small_models(benchmark, task, engine):
     data = task.data()
     result = benchmark(fit, task, data, engine)
-    benchmark.extra_info["evaluations"] = result.fit.search.evaluations
+    benchmark.extra_info["evaluations"] = result.model.optimizer_result.evaluations
     assert result.converged
 
 
@@ -43,7 +44,7 @@ def test_large_models(benchmark, task):
     data = task.data()
     fit(task, data, "profiled")
     result = benchmark.pedantic(fit, (task, data, "profiled"), rounds=3)
-    benchmark.extra_info["evaluations"] = result.fit.search.evaluations
+    benchmark.extra_info["evaluations"] = result.model.optimizer_result.evaluations
     benchmark.extra_info["llf"] = result.llf
     assert result.converged
 
@@ -57,7 +58,7 @@ def test_shares_of_a_small_fit(benchmark, step):
     if step == "formula and data":
         benchmark(lambda: build(mfx.parse(task.formula), data))
     elif step == "cross-products":
-        benchmark(cross, design)
+        benchmark(compute_crossproducts, design)
     else:
         whole = mfx.lmer(task.formula, data, engine="profiled")
         benchmark(whole.refit, data[formula.response])
@@ -65,20 +66,20 @@ def test_shares_of_a_small_fit(benchmark, step):
 
 @pytest.mark.parametrize("rows", [5, 10, 20])
 def test_an_evaluation_does_not_see_the_rows(benchmark, rows):
-    reduced = cross(build(mfx.parse("y ~ x + (x | g)"), growth(20_000, rows)))
+    reduced = compute_crossproducts(build(mfx.parse("y ~ x + (x | g)"), growth(20_000, rows)))
     theta = np.array([1.0, 0.1, 0.3])
-    benchmark(lambda: gradient(solve(reduced, theta, reml=True), reml=True))
+    benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=True), reml=True))
 
 
 @pytest.mark.parametrize("what", ["value", "value and gradient"])
 @pytest.mark.parametrize("task", [LARGE[0], LARGE[2], LARGE[6]], ids=lambda t: t.name)
 def test_a_gradient_costs_little_more_than_a_value(benchmark, task, what):
-    reduced = cross(build(mfx.parse(task.formula), task.data()))
-    theta = 0.3 * reduced.layout.on_diagonal
+    reduced = compute_crossproducts(build(mfx.parse(task.formula), task.data()))
+    theta = 0.3 * reduced.parametrization.on_diagonal
     if what == "value":
-        benchmark(solve, reduced, theta, reml=task.reml)
+        benchmark(solve_pls, reduced, theta, reml=task.reml)
     else:
-        benchmark(lambda: gradient(solve(reduced, theta, reml=task.reml), reml=task.reml))
+        benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=task.reml), reml=task.reml))
 
 
 def test_a_thousand_responses_on_one_design(benchmark):

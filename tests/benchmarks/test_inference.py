@@ -11,7 +11,7 @@ import pytest
 from tasks import REFERENCE, maximal
 
 import mixedfx as mfx
-from mixedfx.inference.degrees import degrees
+from mixedfx.inference.denominator_df import denominator_df
 
 pytestmark = pytest.mark.benchmark(warmup=True, warmup_iterations=1, min_rounds=3)
 
@@ -27,8 +27,8 @@ def ratings() -> mfx.Results:
 
 def test_kenward_roger_of_73421_rows(benchmark, ratings):
     def run() -> list[float]:
-        how = degrees(ratings.fit, "kenward-roger")
-        return [how.of_row(row) for row in np.eye(ratings.fit.cross.p)]
+        how = denominator_df(ratings.model, "kenward-roger")
+        return [how.t_df(row) for row in np.eye(ratings.model.crossprod.p)]
 
     found = benchmark.pedantic(run, rounds=3)
     tracemalloc.start()
@@ -43,7 +43,7 @@ def test_a_table_of_a_maximal_model(benchmark, method):
     formula = "y ~ a * b + (a * b | subject) + (a * b | item)"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfx.errors.SingularFitWarning)
-        fit = mfx.lmer(formula, maximal(), engine="profiled").fit
+        fit = mfx.lmer(formula, maximal(), engine="profiled").model
     fresh = mfx.Results  # each round prepares everything anew
     table = benchmark(lambda: fresh(_copy(fit)).tidy(df_method=method))
     assert len(table) == 4

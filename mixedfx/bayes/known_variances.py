@@ -1,0 +1,187 @@
+"""Everything known but the levels themselves: their posterior means.
+
+With the overall mean, the standard deviation between levels and the residual ones given, a
+level's posterior mean is a weighted mean of its rows and the overall one. It comes from the
+criterion with everything held, so this is also the shortest proof that the criterion is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.design.checks import check_positive
+from mixedfx.design.columns import as_frame, numbers, per_row
+from mixedfx.design.levels import Levels, factorize
+from mixedfx.errors import (
+    ArgumentError,
+    EmptyDataError,
+    MissingColumnError,
+    WeightsError,
+    did_you_mean,
+)
+from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
+from mixedfx.linalg.cholesky.symbolic import analyze
+
+Vector = npt.NDArray[np.float64]
+
+
+def posterior_means(
+    data: Any, *, response: str, group: str, mean: float, sd: float, residual_sd: Any
+) -> pd.Series:
+    """
+    Estimate each level of a group, everything else being known.
+
+    Parameters
+    ----------
+    data : DataFrame
+        pandas, or anything with ``to_pandas()`` or the Arrow interface, or a mapping of
+        columns; it is not changed.
+    response, group : str
+        Columns.
+    mean : float
+        Of the levels, in units of the response.
+    sd : float
+        Standard deviation between the levels; zero says that all are the mean.
+    residual_sd : float, str, array or mapping
+        Standard deviation of a row about its level: one for all, a column, a value for each
+        row, or a dict or Series by level.
+
+    Returns
+    -------
+    pandas.Series
+        By level. A level whose responses are all missing has the mean.
+
+    Raises
+    ------
+    MissingColumnError
+        If a column is not in the data.
+    ArgumentError
+        If ``mean`` or ``sd`` is no finite number, or ``sd`` is negative.
+    WeightsError
+        If a residual standard deviation is not positive.
+
+    Notes
+    -----
+    For level ``i`` with ``n_i`` rows of mean ``m_i`` and residual standard deviation ``s_i`` it is
+    ``lambda_i m_i + (1 - lambda_i) mean``, ``lambda_i = sd**2 / (sd**2 + s_i**2 / n_i)``.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, equation 12.1.
+
+    Examples
+    --------
+    >>> ratings = {"friend": ["Ann", "Ann", "Bob"], "rating": [8.0, 6.0, 2.0]}
+    >>> known = dict(mean=5.0, sd=1.0, residual_sd={"Ann": 1.0, "Bob": 2.0})
+    >>> posterior_means(ratings, response="rating", group="friend", **known)
+    friend
+    Ann    6.333333
+    Bob    4.400000
+    Name: posterior_mean, dtype: float64
+    """
+    frame = as_frame(data)
+    for name in (response, group):
+        if not isinstance(name, str) or name not in frame.columns:
+            hint = did_you_mean(str(name), map(str, frame.columns))
+            listed = ", ".join(map(str, frame.columns))
+            raise MissingColumnError(
+                f"column {name!r} is not in the data; columns are: {listed}.{hint}"
+            )
+    ols_coef, spread = _number("mean", mean), _number("sd", sd)
+    if spread < 0.0:
+        raise ArgumentError(f"sd={sd!r} must not be negative.")
+    kept = frame[group].notna().to_numpy()
+    if not kept.any():
+        raise EmptyDataError(f"the grouping column '{group}' is missing in every row.")
+    labels, codes = factorize(_categorical(frame.loc[kept, group]))
+    s = _residual(residual_sd, frame, labels, codes, kept)
+    frame = frame.loc[kept]
+    y = numbers(f"the response '{response}'", frame[response])
+    seen = ~np.isnan(y) & ~np.isnan(s)
+    check_positive("residual_sd", s[seen], frame.index[seen])
+    levels = Levels((labels,), np.arange(len(labels)))
+    held = _crossproducts(y[seen] - ols_coef, s[seen] ** -2.0, codes[seen], levels, response, group)
+    effects = solve_pls(held, np.array([spread]), reml=False).conditional_modes()[0][0]
+    return pd.Series(ols_coef + effects, index=labels.rename(group), name="posterior_mean")
+
+
+def _number(name: str, value: Any) -> float:
+    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not real or not np.isfinite(value):
+        raise ArgumentError(f"{name}={value!r} must be a finite number.")
+    return float(value)
+
+
+def _categorical(column: pd.Series) -> pd.Series:
+    """Take text as categories, as formulas do."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "biuf":
+        return column
+    return pd.Series(pd.Categorical(column), index=column.index)
+
+
+def _residual(
+    value: Any,
+    frame: pd.DataFrame,
+    labels: pd.Index,
+    codes: npt.NDArray[np.intp],
+    kept: npt.NDArray[np.bool_],
+) -> Vector:
+    """Give each row that has a level its residual standard deviation."""
+    if value is None:
+        raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
+    if isinstance(value, pd.Series) and not value.index.equals(frame.index):
+        by_level = labels.isin(value.index).all() and value.index.is_unique
+        value = value.to_dict() if by_level else value
+    if isinstance(value, Mapping):
+        lost = [label for label in labels if label not in value]
+        if lost:
+            raise ArgumentError(
+                f"residual_sd has no value for level {lost[0]!r}; name every level."
+            )
+        return numbers("residual_sd", pd.Series([value[label] for label in labels]))[codes]
+    if not isinstance(value, str) and np.ndim(value) == 0:
+        if _number("residual_sd", value) <= 0.0:
+            raise WeightsError(f"residual_sd={value!r} must be positive.")
+        return np.full(len(codes), float(value))
+    rows = per_row(value, "residual_sd", frame)
+    assert rows is not None
+    return rows[kept]
+
+
+def _crossproducts(
+    rest: Vector,
+    w: Vector,
+    codes: npt.NDArray[np.intp],
+    levels: Levels,
+    response: str,
+    group: str,
+) -> CrossProducts:
+    """Cross-products of a random intercept, and of a response without fixed part."""
+    L = len(levels)
+    ZtZ: Vector = np.bincount(codes, w, L)[None, None].astype(float)
+    ZtXy: Vector = np.bincount(codes, w * rest, L)[None, None].astype(float)
+    return CrossProducts(
+        n=len(rest),
+        response=response,
+        names=(),
+        groups=(group,),
+        levels=(levels,),
+        symbolic=analyze(BlockMatrix((ZtZ,), {})),
+        ZtXy=(ZtXy,),
+        XytXy=np.array([[float(w @ rest**2)]]),
+        term_positions=(TermPosition(0, 0, 1),),
+        parametrization=Parametrization(("us",), (1,)),
+        ols_coef=np.zeros(0),
+        qr_R=None,
+        log_weights=float(np.log(w).sum()),
+        sigma=1.0,
+    )

@@ -1,0 +1,39 @@
+"""A fit to draws from its posterior."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+from mixedfx.bayes.draws import draw
+from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.priors.specification import match_priors
+
+_NEEDED = ("arviz_base", "arviz_stats", "emcee")
+
+
+def sample(
+    fit: FittedModel, *, draws: int = 1000, chains: int = 4, rng: Any = None, progress: bool = True
+) -> Any:
+    """Draw from the posterior of a fit."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ArgumentError(
+            f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
+        )
+    design = fit.given
+    if design.dispersion is not None and design.dispersion.block is not None:
+        raise EngineRefusal(
+            f"the random term in dispersion='{design.dispersion.formula}' cannot be sampled; use "
+            "strata, such as '~ kind', or fit.bootstrap()."
+        )
+    priors = match_priors(None, design) if fit.priors is None else fit.priors
+    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
+        found = draw(design, priors, draws=draws, chains=chains, rng=rng, progress=progress)
+        complaints = found.complaints()
+    for text in complaints:
+        warnings.warn(f"{text}: draw more, by draws=.", SamplingWarning, stacklevel=3)
+    return found.tree

@@ -1,0 +1,1 @@
+"""Parametrised covariance matrices of random effects."""

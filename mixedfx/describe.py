@@ -1,0 +1,140 @@
+"""A model shown before it is fitted: its graph and its equations, from the formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patsy import EvalEnvironment
+
+from mixedfx.design.build import Design, build
+from mixedfx.diagrams import drawing, equations
+from mixedfx.diagrams import graph as graphs
+from mixedfx.diagrams.equations.layout import Equation
+from mixedfx.diagrams.graph.build import Graph
+from mixedfx.errors import ArgumentError
+from mixedfx.formula.parser import parse
+from mixedfx.results.results import Results
+
+
+def graph(formula: str, data: Any = None) -> Graph:
+    """
+    Give a formula's model as a directed acyclic graph.
+
+    Parameters
+    ----------
+    formula : str
+        As for :func:`mixedfx.lmer`.
+    data : DataFrame, optional
+        To count levels and rows, and to find grouping factors that lie within each other
+        though the formula does not say so.
+
+    Returns
+    -------
+    Graph
+        What depends on what, in plates; ``tree`` says whether the levels form a tree;
+        :func:`mixedfx.draw` draws it; ``to_dot()``, ``to_mermaid()`` write it.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be understood.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, chapter 11.
+
+    Examples
+    --------
+    >>> print(graph("rating ~ 1 + (1 | friend)"))
+    A tree: each row belongs to one level of friend.
+    """
+    if data is None:
+        return graphs.graph(formula)
+    return _graph(_design(formula, data))
+
+
+def equation(formula: str, data: Any = None) -> Equation:
+    """
+    Write a formula's model as equations, level by level.
+
+    Parameters
+    ----------
+    formula : str
+        As for :func:`mixedfx.lmer`.
+    data : DataFrame, optional
+        To write a factor's columns out, and to find grouping factors that lie within each
+        other though the formula does not say so.
+
+    Returns
+    -------
+    Equation
+        Prints as text, shows as mathematics in a notebook; ``latex``, ``unicode``, ``notes``.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be understood.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, section 12.5.
+
+    Examples
+    --------
+    >>> print(equation("rating ~ 1 + (1 | friend)").unicode)
+    ratingᵢⱼ | Rᵢ ~ N(Rᵢ, σ²)
+               Rᵢ ~ N(R, σ_friend²)
+    """
+    if data is None:
+        return equations.equation(formula)
+    design = _design(formula, data)
+    columns = equations.Columns(design.columns, tuple(b.effects for b in design.blocks))
+    return equations.equation(design.formula, nested=design.nesting, columns=columns)
+
+
+def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
+    """
+    Draw a model's graph with matplotlib, for a page or a slide.
+
+    Parameters
+    ----------
+    model : str, Graph or Results
+        A formula, its graph, or a fit.
+    data : DataFrame, optional
+        For a formula, to count levels and rows.
+    ax : matplotlib axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib axes
+        Circles for variables, shaded where they are observed, dots for parameters, a plate for
+        each grouping factor and for the rows.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of these, or has too many crossed factors to be laid out in a plane.
+
+    Examples
+    --------
+    >>> ax = draw("crashes ~ 1 + (1 | publisher/app) + (1 | device)")
+    """
+    if isinstance(model, Results):
+        model = model.graph()
+    if isinstance(model, str):
+        found = graph(model) if data is None else _graph(_design(model, data))
+        return drawing.draw(found, ax=ax)
+    if not isinstance(model, Graph):
+        raise ArgumentError(f"draw() takes a formula, a graph or a fit, not {model!r}.")
+    return drawing.draw(model, ax=ax)
+
+
+def _graph(design: Design) -> Graph:
+    return graphs.graph(design.formula, design.ngroups, rows=len(design.y), nested=design.nesting)
+
+
+def _design(formula: str, data: Any) -> Design:
+    return build(parse(formula), data, env=EvalEnvironment.capture(2))

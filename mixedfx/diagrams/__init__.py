@@ -1,0 +1,1 @@
+"""Diagrams of a model: graph, drawing and equations."""

@@ -1,0 +1,64 @@
+"""What data add to a formula's equations: names of columns, and estimates.
+
+They are plain mappings by name, so that a fit, a design or a reader's own numbers can stand in
+the same equations; nothing here knows where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Columns:
+    """
+    Names of a model's columns, which only data tell where a term is categorical.
+
+    Parameters
+    ----------
+    fixed : sequence of str
+        Of the fixed part; ``Intercept`` for the intercept.
+    random : sequence of sequence of str
+        Of each random term, in the formula's order.
+    """
+
+    fixed: Sequence[str]
+    random: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """
+    A fit's estimates, to be written instead of symbols.
+
+    Parameters
+    ----------
+    fixed : mapping of str to float
+        Coefficient by column; NaN for a column that was left out.
+    sds : sequence of mapping of str to float
+        For each random term, in the formula's order: standard deviation by effect.
+    sigma : float
+        Residual standard deviation.
+    correlations : sequence of mapping of (str, str) to float
+        For each random term: correlation by pair of effects, in either order; may be left
+        out where no term has several effects.
+
+    Examples
+    --------
+    >>> from mixedfx.diagrams.equations import equation
+    >>> estimates = Estimates({"Intercept": 7.1}, [{"Intercept": 1.2}], 1.6)
+    >>> print(equation("rating ~ 1 + (1 | friend)", estimates=estimates).unicode)
+    ratingᵢⱼ | Rᵢ ~ N(Rᵢ, 1.6²)
+               Rᵢ ~ N(7.1, 1.2²)
+    """
+
+    fixed: Mapping[str, float]
+    sds: Sequence[Mapping[str, float]]
+    sigma: float
+    correlations: Sequence[Mapping[tuple[str, str], float]] = ()
+
+    @property
+    def columns(self) -> Columns:
+        """Names of the columns."""
+        return Columns(tuple(self.fixed), tuple(tuple(sds) for sds in self.sds))

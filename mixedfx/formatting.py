@@ -1,0 +1,369 @@
+"""Tables to text, HTML, Markdown and LaTeX: what a fit prints.
+
+Knows tables and strings only. Numbers are shown to the digits that their column needs, as
+lme4 shows them.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_DISPERSION = "Log residual standard deviation"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    A fit's tables, to print or to show in a notebook.
+
+    Parameters
+    ----------
+    header : sequence of (str, str)
+        Label and value of each leading line.
+    residuals : pandas.Series
+        Quantiles of the scaled residuals.
+    components : pandas.DataFrame
+        Columns ``group effect effect2 vcov sdcor``.
+    counts : str
+        Observations and groups.
+    coefficients : pandas.DataFrame
+        Fixed effects; a row each, numeric columns.
+    notes : sequence of str
+        What the user should know.
+    dispersion : pandas.DataFrame, optional
+        Coefficients of the log residual standard deviation; a row each, numeric columns.
+    """
+
+    header: Sequence[tuple[str, str]]
+    residuals: pd.Series
+    components: pd.DataFrame
+    counts: str
+    coefficients: pd.DataFrame
+    notes: Sequence[str]
+    dispersion: pd.DataFrame | None = None
+
+    def __str__(self) -> str:
+        """Lay the tables out in 80 columns."""
+        width = max(len(label) for label, _ in self.header) + 1
+        parts = [
+            "\n".join(_wrapped(f"{label + ':':<{width}} ", text) for label, text in self.header),
+            "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
+        ]
+        if len(self.components):
+            shown = component_rows(self.components)
+            parts.append(f"{self._title}:\n" + _text(shown, left=("Group", "Effect")))
+        parts.append(_wrapped("Number of observations: ", self.counts))
+        if len(self.coefficients):
+            parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
+        if self.dispersion is not None:
+            parts.append(f"{_DISPERSION}:\n" + _beside_names(_rounded(self.dispersion)))
+        if self.notes:
+            parts.append("Notes:\n" + "\n".join(_wrapped("- ", note) for note in self.notes))
+        return "\n\n".join(parts)
+
+    __repr__ = __str__
+
+    @property
+    def _title(self) -> str:
+        return "Residual" if list(self.components["group"]) == ["Residual"] else "Random effects"
+
+    def tables(self) -> tuple[Table, ...]:
+        """
+        Take the summary apart.
+
+        Returns
+        -------
+        tuple of Table
+            What was fitted, its residuals, the random effects, and the fixed ones if any.
+        """
+        header = pd.DataFrame(self.header, columns=["", " "])
+        header.loc[len(header)] = ["Observations", self.counts]
+        found = [
+            Table("Model", header),
+            Table("Scaled residuals", _quantiles(self.residuals)),
+        ]
+        if len(self.components):
+            found.append(Table(self._title, component_rows(self.components)))
+        if len(self.coefficients):
+            shown = _rounded(self.coefficients).rename_axis("Term").reset_index()
+            found.append(Table("Fixed effects", shown))
+        if self.dispersion is not None:
+            shown = _rounded(self.dispersion).rename_axis("Term").reset_index()
+            found.append(Table(_DISPERSION, shown))
+        return tuple(found)
+
+    def to_html(self) -> str:
+        """
+        Write the summary as HTML.
+
+        Returns
+        -------
+        str
+            A heading and a table for each part, then the notes.
+        """
+        parts = [f"<h4>{html.escape(t.title)}</h4>{t.to_html()}" for t in self.tables()]
+        items = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return "<div>" + "".join(parts) + (f"<ul>{items}</ul>" if items else "") + "</div>"
+
+    def to_markdown(self) -> str:
+        """
+        Write the summary as Markdown.
+
+        Returns
+        -------
+        str
+            A heading and a table for each part, then the notes.
+        """
+        parts = [f"**{t.title}**\n\n{t.to_markdown()}" for t in self.tables()]
+        if self.notes:
+            parts.append("\n".join(f"- {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+    def to_latex(self) -> str:
+        """
+        Write the summary as LaTeX, with booktabs.
+
+        Returns
+        -------
+        str
+            A ``tabular`` for each part, then the notes.
+        """
+        parts = [f"\\textbf{{{_latex_text(t.title)}}}\n\n{t.to_latex()}" for t in self.tables()]
+        parts += [_latex_text(note) for note in self.notes]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """Show the same tables in a notebook."""
+        return self.to_html()
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    A titled table of texts, in every form that a report may need.
+
+    Parameters
+    ----------
+    title : str
+        What it shows.
+    frame : pandas.DataFrame
+        Of strings, without an index that matters.
+
+    Examples
+    --------
+    >>> t = Table("Two", pd.DataFrame({"Term": ["x"], "Estimate": ["1.0"]}))
+    >>> print(t.to_markdown())
+    | Term   |   Estimate |
+    |:-------|-----------:|
+    | x      |        1.0 |
+    """
+
+    title: str
+    frame: pd.DataFrame
+
+    def __str__(self) -> str:
+        """Lay it out as plain text."""
+        return f"{self.title}:\n{self._format('plain')}"
+
+    __repr__ = __str__
+
+    def to_markdown(self) -> str:
+        """
+        Write it as a Markdown table.
+
+        Returns
+        -------
+        str
+            In the dialect of pandas and GitHub.
+        """
+        return self._format("pipe")
+
+    def to_html(self) -> str:
+        """
+        Write it as an HTML table.
+
+        Returns
+        -------
+        str
+            What is in the cells is escaped.
+        """
+        return self._format("html")
+
+    def to_latex(self) -> str:
+        """
+        Write it as a LaTeX ``tabular``.
+
+        Returns
+        -------
+        str
+            With the rules of the package booktabs; what is in the cells is escaped.
+        """
+        # In LaTeX's oldest encoding a bar in text is a dash.
+        return self._format("latex_booktabs").replace("|", r"\textbar{}")
+
+    def _repr_html_(self) -> str:
+        return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"
+
+    def _format(self, style: str) -> str:
+        from tabulate import tabulate
+
+        # Numbers are texts already, with the digits that they deserve.
+        right = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
+        frame = self.frame
+        if style == "pipe":
+            frame = frame.map(_escape_pipes).rename(columns=_escape_pipes)
+        return str(
+            tabulate(
+                frame.to_numpy().tolist(),
+                headers=list(frame.columns),
+                tablefmt=style,
+                colalign=right if len(frame) else None,
+                disable_numparse=True,
+            )
+        )
+
+
+def _numeric(column: pd.Series) -> bool:
+    """Whether what is written in a column are numbers."""
+    texts = [str(v).strip(" ()*<") for v in column if str(v).strip()]
+    return bool(texts) and all(_is_number(t.split(" ")[0]) for t in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _escape_pipes(value: Any) -> str:
+    """Keep the bar of a random term from ending a Markdown cell."""
+    return str(value).replace("|", "\\|")
+
+
+def _latex_text(text: str) -> str:
+    """Escape what LaTeX would read as commands."""
+    special = {c: f"\\{c}" for c in "&%$#_{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    special |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+    return "".join(special.get(c, c) for c in text)
+
+
+def component_rows(components: pd.DataFrame) -> pd.DataFrame:
+    """Arrange variance components as lme4 prints them."""
+    single = components[components["effect2"].isna()].reset_index(drop=True)
+    pairs = components[components["effect2"].notna()]
+    correlations: list[list[str]] = []
+    above: list[str] = []
+    before = None
+    for row in single.to_dict("records"):
+        new_term = row["group"] != before or row["effect"] in above
+        before = row["group"]
+        above = [] if new_term else above
+        mine = pairs[(pairs["group"] == row["group"]) & (pairs["effect2"] == row["effect"])]
+        found = dict(zip(mine["effect"], mine["sdcor"], strict=True))
+        correlations.append([f"{found[e]:.2f}" for e in above if e in found])
+        above.append(row["effect"])
+    repeated = single["group"].eq(single["group"].shift())
+    shown = pd.DataFrame(
+        {
+            "Group": single["group"].where(~repeated, ""),
+            "Effect": single["effect"].fillna(""),
+            "Variance": format_column(single["vcov"]),
+            "Std.Dev.": format_column(single["sdcor"]),
+        }
+    )
+    widest = max((len(c) for c in correlations), default=0)
+    for j in range(widest):
+        name = "Corr" if j == 0 else " " * j
+        shown[name] = [c[j] if j < len(c) else "" for c in correlations]
+    return shown
+
+
+def format_column(values: pd.Series, digits: int = 5) -> list[str]:
+    """Give numbers of one column the same decimals."""
+    array = values.to_numpy(dtype=float)
+    size = np.abs(array[np.isfinite(array) & (array != 0.0)])
+    if not len(size):
+        return [f"{v:g}" for v in array]
+    top = int(np.floor(np.log10(size.max())))
+    low = int(np.floor(np.log10(size.min())))
+    if top > 7 or low < -5:
+        return [f"{v:.{digits - 1}g}" for v in array]
+    decimals = min(max(digits - 1 - top, 0, min(2 - low, 6)), 6)
+    texts = [f"{v:.{decimals}f}" for v in array]
+    width = max(map(len, texts))
+    return [t.rjust(width) for t in texts]
+
+
+def _rounded(coefficients: pd.DataFrame) -> pd.DataFrame:
+    out = pd.DataFrame(index=coefficients.index)
+    for name in coefficients.columns:
+        column = coefficients[name]
+        if name in ("t value", "z value"):
+            out[name] = [f"{v:.2f}" for v in column]
+        elif name == "df":
+            out[name] = [f"{v:.1f}" for v in column]
+        elif name.startswith("Pr("):
+            out[name] = [_p_value(v) for v in column]
+        else:
+            out[name] = format_column(column)
+    return out
+
+
+def _beside_names(table: pd.DataFrame) -> str:
+    """Lay out numbers beside their names; a name too long for that has a line of its own."""
+    head, *rows = table.to_string(index=False).splitlines()
+    names = [str(name) for name in table.index]
+    room = min(max(map(len, names)), 79 - max(map(len, (head, *rows))))
+    lines = [" " * room + " " + head]
+    for name, row in zip(names, rows, strict=True):
+        fits = len(name) <= room
+        lines += [f"{name:<{room}} {row}"] if fits else [name, " " * room + " " + row]
+    return "\n".join(lines)
+
+
+def _p_value(value: float) -> str:
+    """Write a p-value as R does: three digits, and nothing below what rounding leaves."""
+    return "<2e-16" if value < 2e-16 else f"{value:.3g}"
+
+
+def _quantiles(residuals: pd.Series) -> pd.DataFrame:
+    return pd.DataFrame([[f"{v:.4f}" for v in residuals]], columns=list(residuals.index))
+
+
+def _text(table: pd.DataFrame, left: Sequence[str]) -> str:
+    """Lay out a table of strings, some columns flush left."""
+    widths = {c: max([len(c), *map(len, table[c])]) for c in table.columns}
+    lines = []
+    head: dict[Any, Any] = dict(zip(table.columns, table.columns, strict=True))
+    for row in [head, *table.to_dict("records")]:
+        cells = [
+            str(row[c]).ljust(widths[c]) if c in left else str(row[c]).rjust(widths[c])
+            for c in table.columns
+        ]
+        lines.append(" " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _wrapped(lead: str, text: str) -> str:
+    """Fill to 80 columns, never breaking inside a random term."""
+    glued = re.sub(r"\([^()]{,60}\|[^()]*\)", lambda m: m[0].replace(" ", "\0"), text)
+    filled = textwrap.fill(
+        glued,
+        width=80,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return filled.replace("\0", " ")

@@ -1,0 +1,112 @@
+"""Columns to sums of their products, level by level: nothing here forms a dense Z."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from mixedfx.design.build import Design
+from mixedfx.design.random import Block
+from mixedfx.linalg.cholesky.block_matrix import OffDiagonalBlock
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+def blocks_by_group(design: Design) -> list[list[Block]]:
+    """Collect the random terms of each grouping factor."""
+    groups = dict.fromkeys(b.group for b in design.blocks)
+    return [[b for b in design.blocks if b.group == g] for g in groups]
+
+
+def column_products(sides: list[Vector], w: Vector | None) -> Matrix:
+    """Sum products of columns with each other, over all rows."""
+    m = len(sides)
+    XytXy = np.empty((m, m))
+    for i in range(m):
+        left = sides[i] if w is None else w * sides[i]
+        for j in range(i + 1):
+            XytXy[i, j] = XytXy[j, i] = left @ sides[j]
+    return XytXy
+
+
+def term_columns(blocks: list[Block]) -> list[Vector | None]:
+    """Take the columns of all terms of a group."""
+    columns: list[Vector | None] = []
+    for b in blocks:
+        for j in range(b.values.shape[1]):
+            column = b.values[:, j]
+            constant = b.values.strides[0] == 0 or (column[0] == 1.0 and (column == 1.0).all())
+            columns.append(None if constant else np.ascontiguousarray(column))
+    return columns
+
+
+def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
+    """Multiply two columns of which either may be all ones."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a * b
+
+
+def level_sums(
+    blocks: list[Block],
+    w: Vector | None,
+    sides: list[Vector],
+    codes: npt.NDArray[np.intp],
+    L: int,
+) -> tuple[Matrix, Matrix]:
+    """Sum products of a group's columns, with each other and with some sides, by level."""
+    z = term_columns(blocks)
+    distinct = list(z)
+    places = [_place(distinct, side) for side in sides]
+    sums: dict[tuple[int, int], Vector] = {}
+
+    def total(i: int, j: int) -> Vector:
+        key = (min(i, j), max(i, j))
+        if key not in sums:
+            product = multiply(multiply(distinct[i], distinct[j]), w)
+            sums[key] = np.bincount(codes, product, L).astype(float)
+        return sums[key]
+
+    K = len(z)
+    ZtZ = np.array([[total(a, b) for b in range(K)] for a in range(K)])
+    ZtXy = np.array([[total(a, c) for c in places] for a in range(K)])
+    return ZtZ, ZtXy
+
+
+def _place(distinct: list[Vector | None], column: Vector) -> int:
+    """Position of a column among those known, to which it is added if it is new."""
+    ones = bool(column[0] == 1.0 and (column == 1.0).all())
+    for i, known in enumerate(distinct):
+        if known is None:
+            if ones:
+                return i
+        elif known[0] == column[0] and np.array_equal(known, column):
+            return i
+    distinct.append(column)
+    return len(distinct) - 1
+
+
+def off_diagonal_block(
+    first: list[Block], second: list[Block], w: Vector | None
+) -> OffDiagonalBlock:
+    """Sum products of two groups' columns over the rows of each pair of levels that occurs."""
+    rows, cols = first[0].codes, second[0].codes
+    shape = (len(first[0].levels), len(second[0].levels))
+    za, zb = term_columns(first), term_columns(second)
+    values, pattern = [], None
+    for a in za:
+        for b in zb:
+            product = multiply(multiply(a, b), w)
+            data = np.ones(len(rows)) if product is None else product
+            pattern = sparse.coo_matrix((data, (rows, cols)), shape=shape).tocsr()
+            pattern.sort_indices()
+            values.append(pattern.data)
+    assert pattern is not None
+    counts = np.diff(pattern.indptr)
+    return OffDiagonalBlock(
+        rows=np.repeat(np.arange(shape[0], dtype=np.int64), counts),
+        cols=pattern.indices.astype(np.int64),
+        values=np.stack(values).reshape(len(za), len(zb), -1),
+    )

@@ -1,0 +1,1 @@
+"""Linear algebra and optimisation, free of statistics."""

@@ -1,0 +1,228 @@
+"""Several fits side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from patsy import EvalEnvironment
+
+from mixedfx.api import fit_formula
+from mixedfx.errors import ArgumentError
+from mixedfx.formatting import Table
+from mixedfx.inference import comparison
+from mixedfx.inference.parameters import Parameter, parameters
+from mixedfx.inference.shrinkage import three_ways
+from mixedfx.results.results import Results
+
+
+def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = True) -> pd.DataFrame:
+    """
+    Compare nested models by likelihood ratios, and any models by AIC and BIC.
+
+    Parameters
+    ----------
+    *fits : Results
+        Two or more, of the same response in the same rows. That each is nested in the next,
+        as the test of the ratio supposes, is for the caller to see to.
+    names : sequence of str, optional
+        What to call them; their formulas without it.
+    refit : bool
+        Whether REML fits are fitted again by maximum likelihood (and marked in column
+        ``refitted``), as models of different fixed parts must be. Without that all must have
+        the same fixed columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per model, by increasing number of parameters: ``npar aic bic llf deviance``,
+        ``chisq df p_value`` of the test against the row above, and ``refitted``.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than two, they do not share rows and response, or criteria do not
+        compare.
+
+    References
+    ----------
+    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.1.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> one = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    >>> two = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> compare(one, two, names=["one", "two"])[["npar", "aic", "chisq", "df"]].round(2)
+           npar      aic  chisq   df
+    model
+    one       4  1802.08    NaN  NaN
+    two       6  1763.94  42.14  2.0
+    """
+    labels = _names("compare", fits, names)
+    return comparison.compare([fit.model for fit in fits], labels, refit=refit)
+
+
+def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
+    """
+    Put the estimates of several fits beside each other.
+
+    Parameters
+    ----------
+    *fits : Results
+        One or more, of any data.
+    names : sequence of str, optional
+        Headings; numbers in parentheses without it.
+
+    Returns
+    -------
+    Table
+        A column per fit: fixed effects with their standard errors in parentheses, standard
+        deviations and correlations of the random effects, sigma, and what the fit was made
+        of; to print, or ``to_markdown() to_html() to_latex()``; ``frame`` is the DataFrame.
+
+    Raises
+    ------
+    ArgumentError
+        If what is given are no fits, or the names are not one for each.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> one = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
+    >>> two = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> print(table(one, two).frame.head(2).to_string(index=False))
+                        (1)           (2)
+    Intercept 251.41 (9.75) 251.41 (6.82)
+         Days 10.47 (0.804)  10.47 (1.55)
+    """
+    heads = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else names
+    heads = _names("table", fits, heads)
+    columns = [_column(fit) for fit in fits]
+    kinds = ("fixed", "sd", "corr", "sigma", "scale", "about")
+    rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
+    cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
+    return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
+
+
+def pooling_fits(formula: str, data: Any, group: str | None = None, **options: Any) -> pd.DataFrame:
+    """
+    Fit a model with complete, without and with partial pooling, and compare the coefficients.
+
+    Complete and no pooling know this group alone: other random terms are left out of them, so
+    with several groups the three differ in that, too. :meth:`Results.pooling` holds the others.
+
+    Parameters
+    ----------
+    formula : str
+        As for :func:`mixedfx.lmer`.
+    data : DataFrame
+        The data.
+    group : str, optional
+        The grouping factor that is pooled over; needed where there are several.
+    **options
+        Of :func:`mixedfx.lmer`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by level, and by effect if there are several: ``complete``, by least squares
+        without the group; ``none``, by least squares with a coefficient for each level;
+        ``partial``, the multilevel model's.
+
+    Raises
+    ------
+    ArgumentError
+        If the group is not named though there are several, or a fixed column varies between
+        its levels only.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, section 12.2.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> pooling_fits("Reaction ~ Days + (Days | Subject)", sleep).round(1).head(2)
+                       complete   none  partial
+    Subject effect
+    308     Intercept     251.4  244.2    253.7
+            Days           10.5   21.8     19.7
+    """
+    fit = fit_formula(EvalEnvironment.capture(1), formula, data, **options)
+    groups = fit.formula.groups
+    if group is None and len(groups) != 1:
+        listed = ", ".join(map(repr, groups)) or "none"
+        raise ArgumentError(
+            f"group= says which grouping factor is pooled over; there are: {listed}."
+        )
+    return three_ways(fit, groups[0] if group is None else group)
+
+
+def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
+    """Names of fits, which they must be."""
+    if not fits:
+        raise ArgumentError(f"{what}() takes fits; none was given.")
+    for fit in fits:
+        if not isinstance(fit, Results):
+            raise ArgumentError(f"{what}() takes fits, not a {type(fit).__name__}.")
+    if names is None:
+        names = [fit.model.label for fit in fits]
+    if isinstance(names, str) or len(names) != len(fits):
+        raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
+    return list(names)
+
+
+def _column(fit: Results) -> dict[str, dict[str, str]]:
+    """Texts of one fit, by kind and name of the row."""
+    estimates, errors = fit.params, fit.bse
+    shown = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
+    found = [p for p in parameters(fit.model) if p.kind != "fixed"]
+    values = _digits(pd.Series([p.value for p in found]))
+    if fit.model.dispersion is not None:
+        values = _with_errors(found, values, _digits(fit.dispersion["std_error"]))
+    about = {"Observations": f"{fit.nobs}"}
+    about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
+    about |= {
+        "Criterion": _criterion(fit),
+        # With priors the mode is no maximum of the likelihood.
+        "Log-likelihood": "" if fit.model.priors is not None else f"{fit.llf:.2f}",
+        "AIC": "" if fit.model.priors is not None else f"{fit.aic:.1f}",
+        "BIC": "" if fit.model.priors is not None else f"{fit.bic:.1f}",
+        "R2 marginal": f"{fit.r2['marginal']:.3f}",
+        "R2 conditional": f"{fit.r2['conditional']:.3f}",
+    }
+    return {
+        "fixed": {name: f"{value} ({error})" for name, value, error in shown},
+        **{
+            kind: {p.name: v for p, v in zip(found, values, strict=True) if p.kind == kind}
+            for kind in ("sd", "corr", "sigma", "scale")
+        },
+        "about": about,
+    }
+
+
+def _with_errors(found: Sequence[Parameter], values: list[str], errors: Sequence[str]) -> list[str]:
+    """Add their standard errors to the parameters of a dispersion formula."""
+    rest = iter(errors)
+    return [
+        f"{value} ({next(rest)})" if p.kind == "scale" else value
+        for p, value in zip(found, values, strict=True)
+    ]
+
+
+def _criterion(fit: Results) -> str:
+    if fit.model.priors is not None:
+        return "posterior mode"
+    plain = not fit.ngroups and fit.model.dispersion is None
+    return "least squares" if plain else "REML" if fit.reml else "ML"
+
+
+def _digits(values: pd.Series) -> list[str]:
+    """Three significant digits each, or two decimals of larger numbers."""
+    return [f"{v:.2f}" if abs(v) >= 1 or v == 0 else f"{v:#.3g}" for v in values]

@@ -1,0 +1,272 @@
+"""The posterior density with fixed and random effects integrated out, and its gradient.
+
+Source of truth: the response is normal with mean ``X m`` and covariance ``V + X S X'``, both
+written out as dense matrices; coefficients with flat priors are the limit of REML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import cases
+from hypothesis import given, settings
+from oracle import dense_z, marginal, slope
+from scipy import stats
+
+import mixedfx as mfx
+from mixedfx.bayes.log_posterior import Target
+from mixedfx.design.build import Design, build
+from mixedfx.formula.parser import parse_dispersion
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.priors import LKJ, Constant, Exponential, Flat, HalfNormal, HalfStudentT, Normal
+from mixedfx.priors.specification import match_priors
+
+PRIORS = {
+    "flat": {},
+    "one coefficient": {"x": Normal(0.5, 1.5), "sd": HalfNormal(2)},
+    "a constant": {"x": Normal(0.5, 0)},
+    "all": {
+        "Intercept": Normal(1, 3),
+        "fixed": Normal(0.3, 2),
+        "sd": HalfStudentT(3, 2),
+        "sigma": Exponential(0.7),
+    },
+    "known": {"Intercept": Normal(2, 1), "sd": Constant(0.8), "sigma": Constant(1.2)},
+}
+MODELS = {
+    "one factor": ("y ~ x + (1 | g)", {}),
+    "slopes": ("y ~ x + z + (x | g)", {}),
+    "uncorrelated": ("y ~ x + (x + z || g)", {}),
+    "two terms of a factor": ("y ~ x + (x | g) + (0 + z | g)", {}),
+    "crossed": ("y ~ x + (x | g) + (1 | h)", {}),
+    "nested": ("y ~ x + (1 | g / k)", {}),
+    "no random effects": ("y ~ x + z", {}),
+    "nearly dependent columns": ("y ~ x + near + (1 | g)", {}),
+    "weights and offset": ("y ~ x + (x | g)", {"weights": "w", "offset": "o"}),
+    "weights, crossed": ("y ~ x + (1 | g) + (1 | h)", {"weights": "w", "offset": "o"}),
+    "known sds": ("y ~ x + (1 | g)", {"residual_sd": "s"}),
+    "strata": ("y ~ x + (x | g)", {"dispersion": "~ kind"}),
+    "strata, crossed": ("y ~ x + (1 | g) + (1 | h)", {"dispersion": "~ kind", "weights": "w"}),
+    "strata of each kind": ("y ~ x + (1 | g)", {"dispersion": "~ 0 + kind"}),
+}
+every_model = pytest.mark.parametrize("model", MODELS)
+every_prior = pytest.mark.parametrize("prior", PRIORS)
+
+
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(8)
+    n = 48
+    g, h = np.repeat(np.arange(8), 6), np.tile(np.arange(6), 8)
+    d = pd.DataFrame({"g": g, "h": h, "k": np.tile([0, 0, 0, 1, 1, 1], 8)})
+    d["x"], d["z"] = rng.normal(size=n), rng.uniform(size=n)
+    d["near"] = 1e3 + 1e-4 * rng.normal(size=n)
+    d["kind"] = rng.permutation(np.resize(["p", "q"], n))
+    d["w"], d["s"], d["o"] = np.exp(rng.normal(size=n)), np.exp(rng.normal(size=n)), 3.0 * d["x"]
+    noise = np.where(d["kind"] == "p", 0.5, 1.5) * rng.normal(size=n)
+    return d.assign(y=2.0 + 0.5 * d["x"] + (0.7 + 0.5 * d["x"]) * rng.normal(size=8)[g] + noise)
+
+
+def built(formula: str, dispersion: str | None = None, **options) -> Design:
+    scale = None if dispersion is None else parse_dispersion(dispersion)
+    return build(mfx.parse(formula), frame(), dispersion=scale, **options)
+
+
+def target_of(model: str, prior: str) -> Target:
+    formula, options = MODELS[model]
+    design = built(formula, **options)
+    priors = dict(PRIORS[prior])
+    if not design.blocks:
+        priors.pop("sd", None)
+    if design.sigma is not None or (design.dispersion is not None and prior == "known"):
+        priors.pop("sigma", None)
+    return Target(design, match_priors(priors, design))
+
+
+def coordinates(target: Target, seed: int = 0, points: int = 1) -> np.ndarray:
+    return 0.6 * np.random.default_rng(seed).normal(size=(points, target.size))
+
+
+def dense(target: Target, z: np.ndarray):
+    """-2 log density of the response, and mean and covariance of all fixed and random effects."""
+    design, priors = target.design, target.priors
+    points = target.chart.points(z[None])
+    sds = np.full(len(design.y), target.chart.sigmas(points)[0])
+    if design.dispersion is not None:
+        sds = np.exp(design.dispersion.columns @ target.chart.gammas(points)[0])
+    if design.weights is not None:
+        sds = sds / np.sqrt(design.weights)
+    covariances = [root[:, :, 0] @ root[:, :, 0].T for root in points.roots]
+    known = np.isfinite(priors.sd)
+    X, m = design.X, priors.mean
+    # The coefficients with priors are integrated out as random effects are, about their means.
+    law = marginal(
+        replace(design, X=X[:, ~known], y=design.y - X[:, known] @ m[known]),
+        covariances,
+        sds,
+        reml=True,
+    )
+    if not known.any():
+        return law.deviance
+    V = law.V + (X[:, known] * priors.sd[known] ** 2) @ X[:, known].T
+    return _reml(design.y - X[:, known] @ m[known], X[:, ~known], V)
+
+
+def _reml(y: np.ndarray, X: np.ndarray, V: np.ndarray) -> float:
+    """-2 log of the normal density, the coefficients of X integrated over flat priors."""
+    root = np.linalg.cholesky(V)
+    w, A = np.linalg.solve(root, y), np.linalg.solve(root, X)
+    R = np.linalg.qr(A, mode="r")
+    rest = w - A @ np.linalg.lstsq(A, w, rcond=None)[0] if X.shape[1] else w
+    logs = np.log(np.diag(root)).sum() + np.log(np.abs(np.diag(R))).sum()
+    return float(2.0 * logs + (len(y) - X.shape[1]) * np.log(2.0 * np.pi) + rest @ rest)
+
+
+@every_model
+@every_prior
+def test_the_response_has_its_dense_normal_density(model, prior):
+    target = target_of(model, prior)
+    # Columns that nearly depend cost the plain matrices their last digits.
+    rtol = 1e-5 if model == "nearly dependent columns" else 1e-10
+    for z in coordinates(target, points=3):
+        found = target.solution(target.chart.points(z[None]), 0).deviance
+        assert found == pytest.approx(dense(target, z), rel=rtol)
+
+
+@pytest.mark.parametrize("model", ["one factor", "crossed", "weights and offset"])
+def test_proper_priors_leave_a_proper_normal_density(model):
+    # Nothing is flat, so scipy's multivariate normal is the whole truth.
+    target = target_of(model, "all")
+    z = coordinates(target)[0]
+    points, design = target.chart.points(z[None]), target.design
+    w = np.ones(len(design.y)) if design.weights is None else design.weights
+    V = np.diag(points.sigma[0] ** 2 / w)
+    for block, root in zip(design.blocks, points.roots, strict=True):
+        Z, S = dense_z(block), root[:, :, 0] @ root[:, :, 0].T
+        V += Z @ np.kron(np.eye(len(block.levels)), S) @ Z.T
+    V += (design.X * target.priors.sd**2) @ design.X.T
+    law = stats.multivariate_normal(design.X @ target.priors.mean, V)
+    found = target.solution(points, 0).deviance
+    assert found == pytest.approx(-2.0 * law.logpdf(design.y), rel=1e-10)
+
+
+@given(case=cases(fixed=("1", "x", "0 + x", "x + z + c"), most_factors=2))
+@settings(max_examples=60)
+def test_any_design_has_its_dense_density_and_moments(case):
+    priors = match_priors({}, case.design)
+    rng = np.random.default_rng(case.seed)
+    sd = rng.choice([np.inf, 0.0, 0.7, 3.0], size=case.design.X.shape[1])
+    priors = replace(priors, mean=rng.normal(size=len(sd)), sd=sd)
+    target = Target(case.design, priors)
+    z = coordinates(target, case.seed)[0]
+    found = target.solution(target.chart.points(z[None]), 0)
+    assert found.deviance == pytest.approx(dense(target, z), rel=1e-8, abs=1e-7)
+
+
+@pytest.mark.parametrize("prior", ["one coefficient", "a constant", "all"])
+@pytest.mark.parametrize("model", ["slopes", "crossed", "strata"])
+def test_coefficients_have_their_conditional_moments(model, prior):
+    # Kalman's step, in information form: precisions add.
+    target = target_of(model, prior)
+    z = coordinates(target, 4)[0]
+    points = target.chart.points(z[None])
+    found = target.solution(points, 0)
+    flat = replace(target.priors, sd=np.full_like(target.priors.sd, np.inf))
+    plain = Target(target.design, replace(flat)).solution(points, 0)
+    K = plain.sigma**2 * plain.vcov_unscaled
+    tiny = np.maximum(target.priors.sd, 1e-7)
+    precision = np.linalg.inv(K) + np.diag(tiny**-2.0)
+    told = np.linalg.solve(K, plain.beta) + tiny**-2.0 * target.priors.mean
+    np.testing.assert_allclose(found.beta, np.linalg.solve(precision, told), rtol=1e-5)
+    cov = found.sigma**2 * found.vcov_unscaled
+    np.testing.assert_allclose(cov, np.linalg.inv(precision), rtol=1e-4, atol=1e-10)
+
+
+@every_model
+@every_prior
+def test_many_points_at_once_are_as_one_by_one(model, prior):
+    target = target_of(model, prior)
+    Z = coordinates(target, 1, points=12)
+    alone = [target.minus_twice(z, jacobian=True)[0] for z in Z]
+    rtol = 1e-8 if model == "nearly dependent columns" else 1e-11
+    np.testing.assert_allclose(-2.0 * target.log_densities(Z), alone, rtol=rtol)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_single_grouping_factor_takes_the_batch(model):
+    target = target_of(model, "flat")
+    several = len({block.group for block in target.design.blocks}) > 1
+    assert (target.batch is None) == (several or target.design.dispersion is not None)
+
+
+@every_model
+@pytest.mark.parametrize("prior", ["flat", "all", "a constant"])
+@pytest.mark.parametrize("jacobian", [True, False])
+def test_the_density_has_its_gradient(model, prior, jacobian):
+    target = target_of(model, prior)
+    z = coordinates(target, 2)[0]
+    found = target.minus_twice(z, jacobian=jacobian)[1]
+    expected = slope(lambda at: target.minus_twice(at, jacobian=jacobian)[0], z)
+    rtol = 1e-4 if model == "nearly dependent columns" else 1e-6
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-6)
+
+
+def test_the_gradient_of_three_correlated_effects_is_right():
+    design = built("y ~ x + (x + z | g)")
+    priors = {"sd": HalfNormal(2), "corr": LKJ(3)}
+    target = Target(design, match_priors(priors, design))
+    z = coordinates(target, 3)[0]
+    expected = slope(lambda at: target.minus_twice(at, jacobian=True)[0], z)
+    np.testing.assert_allclose(target.minus_twice(z, jacobian=True)[1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["one factor", "crossed", "strata"])
+def test_theta_held_leaves_sigma_free(model):
+    formula, options = MODELS[model]
+    design = built(formula, **options)
+    theta = np.linspace(0.8, 0.3, compute_crossproducts(design).parametrization.size)
+    target = Target(design, match_priors({"theta": Constant(theta)}, design))
+    z = coordinates(target, 2)[0]
+    assert target.size == 1 + (target.chart is not None)
+    np.testing.assert_allclose(
+        target.minus_twice(z, jacobian=True)[1],
+        slope(lambda at: target.minus_twice(at, jacobian=True)[0], z),
+        rtol=1e-6,
+    )
+    found = target.solution(target.chart.points(z[None]), 0).deviance
+    assert found == pytest.approx(dense(target, z), rel=1e-10)
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | h)"])
+def test_a_point_too_far_has_no_density(formula):
+    design = built(formula)
+    target = Target(design, match_priors({}, design))
+    Z = np.full((1, target.size), 500.0)
+    assert target.log_densities(Z)[0] == -np.inf
+    assert target.minus_twice(Z[0], jacobian=True)[0] == np.inf
+
+
+@pytest.mark.parametrize("model", ["slopes", "crossed", "no random effects", "strata"])
+def test_no_point_is_too_far_to_be_asked_for(model):
+    # Warnings are errors here: overflows and singular matrices must end in a number.
+    target = target_of(model, "all")
+    Z = 60.0 * np.random.default_rng(1).standard_normal((400, target.size))
+    found = target.log_densities(Z)
+    assert not np.isnan(found).any()
+    assert found.max() < np.inf
+
+
+def test_the_logarithm_of_sigma_has_one_prior_only():
+    # With '~ kind' the intercept is log sigma: its normal prior is that of the coordinate, and
+    # no density of sigma is added to it.
+    design = built("y ~ x + (1 | g)", dispersion="~ kind")
+    own = {"dispersion(Intercept)": Normal(0.3, 0.5), "sd": Constant(1.0)}
+    priors = match_priors(own, design)
+    target = Target(design, priors)
+    points = target.chart.points(coordinates(target, 1, points=5))
+    found = target.chart.log_prior(points, priors, jacobian=True)
+    gamma = target.chart.gammas(points)[:, 0]
+    np.testing.assert_allclose(found, stats.norm(0.3, 0.5).logpdf(gamma), rtol=1e-12)
+    assert priors.sigma == Flat()

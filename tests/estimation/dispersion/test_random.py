@@ -1,0 +1,637 @@
+"""Residual standard deviations drawn from a distribution: Laplace's approximation, checked thrice.
+
+Source of truth: the integrand's density written out with its covariance, differentiated by
+finite differences; Laplace's approximation made of that by scipy's optimum and a numerical
+Hessian; and the integral itself, by Gauss and Hermite's quadrature about its mode.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracle import covariances, curvature, lambdas, marginal, slope
+from scipy import optimize, special
+
+import mixedfx as mfx
+from mixedfx.design.build import build
+from mixedfx.errors import ArgumentError, EngineRefusal
+from mixedfx.estimation.dispersion.fixed import inner_search
+from mixedfx.estimation.dispersion.laplace import Laplace
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.formula.parser import parse_dispersion
+from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.stratified import sum_by_stratum
+
+both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+
+MODELS = {
+    "intercept": ("y ~ x + (1 | g)", "~ 1 + (1 | g)", {}),
+    "slope": ("y ~ x + (x | g)", "~ 1 + (1 | g)", {}),
+    "crossed": ("y ~ x + (1 | g) + (1 | h)", "~ 1 + (1 | g)", {}),
+    "across": ("y ~ x + (1 | g)", "~ 1 + (1 | h)", {}),
+    "columns": ("y ~ x + (1 | g)", "~ kind + z + (1 | g)", {}),
+    "weights": ("y ~ x + (1 | g)", "~ 1 + (1 | g)", {"weights": "w"}),
+    "offset": ("y ~ x + (1 | g)", "~ kind + (1 | g)", {"offset": "o"}),
+    "no random terms": ("y ~ x", "~ 1 + (1 | g)", {}),
+    "no fixed effects": ("y ~ 0 + (1 | g)", "~ 1 + (1 | g)", {}),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+# A fit by maximum likelihood takes a second, its coefficients being among the parameters.
+FITS = [(name, True) for name in MODELS]
+FITS += [(name, False) for name in ("intercept", "weights")]
+every_fit = pytest.mark.parametrize(
+    ("name", "reml"), FITS, ids=[f"{name}, {'REML' if r else 'ML'}" for name, r in FITS]
+)
+
+
+@cache
+def frame() -> pd.DataFrame:
+    """Sixty rows in six groups, the logarithms of whose residual sds spread widely."""
+    rng = np.random.default_rng(8)
+    L, m = 6, 10
+    g, h = np.repeat(np.arange(L), m), np.tile(np.arange(5), L * m // 5)
+    x, z = rng.normal(size=L * m), rng.normal(size=L * m)
+    kind = np.where(rng.random(L * m) < 0.5, "calm", "wild")
+    by_g = np.array([0.3, -0.9, 0.9, -0.3, 0.6, -0.6])[g]
+    logs = by_g + np.array([-0.4, 0.6, 0.2, -0.6, 0.2])[h]
+    logs = logs - 0.3 + 0.4 * (kind == "wild") + 0.2 * z
+    level = np.array([1.4, 0.5, -1.2, 0.2, -0.8, 1.0])[g] + np.array([-0.7, 0.6, 0.9, -0.5, 0])[h]
+    level = level + np.array([-0.6, 0.4, 0.7, -0.3, -0.5, 0.6])[g] * x
+    return pd.DataFrame(
+        {
+            "y": 1.0 + 0.5 * x + level + np.exp(logs) * rng.normal(size=L * m),
+            "x": x,
+            "z": z,
+            "kind": kind,
+            "g": g,
+            "h": h,
+            "w": rng.uniform(0.5, 2.0, L * m),
+            "o": rng.normal(size=L * m),
+        }
+    )
+
+
+def test_no_model_here_has_a_spread_of_zero():
+    # Most of what follows would hold of one trivially.
+    assert min(fitted(name).dispersion["estimate"].iloc[-1] for name in MODELS) > 0.1
+
+
+def fit_of(name: str, data: pd.DataFrame, reml: bool = True, **options) -> mfx.Results:
+    formula, dispersion, own = MODELS[name]
+    return mfx.lmer(formula, data, **{"dispersion": dispersion, "reml": reml, **own, **options})
+
+
+@cache
+def fitted(name: str, reml: bool = True) -> mfx.Results:
+    return fit_of(name, frame(), reml)
+
+
+# ------------------------------------------------------------------ the integrand
+
+
+@cache
+def problem_of(name: str, reml: bool) -> Laplace:
+    formula, dispersion, options = MODELS[name]
+    design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
+    equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
+    plain = inner_search(design, equal, reml, Control(), None)
+    start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
+    return Laplace(design, design.dispersion, design.dispersion.block, start, reml=reml)
+
+
+def somewhere(name: str, reml: bool):
+    """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
+    problem, rng = problem_of(name, reml), np.random.default_rng(4)
+    point = 0.3 * rng.normal(size=problem.place.size) + 0.5
+    v = 0.6 * rng.normal(size=len(problem.block.levels))
+    G = [lam @ lam.T for lam in problem.lambdas(point)]
+    base = np.exp(problem.logs(point))[problem.codes]
+    weights = problem.design.weights
+    base = base if weights is None else base / np.sqrt(weights)
+    beta = None if reml else problem.beta(point)
+
+    def dense(v: np.ndarray) -> float:
+        sds = base * np.exp(v[problem.block.codes])
+        return marginal(problem.design, G, sds, reml=reml, beta=beta).deviance
+
+    return problem.inner(point, v), v, dense
+
+
+@every_model
+@both_criteria
+def test_the_deviance_given_the_effects_is_that_of_the_normal_density(name, reml):
+    inner, v, dense = somewhere(name, reml)
+    assert inner.solution.deviance == pytest.approx(dense(v), abs=1e-8)
+
+
+@every_model
+@both_criteria
+def test_its_gradient_is_that_of_differences(name, reml):
+    inner, v, dense = somewhere(name, reml)
+    np.testing.assert_allclose(inner.gradient, slope(dense, v), rtol=1e-7, atol=1e-7)
+
+
+@every_model
+@both_criteria
+def test_its_hessian_is_that_of_differences(name, reml):
+    inner, v, dense = somewhere(name, reml)
+    np.testing.assert_allclose(inner.hessian, curvature(dense, v), rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------ Laplace's approximation
+
+
+# A value of the approximation is good to 1e-8, since a determinant of differences is in it.
+_FAR = 2e-2
+
+
+class Integrand:
+    """What is integrated over the scale's effects, read off a fit's reported estimates."""
+
+    def __init__(self, fit: mfx.Results) -> None:
+        found = fit.model.dispersion
+        self.model, self.design, self.reml = fit, fit.model.design, fit.reml
+        self.codes = found.design.block.codes
+        self.size = len(found.design.block.levels)
+        self.near = np.zeros(self.size)
+        weights = fit.model.prior_weights
+        self.by_weight = 1.0 if weights is None else weights**-0.5
+        m, r, p = len(fit.theta), len(found.gamma), 0 if fit.reml else len(fit.params)
+        self.parts = np.cumsum([m, r, 1])
+        beta = fit.params.to_numpy()[:p]
+        self.point = np.concatenate([fit.sigma * fit.theta, found.gamma, [found.random.sd], beta])
+
+    def given(self, point: np.ndarray):
+        """The deviance as a function of ``u``, the effects over their standard deviation."""
+        roots, gamma, tau, beta = np.split(point, self.parts)
+        G = [lam @ lam.T for lam in lambdas(self.design, roots)]
+        base = self.by_weight * np.exp(self.model.model.dispersion.design.columns @ gamma)
+
+        def deviance(u: np.ndarray) -> float:
+            sds = base * np.exp(tau * u[self.codes])
+            held = None if self.reml else beta
+            return marginal(self.design, G, sds, reml=self.reml, beta=held).deviance + float(u @ u)
+
+        return deviance
+
+    def mode(self, point: np.ndarray):
+        """The mode by scipy, ended with a Newton step, and the Hessian there."""
+        f = self.given(point)
+        u = optimize.minimize(f, self.near, method="BFGS", options={"gtol": 1e-4}).x
+        u -= np.linalg.solve(curvature(f, u), slope(f, u))
+        self.near = u
+        return u, curvature(f, u)
+
+    def laplace(self, point: np.ndarray) -> float:
+        u, H = self.mode(point)
+        return self.given(point)(u) + np.linalg.slogdet(H / 2.0)[1]
+
+    def quadrature(self, point: np.ndarray, nodes: int) -> float:
+        """Gauss and Hermite's rule in all directions at once, centred and scaled at the mode."""
+        f = self.given(point)
+        u, H = self.mode(point)
+        root = np.linalg.cholesky(2.0 * np.linalg.inv(H))
+        t, w = special.roots_hermite(nodes)
+        logs = []
+        for at in itertools.product(range(nodes), repeat=self.size):
+            i = list(at)
+            z = np.sqrt(2.0) * t[i]
+            logs.append(np.log(w[i]).sum() + t[i] @ t[i] - 0.5 * f(u + root @ z))
+        # Of the prior there is left 1 / sqrt(2 pi), of the change of variables the root.
+        constant = np.linalg.slogdet(root)[1] - 0.5 * self.size * np.log(np.pi)
+        return -2.0 * (special.logsumexp(logs) + constant)
+
+
+@cache
+def at_the_fit(name: str, reml: bool):
+    """The dense integrand of a fit, its mode in ``u``, and the Hessian there."""
+    integrand = Integrand(fitted(name, reml))
+    return integrand, *integrand.mode(integrand.point)
+
+
+@every_fit
+def test_the_deviance_is_laplaces_approximation_of_the_dense_integrand(name, reml):
+    integrand, u, H = at_the_fit(name, reml)
+    value = integrand.given(integrand.point)(u) + np.linalg.slogdet(H / 2.0)[1]
+    assert fitted(name, reml).deviance == pytest.approx(value, abs=1e-6)
+
+
+@every_model
+def test_the_effects_are_the_mode_of_the_dense_integrand(name):
+    fit, (_, u, _) = fitted(name), at_the_fit(name, True)
+    tau = fit.dispersion["estimate"].iloc[-1]
+    np.testing.assert_allclose(fit.dispersion_ranef()["log_sd"], tau * u, rtol=0, atol=1e-5)
+
+
+@every_model
+def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
+    fit, (_, _, H) = fitted(name), at_the_fit(name, True)
+    expected = fit.dispersion["estimate"].iloc[-1] * np.sqrt(np.diag(2.0 * np.linalg.inv(H)))
+    np.testing.assert_allclose(fit.dispersion_ranef()["cond_sd"], expected, rtol=1e-4)
+
+
+@every_model
+def test_the_residual_sds_are_those_at_the_mode(name):
+    fit, found = fitted(name), fitted(name).model.dispersion
+    logs = found.design.columns @ found.gamma + found.random.effects[found.design.block.codes]
+    weights = fit.model.prior_weights
+    expected = np.exp(logs) if weights is None else np.exp(logs) / np.sqrt(weights)
+    np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["intercept", "no random terms"])
+@both_criteria
+def test_the_dense_approximation_is_flat_at_the_estimates(name, reml):
+    # Under maximum likelihood the coefficients are among the parameters.
+    fit, integrand = fitted(name, reml), Integrand(fitted(name, reml))
+    errors = np.concatenate(
+        [
+            0.3 * np.abs(integrand.point[: len(fit.theta)]),
+            fit.dispersion["std_error"],
+            [] if reml else fit.bse,
+        ]
+    )
+    h = 1e-2
+    for j, error in enumerate(errors):
+        step = h * error * np.eye(len(errors))[j]
+        rise = integrand.laplace(integrand.point + step) - integrand.laplace(integrand.point - step)
+        # A slope s a standard error says that the optimum is s / 2 of one away.
+        assert abs(rise / (2 * h)) < 1e-3
+
+
+@every_fit
+def test_the_fit_is_certified(name, reml):
+    assert fitted(name, reml).certificate.ok
+
+
+@every_fit
+def test_the_search_converges(name, reml):
+    assert fitted(name, reml).converged
+
+
+def test_the_search_converges_whatever_is_drawn():
+    # With noise in the inner mode the outer search saw no end: one in three did not converge.
+    for seed in range(3):
+        fit = mfx.lmer("y ~ x + (1 | g)", drawn(seed, 12, 8), dispersion="~ 1 + (1 | g)")
+        assert fit.converged, seed
+
+
+# ------------------------------------------------------------------ the integral itself
+
+
+@cache
+def three(reml: bool) -> mfx.Results:
+    """Three groups of ten, their residual sds 0.4, 1 and 2.2: as few and as unequal as may be."""
+    rng = np.random.default_rng(12)
+    g = np.repeat(np.arange(3), 10)
+    y = 1.0 + rng.normal(size=3)[g] + np.array([0.4, 1.0, 2.2])[g] * rng.normal(size=30)
+    data = pd.DataFrame({"y": y, "g": g})
+    return mfx.lmer("y ~ 1 + (1 | g)", data, dispersion="~ 1 + (1 | g)", reml=reml)
+
+
+def with_spread(integrand: Integrand, tau: float) -> np.ndarray:
+    point = integrand.point.copy()
+    point[integrand.parts[-1] - 1] = tau
+    return point
+
+
+@both_criteria
+def test_quadrature_has_converged(reml):
+    integrand = Integrand(three(reml))
+    fine, finer = (integrand.quadrature(integrand.point, nodes) for nodes in (9, 13))
+    assert fine == pytest.approx(finer, abs=2e-4)
+
+
+@both_criteria
+def test_the_approximation_is_near_the_integral(reml):
+    # The first term that Laplace's approximation leaves out is, of a level with n rows, of the
+    # order of 1 / n: the third derivative of the integrand's exponent is 4 n, squared and over
+    # 24 times the curvature 2 n cubed. Three levels of ten rows: a deviance of about 0.1.
+    integrand = Integrand(three(reml))
+    gap = integrand.laplace(integrand.point) - integrand.quadrature(integrand.point, 9)
+    assert abs(gap) < 0.1
+
+
+@both_criteria
+def test_the_approximation_becomes_exact_as_the_spread_goes_to_zero(reml):
+    # With the prior's curvature 1 / tau**2 the term is of the order of tau**4.
+    integrand = Integrand(three(reml))
+
+    def gap(tau: float) -> float:
+        point = with_spread(integrand, tau)
+        return abs(integrand.laplace(point) - integrand.quadrature(point, 9))
+
+    wide, narrow = gap(0.05), gap(0.025)
+    assert wide < 1e-3
+    assert narrow < wide / 10.0
+
+
+def test_the_integral_of_separate_groups_is_the_product_of_theirs():
+    # Under maximum likelihood, one factor: the rule of all directions against one of each.
+    fit, integrand = three(False), Integrand(three(False))
+    tau, log_sd = float(integrand.point[-2]), float(integrand.point[1])
+    between, mean = float(integrand.point[0]) ** 2, float(integrand.point[-1])
+    t, w = special.roots_hermitenorm(120)
+    total = 0.0
+    for _, rows in fit.model.design.frame.groupby("g"):
+        rest = rows["y"].to_numpy() - mean
+        each = []
+        for v in tau * t:
+            V = between + np.exp(2.0 * (log_sd + v)) * np.eye(len(rest))
+            quad = rest @ np.linalg.solve(V, rest)
+            each.append(-0.5 * (len(rest) * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + quad))
+        total += special.logsumexp(each, b=w / np.sqrt(2 * np.pi))
+    assert integrand.quadrature(integrand.point, 13) == pytest.approx(-2.0 * total, abs=1e-3)
+
+
+# ------------------------------------------------------------------ recovery
+
+TRUE = {"Intercept": 1.0, "x": 0.5, "between": 0.7, "log_sd": 0.0, "spread": 0.4}
+
+
+def drawn(seed: int, groups: int, rows: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(groups), rows), rng.normal(size=groups * rows)
+    sd = np.exp(TRUE["log_sd"] + TRUE["spread"] * rng.normal(size=groups))[g]
+    level = TRUE["between"] * rng.normal(size=groups)[g]
+    noise = sd * rng.normal(size=groups * rows)
+    y = TRUE["Intercept"] + TRUE["x"] * x + level + noise
+    return pd.DataFrame({"y": y, "x": x, "g": g})
+
+
+def estimates(fit: mfx.Results) -> np.ndarray:
+    return np.array([*fit.params, float(fit.vcomp.iloc[0]) ** 0.5, *fit.dispersion["estimate"]])
+
+
+def test_parameters_are_found_again_in_a_large_sample():
+    fit = mfx.lmer("y ~ x + (1 | g)", drawn(1, 100, 20), dispersion="~ 1 + (1 | g)")
+    # A standard deviation between 100 groups has an error of about 1 / sqrt(200).
+    errors = [*fit.bse, TRUE["between"] / np.sqrt(200), *fit.dispersion["std_error"]]
+    distance = (estimates(fit) - np.array(list(TRUE.values()))) / errors
+    assert np.abs(distance).max() < 4.0
+
+
+@pytest.mark.slow
+def test_parameters_are_right_on_average():
+    made = np.array(
+        [
+            estimates(mfx.lmer("y ~ x + (1 | g)", drawn(s, 30, 10), dispersion="~ 1 + (1 | g)"))
+            for s in range(100, 140)
+        ]
+    )
+    errors = made.std(axis=0, ddof=1) / np.sqrt(len(made))
+    assert (np.abs(made.mean(axis=0) - np.array(list(TRUE.values()))) < 4.0 * errors).all()
+
+
+# ------------------------------------------------------------------ no spread
+
+
+@cache
+def equal() -> pd.DataFrame:
+    """Groups that have the same residuals, but for their order: nothing differs in spread."""
+    rng = np.random.default_rng(2)
+    groups, rows = 8, 10
+    rest = rng.normal(size=rows)
+    rest = (rest - rest.mean()) / rest.std()
+    g = np.repeat(np.arange(groups), rows)
+    y = 1.0 + 2.0 * rng.normal(size=groups)[g]
+    return pd.DataFrame(
+        {"y": y + np.concatenate([rng.permutation(rest) for _ in range(groups)]), "g": g}
+    )
+
+
+@cache
+def without_spread(reml: bool) -> mfx.Results:
+    return mfx.lmer("y ~ 1 + (1 | g)", equal(), dispersion="~ 1 + (1 | g)", reml=reml)
+
+
+@both_criteria
+def test_equal_spreads_give_a_standard_deviation_of_zero(reml):
+    assert without_spread(reml).dispersion.loc["sd(g)", "estimate"] == 0.0
+
+
+@both_criteria
+def test_a_standard_deviation_of_zero_is_remarked_on(reml):
+    assert any("no differences in their residual" in note for note in without_spread(reml).notes)
+
+
+@both_criteria
+def test_with_a_standard_deviation_of_zero_the_deviance_is_the_plain_fits(reml):
+    plain = mfx.lmer("y ~ 1 + (1 | g)", equal(), reml=reml)
+    assert without_spread(reml).deviance == pytest.approx(plain.deviance, abs=1e-7)
+
+
+@both_criteria
+def test_with_a_standard_deviation_of_zero_the_residual_sds_are_sigma(reml):
+    plain = mfx.lmer("y ~ 1 + (1 | g)", equal(), reml=reml)
+    np.testing.assert_allclose(without_spread(reml).residual_sd, plain.sigma, rtol=1e-5)
+
+
+@both_criteria
+def test_with_a_standard_deviation_of_zero_no_level_has_an_effect(reml):
+    assert not without_spread(reml).dispersion_ranef()[["log_sd", "cond_sd"]].to_numpy().any()
+
+
+# ------------------------------------------------------------------ few rows
+
+
+@cache
+def sparse() -> pd.DataFrame:
+    """As :func:`frame`, and a group with one row."""
+    alone = frame().iloc[[0]].assign(g=99, y=4.0)
+    return pd.concat([frame(), alone], ignore_index=True)
+
+
+def test_a_group_of_one_row_has_a_finite_residual_sd():
+    sds = fit_of("intercept", sparse()).residual_sd
+    assert sds.min() / 3 < sds.iloc[-1] < 3 * sds.max()
+
+
+def test_a_group_of_one_row_is_nearly_as_uncertain_as_before_it_was_seen():
+    fit = fit_of("intercept", sparse())
+    ratio = fit.dispersion_ranef()["cond_sd"].iloc[-1] / fit.dispersion["estimate"].iloc[-1]
+    assert 0.8 < ratio <= 1.0
+
+
+def test_real_friends_with_one_rating_have_a_residual_sd():
+    ratings = mfx.datasets.load("romcom")
+    assert ratings.groupby("friend", observed=True).size().min() == 1
+    fit = mfx.lmer("rating ~ 1 + (1 | friend)", ratings, dispersion="~ 1 + (1 | friend)")
+    assert fit.residual_sd.between(0.2, 3.0).all()
+
+
+# ------------------------------------------------------------------ one model, said differently
+
+
+@pytest.mark.parametrize("name", ["intercept", "weights"])
+@both_criteria
+def test_the_order_of_rows_does_not_matter(name, reml):
+    other = fit_of(name, frame().sample(frac=1.0, random_state=1), reml)
+    assert other.deviance == pytest.approx(fitted(name, reml).deviance, abs=1e-6)
+
+
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_the_unit_of_the_response_moves_only_the_intercept(reml, unit):
+    other = fit_of("intercept", frame().assign(y=unit * frame()["y"]), reml)
+    expected = fitted("intercept", reml).dispersion["estimate"].to_numpy().copy()
+    expected[0] += np.log(unit)
+    np.testing.assert_allclose(other.dispersion["estimate"], expected, rtol=0, atol=1e-4)
+
+
+def test_a_refit_is_a_fit_of_the_new_response():
+    y = frame()["y"] + 0.3 * frame()["z"]
+    again, anew = fitted("weights").refit(y), fit_of("weights", frame().assign(y=y))
+    assert again.deviance == pytest.approx(anew.deviance, abs=1e-6)
+
+
+# ------------------------------------------------------------------ what is made of it
+
+
+def test_parameters_are_the_coefficients_theta_and_those_of_the_scale():
+    fit = fitted("columns")
+    assert fit.df_modelwc == len(fit.params) + len(fit.theta) + len(fit.dispersion)
+
+
+def test_a_comparison_with_one_residual_variance_is_the_likelihood_ratio():
+    plain = mfx.lmer("y ~ x + (1 | g)", frame(), reml=False)
+    table = mfx.compare(plain, fitted("intercept", False))
+    expected = plain.deviance - fitted("intercept", False).deviance
+    assert table["chisq"].iloc[1] == pytest.approx(expected, abs=1e-8)
+    assert table["df"].iloc[1] == 1
+
+
+def test_restricted_fits_are_compared_by_their_maximum_likelihood():
+    table = mfx.compare(mfx.lmer("y ~ x + (1 | g)", frame()), fitted("intercept"))
+    expected = fitted("intercept", False).deviance
+    assert -2.0 * table["llf"].iloc[1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_leaving_the_only_term_out_gives_the_fit_without_it():
+    expected = fitted("no random terms").deviance - fitted("intercept").deviance
+    assert fitted("intercept").ranova()["chisq"].iloc[1] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["intercept", "slope", "crossed"])
+def test_effects_of_the_mean_are_those_of_the_weights_at_the_mode(name):
+    fit = fitted(name)
+    truth = marginal(fit.model.design, covariances(fit), fit.residual_sd, reml=True)
+    np.testing.assert_allclose(fit.params, truth.beta, rtol=1e-7)
+    given = fit.cov_params() - fit.model.dispersion.extra
+    np.testing.assert_allclose(given, truth.cov_beta, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["intercept", "slope", "crossed", "across", "columns"])
+def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_them(name):
+    # The law of total variance, with differences of the dense generalised least squares.
+    fit, integrand = fitted(name), Integrand(fitted(name))
+    u, H = integrand.mode(integrand.point)
+    roots, gamma, tau, _ = np.split(integrand.point, integrand.parts)
+    G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
+    base = integrand.by_weight * np.exp(fit.model.dispersion.design.columns @ gamma)
+
+    def best(u: np.ndarray) -> np.ndarray:
+        sds = base * np.exp(tau * u[integrand.codes])
+        return marginal(integrand.design, G, sds, reml=True).beta
+
+    J = np.array([slope(lambda at, j=j: best(at)[j], u) for j in range(2)])
+    expected = J @ (2.0 * np.linalg.inv(H)) @ J.T
+    np.testing.assert_allclose(fit.model.dispersion.extra, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_standard_errors_by_maximum_likelihood_are_those_of_the_dense_approximation():
+    fit = fitted("intercept", False)
+    integrand = Integrand(fit)
+    H = curvature(integrand.laplace, integrand.point, step=_FAR)
+    expected = np.sqrt(np.diag(2.0 * np.linalg.inv(H)))[-2:]
+    np.testing.assert_allclose(fit.bse, expected, rtol=1e-3)
+
+
+@cache
+def information(name: str) -> np.ndarray:
+    """Hessian of the dense approximation at the estimates."""
+    integrand = Integrand(fitted(name))
+    return curvature(integrand.laplace, integrand.point, step=_FAR)
+
+
+@pytest.mark.parametrize("name", ["weights", "no random terms"])
+def test_satterthwaites_df_are_those_of_the_parameters_and_the_effects(name):
+    # The variance of log f over parameters and effects is that of its mean over the effects
+    # given the parameters, and the mean of its variance given them.
+    fit, integrand = fitted(name), Integrand(fitted(name))
+    row = np.array([0.0, 1.0])
+
+    def log_variance(point: np.ndarray, u: np.ndarray) -> float:
+        roots, gamma, tau, _ = np.split(point, integrand.parts)
+        G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
+        base = integrand.by_weight * np.exp(fit.model.dispersion.design.columns @ gamma)
+        sds = base * np.exp(tau * u[integrand.codes])
+        return float(np.log(row @ marginal(integrand.design, G, sds, reml=True).cov_beta @ row))
+
+    u, H = integrand.mode(integrand.point)
+    by_u = slope(lambda at: log_variance(integrand.point, at), u)
+    by_parameter = slope(lambda at: log_variance(at, integrand.mode(at)[0]), integrand.point)
+    spread = by_parameter @ np.linalg.solve(information(name), by_parameter)
+    spread += by_u @ np.linalg.solve(H, by_u)
+    assert fit.t_test(row)["df"].iloc[0] == pytest.approx(1.0 / spread, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["weights", "no random terms"])
+def test_standard_errors_of_the_dispersion_are_those_of_the_dense_approximation(name):
+    fit = fitted(name)
+    expected = np.sqrt(np.diag(2.0 * np.linalg.inv(information(name))))[len(fit.theta) :]
+    np.testing.assert_allclose(fit.dispersion["std_error"], expected, rtol=1e-3)
+
+
+def test_a_prediction_interval_has_the_sd_of_its_level():
+    fit = fitted("intercept")
+    known = fit.predict(frame().iloc[[0, 59]], interval="prediction", se=True)
+    half = (known["conf_high"] - known["conf_low"]) / 2
+    # The mean of a lognormal variance, the level's effect being known to within cond_sd.
+    cond_sd = fit.dispersion_ranef()["cond_sd"].loc[frame()["g"].iloc[[0, 59]]].to_numpy()
+    residual = fit.residual_sd.iloc[[0, 59]] ** 2 * np.exp(2 * cond_sd**2)
+    expected = np.sqrt(known["std_error"] ** 2 + residual)
+    np.testing.assert_allclose(half, special.ndtri(0.975) * expected, rtol=1e-9)
+
+
+def test_a_new_level_has_the_residual_variance_that_is_simulated():
+    # Of a new level its effects of the mean and of the scale are drawn; 1,000 responses of six.
+    fit = fitted("intercept")
+    new = frame().iloc[:60].assign(g="new")
+    found = fit.predict(new, new_levels="population", interval="prediction", se=True)
+    half = (found["conf_high"] - found["conf_low"]) / 2 / special.ndtri(0.975)
+    expected = fit.simulate(20_000, rng=1).var(axis=1).iloc[:60].mean()
+    assert float((half**2 - found["std_error"] ** 2).mean()) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_prediction_interval_of_the_fits_own_rows_is_that_of_the_same_rows_anew():
+    for name in ("columns", "across"):
+        own = fitted(name).predict(interval="prediction")
+        anew = fitted(name).predict(frame(), interval="prediction")
+        np.testing.assert_allclose(own, anew, rtol=1e-9)
+
+
+def test_a_profile_is_refused():
+    with pytest.raises(ArgumentError, match="bootstrap"):
+        fitted("intercept").profile()
+
+
+def test_kenward_and_roger_are_refused():
+    with pytest.raises(ArgumentError, match="satterthwaite"):
+        fitted("intercept").t_test([0, 1], df_method="kenward-roger")
+
+
+@pytest.mark.parametrize("engine", ["statsmodels", "em"])
+def test_other_engines_are_refused(engine):
+    with pytest.raises(EngineRefusal, match="engine='profiled'"):
+        fit_of("intercept", frame(), engine=engine)
+
+
+def test_too_many_columns_are_refused(monkeypatch):
+    monkeypatch.setattr("mixedfx.estimation.dispersion.laplace._MOST", 10)
+    with pytest.raises(EngineRefusal, match="at most 10"):
+        fit_of("crossed", frame())

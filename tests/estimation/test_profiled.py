@@ -1,0 +1,724 @@
+"""The search for theta: what must not matter does not, and what is hard is still found.
+
+Source of truth: symmetries of the model (no reference numbers needed), lme4's criterion where a
+reference fit exists, and functions whose minimum is known for the minimiser alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracle import truth
+from reference_models import REFERENCES, fit_of
+
+import mixedfx as mfx
+from mixedfx.errors import ConvergenceWarning, SingularFitWarning
+from mixedfx.linalg.trust_region import minimize
+
+# Two searches for one optimum end within this of each other: the tolerance of lme4's comparison.
+SAME = 1e-6
+# Estimates at two such ends: an error e in the deviance is one of order sqrt(e) in theta at worst.
+ESTIMATES = 1e-5
+
+MODELS = {
+    "intercept": ("Reaction ~ Days + (1 | Subject)", "sleepstudy"),
+    "slope": ("Reaction ~ Days + (Days | Subject)", "sleepstudy"),
+    "uncorrelated": ("Reaction ~ Days + (Days || Subject)", "sleepstudy"),
+    "crossed": ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin"),
+    "nested": ("strength ~ 1 + (1 | batch/cask)", "Pastes"),
+    "factors": ("angle ~ recipe * temperature + (1 | recipe:replicate)", "cake"),
+    "zero": ("Yield ~ 1 + (1 | Batch)", "Dyestuff2"),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+
+
+def model_of(name):
+    formula, data = MODELS[name]
+    return formula, mfx.datasets.load(data)
+
+
+def response_of(formula):
+    return formula.split(" ~ ")[0]
+
+
+# ---------------------------------------------------------------- symmetries
+
+
+@every_model
+@both_criteria
+def test_order_of_rows_does_not_matter(name, reml):
+    formula, data = model_of(name)
+    mixed = data.sample(frac=1.0, random_state=1)
+    plain, other = (mfx.lmer(formula, d, reml=reml) for d in (data, mixed))
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.params, plain.params, rtol=ESTIMATES)
+    np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
+
+
+@every_model
+@both_criteria
+def test_names_of_levels_do_not_matter(name, reml):
+    # Reversed: the levels, and with them every array over levels, change their order.
+    formula, data = model_of(name)
+    fixed = mfx.parse(formula).fixed
+    grouping = [
+        c for c in data if data[c].dtype == "category" and c not in fixed.replace("*", " ").split()
+    ]
+    renamed = data.assign(
+        **{c: (1000 - data[c].cat.codes.astype(int)).astype(str) for c in grouping}
+    )
+    plain, other = (mfx.lmer(formula, d, reml=reml) for d in (data, renamed))
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=ESTIMATES)
+
+
+@every_model
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_the_response_scales_estimates(name, reml, unit):
+    formula, data = model_of(name)
+    y = response_of(formula)
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data.assign(**{y: unit * data[y]}), reml=reml)
+    np.testing.assert_allclose(other.params, unit * plain.params, rtol=ESTIMATES)
+    np.testing.assert_allclose(other.sigma, unit * plain.sigma, rtol=ESTIMATES)
+    np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
+
+
+@every_model
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_the_response_shifts_the_deviance(name, reml, unit):
+    # The density of c y is that of y over c, in as many dimensions as the criterion has.
+    formula, data = model_of(name)
+    y = response_of(formula)
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data.assign(**{y: unit * data[y]}), reml=reml)
+    dimensions = plain.df_resid if reml else plain.nobs
+    assert other.deviance - plain.deviance == pytest.approx(
+        2.0 * dimensions * np.log(unit), abs=SAME
+    )
+
+
+@pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated"])
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_a_column_scales_its_coefficient(name, reml, unit):
+    formula, data = model_of(name)
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data.assign(Days=unit * data["Days"]), reml=reml)
+    np.testing.assert_allclose(other.params, plain.params / [1.0, unit], rtol=ESTIMATES)
+    np.testing.assert_allclose(other.bse, plain.bse / [1.0, unit], rtol=ESTIMATES)
+
+
+@pytest.mark.parametrize("name", ["slope", "uncorrelated"])
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_a_column_scales_its_random_effects(name, reml, unit):
+    formula, data = model_of(name)
+    plain = mfx.lmer(formula, data, reml=reml).ranef("Subject")
+    other = mfx.lmer(formula, data.assign(Days=unit * data["Days"]), reml=reml).ranef("Subject")
+    np.testing.assert_allclose(other * [1.0, unit], plain, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated"])
+@both_criteria
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_a_column_leaves_the_likelihood(name, reml, unit):
+    formula, data = model_of(name)
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data.assign(Days=unit * data["Days"]), reml=reml)
+    # REML integrates over the coefficients, so their unit enters: log |X'V^-1 X|.
+    expected = 2.0 * np.log(unit) if reml else 0.0
+    assert other.deviance - plain.deviance == pytest.approx(expected, abs=SAME)
+
+
+@every_model
+@both_criteria
+@pytest.mark.parametrize("shift", [-1e3, 1e6])
+def test_shift_of_the_response_moves_the_intercept_alone(name, reml, shift):
+    formula, data = model_of(name)
+    y = response_of(formula)
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data.assign(**{y: data[y] + shift}), reml=reml)
+    expected = plain.params + np.where(plain.params.index == "Intercept", shift, 0.0)
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.params, expected, rtol=ESTIMATES)
+    np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
+
+
+CODINGS = ["recipe", "C(recipe, Sum)", "C(recipe, Helmert)", "C(recipe, Treatment('C'))"]
+
+
+@pytest.mark.parametrize("coding", CODINGS[1:])
+def test_coding_of_a_fixed_factor_leaves_the_maximum_likelihood(coding):
+    cake = mfx.datasets.load("cake")
+    plain, other = (
+        mfx.lmer(f"angle ~ {c} * temp + (1 | recipe:replicate)", _with_temp(cake), reml=False)
+        for c in (CODINGS[0], coding)
+    )
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=ESTIMATES)
+
+
+def _with_temp(cake):
+    return cake.assign(temp=cake["temperature"].astype(float))
+
+
+@pytest.mark.parametrize("coding", ["0 + f", "C(f, Sum)", "C(f, Helmert)"])
+@both_criteria
+def test_coding_of_a_random_factor_leaves_the_likelihood(coding, reml):
+    # Correlated effects span the same space of covariances in any basis.
+    data = REFERENCES["fac_f__reml"].data
+    plain, other = (mfx.lmer(f"y ~ f + ({c} | g)", data, reml=reml) for c in ("f", coding))
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=1e-4)
+
+
+@every_model
+@both_criteria
+def test_order_of_random_terms_does_not_matter(name, reml):
+    formula, data = model_of(name)
+    parsed = mfx.parse(formula)
+    turned = replace(parsed, random=parsed.random[::-1])
+    plain, other = (mfx.lmer(str(f), data, reml=reml) for f in (parsed, turned))
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+
+
+@both_criteria
+def test_equal_weights_change_sigma_alone(reml):
+    formula, data = model_of("slope")
+    plain = mfx.lmer(formula, data, reml=reml)
+    other = mfx.lmer(formula, data, reml=reml, weights=np.full(len(data), 4.0))
+    assert other.deviance == pytest.approx(plain.deviance, abs=SAME)
+    np.testing.assert_allclose(other.sigma, 2.0 * plain.sigma, rtol=ESTIMATES)
+    np.testing.assert_allclose(other.cov_re, plain.cov_re, rtol=10 * ESTIMATES, atol=1e-3)
+
+
+@both_criteria
+def test_an_integer_weight_is_a_row_repeated_in_the_coefficients(reml):
+    # With theta held: only what is left, sigma, counts rows. Held by comparing the criterion.
+    formula, data = model_of("slope")
+    weights = 1.0 + np.arange(len(data)) % 3
+    weighted = mfx.lmer(formula, data, weights=weights, reml=reml).model.crossprod
+    repeated = mfx.lmer(formula, data.loc[data.index.repeat(weights)], reml=reml).model.crossprod
+    np.testing.assert_allclose(weighted.ZtZ.diagonal[0], repeated.ZtZ.diagonal[0], rtol=1e-12)
+    np.testing.assert_allclose(weighted.ols_coef, repeated.ols_coef, rtol=1e-10)
+
+
+@every_model
+@both_criteria
+def test_engines_agree(name, reml):
+    formula, data = model_of(name)
+    ours, auto = (mfx.lmer(formula, data, reml=reml, engine=e) for e in ("profiled", "auto"))
+    assert auto.deviance == pytest.approx(ours.deviance, abs=SAME)
+    np.testing.assert_allclose(auto.params, ours.params, rtol=ESTIMATES)
+    np.testing.assert_allclose(auto.theta, ours.theta, rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- the same answer twice
+
+
+@every_model
+@pytest.mark.parametrize("engine", ["auto", "profiled"])
+def test_a_fit_is_reproduced_bit_for_bit(name, engine):
+    formula, data = model_of(name)
+    once, again = (mfx.lmer(formula, data, engine=engine) for _ in range(2))
+    assert once.theta.tobytes() == again.theta.tobytes()
+    assert once.params.to_numpy().tobytes() == again.params.to_numpy().tobytes()
+    assert once.deviance.hex() == again.deviance.hex()
+
+
+def test_a_fit_is_reproduced_bit_for_bit_in_another_process():
+    # Other hash seeds: no result may hang on the order of a set.
+    script = (
+        "import mixedfx as mfx; data = mfx.datasets.load('Penicillin');"
+        "fit = mfx.lmer('diameter ~ 1 + (1 | plate) + (1 | sample)', data);"
+        "print(fit.theta.tobytes().hex(), fit.deviance.hex())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+# ---------------------------------------------------------------- the boundary
+
+
+@both_criteria
+def test_a_variance_of_zero_is_exactly_zero(reml):
+    formula, data = model_of("zero")
+    assert mfx.lmer(formula, data, reml=reml).theta.tolist() == [0.0]
+
+
+@both_criteria
+def test_a_variance_of_zero_has_positive_slack(reml):
+    formula, data = model_of("zero")
+    assert mfx.lmer(formula, data, reml=reml).certificate.boundary_slope > 0.0
+
+
+@both_criteria
+def test_a_variance_of_zero_is_not_a_failure(reml):
+    formula, data = model_of("zero")
+    fit = mfx.lmer(formula, data, reml=reml)
+    assert (fit.converged, fit.is_singular, fit.certificate.ok) == (True, True, True)
+
+
+def test_a_singular_fit_is_warned_of_once_at_the_caller():
+    formula, data = model_of("zero")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mfx.lmer(formula, data)
+    assert [(w.category, w.filename) for w in caught] == [(SingularFitWarning, __file__)]
+
+
+def test_a_singular_fit_names_the_effect_on_the_boundary():
+    formula, data = model_of("zero")
+    assert mfx.lmer(formula, data).certificate.boundary == ("sd(Intercept | Batch)",)
+
+
+SINGULAR = [name for name, reference in REFERENCES.items() if reference["lme4_isSingular"]]
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_an_overfitted_covariance_ends_no_higher_than_lme4(name):
+    reference = REFERENCES[name]
+    best = min(reference["criterion"], reference["lme4_default"]["criterion"])
+    assert fit_of(name, "profiled").deviance <= best + SAME
+
+
+OVERFITTED = {
+    "a quadratic": "Reaction ~ Days + (Days + I(Days**2) | Subject)",
+    "a cubic": "Reaction ~ Days + (Days + I(Days**2) + I(Days**3) | Subject)",
+    "a cubic without correlations": "Reaction ~ Days + (Days + I(Days**2) + I(Days**3) || Subject)",
+    "two slopes": "Reaction ~ Days + (Days | Subject) + (Days | week)",
+}
+
+
+def overfitted(which, **kwargs):
+    data = mfx.datasets.load("sleepstudy")
+    data["week"] = np.resize([f"w{i}" for i in range(7)], len(data))
+    return mfx.lmer(OVERFITTED[which], data, engine="profiled", **kwargs)
+
+
+@pytest.mark.parametrize("which", OVERFITTED)
+@both_criteria
+def test_an_overfitted_model_is_certified(which, reml):
+    fit = overfitted(which, reml=reml)
+    assert fit.converged
+    assert fit.certificate.ok, str(fit.certificate)
+
+
+@pytest.mark.parametrize("which", OVERFITTED)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_start_ends_lower(which, seed):
+    fit = overfitted(which)
+    rng = np.random.default_rng(seed)
+    parametrization = fit.model.crossprod.parametrization
+    start = rng.normal(size=parametrization.size) / fit.model.crossprod.theta_scale
+    other = overfitted(which, start=start)
+    assert other.deviance == pytest.approx(fit.deviance, abs=SAME)
+
+
+# ---------------------------------------------------------------- false stationary points
+
+
+def weak_slopes(seed):
+    """Twelve levels in 200 rows, whose intercepts and slopes by x hardly vary."""
+    rng = np.random.default_rng(seed)
+    g = rng.integers(12, size=200)
+    Z = np.column_stack([np.ones(200), rng.normal(size=200), rng.normal(size=200)])
+    b = rng.normal(size=(12, 3)) * [0.1, 0.1, 0.6]
+    y = (Z * b[g]).sum(axis=1) + rng.normal(size=200)
+    return pd.DataFrame({"y": y, "x": Z[:, 1], "z": Z[:, 2], "g": g})
+
+
+# Where the first diagonal entry of Lambda vanishes, the derivative by the covariance of the
+# first effect with the others is no derivative by any entry of the triangle: the gradient is
+# zero at points that are no optimum.
+FALSE_STATIONARY = {
+    "y ~ 1 + (x | g)": [561, 633],
+    "y ~ x + z + (x + z | g)": [11, 130, 241, 439, 553],
+}
+false_stationary = pytest.mark.parametrize(
+    ("formula", "seed"), [(f, seed) for f, seeds in FALSE_STATIONARY.items() for seed in seeds]
+)
+
+
+@false_stationary
+def test_a_false_stationary_point_of_the_triangle_is_left(formula, seed):
+    data = weak_slopes(seed)
+    fit = mfx.lmer(formula, data, engine="profiled")
+    start = fit.model.crossprod.parametrization.on_diagonal.astype(float)
+    other = mfx.lmer(formula, data, engine="profiled", start=start)
+    assert fit.deviance <= other.deviance + SAME
+
+
+@false_stationary
+def test_an_optimum_at_the_edge_of_the_triangle_is_certified(formula, seed):
+    certificate = mfx.lmer(formula, weak_slopes(seed), engine="profiled").certificate
+    assert certificate.ok, str(certificate)
+
+
+def test_an_optimum_beside_the_boundary_is_not_searched_for_ever():
+    # The slope's variance given the intercept is 7e-7: to the deviance zero is as good, to the
+    # slope there it is not.
+    fit = mfx.lmer("y ~ 1 + (x | g)", weak_slopes(762), engine="profiled")
+    assert fit.converged
+    assert fit.model.optimizer_result.evaluations <= 60
+
+
+def crossed_noise(seed, levels=(10, 8)):
+    """Two crossed factors, neither of which matters."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(count, size=120) for count in levels)
+    return pd.DataFrame({"y": rng.normal(size=120), "x": rng.normal(size=120), "a": a, "b": b})
+
+
+CROSSED = ["y ~ 1 + (1 | a) + (1 | b)", "y ~ 1 + (0 + x | a) + (0 + x | b)"]
+
+
+@pytest.mark.parametrize("formula", CROSSED)
+@pytest.mark.parametrize("seed", range(8))
+def test_crossed_variances_of_zero_are_found_without_complaint(formula, seed):
+    fit = mfx.lmer(formula, crossed_noise(seed))
+    assert fit.converged
+    assert fit.certificate.ok, str(fit.certificate)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ 0 + (1 | a)", "y ~ 0 + (1 | a) + (1 | b)", "y ~ 0 + (x | a) + (1 | b)"],
+)
+@both_criteria
+def test_a_model_without_fixed_effects_is_searched_too(formula, reml):
+    fit = mfx.lmer(formula, crossed_noise(0), reml=reml)
+    expected = truth(fit.model.design, fit.theta, reml=reml)
+    assert fit.certificate.ok
+    assert fit.deviance == pytest.approx(expected.deviance, rel=1e-10)
+
+
+VANISHING = ["y ~ 1 + (x || a)", "y ~ x + (x || a) + (x || b)", "y ~ x + (x | a) + (1 | b)"]
+
+
+@pytest.mark.parametrize("formula", VANISHING)
+@pytest.mark.parametrize("seed", range(8))
+def test_what_vanishes_is_exactly_zero(formula, seed):
+    # In each term's own unit, as lme4's isSingular has it; rounding is no variance.
+    fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
+    sizes = np.abs(fit.theta * fit.model.crossprod.theta_scale)
+    assert not ((sizes > 0.0) & (sizes < 1e-5)).any(), fit.theta
+
+
+@pytest.mark.parametrize("formula", VANISHING)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_boundary_is_probed(formula, seed):
+    # Zero is stationary for any data: that the deviance rises from it must have been seen.
+    fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
+    assert np.isfinite(fit.certificate.boundary_slope) == fit.is_singular
+
+
+@pytest.mark.parametrize("formula", CROSSED)
+@pytest.mark.parametrize("seed", range(8))
+def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):
+    assert mfx.lmer(formula, crossed_noise(seed)).model.optimizer_result.evaluations <= 25
+
+
+# ---------------------------------------------------------------- starts
+
+
+@every_model
+def test_a_start_at_zero_finds_the_optimum(name):
+    # Zero is a stationary point for any data: a false one, wherever a variance is positive.
+    formula, data = model_of(name)
+    best = mfx.lmer(formula, data, engine="profiled")
+    other = mfx.lmer(formula, data, engine="profiled", start=np.zeros_like(best.theta))
+    assert other.deviance == pytest.approx(best.deviance, abs=SAME)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_start_with_one_variance_at_zero_finds_the_optimum(which):
+    formula, data = model_of("crossed")
+    best = mfx.lmer(formula, data, engine="profiled")
+    start = best.theta.copy()
+    start[which] = 0.0
+    other = mfx.lmer(formula, data, engine="profiled", start=start)
+    assert other.deviance == pytest.approx(best.deviance, abs=SAME)
+
+
+@pytest.mark.parametrize("zeros", [[0], [1], [0, 1], [0, 2], [1, 2, 3], [0, 1, 2, 3]])
+def test_zeros_of_a_diagonal_term_are_left_one_by_one(zeros):
+    # Four effects, all present: whichever start at zero must all be found again.
+    rng = np.random.default_rng(11)
+    g = np.repeat(np.arange(40), 12)
+    Z = np.column_stack([np.ones(480), rng.normal(size=(480, 3))])
+    b = rng.normal(size=(40, 4)) * [1.0, 2.0, 0.5, 1.5]
+    data = pd.DataFrame(Z[:, 1:], columns=["u", "v", "w"])
+    data = data.assign(g=g, y=(Z * b[g]).sum(axis=1) + rng.normal(size=480))
+    best = mfx.lmer("y ~ 1 + (u + v + w || g)", data, engine="profiled")
+    start = best.theta.copy()
+    start[zeros] = 0.0
+    other = mfx.lmer("y ~ 1 + (u + v + w || g)", data, engine="profiled", start=start)
+    assert other.deviance == pytest.approx(best.deviance, abs=SAME)
+
+
+@every_model
+@pytest.mark.parametrize("size", [1e-3, 30.0])
+def test_a_start_far_off_finds_the_optimum(name, size):
+    formula, data = model_of(name)
+    best = mfx.lmer(formula, data, engine="profiled")
+    start = (
+        size * best.model.crossprod.parametrization.on_diagonal / best.model.crossprod.theta_scale
+    )
+    other = mfx.lmer(formula, data, engine="profiled", start=start)
+    assert other.deviance == pytest.approx(best.deviance, abs=SAME)
+
+
+@every_model
+def test_a_start_at_the_optimum_stays_there(name):
+    formula, data = model_of(name)
+    best = mfx.lmer(formula, data, engine="profiled")
+    other = mfx.lmer(formula, data, engine="profiled", start=best.theta)
+    assert other.model.optimizer_result.evaluations <= 3
+    np.testing.assert_allclose(other.theta, best.theta, rtol=0, atol=ESTIMATES)
+
+
+@pytest.mark.parametrize("name", ["slope", "crossed"])
+def test_signs_of_theta_are_rectified(name):
+    formula, data = model_of(name)
+    best = mfx.lmer(formula, data, engine="profiled")
+    other = mfx.lmer(formula, data, engine="profiled", start=-best.theta)
+    np.testing.assert_allclose(other.theta, best.theta, rtol=0, atol=ESTIMATES)
+
+
+# Design section 5: about ten evaluations on sleepstudy, not fifty.
+@pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated", "crossed", "nested"])
+@both_criteria
+def test_few_evaluations_are_needed(name, reml):
+    formula, data = model_of(name)
+    assert mfx.lmer(formula, data, reml=reml).model.optimizer_result.evaluations <= 15
+
+
+# ---------------------------------------------------------------- not converging is said
+
+SLEEP, SHORT = "Reaction ~ Days + (Days | Subject)", mfx.Control(max_evaluations=2)
+
+
+@pytest.fixture(scope="module")
+def unfinished():
+    with pytest.warns(ConvergenceWarning):
+        return mfx.lmer(SLEEP, mfx.datasets.load("sleepstudy"), control=SHORT)
+
+
+def test_an_unfinished_search_warns():
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        mfx.lmer(SLEEP, mfx.datasets.load("sleepstudy"), control=SHORT)
+
+
+def test_an_unfinished_search_has_not_converged(unfinished):
+    assert not unfinished.converged
+
+
+def test_an_unfinished_search_is_noted(unfinished):
+    assert any("did not converge" in note for note in unfinished.notes)
+
+
+def test_an_unfinished_search_says_after_how_many_evaluations(unfinished):
+    assert any("after 2 evaluations" in note for note in unfinished.notes)
+
+
+def test_an_unfinished_search_is_not_certified(unfinished):
+    assert not unfinished.certificate.ok
+
+
+def test_an_unfinished_search_says_so_in_its_summary(unfinished):
+    assert "did not converge" in str(unfinished.summary())
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("name", ["slope", "crossed"])
+def test_a_search_stops_at_the_most_evaluations(name, most):
+    # From zero the boundary is left and the search begins again: the limit is for all of it.
+    formula, data = model_of(name)
+    start = 0.0 * mfx.lmer(formula, data).theta
+    with pytest.warns(ConvergenceWarning):
+        fit = mfx.lmer(formula, data, control=mfx.Control(max_evaluations=most), start=start)
+    assert fit.model.optimizer_result.evaluations <= most
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-8, 1e-12])
+def test_a_tolerance_bounds_what_is_left(tolerance):
+    control = mfx.Control(tolerance=tolerance)
+    fit = mfx.lmer(SLEEP, mfx.datasets.load("sleepstudy"), engine="profiled", control=control)
+    best = REFERENCES["sleep_rs__reml"]["criterion"]
+    assert fit.deviance - best <= 10 * tolerance + 1e-9
+
+
+def test_the_trace_ends_at_the_deviance():
+    fit = mfx.lmer(SLEEP, mfx.datasets.load("sleepstudy"), engine="profiled")
+    search = fit.model.optimizer_result
+    assert len(search.trace) == search.evaluations
+    assert min(search.trace) == pytest.approx(fit.deviance, abs=1e-8)
+
+
+# ---------------------------------------------------------------- the minimiser by itself
+
+
+def rosenbrock(x):
+    """The banana, in any dimension: its minimum is 0, at ones."""
+    a, b = x[:-1], x[1:]
+    value = float((100.0 * (b - a**2) ** 2 + (1.0 - a) ** 2).sum())
+    slope = np.zeros_like(x)
+    slope[:-1] = -400.0 * a * (b - a**2) - 2.0 * (1.0 - a)
+    slope[1:] += 200.0 * (b - a**2)
+    return value, slope
+
+
+def powell(x):
+    """Powell's function: its minimum is 0, at zeros, with a singular Hessian."""
+    p, q, r, s = x[0] + 10 * x[1], x[2] - x[3], x[1] - 2 * x[2], x[0] - x[3]
+    value = p**2 + 5 * q**2 + r**4 + 10 * s**4
+    slope = np.array(
+        [
+            2 * p + 40 * s**3,
+            20 * p + 4 * r**3,
+            10 * q - 8 * r**3,
+            -10 * q - 40 * s**3,
+        ]
+    )
+    return float(value), slope
+
+
+def double_well(x):
+    """Minima -1 at (+-1, 0), and a saddle at zero."""
+    value = (x[0] ** 2 - 1.0) ** 2 - 1.0 + x[1] ** 2
+    return float(value), np.array([4.0 * x[0] * (x[0] ** 2 - 1.0), 2.0 * x[1]])
+
+
+def descend(function, start, *, tolerance=1e-12, most=500, hessian=None):
+    start = np.asarray(start, dtype=float)
+    first = np.eye(len(start)) if hessian is None else hessian
+    return minimize(
+        function,
+        start,
+        first_hessian=lambda: first,
+        tolerance=tolerance,
+        max_evaluations=most,
+    )
+
+
+@pytest.mark.parametrize("start", [[-1.2, 1.0], [3.0, -4.0], [-1.2, 1.0, -1.2, 1.0, 0.5]])
+def test_the_banana_is_minimised(start):
+    np.testing.assert_allclose(descend(rosenbrock, start).x, 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [[-1.2, 1.0], [3.0, -4.0], [-1.2, 1.0, -1.2, 1.0, 0.5]])
+def test_the_banana_is_minimised_in_reasonable_time(start):
+    # BFGS with a line search takes about 40 evaluations in two dimensions.
+    assert descend(rosenbrock, start).evaluations < 60 * (len(start) - 1)
+
+
+def test_a_singular_hessian_is_no_obstacle():
+    assert descend(powell, [3.0, -1.0, 0.0, 1.0]).value < 1e-8
+
+
+def test_a_saddle_does_not_hold_the_search():
+    end = descend(double_well, [1e-3, 1.0])
+    np.testing.assert_allclose(np.abs(end.x), [1.0, 0.0], atol=1e-5)
+
+
+def test_negative_curvature_is_followed_where_the_hessian_shows_it():
+    # At the saddle itself the gradient is zero, and the Hessian alone says where down is.
+    end = descend(double_well, [0.0, 0.0], hessian=np.diag([-4.0, 2.0]))
+    np.testing.assert_allclose(np.abs(end.x), [1.0, 0.0], atol=1e-5)
+
+
+def test_a_quadratic_with_its_hessian_needs_one_step():
+    H = np.array([[3.0, 1.0], [1.0, 2.0]])
+    goal = np.array([0.3, -0.2])
+    end = descend(
+        lambda x: (float((x - goal) @ H @ (x - goal)) / 2, H @ (x - goal)), [0, 0], hessian=H
+    )
+    assert end.evaluations == 2
+    np.testing.assert_allclose(end.x, goal, atol=1e-12)
+
+
+def test_points_without_a_value_are_stepped_back_from():
+    # Defined for positive x only; the first step goes across.
+    def barrier(x):
+        if x[0] <= 0.0:
+            return np.inf, np.zeros(1)
+        return float(x[0] - np.log(x[0])), 1.0 - 1.0 / x
+
+    end = descend(barrier, [4.0], hessian=np.array([[0.1]]))
+    np.testing.assert_allclose(end.x, 1.0, atol=1e-5)
+
+
+def test_the_best_point_seen_is_returned():
+    end = descend(rosenbrock, [-1.2, 1.0], most=15)
+    assert end.value == min(end.trace)
+    assert rosenbrock(end.x)[0] == end.value
+
+
+def test_stopping_early_is_not_convergence():
+    end = descend(rosenbrock, [-1.2, 1.0], most=15)
+    assert (end.converged, end.evaluations) == (False, 15)
+
+
+def test_a_start_at_the_minimum_is_the_end():
+    end = descend(rosenbrock, [1.0, 1.0])
+    assert (end.converged, end.evaluations) == (True, 1)
+
+
+@pytest.mark.parametrize("curvature", [1.0, -1.0])
+def test_a_radius_of_zero_is_an_end_without_convergence(curvature):
+    start = np.array([2.0, 2.0])
+    end = minimize(
+        double_well,
+        start,
+        first_hessian=lambda: np.diag([curvature, 1.0]),
+        tolerance=1e-12,
+        max_evaluations=50,
+        radius=0.0,
+    )
+    assert (end.converged, end.evaluations) == (False, 1)
+    np.testing.assert_array_equal(end.x, start)
+
+
+def test_a_fresh_hessian_is_used_where_it_is_given():
+    point = {}
+
+    def banana(x):
+        point["x"] = x
+        return rosenbrock(x)
+
+    def exact():
+        a, b = point["x"]
+        return np.array([[1200 * a**2 - 400 * b + 2, -400 * a], [-400 * a, 200.0]])
+
+    end = minimize(
+        banana,
+        np.array([-1.2, 1.0]),
+        first_hessian=exact,
+        hessian=exact,
+        tolerance=1e-12,
+        max_evaluations=500,
+    )
+    np.testing.assert_allclose(end.x, 1.0, atol=1e-6)
+    assert end.evaluations < descend(rosenbrock, [-1.2, 1.0]).evaluations

@@ -1,0 +1,461 @@
+"""The criterion: what one theta implies equals the textbook, on every path to it.
+
+Source of truth: tests/oracle.py, which forms the marginal covariance densely; derivatives are
+held against differences of the oracle's deviance.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import THETAS, cases
+from hypothesis import given, settings
+from oracle import dense_z, lambdas, truth, truth_of
+
+import mixedfx as mfx
+from mixedfx.design.build import build
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.likelihood.score import average_information, score_covariance, score_theta
+from mixedfx.linalg.cholesky import dense as dense_block
+from mixedfx.linalg.cholesky import symbolic as planning
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_designs_have_chains():
+    """Small designs are one dense block by default; here the chains are what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "SMALL", 0)
+        yield
+
+
+# Elimination subtracts: what is left of X'WX and y'Wy is smaller than they by the order of
+# Lambda' Z'WZ Lambda, and loses that many digits. For the "large" thetas (up to about 30) that is
+# 1e5 to 1e6; against exact rational arithmetic it is the criterion that errs then, not the oracle.
+DIGITS, FEWER_DIGITS = 1e-8, 1e-6
+# Central differences of four points: the truncation is below the rounding, which is that of the
+# deviance (about 1e-12) over the step. Far out, where the oracle's matrices have condition numbers
+# of 1e6, the deviance itself has an error of about 1e-9.
+STEP, DIFFERENCES, FAR_DIFFERENCES = 3e-4, 1e-6, 3e-5
+
+many = settings(max_examples=60)
+
+
+def solved(case):
+    found = solve_pls(case.crossprod, case.theta, reml=case.reml)
+    return found, truth(case.design, case.theta, reml=case.reml)
+
+
+def digits_of(case):
+    """How closely two ways to compute a case agree, relatively."""
+    return FEWER_DIGITS if case.kind == "large" else DIGITS
+
+
+def assert_same(found, expected, digits):
+    """Compare arrays in the size of their largest entry: near zero only rounding is left."""
+    size = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=digits * size)
+
+
+# ---------------------------------------------------------------- what a theta implies
+
+
+@many
+@given(cases())
+def test_deviance_is_the_oracles(case):
+    found, expected = solved(case)
+    digits = digits_of(case)
+    assert found.deviance == pytest.approx(expected.deviance, rel=digits, abs=digits)
+
+
+@many
+@given(cases())
+def test_coefficients_are_the_oracles(case):
+    found, expected = solved(case)
+    assert_same(found.beta, expected.beta, digits_of(case))
+
+
+@many
+@given(cases())
+def test_sigma_is_the_oracles(case):
+    found, expected = solved(case)
+    assert found.sigma == pytest.approx(expected.sigma, rel=digits_of(case))
+
+
+@many
+@given(cases())
+def test_covariance_of_the_coefficients_is_the_oracles(case):
+    found, expected = solved(case)
+    assert_same(found.sigma**2 * found.vcov_unscaled, expected.cov_beta, digits_of(case))
+
+
+@many
+@given(cases())
+def test_effects_are_the_oracles(case):
+    found, expected = solved(case)
+    for ours, theirs in zip(found.conditional_modes(), expected.effects, strict=True):
+        assert_same(ours.T, theirs, digits_of(case))
+
+
+@many
+@given(cases())
+def test_spherical_effects_make_the_effects(case):
+    # The definition of u: b = Lambda u.
+    found, _ = solved(case)
+    lams = lambdas(case.design, case.theta)
+    for u, b, lam in zip(found.spherical_modes(), found.conditional_modes(), lams, strict=True):
+        assert_same(lam @ u, b, digits_of(case))
+
+
+@many
+@given(cases())
+def test_conditional_covariances_are_the_oracles(case):
+    found, expected = solved(case)
+    for ours, theirs in zip(found.conditional_covariances(), expected.cond_cov, strict=True):
+        assert_same(ours.transpose(2, 0, 1), theirs, digits_of(case))
+
+
+@many
+@given(cases())
+def test_residual_sum_of_squares_is_penalised(case):
+    # Bates et al. (2015), equation 20: pwrss = |W^1/2 (y - X beta - Z b)|^2 + |u|^2.
+    found, _ = solved(case)
+    design = case.design
+    rest = design.y - design.X @ found.beta
+    for block, b in zip(design.blocks, found.conditional_modes(), strict=True):
+        rest = rest - np.einsum("nk,kn->n", block.values, b[:, block.codes])
+    weights = 1.0 if design.weights is None else design.weights
+    penalty = sum(float((u**2).sum()) for u in found.spherical_modes())
+    explained = float((weights * rest**2).sum()) + penalty
+    assert found.pwrss == pytest.approx(explained, rel=digits_of(case))
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+def differences(function, x, step):
+    """Differentiate by central differences of fourth order."""
+    result = np.empty(len(x))
+    for i in range(len(x)):
+        e = np.zeros(len(x))
+        e[i] = step
+        near = function(x + e) - function(x - e)
+        far = function(x + 2 * e) - function(x - 2 * e)
+        result[i] = (8 * near - far) / (12 * step)
+    return result
+
+
+@many
+@given(cases(kinds=[k for k in THETAS if k != "large"]))
+def test_gradient_is_the_slope_of_the_oracle(case):
+    def deviance(theta):
+        return truth(case.design, theta, reml=case.reml).deviance
+
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    assert_same(found, differences(deviance, case.theta, STEP), DIFFERENCES)
+
+
+@many
+@given(cases(kinds=["large"]))
+def test_gradient_is_the_slope_of_the_oracle_far_out(case):
+    # Thetas of 10: a step in proportion, and slopes that are small against the deviance.
+    def deviance(theta):
+        return truth(case.design, theta, reml=case.reml).deviance
+
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    assert_same(found, differences(deviance, case.theta, 10 * STEP), FAR_DIFFERENCES)
+
+
+@many
+@given(cases(kinds=["all zero"]))
+def test_zero_is_stationary_whatever_the_data(case):
+    # The deviance is even in Lambda.
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    assert_same(found, np.zeros_like(found), DIGITS)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-7, 1e-8, 1e-10])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | a) + (1 | e)", "y ~ x + (x | a) + (x | e)"])
+def test_gradient_goes_to_zero_with_theta(formula, size):
+    # The deviance is even and smooth in theta, so its slope there is curvature times theta.
+    design = deep(formula)
+    schur = compute_crossproducts(design)
+    direction = np.random.default_rng(5).normal(size=schur.parametrization.size)
+
+    def slope(scale):
+        return score_theta(solve_pls(schur, scale * direction, reml=True), reml=True) / scale
+
+    curvature = slope(1e-3)  # the next order of the series is a million times smaller
+    assert_same(size * slope(size), size * curvature, DIFFERENCES)
+
+
+@many
+@given(cases(kinds=["ordinary", "some zero", "all zero", "singular"]))
+def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
+    # Section 5 of the criterion: dd = tr(S d Sigma), in units of the columns' root mean square.
+    relative = [lam @ lam.T for lam in lambdas(case.design, case.theta)]
+    column_rms = case.crossprod.column_rms
+    at = case.crossprod.parametrization.lambdas(case.theta)
+    term_scaling = [np.diag(1 / s) for s in column_rms]
+    found = score_covariance(case.crossprod, at, term_scaling=term_scaling, reml=case.reml)
+    for t, (S, scale) in enumerate(zip(found, column_rms, strict=True)):
+        k = len(scale)
+        for a in range(k):
+            for b in range(a + 1):
+                direction = np.zeros((k, k))
+                direction[a, b] = direction[b, a] = 1.0
+                natural = direction / np.outer(scale, scale)
+
+                def deviance(x, t=t, natural=natural):
+                    moved = [C + x[0] * natural if i == t else C for i, C in enumerate(relative)]
+                    return truth_of(moved, case.design, reml=case.reml).deviance
+
+                slope = differences(deviance, np.zeros(1), 1e-4)
+                # Off zero by 1e-4 in Lambda, score errs by the square of that in Sigma.
+                assert_same([np.sum(S * direction)], slope, 1e-4)
+
+
+@many
+@given(cases(kinds=["ordinary", "some zero", "singular", "tiny"]))
+def test_average_information_is_its_definition(case):
+    # Gilmour, Thompson and Cullis (1995): y'P V_i P V_j P y, sigma**2 profiled out.
+    design, expected = case.design, truth(case.design, case.theta, reml=case.reml)
+    nu = len(design.y) - design.X.shape[1] * case.reml
+    weights = np.ones(len(design.y)) if design.weights is None else design.weights
+    here = lambdas(design, case.theta)
+    Zs = [dense_z(block).reshape(len(design.y), len(block.levels), -1) for block in design.blocks]
+
+    def spread(middles):
+        """``sum_t Z_t (I (x) middle_t) Z_t'``."""
+        return sum(np.einsum("nla,ab,mlb->nm", Z, m, Z) for Z, m in zip(Zs, middles, strict=True))
+
+    V = expected.sigma**2 * (np.diag(1.0 / weights) + spread([lam @ lam.T for lam in here]))
+    Vi = np.linalg.inv(V)
+    ViX = Vi @ design.X
+    P = Vi - ViX @ np.linalg.pinv(design.X.T @ ViX) @ ViX.T
+    Py = P @ design.y
+    pulls = []
+    for unit in np.eye(len(case.theta)):
+        there = lambdas(design, unit)
+        slopes = [a @ b.T + b @ a.T for a, b in zip(here, there, strict=True)]
+        pulls.append(expected.sigma**2 * spread(slopes) @ Py)
+    pulls = np.array(pulls)
+    profiled = pulls @ P @ pulls.T - np.outer(pulls @ Py, pulls @ Py) / nu
+    solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
+    found = average_information(
+        solution, case.crossprod.parametrization.coordinates, reml=case.reml
+    )
+    assert_same(found, profiled, 1e-7)
+
+
+# ---------------------------------------------------------------- every path of the factorisation
+
+
+def orders(ZtZ):
+    """All chains of factors each nested in all later ones, with the rest as the dense tail."""
+    factors = range(len(ZtZ.diagonal))
+    for length in range(len(factors) + 1):
+        for chain in permutations(factors, length):
+            if all(
+                ZtZ.nested(a, b) and ZtZ.levels(a) >= ZtZ.levels(b)
+                for i, a in enumerate(chain)
+                for b in chain[i + 1 :]
+            ):
+                yield list(chain), [f for f in factors if f not in chain]
+
+
+def crossed():
+    """Cases whose chain is one factor and whose tail is not empty: there is a choice."""
+    return cases().filter(
+        lambda c: len(c.crossprod.symbolic.chain) == 1 and len(c.crossprod.symbolic.dense) > 0
+    )
+
+
+def outcome(case):
+    """Everything that the factorisation is used for, at one theta."""
+    schur = compute_crossproducts(case.design)  # with a plan of its own
+    found = solve_pls(schur, case.theta, reml=case.reml)
+    return schur.symbolic, [
+        np.array([found.deviance, found.sigma]),
+        found.beta,
+        found.vcov_unscaled,
+        score_theta(found, reml=case.reml),
+        *found.conditional_modes(),
+        *found.spherical_modes(),
+        *found.conditional_covariances(),
+    ]
+
+
+def assert_outcomes_agree(case, found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same(ours, theirs, digits_of(case))
+
+
+@many
+@given(cases())
+def test_every_order_of_elimination_agrees(case):
+    # From no chain at all (one dense block) to the longest.
+    _, expected = outcome(case)
+    for chain, tail in orders(case.crossprod.ZtZ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(planning, "_order", lambda ZtZ, order=(chain, tail): order)
+            symbolic, found = outcome(case)
+        assert (list(symbolic.chain), list(symbolic.dense)) == (chain, tail)
+        assert_outcomes_agree(case, found, expected)
+
+
+@many
+@given(crossed())
+def test_dense_and_pairwise_products_agree(case):
+    results = []
+    for advantage, kind in [(0.0, planning.Pairs), (np.inf, planning.Rows)]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(planning, "DENSE_ADVANTAGE", advantage)
+            symbolic, found = outcome(case)
+        assert isinstance(symbolic.steps[0].pairs, kind)
+        results.append(found)
+    assert_outcomes_agree(case, *results)
+
+
+@many
+@given(crossed())
+def test_dense_products_in_portions_agree_with_whole_ones(case):
+    _, expected = outcome(case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "MOST_PAIRS", 0)  # too many to list: dense, whatever it costs
+        patch.setattr(planning, "_PORTION", 1)  # a level at a time
+        patch.setattr(dense_block, "_PORTION", 3)  # rows of the tail
+        symbolic, found = outcome(case)
+    assert len(symbolic.steps[0].pairs.parts) == symbolic.steps[0].L
+    assert_outcomes_agree(case, found, expected)
+
+
+def deep(kind, seed=1):
+    """Four factors; rows in blocks so that every level has several."""
+    rng = np.random.default_rng(seed)
+    n = 48
+    d = rng.integers(2, size=n)
+    c = 2 * rng.integers(2, size=n) + d
+    b = 4 * rng.integers(2, size=n) + c
+    a = 8 * rng.integers(2, size=n) + b
+    frame = pd.DataFrame({"y": rng.normal(size=n), "x": rng.normal(size=n), "a": a, "b": b})
+    frame = frame.assign(c=c, d=d, e=rng.integers(5, size=n), f=rng.integers(3, size=n))
+    return build(mfx.parse(kind), frame)
+
+
+@pytest.mark.parametrize(
+    ("formula", "chain", "tail"),
+    [
+        ("y ~ x + (1 | a) + (1 | b) + (1 | c) + (1 | d)", 4, 0),
+        ("y ~ x + (x | d) + (x | c) + (x | b) + (1 | a)", 4, 0),
+        ("y ~ x + (1 | d) + (x | b) + (1 | e)", 2, 1),
+        ("y ~ x + (1 | d) + (1 | a) + (x | e) + (0 + x | f)", 2, 2),
+        ("y ~ x + (x | a) + (1 | e) + (1 | f)", 1, 2),
+        ("y ~ x", 0, 0),
+    ],
+)
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize("advantage", [0.0, np.inf])
+def test_chains_and_tails_agree_with_the_oracle(formula, chain, tail, reml, advantage, monkeypatch):
+    monkeypatch.setattr(planning, "DENSE_ADVANTAGE", advantage)
+    design = deep(formula)
+    schur = compute_crossproducts(design)
+    assert (len(schur.symbolic.chain), len(schur.symbolic.dense)) == (chain, tail)
+    theta = np.random.default_rng(2).normal(size=schur.parametrization.size)
+
+    def deviance(theta):
+        return truth(design, theta, reml=reml).deviance
+
+    found = solve_pls(schur, theta, reml=reml)
+    assert found.deviance == pytest.approx(deviance(theta), rel=DIGITS)
+    assert_same(score_theta(found, reml=reml), differences(deviance, theta, STEP), DIFFERENCES)
+
+
+# ---------------------------------------------------------------- data that are hard on digits
+
+
+@pytest.fixture(scope="module")
+def decades():
+    """Yearly rows in seven groups; `t` is the same time, centred and in decades."""
+    rng = np.random.default_rng(3)
+    year = np.tile(np.arange(1950.0, 2021.0, 5.0), 7)
+    t = (year - 1985.0) / 10.0
+    g = np.repeat(np.arange(7), len(year) // 7)
+    y = 1.0 + 0.5 * t - 0.2 * t**2 + rng.normal(size=7)[g] + rng.normal(size=len(t))
+    return pd.DataFrame({"y": y, "year": year, "t": t, "g": g})
+
+
+# Columns (1, year, year**2) in those of (1, t, t**2): t = (year - 1985) / 10.
+IN_T = np.array([[1.0, 1985.0, 1985.0**2], [0.0, 10.0, 2 * 10 * 1985.0], [0.0, 0.0, 100.0]])
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_nearly_dependent_columns_lose_no_digits_of_the_deviance(decades, reml):
+    raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
+    centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
+    expected = truth(centred, [0.7], reml=reml).deviance
+    if reml:  # |X'V^-1 X| changes with the basis of X
+        expected += 2.0 * np.linalg.slogdet(IN_T)[1]
+    found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml).deviance
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_nearly_dependent_columns_keep_their_coefficients(decades, reml):
+    raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
+    centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
+    expected = truth(centred, [0.7], reml=reml)
+    found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml)
+    # The condition number of X is 1e9: its square, which normal equations have, leaves nothing.
+    np.testing.assert_allclose(IN_T @ found.beta, expected.beta, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_nearly_dependent_columns_keep_their_standard_errors(decades, reml):
+    raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
+    centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
+    inverse = np.linalg.inv(IN_T)
+    expected = inverse @ truth(centred, [0.7], reml=reml).cov_beta @ inverse.T
+    found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml)
+    se = found.sigma * np.sqrt(np.diag(found.vcov_unscaled))
+    np.testing.assert_allclose(se, np.sqrt(np.diag(expected)), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def far():
+    """A response whose spread is 1 and whose mean is 1e8, and the same less 1e8 exactly."""
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(8), 5)
+    x = rng.normal(size=40)
+    y = 1e8 + (rng.normal(size=8)[g] + 0.3 * x + rng.normal(size=40))
+    return pd.DataFrame({"y": y, "near": y - 1e8, "x": x, "g": g})
+
+
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_response_far_from_zero_loses_no_digits(far, reml, weights):
+    frame = far.assign(w=np.linspace(0.5, 2.0, len(far)))
+    theta = np.array([0.8])
+    away = build(mfx.parse("y ~ x + (1 | g)"), frame, weights=weights)
+    near = build(mfx.parse("near ~ x + (1 | g)"), frame, weights=weights)
+    expected = truth(near, theta, reml=reml)
+    found = solve_pls(compute_crossproducts(away), theta, reml=reml)
+    # 1e-16 of 1e8 is 1e-8 of the spread: more digits are not in the data.
+    assert found.deviance == pytest.approx(expected.deviance, rel=1e-7)
+    assert found.beta[1] == pytest.approx(expected.beta[1], rel=1e-6)
+    np.testing.assert_allclose(
+        found.conditional_modes()[0][0], expected.effects[0][:, 0], atol=1e-6
+    )
+
+
+def test_huge_and_tiny_columns_lose_no_digits(far):
+    frame = far.assign(big=1e9 * far["x"], small=1e-9 * far["x"] ** 2)
+    plain = frame.assign(big=far["x"], small=far["x"] ** 2)
+    formula = mfx.parse("near ~ big + small + (1 | g)")
+    expected = truth(build(formula, plain), [0.8], reml=False)
+    found = solve_pls(compute_crossproducts(build(formula, frame)), np.array([0.8]), reml=False)
+    assert found.deviance == pytest.approx(expected.deviance, rel=1e-10)
+    np.testing.assert_allclose(found.beta * [1.0, 1e9, 1e-9], expected.beta, rtol=1e-7)

@@ -1,0 +1,201 @@
+"""Solving with the factorised matrix, and its inverse's entries from few right sides.
+
+Source of truth: dense matrices made from the design's rows, without the package's cross-products
+or its factorisation: ``A = Z'WZ`` and ``Lambda (Lambda' A Lambda + I)^-1 Lambda'``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import THETAS, cases
+from hypothesis import given, settings
+
+import mixedfx as mfx
+from mixedfx.design.build import build
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.linalg.cholesky import selected_inverse as probing
+from mixedfx.linalg.cholesky import symbolic as planning
+from mixedfx.linalg.cholesky.numeric import factorize
+from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
+
+# The inverse of a matrix whose smallest eigenvalue is one: digits are lost by what the "large"
+# thetas make its largest, about 1e5.
+DIGITS = 1e-9
+
+many = settings(max_examples=30)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[0, planning.SMALL], ids=["chains", "tail"])
+def order_of_elimination(request):
+    """Small designs are one dense block by default; without that, chains are eliminated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "SMALL", request.param)
+        yield
+
+
+def dense(design, cp):
+    """``A`` from the rows, columns where the plan has them."""
+    n, symbolic = len(design.y), cp.symbolic
+    Z = np.zeros((n, symbolic.size))
+    for block, position in zip(design.blocks, cp.term_positions, strict=True):
+        L = len(block.levels)
+        for j in range(position.width):
+            column = symbolic.starts[position.factor] + (position.start + j) * L + block.codes
+            Z[np.arange(n), column] = block.values[:, j]
+    weights = np.ones(n) if design.weights is None else design.weights
+    return Z.T @ (weights[:, None] * Z)
+
+
+def covariance(A, cp, theta):
+    """``Lambda (Lambda' A Lambda + I)^-1 Lambda'``."""
+    symbolic = cp.symbolic
+    Lambda = np.zeros_like(A)
+    for f, lam in enumerate(cp.factor_lambdas(cp.parametrization.lambdas(theta))):
+        part = symbolic.columns(f)
+        Lambda[part, part] = np.kron(lam, np.eye(symbolic.block_matrix.levels(f)))
+    M = Lambda.T @ A @ Lambda + np.eye(len(A))
+    return Lambda @ np.linalg.solve(M, Lambda.T)
+
+
+def factor_of(cp, theta):
+    return factorize(cp.symbolic, cp.factor_lambdas(cp.parametrization.lambdas(theta)))
+
+
+def assert_same(found, expected):
+    size = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=DIGITS * size)
+
+
+# ---------------------------------------------------------------- the matrix and its inverse
+
+
+@many
+@given(cases())
+def test_matrix_holds_the_cross_products_of_all_columns(case):
+    expected = dense(case.design, case.crossprod)
+    assert_same(case.crossprod.symbolic.matrix.toarray(), expected)
+
+
+@pytest.mark.parametrize("kind", THETAS)
+def test_solve_multiplies_by_the_covariance_of_the_effects(kind):
+    @settings(max_examples=12)
+    @given(cases(kinds=(kind,)))
+    def holds(case):
+        A = dense(case.design, case.crossprod)
+        right = np.random.default_rng(case.seed).normal(size=(len(A), 3))
+        expected = covariance(A, case.crossprod, case.theta) @ right
+        assert_same(factor_of(case.crossprod, case.theta).solve(right), expected)
+
+    holds()
+
+
+@many
+@given(cases())
+def test_solve_leaves_its_right_sides_as_they_are(case):
+    right = np.random.default_rng(case.seed).normal(size=(case.crossprod.symbolic.size, 2))
+    before = right.copy()
+    factor_of(case.crossprod, case.theta).solve(right)
+    np.testing.assert_array_equal(right, before)
+
+
+# ---------------------------------------------------------------- which columns share a side
+
+
+def columns_of(shared):
+    """Factor, part and slot of each scalar column, in the plan's order."""
+    ZtZ, symbolic = shared.symbolic.block_matrix, shared.symbolic
+    part, position = np.empty(symbolic.size, dtype=int), np.empty(symbolic.size, dtype=int)
+    for f in ZtZ.factors:
+        K, L = ZtZ.width(f), ZtZ.levels(f)
+        for a in range(K):
+            at = symbolic.starts[f] + a * L + np.arange(L)
+            part[at] = shared.parts[f]
+            position[at] = shared.starts[f] + K * shared.ranks[f] + a
+    return part, position
+
+
+@many
+@given(cases())
+def test_entries_between_parts_are_zero(case):
+    part, _ = columns_of(probing_vectors(case.crossprod.symbolic))
+    inverse = covariance(dense(case.design, case.crossprod), case.crossprod, case.theta)
+    assert not inverse[part[:, None] != part].any()
+
+
+@many
+@given(cases())
+def test_columns_of_one_part_have_slots_of_their_own(case):
+    part, position = columns_of(probing_vectors(case.crossprod.symbolic))
+    assert len(set(zip(part.tolist(), position.tolist(), strict=True))) == len(part)
+
+
+@pytest.mark.parametrize("portion", [1, 40, probing._PORTION])
+def test_store_holds_every_entry_that_can_be_other_than_zero(monkeypatch, portion):
+    monkeypatch.setattr(probing, "_PORTION", portion)
+
+    @settings(max_examples=12)
+    @given(cases())
+    def holds(case):
+        shared = probing_vectors(case.crossprod.symbolic)
+        part, position = columns_of(shared)
+        inverse = covariance(dense(case.design, case.crossprod), case.crossprod, case.theta)
+        store = shared.store(factor_of(case.crossprod, case.theta).solve)
+        together = part[:, None] == part
+        assert_same(np.where(together, store[:, position], 0.0), inverse)
+
+    holds()
+
+
+@many
+@given(cases())
+def test_store_is_as_large_as_announced(case):
+    shared = probing_vectors(case.crossprod.symbolic)
+    store = shared.store(lambda right: right)
+    assert (store.shape, store.size) == (
+        (case.crossprod.symbolic.size, shared.slots),
+        shared.cost,
+    )
+
+
+# ---------------------------------------------------------------- how many right sides
+
+
+def probes_of(formula, **columns):
+    rng = np.random.default_rng(3)
+    n = len(next(iter(columns.values())))
+    table = pd.DataFrame({**columns, "y": rng.normal(size=n), "x": rng.normal(size=n)})
+    return probing_vectors(compute_crossproducts(build(mfx.parse(formula), table)).symbolic)
+
+
+@pytest.mark.parametrize(
+    ("term", "effects"), [("(1 | g)", 1), ("(x | g)", 2), ("(x | g) + (0 + I(x**2) | g)", 3)]
+)
+def test_one_factor_needs_a_right_side_for_each_effect(term, effects):
+    assert probes_of(f"y ~ 1 + {term}", g=np.arange(200) % 40).slots == effects
+
+
+def test_nested_factors_need_the_most_levels_within_one_outer_level():
+    # 6 batches of 2, 2, 2, 2, 2 and 5 casks: a right side for the batches, five for the casks.
+    batch = np.repeat([0, 1, 2, 3, 4, 5], [20, 20, 20, 20, 20, 50])
+    cask = np.concatenate([np.arange(20) % 2] * 5 + [np.arange(50) % 5])
+    assert probes_of("y ~ 1 + (1 | batch/cask)", batch=batch, cask=cask).slots == 1 + 5
+
+
+def test_crossed_factors_need_a_right_side_for_each_column():
+    rows = np.arange(120)
+    assert probes_of("y ~ 1 + (x | g) + (1 | h)", g=rows % 8, h=rows // 12).slots == 2 * 8 + 10
+
+
+def test_factors_crossed_within_sites_need_no_more_than_the_largest_site():
+    # Two sites, each with raters and papers of its own: 3 by 5 and 2 by 10.
+    site = np.repeat([0, 1], [30, 40])
+    rater = np.concatenate([np.arange(30) % 3, 3 + np.arange(40) % 2])
+    paper = np.concatenate([np.arange(30) // 6, 5 + np.arange(40) // 4])
+    found = probes_of("y ~ 1 + (1 | rater) + (1 | paper)", rater=rater, paper=paper, site=site)
+    assert found.slots == 3 + 10
+
+
+def test_no_factors_need_no_right_side():
+    assert probes_of("y ~ x", g=np.arange(20)).slots == 0
