@@ -229,7 +229,7 @@ def _expect_proper(design: Design, priors: PriorSpecification) -> None:
     """Refuse flat priors of standard deviations that few levels leave unbounded."""
     if priors.theta is not None:
         return
-    for block, of_term in zip(design.blocks, priors.deviations, strict=True):
+    for block, of_term in zip(design.blocks, priors.sd_priors, strict=True):
         flat = [e for e, p in zip(block.effects, of_term, strict=True) if isinstance(p, Flat)]
         L, k = len(block.levels), len(block.effects)
         if flat and k + 2 > L:
@@ -267,8 +267,8 @@ def _in_batches(target: Target, points: Points, rng: np.random.Generator) -> Dra
 
 def _exact(beta: Matrix, priors: PriorSpecification) -> Matrix:
     """Give constants their value, from which rounding has kept them."""
-    constant = priors.sd == 0.0
-    beta[:, constant] = priors.mean[constant]
+    constant = priors.coef_sd == 0.0
+    beta[:, constant] = priors.coef_mean[constant]
     return beta
 
 

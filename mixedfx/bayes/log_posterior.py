@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mixedfx.bayes.unconstrained import Points, UnconstrainedParameters, unconstrained_parameters
 from mixedfx.bayes.vectorized_pls import Batch
 from mixedfx.design.build import Design
-from mixedfx.estimation.dispersion.fixed import log_weight_slopes
+from mixedfx.estimation.dispersion.fixed import score_log_weights
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
 from mixedfx.estimation.prediction_variance import design_rows
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -87,7 +87,7 @@ class Target:
         sigma = float(points.sigma[i])
         lambdas = [root[:, :, i] / sigma for root in points.roots]
         found = solve_pls_at_factors(self.crossed(points, i), lambdas, reml=True)
-        return update_with_normal_prior(found, self.priors.mean, self.priors.sd)
+        return update_with_normal_prior(found, self.priors.coef_mean, self.priors.coef_sd)
 
     def log_densities(self, Z: Matrix) -> Vector:
         """Log posterior density at many points, but for a constant."""
@@ -141,7 +141,7 @@ class Target:
         if self.coordinates is not None:
             logs = (self.coordinates.by_stratum @ points.scale[0])[self.strata.codes]
             cross_here = self.crossed(points, 0)
-            by_row = log_weight_slopes(
+            by_row = score_log_weights(
                 self.design, self.rows, cross_here, solution, reml=True, logs=logs
             )
             out[self.chart.scale] = self.coordinates.pull_back(by_row, self.strata.codes)

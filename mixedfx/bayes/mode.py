@@ -15,9 +15,9 @@ import numpy.typing as npt
 from mixedfx.bayes.log_posterior import Target
 from mixedfx.covariance.parametrization import ZERO, canonical_signs
 from mixedfx.design.build import Design
-from mixedfx.estimation.dispersion.degenerate import refuse_degenerate_strata
+from mixedfx.estimation.dispersion.degenerate import check_degenerate_strata
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
-from mixedfx.estimation.dispersion.fixed import inner_search
+from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
@@ -61,7 +61,7 @@ class Mode:
 def find_mode(design: Design, priors: PriorSpecification, control: Control) -> Mode:
     """Find the mode of the posterior."""
     if design.dispersion is not None:
-        refuse_degenerate_strata(design, design.dispersion, reml=True)
+        check_degenerate_strata(design, design.dispersion, reml=True)
     target = Target(design, priors)
     end = climb(target, start(target, control), jacobian=False, control=control)
     return _finished(target, end)
@@ -70,7 +70,7 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> M
 def start(target: Target, control: Control) -> Vector:
     """Begin at the REML fit, off the boundary."""
     design, plain, at = target.design, target.crossprod, target.chart
-    found = inner_search(design, plain, True, control, None)
+    found = estimate_theta(design, plain, True, control, None)
     solution = solve_pls_at_factors(plain, plain.parametrization.lambdas(found.theta), reml=True)
     z = np.zeros(target.size)
     if isinstance(at.sigma, int):
@@ -157,7 +157,7 @@ def _finished(target: Target, end: TrustRegionResult) -> Mode:
         evaluations=target.evaluations,
         converged=end.converged,
         message=f"another step would gain {end.newton_decrement:.1e}",
-        deviance=update_with_normal_prior(there, priors.mean, priors.sd).deviance,
+        deviance=update_with_normal_prior(there, priors.coef_mean, priors.coef_sd).deviance,
         trace=end.trace,
     )
     return Mode(

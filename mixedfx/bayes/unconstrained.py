@@ -159,7 +159,7 @@ class UnconstrainedParameters:
         assert self.to_log_sigma is not None
         return not any(
             np.allclose(row, self.to_log_sigma, rtol=1e-9, atol=1e-12)
-            for row, prior in zip(self.to_gamma, priors.scale, strict=True)
+            for row, prior in zip(self.to_gamma, priors.dispersion, strict=True)
             if not isinstance(prior, Flat)
         )
 
@@ -170,11 +170,11 @@ class UnconstrainedParameters:
             if self.theta is not None:
                 continue
             for a, at in enumerate(term.sds):
-                prior = priors.deviations[t][a]
+                prior = priors.sd_priors[t][a]
                 if isinstance(at, int) and not isinstance(prior, Constant):
                     s = points.sds[t][a]
                     total = total + prior.log_density(s) + jacobian * np.log(s)
-            power = term.lkj_powers(priors.shapes[t], jacobian=jacobian)
+            power = term.lkj_powers(priors.lkj_eta[t], jacobian=jacobian)
             rest = np.maximum(1.0 - points.partials[t] ** 2, 1e-300)
             total = total + power @ np.log(rest)
         if self.weighs_sigma(priors):
@@ -182,7 +182,7 @@ class UnconstrainedParameters:
             assert not isinstance(priors.sigma, Constant)
             total = total + priors.sigma.log_density(sigma) + jacobian * np.log(sigma)
         if self.to_gamma is not None:
-            for of_scale, gamma in zip(priors.scale, self.gammas(points).T, strict=True):
+            for of_scale, gamma in zip(priors.dispersion, self.gammas(points).T, strict=True):
                 total = total + of_scale.log_density(gamma)
         return np.asarray(total)
 
@@ -195,10 +195,10 @@ class UnconstrainedParameters:
             for a, at in enumerate(term.sds):
                 if isinstance(at, int):
                     s = float(points.sds[t][a, 0])
-                    prior = priors.deviations[t][a]
+                    prior = priors.sd_priors[t][a]
                     assert not isinstance(prior, Constant)
                     out[at] += prior.slope(s) * s + jacobian
-            power = term.lkj_powers(priors.shapes[t], jacobian=jacobian)
+            power = term.lkj_powers(priors.lkj_eta[t], jacobian=jacobian)
             out[term.partials] -= 2.0 * power * points.partials[t][:, 0]  # d log(1 - y^2) / dz
         if isinstance(self.sigma, int) and self.weighs_sigma(priors):
             sigma = float(self.sigmas(points)[0])
@@ -210,7 +210,7 @@ class UnconstrainedParameters:
         if self.to_gamma is not None and isinstance(self.sigma, int):
             slopes = [
                 prior.slope(float(g))
-                for prior, g in zip(priors.scale, self.gammas(points)[0], strict=True)
+                for prior, g in zip(priors.dispersion, self.gammas(points)[0], strict=True)
             ]
             by_gamma = self.to_gamma.T @ np.array(slopes)
             out[self.sigma] += by_gamma[0]
@@ -248,7 +248,7 @@ def unconstrained_parameters(
     """Lay out the coordinates of a model."""
     at, terms = 0, []
     for structure, k, of_term in zip(
-        parametrization.structures, parametrization.widths, priors.deviations, strict=True
+        parametrization.structures, parametrization.widths, priors.sd_priors, strict=True
     ):
         places: list[int | float] = []
         for prior in of_term:

@@ -108,7 +108,7 @@ class Batch:
 
     def _believed(self, deviance: Vector, beta: Matrix, cov: Matrix) -> Given:
         """Take normal priors into account, as :func:`mixedfx.likelihood.believe` does."""
-        known = np.isfinite(self.priors.sd)
+        known = np.isfinite(self.priors.coef_sd)
         if not known.any():
             return Given(deviance, beta, cov)
         crossprod = self.crossprod
@@ -116,9 +116,9 @@ class Batch:
         to_natural = (
             np.eye(crossprod.p) if crossprod.qr_R is None else np.linalg.inv(crossprod.qr_R)
         )
-        rows, m = to_natural[known], (self.priors.mean - crossprod.ols_coef)[known]
+        rows, m = to_natural[known], (self.priors.coef_mean - crossprod.ols_coef)[known]
         seen = np.einsum("ki,bij->bkj", rows, cov)
-        spread = np.einsum("bkj,lj->bkl", seen, rows) + np.diag(self.priors.sd[known] ** 2)
+        spread = np.einsum("bkj,lj->bkl", seen, rows) + np.diag(self.priors.coef_sd[known] ** 2)
         spread, root, good = _roots(spread)
         away = m - beta @ rows.T
         scaled = np.linalg.solve(spread, away[:, :, None])[:, :, 0]

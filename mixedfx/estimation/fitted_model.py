@@ -87,7 +87,7 @@ class FittedModel:
     def known_sds(self) -> bool:
         """Whether the residual standard deviations were given."""
         if self.priors is not None:
-            return self.priors.known
+            return self.priors.known_residual_sd
         return self.crossprod.sigma is not None and self.dispersion is None
 
     @property
@@ -169,13 +169,13 @@ def assemble(
     """Compute everything at the engine's theta, and check the engine's claim."""
     solution = solve_pls(crossprod, optimizer_result.theta, reml=reml)
     if priors is not None:
-        solution = update_with_normal_prior(solution, priors.mean, priors.sd)
+        solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
     elif not design.blocks and dispersion is None:
         solution, reml = _least_squares(crossprod), False
     if dispersion is not None and dispersion.beta is not None:
         solution = fix_coefficients(solution, dispersion.beta)
-    if dispersion is not None and dispersion.extra is not None:
-        solution = add_coefficient_covariance(solution, dispersion.extra)
+    if dispersion is not None and dispersion.vcov_correction is not None:
+        solution = add_coefficient_covariance(solution, dispersion.vcov_correction)
     rounding = 1e-8 * (crossprod.n + abs(solution.deviance))
     if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
         raise EngineDisagreement(
@@ -276,7 +276,7 @@ def _doubted(fit: FittedModel) -> FittedModel:
 
 def _singular(names: tuple[str, ...], priors: PriorSpecification | None) -> list[Note]:
     """Say what is on the boundary, and what can be done about it."""
-    if not names or (priors is not None and priors.holds_a_zero):
+    if not names or (priors is not None and priors.fixes_zero_sd):
         return []
     where = (
         f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} on the boundary (a variance of "

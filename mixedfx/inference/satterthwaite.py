@@ -61,9 +61,9 @@ class Satterthwaite:
         if not len(self._inverse):
             return float(fit.nu)
         if fit.dispersion is not None:
-            extra = fit.dispersion.extra
+            extra = fit.dispersion.vcov_correction
             given = self.cov if extra is None else self.cov - extra
-            h = fit.dispersion.slopes @ row @ row / float(row @ given @ row)
+            h = fit.dispersion.vcov_jacobian @ row @ row / float(row @ given @ row)
             return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
         if crossprod.qr_R is not None:
             row = linalg.solve_triangular(crossprod.qr_R, row, trans="T")

@@ -98,11 +98,11 @@ def f_test(fit: FittedModel, how: DenominatorDf, hypotheses: Constraints) -> pd.
 
 def _expect_uncertain(fit: FittedModel, how: DenominatorDf, rows: Matrix) -> None:
     """Refuse to test what a prior without variance has fixed."""
-    if fit.priors is None or (fit.priors.sd > 0.0).all():
+    if fit.priors is None or (fit.priors.coef_sd > 0.0).all():
         return
     spread = np.einsum("ri,ij,rj->r", rows, how.cov, rows)
     if (spread <= 0.0).any():
-        names = [n for n, sd in zip(fit.design.names, fit.priors.sd, strict=True) if sd == 0.0]
+        names = [n for n, sd in zip(fit.design.names, fit.priors.coef_sd, strict=True) if sd == 0.0]
         raise ArgumentError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
             "there is nothing to test."

@@ -72,15 +72,15 @@ class PriorSpecification:
         Second derivatives there.
     """
 
-    mean: Vector
-    sd: Vector
-    deviations: tuple[tuple[Deviation, ...], ...]
-    shapes: tuple[float, ...]
+    coef_mean: Vector
+    coef_sd: Vector
+    sd_priors: tuple[tuple[Deviation, ...], ...]
+    lkj_eta: tuple[float, ...]
     sigma: Deviation
-    scale: tuple[Normal | Flat, ...]
+    dispersion: tuple[Normal | Flat, ...]
     theta: Vector | None
-    known: bool
-    given: Mapping[str, Any] = field(default_factory=dict)
+    known_residual_sd: bool
+    by_name: Mapping[str, Any] = field(default_factory=dict)
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
     hessian: Matrix = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
@@ -89,9 +89,9 @@ class PriorSpecification:
         set_readonly(*vars(self).values())
 
     @property
-    def holds_a_zero(self) -> bool:
+    def fixes_zero_sd(self) -> bool:
         """Whether a standard deviation is known to be zero."""
-        held = [p.value for priors in self.deviations for p in priors if isinstance(p, Constant)]
+        held = [p.value for priors in self.sd_priors for p in priors if isinstance(p, Constant)]
         return self.theta is not None or 0.0 in held
 
 
@@ -131,15 +131,15 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
             "of them out."
         )
     return PriorSpecification(
-        mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
-        sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
-        deviations=tuple(tuple(of(n, "sd") for n in names) for names in sds),
-        shapes=tuple(_shape(of(n, "corr")) if n else 1.0 for n in corrs),
+        coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
+        coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
+        sd_priors=tuple(tuple(of(n, "sd") for n in names) for names in sds),
+        lkj_eta=tuple(_shape(of(n, "corr")) if n else 1.0 for n in corrs),
         sigma=given.get("sigma", Flat()),
-        scale=tuple(but_intercept(n, f"dispersion({n})", "dispersion") for n in scale),
+        dispersion=tuple(but_intercept(n, f"dispersion({n})", "dispersion") for n in scale),
         theta=theta,
-        known=design.sigma is not None,
-        given=given,
+        known_residual_sd=design.sigma is not None,
+        by_name=given,
     )
 
 

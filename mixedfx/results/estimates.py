@@ -163,7 +163,7 @@ class Estimates:
     @property
     def priors(self) -> dict[str, Any]:
         """The priors that were given, by name; what is not among them is flat."""
-        return {} if self.model.priors is None else dict(self.model.priors.given)
+        return {} if self.model.priors is None else dict(self.model.priors.by_name)
 
     def dispersion_ranef(self) -> pd.DataFrame:
         """

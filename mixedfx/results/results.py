@@ -125,7 +125,7 @@ def _header(
         lines.append(("Residual", "standard deviations known"))
     lines.append(("Engine", told))
     if fit.model.priors is not None:
-        lines.append(("Priors", _priors(fit.model.priors.given)))
+        lines.append(("Priors", _priors(fit.model.priors.by_name)))
         lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
         return [*lines, ("Tests", _TESTS["normal"])]
     tests = "residual" if plain and df_method != "normal" else df_method

@@ -99,8 +99,8 @@ def dense(target: Target, z: np.ndarray):
     if design.weights is not None:
         sds = sds / np.sqrt(design.weights)
     covariances = [root[:, :, 0] @ root[:, :, 0].T for root in points.roots]
-    known = np.isfinite(priors.sd)
-    X, m = design.X, priors.mean
+    known = np.isfinite(priors.coef_sd)
+    X, m = design.X, priors.coef_mean
     # The coefficients with priors are integrated out as random effects are, about their means.
     law = marginal(
         replace(design, X=X[:, ~known], y=design.y - X[:, known] @ m[known]),
@@ -110,7 +110,7 @@ def dense(target: Target, z: np.ndarray):
     )
     if not known.any():
         return law.deviance
-    V = law.V + (X[:, known] * priors.sd[known] ** 2) @ X[:, known].T
+    V = law.V + (X[:, known] * priors.coef_sd[known] ** 2) @ X[:, known].T
     return _reml(design.y - X[:, known] @ m[known], X[:, ~known], V)
 
 
@@ -146,8 +146,8 @@ def test_proper_priors_leave_a_proper_normal_density(model):
     for block, root in zip(design.blocks, points.roots, strict=True):
         Z, S = dense_z(block), root[:, :, 0] @ root[:, :, 0].T
         V += Z @ np.kron(np.eye(len(block.levels)), S) @ Z.T
-    V += (design.X * target.priors.sd**2) @ design.X.T
-    law = stats.multivariate_normal(design.X @ target.priors.mean, V)
+    V += (design.X * target.priors.coef_sd**2) @ design.X.T
+    law = stats.multivariate_normal(design.X @ target.priors.coef_mean, V)
     found = target.solution(points, 0).deviance
     assert found == pytest.approx(-2.0 * law.logpdf(design.y), rel=1e-10)
 
@@ -158,7 +158,7 @@ def test_any_design_has_its_dense_density_and_moments(case):
     priors = match_priors({}, case.design)
     rng = np.random.default_rng(case.seed)
     sd = rng.choice([np.inf, 0.0, 0.7, 3.0], size=case.design.X.shape[1])
-    priors = replace(priors, mean=rng.normal(size=len(sd)), sd=sd)
+    priors = replace(priors, coef_mean=rng.normal(size=len(sd)), coef_sd=sd)
     target = Target(case.design, priors)
     z = coordinates(target, case.seed)[0]
     found = target.solution(target.chart.points(z[None]), 0)
@@ -173,12 +173,12 @@ def test_coefficients_have_their_conditional_moments(model, prior):
     z = coordinates(target, 4)[0]
     points = target.chart.points(z[None])
     found = target.solution(points, 0)
-    flat = replace(target.priors, sd=np.full_like(target.priors.sd, np.inf))
+    flat = replace(target.priors, coef_sd=np.full_like(target.priors.coef_sd, np.inf))
     plain = Target(target.design, replace(flat)).solution(points, 0)
     K = plain.sigma**2 * plain.vcov_unscaled
-    tiny = np.maximum(target.priors.sd, 1e-7)
+    tiny = np.maximum(target.priors.coef_sd, 1e-7)
     precision = np.linalg.inv(K) + np.diag(tiny**-2.0)
-    told = np.linalg.solve(K, plain.beta) + tiny**-2.0 * target.priors.mean
+    told = np.linalg.solve(K, plain.beta) + tiny**-2.0 * target.priors.coef_mean
     np.testing.assert_allclose(found.beta, np.linalg.solve(precision, told), rtol=1e-5)
     cov = found.sigma**2 * found.vcov_unscaled
     np.testing.assert_allclose(cov, np.linalg.inv(precision), rtol=1e-4, atol=1e-10)
@@ -229,7 +229,7 @@ def test_theta_held_leaves_sigma_free(model):
     theta = np.linspace(0.8, 0.3, compute_crossproducts(design).parametrization.size)
     target = Target(design, match_priors({"theta": Constant(theta)}, design))
     z = coordinates(target, 2)[0]
-    assert target.size == 1 + (target.chart is not None)
+    assert target.size == 1 + (target.coordinates is not None)
     np.testing.assert_allclose(
         target.minus_twice(z, jacobian=True)[1],
         slope(lambda at: target.minus_twice(at, jacobian=True)[0], z),

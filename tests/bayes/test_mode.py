@@ -319,7 +319,7 @@ def test_a_refit_keeps_the_priors():
     fit = informed()
     y = mfx.datasets.load("sleepstudy")["Reaction"]
     again = fit.refit(y)
-    assert again.model.priors.deviations == fit.model.priors.deviations
+    assert again.model.priors.sd_priors == fit.model.priors.sd_priors
     np.testing.assert_allclose(again.params, fit.params, rtol=1e-8)
     np.testing.assert_allclose(again.theta, fit.theta, atol=1e-5)
 

@@ -53,23 +53,23 @@ def test_every_name_of_an_interval_is_a_name_of_a_prior(data, priors):
 
 def test_what_is_not_named_is_flat(priors):
     found = priors(SLOPES, {})
-    assert np.isinf(found.sd).all()
-    assert found.deviations == ((Flat(), Flat()),)
+    assert np.isinf(found.coef_sd).all()
+    assert found.sd_priors == ((Flat(), Flat()),)
     assert found.sigma == Flat()
-    assert found.shapes == (1.0,)
+    assert found.lkj_eta == (1.0,)
 
 
 def test_priors_in_whole_numbers_do_not_overflow(priors):
     found = priors("y ~ 0 + x + (1 | g)", {"x": Normal(0, 10**10)})
-    assert found.sd[0] ** 2 == 1e20
+    assert found.coef_sd[0] ** 2 == 1e20
 
 
 def test_a_kind_names_all_of_it_but_the_intercept(priors):
     found = priors(SEVERAL, {"fixed": Normal(1, 2), "sd": HalfNormal(3), "corr": LKJ(2)})
-    np.testing.assert_array_equal(found.sd, [np.inf, 2.0, 2.0])
-    np.testing.assert_array_equal(found.mean, [0.0, 1.0, 1.0])
-    assert found.deviations == ((HalfNormal(3),) * 3, (HalfNormal(3),))
-    assert found.shapes == (2.0, 1.0)
+    np.testing.assert_array_equal(found.coef_sd, [np.inf, 2.0, 2.0])
+    np.testing.assert_array_equal(found.coef_mean, [0.0, 1.0, 1.0])
+    assert found.sd_priors == ((HalfNormal(3),) * 3, (HalfNormal(3),))
+    assert found.lkj_eta == (2.0, 1.0)
 
 
 def test_the_residual_is_no_standard_deviation_of_effects(priors):
@@ -79,24 +79,24 @@ def test_the_residual_is_no_standard_deviation_of_effects(priors):
 def test_a_name_outweighs_its_kind_in_any_order(priors):
     one, all_of_them = {"sd(x | g)": Exponential(2)}, {"sd": HalfNormal(1)}
     expected = ((HalfNormal(1), Exponential(2)),)
-    assert priors(SLOPES, {**one, **all_of_them}).deviations == expected
-    assert priors(SLOPES, {**all_of_them, **one}).deviations == expected
+    assert priors(SLOPES, {**one, **all_of_them}).sd_priors == expected
+    assert priors(SLOPES, {**all_of_them, **one}).sd_priors == expected
 
 
 def test_terms_that_share_a_name_are_told_apart_by_their_text(priors):
     found = priors("y ~ x + (1 | g) + (0 + x | g)", {"sd(x | g)": HalfNormal(2)})
-    assert found.deviations == ((Flat(),), (HalfNormal(2),))
+    assert found.sd_priors == ((Flat(),), (HalfNormal(2),))
 
 
 def test_a_column_named_like_a_kind_is_that_column(data):
     frame = data.rename(columns={"x": "sd"})
     design = build(mfx.parse("y ~ sd + (1 | g)"), frame)
-    np.testing.assert_array_equal(match_priors({"sd": Normal(0, 2)}, design).sd, [np.inf, 2.0])
+    np.testing.assert_array_equal(match_priors({"sd": Normal(0, 2)}, design).coef_sd, [np.inf, 2.0])
 
 
 def test_coefficients_of_the_dispersion_have_names_too(data):
     fit = mfx.lmer("y ~ x + (1 | g)", data, dispersion="~ kind", priors={ERRATIC: Normal(0, 1)})
-    assert fit.model.priors.scale == (Flat(), Normal(0, 1))
+    assert fit.model.priors.dispersion == (Flat(), Normal(0, 1))
 
 
 def test_known_residual_standard_deviations_have_no_prior(priors):

@@ -1,4 +1,9 @@
-"""Strata that a model fits perfectly, whose standard deviation has no estimate."""
+"""Variance-function strata with an unbounded likelihood.
+
+A stratum whose rows can be interpolated by the random effects (under REML also by the fixed
+effects) has residuals of zero, and the likelihood grows without bound as its residual standard
+deviation goes to zero: no estimate exists.
+"""
 
 from __future__ import annotations
 
@@ -14,51 +19,63 @@ from mixedfx.errors import DispersionError
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# Only strata of so many rows are looked at.
-_FEW_ROWS = 200
-# More strata than this can be said to come from a distribution.
+# Larger strata are not checked: the cost is that of a least-squares fit of the stratum's rows.
+_MAX_ROWS = 200
+# With more strata than this the message proposes to model them as draws from a distribution.
 _FEW_STRATA = 5
+# A largest absolute residual below this share of the largest response is rounding.
+_INTERPOLATED = 1e-10
 
 
-def refuse_degenerate_strata(design: Design, scale: DispersionDesign, *, reml: bool) -> None:
-    """Refuse strata whose own standard deviation can go to zero without end."""
-    codes = scale.strata()
+def check_degenerate_strata(design: Design, dispersion: DispersionDesign, *, reml: bool) -> None:
+    """
+    Raise for a stratum with a standard deviation of its own that the model can interpolate.
+
+    Interpolated are strata whose response lies in the span of their rows of ``[X Z]`` although
+    the columns that are integrated out (``[X Z]`` under REML, ``Z`` under ML) have a lower rank
+    than the stratum has rows.
+    """
+    codes = dispersion.strata()
     counts = np.bincount(codes)
-    if len(counts) != len(scale.names):
+    if len(counts) != len(dispersion.names):
         return
-    for s in np.flatnonzero(counts <= _FEW_ROWS).tolist():
-        rows = np.flatnonzero(codes == s)
-        Z = np.column_stack([np.zeros((len(rows), 0)), *_spread(design, rows)])
-        both = np.column_stack([design.X[rows], Z])
-        rank = int(np.linalg.matrix_rank(both if reml else Z)) if (both if reml else Z).size else 0
+    threshold = _INTERPOLATED * max(np.abs(design.y).max(), 1e-300)
+    for stratum in np.flatnonzero(counts <= _MAX_ROWS).tolist():
+        rows = np.flatnonzero(codes == stratum)
+        Z = np.column_stack([np.zeros((len(rows), 0)), *_random_effect_columns(design, rows)])
+        XZ = np.column_stack([design.X[rows], Z])
+        integrated = XZ if reml else Z
+        rank = int(np.linalg.matrix_rank(integrated)) if integrated.size else 0
         y = design.y[rows]
-        rest = y - both @ np.linalg.lstsq(both, y, rcond=None)[0] if both.size else y
-        if rank < len(rows) and np.abs(rest).max() <= 1e-10 * max(np.abs(design.y).max(), 1e-300):
-            fail_stratum(design, scale, int(rows[0]), len(rows), "can be fitted perfectly")
+        residuals = y - XZ @ np.linalg.lstsq(XZ, y, rcond=None)[0] if XZ.size else y
+        if rank < len(rows) and np.abs(residuals).max() <= threshold:
+            raise_degenerate_stratum(
+                design, dispersion, int(rows[0]), len(rows), "can be fitted perfectly"
+            )
 
 
-def _spread(design: Design, rows: Codes) -> list[Matrix]:
-    """Columns of the random effects that some rows have."""
-    found = []
+def _random_effect_columns(design: Design, rows: Codes) -> list[Matrix]:
+    """Columns of ``Z`` that are not zero in some rows, one matrix per term and effect."""
+    columns = []
     for block in design.blocks:
-        levels, at = np.unique(block.codes[rows], return_inverse=True)
+        levels, codes = np.unique(block.codes[rows], return_inverse=True)
         for j in range(block.values.shape[1]):
             column = np.zeros((len(rows), len(levels)))
-            column[np.arange(len(rows)), at.ravel()] = block.values[rows, j]
-            found.append(column)
-    return found
+            column[np.arange(len(rows)), codes.ravel()] = block.values[rows, j]
+            columns.append(column)
+    return columns
 
 
-def fail_stratum(
-    design: Design, scale: DispersionDesign, row: int, count: int, what: str
+def raise_degenerate_stratum(
+    design: Design, dispersion: DispersionDesign, row: int, count: int, what: str
 ) -> NoReturn:
-    """Say that a stratum has no estimate, and what can be done."""
+    """Raise :class:`DispersionError` for the stratum of a row, with the alternatives."""
     rows = "1 row" if count == 1 else f"{count} rows"
-    own = list(scale.read)
-    many = len(np.unique(scale.strata())) > _FEW_STRATA and len(own) == 1
-    group = own[0] if many else next(iter(design.formula.groups), "group")
+    variables = list(dispersion.read)
+    many = len(np.unique(dispersion.strata())) > _FEW_STRATA and len(variables) == 1
+    group = variables[0] if many else next(iter(design.formula.groups), "group")
     raise DispersionError(
-        f"stratum {scale.describe(row)} ({rows}) {what}: the likelihood is highest as its "
+        f"stratum {dispersion.describe(row)} ({rows}) {what}: the likelihood is highest as its "
         "residual standard deviation goes to zero, often without bound, and there is no estimate. "
         "Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."

@@ -77,7 +77,7 @@ class DispersionEstimate:
         the scale under maximum likelihood.
     extra : ndarray of shape (p, p) or None
         What the uncertainty of the scale's random effects adds to the covariance of the fixed
-        effects given their modes, of which ``slopes`` are the derivatives.
+        effects given their modes, of which ``vcov_jacobian`` are the derivatives.
     """
 
     design: DispersionDesign = field(repr=False)
@@ -87,9 +87,9 @@ class DispersionEstimate:
     deviance: float | None
     gradient: Vector = field(repr=False)
     hessian: Matrix = field(repr=False)
-    slopes: Matrix = field(repr=False)
+    vcov_jacobian: Matrix = field(repr=False)
     beta: Vector | None = None
-    extra: Matrix | None = None
+    vcov_correction: Matrix | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

@@ -24,7 +24,10 @@ from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionDesign
 from mixedfx.errors import DispersionError
 from mixedfx.estimation.curvature import rank_reduced_coordinates
-from mixedfx.estimation.dispersion.degenerate import fail_stratum, refuse_degenerate_strata
+from mixedfx.estimation.dispersion.degenerate import (
+    check_degenerate_strata,
+    raise_degenerate_stratum,
+)
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -83,20 +86,20 @@ class _Problem:
         start = None
         if self.last is not None and np.isinf(self.last.boundary_slope):
             start = self.last.theta
-        self.last = inner_search(self.design, crossprod, self.reml, self.control, start)
+        self.last = estimate_theta(self.design, crossprod, self.reml, self.control, start)
         self.evaluations += self.last.evaluations
         solution = solve_pls(crossprod, self.last.theta, reml=self.reml)
         return solution.deviance, self.gradient(x, crossprod, solution)
 
     def gradient(self, x: Vector, crossprod: CrossProducts, solution: Solution) -> Vector:
         """Differentiate the deviance by the scale's coordinates, theta held."""
-        by_row = log_weight_slopes(
+        by_row = score_log_weights(
             self.design, self.rows, crossprod, solution, self.reml, self.logs(x)[self.strata.codes]
         )
         return self.coordinates.pull_back(by_row, self.strata.codes)
 
 
-def inner_search(
+def estimate_theta(
     design: Design, crossprod: CrossProducts, reml: bool, control: Control, start: Vector | None
 ) -> OptimizerResult:
     """Find theta at some weights."""
@@ -105,7 +108,7 @@ def inner_search(
     return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
 
 
-def log_weight_slopes(
+def score_log_weights(
     design: Design,
     rows: PredictionRows,
     crossprod: CrossProducts,
@@ -132,7 +135,7 @@ def estimate_dispersion(
     .. [2] Smyth (2002), J. Comput. Graph. Stat. 11:836, on REML for dispersions.
     """
     assert design.dispersion is not None
-    refuse_degenerate_strata(design, design.dispersion, reml=reml)
+    check_degenerate_strata(design, design.dispersion, reml=reml)
     problem = _Problem(design, design.dispersion, reml=reml, control=control)
     k = problem.coordinates.by_stratum.shape[1]
     end = minimize(
@@ -151,7 +154,7 @@ def _finished(
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
     """Refer everything to sigma, and measure the curvature."""
     x, crossprod = end.x, problem.crossprod(end.x)
-    inner = inner_search(
+    inner = estimate_theta(
         problem.design,
         crossprod,
         problem.reml,
@@ -254,7 +257,9 @@ def _refuse_vanished(problem: _Problem, end: TrustRegionResult) -> None:
     if end.converged and logs[s] > math.log(_VANISHED) and _free_rows(problem, end.x, s) > _NONE:
         return
     row, count = int(np.argmax(problem.strata.codes == s)), int(problem.strata.counts[s])
-    fail_stratum(problem.design, problem.scale, row, count, "is fitted ever more closely")
+    raise_degenerate_stratum(
+        problem.design, problem.scale, row, count, "is fitted ever more closely"
+    )
 
 
 def _free_rows(problem: _Problem, x: Vector, s: int) -> float:

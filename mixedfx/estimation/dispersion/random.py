@@ -20,7 +20,7 @@ from scipy import linalg
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate, DispersionRandomEffects
-from mixedfx.estimation.dispersion.fixed import inner_search
+from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import Inner, Laplace
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
@@ -54,7 +54,7 @@ def estimate_location_scale(
     assert scale is not None
     assert scale.block is not None
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
-    plain = inner_search(design, equal, reml, control, None)
+    plain = estimate_theta(design, equal, reml, control, None)
     start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
     problem = Laplace(design, scale, scale.block, start, reml=reml)
     x = np.zeros(problem.place.size)

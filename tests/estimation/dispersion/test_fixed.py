@@ -23,7 +23,7 @@ from scipy import special
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, DispersionError, EngineRefusal, SingularFitWarning
-from mixedfx.estimation.dispersion.fixed import _Problem, log_weight_slopes
+from mixedfx.estimation.dispersion.fixed import _Problem, score_log_weights
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.prediction_variance import design_rows
 from mixedfx.formula.parser import parse_dispersion
@@ -342,7 +342,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
     prior = np.ones(case.rows) if design.weights is None else design.weights
     rows = design_rows(design)
-    found = log_weight_slopes(
+    found = score_log_weights(
         design, rows, case.crossprod, solution, case.reml, np.zeros(case.rows)
     )
 

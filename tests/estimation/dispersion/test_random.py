@@ -19,7 +19,7 @@ from scipy import optimize, special
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
-from mixedfx.estimation.dispersion.fixed import inner_search
+from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import Laplace
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse_dispersion
@@ -98,7 +98,7 @@ def problem_of(name: str, reml: bool) -> Laplace:
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
-    plain = inner_search(design, equal, reml, Control(), None)
+    plain = estimate_theta(design, equal, reml, Control(), None)
     start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
     return Laplace(design, design.dispersion, design.dispersion.block, start, reml=reml)
 
@@ -521,7 +521,7 @@ def test_effects_of_the_mean_are_those_of_the_weights_at_the_mode(name):
     fit = fitted(name)
     truth = marginal(fit.model.design, covariances(fit), fit.residual_sd, reml=True)
     np.testing.assert_allclose(fit.params, truth.beta, rtol=1e-7)
-    given = fit.cov_params() - fit.model.dispersion.extra
+    given = fit.cov_params() - fit.model.dispersion.vcov_correction
     np.testing.assert_allclose(given, truth.cov_beta, rtol=1e-6)
 
 
@@ -540,7 +540,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
 
     J = np.array([slope(lambda at, j=j: best(at)[j], u) for j in range(2)])
     expected = J @ (2.0 * np.linalg.inv(H)) @ J.T
-    np.testing.assert_allclose(fit.model.dispersion.extra, expected, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(fit.model.dispersion.vcov_correction, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_standard_errors_by_maximum_likelihood_are_those_of_the_dense_approximation():
