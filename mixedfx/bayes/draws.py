@@ -313,7 +313,7 @@ def _draws(
             prior[first : first + own.size] = own.ravel()
         imagined = Z @ prior + sigma / np.sqrt(w) * rng.standard_normal(len(w))
         rest = design.y - design.X @ coefficients - imagined
-        flat = prior + solution.schur.factor.solve((Z.T @ (w * rest))[:, None])[:, 0]
+        flat = prior + solution.schur.numeric.solve((Z.T @ (w * rest))[:, None])[:, 0]
         rows = [
             flat[symbolic.columns(f)].reshape(symbolic.block_matrix.width(f), -1)
             for f in symbolic.block_matrix.factors

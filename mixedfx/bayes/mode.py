@@ -112,7 +112,7 @@ def climb(target: Target, z: Vector, *, jacobian: bool, control: Control) -> Tru
     return minimize(
         lambda point: target.minus_twice(point, jacobian=jacobian),
         z,
-        first_hessian=first,
+        initial_hessian=first,
         tolerance=max(control.tolerance, _TOLERANCE),
         max_evaluations=control.max_evaluations,
     )

@@ -100,15 +100,15 @@ def _random_part(
     crossprod: CrossProducts, solution: Solution, rows: PredictionRows
 ) -> tuple[Vector, Matrix]:
     """``z'Cz`` (n,) and ``z'CB`` (n, p) of each row."""
-    symbolic, solve = crossprod.symbolic, solution.schur.factor.solve
+    symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
     shared = solve(crossprod.flat_border)
     entries = _entries(crossprod, rows)
     seen = np.zeros((len(rows.X), crossprod.p))
     for _, _, _, at, value in entries:
         seen += value[:, None] * shared[at]
     probe = probing_vectors(symbolic)
-    if probe.cost <= _STORED:
-        return _from_store(probe, probe.store(solve), entries), seen
+    if probe.n_entries <= _STORED:
+        return _from_store(probe, probe.apply(solve), entries), seen
     return _row_by_row(symbolic.size, solve, entries), seen
 
 
@@ -136,8 +136,8 @@ def _from_store(probe: ProbingVectors, store: Matrix, entries: list[Entry]) -> V
     total = np.zeros(len(entries[0][1]))
     for f, level, _, at, value in entries:
         for g, other, b, _, weight in entries:
-            position = probe.starts[g] + probe.ranks[g][other] * ZtZ.width(g) + b
-            meet = probe.parts[f][level] == probe.parts[g][other]
+            position = probe.first_vector[g] + probe.index_in_component[g][other] * ZtZ.width(g) + b
+            meet = probe.component[f][level] == probe.component[g][other]
             total += np.where(meet, store[at, position] * value * weight, 0.0)
     return total
 

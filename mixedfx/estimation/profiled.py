@@ -231,7 +231,7 @@ class _Objective:
         """Lambdas of the columns as they are."""
         return [f @ m for f, m in zip(self.crossprod.term_scaling, matrices, strict=True)]
 
-    def first_hessian(self, x: Vector) -> Matrix:
+    def initial_hessian(self, x: Vector) -> Matrix:
         """Expected curvature; for shared factors its mean with the average information."""
         expected = expected_hessian(self.crossprod, self.coordinates, x)
         shared = self.hessian()
@@ -270,7 +270,7 @@ def _minimise(objective: _Objective, x: Vector, control: Control) -> TrustRegion
     return minimize(
         objective,
         x,
-        first_hessian=lambda: objective.first_hessian(x),
+        initial_hessian=lambda: objective.initial_hessian(x),
         hessian=objective.hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import Coordinates, identity_params, relative_factor
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import penalised, product, times_left, times_right
+from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 
 Vector = npt.NDArray[np.float64]
@@ -88,19 +88,19 @@ def _backfit(
     """
     ZtZ, total = crossprod.ZtZ, float(crossprod.XytXy[-1, -1])
     order = sorted(ZtZ.factors, key=ZtZ.levels)
-    loose = [penalised(A, 1e3 * np.eye(len(A)))[0] for A, _, _ in factors]
+    loose = [penalized_inverse(A, 1e3 * np.eye(len(A)))[0] for A, _, _ in factors]
     b = [np.zeros_like(F) for _, F, _ in factors]
     rest = [F for _, F, _ in factors]
     for _ in range(_SWEEPS if len(order) > 1 else 1):
         for f in order:
             rest[f] = factors[f][1] - _from_others(crossprod, f, b, factors)
-            b[f] = product(loose[f], rest[f][:, None])[:, 0]
+            b[f] = matmul(loose[f], rest[f][:, None])[:, 0]
     # r'r = y'y - b'F - b'(F - A b), all factors together
     left = total
     freedom = float(crossprod.n - crossprod.p)
     for f, (A, F, _) in enumerate(factors):
         others = _from_others(crossprod, f, b, factors)
-        own = product(A, b[f][:, None])[:, 0]
+        own = matmul(A, b[f][:, None])[:, 0]
         left -= float(np.vdot(b[f], F) + np.vdot(b[f], F - own - others))
         freedom -= float((loose[f] * A).sum())
     variance = total / (crossprod.n - crossprod.p)
@@ -116,7 +116,7 @@ def _from_others(
 ) -> Matrix:
     """What the other factors' effects explain of a factor's cross-products with the residuals."""
     ZtZ, out = crossprod.ZtZ, np.zeros_like(b[f])
-    for (i, j), c in ZtZ.couplings.items():
+    for (i, j), c in ZtZ.off_diagonal.items():
         if f not in (i, j):
             continue
         g = j if f == i else i
@@ -133,20 +133,20 @@ def _from_others(
 def _inflation(ZtZ: BlockMatrix, f: int) -> float:
     """Make up for the levels that a factor containing ``f``, fitted before it, has used up."""
     L = ZtZ.levels(f)
-    outer = [ZtZ.levels(g) for g in ZtZ.factors if g != f and ZtZ.nested(f, g)]
+    outer = [ZtZ.levels(g) for g in ZtZ.factors if g != f and ZtZ.is_nested(f, g)]
     return L / max(L - max([m for m in outer if m < L], default=0), 1)
 
 
 def _covariance(A: Matrix, F: Matrix, within: float, inflation: float) -> Matrix:
     """Solve the moment equation of one factor for its covariance."""
     k = len(A)
-    G = penalised(A, np.eye(k))[0]
-    b = product(G, F[:, None])[:, 0]
-    GA = product(G, A)
+    G = penalized_inverse(A, np.eye(k))[0]
+    b = matmul(G, F[:, None])[:, 0]
+    GA = matmul(G, A)
     flat = GA.reshape(k * k, -1)
     # sum_l (GA)[a, c] (GA)[b, d], arranged as rows (a, b) and columns (c, d)
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
-    noise = within * product(GA, G).sum(axis=2)
+    noise = within * matmul(GA, G).sum(axis=2)
     cov = np.linalg.lstsq(system, (inflation * (b @ b.T) - noise).ravel(), rcond=None)[0].reshape(
         k, k
     )
@@ -157,7 +157,7 @@ def _scaled_blocks(crossprod: CrossProducts, t: int) -> Matrix:
     position, frame = crossprod.term_positions[t], crossprod.term_scaling[t]
     part = slice(position.start, position.start + position.width)
     A = crossprod.ZtZ.diagonal[position.factor][part, part]
-    return times_left(frame.T, times_right(A, frame))
+    return matmul_left(frame.T, matmul_right(A, frame))
 
 
 def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vector) -> Matrix:
@@ -167,7 +167,7 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
     for t, (lam, part) in enumerate(zip(coordinates.lambdas(x), coordinates.slices, strict=True)):
         A = _scaled_blocks(crossprod, t)
         k = len(lam)
-        K = A - product(product(A, penalised(A, lam)[0]), A)
+        K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
         KK = (flat @ flat.T).reshape(k, k, k, k)
         D = _directions(coordinates, t, lam)

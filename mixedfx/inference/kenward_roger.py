@@ -198,7 +198,7 @@ def _through_inverse(fit: FittedModel, right: Matrix) -> Matrix:
     """``K right``, with ``K = A - A Lambda M^-1 Lambda' A``."""
     A = fit.crossprod.symbolic.matrix
     seen = A @ right
-    return np.asarray(seen - A @ fit.solution.schur.factor.solve(seen))
+    return np.asarray(seen - A @ fit.solution.schur.numeric.solve(seen))
 
 
 def _traces(fit: FittedModel, items: list[Component]) -> tuple[Vector, Matrix]:
@@ -211,9 +211,11 @@ def _traces(fit: FittedModel, items: list[Component]) -> tuple[Vector, Matrix]:
         (f, g): np.zeros((widths[f], widths[g]) * 2) for f in ZtZ.factors for g in ZtZ.factors
     }
     for g in ZtZ.factors:
-        for first, last in shared.portions(g):
-            made = _through_inverse(fit, shared.units(g, first, last))
-            own[g] += _within(made[symbolic.columns(g)], shared.ranks[g], first, last, widths[g])
+        for first, last in shared.batches(g):
+            made = _through_inverse(fit, shared.vectors(g, first, last))
+            own[g] += _within(
+                made[symbolic.columns(g)], shared.index_in_component[g], first, last, widths[g]
+            )
             for f in ZtZ.factors:
                 seen = made[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
                 part = seen.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)

@@ -18,7 +18,7 @@ import pandas as pd
 from mixedfx.design.random import Block
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.linalg.cholesky.batched import level_sums, penalised, product
+from mixedfx.linalg.cholesky.batched import matmul, penalized_inverse, sum_outer
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -61,8 +61,8 @@ def _of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     part = slice(position.start, position.start + position.width)
     A = fit.crossprod.ZtZ.diagonal[position.factor][part, part]
     b = fit.solution.conditional_modes()[t]
-    C, _, _ = penalised(A, fit.solution.lambdas[t])
-    weight = product(C, A)
+    C, _, _ = penalized_inverse(A, fit.solution.lambdas[t])
+    weight = matmul(C, A)
     alone = _alone(fit, t, A, b)
     sd = np.sqrt(np.maximum(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]), 0.0))
     fixed = dict(zip(fit.design.names, fit.solution.beta, strict=True))
@@ -154,8 +154,8 @@ def _unpenalised(fit: FittedModel, block: Block, factor: int) -> Matrix:
     A, sides = crossprod.ZtZ.diagonal[factor], ZtXy[:, wanted]
     levels_first = np.moveaxis(A, 2, 0)
     inverse = np.linalg.pinv(levels_first, rcond=_DEPENDENT, hermitian=True)
-    solved = product(np.asarray(np.moveaxis(inverse, 0, 2)), sides)
-    explained = level_sums(sides.transpose(1, 0, 2), solved.transpose(1, 0, 2))
+    solved = matmul(np.asarray(np.moveaxis(inverse, 0, 2)), sides)
+    explained = sum_outer(sides.transpose(1, 0, 2), solved.transpose(1, 0, 2))
     left = XytXy[np.ix_(wanted, wanted)] - explained
     own = np.diag(XytXy)[kept]
     lost = np.flatnonzero(np.diag(left)[:-1] < _DEPENDENT * own)

@@ -44,7 +44,7 @@ def compute_crossproducts(design: Design) -> CrossProducts:
     made = [
         level_sums(blocks, w, sides, blocks[0].codes, len(blocks[0].levels)) for blocks in members
     ]
-    couplings = {
+    off_diagonal = {
         (i, j): off_diagonal_block(members[i], members[j], w)
         for i in range(len(groups))
         for j in range(i + 1, len(groups))
@@ -55,7 +55,7 @@ def compute_crossproducts(design: Design) -> CrossProducts:
         names=design.names,
         groups=groups,
         levels=tuple(blocks[0].levels for blocks in members),
-        symbolic=analyze(BlockMatrix(tuple(ZtZ for ZtZ, _ in made), couplings)),
+        symbolic=analyze(BlockMatrix(tuple(ZtZ for ZtZ, _ in made), off_diagonal)),
         ZtXy=tuple(ZtXy for _, ZtXy in made),
         XytXy=column_products(sides, w),
         term_positions=tuple(_slot(b, groups, members) for b in design.blocks),
@@ -98,7 +98,7 @@ def _check_identified(design: Design, crossprod: CrossProducts) -> None:
                     f"variance of '{name}' in {block.term} cannot be estimated; leave one of the "
                     "two out."
                 )
-    for (i, j), coupling in crossprod.ZtZ.couplings.items():
+    for (i, j), coupling in crossprod.ZtZ.off_diagonal.items():
         if len(coupling.rows) == len(crossprod.levels[i]) == len(crossprod.levels[j]):
             mine, theirs = (
                 {e for b in design.blocks if b.group == crossprod.groups[k] for e in b.effects}

@@ -223,12 +223,12 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
     qr_R = b.qr_R if a.qr_R is None else a.qr_R
     Ta, Tb = _to_common(a, a.ols_coef, qr_R), _to_common(b, a.ols_coef, qr_R)
-    couplings = {
+    off_diagonal = {
         (i, j): _add_couplings(
-            (a.ZtZ.couplings[i, j], joined[i][1], joined[j][1]),
-            (b.ZtZ.couplings[i, j], joined[i][2], joined[j][2]),
+            (a.ZtZ.off_diagonal[i, j], joined[i][1], joined[j][1]),
+            (b.ZtZ.off_diagonal[i, j], joined[i][2], joined[j][2]),
         )
-        for i, j in a.ZtZ.couplings
+        for i, j in a.ZtZ.off_diagonal
     }
     diagonal, ZtXy = [], []
     for f, (levels, mine, theirs) in enumerate(joined):
@@ -240,7 +240,7 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
         a,
         n=a.n + b.n,
         levels=tuple(levels for levels, _, _ in joined),
-        symbolic=analyze(BlockMatrix(tuple(diagonal), couplings)),
+        symbolic=analyze(BlockMatrix(tuple(diagonal), off_diagonal)),
         ZtXy=tuple(ZtXy),
         XytXy=Ta.T @ a.XytXy @ Ta + Tb.T @ b.XytXy @ Tb,
         qr_R=qr_R,

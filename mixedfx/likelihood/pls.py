@@ -89,7 +89,7 @@ class Solution:
             sides[symbolic.columns(f)] = flatten(
                 np.concatenate([ZtXy[:, : crossprod.p], rest[:, None]], axis=1)
             )
-        left = sides - symbolic.matrix @ self.schur.factor.solve(sides)
+        left = sides - symbolic.matrix @ self.schur.numeric.solve(sides)
         return [
             unflatten(left[symbolic.columns(f)], symbolic.block_matrix.width(f))
             for f in symbolic.block_matrix.factors
@@ -126,7 +126,7 @@ def solve_pls_at_factors(
 ) -> Solution:
     """Solve at Lambdas that need not be triangular."""
     factor = factorize(crossprod.symbolic, crossprod.factor_lambdas(list(lambdas)))
-    schur = factor.reduce(crossprod.ZtXy, crossprod.XytXy)
+    schur = factor.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     p = crossprod.p
     C = schur.matrix
     root, shift, unscaled = _small_solve(C[:p, :p], C[:p, p])

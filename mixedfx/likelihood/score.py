@@ -106,7 +106,7 @@ def _projected(solution: Solution, directions: Matrix, along: Vector, reml: bool
         unflatten(columns[symbolic.columns(f)], symbolic.block_matrix.width(f))
         for f in symbolic.block_matrix.factors
     ]
-    left = solution.schur.factor.reduce(ZtXy, corner).matrix
+    left = solution.schur.numeric.schur_complement(ZtXy, corner).matrix
     projected = left[:m, :m] - left[:m, m:] @ solution.vcov_in_basis @ left[m:, :m]
     s2 = solution.sigma**2
     profiled = 0.0 if crossprod.sigma is not None else np.outer(along, along) / (nu * s2 * s2)

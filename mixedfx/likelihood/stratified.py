@@ -90,11 +90,11 @@ class StratifiedSums:
     def reweight(self, weights: Vector) -> CrossProducts:
         """Sum the cross-products over the strata."""
         plain = self.plain
-        couplings = {
-            pair: replace(plain.ZtZ.couplings[pair], values=cells.reweight(weights))
+        off_diagonal = {
+            pair: replace(plain.ZtZ.off_diagonal[pair], values=cells.reweight(weights))
             for pair, cells in self._couplings.items()
         }
-        ZtZ = BlockMatrix(tuple(cells.reweight(weights) for cells in self._grams), couplings)
+        ZtZ = BlockMatrix(tuple(cells.reweight(weights) for cells in self._grams), off_diagonal)
         return replace(
             plain,
             symbolic=analyze(ZtZ),
@@ -109,18 +109,18 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     plain, w = compute_crossproducts(design), design.weights
     sides, _, _ = centred_columns(design)
     members, S = blocks_by_group(design), int(codes.max()) + 1
-    grams, borders, couplings = [], [], {}
+    grams, borders, off_diagonal = [], [], {}
     for blocks in members:
         cell, at, stratum = _cells(blocks[0].codes, codes, S)
         ZtZ, ZtXy = level_sums(blocks, w, sides, cell, len(at))
         grams.append(StratumSums(ZtZ, at, stratum, len(blocks[0].levels)))
         borders.append(StratumSums(ZtXy, at, stratum, len(blocks[0].levels)))
-    for (i, j), coupling in plain.ZtZ.couplings.items():
-        couplings[i, j] = _coupled(coupling, members[i], members[j], w, codes, S)
+    for (i, j), coupling in plain.ZtZ.off_diagonal.items():
+        off_diagonal[i, j] = _coupled(coupling, members[i], members[j], w, codes, S)
     XytXy = np.array([[_sums(multiply(multiply(a, b), w), codes, S) for b in sides] for a in sides])
     whole = StratumSums(XytXy, np.zeros(S, dtype=np.intp), np.arange(S), 1)
     counts = np.bincount(codes, minlength=S).astype(float)
-    return StratifiedSums(plain, codes, counts, tuple(grams), tuple(borders), couplings, whole)
+    return StratifiedSums(plain, codes, counts, tuple(grams), tuple(borders), off_diagonal, whole)
 
 
 def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:

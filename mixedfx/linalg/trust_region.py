@@ -63,7 +63,7 @@ def minimize(
     function: Function,
     x: Vector,
     *,
-    first_hessian: Callable[[], Matrix],
+    initial_hessian: Callable[[], Matrix],
     hessian: Callable[[], Matrix | None] = lambda: None,
     tolerance: float,
     max_evaluations: int,
@@ -74,7 +74,7 @@ def minimize(
     trace = [value]
     if not len(x):
         return TrustRegionResult(x, value, gradient, np.zeros((0, 0)), 0.0, 1, True, (value,))
-    model = first_hessian()
+    model = initial_hessian()
     while True:
         step, gain, newton = _step(model, gradient, radius)
         # Near the end rounding hides gains in the value that the gradient still shows.

@@ -617,7 +617,7 @@ def descend(function, start, *, tolerance=1e-12, most=500, hessian=None):
     return minimize(
         function,
         start,
-        first_hessian=lambda: first,
+        initial_hessian=lambda: first,
         tolerance=tolerance,
         max_evaluations=most,
     )
@@ -692,7 +692,7 @@ def test_a_radius_of_zero_is_an_end_without_convergence(curvature):
     end = minimize(
         double_well,
         start,
-        first_hessian=lambda: np.diag([curvature, 1.0]),
+        initial_hessian=lambda: np.diag([curvature, 1.0]),
         tolerance=1e-12,
         max_evaluations=50,
         radius=0.0,
@@ -715,7 +715,7 @@ def test_a_fresh_hessian_is_used_where_it_is_given():
     end = minimize(
         banana,
         np.array([-1.2, 1.0]),
-        first_hessian=exact,
+        initial_hessian=exact,
         hessian=exact,
         tolerance=1e-12,
         max_evaluations=500,

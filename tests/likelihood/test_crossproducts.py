@@ -82,7 +82,7 @@ def test_couplings_are_dense_zwz_between_factors(case):
     weights, Zs, ZtZ = weights_of(case.design), dense_factors(case.design), case.crossprod.ZtZ
     for i in ZtZ.factors:
         for j in range(i + 1, len(ZtZ.diagonal)):
-            c = ZtZ.couplings[i, j]
+            c = ZtZ.off_diagonal[i, j]
             found = np.zeros((ZtZ.width(i), ZtZ.levels(i), ZtZ.width(j), ZtZ.levels(j)))
             found[:, c.rows, :, c.cols] = c.values.transpose(2, 0, 1)
             assert_sums(found, np.einsum("nal,n,nbm->albm", Zs[i], weights, Zs[j]))
@@ -94,7 +94,7 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
     ZtZ = case.crossprod.ZtZ
     groups = list(dict.fromkeys(b.group for b in case.design.blocks))
     codes = {b.group: b.codes for b in case.design.blocks}
-    for (i, j), c in ZtZ.couplings.items():
+    for (i, j), c in ZtZ.off_diagonal.items():
         expected = sorted(set(zip(codes[groups[i]], codes[groups[j]], strict=True)))
         assert list(zip(c.rows, c.cols, strict=True)) == expected
 
@@ -102,8 +102,8 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
 @many
 @given(cases())
 def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
-    for (i, j), c in case.crossprod.ZtZ.couplings.items():
-        back = case.crossprod.ZtZ.coupling(j, i)
+    for (i, j), c in case.crossprod.ZtZ.off_diagonal.items():
+        back = case.crossprod.ZtZ.block(j, i)
         theirs = {(r, k): v for r, k, v in zip(c.rows, c.cols, c.values.T, strict=True)}
         ours = {(k, r): v.T for r, k, v in zip(back.rows, back.cols, back.values.T, strict=True)}
         assert ours.keys() == theirs.keys()
@@ -207,7 +207,7 @@ def numbers_in(reduced):
     return (
         reduced.XytXy.size
         + sum(a.size for a in (*ZtZ.diagonal, *reduced.ZtXy))
-        + sum(c.values.size + c.rows.size + c.cols.size for c in ZtZ.couplings.values())
+        + sum(c.values.size + c.rows.size + c.cols.size for c in ZtZ.off_diagonal.values())
     )
 
 

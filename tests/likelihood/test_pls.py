@@ -260,7 +260,7 @@ def orders(ZtZ):
     for length in range(len(factors) + 1):
         for chain in permutations(factors, length):
             if all(
-                ZtZ.nested(a, b) and ZtZ.levels(a) >= ZtZ.levels(b)
+                ZtZ.is_nested(a, b) and ZtZ.levels(a) >= ZtZ.levels(b)
                 for i, a in enumerate(chain)
                 for b in chain[i + 1 :]
             ):

@@ -79,8 +79,8 @@ def both(design, codes, seed=0):
 def parts(found):
     ZtZ = found.ZtZ
     yield from ZtZ.diagonal
-    for pair in sorted(ZtZ.couplings):
-        yield ZtZ.couplings[pair].values
+    for pair in sorted(ZtZ.off_diagonal):
+        yield ZtZ.off_diagonal[pair].values
 
 
 def designed(frame, name, **options):

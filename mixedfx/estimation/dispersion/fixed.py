@@ -141,7 +141,7 @@ def estimate_dispersion(
     end = minimize(
         problem,
         np.zeros(k),
-        first_hessian=lambda: 4.0 * len(design.y) * np.eye(k),
+        initial_hessian=lambda: 4.0 * len(design.y) * np.eye(k),
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )

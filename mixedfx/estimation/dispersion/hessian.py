@@ -157,7 +157,7 @@ def _crossed(sides: Sides) -> Products:
     """Through a matrix of all roots' columns."""
     q, L, owner = sides.crossprod.symbolic.size, sides.forms.shape[1], sides.roots.owner
     right = np.concatenate([sides.roots.columns.toarray(), sides.forms.toarray()], axis=1)
-    V = sides.solution.schur.factor.solve(right[:q])
+    V = sides.solution.schur.numeric.solve(right[:q])
     G, E = right[:q].T @ V, right[q:] - sides.crossprod.flat_border.T @ V
     if sides.uncertain:
         G += E.T @ sides.solution.vcov_in_basis @ E
@@ -177,7 +177,7 @@ def _nested(sides: Sides, owner: Codes) -> Products:
     right = np.zeros((q, r + 1))
     right[F.row, found.slot[F.col]] = F.data
     right[:, r] = np.asarray(sides.forms[:q].sum(axis=1))
-    V = sides.solution.schur.factor.solve(right)
+    V = sides.solution.schur.numeric.solve(right)
     within = sparse.csr_array((np.ones(q), (owner, np.arange(q))), shape=(L, q))
     G = np.empty((r, r, L))
     for a in range(r):

@@ -253,7 +253,7 @@ class Laplace:
         end = minimize(
             look,
             self.u,
-            first_hessian=curved,
+            initial_hessian=curved,
             hessian=curved,
             tolerance=_INNER.tolerance,
             max_evaluations=_INNER.max_evaluations,
@@ -281,7 +281,7 @@ class Laplace:
         Of level ``g`` it is ``2 Q X'V^-1 R_g V^-1 X Q``.
         """
         crossprod, solution, p = here.crossprod, here.solution, here.crossprod.p
-        w, through = self.weights(point, v), solution.schur.factor.solve(crossprod.flat_border)
+        w, through = self.weights(point, v), solution.schur.numeric.solve(crossprod.flat_border)
         # V^-1 X Q, over the weights
         left = (self.columns @ np.concatenate([-through, np.eye(p)])) @ solution.vcov_in_basis
         if crossprod.qr_R is not None:

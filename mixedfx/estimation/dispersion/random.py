@@ -98,7 +98,7 @@ def _descend(problem: Laplace, x: Vector, control: Control) -> TrustRegionResult
     return minimize(
         function,
         x,
-        first_hessian=first,
+        initial_hessian=first,
         tolerance=max(control.tolerance, 1e-9),
         max_evaluations=control.max_evaluations,
     )

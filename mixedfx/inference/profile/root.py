@@ -239,7 +239,7 @@ def _descend(
         end = minimize(
             function,
             around.inverse @ (lifted - held.start),
-            first_hessian=lambda: np.eye(len(start)),
+            initial_hessian=lambda: np.eye(len(start)),
             tolerance=_TOLERANCE,
             max_evaluations=_MOST_EVALUATIONS,
             radius=1.0 if other is None else _AWAY,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def penalised(A: Array, lam: Array) -> tuple[Array, Array, float]:
+def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
     """Invert ``M = Lambda' A Lambda + I`` at every level."""
     K = A.shape[0]
     if K == 1:
@@ -22,7 +22,7 @@ def penalised(A: Array, lam: Array) -> tuple[Array, Array, float]:
         M += 1.0
         T = scale / M
         return scale * T, T, float(np.log(M).sum())
-    M = times_left(lam.T, times_right(A, lam))
+    M = matmul_left(lam.T, matmul_right(A, lam))
     for a in range(K):
         M[a, a] += 1.0
     W = np.empty_like(M)
@@ -46,7 +46,7 @@ def penalised(A: Array, lam: Array) -> tuple[Array, Array, float]:
     return G, W.transpose(1, 0, 2), log_det
 
 
-def times_right(A: Array, small: Array) -> Array:
+def matmul_right(A: Array, small: Array) -> Array:
     """Multiply every level by one matrix, ``A @ small``; its zeros cost nothing."""
     out = np.zeros((A.shape[0], small.shape[1], A.shape[2]))
     for c in range(small.shape[0]):
@@ -56,13 +56,13 @@ def times_right(A: Array, small: Array) -> Array:
     return out
 
 
-def times_left(small: Array, A: Array) -> Array:
+def matmul_left(small: Array, A: Array) -> Array:
     """Multiply one matrix by every level, ``small @ A``."""
-    out: Array = times_right(A.transpose(1, 0, 2), small.T).transpose(1, 0, 2)
+    out: Array = matmul_right(A.transpose(1, 0, 2), small.T).transpose(1, 0, 2)
     return out
 
 
-def product(A: Array, B: Array) -> Array:
+def matmul(A: Array, B: Array) -> Array:
     """Multiply level by level, ``A @ B``, for shapes (a, c, L) and (c, b, L)."""
     out: Array = A[:, 0, None] * B[None, 0]
     for c in range(1, A.shape[1]):
@@ -70,7 +70,7 @@ def product(A: Array, B: Array) -> Array:
     return out
 
 
-def weighted_product(F: Array, inner: Array, H: Array) -> Array:
+def weighted_outer(F: Array, inner: Array, H: Array) -> Array:
     """``F @ inner @ H'`` level by level, for F, H (K, m, L) and one inner (m, m)."""
     half = np.tensordot(inner, F, axes=(0, 1))  # (m, K, L), inner symmetric
     out: Array = half[0][:, None] * H[None, :, 0]
@@ -79,18 +79,18 @@ def weighted_product(F: Array, inner: Array, H: Array) -> Array:
     return out
 
 
-def level_sums(A: Array, B: Array) -> Array:
+def sum_outer(A: Array, B: Array) -> Array:
     """Sum over levels of ``A @ B'``, for shapes (a, c, L) and (b, c, L)."""
     total: Array = A.reshape(A.shape[0], -1) @ B.reshape(B.shape[0], -1).T
     return total
 
 
-def lower(G: Array) -> list[Array]:
+def pack_lower(G: Array) -> list[Array]:
     """Lower triangle of every level's block, row by row."""
     return [G[a, b] for a in range(G.shape[0]) for b in range(a + 1)]
 
 
-def from_lower(parts: Array, K: int) -> Array:
+def unpack_lower(parts: Array, K: int) -> Array:
     """Build symmetric blocks (K, K, L) from their lower triangles (K (K + 1) / 2, L)."""
     A = np.empty((K, K, parts.shape[1]))
     at = 0

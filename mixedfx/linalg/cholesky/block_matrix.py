@@ -52,7 +52,7 @@ class BlockMatrix:
     """
 
     diagonal: tuple[Array, ...]
-    couplings: Mapping[tuple[int, int], OffDiagonalBlock]
+    off_diagonal: Mapping[tuple[int, int], OffDiagonalBlock]
 
     @property
     def factors(self) -> range:
@@ -71,10 +71,10 @@ class BlockMatrix:
         """Scalar columns of factor ``i``."""
         return self.width(i) * self.levels(i)
 
-    def nested(self, i: int, j: int) -> bool:
+    def is_nested(self, i: int, j: int) -> bool:
         """Whether each level of ``i`` occurs with a single level of ``j``."""
-        return len(self.couplings[min(i, j), max(i, j)].rows) == self.levels(i)
+        return len(self.off_diagonal[min(i, j), max(i, j)].rows) == self.levels(i)
 
-    def coupling(self, i: int, j: int) -> OffDiagonalBlock:
+    def block(self, i: int, j: int) -> OffDiagonalBlock:
         """Cross-products of ``i`` with ``j``, sorted by the levels of ``i``."""
-        return self.couplings[i, j] if i < j else self.couplings[j, i].transposed()
+        return self.off_diagonal[i, j] if i < j else self.off_diagonal[j, i].transposed()

@@ -1,9 +1,5 @@
 """Eliminate all factors at one Lambda, and run the elimination backwards.
 
-:func:`factorize` does what depends on the matrix alone. :meth:`NumericFactor.reduce` then passes
-any
-columns of right sides through it, as often as wanted; :meth:`SchurComplement.backward`
-differentiates.
 """
 
 from __future__ import annotations
@@ -15,13 +11,13 @@ import numpy as np
 
 from mixedfx.linalg.cholesky.batched import (
     flatten,
-    from_lower,
-    level_sums,
-    lower,
-    penalised,
-    product,
+    matmul,
+    pack_lower,
+    penalized_inverse,
+    sum_outer,
     unflatten,
-    weighted_product,
+    unpack_lower,
+    weighted_outer,
 )
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.dense import DenseFactor, DenseSolution, factorize_dense, mirror
@@ -61,7 +57,7 @@ class NumericFactor:
     _done: tuple[_EliminatedFactor, ...] = field(repr=False)
     _dense: DenseFactor | None = field(repr=False)
 
-    def reduce(self, rhs: Sequence[Array], matrix: Array) -> SchurComplement:
+    def schur_complement(self, rhs: Sequence[Array], matrix: Array) -> SchurComplement:
         """Eliminate the factors from some dense columns."""
         symbolic = self.symbolic
         matrix = matrix.copy()
@@ -92,14 +88,14 @@ class NumericFactor:
                 rest = rest - unflatten(done.Z.plain @ out, step.K)
             elif isinstance(step.pairs, Rows):
                 rest = rest - unflatten(step.pairs.matrix @ out[symbolic.dense_start :], step.K)
-            out[step.columns] = flatten(product(done.G, rest))
+            out[step.columns] = flatten(matmul(done.G, rest))
         return out
 
     def _pass(self, F: list[Array]) -> list[Array]:
         """Eliminate the chain from columns, in place; ``G F`` of each of its factors."""
         symbolic, V = self.symbolic, []
         for step, done in zip(symbolic.steps, self._done, strict=True):
-            V.append(product(done.G, F[step.factor]))
+            V.append(matmul(done.G, F[step.factor]))
             if step.pairs is None:
                 continue
             change = _to_columns(step, done, V[-1], symbolic)
@@ -113,7 +109,7 @@ class NumericFactor:
 @dataclass(frozen=True)
 class SchurComplement:
     """
-    Dense columns after elimination; made by :meth:`NumericFactor.reduce`.
+    Dense columns after elimination; made by :meth:`NumericFactor.schur_complement`.
 
     Parameters
     ----------
@@ -123,19 +119,19 @@ class SchurComplement:
         What is left of the columns' cross-products.
     """
 
-    factor: NumericFactor = field(repr=False)
+    numeric: NumericFactor = field(repr=False)
     matrix: Array
     _F: tuple[Array, ...] = field(repr=False)  # each factor's rhs when it was eliminated
     _solved: DenseSolution | None = field(repr=False)
 
     def back_substitute(self, weights: Array) -> tuple[list[Array], list[Array]]:
         """Solve for the effects."""
-        symbolic = self.factor.symbolic
+        symbolic = self.numeric.symbolic
         b, u = np.zeros(symbolic.size), np.zeros(symbolic.size)
         if self._solved is not None:
             b[symbolic.dense_start :] = self._solved.V @ weights
             u[symbolic.dense_start :] = self._solved.U @ weights
-        for step, done in zip(reversed(symbolic.steps), reversed(self.factor._done), strict=True):
+        for step, done in zip(reversed(symbolic.steps), reversed(self.numeric._done), strict=True):
             right = np.tensordot(self._F[step.factor], weights, axes=(1, 0))
             if done.Z is not None:
                 right = right - (done.Z.plain @ b).reshape(step.K, step.L)
@@ -143,8 +139,8 @@ class SchurComplement:
                 right = right - (step.pairs.matrix @ b[symbolic.dense_start :]).reshape(
                     step.K, step.L
                 )
-            b[step.columns] = product(done.G, right[:, None])[:, 0].ravel()
-            u[step.columns] = product(done.T.transpose(1, 0, 2), right[:, None])[:, 0].ravel()
+            b[step.columns] = matmul(done.G, right[:, None])[:, 0].ravel()
+            u[step.columns] = matmul(done.T.transpose(1, 0, 2), right[:, None])[:, 0].ravel()
         cut = [
             (symbolic.columns(f), symbolic.block_matrix.width(f))
             for f in symbolic.block_matrix.factors
@@ -153,15 +149,15 @@ class SchurComplement:
 
     def backward(self, inner: Array) -> tuple[list[Array], list[Array]]:
         """Differentiate ``log_det`` plus a function of :attr:`matrix`."""
-        symbolic = self.factor.symbolic
+        symbolic = self.numeric.symbolic
         store = np.zeros(symbolic.dense_at)
         rhs = np.zeros((symbolic.size, len(inner)))
         gradients: dict[int, Array] = {}
         blocks: dict[int, Array] = {}
         bar = None
-        if self.factor._dense is not None:
+        if self.numeric._dense is not None:
             assert self._solved is not None
-            bar, gradients, blocks = self.factor._dense.backward(self._solved, inner)
+            bar, gradients, blocks = self.numeric._dense.backward(self._solved, inner)
             rhs[symbolic.dense_start :] = -self._solved.V @ inner
             if any(isinstance(s.pairs, Rows) for s in symbolic.steps):
                 mirror(bar)
@@ -174,18 +170,18 @@ class SchurComplement:
         for i in range(len(symbolic.steps) - 1, -1, -1):
             step, done, F = (
                 symbolic.steps[i],
-                self.factor._done[i],
+                self.numeric._done[i],
                 self._F[symbolic.steps[i].factor],
             )
             Q, N = _surrounding(step, done, F, inner, rhs, store, bar, symbolic)
-            GQ = product(done.G, Q)
-            slope = done.A - Q + product(done.A, GQ)  # A - (I - A G) Q
-            gradients[step.factor] = 2.0 * level_sums(slope, done.T.transpose(1, 0, 2))
-            block = done.G + product(GQ, done.G)
+            GQ = matmul(done.G, Q)
+            slope = done.A - Q + matmul(done.A, GQ)  # A - (I - A G) Q
+            gradients[step.factor] = 2.0 * sum_outer(slope, done.T.transpose(1, 0, 2))
+            block = done.G + matmul(GQ, done.G)
             blocks[step.factor] = block
             if i:
                 passed = N + np.tensordot(F, inner, axes=(1, 0)).transpose(0, 2, 1)
-                rhs[step.columns] = -flatten(product(done.G, passed))
+                rhs[step.columns] = -flatten(matmul(done.G, passed))
                 _pass_on(step, done, F, rhs, store, block)
         order = symbolic.block_matrix.factors
         return [gradients[f] for f in order], [blocks[f] for f in order]
@@ -198,8 +194,8 @@ def factorize(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> NumericFact
     for step in symbolic.steps:
         A = symbolic.block_matrix.diagonal[step.factor]
         if step.own is not None:
-            A = from_lower(store[step.own].reshape(-1, step.L), step.K)
-        G, T, log_m = penalised(A, lambdas[step.factor])
+            A = unpack_lower(store[step.own].reshape(-1, step.L), step.K)
+        G, T, log_m = penalized_inverse(A, lambdas[step.factor])
         log_det += log_m
         z: Array | None = None
         Z: Both | None = None
@@ -213,7 +209,7 @@ def factorize(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> NumericFact
             else:
                 Z = Both.of(step.matrix(z, symbolic.size))
                 updates = tuple(map(Both.of, step.pairs.matrices(z)))
-            for update, g in zip(updates, lower(G), strict=True):
+            for update, g in zip(updates, pack_lower(G), strict=True):
                 store -= update.plain @ g
         all_done.append(_EliminatedFactor(A, G, T, z, Z, updates))
     dense = None
@@ -269,7 +265,7 @@ def _surrounding(
 ) -> tuple[Array, Array]:
     """Sum up ``Q = A_r (derivative by the rest) A_r'`` at every level, and its half ``N``."""
     K = step.K
-    Q = weighted_product(F, inner, F)
+    Q = weighted_outer(F, inner, F)
     if step.pairs is None:
         return Q, np.zeros_like(F)
     if isinstance(step.pairs, Rows):
@@ -285,7 +281,7 @@ def _surrounding(
         assert done.Z is not None
         N = unflatten(np.asarray(done.Z.plain @ rhs), K)
         found = np.stack([update.transposed @ store for update in done.updates])
-        Q += _halve_off_diagonal(from_lower(found, K))
+        Q += _halve_off_diagonal(unpack_lower(found, K))
     for c in range(F.shape[1]):
         half = N[:, None, c] * F[None, :, c]
         Q += half
@@ -328,4 +324,4 @@ def _pass_on(
     for a in range(K):
         Y[a] += np.bincount(p.first, done.z[a, p.second] * full, count)
         Y[a] += np.bincount(p.second, done.z[a, p.first] * full, count)
-    store[step.where] = -2.0 * product(done.G[:, :, step.rows], Y[:, None])[:, 0]
+    store[step.where] = -2.0 * matmul(done.G[:, :, step.rows], Y[:, None])[:, 0]

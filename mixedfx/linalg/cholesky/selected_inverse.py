@@ -1,10 +1,14 @@
-"""Entries of an inverse without the inverse: columns that cannot meet share a right side.
+"""Selected entries of an inverse by probing with sums of unit vectors.
 
-Levels that no chain of rows connects are independent, so the columns of ``A`` (and of any
-inverse or product made of it) fall into parts that do not meet. One column of each part can
-stand in the same right side, and what comes back is told apart by part. For one grouping
-factor, or nested ones, a few right sides so give every entry; for crossed factors it is one
-right side for each column.
+The levels of all factors are the nodes of a graph with an edge wherever two levels share a row;
+entries of ``A``, of its inverse and of their products are zero between connected components of
+that graph. Columns of different components may therefore share one right-hand side ``v``: entry
+``(i, j)`` of an operator ``H`` is entry ``i`` of ``H v`` if ``v`` is the probing vector of column
+``j`` and both belong to one component. One grouping factor, or nested ones, need a few vectors
+in all; crossed factors need one for each column.
+
+Tang and Saad (2012), A probing method for computing the diagonal of a matrix inverse, Numerical
+Linear Algebra with Applications 19, 485-501.
 """
 
 from __future__ import annotations
@@ -20,108 +24,90 @@ from scipy.sparse.csgraph import connected_components
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
-# Right sides are made in portions of about this many numbers.
-_PORTION = 4_000_000
+# Probing vectors are multiplied in batches of about this many entries.
+_BATCH_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True)
 class ProbingVectors:
     """
-    Which columns share a right side.
+    Assignment of scalar columns to probing vectors.
 
-    Slot ``starts[f] + K rank + a`` stands for effect ``a`` of a level of factor ``f``, with
-    ``rank`` the level's number among the levels of its factor in its part.
-
-    Parameters
-    ----------
-    plan : Plan
-        The matrix.
-    parts : tuple of ndarray of shape (L,)
-        Part of each level, by factor.
-    ranks : tuple of ndarray of shape (L,)
-        Number of each level within its part, by factor.
-    starts : tuple of int
-        First slot of each factor, then the number of slots.
+    Effect ``a`` of a level of factor ``f`` belongs to the vector with number
+    ``first_vector[f] + K * index_in_component[f][level] + a``.
     """
 
     symbolic: SymbolicFactor = field(repr=False)
-    parts: tuple[Ints, ...] = field(repr=False)
-    ranks: tuple[Ints, ...] = field(repr=False)
-    starts: tuple[int, ...]
+    component: tuple[Ints, ...] = field(repr=False)  # per factor (L,): label of each level
+    index_in_component: tuple[Ints, ...] = field(repr=False)  # per factor (L,), among its levels
+    first_vector: tuple[int, ...]  # per factor, then the number of vectors
 
     @property
-    def slots(self) -> int:
-        """Number of right sides that give every entry."""
-        return self.starts[-1]
+    def n_vectors(self) -> int:
+        """Number of probing vectors."""
+        return self.first_vector[-1]
 
-    def ranks_of(self, factor: int) -> int:
-        """Most levels that a factor has in one part."""
+    @property
+    def n_entries(self) -> int:
+        """Number of entries that :meth:`apply` returns."""
+        return self.symbolic.size * self.n_vectors
+
+    def batches(self, factor: int) -> Iterator[tuple[int, int]]:
+        """Ranges of ``index_in_component`` whose vectors have about ``_BATCH_ENTRIES`` entries."""
         width = self.symbolic.block_matrix.width(factor)
-        return (self.starts[factor + 1] - self.starts[factor]) // width
-
-    def portions(self, factor: int) -> Iterator[tuple[int, int]]:
-        """Divide a factor's ranks, so that the right sides of each portion fit the memory."""
-        size = max(1, self.symbolic.size * self.symbolic.block_matrix.width(factor))
-        step = max(1, _PORTION // size)
-        count = self.ranks_of(factor)
+        count = (self.first_vector[factor + 1] - self.first_vector[factor]) // width
+        step = max(1, _BATCH_ENTRIES // max(1, self.symbolic.size * width))
         for first in range(0, count, step):
             yield first, min(first + step, count)
 
-    def units(self, factor: int, first: int, last: int) -> Array:
-        """Unit columns of some ranks' levels, (q, (last - first) K), the effects fastest."""
-        block_matrix, ranks = self.symbolic.block_matrix, self.ranks[factor]
+    def vectors(self, factor: int, first: int, last: int) -> Array:
+        """Probing vectors of a range of indices, (q, (last - first) K), the effects fastest."""
+        block_matrix, index = self.symbolic.block_matrix, self.index_in_component[factor]
         K, L = block_matrix.width(factor), block_matrix.levels(factor)
-        level = np.flatnonzero((ranks >= first) & (ranks < last))
+        level = np.flatnonzero((index >= first) & (index < last))
         out = np.zeros((self.symbolic.size, (last - first) * K))
         for a in range(K):
             row = self.symbolic.starts[factor] + a * L + level
-            out[row, (ranks[level] - first) * K + a] = 1.0
+            out[row, (index[level] - first) * K + a] = 1.0
         return out
 
-    def store(self, multiply: Callable[[Array], Array]) -> Array:
-        """Multiply all unit columns: (q, slots), entry of row and slot where they can meet."""
-        made = [
-            multiply(self.units(f, *portion))
+    def apply(self, operator: Callable[[Array], Array]) -> Array:
+        """Apply a linear operator to all probing vectors, (q, n_vectors)."""
+        products = [
+            operator(self.vectors(f, *batch))
             for f in self.symbolic.block_matrix.factors
-            for portion in self.portions(f)
+            for batch in self.batches(f)
         ]
-        return np.concatenate(made, axis=1) if made else np.zeros((self.symbolic.size, 0))
-
-    @property
-    def cost(self) -> int:
-        """Numbers in the store."""
-        return self.symbolic.size * self.slots
+        return np.concatenate(products, axis=1) if products else np.zeros((self.symbolic.size, 0))
 
 
 def probing_vectors(symbolic: SymbolicFactor) -> ProbingVectors:
-    """Divide the columns into parts, and number the levels within each."""
+    """Find the connected components, and number each factor's levels within each component."""
     block_matrix = symbolic.block_matrix
     if not symbolic.size:
         return ProbingVectors(symbolic, (), (), (0,))
-    count, part = connected_components(_levels_that_meet(symbolic), directed=False)
+    n_components, labels = connected_components(_level_graph(symbolic), directed=False)
     ends = np.cumsum([0, *(block_matrix.levels(f) for f in block_matrix.factors)])
-    parts = tuple(part[a:b] for a, b in itertools.pairwise(ends))
-    ranks, starts = [], [0]
-    for f, mine in zip(block_matrix.factors, parts, strict=True):
-        order = np.argsort(mine, kind="stable")
-        first = np.searchsorted(mine[order], np.arange(count))
-        rank = np.empty(len(mine), dtype=int)
-        rank[order] = np.arange(len(mine)) - first[mine[order]]
-        ranks.append(rank)
-        starts.append(starts[-1] + (int(rank.max()) + 1) * block_matrix.width(f))
-    return ProbingVectors(symbolic, parts, tuple(ranks), tuple(starts))
+    component = tuple(labels[a:b] for a, b in itertools.pairwise(ends))
+    indices, first_vector = [], [0]
+    for f, label in zip(block_matrix.factors, component, strict=True):
+        order = np.argsort(label, kind="stable")
+        first = np.searchsorted(label[order], np.arange(n_components))
+        index = np.empty(len(label), dtype=int)
+        index[order] = np.arange(len(label)) - first[label[order]]
+        indices.append(index)
+        first_vector.append(first_vector[-1] + (int(index.max()) + 1) * block_matrix.width(f))
+    return ProbingVectors(symbolic, component, tuple(indices), tuple(first_vector))
 
 
-def _levels_that_meet(symbolic: SymbolicFactor) -> sparse.coo_array:
-    """Graph of the levels of all factors: an edge where two share rows."""
+def _level_graph(symbolic: SymbolicFactor) -> sparse.coo_array:
+    """Adjacency matrix of the levels of all factors: an edge where two levels share a row."""
     block_matrix = symbolic.block_matrix
     ends = np.cumsum([0, *(block_matrix.levels(f) for f in block_matrix.factors)])
-    rows = [np.zeros(0, dtype=int)] + [
-        ends[i] + c.rows for (i, _), c in block_matrix.couplings.items()
-    ]
-    cols = [np.zeros(0, dtype=int)] + [
-        ends[j] + c.cols for (_, j), c in block_matrix.couplings.items()
-    ]
+    rows, cols = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
+    for (i, j), block in block_matrix.off_diagonal.items():
+        rows.append(ends[i] + block.rows)
+        cols.append(ends[j] + block.cols)
     row, col = np.concatenate(rows), np.concatenate(cols)
     total = int(ends[-1])
     return sparse.coo_array((np.ones(len(row)), (row, col)), shape=(total, total))

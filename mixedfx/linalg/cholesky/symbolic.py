@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mixedfx.linalg.cholesky.batched import lower
+from mixedfx.linalg.cholesky.batched import pack_lower
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints, OffDiagonalBlock
 
 # A dense product does about this many multiplications in the time that a pair of entries
@@ -246,7 +246,7 @@ class SymbolicFactor:
                     rows.append(self.starts[f] + a * len(level) + level)
                     cols.append(self.starts[f] + b * len(level) + level)
                     values.append(block_matrix.diagonal[f][a, b])
-        for (f, g), c in block_matrix.couplings.items():
+        for (f, g), c in block_matrix.off_diagonal.items():
             for a in range(block_matrix.width(f)):
                 for b in range(block_matrix.width(g)):
                     at = self.starts[f] + a * block_matrix.levels(f) + c.rows
@@ -288,7 +288,7 @@ def _order(block_matrix: BlockMatrix) -> tuple[list[int], list[int]]:
 
 
 def _contains(block_matrix: BlockMatrix, outer: int, inner: int) -> bool:
-    return block_matrix.levels(inner) >= block_matrix.levels(outer) and block_matrix.nested(
+    return block_matrix.levels(inner) >= block_matrix.levels(outer) and block_matrix.is_nested(
         inner, outer
     )
 
@@ -331,10 +331,10 @@ class _Builder:
         block_matrix, parts, at = self.block_matrix, [], 0
         for i, f in enumerate(self.chain):
             for g in self.order[i + 1 :]:
-                self.patterns[f, g] = block_matrix.coupling(f, g)
+                self.patterns[f, g] = block_matrix.block(f, g)
         for i, f in enumerate(self.chain[1:], start=1):
             self.own_at[f] = at
-            parts += [np.concatenate(lower(block_matrix.diagonal[f]))]
+            parts += [np.concatenate(pack_lower(block_matrix.diagonal[f]))]
             at += parts[-1].size
             for g in self.order[i + 1 :]:
                 self.coupling_at[f, g] = at
@@ -356,7 +356,7 @@ class _Builder:
                         a, b
                     ]
             for g in self.dense[i + 1 :]:
-                c, later = block_matrix.coupling(f, g), self.starts[g] - self.dense_start
+                c, later = block_matrix.block(f, g), self.starts[g] - self.dense_start
                 for a in range(block_matrix.width(f)):
                     for b in range(block_matrix.width(g)):
                         rows = later + b * block_matrix.levels(g) + c.cols

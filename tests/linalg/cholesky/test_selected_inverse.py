@@ -111,8 +111,8 @@ def columns_of(shared):
         K, L = ZtZ.width(f), ZtZ.levels(f)
         for a in range(K):
             at = symbolic.starts[f] + a * L + np.arange(L)
-            part[at] = shared.parts[f]
-            position[at] = shared.starts[f] + K * shared.ranks[f] + a
+            part[at] = shared.component[f]
+            position[at] = shared.first_vector[f] + K * shared.index_in_component[f] + a
     return part, position
 
 
@@ -131,9 +131,9 @@ def test_columns_of_one_part_have_slots_of_their_own(case):
     assert len(set(zip(part.tolist(), position.tolist(), strict=True))) == len(part)
 
 
-@pytest.mark.parametrize("portion", [1, 40, probing._PORTION])
+@pytest.mark.parametrize("portion", [1, 40, probing._BATCH_ENTRIES])
 def test_store_holds_every_entry_that_can_be_other_than_zero(monkeypatch, portion):
-    monkeypatch.setattr(probing, "_PORTION", portion)
+    monkeypatch.setattr(probing, "_BATCH_ENTRIES", portion)
 
     @settings(max_examples=12)
     @given(cases())
@@ -141,7 +141,7 @@ def test_store_holds_every_entry_that_can_be_other_than_zero(monkeypatch, portio
         shared = probing_vectors(case.crossprod.symbolic)
         part, position = columns_of(shared)
         inverse = covariance(dense(case.design, case.crossprod), case.crossprod, case.theta)
-        store = shared.store(factor_of(case.crossprod, case.theta).solve)
+        store = shared.apply(factor_of(case.crossprod, case.theta).solve)
         together = part[:, None] == part
         assert_same(np.where(together, store[:, position], 0.0), inverse)
 
@@ -152,10 +152,10 @@ def test_store_holds_every_entry_that_can_be_other_than_zero(monkeypatch, portio
 @given(cases())
 def test_store_is_as_large_as_announced(case):
     shared = probing_vectors(case.crossprod.symbolic)
-    store = shared.store(lambda right: right)
+    store = shared.apply(lambda right: right)
     assert (store.shape, store.size) == (
-        (case.crossprod.symbolic.size, shared.slots),
-        shared.cost,
+        (case.crossprod.symbolic.size, shared.n_vectors),
+        shared.n_entries,
     )
 
 
@@ -173,19 +173,19 @@ def probes_of(formula, **columns):
     ("term", "effects"), [("(1 | g)", 1), ("(x | g)", 2), ("(x | g) + (0 + I(x**2) | g)", 3)]
 )
 def test_one_factor_needs_a_right_side_for_each_effect(term, effects):
-    assert probes_of(f"y ~ 1 + {term}", g=np.arange(200) % 40).slots == effects
+    assert probes_of(f"y ~ 1 + {term}", g=np.arange(200) % 40).n_vectors == effects
 
 
 def test_nested_factors_need_the_most_levels_within_one_outer_level():
     # 6 batches of 2, 2, 2, 2, 2 and 5 casks: a right side for the batches, five for the casks.
     batch = np.repeat([0, 1, 2, 3, 4, 5], [20, 20, 20, 20, 20, 50])
     cask = np.concatenate([np.arange(20) % 2] * 5 + [np.arange(50) % 5])
-    assert probes_of("y ~ 1 + (1 | batch/cask)", batch=batch, cask=cask).slots == 1 + 5
+    assert probes_of("y ~ 1 + (1 | batch/cask)", batch=batch, cask=cask).n_vectors == 1 + 5
 
 
 def test_crossed_factors_need_a_right_side_for_each_column():
     rows = np.arange(120)
-    assert probes_of("y ~ 1 + (x | g) + (1 | h)", g=rows % 8, h=rows // 12).slots == 2 * 8 + 10
+    assert probes_of("y ~ 1 + (x | g) + (1 | h)", g=rows % 8, h=rows // 12).n_vectors == 2 * 8 + 10
 
 
 def test_factors_crossed_within_sites_need_no_more_than_the_largest_site():
@@ -194,8 +194,8 @@ def test_factors_crossed_within_sites_need_no_more_than_the_largest_site():
     rater = np.concatenate([np.arange(30) % 3, 3 + np.arange(40) % 2])
     paper = np.concatenate([np.arange(30) // 6, 5 + np.arange(40) // 4])
     found = probes_of("y ~ 1 + (1 | rater) + (1 | paper)", rater=rater, paper=paper, site=site)
-    assert found.slots == 3 + 10
+    assert found.n_vectors == 3 + 10
 
 
 def test_no_factors_need_no_right_side():
-    assert probes_of("y ~ x", g=np.arange(20)).slots == 0
+    assert probes_of("y ~ x", g=np.arange(20)).n_vectors == 0
