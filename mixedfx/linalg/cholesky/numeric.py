@@ -1,6 +1,4 @@
-"""Eliminate all factors at one Lambda, and run the elimination backwards.
-
-"""
+"""Numeric factorisation, substitution and reverse-mode differentiation."""
 
 from __future__ import annotations
 
