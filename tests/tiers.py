@@ -1,0 +1,74 @@
+"""Two tiers of tests: what a change can break, and everything else.
+
+The default tier leaves out the cases marked ``full``; ``python -m pytest -m full`` runs those, and
+the Hypothesis tests with all of their examples.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import settings
+
+DEFAULT, FULL = "default", "full"
+FEW = 20  # examples of a Hypothesis test in the default tier
+
+
+def examples(count: int) -> settings:
+    """At most 20 examples in the default tier, ``count`` in any other."""
+    in_default = settings.get_current_profile_name() == DEFAULT
+    return settings(max_examples=min(count, FEW) if in_default else count)
+
+
+def but_for(values: Iterable, kept: Iterable) -> list:
+    """Values to parametrise by: those that are not ``kept`` run in the full tier."""
+    kept = list(kept)
+    return [v if v in kept else pytest.param(v, marks=pytest.mark.full) for v in values]
+
+
+def covering(sizes: Sequence[int], strength: int = 2) -> list[tuple[int, ...]]:
+    """
+    Rows of a product such that any ``strength`` columns show all of their combinations.
+
+    Greedy: each row begins with a combination that no row has yet, and each of its other entries
+    is the one that adds the most of those (Cohen, Dalal, Fredman and Patton 1997, section 4).
+    """
+    strength = min(strength, len(sizes))
+    missing = {
+        tuple(zip(columns, values, strict=True)): None  # a dict is a set with an order
+        for columns in itertools.combinations(range(len(sizes)), strength)
+        for values in itertools.product(*(range(sizes[c]) for c in columns))
+    }
+
+    def covered(row: dict[int, int]) -> list:
+        return [m for m in itertools.combinations(sorted(row.items()), strength) if m in missing]
+
+    rows = []
+    while missing:
+        row = dict(next(iter(missing)))
+        for column, size in enumerate(sizes):
+            if column not in row:
+                turn = [(len(rows) + i) % size for i in range(size)]  # ties: in turn
+                row[column] = max(turn, key=lambda v: len(covered(row | {column: v})))
+        for found in covered(row):
+            del missing[found]
+        rows.append(tuple(row[column] for column in range(len(sizes))))
+    return rows
+
+
+def outside_the_cover(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
+    """Cases of one test, marked ``covering``, that its covering array of parameters leaves out."""
+    marker = items[0].get_closest_marker("covering")
+    axes = _axes(items[0])
+    places = [tuple(item.callspec.indices[axis] for axis in axes) for item in items]
+    sizes = [1 + max(column) for column in zip(*places, strict=True)]
+    kept = set(covering(sizes, *marker.args))
+    return [item for item, place in zip(items, places, strict=True) if place not in kept]
+
+
+def _axes(item: pytest.Item) -> list[str]:
+    """One name of each stacked ``parametrize``."""
+    names = (mark.args[0] for mark in item.iter_markers("parametrize"))
+    return [(n.split(",")[0].strip() if isinstance(n, str) else n[0]) for n in names]
