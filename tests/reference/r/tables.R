@@ -6,7 +6,7 @@ print_rows <- function(title, columns, rows) {
   for (i in seq_len(nrow(rows))) cat("  ", toString(nine(unlist(rows[i, columns]))), "\n")
 }
 
-# test_emmeans.py: means, and contrasts of them.
+# Estimated marginal means, and contrasts of them.
 print_emmeans <- function() {
   suppressMessages(library(emmeans))
   fit <- function(id) {
@@ -62,7 +62,7 @@ print_emmeans <- function() {
   print_rows("facslope, y ~ dmid + dhi + (1 | g), dmid", "emmean", e)
 }
 
-# test_known_sds.py: a meta-analysis with known standard errors.
+# A meta-analysis: the standard errors of the trials are known.
 print_metafor <- function() {
   suppressMessages(library(metafor))
   trials <- escalc("RR", ai = tpos, bi = tneg, ci = cpos, di = cneg, data = dat.bcg)
@@ -77,7 +77,7 @@ print_metafor <- function() {
   cat(sprintf("\n~1, ML: log-likelihood %.15g\n", as.numeric(logLik(fit))))
 }
 
-# test_dispersion.py: coefficients of the logarithm of the residual variance.
+# Coefficients of the logarithm of the residual variance.
 print_glmmtmb <- function() {
   data <- read_data("romcom")
   for (REML in c(FALSE, TRUE)) {
@@ -88,7 +88,7 @@ print_glmmtmb <- function() {
   }
 }
 
-# test_comparison.py and test_results_inference.py: tables of sleepstudy as R prints them.
+# Comparison, tests of the random effects and coefficients of sleepstudy, as R prints them.
 print_sleepstudy <- function() {
   data <- read_data("sleepstudy")
   assign(".data", data, globalenv())
