@@ -1,9 +1,13 @@
-"""Intervals for every parameter: Wald's, the profile's or the bootstrap's.
+"""Wald intervals of every parameter.
 
-Wald intervals of the fixed effects take their standard errors and a t or normal quantile.
-Those of standard deviations are symmetric for their logarithm, those of correlations for
-Fisher's z, which keeps both inside what is possible; the information is the deviance's
-Hessian.
+For the fixed effects: ``estimate +- t_{df} std_error``. Standard deviations are transformed by
+the logarithm and correlations by Fisher's ``z = atanh(r)``, which keeps their limits inside the
+parameter space (Pinheiro and Bates 2000, section 2.4.3); the variance of a transformed parameter
+``h(theta, sigma)`` is, by the delta method with sigma profiled out,
+
+    [h has sigma] / (2 nu) + (dh/dx)' 2 H^-1 (dh/dx)
+
+with ``H`` the Hessian of the profiled deviance in the coordinates ``x`` of theta.
 """
 
 from __future__ import annotations
@@ -19,122 +23,133 @@ from scipy import special
 from mixedfx.errors import check_share
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
 from mixedfx.inference.denominator_df import DenominatorDf
-from mixedfx.inference.parameters import Parameter, choose, parameters
+from mixedfx.inference.parameters import Parameter, parameters, select_parameters
 from mixedfx.inference.wald import t_quantile
 from mixedfx.likelihood.pls import solve_pls_at_factors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# The delta method's step, in unit-free parameters.
+# Step of the differences of the delta method, in unit-free parameters.
 _STEP = 1e-5
 
 
+_Limits = tuple[float, float]
+
+
 def wald_intervals(
-    fit: FittedModel, how: DenominatorDf, alpha: float, parm: Sequence[str] | str | None = None
+    fit: FittedModel,
+    ddf: DenominatorDf,
+    conf_level: float,
+    parm: Sequence[str] | str | None = None,
 ) -> pd.DataFrame:
     """
-    Intervals from the curvature at the estimate.
+    Intervals from the information at the estimate, in columns 0 and 1.
 
     References
     ----------
     .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.3.
     """
-    check_share("alpha", alpha)
-    chosen = choose(fit, parm)
+    check_share("conf_level", conf_level)
+    selected = select_parameters(fit, parm)
     if parm is None:
-        chosen = tuple(p for p in chosen if p.kind == "fixed")
-    f_scale_and_df = ("fixed", "scale")
-    covariances = [p for p in chosen if p.kind not in f_scale_and_df]
-    if covariances:
-        expect_no_priors(fit, f"a Wald interval of {covariances[0].name}")
-        expect_one_variance(
-            fit, f"a Wald interval of {covariances[0].name}", "take conf_int(method='bootstrap')"
-        )
-    limits = _of_covariances(fit, alpha) if covariances else {}
-    for p in chosen:
+        selected = tuple(p for p in selected if p.kind == "fixed")
+    limits: dict[str, _Limits] = {}
+    varcorr = [p for p in selected if _is_varcorr(p)]
+    if varcorr:
+        interval = f"a Wald interval of {varcorr[0].name}"
+        expect_no_priors(fit, interval)
+        expect_one_variance(fit, interval, "take conf_int(method='bootstrap')")
+        limits = _varcorr_limits(fit, conf_level)
+    for p in selected:
         if p.kind == "fixed":
-            limits[p.name] = _of_coefficient(fit, how, alpha, p)
-        elif p.kind == "scale":
-            limits[p.name] = _of_scale(fit, alpha, p)
-    rows = [limits[p.name] for p in chosen]
-    index = pd.Index([p.name for p in chosen], name="parameter")
+            limits[p.name] = _coefficient_limits(fit, ddf, conf_level, p)
+        elif p.kind == "dispersion":
+            limits[p.name] = _dispersion_limits(fit, conf_level, p)
+    rows = [limits[p.name] for p in selected]
+    index = pd.Index([p.name for p in selected], name="parameter")
     return pd.DataFrame(rows, index=index, columns=[0, 1], dtype=float)
 
 
-def _of_coefficient(
-    fit: FittedModel, how: DenominatorDf, alpha: float, p: Parameter
-) -> tuple[float, float]:
-    at = np.flatnonzero(fit.design.kept == p.first)
-    if not len(at):
+def _is_varcorr(p: Parameter) -> bool:
+    return p.kind not in ("fixed", "dispersion")
+
+
+def _coefficient_limits(
+    fit: FittedModel, ddf: DenominatorDf, conf_level: float, p: Parameter
+) -> _Limits:
+    """Limits of one fixed effect; NaN for a dropped column."""
+    column = np.flatnonzero(fit.design.kept == p.first)
+    if not len(column):
         return np.nan, np.nan
     row = np.zeros(fit.crossprod.p)
-    row[at[0]] = 1.0
-    error = float(np.sqrt(how.cov[at[0], at[0]]))
-    half = error * float(t_quantile(1 - alpha / 2, np.array(how.t_df(row))))
+    row[column[0]] = 1.0
+    std_error = float(np.sqrt(ddf.cov[column[0], column[0]]))
+    half = std_error * float(t_quantile(0.5 + conf_level / 2, np.array(ddf.t_df(row))))
     return p.value - half, p.value + half
 
 
-def _of_scale(fit: FittedModel, alpha: float, p: Parameter) -> tuple[float, float]:
+def _dispersion_limits(fit: FittedModel, conf_level: float, p: Parameter) -> _Limits:
     """Limits of a coefficient of the log residual standard deviation, or of its effects' sd."""
     assert fit.dispersion is not None
     assert p.first is not None
-    z, found = float(special.ndtri(1 - alpha / 2)), fit.dispersion
-    if p.first < len(found.gamma):
-        half = z * float(np.sqrt(found.cov[p.first, p.first]))
+    z, dispersion = float(special.ndtri(0.5 + conf_level / 2)), fit.dispersion
+    if p.first < len(dispersion.gamma):
+        half = z * float(np.sqrt(dispersion.cov[p.first, p.first]))
         return p.value - half, p.value + half
-    assert found.random is not None
+    assert dispersion.random is not None
     if not p.value > 0.0:
         return np.nan, np.nan
-    width = np.exp(z * found.random.sd_error / p.value)
-    return p.value / width, p.value * width
+    ratio = np.exp(z * dispersion.random.sd_error / p.value)
+    return p.value / ratio, p.value * ratio
 
 
-def _of_covariances(fit: FittedModel, alpha: float) -> dict[str, tuple[float, float]]:
-    """Limits of all standard deviations and correlations."""
-    names = [p for p in parameters(fit) if p.kind not in ("fixed", "scale")]
-    here = _transformed(names)
-    # Given theta, log sigma has the variance 1 / (2 nu); every sd shares it.
-    shared = np.array([0.0 if p.kind == "corr" else 1.0 for p in names])
-    variance = shared / (2.0 * fit.nu)
-    slopes = _slopes(fit, names)
-    if slopes.shape[1]:
-        inverse = 2.0 * np.linalg.pinv(fit.curvature.hessian, rcond=1e-8, hermitian=True)
-        variance = variance + np.einsum("im,mn,in->i", slopes, inverse, slopes)
-    half = special.ndtri(1 - alpha / 2) * np.sqrt(variance)
+def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
+    """Limits of all standard deviations and correlations; NaN on the boundary."""
+    params = [p for p in parameters(fit) if _is_varcorr(p)]
+    estimates = _transformed(params)
+    # Given theta, log sigma has the variance 1 / (2 nu), which every sd inherits.
+    has_sigma = np.array([0.0 if p.kind == "corr" else 1.0 for p in params])
+    variance = has_sigma / (2.0 * fit.nu)
+    jacobian = _transformed_jacobian(fit, params)
+    if jacobian.shape[1]:
+        acov = 2.0 * np.linalg.pinv(fit.curvature.hessian, rcond=1e-8, hermitian=True)
+        variance = variance + np.einsum("im,mn,in->i", jacobian, acov, jacobian)
+    half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
     limits = {}
-    for p, centre, width in zip(names, here, half, strict=True):
-        back = np.tanh if p.kind == "corr" else np.exp
-        inside = np.isfinite(centre)
-        ends = (float(back(centre - width)), float(back(centre + width)))
-        limits[p.name] = ends if inside else (np.nan, np.nan)
+    for p, estimate, width in zip(params, estimates, half, strict=True):
+        inverse = np.tanh if p.kind == "corr" else np.exp
+        interior = np.isfinite(estimate)
+        low, high = float(inverse(estimate - width)), float(inverse(estimate + width))
+        limits[p.name] = (low, high) if interior else (np.nan, np.nan)
     return limits
 
 
-def _transformed(names: Sequence[Parameter]) -> Vector:
+def _transformed(params: Sequence[Parameter]) -> Vector:
     """Logarithms of standard deviations, Fisher's z of correlations; infinite on the boundary."""
-    values = np.array([p.value for p in names])
-    corr = np.array([p.kind == "corr" for p in names])
+    values = np.array([p.value for p in params])
+    is_corr = np.array([p.kind == "corr" for p in params])
     with np.errstate(divide="ignore", invalid="ignore"):
-        zeta = np.arctanh(np.where(np.abs(values) > 1 - 1e-12, np.sign(values), values))
+        fisher_z = np.arctanh(np.where(np.abs(values) > 1 - 1e-12, np.sign(values), values))
         logs = np.where(values > 0, np.log(np.abs(values)), -np.inf)
-    return np.where(corr, zeta, logs)
+    return np.where(is_corr, fisher_z, logs)
 
 
-def _slopes(fit: FittedModel, names: Sequence[Parameter]) -> Matrix:
-    """Derivatives of the transformed parameters by the coordinates of theta, sigma profiled."""
+def _transformed_jacobian(fit: FittedModel, params: Sequence[Parameter]) -> Matrix:
+    """Derivatives of the transformed parameters by the coordinates of theta, sigma profiled out."""
     at, term_scaling = fit.curvature, fit.crossprod.term_scaling
 
-    def moved(x: Vector) -> Vector:
-        natural = [f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
-        solution = solve_pls_at_factors(fit.crossprod, natural, reml=fit.reml)
-        there = parameters(replace(fit, solution=solution))
-        return _transformed([p for p in there if p.kind not in ("fixed", "scale")])
+    def transformed_at(x: Vector) -> Vector:
+        lambdas = [S @ T for S, T in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
+        solution = solve_pls_at_factors(fit.crossprod, lambdas, reml=fit.reml)
+        moved = parameters(replace(fit, solution=solution))
+        return _transformed([p for p in moved if _is_varcorr(p)])
 
-    slopes = np.zeros((len(names), len(at.x)))
+    jacobian = np.zeros((len(params), len(at.x)))
     for j in range(len(at.x)):
         step = np.zeros(len(at.x))
         step[j] = _STEP * max(1.0, abs(at.x[j]))
         with np.errstate(invalid="ignore"):
-            slopes[:, j] = (moved(at.x + step) - moved(at.x - step)) / (2 * step[j])
-    return np.where(np.isfinite(slopes), slopes, 0.0)
+            ahead, behind = transformed_at(at.x + step), transformed_at(at.x - step)
+            jacobian[:, j] = (ahead - behind) / (2 * step[j])
+    return np.where(np.isfinite(jacobian), jacobian, 0.0)

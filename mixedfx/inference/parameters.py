@@ -1,8 +1,8 @@
-"""A fit to its parameters by name: what can be profiled, drawn, or given an interval.
+"""Parameters of a fit by name, on the scale that is reported.
 
-The scale is the one that people read: standard deviations and correlations of the random
-effects, the residual standard deviation, and the fixed effects, each with one name that is
-unique in its fit.
+They are the standard deviations and correlations of the random effects, the residual standard
+deviation, the parameters of its dispersion model, and the fixed effects: what can be profiled,
+bootstrapped or given an interval. Each name is unique in its fit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 
 Matrix = npt.NDArray[np.float64]
 
-Kind = Literal["sd", "corr", "sigma", "scale", "fixed"]
+Kind = Literal["sd", "corr", "sigma", "dispersion", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -29,48 +29,33 @@ class Parameter:
     """
     One parameter of a fit.
 
-    Parameters
-    ----------
-    name : str
-        ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``,
-        ``dispersion(kind[T.usual])``, or the name of a fixed column. Unique in its fit.
-    kind : {"sd", "corr", "sigma", "scale", "fixed"}
-        What it is; ``scale`` for a parameter of the log residual standard deviation.
-    term : int or None
-        The random term, counted from 0 in formula order.
-    first : int or None
-        The effect within the term; of a fixed effect, its place among the design's columns.
-    second : int or None
-        The other effect of a correlation.
-    value : float
-        The fit's estimate, in natural units; NaN for a fixed column that was left out, and for
-        a correlation with an effect that does not vary.
+    Its name is ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``,
+    ``dispersion(kind[T.usual])``, or that of a column of ``X``.
     """
 
-    name: str
-    kind: Kind
-    term: int | None
-    first: int | None
-    second: int | None
-    value: float
+    name: str  # unique in its fit
+    kind: Kind  # "dispersion": a parameter of the log residual standard deviation
+    term: int | None  # random term, from 0 in formula order
+    first: int | None  # effect within the term; column of a fixed or dispersion parameter
+    second: int | None  # the other effect of a correlation
+    value: float  # estimate; NaN for a dropped column, and where an effect's variance is zero
 
 
 def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
-    """List the parameters of a fit."""
+    """All parameters: of each random term, sigma, of the dispersion model, fixed effects."""
     random: list[Parameter] = []
     sigma = fit.solution.sigma
     for t, (block, lam) in enumerate(zip(fit.design.blocks, fit.solution.lambdas, strict=True)):
-        random += _of_term(t, block, sigma * lam)
+        random += _varcorr_parameters(t, block, sigma * lam)
     columns = fit.design.columns
     estimates = np.full(len(columns), np.nan)
     estimates[fit.design.kept] = fit.solution.beta
-    # A fixed effect is called what its column is called, whatever else is called so.
+    # A fixed effect always has the name of its column.
     residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
-    known = fit.known_sds
     return (
-        *_distinct(random, fit.design.blocks),
-        *(() if known else (Parameter(residual, "sigma", None, None, None, sigma),)),
-        *_of_scale(fit),
+        *_add_terms_to_equal_names(random, fit.design.blocks),
+        *(() if fit.known_sds else (Parameter(residual, "sigma", None, None, None, sigma),)),
+        *_dispersion_parameters(fit),
         *(
             Parameter(name, "fixed", None, i, None, float(estimates[i]))
             for i, name in enumerate(columns)
@@ -78,54 +63,54 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     )
 
 
-def choose(fit: FittedModel, names: Sequence[str] | str | None) -> tuple[Parameter, ...]:
-    """Find parameters by their names."""
-    known = {parameter.name: parameter for parameter in parameters(fit)}
-    if names is None:
-        return tuple(known.values())
-    several = isinstance(names, Iterable) and not isinstance(names, str)
-    wanted: list[object] = list(names) if several else [names]
-    for name in wanted:
-        expect_choice("parm", name, known)
-    return tuple(known[str(name)] for name in dict.fromkeys(wanted))
+def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tuple[Parameter, ...]:
+    """Select parameters by name, in the order of the names; all of them for None."""
+    by_name = {parameter.name: parameter for parameter in parameters(fit)}
+    if parm is None:
+        return tuple(by_name.values())
+    is_list = isinstance(parm, Iterable) and not isinstance(parm, str)
+    names: list[object] = list(parm) if is_list else [parm]
+    for name in names:
+        expect_choice("parm", name, by_name)
+    return tuple(by_name[str(name)] for name in dict.fromkeys(names))
 
 
-def _of_term(term: int, block: Block, root: Matrix) -> list[Parameter]:
-    """Standard deviations and correlations of one term, from a root of its covariance."""
+def _varcorr_parameters(term: int, block: Block, factor: Matrix) -> list[Parameter]:
+    """Standard deviations and correlations of one term, from a factor of its covariance."""
     names, group = block.effects, block.group
-    sds = np.linalg.norm(root, axis=1)
-    found = [
+    sds = np.linalg.norm(factor, axis=1)
+    params = [
         Parameter(f"sd({name} | {group})", "sd", term, i, None, float(sds[i]))
         for i, name in enumerate(names)
     ]
     if block.term.structure == "diag":
-        return found
+        return params
     for i in range(len(names)):
         for j in range(i + 1, len(names)):
             product = sds[i] * sds[j]
-            value = np.clip(root[i] @ root[j] / product, -1.0, 1.0) if product > 0.0 else np.nan
+            value = np.clip(factor[i] @ factor[j] / product, -1.0, 1.0) if product > 0.0 else np.nan
             name = f"corr({names[i]}, {names[j]} | {group})"
-            found.append(Parameter(name, "corr", term, i, j, float(value)))
-    return found
+            params.append(Parameter(name, "corr", term, i, j, float(value)))
+    return params
 
 
-def _of_scale(fit: FittedModel) -> list[Parameter]:
+def _dispersion_parameters(fit: FittedModel) -> list[Parameter]:
     """Coefficients of a dispersion formula, and the standard deviation of its random term."""
     if fit.dispersion is None:
         return []
-    scale, spread = fit.dispersion.design, fit.dispersion.random
-    found = [
-        Parameter(f"dispersion({name})", "scale", None, i, None, float(value))
-        for i, (name, value) in enumerate(zip(scale.names, fit.dispersion.gamma, strict=True))
+    design, random = fit.dispersion.design, fit.dispersion.random
+    params = [
+        Parameter(f"dispersion({name})", "dispersion", None, i, None, float(value))
+        for i, (name, value) in enumerate(zip(design.names, fit.dispersion.gamma, strict=True))
     ]
-    if spread is not None and scale.block is not None:
-        name = f"sd(dispersion | {scale.block.group})"
-        found.append(Parameter(name, "scale", None, len(found), None, spread.sd))
-    return found
+    if random is not None and design.block is not None:
+        name = f"sd(dispersion | {design.block.group})"
+        params.append(Parameter(name, "dispersion", None, len(params), None, random.sd))
+    return params
 
 
-def _distinct(random: list[Parameter], blocks: Sequence[Block]) -> list[Parameter]:
-    """Add the term where two terms of one group have an effect of the same name."""
+def _add_terms_to_equal_names(random: list[Parameter], blocks: Sequence[Block]) -> list[Parameter]:
+    """Append the term where two terms of one group have an effect of the same name."""
     counts = Counter(parameter.name for parameter in random)
     return [
         parameter

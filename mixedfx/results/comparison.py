@@ -102,7 +102,7 @@ def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
     heads = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else names
     heads = _names("table", fits, heads)
     columns = [_column(fit) for fit in fits]
-    kinds = ("fixed", "sd", "corr", "sigma", "scale", "about")
+    kinds = ("fixed", "sd", "corr", "sigma", "dispersion", "about")
     rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
     cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
     return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
@@ -201,7 +201,7 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         "fixed": {name: f"{value} ({error})" for name, value, error in shown},
         **{
             kind: {p.name: v for p, v in zip(found, values, strict=True) if p.kind == kind}
-            for kind in ("sd", "corr", "sigma", "scale")
+            for kind in ("sd", "corr", "sigma", "dispersion")
         },
         "about": about,
     }
@@ -211,7 +211,7 @@ def _with_errors(found: Sequence[Parameter], values: list[str], errors: Sequence
     """Add their standard errors to the parameters of a dispersion formula."""
     rest = iter(errors)
     return [
-        f"{value} ({next(rest)})" if p.kind == "scale" else value
+        f"{value} ({next(rest)})" if p.kind == "dispersion" else value
         for p, value in zip(found, values, strict=True)
     ]
 

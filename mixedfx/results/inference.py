@@ -19,7 +19,7 @@ from mixedfx.inference.constraints import constraints
 from mixedfx.inference.denominator_df import DenominatorDf, DfMethod, denominator_df
 from mixedfx.inference.emmeans import emmeans as marginal_means
 from mixedfx.inference.emmeans.emmeans import EMMeans
-from mixedfx.inference.parameters import choose
+from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.simulation import simulate
 from mixedfx.results.estimates import Estimates
@@ -341,11 +341,11 @@ class Inference(Estimates):
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         expect_choice("method", method, methods)
         check_share("alpha", alpha)
-        names = [parameter.name for parameter in choose(self.model, parm)]
+        names = [parameter.name for parameter in select_parameters(self.model, parm)]
         if method == "wald":
-            return intervals.wald_intervals(self.model, self._degrees(df_method), alpha, parm)
+            return intervals.wald_intervals(self.model, self._degrees(df_method), 1 - alpha, parm)
         if method == "profile":
-            return profiles.profile_intervals(self.model, alpha, parm)
+            return profiles.profile_intervals(self.model, 1 - alpha, parm)
         drawn = self.bootstrap(n, rng=rng, n_jobs=n_jobs, progress=False)
         kept = [name for name in names if name in drawn.draws]
         return drawn.conf_int(alpha, kept).reindex(names).rename_axis("parameter")

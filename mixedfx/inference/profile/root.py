@@ -1,10 +1,11 @@
-"""The deviance with a parameter held to where it has risen by so much, on one side.
+"""Roots of the profile: the value of a parameter at which zeta reaches a target.
 
-In goes a :class:`mixedfx.inference.profile.profile.parametrization.ProfiledParameter` and a
-target for zeta, the root of the rise; out
-comes where zeta passes it. That is a Newton iteration whose every step is a search over all
-that is free, started where the ones before lead. A point is given only after searches from
-elsewhere have found no deeper valley.
+With ``D(u)`` the profile deviance (:mod:`mixedfx.inference.profile.profiled_parameter`),
+``|zeta(u)| = sqrt(D(u) - D_hat)`` on one side of the estimate. ``|zeta| = target`` is solved by
+Newton's method within a bracket, with ``d|zeta|/du = |D'(u)| / (2 |zeta|)``; every evaluation
+minimises the deviance over the nuisance parameters, from values that neighbouring points
+predict. A root is returned only after minimisations from other starting values have found no
+lower local minimum.
 """
 
 from __future__ import annotations
@@ -19,235 +20,242 @@ import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import ZERO
 from mixedfx.errors import SearchError
-from mixedfx.inference.profile.parametrization import ProfiledParameter
+from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.linalg.trust_region import minimize
 
 Vector = npt.NDArray[np.float64]
 
-# A held search that ends this much below the optimum shows that it was none.
-BELOW = 1e-6
-# Near enough for the last step of Newton to be exact to rounding.
-_NEAR = 1e-5
-# No more than this: a side that has not got there by then is flat.
-_MOST_STEPS = 60
-# While a side is still below its target: longest step, in distances gone so far.
-_STRIDE = 3.0
-# After so many steps the farther end of the bracket may be in a valley of its own.
-_STUCK = 8
-# How far from the estimate other valleys are looked for, in units of its Hessian.
-_AWAY = 4.0
-# Nearer than this, in the same units, two searches are in the same one.
-_SAME = 0.5
-# Points are led on from two whose distances have no higher ratio than this.
-_APART = 0.9
-_TOLERANCE = 1e-10
-_MOST_EVALUATIONS = 300
-# Where columns are nearly dependent rounding hides gains smaller than this.
-_ROUNDING = 1e-7
+# A constrained deviance this much below the unconstrained minimum shows that it was not one.
+DEVIANCE_TOLERANCE = 1e-6
+# Residual of zeta from which one Newton step is exact to rounding.
+_ZETA_TOLERANCE = 1e-5
+# A branch that has not reached its target after so many points is flat.
+_MAX_POINTS = 60
+# Longest extrapolation, as a multiple of the distance from the estimate.
+_MAX_EXTRAPOLATION = 3.0
+# After so many points the upper end of the bracket may be at a local minimum; it is confirmed.
+_CONFIRM_UPPER_AFTER = 8
+# Distance from the estimate of the other starting values, in units of the Hessian.
+_RESTART_DISTANCE = 4.0
+# Two minimisations nearer than this, in the same units, have the same minimum.
+_SAME_MINIMUM = 0.5
+# Highest ratio of the distances of two points from which the next is extrapolated: the difference
+# of closer points is rounding.
+_MAX_DISTANCE_RATIO = 0.9
+_DECREMENT_TOLERANCE = 1e-10
+_MAX_EVALUATIONS = 300
+# Where columns are nearly dependent, the deviance is exact to this only.
+_DEVIANCE_ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
-class _Point:
-    """
-    A held optimum: ``distance`` from the estimate in ``u``, its ``x``, zeta and ``dzeta/du``.
+class _ProfilePoint:
+    """A minimum over the nuisance parameters with the profiled parameter fixed."""
 
-    It is ``confirmed`` if no better one was found from other starts.
-    """
-
-    distance: float
-    x: Vector
+    distance: float  # |u - u_hat|
+    x: Vector  # nuisance parameters
     deviance: float
-    zeta: float
-    rate: float
-    confirmed: bool = False
+    zeta: float  # without its sign
+    dzeta_du: float  # derivative of zeta by the distance
+    confirmed: bool = False  # whether no lower minimum was found from other starting values
 
 
 class ProfileBranch:
     """
-    One side of a profile: remembers its points, nearest first, and finds others.
+    One side of the profile of a parameter, with the points evaluated on it.
 
-    Parameters
-    ----------
-    held : Held
-        The deviance with the parameter held.
-    sign : float
-        -1.0 for the side below the estimate, 1.0 for that above.
+    ``sign`` is -1.0 for values below the estimate, 1.0 for those above.
     """
 
-    def __init__(self, held: ProfiledParameter, sign: float) -> None:
-        self.held, self.sign = held, sign
-        self.bound = held.ends[0] if sign < 0.0 else held.ends[1]
-        reach = sign * (self.bound - held.hat)
-        self.reach = reach if reach > ZERO else 0.0
-        rate, deviance = held.surroundings.rate, held.optimum.deviance
-        self.points = [_Point(0.0, held.start, deviance, 0.0, rate, confirmed=True)]
+    def __init__(self, profiled: ProfiledParameter, sign: float) -> None:
+        self.profiled, self.sign = profiled, sign
+        self.bound = profiled.bounds[0] if sign < 0.0 else profiled.bounds[1]
+        distance = sign * (self.bound - profiled.u_hat)
+        self.max_distance = distance if distance > ZERO else 0.0
+        slope, deviance = profiled.local_quadratic.dzeta_du, profiled.optimum.deviance
+        # By increasing distance from the estimate.
+        self.points = [_ProfilePoint(0.0, profiled.x_hat, deviance, 0.0, slope, confirmed=True)]
 
-    def find(self, target: float) -> tuple[float, float]:
-        """Find where zeta, without its sign, is ``target``."""
-        for count in range(_MOST_STEPS):
+    def solve(self, target: float) -> tuple[float, float]:
+        """
+        Solve ``|zeta(u)| = target``; returns ``u`` and the ``|zeta|`` reached.
+
+        That is below the target where the parameter space ends first.
+        """
+        for count in range(_MAX_POINTS):
             low, high = self._bracket(target)
-            if high is None and low.distance == self.reach:
+            if high is None and low.distance == self.max_distance:
                 if low.confirmed:
                     return self.bound, low.zeta
                 self._confirm(low)
                 continue
-            if high is not None and count >= _STUCK and not high.confirmed:
+            if high is not None and count >= _CONFIRM_UPPER_AFTER and not high.confirmed:
                 self._confirm(high)
                 continue
-            point = self._search(self._next(low, high, target, count))
-            if abs(point.zeta - target) < _NEAR and point.rate > 0.0:
+            point = self._evaluate(self._next_distance(low, high, target, count))
+            if abs(point.zeta - target) < _ZETA_TOLERANCE and point.dzeta_du > 0.0:
                 point = self._confirm(point)
-                if abs(point.zeta - target) < _NEAR:
-                    last = point.distance + (target - point.zeta) / point.rate
-                    return self.held.hat + self.sign * min(last, self.reach), target
+                if abs(point.zeta - target) < _ZETA_TOLERANCE:
+                    root = point.distance + (target - point.zeta) / point.dzeta_du
+                    return self.profiled.u_hat + self.sign * min(root, self.max_distance), target
         if high is None:
             return self.sign * math.inf, low.zeta
         raise SearchError(
-            f"the profile of {self.held.name} has a step at {self._value(low.distance):.6g}: the "
-            "searches with it held do not find the same optimum from both sides."
+            f"the profile of {self.profiled.name} has a step at {self._value(low.distance):.6g}: "
+            "the searches with it fixed do not find the same optimum from both sides."
         )
 
     def _u(self, distance: float) -> float:
-        return self.bound if distance == self.reach else self.held.hat + self.sign * distance
+        at_bound = distance == self.max_distance
+        return self.bound if at_bound else self.profiled.u_hat + self.sign * distance
 
     def _value(self, distance: float) -> float:
-        return self.held.value(self._u(distance))
+        return self.profiled.value(self._u(distance))
 
-    def _keep(self, point: _Point) -> _Point:
+    def _store(self, point: _ProfilePoint) -> _ProfilePoint:
         others = [p for p in self.points if p.distance != point.distance]
         self.points = sorted([*others, point], key=lambda p: p.distance)
         return point
 
-    def _bracket(self, target: float) -> tuple[_Point, _Point | None]:
-        """The last point before zeta first passes the target, and the first after it."""
+    def _bracket(self, target: float) -> tuple[_ProfilePoint, _ProfilePoint | None]:
+        """The last point before zeta first exceeds the target, and the first after it."""
         for low, high in itertools.pairwise(self.points):
             if high.zeta > target:
                 return low, high
         return self.points[-1], None
 
-    def _next(self, low: _Point, high: _Point | None, target: float, count: int) -> float:
-        """Step as Newton does from the nearer end, within bounds."""
+    def _next_distance(
+        self, low: _ProfilePoint, high: _ProfilePoint | None, target: float, count: int
+    ) -> float:
+        """Newton's step from the nearer end of the bracket, safeguarded by bisection."""
         if high is None:
-            step = (target - low.zeta) / low.rate if low.rate > 0.0 else math.inf
-            farthest = _STRIDE * low.distance + target / self.points[0].rate
-            return min(low.distance + step, farthest, self.reach)
-        near = low if target - low.zeta < high.zeta - target else high
+            step = (target - low.zeta) / low.dzeta_du if low.dzeta_du > 0.0 else math.inf
+            farthest = _MAX_EXTRAPOLATION * low.distance + target / self.points[0].dzeta_du
+            return min(low.distance + step, farthest, self.max_distance)
+        nearer = low if target - low.zeta < high.zeta - target else high
         middle = 0.5 * (low.distance + high.distance)
-        if near.rate <= 0.0 or count % 4 == 3:
+        if nearer.dzeta_du <= 0.0 or count % 4 == 3:
             return middle
-        newton = near.distance + (target - near.zeta) / near.rate
+        newton = nearer.distance + (target - nearer.zeta) / nearer.dzeta_du
         return newton if low.distance < newton < high.distance else middle
 
-    def _search(self, distance: float) -> _Point:
-        """Minimise over all that is free, from where the neighbours lead."""
-        for start in self._near(distance):
-            found = _descend(self.held, self._u(distance), start)
-            if found is not None:
-                return self._keep(self._point(distance, found))
+    def _evaluate(self, distance: float) -> _ProfilePoint:
+        """Minimise over the nuisance parameters, from the first starting value that converges."""
+        for start in self._starting_values(distance):
+            minimum = _minimize_nuisance(self.profiled, self._u(distance), start)
+            if minimum is not None:
+                return self._store(self._profile_point(distance, minimum))
         raise SearchError(
-            f"the search with {self.held.name} held at {self._value(distance):.6g} did not end; no "
-            "profile of it can be given."
+            f"the search with {self.profiled.name} fixed at {self._value(distance):.6g} did not "
+            "converge; no profile of it can be given."
         )
 
-    def _confirm(self, point: _Point) -> _Point:
+    def _confirm(self, point: _ProfilePoint) -> _ProfilePoint:
         """
-        Look for a better optimum at a point, and keep the best.
+        Minimise again from other starting values at one point, and store the lowest minimum.
 
-        From the neighbours, which may lie in another valley, and from some way off the estimate
-        along each axis of its Hessian.
+        They are the neighbours' values, which may be at another local minimum, and points on
+        both sides of the estimate along each axis of its Hessian.
         """
-        held, best = self.held, point
-        axes = _AWAY * held.surroundings.root.T
-        away = [held.start + step for axis in axes for step in (axis, -axis)]
-        for start in [*self._near(point.distance), *away]:
-            found = _descend(held, self._u(point.distance), start, other=best)
-            if found is not None and found.deviance < best.deviance:
-                best = self._point(point.distance, found)
-        return self._keep(replace(best, confirmed=True))
+        profiled, best = self.profiled, point
+        axes = _RESTART_DISTANCE * profiled.local_quadratic.hessian_inv_root.T
+        restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
+        for start in [*self._starting_values(point.distance), *restarts]:
+            minimum = _minimize_nuisance(profiled, self._u(point.distance), start, known=best)
+            if minimum is not None and minimum.deviance < best.deviance:
+                best = self._profile_point(point.distance, minimum)
+        return self._store(replace(best, confirmed=True))
 
-    def _point(self, distance: float, found: _Bottom) -> _Point:
-        """Turn a held optimum into zeta."""
-        held = self.held
-        rise = found.deviance - held.optimum.deviance
-        if rise < -BELOW:
+    def _profile_point(self, distance: float, minimum: _ConstrainedMinimum) -> _ProfilePoint:
+        """Compute zeta and its derivative at a constrained minimum."""
+        profiled = self.profiled
+        rise = minimum.deviance - profiled.optimum.deviance
+        if rise < -DEVIANCE_TOLERANCE:
             raise SearchError(
-                f"with {held.name} held at {self._value(distance):.6g} the deviance is {-rise:.3g} "
-                "below that of the estimates, which are therefore not the maximum of the "
-                "likelihood: fit again with other start= values."
+                f"with {profiled.name} fixed at {self._value(distance):.6g} the deviance is "
+                f"{-rise:.3g} below that of the estimates, which are therefore not the maximum of "
+                "the likelihood: fit again with other start= values."
             )
         zeta = math.sqrt(max(rise, 0.0))
-        rate = self.sign * found.slope / (2.0 * zeta) if rise > 0.0 else held.surroundings.rate
-        return _Point(distance, found.x, found.deviance, zeta, rate)
+        slope = profiled.local_quadratic.dzeta_du
+        if rise > 0.0:
+            slope = self.sign * minimum.score_u / (2.0 * zeta)
+        return _ProfilePoint(distance, minimum.x, minimum.deviance, zeta, slope)
 
-    def _near(self, distance: float) -> Iterator[Vector]:
-        """Where the neighbours lead, the most promising start first."""
+    def _starting_values(self, distance: float) -> Iterator[Vector]:
+        """Nuisance parameters predicted from neighbouring points, then those of the points."""
         below = [p for p in self.points if p.distance < distance]
         above = [p for p in self.points if p.distance > distance]
         last = below[-1]
         if above:
-            yield _between(last, above[0], distance)
+            yield _linear_prediction(last, above[0], distance)
         elif len(below) > 1:
-            # Not from two points close together, whose difference is rounding.
-            apart = [p for p in below if p.distance < _APART * last.distance]
-            yield _between(apart[-1], last, distance)
+            apart = [p for p in below if p.distance < _MAX_DISTANCE_RATIO * last.distance]
+            yield _linear_prediction(apart[-1], last, distance)
         else:
-            yield last.x + self.sign * distance * self.held.surroundings.tangent
+            yield last.x + self.sign * distance * self.profiled.local_quadratic.dx_du
         yield last.x
         yield from (p.x for p in above[:1])
-        yield self.held.start
+        yield self.profiled.x_hat
 
 
-def _between(a: _Point, b: _Point, distance: float) -> Vector:
-    """Go along the line through two points' ``x``."""
+def _linear_prediction(a: _ProfilePoint, b: _ProfilePoint, distance: float) -> Vector:
+    """Nuisance parameters at a distance, on the line through two points."""
     return a.x + (distance - a.distance) / (b.distance - a.distance) * (b.x - a.x)
 
 
 @dataclass(frozen=True)
-class _Bottom:
-    """The end of a search with the parameter held: ``slope`` is that of the deviance by ``u``."""
+class _ConstrainedMinimum:
+    """Minimum of the deviance over the nuisance parameters, ``u`` fixed."""
 
     x: Vector
     deviance: float
-    slope: float
+    score_u: float  # derivative of the deviance by u
 
 
-class _SameValley(Exception):
-    """A search has come to where another one ended."""
+class _SameMinimumError(Exception):
+    """A minimisation approaches a minimum that is known already."""
 
 
-def _descend(
-    held: ProfiledParameter, u: float, start: Vector, other: _Point | None = None
-) -> _Bottom | None:
-    """Minimise over all that is free; None if that does not end, or near the ``other`` point."""
-    around = held.surroundings
-    slopes_by_u: dict[bytes, float] = {}
-    known = None if other is None else held.folded(other.x)
+def _minimize_nuisance(
+    profiled: ProfiledParameter, u: float, start: Vector, known: _ProfilePoint | None = None
+) -> _ConstrainedMinimum | None:
+    """Minimise over the nuisance parameters; None without convergence, or near ``known``."""
+    quadratic = profiled.local_quadratic
+    inv_root, root = quadratic.hessian_inv_root, quadratic.hessian_root
+    scores_u: dict[bytes, float] = {}
+    known_x = None if known is None else profiled.canonical_signs(known.x)
 
-    def function(z: Vector) -> tuple[float, Vector]:
-        x = held.start + around.root @ z
-        if known is not None and np.linalg.norm(around.inverse @ (held.folded(x) - known)) < _SAME:
-            raise _SameValley
+    def deviance(z: Vector) -> tuple[float, Vector]:
+        x = profiled.x_hat + inv_root @ z
+        if known_x is not None:
+            apart = np.linalg.norm(root @ (profiled.canonical_signs(x) - known_x))
+            if apart < _SAME_MINIMUM:
+                raise _SameMinimumError
         try:
-            deviance, slope, gradient = held.at(u, x)
+            value, score_u, score_x = profiled.deviance_and_score(u, x)
         except (ArithmeticError, ValueError, np.linalg.LinAlgError):
             return math.inf, np.zeros_like(z)
-        slopes_by_u[z.tobytes()] = slope
-        return deviance, around.root.T @ gradient
+        scores_u[z.tobytes()] = score_u
+        return value, inv_root.T @ score_x
 
-    lifted = np.where(np.abs(start) < 0.1 * held.least, np.copysign(held.least, start), start)
+    min_start = profiled.min_start
+    start = np.where(np.abs(start) < 0.1 * min_start, np.copysign(min_start, start), start)
     try:
-        end = minimize(
-            function,
-            around.inverse @ (lifted - held.start),
+        result = minimize(
+            deviance,
+            root @ (start - profiled.x_hat),
             initial_hessian=lambda: np.eye(len(start)),
-            tolerance=_TOLERANCE,
-            max_evaluations=_MOST_EVALUATIONS,
-            radius=1.0 if other is None else _AWAY,
+            tolerance=_DECREMENT_TOLERANCE,
+            max_evaluations=_MAX_EVALUATIONS,
+            radius=1.0 if known is None else _RESTART_DISTANCE,
         )
-    except (_SameValley, ArithmeticError):
+    except (_SameMinimumError, ArithmeticError):
         return None
-    # The gradient is in coordinates whose Hessian was the identity: half its square is to gain.
-    arrived = end.converged or 0.5 * float(end.gradient @ end.gradient) < _ROUNDING
-    if not (arrived and math.isfinite(end.value)):
+    # In z the Hessian at the optimum is the identity: g'g / 2 approximates the Newton decrement.
+    decrement = 0.5 * float(result.gradient @ result.gradient)
+    converged = result.converged or decrement < _DEVIANCE_ROUNDING
+    if not (converged and math.isfinite(result.value)):
         return None
-    return _Bottom(held.start + around.root @ end.x, end.value, slopes_by_u[end.x.tobytes()])
+    x = profiled.x_hat + inv_root @ result.x
+    return _ConstrainedMinimum(x, result.value, scores_u[result.x.tobytes()])

@@ -1,7 +1,7 @@
-"""Likelihood profiles: R's limits, refits with the parameter held, and closed forms.
+"""Likelihood profiles: R's limits, refits with the parameter fixed, and closed forms.
 
 Sources of truth: lme4's profile limits in tests/reference; the textbook's dense deviance
-(oracle.py) minimised by scipy with one parameter held; the same model fitted again with a
+(oracle.py) minimised by scipy with one parameter fixed; the same model fitted again with a
 coefficient moved into the offset; and the formulas of linear regression.
 """
 
@@ -21,9 +21,10 @@ from scipy.stats import norm
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SearchError, SingularFitWarning
-from mixedfx.inference.parameters import choose, parameters
+from mixedfx.inference.parameters import parameters, select_parameters
 from mixedfx.inference.profile import profile as module
 from mixedfx.inference.profile.profile import ZETAS, profile, profile_intervals
+from mixedfx.inference.varcorr import varcorr_table
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.pls import solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import score_factors
@@ -85,7 +86,7 @@ def own_key(parameter, fit):
 @pytest.mark.parametrize("name", PROFILED)
 def test_limits_match_lme4(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled").model
-    found = profile_intervals(fit, 0.05)
+    found = profile_intervals(fit, 0.95)
     by_key = {own_key(p, fit): found.loc[p.name].to_numpy() for p in parameters(fit)}
     rows = reference["confint_profile"]
     assert by_key.keys() == {r_key(row["parm"], reference) for row in rows}
@@ -104,7 +105,7 @@ def test_limits_match_lme4(name):
 @pytest.mark.parametrize("name", ["pastes_nested__ml", "dyestuff2__reml", "fac_f__ml"])
 def test_intervals_end_exactly_at_the_boundary_where_those_of_lme4_do(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled").model
-    found = profile_intervals(fit, 0.05)
+    found = profile_intervals(fit, 0.95)
     by_key = {own_key(p, fit): found.loc[p.name] for p in parameters(fit)}
     ends = [
         by_key[r_key(row["parm"], reference)][column] - row[side]
@@ -151,39 +152,39 @@ def dense_deviance(design, sds, correlation, sigma):
     return at.deviance + n * (np.log(sigma**2 / best) + best / sigma**2 - 1.0)
 
 
-def dense_minimum(fit, held, value):
-    """Minimise it with one of sd 1, sd 2, correlation, sigma held."""
+def dense_minimum(fit, fixed, value):
+    """Minimise it with one of sd 1, sd 2, correlation, sigma fixed."""
     names = [p.name for p in parameters(fit)][:4]
     scale = np.array([p.value for p in parameters(fit)][:4])
 
     def natural(free):
-        a, b, rho, sigma = np.insert(free, names.index(held), 0.0)
+        a, b, rho, sigma = np.insert(free, names.index(fixed), 0.0)
         point = [scale[0] * np.exp(a), scale[1] * np.exp(b), np.tanh(rho), scale[3] * np.exp(sigma)]
-        point[names.index(held)] = value
+        point[names.index(fixed)] = value
         return point
 
     def deviance(free):
         a, b, rho, sigma = natural(free)
         return dense_deviance(fit.design, np.array([a, b]), rho, sigma)
 
-    start = np.delete([0.0, 0.0, np.arctanh(scale[2]), 0.0], names.index(held))
+    start = np.delete([0.0, 0.0, np.arctanh(scale[2]), 0.0], names.index(fixed))
     options = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000, "maxfev": 2000}
     return optimize.minimize(deviance, start, method="Nelder-Mead", options=options).fun
 
 
 @pytest.mark.parametrize(
-    "held",
+    "fixed",
     ["sd(Intercept | Subject)", "sd(Days | Subject)", "corr(Intercept, Days | Subject)", "sigma"],
 )
-def test_zetas_are_those_of_the_dense_likelihood_minimised_by_scipy(held):
+def test_zetas_are_those_of_the_dense_likelihood_minimised_by_scipy(fixed):
     fit = few()
-    table = profile(fit, held, zetas=[-1.0, 1.5])
+    table = profile(fit, fixed, zetas=[-1.0, 1.5])
     assert len(table) == 3
     for _, value, zeta in table.itertuples(index=False):
-        rise = dense_minimum(fit, held, value) - fit.solution.deviance
-        assert np.sign(value - choose(fit, held)[0].value) * np.sqrt(max(rise, 0.0)) == (
-            pytest.approx(zeta, abs=1e-4)
-        )
+        rise = dense_minimum(fit, fixed, value) - fit.solution.deviance
+        assert np.sign(value - select_parameters(fit, fixed)[0].value) * np.sqrt(
+            max(rise, 0.0)
+        ) == (pytest.approx(zeta, abs=1e-4))
 
 
 def two_valleys():
@@ -229,7 +230,7 @@ def test_without_random_terms_sigma_has_the_formula_of_its_likelihood():
     fit = regression()
     n, p = fit.crossprod.n, fit.crossprod.p
     best = fit.solution.sigma**2 * (n - p) / n
-    limits = profile_intervals(fit, 0.05, "sigma").loc["sigma"]
+    limits = profile_intervals(fit, 0.95, "sigma").loc["sigma"]
     for value in limits:
         rise = n * (best / value**2 - 1.0 - np.log(best / value**2))
         assert rise == pytest.approx(Z**2, abs=1e-7)
@@ -240,39 +241,39 @@ def test_without_random_terms_sigma_has_the_formula_of_its_likelihood():
 
 
 def test_a_reml_fit_has_the_profile_of_maximum_likelihood():
-    found = profile_intervals(sleep(reml=True), 0.05)
-    np.testing.assert_allclose(found, profile_intervals(sleep(), 0.05), rtol=1e-6)
+    found = profile_intervals(sleep(reml=True), 0.95)
+    np.testing.assert_allclose(found, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
 def test_limits_scale_with_the_response():
     data = mfx.datasets.load("sleepstudy")
     scaled = data.assign(Reaction=1e4 * data["Reaction"])
-    found = profile_intervals(lmer("Reaction ~ Days + (Days | Subject)", scaled), 0.05)
+    found = profile_intervals(lmer("Reaction ~ Days + (Days | Subject)", scaled), 0.95)
     unit = np.where(found.index.str.startswith("corr"), 1.0, 1e4)[:, None]
-    np.testing.assert_allclose(found / unit, profile_intervals(sleep(), 0.05), rtol=1e-6)
+    np.testing.assert_allclose(found / unit, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
 def test_limits_do_not_depend_on_the_order_of_levels_and_rows():
     data = mfx.datasets.load("sleepstudy").sample(frac=1.0, random_state=3)
     data["Subject"] = pd.Categorical(data["Subject"], data["Subject"].unique())
-    found = profile_intervals(lmer("Reaction ~ Days + (Days | Subject)", data), 0.05)
-    np.testing.assert_allclose(found, profile_intervals(sleep(), 0.05), rtol=1e-6)
+    found = profile_intervals(lmer("Reaction ~ Days + (Days | Subject)", data), 0.95)
+    np.testing.assert_allclose(found, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
 def test_limits_of_a_slope_by_year_are_those_by_its_deviations():
     data = mfx.datasets.load("sleepstudy").assign(year=lambda d: 2000.0 + d["Days"])
     years = lmer("Reaction ~ year + (year | Subject)", data, reml=False)
     names = ["sd(year | Subject)", "sigma", "year"]
-    found = profile_intervals(years, 0.05, names).to_numpy()
-    expected = profile_intervals(sleep(), 0.05, [n.replace("year", "Days") for n in names])
+    found = profile_intervals(years, 0.95, names).to_numpy()
+    expected = profile_intervals(sleep(), 0.95, [n.replace("year", "Days") for n in names])
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_effects_in_another_order_have_the_same_limits():
     data = mfx.datasets.load("sleepstudy").assign(one=1.0)
     turned = lmer("Reaction ~ Days + (0 + Days + one | Subject)", data, reml=False)
-    found = profile_intervals(turned, 0.05)
-    expected = profile_intervals(sleep(), 0.05)
+    found = profile_intervals(turned, 0.95)
+    expected = profile_intervals(sleep(), 0.95)
     order = [1, 0, 2, 3, 4, 5]
     np.testing.assert_allclose(found.iloc[order], expected, rtol=1e-6)
 
@@ -326,7 +327,7 @@ def test_zero_is_the_estimate_of_maximum_likelihood():
 
 def test_intervals_are_the_rows_of_the_profile():
     table = sleep_profile().set_index(["parameter", "zeta"])["value"]
-    limits = profile_intervals(sleep(), 0.05)
+    limits = profile_intervals(sleep(), 0.95)
     found = [[table[name, -Z], table[name, Z]] for name in limits.index]
     np.testing.assert_allclose(found, limits, rtol=1e-7)
 
@@ -354,7 +355,7 @@ def test_an_estimate_of_a_correlation_of_one_has_no_rows_beyond_it():
     table = profile(fit, name, zetas=[-1.0, 0.25])
     assert table["zeta"].to_list() == [0.0, 0.25]
     assert table["value"].iloc[0] == pytest.approx(-1.0, abs=1e-9)
-    assert profile_intervals(fit, 0.05, name).loc[name, 0] == -1.0
+    assert profile_intervals(fit, 0.95, name).loc[name, 0] == -1.0
 
 
 def test_a_correlation_is_not_excluded_by_more_than_the_absence_of_an_effect_is():
@@ -372,9 +373,9 @@ def test_a_correlation_is_not_excluded_by_more_than_the_absence_of_an_effect_is(
 def test_the_correlation_of_an_effect_that_does_not_vary_has_neither_limits_nor_rows():
     fit = still()
     name = "corr(Intercept, x | g)"
-    assert np.isnan(choose(fit, name)[0].value)
+    assert np.isnan(select_parameters(fit, name)[0].value)
     assert profile(fit, name).empty
-    assert profile_intervals(fit, 0.05, name).isna().all(axis=None)
+    assert profile_intervals(fit, 0.95, name).isna().all(axis=None)
 
 
 def still():
@@ -390,7 +391,7 @@ def test_a_column_that_was_left_out_has_neither_limits_nor_rows():
     with pytest.warns(mfx.errors.DroppedColumnsWarning):
         fit = mfx.lmer("Reaction ~ Days + twice + (1 | Subject)", data).model
     assert profile(fit, ["twice"]).empty
-    limits = profile_intervals(fit, 0.05, ["twice", "Days"])
+    limits = profile_intervals(fit, 0.95, ["twice", "Days"])
     assert limits.loc["twice"].isna().all()
     assert limits.loc["Days"].notna().all()
 
@@ -419,14 +420,14 @@ def test_a_column_called_sigma_keeps_its_name():
 
 def test_values_of_the_parameters_are_those_of_the_fit():
     fit = sleep(reml=True)
-    table = mfx.inference.components.table(fit)["sdcor"]
+    table = varcorr_table(fit)["sdcor"]
     found = [p.value for p in parameters(fit)]
     np.testing.assert_allclose(found, [*table, *fit.solution.beta], rtol=1e-12)
 
 
 def test_parameters_come_in_the_order_asked_for():
     names = ["Days", "sigma"]
-    assert list(profile_intervals(sleep(), 0.1, names).index) == names
+    assert list(profile_intervals(sleep(), 0.9, names).index) == names
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name():
@@ -437,7 +438,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize("parm", [3, [3], ["sigma", None]])
 def test_a_parameter_that_is_no_name_is_refused(parm):
     with pytest.raises(ArgumentError, match="parm="):
-        profile_intervals(sleep(), 0.05, parm)
+        profile_intervals(sleep(), 0.95, parm)
 
 
 @pytest.mark.parametrize("zetas", [["one"], [np.nan], [np.inf], [[1.0]]])
@@ -446,10 +447,10 @@ def test_zetas_that_are_no_numbers_are_refused(zetas):
         profile(sleep(), zetas=zetas)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, "0.05", np.nan])
-def test_an_alpha_that_is_no_share_is_refused(alpha):
-    with pytest.raises(ArgumentError, match="alpha="):
-        profile_intervals(sleep(), alpha)
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.1, "0.95", np.nan])
+def test_a_confidence_level_that_is_no_share_is_refused(level):
+    with pytest.raises(ArgumentError, match="conf_level="):
+        profile_intervals(sleep(), level)
 
 
 # ---------------------------------------------------------------- fits that are no optimum
@@ -461,7 +462,7 @@ def test_a_fit_that_is_no_optimum_is_not_profiled():
         fit, solution=solve_pls(fit.crossprod, 1.2 * fit.optimizer_result.theta, reml=False)
     )
     with pytest.raises(SearchError, match="not the smallest"):
-        profile_intervals(wrong, 0.05)
+        profile_intervals(wrong, 0.95)
 
 
 def test_a_deviance_below_the_optimum_is_reported(monkeypatch):
@@ -475,9 +476,9 @@ def test_a_deviance_below_the_optimum_is_reported(monkeypatch):
 # ---------------------------------------------------------------- what it stands on
 
 
-def test_a_held_coefficient_has_the_deviance_and_estimates_of_the_offset():
+def test_a_constrained_coefficient_has_the_deviance_and_estimates_of_the_offset():
     data, theta = mfx.datasets.load("sleepstudy"), sleep().optimizer_result.theta
-    held = constrain_coefficient(sleep().solution, np.array([0.0, 1.0]), 8.0)
+    constrained = constrain_coefficient(sleep().solution, np.array([0.0, 1.0]), 8.0)
     rest = lmer(
         "Reaction ~ 1 + (Days | Subject)",
         data.assign(known=8.0 * data["Days"]),
@@ -485,26 +486,26 @@ def test_a_held_coefficient_has_the_deviance_and_estimates_of_the_offset():
         offset="known",
     )
     expected = solve_pls(rest.crossprod, theta, reml=False)
-    assert held.deviance == pytest.approx(expected.deviance, abs=1e-9)
-    assert held.sigma == pytest.approx(expected.sigma, rel=1e-10)
-    np.testing.assert_allclose(held.beta, [expected.beta[0], 8.0], rtol=1e-10)
+    assert constrained.deviance == pytest.approx(expected.deviance, abs=1e-9)
+    assert constrained.sigma == pytest.approx(expected.sigma, rel=1e-10)
+    np.testing.assert_allclose(constrained.beta, [expected.beta[0], 8.0], rtol=1e-10)
     np.testing.assert_allclose(
-        held.vcov_unscaled, [[expected.vcov_unscaled[0, 0], 0.0], [0.0, 0.0]], atol=1e-12
+        constrained.vcov_unscaled, [[expected.vcov_unscaled[0, 0], 0.0], [0.0, 0.0]], atol=1e-12
     )
 
 
-def test_a_held_coefficient_is_differentiated_exactly():
+def test_a_constrained_coefficient_is_differentiated_exactly():
     crossprod, theta, row = sleep().crossprod, sleep().optimizer_result.theta, np.array([1.0, 0.0])
 
-    def held(at):
+    def constrained(at):
         return constrain_coefficient(
             solve_pls_at_factors(crossprod, crossprod.parametrization.lambdas(at), reml=False),
             row,
             240.0,
         )
 
-    found = crossprod.parametrization.to_params(score_factors(held(theta), reml=False))
-    expected = optimize.approx_fprime(theta, lambda at: held(at).deviance, 1e-7)
+    found = crossprod.parametrization.to_params(score_factors(constrained(theta), reml=False))
+    expected = optimize.approx_fprime(theta, lambda at: constrained(at).deviance, 1e-7)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -514,7 +515,7 @@ def test_the_deviance_at_the_best_sigma_is_the_deviance():
     assert found == pytest.approx(solution.deviance, abs=1e-10)
 
 
-def test_the_deviance_at_a_held_sigma_is_that_of_the_definition():
+def test_the_deviance_at_a_fixed_sigma_is_that_of_the_definition():
     fit = sleep()
     a, b, rho = (p.value for p in parameters(fit)[:3])
     sigma = 1.3 * fit.solution.sigma
@@ -523,7 +524,7 @@ def test_the_deviance_at_a_held_sigma_is_that_of_the_definition():
     assert deviance_at_sigma(relative, sigma) == pytest.approx(expected, abs=1e-8)
 
 
-def test_slopes_at_a_held_sigma_are_exact():
+def test_slopes_at_a_fixed_sigma_are_exact():
     crossprod, theta, sigma = sleep().crossprod, sleep().optimizer_result.theta, 20.0
     found = score_factors(solve_pls(crossprod, theta, reml=False), reml=False, sigma=sigma)
     expected = optimize.approx_fprime(

@@ -1,0 +1,115 @@
+"""Deviance as a function of one profiled parameter and of nuisance parameters.
+
+With ``u`` a monotone function of the profiled parameter and ``x`` all other covariance
+parameters, the profile deviance is ``D(u) = min_x d(u, x)``; by the envelope theorem its
+derivative is the partial one, ``dD/du = dd/du`` at the constrained minimum.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.inference.profile.term_factors import TermFactors
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
+from mixedfx.likelihood.score import score_factors
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# A penalised residual sum of squares below this share of y'Wy is rounding.
+_MIN_PWRSS = 1e-14
+# Smallest eigenvalue taken for a Hessian in unit-free parameters.
+_MIN_EIGENVALUE = 1e-2
+
+
+@dataclass(frozen=True)
+class LocalQuadratic:
+    """Second-order expansion of the deviance at the optimum, ``H = d2d / dx dx'``."""
+
+    hessian_inv_root: Matrix  # R, (m, m), with R R' = H^-1: in z = R^-1 (x - x_hat), H is I
+    hessian_root: Matrix  # R^-1
+    dx_du: Vector  # (m,) derivative of the constrained minima
+    dzeta_du: float  # above zero
+
+
+@dataclass(frozen=True)
+class ProfiledParameter(ABC):
+    """Parametrization ``(u, x)`` in which ``u`` alone determines the profiled parameter."""
+
+    name: str
+    crossprod: CrossProducts
+    optimum: Solution  # the maximum of the likelihood
+    factors: TermFactors
+    x_hat: Vector  # (m,) nuisance parameters at the optimum, without unit
+    min_start: Vector  # (m,) smallest absolute starting values of x
+    u_hat: float  # at the optimum, without unit
+    bounds: tuple[float, float]  # of u in the parameter space; may be infinite
+
+    @abstractmethod
+    def value(self, u: float) -> float:
+        """Transform ``u`` to the parameter in its own units, an increasing function."""
+
+    @abstractmethod
+    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+        """Deviance, its derivative by ``u``, and its gradient by ``x`` (m,)."""
+
+    def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
+        """Solve the penalised least-squares problem at ``Lambda_t = S_t T_t``."""
+        lambdas = [S @ T for S, T in zip(self.factors.term_scaling, factors, strict=True)]
+        solution = solve_pls_at_factors(self.crossprod, lambdas, reml=False)
+        if not solution.pwrss > _MIN_PWRSS * self.crossprod.XytXy[-1, -1]:
+            raise ValueError("the penalised residual sum of squares is zero to rounding")
+        return solution
+
+    def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
+        """Derivatives of the deviance by the entries of each ``T_t``, (k, k) each."""
+        by_lambda = score_factors(solution, reml=False, sigma=sigma)
+        return [S.T @ G for S, G in zip(self.factors.term_scaling, by_lambda, strict=True)]
+
+    def canonical_signs(self, x: Vector) -> Vector:
+        """Choose one of the points that differ in the signs of the factors' columns only."""
+        coordinates = self.factors.coordinates
+        n_others = len(x) - coordinates.size
+        others, params = x[:n_others], x[n_others:]
+        flipped = [T * np.where(np.diag(T) < 0.0, -1.0, 1.0) for T in coordinates.lambdas(params)]
+        others = np.where(self.min_start[:n_others] > 0.0, np.abs(others), others)
+        return np.append(others, coordinates.to_params(flipped))
+
+    @cached_property
+    def local_quadratic(self) -> LocalQuadratic:
+        """Second-order expansion at the optimum, from differences of the analytic score."""
+        return _expand(self)
+
+
+def _expand(profiled: ProfiledParameter) -> LocalQuadratic:
+    """Central differences of the score of ``(u, x)`` at the optimum."""
+    point = np.append(profiled.u_hat, profiled.x_hat)
+    H = np.empty((len(point), len(point)))
+    for j in range(len(point)):
+        step = np.zeros(len(point))
+        step[j] = 1e-4 * max(1.0, abs(point[j]))
+        ahead, behind = (
+            profiled.deviance_and_score(w[0], w[1:]) for w in (point + step, point - step)
+        )
+        H[j] = (np.append(ahead[1], ahead[2]) - np.append(behind[1], behind[2])) / (2.0 * step[j])
+    H = 0.5 * (H + H.T)
+    values, vectors = np.linalg.eigh(H[1:, 1:])
+    values = np.maximum(values, max(_MIN_EIGENVALUE, 1e-8 * values.max(initial=0.0)))
+    inv_root = vectors / np.sqrt(values)
+    dx_du = -inv_root @ (inv_root.T @ H[1:, 0])
+    # D(u) = D_hat + (u - u_hat)^2 D'' / 2, with D'' = H_uu - H_ux H_xx^-1 H_xu
+    second_derivative = max(float(H[0, 0] + H[0, 1:] @ dx_du), _MIN_EIGENVALUE)
+    return LocalQuadratic(
+        inv_root,
+        vectors.T * np.sqrt(values)[:, None],
+        dx_du,
+        math.sqrt(0.5 * second_derivative),
+    )
