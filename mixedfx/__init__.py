@@ -9,7 +9,8 @@ from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.describe import draw, equation, graph
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.formula.parser import Formula, RandomTerm, parse
+from mixedfx.formula.parser import parse
+from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.results.comparison import compare, pooling_fits, table
 from mixedfx.results.results import Results
 

@@ -43,7 +43,8 @@ from mixedfx.design.levels import Levels
 from mixedfx.design.random import Block, random_blocks
 from mixedfx.design.terms import evaluate, group_values, matrices
 from mixedfx.errors import DataError, DispersionError
-from mixedfx.formula.parser import Formula, expand_dot
+from mixedfx.formula.expansion import expand_dot
+from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
-from mixedfx.formula.parser import Formula, RandomTerm
+from mixedfx.formula.terms import Formula, RandomTerm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -22,7 +22,8 @@ from patsy import (
 
 from mixedfx.design.functions import KNOWN_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
-from mixedfx.formula.parser import Formula, names_in, terms_of
+from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]

@@ -23,7 +23,8 @@ from mixedfx.design.levels import Levels
 from mixedfx.design.random import Block, random_blocks
 from mixedfx.design.terms import group_values, learn, matrices
 from mixedfx.errors import DispersionError
-from mixedfx.formula.parser import Formula, terms_of
+from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from mixedfx.design.checks import check_finite, check_group
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.terms import group_values
 from mixedfx.errors import DataError
-from mixedfx.formula.parser import Formula, RandomTerm
+from mixedfx.formula.terms import Formula, RandomTerm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

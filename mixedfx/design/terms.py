@@ -22,7 +22,8 @@ from mixedfx.design.checks import check_length, odd_one
 from mixedfx.design.columns import prepared
 from mixedfx.design.functions import PATSY
 from mixedfx.errors import DataError, GroupingError
-from mixedfx.formula.parser import Formula, terms_of
+from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_conv
 from mixedfx.estimation.curvature import HessianAtOptimum, boundary_parameters, hessian_at_optimum
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.optimizer_result import Note, OptimizerResult
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.constrained import (
     add_coefficient_covariance,
     fix_coefficients,

@@ -1,1 +1,1 @@
-"""Formulas: text to terms, without data."""
+"""Formulas of mixed models, parsed to fixed and random terms without looking at data."""

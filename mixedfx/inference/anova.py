@@ -19,7 +19,7 @@ from mixedfx.design.build import fixed_matrix
 from mixedfx.design.contrasts import FixedTerm, fixed_terms, kept_columns, recoding
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.parser import terms_of
+from mixedfx.formula.expansion import terms_of
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.wald import f_test

@@ -30,7 +30,7 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.scaling import without_random_effects
 from mixedfx.fit import fit_design
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
     RandomName,

@@ -19,7 +19,7 @@ from mixedfx.estimation.dispatch import EngineName
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 from mixedfx.inference import dispersion_table, prediction, varcorr, wald
 from mixedfx.refit import refit
 

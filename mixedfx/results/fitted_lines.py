@@ -17,7 +17,7 @@ from mixedfx import plots
 from mixedfx.design.build import rebuild
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.parser import names_in, terms_of
+from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.results.description import Description
 
 Vector = npt.NDArray[np.float64]

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from mixedfx.design.build import build
 from mixedfx.errors import FormulaError
-from mixedfx.formula.parser import Formula, RandomTerm, expand_dot, names_in, parse
+from mixedfx.formula.expansion import expand_dot, names_in
+from mixedfx.formula.parser import parse
+from mixedfx.formula.terms import Formula, RandomTerm
 
 
 def _random(*terms: RandomTerm) -> Formula:

@@ -28,7 +28,7 @@ from mixedfx.diagrams.equations.writer import Writer, writer_of
 from mixedfx.diagrams.graph.model_terms import Effects, read
 from mixedfx.diagrams.graph.names import INTERCEPT, split
 from mixedfx.diagrams.graph.symbols import Math
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 
 # From here on a mean has a line of its own, and is broken into lines of this length.
 _LONGEST = 60

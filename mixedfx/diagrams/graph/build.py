@@ -20,7 +20,7 @@ from mixedfx.diagrams.graph.names import INTERCEPT, plain
 from mixedfx.diagrams.graph.nesting import Factor, expect_groups
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from mixedfx.diagrams.graph.names import INTERCEPT, columns_of, plain
 from mixedfx.diagrams.graph.nesting import Factor, factors_of
 from mixedfx.diagrams.graph.symbols import Math, index_letter, spread_symbol
 from mixedfx.errors import FormulaError
-from mixedfx.formula.parser import Formula, RandomTerm, parse, terms_of
+from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.parser import parse
+from mixedfx.formula.terms import Formula, RandomTerm
 
 _EFFECTS = "bcdfgqwzBDFGHKLPQTUVWXYZ"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mixedfx.diagrams.graph.names import plain
 from mixedfx.diagrams.graph.symbols import index_letter
 from mixedfx.errors import ArgumentError, did_you_mean
-from mixedfx.formula.parser import Formula
+from mixedfx.formula.terms import Formula
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formatting import format_column
-from mixedfx.formula.parser import names_in, terms_of
+from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference import wald
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf

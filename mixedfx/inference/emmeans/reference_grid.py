@@ -27,7 +27,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.build import fixed_matrix, rebuild
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.parser import names_in, terms_of
+from mixedfx.formula.expansion import names_in, terms_of
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

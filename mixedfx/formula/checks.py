@@ -1,0 +1,71 @@
+"""Checks of the pieces of a formula: misplaced bars, invalid Python, and R syntax."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from typing import Any
+
+from mixedfx.formula.trees import called_name, fail, find_node, is_dot, structure_call
+
+# Functions of R and what to write instead; {0} stands for the argument.
+_R_FUNCTIONS = {
+    "factor": "C({0})",
+    "ordered": "C({0})",
+    "as.factor": "C({0})",
+    "as.numeric": "{0}",
+    "as.integer": "{0}",
+}
+
+
+def check_no_bar(node: Any, text: str) -> None:
+    """Refuse a random term below the top level of the sum."""
+    bar = find_node(node, lambda n: n.type == "|" or structure_call(n, text)[1] is not None)
+    if bar is not None:
+        problem = "a random term can only be added at the top level of the formula."
+        fail(problem, text, bar, "Write 'y ~ fixed terms + (effects | group)'.")
+
+
+def check_python(node: Any, text: str) -> None:
+    """Refuse invalid Python, and R syntax that means something else in Python."""
+    if node.type == "PYTHON_EXPR" and not is_dot(node):
+        _check_expression(node, text)
+    for arg in node.args:
+        check_python(arg, text)
+
+
+def _check_expression(node: Any, text: str) -> None:
+    code = node.token.extra
+    name, _, argument = code.partition("(")
+    if name in _R_FUNCTIONS and argument:
+        _fail_r_function(name, argument.removesuffix(")"), text, node)
+    if keyword.iskeyword(code):
+        fail(f"'{code}' is a word of Python.", text, node, f'Write Q("{code}") for the column.')
+    try:
+        tree = ast.parse(code, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        advice = 'Put odd column names in quotes: Q("odd name").'
+        fail(f"'{code}' is not a Python expression.", text, node, advice)
+    for python_node in ast.walk(tree):
+        if isinstance(python_node, ast.BinOp) and isinstance(python_node.op, ast.BitXor):
+            power = code.replace(" ^ ", "**")
+            power = power if power.startswith("I(") or "(" in code else f"I({power})"
+            fail("'^' is exclusive-or in Python, not a power.", text, node, f"Write '{power}'.")
+        if isinstance(python_node, ast.Call):
+            _check_call(python_node, text, node)
+
+
+def _check_call(call: ast.Call, text: str, node: Any) -> None:
+    name = called_name(call)
+    argument = ", ".join(ast.unparse(a) for a in call.args[:1])
+    if name in _R_FUNCTIONS:
+        _fail_r_function(name, argument, text, node)
+    if name == "offset":
+        fail("an offset is not a term.", text, node, f"Pass offset={argument!r} to lmer().")
+    if name == "Q" and not (call.args and isinstance(call.args[0], ast.Constant)):
+        fail("Q() quotes a column name.", text, node, 'Write Q("odd name").')
+
+
+def _fail_r_function(name: str, argument: str, text: str, node: Any) -> None:
+    advice = f"Write '{_R_FUNCTIONS[name].format(argument)}'."
+    fail(f"'{name}()' is R; Python has no such function.", text, node, advice)

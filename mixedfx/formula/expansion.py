@@ -1,0 +1,139 @@
+"""Expansion of formula text into patsy terms: ``*``, ``/``, ``**``, the intercept and ``.``.
+
+The intercept follows patsy's rules: implied unless removed by ``0`` or ``- 1``; the last of
+several such operands counts.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from patsy import PatsyError, Term
+from patsy.desc import INTERCEPT, Evaluator
+from patsy.infix_parser import ParseNode, Token
+
+from mixedfx.errors import FormulaError
+from mixedfx.formula.terms import Formula
+from mixedfx.formula.trees import (
+    called_name,
+    fail,
+    fail_as_patsy,
+    find_node,
+    is_dot,
+    parse_tree,
+    signed_operands,
+    source_text,
+)
+
+
+def terms_of(text: str) -> list[Term]:
+    """Expand one side of a formula, without random terms, into patsy terms."""
+    return list(_terms_of(text))
+
+
+@lru_cache(maxsize=256)
+def _terms_of(text: str) -> tuple[Term, ...]:
+    return tuple(expand(signed_operands(parse_tree("~ " + text, text).args[0]), text))
+
+
+def names_in(code: str) -> set[str]:
+    """Names that a Python expression reads: columns, variables and functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code.strip(), mode="eval")):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Call) and called_name(node) == "Q":
+            names |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
+    return names
+
+
+def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
+    """Expand a signed sum into distinct terms, the intercept first."""
+    terms: dict[Term, None] = {}
+    intercept: bool | None = None  # None until one is written or removed
+    for i, (sign, node) in enumerate(operands):
+        if node.type in ("ZERO", "ONE"):
+            intercept = (node.type == "ONE") == (sign == "+")
+            continue
+        expanded = _evaluate(node, text)
+        if sign == "+":
+            terms.update(dict.fromkeys(expanded.terms))
+            intercept = True if expanded.intercept else intercept
+        else:
+            for term in expanded.terms:
+                terms.pop(term, None)
+            intercept = False if expanded.intercept else intercept
+        if i == 0 and expanded.intercept_removed:
+            intercept = False
+    return [*([] if intercept is False else [INTERCEPT]), *terms]
+
+
+def _evaluate(node: Any, text: str) -> Any:
+    """Expand ``*``, ``/`` and ``**`` by patsy's evaluator."""
+    if tilde := find_node(node, lambda n: n.type == "~"):
+        fail("'~' can stand only once.", text, tilde, "Write 'response ~ terms'.")
+    try:
+        return Evaluator().eval(node, require_evalexpr=False)
+    except PatsyError as error:
+        fail_as_patsy(error, text)
+
+
+def terms_text(terms: list[Term]) -> str:
+    """Write terms as patsy text, the intercept implied where another term follows."""
+    names = [t.name() for t in terms if t.factors]
+    has_intercept = any(not t.factors for t in terms)
+    if not names:
+        return "1" if has_intercept else "0"
+    return " + ".join(names if has_intercept else ["0", *names])
+
+
+def fixed_text(operands: list[tuple[str, Any]], text: str) -> str:
+    """Write the fixed part expanded; as in the source where it contains ``.``."""
+    if not operands:
+        return "1"
+    if not any(find_node(node, is_dot) for _, node in operands):
+        return terms_text(expand(operands, text))
+    signed = [f" {sign} {source_text(node, text)}" for sign, node in operands]
+    return "".join(signed).removeprefix(" + ").strip()
+
+
+def expand_dot(formula: Formula, columns: list[str]) -> Formula:
+    """Replace ``.`` in the fixed part by all columns but the response and the grouping factors."""
+    text = formula.fixed
+    tree = parse_tree("~ " + text, formula.source).args[0]
+    if not find_node(tree, is_dot):
+        return formula
+    used = names_in(formula.response)
+    for term in formula.random:
+        used |= set().union(*map(names_in, term.group))
+    others = [_quoted(c) for c in columns if c not in used]
+    if not others:
+        at = formula.source.find(".")
+        raise FormulaError("'.' stands for no column.", formula.source, at, at + 1)
+    operands = [(sign, _substitute_dot(node, others)) for sign, node in signed_operands(tree)]
+    return replace(formula, fixed=terms_text(expand(operands, text)))
+
+
+def _substitute_dot(node: Any, columns: list[str]) -> Any:
+    """Replace each dot by the sum of the columns, as a balanced tree: there may be thousands."""
+    if not is_dot(node):
+        args = [_substitute_dot(arg, columns) for arg in node.args]
+        return ParseNode(node.type, node.token, args, node.origin)
+    nodes = [
+        ParseNode("PYTHON_EXPR", Token("PYTHON_EXPR", node.origin, extra=c), [], node.origin)
+        for c in columns
+    ]
+    while len(nodes) > 1:
+        pairs = [nodes[i : i + 2] for i in range(0, len(nodes), 2)]
+        nodes = [p[0] if len(p) == 1 else ParseNode("+", None, p, node.origin) for p in pairs]
+    return nodes[0]
+
+
+def _quoted(column: str) -> str:
+    """Column name as patsy text: ``Q('...')`` where it is no identifier."""
+    plain = column.isidentifier() and not keyword.iskeyword(column)
+    return column if plain else f"Q({column!r})"

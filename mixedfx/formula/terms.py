@@ -1,0 +1,88 @@
+"""A parsed formula: its response, its fixed part and its random terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Structure = Literal["us", "diag"]
+STRUCTURES: tuple[Structure, ...] = ("us", "diag")
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """
+    One random term: effects that vary between the levels of a grouping factor.
+
+    Parameters
+    ----------
+    effects : str
+        The columns that vary, as patsy text with the intercept implied: ``"1"``, ``"x"``,
+        ``"0 + x"``.
+    group : tuple of str
+        The grouping factors; more than one for an interaction such as ``a:b``.
+    structure : {"us", "diag"}
+        Covariance of the effects: unstructured, or diagonal.
+
+    Examples
+    --------
+    >>> str(RandomTerm("Days", ("Subject",)))
+    '(Days | Subject)'
+    """
+
+    effects: str
+    group: tuple[str, ...]
+    structure: Structure = "us"
+
+    @property
+    def group_name(self) -> str:
+        """Name of the grouping factor: the factors joined with colons."""
+        return ":".join(self.group)
+
+    def __str__(self) -> str:
+        """Write the term as lme4 does."""
+        bar = "|" if self.structure == "us" else "||"
+        return f"({self.effects} {bar} {self.group_name})"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """
+    A parsed mixed-model formula.
+
+    Parameters
+    ----------
+    response : str
+        Python text of the response; empty in a dispersion formula.
+    fixed : str
+        patsy text of the fixed part, expanded, without the response.
+    random : tuple of RandomTerm
+        The random terms, in the order written.
+    source : str
+        The text that was parsed; not part of equality.
+
+    Notes
+    -----
+    ``parse(str(formula)) == formula`` for every formula.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> Formula("y", "x", (RandomTerm("1", ("g",)),)) == mfx.parse("y ~ x + (1 | g)")
+    True
+    """
+
+    response: str
+    fixed: str
+    random: tuple[RandomTerm, ...]
+    source: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        """Write the formula so that it parses back to an equal one."""
+        left = f"{self.response} ~" if self.response else "~"
+        return " + ".join([f"{left} {self.fixed}", *map(str, self.random)])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the grouping factors, each once, in order of appearance."""
+        return tuple(dict.fromkeys(t.group_name for t in self.random))
