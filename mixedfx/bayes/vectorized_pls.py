@@ -100,7 +100,7 @@ class Batch:
         solved = np.einsum("bij,bj->bi", inverse, c)
         pwrss = C[:, p, p] - np.einsum("bi,bi->b", c, solved)
         nu = crossprod.n - p
-        log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + crossprod.log_det_basis
+        log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + crossprod.log_det_RtR
         deviance = (
             log_det + log_x - crossprod.log_weights + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
         )

@@ -101,7 +101,7 @@ def _random_part(
 ) -> tuple[Vector, Matrix]:
     """``z'Cz`` (n,) and ``z'CB`` (n, p) of each row."""
     symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
-    shared = solve(crossprod.flat_border)
+    shared = solve(crossprod.ZtX)
     entries = _entries(crossprod, rows)
     seen = np.zeros((len(rows.X), crossprod.p))
     for _, _, _, at, value in entries:

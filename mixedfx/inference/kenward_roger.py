@@ -154,7 +154,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     W = 2.0 * _inverse(0.5 * (information + information.T))
     bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, PPhi, P)
     adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
-    cov = fit.solution.sigma**2 * fit.crossprod.to_natural(adjusted)
+    cov = fit.solution.sigma**2 * fit.crossprod.vcov_of_coefficients(adjusted)
     return KenwardRoger(cov, W, P, fit)
 
 

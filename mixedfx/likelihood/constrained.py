@@ -1,7 +1,7 @@
-"""A solution with something more given: a coefficient, a sigma, a prior.
+"""Solutions under a constraint on the coefficients or sigma, or with a normal prior.
 
-Each has a closed form beyond the solution without it, and gives a solution again, from which
-derivatives go on.
+Each is a closed form of the unconstrained solution and returns a ``Solution``, of which the
+derivatives of :mod:`mixedfx.likelihood.score` are valid.
 """
 
 from __future__ import annotations
@@ -21,74 +21,72 @@ Matrix = npt.NDArray[np.float64]
 
 def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solution:
     """
-    Hold one combination of the fixed effects at a value; the others make the best of it.
+    Maximise over the fixed effects under the constraint ``row @ beta = value``.
 
     Notes
     -----
-    The least-squares problem has a closed form under one constraint: ``r2`` grows by the square
-    of the distance over ``row @ unscaled_cov @ row``.
+    Constrained generalised least squares: ``pwrss`` grows by
+    ``(value - row @ beta)**2 / (row @ vcov_unscaled @ row)``.
     """
     crossprod = solution.crossprod
-    inner = (
-        row if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, row, trans="T")
-    )
-    along, natural = solution.vcov_in_basis @ inner, solution.vcov_unscaled @ row
-    unit, distance = float(inner @ along), value - float(row @ solution.beta)
-    weights = solution.coef_vector.copy()
-    weights[:-1] -= along * (distance / unit)
-    pwrss = solution.pwrss + distance**2 / unit
+    n, qr_R = crossprod.n, crossprod.qr_R
+    row_in_basis = row if qr_R is None else linalg.solve_triangular(qr_R, row, trans="T")
+    along_in_basis = solution.vcov_in_basis @ row_in_basis
+    along = solution.vcov_unscaled @ row
+    variance = float(row_in_basis @ along_in_basis)
+    distance = value - float(row @ solution.beta)
+    coef_vector = solution.coef_vector.copy()
+    coef_vector[:-1] -= along_in_basis * (distance / variance)
+    pwrss = solution.pwrss + distance**2 / variance
     if crossprod.sigma is None:
-        sigma, risen = (
-            math.sqrt(pwrss / crossprod.n),
-            crossprod.n * math.log(pwrss / solution.pwrss),
-        )
+        sigma, increase = math.sqrt(pwrss / n), n * math.log(pwrss / solution.pwrss)
     else:
-        sigma, risen = crossprod.sigma, (pwrss - solution.pwrss) / crossprod.sigma**2
+        sigma, increase = crossprod.sigma, (pwrss - solution.pwrss) / crossprod.sigma**2
     return replace(
         solution,
-        deviance=solution.deviance + risen,
-        beta=solution.beta + natural * (distance / unit),
+        deviance=solution.deviance + increase,
+        beta=solution.beta + along * (distance / variance),
         sigma=sigma,
-        vcov_unscaled=solution.vcov_unscaled - np.outer(natural, natural) / unit,
+        vcov_unscaled=solution.vcov_unscaled - np.outer(along, along) / variance,
         pwrss=pwrss,
-        coef_vector=weights,
-        vcov_in_basis=solution.vcov_in_basis - np.outer(along, along) / unit,
+        coef_vector=coef_vector,
+        vcov_in_basis=solution.vcov_in_basis - np.outer(along_in_basis, along_in_basis) / variance,
     )
 
 
 def fix_coefficients(solution: Solution, beta: Vector) -> Solution:
-    """Hold all fixed effects, at a known sigma."""
+    """Solution with all fixed effects fixed at ``beta``, sigma being known."""
     crossprod, p = solution.crossprod, solution.crossprod.p
     assert crossprod.sigma is not None
-    away = beta - solution.beta
-    inner = away if crossprod.qr_R is None else crossprod.qr_R @ away
-    weights = solution.coef_vector.copy()
-    weights[:p] -= inner
-    risen = float(inner @ solution.schur.matrix[:p, :p] @ inner)
+    change = beta - solution.beta
+    change_in_basis = change if crossprod.qr_R is None else crossprod.qr_R @ change
+    coef_vector = solution.coef_vector.copy()
+    coef_vector[:p] -= change_in_basis
+    increase = float(change_in_basis @ solution.schur.matrix[:p, :p] @ change_in_basis)
     return replace(
         solution,
-        deviance=solution.deviance + risen / crossprod.sigma**2,
+        deviance=solution.deviance + increase / crossprod.sigma**2,
         beta=np.asarray(beta, dtype=float),
-        pwrss=solution.pwrss + risen,
-        coef_vector=weights,
+        pwrss=solution.pwrss + increase,
+        coef_vector=coef_vector,
     )
 
 
 def add_coefficient_covariance(solution: Solution, extra: Matrix) -> Solution:
-    """Add to the covariance of the fixed effects what something outside the model adds to it."""
+    """Add a covariance to that of the fixed effects, such as that from estimated dispersion."""
     unscaled = extra / solution.sigma**2
     qr_R = solution.crossprod.qr_R
-    inner = unscaled if qr_R is None else qr_R @ unscaled @ qr_R.T
+    in_basis = unscaled if qr_R is None else qr_R @ unscaled @ qr_R.T
     return replace(
         solution,
         vcov_unscaled=solution.vcov_unscaled + unscaled,
-        vcov_in_basis=solution.vcov_in_basis + inner,
+        vcov_in_basis=solution.vcov_in_basis + in_basis,
     )
 
 
 def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> Solution:
     """
-    Take normal priors of the fixed effects into account.
+    Posterior of the fixed effects under independent normal priors, infinite sds being flat.
 
     Notes
     -----
@@ -100,41 +98,41 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
     ----------
     .. [1] Lindley and Smith (1972), J. R. Stat. Soc. B 34:1, section 2.
     """
-    known = np.isfinite(sd)
-    if not known.any():
+    proper = np.isfinite(sd)
+    if not proper.any():
         return solution
     crossprod, s2 = solution.crossprod, solution.sigma**2
     cov = s2 * solution.vcov_unscaled
-    spread = cov[np.ix_(known, known)] + np.diag(sd[known] ** 2)
-    root = np.linalg.cholesky(spread)
-    away = mean[known] - solution.beta[known]
-    scaled = linalg.solve_triangular(root, away, lower=True)
-    gain = np.asarray(linalg.cho_solve((root, True), cov[known])).T
-    beta = solution.beta + gain @ away
-    after = cov - gain @ cov[known]
-    after = 0.5 * (after + after.T)
-    constant = known & (sd == 0.0)  # exactly, where rounding leaves a trace
-    beta[constant], after[constant], after[:, constant] = mean[constant], 0.0, 0.0
-    log_spread = 2.0 * float(np.log(np.diag(root)).sum())
-    inner, inner_cov = beta - crossprod.ols_coef, after / s2
+    innovation_cov = cov[np.ix_(proper, proper)] + np.diag(sd[proper] ** 2)
+    root = np.linalg.cholesky(innovation_cov)
+    innovation = mean[proper] - solution.beta[proper]
+    scaled = linalg.solve_triangular(root, innovation, lower=True)
+    gain = np.asarray(linalg.cho_solve((root, True), cov[proper])).T
+    beta = solution.beta + gain @ innovation
+    posterior_cov = cov - gain @ cov[proper]
+    posterior_cov = 0.5 * (posterior_cov + posterior_cov.T)
+    fixed = proper & (sd == 0.0)  # exactly, since rounding leaves a remainder
+    beta[fixed], posterior_cov[fixed], posterior_cov[:, fixed] = mean[fixed], 0.0, 0.0
+    log_det = 2.0 * float(np.log(np.diag(root)).sum())
+    change, in_basis = beta - crossprod.ols_coef, posterior_cov / s2
     if crossprod.qr_R is not None:
-        inner, inner_cov = crossprod.qr_R @ inner, crossprod.qr_R @ inner_cov @ crossprod.qr_R.T
-    weights = np.append(-inner, 1.0)
+        change, in_basis = crossprod.qr_R @ change, crossprod.qr_R @ in_basis @ crossprod.qr_R.T
+    coef_vector = np.append(-change, 1.0)
     return replace(
         solution,
         deviance=solution.deviance
-        + log_spread
+        + log_det
         + float(scaled @ scaled)
-        + int(known.sum()) * math.log(2.0 * math.pi),
+        + int(proper.sum()) * math.log(2.0 * math.pi),
         beta=beta,
-        vcov_unscaled=after / s2,
-        pwrss=float(weights @ solution.schur.matrix @ weights),
-        coef_vector=weights,
-        vcov_in_basis=inner_cov,
+        vcov_unscaled=posterior_cov / s2,
+        pwrss=float(coef_vector @ solution.schur.matrix @ coef_vector),
+        coef_vector=coef_vector,
+        vcov_in_basis=in_basis,
     )
 
 
 def deviance_at_sigma(solution: Solution, sigma: float) -> float:
-    """Deviance of maximum likelihood with sigma held, not at its best."""
+    """ML deviance at a given sigma: ``d + n (log(n sigma**2 / pwrss) - 1) + pwrss / sigma**2``."""
     n, ratio = solution.crossprod.n, solution.pwrss / sigma**2
     return solution.deviance + n * (math.log(n / ratio) - 1.0) + ratio

@@ -1,4 +1,10 @@
-"""What is left of the data: cross-products, which add up over portions of the rows."""
+"""Cross-products of a mixed model's columns, which add up over portions of the rows.
+
+    Z'WZ (by pairs of levels that share rows)    Z'W[X, y]    [X, y]'W[X, y]
+
+Their size depends on the levels, not on the rows. For accuracy, y is replaced by its
+least-squares residuals, and an ill-conditioned X by ``X R^-1`` with orthonormal columns.
+"""
 
 from __future__ import annotations
 
@@ -22,83 +28,41 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Columns of a random term whose scaled cross-products have a smaller eigenvalue than this are
-# nearly dependent, and are left as they are.
+# nearly dependent, and are only scaled.
 _INDEPENDENT = 1e-12
 
 
 @dataclass(frozen=True)
 class TermPosition:
-    """
-    Where one random term stands among the factors.
+    """Columns of one random term among those of its grouping factor."""
 
-    Parameters
-    ----------
-    factor : int
-        The grouping factor; terms of one group share it.
-    start : int
-        First of the term's columns within the factor.
-    width : int
-        Number of its columns.
-    """
-
-    factor: int
-    start: int
-    width: int
+    factor: int  # the grouping factor; terms of one group share it
+    start: int  # first of the term's columns within the factor
+    width: int  # number of its columns
 
 
 @dataclass(frozen=True)
 class CrossProducts:
     """
-    The data, reduced: its size does not depend on the number of rows.
+    Cross-products of the rows: all that a Gaussian likelihood needs of the data.
 
-    Cross-products of two portions of the rows add up to those of both: ``a + b``.
-
-    Parameters
-    ----------
-    n : int
-        Rows.
-    response : str
-        What the response is called.
-    names : tuple of str
-        Fixed columns, ``p`` of them.
-    groups : tuple of str
-        Grouping factors.
-    levels : tuple of Levels
-        Their levels.
-    plan : mixedfx.linalg.cholesky.Plan
-        ``Z'WZ``, by grouping factor, with its order of elimination.
-    border : tuple of ndarray of shape (K, p + 1, L)
-        Each grouping factor's cross-products with ``[X B^-1, y - X centre]``.
-    corner : ndarray of shape (p + 1, p + 1)
-        Cross-products of ``[X B^-1, y - X centre]``.
-    slots : tuple of Slot
-        The random terms, in formula order.
-    layout : mixedfx.covariance.parametrization.parametrization.Parametrization
-        Their parameters.
-    centre : ndarray of shape (p,)
-        Least-squares coefficients, about which the response was taken.
-    basis : ndarray of shape (p, p) or None
-        Upper triangular ``B``, with orthonormal ``X B^-1``; None for the identity.
-    log_weights : float
-        Sum of the logarithms of the weights.
-    sigma : float or None
-        Residual standard deviation of a row of weight one, where it is known.
+    Those of two portions of the rows add up to those of both: ``a + b``.
     """
 
-    n: int
-    response: str
-    names: tuple[str, ...]
-    groups: tuple[str, ...]
-    levels: tuple[Levels, ...] = field(repr=False)
-    symbolic: SymbolicFactor = field(repr=False)
-    ZtXy: tuple[Matrix, ...] = field(repr=False)
-    XytXy: Matrix = field(repr=False)
-    term_positions: tuple[TermPosition, ...]
-    parametrization: Parametrization
-    ols_coef: Vector = field(repr=False)
-    qr_R: Matrix | None = field(repr=False)
-    log_weights: float
-    sigma: float | None = None
+    n: int  # rows
+    response: str  # name of the response
+    names: tuple[str, ...]  # the p fixed columns
+    groups: tuple[str, ...]  # grouping factors
+    levels: tuple[Levels, ...] = field(repr=False)  # of each grouping factor
+    symbolic: SymbolicFactor = field(repr=False)  # Z'WZ by grouping factor, and its analysis
+    ZtXy: tuple[Matrix, ...] = field(repr=False)  # Z'W[X R^-1, y - X ols_coef], (K, p + 1, L) each
+    XytXy: Matrix = field(repr=False)  # (p + 1, p + 1) of [X R^-1, y - X ols_coef]
+    term_positions: tuple[TermPosition, ...]  # of the random terms, in formula order
+    parametrization: Parametrization  # of the random terms' covariances
+    ols_coef: Vector = field(repr=False)  # (p,) weighted least-squares coefficients
+    qr_R: Matrix | None = field(repr=False)  # (p, p) R of a QR decomposition of X; None: identity
+    log_weights: float  # sum of the logarithms of the weights
+    sigma: float | None = None  # residual sd of a row of weight one, where it is known
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -106,7 +70,7 @@ class CrossProducts:
 
     @property
     def p(self) -> int:
-        """Fixed columns."""
+        """Number of fixed columns."""
         return len(self.names)
 
     @property
@@ -120,7 +84,7 @@ class CrossProducts:
 
     @cached_property
     def column_rms(self) -> tuple[Vector, ...]:
-        """Root mean square of each term's columns, weighted: the unit of its parameters."""
+        """Weighted root mean square of each term's columns, (k,): the inverse unit of its sds."""
         sums = [np.einsum("aal->a", self.ZtZ.diagonal[s.factor]) for s in self.term_positions]
         return tuple(
             np.sqrt(total[s.start : s.start + s.width] / self.n)
@@ -130,59 +94,54 @@ class CrossProducts:
     @cached_property
     def term_scaling(self) -> tuple[Matrix, ...]:
         """
-        Change of each term's columns to unit-free ones, ``Z W``.
+        Linear transformation T of each term's columns, ``Z T`` being free of units.
 
-        For an unstructured term, which any change of columns leaves the same model, they are
-        also uncorrelated over the rows, so that a slope by a column far from zero, such as a
-        year, is as easy to search for as by its deviations from the mean.
+        An unstructured term is invariant to any T; its transformed columns are also uncorrelated
+        over the rows, which conditions the search for slopes by columns far from zero.
         """
         term_scaling = []
-        for position, scale, structure in zip(
+        for position, rms, structure in zip(
             self.term_positions, self.column_rms, self.parametrization.structures, strict=True
         ):
             part = slice(position.start, position.start + position.width)
-            unit = np.diag(1.0 / scale)
+            T = np.diag(1.0 / rms)
             if structure == "us" and position.width > 1:
-                total = self.ZtZ.diagonal[position.factor][part, part].sum(axis=2) / self.n
-                values = np.linalg.eigvalsh(unit @ total @ unit)
-                if values[0] > _INDEPENDENT:
-                    root = np.linalg.cholesky(unit @ total @ unit)
-                    unit = unit @ np.linalg.inv(root).T
-            term_scaling.append(unit)
+                mean_products = self.ZtZ.diagonal[position.factor][part, part].sum(axis=2) / self.n
+                eigenvalues = np.linalg.eigvalsh(T @ mean_products @ T)
+                if eigenvalues[0] > _INDEPENDENT:
+                    root = np.linalg.cholesky(T @ mean_products @ T)
+                    T = T @ np.linalg.inv(root).T
+            term_scaling.append(T)
         return tuple(term_scaling)
 
     @cached_property
     def theta_scale(self) -> Vector:
-        """
-        Scale of each entry of theta: times it, theta is free of units.
-
-        The scale of the column that the entry's row belongs to.
-        """
+        """Factor of each entry of theta that makes it free of units: its row's column RMS."""
         parts = [
             s[rows]
             for s, (rows, _) in zip(self.column_rms, self.parametrization.positions, strict=True)
         ]
-        unit = np.concatenate(parts) if parts else np.zeros(0)
-        set_readonly(unit)
-        return unit
+        scale = np.concatenate(parts) if parts else np.zeros(0)
+        set_readonly(scale)
+        return scale
 
     @property
-    def log_det_basis(self) -> float:
-        """``log |B'B|``."""
+    def log_det_RtR(self) -> float:
+        """``log |R'R|``."""
         if self.qr_R is None:
             return 0.0
         return 2.0 * float(np.log(np.abs(np.diag(self.qr_R))).sum())
 
     @property
-    def flat_border(self) -> Matrix:
-        """``Z'WX B^-1``, of shape (q, p), rows in the order of elimination."""
+    def ZtX(self) -> Matrix:
+        """``Z'WX R^-1``, (q, p), rows in the order of elimination."""
         out = np.zeros((self.symbolic.size, self.p))
         for f in self.ZtZ.factors:
             out[self.symbolic.columns(f)] = flatten(self.ZtXy[f][:, : self.p])
         return out
 
-    def factor_lambdas(self, lambdas: list[Matrix]) -> list[Matrix]:
-        """Put the terms' Lambdas on the diagonal of their factors' Lambdas."""
+    def lambdas_by_factor(self, lambdas: list[Matrix]) -> list[Matrix]:
+        """Lambda of each grouping factor: block-diagonal over its terms."""
         result = [np.zeros(d.shape[:2]) for d in self.ZtZ.diagonal]
         for position, lam in zip(self.term_positions, lambdas, strict=True):
             part = slice(position.start, position.start + position.width)
@@ -190,24 +149,24 @@ class CrossProducts:
         return result
 
     def term_rows(self, arrays: list[Matrix]) -> list[Matrix]:
-        """Cut each term's rows out of one array per factor."""
+        """Each term's rows of one array per grouping factor."""
         return [arrays[s.factor][s.start : s.start + s.width] for s in self.term_positions]
 
     def term_blocks(self, arrays: list[Matrix]) -> list[Matrix]:
-        """Cut each term's diagonal block out of one square array per factor."""
+        """Each term's diagonal block of one square array per grouping factor."""
         parts = [slice(s.start, s.start + s.width) for s in self.term_positions]
         return [arrays[s.factor][c, c] for s, c in zip(self.term_positions, parts, strict=True)]
 
-    def to_natural(self, inner: Matrix) -> Matrix:
-        """``B^-1 inner B^-T``: a covariance of coefficients in the units of X."""
+    def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
+        """``R^-1 in_basis R^-T``: covariance of the coefficients of X from that of ``X R^-1``."""
         if self.qr_R is None:
-            return inner
-        half = linalg.solve_triangular(self.qr_R, inner)
+            return in_basis
+        half = linalg.solve_triangular(self.qr_R, in_basis)
         return np.asarray(linalg.solve_triangular(self.qr_R, half.T))
 
 
 def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
-    """Join the levels, refer the second response to the first's centre, and add up."""
+    """Sum over the union of the levels, both in the first's basis and about its coefficients."""
     if (a.names, a.groups, a.term_positions, a.parametrization) != (
         b.names,
         b.groups,
@@ -222,20 +181,23 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
         )
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
     qr_R = b.qr_R if a.qr_R is None else a.qr_R
-    Ta, Tb = _to_common(a, a.ols_coef, qr_R), _to_common(b, a.ols_coef, qr_R)
+    Ta, Tb = _change_of_basis(a, a.ols_coef, qr_R), _change_of_basis(b, a.ols_coef, qr_R)
     off_diagonal = {
-        (i, j): _add_couplings(
+        (i, j): _add_off_diagonal(
             (a.ZtZ.off_diagonal[i, j], joined[i][1], joined[j][1]),
             (b.ZtZ.off_diagonal[i, j], joined[i][2], joined[j][2]),
         )
         for i, j in a.ZtZ.off_diagonal
     }
     diagonal, ZtXy = [], []
-    for f, (levels, mine, theirs) in enumerate(joined):
-        L = len(levels)
-        diagonal.append(_spread(a.ZtZ.diagonal[f], mine, L) + _spread(b.ZtZ.diagonal[f], theirs, L))
-        sides = [np.einsum("kml,mc->kcl", x.ZtXy[f], T) for x, T in ((a, Ta), (b, Tb))]
-        ZtXy.append(_spread(sides[0], mine, L) + _spread(sides[1], theirs, L))
+    for f, (union, in_a, in_b) in enumerate(joined):
+        L = len(union)
+        diagonal.append(
+            _at_levels(a.ZtZ.diagonal[f], in_a, L) + _at_levels(b.ZtZ.diagonal[f], in_b, L)
+        )
+        from_a = np.einsum("kml,mc->kcl", a.ZtXy[f], Ta)
+        from_b = np.einsum("kml,mc->kcl", b.ZtXy[f], Tb)
+        ZtXy.append(_at_levels(from_a, in_a, L) + _at_levels(from_b, in_b, L))
     return replace(
         a,
         n=a.n + b.n,
@@ -248,8 +210,8 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
     )
 
 
-def _to_common(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | None) -> Matrix:
-    """Matrix that turns ``[X B^-1, y - X old]`` into ``[X basis^-1, y - X centre]``."""
+def _change_of_basis(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | None) -> Matrix:
+    """T with ``[X R_old^-1, y - X old] T = [X R^-1, y - X ols_coef]``."""
     own = np.eye(crossprod.p) if crossprod.qr_R is None else crossprod.qr_R
     T = np.eye(crossprod.p + 1)
     T[:-1, :-1] = own
@@ -259,13 +221,15 @@ def _to_common(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | None) 
     return T
 
 
-def _spread(array: Matrix, at: npt.NDArray[np.intp], L: int) -> Matrix:
+def _at_levels(array: Matrix, levels: npt.NDArray[np.intp], L: int) -> Matrix:
+    """Place the levels of an array among L levels, the others being zero."""
     out = np.zeros((*array.shape[:2], L))
-    out[:, :, at] = array
+    out[:, :, levels] = array
     return out
 
 
-def _add_couplings(*parts: tuple[OffDiagonalBlock, Any, Any]) -> OffDiagonalBlock:
+def _add_off_diagonal(*parts: tuple[OffDiagonalBlock, Any, Any]) -> OffDiagonalBlock:
+    """Sum blocks over the union of their patterns, given the levels of rows and columns."""
     rows = np.concatenate([at[c.rows] for c, at, _ in parts])
     cols = np.concatenate([to[c.cols] for c, _, to in parts])
     values = np.concatenate([c.values for c, _, _ in parts], axis=2)

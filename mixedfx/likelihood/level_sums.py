@@ -1,4 +1,4 @@
-"""Columns to sums of their products, level by level: nothing here forms a dense Z."""
+"""Sums of products of columns by level of a grouping factor, without forming a dense Z."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Matrix = npt.NDArray[np.float64]
 
 
 def blocks_by_group(design: Design) -> list[list[Block]]:
-    """Collect the random terms of each grouping factor."""
+    """Random terms of each grouping factor."""
     groups = dict.fromkeys(b.group for b in design.blocks)
     return [[b for b in design.blocks if b.group == g] for g in groups]
 
 
-def column_products(sides: list[Vector], w: Vector | None) -> Matrix:
-    """Sum products of columns with each other, over all rows."""
-    m = len(sides)
-    XytXy = np.empty((m, m))
+def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
+    """Weighted cross-products of columns over all rows, (m, m)."""
+    m = len(columns)
+    products = np.empty((m, m))
     for i in range(m):
-        left = sides[i] if w is None else w * sides[i]
+        left = columns[i] if w is None else w * columns[i]
         for j in range(i + 1):
-            XytXy[i, j] = XytXy[j, i] = left @ sides[j]
-    return XytXy
+            products[i, j] = products[j, i] = left @ columns[j]
+    return products
 
 
 def term_columns(blocks: list[Block]) -> list[Vector | None]:
-    """Take the columns of all terms of a group."""
+    """Columns of all terms of a grouping factor; None stands for a column of ones."""
     columns: list[Vector | None] = []
     for b in blocks:
         for j in range(b.values.shape[1]):
@@ -43,7 +43,7 @@ def term_columns(blocks: list[Block]) -> list[Vector | None]:
 
 
 def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
-    """Multiply two columns of which either may be all ones."""
+    """Product of two columns, None being a column of ones."""
     if a is None or b is None:
         return a if b is None else b
     return a * b
@@ -52,14 +52,14 @@ def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
 def level_sums(
     blocks: list[Block],
     w: Vector | None,
-    sides: list[Vector],
+    Xy_columns: list[Vector],
     codes: npt.NDArray[np.intp],
     L: int,
 ) -> tuple[Matrix, Matrix]:
-    """Sum products of a group's columns, with each other and with some sides, by level."""
+    """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L) of one grouping factor."""
     z = term_columns(blocks)
-    distinct = list(z)
-    places = [_place(distinct, side) for side in sides]
+    distinct = list(z)  # a column that occurs twice is multiplied once
+    indices = [_index_among(distinct, column) for column in Xy_columns]
     sums: dict[tuple[int, int], Vector] = {}
 
     def total(i: int, j: int) -> Vector:
@@ -71,12 +71,12 @@ def level_sums(
 
     K = len(z)
     ZtZ = np.array([[total(a, b) for b in range(K)] for a in range(K)])
-    ZtXy = np.array([[total(a, c) for c in places] for a in range(K)])
+    ZtXy = np.array([[total(a, c) for c in indices] for a in range(K)])
     return ZtZ, ZtXy
 
 
-def _place(distinct: list[Vector | None], column: Vector) -> int:
-    """Position of a column among those known, to which it is added if it is new."""
+def _index_among(distinct: list[Vector | None], column: Vector) -> int:
+    """Index of a column in a list, to which it is appended if it is not there."""
     ones = bool(column[0] == 1.0 and (column == 1.0).all())
     for i, known in enumerate(distinct):
         if known is None:
@@ -91,7 +91,7 @@ def _place(distinct: list[Vector | None], column: Vector) -> int:
 def off_diagonal_block(
     first: list[Block], second: list[Block], w: Vector | None
 ) -> OffDiagonalBlock:
-    """Sum products of two groups' columns over the rows of each pair of levels that occurs."""
+    """``Z_1'W Z_2`` of two grouping factors, over the pairs of levels that share rows."""
     rows, cols = first[0].codes, second[0].codes
     shape = (len(first[0].levels), len(second[0].levels))
     za, zb = term_columns(first), term_columns(second)

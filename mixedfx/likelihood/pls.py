@@ -1,6 +1,8 @@
-"""Theta to what it implies: coefficients, effects, sigma and the deviance.
+"""Penalised weighted least squares: coefficients, modes, sigma and deviance at one theta.
 
-One elimination of the random effects, and one small Cholesky factorisation.
+    M = Lambda' Z'WZ Lambda + I = L L'      R'R = X'WX - R_ZX' R_ZX,  R_ZX = L^-1 Lambda' Z'WX
+
+Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), equations 17 to 29.
 """
 
 from __future__ import annotations
@@ -26,35 +28,20 @@ Matrix = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Solution:
     """
-    What one theta implies.
+    Solution of the penalised least-squares problem at one theta.
 
-    Parameters
-    ----------
-    lambdas : tuple of ndarray of shape (k, k)
-        Each term's Lambda.
-    deviance : float
-        -2 log-likelihood (REML: the REML criterion), all constants included.
-    beta : ndarray of shape (p,)
-        Fixed effects.
-    sigma : float
-        Residual standard deviation, in units of the response.
-    unscaled_cov : ndarray of shape (p, p)
-        Covariance of ``beta`` over ``sigma**2``.
-    r2 : float
-        Penalised residual sum of squares.
-    reduced : mixedfx.linalg.cholesky.Reduced
-        The elimination, for effects and derivatives.
+    ``R`` is ``crossprod.qr_R``: the cross-products are those of ``X R^-1`` and ``y - X ols_coef``.
     """
 
-    lambdas: tuple[Matrix, ...] = field(repr=False)
-    deviance: float
-    beta: Vector
-    sigma: float
-    vcov_unscaled: Matrix = field(repr=False)
-    pwrss: float
-    schur: SchurComplement = field(repr=False)
-    coef_vector: Vector = field(repr=False)
-    vcov_in_basis: Matrix = field(repr=False)
+    lambdas: tuple[Matrix, ...] = field(repr=False)  # each term's Lambda, (k, k)
+    deviance: float  # -2 log-likelihood or the REML criterion, all constants included
+    beta: Vector  # (p,) fixed effects
+    sigma: float  # residual standard deviation, in units of the response
+    vcov_unscaled: Matrix = field(repr=False)  # (p, p) covariance of beta over sigma**2
+    pwrss: float  # penalised weighted residual sum of squares
+    schur: SchurComplement = field(repr=False)  # [X, y] after elimination of the random effects
+    coef_vector: Vector = field(repr=False)  # (p + 1,) residuals as a combination of [X R^-1, y]
+    vcov_in_basis: Matrix = field(repr=False)  # (p, p) R vcov_unscaled R'
     crossprod: CrossProducts = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -76,29 +63,23 @@ class Solution:
 
     def projected_crossproducts(self) -> list[Matrix]:
         """
-        ``sigma**2 Z'V^-1 [X B^-1, y - X beta]``, (K, p + 1, levels) per grouping factor.
+        ``sigma**2 Z'V^-1 [X R^-1, y - X beta]``, (K, p + 1, levels) per grouping factor.
 
-        ``B`` is the basis of the cross-products. What the random effects see of the fixed
-        columns and of the response once both are weighed by the inverse covariance.
+        With A = Z'WZ and G = Lambda M^-1 Lambda': ``(I - A G) Z'W [X R^-1, y - X beta]``.
         """
         crossprod, symbolic = self.crossprod, self.crossprod.symbolic
-        sides = np.empty((symbolic.size, crossprod.p + 1))
+        rhs = np.empty((symbolic.size, crossprod.p + 1))
         for f in symbolic.block_matrix.factors:
             ZtXy = crossprod.ZtXy[f]
-            rest = np.tensordot(ZtXy, self.coef_vector, axes=(1, 0))
-            sides[symbolic.columns(f)] = flatten(
-                np.concatenate([ZtXy[:, : crossprod.p], rest[:, None]], axis=1)
+            Zt_residuals = np.tensordot(ZtXy, self.coef_vector, axes=(1, 0))
+            rhs[symbolic.columns(f)] = flatten(
+                np.concatenate([ZtXy[:, : crossprod.p], Zt_residuals[:, None]], axis=1)
             )
-        left = sides - symbolic.matrix @ self.schur.numeric.solve(sides)
+        projected = rhs - symbolic.matrix @ self.schur.numeric.solve(rhs)
         return [
-            unflatten(left[symbolic.columns(f)], symbolic.block_matrix.width(f))
+            unflatten(projected[symbolic.columns(f)], symbolic.block_matrix.width(f))
             for f in symbolic.block_matrix.factors
         ]
-
-    @property
-    def inner_cov(self) -> Matrix:
-        """Covariance over ``sigma**2`` of the coefficients of ``X B^-1``."""
-        return self.vcov_in_basis
 
     def conditional_covariances(self) -> list[Matrix]:
         """Covariance of each level's effects given the data and the parameters, (k, k, levels)."""
@@ -108,14 +89,7 @@ class Solution:
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
-    """
-    Solve the penalised least-squares problem at one covariance parameter.
-
-    References
-    ----------
-    .. [1] Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), equations 34
-       and 41.
-    """
+    """Solve at theta; the deviance is equation 34 (ML) or 41 (REML) of Bates et al. (2015)."""
     return solve_pls_at_factors(
         crossprod, crossprod.parametrization.lambdas(np.asarray(theta, dtype=float)), reml=reml
     )
@@ -124,45 +98,45 @@ def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solutio
 def solve_pls_at_factors(
     crossprod: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool
 ) -> Solution:
-    """Solve at Lambdas that need not be triangular."""
-    factor = factorize(crossprod.symbolic, crossprod.factor_lambdas(list(lambdas)))
-    schur = factor.schur_complement(crossprod.ZtXy, crossprod.XytXy)
+    """Solve at one factor of the relative covariance for each term, of any form."""
+    numeric = factorize(crossprod.symbolic, crossprod.lambdas_by_factor(list(lambdas)))
+    schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     p = crossprod.p
     C = schur.matrix
-    root, shift, unscaled = _small_solve(C[:p, :p], C[:p, p])
-    pwrss = float(C[p, p] - C[:p, p] @ shift)
+    R_diagonal, coef, unscaled = _solve_coefficients(C[:p, :p], C[:p, p])
+    pwrss = float(C[p, p] - C[:p, p] @ coef)
     nu = crossprod.n - p if reml else crossprod.n
-    log_det = factor.log_det
+    log_det = numeric.log_det
     if reml:
-        log_det += 2.0 * float(np.log(root).sum()) + crossprod.log_det_basis
+        log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_RtR
     sigma = math.sqrt(pwrss / nu) if crossprod.sigma is None else crossprod.sigma
-    spread = nu * math.log(2.0 * math.pi * sigma**2) + pwrss / sigma**2
-    natural = shift
+    residual_part = nu * math.log(2.0 * math.pi * sigma**2) + pwrss / sigma**2
+    change = coef
     if crossprod.qr_R is not None:
-        natural = linalg.solve_triangular(crossprod.qr_R, shift, check_finite=False)
+        change = linalg.solve_triangular(crossprod.qr_R, coef, check_finite=False)
     return Solution(
         lambdas=tuple(lambdas),
-        deviance=log_det - crossprod.log_weights + spread,
-        beta=crossprod.ols_coef + natural,
+        deviance=log_det - crossprod.log_weights + residual_part,
+        beta=crossprod.ols_coef + change,
         sigma=sigma,
-        vcov_unscaled=crossprod.to_natural(unscaled),
+        vcov_unscaled=crossprod.vcov_of_coefficients(unscaled),
         pwrss=pwrss,
         schur=schur,
-        coef_vector=np.append(-shift, 1.0),
+        coef_vector=np.append(-coef, 1.0),
         vcov_in_basis=unscaled,
         crossprod=crossprod,
     )
 
 
-def _small_solve(A: Matrix, right: Vector) -> tuple[Vector, Vector, Matrix]:
-    """Diagonal of the Cholesky factor of a small matrix, a solution, and the inverse."""
+def _solve_coefficients(A: Matrix, rhs: Vector) -> tuple[Vector, Vector, Matrix]:
+    """Diagonal of the Cholesky factor of A, the solution of ``A x = rhs``, and ``A^-1``."""
     p = len(A)
     if p == 0:
         return np.zeros(0), np.zeros(0), np.zeros((0, 0))
     root, info = dpotrf(A, lower=1)
     if info != 0:
         raise np.linalg.LinAlgError("fixed columns are dependent")
-    solved, _ = dpotrs(root, right, lower=1)
+    solved, _ = dpotrs(root, rhs, lower=1)
     inverse, _ = dpotri(root, lower=1)
     low = np.tril(inverse)
     return np.diagonal(root), solved, low + np.tril(low, -1).T

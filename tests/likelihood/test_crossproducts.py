@@ -115,7 +115,7 @@ def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
 
 @many
 @given(cases())
-def test_borders_are_dense_zwx_and_zwy(case):
+def test_ZtXy_is_dense_zwx_and_zwy(case):
     weighted = weights_of(case.design)[:, None] * dense_columns(case.design, case.crossprod)
     for Z, found in zip(dense_factors(case.design), case.crossprod.ZtXy, strict=True):
         assert_sums(found, np.einsum("nal,nm->aml", Z, weighted))
@@ -244,7 +244,7 @@ def test_the_basis_keeps_the_determinant(table):
     centred = np.column_stack([np.ones(60), t, t**2])
     # (1, year, year**2) = (1, t, t**2) T, with det T = 10 * 100.
     expected = np.linalg.slogdet(centred.T @ centred)[1] + 2.0 * np.log(10.0 * 100.0)
-    assert reduced.log_det_basis == pytest.approx(expected, rel=1e-10)
+    assert reduced.log_det_RtR == pytest.approx(expected, rel=1e-10)
 
 
 def test_well_conditioned_columns_are_left_as_they_are(table):

@@ -158,7 +158,7 @@ def _crossed(sides: Sides) -> Products:
     q, L, owner = sides.crossprod.symbolic.size, sides.forms.shape[1], sides.roots.owner
     right = np.concatenate([sides.roots.columns.toarray(), sides.forms.toarray()], axis=1)
     V = sides.solution.schur.numeric.solve(right[:q])
-    G, E = right[:q].T @ V, right[q:] - sides.crossprod.flat_border.T @ V
+    G, E = right[:q].T @ V, right[q:] - sides.crossprod.ZtX.T @ V
     if sides.uncertain:
         G += E.T @ sides.solution.vcov_in_basis @ E
     R = len(owner)
@@ -186,7 +186,7 @@ def _nested(sides: Sides, owner: Codes) -> Products:
     E = np.zeros((r + 1, p, L))
     E[found.slot, :, found.owner] = found.columns[q:].toarray().T
     E[r] = sides.forms[q:].toarray()
-    B = sides.crossprod.flat_border
+    B = sides.crossprod.ZtX
     for a in range(r + 1):
         E[a] -= np.asarray(within @ (B * V[:, a, None])).T
     tilts = E[r]

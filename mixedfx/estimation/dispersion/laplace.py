@@ -281,7 +281,7 @@ class Laplace:
         Of level ``g`` it is ``2 Q X'V^-1 R_g V^-1 X Q``.
         """
         crossprod, solution, p = here.crossprod, here.solution, here.crossprod.p
-        w, through = self.weights(point, v), solution.schur.numeric.solve(crossprod.flat_border)
+        w, through = self.weights(point, v), solution.schur.numeric.solve(crossprod.ZtX)
         # V^-1 X Q, over the weights
         left = (self.columns @ np.concatenate([-through, np.eye(p)])) @ solution.vcov_in_basis
         if crossprod.qr_R is not None:

@@ -52,7 +52,7 @@ def covariance(A, cp, theta):
     """``Lambda (Lambda' A Lambda + I)^-1 Lambda'``."""
     symbolic = cp.symbolic
     Lambda = np.zeros_like(A)
-    for f, lam in enumerate(cp.factor_lambdas(cp.parametrization.lambdas(theta))):
+    for f, lam in enumerate(cp.lambdas_by_factor(cp.parametrization.lambdas(theta))):
         part = symbolic.columns(f)
         Lambda[part, part] = np.kron(lam, np.eye(symbolic.block_matrix.levels(f)))
     M = Lambda.T @ A @ Lambda + np.eye(len(A))
@@ -60,7 +60,7 @@ def covariance(A, cp, theta):
 
 
 def factor_of(cp, theta):
-    return factorize(cp.symbolic, cp.factor_lambdas(cp.parametrization.lambdas(theta)))
+    return factorize(cp.symbolic, cp.lambdas_by_factor(cp.parametrization.lambdas(theta)))
 
 
 def assert_same(found, expected):
