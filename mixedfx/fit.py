@@ -1,4 +1,8 @@
-"""A design to a fit: which search it needs, and what the search's end implies."""
+"""Choice of the estimator that a design needs, and the fitted model at its estimates.
+
+Priors lead to the posterior mode, ``dispersion=`` to the estimators of the residual standard
+deviations, and everything else to :mod:`mixedfx.estimation.dispatch`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from mixedfx.errors import EngineRefusal
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.dispersion.fixed import estimate_dispersion
 from mixedfx.estimation.dispersion.random import estimate_location_scale
-from mixedfx.estimation.fitted_model import FittedModel, assemble
+from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -28,41 +32,47 @@ def fit_design(
     reml: bool,
     control: Control,
     start: Vector | None = None,
-    reduced: CrossProducts | None = None,
+    crossprod: CrossProducts | None = None,
     priors: PriorSpecification | None = None,
 ) -> FittedModel:
-    """Search, and compute what the search's end implies."""
+    """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
     if priors is not None:
-        return _fit_mode(design, priors, engine=engine, control=control)
+        return _fit_posterior_mode(design, priors, engine=engine, control=control)
     if design.dispersion is not None:
         return _fit_dispersion(design, engine=engine, reml=reml, control=control)
-    known = compute_crossproducts(design) if reduced is None else reduced
-    with single_threaded_blas(known.symbolic.dense_size):
+    if crossprod is None:
+        crossprod = compute_crossproducts(design)
+    with single_threaded_blas(crossprod.symbolic.dense_size):
         optimizer_result = dispatch.estimate(
-            engine, design, known, reml=reml, control=control, start=start
+            engine, design, crossprod, reml=reml, control=control, start=start
         )
-        return assemble(design.formula, design, known, optimizer_result, reml=reml)
+        return build_fitted_model(design.formula, design, crossprod, optimizer_result, reml=reml)
 
 
 def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control) -> FittedModel:
+    """Estimate with modelled residual standard deviations, which become weights."""
     if engine not in ("auto", "profiled"):
         raise EngineRefusal(
             f"engine='{engine}' knows one residual variance; with dispersion= use "
             "engine='profiled'."
         )
-    with single_threaded_blas(_columns(design)):
-        assert design.dispersion is not None
-        estimator = (
-            estimate_dispersion if design.dispersion.block is None else estimate_location_scale
+    assert design.dispersion is not None
+    estimator = estimate_dispersion if design.dispersion.block is None else estimate_location_scale
+    with single_threaded_blas(_n_random_effects(design)):
+        optimizer_result, weighted_design, dispersion = estimator(
+            design, reml=reml, control=control
         )
-        optimizer_result, weighed, found = estimator(design, reml=reml, control=control)
-        reduced = compute_crossproducts(weighed)
-        return assemble(
-            design.formula, weighed, reduced, optimizer_result, reml=reml, dispersion=found
+        return build_fitted_model(
+            design.formula,
+            weighted_design,
+            compute_crossproducts(weighted_design),
+            optimizer_result,
+            reml=reml,
+            dispersion=dispersion,
         )
 
 
-def _fit_mode(
+def _fit_posterior_mode(
     design: Design, priors: PriorSpecification, *, engine: str, control: Control
 ) -> FittedModel:
     if engine not in ("auto", "profiled"):
@@ -72,18 +82,18 @@ def _fit_mode(
             f"priors= with the random term in dispersion='{design.dispersion.formula}' are not "
             "supported; leave one of the two out."
         )
-    with single_threaded_blas(_columns(design)):
-        found = find_mode(design, priors, control)
-        return assemble(
+    with single_threaded_blas(_n_random_effects(design)):
+        mode = find_mode(design, priors, control)
+        return build_fitted_model(
             design.formula,
-            found.design,
-            compute_crossproducts(found.design),
-            found.optimizer_result,
+            mode.design,
+            compute_crossproducts(mode.design),
+            mode.optimizer_result,
             reml=True,
-            dispersion=found.dispersion,
-            priors=found.priors,
+            dispersion=mode.dispersion,
+            priors=mode.priors,
         )
 
 
-def _columns(design: Design) -> int:
+def _n_random_effects(design: Design) -> int:
     return sum(len(b.levels) * b.values.shape[1] for b in design.blocks)

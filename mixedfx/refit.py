@@ -1,4 +1,4 @@
-"""The same model on another response: everything but the response is shared."""
+"""Refit of a model to another response, sharing the cross-products that do not contain it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Vector = npt.NDArray[np.float64]
 
 def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
     """Fit the model of a fit to another response."""
-    design = fit.design
-    values = _response(y, design)
-    if design.offset is not None:
-        values = values - design.offset
-    design = replace(design, y=values)
+    response = _checked_response(y, fit.design)
+    if fit.design.offset is not None:
+        response = response - fit.design.offset
     if fit.dispersion is not None or fit.priors is not None:
-        plain = replace(fit.given, y=values)
-        return fit_design(plain, engine=engine, reml=reml, control=control, priors=fit.priors)
-    reduced = with_response(fit.crossprod, design, values)
-    return fit_design(design, engine=engine, reml=reml, control=control, reduced=reduced)
+        design = replace(fit.original_design, y=response)
+        return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
+    design = replace(fit.design, y=response)
+    crossprod = with_response(fit.crossprod, design, response)
+    return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
 
 
-def _response(y: Any, design: Design) -> Vector:
+def _checked_response(y: Any, design: Design) -> Vector:
+    """New response as numbers, in the order of the fit's rows."""
     n = len(design.y)
     if isinstance(y, pd.Series):
         if not design.index.isin(y.index).all() or not y.index.is_unique:

@@ -24,7 +24,7 @@ def sample(
         raise ArgumentError(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
         )
-    design = fit.given
+    design = fit.original_design
     if design.dispersion is not None and design.dispersion.block is not None:
         raise EngineRefusal(
             f"the random term in dispersion='{design.dispersion.formula}' cannot be sampled; use "

@@ -1,7 +1,6 @@
-"""A search's end to a fit: what theta implies, and the proof that it is the optimum.
+"""Estimation: the covariance parameters theta of a model, and the fitted model at them.
 
-An engine finds theta and claims a log-likelihood. Here the claim is computed again by the
-one criterion, whatever the engine, and a disagreement beyond rounding is an error.
-
-Nothing here knows how theta was found, or what the results will be called.
+An engine maximises the likelihood over theta and reports the value it reached. beta, sigma, the
+conditional modes and the deviance are then computed from theta by one code path for all engines,
+and a reported value that differs from the recomputed one beyond rounding is an error.
 """

@@ -1,8 +1,14 @@
-"""The proof of an optimum: first and second order conditions, the boundary, a second engine."""
+"""Optimality conditions of a fit: gradient, Hessian, boundary slope, and a second engine's result.
+
+The Newton decrement ``g' H^-1 g / 2`` is what one more Newton step would lower the deviance by
+(Boyd and Vandenberghe 2004, Convex Optimization, section 9.5.1).
+"""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,27 +18,38 @@ from mixedfx.estimation.optimizer_result import OptimizerResult
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# Eigenvalues below this share of the largest are zero: along them the gradient itself counts.
+_FLAT = 1e-6
+
 
 @dataclass(frozen=True)
 class ConvergenceDiagnostics:
     """
-    The proof that a fit is at an optimum.
+    The conditions of a minimum of the deviance, evaluated at a fit's estimates.
 
     Parameters
     ----------
     gradient : float
-        Largest derivative of the deviance by a free, unit-free parameter.
+        Largest absolute derivative of the deviance by a free, unit-free parameter.
     newton_decrement : float
-        What a Newton step from here would still gain in deviance.
+        Reduction of the deviance that a further Newton step would bring.
     curvature : float
         Smallest eigenvalue of the Hessian over the free, unit-free parameters; positive at
-        a strict optimum, infinite if no parameter is free.
+        a strict minimum, infinite if no parameter is free.
     boundary : tuple of str
         Parameters on the boundary: standard deviations of zero, correlations of one.
-    slack : float
-        Smallest rate at which the deviance rises on leaving the boundary.
-    seconded : str or None
-        A second engine that ended at the same optimum.
+    boundary_slope : float
+        Smallest rate at which the deviance rises on leaving the boundary, per unit of variance
+        relative to ``sigma**2`` of a column of unit root mean square; infinite if no parameter
+        is on the boundary. If it is negative, the fit is no optimum.
+    confirmed_by : str or None
+        A second engine that reached the same optimum.
+
+    Notes
+    -----
+    ``ok`` requires a Newton decrement below 1e-6, and a curvature and a boundary slope above
+    -1e-3: the first and second order conditions, and the Karush-Kuhn-Tucker condition on the
+    boundary, up to rounding.
 
     Examples
     --------
@@ -56,14 +73,33 @@ class ConvergenceDiagnostics:
             self.newton_decrement < 1e-6 and self.curvature > -1e-3 and self.boundary_slope > -1e-3
         )
 
+    @property
+    def decrease(self) -> float:
+        """Deprecated name of ``newton_decrement``."""
+        return cast(float, self._renamed("decrease", "newton_decrement"))
+
+    @property
+    def slack(self) -> float:
+        """Deprecated name of ``boundary_slope``."""
+        return cast(float, self._renamed("slack", "boundary_slope"))
+
+    @property
+    def seconded(self) -> str | None:
+        """Deprecated name of ``confirmed_by``."""
+        return cast("str | None", self._renamed("seconded", "confirmed_by"))
+
+    def _renamed(self, old: str, new: str) -> object:
+        message = f"ConvergenceDiagnostics.{old} is now ConvergenceDiagnostics.{new}."
+        warnings.warn(message, FutureWarning, stacklevel=3)
+        return getattr(self, new)
+
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Summarise in one line."""
         verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
         parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
         if self.boundary:
-            parts.append(
-                f"on the boundary: {', '.join(self.boundary)} (slack {self.boundary_slope:.3g})"
-            )
+            names = ", ".join(self.boundary)
+            parts.append(f"on the boundary: {names} (boundary slope {self.boundary_slope:.3g})")
         if self.confirmed_by:
             parts.append(f"{self.confirmed_by} agrees")
         return f"{verdict}: {'; '.join(parts)}"
@@ -76,25 +112,19 @@ def diagnose_convergence(
     boundary: tuple[str, ...],
     optimizer_result: OptimizerResult,
 ) -> ConvergenceDiagnostics:
-    """Check the conditions of a minimum."""
+    """Evaluate the conditions of a minimum from the derivatives by the free parameters."""
+    slope, confirmed_by = optimizer_result.boundary_slope, optimizer_result.confirmed_by
     if not len(gradient):
-        return ConvergenceDiagnostics(
-            0.0,
-            0.0,
-            np.inf,
-            boundary,
-            optimizer_result.boundary_slope,
-            optimizer_result.confirmed_by,
-        )
+        return ConvergenceDiagnostics(0.0, 0.0, np.inf, boundary, slope, confirmed_by)
     values, vectors = np.linalg.eigh(hessian)
     along = vectors.T @ gradient
-    steep = values > 1e-6 * max(values[-1], 1e-300)
+    steep = values > _FLAT * max(values[-1], 1e-300)
     newton_decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
     return ConvergenceDiagnostics(
         gradient=float(np.abs(gradient).max()),
         newton_decrement=newton_decrement + float(np.abs(along[~steep]).sum()),
         curvature=float(values[0]),
         boundary=boundary,
-        boundary_slope=optimizer_result.boundary_slope,
-        confirmed_by=optimizer_result.confirmed_by,
+        boundary_slope=slope,
+        confirmed_by=confirmed_by,
     )

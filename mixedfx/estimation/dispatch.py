@@ -1,9 +1,9 @@
-"""Which engine finds theta, and how two of them check each other.
+"""Choice of the engine that estimates theta, and comparison of two engines' optima.
 
-``auto`` lets the profiled engine find the optimum and, where the model can be said in
-MixedLM's words and is of interactive size, lets MixedLM fit it from there. The rule is fixed,
-so that a model's engine never depends on the machine. ``em`` is run only when asked for, and
-alone: it is there to be looked at.
+``auto`` estimates by the profiled engine; where MixedLM can express the model, the optimum is
+interior and the problem is small, MixedLM then fits the model from there. The size limits are
+constants, so that the engine of a model does not depend on the machine. ``em`` runs only when
+asked for, and is not compared.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal, SearchError, expect_choice
-from mixedfx.estimation.curvature import boundary_parameters
-from mixedfx.estimation.em import ExpectationMaximisation
+from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.em import ExpectationMaximization
+from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.scaling import without_random_effects
 from mixedfx.estimation.statsmodels import StatsModels, largest_group, top_level_codes
 from mixedfx.likelihood.crossproducts import CrossProducts
 
@@ -29,20 +29,20 @@ Vector = npt.NDArray[np.float64]
 EngineName = Literal["auto", "statsmodels", "profiled", "em"]
 ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em")
 
-# Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, is no longer
-# interactive: seconds instead of milliseconds.
-_MOST_ROWS, _MOST_GROUPS = 5000, 100
-_MOST_ROWS_IN_GROUP, _MOST_COLUMNS_IN_GROUP = 1000, 100
+# Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, takes seconds
+# instead of milliseconds.
+_MAX_ROWS, _MAX_GROUPS = 5000, 100
+_MAX_ROWS_IN_GROUP, _MAX_COLUMNS_IN_GROUP = 1000, 100
 # Two optima are the same if their deviances differ by less than lme4's own tolerance.
 _SAME_OPTIMUM = 1e-6
 
 
 class Engine(Protocol):
-    """What an engine can be asked."""
+    """An estimator of theta."""
 
     @property
     def name(self) -> str:
-        """Its name, for ``engine=``."""
+        """Value of ``engine=`` that asks for it."""
         ...
 
     def refusal(self, design: Design) -> str | None:
@@ -58,7 +58,7 @@ class Engine(Protocol):
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
-        """Find theta."""
+        """Estimate theta."""
         ...
 
 
@@ -71,66 +71,87 @@ def estimate(
     control: Control,
     start: Vector | None = None,
 ) -> OptimizerResult:
-    """Find theta with the engine asked for."""
+    """Estimate theta by the engine asked for; by least squares without random terms."""
     expect_choice("engine", engine, ENGINES)
-    other: Engine = StatsModels()
-    if not design.blocks and crossprod.sigma is not None:
-        return without_random_effects(crossprod, reml=False)
+    mixedlm: Engine = StatsModels()
     if not design.blocks:
-        return other.estimate(design, crossprod, reml=reml, control=control)
+        if crossprod.sigma is not None:
+            return least_squares_result(crossprod, reml=False)
+        return mixedlm.estimate(design, crossprod, reml=reml, control=control)
     if engine == "em":
-        alone: Engine = ExpectationMaximisation()
-        return alone.estimate(design, crossprod, reml=reml, control=control, start=start)
-    if engine == "statsmodels":
-        reason = other.refusal(design)
-        if reason is not None:
-            raise EngineRefusal(
-                f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
-            )
-    first: Engine = Profiled()
-    found = first.estimate(design, crossprod, reml=reml, control=control, start=start)
-    if engine == "statsmodels" and not found.converged:
+        em: Engine = ExpectationMaximization()
+        return em.estimate(design, crossprod, reml=reml, control=control, start=start)
+    if engine == "statsmodels" and (reason := mixedlm.refusal(design)) is not None:
+        raise EngineRefusal(
+            f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
+        )
+    profiled: Engine = Profiled()
+    result = profiled.estimate(design, crossprod, reml=reml, control=control, start=start)
+    if engine == "profiled":
+        return result
+    if engine == "auto":
+        return _confirm(result, mixedlm, design, crossprod, reml=reml, control=control)
+    if not result.converged:
         raise SearchError(
-            f"the search did not converge ({found.message}), and MixedLM is fitted only from the "
+            f"the search did not converge ({result.message}), and MixedLM is fitted only from the "
             "optimum. Use engine='profiled', or a higher limit in control=."
         )
-    if engine == "profiled" or not found.converged:
-        return found
-    if engine == "statsmodels":
-        second = other.estimate(design, crossprod, reml=reml, control=control, start=found.theta)
-        return _agreed(found, second, forced=True)
-    if not suits_mixedlm(design) or boundary_parameters(design, crossprod, found.theta):
-        return found
+    second = mixedlm.estimate(design, crossprod, reml=reml, control=control, start=result.theta)
+    return _compare_optima(result, second, require_second=True)
+
+
+def _confirm(
+    result: OptimizerResult,
+    mixedlm: Engine,
+    design: Design,
+    crossprod: CrossProducts,
+    *,
+    reml: bool,
+    control: Control,
+) -> OptimizerResult:
+    """Fit by MixedLM from an interior optimum of a small model; a failure is only remarked on."""
+    if (
+        not result.converged
+        or not suits_mixedlm(design)
+        or boundary_parameters(design, crossprod, result.theta)
+    ):
+        return result
     try:
-        second = other.estimate(design, crossprod, reml=reml, control=control, start=found.theta)
+        second = mixedlm.estimate(design, crossprod, reml=reml, control=control, start=result.theta)
     except SearchError as error:
-        return replace(found, remarks=(f"not checked by statsmodels: {error}",))
-    return _agreed(found, second, forced=False)
+        return replace(result, remarks=(f"not checked by statsmodels: {error}",))
+    return _compare_optima(result, second, require_second=False)
 
 
 def suits_mixedlm(design: Design) -> bool:
     """Whether MixedLM can express a design and fit it in interactive time."""
-    if len(design.y) > _MOST_ROWS or StatsModels().refusal(design) is not None:
+    if len(design.y) > _MAX_ROWS or StatsModels().refusal(design) is not None:
         return False
     rows, columns = largest_group(design)
     return (
-        int(top_level_codes(design).max()) < _MOST_GROUPS
-        and rows <= _MOST_ROWS_IN_GROUP
-        and columns <= _MOST_COLUMNS_IN_GROUP
+        int(top_level_codes(design).max()) < _MAX_GROUPS
+        and rows <= _MAX_ROWS_IN_GROUP
+        and columns <= _MAX_COLUMNS_IN_GROUP
     )
 
 
-def _agreed(found: OptimizerResult, second: OptimizerResult, *, forced: bool) -> OptimizerResult:
-    """Take MixedLM's fit where it ended at the same optimum, else keep the better one."""
-    both = found.evaluations + second.evaluations
-    if second.converged and second.deviance <= found.deviance + _SAME_OPTIMUM:
-        return replace(second, evaluations=both, trace=found.trace, confirmed_by=found.engine)
-    gap = second.deviance - found.deviance
+def _compare_optima(
+    profiled: OptimizerResult, mixedlm: OptimizerResult, *, require_second: bool
+) -> OptimizerResult:
+    """MixedLM's result where its deviance is that of the optimum, else the profiled one."""
+    if mixedlm.converged and mixedlm.deviance <= profiled.deviance + _SAME_OPTIMUM:
+        return replace(
+            mixedlm,
+            evaluations=profiled.evaluations + mixedlm.evaluations,
+            trace=profiled.trace,
+            confirmed_by=profiled.engine,
+        )
+    gap = mixedlm.deviance - profiled.deviance
     if gap > _SAME_OPTIMUM:
-        problem = f"MixedLM ended {gap:.2g} above the best deviance known, {found.deviance:.10g}"
+        problem = f"MixedLM ended {gap:.2g} above the best deviance known, {profiled.deviance:.10g}"
     else:
         problem = "MixedLM reached the optimum, but does not report convergence there"
-    if forced:
+    if require_second:
         raise SearchError(f"{problem}. Use engine='profiled'.")
     remark = f"{problem}; the profiled engine's fit stands."
-    return replace(found, remarks=(*found.remarks, remark))
+    return replace(profiled, remarks=(*profiled.remarks, remark))

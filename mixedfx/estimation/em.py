@@ -1,12 +1,32 @@
-"""The EM engine: random effects as missing data; slow, instructive, and never uphill.
+"""EM engine: expectation conditional maximisation either (ECME) with the random effects missing.
 
-Were the random effects known, their covariance would be the mean of their squares. They are
-not, so each iteration takes the expectation of those squares given the data (E) and sets the
-covariance to its mean (M); beta and sigma then follow in closed form, as for any other engine.
-No step is ever too long and no variance ever negative, and the likelihood rises with every
-iteration; the price is the number of iterations.
+The parameters are beta, sigma and each term's relative covariance ``Delta = Lambda Lambda'``; the
+random effects are ``b = sigma v``, ``v ~ N(0, Delta)`` at each of a term's L levels. The missing
+data are the v. An iteration has two steps, neither of which can lower the likelihood.
 
-One iteration is one evaluation of the criterion and one sweep back through its factorisation.
+1. Delta given beta and sigma. The expected complete-data log-likelihood ``E[log p(v; Delta) | y]``
+   is largest at
+
+       Delta_new = mean over the levels of E[v v' | y]
+                 = mean over the levels of (b b' / sigma**2 + C),
+
+   with b and ``sigma**2 C`` the conditional means and covariances at the current parameters (of a
+   diagonal term: the diagonal of it). Under REML beta is integrated out with the random effects,
+   and C includes the uncertainty of beta (Laird and Ware 1982).
+2. beta, and sigma unless it is known, given Delta_new. They maximise the observed-data likelihood,
+   in closed form: this is what makes the algorithm ECME (Liu and Rubin 1994) instead of EM
+   (Dempster, Laird and Rubin 1977), and faster.
+
+With ``S = dd / dDelta``, step 1 is ``Delta_new = Delta - Delta S Delta / L``, so that a Delta of
+zero is a fixed point for any data, and is approached only like ``L / k`` in deviance after k
+iterations. A starting value on the boundary is therefore moved off it.
+
+Convergence is linear, at the rate of the fraction of missing information. The engine stops when
+the gain still to come, by Aitken extrapolation, and the Newton decrement are both below the
+tolerance.
+
+Laird and Ware (1982), Biometrics 38:963. Dempster, Laird and Rubin (1977), J. R. Stat. Soc. B 39:1.
+Liu and Rubin (1994), Biometrika 81:633.
 """
 
 from __future__ import annotations
@@ -19,37 +39,42 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.parametrization import ZERO, canonical_signs, relative_factor
+from mixedfx.covariance.parametrization import ZERO, relative_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.scaling import solve_pls_scaled
+from mixedfx.estimation.scaling import (
+    DEVIANCE_ROUNDING,
+    deviance_at_theta,
+    scaled_factors,
+    scaled_scores,
+    solve_pls_scaled,
+    theta_from_scaled,
+)
 from mixedfx.estimation.starting_values import expected_hessian, moment_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls
+from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import score_factors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Relative variance that a start on the boundary is given there: EM cannot leave a zero.
-_OFF_ZERO = 0.01
-# Where a step gains less than this, the ratio of two gains is one of rounding errors.
-_ROUNDING = 1e-20
-# A deviance that theta, in the units of the columns, does not give back has lost its digits.
-_LOST = 1e-6
+# Relative variance given to a starting value on the boundary, which EM could not leave.
+_MIN_START_VARIANCE = 0.01
+# Below this a gain is rounding error, and so is the ratio of two such gains.
+_GAIN_ROUNDING = 1e-20
 
 
 @dataclass(frozen=True)
-class Path:
+class EMIterates:
     """
-    The way that EM went; a fit's is at ``fit.fit.search.raw``.
+    The sequence of EM iterates, at ``fit.model.optimizer_result.raw``.
 
     Parameters
     ----------
     thetas : ndarray of shape (iterations, m)
-        Covariance parameters at each evaluation, from the start to the end.
+        Covariance parameters at each evaluation, the starting values first.
     deviances : tuple of float
-        Deviance at each; it falls, but for rounding.
+        Deviance at each; it decreases, up to rounding.
 
     Examples
     --------
@@ -57,7 +82,7 @@ class Path:
     >>> fit = mfx.lmer(
     ...     "Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"), engine="em", start=[2.0]
     ... )
-    >>> fit.fit.search.raw.thetas[:3, 0].round(3)
+    >>> fit.model.optimizer_result.raw.thetas[:3, 0].round(3)
     array([2.   , 1.276, 1.042])
     """
 
@@ -70,71 +95,30 @@ class Path:
 
 
 @dataclass(frozen=True)
-class ExpectationMaximisation:
-    """
-    The engine that climbs the likelihood by expectation and maximisation.
+class _StoppingRule:
+    """Estimates of the gain in deviance still to come."""
 
-    Parameters
-    ----------
-    name : str
-        For ``engine=``.
+    aitken: float  # infinite until two gains are known
+    newton_decrement: float
+    boundary_slope: float
 
-    Notes
-    -----
-    The parameters are beta, sigma and each term's relative covariance ``Delta``; the random
-    effects are ``b = sigma v``, with ``v ~ N(0, Delta)`` at each of a term's ``L`` levels. The
-    missing data are the ``v``, not the ``b``: the log-likelihood of everything,
+    def converged(self, tolerance: float) -> bool:
+        return max(self.aitken, self.newton_decrement) < tolerance
 
-        log p(v; Delta) + log p(y | v; beta, sigma),
+    @property
+    def remaining(self) -> float:
+        finite = math.isfinite(self.aitken)
+        return max(self.aitken, self.newton_decrement) if finite else self.newton_decrement
 
-    then has ``Delta`` in its first part alone, and each iteration has two halves that cannot
-    lower the likelihood of the data.
 
-    1. *Delta, at the beta and sigma there are.* By Jensen's inequality the log-likelihood rises
-       by at least as much as ``E[log p(v; Delta) | y]`` does, which is largest at
-
-           Delta_new = mean over the levels of E[v v' | y]
-                     = mean over the levels of (b b' / sigma**2 + C),
-
-       with the conditional means ``b`` and covariances ``sigma**2 C`` at the present parameters;
-       of a diagonal term the diagonal of it.
-    2. *beta, and sigma unless it is known, at the new Delta.* They maximise the likelihood of
-       the data itself, not its expectation: the closed form of the criterion. This is what makes
-       it ECME [3]_, and faster than the EM of [1]_ and [2]_, which goes on from the expected
-       residuals.
-
-    With ``b`` as the missing data the same formula would be the update of ``G = sigma**2 Delta``
-    at a fixed sigma, and step 2 had to keep ``G``, whose best sigma has no closed form.
-
-    Under REML the data are the contrasts of y that are free of beta [1]_; beta is integrated out
-    with the random effects, and ``C`` grows by what not knowing it adds. That part aside nothing
-    changes.
-
-    With ``S`` the derivative of the deviance by ``Delta``, step 1 is ``Delta_new = Delta - Delta
-    S Delta / L``: a gradient step of a length that suits complete data. So inside the boundary it
-    rests where the likelihood is stationary; but at a variance of zero it rests whatever the
-    data, and can neither leave zero nor reach it: where zero is the optimum, after ``k``
-    iterations about ``L / k`` of deviance is still to gain. A start on the boundary is therefore
-    moved off it, and said to be.
-
-    The error falls by about the same factor at every iteration, the share of the information on
-    ``Delta`` that is missing with the random effects [2]_. From that factor the gain still to
-    come is estimated (Aitken), and the fit is called converged if this and what a Newton step
-    promises are both below the tolerance.
-
-    References
-    ----------
-    .. [1] Laird and Ware (1982), Random-effects models for longitudinal data, Biometrics 38:963.
-    .. [2] Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM
-       algorithm, J. R. Stat. Soc. B 39:1.
-    .. [3] Liu and Rubin (1994), The ECME algorithm: a simple extension of EM and ECM with
-       faster monotone convergence, Biometrika 81:633.
-    """
+@dataclass(frozen=True)
+class ExpectationMaximization:
+    """Engine for every model: ECME, with a monotone likelihood and many iterations."""
 
     name: str = "em"
 
     def refusal(self, design: Design) -> str | None:
-        """Refuse nothing."""
+        """None: every design can be fitted."""
         return None
 
     def estimate(
@@ -146,55 +130,66 @@ class ExpectationMaximisation:
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
-        """Find theta."""
-        lambdas, remarks = _begun(crossprod, start)
+        """Estimate theta."""
+        scaled, remarks = _starting_factors(crossprod, start)
         thetas: list[Vector] = []
-        trace: list[float] = []
+        deviances: list[float] = []
         gains: list[float] = []
         while True:
-            solution = solve_pls_scaled(crossprod, lambdas, reml=reml)
-            thetas.append(_theta(crossprod, lambdas))
-            trace.append(solution.deviance)
-            updated = _maximised(crossprod, solution, reml=reml)
-            gains.append(_gain(crossprod, lambdas, updated))
-            aitken = _remaining(gains)
-            last = len(trace) >= control.max_evaluations
+            solution = solve_pls_scaled(crossprod, scaled, reml=reml)
+            thetas.append(theta_from_scaled(crossprod, scaled))
+            deviances.append(solution.deviance)
+            updated = _updated_covariances(crossprod, solution, reml=reml)
+            gains.append(_first_order_gain(crossprod, scaled, updated))
+            aitken = _aitken_remaining_gain(gains)
+            last = len(deviances) >= control.max_evaluations
             if aitken < control.tolerance or last:
-                newton, boundary_slope = _promised(crossprod, lambdas, solution, reml=reml)
-                converged = max(aitken, newton) < control.tolerance
-                if converged or last:
+                newton, slope = _newton_decrement_and_slope(crossprod, scaled, solution, reml=reml)
+                rule = _StoppingRule(aitken, newton, slope)
+                if last or rule.converged(control.tolerance):
                     break
-            lambdas = [relative_factor(cov) for cov in updated]
-        left = max(aitken, newton) if math.isfinite(aitken) else newton
-        message = f"about {left:.1e} of deviance is left to gain"
-        if not converged:
-            message = f"after {len(trace)} iterations {message}"
-            remarks += (_way_on(control),)
-        deviance = trace[-1]
-        if (
-            max(crossprod.parametrization.widths) > 1
-        ):  # scalars are what they were; matrices were transformed
-            deviance = solve_pls(crossprod, thetas[-1], reml=reml).deviance
-            if abs(deviance - trace[-1]) > _LOST:
-                converged = False
-                lost = abs(deviance - trace[-1])
-                message = f"rounding moves the end by {lost:.1e} in deviance"
-        return OptimizerResult(
-            theta=thetas[-1].copy(),
-            engine=self.name,
-            evaluations=len(trace),
-            converged=converged,
-            message=message,
-            deviance=deviance,
-            trace=tuple(trace),
-            boundary_slope=boundary_slope,
-            raw=Path(np.stack(thetas), tuple(trace)),
-            remarks=remarks,
-        )
+            scaled = [relative_factor(covariance) for covariance in updated]
+        iterates = EMIterates(np.stack(thetas), tuple(deviances))
+        return _optimizer_result(self.name, crossprod, iterates, rule, control, remarks, reml=reml)
 
 
-def _way_on(control: Control) -> str:
-    """Say what to do where the limit came first."""
+def _optimizer_result(
+    name: str,
+    crossprod: CrossProducts,
+    iterates: EMIterates,
+    rule: _StoppingRule,
+    control: Control,
+    remarks: tuple[str, ...],
+    *,
+    reml: bool,
+) -> OptimizerResult:
+    """Theta at the last iterate; not converged where rounding has lost the deviance."""
+    theta, evaluations = iterates.thetas[-1].copy(), len(iterates.deviances)
+    converged = rule.converged(control.tolerance)
+    message = f"about {rule.remaining:.1e} of deviance is left to gain"
+    if not converged:
+        message = f"after {evaluations} iterations {message}"
+        remarks += (_advice_on_limit(control),)
+    deviance = deviance_at_theta(crossprod, theta, iterates.deviances[-1], reml=reml)
+    rounding = abs(deviance - iterates.deviances[-1])
+    if rounding > DEVIANCE_ROUNDING:
+        converged = False
+        message = f"rounding moves the end by {rounding:.1e} in deviance"
+    return OptimizerResult(
+        theta=theta,
+        engine=name,
+        evaluations=evaluations,
+        converged=converged,
+        message=message,
+        deviance=deviance,
+        trace=iterates.deviances,
+        boundary_slope=rule.boundary_slope,
+        raw=iterates,
+        remarks=remarks,
+    )
+
+
+def _advice_on_limit(control: Control) -> str:
     return (
         "EM needs many iterations, and never gets to a variance of zero: give it more with "
         f"control=Control(max_evaluations={10 * control.max_evaluations}), or finish with "
@@ -202,115 +197,110 @@ def _way_on(control: Control) -> str:
     )
 
 
-def _begun(crossprod: CrossProducts, start: Vector | None) -> tuple[list[Matrix], tuple[str, ...]]:
-    """Lambdas in the terms' frames to begin with, off the boundary, and what to say of it."""
+def _starting_factors(
+    crossprod: CrossProducts, start: Vector | None
+) -> tuple[list[Matrix], tuple[str, ...]]:
+    """Scaled factors in the interior to start from, and a remark if ``start`` was moved there."""
     parametrization = crossprod.parametrization
     if start is None:
         return parametrization.lambdas(moment_estimates(crossprod)), ()
-    lambdas, lifted = [], False
-    given = parametrization.lambdas(np.asarray(start, dtype=float))
-    for frame, lam, structure in zip(
-        crossprod.term_scaling, given, parametrization.structures, strict=True
-    ):
-        root = np.linalg.solve(frame, lam)
-        values, vectors = np.linalg.eigh(root @ root.T)
-        low = values < ZERO**2
-        lifted |= bool(low.any())
-        root = relative_factor((vectors * np.where(low, _OFF_ZERO, values)) @ vectors.T)
-        lambdas.append(np.diag(np.diag(root)) if structure == "diag" else root)
+    interior, moved = [], False
+    lambdas = parametrization.lambdas(np.asarray(start, dtype=float))
+    scaled = scaled_factors(crossprod, lambdas)
+    for L, structure in zip(scaled, parametrization.structures, strict=True):
+        values, vectors = np.linalg.eigh(L @ L.T)
+        singular = values < ZERO**2
+        moved |= bool(singular.any())
+        factor = relative_factor(
+            (vectors * np.where(singular, _MIN_START_VARIANCE, values)) @ vectors.T
+        )
+        interior.append(np.diag(np.diag(factor)) if structure == "diag" else factor)
     remark = (
         "start= lies on the boundary (a variance of zero or a correlation of one), which EM "
-        f"cannot leave: it began beside it, at {math.sqrt(_OFF_ZERO):g} residual standard "
-        "deviations."
+        f"cannot leave: it began beside it, at {math.sqrt(_MIN_START_VARIANCE):g} residual "
+        "standard deviations."
     )
-    return lambdas, (remark,) if lifted else ()
+    return interior, (remark,) if moved else ()
 
 
-def _theta(crossprod: CrossProducts, lambdas: Sequence[Matrix]) -> Vector:
-    """Theta of Lambdas in the terms' frames."""
-    natural = [f @ lam for f, lam in zip(crossprod.term_scaling, lambdas, strict=True)]
-    # Lower triangular roots of the same covariances, by rotating the columns.
-    low = [np.asarray(np.linalg.qr(m.T, mode="r")).T if m.size > 1 else m for m in natural]
-    return canonical_signs(crossprod.parametrization, crossprod.parametrization.to_params(low))
-
-
-def _maximised(crossprod: CrossProducts, solution: Solution, *, reml: bool) -> list[Matrix]:
-    """Mean expected squares ``E[v v' | y]`` of each term, in its frame: the first half."""
+def _updated_covariances(
+    crossprod: CrossProducts, solution: Solution, *, reml: bool
+) -> list[Matrix]:
+    """Mean over the levels of ``E[v v' | y]`` of each term, in scaled columns: step 1."""
     p = crossprod.p
     inner = np.zeros((p + 1, p + 1))
     if reml:
         inner[:p, :p] = solution.vcov_in_basis
-    blocks = crossprod.term_blocks(solution.schur.backward(inner)[1])
-    means: list[Matrix] = []
+    conditional = crossprod.term_blocks(solution.schur.backward(inner)[1])
+    covariances: list[Matrix] = []
     terms = zip(
         solution.conditional_modes(),
-        blocks,
+        conditional,
         crossprod.term_scaling,
         crossprod.parametrization.structures,
         strict=True,
     )
-    for b, C, frame, structure in terms:
+    for b, C, scaling, structure in terms:
         mean = ((b / solution.sigma) @ (b / solution.sigma).T + C.sum(axis=2)) / b.shape[1]
-        framed = np.asarray(np.linalg.solve(frame, np.linalg.solve(frame, mean).T))
-        means.append(np.diag(np.diag(framed)) if structure == "diag" else framed)
-    return means
+        scaled = np.asarray(np.linalg.solve(scaling, np.linalg.solve(scaling, mean).T))
+        covariances.append(np.diag(np.diag(scaled)) if structure == "diag" else scaled)
+    return covariances
 
 
-def _gain(crossprod: CrossProducts, lambdas: Sequence[Matrix], updated: Sequence[Matrix]) -> float:
+def _first_order_gain(
+    crossprod: CrossProducts, scaled: Sequence[Matrix], updated: Sequence[Matrix]
+) -> float:
     """
-    What a step gains in deviance, to first order.
+    Decrease of the deviance by step 1, to first order.
 
-    ``tr(S (Delta - Delta_new)) = L |I - Lambda^-1 Delta_new Lambda^-T|**2``, since the step is
-    ``Delta - Delta_new = Delta S Delta / L``. A difference of deviances would drown in rounding
-    long before the end.
+    ``tr(S (Delta - Delta_new)) = L |I - Lambda^-1 Delta_new Lambda^-T|**2``. A difference of two
+    deviances would be lost in rounding long before convergence.
     """
     gain = 0.0
-    for slot, lam, new in zip(crossprod.term_positions, lambdas, updated, strict=True):
+    for position, lam, new in zip(crossprod.term_positions, scaled, updated, strict=True):
         half = np.linalg.solve(lam, new)
         change = np.eye(len(lam)) - np.linalg.solve(lam, half.T)
-        gain += crossprod.ZtZ.levels(slot.factor) * float((change**2).sum())
+        gain += crossprod.ZtZ.levels(position.factor) * float((change**2).sum())
     return gain
 
 
-def _remaining(gains: Sequence[float]) -> float:
+def _aitken_remaining_gain(gains: Sequence[float]) -> float:
     """
-    Estimate the sum of all gains to come from the last two (Aitken).
+    Sum of all gains to come, extrapolated from the last two (Aitken).
 
-    With an error that falls by a factor ``r`` a step, first-order gains fall by ``r**2``, and
-    the deviance is still ``gain / (2 (1 - r))`` above its limit.
+    If the error falls by a factor r per iteration, first-order gains fall by ``r**2``, and the
+    deviance is ``gain / (2 (1 - r))`` above its limit.
     """
-    if gains[-1] < _ROUNDING:
+    if gains[-1] < _GAIN_ROUNDING:
         return gains[-1]
     if len(gains) < 2 or gains[-1] >= gains[-2]:
         return math.inf
     return gains[-1] / (2.0 * (1.0 - math.sqrt(gains[-1] / gains[-2])))
 
 
-def _promised(
-    crossprod: CrossProducts, lambdas: Sequence[Matrix], solution: Solution, *, reml: bool
+def _newton_decrement_and_slope(
+    crossprod: CrossProducts, scaled: Sequence[Matrix], solution: Solution, *, reml: bool
 ) -> tuple[float, float]:
     """
-    What a Newton step would gain, and the slack where a variance is as good as zero.
+    Newton decrement ``g' H^-1 g / 2``, and the boundary slope of variances below ``ZERO``.
 
-    The Hessian is the expected one, and where the deviance rises with a covariance what that
-    adds: ``2 S`` for every column of Lambda. Near zero it is all there is.
+    H is the expected Hessian plus, for every column of Lambda, twice the positive part of S,
+    which dominates near a variance of zero.
     """
     coordinates = crossprod.parametrization.coordinates
-    by_lambda = score_factors(solution, reml=reml)
-    framed = [f.T @ m for f, m in zip(crossprod.term_scaling, by_lambda, strict=True)]
-    x, g = coordinates.to_params(lambdas), coordinates.to_params(framed)
+    scores = scaled_scores(crossprod.term_scaling, score_factors(solution, reml=reml))
+    x, g = coordinates.to_params(scaled), coordinates.to_params(scores)
     H, boundary_slope = expected_hessian(crossprod, coordinates, x), math.inf
-    terms = zip(lambdas, framed, coordinates.positions, coordinates.slices, strict=True)
-    for lam, slope, (rows, cols), part in terms:
-        S = 0.5 * np.linalg.solve(lam.T, slope.T).T
+    terms = zip(scaled, scores, coordinates.positions, coordinates.slices, strict=True)
+    for lam, score, (rows, cols), part in terms:
+        S = 0.5 * np.linalg.solve(lam.T, score.T).T
         if len(rows) == len(lam):  # a scalar, or a diagonal term
             S = np.diag(np.diag(S))
         values, vectors = np.linalg.eigh(0.5 * (S + S.T))
-        rising = (vectors * np.maximum(values, 0.0)) @ vectors.T
-        H[part, part] += 2.0 * rising[np.ix_(rows, rows)] * (cols[:, None] == cols)
-        sizes, axes = np.linalg.eigh(lam @ lam.T)
-        null = axes[:, sizes < ZERO**2]
-        boundary_slope = min(
-            boundary_slope, float(np.linalg.eigvalsh(null.T @ S @ null).min(initial=math.inf))
-        )
+        positive_part = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        H[part, part] += 2.0 * positive_part[np.ix_(rows, rows)] * (cols[:, None] == cols)
+        variances, axes = np.linalg.eigh(lam @ lam.T)
+        null = axes[:, variances < ZERO**2]
+        slopes = np.linalg.eigvalsh(null.T @ S @ null)
+        boundary_slope = min(boundary_slope, float(slopes.min(initial=math.inf)))
     return 0.5 * float(g @ np.linalg.solve(H, g)), boundary_slope

@@ -1,4 +1,4 @@
-"""What an engine is told, and what it tells: limits, theta, and a claim to be checked."""
+"""Limits of an optimisation over theta, and its result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.errors import ArgumentError, MixedfxWarning
+from mixedfx.errors import ArgumentError
 
 Vector = npt.NDArray[np.float64]
 
@@ -17,7 +17,7 @@ Vector = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Control:
     """
-    How long, and how closely, to search.
+    Limits of the optimisation over the covariance parameters.
 
     Parameters
     ----------
@@ -25,7 +25,12 @@ class Control:
         Stop when one more step would lower the deviance by less than this. At 1e-10 a
         standard deviation is within about 1e-6 of its optimum, relatively.
     max_evaluations : int
-        Give up after so many evaluations of the deviance with its gradient.
+        Largest number of evaluations of the deviance with its gradient.
+
+    Raises
+    ------
+    ArgumentError
+        If a limit is not a number, is negative, or allows no evaluation.
 
     Examples
     --------
@@ -37,7 +42,7 @@ class Control:
     max_evaluations: int = 500
 
     def __post_init__(self) -> None:
-        """Refuse limits that would end no search, or end it before it begins."""
+        """Refuse limits that are no numbers or allow no evaluation."""
         for name, least in (("tolerance", 0.0), ("max_evaluations", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
@@ -46,65 +51,20 @@ class Control:
 
 @dataclass(frozen=True)
 class OptimizerResult:
-    """
-    What an engine found.
+    """Theta as an engine estimated it, and how."""
 
-    Parameters
-    ----------
-    theta : ndarray of shape (m,)
-        Covariance parameters, in lme4's order, signs rectified.
-    engine : str
-        Which engine found it.
-    evaluations : int
-        Evaluations of the deviance.
-    converged : bool
-        Whether the engine is satisfied.
-    message : str
-        Its reason, in words.
-    deviance : float
-        Its own claim of -2 log-likelihood (or the REML criterion) at ``theta``.
-    trace : tuple of float
-        Deviance after each evaluation, where the engine tells.
-    slack : float
-        For parameters on the boundary: the smallest rate at which the deviance would rise on
-        leaving it; infinite if none is there. Negative says that it is no optimum.
-    seconded : str or None
-        Name of a second engine that ended at the same optimum.
-    raw : object
-        The engine's own result, such as statsmodels' ``MixedLMResults``.
-    remarks : tuple of str
-        What the user should know of how it went.
-    """
-
-    theta: Vector
+    theta: Vector  # (m,) covariance parameters in lme4's order, signs canonical
     engine: str
-    evaluations: int
-    converged: bool
-    message: str
-    deviance: float
-    trace: tuple[float, ...] = ()
-    boundary_slope: float = np.inf
-    confirmed_by: str | None = None
-    raw: Any = field(default=None, repr=False)
-    remarks: tuple[str, ...] = ()
+    evaluations: int  # of the deviance
+    converged: bool  # by the engine's own criterion
+    message: str  # reason for stopping
+    deviance: float  # -2 log-likelihood or REML criterion at theta, as the engine computed it
+    trace: tuple[float, ...] = ()  # deviance at each evaluation, where the engine reports it
+    boundary_slope: float = np.inf  # smallest eigenvalue of N' S N, see mixedfx.estimation.boundary
+    confirmed_by: str | None = None  # second engine that reached the same optimum
+    raw: Any = field(default=None, repr=False)  # engine's own result: MixedLMResults, EMIterates
+    remarks: tuple[str, ...] = ()  # for the user, beyond convergence
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
-
-
-@dataclass(frozen=True)
-class Note:
-    """
-    Something about a fit that its user should know.
-
-    Parameters
-    ----------
-    text : str
-        A sentence.
-    warning : type of warning or None
-        How it is warned of; None for a remark that is only kept.
-    """
-
-    text: str
-    warning: type[MixedfxWarning] | None = None

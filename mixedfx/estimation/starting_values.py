@@ -1,15 +1,15 @@
-"""Where the search begins: a moment estimate of theta, and the curvature to expect there.
+"""Moment estimates of theta, and the expected Hessian of the deviance.
 
-Both read one factor at a time from the cross-products and ignore the others, so they cost
-less than one evaluation of the deviance. For a single factor the estimate is unbiased and
-the curvature exact in expectation; for crossed ones both are near enough to halve the
-evaluations or better.
+Both use the cross-products of one grouping factor at a time, so that they cost less than one
+evaluation of the deviance. For a single factor the estimate is unbiased and the Hessian exact in
+expectation; for several they are approximations.
 
-Thetas here are scaled: relative to each column's root mean square, so that nothing depends
-on units.
+All parameters are those of scaled columns (:mod:`mixedfx.estimation.scaling`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,33 +22,41 @@ from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A start at zero could not leave it (zero is stationary for any data), and one far out is a
-# moment estimate gone wrong: relative variances are kept within these bounds.
-_SMALLEST, _LARGEST = 0.01, 1e4
-# An expected curvature below this share of the largest is not believed.
-_FLATTEST = 1e-3
-# Two rounds settle balanced crossings and nestings; others need only a rough start.
+# Bounds of the starting relative variances: zero is a stationary point, and beyond the upper
+# bound a moment estimate has failed.
+_MIN_VARIANCE, _MAX_VARIANCE = 0.01, 1e4
+# Eigenvalues of a Hessian are raised to at least this share of the largest.
+_MIN_EIGENVALUE_RATIO = 1e-3
+# Backfitting sweeps over several factors: exact for balanced crossed and nested designs.
 _SWEEPS = 2
+# Relative standard deviation of the effects in backfitting: nearly no shrinkage.
+_BACKFITTING_SD = 1e3
+
+
+@dataclass(frozen=True)
+class _FactorMoments:
+    """Cross-products of one grouping factor, columns of unit root mean square."""
+
+    ZtZ: Matrix  # (K, K, L)
+    Ztr: Matrix  # (K, L) with the least-squares residuals
+    rms: Vector  # (K,) root mean squares of the columns
 
 
 def moment_estimates(crossprod: CrossProducts) -> Vector:
     """
-    Estimate theta without iteration.
+    Minimum norm quadratic estimates of theta at Lambda = I, without iteration.
 
-    Notes
-    -----
-    With ``b = (A + I)^-1 Z'r`` for the residuals ``r`` that are left by least squares and by
-    the other factors, the expectation of ``sum b b'`` is linear in the factor's covariance
-    and in sigma**2, and is solved for it: minimum norm quadratic estimation at Lambda = I
-    (Rao 1972, J. Am. Stat. Assoc. 67:112), everything else taken as known.
+    With ``b = (Z'Z + I)^-1 Z'r``, r the residuals of least squares and of the other factors,
+    ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
+    the former (Rao 1972, J. Am. Stat. Assoc. 67:112).
     """
-    factors = [_scaled_factor(crossprod, f) for f in crossprod.ZtZ.factors]
-    rest, within = _backfit(crossprod, factors)
+    moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.factors]
+    Ztr, residual_variance = _backfit(crossprod, moments)
     if crossprod.sigma is not None:
-        within = crossprod.sigma**2
+        residual_variance = crossprod.sigma**2
     covariances = [
-        _covariance(A, rest[f], within, _inflation(crossprod.ZtZ, f))
-        for f, (A, _, _) in enumerate(factors)
+        _covariance(m.ZtZ, Ztr[f], residual_variance, _level_inflation(crossprod.ZtZ, f))
+        for f, m in enumerate(moments)
     ]
     lambdas = []
     terms = zip(
@@ -58,138 +66,144 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         crossprod.column_rms,
         strict=True,
     )
-    for position, structure, frame, scale in terms:
+    for position, structure, scaling, rms in terms:
         part = slice(position.start, position.start + position.width)
-        cov = covariances[position.factor][part, part] / within
+        cov = covariances[position.factor][part, part] / residual_variance
         if structure == "diag":
             cov = np.diag(np.diag(cov))
-        change = np.linalg.inv(frame) / scale  # from unit root mean squares to the frame
-        values, vectors = np.linalg.eigh(change @ cov @ change.T)
-        values = np.clip(values, _SMALLEST, _LARGEST)
+        to_scaled = np.linalg.inv(scaling) / rms  # from columns of unit root mean square
+        values, vectors = np.linalg.eigh(to_scaled @ cov @ to_scaled.T)
+        values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
         lambdas.append(relative_factor((vectors * values) @ vectors.T))
     theta = crossprod.parametrization.to_params(lambdas)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
 
 
-def _scaled_factor(crossprod: CrossProducts, f: int) -> tuple[Matrix, Matrix, Vector]:
-    """Cross-products of a factor with itself and with the residuals, in unit-free columns."""
-    A, F = crossprod.ZtZ.diagonal[f], crossprod.ZtXy[f][:, -1]
-    scale = np.sqrt(np.einsum("aal->a", A) / crossprod.n)
-    return A / (scale[:, None, None] * scale[None, :, None]), F / scale[:, None], scale
+def _factor_moments(crossprod: CrossProducts, f: int) -> _FactorMoments:
+    ZtZ, Ztr = crossprod.ZtZ.diagonal[f], crossprod.ZtXy[f][:, -1]
+    rms = np.sqrt(np.einsum("aal->a", ZtZ) / crossprod.n)
+    unit_ZtZ = ZtZ / (rms[:, None, None] * rms[None, :, None])
+    return _FactorMoments(unit_ZtZ, Ztr / rms[:, None], rms)
 
 
-def _backfit(
-    crossprod: CrossProducts, factors: list[tuple[Matrix, Matrix, Vector]]
-) -> tuple[list[Matrix], float]:
+def _backfit(crossprod: CrossProducts, moments: list[_FactorMoments]) -> tuple[list[Matrix], float]:
     """
-    Fit the factors one after the other to what the others leave, nearly without shrinkage.
+    Backfit the factors to each other's residuals.
 
-    Returns what is left for each factor, and the residual variance.
+    Returns each factor's ``Z'r``, r the residuals of all the others, and the residual variance.
     """
     ZtZ, total = crossprod.ZtZ, float(crossprod.XytXy[-1, -1])
     order = sorted(ZtZ.factors, key=ZtZ.levels)
-    loose = [penalized_inverse(A, 1e3 * np.eye(len(A)))[0] for A, _, _ in factors]
-    b = [np.zeros_like(F) for _, F, _ in factors]
-    rest = [F for _, F, _ in factors]
+    inverses = [penalized_inverse(m.ZtZ, _BACKFITTING_SD * np.eye(len(m.ZtZ)))[0] for m in moments]
+    b = [np.zeros_like(m.Ztr) for m in moments]
+    Ztr = [m.Ztr for m in moments]
     for _ in range(_SWEEPS if len(order) > 1 else 1):
         for f in order:
-            rest[f] = factors[f][1] - _from_others(crossprod, f, b, factors)
-            b[f] = matmul(loose[f], rest[f][:, None])[:, 0]
-    # r'r = y'y - b'F - b'(F - A b), all factors together
-    left = total
-    freedom = float(crossprod.n - crossprod.p)
-    for f, (A, F, _) in enumerate(factors):
-        others = _from_others(crossprod, f, b, factors)
-        own = matmul(A, b[f][:, None])[:, 0]
-        left -= float(np.vdot(b[f], F) + np.vdot(b[f], F - own - others))
-        freedom -= float((loose[f] * A).sum())
+            Ztr[f] = moments[f].Ztr - _fitted_by_others(crossprod, f, b, moments)
+            b[f] = matmul(inverses[f], Ztr[f][:, None])[:, 0]
+    # r'r = y'y - b'Z'y - b'(Z'y - Z'Z b), over all factors together
+    rss = total
+    df = float(crossprod.n - crossprod.p)
+    for f, m in enumerate(moments):
+        by_others = _fitted_by_others(crossprod, f, b, moments)
+        by_itself = matmul(m.ZtZ, b[f][:, None])[:, 0]
+        rss -= float(np.vdot(b[f], m.Ztr) + np.vdot(b[f], m.Ztr - by_itself - by_others))
+        df -= float((inverses[f] * m.ZtZ).sum())
     variance = total / (crossprod.n - crossprod.p)
-    within = left / max(freedom, 1.0)
-    return rest, min(max(within, 1e-3 * variance), variance)
+    residual_variance = rss / max(df, 1.0)
+    return Ztr, min(max(residual_variance, 1e-3 * variance), variance)
 
 
-def _from_others(
-    crossprod: CrossProducts,
-    f: int,
-    b: list[Matrix],
-    factors: list[tuple[Matrix, Matrix, Vector]],
+def _fitted_by_others(
+    crossprod: CrossProducts, f: int, b: list[Matrix], moments: list[_FactorMoments]
 ) -> Matrix:
-    """What the other factors' effects explain of a factor's cross-products with the residuals."""
+    """``sum_g Z_f'Z_g b_g`` over the factors g other than f."""
     ZtZ, out = crossprod.ZtZ, np.zeros_like(b[f])
-    for (i, j), c in ZtZ.off_diagonal.items():
+    for (i, j), block in ZtZ.off_diagonal.items():
         if f not in (i, j):
             continue
         g = j if f == i else i
-        mine, theirs = (c.rows, c.cols) if f == i else (c.cols, c.rows)
-        values = c.values if f == i else c.values.transpose(1, 0, 2)
+        levels_f, levels_g = (block.rows, block.cols) if f == i else (block.cols, block.rows)
+        values = block.values if f == i else block.values.transpose(1, 0, 2)
         for a in range(len(out)):
             for k in range(len(b[g])):
-                unit = factors[f][2][a] * factors[g][2][k]
-                moved = values[a, k] * (b[g][k] / unit)[theirs]
-                out[a] += np.bincount(mine, moved, ZtZ.levels(f))
+                unit = moments[f].rms[a] * moments[g].rms[k]
+                fitted = values[a, k] * (b[g][k] / unit)[levels_g]
+                out[a] += np.bincount(levels_f, fitted, ZtZ.levels(f))
     return out
 
 
-def _inflation(ZtZ: BlockMatrix, f: int) -> float:
-    """Make up for the levels that a factor containing ``f``, fitted before it, has used up."""
+def _level_inflation(ZtZ: BlockMatrix, f: int) -> float:
+    """``L / (L - m)``, m the levels of the largest factor that contains ``f`` and precedes it."""
     L = ZtZ.levels(f)
     outer = [ZtZ.levels(g) for g in ZtZ.factors if g != f and ZtZ.is_nested(f, g)]
     return L / max(L - max([m for m in outer if m < L], default=0), 1)
 
 
-def _covariance(A: Matrix, F: Matrix, within: float, inflation: float) -> Matrix:
-    """Solve the moment equation of one factor for its covariance."""
-    k = len(A)
-    G = penalized_inverse(A, np.eye(k))[0]
-    b = matmul(G, F[:, None])[:, 0]
-    GA = matmul(G, A)
+def _covariance(ZtZ: Matrix, Ztr: Matrix, residual_variance: float, inflation: float) -> Matrix:
+    """
+    Covariance of one factor's effects from its moment equation.
+
+    ``sum_l G_l A_l cov A_l G_l = inflation sum_l b_l b_l' - sigma**2 sum_l G_l A_l G_l``, with
+    ``A = Z'Z``, ``G = (A + I)^-1``, ``b = G Z'r``.
+    """
+    k = len(ZtZ)
+    G = penalized_inverse(ZtZ, np.eye(k))[0]
+    b = matmul(G, Ztr[:, None])[:, 0]
+    GA = matmul(G, ZtZ)
     flat = GA.reshape(k * k, -1)
     # sum_l (GA)[a, c] (GA)[b, d], arranged as rows (a, b) and columns (c, d)
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
-    noise = within * matmul(GA, G).sum(axis=2)
-    cov = np.linalg.lstsq(system, (inflation * (b @ b.T) - noise).ravel(), rcond=None)[0].reshape(
-        k, k
-    )
+    noise = residual_variance * matmul(GA, G).sum(axis=2)
+    right = (inflation * (b @ b.T) - noise).ravel()
+    cov = np.linalg.lstsq(system, right, rcond=None)[0].reshape(k, k)
     return np.asarray(0.5 * (cov + cov.T))
 
 
-def _scaled_blocks(crossprod: CrossProducts, t: int) -> Matrix:
-    position, frame = crossprod.term_positions[t], crossprod.term_scaling[t]
-    part = slice(position.start, position.start + position.width)
-    A = crossprod.ZtZ.diagonal[position.factor][part, part]
-    return matmul_left(frame.T, matmul_right(A, frame))
-
-
 def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vector) -> Matrix:
-    """Expected Hessian of the deviance, each term taken alone."""
+    """
+    Expected Hessian of the deviance, each term taken alone.
+
+    ``H_ij = sum_l tr(D_i K_l D_j K_l) - t_i t_j / n``, with ``D_i = d(Lambda Lambda')/dx_i``,
+    ``K_l = Z_l' V^-1 Z_l sigma**2`` and ``t_i = sum_l tr(D_i K_l)``; without the last term where
+    sigma is known.
+    """
     m = coordinates.size
     H, traces = np.zeros((m, m)), np.zeros(m)
     for t, (lam, part) in enumerate(zip(coordinates.lambdas(x), coordinates.slices, strict=True)):
-        A = _scaled_blocks(crossprod, t)
+        A = _scaled_ZtZ(crossprod, t)
         k = len(lam)
         K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
         KK = (flat @ flat.T).reshape(k, k, k, k)
-        D = _directions(coordinates, t, lam)
+        D = _covariance_jacobian(coordinates, t, lam)
         DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
         H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
     if crossprod.sigma is None:
         H -= np.outer(traces, traces) / crossprod.n
-    return is_positive_definite(H)
+    return floor_eigenvalues(H)
 
 
-def is_positive_definite(H: Matrix) -> Matrix:
-    """Raise the smallest eigenvalues of an approximate Hessian to a share of the largest."""
+def _scaled_ZtZ(crossprod: CrossProducts, t: int) -> Matrix:
+    """``W'Z'Z W`` of a term, (k, k, levels)."""
+    position, scaling = crossprod.term_positions[t], crossprod.term_scaling[t]
+    part = slice(position.start, position.start + position.width)
+    ZtZ = crossprod.ZtZ.diagonal[position.factor][part, part]
+    return matmul_left(scaling.T, matmul_right(ZtZ, scaling))
+
+
+def floor_eigenvalues(H: Matrix) -> Matrix:
+    """Symmetric matrix with eigenvalues raised to a share of the largest: positive definite."""
     if not len(H):
         return H
     values, vectors = np.linalg.eigh(H)
-    values = np.maximum(values, max(_FLATTEST * values[-1], 1e-8))
+    values = np.maximum(values, max(_MIN_EIGENVALUE_RATIO * values[-1], 1e-8))
     return np.asarray((vectors * values) @ vectors.T)
 
 
-def _directions(coordinates: Coordinates, t: int, lam: Matrix) -> Matrix:
-    """Derivative of ``Lambda Lambda'`` by each of a term's parameters, (parameters, k, k)."""
+def _covariance_jacobian(coordinates: Coordinates, t: int, lam: Matrix) -> Matrix:
+    """Derivatives of ``Lambda Lambda'`` by each of a term's parameters, (parameters, k, k)."""
     rows, cols = coordinates.positions[t]
     D = np.zeros((len(rows), *lam.shape))
     for i, (row, col) in enumerate(zip(rows, cols, strict=True)):

@@ -1,12 +1,11 @@
-"""The statsmodels engine: MixedLM, where MixedLM can express the model.
+"""statsmodels engine: MixedLM, started at the profiled optimum, for the models it can express.
 
-MixedLM knows one grouping of the rows, one correlated block of effects on it, and any number
-of independent variance components inside it. A :class:`_Spelling` says a design in those
-words, or why it cannot be said. MixedLM is always started at the profiled engine's optimum:
-far from it its optimisers are known to fail, near it they need a step or none, and what it
-then reports is a second, independent computation of the same likelihood.
+MixedLM has one grouping of the rows, one block of correlated effects on it (``exog_re``), and any
+number of independent variance components within it (``exog_vc``). It is always started at the
+profiled engine's optimum, where it needs at most a few steps; from its own starting values its
+optimisers are known to fail. Its likelihood is then an independent computation of the same number.
 
-This is the only file that imports statsmodels.
+statsmodels is imported in this module only, and when first needed.
 """
 
 from __future__ import annotations
@@ -23,34 +22,24 @@ from mixedfx.covariance.parametrization import canonical_signs, relative_factor
 from mixedfx.design.build import Design
 from mixedfx.design.random import Block
 from mixedfx.errors import EngineRefusal, SearchError
-from mixedfx.estimation.curvature import boundary_parameters
+from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 # MixedLM's Hessian holds matrices of rows by rows of a group: this many entries is 4 GB.
-_MOST_ENTRIES = 5e8
+_MAX_DENSE_ENTRIES = 5e8
 
 
 @dataclass(frozen=True)
-class _Spelling:
-    """
-    A design in MixedLM's words.
+class _MixedLMTerms:
+    """Roles of a design's random terms in MixedLM."""
 
-    Parameters
-    ----------
-    top : int or None
-        Index of a block on the top grouping factor; None where no factor contains the
-        others and all rows form one group.
-    correlated : int or None
-        The block that becomes ``exog_re``; the others become variance components, a
-        component per column.
-    """
-
-    top: int | None
-    correlated: int | None
+    top: int | None  # a block on the top grouping factor; None: all rows form one group
+    correlated: int | None  # block that is exog_re; of the others each column is a component
 
     def components(self, design: Design) -> list[tuple[int, int]]:
         """Block and column of each variance component, in order."""
@@ -64,19 +53,12 @@ class _Spelling:
 
 @dataclass(frozen=True)
 class StatsModels:
-    """
-    The engine that hands the model to statsmodels.
-
-    Parameters
-    ----------
-    name : str
-        For ``engine=``.
-    """
+    """Engine that fits by statsmodels' MixedLM; OLS or WLS where there are no random terms."""
 
     name: str = "statsmodels"
 
     def refusal(self, design: Design) -> str | None:
-        """Say why MixedLM cannot express a design."""
+        """Why MixedLM cannot express a design, or would need too much memory; else None."""
         if not design.blocks:
             return None
         if design.dispersion is not None or design.sigma is not None:
@@ -85,11 +67,11 @@ class StatsModels:
             return "MixedLM has no prior weights"
         if design.X.shape[1] == 0:
             return "MixedLM needs at least one fixed effect"
-        spelled = _spell(design)
-        if isinstance(spelled, str):
-            return spelled
+        terms = _mixedlm_terms(design)
+        if isinstance(terms, str):
+            return terms
         rows, columns = largest_group(design)
-        if rows * (rows + columns) > _MOST_ENTRIES:
+        if rows * (rows + columns) > _MAX_DENSE_ENTRIES:
             return (
                 f"MixedLM would handle one group of {rows:,} rows and {columns:,} random-effect "
                 f"columns with dense matrices of {8e-9 * rows * (rows + columns):.1f} GB"
@@ -107,23 +89,22 @@ class StatsModels:
     ) -> OptimizerResult:
         """Fit by MixedLM, or by OLS or WLS where there are no random terms."""
         if not design.blocks:
-            return _regress(design)
+            return _fit_least_squares(design)
         reason = self.refusal(design)
         if reason is None and start is not None:
-            edge = boundary_parameters(design, crossprod, start)
-            if edge:
+            boundary = boundary_parameters(design, crossprod, start)
+            if boundary:
                 reason = (
-                    f"the optimum is singular ({', '.join(edge)}), where MixedLM cannot give "
+                    f"the optimum is singular ({', '.join(boundary)}), where MixedLM cannot give "
                     "effects or standard errors"
                 )
         if reason is not None:
             raise EngineRefusal(f"statsmodels cannot fit {design.formula}: {reason}.")
-        spelling = _spell(design)
-        assert isinstance(spelling, _Spelling)
-        result = _fit(design, crossprod, spelling, reml, start)
-        theta = _read_theta(design, crossprod, spelling, result)
+        terms = _mixedlm_terms(design)
+        assert isinstance(terms, _MixedLMTerms)
+        result = _fit_mixedlm(design, crossprod, terms, reml, start)
         return OptimizerResult(
-            theta=theta,
+            theta=_theta(design, crossprod, terms, result),
             engine=self.name,
             evaluations=0,
             converged=bool(result.converged),
@@ -133,28 +114,30 @@ class StatsModels:
         )
 
 
-def _spell(design: Design) -> _Spelling | str:
-    """Find the words for a design, or the reason why there are none."""
+def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
+    """Roles of the random terms in MixedLM, or the reason why there are none."""
     blocks = design.blocks
-    wide = [t for t, b in enumerate(blocks) if b.term.structure == "us" and b.values.shape[1] > 1]
+    correlated = [
+        t for t, b in enumerate(blocks) if b.term.structure == "us" and b.values.shape[1] > 1
+    ]
     top = next((t for t, b in enumerate(blocks) if _contains_all(b, blocks)), None)
-    for t in wide:
+    for t in correlated:
         if top is None or blocks[t].group != blocks[top].group:
             return (
                 f"the correlated term {blocks[t].term} is not on a grouping factor that "
                 "contains all the others"
             )
-    if len(wide) > 1:
-        return f"MixedLM has one correlated term, and the formula has {len(wide)}"
+    if len(correlated) > 1:
+        return f"MixedLM has one correlated term, and the formula has {len(correlated)}"
     if top is None:
-        return _Spelling(None, None)
+        return _MixedLMTerms(None, None)
     on_top = [t for t, b in enumerate(blocks) if b.group == blocks[top].group]
     scalar = [t for t in on_top if blocks[t].values.shape[1] == 1]
-    return _Spelling(top, wide[0] if wide else (scalar[0] if scalar else None))
+    return _MixedLMTerms(top, next(iter(correlated or scalar), None))
 
 
 def _contains_all(outer: Block, blocks: tuple[Block, ...]) -> bool:
-    """Whether every level of every factor occurs in one level of ``outer`` only."""
+    """Whether every level of every factor is nested in one level of ``outer``."""
     for inner in blocks:
         if inner.group == outer.group:
             continue
@@ -164,16 +147,16 @@ def _contains_all(outer: Block, blocks: tuple[Block, ...]) -> bool:
     return True
 
 
-def top_level_codes(design: Design) -> npt.NDArray[np.intp]:
-    """Group of each row as MixedLM would see it."""
-    spelling = _spell(design)
-    if isinstance(spelling, str) or spelling.top is None:
+def top_level_codes(design: Design) -> Codes:
+    """Group of each row in MixedLM."""
+    terms = _mixedlm_terms(design)
+    if isinstance(terms, str) or terms.top is None:
         return np.zeros(len(design.y), dtype=np.intp)
-    return design.blocks[spelling.top].codes
+    return design.blocks[terms.top].codes
 
 
 def largest_group(design: Design) -> tuple[int, int]:
-    """Size of the problem as MixedLM would see it."""
+    """Largest number of rows, and of random-effect columns, in one of MixedLM's groups."""
     codes = top_level_codes(design)
     sizes = np.bincount(codes)
     columns = np.zeros(len(sizes), dtype=int)
@@ -184,42 +167,21 @@ def largest_group(design: Design) -> tuple[int, int]:
     return int(sizes.max()), int(columns.max())
 
 
-def _fit(
-    design: Design, crossprod: CrossProducts, spelling: _Spelling, reml: bool, start: Vector | None
+def _fit_mixedlm(
+    design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, reml: bool, start: Vector | None
 ) -> Any:
-    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams, VCSpec
+    """MixedLM's result; SearchError where it fails or its log-likelihood is not finite."""
+    from statsmodels.regression.mixed_linear_model import MixedLM
 
-    codes = top_level_codes(design)
-    if spelling.top is None:
-        groups = np.full(len(codes), "all")
-    else:
-        groups = _sortable(design.blocks[spelling.top].levels.labels)[codes]
-    order = {g: i for i, g in enumerate(sorted(set(groups.tolist())))}
-    rows = [np.flatnonzero(groups == g) for g in order]
-    components = spelling.components(design)
-    spec = None
-    if components:
-        made = [_component(design.blocks[t], j, rows) for t, j in components]
-        spec = VCSpec([n for n, _, _ in made], [c for _, c, _ in made], [m for _, _, m in made])
-    exog_re = None
-    if spelling.correlated is not None:
-        block = design.blocks[spelling.correlated]
-        exog_re = pd.DataFrame(np.array(block.values), columns=list(block.effects))
-    params = None
-    if start is not None:
-        params = MixedLMParams.from_components(
-            fe_params=np.zeros(design.X.shape[1]),
-            **_components_at(crossprod, spelling, design, start),
-        )
+    arguments = _mixedlm_arguments(design, terms)
+    params = None if start is None else _start_params(design, crossprod, terms, start)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             model = MixedLM(
                 pd.Series(np.array(design.y), name=design.formula.response),
                 pd.DataFrame(np.array(design.X), columns=list(design.names)),
-                groups,
-                exog_re=exog_re,
-                exog_vc=spec,
+                **arguments,
             )
             result = model.fit(start_params=params, reml=reml, method="bfgs")
             finite = np.isfinite(result.llf)
@@ -230,8 +192,29 @@ def _fit(
     return result
 
 
+def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
+    """Arguments ``groups``, ``exog_re`` and ``exog_vc`` of MixedLM."""
+    from statsmodels.regression.mixed_linear_model import VCSpec
+
+    codes = top_level_codes(design)
+    if terms.top is None:
+        groups = np.full(len(codes), "all")
+    else:
+        groups = _sortable(design.blocks[terms.top].levels.labels)[codes]
+    rows = [np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
+    exog_vc = None
+    components = [_component(design.blocks[t], j, rows) for t, j in terms.components(design)]
+    if components:
+        exog_vc = VCSpec(*(list(part) for part in zip(*components, strict=True)))
+    exog_re = None
+    if terms.correlated is not None:
+        block = design.blocks[terms.correlated]
+        exog_re = pd.DataFrame(np.array(block.values), columns=list(block.effects))
+    return {"groups": groups, "exog_re": exog_re, "exog_vc": exog_vc}
+
+
 def _sortable(labels: pd.Index) -> npt.NDArray[Any]:
-    """Labels as MixedLM needs them: plain values that sort; else their numbers."""
+    """Labels, which MixedLM sorts; their numbers where they are tuples or cannot be compared."""
     if any(isinstance(label, tuple) for label in labels):
         return np.arange(len(labels))
     try:
@@ -241,47 +224,51 @@ def _sortable(labels: pd.Index) -> npt.NDArray[Any]:
     return np.asarray(labels)
 
 
-def _component(block: Block, j: int, rows: list[Any]) -> tuple[str, list[Any], list[Any]]:
+def _component(block: Block, j: int, rows: list[Codes]) -> tuple[str, list[Any], list[Matrix]]:
     """Name, column names and matrices of one variance component, group by group."""
     effect = block.effects[j]
     name = block.group if effect == "Intercept" else f"{block.group} {effect}"
     labels = block.levels.labels
     columns, matrices = [], []
-    for at in rows:
-        present, inside = np.unique(block.codes[at], return_inverse=True)
-        matrix = np.zeros((len(at), len(present)))
-        matrix[np.arange(len(at)), inside] = block.values[at, j]
-        columns.append([f"{name}[{labels[i]}]" for i in present])
+    for in_group in rows:
+        levels, column = np.unique(block.codes[in_group], return_inverse=True)
+        matrix = np.zeros((len(in_group), len(levels)))
+        matrix[np.arange(len(in_group)), column] = block.values[in_group, j]
+        columns.append([f"{name}[{labels[level]}]" for level in levels])
         matrices.append(matrix)
     return name, columns, matrices
 
 
-def _components_at(
-    crossprod: CrossProducts, spelling: _Spelling, design: Design, theta: Vector
-) -> dict[str, Any]:
+def _start_params(
+    design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, theta: Vector
+) -> Any:
+    """MixedLM's parameters at theta: covariances over sigma**2 (coefficients are profiled out)."""
+    from statsmodels.regression.mixed_linear_model import MixedLMParams
+
     lambdas = crossprod.parametrization.lambdas(theta)
-    values = [lambdas[t][j, j] ** 2 for t, j in spelling.components(design)]
-    cov = np.empty((0, 0))
-    if spelling.correlated is not None:
-        lam = lambdas[spelling.correlated]
-        cov = lam @ lam.T
-    return {"cov_re": cov, "vcomp": np.array(values)}
+    vcomp = [lambdas[t][j, j] ** 2 for t, j in terms.components(design)]
+    cov_re = np.empty((0, 0))
+    if terms.correlated is not None:
+        lam = lambdas[terms.correlated]
+        cov_re = lam @ lam.T
+    return MixedLMParams.from_components(
+        fe_params=np.zeros(design.X.shape[1]), cov_re=cov_re, vcomp=np.array(vcomp)
+    )
 
 
-def _read_theta(
-    design: Design, crossprod: CrossProducts, spelling: _Spelling, result: Any
-) -> Vector:
-    """Turn MixedLM's covariances into theta."""
-    lambdas = [np.zeros((k, k)) for k in crossprod.parametrization.widths]
-    if spelling.correlated is not None:
-        lambdas[spelling.correlated] = relative_factor(np.asarray(result.cov_re) / result.scale)
-    components = np.asarray(result.vcomp) / result.scale
-    for (t, j), value in zip(spelling.components(design), components, strict=True):
-        lambdas[t][j, j] = np.sqrt(max(value, 0.0))
-    return canonical_signs(crossprod.parametrization, crossprod.parametrization.to_params(lambdas))
+def _theta(design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, result: Any) -> Vector:
+    """Theta of MixedLM's covariances."""
+    parametrization = crossprod.parametrization
+    lambdas = [np.zeros((k, k)) for k in parametrization.widths]
+    if terms.correlated is not None:
+        lambdas[terms.correlated] = relative_factor(np.asarray(result.cov_re) / result.scale)
+    vcomp = np.asarray(result.vcomp) / result.scale
+    for (t, j), variance in zip(terms.components(design), vcomp, strict=True):
+        lambdas[t][j, j] = np.sqrt(max(variance, 0.0))
+    return canonical_signs(parametrization, parametrization.to_params(lambdas))
 
 
-def _regress(design: Design) -> OptimizerResult:
+def _fit_least_squares(design: Design) -> OptimizerResult:
     """Ordinary or weighted least squares, where the formula has no random terms."""
     from statsmodels.regression.linear_model import OLS, WLS
 

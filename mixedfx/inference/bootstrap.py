@@ -23,12 +23,12 @@ from scipy.special import ndtri
 
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, MixedfxError, MixedfxWarning, check_share, expect_choice
-from mixedfx.estimation.curvature import boundary_parameters
+from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
-from mixedfx.estimation.fitted_model import FittedModel, assemble, expect_no_priors
+from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model, expect_no_priors
+from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.scaling import without_random_effects
 from mixedfx.fit import fit_design
 from mixedfx.formula.terms import Formula
 from mixedfx.inference.parameters import parameters
@@ -240,7 +240,7 @@ class _Draw:
 
 def _model(fit: FittedModel, random: RandomName) -> _Model:
     # Patsy's recipes refuse to be pickled; labels and columns as read would only weigh.
-    bare = replace(fit.given, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
+    bare = replace(fit.original_design, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
     if bare.dispersion is not None:
         dispersion = replace(bare.dispersion, info=cast(Any, None), env=cast(Any, None), read={})
         bare = replace(bare, dispersion=dispersion)
@@ -261,7 +261,9 @@ def _refit(model: _Model, number: int, rng: np.random.Generator) -> _Draw | Fail
         search = _search(design, crossprod, model.reml)
         if not search.converged:
             return Failure(number, "not converged", search.message)
-        solution = assemble(model.formula, design, crossprod, search, reml=model.reml).solution
+        solution = build_fitted_model(
+            model.formula, design, crossprod, search, reml=model.reml
+        ).solution
     except _FAILURES as error:
         return Failure(number, type(error).__name__, str(error))
     singular = bool(boundary_parameters(design, crossprod, search.theta))
@@ -279,7 +281,7 @@ def _refit_scale(design: Design, number: int, reml: bool) -> _Draw | Failure:
 
 def _search(design: Design, crossprod: CrossProducts, reml: bool) -> OptimizerResult:
     if not design.blocks:
-        return without_random_effects(crossprod, reml=False)
+        return least_squares_result(crossprod, reml=False)
     # From the moment estimate rather than the fit's theta: of fewer evaluations, and a fit on
     # the boundary cannot hold its draws there.
     return Profiled().estimate(design, crossprod, reml=reml, control=Control())

@@ -54,7 +54,7 @@ def compare(
         _by_maximum_likelihood(fit) if anew else fit.deviance
         for fit, anew in zip(fits, again, strict=True)
     ]
-    npar = [fit.size for fit in fits]
+    npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
     table = pd.DataFrame(
         {
@@ -122,7 +122,9 @@ def _same_span(X: Matrix, Y: Matrix) -> bool:
 def _by_maximum_likelihood(fit: FittedModel) -> float:
     control = Control()
     if fit.dispersion is not None:
-        return fit_design(fit.given, engine="profiled", reml=False, control=control).deviance
+        return fit_design(
+            fit.original_design, engine="profiled", reml=False, control=control
+        ).deviance
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         found = Profiled().estimate(
             fit.design, fit.crossprod, reml=False, control=control, start=fit.solution.theta
@@ -145,11 +147,11 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     expect_no_priors(fit, "ranova()")
     if not fit.design.blocks:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
-    npar = fit.size
+    npar = fit.n_params
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
     for name, blocks, removed in _reductions(fit):
-        smaller = replace(fit.given, blocks=blocks)
+        smaller = replace(fit.original_design, blocks=blocks)
         deviance, size = _deviance(smaller, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.crossprod.parametrization.size - size

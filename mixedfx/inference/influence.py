@@ -16,11 +16,11 @@ from mixedfx.design.build import Design, some_rows
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.random import Block
 from mixedfx.errors import DataError, EngineError, expect_choice
-from mixedfx.estimation.curvature import score_scaled
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.prediction_variance import conditional_residuals, leverage
 from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.scaling import score_scaled
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
@@ -116,7 +116,7 @@ def _refitted(fit: FittedModel, design: Design, reduced: CrossProducts) -> Vecto
 
 def _stepped(fit: FittedModel, reduced: CrossProducts) -> Vector:
     """Theta after one Newton step, with the Hessian of all the data."""
-    at = fit.curvature
+    at = fit.hessian_at_optimum
     term_scaling = fit.crossprod.term_scaling
     natural = [f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(at.x), strict=True)]
     gradient = score_scaled(reduced, at.coordinates, at.x, term_scaling=term_scaling, reml=fit.reml)

@@ -113,7 +113,7 @@ def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
     variance = has_sigma / (2.0 * fit.nu)
     jacobian = _transformed_jacobian(fit, params)
     if jacobian.shape[1]:
-        acov = 2.0 * np.linalg.pinv(fit.curvature.hessian, rcond=1e-8, hermitian=True)
+        acov = 2.0 * np.linalg.pinv(fit.hessian_at_optimum.hessian, rcond=1e-8, hermitian=True)
         variance = variance + np.einsum("im,mn,in->i", jacobian, acov, jacobian)
     half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
     limits = {}
@@ -137,7 +137,7 @@ def _transformed(params: Sequence[Parameter]) -> Vector:
 
 def _transformed_jacobian(fit: FittedModel, params: Sequence[Parameter]) -> Matrix:
     """Derivatives of the transformed parameters by the coordinates of theta, sigma profiled out."""
-    at, term_scaling = fit.curvature, fit.crossprod.term_scaling
+    at, term_scaling = fit.hessian_at_optimum, fit.crossprod.term_scaling
 
     def transformed_at(x: Vector) -> Vector:
         lambdas = [S @ T for S, T in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.estimation.curvature import HessianAtOptimum, boundary_parameters
+from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.fitted_model import FittedModel
 
 Vector = npt.NDArray[np.float64]
@@ -94,7 +95,7 @@ class Satterthwaite:
 
     def _log_slope(self, weights: Vector, unscaled: float) -> Vector:
         """Gradient of the logarithm of the variance of a combination, by theta."""
-        fit, at = self._fit, self._fit.curvature
+        fit, at = self._fit, self._fit.hessian_at_optimum
         by_covariance = []
         for seen in self._seen:
             column = np.tensordot(seen[:, :-1], weights, axes=(1, 0))
@@ -127,7 +128,7 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     if not fit.design.blocks and fit.dispersion is None:
         return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
-    surface = fit.curvature if fit.dispersion is None else fit.dispersion
+    surface = fit.hessian_at_optimum if fit.dispersion is None else fit.dispersion
     values, vectors = np.linalg.eigh(surface.hessian)
     steep = values > _FLAT * max(values.max(initial=0.0), 1.0)
     inverse = (vectors[:, steep] / values[steep]) @ vectors[:, steep].T

@@ -172,7 +172,7 @@ def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[
         if not isinstance(fit, Results):
             raise ArgumentError(f"{what}() takes fits, not a {type(fit).__name__}.")
     if names is None:
-        names = [fit.model.label for fit in fits]
+        names = [fit.model.formula_text for fit in fits]
     if isinstance(names, str) or len(names) != len(fits):
         raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
     return list(names)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
-from mixedfx.estimation.curvature import boundary_parameters
 from mixedfx.estimation.dispatch import EngineName
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -90,7 +90,7 @@ class Estimates:
     @property
     def df_modelwc(self) -> int:
         """Parameters: fixed effects, theta and those of the residual (what AIC counts)."""
-        return self.model.size
+        return self.model.n_params
 
     # ---------------------------------------------------------------- fixed effects
 
@@ -452,7 +452,7 @@ class Estimates:
     @property
     def certificate(self) -> ConvergenceDiagnostics:
         """The proof that this is an optimum: gradient, curvature, boundary, second engine."""
-        return self.model.certificate
+        return self.model.convergence_diagnostics
 
     @property
     def notes(self) -> tuple[str, ...]:

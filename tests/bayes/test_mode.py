@@ -131,7 +131,7 @@ def sleep_density(point) -> float:
     s0, s1, r, sigma = point
     if min(s0, s1, sigma) <= 0.0 or abs(r) >= 1.0:
         return np.inf
-    design = informed().model.given
+    design = informed().model.original_design
     S = np.array([[s0**2, r * s0 * s1], [r * s0 * s1, s1**2]])
     V = marginal(design, [S], sigma, reml=False).V
     V += (design.X * np.array([10.0, 2.0]) ** 2) @ design.X.T
@@ -164,7 +164,7 @@ def test_the_mode_is_stationary():
 
 def test_coefficients_are_the_mean_given_the_mode():
     # Lindley and Smith (1972): precisions add.
-    design, fit = informed().model.given, informed()
+    design, fit = informed().model.original_design, informed()
     V = marginal(design, covariances(fit), fit.sigma, reml=False).V
     told = design.X.T @ np.linalg.inv(V)
     precision = told @ design.X + np.diag([1 / 100, 1 / 4])
@@ -252,7 +252,7 @@ def test_standard_deviations_held_are_those_of_the_fit():
 def test_a_single_standard_deviation_may_be_held(value):
     # The other one, the correlation and sigma are then at scipy's optimum of the dense density.
     fit = mode("sleepstudy", {"sd(Days | Subject)": Constant(value), "corr": LKJ(2)})
-    design = fit.model.given
+    design = fit.model.original_design
 
     def minus_twice(point):
         s0, r, sigma = np.exp(point[0]), np.tanh(point[1]), np.exp(point[2])
@@ -306,7 +306,7 @@ def test_the_summary_says_that_there_are_priors():
 
 def test_prediction_and_simulation_go_on_from_the_mode():
     fit = informed()
-    expected = fit.model.given.X @ fit.params.to_numpy()
+    expected = fit.model.original_design.X @ fit.params.to_numpy()
     effects = fit.ranef("Subject")
     data = mfx.datasets.load("sleepstudy")
     rows = effects.loc[data["Subject"]].to_numpy()
@@ -361,7 +361,7 @@ def marginal_reml(y, X, V) -> float:
 
 
 def test_the_deviance_is_that_of_the_response_alone():
-    design, fit = informed().model.given, informed()
+    design, fit = informed().model.original_design, informed()
     V = marginal(design, covariances(fit), fit.sigma, reml=False).V
     V += (design.X * np.array([10.0, 2.0]) ** 2) @ design.X.T
     law = stats.multivariate_normal(design.X @ [260.0, 8.0], V)

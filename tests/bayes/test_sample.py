@@ -128,7 +128,7 @@ def test_random_effects_are_drawn_about_the_best_predictions(name):
 def test_rows_are_drawn_with_hendersons_prediction_errors(name):
     # X beta + Z b: their covariance counts, not only each one's spread.
     fit, tree = held(name)
-    design = fit.model.given
+    design = fit.model.original_design
     rows = flattened(tree, "beta") @ design.X.T
     seen: dict[str, int] = {}
     for block in design.blocks:
@@ -146,7 +146,7 @@ def test_rows_are_drawn_with_hendersons_prediction_errors(name):
 def test_new_responses_add_the_residual_variance(name):
     fit, tree = held(name)
     response = flattened(tree, "y", "posterior_predictive")
-    told, design = fit.predict(se=True), fit.model.given
+    told, design = fit.predict(se=True), fit.model.original_design
     w = 1.0 if design.weights is None else design.weights
     sd = fit.sigma / np.sqrt(w)
     if design.sigma is not None:
@@ -201,7 +201,7 @@ def dyestuff() -> mfx.Results:
 def dyestuff_grid():
     """Shares of a grid of (sd, sigma), by Dyestuff's dense density and scipy's priors."""
     sds, sigmas = np.linspace(0.25, 200.0, 160), np.linspace(30.0, 110.0, 120)
-    design = dyestuff().model.given
+    design = dyestuff().model.original_design
     logs = np.empty((len(sds), len(sigmas)))
     # The covariance has two eigenspaces besides the mean: one factorisation serves all points.
     blocks = marginal(design, [np.eye(1)], 1e-6, reml=False).V
@@ -252,7 +252,7 @@ def test_crossed_factors_have_their_posterior():
         "sigma": Exponential(1),
     }
     fit = mfx.lmer("y ~ x + (1 | g) + (1 | h)", small(), offset="o", weights="w", priors=priors)
-    tree, design = fit.sample(1000, rng=8), fit.model.given
+    tree, design = fit.sample(1000, rng=8), fit.model.original_design
     sds, sigmas = np.linspace(0.02, 3.2, 36), np.linspace(0.6, 2.4, 30)
     logs = np.empty((36, 30))
     for i, j in np.ndindex(36, 30):
@@ -343,7 +343,7 @@ def test_the_coefficients_of_the_dispersion_are_named():
 def test_new_responses_have_the_spread_of_their_stratum():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     tree = fit.sample(500, rng=1)
-    design = fit.model.given
+    design = fit.model.original_design
     sds = np.exp(flattened(tree, "gamma") @ design.dispersion.columns.T)
     mean = flattened(tree, "beta") @ design.X.T + design.offset
     mean = mean + flattened(tree, "b_g")[:, design.blocks[0].codes, 0]
@@ -357,7 +357,7 @@ def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
     # Both coefficients of the dispersion on a grid, all else known or integrated out.
     priors = {"dispersion(Intercept)": Normal(1.0, 0.5), "sd": Constant(0.8)}
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind", priors=priors)
-    tree, design = fit.sample(1000, rng=1), fit.model.given
+    tree, design = fit.sample(1000, rng=1), fit.model.original_design
     one, other = np.linspace(-0.9, 1.2, 36), np.linspace(-1.5, 2.5, 36)
     D = design.dispersion.columns
     logs = np.empty((36, 36))
@@ -496,7 +496,7 @@ def test_observed_data_keep_their_offset():
 
 def test_lp_is_the_log_density_of_the_draw():
     # But for a constant: differences between draws are those of the dense density.
-    tree, design = dyestuff().sample(1000, rng=1), dyestuff().model.given
+    tree, design = dyestuff().sample(1000, rng=1), dyestuff().model.original_design
     lp, expected = [], []
     for i in range(5):
         sd, sigma = (float(tree["posterior"][n][0, i].squeeze()) for n in ("sd", "sigma"))

@@ -17,7 +17,7 @@ from oracle import dense_z, lambdas
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ConvergenceWarning, ResponseError, SingularFitWarning
-from mixedfx.estimation.em import ExpectationMaximisation, Path
+from mixedfx.estimation.em import EMIterates, ExpectationMaximization
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import compute_crossproducts
 
@@ -61,7 +61,7 @@ def rise_of(trace):
 
 
 def searched(case, iterations, start):
-    return ExpectationMaximisation().estimate(
+    return ExpectationMaximization().estimate(
         case.design,
         case.crossprod,
         reml=case.reml,
@@ -219,10 +219,10 @@ def test_the_unit_of_the_response_does_not_change_the_way(unit):
     np.testing.assert_allclose(other.thetas, plain.thetas, rtol=0, atol=SAME)
 
 
-def test_a_response_without_a_rest_is_an_error():
+def test_a_response_without_residuals_is_an_error():
     data = mfx.datasets.load("Dyestuff")
     data = data.assign(Yield=data["Batch"].cat.codes.astype(float))
-    with pytest.raises(ResponseError, match="without a rest"):
+    with pytest.raises(ResponseError, match="without residuals"):
         mfx.lmer("Yield ~ 1 + (1 | Batch)", data, engine="em")
 
 
@@ -356,7 +356,7 @@ def test_no_other_engine_seconds_it():
 def test_it_refuses_nothing():
     formula, data = MODELS["nested"]
     design = build(mfx.parse(formula), mfx.datasets.load(data))
-    assert ExpectationMaximisation().refusal(design) is None
+    assert ExpectationMaximization().refusal(design) is None
 
 
 @every_model
@@ -396,4 +396,4 @@ def test_the_trace_is_the_paths():
 
 
 def test_a_path_cannot_be_written_to():
-    assert not Path(np.ones((2, 1)), (1.0, 0.5)).thetas.flags.writeable
+    assert not EMIterates(np.ones((2, 1)), (1.0, 0.5)).thetas.flags.writeable

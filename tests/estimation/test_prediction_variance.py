@@ -54,8 +54,8 @@ def small_designs_have_chains():
 def along(path, ask, *, portion=4_000_000):
     """Ask with only one of the two ways to the entries of C, in portions of so many numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_STORED", PATHS[path])
-        patch.setattr(module, "_PORTION", portion)
+        patch.setattr(module, "_MAX_STORED", PATHS[path])
+        patch.setattr(module, "_CHUNK", portion)
         return ask()
 
 

@@ -23,7 +23,7 @@ from scipy import stats
 import mixedfx as mfx
 from mixedfx.design.build import rebuild
 from mixedfx.errors import ArgumentError, SingularFitWarning
-from mixedfx.estimation.fitted_model import assemble
+from mixedfx.estimation.fitted_model import build_fitted_model
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.inference.denominator_df import denominator_df
 from mixedfx.likelihood.pls import solve_pls
@@ -225,7 +225,7 @@ def at_given_theta(case):
     """A REML fit at a case's theta, which need not be the optimum: the formulas hold anywhere."""
     claim = solve_pls(case.crossprod, case.theta, reml=True).deviance
     search = OptimizerResult(case.theta, "drawn", 1, True, "", claim)
-    return assemble(case.design.formula, case.design, case.crossprod, search, reml=True)
+    return build_fitted_model(case.design.formula, case.design, case.crossprod, search, reml=True)
 
 
 class Adjusted(NamedTuple):

@@ -728,7 +728,8 @@ def test_results_take_no_other_values(sleep, name):
 
 
 @pytest.mark.parametrize(
-    "part", ["design", "crossprod", "solution", "optimizer_result", "formula", "certificate"]
+    "part",
+    ["design", "crossprod", "solution", "optimizer_result", "formula", "convergence_diagnostics"],
 )
 def test_the_values_inside_are_frozen(sleep, part):
     inside = getattr(sleep.model, part)

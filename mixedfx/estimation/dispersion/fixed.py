@@ -23,13 +23,14 @@ from mixedfx.covariance.parametrization import Coordinates
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionDesign
 from mixedfx.errors import DispersionError
-from mixedfx.estimation.curvature import rank_reduced_coordinates
+from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.dispersion.degenerate import (
     check_degenerate_strata,
     raise_degenerate_stratum,
 )
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
+from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.prediction_variance import (
     PredictionRows,
@@ -38,7 +39,6 @@ from mixedfx.estimation.prediction_variance import (
     unscaled_prediction_variance,
 )
 from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.scaling import without_random_effects
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import score_factors
@@ -104,7 +104,7 @@ def estimate_theta(
 ) -> OptimizerResult:
     """Find theta at some weights."""
     if not design.blocks:
-        return without_random_effects(crossprod, reml=reml)
+        return least_squares_result(crossprod, reml=reml)
     return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
 
 

@@ -1,0 +1,102 @@
+"""Notes on a fit for its user: rows and columns dropped, boundary, convergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mixedfx.design.build import Design
+from mixedfx.errors import (
+    ConvergenceWarning,
+    DroppedColumnsWarning,
+    MixedfxWarning,
+    SingularFitWarning,
+)
+from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.convergence import ConvergenceDiagnostics
+from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.priors.specification import PriorSpecification
+
+
+@dataclass(frozen=True)
+class Note:
+    """A statement about a fit, kept with it and possibly warned of."""
+
+    text: str
+    warning: type[MixedfxWarning] | None = None  # category it is warned with; None: kept only
+
+
+def notes_on_fit(
+    design: Design,
+    crossprod: CrossProducts,
+    optimizer_result: OptimizerResult,
+    priors: PriorSpecification | None,
+) -> tuple[Note, ...]:
+    """All notes on a fit, in the order in which they are reported."""
+    boundary = boundary_parameters(design, crossprod, optimizer_result.theta)
+    return (
+        *_dropped(design, crossprod.n),
+        *_singular(boundary, priors),
+        *_not_converged(design, optimizer_result),
+        *(Note(remark) for remark in optimizer_result.remarks),
+    )
+
+
+def not_certified(diagnostics: ConvergenceDiagnostics) -> Note:
+    """Note on a weighted fit whose optimality conditions fail."""
+    text = (
+        f"{diagnostics}: the search ended where the deviance is not at its lowest. Very uneven "
+        "weights or residual standard deviations are the commonest reason: try start= values."
+    )
+    return Note(text, ConvergenceWarning)
+
+
+def _dropped(design: Design, n: int) -> list[Note]:
+    notes = []
+    if design.dropped_rows:
+        total = design.dropped_rows + n
+        notes.append(
+            Note(f"{design.dropped_rows} of {total} rows have missing values and were left out.")
+        )
+    if design.dropped_columns:
+        text = (
+            "fixed columns that depend on the others were left out: "
+            f"{', '.join(design.dropped_columns)}. Their coefficients are NaN."
+        )
+        notes.append(Note(text, DroppedColumnsWarning))
+    return notes
+
+
+def _singular(boundary: tuple[str, ...], priors: PriorSpecification | None) -> list[Note]:
+    if not boundary or (priors is not None and priors.fixes_zero_sd):
+        return []
+    where = (
+        f"{', '.join(boundary)} {'is' if len(boundary) == 1 else 'are'} on the boundary (a "
+        "variance of zero or a correlation of one)."
+    )
+    if priors is not None:
+        text = (
+            f"singular mode: {where} The posterior's mode is there all the same; fit.sample() "
+            "shows how far the posterior reaches, and a prior that is zero at zero, Gamma(2, ...), "
+            "avoids it."
+        )
+        return [Note(text, SingularFitWarning)]
+    text = (
+        f"singular fit: {where} The data do not support every random effect; the estimates are "
+        "the optimum all the same. A simpler model leaves a term out, or its correlations with "
+        "'||'; fit.rank_pca() and fit.ranova() help to choose."
+    )
+    return [Note(text, SingularFitWarning)]
+
+
+def _not_converged(design: Design, optimizer_result: OptimizerResult) -> list[Note]:
+    if optimizer_result.converged:
+        return []
+    advice = ""
+    if optimizer_result.engine != "em" and any(len(b.effects) > 1 for b in design.blocks):
+        advice = (
+            " Random slopes by columns far from zero, such as years or dates, are the "
+            "commonest reason: subtract their means."
+        )
+    text = f"the search did not converge: {optimizer_result.message}.{advice}"
+    return [Note(text, ConvergenceWarning)]
