@@ -131,11 +131,8 @@ def _by_selected_inverse(
     for y in z_columns:
         for z in z_columns:
             f, g = y.factor, z.factor
-            slot = (
-                probing.first_vector[g]
-                + probing.index_in_component[g][z.level] * ZtZ.width(g)
-                + z.effect
-            )
+            index = probing.index_in_component[g][z.level]
+            vector = probing.first_vector[g] + index * ZtZ.width(g) + z.effect
             connected = probing.component[f][y.level] == probing.component[g][z.level]
             zCz += np.where(connected, stored[y.column, vector] * y.value * z.value, 0.0)
     return zCz
