@@ -21,7 +21,7 @@ from sphinx.util import logging
 
 import mixedfx
 from mixedfx import datasets, errors
-from mixedfx.results.plot import Plot
+from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.results import Results
 
 project = "mixedfx"
@@ -71,7 +71,10 @@ def _public_names() -> set[str]:
         for name, value in vars(errors).items()
         if isinstance(value, type) and value.__module__ == errors.__name__
     }
-    for where, class_ in (("mixedfx.Results", Results), ("mixedfx.results.Plot", Plot)):
+    for where, class_ in (
+        ("mixedfx.Results", Results),
+        ("mixedfx.results.plot_accessor.PlotAccessor", PlotAccessor),
+    ):
         fields = class_.__dataclass_fields__
         public = {name for name in dir(class_) if not name.startswith("_")}
         names |= {f"{where}.{name}" for name in public - set(fields)}

@@ -1,9 +1,9 @@
-"""Mixed-effects regression for Python: lme4's formulas, pandas in and out."""
+"""Mixed-effects regression for Python, with lme4's formulas and pandas' tables."""
 
-import warnings
 from typing import Any
 
 from mixedfx import datasets, errors, priors
+from mixedfx._deprecation import warn_renamed
 from mixedfx.api import lmer
 from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.describe import draw, equation, graph
@@ -16,18 +16,14 @@ from mixedfx.results.results import Results
 
 
 def __dir__() -> list[str]:
-    """Name what is public; the modules behind it are not."""
+    """List the public names."""
     return __all__
 
 
 def __getattr__(name: str) -> Any:
-    """Serve names of version 0.1 for one release more."""
+    """Serve the former names of public objects, with a warning."""
     if name == "Certificate":
-        warnings.warn(
-            "mixedfx.Certificate is now mixedfx.ConvergenceDiagnostics.",
-            FutureWarning,
-            stacklevel=2,
-        )
+        warn_renamed("mixedfx.Certificate", "mixedfx.ConvergenceDiagnostics")
         return ConvergenceDiagnostics
     raise AttributeError(f"module 'mixedfx' has no attribute {name!r}")
 

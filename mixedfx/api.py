@@ -1,9 +1,10 @@
-"""The whole story: a formula and a DataFrame in, results out."""
+"""Fit linear mixed models: :func:`lmer` checks its arguments, builds the design and fits it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,23 @@ from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.priors.specification import match_priors
 from mixedfx.results.results import Results
 
-# No standard deviation is this many residual ones.
-_FAR = 1e8
+# Upper bound of plausible starting values; theta is relative to the residual standard deviation.
+_MAX_THETA = 1e8
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Arguments of :func:`lmer` beside formula and data; see there."""
+
+    reml: bool = True
+    weights: Any = None
+    offset: Any = None
+    residual_sd: Any = None
+    dispersion: str | None = None
+    priors: Mapping[str, Any] | None = None
+    engine: dispatch.EngineName = "auto"
+    start: npt.ArrayLike | None = None
+    control: Control | None = None
 
 
 def lmer(
@@ -49,46 +65,46 @@ def lmer(
         evaluated as Python: do not fit formulas from people you do not trust.
     data : DataFrame
         pandas, or anything with ``to_pandas()`` or the Arrow interface, or a mapping of
-        columns. Rows with a missing value in a used column are left out; it is not changed.
+        columns. Rows with a missing value in a used column are dropped; the data are not changed.
     reml : bool
         Restricted maximum likelihood (default), or maximum likelihood.
     weights : str or array, optional
         Relative precisions: the residual variance of a row is ``sigma**2 / weight``.
     offset : str or array, optional
-        A known part of the mean.
+        Known term of the linear predictor.
     residual_sd : str or array, optional
         Known residual standard deviations, in units of the response, such as the standard
         errors of the studies of a meta-analysis; sigma is then not estimated. Instead of
         ``weights``.
     dispersion : str, optional
-        What the residual standard deviation depends on, log-linearly: ``"~ kind"`` gives each
-        kind its own, ``"~ 1 + (1 | friend)"`` draws each friend's from one distribution.
+        Log-linear model of the residual standard deviation: ``"~ kind"`` estimates one for each
+        kind, ``"~ 1 + (1 | friend)"`` has random effects of friends on the logarithm.
     priors : mapping of str to prior, optional
-        From parameters, or kinds of them (``"fixed"``, ``"sd"``, ``"corr"``,
-        ``"dispersion"``), to priors of :mod:`mixedfx.priors`. The fit is then the mode of the
-        posterior, and :meth:`Results.sample` draws from it.
+        Priors of :mod:`mixedfx.priors` by parameter, or by kind of parameter (``"fixed"``,
+        ``"sd"``, ``"corr"``, ``"dispersion"``). The fit is then at the mode of the posterior,
+        from which :meth:`Results.sample` draws.
     engine : {"auto", "statsmodels", "profiled", "em"}
-        What finds the optimum. ``auto`` lets the profiled engine find it and, where
-        statsmodels' MixedLM can express the model and the problem is small, lets MixedLM fit
-        it from there, so that two programs agree.
+        Engine that finds the optimum. With ``auto`` it is the profiled engine; where
+        statsmodels' MixedLM can express the model and the problem is small, MixedLM is then
+        started at that optimum, so that two programs confirm each other.
     start : array of shape (m,), optional
-        Where to begin the search for theta.
+        Starting values of theta.
     control : Control, optional
-        Tolerance and limit of the search.
+        Tolerance and limit of the optimiser.
 
     Returns
     -------
     Results
-        Frozen; names as in statsmodels.
+        Immutable, with statsmodels' names.
 
     Raises
     ------
     FormulaError
-        If the formula cannot be understood.
+        If the formula is invalid.
     DataError
-        If the data do not suit it; each kind has its own.
+        If the data do not suit the formula; subclasses name the reason.
     EngineError
-        If the engine asked for cannot fit it, or two computations disagree.
+        If the engine cannot fit the model, or two computations of the likelihood disagree.
 
     Warns
     -----
@@ -108,10 +124,7 @@ def lmer(
     >>> round(fit.deviance, 3), fit.converged
     (1743.628, True)
     """
-    fit = fit_formula(
-        EvalEnvironment.capture(1),
-        formula,
-        data,
+    options = ModelOptions(
         reml=reml,
         weights=weights,
         offset=offset,
@@ -122,6 +135,7 @@ def lmer(
         start=start,
         control=control,
     )
+    fit = fit_formula(EvalEnvironment.capture(1), formula, data, options)
     for note in fit.notes:
         if note.warning is not None:
             warnings.warn(note.text, note.warning, stacklevel=2)
@@ -129,64 +143,60 @@ def lmer(
 
 
 def fit_formula(
-    env: EvalEnvironment,
-    formula: str,
-    data: Any,
-    *,
-    reml: bool = True,
-    weights: Any = None,
-    offset: Any = None,
-    residual_sd: Any = None,
-    dispersion: str | None = None,
-    priors: Mapping[str, Any] | None = None,
-    engine: dispatch.EngineName = "auto",
-    start: npt.ArrayLike | None = None,
-    control: Control | None = None,
+    env: EvalEnvironment, formula: str, data: Any, options: ModelOptions
 ) -> FittedModel:
-    """Fit a linear mixed model, with the functions of whoever asks for it."""
+    """Fit a linear mixed model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
-    if not isinstance(reml, bool | np.bool_):
-        raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
-    if control is not None and not isinstance(control, Control):
-        raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
-    if weights is not None and residual_sd is not None:
-        raise ArgumentError(
-            "weights and residual_sd both say what a row's residual variance is; give one of them."
-        )
-    if dispersion is not None and residual_sd is not None:
-        raise ArgumentError(
-            "with residual_sd the residual standard deviations are known, so dispersion has "
-            "nothing to estimate; give one of them."
-        )
-    if start is not None and (dispersion is not None or priors is not None):
-        raise ArgumentError(
-            "start= begins a search for theta alone; with dispersion= or priors= more is searched "
-            "for, from the fit without them. Leave start= out."
-        )
-    if priors is not None and not reml:
-        raise ArgumentError(
-            "with priors= the fixed effects are integrated out, as REML does: leave reml=True."
-        )
+    _check_options(options)
+    dispersion = None if options.dispersion is None else parse_dispersion(options.dispersion)
     design = build(
         parsed,
         data,
-        weights=weights,
-        offset=offset,
-        residual_sd=residual_sd,
-        dispersion=None if dispersion is None else parse_dispersion(dispersion),
+        weights=options.weights,
+        offset=options.offset,
+        residual_sd=options.residual_sd,
+        dispersion=dispersion,
         env=env,
     )
     return fit_design(
         design,
-        engine=engine,
-        reml=reml,
-        control=control or Control(),
-        start=_checked_start(start, parametrization_of(design).size),
-        priors=None if priors is None else match_priors(priors, design),
+        engine=options.engine,
+        reml=options.reml,
+        control=options.control or Control(),
+        start=_checked_start(options.start, parametrization_of(design).size),
+        priors=None if options.priors is None else match_priors(options.priors, design),
     )
 
 
+def _check_options(options: ModelOptions) -> None:
+    """Refuse options of the wrong type, and those that exclude each other."""
+    reml, control = options.reml, options.control
+    if not isinstance(reml, bool | np.bool_):
+        raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
+    if control is not None and not isinstance(control, Control):
+        raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
+    if options.weights is not None and options.residual_sd is not None:
+        raise ArgumentError(
+            "weights and residual_sd both say what a row's residual variance is; give one of them."
+        )
+    if options.dispersion is not None and options.residual_sd is not None:
+        raise ArgumentError(
+            "with residual_sd the residual standard deviations are known, so dispersion has "
+            "nothing to estimate; give one of them."
+        )
+    if options.start is not None and (options.dispersion is not None or options.priors is not None):
+        raise ArgumentError(
+            "start= begins a search for theta alone; with dispersion= or priors= more is searched "
+            "for, from the fit without them. Leave start= out."
+        )
+    if options.priors is not None and not reml:
+        raise ArgumentError(
+            "with priors= the fixed effects are integrated out, as REML does: leave reml=True."
+        )
+
+
 def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:
+    """Starting values of theta as an array of shape (m,)."""
     if start is None:
         return None
     try:
@@ -197,6 +207,6 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
         raise ArgumentError(
             f"start has shape {theta.shape}, but theta has {size} parameters; see fit.theta."
         )
-    if not (np.abs(theta) < _FAR).all():
-        raise ArgumentError(f"start={theta} must be finite, below {_FAR:g}, and not nan.")
+    if not (np.abs(theta) < _MAX_THETA).all():
+        raise ArgumentError(f"start={theta} must be finite, below {_MAX_THETA:g}, and not nan.")
     return theta

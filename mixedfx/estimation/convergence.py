@@ -6,13 +6,12 @@ The Newton decrement ``g' H^-1 g / 2`` is what one more Newton step would lower 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._deprecation import renamed_attribute
 from mixedfx.estimation.optimizer_result import OptimizerResult
 
 Vector = npt.NDArray[np.float64]
@@ -66,32 +65,16 @@ class ConvergenceDiagnostics:
     boundary_slope: float
     confirmed_by: str | None
 
+    decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
+    slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
+    seconded = renamed_attribute("ConvergenceDiagnostics", "seconded", "confirmed_by")
+
     @property
     def ok(self) -> bool:
         """Whether first and second order conditions hold to rounding."""
         return (
             self.newton_decrement < 1e-6 and self.curvature > -1e-3 and self.boundary_slope > -1e-3
         )
-
-    @property
-    def decrease(self) -> float:
-        """Deprecated name of ``newton_decrement``."""
-        return cast(float, self._renamed("decrease", "newton_decrement"))
-
-    @property
-    def slack(self) -> float:
-        """Deprecated name of ``boundary_slope``."""
-        return cast(float, self._renamed("slack", "boundary_slope"))
-
-    @property
-    def seconded(self) -> str | None:
-        """Deprecated name of ``confirmed_by``."""
-        return cast("str | None", self._renamed("seconded", "confirmed_by"))
-
-    def _renamed(self, old: str, new: str) -> object:
-        message = f"ConvergenceDiagnostics.{old} is now ConvergenceDiagnostics.{new}."
-        warnings.warn(message, FutureWarning, stacklevel=3)
-        return getattr(self, new)
 
     def __str__(self) -> str:
         """Summarise in one line."""

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement
 from mixedfx.estimation.boundary import boundary_parameters
@@ -49,6 +50,8 @@ class FittedModel:
     notes: tuple[Note, ...]
     dispersion: DispersionEstimate | None = None
     priors: PriorSpecification | None = None
+
+    search = renamed_attribute("FittedModel", "search", "optimizer_result")
 
     @property
     def nu(self) -> float:

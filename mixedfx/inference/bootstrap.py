@@ -103,7 +103,7 @@ class Bootstrap:
     --------
     >>> import mixedfx as mfx
     >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
-    >>> drawn = bootstrap(fit.fit, 200, rng=1, progress=False)
+    >>> drawn = bootstrap(fit.model, 200, rng=1, progress=False)
     >>> drawn
     <mixedfx.Bootstrap: 200 draws, 0 failed, 5 singular>
     >>> drawn.conf_int(parm=["sd(Intercept | Batch)", "sigma"]).round(1)

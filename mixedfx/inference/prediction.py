@@ -95,14 +95,14 @@ def predict(
     random: str | Sequence[str] = "all",
     new_levels: str = "error",
     interval: str | None = None,
-    level: float = 0.95,
+    conf_level: float = 0.95,
     se: bool = False,
 ) -> pd.Series | pd.DataFrame:
     """Predict the mean of the response, and how far off it may be."""
     expect_choice("new_levels", new_levels, ("error", "population"))
     if interval is not None:
         expect_choice("interval", interval, ("confidence", "prediction"))
-    check_share("level", level)
+    check_share("conf_level", conf_level)
     wanted = _wanted(fit, random)
     if data is None:
         index, mean = fit.design.index, _mean(fit, wanted)
@@ -128,7 +128,7 @@ def predict(
         if interval == "prediction":
             residual = _own_residual(fit) if data is None else _new_residual(fit, data)
             variance = variance + _new_variance(fit, rows, known) + residual
-        half = special.ndtri(0.5 + level / 2) * np.sqrt(variance)
+        half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
         table["conf_low"], table["conf_high"] = mean - half, mean + half
     return table
 

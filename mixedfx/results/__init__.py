@@ -1,1 +1,1 @@
-"""Results of a fit, under the names of statsmodels and lme4."""
+"""Results of a fit: :class:`~mixedfx.results.results.Results`, composed of mixins by topic."""

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx.api import fit_formula
+from mixedfx.api import ModelOptions, fit_formula
 from mixedfx.errors import ArgumentError
 from mixedfx.formatting import Table
 from mixedfx.inference import comparison
@@ -154,7 +154,7 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
     308     Intercept     251.4  244.2    253.7
             Days           10.5   21.8     19.7
     """
-    fit = fit_formula(EvalEnvironment.capture(1), formula, data, **options)
+    fit = fit_formula(EvalEnvironment.capture(1), formula, data, ModelOptions(**options))
     groups = fit.formula.groups
     if group is None and len(groups) != 1:
         listed = ", ".join(map(repr, groups)) or "none"

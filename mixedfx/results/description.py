@@ -1,37 +1,31 @@
-"""A fit shown as a model: its graph and its equations."""
+"""Graph and equations of a fitted model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.layout import Equation
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import wald
 from mixedfx.inference.parameters import parameters
-from mixedfx.results.diagnostics import Diagnostics
+from mixedfx.results.base import HasModel
 
 
-@dataclass(frozen=True, repr=False)
-class Description(Diagnostics):
-    """
-    The model behind a fit, for people to read.
-
-    Parameters
-    ----------
-    fit : Fit
-        The fit that it names.
-    """
+class DescriptionMixin(HasModel):
+    """The model as a graph and as equations."""
 
     def graph(self) -> graphs.Graph:
         """
-        Give the model as a directed acyclic graph, with the counts of the data.
+        Build the directed acyclic graph of the model, with the counts of the data.
 
         Returns
         -------
         Graph
-            What depends on what, in plates with their counts; ``tree`` says whether the levels
-            form a tree; ``to_dot()``, ``to_mermaid()``; ``fit.plot.graph()`` draws it.
+            Dependences between variables, in plates with their counts. ``tree`` says whether the
+            levels form a tree; ``to_dot()`` and ``to_mermaid()`` write the graph, and
+            ``fit.plot.graph()`` draws it.
 
         References
         ----------
@@ -45,17 +39,7 @@ class Description(Diagnostics):
         >>> fit.graph().tree
         True
         """
-        design = self.model.design
-        own: Literal["known", "modelled"] | None = None
-        if _spread(self) is not None:
-            own = "known" if self.model.known_sds else "modelled"
-        return graphs.graph(
-            self.formula,
-            self.ngroups,
-            rows=self.nobs,
-            nested=design.nesting,
-            own_spread=own,
-        )
+        return graph_of(self.model)
 
     def equation(self, *, estimates: bool = False) -> Equation:
         """
@@ -69,7 +53,7 @@ class Description(Diagnostics):
         Returns
         -------
         Equation
-            Prints as text, shows as mathematics in a notebook; ``latex``, ``unicode``,
+            Prints as text and shows as mathematics in a notebook; ``latex``, ``unicode``,
             ``notes``.
 
         References
@@ -91,28 +75,42 @@ class Description(Diagnostics):
             design.formula,
             nested=design.nesting,
             columns=None if estimates else equations.Columns(design.columns, effects),
-            estimates=_estimates(self) if estimates else None,
+            estimates=_estimates(self.model) if estimates else None,
             weights=self.model.prior_weights is not None and not self.model.known_sds,
             offset=design.recipe.offset or design.offset is not None,
-            spread=_spread(self),
+            spread=_residual_sds(self.model),
         )
 
 
-def _spread(fit: Diagnostics) -> str | None:
-    """Say what is known of residual standard deviations that differ."""
-    if fit.model.known_sds:
+def graph_of(fit: FittedModel) -> graphs.Graph:
+    """Directed acyclic graph of a fitted model."""
+    own: Literal["known", "modelled"] | None = None
+    if fit.known_sds or fit.dispersion is not None:
+        own = "known" if fit.known_sds else "modelled"
+    return graphs.graph(
+        fit.formula,
+        fit.design.ngroups,
+        rows=fit.crossprod.n,
+        nested=fit.design.nesting,
+        own_spread=own,
+    )
+
+
+def _residual_sds(fit: FittedModel) -> str | None:
+    """Describe residual standard deviations that differ between rows."""
+    if fit.known_sds:
         return "given"
-    if fit.model.dispersion is not None:
-        return f"its logarithm is modelled by '{fit.model.dispersion.design.formula}'"
+    if fit.dispersion is not None:
+        return f"its logarithm is modelled by '{fit.dispersion.design.formula}'"
     return None
 
 
-def _estimates(fit: Diagnostics) -> equations.Estimates:
-    """Name a fit's estimates as the equations do, term by term."""
-    blocks = fit.model.design.blocks
+def _estimates(fit: FittedModel) -> equations.Estimates:
+    """Estimates by the names of the equations, standard deviations and correlations by term."""
+    blocks = fit.design.blocks
     sds: list[dict[str, float]] = [{} for _ in blocks]
     correlations: list[dict[tuple[str, str], float]] = [{} for _ in blocks]
-    for p in parameters(fit.model):
+    for p in parameters(fit):
         if p.term is None or p.first is None:
             continue
         effects = blocks[p.term].effects
@@ -120,6 +118,5 @@ def _estimates(fit: Diagnostics) -> equations.Estimates:
             sds[p.term][effects[p.first]] = p.value
         else:
             correlations[p.term][effects[p.first], effects[p.second]] = p.value
-    return equations.Estimates(
-        {str(k): v for k, v in fit.params.items()}, sds, fit.sigma, correlations
-    )
+    fixed = {str(name): value for name, value in wald.coefficients(fit).items()}
+    return equations.Estimates(fixed, sds, fit.solution.sigma, correlations)

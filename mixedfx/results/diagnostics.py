@@ -1,38 +1,97 @@
-"""How good a fit is: shares of variance, influence, collinearity, the rank it needs."""
+"""Convergence of a fit, variance explained, shrinkage, influence and collinearity."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx.design.columns import as_frame
-from mixedfx.errors import ArgumentError, expect_choice
-from mixedfx.estimation.prediction_variance import leverage
-from mixedfx.inference import influence as influences
+from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.convergence import ConvergenceDiagnostics
+from mixedfx.estimation.fitted_model import expect_no_priors
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.inference import variance_explained
 from mixedfx.inference.shrinkage import pooling
-from mixedfx.results.inference import Inference
+from mixedfx.results import tables
+from mixedfx.results.base import HasModel
 
 
-@dataclass(frozen=True, repr=False)
-class Diagnostics(Inference):
-    """
-    Summaries of how well a fit describes its data.
+class DiagnosticsMixin(HasModel):
+    """Convergence, and how well the model describes the data."""
 
-    Parameters
-    ----------
-    fit : Fit
-        The fit that it names.
-    """
+    # ---------------------------------------------------------------- convergence
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine whose optimum this is."""
+        return self.model.optimizer_result.engine
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimiser ended at an optimum."""
+        return self.model.optimizer_result.converged
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether a variance is zero or a correlation one, as lme4's ``isSingular``."""
+        return bool(
+            boundary_parameters(self.model.design, self.model.crossprod, self.model.solution.theta)
+        )
+
+    @property
+    def convergence(self) -> ConvergenceDiagnostics:
+        """Conditions of an optimum: gradient, Hessian, boundary, and whether engines agree."""
+        return self.model.convergence_diagnostics
+
+    @property
+    def certificate(self) -> ConvergenceDiagnostics:
+        """Another name of :attr:`convergence`."""
+        return self.convergence
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the fit: dropped rows and columns, singular covariances, warnings given."""
+        return tuple(note.text for note in self.model.notes)
+
+    @cached_property
+    def statsmodels(self) -> Any:
+        """
+        The statsmodels result itself: ``MixedLMResults``, or OLS without random terms.
+
+        Fitted when first read, from this optimum, if another engine found it. Its standard errors
+        come from the joint information of all parameters, ours and lme4's from that of the
+        fixed effects given theta; in unbalanced designs they differ by a fraction of a percent.
+
+        Raises
+        ------
+        EngineRefusal
+            If MixedLM cannot express the model; says why.
+        ArgumentError
+            If the fit has priors.
+        """
+        expect_no_priors(self.model, "statsmodels")
+        found = self.model.optimizer_result
+        if found.engine != "statsmodels" or found.raw is None:
+            found = StatsModels().estimate(
+                self.model.design,
+                self.model.crossprod,
+                reml=self.model.reml,
+                control=Control(),
+                start=self.model.solution.theta,
+            )
+        return found.raw
+
+    # ---------------------------------------------------------------- variance explained
 
     @property
     def icc(self) -> pd.Series:
         """
-        Intraclass correlation: each group's share of what the fixed part leaves, and the total.
+        Intraclass correlations: shares of the variance not explained by the fixed part.
 
-        With random slopes a group's variance is its mean over the rows.
+        One for each group, and ``total``. With random slopes a group's variance is its mean over
+        the rows.
         """
         return variance_explained.variance_shares(self.model).icc
 
@@ -45,23 +104,83 @@ class Diagnostics(Inference):
         """
         return variance_explained.variance_shares(self.model).r2
 
-    def pooling(self, group: str | None = None) -> pd.DataFrame:
+    def glance(self) -> pd.DataFrame:
         """
-        Show each level's estimate without, with partial and with complete pooling.
-
-        Parameters
-        ----------
-        group : str, optional
-            A grouping factor; the first of the formula without it.
+        Summarize the fit in one row.
 
         Returns
         -------
         pandas.DataFrame
-            Indexed by level, and by effect if there are several: ``n`` rows; ``unpooled``, the
-            level's rows alone, all else held (coefficients and the effects of other groups,
-            those of groups within it too); ``pooled``, the fixed effect; ``partial``, the
-            model's; ``weight`` of the level's own evidence, all else held; ``cond_sd``, with
-            nothing held.
+            ``nobs sigma llf aic bic deviance df_resid icc r2_marginal r2_conditional``.
+
+        References
+        ----------
+        .. [1] Nakagawa and Schielzeth (2013), Methods Ecol. Evol. 4:133.
+        .. [2] Johnson (2014), Methods Ecol. Evol. 5:944.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.glance()[["nobs", "sigma", "icc", "r2_marginal", "r2_conditional"]].round(3)
+           nobs   sigma    icc  r2_marginal  r2_conditional
+        0   180  25.592  0.722        0.279           0.799
+        """
+        return tables.glance(self.model)
+
+    def augment(self, data: Any = None) -> pd.DataFrame:
+        """
+        Join fitted values, residuals and leverages to the data.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame, optional
+            The table that was fitted, to keep all its columns and rows; without it, the
+            columns that the formula reads, in the rows used.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The data with ``fitted`` (random effects included), ``resid``, ``fixed`` (fitted
+            without random effects) and ``hat`` (leverage); NaN in rows that were not used.
+
+        Raises
+        ------
+        ArgumentError
+            If the data have columns of these names already, or do not hold the rows used.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.augment().round(2).head(2)
+           Reaction  Days Subject  fitted  resid   fixed   hat
+        0    249.56   0.0     308  253.66  -4.10  251.41  0.23
+        1    258.70   1.0     308  273.33 -14.63  261.87  0.17
+        """
+        return tables.augment(self.model, data)
+
+    # ---------------------------------------------------------------- levels and rows
+
+    def pooling(self, group: str | None = None) -> pd.DataFrame:
+        """
+        Compare each level's estimate without, with partial and with complete pooling.
+
+        Parameters
+        ----------
+        group : str, optional
+            A grouping factor; by default the first of the formula.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by level, and by effect if there are several: ``n`` rows; ``unpooled``, from
+            the level's rows alone, given the coefficients and the effects of all other groups;
+            ``pooled``, the fixed effect; ``partial``, the model's estimate; ``weight`` of the
+            unpooled one in it; ``cond_sd``, the conditional standard deviation, which includes
+            the uncertainty of the other effects.
 
         Notes
         -----
@@ -83,106 +202,14 @@ class Diagnostics(Inference):
         A      5    1505.0  1527.5  1509.89    0.78    19.59
         B      5    1528.0  1527.5  1527.89    0.78    19.59
         """
-        chosen = group if group is not None else next(iter(self.formula.groups), "")
-        return pooling(self.model, chosen)
-
-    def glance(self) -> pd.DataFrame:
-        """
-        Sum the fit up in one row.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``nobs sigma llf aic bic deviance df_resid icc r2_marginal r2_conditional``.
-
-        References
-        ----------
-        .. [1] Nakagawa and Schielzeth (2013), Methods Ecol. Evol. 4:133.
-        .. [2] Johnson (2014), Methods Ecol. Evol. 5:944.
-
-        Examples
-        --------
-        >>> import mixedfx as mfx
-        >>> sleep = mfx.datasets.load("sleepstudy")
-        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
-        >>> fit.glance()[["nobs", "sigma", "icc", "r2_marginal", "r2_conditional"]].round(3)
-           nobs   sigma    icc  r2_marginal  r2_conditional
-        0   180  25.592  0.722        0.279           0.799
-        """
-        shares = variance_explained.variance_shares(self.model)
-        row = {
-            "nobs": self.nobs,
-            "sigma": self.sigma,
-            "llf": self.llf,
-            "aic": self.aic,
-            "bic": self.bic,
-            "deviance": self.deviance,
-            "df_resid": self.df_resid,
-            "icc": shares.icc.iloc[-1],
-            "r2_marginal": shares.r2["marginal"],
-            "r2_conditional": shares.r2["conditional"],
-        }
-        return pd.DataFrame([row])
-
-    def augment(self, data: Any = None) -> pd.DataFrame:
-        """
-        Put fitted values and residuals beside the data.
-
-        Parameters
-        ----------
-        data : pandas.DataFrame, optional
-            The table that was fitted, to have all its columns and rows; without it, the
-            columns that the formula reads, in the rows used.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The data with ``fitted`` (random effects included), ``resid``, ``fixed`` (fitted
-            without them) and ``hat`` (leverage); NaN in rows that were not used.
-
-        Raises
-        ------
-        ArgumentError
-            If the data have columns of these names already, or do not hold the rows used.
-
-        Examples
-        --------
-        >>> import mixedfx as mfx
-        >>> sleep = mfx.datasets.load("sleepstudy")
-        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
-        >>> fit.augment().round(2).head(2)
-           Reaction  Days Subject  fitted  resid   fixed   hat
-        0    249.56   0.0     308  253.66  -4.10  251.41  0.23
-        1    258.70   1.0     308  273.33 -14.63  261.87  0.17
-        """
-        index = self.model.design.index
-        made = pd.DataFrame(
-            {
-                "fitted": self.fittedvalues,
-                "resid": self.resid,
-                "fixed": self.predict(random="none"),
-                "hat": leverage(self.model),
-            },
-            index=index,
-        )
-        table = self.model.design.frame if data is None else as_frame(data)
-        taken = [name for name in made if name in table]
-        if taken:
-            raise ArgumentError(
-                f"the data have a column named '{taken[0]}' already; rename it, or join "
-                "fit.fittedvalues and fit.resid yourself."
-            )
-        if data is None:
-            return pd.concat([table, made], axis=1)
-        if not (table.index.is_unique and index.isin(table.index).all()):
-            raise ArgumentError("the data's index does not hold each row that was fitted, once.")
-        return table.join(made)
+        groups = self.model.formula.groups
+        return pooling(self.model, group if group is not None else next(iter(groups), ""))
 
     def influence(
         self, of: str = "obs", *, method: Literal["one_step", "refit"] = "one_step"
     ) -> pd.DataFrame:
         """
-        Measure what single rows, or the levels of a group, do to the fit.
+        Measure the influence of single rows, or of the levels of a group.
 
         Parameters
         ----------
@@ -218,15 +245,13 @@ class Diagnostics(Inference):
         309    0.48
         Name: Days, dtype: float64
         """
-        expect_choice("method", method, ("one_step", "refit"))
-        expect_choice("of", of, ("obs", *self.formula.groups))
-        if of in self.formula.groups:
-            return influences.of_levels(self.model, of, method)
-        return influences.of_rows(self.model)
+        return tables.influence(self.model, of, method)
+
+    # ---------------------------------------------------------------- collinearity and rank
 
     def vif(self) -> pd.DataFrame:
         """
-        Measure how much each term's variance is inflated by correlation with the others.
+        Compute variance inflation factors of the fixed terms.
 
         Returns
         -------
@@ -241,7 +266,7 @@ class Diagnostics(Inference):
 
     def rank_pca(self) -> dict[str, pd.DataFrame]:
         """
-        Find how many dimensions each group's random effects have.
+        Compute the principal components of each group's random effects, as lme4's ``rePCA``.
 
         Returns
         -------

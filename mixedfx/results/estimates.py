@@ -1,64 +1,26 @@
-"""What was estimated, by the names that statsmodels and lme4 have for it."""
+"""Estimates, likelihood criteria, fitted values and predictions."""
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NoReturn, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.convergence import ConvergenceDiagnostics
-from mixedfx.estimation.dispatch import EngineName
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.statsmodels import StatsModels
+from mixedfx._deprecation import renamed_argument
 from mixedfx.formula.terms import Formula
 from mixedfx.inference import dispersion_table, prediction, varcorr, wald
-from mixedfx.refit import refit
+from mixedfx.inference import information_criteria as criteria
+from mixedfx.results import tables
+from mixedfx.results.base import HasModel
 
 Vector = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, repr=False)
-class Estimates:
-    """
-    A fit's estimates, criteria, fitted values and predictions.
-
-    Parameters
-    ----------
-    fit : Fit
-        The fit that it names.
-    """
-
-    model: FittedModel
-
-    def __copy__(self) -> Self:
-        """Give itself: nothing in it changes."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Give itself: nothing in it changes."""
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled: a formula may hold functions, and pickles run code."""
-        raise TypeError(
-            "a fit cannot be pickled: its formula may hold functions of yours. Keep the formula "
-            "and the data, which give it again, or its tables, such as fit.tidy()."
-        )
-
-    @property
-    def fit(self) -> FittedModel:
-        """The fitted model under its name of version 0.1; use :attr:`model`."""
-        warnings.warn("Results.fit is now Results.model.", FutureWarning, stacklevel=2)
-        return self.model
+class EstimatesMixin(HasModel):
+    """Estimates, criteria, fitted values and predictions."""
 
     # ---------------------------------------------------------------- the model
 
@@ -74,7 +36,7 @@ class Estimates:
 
     @property
     def nobs(self) -> int:
-        """Rows used."""
+        """Number of rows used."""
         return self.model.crossprod.n
 
     @property
@@ -89,14 +51,14 @@ class Estimates:
 
     @property
     def df_modelwc(self) -> int:
-        """Parameters: fixed effects, theta and those of the residual (what AIC counts)."""
+        """Number of parameters that AIC counts: fixed effects, theta, residual variance."""
         return self.model.n_params
 
     # ---------------------------------------------------------------- fixed effects
 
     @property
     def params(self) -> pd.Series:
-        """Fixed effects, by column; NaN for columns that were left out."""
+        """Fixed effects, by column; NaN for columns that were dropped."""
         return wald.coefficients(self.model)
 
     @property
@@ -132,8 +94,8 @@ class Estimates:
         """
         Residual standard deviation of a row of weight one, in units of the response.
 
-        One where the standard deviations are known; with a dispersion formula, that of a row
-        where all its columns but the intercept are zero.
+        It is 1 where the standard deviations are known; with a dispersion formula, it is that of
+        a row where all columns of the formula but the intercept are zero.
         """
         return self.model.solution.sigma
 
@@ -162,7 +124,7 @@ class Estimates:
 
     @property
     def priors(self) -> dict[str, Any]:
-        """The priors that were given, by name; what is not among them is flat."""
+        """The priors given, by parameter; all others are flat."""
         return {} if self.model.priors is None else dict(self.model.priors.by_name)
 
     def dispersion_ranef(self) -> pd.DataFrame:
@@ -185,12 +147,12 @@ class Estimates:
 
     @property
     def theta(self) -> Vector:
-        """Relative covariance parameters: lower triangles by columns, terms in formula order."""
+        """Relative covariance parameters: columns of the lower Cholesky factors, term by term."""
         return self.model.solution.theta.copy()
 
     @property
     def varcorr(self) -> pd.DataFrame:
-        """Variances, covariances and the residual; ``group effect effect2 vcov sdcor``."""
+        """Variances and covariances as lme4's ``VarCorr``: ``group effect effect2 vcov sdcor``."""
         return varcorr.varcorr_table(self.model)
 
     @property
@@ -201,8 +163,8 @@ class Estimates:
     @property
     def cov_re(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Covariance of the random effects; a dict by group if there are several."""
-        found: pd.DataFrame | dict[str, pd.DataFrame] = _only(varcorr.covariances(self.model))
-        return found
+        by_group: pd.DataFrame | dict[str, pd.DataFrame] = _only(varcorr.covariances(self.model))
+        return by_group
 
     # ---------------------------------------------------------------- random effects
 
@@ -210,15 +172,15 @@ class Estimates:
         self, group: str | None = None, *, cond_sd: bool = False
     ) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """
-        Conditional means of the random effects (BLUPs).
+        Conditional modes of the random effects (BLUPs).
 
         Parameters
         ----------
         group : str, optional
             A grouping factor; without it, all of them in a dict.
         cond_sd : bool
-            Whether to add each effect's standard deviation given data and parameters, as
-            column ``<effect>_sd``.
+            Whether to add each effect's conditional standard deviation, given the variance
+            parameters, as column ``<effect>_sd``.
 
         Returns
         -------
@@ -248,7 +210,7 @@ class Estimates:
 
     def coef(self, group: str | None = None) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """
-        Fixed plus random effects, level by level.
+        Sum fixed and random effects, level by level.
 
         Parameters
         ----------
@@ -268,11 +230,11 @@ class Estimates:
     @property
     def random_effects(self) -> dict[Any, Any]:
         """Each level's effects, as statsmodels gives them; by group first if several."""
-        tables = {
+        by_group = {
             g: prediction.effects_table(self.model, g, cond_sd=False) for g in self.formula.groups
         }
-        found = {g: {level: t.loc[level] for level in t.index} for g, t in tables.items()}
-        return dict(_only(found))
+        by_level = {g: {level: t.loc[level] for level in t.index} for g, t in by_group.items()}
+        return dict(_only(by_level))
 
     @property
     def random_effects_cov(self) -> dict[Any, Any]:
@@ -289,39 +251,32 @@ class Estimates:
 
     @property
     def llf(self) -> float:
-        """Log-likelihood, or its REML counterpart."""
+        """Log-likelihood, or restricted log-likelihood."""
         return -0.5 * self.deviance
 
     @property
     def aic(self) -> float:
         """Akaike's criterion, as lme4's: under REML of the REML criterion; NaN with priors."""
-        if self.model.priors is not None:
-            return math.nan
-        return self.deviance + 2.0 * self.df_modelwc
+        return criteria.aic(self.model)
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion, with the number of rows, as lme4's; NaN with priors."""
-        if self.model.priors is not None:
-            return math.nan
-        return self.deviance + math.log(self.nobs) * self.df_modelwc
+        return criteria.bic(self.model)
 
     # ---------------------------------------------------------------- fitted values
 
     @property
     def fittedvalues(self) -> pd.Series:
         """Mean of each row given the random effects, offset included."""
-        return pd.Series(
-            prediction.fitted(self.model), index=self.model.design.index, name="fitted"
-        )
+        return tables.fitted_values(self.model)
 
     @property
     def resid(self) -> pd.Series:
         """Response less fitted values."""
-        design = self.model.design
-        values = design.response - self.fittedvalues.to_numpy()
-        return pd.Series(values, index=design.index, name="resid")
+        return tables.residuals(self.model)
 
+    @renamed_argument("level", "conf_level")
     def predict(
         self,
         data: Any = None,
@@ -329,11 +284,11 @@ class Estimates:
         random: str | Sequence[str] = "all",
         new_levels: str = "error",
         interval: str | None = None,
-        level: float = 0.95,
+        conf_level: float = 0.95,
         se: bool = False,
     ) -> pd.Series | pd.DataFrame:
         """
-        Predict the mean of the response, and how far off it may be.
+        Predict the mean of the response, with standard errors and intervals.
 
         Parameters
         ----------
@@ -342,24 +297,24 @@ class Estimates:
         random : "all", "none" or list of str
             Which groups' random effects to add to the fixed part.
         new_levels : {"error", "population"}
-            For levels that the fit has not seen: refuse, or take their effect as zero.
+            For levels that are not in the fit: raise an error, or take their effect as zero.
         interval : {"confidence", "prediction"}, optional
             For the mean of the row given its levels, or for a new response there. The second
-            adds the residual variance (of weight one, in new rows, unless residual_sd or
-            dispersion tell more) and the variance between
-            levels wherever a level is new or its group is left out of ``random``.
-        level : float
-            Coverage of the interval; variances and covariances are taken as known, so with few
-            levels it covers less.
+            adds the residual variance (that of weight one in new rows, unless ``residual_sd`` or
+            ``dispersion`` determine it) and the variance between levels where a level is new or
+            its group is left out of ``random``.
+        conf_level : float
+            Coverage of the interval, given the variance parameters; with few levels, whose
+            variances are uncertain, it covers less.
         se : bool
-            Whether to give the standard error of the mean: that of coefficients and effects
-            together, the variances taken as known.
+            Whether to add the standard error of the mean, which accounts for coefficients and
+            random effects jointly, given the variance parameters.
 
         Returns
         -------
         pandas.Series or pandas.DataFrame
             With the rows' index; NaN where a needed column is missing. With ``interval`` or
-            ``se`` a table of ``predicted std_error conf_low conf_high``, as far as asked for.
+            ``se`` a table, with those of ``predicted std_error conf_low conf_high`` asked for.
 
         Raises
         ------
@@ -390,108 +345,11 @@ class Estimates:
             random=random,
             new_levels=new_levels,
             interval=interval,
-            level=level,
+            conf_level=conf_level,
             se=se,
-        )
-
-    def refit(
-        self,
-        y: Any,
-        *,
-        engine: EngineName = "profiled",
-        control: Control | None = None,
-    ) -> Self:
-        """
-        Fit the same model to another response.
-
-        Parameters
-        ----------
-        y : array or Series of shape (nobs,)
-            A value for each row that this fit used; a Series is matched by its index.
-        engine : {"profiled", "auto", "statsmodels"}
-            What finds the optimum; the default is the fastest, for loops over thousands of
-            responses.
-        control : Control, optional
-            Tolerance and limit of the search.
-
-        Returns
-        -------
-        Results
-            Design, cross-products and order of elimination are those of this fit.
-
-        Examples
-        --------
-        >>> import mixedfx as mfx
-        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
-        >>> again = fit.refit(2 * fit.fittedvalues + 2 * fit.resid)
-        >>> round(again.sigma / fit.sigma, 6)
-        2.0
-        """
-        again = refit(self.model, y, engine=engine, reml=self.reml, control=control or Control())
-        return type(self)(again)
-
-    # ---------------------------------------------------------------- how it was found
-
-    @property
-    def engine(self) -> str:
-        """Which engine's result this is."""
-        return self.model.optimizer_result.engine
-
-    @property
-    def converged(self) -> bool:
-        """Whether the search ended at an optimum."""
-        return self.model.optimizer_result.converged
-
-    @property
-    def is_singular(self) -> bool:
-        """Whether a variance is zero or a correlation one, as lme4's ``isSingular``."""
-        return bool(
-            boundary_parameters(self.model.design, self.model.crossprod, self.model.solution.theta)
-        )
-
-    @property
-    def certificate(self) -> ConvergenceDiagnostics:
-        """The proof that this is an optimum: gradient, curvature, boundary, second engine."""
-        return self.model.convergence_diagnostics
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know: dropped rows and columns, singular fits."""
-        return tuple(note.text for note in self.model.notes)
-
-    @cached_property
-    def statsmodels(self) -> Any:
-        """
-        The genuine statsmodels result: ``MixedLMResults``, or OLS without random terms.
-
-        Fitted on demand, from this optimum, if another engine found it. Its standard errors
-        come from the joint information of all parameters, ours and lme4's from that of the
-        fixed effects given theta; in unbalanced designs they differ by a fraction of a percent.
-
-        Raises
-        ------
-        EngineRefusal
-            If MixedLM cannot express the model; says why.
-        ArgumentError
-            If the fit has priors.
-        """
-        expect_no_priors(self.model, "statsmodels")
-        search = self.model.optimizer_result
-        if search.engine == "statsmodels" and search.raw is not None:
-            return search.raw
-        return (
-            StatsModels()
-            .estimate(
-                self.model.design,
-                self.model.crossprod,
-                reml=self.reml,
-                control=Control(),
-                start=self.model.solution.theta,
-            )
-            .raw
         )
 
 
 def _only(by_group: dict[str, Any]) -> Any:
-    """Give the one entry where there is one grouping factor, else the dict."""
+    """The only entry if there is one grouping factor, else the dict."""
     return next(iter(by_group.values())) if len(by_group) == 1 else by_group

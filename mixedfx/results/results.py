@@ -1,36 +1,63 @@
-"""A fit by its names: statsmodels' where statsmodels has one, lme4's beyond them.
+"""Results of :func:`mixedfx.lmer`, under statsmodels' names, and lme4's beyond them.
 
-``Results`` holds a :class:`~mixedfx.fit.Fit` and names what can be asked of it, by question:
-what was estimated, what can be inferred, how good it is, how it looks. It does no arithmetic:
-each name delegates to the function that does.
+:class:`Results` holds a :class:`~mixedfx.estimation.fitted_model.FittedModel`. Its methods come
+from mixins, one for each topic, and delegate to functions of a fitted model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Self
 
-import numpy as np
-import pandas as pd
-
+from mixedfx._deprecation import renamed_attribute
+from mixedfx.estimation.dispatch import EngineName
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
 from mixedfx.inference.denominator_df import DfMethod
-from mixedfx.results.description import Description
-from mixedfx.results.plot import Plot
-
-__all__ = ["Plot", "Results"]
+from mixedfx.refit import refit
+from mixedfx.results.description import DescriptionMixin
+from mixedfx.results.diagnostics import DiagnosticsMixin
+from mixedfx.results.estimates import EstimatesMixin
+from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
+from mixedfx.results.intervals import IntervalsMixin
+from mixedfx.results.plot_accessor import PlotAccessor
+from mixedfx.results.simulation import SimulationMixin
+from mixedfx.results.summary import criterion, summarize
 
 
 @dataclass(frozen=True, repr=False)
-class Results(Description):
+class Results(
+    EstimatesMixin,
+    HypothesisTestsMixin,
+    IntervalsMixin,
+    SimulationMixin,
+    DiagnosticsMixin,
+    DescriptionMixin,
+):
     """
-    The results of :func:`mixedfx.lmer`; nothing in it changes.
+    Results of :func:`mixedfx.lmer`; immutable.
 
     Parameters
     ----------
-    fit : Fit
-        The fit that it names.
+    model : FittedModel
+        Formula, design, cross-products and solution.
+
+    Notes
+    -----
+    Arguments that several methods share:
+
+    ``df_method``
+        Denominator degrees of freedom of tests and intervals: ``"satterthwaite"``, as lmerTest;
+        ``"kenward-roger"``, as pbkrtest, with its adjusted covariance matrix, for REML fits;
+        ``"residual"``, rows less fixed effects; ``"normal"``, infinite: z and chi-squared tests.
+    ``conf_level``
+        Coverage of intervals, strictly between 0 and 1.
+    ``parm``
+        Parameters by name: a fixed effect such as ``"Days"``, ``"sd(Days | Subject)"``,
+        ``"corr(Intercept, Days | Subject)"``, ``"sigma"``.
+    ``rng``
+        A ``numpy.random.Generator``, a seed, or None for a fresh seed.
 
     Examples
     --------
@@ -48,48 +75,83 @@ class Results(Description):
     3  Residual        NaN  25.59
     """
 
+    model: FittedModel
+
+    fit = renamed_attribute("Results", "fit", "model")
+
     @property
-    def plot(self) -> Plot:
-        """Pictures of the fit, such as ``fit.plot.caterpillar()``; needs matplotlib."""
-        return Plot(self)
+    def plot(self) -> PlotAccessor:
+        """Plots of the fit, such as ``fit.plot.caterpillar()``; they need matplotlib."""
+        return PlotAccessor(self.model)
 
     def summary(self, *, df_method: DfMethod = "satterthwaite") -> Summary:
         """
-        Tables to print, or to show in a notebook.
+        Summarize the fit in tables, to print or to show in a notebook.
 
         Parameters
         ----------
         df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
-            Degrees of freedom of the tests.
+            Degrees of freedom of the tests; with priors they are normal.
 
         Returns
         -------
         Summary
             ``str()`` lays it out in 80 columns.
         """
-        design, search = self.model.design, self.model.optimizer_result
         if self.model.priors is not None:
             df_method = "normal"
-        scaled = self.resid / self.sigma
-        if design.weights is not None:
-            scaled = scaled * np.sqrt(design.weights)
-        quantiles = np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0])
-        groups = "; ".join(f"{name}, {count}" for name, count in self.ngroups.items())
-        remark = self._degrees(df_method).remark
-        return Summary(
-            header=_header(self, search.engine, search.confirmed_by, df_method),
-            residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
-            components=self.varcorr,
-            counts=f"{self.nobs}" + (f"; groups: {groups}" if groups else ""),
-            coefficients=_coefficients(self, df_method),
-            notes=self.notes if remark is None else (*self.notes, remark),
-            dispersion=None if self.model.dispersion is None else _dispersion(self),
+        return summarize(self.model, self._denominator_df(df_method), df_method)
+
+    def refit(
+        self, y: Any, *, engine: EngineName = "profiled", control: Control | None = None
+    ) -> Self:
+        """
+        Fit the same model to another response.
+
+        Parameters
+        ----------
+        y : array or Series of shape (nobs,)
+            A value for each row that this fit used; a Series is matched by its index.
+        engine : {"profiled", "auto", "statsmodels", "em"}
+            Engine that finds the optimum; the default is the fastest.
+        control : Control, optional
+            Tolerance and limit of the optimiser.
+
+        Returns
+        -------
+        Results
+            Design, cross-products of it and symbolic factorisation are those of this fit.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> again = fit.refit(2 * fit.fittedvalues + 2 * fit.resid)
+        >>> round(again.sigma / fit.sigma, 6)
+        2.0
+        """
+        again = refit(self.model, y, engine=engine, reml=self.reml, control=control or Control())
+        return type(self)(again)
+
+    def __copy__(self) -> Self:
+        """Return the fit itself, which is immutable."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the fit itself, which is immutable."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a formula may refer to functions, and pickles run code."""
+        raise TypeError(
+            "a fit cannot be pickled: its formula may hold functions of yours. Keep the formula "
+            "and the data, which give it again, or its tables, such as fit.tidy()."
         )
 
     def __repr__(self) -> str:
-        """Name the model and its criterion."""
-        criterion = _criterion(self) if self.model.priors is None else "mode of the posterior"
-        return f"<mixedfx.Results: {self.formula}; {criterion}, {self.engine} engine>"
+        """Name the model, its criterion and the engine."""
+        at = criterion(self.model) if self.model.priors is None else "mode of the posterior"
+        return f"<mixedfx.Results: {self.formula}; {at}, {self.engine} engine>"
 
     def __str__(self) -> str:
         """Print the summary."""
@@ -97,74 +159,3 @@ class Results(Description):
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-
-def _criterion(fit: Results) -> str:
-    name = "REML criterion" if fit.reml else "deviance"
-    found = fit.model.dispersion
-    if found is not None and found.random is not None:
-        name += " by Laplace's approximation"
-    return f"{name} {fit.deviance:.4f}"
-
-
-def _header(
-    fit: Results, engine: str, confirmed_by: str | None, df_method: str
-) -> list[tuple[str, str]]:
-    method = "REML" if fit.reml else "maximum likelihood"
-    if fit.model.priors is not None:
-        method = "REML with priors"
-    plain = not fit.ngroups and fit.model.dispersion is None and fit.model.priors is None
-    if plain:
-        method = "least squares"
-    title = f"linear {'mixed model' if fit.ngroups else 'regression'}, fitted by {method}"
-    told = engine if confirmed_by is None else f"{engine} (the {confirmed_by} engine agrees)"
-    lines = [("Model", title), ("Formula", str(fit.formula))]
-    if fit.model.dispersion is not None:
-        lines.append(("Dispersion", str(fit.model.dispersion.design.formula)))
-    if fit.model.known_sds:
-        lines.append(("Residual", "standard deviations known"))
-    lines.append(("Engine", told))
-    if fit.model.priors is not None:
-        lines.append(("Priors", _priors(fit.model.priors.by_name)))
-        lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
-        return [*lines, ("Tests", _TESTS["normal"])]
-    tests = "residual" if plain and df_method != "normal" else df_method
-    if plain and fit.model.known_sds:
-        tests = "normal"
-    criterion = f"{_criterion(fit)}; AIC {fit.aic:.1f}, BIC {fit.bic:.1f}"
-    return [*lines, ("Criterion", criterion), ("Tests", _TESTS[tests])]
-
-
-_TESTS = {
-    "satterthwaite": "t, degrees of freedom by Satterthwaite's method",
-    "kenward-roger": "t, degrees of freedom and standard errors by Kenward and Roger's method",
-    "residual": "t, residual degrees of freedom",
-    "normal": "z, normal distribution",
-}
-
-
-def _priors(given: Mapping[str, Any]) -> str:
-    """Name the priors that were given."""
-    shown = "; ".join(f"{name} ~ {prior}" for name, prior in given.items())
-    return f"{shown}; others flat" if shown else "all flat"
-
-
-def _dispersion(fit: Results) -> pd.DataFrame:
-    names = {"estimate": "Estimate", "std_error": "Std. Error", "sd": "exp(Estimate)"}
-    return fit.dispersion.rename_axis(None).rename(columns=names)
-
-
-def _coefficients(fit: Results, df_method: DfMethod) -> pd.DataFrame:
-    """Fixed effects as R prints them."""
-    table = fit.tidy(df_method=df_method).set_index("term").rename_axis(None)
-    letter = "z" if df_method == "normal" else "t"
-    names = {
-        "estimate": "Estimate",
-        "std_error": "Std. Error",
-        "df": "df",
-        "statistic": f"{letter} value",
-        "p_value": f"Pr(>|{letter}|)",
-    }
-    if df_method == "normal":
-        del names["df"]
-    return table[list(names)].rename(columns=names)

@@ -426,7 +426,7 @@ def test_libraries_that_are_not_needed_are_not_imported():
     script = (
         "import sys, mixedfx as mfx; from mixedfx.inference.bootstrap import bootstrap;"
         "fit = mfx.lmer('Yield ~ 1 + (1 | Batch)', mfx.datasets.load('Dyestuff'),"
-        " engine='profiled'); bootstrap(fit.fit, 2, progress=False); print(*sys.modules)"
+        " engine='profiled'); bootstrap(fit.model, 2, progress=False); print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"joblib", "tqdm", "statsmodels"} & set(run.stdout.split())

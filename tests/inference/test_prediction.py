@@ -237,7 +237,7 @@ def test_a_standard_error_scales_with_the_response(data):
 @every_model
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
 def test_a_confidence_interval_is_normal_quantiles_of_the_standard_error(fits, name, level):
-    found = fits[name].predict(interval="confidence", se=True, level=level)
+    found = fits[name].predict(interval="confidence", se=True, conf_level=level)
     expected = stats.norm.ppf(0.5 + level / 2) * found["std_error"]
     np.testing.assert_allclose(half_width(found), expected, rtol=1e-9)
 
@@ -246,7 +246,7 @@ def test_a_confidence_interval_is_normal_quantiles_of_the_standard_error(fits, n
 @pytest.mark.parametrize("level", [0.5, 0.999])
 def test_the_level_of_a_prediction_interval_scales_its_width(fits, data, name, level):
     fit = fits[name]
-    found = half_width(fit.predict(data, interval="prediction", level=level))
+    found = half_width(fit.predict(data, interval="prediction", conf_level=level))
     usual = half_width(fit.predict(data, interval="prediction"))
     ratio = stats.norm.ppf(0.5 + level / 2) / stats.norm.ppf(0.975)
     np.testing.assert_allclose(found, ratio * usual, rtol=1e-9)
@@ -484,8 +484,8 @@ def test_an_unknown_interval_lists_the_choices(fits, interval):
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5, "0.95", None, True, np.nan])
 def test_a_level_must_be_a_share(fits, level):
-    with pytest.raises(ArgumentError, match=r"level=.*between 0 and 1"):
-        fits["slope"].predict(interval="confidence", level=level)
+    with pytest.raises(ArgumentError, match=r"conf_level=.*between 0 and 1"):
+        fits["slope"].predict(interval="confidence", conf_level=level)
 
 
 def test_predicting_changes_neither_data_nor_fit(fits, data):

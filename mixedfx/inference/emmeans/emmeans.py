@@ -80,7 +80,7 @@ class EMMeans:
     >>> import mixedfx as mfx
     >>> from mixedfx.inference.denominator_df import degrees
     >>> cake = mfx.datasets.load("cake")
-    >>> fit = mfx.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", cake).fit
+    >>> fit = mfx.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", cake).model
     >>> means = emmeans(fit, degrees(fit, "satterthwaite"), "recipe")
     >>> means
     recipe emmean std_error   df conf_low conf_high
@@ -168,7 +168,7 @@ class EMMeans:
         >>> import mixedfx as mfx
         >>> from mixedfx.inference.denominator_df import degrees
         >>> sleep = mfx.datasets.load("sleepstudy")
-        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep).fit
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep).model
         >>> means = emmeans(fit, degrees(fit, "kenward-roger"), "Days", at={"Days": [0, 5, 9]})
         >>> means.contrasts("consec")[["contrast", "estimate", "df"]].round(2)
                 contrast  estimate    df
@@ -211,7 +211,7 @@ class EMMeans:
         >>> import mixedfx as mfx
         >>> from mixedfx.inference.denominator_df import degrees
         >>> cake = mfx.datasets.load("cake")
-        >>> fit = mfx.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake).fit
+        >>> fit = mfx.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake).model
         >>> emmeans(fit, degrees(fit, "satterthwaite"), "temperature").joint().round(2)
                F  num_df  den_df  p_value
         0  20.52     5.0   210.0      0.0

@@ -1,4 +1,4 @@
-"""A fit's pictures by name: each asks for a table and hands it to a drawing function."""
+"""The plots of a fit, ``fit.plot``: tables of the results passed to :mod:`mixedfx.plots`."""
 
 from __future__ import annotations
 
@@ -7,37 +7,47 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mixedfx import plots
 from mixedfx.diagrams import drawing
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference import prediction, varcorr, variance_explained
+from mixedfx.inference import prediction, varcorr, variance_explained, wald
 from mixedfx.inference.bootstrap import Bootstrap
-from mixedfx.inference.denominator_df import DfMethod
-from mixedfx.results.description import Description
-from mixedfx.results.fitted_lines import labels_of, lines_of, running
-
-Vector = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
+from mixedfx.inference.denominator_df import DfMethod, denominator_df
+from mixedfx.inference.profile import profile as profiles
+from mixedfx.inference.shrinkage import pooling
+from mixedfx.results.description import graph_of
+from mixedfx.results.fitted_lines import fitted_lines, running_column
+from mixedfx.results.plot_inputs import (
+    grouping_factor,
+    level_of_each_row,
+    scaled_residuals,
+    standardised_effects,
+)
+from mixedfx.results.tables import fitted_values, influence
 
 
 @dataclass(frozen=True)
-class Plot:
+class PlotAccessor:
     """
-    A fit's pictures; ``fit.plot``. Each returns matplotlib axes.
+    Plots of a fit, ``fit.plot``. Each method returns matplotlib axes.
 
-    Every drawn number is also in a table, which each method names.
+    The numbers of every plot are also in a table, which its method names.
 
     Parameters
     ----------
-    results : Results
+    model : FittedModel
         The fit.
+
+    Notes
+    -----
+    ``ax`` is where to draw, with a new figure by default; plots of several panels take a
+    sequence. ``group`` is a grouping factor, by default the first of the formula.
     """
 
-    results: Description
+    model: FittedModel
 
     def graph(self, *, ax: Any = None) -> Any:
         """
@@ -53,7 +63,7 @@ class Plot:
         matplotlib axes
             A node for each variable and parameter, an arrow for each dependence.
         """
-        return drawing.draw(self.results.graph(), ax=ax)
+        return drawing.draw(graph_of(self.model), ax=ax)
 
     # ---------------------------------------------------------------- levels
 
@@ -66,7 +76,7 @@ class Plot:
         Parameters
         ----------
         group : str, optional
-            A grouping factor; the first without it.
+            A grouping factor; by default the first.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each effect.
 
@@ -75,9 +85,8 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for each effect.
         """
-        chosen = _group(self.results.model, group)
-        table = prediction.effects_table(self.results.model, chosen, cond_sd=True)
-        return plots.caterpillar(table, ax=ax)
+        group = grouping_factor(self.model, group)
+        return plots.caterpillar(prediction.effects_table(self.model, group, cond_sd=True), ax=ax)
 
     def shrinkage(
         self,
@@ -87,16 +96,16 @@ class Plot:
         ax: Any = None,
     ) -> Any:
         """
-        Draw how far partial pooling moves each level from what its own rows say.
+        Draw each level's estimates without and with partial pooling.
 
         The table is ``fit.pooling(group)``; the ellipses are those of ``fit.cov_re``.
 
         Parameters
         ----------
         group : str, optional
-            A grouping factor; the first without it.
+            A grouping factor; by default the first.
         effects : str or sequence of str, optional
-            One effect, or two for a plane; both, where there are two.
+            One effect, or two for a scatter plot; by default both if there are two.
         ax : matplotlib axes, optional
             Where to draw.
 
@@ -105,9 +114,9 @@ class Plot:
         matplotlib axes
             Arrows from unpooled to partially pooled estimates.
         """
-        chosen = _group(self.results.model, group)
-        covariance = varcorr.covariances(self.results.model)[chosen]
-        table = self.results.pooling(chosen)
+        group = grouping_factor(self.model, group)
+        covariance = varcorr.covariances(self.model)[group]
+        table = pooling(self.model, group)
         if table.index.nlevels == 1:
             table = pd.concat({covariance.index[0]: table}, names=["effect"]).swaplevel()
         return plots.shrinkage(table, effects=effects, covariance=covariance, ax=ax)
@@ -122,23 +131,24 @@ class Plot:
         ax: Any = None,
     ) -> Any:
         """
-        Draw the data of each level, and what the model makes of it.
+        Draw the data of each level with its fitted line.
 
-        Up to 30 levels have a panel each, more are laid over each other. The table is
-        ``fit.predict()`` of rows in which x runs and all else is at the level's mean, or most
-        common value: with the effects of the group, and of groups that contain it, for the
-        level; with ``random="none"`` for the population. The unpooled line has the effects
-        ``unpooled`` of ``fit.pooling(group)``.
+        Up to 30 levels have a panel each; the lines of more are drawn in one panel. The table is
+        ``fit.predict()`` on a grid of x, all other columns at the level's mean or most common
+        value: with the effects of the group, and of groups that contain it, for the level; with
+        ``random="none"`` for the population. The unpooled line has the effects ``unpooled`` of
+        ``fit.pooling(group)``.
 
         Parameters
         ----------
         x : str, optional
-            The column that runs; without it the first numeric one that varies within levels,
-            of the random slopes or else of the fixed part. If there is none, levels are rows.
+            Column along the horizontal axis; by default the first numeric one that varies within
+            levels, of the random slopes or else of the fixed part. If there is none, each level
+            is a row.
         group : str, optional
-            A grouping factor; the first without it.
+            A grouping factor; by default the first.
         levels : int or sequence, optional
-            How many levels to show, or which.
+            Number of levels to show, or their labels.
         unpooled : bool
             Whether to draw unpooled lines, where levels have panels.
         ax : matplotlib axes, or a sequence of them, optional
@@ -149,9 +159,9 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for each level, or one.
         """
-        chosen = _group(self.results.model, group)
-        table = lines_of(self.results, running(self.results.model, chosen, x), chosen, levels)
-        return plots.fitted(table, unpooled=unpooled, ax=ax)
+        group = grouping_factor(self.model, group)
+        x = running_column(self.model, group, x)
+        return plots.fitted(fitted_lines(self.model, x, group, levels), unpooled=unpooled, ax=ax)
 
     # ---------------------------------------------------------------- estimates
 
@@ -173,7 +183,7 @@ class Plot:
         df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         intercept : bool
-            Whether to draw the intercept, too; it is if there is nothing else.
+            Whether to draw the intercept; it is drawn if there is no other coefficient.
         conf_level : float
             Coverage of the intervals.
         ax : matplotlib axes, optional
@@ -184,17 +194,18 @@ class Plot:
         matplotlib axes
             A row for each coefficient.
         """
-        table = self.results.tidy(df_method=df_method, conf_level=conf_level)
+        df = denominator_df(self.model, df_method)
+        table = wald.tidy(self.model, df, conf_level=conf_level)
         others = table["term"] != "Intercept"
         if not intercept and table.loc[others, "estimate"].notna().any():
             table = table[others]
         if not len(table):
-            raise ArgumentError(f"'{self.results.formula}' has no fixed effects to draw.")
+            raise ArgumentError(f"'{self.model.formula}' has no fixed effects to draw.")
         return plots.coefficients(table, conf_level=conf_level, ax=ax)
 
     def variance(self, *, fixed: bool = False, ax: Any = None) -> Any:
         """
-        Draw how the variance divides between the groups and the residual.
+        Draw the shares of the variance of the groups and the residual.
 
         The table is ``fit.icc``, with the fixed part that of ``fit.r2``; with random slopes a
         group's variance is its mean over the rows.
@@ -202,7 +213,7 @@ class Plot:
         Parameters
         ----------
         fixed : bool
-            Whether the fixed part's variance is counted, too.
+            Whether to include the variance of the fixed part.
         ax : matplotlib axes, optional
             Where to draw.
 
@@ -212,22 +223,23 @@ class Plot:
             A bar for each source.
         """
         if not fixed:
-            _group(self.results.model, None, instead="; or count the fixed part: fixed=True")
-        parts = variance_explained.variance_shares(self.results.model)
-        first = pd.Series({"fixed effects": parts.fixed} if fixed else {}, dtype=float)
-        every = pd.concat([first, parts.groups, pd.Series({"Residual": parts.residual})])
-        return plots.variance(every / every.sum(), ax=ax)
+            grouping_factor(self.model, None, advice="; or count the fixed part: fixed=True")
+        shares = variance_explained.variance_shares(self.model)
+        of_fixed = pd.Series({"fixed effects": shares.fixed} if fixed else {}, dtype=float)
+        of_residual = pd.Series({"Residual": shares.residual})
+        variances = pd.concat([of_fixed, shares.groups, of_residual])
+        return plots.variance(variances / variances.sum(), ax=ax)
 
     def profile(self, parm: str | Sequence[str] | None = None, *, ax: Any = None) -> Any:
         """
-        Draw likelihood profiles with their 95% intervals.
+        Draw profile likelihoods with their 95% intervals.
 
         The tables are ``fit.profile(parm)`` and ``fit.conf_int(method="profile", parm=parm)``.
 
         Parameters
         ----------
         parm : str or sequence of str, optional
-            Parameters by name; all without it.
+            Parameters by name; by default all.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each parameter.
 
@@ -236,23 +248,23 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for each parameter.
         """
-        points = self.results.profile(parm)
-        return plots.profile(points, self.results.conf_int(method="profile", parm=parm), ax=ax)
+        points = profiles.profile(self.model, parm)
+        return plots.profile(points, profiles.profile_intervals(self.model, 0.95, parm), ax=ax)
 
     def density(
         self, bootstrap: Bootstrap, parm: str | Sequence[str] | None = None, *, ax: Any = None
     ) -> Any:
         """
-        Draw how the estimates of a bootstrap are distributed, with 95% intervals.
+        Draw the distribution of bootstrap estimates, with 95% intervals.
 
-        The tables are its ``draws``, ``estimates`` and ``conf_int()``.
+        The tables are ``draws``, ``estimates`` and ``conf_int()`` of the bootstrap.
 
         Parameters
         ----------
         bootstrap : Bootstrap
             From ``fit.bootstrap()``.
         parm : str or sequence of str, optional
-            Parameters by name; all but the entries of theta without it.
+            Parameters by name; by default all but the entries of theta.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each parameter.
 
@@ -262,18 +274,20 @@ class Plot:
             One for each parameter.
         """
         if not isinstance(bootstrap, Bootstrap):
-            given = type(bootstrap).__name__
-            raise ArgumentError(f"density() draws what fit.bootstrap() gives, not {given}.")
+            kind = type(bootstrap).__name__
+            raise ArgumentError(f"density() draws what fit.bootstrap() gives, not {kind}.")
         names = list(bootstrap.draws.columns)
-        asked = [parm] if isinstance(parm, str) else list(parm or ())
-        for name in asked:
+        chosen = [parm] if isinstance(parm, str) else list(parm or ())
+        for name in chosen:
             expect_choice("parm", name, names)
-        at = [names.index(name) for name in asked]
+        columns = [names.index(name) for name in chosen]
         if parm is None:
-            at = [i for i, name in enumerate(names) if not name.startswith("theta[")]
-        intervals = bootstrap.conf_int().iloc[at]
+            columns = [i for i, name in enumerate(names) if not name.startswith("theta[")]
         return plots.density(
-            bootstrap.draws.iloc[:, at], bootstrap.estimates.iloc[at], intervals, ax=ax
+            bootstrap.draws.iloc[:, columns],
+            bootstrap.estimates.iloc[columns],
+            bootstrap.conf_int().iloc[columns],
+            ax=ax,
         )
 
     # ---------------------------------------------------------------- checks
@@ -286,19 +300,19 @@ class Plot:
         ax: Any = None,
     ) -> Any:
         """
-        Draw the residuals, to see what the model has missed.
+        Draw the residuals.
 
         The table is ``fit.augment()``, and for ``"scale-location"`` ``fit.influence()`` with
-        the standardised residuals. In weighted fits residuals are multiplied by the root of
-        the weight, so that all have one variance.
+        the standardised residuals. In weighted fits residuals are multiplied by the square
+        root of the weight, so that all have the same variance.
 
         Parameters
         ----------
         kind : {"fitted", "scale-location", "group"}
-            Against the fitted values; the root of their standardised size against the fitted
-            values; by the levels of a group.
+            Residuals against fitted values; square roots of absolute standardised residuals
+            against fitted values; residuals by the levels of a group.
         group : str, optional
-            A grouping factor, for ``"group"``; the first without it.
+            A grouping factor, for ``"group"``; by default the first.
         ax : matplotlib axes, optional
             Where to draw.
 
@@ -308,27 +322,29 @@ class Plot:
             A point for each row, or a row for each level.
         """
         expect_choice("kind", kind, ("fitted", "scale-location", "group"))
-        fit = self.results.model
         if kind == "scale-location":
-            size = self.results.influence("obs")["std_resid"].abs()
+            standardised = influence(self.model)["std_resid"]
             label = "√|standardised residual|"
-            table = pd.DataFrame({"fitted": self.results.fittedvalues, label: np.sqrt(size)})
+            table = pd.DataFrame(
+                {"fitted": fitted_values(self.model), label: np.sqrt(standardised.abs())}
+            )
             return plots.against(table, "fitted", label, ax=ax)
-        residuals = _evened(self.results)
+        scaled = scaled_residuals(self.model)
         if kind == "group":
-            chosen = _group(fit, group)
-            return plots.by_level(residuals, labels_of(fit, chosen), group=chosen, ax=ax)
-        table = pd.concat([self.results.fittedvalues, residuals], axis=1)
-        return plots.against(table, "fitted", str(residuals.name), zero=True, ax=ax)
+            group = grouping_factor(self.model, group)
+            labels = level_of_each_row(self.model, group)
+            return plots.by_level(scaled, labels, group=group, ax=ax)
+        table = pd.concat([fitted_values(self.model), scaled], axis=1)
+        return plots.against(table, "fitted", str(scaled.name), zero=True, ax=ax)
 
     def qq(self, of: str = "resid", *, ax: Any = None) -> Any:
         """
         Draw standardised residuals, or random effects, against normal quantiles.
 
         Residuals are ``std_resid`` of ``fit.influence()``. Effects are those of
-        ``fit.ranef(group, cond_sd=True)``, over the standard deviation that conditional means
-        have, ``sqrt(variance - cond_sd**2)``. What is drawn of both is in
-        :func:`mixedfx.plots.quantiles`.
+        ``fit.ranef(group, cond_sd=True)``, divided by the marginal standard deviation of the
+        conditional modes, ``sqrt(variance - cond_sd**2)``. :func:`mixedfx.plots.quantiles` has
+        the points.
 
         Parameters
         ----------
@@ -342,12 +358,12 @@ class Plot:
         numpy.ndarray of matplotlib axes
             One for the residuals, or one for each effect.
         """
-        groups = self.results.formula.groups
+        groups = self.model.formula.groups
         expect_choice("of", of, ("resid", *groups))
         if of not in groups:
-            values = self.results.influence("obs")["std_resid"]
+            values = influence(self.model)["std_resid"]
             return plots.qq({"": values}, ylabel="standardised residual", ax=ax)
-        samples = _standardised(self.results.model, of)
+        samples = standardised_effects(self.model, of)
         return plots.qq(samples, ylabel=f"standardised effect of {of}", ax=ax)
 
     def influence(
@@ -374,49 +390,8 @@ class Plot:
         Returns
         -------
         matplotlib axes
-            A stem for each.
+            A stem for each row or level.
         """
-        table = self.results.influence(of, method=method)
-        group = of if of in self.results.formula.groups else None
+        table = influence(self.model, of, method)
+        group = of if of in self.model.formula.groups else None
         return plots.influence(table["cooks_distance"], group=group, ax=ax)
-
-
-# ---------------------------------------------------------------- what is drawn
-
-
-def _group(fit: FittedModel, group: str | None, *, instead: str = "") -> str:
-    """The grouping factor asked for, or the first."""
-    groups = fit.formula.groups
-    if not groups:
-        raise ArgumentError(
-            f"'{fit.formula}' has no random terms, so there are no levels to draw: add one, such "
-            f"as (1 | group){instead or '; coefficients() and residuals() do without'}."
-        )
-    if group is None:
-        return groups[0]
-    expect_choice("group", group, groups)
-    return group
-
-
-def _evened(results: Description) -> pd.Series:
-    """Residuals of one variance."""
-    weights, fit = results.model.design.weights, results.model
-    if weights is None:
-        return results.resid.rename("residual")
-    if fit.known_sds or fit.dispersion is not None:
-        return (results.resid / fit.residual_sds).rename("residual / its standard deviation")
-    return (results.resid * np.sqrt(weights)).rename("residual × √weight")
-
-
-def _standardised(fit: FittedModel, group: str) -> dict[str, pd.Series]:
-    """Conditional means of the effects over their standard deviation, empty if that is zero."""
-    table = prediction.effects_table(fit, group, cond_sd=True)
-    names = [name for name in table if f"{name}_sd" in table]
-    variances = np.diag(varcorr.covariances(fit)[group])
-    found = {}
-    for name, variance in zip(names, variances, strict=True):
-        rest = variance - table[f"{name}_sd"] ** 2
-        # What rounding leaves of a variance of zero is no standard deviation.
-        rest = rest.where(rest > 1e-10 * variance)
-        found[str(name)] = (table[name] / np.sqrt(rest)).dropna()
-    return found

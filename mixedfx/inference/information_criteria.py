@@ -1,0 +1,25 @@
+"""Information criteria of one model, as lme4 computes them.
+
+With d the deviance (REML: the REML criterion), n rows and k parameters (fixed effects, theta and
+those of the residual variance), AIC = d + 2 k and BIC = d + k log n.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mixedfx.estimation.fitted_model import FittedModel
+
+
+def aic(fit: FittedModel) -> float:
+    """Akaike's criterion; NaN at a posterior mode, which does not maximise the likelihood."""
+    return math.nan if fit.priors is not None else fit.deviance + 2.0 * fit.n_params
+
+
+def bic(fit: FittedModel) -> float:
+    """Schwarz's criterion; NaN at a posterior mode."""
+    return (
+        math.nan
+        if fit.priors is not None
+        else fit.deviance + math.log(fit.crossprod.n) * fit.n_params
+    )

@@ -1,0 +1,24 @@
+"""What the mixins of ``Results`` share: the fitted model, and its degrees of freedom."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
+
+
+class HasModel:
+    """Base of the mixins; the dataclass ``Results`` defines the field."""
+
+    model: FittedModel
+
+    def _denominator_df(self, method: str) -> DenominatorDf:
+        """Degrees of freedom by a method, computed once."""
+        if method not in self._df_by_method:
+            self._df_by_method[method] = denominator_df(self.model, method)
+        return self._df_by_method[method]
+
+    @cached_property
+    def _df_by_method(self) -> dict[str, DenominatorDf]:
+        return {}

@@ -1,0 +1,268 @@
+"""Tests of the fixed and random effects of a fit, and marginal means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from mixedfx.inference import anova as anova_tables
+from mixedfx.inference import comparison, wald
+from mixedfx.inference.constraints import constraints
+from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.inference.emmeans import emmeans as marginal_means
+from mixedfx.inference.emmeans.emmeans import EMMeans
+from mixedfx.results.base import HasModel
+
+
+class HypothesisTestsMixin(HasModel):
+    """Tests of fixed and random effects, and marginal means."""
+
+    # ---------------------------------------------------------------- fixed effects
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of the fixed effects, with Satterthwaite's degrees of freedom."""
+        table = self.tidy().set_index("term")
+        return table["p_value"].rename_axis(None)
+
+    def tidy(
+        self, *, df_method: DfMethod = "satterthwaite", conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """
+        Tabulate the fixed effects with their tests and intervals.
+
+        Parameters
+        ----------
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom.
+        conf_level : float
+            Coverage of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per coefficient, ``term estimate std_error statistic df p_value conf_low
+            conf_high``; NaN for columns that were dropped.
+
+        References
+        ----------
+        .. [1] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13).
+        .. [2] Kenward and Roger (1997), Biometrics 53:983.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.tidy()[["term", "estimate", "std_error", "df", "p_value"]].round(3)
+                term  estimate  std_error    df  p_value
+        0  Intercept   251.405      6.825  17.0      0.0
+        1       Days    10.467      1.546  17.0      0.0
+        """
+        return wald.tidy(self.model, self._denominator_df(df_method), conf_level=conf_level)
+
+    def t_test(
+        self,
+        r_matrix: Any,
+        *,
+        df_method: DfMethod = "satterthwaite",
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """
+        Test linear hypotheses on the fixed effects, one at a time.
+
+        Parameters
+        ----------
+        r_matrix : str, list of str, dict or array
+            As in statsmodels: ``"Days = 10"``, ``"a[T.2] = a[T.3]"``, several separated by
+            commas, or rows of coefficients.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom.
+        conf_level : float
+            Coverage of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per hypothesis, columns as of :meth:`tidy`. The estimate and its interval are
+            of the linear combination of coefficients, before the constant is subtracted.
+
+        Raises
+        ------
+        ArgumentError
+            If a hypothesis cannot be parsed, or names no coefficient; lists them.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.t_test("Days = 10")[["term", "estimate", "df", "p_value"]].round(3)
+                term  estimate    df  p_value
+        0  Days = 10    10.467  17.0    0.766
+        """
+        hypotheses = constraints(self.model, r_matrix)
+        return wald.estimates(
+            self.model,
+            self._denominator_df(df_method),
+            hypotheses.rows,
+            hypotheses.labels,
+            values=hypotheses.values,
+            conf_level=conf_level,
+        )
+
+    def wald_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
+        """
+        Test linear hypotheses on the fixed effects jointly, by an F test.
+
+        Parameters
+        ----------
+        r_matrix : str, list of str, dict or array
+            As for :meth:`t_test`.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom of the denominator.
+
+        Returns
+        -------
+        pandas.Series
+            ``F num_df den_df p_value``.
+
+        Raises
+        ------
+        ArgumentError
+            If a hypothesis cannot be parsed, or they contradict each other.
+
+        References
+        ----------
+        .. [1] Fai and Cornelius (1996), J. Stat. Comput. Simul. 54:363.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.wald_test("Intercept = 250, Days = 10").round(3)["den_df"]
+        np.float64(17.0)
+        """
+        hypotheses = constraints(self.model, r_matrix)
+        return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
+
+    def f_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
+        """Test linear hypotheses jointly: another name of :meth:`wald_test`."""
+        return self.wald_test(r_matrix, df_method=df_method)
+
+    def anova(
+        self,
+        type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
+        *,
+        df_method: DfMethod = "satterthwaite",
+    ) -> pd.DataFrame:
+        """
+        Test each term of the fixed part by an F test.
+
+        Parameters
+        ----------
+        type : {1, 2, 3}
+            I: sequential, in the order of the formula; II: each term given all those that do not
+            contain it; III: each term given all others, main effects averaged over the factors
+            they interact with, whatever the coding.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom of the denominator.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``.
+
+        References
+        ----------
+        .. [1] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep).anova().round(2)
+                sum_sq   mean_sq  num_df  den_df      F  p_value
+        term
+        Days  30031.01  30031.01     1.0    17.0  45.85      0.0
+        """
+        return anova_tables.anova(self.model, self._denominator_df(df_method), type)
+
+    def ranova(self) -> pd.DataFrame:
+        """
+        Test each random effect by the likelihood ratio of the model without it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by what is left out: ``npar llf aic chisq df p_value p_mixture``. As a
+            variance of zero is on the boundary, ``p_value`` is conservative; ``p_mixture`` is
+            that of the mixture of chi-squared distributions where one effect is left out.
+
+        References
+        ----------
+        .. [1] Stram and Lee (1994), Biometrics 50:1171.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.ranova()[["chisq", "df", "p_mixture"]].round(3)
+                                   chisq   df  p_mixture
+        left_out
+        <none>                       NaN  NaN        NaN
+        Days in (Days | Subject)  42.837  2.0        0.0
+        """
+        return comparison.ranova(self.model)
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        *,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        df_method: DfMethod = "satterthwaite",
+        conf_level: float = 0.95,
+    ) -> EMMeans:
+        """
+        Estimate marginal means, averaged over a balanced reference grid, as R's emmeans.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Variables at whose levels the means are estimated.
+        by : str or list of str, optional
+            Variables within whose levels contrasts are computed.
+        at : mapping, optional
+            Values of variables, such as ``{"Days": [0, 9]}``; by default numeric variables are
+            at their means and factors are averaged over.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom.
+        conf_level : float
+            Coverage of the intervals.
+
+        Returns
+        -------
+        EMMeans
+            With ``table`` and ``contrasts("pairwise", adjust="tukey")``.
+
+        References
+        ----------
+        .. [1] Searle, Speed and Milliken (1980), The American Statistician 34:216.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.emmeans("Days", at={"Days": [0, 9]}).table.round(1)
+           Days  emmean  std_error    df  conf_low  conf_high
+        0   0.0   251.4        6.8  17.0     237.0      265.8
+        1   9.0   345.6       14.6  17.0     314.7      376.5
+        """
+        df = self._denominator_df(df_method)
+        return marginal_means.emmeans(self.model, df, specs, by=by, at=at, conf_level=conf_level)

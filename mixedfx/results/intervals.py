@@ -1,0 +1,163 @@
+"""Confidence intervals and profile likelihoods of the parameters of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict, Unpack
+
+import pandas as pd
+
+from mixedfx.errors import ArgumentError, check_share, expect_choice
+from mixedfx.inference import bootstrap as resampling
+from mixedfx.inference import intervals
+from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.inference.parameters import select_parameters
+from mixedfx.inference.profile import profile as profiles
+from mixedfx.results.base import HasModel
+
+IntervalMethod = Literal["wald", "profile", "bootstrap"]
+
+
+class BootstrapOptions(TypedDict, total=False):
+    """Arguments that ``conf_int`` passes on to the bootstrap."""
+
+    n: int
+    rng: Any
+    n_jobs: int
+
+
+class _DefaultAlpha(float):
+    """Default of ``alpha``; its type tells it from a 0.05 that was given beside ``conf_level``."""
+
+
+class IntervalsMixin(HasModel):
+    """Confidence intervals and profile likelihoods."""
+
+    def conf_int(
+        self,
+        alpha: float = _DefaultAlpha(0.05),
+        method: IntervalMethod = "wald",
+        *,
+        conf_level: float | None = None,
+        parm: str | Sequence[str] | None = None,
+        df_method: DfMethod = "normal",
+        **bootstrap: Unpack[BootstrapOptions],
+    ) -> pd.DataFrame:
+        """
+        Compute confidence intervals of the parameters.
+
+        Parameters
+        ----------
+        alpha : float
+            One minus the coverage, as in statsmodels.
+        method : {"wald", "profile", "bootstrap"}
+            From the curvature at the estimate (of the fixed effects, unless ``parm`` names
+            others); from the profile likelihood, which is that of maximum likelihood also for
+            REML fits; from the percentiles of a parametric bootstrap.
+        conf_level : float, optional
+            Coverage, instead of ``alpha``.
+        parm : str or list of str, optional
+            Fixed effects by name, ``"sd(Days | Subject)"``,
+            ``"corr(Intercept, Days | Subject)"``, ``"sigma"``.
+        df_method : {"normal", "satterthwaite", "kenward-roger", "residual"}
+            For Wald intervals of fixed effects. Normal quantiles are the default here, as in
+            statsmodels and lme4; :meth:`tidy` has Satterthwaite's.
+        **bootstrap
+            ``n``, ``rng`` and ``n_jobs`` of the bootstrap: number of draws (1000), source of
+            randomness or seed, number of processes.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by parameter, columns 0 and 1, the limits.
+
+        Raises
+        ------
+        ArgumentError
+            If a name or the method is unknown, ``alpha`` or ``conf_level`` is not between 0 and
+            1, or both are given.
+
+        References
+        ----------
+        .. [1] Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), section 5.1.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.conf_int(method="profile", parm=["Days", "sd(Days | Subject)"]).round(2)
+                               0      1
+        parameter
+        Days                7.36  13.58
+        sd(Days | Subject)  3.80   8.75
+        """
+        methods = ("wald", "profile", "bootstrap")
+        if str(alpha) in methods:
+            raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
+        expect_choice("method", method, methods)
+        alpha = _alpha(alpha, conf_level)
+        unknown = set(bootstrap) - set(BootstrapOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"conf_int() got an unexpected keyword argument {min(unknown)!r}")
+        names = [parameter.name for parameter in select_parameters(self.model, parm)]
+        if method == "wald":
+            df = self._denominator_df(df_method)
+            return intervals.wald_intervals(self.model, df, 1.0 - alpha, parm)
+        if method == "profile":
+            return profiles.profile_intervals(self.model, 1.0 - alpha, parm)
+        bootstrapped = resampling.bootstrap(self.model, progress=False, **bootstrap)
+        available = [name for name in names if name in bootstrapped.draws]
+        return bootstrapped.conf_int(alpha, available).reindex(names).rename_axis("parameter")
+
+    def profile(
+        self,
+        parm: str | Sequence[str] | None = None,
+        *,
+        zetas: Sequence[float] | None = None,
+    ) -> pd.DataFrame:
+        """
+        Compute the profile likelihood of each parameter.
+
+        Parameters
+        ----------
+        parm : str or list of str, optional
+            Names as for :meth:`conf_int`; by default all parameters.
+        zetas : sequence of float, optional
+            Signed square roots of the increase of the deviance, by default from -3 to 3.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``parameter value zeta``: the deviance minimised over all other parameters exceeds
+            its minimum by ``zeta**2`` at each value.
+
+        References
+        ----------
+        .. [1] Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), section 5.1.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> fit.profile("sigma", zetas=[-2, 0, 2]).round(2)
+          parameter  value  zeta
+        0     sigma  38.05  -2.0
+        1     sigma  49.51   0.0
+        2     sigma  68.14   2.0
+        """
+        return profiles.profile(self.model, parm, zetas=zetas)
+
+
+def _alpha(alpha: float, conf_level: float | None) -> float:
+    """One minus the coverage, which is given by one of the two."""
+    if conf_level is None:
+        check_share("alpha", alpha)
+        return alpha
+    if not isinstance(alpha, _DefaultAlpha):
+        raise ArgumentError(
+            f"alpha={alpha!r} and conf_level={conf_level!r} both say what the coverage is; give "
+            "one of them."
+        )
+    check_share("conf_level", conf_level)
+    return 1.0 - conf_level

@@ -1,0 +1,57 @@
+"""Quantities that several plots of a fit draw: scaled residuals, standardised effects, levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import prediction, varcorr
+from mixedfx.results.tables import residuals
+
+
+def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") -> str:
+    """Check a grouping factor; by default the first."""
+    groups = fit.formula.groups
+    if not groups:
+        raise ArgumentError(
+            f"'{fit.formula}' has no random terms, so there are no levels to draw: add one, such "
+            f"as (1 | group){advice or '; coefficients() and residuals() do without'}."
+        )
+    if group is None:
+        return groups[0]
+    expect_choice("group", group, groups)
+    return group
+
+
+def scaled_residuals(fit: FittedModel) -> pd.Series:
+    """Residuals scaled to a common variance, named by the scale."""
+    weights, raw = fit.design.weights, residuals(fit)
+    if weights is None:
+        return raw.rename("residual")
+    if fit.known_sds or fit.dispersion is not None:
+        return (raw / fit.residual_sds).rename("residual / its standard deviation")
+    return (raw * np.sqrt(weights)).rename("residual × √weight")
+
+
+def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:
+    """Conditional modes over their marginal standard deviation, empty where that is zero."""
+    table = prediction.effects_table(fit, group, cond_sd=True)
+    names = [name for name in table if f"{name}_sd" in table]
+    variances = np.diag(varcorr.covariances(fit)[group])
+    standardised = {}
+    for name, variance in zip(names, variances, strict=True):
+        of_modes = variance - table[f"{name}_sd"] ** 2
+        # A difference within rounding of zero is no variance.
+        of_modes = of_modes.where(of_modes > 1e-10 * variance)
+        standardised[str(name)] = (table[name] / np.sqrt(of_modes)).dropna()
+    return standardised
+
+
+def level_of_each_row(fit: FittedModel, group: str) -> Any:
+    """Labels of the levels of a group, row by row, (n,)."""
+    block = next(b for b in fit.design.blocks if b.group == group)
+    return block.levels.labels.to_numpy(dtype=object)[block.codes]

@@ -1,0 +1,153 @@
+"""New responses from a fitted model, refits to them, and draws from its posterior."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pandas as pd
+
+from mixedfx.bayes import sample
+from mixedfx.inference import bootstrap as resampling
+from mixedfx.inference.bootstrap import Bootstrap
+from mixedfx.inference.simulation import simulate
+from mixedfx.results.base import HasModel
+
+
+class SimulationMixin(HasModel):
+    """Simulation, parametric bootstrap and posterior draws."""
+
+    def simulate(
+        self, n: int = 1, *, rng: Any = None, random: Literal["new", "fitted"] = "new"
+    ) -> pd.DataFrame:
+        """
+        Simulate responses from the fitted model.
+
+        Parameters
+        ----------
+        n : int
+            Number of responses.
+        rng : numpy.random.Generator or int, optional
+            Source of randomness, or its seed.
+        random : {"new", "fitted"}
+            Draw new random effects, or condition on the predicted ones.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each row used, a column per simulated response.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> fit.simulate(3, rng=1).shape
+        (30, 3)
+        """
+        return simulate(self.model, n, rng=rng, random=random)
+
+    def bootstrap(
+        self,
+        n: int = 1000,
+        *,
+        rng: Any = None,
+        random: Literal["new", "fitted"] = "new",
+        n_jobs: int = 1,
+        progress: bool = True,
+    ) -> Bootstrap:
+        """
+        Refit the model to simulated responses: the parametric bootstrap.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        rng : numpy.random.Generator or int, optional
+            Source of randomness, or its seed; the draws do not depend on ``n_jobs``.
+        random : {"new", "fitted"}
+            Draw new random effects, or condition on the predicted ones.
+        n_jobs : int
+            Number of processes; -1 for all cores.
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Bootstrap
+            With ``draws``, ``table``, ``conf_int()`` and ``failures``; after an interrupt,
+            of the draws made so far.
+
+        References
+        ----------
+        .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, chapter 5.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> fit.bootstrap(50, rng=1, progress=False).draws.shape
+        (50, 4)
+        """
+        return resampling.bootstrap(
+            self.model, n, rng=rng, random=random, n_jobs=n_jobs, progress=progress
+        )
+
+    def sample(
+        self, draws: int = 1000, *, chains: int = 4, rng: Any = None, progress: bool = True
+    ) -> Any:
+        """
+        Draw from the posterior, under the priors of the fit, or flat ones.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws kept of each chain.
+        chains : int
+            Number of chains.
+        rng : numpy.random.Generator or int, optional
+            Source of randomness, or its seed.
+        progress : bool
+            Whether a sampler that takes a while shows a progress bar.
+
+        Returns
+        -------
+        xarray.DataTree
+            For ArviZ: ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``,
+            and ``b_<group>``, each in units of the response), ``sample_stats``,
+            ``posterior_predictive``, ``log_likelihood`` and ``observed_data``.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is invalid, or the extra ``bayes`` is not installed.
+        PriorError
+            If the posterior is improper under flat priors.
+        EngineRefusal
+            If the dispersion formula has a random term.
+
+        Warns
+        -----
+        SamplingWarning
+            Names the parameters whose rank-normalised R-hat is 1.01 or more, or whose bulk
+            effective sample size is 400 or less.
+
+        Notes
+        -----
+        Fixed and random effects are integrated out analytically. Standard deviations and
+        correlations are sampled from their marginal posterior, by independence Metropolis with a
+        mixture of t distributions fitted to it, or by emcee's ensembles where the mixture fits
+        badly. The effects are then drawn exactly, given each draw of them.
+
+        References
+        ----------
+        .. [1] Gelman and others (2013), Bayesian Data Analysis, third edition, section 15.
+        .. [2] Vehtari and others (2021), Bayesian Analysis 16:667.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+        >>> posterior = fit.sample(1000, rng=1)["posterior"]
+        >>> dict(posterior["b_Batch"].sizes)
+        {'chain': 4, 'draw': 1000, 'Batch': 6, 'Batch_effect': 1}
+        """
+        return sample.sample(self.model, draws=draws, chains=chains, rng=rng, progress=progress)

@@ -1,0 +1,106 @@
+"""Tables that ``fit.summary()`` prints, arranged as lme4 and lmerTest arrange them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.formatting import Summary
+from mixedfx.inference import dispersion_table, varcorr, wald
+from mixedfx.inference.denominator_df import DenominatorDf
+from mixedfx.inference.information_criteria import aic, bic
+from mixedfx.results.tables import residuals
+
+_TESTS = {
+    "satterthwaite": "t, degrees of freedom by Satterthwaite's method",
+    "kenward-roger": "t, degrees of freedom and standard errors by Kenward and Roger's method",
+    "residual": "t, residual degrees of freedom",
+    "normal": "z, normal distribution",
+}
+
+
+def summarize(fit: FittedModel, df: DenominatorDf, df_method: str) -> Summary:
+    """Collect the tables of a fit, its tests with the degrees of freedom ``df``."""
+    scaled = residuals(fit) / fit.solution.sigma
+    if fit.design.weights is not None:
+        scaled = scaled * np.sqrt(fit.design.weights)
+    quantiles = np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0])
+    groups = "; ".join(f"{name}, {count}" for name, count in fit.design.ngroups.items())
+    notes = tuple(note.text for note in fit.notes)
+    return Summary(
+        header=_header(fit, df_method),
+        residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
+        components=varcorr.varcorr_table(fit),
+        counts=f"{fit.crossprod.n}" + (f"; groups: {groups}" if groups else ""),
+        coefficients=_coefficients(fit, df, df_method),
+        notes=notes if df.remark is None else (*notes, df.remark),
+        dispersion=None if fit.dispersion is None else _dispersion(fit),
+    )
+
+
+def criterion(fit: FittedModel) -> str:
+    """Name and value of the criterion at the optimum."""
+    name = "REML criterion" if fit.reml else "deviance"
+    if fit.dispersion is not None and fit.dispersion.random is not None:
+        name += " by Laplace's approximation"
+    return f"{name} {fit.deviance:.4f}"
+
+
+def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
+    engine = fit.optimizer_result.engine
+    confirmed_by = fit.optimizer_result.confirmed_by
+    if confirmed_by is not None:
+        engine = f"{engine} (the {confirmed_by} engine agrees)"
+    lines = [("Model", _title(fit)), ("Formula", str(fit.formula))]
+    if fit.dispersion is not None:
+        lines.append(("Dispersion", str(fit.dispersion.design.formula)))
+    if fit.known_sds:
+        lines.append(("Residual", "standard deviations known"))
+    lines.append(("Engine", engine))
+    if fit.priors is not None:
+        priors = "; ".join(f"{name} ~ {prior}" for name, prior in fit.priors.by_name.items())
+        lines.append(("Priors", f"{priors}; others flat" if priors else "all flat"))
+        lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
+        return [*lines, ("Tests", _TESTS["normal"])]
+    tests = "residual" if _is_regression(fit) and df_method != "normal" else df_method
+    if _is_regression(fit) and fit.known_sds:
+        tests = "normal"
+    criteria = f"{criterion(fit)}; AIC {aic(fit):.1f}, BIC {bic(fit):.1f}"
+    return [*lines, ("Criterion", criteria), ("Tests", _TESTS[tests])]
+
+
+def _title(fit: FittedModel) -> str:
+    method = "REML" if fit.reml else "maximum likelihood"
+    if fit.priors is not None:
+        method = "REML with priors"
+    elif _is_regression(fit):
+        method = "least squares"
+    kind = "mixed model" if fit.design.ngroups else "regression"
+    return f"linear {kind}, fitted by {method}"
+
+
+def _is_regression(fit: FittedModel) -> bool:
+    """Whether the fit is a least-squares regression: no random effects, dispersion or priors."""
+    return not fit.design.ngroups and fit.dispersion is None and fit.priors is None
+
+
+def _dispersion(fit: FittedModel) -> pd.DataFrame:
+    names = {"estimate": "Estimate", "std_error": "Std. Error", "sd": "exp(Estimate)"}
+    return dispersion_table.table(fit).rename_axis(None).rename(columns=names)
+
+
+def _coefficients(fit: FittedModel, df: DenominatorDf, df_method: str) -> pd.DataFrame:
+    """Fixed effects under R's column names."""
+    table = wald.tidy(fit, df, conf_level=0.95).set_index("term").rename_axis(None)
+    letter = "z" if df_method == "normal" else "t"
+    names = {
+        "estimate": "Estimate",
+        "std_error": "Std. Error",
+        "df": "df",
+        "statistic": f"{letter} value",
+        "p_value": f"Pr(>|{letter}|)",
+    }
+    if df_method == "normal":
+        del names["df"]
+    return table[list(names)].rename(columns=names)

@@ -1,0 +1,80 @@
+"""Fitted values, residuals, influence, and broom's tables ``glance`` and ``augment``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mixedfx.design.columns import as_frame
+from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.prediction_variance import leverage
+from mixedfx.inference import influence as influences
+from mixedfx.inference import prediction
+from mixedfx.inference.information_criteria import aic, bic
+from mixedfx.inference.variance_explained import variance_shares
+
+
+def fitted_values(fit: FittedModel) -> pd.Series:
+    """Mean of each row given the random effects, offset included."""
+    return pd.Series(prediction.fitted(fit), index=fit.design.index, name="fitted")
+
+
+def residuals(fit: FittedModel) -> pd.Series:
+    """Response less fitted values."""
+    values = fit.design.response - prediction.fitted(fit)
+    return pd.Series(values, index=fit.design.index, name="resid")
+
+
+def glance(fit: FittedModel) -> pd.DataFrame:
+    """Size, criteria and shares of variance of a fit, in one row."""
+    shares = variance_shares(fit)
+    row = {
+        "nobs": fit.crossprod.n,
+        "sigma": fit.solution.sigma,
+        "llf": -0.5 * fit.deviance,
+        "aic": aic(fit),
+        "bic": bic(fit),
+        "deviance": fit.deviance,
+        "df_resid": fit.crossprod.n - fit.crossprod.p,
+        "icc": shares.icc.iloc[-1],
+        "r2_marginal": shares.r2["marginal"],
+        "r2_conditional": shares.r2["conditional"],
+    }
+    return pd.DataFrame([row])
+
+
+def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
+    """Join fitted values, residuals and leverages to the data."""
+    index = fit.design.index
+    computed = pd.DataFrame(
+        {
+            "fitted": fitted_values(fit),
+            "resid": residuals(fit),
+            "fixed": prediction.predict(fit, random="none"),
+            "hat": leverage(fit),
+        },
+        index=index,
+    )
+    table = fit.design.frame if data is None else as_frame(data)
+    taken = [name for name in computed if name in table]
+    if taken:
+        raise ArgumentError(
+            f"the data have a column named '{taken[0]}' already; rename it, or join "
+            "fit.fittedvalues and fit.resid yourself."
+        )
+    if data is None:
+        return pd.concat([table, computed], axis=1)
+    if not (table.index.is_unique and index.isin(table.index).all()):
+        raise ArgumentError("the data's index does not hold each row that was fitted, once.")
+    return table.join(computed)
+
+
+def influence(fit: FittedModel, of: str = "obs", method: str = "one_step") -> pd.DataFrame:
+    """Influence of the rows, or of the levels of a grouping factor."""
+    expect_choice("method", method, ("one_step", "refit"))
+    expect_choice("of", of, ("obs", *fit.formula.groups))
+    if of in fit.formula.groups:
+        return influences.of_levels(fit, of, method)
+    return influences.of_rows(fit)
