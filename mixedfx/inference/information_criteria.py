@@ -13,13 +13,14 @@ from mixedfx.estimation.fitted_model import FittedModel
 
 def aic(fit: FittedModel) -> float:
     """Akaike's criterion; NaN at a posterior mode, which does not maximise the likelihood."""
-    return math.nan if fit.priors is not None else fit.deviance + 2.0 * fit.n_params
+    return _penalized(fit, 2.0)
 
 
 def bic(fit: FittedModel) -> float:
     """Schwarz's criterion; NaN at a posterior mode."""
-    return (
-        math.nan
-        if fit.priors is not None
-        else fit.deviance + math.log(fit.crossprod.n) * fit.n_params
-    )
+    return _penalized(fit, math.log(fit.crossprod.n))
+
+
+def _penalized(fit: FittedModel, penalty: float) -> float:
+    """Deviance plus a penalty for each parameter."""
+    return math.nan if fit.priors is not None else fit.deviance + penalty * fit.n_params
