@@ -90,7 +90,9 @@ def equation(formula: str, data: Any = None) -> Equation:
     if data is None:
         return equations.equation(formula)
     design = _design(formula, data)
-    columns = equations.Columns(design.columns, tuple(b.effects for b in design.blocks))
+    columns = equations.Columns(
+        design.column_names, tuple(b.effect_names for b in design.random_terms)
+    )
     return equations.equation(design.formula, nested=design.nesting, columns=columns)
 
 

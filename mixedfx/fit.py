@@ -57,7 +57,9 @@ def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control
             "engine='profiled'."
         )
     assert design.dispersion is not None
-    estimator = estimate_dispersion if design.dispersion.block is None else estimate_location_scale
+    estimator = (
+        estimate_dispersion if design.dispersion.random_term is None else estimate_location_scale
+    )
     with single_threaded_blas(_n_random_effects(design)):
         optimizer_result, weighted_design, dispersion = estimator(
             design, reml=reml, control=control
@@ -77,7 +79,7 @@ def _fit_posterior_mode(
 ) -> FittedModel:
     if engine not in ("auto", "profiled"):
         raise EngineRefusal(f"engine='{engine}' knows no priors; use engine='profiled'.")
-    if design.dispersion is not None and design.dispersion.block is not None:
+    if design.dispersion is not None and design.dispersion.random_term is not None:
         raise EngineRefusal(
             f"priors= with the random term in dispersion='{design.dispersion.formula}' are not "
             "supported; leave one of the two out."
@@ -96,4 +98,4 @@ def _fit_posterior_mode(
 
 
 def _n_random_effects(design: Design) -> int:
-    return sum(len(b.levels) * b.values.shape[1] for b in design.blocks)
+    return sum(len(b.levels) * b.model_matrix.shape[1] for b in design.random_terms)

@@ -24,25 +24,25 @@ class Truth:
     joint_cov: np.ndarray  # (q, q) over all effects: terms in order, then levels, then effects
 
 
-def dense_z(block) -> np.ndarray:
-    """Spread a block's columns over its levels: level 0's k columns first."""
-    n, k = block.values.shape
-    levels = len(block.levels)
+def dense_z(random_term) -> np.ndarray:
+    """Spread a random term's columns over its levels: level 0's k columns first."""
+    n, k = random_term.model_matrix.shape
+    levels = len(random_term.levels)
     Z = np.zeros((n, levels * k))
     for row in range(n):
-        start = block.codes[row] * k
-        Z[row, start : start + k] = block.values[row]
+        start = random_term.codes[row] * k
+        Z[row, start : start + k] = random_term.model_matrix[row]
     return Z
 
 
 def lambdas(design, theta) -> list[np.ndarray]:
     """Each term's lower triangle, read column by column."""
     result, at = [], 0
-    for block in design.blocks:
-        k = block.values.shape[1]
+    for random_term in design.random_terms:
+        k = random_term.model_matrix.shape[1]
         lam = np.zeros((k, k))
         for col in range(k):
-            rows = [col] if block.term.structure == "diag" else range(col, k)
+            rows = [col] if random_term.formula_term.structure == "diag" else range(col, k)
             for row in rows:
                 lam[row, col] = theta[at]
                 at += 1
@@ -61,8 +61,8 @@ def truth_of(relative, design, *, reml: bool) -> Truth:
     y, X = design.y, design.X
     n, p = X.shape
     w = np.ones(n) if design.weights is None else design.weights
-    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.blocks)], axis=1)
-    counts = [len(b.levels) for b in design.blocks]
+    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.random_terms)], axis=1)
+    counts = [len(b.levels) for b in design.random_terms]
     C = _block_diagonal([np.kron(np.eye(c), S) for c, S in zip(counts, relative, strict=True)])
     H = np.diag(1.0 / w) + Z @ C @ Z.T
     Hi = np.linalg.inv(H)
@@ -77,8 +77,8 @@ def truth_of(relative, design, *, reml: bool) -> Truth:
     means = C @ Z.T @ Hi @ rest
     joint = s2 * (C - C @ Z.T @ Hi @ Z @ C)
     effects, cond, at = [], [], 0
-    for block, count in zip(design.blocks, counts, strict=True):
-        k = block.values.shape[1]
+    for random_term, count in zip(design.random_terms, counts, strict=True):
+        k = random_term.model_matrix.shape[1]
         effects.append(means[at : at + count * k].reshape(count, k))
         starts = range(at, at + count * k, k)
         cond.append(np.stack([joint[i : i + k, i : i + k] for i in starts]))
@@ -113,9 +113,9 @@ def marginal(design, covariances, sds, *, reml: bool, beta=None) -> Marginal:
     y, X = design.y, design.X
     n, p = X.shape
     V = np.diag(np.broadcast_to(np.square(sds), n).astype(float))
-    for block, S in zip(design.blocks, covariances, strict=True):
-        Z = dense_z(block)
-        V += Z @ np.kron(np.eye(len(block.levels)), S) @ Z.T
+    for random_term, S in zip(design.random_terms, covariances, strict=True):
+        Z = dense_z(random_term)
+        V += Z @ np.kron(np.eye(len(random_term.levels)), S) @ Z.T
     Vi = np.linalg.inv(V)
     information = X.T @ Vi @ X
     if beta is None:

@@ -85,8 +85,14 @@ class Reference:
         design, parametrization = fit.model.design, fit.model.crossprod.parametrization
         return np.array(
             [
-                by_place[group_key(block.group), block.effects[row], block.effects[col]]
-                for block, positions in zip(design.blocks, parametrization.positions, strict=True)
+                by_place[
+                    group_key(random_term.group),
+                    random_term.effect_names[row],
+                    random_term.effect_names[col],
+                ]
+                for random_term, positions in zip(
+                    design.random_terms, parametrization.positions, strict=True
+                )
                 for row, col in zip(*positions, strict=True)
             ]
         )

@@ -145,11 +145,11 @@ class Posterior:
             dims[name] = [axis for axis, _ in axes]
             coords.update(axes)
 
-        if design.names:
-            add("beta", drawn.beta, ("term", list(design.names)))
-        blocks = design.blocks
-        if blocks:
-            effects = [f"{e} | {b.group}" for b in blocks for e in b.effects]
+        if design.X_names:
+            add("beta", drawn.beta, ("term", list(design.X_names)))
+        random_terms = design.random_terms
+        if random_terms:
+            effects = [f"{e} | {b.group}" for b in random_terms for e in b.effect_names]
             add("sd", np.concatenate(drawn.points.sds).T, ("effect", _distinct(effects)))
         pairs, correlations = _correlations(design, drawn.points)
         if pairs:
@@ -157,13 +157,15 @@ class Posterior:
         if design.sigma is None:
             add("sigma", chart.sigmas(drawn.points))
         if design.dispersion is not None:
-            names = [f"dispersion({name})" for name in design.dispersion.names]
+            names = [f"dispersion({name})" for name in design.dispersion.D_names]
             add("gamma", chart.gammas(drawn.points), ("dispersion_term", names))
         for group in design.formula.groups:
-            mine = [(b, e) for b, e in zip(blocks, drawn.effects, strict=True) if b.group == group]
+            mine = [
+                (b, e) for b, e in zip(random_terms, drawn.effects, strict=True) if b.group == group
+            ]
             together = np.concatenate([e for _, e in mine], axis=1).transpose(0, 2, 1)
             levels = mine[0][0].levels.labels
-            names = _distinct([e for b, _ in mine for e in b.effects])
+            names = _distinct([e for b, _ in mine for e in b.effect_names])
             plain = _plain(group)
             axis = f"{plain}_level" if plain in _RESERVED else plain
             add(f"b_{plain}", together, (axis, levels.to_numpy()), (f"{plain}_effect", names))
@@ -181,9 +183,9 @@ class Posterior:
         mean = drawn.beta[at] @ design.X.T
         if design.offset is not None:
             mean = mean + design.offset
-        for block, effects in zip(design.blocks, drawn.effects, strict=True):
+        for random_term, effects in zip(design.random_terms, drawn.effects, strict=True):
             for j in range(effects.shape[1]):
-                mean += block.values[:, j] * effects[at, j][:, block.codes]
+                mean += random_term.model_matrix[:, j] * effects[at, j][:, random_term.codes]
         sds, size = self._sds(at), (shape[0], -1, len(design.y))
         scaled = (design.response - mean) / sds
         likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
@@ -229,13 +231,15 @@ def _expect_proper(design: Design, priors: PriorSpecification) -> None:
     """Refuse flat priors of standard deviations that few levels leave unbounded."""
     if priors.theta is not None:
         return
-    for block, of_term in zip(design.blocks, priors.sd_priors, strict=True):
-        flat = [e for e, p in zip(block.effects, of_term, strict=True) if isinstance(p, Flat)]
-        L, k = len(block.levels), len(block.effects)
+    for random_term, of_term in zip(design.random_terms, priors.sd_priors, strict=True):
+        flat = [
+            e for e, p in zip(random_term.effect_names, of_term, strict=True) if isinstance(p, Flat)
+        ]
+        L, k = len(random_term.levels), len(random_term.effect_names)
         if flat and k + 2 > L:
             raise PriorError(
-                f"with {L} levels of '{block.group}' a flat prior of sd({flat[0]} | "
-                f"{block.group}) gives a posterior that has no finite total; name one in "
+                f"with {L} levels of '{random_term.group}' a flat prior of sd({flat[0]} | "
+                f"{random_term.group}) gives a posterior that has no finite total; name one in "
                 "priors=, such as mfx.priors.HalfNormal(...) of the size that you expect."
             )
 
@@ -282,9 +286,9 @@ def _normal(cov: npt.NDArray[np.float64], rng: np.random.Generator) -> Matrix:
 
 def _one_by_one(target: Target, points: Points, rng: np.random.Generator) -> Drawn:
     """Draw the effects of any model, point by point."""
-    B, blocks = len(points.sigma), target.design.blocks
+    B, random_terms = len(points.sigma), target.design.random_terms
     beta = np.empty((B, target.crossprod.p))
-    effects = tuple(np.empty((B, len(b.effects), len(b.levels))) for b in blocks)
+    effects = tuple(np.empty((B, len(b.effect_names), len(b.levels))) for b in random_terms)
     Z = sparse_Z(target.design, target.crossprod)
     for i, (coefficients, terms) in enumerate(_draws(target, points, Z, rng)):
         beta[i] = coefficients
@@ -301,7 +305,7 @@ def _draws(
         solution = target.solution(points, i)
         cov = sigma**2 * solution.vcov_unscaled
         coefficients = solution.beta + _normal(cov[None], rng)[0]
-        w = design.reweighed(np.ones(len(design.y)))
+        w = design.combined_weights(np.ones(len(design.y)))
         if target.coordinates is not None:
             logs = target.coordinates.by_stratum @ points.scale[i]
             w = w * np.exp(-2.0 * logs[target.strata.codes])
@@ -323,12 +327,13 @@ def _draws(
 
 def _correlations(design: Design, points: Points) -> tuple[list[str], list[Vector]]:
     pairs, values = [], []
-    for block, root, sds in zip(design.blocks, points.roots, points.sds, strict=True):
-        if block.term.structure != "us":
+    for random_term, root, sds in zip(design.random_terms, points.roots, points.sds, strict=True):
+        if random_term.formula_term.structure != "us":
             continue
         for i in range(len(sds)):
             for j in range(i + 1, len(sds)):
-                pairs.append(f"{block.effects[i]}, {block.effects[j]} | {block.group}")
+                one, other = random_term.effect_names[i], random_term.effect_names[j]
+                pairs.append(f"{one}, {other} | {random_term.group}")
                 product = sds[i] * sds[j]
                 covariance = np.einsum("cb,cb->b", root[i], root[j])
                 values.append(

@@ -16,8 +16,8 @@ import pandas as pd
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.checks import check_positive
-from mixedfx.design.columns import as_frame, numbers, per_row
 from mixedfx.design.levels import Levels, factorize
+from mixedfx.design.source import as_frame, float_vector, row_vector
 from mixedfx.errors import (
     ArgumentError,
     EmptyDataError,
@@ -105,7 +105,7 @@ def posterior_means(
     labels, codes = factorize(_categorical(frame.loc[kept, group]))
     s = _residual(residual_sd, frame, labels, codes, kept)
     frame = frame.loc[kept]
-    y = numbers(f"the response '{response}'", frame[response])
+    y = float_vector(f"the response '{response}'", frame[response])
     seen = ~np.isnan(y) & ~np.isnan(s)
     check_positive("residual_sd", s[seen], frame.index[seen])
     levels = Levels((labels,), np.arange(len(labels)))
@@ -147,12 +147,12 @@ def _residual(
             raise ArgumentError(
                 f"residual_sd has no value for level {lost[0]!r}; name every level."
             )
-        return numbers("residual_sd", pd.Series([value[label] for label in labels]))[codes]
+        return float_vector("residual_sd", pd.Series([value[label] for label in labels]))[codes]
     if not isinstance(value, str) and np.ndim(value) == 0:
         if _number("residual_sd", value) <= 0.0:
             raise WeightsError(f"residual_sd={value!r} must be positive.")
         return np.full(len(codes), float(value))
-    rows = per_row(value, "residual_sd", frame)
+    rows = row_vector(value, "residual_sd", frame)
     assert rows is not None
     return rows[kept]
 

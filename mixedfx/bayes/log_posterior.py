@@ -52,10 +52,10 @@ class Target:
         if design.dispersion is None:
             self.crossprod = compute_crossproducts(design)
         else:
-            codes = design.dispersion.strata()
+            codes = design.dispersion.stratum_codes()
             self.strata = sum_by_stratum(design, codes)
             self.crossprod = self.strata.plain
-            self.coordinates = at = DispersionCoordinates.of(design.dispersion.columns, codes)
+            self.coordinates = at = DispersionCoordinates.of(design.dispersion.D, codes)
             to_gamma = at.map
             to_log_sigma = np.append(1.0, -at.centre @ at.change)
             self.rows = design_rows(design)

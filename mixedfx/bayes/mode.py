@@ -140,7 +140,7 @@ def _finished(target: Target, end: TrustRegionResult) -> Mode:
     if target.coordinates is not None:
         at = target.coordinates
         weights = (mean_sigma / sigma * np.exp(at.by_stratum @ points.scale[0])) ** -2.0
-        design = replace(design, weights=design.reweighed(weights[target.strata.codes]))
+        design = replace(design, weights=design.combined_weights(weights[target.strata.codes]))
         dispersion = _dispersion(target, end, H)
     design = replace(design, sigma=sigma)
     parametrization = plain.parametrization

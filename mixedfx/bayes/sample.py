@@ -25,7 +25,7 @@ def sample(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
         )
     design = fit.original_design
-    if design.dispersion is not None and design.dispersion.block is not None:
+    if design.dispersion is not None and design.dispersion.random_term is not None:
         raise EngineRefusal(
             f"the random term in dispersion='{design.dispersion.formula}' cannot be sampled; use "
             "strata, such as '~ kind', or fit.bootstrap()."

@@ -1,1 +1,1 @@
-"""Formula and data to arrays; the only importers of patsy but for the formula's parser."""
+"""Model matrices of a formula on data; only this package and the formula parser use patsy."""

@@ -1,4 +1,4 @@
-"""What may be fitted: each bad response, weight, group or column has its own error."""
+"""Validity of a response, weights, grouping factors and columns; each fault has its own error."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# A fixed column whose part outside the span of those before it is smaller than this share of
-# its length is dependent: the tolerance of R's lm and lme4.
+# A fixed column is linearly dependent if its component orthogonal to the columns before it is
+# shorter than this fraction of its length: the tolerance of R's lm and lme4.
 RANK_TOLERANCE = 1e-7
 
-# Precisions further apart than this leave too few digits of double precision for the lesser one.
-_MOST_UNEVEN = 1e13
+# Weights whose ratio exceeds this leave too few digits of double precision for the smaller one.
+_LARGEST_WEIGHT_RATIO = 1e13
 
-# Squares of numbers beyond these do not fit in double precision.
+# Squares of numbers outside this range underflow or overflow in double precision.
 _SMALLEST, _LARGEST = 1e-145, 1e145
 
 
-def checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
-    """Read the response as numbers."""
+def response_vector(value: Any, formula: Formula, index: pd.Index) -> Vector:
+    """Convert the response to floats."""
     name = formula.response
     array = np.asarray(value)
     if array.dtype.kind in "OUS" or isinstance(getattr(value, "dtype", None), pd.CategoricalDtype):
         raise ResponseError(
-            f"the response '{name}' is not numeric: it holds {odd_one(array)}. Make it numbers, "
-            "for example with pandas.to_numeric."
+            f"the response '{name}' is not numeric: it holds {first_non_numeric(array)}. "
+            "Make it numbers, for example with pandas.to_numeric."
         )
     if array.ndim == 2 and array.shape[1] != 1:
         raise ResponseError(f"the response '{name}' has {array.shape[1]} columns; it must be one.")
@@ -45,16 +45,16 @@ def checked_response(value: Any, formula: Formula, index: pd.Index) -> Vector:
     return y
 
 
-def odd_one(array: Any) -> str:
-    """Show the first value that is no number."""
+def first_non_numeric(array: Any) -> str:
+    """Text of the first value that is not a number."""
     values = np.asarray(array, dtype=object).ravel()
-    odd = pd.to_numeric(pd.Series(values).astype(str), errors="coerce").isna().to_numpy()
-    return f"{values[int(np.argmax(odd))]!s:.40}"
+    non_numeric = pd.to_numeric(pd.Series(values).astype(str), errors="coerce").isna().to_numpy()
+    return f"{values[int(np.argmax(non_numeric))]!s:.40}"
 
 
 def check_finite(what: str, values: Vector, index: pd.Index) -> None:
-    """Refuse values that are infinite, undefined, or too large or small to be squared."""
-    # Of a finite sum of squares every part is finite; only odd columns need the closer look.
+    """Raise for values that are infinite, undefined, or too large or small to be squared."""
+    # A sum of squares within the range implies that every value is: one pass for most columns.
     with np.errstate(all="ignore"):
         squares = float(values @ values)
         if _SMALLEST**2 * len(values) < squares < _LARGEST**2:
@@ -74,7 +74,7 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
 
 
 def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
-    """Refuse weights or standard deviations that are not positive."""
+    """Raise for weights or standard deviations that are not positive."""
     if values is None:
         return
     check_finite(what, values, index)
@@ -86,12 +86,12 @@ def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
         )
 
 
-def check_even(what: str, weights: Vector | None, index: pd.Index) -> None:
-    """Refuse weights of which one drowns all others in its rounding errors."""
+def check_weight_range(what: str, weights: Vector | None, index: pd.Index) -> None:
+    """Raise for a weight next to which the others are lost in rounding errors."""
     if weights is None:
         return
     at, middle = int(np.argmax(weights)), float(np.median(weights))
-    if weights[at] > _MOST_UNEVEN * middle:
+    if weights[at] > _LARGEST_WEIGHT_RATIO * middle:
         raise WeightsError(
             f"{what} makes row {index[at]} {weights[at] / middle:.0e} times as precise as the "
             "median row: beside it the others are lost in double precision. Give it a residual "
@@ -100,21 +100,21 @@ def check_even(what: str, weights: Vector | None, index: pd.Index) -> None:
 
 
 def check_length(name: str, length: int, n: int) -> None:
-    """Refuse a term that does not give one value per row."""
+    """Raise for a term that does not give one value a row."""
     if length != n:
         raise DataError(f"term '{name}' gives {length} values, but there are {n} rows.")
 
 
-def check_group(
-    term: RandomTerm, levels: int, values: Matrix, n: int, *, alone: bool = False
+def check_grouping_factor(
+    term: RandomTerm, levels: int, k: int, n: int, *, residual_sd_known: bool = False
 ) -> None:
-    """Refuse a grouping factor whose variance the rows cannot tell."""
+    """Raise for a grouping factor whose variance is not identifiable from n rows."""
     name = term.group_name
     if levels < 2:
         raise GroupingError(
             f"grouping factor '{name}' has only one level; a variance between levels needs two."
         )
-    if alone:
+    if residual_sd_known:
         return
     if levels >= n:
         raise GroupingError(
@@ -122,9 +122,9 @@ def check_group(
             "its variance cannot be told from the residual's, unless residual_sd= gives that, as "
             "in a meta-analysis."
         )
-    if levels * values.shape[1] >= n:
+    if levels * k >= n:
         raise GroupingError(
-            f"random term {term} has {levels * values.shape[1]} effects ({values.shape[1]} for "
+            f"random term {term} has {levels * k} effects ({k} for "
             f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "
             "from the residual's. Use fewer effects."
         )
@@ -132,32 +132,29 @@ def check_group(
 
 def independent_columns(X: Matrix) -> Codes:
     """
-    Find the columns that do not depend on those before them.
+    Indices of the columns that are linearly independent of those before them.
 
-    Notes
-    -----
-    A column is dependent if its part outside the span of the kept ones before it is below
-    ``RANK_TOLERANCE`` of its length: the limited pivoting of R's ``lm``. The cross-products
-    alone decide the clear cases; only close ones cost a QR factorisation of the rows.
+    The limited pivoting of R's ``lm``, with ``RANK_TOLERANCE``. Where the smallest eigenvalue of
+    the scaled cross-products rules dependence out, the rows are not orthogonalised.
     """
     p = X.shape[1]
-    ZtZ = X.T @ X
-    lengths = np.sqrt(np.diag(ZtZ))
+    XtX = X.T @ X
+    lengths = np.sqrt(np.diag(XtX))
     if p and (lengths > 0).all():
-        scaled = ZtZ / np.outer(lengths, lengths)
-        if np.linalg.eigvalsh(scaled)[0] > 1e-6:
+        correlations = XtX / np.outer(lengths, lengths)
+        if np.linalg.eigvalsh(correlations)[0] > 1e-6:
             return np.arange(p)
     lengths = np.linalg.norm(X, axis=0)
-    basis = np.zeros((X.shape[0], 0))
-    kept = []
+    Q = np.zeros((X.shape[0], 0))
+    independent = []
     for j in range(p):
         if lengths[j] == 0.0:
             continue
-        rest = X[:, j] / lengths[j]
-        for _ in range(2):  # twice is enough (Kahan, in Parlett 1980)
-            rest = rest - basis @ (basis.T @ rest)
-        size = np.linalg.norm(rest)
-        if size > RANK_TOLERANCE:
-            kept.append(j)
-            basis = np.column_stack([basis, rest / size])
-    return np.array(kept, dtype=np.intp)
+        residual = X[:, j] / lengths[j]
+        for _ in range(2):  # reorthogonalise: twice is enough (Kahan, in Parlett 1980)
+            residual = residual - Q @ (Q.T @ residual)
+        norm = np.linalg.norm(residual)
+        if norm > RANK_TOLERANCE:
+            independent.append(j)
+            Q = np.column_stack([Q, residual / norm])
+    return np.array(independent, dtype=np.intp)

@@ -1,9 +1,8 @@
-"""How the fixed columns would look in another coding of their factors.
+"""Recoding of the fixed columns: the matrix T with ``X_new = X_old T`` for other contrasts.
 
-What a factor's main effect means depends on how its factors are coded: with treatment coding
-it is the effect at the reference levels of the others, with sum-to-zero coding the average
-over them. The two sets of columns span the same space, so a matrix turns one into the other;
-it depends on the recipe, not on the data.
+A main effect is the effect at the reference levels of the other factors under treatment coding,
+and the average over their levels under sum-to-zero coding. Both codings span the same column space;
+T depends on the terms and levels, not on the rows.
 """
 
 from __future__ import annotations
@@ -23,23 +22,12 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FixedTerm:
-    """
-    A term of the fixed part.
+    """A term of the fixed part."""
 
-    Parameters
-    ----------
-    name : str
-        As patsy writes it.
-    columns : slice
-        Its columns among all fixed ones.
-    factors, numeric : frozenset of str
-        Its variables, and those of them that are numbers.
-    """
-
-    name: str
-    columns: slice
+    name: str  # as patsy writes it
+    columns: slice  # its columns among all fixed ones
     factors: frozenset[str]
-    numeric: frozenset[str]
+    numeric: frozenset[str]  # those of the factors that are not categorical
 
     def contains(self, other: FixedTerm) -> bool:
         """Whether it is an interaction of another term with further categorical factors."""
@@ -60,19 +48,17 @@ def fixed_terms(info: DesignInfo) -> tuple[FixedTerm, ...]:
     )
 
 
-def kept_columns(design: Design, term: FixedTerm) -> list[int]:
-    """Find a term among the columns that a design kept."""
-    inside = range(*term.columns.indices(len(design.columns)))
-    return [i for i, j in enumerate(design.kept.tolist()) if j in inside]
+def columns_of_term(design: Design, term: FixedTerm) -> list[int]:
+    """Find the columns of X that belong to a term."""
+    columns = range(*term.columns.indices(len(design.column_names)))
+    return [i for i, j in enumerate(design.kept_columns.tolist()) if j in columns]
 
 
 def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:
     """
-    Find the matrix that turns the fixed columns into those of another coding.
+    Solve ``X_new = X_old T`` for T.
 
-    Notes
-    -----
-    Solved from made-up rows: the identity holds for every row that can be.
+    The identity holds for every possible row, so T is solved from random ones.
     """
     p = len(info.column_names)
     rng = np.random.default_rng(0)
@@ -83,25 +69,25 @@ def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:
         else rng.standard_normal((rows, learned.num_columns))
         for factor, learned in info.factor_infos.items()
     }
-    old = _columns(info, values, rows, None)
-    new = _columns(info, values, rows, {"sum": Sum(), "treatment": Treatment()}[coding])
-    T = np.linalg.lstsq(old, new, rcond=None)[0]
+    X_old = _columns(info, values, rows, None)
+    X_new = _columns(info, values, rows, {"sum": Sum(), "treatment": Treatment()}[coding])
+    T = np.linalg.lstsq(X_old, X_new, rcond=None)[0]
     return np.where(np.abs(T) < 1e-10, 0.0, T)
 
 
 def _columns(info: DesignInfo, values: dict[Any, Any], rows: int, contrast: Any) -> Matrix:
-    """Build all columns from the factors' values, as patsy does."""
-    made = []
+    """Build all columns from the factors' values, in patsy's order."""
+    columns = []
     for subterms in info.term_codings.values():
         for subterm in subterms:
-            parts = [_coded(info, f, subterm, values[f], contrast) for f in subterm.factors]
-            widths = [range(part.shape[1]) for part in reversed(parts)]
-            for picked in itertools.product(*widths):  # the first factor runs fastest
+            coded = [_coded(info, f, subterm, values[f], contrast) for f in subterm.factors]
+            widths = [range(matrix.shape[1]) for matrix in reversed(coded)]
+            for indices in itertools.product(*widths):  # the first factor varies fastest
                 column = np.ones(rows)
-                for part, j in zip(parts, reversed(picked), strict=True):
-                    column = column * part[:, j]
-                made.append(column)
-    return np.column_stack(made) if made else np.zeros((rows, 0))
+                for matrix, j in zip(coded, reversed(indices), strict=True):
+                    column = column * matrix[:, j]
+                columns.append(column)
+    return np.column_stack(columns) if columns else np.zeros((rows, 0))
 
 
 def _coded(info: DesignInfo, factor: Any, subterm: Any, value: Any, contrast: Any) -> Matrix:
@@ -110,8 +96,7 @@ def _coded(info: DesignInfo, factor: Any, subterm: Any, value: Any, contrast: An
         return np.asarray(value)
     matrix = subterm.contrast_matrices[factor].matrix
     if contrast is not None:
-        levels = list(learned.categories)
-        whole = matrix.shape[1] == matrix.shape[0]
-        code = contrast.code_with_intercept if whole else contrast.code_without_intercept
-        matrix = code(levels).matrix
+        full_rank = matrix.shape[1] == matrix.shape[0]
+        code = contrast.code_with_intercept if full_rank else contrast.code_without_intercept
+        matrix = code(list(learned.categories)).matrix
     return np.asarray(matrix[value])

@@ -1,8 +1,8 @@
-"""What the residual standard deviation depends on, as columns of its logarithm.
+"""Design of the residual standard deviation: ``log sd = D gamma + v``.
 
-``log sd = D gamma + v``: ``D`` are the columns of a formula such as ``~ kind``, and ``v``, where
-the formula has a random term, an effect of each level of its group. Rows that agree in all
-columns, and in the level, are a stratum: they have one standard deviation.
+``D`` are the columns of a formula such as ``~ kind``; ``v`` is a random intercept, where the
+formula has a random term. Rows with equal rows of ``D`` are a stratum: apart from ``v`` they have
+one standard deviation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import check_finite, independent_columns
-from mixedfx.design.columns import as_frame, complete, used_columns
+from mixedfx.design.columns import used_columns
+from mixedfx.design.completeness import select_complete_cases
+from mixedfx.design.evaluation import build_matrices, group_values, learn_design_infos
 from mixedfx.design.levels import Levels
-from mixedfx.design.random import Block, random_blocks
-from mixedfx.design.terms import group_values, learn, matrices
+from mixedfx.design.random import RandomTermDesign, build_random_terms, subset_levels
+from mixedfx.design.source import as_frame
 from mixedfx.errors import DispersionError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.terms import Formula
@@ -29,111 +31,91 @@ from mixedfx.formula.terms import Formula
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
-# Labels of strata name at most so many columns' values.
-_SHOWN = 4
+# At most so many columns are named in labels of strata and in messages.
+_MAX_NAMED = 4
 
 
 @dataclass(frozen=True)
 class DispersionDesign:
-    """
-    Columns of the logarithm of the residual standard deviation.
+    """Columns of the logarithm of the residual standard deviation."""
 
-    Parameters
-    ----------
-    formula : Formula
-        Without a response.
-    columns : ndarray of shape (n, r)
-        ``D``; a constant is a combination of them.
-    names : tuple of str
-        Their names.
-    block : Block or None
-        The random term, an intercept.
-    info : patsy.DesignInfo
-        What builds the columns again.
-    env : patsy.EvalEnvironment
-        The caller's functions.
-    read : mapping of str to pandas.Series
-        The data's columns that the formula reads, in the rows used.
-    """
-
-    formula: Formula
-    columns: Matrix
-    names: tuple[str, ...]
-    block: Block | None
+    formula: Formula  # without a response
+    D: Matrix  # (n, r); a constant is in its column space
+    D_names: tuple[str, ...]
+    random_term: RandomTermDesign | None  # an intercept
     info: DesignInfo = field(repr=False)
-    env: EvalEnvironment = field(repr=False)
-    read: Mapping[str, pd.Series] = field(repr=False)
+    env: EvalEnvironment = field(repr=False)  # the caller's functions and variables
+    variables: Mapping[str, pd.Series] = field(repr=False)  # used by the formula, rows used
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
 
-    def some_rows(self, keep: npt.NDArray[np.bool_]) -> DispersionDesign:
-        """Take some of the rows, and of the levels those that are left."""
-        block = self.block
-        if block is not None:
-            left, codes = np.unique(block.codes[keep], return_inverse=True)
-            block = replace(
-                block,
-                levels=block.levels.take(left),
-                codes=codes.astype(np.intp),
-                values=block.values[keep],
-            )
-        read = {name: column[keep] for name, column in self.read.items()}
-        return replace(self, columns=self.columns[keep], block=block, read=read)
+    def subset_rows(self, keep: Mask) -> DispersionDesign:
+        """Select rows, and the levels that occur in them."""
+        term = self.random_term
+        if term is not None:
+            term = term.with_levels(*subset_levels(term, keep), keep)
+        variables = {name: column[keep] for name, column in self.variables.items()}
+        return replace(self, D=self.D[keep], random_term=term, variables=variables)
 
-    def strata(self) -> Codes:
-        """Number each row's stratum: rows of equal columns, the random term aside."""
-        _, codes = np.unique(self.columns, axis=0, return_inverse=True)
+    def stratum_codes(self) -> Codes:
+        """Number the distinct rows of D, (n,)."""
+        _, codes = np.unique(self.D, axis=0, return_inverse=True)
         return np.asarray(codes.ravel(), dtype=np.intp)
 
-    def describe(self, row: int) -> str:
-        """Name the stratum of a row by the values of what the formula reads."""
+    def stratum_label(self, row: int) -> str:
+        """Label the stratum of a row by the values of the formula's variables."""
         parts = []
-        for name, column in list(self.read.items())[:_SHOWN]:
+        for name, column in list(self.variables.items())[:_MAX_NAMED]:
             value = column.iloc[row]
             parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
         return ", ".join(parts) if parts else "all rows"
 
-    def rebuild(self, data: Any) -> tuple[Matrix, Codes | None]:
-        """Make the columns for new rows, NaN where a value is missing, and their levels."""
+    def evaluate_new_data(self, data: Any) -> tuple[Matrix, Codes | None]:
+        """Build D of new rows, NaN where a value is missing, and their levels, -1 where unseen."""
         frame = as_frame(data)
-        used, rows = complete(used_columns(self.formula, frame, self.env), len(frame))
-        D = np.full((len(frame), len(self.names)), np.nan)
-        D[rows] = matrices([self.info], used, len(rows))[0]
-        if self.block is None:
+        variables, rows = select_complete_cases(
+            used_columns(self.formula, frame, self.env), len(frame)
+        )
+        D = np.full((len(frame), len(self.D_names)), np.nan)
+        D[rows] = build_matrices([self.info], variables, len(rows))[0]
+        if self.random_term is None:
             return D, None
         codes = np.full(len(frame), -1, dtype=np.intp)
         if len(rows):
-            keys = [group_values(f, used, self.env, len(rows)) for f in self.block.term.group]
-            codes[rows] = self.block.levels.encode(keys)
+            factors = self.random_term.formula_term.group
+            values = [group_values(f, variables, self.env, len(rows)) for f in factors]
+            codes[rows] = self.random_term.levels.encode(values)
         return D, codes
 
     @property
     def levels(self) -> Levels | None:
         """Levels of the random term."""
-        return None if self.block is None else self.block.levels
+        return None if self.random_term is None else self.random_term.levels
 
 
 def dispersion_design(
-    formula: Formula, columns: dict[str, Any], env: EvalEnvironment, index: pd.Index
+    formula: Formula, variables: dict[str, Any], env: EvalEnvironment, index: pd.Index
 ) -> DispersionDesign:
     """Evaluate a formula of the residual standard deviation."""
-    n = len(index)
-    info = learn([terms_of(formula.fixed)], columns, env)[0]
-    D = matrices([info], columns, n)[0]
+    info = learn_design_infos([terms_of(formula.fixed)], variables, env)[0]
+    D = build_matrices([info], variables, len(index))[0]
     names = tuple(info.column_names)
     for j, name in enumerate(names):
         check_finite(f"column '{name}' of the dispersion", D[:, j], index)
-    block = _random_part(formula, columns, env, index)
-    _check_columns(formula, D, names, block)
-    return DispersionDesign(formula, D, names, block, info, env, columns)
+    random_term = _random_intercept(formula, variables, env, index)
+    _check_columns(formula, D, names)
+    if random_term is None:
+        _check_varies(formula, D)
+    return DispersionDesign(formula, D, names, random_term, info, env, variables)
 
 
-def _random_part(
-    formula: Formula, columns: dict[str, Any], env: EvalEnvironment, index: pd.Index
-) -> Block | None:
+def _random_intercept(
+    formula: Formula, variables: dict[str, Any], env: EvalEnvironment, index: pd.Index
+) -> RandomTermDesign | None:
     if not formula.random:
         return None
     if len(formula.random) > 1 or formula.random[0].effects != "1":
@@ -142,12 +124,10 @@ def _random_part(
             f"the dispersion formula '{formula}' has the random part {terms}; it can have one "
             "random intercept, such as (1 | friend)."
         )
-    return random_blocks(formula, columns, env, [None], [None], index)[0]
+    return build_random_terms(formula, variables, env, [None], [None], index)[0]
 
 
-def _check_columns(
-    formula: Formula, D: Matrix, names: tuple[str, ...], block: Block | None
-) -> None:
+def _check_columns(formula: Formula, D: Matrix, names: tuple[str, ...]) -> None:
     n, r = D.shape
     ones = np.ones(n)
     if r == 0 or np.linalg.norm(ones - D @ np.linalg.lstsq(D, ones, rcond=None)[0]) > 1e-6 * n**0.5:
@@ -157,15 +137,16 @@ def _check_columns(
         )
     kept = independent_columns(D)
     if len(kept) < r:
-        lost = [repr(names[j]) for j in range(r) if j not in kept.tolist()]
-        left = ", ".join(lost[:_SHOWN]) + (
-            f" and {len(lost) - _SHOWN} more" if lost[_SHOWN:] else ""
-        )
+        dependent = [repr(names[j]) for j in range(r) if j not in kept.tolist()]
+        more = f" and {len(dependent) - _MAX_NAMED} more" if dependent[_MAX_NAMED:] else ""
         raise DispersionError(
-            f"columns {left} of the dispersion formula '{formula}' depend on the others; leave "
-            "them out."
+            f"columns {', '.join(dependent[:_MAX_NAMED])}{more} of the dispersion formula "
+            f"'{formula}' depend on the others; leave them out."
         )
-    if block is None and not np.ptp(D, axis=0).any():
+
+
+def _check_varies(formula: Formula, D: Matrix) -> None:
+    if not np.ptp(D, axis=0).any():
         raise DispersionError(
             f"the dispersion formula '{formula}' varies within nothing: it gives every row the "
             "same residual standard deviation, as lmer() does without it. Name a column that "

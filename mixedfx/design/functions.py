@@ -1,4 +1,4 @@
-"""Functions that every formula knows without a prefix, after R's."""
+"""Functions that every formula knows without a prefix, as R's formulas do."""
 
 from __future__ import annotations
 
@@ -7,66 +7,68 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import patsy.builtins
-from patsy import (
-    stateful_transform,
-)
+from patsy import stateful_transform
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
 class _Poly:
-    """Orthogonal polynomials of a column, as R's ``poly``; remembers its recurrence."""
+    """Orthogonal polynomials of a column, R's ``poly``; its state is the three-term recurrence."""
 
     def __init__(self) -> None:
-        self._seen: list[Vector] = []
+        self._chunks: list[Vector] = []
 
     def memorize_chunk(self, x: Any, degree: int = 1) -> None:
-        self._seen.append(np.asarray(x, dtype=float).ravel())
+        self._chunks.append(np.asarray(x, dtype=float).ravel())
 
     def memorize_finish(self) -> None:
-        self._x = np.concatenate(self._seen)
-        self._seen = []
-        self._fits: dict[int, tuple[Vector, Vector]] = {}
+        self._x = np.concatenate(self._chunks)
+        self._chunks = []
+        self._recurrences: dict[int, tuple[Vector, Vector]] = {}
 
     def transform(self, x: Any, degree: int = 1) -> Matrix:
-        if degree not in self._fits:
+        if degree not in self._recurrences:
             if degree < 1 or degree >= len(np.unique(self._x)):
                 raise ValueError(f"poly() needs more than degree = {degree} different values")
-            self._fits[degree] = _recurrence(self._x, degree)
-        shifts, norms = self._fits[degree]
-        columns = _polynomials(np.asarray(x, dtype=float).ravel(), shifts, norms)
-        return columns[:, 1:] / np.sqrt(norms[1:])
+            self._recurrences[degree] = _recurrence(self._x, degree)
+        alpha, norm2 = self._recurrences[degree]
+        columns = _polynomials(np.asarray(x, dtype=float).ravel(), alpha, norm2)
+        return columns[:, 1:] / np.sqrt(norm2[1:])
 
 
 def _recurrence(x: Vector, degree: int) -> tuple[Vector, Vector]:
-    """Centres and squared norms of the three-term recurrence (Forsythe 1957)."""
-    shifts, norms = np.zeros(degree), np.ones(degree + 1)
-    before, now = np.zeros_like(x), np.ones_like(x)
-    norms[0] = now @ now
+    """
+    Coefficients of the three-term recurrence of orthogonal polynomials, and their squared norms.
+
+    p[d+1] = (x - alpha[d]) p[d] - norm2[d] / norm2[d-1] p[d-1] (Forsythe 1957, J. SIAM 5, 74-88).
+    """
+    alpha, norm2 = np.zeros(degree), np.ones(degree + 1)
+    previous, current = np.zeros_like(x), np.ones_like(x)
+    norm2[0] = current @ current
     for d in range(degree):
-        shifts[d] = (x * now) @ now / norms[d]
-        after = (x - shifts[d]) * now - (norms[d] / norms[d - 1] if d else 0.0) * before
-        before, now = now, after
-        norms[d + 1] = now @ now
-    return shifts, norms
+        alpha[d] = (x * current) @ current / norm2[d]
+        following = (x - alpha[d]) * current - (norm2[d] / norm2[d - 1] if d else 0.0) * previous
+        previous, current = current, following
+        norm2[d + 1] = current @ current
+    return alpha, norm2
 
 
-def _polynomials(x: Vector, shifts: Vector, norms: Vector) -> Matrix:
+def _polynomials(x: Vector, alpha: Vector, norm2: Vector) -> Matrix:
     columns = [np.ones_like(x)]
-    before = np.zeros_like(x)
-    for d, shift in enumerate(shifts):
-        back = norms[d] / norms[d - 1] if d else 0.0
-        columns.append((x - shift) * columns[-1] - back * before)
-        before = columns[-2]
+    previous = np.zeros_like(x)
+    for d, alpha_d in enumerate(alpha):
+        ratio = norm2[d] / norm2[d - 1] if d else 0.0
+        columns.append((x - alpha_d) * columns[-1] - ratio * previous)
+        previous = columns[-2]
     return np.column_stack(columns)
 
 
-# patsy's own, for grouping expressions, which patsy does not evaluate.
-PATSY = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
+# patsy's own functions, for grouping factors, which patsy does not evaluate.
+PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 
-# patsy itself knows scale, bs, cr, C, I, Q.
-KNOWN_FUNCTIONS = {
+# Beyond those that patsy defines: scale, bs, cr, C, I, Q.
+FORMULA_FUNCTIONS = {
     "log": np.log,
     "exp": np.exp,
     "sqrt": np.sqrt,

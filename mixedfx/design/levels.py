@@ -1,4 +1,8 @@
-"""Values of a grouping factor to numbered levels, and back again for new rows."""
+"""Levels of a grouping factor: enumeration on the rows of a fit, and look-up on new rows.
+
+A level of ``a:b`` is an observed combination, coded in mixed radix: the position of the value of
+``a``, times the number of values of ``b``, plus the position of the value of ``b``.
+"""
 
 from __future__ import annotations
 
@@ -15,80 +19,83 @@ Codes = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Levels:
-    """
-    The observed levels of a grouping factor, and how to recognise them again.
+    """The observed levels of a grouping factor."""
 
-    Parameters
-    ----------
-    keys : tuple of pandas.Index
-        The values of each of the factors that are combined.
-    cells : ndarray of shape (levels,)
-        For each level the mixed-radix code of its combination, increasing.
-    """
-
-    keys: tuple[pd.Index, ...]
-    cells: npt.NDArray[np.int64]
+    factor_values: tuple[pd.Index, ...]  # the values of each factor that is combined
+    combinations: npt.NDArray[np.int64]  # (levels,) mixed-radix codes, increasing
 
     def __len__(self) -> int:
         """Count the levels."""
-        return len(self.cells)
+        return len(self.combinations)
 
     @cached_property
     def labels(self) -> pd.Index:
         """Each level's label: the value itself, or ``a:b`` for combinations."""
-        if len(self.keys) == 1:
-            return self.keys[0]
-        named = [
-            key.astype(str).to_numpy(dtype=object)[part]
-            for key, part in zip(self.keys, self.parts(), strict=True)
+        if len(self.factor_values) == 1:
+            return self.factor_values[0]
+        texts = [
+            values.astype(str).to_numpy(dtype=object)[positions]
+            for values, positions in zip(self.factor_values, self.value_positions(), strict=True)
         ]
-        labels = pd.Index([":".join(p) for p in zip(*named, strict=True)])
+        labels = pd.Index([":".join(parts) for parts in zip(*texts, strict=True)])
         if labels.is_unique:
             return labels
-        # Values that hold colons themselves: quote them, so that the levels stay apart.
-        return pd.Index([":".join(map(repr, p)) for p in zip(*named, strict=True)])
+        # Values that contain colons: quoted, labels of different levels differ.
+        return pd.Index([":".join(map(repr, parts)) for parts in zip(*texts, strict=True)])
 
-    def parts(self) -> list[npt.NDArray[np.int64]]:
-        """Position of each level's value in each of the keys."""
-        found, rest = [], self.cells
-        for key in reversed(self.keys):
-            rest, part = np.divmod(rest, len(key))
-            found.append(part)
-        return found[::-1]
+    def value_positions(self) -> list[npt.NDArray[np.int64]]:
+        """Position of each level's value among the values of each factor."""
+        positions, quotient = [], self.combinations
+        for values in reversed(self.factor_values):
+            quotient, remainder = np.divmod(quotient, len(values))
+            positions.append(remainder)
+        return positions[::-1]
 
     def take(self, kept: Codes) -> Levels:
-        """Give some of the levels, by their numbers in increasing order."""
-        if len(self.keys) == 1:
-            return Levels((self.keys[0][kept],), np.arange(len(kept), dtype=np.int64))
-        return Levels(self.keys, self.cells[kept])
+        """Select levels by their numbers, in increasing order."""
+        if len(self.factor_values) == 1:
+            return Levels((self.factor_values[0][kept],), np.arange(len(kept), dtype=np.int64))
+        return Levels(self.factor_values, self.combinations[kept])
 
     def union(self, other: Levels) -> tuple[Levels, Codes, Codes]:
-        """Join two sets of levels of one factor."""
-        keys = tuple(a.union(b) for a, b in zip(self.keys, other.keys, strict=True))
+        """Unite two sets of levels of one factor, with the new numbers of the levels of each."""
+        united = tuple(
+            a.union(b) for a, b in zip(self.factor_values, other.factor_values, strict=True)
+        )
         recoded = []
         for levels in (self, other):
-            cells = np.zeros(len(levels), dtype=np.int64)
-            for new, old, part in zip(keys, levels.keys, levels.parts(), strict=True):
-                cells = cells * len(new) + new.get_indexer(old)[part]
-            recoded.append(cells)
-        cells = np.union1d(*recoded)
-        mine, theirs = (np.searchsorted(cells, c) for c in recoded)
-        return Levels(keys, cells), mine, theirs
+            combinations = np.zeros(len(levels), dtype=np.int64)
+            for new, old, positions in zip(
+                united, levels.factor_values, levels.value_positions(), strict=True
+            ):
+                combinations = combinations * len(new) + new.get_indexer(old)[positions]
+            recoded.append(combinations)
+        combinations = np.union1d(*recoded)
+        codes_self, codes_other = (np.searchsorted(combinations, c) for c in recoded)
+        return Levels(united, combinations), codes_self, codes_other
 
     def encode(self, values: list[Any]) -> Codes:
-        """Give the level of each row, -1 where it was never seen."""
-        cells = np.zeros(len(values[0]), dtype=np.int64)
-        known = np.ones(len(cells), dtype=bool)
-        for key, value in zip(self.keys, values, strict=True):
-            part = key.get_indexer(_index(value))
-            known &= part >= 0
-            cells = cells * len(key) + part
-        at = np.searchsorted(self.cells, cells).clip(max=len(self.cells) - 1)
-        return np.where(known & (self.cells[at] == cells), at, -1)
+        """Look up the level of each row, -1 where it is unseen; one array of values a factor."""
+        combinations = np.zeros(len(values[0]), dtype=np.int64)
+        seen = np.ones(len(combinations), dtype=bool)
+        for factor_values, column in zip(self.factor_values, values, strict=True):
+            positions = factor_values.get_indexer(_as_index(column))
+            seen &= positions >= 0
+            combinations = combinations * len(factor_values) + positions
+        at = np.searchsorted(self.combinations, combinations)
+        at = at.clip(max=len(self.combinations) - 1)
+        return np.where(seen & (self.combinations[at] == combinations), at, -1)
+
+
+def _as_index(values: Any) -> pd.Index:
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        values = np.asarray(values.astype(object))
+    index: pd.Index = pd.Index(np.asarray(values))
+    return index
 
 
 def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
-    """Find the levels that occur, and each row's."""
+    """Find the sorted values that occur (a categorical's in their order), and each row's code."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         categories, codes = values.cat.categories, values.cat.codes.to_numpy().astype(np.intp)
         if (np.bincount(codes, minlength=len(categories)) > 0).all():
@@ -98,7 +105,7 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     array = values.to_numpy()
     if array.dtype.kind in "iu":
         low, high = int(array.min()), int(array.max())
-        if high - low < 4 * len(array) + 1024:  # dense numbers need no hashing
+        if high - low < 4 * len(array) + 1024:  # a narrow range of integers needs no hashing
             shifted = (array - array.dtype.type(low)).astype(np.intp)
             present = np.bincount(shifted, minlength=high - low + 1) > 0
             rank = np.cumsum(present) - 1
@@ -107,21 +114,13 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     return pd.Index(uniques), codes.astype(np.intp)
 
 
-def _index(values: Any) -> pd.Index:
-    """Values of new rows, to look up among known levels."""
-    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-        values = np.asarray(values.astype(object))
-    found: pd.Index = pd.Index(np.asarray(values))
-    return found
-
-
-def combine(parts: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
-    """Number the combinations of several factors that occur, by arithmetic on their codes."""
-    keys = tuple(key for key, _ in parts)
-    if len(parts) == 1:
-        return Levels(keys, np.arange(len(keys[0]))), parts[0][1]
-    cells = np.zeros(len(parts[0][1]), dtype=np.int64)
-    for key, codes in parts:
-        cells = cells * len(key) + codes
-    observed, codes = factorize(pd.Series(cells))
-    return Levels(keys, observed.to_numpy(dtype=np.int64)), codes
+def combine(factors: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
+    """Number the observed combinations of several factors, each given as its values and codes."""
+    factor_values = tuple(values for values, _ in factors)
+    if len(factors) == 1:
+        return Levels(factor_values, np.arange(len(factor_values[0]))), factors[0][1]
+    combinations = np.zeros(len(factors[0][1]), dtype=np.int64)
+    for values, codes in factors:
+        combinations = combinations * len(values) + codes
+    observed, codes = factorize(pd.Series(combinations))
+    return Levels(factor_values, observed.to_numpy(dtype=np.int64)), codes

@@ -74,7 +74,7 @@ def estimate(
     """Estimate theta by the engine asked for; by least squares without random terms."""
     expect_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
-    if not design.blocks:
+    if not design.random_terms:
         if crossprod.sigma is not None:
             return least_squares_result(crossprod, reml=False)
         return mixedlm.estimate(design, crossprod, reml=reml, control=control)

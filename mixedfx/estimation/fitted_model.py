@@ -63,7 +63,7 @@ class FittedModel:
         crossprod = self.crossprod
         if crossprod.sigma is not None:
             return np.inf
-        least_squares = not self.design.blocks and self.dispersion is None
+        least_squares = not self.design.random_terms and self.dispersion is None
         return float(crossprod.n - crossprod.p if self.reml or least_squares else crossprod.n)
 
     @property
@@ -156,7 +156,7 @@ def build_fitted_model(
     solution = solve_pls(crossprod, optimizer_result.theta, reml=reml)
     if priors is not None:
         solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
-    elif not design.blocks and dispersion is None:
+    elif not design.random_terms and dispersion is None:
         solution, reml = solve_least_squares(crossprod), False
     if dispersion is not None and dispersion.beta is not None:
         solution = fix_coefficients(solution, dispersion.beta)

@@ -58,15 +58,17 @@ class _ZColumn:
 
 def design_rows(design: Design) -> PredictionRows:
     """Rows that the model was fitted to."""
-    blocks = design.blocks
-    return PredictionRows(design.X, [b.values for b in blocks], [b.codes for b in blocks])
+    random_terms = design.random_terms
+    return PredictionRows(
+        design.X, [b.model_matrix for b in random_terms], [b.codes for b in random_terms]
+    )
 
 
 def conditional_residuals(design: Design, solution: Solution) -> Vector:
     """``y - X beta - Z b``."""
     residuals = design.y - design.X @ solution.beta
-    for block, b in zip(design.blocks, solution.conditional_modes(), strict=True):
-        block.add_to(residuals, -b)
+    for random_term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
+        random_term.add_to_linear_predictor(residuals, -b)
     return residuals
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from mixedfx.covariance.parametrization import canonical_signs, relative_factor
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -45,9 +45,9 @@ class _MixedLMTerms:
         """Block and column of each variance component, in order."""
         return [
             (t, j)
-            for t, block in enumerate(design.blocks)
+            for t, random_term in enumerate(design.random_terms)
             if t != self.correlated
-            for j in range(len(block.effects))
+            for j in range(len(random_term.effect_names))
         ]
 
 
@@ -59,7 +59,7 @@ class StatsModels:
 
     def refusal(self, design: Design) -> str | None:
         """Why MixedLM cannot express a design, or would need too much memory; else None."""
-        if not design.blocks:
+        if not design.random_terms:
             return None
         if design.dispersion is not None or design.sigma is not None:
             return "MixedLM has one residual variance, which it estimates"
@@ -88,7 +88,7 @@ class StatsModels:
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Fit by MixedLM, or by OLS or WLS where there are no random terms."""
-        if not design.blocks:
+        if not design.random_terms:
             return _fit_least_squares(design)
         reason = self.refusal(design)
         if reason is None and start is not None:
@@ -116,29 +116,31 @@ class StatsModels:
 
 def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     """Roles of the random terms in MixedLM, or the reason why there are none."""
-    blocks = design.blocks
+    random_terms = design.random_terms
     correlated = [
-        t for t, b in enumerate(blocks) if b.term.structure == "us" and b.values.shape[1] > 1
+        t
+        for t, b in enumerate(random_terms)
+        if b.formula_term.structure == "us" and b.model_matrix.shape[1] > 1
     ]
-    top = next((t for t, b in enumerate(blocks) if _contains_all(b, blocks)), None)
+    top = next((t for t, b in enumerate(random_terms) if _contains_all(b, random_terms)), None)
     for t in correlated:
-        if top is None or blocks[t].group != blocks[top].group:
+        if top is None or random_terms[t].group != random_terms[top].group:
             return (
-                f"the correlated term {blocks[t].term} is not on a grouping factor that "
+                f"the correlated term {random_terms[t].formula_term} is not on a grouping factor that "
                 "contains all the others"
             )
     if len(correlated) > 1:
         return f"MixedLM has one correlated term, and the formula has {len(correlated)}"
     if top is None:
         return _MixedLMTerms(None, None)
-    on_top = [t for t, b in enumerate(blocks) if b.group == blocks[top].group]
-    scalar = [t for t in on_top if blocks[t].values.shape[1] == 1]
+    on_top = [t for t, b in enumerate(random_terms) if b.group == random_terms[top].group]
+    scalar = [t for t in on_top if random_terms[t].model_matrix.shape[1] == 1]
     return _MixedLMTerms(top, next(iter(correlated or scalar), None))
 
 
-def _contains_all(outer: Block, blocks: tuple[Block, ...]) -> bool:
+def _contains_all(outer: RandomTermDesign, random_terms: tuple[RandomTermDesign, ...]) -> bool:
     """Whether every level of every factor is nested in one level of ``outer``."""
-    for inner in blocks:
+    for inner in random_terms:
         if inner.group == outer.group:
             continue
         pairs = inner.codes * len(outer.levels) + outer.codes
@@ -152,7 +154,7 @@ def top_level_codes(design: Design) -> Codes:
     terms = _mixedlm_terms(design)
     if isinstance(terms, str) or terms.top is None:
         return np.zeros(len(design.y), dtype=np.intp)
-    return design.blocks[terms.top].codes
+    return design.random_terms[terms.top].codes
 
 
 def largest_group(design: Design) -> tuple[int, int]:
@@ -160,10 +162,10 @@ def largest_group(design: Design) -> tuple[int, int]:
     codes = top_level_codes(design)
     sizes = np.bincount(codes)
     columns = np.zeros(len(sizes), dtype=int)
-    for block in design.blocks:
-        pairs = np.unique(codes * len(block.levels) + block.codes)
-        present = np.bincount(pairs // len(block.levels), minlength=len(sizes))
-        columns += len(block.effects) * present
+    for random_term in design.random_terms:
+        pairs = np.unique(codes * len(random_term.levels) + random_term.codes)
+        present = np.bincount(pairs // len(random_term.levels), minlength=len(sizes))
+        columns += len(random_term.effect_names) * present
     return int(sizes.max()), int(columns.max())
 
 
@@ -180,7 +182,7 @@ def _fit_mixedlm(
         try:
             model = MixedLM(
                 pd.Series(np.array(design.y), name=design.formula.response),
-                pd.DataFrame(np.array(design.X), columns=list(design.names)),
+                pd.DataFrame(np.array(design.X), columns=list(design.X_names)),
                 **arguments,
             )
             result = model.fit(start_params=params, reml=reml, method="bfgs")
@@ -200,16 +202,18 @@ def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
     if terms.top is None:
         groups = np.full(len(codes), "all")
     else:
-        groups = _sortable(design.blocks[terms.top].levels.labels)[codes]
+        groups = _sortable(design.random_terms[terms.top].levels.labels)[codes]
     rows = [np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
     exog_vc = None
-    components = [_component(design.blocks[t], j, rows) for t, j in terms.components(design)]
+    components = [_component(design.random_terms[t], j, rows) for t, j in terms.components(design)]
     if components:
         exog_vc = VCSpec(*(list(part) for part in zip(*components, strict=True)))
     exog_re = None
     if terms.correlated is not None:
-        block = design.blocks[terms.correlated]
-        exog_re = pd.DataFrame(np.array(block.values), columns=list(block.effects))
+        random_term = design.random_terms[terms.correlated]
+        exog_re = pd.DataFrame(
+            np.array(random_term.model_matrix), columns=list(random_term.effect_names)
+        )
     return {"groups": groups, "exog_re": exog_re, "exog_vc": exog_vc}
 
 
@@ -224,16 +228,18 @@ def _sortable(labels: pd.Index) -> npt.NDArray[Any]:
     return np.asarray(labels)
 
 
-def _component(block: Block, j: int, rows: list[Codes]) -> tuple[str, list[Any], list[Matrix]]:
+def _component(
+    random_term: RandomTermDesign, j: int, rows: list[Codes]
+) -> tuple[str, list[Any], list[Matrix]]:
     """Name, column names and matrices of one variance component, group by group."""
-    effect = block.effects[j]
-    name = block.group if effect == "Intercept" else f"{block.group} {effect}"
-    labels = block.levels.labels
+    effect = random_term.effect_names[j]
+    name = random_term.group if effect == "Intercept" else f"{random_term.group} {effect}"
+    labels = random_term.levels.labels
     columns, matrices = [], []
     for in_group in rows:
-        levels, column = np.unique(block.codes[in_group], return_inverse=True)
+        levels, column = np.unique(random_term.codes[in_group], return_inverse=True)
         matrix = np.zeros((len(in_group), len(levels)))
-        matrix[np.arange(len(in_group)), column] = block.values[in_group, j]
+        matrix[np.arange(len(in_group)), column] = random_term.model_matrix[in_group, j]
         columns.append([f"{name}[{labels[level]}]" for level in levels])
         matrices.append(matrix)
     return name, columns, matrices
@@ -273,7 +279,7 @@ def _fit_least_squares(design: Design) -> OptimizerResult:
     from statsmodels.regression.linear_model import OLS, WLS
 
     y = pd.Series(np.array(design.y), index=design.index, name=design.formula.response)
-    X = pd.DataFrame(np.array(design.X), index=design.index, columns=list(design.names))
+    X = pd.DataFrame(np.array(design.X), index=design.index, columns=list(design.X_names))
     model = OLS(y, X) if design.weights is None else WLS(y, X, weights=design.weights)
     result = model.fit()
     return OptimizerResult(

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import linalg
 
 from mixedfx.design.build import fixed_matrix
-from mixedfx.design.contrasts import FixedTerm, fixed_terms, kept_columns, recoding
+from mixedfx.design.contrasts import FixedTerm, columns_of_term, fixed_terms, recoding
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import terms_of
@@ -58,24 +58,24 @@ def anova(fit: FittedModel, how: DenominatorDf, kind: Any) -> pd.DataFrame:
 
 def _written_order(fit: FittedModel) -> list[FixedTerm]:
     """Terms that the fit kept, but the intercept: main effects first, then as written."""
-    by_name = {term.name: term for term in fixed_terms(fit.design.recipe.fixed)}
+    by_name = {term.name: term for term in fixed_terms(fit.design.spec.fixed)}
     written = [t.name() for t in terms_of(fit.design.formula.fixed)]
     terms = [by_name[name] for name in written if by_name[name].factors]
-    terms = [term for term in terms if kept_columns(fit.design, term)]
+    terms = [term for term in terms if columns_of_term(fit.design, term)]
     return sorted(terms, key=lambda term: len(term.factors))
 
 
 def _sequential(fit: FittedModel, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
-    before = [i for t in order[: order.index(term)] for i in kept_columns(fit.design, t)]
-    return _adjusted(fit, kept_columns(fit.design, term), before)
+    before = [i for t in order[: order.index(term)] for i in columns_of_term(fit.design, t)]
+    return _adjusted(fit, columns_of_term(fit.design, term), before)
 
 
 def _marginal(fit: FittedModel, term: FixedTerm) -> Matrix:
     order = _written_order(fit)
     others = [t for t in order if t != term and not t.contains(term)]
-    mine = kept_columns(fit.design, term)
-    rows = _adjusted(fit, mine, [i for t in others for i in kept_columns(fit.design, t)])
+    mine = columns_of_term(fit.design, term)
+    rows = _adjusted(fit, mine, [i for t in others for i in columns_of_term(fit.design, t)])
     if len(order) == 1 or len(others) + 1 < len(order):
         return rows
     return np.asarray(np.linalg.solve(rows[:, mine], rows))  # its coefficients, as they are
@@ -89,8 +89,8 @@ def _adjusted(fit: FittedModel, mine: list[int], before: list[int]) -> Matrix:
     what the columns add to the ones before, and what those after would take over from them.
     """
     p = fit.crossprod.p
-    terms = fixed_terms(fit.design.recipe.fixed)
-    intercept = [i for t in terms if not t.factors for i in kept_columns(fit.design, t)]
+    terms = fixed_terms(fit.design.spec.fixed)
+    intercept = [i for t in terms if not t.factors for i in columns_of_term(fit.design, t)]
     first = [*intercept, *before, *mine]
     order = [*first, *(i for i in range(p) if i not in first)]
     ZtZ = fit.crossprod.XytXy[:p, :p]
@@ -114,12 +114,12 @@ def _last(fit: FittedModel, term: FixedTerm) -> Matrix:
     design = fit.design
     if len(_written_order(fit)) == 1:  # all types are one; the degrees of freedom are to be, too
         return _sequential(fit, term)
-    info = design.recipe.fixed
+    info = design.spec.fixed
     coding, treatment = recoding(info, "sum"), recoding(info, "treatment")
-    if design.dropped_columns:
+    if design.dropped_names:
         aliases = np.linalg.lstsq(design.X, fixed_matrix(design), rcond=None)[0]
         coding, treatment = aliases @ coding, aliases @ treatment
-    gone = [t for t in fixed_terms(info) if t == term or not kept_columns(fit.design, t)]
+    gone = [t for t in fixed_terms(info) if t == term or not columns_of_term(fit.design, t)]
     others = np.delete(coding, np.r_[tuple(t.columns for t in gone)], axis=1)
     size = np.abs(others).max(axis=0, initial=0.0)
     others = others[:, size > 0.0] / size[size > 0.0]

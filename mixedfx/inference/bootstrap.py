@@ -240,9 +240,11 @@ class _Draw:
 
 def _model(fit: FittedModel, random: RandomName) -> _Model:
     # Patsy's recipes refuse to be pickled; labels and columns as read would only weigh.
-    bare = replace(fit.original_design, recipe=cast(Any, None), read={}, index=pd.RangeIndex(0))
+    bare = replace(fit.original_design, spec=cast(Any, None), variables={}, index=pd.RangeIndex(0))
     if bare.dispersion is not None:
-        dispersion = replace(bare.dispersion, info=cast(Any, None), env=cast(Any, None), read={})
+        dispersion = replace(
+            bare.dispersion, info=cast(Any, None), env=cast(Any, None), variables={}
+        )
         bare = replace(bare, dispersion=dispersion)
     return _Model(
         fit.formula, bare, fit.crossprod, fit.reml, response_distribution(fit, random=random)
@@ -280,7 +282,7 @@ def _refit_scale(design: Design, number: int, reml: bool) -> _Draw | Failure:
 
 
 def _search(design: Design, crossprod: CrossProducts, reml: bool) -> OptimizerResult:
-    if not design.blocks:
+    if not design.random_terms:
         return least_squares_result(crossprod, reml=False)
     # From the moment estimate rather than the fit's theta: of fewer evaluations, and a fit on
     # the boundary cannot hold its draws there.
@@ -313,7 +315,7 @@ def _values(
 
 def _names(fit: FittedModel) -> list[str]:
     found = parameters(fit)
-    left_out = set(fit.design.dropped_columns)
+    left_out = set(fit.design.dropped_names)
     fixed = [p.name for p in found if p.kind == "fixed" and p.name not in left_out]
     others = [p.name for p in found if p.kind != "fixed"]
     return [*fixed, *others, *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size))]

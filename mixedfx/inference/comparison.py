@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -145,13 +145,13 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     .. [2] Stram and Lee (1994), Biometrics 50:1171.
     """
     expect_no_priors(fit, "ranova()")
-    if not fit.design.blocks:
+    if not fit.design.random_terms:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
     npar = fit.n_params
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
-    for name, blocks, removed in _reductions(fit):
-        smaller = replace(fit.original_design, blocks=blocks)
+    for name, random_terms, removed in _reductions(fit):
+        smaller = replace(fit.original_design, random_terms=random_terms)
         deviance, size = _deviance(smaller, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.crossprod.parametrization.size - size
@@ -182,45 +182,56 @@ def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
         found = fit_design(design, engine="profiled", reml=reml, control=Control())
         return found.deviance, found.crossprod.parametrization.size
     reduced = compute_crossproducts(design)
-    if not design.blocks:
+    if not design.random_terms:
         return solve_pls(reduced, np.zeros(0), reml=reml).deviance, 0
     with single_threaded_blas(reduced.symbolic.dense_size):
         end = Profiled().estimate(design, reduced, reml=reml, control=Control())
     return end.deviance, reduced.parametrization.size
 
 
-def _reductions(fit: FittedModel) -> list[tuple[str, tuple[Block, ...], int]]:
+def _reductions(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:
     """Each way to make a term smaller: its name, the blocks that are left, effects removed."""
     found = []
-    blocks = fit.design.blocks
-    for t, block in enumerate(blocks):
-        before, after = blocks[:t], blocks[t + 1 :]
+    random_terms = fit.design.random_terms
+    for t, random_term in enumerate(random_terms):
+        before, after = random_terms[:t], random_terms[t + 1 :]
         for name, kept in _smaller(fit, t):
             left = () if kept is None else (kept,)
-            removed = len(block.effects) - (0 if kept is None else len(kept.effects))
-            label = name if kept is None else f"{name} in {block.term}"
+            removed = len(random_term.effect_names) - (0 if kept is None else len(kept.effects))
+            label = name if kept is None else f"{name} in {random_term.formula_term}"
             found.append((label, (*before, *left, *after), removed))
     return found
 
 
-def _smaller(fit: FittedModel, t: int) -> list[tuple[str, Block | None]]:
-    block, info = fit.design.blocks[t], fit.design.recipe.random[t]
+def _smaller(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | None]]:
+    random_term, info = fit.design.random_terms[t], fit.design.spec.random[t]
     if info is None or len(info.terms) == 1:
-        several = info is not None and len(block.effects) > 1
-        if not several or block.term.structure != "us" or np.ptp(block.values.sum(axis=1)) != 0.0:
-            return [(str(block.term), None)]
+        several = info is not None and len(random_term.effect_names) > 1
+        if (
+            not several
+            or random_term.formula_term.structure != "us"
+            or np.ptp(random_term.model_matrix.sum(axis=1)) != 0.0
+        ):
+            return [(str(random_term.formula_term), None)]
         assert info is not None  # the indicators of a factor, which hold the intercept
-        ones = np.broadcast_to(1.0, (len(block.codes), 1)).view()
-        return [(info.terms[0].name(), replace(block, values=ones, effects=("Intercept",)))]
-    found: list[tuple[str, Block | None]] = []
+        ones = np.broadcast_to(1.0, (len(random_term.codes), 1)).view()
+        return [(info.terms[0].name(), replace(random_term, values=ones, effects=("Intercept",)))]
+    found: list[tuple[str, RandomTermDesign | None]] = []
     for term in info.terms:
         # What an interaction says of a main effect depends on the coding: it goes first.
         if any(set(term.factors) < set(o.factors) for o in info.terms if term.factors):
             continue
-        if not term.factors and block.term.structure == "us":
+        if not term.factors and random_term.formula_term.structure == "us":
             continue
-        out = np.zeros(len(block.effects), dtype=bool)
+        out = np.zeros(len(random_term.effect_names), dtype=bool)
         out[info.term_slices[term]] = True
-        effects = tuple(e for e, gone in zip(block.effects, out, strict=True) if not gone)
-        found.append((term.name(), replace(block, values=block.values[:, ~out], effects=effects)))
+        effects = tuple(
+            e for e, gone in zip(random_term.effect_names, out, strict=True) if not gone
+        )
+        found.append(
+            (
+                term.name(),
+                replace(random_term, values=random_term.model_matrix[:, ~out], effects=effects),
+            )
+        )
     return found

@@ -62,30 +62,30 @@ class Constraints:
 def constraints(fit: FittedModel, written: Any) -> Constraints:
     """Read linear hypotheses on the fixed effects."""
     design = fit.design
-    info = design.recipe.fixed
-    if not design.columns:
+    info = design.spec.fixed
+    if not design.column_names:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects to test.")
     try:
         read = info.linear_constraint(written)
         coefs, values = np.asarray(read.coefs, dtype=float), np.asarray(read.constants, dtype=float)
     except Exception as error:
-        raise _unreadable(written, design.columns, error) from None
+        raise _unreadable(written, design.column_names, error) from None
     values = values.reshape(-1)
     if not (np.isfinite(coefs).all() and np.isfinite(values).all()):
         raise ArgumentError(f"the constraint {written!r} is not finite.")
     if not np.abs(coefs).max(axis=1, initial=0.0).all():
         raise ArgumentError(f"a constraint in {written!r} involves no coefficient.")
     used = np.asarray(coefs.any(axis=0))
-    asked = [c for c in design.dropped_columns if used[design.columns.index(c)]]
+    asked = [c for c in design.dropped_names if used[design.column_names.index(c)]]
     if asked:
         raise ArgumentError(
             f"{', '.join(asked)} was left out because it depends on other columns: it has no "
             "estimate to test."
         )
     labels = tuple(
-        _label(row, value, design.columns) for row, value in zip(coefs, values, strict=True)
+        _label(row, value, design.column_names) for row, value in zip(coefs, values, strict=True)
     )
-    return Constraints(coefs[:, design.kept], values, labels)
+    return Constraints(coefs[:, design.kept_columns], values, labels)
 
 
 def _unreadable(written: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:

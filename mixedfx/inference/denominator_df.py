@@ -93,7 +93,9 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         return ConstantDf("normal", fit.solution.sigma**2 * fit.solution.vcov_unscaled, np.inf)
     if method == "satterthwaite":
         made = satterthwaite(fit)
-    elif method == "kenward-roger" and fit.design.blocks:  # without, nothing is to be adjusted
+    elif (
+        method == "kenward-roger" and fit.design.random_terms
+    ):  # without, nothing is to be adjusted
         if not fit.reml:
             raise ArgumentError(
                 "df_method='kenward-roger' adjusts a REML fit, and this one is by maximum "

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.covariance.parametrization import canonical_signs
-from mixedfx.design.build import Design, some_rows
+from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.checks import independent_columns
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -66,24 +66,27 @@ def of_levels(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     expect_no_priors(fit, "influence(group)")
     expect_choice("group", group, fit.formula.groups)
     expect_choice("method", method, ("one_step", "refit"))
-    block = next(b for b in fit.design.blocks if b.group == group)
+    random_term = next(b for b in fit.design.random_terms if b.group == group)
     base = _estimates(fit.solution, fit.solution.theta)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
-            [_without(fit, block, level, method) - base for level in range(len(block.levels))]
+            [
+                _without(fit, random_term, level, method) - base
+                for level in range(len(random_term.levels))
+            ]
         )
     p = fit.crossprod.p
     beta = changes[:, :p]
     precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.vcov_unscaled)
     distance = np.einsum("lp,pq,lq->l", beta, precision, beta) / max(p, 1)
     names = [
-        *fit.design.names,
+        *fit.design.X_names,
         "sigma",
         *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size)),
     ]
-    table = pd.DataFrame(changes, columns=names, index=block.levels.labels.rename(group))
+    table = pd.DataFrame(changes, columns=names, index=random_term.levels.labels.rename(group))
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
-    rows = np.bincount(block.codes, minlength=len(block.levels))
+    rows = np.bincount(random_term.codes, minlength=len(random_term.levels))
     table.insert(0, "nobs", rows, allow_duplicates=True)
     return table
 
@@ -92,11 +95,11 @@ def _estimates(solution: Solution, theta: Vector) -> Vector:
     return np.concatenate([solution.beta, [solution.sigma], theta])
 
 
-def _without(fit: FittedModel, block: Block, level: int, method: str) -> Vector:
+def _without(fit: FittedModel, random_term: RandomTermDesign, level: int, method: str) -> Vector:
     """Estimates without the rows of one level."""
-    rest = some_rows(fit.design, block.codes != level)
+    rest = subset_rows(fit.design, random_term.codes != level)
     size = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
-    vanished = any(not b.values.any(axis=0).all() for b in rest.blocks)
+    vanished = any(not b.model_matrix.any(axis=0).all() for b in rest.random_terms)
     if vanished or len(independent_columns(rest.X)) < fit.crossprod.p:
         return np.full(size, np.nan)
     try:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -45,15 +45,17 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     """All parameters: of each random term, sigma, of the dispersion model, fixed effects."""
     random: list[Parameter] = []
     sigma = fit.solution.sigma
-    for t, (block, lam) in enumerate(zip(fit.design.blocks, fit.solution.lambdas, strict=True)):
-        random += _varcorr_parameters(t, block, sigma * lam)
-    columns = fit.design.columns
+    for t, (random_term, lam) in enumerate(
+        zip(fit.design.random_terms, fit.solution.lambdas, strict=True)
+    ):
+        random += _varcorr_parameters(t, random_term, sigma * lam)
+    columns = fit.design.column_names
     estimates = np.full(len(columns), np.nan)
-    estimates[fit.design.kept] = fit.solution.beta
+    estimates[fit.design.kept_columns] = fit.solution.beta
     # A fixed effect always has the name of its column.
     residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
     return (
-        *_add_terms_to_equal_names(random, fit.design.blocks),
+        *_add_terms_to_equal_names(random, fit.design.random_terms),
         *(() if fit.known_sds else (Parameter(residual, "sigma", None, None, None, sigma),)),
         *_dispersion_parameters(fit),
         *(
@@ -75,15 +77,17 @@ def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tup
     return tuple(by_name[str(name)] for name in dict.fromkeys(names))
 
 
-def _varcorr_parameters(term: int, block: Block, factor: Matrix) -> list[Parameter]:
+def _varcorr_parameters(
+    term: int, random_term: RandomTermDesign, factor: Matrix
+) -> list[Parameter]:
     """Standard deviations and correlations of one term, from a factor of its covariance."""
-    names, group = block.effects, block.group
+    names, group = random_term.effect_names, random_term.group
     sds = np.linalg.norm(factor, axis=1)
     params = [
         Parameter(f"sd({name} | {group})", "sd", term, i, None, float(sds[i]))
         for i, name in enumerate(names)
     ]
-    if block.term.structure == "diag":
+    if random_term.formula_term.structure == "diag":
         return params
     for i in range(len(names)):
         for j in range(i + 1, len(names)):
@@ -101,20 +105,24 @@ def _dispersion_parameters(fit: FittedModel) -> list[Parameter]:
     design, random = fit.dispersion.design, fit.dispersion.random
     params = [
         Parameter(f"dispersion({name})", "dispersion", None, i, None, float(value))
-        for i, (name, value) in enumerate(zip(design.names, fit.dispersion.gamma, strict=True))
+        for i, (name, value) in enumerate(zip(design.D_names, fit.dispersion.gamma, strict=True))
     ]
-    if random is not None and design.block is not None:
-        name = f"sd(dispersion | {design.block.group})"
+    if random is not None and design.random_term is not None:
+        name = f"sd(dispersion | {design.random_term.group})"
         params.append(Parameter(name, "dispersion", None, len(params), None, random.sd))
     return params
 
 
-def _add_terms_to_equal_names(random: list[Parameter], blocks: Sequence[Block]) -> list[Parameter]:
+def _add_terms_to_equal_names(
+    random: list[Parameter], random_terms: Sequence[RandomTermDesign]
+) -> list[Parameter]:
     """Append the term where two terms of one group have an effect of the same name."""
     counts = Counter(parameter.name for parameter in random)
     return [
         parameter
         if counts[parameter.name] == 1 or parameter.term is None
-        else replace(parameter, name=f"{parameter.name} in {blocks[parameter.term].term}")
+        else replace(
+            parameter, name=f"{parameter.name} in {random_terms[parameter.term].formula_term}"
+        )
         for parameter in random
     ]

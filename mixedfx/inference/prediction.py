@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.design.build import Design, rebuild
-from mixedfx.design.columns import as_frame, numbers
+from mixedfx.design.build import Design
+from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.source import as_frame, float_vector
 from mixedfx.errors import (
     ArgumentError,
     DataError,
@@ -40,12 +41,12 @@ def effects_table(fit: FittedModel, group: str, *, cond_sd: bool) -> pd.DataFram
     sds: dict[str, Vector] = {}
     covs = fit.solution.conditional_covariances() if cond_sd else None
     index = None
-    for t, block in enumerate(fit.design.blocks):
-        if block.group != group:
+    for t, random_term in enumerate(fit.design.random_terms):
+        if random_term.group != group:
             continue
-        index = block.levels.labels.rename(group)
-        for j, name in enumerate(block.effects):
-            key = name if name not in columns else f"{name} {block.term}"
+        index = random_term.levels.labels.rename(group)
+        for j, name in enumerate(random_term.effect_names):
+            key = name if name not in columns else f"{name} {random_term.formula_term}"
             columns[key] = means[t][j]
             if covs is not None:
                 sds[f"{key}_sd"] = np.sqrt(np.maximum(covs[t][j, j], 0.0))
@@ -56,12 +57,12 @@ def effects_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]
     """Conditional covariance of each level's random effects."""
     expect_choice("group", group, fit.formula.groups)
     m = fit.crossprod.p + 1
-    _, blocks = fit.solution.schur.backward(np.zeros((m, m)))
-    mine = [t for t, b in enumerate(fit.design.blocks) if b.group == group]
-    names = [n for t in mine for n in fit.design.blocks[t].effects]
+    _, vcov_by_factor = fit.solution.schur.backward(np.zeros((m, m)))
+    mine = [t for t, b in enumerate(fit.design.random_terms) if b.group == group]
+    names = [n for t in mine for n in fit.design.random_terms[t].effect_names]
     factor = fit.crossprod.term_positions[mine[0]].factor
-    cov = fit.solution.sigma**2 * blocks[factor]
-    levels = fit.design.blocks[mine[0]].levels.labels
+    cov = fit.solution.sigma**2 * vcov_by_factor[factor]
+    levels = fit.design.random_terms[mine[0]].levels.labels
     return {
         level: pd.DataFrame(cov[:, :, i], index=names, columns=names)
         for i, level in enumerate(levels)
@@ -72,13 +73,13 @@ def coefficients_by_level(fit: FittedModel, group: str) -> pd.DataFrame:
     """Fixed plus random effects, level by level."""
     expect_choice("group", group, fit.formula.groups)
     means = fit.solution.conditional_modes()
-    mine = [t for t, b in enumerate(fit.design.blocks) if b.group == group]
-    index = fit.design.blocks[mine[0]].levels.labels.rename(group)
-    names = list(fit.design.names)
+    mine = [t for t, b in enumerate(fit.design.random_terms) if b.group == group]
+    index = fit.design.random_terms[mine[0]].levels.labels.rename(group)
+    names = list(fit.design.X_names)
     fixed = np.tile(fit.solution.beta, (len(index), 1))
     result = pd.DataFrame(fixed, index=index, columns=names)
     for t in mine:
-        for name, effect in zip(fit.design.blocks[t].effects, means[t], strict=True):
+        for name, effect in zip(fit.design.random_terms[t].effect_names, means[t], strict=True):
             result[name] = effect + result.get(name, 0.0)
     return result
 
@@ -114,8 +115,8 @@ def predict(
     if interval is None and not se:
         return predicted
     known = [
-        codes if block.group in wanted else np.full(len(codes), -1)
-        for block, codes in zip(fit.design.blocks, rows.codes, strict=True)
+        codes if random_term.group in wanted else np.full(len(codes), -1)
+        for random_term, codes in zip(fit.design.random_terms, rows.codes, strict=True)
     ]
     variance = prediction_variance.prediction_variance(
         fit, PredictionRows(rows.X, rows.values, known)
@@ -137,11 +138,11 @@ def _new_rows(
     fit: FittedModel, data: Any, wanted: Sequence[str], new_levels: str, *, effects: bool
 ) -> tuple[pd.Index, Vector, PredictionRows]:
     """Mean of new rows, and what their uncertainty depends on."""
-    frame, X, values, codes = rebuild(fit.design, data, groups=wanted, effects=effects)
+    frame, X, values, codes = evaluate_new_data(fit.design, data, groups=wanted, effects=effects)
     mean = X @ fit.solution.beta + _new_offset(fit.design, frame)
     for t, b in enumerate(fit.solution.conditional_modes()):
-        block = fit.design.blocks[t]
-        if block.group not in wanted:
+        random_term = fit.design.random_terms[t]
+        if random_term.group not in wanted:
             continue
         unseen = codes[t] == -1
         if unseen.any() and new_levels == "error":
@@ -157,19 +158,19 @@ def _own_residual(fit: FittedModel) -> Vector:
     found = fit.residual_sds**2
     if fit.dispersion is None or fit.dispersion.random is None:
         return found
-    block = fit.dispersion.design.block
-    assert block is not None
-    return np.asarray(found * np.exp(2.0 * fit.dispersion.random.cond_sd[block.codes] ** 2))
+    random_term = fit.dispersion.design.random_term
+    assert random_term is not None
+    return np.asarray(found * np.exp(2.0 * fit.dispersion.random.cond_sd[random_term.codes] ** 2))
 
 
 def _new_residual(fit: FittedModel, data: Any) -> Any:
     """Residual variance of new rows."""
     if fit.dispersion is not None:
-        columns, codes = fit.dispersion.design.rebuild(data)
+        columns, codes = fit.dispersion.design.evaluate_new_data(data)
         return fit.dispersion.variances(columns, codes)
     if not fit.known_sds:
         return fit.solution.sigma**2
-    name, frame = fit.design.recipe.residual_sd, as_frame(data)
+    name, frame = fit.design.spec.residual_sd, as_frame(data)
     if name is None:
         raise DataError(
             "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
@@ -177,7 +178,7 @@ def _new_residual(fit: FittedModel, data: Any) -> Any:
         )
     if name not in frame.columns:
         raise MissingColumnError(f"residual_sd column '{name}' is not in the new data.")
-    return numbers("residual_sd", frame[name]) ** 2
+    return float_vector("residual_sd", frame[name]) ** 2
 
 
 def _new_variance(fit: FittedModel, rows: PredictionRows, known: Sequence[Any]) -> Vector:
@@ -194,9 +195,9 @@ def _mean(fit: FittedModel, wanted: Sequence[str] | None) -> Vector:
     mean = design.X @ fit.solution.beta
     if design.offset is not None:
         mean = mean + design.offset
-    for block, b in zip(design.blocks, fit.solution.conditional_modes(), strict=True):
-        if wanted is None or block.group in wanted:
-            block.add_to(mean, b)
+    for random_term, b in zip(design.random_terms, fit.solution.conditional_modes(), strict=True):
+        if wanted is None or random_term.group in wanted:
+            random_term.add_to_linear_predictor(mean, b)
     return np.asarray(mean)
 
 
@@ -217,7 +218,7 @@ def _wanted(fit: FittedModel, random: str | Sequence[str]) -> tuple[str, ...]:
 def _new_offset(design: Design, frame: pd.DataFrame) -> Any:
     if design.offset is None:
         return 0.0
-    name = design.recipe.offset
+    name = design.spec.offset
     if name is None:
         raise DataError(
             "the fit's offset was an array, so new rows have none: give the offset as a "
@@ -225,19 +226,19 @@ def _new_offset(design: Design, frame: pd.DataFrame) -> Any:
         )
     if name not in frame.columns:
         raise MissingColumnError(f"offset column '{name}' is not in the new data.")
-    return numbers("offset", frame[name])
+    return float_vector("offset", frame[name])
 
 
 def _fail_new_level(fit: FittedModel, t: int, frame: pd.DataFrame, unseen: Any) -> None:
-    block = fit.design.blocks[t]
+    random_term = fit.design.random_terms[t]
     rows = frame.loc[unseen]
-    plain = [f for f in block.term.group if f in frame.columns]
-    if len(plain) == len(block.term.group):
+    plain = [f for f in random_term.formula_term.group if f in frame.columns]
+    if len(plain) == len(random_term.formula_term.group):
         shown = rows[plain].astype(str).agg(":".join, axis=1).unique()
     else:
         shown = np.array([f"row {i}" for i in rows.index[:5]])
     listed = ", ".join(map(repr, shown[:5])) + (", ..." if len(shown) > 5 else "")
     raise NewLevelError(
-        f"the fit has not seen these levels of '{block.group}': {listed}. "
+        f"the fit has not seen these levels of '{random_term.group}': {listed}. "
         "Predict them with new_levels='population', which takes their random effect as zero."
     )

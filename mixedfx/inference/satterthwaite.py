@@ -126,7 +126,7 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
-    if not fit.design.blocks and fit.dispersion is None:
+    if not fit.design.random_terms and fit.dispersion is None:
         return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
     surface = fit.hessian_at_optimum if fit.dispersion is None else fit.dispersion
     values, vectors = np.linalg.eigh(surface.hessian)

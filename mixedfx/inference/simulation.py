@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -38,23 +38,23 @@ class ResponseDistribution:
     ----------
     mean : ndarray of shape (n,)
         What does not vary between responses, offset included.
-    blocks : tuple of Block
+    random_terms : tuple of RandomTermDesign
         The random terms whose effects are drawn.
     roots : tuple of ndarray of shape (k, k)
         A root of the covariance of each one's effects, ``sigma Lambda``.
     noise : ndarray of shape (n,)
         Standard deviation of each residual.
-    scale : Block or None
+    scale : RandomTermDesign or None
         The random term of the log residual standard deviation, if its effects are drawn.
     scale_sd : float
         Their standard deviation.
     """
 
     mean: Vector
-    blocks: tuple[Block, ...]
+    random_terms: tuple[RandomTermDesign, ...]
     roots: tuple[Matrix, ...]
     noise: Vector
-    scale: Block | None = None
+    scale: RandomTermDesign | None = None
     scale_sd: float = 0.0
 
     def __post_init__(self) -> None:
@@ -64,8 +64,10 @@ class ResponseDistribution:
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
         y = self.mean.copy()
-        for block, root in zip(self.blocks, self.roots, strict=True):
-            block.add_to(y, root @ rng.standard_normal((len(root), len(block.levels))))
+        for random_term, root in zip(self.random_terms, self.roots, strict=True):
+            random_term.add_to_linear_predictor(
+                y, root @ rng.standard_normal((len(root), len(random_term.levels)))
+            )
         noise = self.noise
         if self.scale is not None:
             drawn = self.scale_sd * rng.standard_normal(len(self.scale.levels))
@@ -82,16 +84,16 @@ def response_distribution(fit: FittedModel, *, random: RandomName = "new") -> Re
         mean += design.offset
     noise = fit.residual_sds
     if random == "fitted":
-        for block, b in zip(design.blocks, solution.conditional_modes(), strict=True):
-            block.add_to(mean, b)
+        for random_term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
+            random_term.add_to_linear_predictor(mean, b)
         return ResponseDistribution(mean, (), (), noise)
     roots = tuple(solution.sigma * lam for lam in solution.lambdas)
     spread = None if fit.dispersion is None else fit.dispersion.random
-    if spread is None or design.dispersion is None or design.dispersion.block is None:
-        return ResponseDistribution(mean, design.blocks, roots, noise)
-    block = design.dispersion.block
-    without = noise / np.exp(spread.effects[block.codes])
-    return ResponseDistribution(mean, design.blocks, roots, without, block, spread.sd)
+    if spread is None or design.dispersion is None or design.dispersion.random_term is None:
+        return ResponseDistribution(mean, design.random_terms, roots, noise)
+    random_term = design.dispersion.random_term
+    without = noise / np.exp(spread.effects[random_term.codes])
+    return ResponseDistribution(mean, design.random_terms, roots, without, random_term, spread.sd)
 
 
 def simulate(

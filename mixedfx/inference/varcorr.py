@@ -10,12 +10,12 @@ from mixedfx.estimation.fitted_model import FittedModel
 
 def covariances(fit: FittedModel) -> dict[str, pd.DataFrame]:
     """Covariance matrix of each group's random effects."""
-    blocks = fit.design.blocks
+    random_terms = fit.design.random_terms
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
     result: dict[str, pd.DataFrame] = {}
     for group in fit.formula.groups:
-        mine = [(b, lam) for b, lam in zip(blocks, lambdas, strict=True) if b.group == group]
-        names = [name for b, _ in mine for name in b.effects]
+        mine = [(b, lam) for b, lam in zip(random_terms, lambdas, strict=True) if b.group == group]
+        names = [name for b, _ in mine for name in b.effect_names]
         full = np.zeros((len(names), len(names)))
         at = 0
         for _, lam in mine:
@@ -31,18 +31,18 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     sigma = fit.solution.sigma
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
-    for block, lam in zip(fit.design.blocks, lambdas, strict=True):
+    for random_term, lam in zip(fit.design.random_terms, lambdas, strict=True):
         cov = sigma**2 * (lam @ lam.T)
         sd = np.sqrt(np.diag(cov))
-        names = block.effects
-        rows += [(block.group, n, None, cov[i, i], sd[i]) for i, n in enumerate(names)]
-        if block.term.structure == "diag":
+        names = random_term.effect_names
+        rows += [(random_term.group, n, None, cov[i, i], sd[i]) for i, n in enumerate(names)]
+        if random_term.formula_term.structure == "diag":
             continue
         for i in range(len(names)):
             for j in range(i + 1, len(names)):
                 product = sd[i] * sd[j]
                 cor = float(np.clip(cov[j, i] / product, -1.0, 1.0)) if product > 0 else np.nan
-                rows.append((block.group, names[i], names[j], cov[j, i], cor))
+                rows.append((random_term.group, names[i], names[j], cov[j, i], cor))
     if not fit.known_sds:
         rows.append(("Residual", None, None, sigma**2, sigma))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixedfx.design.contrasts import fixed_terms, kept_columns
+from mixedfx.design.contrasts import columns_of_term, fixed_terms
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -68,9 +68,9 @@ def variance_shares(fit: FittedModel) -> VarianceShares:
     mean = design.X @ fit.solution.beta
     mean = mean - mean[0]  # so that a constant has no variance at all
     groups = dict.fromkeys(fit.formula.groups, 0.0)
-    for block, lam in zip(design.blocks, fit.solution.lambdas, strict=True):
-        spread = block.values @ lam
-        groups[block.group] += s2 * float(np.einsum("nk,nk->", spread, spread)) / len(mean)
+    for random_term, lam in zip(design.random_terms, fit.solution.lambdas, strict=True):
+        spread = random_term.model_matrix @ lam
+        groups[random_term.group] += s2 * float(np.einsum("nk,nk->", spread, spread)) / len(mean)
     fixed, residual = float(np.var(mean, ddof=1)), fit.residual_variance
     return VarianceShares(fixed, pd.Series(groups, dtype=float), residual)
 
@@ -84,8 +84,8 @@ def vif(fit: FittedModel) -> pd.DataFrame:
     .. [1] Fox and Monette (1992), J. Am. Stat. Assoc. 87:178.
     """
     members = {}
-    for term in fixed_terms(fit.design.recipe.fixed):
-        mine = kept_columns(fit.design, term)
+    for term in fixed_terms(fit.design.spec.fixed):
+        mine = columns_of_term(fit.design, term)
         if term.factors and mine:
             members[term.name] = mine
     if len(members) < 2:
@@ -119,8 +119,8 @@ def rank_pca(fit: FittedModel) -> dict[str, pd.DataFrame]:
        arXiv:1506.04967, section 3.
     """
     found: dict[str, list[float]] = {group: [] for group in fit.formula.groups}
-    for block, lam in zip(fit.design.blocks, fit.solution.lambdas, strict=True):
-        found[block.group] += np.linalg.svd(lam, compute_uv=False).tolist()
+    for random_term, lam in zip(fit.design.random_terms, fit.solution.lambdas, strict=True):
+        found[random_term.group] += np.linalg.svd(lam, compute_uv=False).tolist()
     tables = {}
     for group, values in found.items():
         sd = np.sort(np.array(values))[::-1]

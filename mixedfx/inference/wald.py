@@ -25,16 +25,16 @@ Matrix = npt.NDArray[np.float64]
 
 def coefficients(fit: FittedModel) -> pd.Series:
     """Fixed effects."""
-    values = np.full(len(fit.design.columns), np.nan)
-    values[fit.design.kept] = fit.solution.beta
-    return pd.Series(values, index=list(fit.design.columns), name="estimate")
+    values = np.full(len(fit.design.column_names), np.nan)
+    values[fit.design.kept_columns] = fit.solution.beta
+    return pd.Series(values, index=list(fit.design.column_names), name="estimate")
 
 
 def covariance(fit: FittedModel) -> pd.DataFrame:
     """Covariance of the fixed effects, the covariance parameters taken as known."""
-    names = list(fit.design.columns)
+    names = list(fit.design.column_names)
     full = np.full((len(names), len(names)), np.nan)
-    kept = fit.design.kept
+    kept = fit.design.kept_columns
     full[np.ix_(kept, kept)] = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     return pd.DataFrame(full, index=names, columns=names)
 
@@ -79,8 +79,8 @@ def estimates(
 def tidy(fit: FittedModel, how: DenominatorDf, *, conf_level: float) -> pd.DataFrame:
     """Lay the fixed effects out in a table."""
     design = fit.design
-    kept = estimates(fit, how, np.eye(fit.crossprod.p), design.names, conf_level=conf_level)
-    full = kept.set_index("term").reindex(list(design.columns))
+    kept = estimates(fit, how, np.eye(fit.crossprod.p), design.X_names, conf_level=conf_level)
+    full = kept.set_index("term").reindex(list(design.column_names))
     return full.rename_axis("term").reset_index()
 
 
@@ -102,7 +102,9 @@ def _expect_uncertain(fit: FittedModel, how: DenominatorDf, rows: Matrix) -> Non
         return
     spread = np.einsum("ri,ij,rj->r", rows, how.cov, rows)
     if (spread <= 0.0).any():
-        names = [n for n, sd in zip(fit.design.names, fit.priors.coef_sd, strict=True) if sd == 0.0]
+        names = [
+            n for n, sd in zip(fit.design.X_names, fit.priors.coef_sd, strict=True) if sd == 0.0
+        ]
         raise ArgumentError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
             "there is nothing to test."

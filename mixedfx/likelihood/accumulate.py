@@ -10,7 +10,7 @@ from scipy import linalg, sparse
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import GroupingError, ResponseError
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_sums import (
@@ -40,10 +40,10 @@ def compute_crossproducts(design: Design) -> CrossProducts:
     w = design.weights
     Xy_columns, ols_coef, qr_R = centred_columns(design)
     by_group = blocks_by_group(design)
-    groups = tuple(blocks[0].group for blocks in by_group)
+    groups = tuple(random_terms[0].group for random_terms in by_group)
     sums = [
-        level_sums(blocks, w, Xy_columns, blocks[0].codes, len(blocks[0].levels))
-        for blocks in by_group
+        level_sums(random_terms, w, Xy_columns, random_terms[0].codes, len(random_terms[0].levels))
+        for random_terms in by_group
     ]
     off_diagonal = {
         (i, j): off_diagonal_block(by_group[i], by_group[j], w)
@@ -53,13 +53,13 @@ def compute_crossproducts(design: Design) -> CrossProducts:
     crossprod = CrossProducts(
         n=len(design.y),
         response=design.formula.response,
-        names=design.names,
+        names=design.X_names,
         groups=groups,
-        levels=tuple(blocks[0].levels for blocks in by_group),
+        levels=tuple(random_terms[0].levels for random_terms in by_group),
         symbolic=analyze(BlockMatrix(tuple(ZtZ for ZtZ, _ in sums), off_diagonal)),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
-        term_positions=tuple(_term_position(b, groups, by_group) for b in design.blocks),
+        term_positions=tuple(_term_position(b, groups, by_group) for b in design.random_terms),
         parametrization=parametrization_of(design),
         ols_coef=ols_coef,
         qr_R=qr_R,
@@ -88,21 +88,26 @@ def _check_identified(design: Design, crossprod: CrossProducts) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
     inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
-    for block, position in zip(design.blocks, crossprod.term_positions, strict=True):
-        for j, name in enumerate(block.effects):
+    for random_term, position in zip(design.random_terms, crossprod.term_positions, strict=True):
+        for j, name in enumerate(random_term.effect_names):
             a = position.start + j
             ztX = crossprod.ZtXy[position.factor][a, :p]
             total = float(crossprod.ZtZ.diagonal[position.factor][a, a].sum())
             if total - float(np.einsum("cl,cd,dl->", ztX, inverse, ztX)) < 1e-10 * total:
                 raise GroupingError(
-                    f"the fixed part already tells the levels of '{block.group}' apart, so the "
-                    f"variance of '{name}' in {block.term} cannot be estimated; leave one of the "
-                    "two out."
+                    f"the fixed part already tells the levels of '{random_term.group}' apart, so "
+                    f"the variance of '{name}' in {random_term.formula_term} cannot be estimated; "
+                    "leave one of the two out."
                 )
     for (i, j), pair_block in crossprod.ZtZ.off_diagonal.items():
         if len(pair_block.rows) == len(crossprod.levels[i]) == len(crossprod.levels[j]):
             first, second = (
-                {e for b in design.blocks if b.group == crossprod.groups[k] for e in b.effects}
+                {
+                    e
+                    for b in design.random_terms
+                    if b.group == crossprod.groups[k]
+                    for e in b.effect_names
+                }
                 for k in (i, j)
             )
             if first & second:
@@ -135,9 +140,9 @@ def with_response(crossprod: CrossProducts, design: Design, y: Vector) -> CrossP
     ZtXy = []
     for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
         new = old.copy()
-        blocks = [b for b in design.blocks if b.group == group]
-        for a, z in enumerate(term_columns(blocks)):
-            new[a, p] = np.bincount(blocks[0].codes, multiply(z, weighted), old.shape[2])
+        random_terms = [b for b in design.random_terms if b.group == group]
+        for a, z in enumerate(term_columns(random_terms)):
+            new[a, p] = np.bincount(random_terms[0].codes, multiply(z, weighted), old.shape[2])
         ZtXy.append(new)
     return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=ols_coef)
 
@@ -146,19 +151,19 @@ def sparse_Z(design: Design, crossprod: CrossProducts) -> sparse.csr_array:
     """The random effects' model matrix Z, (n, q), columns in the order of elimination."""
     n, symbolic = len(design.y), crossprod.symbolic
     Z = sparse.csr_array((n, symbolic.size))
-    for position, block in zip(crossprod.term_positions, design.blocks, strict=True):
+    for position, random_term in zip(crossprod.term_positions, design.random_terms, strict=True):
         L = symbolic.block_matrix.levels(position.factor)
         for a in range(position.width):
-            at = symbolic.starts[position.factor] + (position.start + a) * L + block.codes
-            entries = (block.values[:, a], (np.arange(n), at))
+            at = symbolic.starts[position.factor] + (position.start + a) * L + random_term.codes
+            entries = (random_term.model_matrix[:, a], (np.arange(n), at))
             Z = Z + sparse.csr_array(entries, shape=(n, symbolic.size))
     return Z
 
 
 def parametrization_of(design: Design) -> Parametrization:
     """Parametrization of the covariances of a design's random terms."""
-    structures = tuple(b.term.structure for b in design.blocks)
-    return Parametrization(structures, tuple(len(b.effects) for b in design.blocks))
+    structures = tuple(b.formula_term.structure for b in design.random_terms)
+    return Parametrization(structures, tuple(len(b.effect_names) for b in design.random_terms))
 
 
 def centred_columns(design: Design) -> tuple[list[Vector], Vector, Matrix | None]:
@@ -189,12 +194,12 @@ def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
 
 
 def _term_position(
-    block: Block, groups: tuple[str, ...], by_group: list[list[Block]]
+    random_term: RandomTermDesign, groups: tuple[str, ...], by_group: list[list[RandomTermDesign]]
 ) -> TermPosition:
-    factor = groups.index(block.group)
+    factor = groups.index(random_term.group)
     start = 0
     for other in by_group[factor]:
-        if other is block:
+        if other is random_term:
             break
-        start += len(other.effects)
-    return TermPosition(factor, start, len(block.effects))
+        start += len(other.effect_names)
+    return TermPosition(factor, start, len(random_term.effect_names))

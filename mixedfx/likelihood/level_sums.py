@@ -7,17 +7,17 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.linalg.cholesky.block_matrix import OffDiagonalBlock
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def blocks_by_group(design: Design) -> list[list[Block]]:
+def blocks_by_group(design: Design) -> list[list[RandomTermDesign]]:
     """Random terms of each grouping factor."""
-    groups = dict.fromkeys(b.group for b in design.blocks)
-    return [[b for b in design.blocks if b.group == g] for g in groups]
+    groups = dict.fromkeys(b.group for b in design.random_terms)
+    return [[b for b in design.random_terms if b.group == g] for g in groups]
 
 
 def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
@@ -31,13 +31,15 @@ def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
     return products
 
 
-def term_columns(blocks: list[Block]) -> list[Vector | None]:
+def term_columns(random_terms: list[RandomTermDesign]) -> list[Vector | None]:
     """Columns of all terms of a grouping factor; None stands for a column of ones."""
     columns: list[Vector | None] = []
-    for b in blocks:
-        for j in range(b.values.shape[1]):
-            column = b.values[:, j]
-            constant = b.values.strides[0] == 0 or (column[0] == 1.0 and (column == 1.0).all())
+    for b in random_terms:
+        for j in range(b.model_matrix.shape[1]):
+            column = b.model_matrix[:, j]
+            constant = b.model_matrix.strides[0] == 0 or (
+                column[0] == 1.0 and (column == 1.0).all()
+            )
             columns.append(None if constant else np.ascontiguousarray(column))
     return columns
 
@@ -50,14 +52,14 @@ def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
 
 
 def level_sums(
-    blocks: list[Block],
+    random_terms: list[RandomTermDesign],
     w: Vector | None,
     Xy_columns: list[Vector],
     codes: npt.NDArray[np.intp],
     L: int,
 ) -> tuple[Matrix, Matrix]:
     """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L) of one grouping factor."""
-    z = term_columns(blocks)
+    z = term_columns(random_terms)
     distinct = list(z)  # a column that occurs twice is multiplied once
     indices = [_index_among(distinct, column) for column in Xy_columns]
     sums: dict[tuple[int, int], Vector] = {}
@@ -89,7 +91,7 @@ def _index_among(distinct: list[Vector | None], column: Vector) -> int:
 
 
 def off_diagonal_block(
-    first: list[Block], second: list[Block], w: Vector | None
+    first: list[RandomTermDesign], second: list[RandomTermDesign], w: Vector | None
 ) -> OffDiagonalBlock:
     """``Z_1'W Z_2`` of two grouping factors, over the pairs of levels that share rows."""
     rows, cols = first[0].codes, second[0].codes

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
@@ -86,13 +86,13 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     Xy_columns, _, _ = centred_columns(design)
     by_group, S = blocks_by_group(design), int(codes.max()) + 1
     diagonal, right, off_diagonal = [], [], {}
-    for blocks in by_group:
-        cell, level, stratum = _cells(blocks[0].codes, codes, S)
-        ZtZ, ZtXy = level_sums(blocks, w, Xy_columns, cell, len(level))
-        diagonal.append(StratumSums(ZtZ, level, stratum, len(blocks[0].levels)))
-        right.append(StratumSums(ZtXy, level, stratum, len(blocks[0].levels)))
-    for (i, j), block in plain.ZtZ.off_diagonal.items():
-        off_diagonal[i, j] = _pair_sums(block, by_group[i], by_group[j], w, codes, S)
+    for random_terms in by_group:
+        cell, level, stratum = _cells(random_terms[0].codes, codes, S)
+        ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
+        diagonal.append(StratumSums(ZtZ, level, stratum, len(random_terms[0].levels)))
+        right.append(StratumSums(ZtXy, level, stratum, len(random_terms[0].levels)))
+    for (i, j), random_term in plain.ZtZ.off_diagonal.items():
+        off_diagonal[i, j] = _pair_sums(random_term, by_group[i], by_group[j], w, codes, S)
     XytXy = np.array(
         [[_sums(multiply(multiply(a, b), w), codes, S) for b in Xy_columns] for a in Xy_columns]
     )
@@ -109,16 +109,16 @@ def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
 
 
 def _pair_sums(
-    block: OffDiagonalBlock,
-    first: list[Block],
-    second: list[Block],
+    random_term: OffDiagonalBlock,
+    first: list[RandomTermDesign],
+    second: list[RandomTermDesign],
     w: Vector | None,
     codes: Codes,
     S: int,
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
     width = len(second[0].levels)
-    keys = block.rows.astype(np.int64) * width + block.cols
+    keys = random_term.rows.astype(np.int64) * width + random_term.cols
     pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
     cell, at, stratum = _cells(pair, codes, S)
     values = np.array(

@@ -99,14 +99,14 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
     """Give every parameter of a design its prior."""
     given = _checked(priors)
     sds, corrs = _names(design)
-    scale = () if design.dispersion is None else design.dispersion.names
-    kinds = dict.fromkeys(design.names, "fixed")
+    scale = () if design.dispersion is None else design.dispersion.D_names
+    kinds = dict.fromkeys(design.X_names, "fixed")
     kinds |= {name: "sd" for names in sds for name in names}
     kinds |= {name: "corr" for name in corrs if name}
     kinds |= {f"dispersion({name})": "dispersion" for name in scale}
     if design.sigma is None and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
-    if design.blocks and "theta" not in kinds:
+    if design.random_terms and "theta" not in kinds:
         kinds["theta"] = "theta"
     classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
     for name, prior in given.items():
@@ -118,7 +118,7 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
     def but_intercept(column: str, name: str, kind: str) -> Any:
         return given.get(name, Flat()) if column == "Intercept" else of(name, kind)
 
-    fixed = [but_intercept(n, n, "fixed") for n in design.names]
+    fixed = [but_intercept(n, n, "fixed") for n in design.X_names]
     theta = _theta(given, design)
     if scale and isinstance(given.get("sigma"), Constant):
         raise PriorError(
@@ -156,17 +156,17 @@ def _checked(priors: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _names(design: Design) -> tuple[list[list[str]], list[str]]:
     """Names of the standard deviations of each term, and of its correlations, if it has any."""
-    sds = [[f"sd({e} | {b.group})" for e in b.effects] for b in design.blocks]
+    sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in design.random_terms]
     corrs = [
-        f"corr({b.group})" if b.term.structure == "us" and len(b.effects) > 1 else ""
-        for b in design.blocks
+        f"corr({b.group})" if b.formula_term.structure == "us" and len(b.effect_names) > 1 else ""
+        for b in design.random_terms
     ]
     counts = Counter([n for names in sds for n in names] + corrs)
 
     def distinct(name: str, term: object) -> str:
         return name if counts[name] == 1 or not name else f"{name} in {term}"
 
-    terms = [b.term for b in design.blocks]
+    terms = [b.formula_term for b in design.random_terms]
     return (
         [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
         [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
@@ -208,7 +208,7 @@ def _shape(prior: LKJ | Flat) -> float:
 
 
 def _theta(given: Mapping[str, Any], design: Design) -> Vector | None:
-    if not isinstance(given.get("theta"), Constant) or "theta" in design.names:
+    if not isinstance(given.get("theta"), Constant) or "theta" in design.X_names:
         return None
     theta = np.array(given["theta"].value, dtype=float)
     size = parametrization_of(design).size

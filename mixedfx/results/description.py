@@ -70,14 +70,14 @@ class DescriptionMixin(HasModel):
                   Yᵢ ~ N(1528, 42²)
         """
         design = self.model.design
-        effects = tuple(block.effects for block in design.blocks)
+        effects = tuple(random_term.effect_names for random_term in design.random_terms)
         return equations.equation(
             design.formula,
             nested=design.nesting,
-            columns=None if estimates else equations.Columns(design.columns, effects),
+            columns=None if estimates else equations.Columns(design.column_names, effects),
             estimates=_estimates(self.model) if estimates else None,
             weights=self.model.prior_weights is not None and not self.model.known_sds,
-            offset=design.recipe.offset or design.offset is not None,
+            offset=design.spec.offset or design.offset is not None,
             spread=_residual_sds(self.model),
         )
 
@@ -107,13 +107,13 @@ def _residual_sds(fit: FittedModel) -> str | None:
 
 def _estimates(fit: FittedModel) -> equations.Estimates:
     """Estimates by the names of the equations, standard deviations and correlations by term."""
-    blocks = fit.design.blocks
-    sds: list[dict[str, float]] = [{} for _ in blocks]
-    correlations: list[dict[tuple[str, str], float]] = [{} for _ in blocks]
+    random_terms = fit.design.random_terms
+    sds: list[dict[str, float]] = [{} for _ in random_terms]
+    correlations: list[dict[tuple[str, str], float]] = [{} for _ in random_terms]
     for p in parameters(fit):
         if p.term is None or p.first is None:
             continue
-        effects = blocks[p.term].effects
+        effects = random_terms[p.term].effect_names
         if p.second is None:
             sds[p.term][effects[p.first]] = p.value
         else:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx import plots
-from mixedfx.design.build import rebuild
+from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
@@ -29,7 +29,7 @@ def _columns_in(text: str, fit: FittedModel) -> list[str]:
     """Columns of the data that a patsy expression reads, in order."""
     codes = [factor.name() for term in terms_of(text) for factor in term.factors]
     names = [name for code in codes for name in sorted(names_in(code), key=code.find)]
-    return [name for name in dict.fromkeys(names) if name in fit.design.read]
+    return [name for name in dict.fromkeys(names) if name in fit.design.variables]
 
 
 def running_column(fit: FittedModel, group: str, x: str | None) -> str | None:
@@ -42,9 +42,9 @@ def running_column(fit: FittedModel, group: str, x: str | None) -> str | None:
             raise ArgumentError(f"x={x!r} cannot run: '{fit.formula}' reads no column but groups.")
         expect_choice("x", x, possible)
         return x
-    codes = next(b for b in fit.design.blocks if b.group == group).codes
+    codes = next(b for b in fit.design.random_terms if b.group == group).codes
     for name in possible:
-        column = fit.design.read[name]
+        column = fit.design.variables[name]
         if plots.is_number(column):
             grouped = column.groupby(codes)
             if (grouped.max() > grouped.min()).any():
@@ -54,12 +54,12 @@ def running_column(fit: FittedModel, group: str, x: str | None) -> str | None:
 
 def _containing(fit: FittedModel, group: str) -> list[str]:
     """Groups in which a group is nested, itself included."""
-    inner = next(b for b in fit.design.blocks if b.group == group)
+    inner = next(b for b in fit.design.random_terms if b.group == group)
     containing = []
-    for block in fit.design.blocks:
-        pairs = inner.codes.astype(np.int64) * len(block.levels) + block.codes
-        if block.group not in containing and len(np.unique(pairs)) == len(inner.levels):
-            containing.append(block.group)
+    for random_term in fit.design.random_terms:
+        pairs = inner.codes.astype(np.int64) * len(random_term.levels) + random_term.codes
+        if random_term.group not in containing and len(np.unique(pairs)) == len(inner.levels):
+            containing.append(random_term.group)
     return containing
 
 
@@ -75,12 +75,12 @@ def fitted_lines(
 ) -> plots.Lines:
     """Compute the points and lines of some levels of a group."""
     design = fit.design
-    block = next(b for b in design.blocks if b.group == group)
-    labels = block.levels.labels
+    random_term = next(b for b in design.random_terms if b.group == group)
+    labels = random_term.levels.labels
     chosen = plots.some_levels(labels, levels, group=group, most=plots.MOST_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)
     position[chosen] = np.arange(len(chosen))
-    codes = position[block.codes]
+    codes = position[random_term.codes]
     lines = _lines_of_levels(fit, x, group, codes)
     lines["level"] = labels.to_numpy(dtype=object)[chosen[lines["level"]]]
     population = _line_of_population(fit, x)
@@ -88,7 +88,7 @@ def fitted_lines(
     response = design.response[used]
     points = pd.DataFrame({"level": level_of_each_row(fit, group)[used], "response": response})
     if x is not None:
-        points.insert(1, "x", design.frame[x].to_numpy()[used])
+        points.insert(1, "x", design.model_frame[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
     return plots.Lines(points, lines, population, group, x, fit.formula.response, len(labels))
 
@@ -97,10 +97,12 @@ def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) 
     """Means on a grid of x for each level, whose rows have its code; -1 for rows left out."""
     design = fit.design
     containing = _containing(fit, group)
-    factors = {f for b in design.blocks if b.group in containing for f in b.term.group}
+    factors = {
+        f for b in design.random_terms if b.group in containing for f in b.formula_term.group
+    }
     constant = set().union(*map(names_in, factors)) - {x}
     observed = x is not None and _is_coded(fit, x)
-    rows, at = plots.grid(design.frame, codes, x=x, own=constant, observed=observed)
+    rows, at = plots.grid(design.model_frame, codes, x=x, own=constant, observed=observed)
     used = codes >= 0
     offset = np.bincount(codes[used], _offset(fit)[used]) / np.bincount(codes[used])
     lines = _means(fit, rows, offset[at], containing, _unpooled_shifts(fit, group))
@@ -115,7 +117,7 @@ def _line_of_population(fit: FittedModel, x: str | None) -> pd.DataFrame:
     observed = x is not None and _is_coded(fit, x)
     offset = _offset(fit)
     together = np.zeros(len(offset), dtype=np.intp)
-    rows, at = plots.grid(fit.design.frame, together, x=x, observed=observed)
+    rows, at = plots.grid(fit.design.model_frame, together, x=x, observed=observed)
     line = _means(fit, rows, np.full(len(at), offset.mean()), [], {})[["population"]]
     if x is not None:
         line.insert(0, "x", rows[x].to_numpy())
@@ -131,15 +133,17 @@ def _unpooled_shifts(fit: FittedModel, group: str) -> dict[int, Any]:
     table = pooling(fit, group)
     shift = table["unpooled"] - table["partial"]
     by_term = {}
-    for t, block in enumerate(fit.design.blocks):
-        if block.group != group:
+    for t, random_term in enumerate(fit.design.random_terms):
+        if random_term.group != group:
             continue
         if shift.index.nlevels == 1:
             by_term[t] = shift.to_numpy()[None, :]
         elif shift.index.is_unique:
-            by_term[t] = np.array([shift.xs(name, level="effect") for name in block.effects])
+            by_term[t] = np.array(
+                [shift.xs(name, level="effect") for name in random_term.effect_names]
+            )
         else:  # an effect in two terms: only the sum of the two is determined
-            by_term[t] = np.full((len(block.effects), len(block.levels)), np.nan)
+            by_term[t] = np.full((len(random_term.effect_names), len(random_term.levels)), np.nan)
     return by_term
 
 
@@ -151,11 +155,11 @@ def _means(
     shifts: dict[int, Any],
 ) -> pd.DataFrame:
     """Means of new rows: with the conditional modes, without, and with unpooled effects."""
-    _, X, values, codes = rebuild(fit.design, rows, groups=groups)
+    _, X, values, codes = evaluate_new_data(fit.design, rows, groups=groups)
     population = X @ fit.solution.beta + offset
     partial, shift = population.copy(), np.zeros(len(rows))
     for t, b in enumerate(fit.solution.conditional_modes()):
-        if fit.design.blocks[t].group in groups:
+        if fit.design.random_terms[t].group in groups:
             partial += np.einsum("nk,kn->n", values[t], b[:, codes[t]])
         if t in shifts:
             shift += np.einsum("nk,kn->n", values[t], shifts[t][:, codes[t]])

@@ -78,7 +78,7 @@ def target_of(model: str, prior: str) -> Target:
     formula, options = MODELS[model]
     design = built(formula, **options)
     priors = dict(PRIORS[prior])
-    if not design.blocks:
+    if not design.random_terms:
         priors.pop("sd", None)
     if design.sigma is not None or (design.dispersion is not None and prior == "known"):
         priors.pop("sigma", None)
@@ -95,7 +95,7 @@ def dense(target: Target, z: np.ndarray):
     points = target.chart.points(z[None])
     sds = np.full(len(design.y), target.chart.sigmas(points)[0])
     if design.dispersion is not None:
-        sds = np.exp(design.dispersion.columns @ target.chart.gammas(points)[0])
+        sds = np.exp(design.dispersion.D @ target.chart.gammas(points)[0])
     if design.weights is not None:
         sds = sds / np.sqrt(design.weights)
     covariances = [root[:, :, 0] @ root[:, :, 0].T for root in points.roots]
@@ -143,9 +143,9 @@ def test_proper_priors_leave_a_proper_normal_density(model):
     points, design = target.chart.points(z[None]), target.design
     w = np.ones(len(design.y)) if design.weights is None else design.weights
     V = np.diag(points.sigma[0] ** 2 / w)
-    for block, root in zip(design.blocks, points.roots, strict=True):
-        Z, S = dense_z(block), root[:, :, 0] @ root[:, :, 0].T
-        V += Z @ np.kron(np.eye(len(block.levels)), S) @ Z.T
+    for random_term, root in zip(design.random_terms, points.roots, strict=True):
+        Z, S = dense_z(random_term), root[:, :, 0] @ root[:, :, 0].T
+        V += Z @ np.kron(np.eye(len(random_term.levels)), S) @ Z.T
     V += (design.X * target.priors.coef_sd**2) @ design.X.T
     law = stats.multivariate_normal(design.X @ target.priors.coef_mean, V)
     found = target.solution(points, 0).deviance
@@ -197,7 +197,7 @@ def test_many_points_at_once_are_as_one_by_one(model, prior):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_single_grouping_factor_takes_the_batch(model):
     target = target_of(model, "flat")
-    several = len({block.group for block in target.design.blocks}) > 1
+    several = len({random_term.group for random_term in target.design.random_terms}) > 1
     assert (target.batch is None) == (several or target.design.dispersion is not None)
 
 

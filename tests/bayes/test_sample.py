@@ -131,12 +131,12 @@ def test_rows_are_drawn_with_hendersons_prediction_errors(name):
     design = fit.model.original_design
     rows = flattened(tree, "beta") @ design.X.T
     seen: dict[str, int] = {}
-    for block in design.blocks:
-        effects = flattened(tree, f"b_{block.group}")
-        for a in range(len(block.effects)):
-            j = seen.get(block.group, 0)
-            rows = rows + block.values[:, a] * effects[:, block.codes, j]
-            seen[block.group] = j + 1
+    for random_term in design.random_terms:
+        effects = flattened(tree, f"b_{random_term.group}")
+        for a in range(len(random_term.effect_names)):
+            j = seen.get(random_term.group, 0)
+            rows = rows + random_term.model_matrix[:, a] * effects[:, random_term.codes, j]
+            seen[random_term.group] = j + 1
     rows = rows + (0.0 if design.offset is None else design.offset)
     told = fit.predict(se=True)
     assert away(rows, told.iloc[:, 0], told.iloc[:, 1]) < MOST
@@ -344,9 +344,9 @@ def test_new_responses_have_the_spread_of_their_stratum():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     tree = fit.sample(500, rng=1)
     design = fit.model.original_design
-    sds = np.exp(flattened(tree, "gamma") @ design.dispersion.columns.T)
+    sds = np.exp(flattened(tree, "gamma") @ design.dispersion.D.T)
     mean = flattened(tree, "beta") @ design.X.T + design.offset
-    mean = mean + flattened(tree, "b_g")[:, design.blocks[0].codes, 0]
+    mean = mean + flattened(tree, "b_g")[:, design.random_terms[0].codes, 0]
     scaled = (flattened(tree, "y", "posterior_predictive") - mean) / sds
     assert abs(scaled.mean()) < MOST / np.sqrt(scaled.size)
     assert scaled.std() == pytest.approx(1.0, abs=MOST / np.sqrt(2 * scaled.size))
@@ -359,7 +359,7 @@ def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind", priors=priors)
     tree, design = fit.sample(1000, rng=1), fit.model.original_design
     one, other = np.linspace(-0.9, 1.2, 36), np.linspace(-1.5, 2.5, 36)
-    D = design.dispersion.columns
+    D = design.dispersion.D
     logs = np.empty((36, 36))
     for i, j in np.ndindex(36, 36):
         sds = np.exp(D @ [one[i], other[j]])
@@ -557,7 +557,7 @@ def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
     for draw in (0, 31):
         at = posterior.isel(chain=0, draw=draw)
         mean = design.X @ at["beta"].to_numpy()
-        mean = mean + at["b_g"].to_numpy()[design.blocks[0].codes, 0]
+        mean = mean + at["b_g"].to_numpy()[design.random_terms[0].codes, 0]
         expected = stats.norm.logpdf(design.y, mean, float(at["sigma"]))
         found = tree["log_likelihood"]["y"].isel(chain=0, draw=draw)
         np.testing.assert_allclose(found, expected, rtol=1e-10)

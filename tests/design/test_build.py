@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mixedfx as mfx
-from mixedfx.design.build import build, rebuild
+from mixedfx.design.build import build
 from mixedfx.design.checks import independent_columns
+from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import DroppedColumnsWarning
 from mixedfx.formula.parser import parse
 
@@ -68,7 +69,7 @@ def test_fixed_columns_are_intercept_and_slope(frame):
 
 
 def test_fixed_columns_are_named(frame):
-    assert _build("y ~ x + f", frame).names == ("Intercept", "f[T.b]", "f[T.c]", "x")
+    assert _build("y ~ x + f", frame).X_names == ("Intercept", "f[T.b]", "f[T.c]", "x")
 
 
 def test_formula_without_fixed_part_has_no_fixed_columns(frame):
@@ -76,90 +77,100 @@ def test_formula_without_fixed_part_has_no_fixed_columns(frame):
 
 
 def test_each_random_term_is_a_block(frame):
-    blocks = _build("y ~ x + (x | g) + (1 | h)", frame).blocks
-    assert [(b.group, b.effects) for b in blocks] == [
+    random_terms = _build("y ~ x + (x | g) + (1 | h)", frame).random_terms
+    assert [(b.group, b.effect_names) for b in random_terms] == [
         ("g", ("Intercept", "x")),
         ("h", ("Intercept",)),
     ]
 
 
 def test_block_values_are_the_effects_columns(frame):
-    block = _build("y ~ 1 + (x | g)", frame).blocks[0]
-    np.testing.assert_array_equal(block.values, np.column_stack([np.ones(24), frame["x"]]))
+    random_term = _build("y ~ 1 + (x | g)", frame).random_terms[0]
+    np.testing.assert_array_equal(
+        random_term.model_matrix, np.column_stack([np.ones(24), frame["x"]])
+    )
 
 
 def test_intercept_block_is_ones(frame):
     np.testing.assert_array_equal(
-        _build("y ~ 1 + (1 | g)", frame).blocks[0].values, np.ones((24, 1))
+        _build("y ~ 1 + (1 | g)", frame).random_terms[0].model_matrix, np.ones((24, 1))
     )
 
 
 def test_codes_point_at_each_rows_level(frame):
-    block = _build("y ~ 1 + (1 | g)", frame).blocks[0]
-    assert block.levels.labels[block.codes].tolist() == frame["g"].tolist()
+    random_term = _build("y ~ 1 + (1 | g)", frame).random_terms[0]
+    assert random_term.levels.labels[random_term.codes].tolist() == frame["g"].tolist()
 
 
 def test_text_levels_are_sorted(frame):
-    assert list(_build("y ~ 1 + (1 | g)", frame).blocks[0].levels.labels) == list("abcd")
+    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("abcd")
 
 
 def test_numeric_levels_are_sorted_by_value(frame):
-    assert list(_build("y ~ 1 + (1 | k)", frame).blocks[0].levels.labels) == [-2, 1, 7, 30]
+    assert list(_build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels) == [-2, 1, 7, 30]
 
 
 def test_categorical_levels_keep_their_order(frame):
     frame["g"] = pd.Categorical(frame["g"], list("cdab"))
-    assert list(_build("y ~ 1 + (1 | g)", frame).blocks[0].levels.labels) == list("cdab")
+    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("cdab")
 
 
 def test_categorical_order_decides_the_reference_level(frame):
     frame["f"] = pd.Categorical(frame["f"], list("cab"))
-    assert _build("y ~ f", frame).names == ("Intercept", "f[T.a]", "f[T.b]")
+    assert _build("y ~ f", frame).X_names == ("Intercept", "f[T.a]", "f[T.b]")
 
 
 def test_levels_that_no_row_has_are_dropped_from_groups(frame):
     frame["g"] = pd.Categorical(frame["g"], list("zdcba"))
-    assert list(_build("y ~ 1 + (1 | g)", frame).blocks[0].levels.labels) == list("dcba")
+    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("dcba")
 
 
 def test_levels_that_no_row_has_are_dropped_from_fixed_factors(frame):
-    assert _build("y ~ o", frame).names == ("Intercept", "o[T.high]")
+    assert _build("y ~ o", frame).X_names == ("Intercept", "o[T.high]")
 
 
 def test_levels_whose_rows_are_all_incomplete_are_dropped(frame):
     frame.loc[frame["f"] == "a", "x"] = np.nan
-    assert _build("y ~ x + f", frame).names == ("Intercept", "f[T.c]", "x")
+    assert _build("y ~ x + f", frame).X_names == ("Intercept", "f[T.c]", "x")
 
 
 def test_integer_factors_are_named_by_their_numbers(frame):
     # patsy's own name for the column, given a DataFrame.
-    assert _build("y ~ C(k)", frame).names == ("Intercept", "C(k)[T.1]", "C(k)[T.7]", "C(k)[T.30]")
+    assert _build("y ~ C(k)", frame).X_names == (
+        "Intercept",
+        "C(k)[T.1]",
+        "C(k)[T.7]",
+        "C(k)[T.30]",
+    )
 
 
 def test_interaction_labels_join_levels_with_colons(frame):
-    labels = _build("y ~ 1 + (1 | g:h)", frame).blocks[0].levels.labels
+    labels = _build("y ~ 1 + (1 | g:h)", frame).random_terms[0].levels.labels
     assert list(labels) == [f"{g}:{h}" for g in "abcd" for h in "pq"]
 
 
 def test_interaction_codes_point_at_each_rows_combination(frame):
-    block = _build("y ~ 1 + (1 | g:h)", frame).blocks[0]
-    assert block.levels.labels[block.codes].tolist() == (frame["g"] + ":" + frame["h"]).tolist()
+    random_term = _build("y ~ 1 + (1 | g:h)", frame).random_terms[0]
+    assert (
+        random_term.levels.labels[random_term.codes].tolist()
+        == (frame["g"] + ":" + frame["h"]).tolist()
+    )
 
 
 def test_interaction_has_only_the_combinations_that_occur(frame):
     kept = frame[(frame["g"] != "b") | (frame["h"] == "q")]
-    labels = _build("y ~ 1 + (1 | g:h)", kept).blocks[0].levels.labels
+    labels = _build("y ~ 1 + (1 | g:h)", kept).random_terms[0].levels.labels
     assert "b:p" not in labels
     assert len(labels) == 7
 
 
 def test_interaction_of_three_factors_is_labelled_in_order(frame):
-    labels = _build("y ~ 1 + (1 | h:g:t)", frame).blocks[0].levels.labels
+    labels = _build("y ~ 1 + (1 | h:g:t)", frame).random_terms[0].levels.labels
     assert labels[0] == "p:a:False"
 
 
 def test_interaction_with_numbers_labels_them_as_text(frame):
-    assert _build("y ~ 1 + (1 | k:h)", frame).blocks[0].levels.labels[0] == "-2:p"
+    assert _build("y ~ 1 + (1 | k:h)", frame).random_terms[0].levels.labels[0] == "-2:p"
 
 
 def test_nested_groups_count_their_levels(frame):
@@ -175,14 +186,14 @@ def test_combinations_that_share_a_label_stay_apart():
 def test_labels_of_levels_are_unlike():
     # Otherwise a dict or a table by level loses one of the two.
     data = pd.DataFrame({"y": np.arange(6.0), "g": ["a", "a:b"] * 3, "h": ["b:c", "c"] * 3})
-    assert _build("y ~ 1 + (1 | g:h)", data).blocks[0].levels.labels.is_unique
+    assert _build("y ~ 1 + (1 | g:h)", data).random_terms[0].levels.labels.is_unique
 
 
 @pytest.mark.parametrize("written", ["C(g)", "Q('g')", "g.str.upper()", "np.asarray(g)"])
 def test_grouping_factor_may_be_an_expression(frame, written):
     frame["g"] = frame["g"].astype(object)
-    codes = _build(f"y ~ 1 + (1 | {written})", frame).blocks[0].codes
-    np.testing.assert_array_equal(codes, _build("y ~ 1 + (1 | g)", frame).blocks[0].codes)
+    codes = _build(f"y ~ 1 + (1 | {written})", frame).random_terms[0].codes
+    np.testing.assert_array_equal(codes, _build("y ~ 1 + (1 | g)", frame).random_terms[0].codes)
 
 
 def test_grouping_factor_may_have_an_odd_name(frame):
@@ -195,8 +206,11 @@ def test_grouping_factor_may_be_a_comparison(frame):
 
 
 def test_double_bar_keeps_factor_columns_in_one_block(frame):
-    block = _build("y ~ 1 + (0 + f || g)", frame).blocks[0]
-    assert (block.term.structure, block.effects) == ("diag", ("f[a]", "f[b]", "f[c]"))
+    random_term = _build("y ~ 1 + (0 + f || g)", frame).random_terms[0]
+    assert (random_term.formula_term.structure, random_term.effect_names) == (
+        "diag",
+        ("f[a]", "f[b]", "f[c]"),
+    )
 
 
 def test_functions_of_the_caller_are_found(frame):
@@ -237,8 +251,15 @@ def test_weights_and_offset_may_be_values(frame, option, kind):
 
 def test_arrays_of_a_design_cannot_be_written(frame):
     design = _build("y ~ x + (x | g)", frame, weights="w", offset="z")
-    block = design.blocks[0]
-    arrays = (design.y, design.X, design.weights, design.offset, block.codes, block.values)
+    random_term = design.random_terms[0]
+    arrays = (
+        design.y,
+        design.X,
+        design.weights,
+        design.offset,
+        random_term.codes,
+        random_term.model_matrix,
+    )
     assert not any(array.flags.writeable for array in arrays)
 
 
@@ -324,11 +345,11 @@ def test_dropped_rows_are_told(frame):
 def _same(found, expected):
     np.testing.assert_allclose(found.X, expected.X, rtol=1e-15)
     np.testing.assert_allclose(found.y, expected.y, rtol=1e-15)
-    assert found.columns == expected.columns
-    for a, b in zip(found.blocks, expected.blocks, strict=True):
+    assert found.column_names == expected.column_names
+    for a, b in zip(found.random_terms, expected.random_terms, strict=True):
         np.testing.assert_array_equal(a.codes, b.codes)
         assert list(a.levels.labels) == list(b.levels.labels)
-        np.testing.assert_allclose(a.values, b.values, rtol=1e-15)
+        np.testing.assert_allclose(a.model_matrix, b.model_matrix, rtol=1e-15)
 
 
 MODEL = "y ~ x + k + f + t + (x | g) + (1 | k) + (0 + f || h) + (1 | k:h)"
@@ -413,11 +434,14 @@ def test_dictionary_encoded_arrow_columns_are_categorical(frame):
     table = _arrow(frame)
     at = table.column_names.index("f")
     coded = pa.chunked_array([pa.DictionaryArray.from_arrays([0, 1, 2] * 8, ["c", "a", "b"])])
-    assert _build("y ~ f", table.set_column(at, "f", coded)).columns[1:] == ("f[T.a]", "f[T.b]")
+    assert _build("y ~ f", table.set_column(at, "f", coded)).column_names[1:] == (
+        "f[T.a]",
+        "f[T.b]",
+    )
 
 
 def test_truth_is_a_factor_as_in_patsy_and_r(frame):
-    assert _build("y ~ t", frame).columns == ("Intercept", "t[T.True]")
+    assert _build("y ~ t", frame).column_names == ("Intercept", "t[T.True]")
 
 
 def test_truth_may_be_a_response(frame):
@@ -429,21 +453,26 @@ def test_comparison_may_be_a_response(frame):
 
 
 def test_truth_may_be_a_group(frame):
-    assert list(_build("y ~ 1 + (1 | t)", frame).blocks[0].levels.labels) == [False, True]
+    assert list(_build("y ~ 1 + (1 | t)", frame).random_terms[0].levels.labels) == [False, True]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "Int8"])
 def test_integer_groups_may_span_their_whole_type(frame, dtype):
     info = np.iinfo(dtype.lower())
     frame["k"] = pd.Series(np.repeat([info.max, 0, info.min, 1], 6), index=frame.index, dtype=dtype)
-    labels = _build("y ~ 1 + (1 | k)", frame).blocks[0].levels.labels
+    labels = _build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels
     assert list(labels) == sorted({info.max, 0, info.min, 1})
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "Float32"])
 def test_groups_may_be_floats(frame, dtype):
     frame["k"] = pd.Series(np.repeat([1.5, -2.0, 0.0, 3.0], 6), index=frame.index).astype(dtype)
-    assert list(_build("y ~ 1 + (1 | k)", frame).blocks[0].levels.labels) == [-2.0, 0.0, 1.5, 3.0]
+    assert list(_build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels) == [
+        -2.0,
+        0.0,
+        1.5,
+        3.0,
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float16"])
@@ -470,23 +499,23 @@ def test_single_precision_is_widened_before_the_formula_is_evaluated(frame):
 
 
 def test_names_of_columns_may_be_numbers(frame):
-    assert _build("y ~ Q('3')", frame.rename(columns={"x": 3})).columns[1] == "Q('3')"
+    assert _build("y ~ Q('3')", frame.rename(columns={"x": 3})).column_names[1] == "Q('3')"
 
 
 def test_dot_is_all_other_columns(frame):
     design = _build("y ~ . + (1 | g)", frame[["z", "y", "g", "x"]])
-    assert design.columns == ("Intercept", "z", "x")
+    assert design.column_names == ("Intercept", "z", "x")
 
 
 def test_dot_takes_columns_whose_names_are_odd(frame):
     odd = frame[["y", "x", "g"]].rename(columns={"x": "a b"})
-    assert _build("y ~ . + (1 | g)", odd).columns == ("Intercept", "Q('a b')")
+    assert _build("y ~ . + (1 | g)", odd).column_names == ("Intercept", "Q('a b')")
 
 
 def test_dot_takes_hundreds_of_columns():
     data = pd.DataFrame(np.random.default_rng(1).normal(size=(1500, 1201)))
     data.columns = ["y", *(f"x{i}" for i in range(1200))]
-    assert len(_build("y ~ .", data).columns) == 1201
+    assert len(_build("y ~ .", data).column_names) == 1201
 
 
 # ------------------------------------------------------------------ the data is not changed
@@ -568,7 +597,7 @@ def test_of_dependent_columns_the_later_go(frame, text, dropped):
     data = frame.assign(
         twice=2 * frame["x"], both=frame["x"] + frame["z"], one=1.0, zero=0.0, copy=frame["f"]
     )
-    assert _build(text, data).dropped_columns == dropped
+    assert _build(text, data).dropped_names == dropped
 
 
 def test_columns_that_are_kept_stay_as_they_are(frame):
@@ -578,17 +607,17 @@ def test_columns_that_are_kept_stay_as_they_are(frame):
 
 def test_empty_cell_of_an_interaction_is_dropped(frame):
     kept = frame[(frame["f"] != "b") | (frame["h"] == "p")]
-    assert _build("y ~ f*h", kept).dropped_columns == ("f[T.b]:h[T.q]",)
+    assert _build("y ~ f*h", kept).dropped_names == ("f[T.b]:h[T.q]",)
 
 
 def test_nearly_dependent_column_is_kept(frame):
     data = frame.assign(near=frame["x"] + 1e-5 * frame["z"])
-    assert _build("y ~ x + near", data).dropped_columns == ()
+    assert _build("y ~ x + near", data).dropped_names == ()
 
 
 @pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e-20, 1e20, 1e100, 1e140])
 def test_units_do_not_make_a_column_dependent(frame, scale):
-    assert _build("y ~ x + z", frame.assign(x=scale * frame["x"])).dropped_columns == ()
+    assert _build("y ~ x + z", frame.assign(x=scale * frame["x"])).dropped_names == ()
 
 
 def test_dropped_columns_have_missing_coefficients(frame):
@@ -706,7 +735,7 @@ TRANSFORMS = [
 @pytest.mark.parametrize("rows", [slice(3, 9), slice(4, 5), slice(None, None, -1)])
 def test_fixed_columns_are_rebuilt_on_new_rows(frame, written, rows):
     design = _build(f"y ~ {written}", frame)
-    _, X, _, _ = rebuild(design, frame.iloc[rows], groups=())
+    _, X, _, _ = evaluate_new_data(design, frame.iloc[rows], groups=())
     np.testing.assert_allclose(X, design.X[rows], rtol=0, atol=1e-14)
 
 
@@ -714,8 +743,8 @@ def test_fixed_columns_are_rebuilt_on_new_rows(frame, written, rows):
 def test_random_columns_are_rebuilt_on_new_rows(frame, written):
     data = pd.concat([frame] * 8, ignore_index=True)
     design = _build(f"y ~ 1 + ({written} | h)", data)
-    _, _, (values,), _ = rebuild(design, data.iloc[3:9], groups=["h"])
-    np.testing.assert_allclose(values, design.blocks[0].values[3:9], rtol=0, atol=1e-14)
+    _, _, (values,), _ = evaluate_new_data(design, data.iloc[3:9], groups=["h"])
+    np.testing.assert_allclose(values, design.random_terms[0].model_matrix[3:9], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -723,8 +752,10 @@ def test_random_columns_are_rebuilt_on_new_rows(frame, written):
 )
 def test_levels_are_recognised_on_new_rows(frame, group):
     design = _build(f"y ~ 1 + (1 | {group})", frame)
-    _, _, _, (codes,) = rebuild(design, frame.iloc[::-1], groups=[design.blocks[0].group])
-    np.testing.assert_array_equal(codes, design.blocks[0].codes[::-1])
+    _, _, _, (codes,) = evaluate_new_data(
+        design, frame.iloc[::-1], groups=[design.random_terms[0].group]
+    )
+    np.testing.assert_array_equal(codes, design.random_terms[0].codes[::-1])
 
 
 @pytest.mark.parametrize("written", ["scale(x)", "bs(x, 4)", "poly(x, 2)", "f + o", "C(k)"])
@@ -736,14 +767,14 @@ def test_prediction_on_some_rows_is_their_fitted_value(frame, written):
 
 def test_new_rows_need_only_the_columns_of_the_groups_asked_for(frame):
     design = _build("y ~ x + (1 | g) + (z | h)", frame)
-    _, _, _, codes = rebuild(design, frame[["x", "g"]], groups=["g"])
+    _, _, _, codes = evaluate_new_data(design, frame[["x", "g"]], groups=["g"])
     assert [(c >= 0).all() for c in codes] == [True, False]
 
 
 def test_new_rows_with_missing_values_are_missing(frame):
     design = _build("y ~ x + f", frame)
     new = pd.DataFrame({"x": [1.0, None, 2.0], "f": ["a", "b", None]})
-    _, X, _, _ = rebuild(design, new, groups=())
+    _, X, _, _ = evaluate_new_data(design, new, groups=())
     assert np.isnan(X).all(axis=1).tolist() == [False, True, True]
 
 
@@ -751,19 +782,19 @@ def test_new_rows_with_missing_values_are_missing(frame):
 def test_new_rows_may_all_be_missing(frame, written):
     design = _build(f"y ~ {written}", frame)
     new = pd.DataFrame({"x": [np.nan, np.nan], "f": [None, None]})
-    _, X, _, _ = rebuild(design, new, groups=())
+    _, X, _, _ = evaluate_new_data(design, new, groups=())
     assert np.isnan(X).all()
 
 
 def test_new_rows_are_numbered_by_level_unseen_or_missing(frame):
     design = _build("y ~ 1 + (1 | g)", frame)
-    _, _, _, (codes,) = rebuild(design, {"g": ["b", "other", None, "a"]}, groups=["g"])
+    _, _, _, (codes,) = evaluate_new_data(design, {"g": ["b", "other", None, "a"]}, groups=["g"])
     assert codes.tolist() == [1, -1, -2, 0]
 
 
 def test_new_rows_of_an_intercept_only_model_are_ones(frame):
     design = _build("y ~ 1 + (1 | g)", frame)
-    _, X, _, _ = rebuild(design, {"g": ["b", "a"]}, groups=["g"])
+    _, X, _, _ = evaluate_new_data(design, {"g": ["b", "a"]}, groups=["g"])
     np.testing.assert_array_equal(X, np.ones((2, 1)))
 
 
@@ -785,7 +816,9 @@ def test_factor_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
     if fitted == "categorical":
         frame["f"] = pd.Categorical(frame["f"], list("bca"))
     design = _build("y ~ f", frame)
-    _, X, _, _ = rebuild(design, pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])}), groups=())
+    _, X, _, _ = evaluate_new_data(
+        design, pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])}), groups=()
+    )
     np.testing.assert_array_equal(X, design.X[[2, 0, 2]])
 
 
@@ -796,8 +829,8 @@ def test_group_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
         frame["f"] = pd.Categorical(frame["f"], list("bca"))
     design = _build("y ~ 1 + (1 | f)", frame)
     new = pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])})
-    _, _, _, (codes,) = rebuild(design, new, groups=["f"])
-    np.testing.assert_array_equal(codes, design.blocks[0].codes[[2, 0, 2]])
+    _, _, _, (codes,) = evaluate_new_data(design, new, groups=["f"])
+    np.testing.assert_array_equal(codes, design.random_terms[0].codes[[2, 0, 2]])
 
 
 def test_data_of_the_fit_can_be_predicted_though_categories_are_unused(frame):
@@ -808,7 +841,9 @@ def test_data_of_the_fit_can_be_predicted_though_categories_are_unused(frame):
 
 def test_missing_category_of_a_new_row_is_missing(frame):
     design = _build("y ~ f", frame)
-    _, X, _, _ = rebuild(design, pd.DataFrame({"f": pd.Categorical(["c", None])}), groups=())
+    _, X, _, _ = evaluate_new_data(
+        design, pd.DataFrame({"f": pd.Categorical(["c", None])}), groups=()
+    )
     assert np.isnan(X).all(axis=1).tolist() == [False, True]
 
 
@@ -824,7 +859,7 @@ ORDERED_THINGS = {
 def test_factor_of_other_things_is_rebuilt_on_new_rows(frame, kind):
     frame["c"] = ORDERED_THINGS[kind](frame)
     design = _build("y ~ c", frame)
-    _, X, _, _ = rebuild(design, frame.iloc[3:9], groups=())
+    _, X, _, _ = evaluate_new_data(design, frame.iloc[3:9], groups=())
     np.testing.assert_array_equal(X, design.X[3:9])
 
 
@@ -832,8 +867,8 @@ def test_factor_of_other_things_is_rebuilt_on_new_rows(frame, kind):
 def test_group_of_other_things_is_recognised_on_new_rows(frame, kind):
     frame["c"] = ORDERED_THINGS[kind](frame)
     design = _build("y ~ 1 + (1 | c)", frame)
-    _, _, _, (codes,) = rebuild(design, frame.iloc[3:9], groups=["c"])
-    np.testing.assert_array_equal(codes, design.blocks[0].codes[3:9])
+    _, _, _, (codes,) = evaluate_new_data(design, frame.iloc[3:9], groups=["c"])
+    np.testing.assert_array_equal(codes, design.random_terms[0].codes[3:9])
 
 
 NEW_NUMBERS = {
@@ -851,24 +886,24 @@ NEW_NUMBERS = {
 def test_numeric_group_is_recognised_in_any_type(frame, fitted, kind):
     design = _build("y ~ 1 + (1 | k)", frame.astype({"k": fitted}))
     new = pd.DataFrame({"k": NEW_NUMBERS[kind]([7, -2, 7])})
-    _, _, _, (codes,) = rebuild(design, new, groups=["k"])
-    assert design.blocks[0].levels.labels[codes].tolist() == [7, -2, 7]
+    _, _, _, (codes,) = evaluate_new_data(design, new, groups=["k"])
+    assert design.random_terms[0].levels.labels[codes].tolist() == [7, -2, 7]
 
 
 def test_encode_gives_minus_one_for_levels_of_another_type(frame):
-    levels = _build("y ~ 1 + (1 | k)", frame).blocks[0].levels
+    levels = _build("y ~ 1 + (1 | k)", frame).random_terms[0].levels
     assert levels.encode([np.array(["7", "-2"])]).tolist() == [-1, -1]
 
 
 def test_encode_gives_minus_one_for_combinations_that_never_occurred(frame):
     kept = frame[(frame["g"] != "b") | (frame["h"] == "q")]
-    levels = _build("y ~ 1 + (1 | g:h)", kept).blocks[0].levels
+    levels = _build("y ~ 1 + (1 | g:h)", kept).random_terms[0].levels
     codes = levels.encode([np.array(["b", "b", "z", "a"]), np.array(["p", "q", "q", "r"])])
     assert [levels.labels[c] if c >= 0 else None for c in codes] == [None, "b:q", None, None]
 
 
 def test_encode_beyond_the_last_level_is_unseen(frame):
-    levels = _build("y ~ 1 + (1 | g:h)", frame[frame["g"] != "d"]).blocks[0].levels
+    levels = _build("y ~ 1 + (1 | g:h)", frame[frame["g"] != "d"]).random_terms[0].levels
     assert levels.encode([np.array(["d"]), np.array(["q"])]).tolist() == [-1]
 
 
@@ -877,7 +912,7 @@ def test_encode_finds_a_level_exactly_where_it_was_seen(seen, asked):
     data = pd.DataFrame({"y": np.arange(float(len(seen))), "g": seen})
     if not 2 <= data["g"].nunique() < len(data):
         return
-    levels = _build("y ~ 1 + (1 | g)", data).blocks[0].levels
+    levels = _build("y ~ 1 + (1 | g)", data).random_terms[0].levels
     codes = levels.encode([np.array(asked, dtype=int)])
     found = [None if c < 0 else levels.labels[c] for c in codes]
     assert found == [a if a in set(seen) else None for a in asked]

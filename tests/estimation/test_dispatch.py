@@ -502,7 +502,9 @@ def test_a_start_may_be_a_list(sleep):
 
 def test_a_design_is_not_changed_by_a_search(sleep):
     design = design_of(SLEEP, sleep)
-    before = [a.copy() for a in (design.y, design.X, *(b.values for b in design.blocks))]
+    before = [
+        a.copy() for a in (design.y, design.X, *(b.model_matrix for b in design.random_terms))
+    ]
     dispatch.estimate("auto", design, compute_crossproducts(design), reml=True, control=Control())
-    after = [design.y, design.X, *(b.values for b in design.blocks)]
+    after = [design.y, design.X, *(b.model_matrix for b in design.random_terms)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

@@ -78,23 +78,25 @@ def textbook_step(design, theta, *, reml):
     y, X = design.y, design.X
     n, p = X.shape
     w = np.ones(n) if design.weights is None else design.weights
-    Zs = [dense_z(block) for block in design.blocks]
+    Zs = [dense_z(random_term) for random_term in design.random_terms]
     covs = [
-        np.kron(np.eye(len(block.levels)), lam @ lam.T)
-        for block, lam in zip(design.blocks, lambdas(design, theta), strict=True)
+        np.kron(np.eye(len(random_term.levels)), lam @ lam.T)
+        for random_term, lam in zip(design.random_terms, lambdas(design, theta), strict=True)
     ]
     H = np.diag(1.0 / w) + sum(Z @ C @ Z.T for Z, C in zip(Zs, covs, strict=True))
     Hi = np.linalg.inv(H)
     P = Hi - Hi @ X @ np.linalg.solve(X.T @ Hi @ X, X.T @ Hi) if p else Hi
     s2 = y @ P @ y / (n - p if reml else n)
     result = []
-    for block, Z, C in zip(design.blocks, Zs, covs, strict=True):
+    for random_term, Z, C in zip(design.random_terms, Zs, covs, strict=True):
         b = C @ Z.T @ P @ y
         expected = np.outer(b, b) / s2 + C - C @ Z.T @ (P if reml else Hi) @ Z @ C
-        k = len(block.effects)
+        k = len(random_term.effect_names)
         parts = [expected[i : i + k, i : i + k] for i in range(0, len(b), k)]
         mean = np.mean(parts, axis=0)
-        result.append(np.diag(np.diag(mean)) if block.term.structure == "diag" else mean)
+        result.append(
+            np.diag(np.diag(mean)) if random_term.formula_term.structure == "diag" else mean
+        )
     return result
 
 

@@ -78,8 +78,8 @@ def dense(fit):
     """Z, the relative covariance C of all effects, and the weights of a fit's rows."""
     design = fit.design
     n = len(design.y)
-    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.blocks)], axis=1)
-    roots = zip(design.blocks, lambdas(design, fit.solution.theta), strict=True)
+    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.random_terms)], axis=1)
+    roots = zip(design.random_terms, lambdas(design, fit.solution.theta), strict=True)
     relative = [np.kron(np.eye(len(b.levels)), lam @ lam.T) for b, lam in roots]
     C = block_diag(*relative) if relative else np.zeros((0, 0))
     return Z, C, np.ones(n) if design.weights is None else design.weights
@@ -103,7 +103,7 @@ def henderson(fit):
     With ``b = Lambda u`` they need no inverse of a covariance, which may be singular.
     """
     X, (Z, _, w) = fit.design.X, dense(fit)
-    roots = zip(fit.design.blocks, lambdas(fit.design, fit.solution.theta), strict=True)
+    roots = zip(fit.design.random_terms, lambdas(fit.design, fit.solution.theta), strict=True)
     spread = [np.kron(np.eye(len(b.levels)), lam) for b, lam in roots]
     root = block_diag(np.eye(X.shape[1]), *spread) if spread else np.eye(X.shape[1])
     T = np.column_stack([X, Z]) @ root
@@ -114,9 +114,11 @@ def henderson(fit):
 def columns_of(fit, rows):
     """``[x, z]`` of given rows, the random effects of a negative level left out."""
     parts = [rows.X]
-    for block, values, codes in zip(fit.design.blocks, rows.values, rows.codes, strict=True):
+    for random_term, values, codes in zip(
+        fit.design.random_terms, rows.values, rows.codes, strict=True
+    ):
         known = np.where((codes >= 0)[:, None], values, 0.0)
-        parts.append(dense_z(replace(block, values=known, codes=np.maximum(codes, 0))))
+        parts.append(dense_z(replace(random_term, model_matrix=known, codes=np.maximum(codes, 0))))
     return np.concatenate(parts, axis=1)
 
 
@@ -251,9 +253,9 @@ def other_rows(case, fit, seed):
     rng = np.random.default_rng(seed)
     n = 15
     X = rng.normal(size=(n, fit.crossprod.p))
-    values = [rng.normal(size=(n, len(b.effects))) for b in fit.design.blocks]
-    by_group = {b.group: rng.integers(-1, len(b.levels), n) for b in fit.design.blocks}
-    return PredictionRows(X, values, [by_group[b.group] for b in fit.design.blocks])
+    values = [rng.normal(size=(n, len(b.effect_names))) for b in fit.design.random_terms]
+    by_group = {b.group: rng.integers(-1, len(b.levels), n) for b in fit.design.random_terms}
+    return PredictionRows(X, values, [by_group[b.group] for b in fit.design.random_terms])
 
 
 @every_path

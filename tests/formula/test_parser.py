@@ -617,7 +617,7 @@ def test_fixed_columns_are_patsys(frame, written):
 @pytest.mark.parametrize("written", FIXED)
 def test_fixed_columns_are_named_as_patsy_names_them(frame, written):
     expected = patsy.dmatrix(written, frame).design_info.column_names
-    assert list(build(parse(f"y ~ {written}"), frame).columns) == expected
+    assert list(build(parse(f"y ~ {written}"), frame).column_names) == expected
 
 
 @pytest.mark.parametrize("written", FIXED)
@@ -633,5 +633,5 @@ EFFECTS = ["x", "0 + x", "x*z", "f", "0 + f", "f:x - 1", "bs(x, 4)", "scale(x)",
 @pytest.mark.parametrize("written", EFFECTS)
 def test_random_columns_are_patsys(frame, written):
     expected = patsy.dmatrix(written, frame)
-    found = build(parse(f"y ~ 1 + ({written} | o)"), frame).blocks[0].values
+    found = build(parse(f"y ~ 1 + ({written} | o)"), frame).random_terms[0].model_matrix
     np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=1e-13)

@@ -21,7 +21,7 @@ from reference_models import REFERENCES, fit_of
 from scipy import stats
 
 import mixedfx as mfx
-from mixedfx.design.build import rebuild
+from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError, SingularFitWarning
 from mixedfx.estimation.fitted_model import build_fitted_model
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -89,7 +89,9 @@ def test_adjusted_covariance_matches_pbkrtest(name):
     fit, reference = fit_of(name, "profiled").model, REFERENCES[name]
     names = reference.fixed_names
     expected = pd.DataFrame(reference["vcov_kr"], names, names)
-    found = pd.DataFrame(denominator_df(fit, KENWARD_ROGER).cov, fit.design.names, fit.design.names)
+    found = pd.DataFrame(
+        denominator_df(fit, KENWARD_ROGER).cov, fit.design.X_names, fit.design.X_names
+    )
     # As a correlation matrix would be compared: a covariance may be zero.
     se = np.sqrt(np.diag(expected))
     np.testing.assert_allclose(
@@ -146,9 +148,9 @@ def marginal(design, parameters):
     theta, sigma = parameters[:-1], parameters[-1]
     weights = np.ones(len(design.y)) if design.weights is None else design.weights
     V = np.diag(1.0 / weights)
-    for block, lam in zip(design.blocks, lambdas(design, theta), strict=True):
-        Z = dense_z(block)
-        V = V + Z @ np.kron(np.eye(len(block.levels)), lam @ lam.T) @ Z.T
+    for random_term, lam in zip(design.random_terms, lambdas(design, theta), strict=True):
+        Z = dense_z(random_term)
+        V = V + Z @ np.kron(np.eye(len(random_term.levels)), lam @ lam.T) @ Z.T
     return sigma**2 * V
 
 
@@ -246,10 +248,10 @@ def kenward_rogers(fit):
     design, X, n = fit.design, fit.design.X, len(fit.design.y)
     weights = np.ones(n) if design.weights is None else design.weights
     S = [np.diag(1.0 / weights)]
-    for block, lam in zip(design.blocks, fit.solution.lambdas, strict=True):
-        Z, levels = dense_z(block), np.eye(len(block.levels))
+    for random_term, lam in zip(design.random_terms, fit.solution.lambdas, strict=True):
+        Z, levels = dense_z(random_term), np.eye(len(random_term.levels))
         for col in range(len(lam)):
-            below = [col] if block.term.structure == "diag" else range(col, len(lam))
+            below = [col] if random_term.formula_term.structure == "diag" else range(col, len(lam))
             for row in below:
                 E = np.zeros_like(lam)
                 E[row, col] = E[col, row] = 1.0
@@ -606,7 +608,7 @@ def test_a_difference_of_levels_has_the_same_degrees_of_freedom_in_any_coding(
     for one in (fit, other):
         design = one.model.design
         new = pd.DataFrame({**levels, "g": 0, "h": 0})
-        X = rebuild(design, new, groups=())[1]
+        X = evaluate_new_data(design, new, groups=())[1]
         rows.append(X[1] - X[0])
     found, expected = (
         f.t_test(row, df_method=method)[["estimate", "std_error", "df"]]

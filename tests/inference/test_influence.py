@@ -16,7 +16,7 @@ import statsmodels.api as sm
 from oracle import dense_z, lambdas, truth
 
 import mixedfx as mfx
-from mixedfx.design.build import build, some_rows
+from mixedfx.design.build import build, subset_rows
 from mixedfx.errors import ArgumentError, MixedfxWarning
 
 MODELS = {
@@ -95,8 +95,8 @@ def textbook_hat(fit):
     design, X = fit.model.design, fit.model.design.X
     w = np.ones(len(X)) if design.weights is None else design.weights
     V = np.diag(1 / w)
-    for block, lam in zip(design.blocks, lambdas(design, fit.theta), strict=True):
-        spread = dense_z(block) @ np.kron(np.eye(len(block.levels)), lam)
+    for random_term, lam in zip(design.random_terms, lambdas(design, fit.theta), strict=True):
+        spread = dense_z(random_term) @ np.kron(np.eye(len(random_term.levels)), lam)
         V += spread @ spread.T
     inverse = np.linalg.inv(V)
     rest = np.eye(len(V)) - X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
@@ -254,10 +254,10 @@ def test_estimates_are_those_of_the_rest_at_its_theta(fits, tables, name, method
     # Whatever theta a step ends at, the rest follows from it exactly: the oracle's.
     fit, table = fits[name], tables[name, method]
     design = fit.model.design
-    block = next(b for b in design.blocks if b.group == "g")
+    random_term = next(b for b in design.random_terms if b.group == "g")
     for at, level in enumerate(table.index):
         found = table.loc[level, list(estimates(fit).index)] + estimates(fit)
-        rest = without(design, block.codes != at)
+        rest = without(design, random_term.codes != at)
         expected = truth(rest, found.filter(like="theta[").to_numpy(), reml=fit.reml)
         # The oracle inverts what is nearly dependent, in the columns' own units.
         digits = 5e-5 if name == "ill-conditioned" else 1e-10
@@ -267,9 +267,14 @@ def test_estimates_are_those_of_the_rest_at_its_theta(fits, tables, name, method
 
 def without(design, keep):
     """Rows of a design, with all its levels: effects of levels without rows do nothing."""
-    cut = [replace(b, codes=b.codes[keep], values=b.values[keep]) for b in design.blocks]
+    cut = [
+        replace(b, codes=b.codes[keep], model_matrix=b.model_matrix[keep])
+        for b in design.random_terms
+    ]
     weights = None if design.weights is None else design.weights[keep]
-    return replace(design, y=design.y[keep], X=design.X[keep], blocks=tuple(cut), weights=weights)
+    return replace(
+        design, y=design.y[keep], X=design.X[keep], random_terms=tuple(cut), weights=weights
+    )
 
 
 @pytest.mark.parametrize("name", ["slope", "crossed", "weights and offset"])
@@ -299,7 +304,7 @@ def weak(request):
 def test_a_step_does_not_lead_uphill(weak):
     table, design = weak.influence("g"), weak.model.design
     for at, level in enumerate(table.index):
-        rest = without(design, design.blocks[0].codes != at)
+        rest = without(design, design.random_terms[0].codes != at)
         theta = weak.theta + table.loc[level, "theta[0]"]
         before, after = (truth(rest, t, reml=True).deviance for t in (weak.theta, theta))
         assert after <= before + 1e-9
@@ -383,16 +388,16 @@ def test_leaving_levels_out_does_not_warn(data, method):
 # ---------------------------------------------------------------- some rows of a design
 
 PARTS = {
-    "labels": lambda design: [b.levels.labels.tolist() for b in design.blocks],
-    "levels": lambda design: [b.codes.tolist() for b in design.blocks],
-    "values": lambda design: [b.values.tolist() for b in design.blocks],
-    "effects": lambda design: [b.effects for b in design.blocks],
-    "fixed columns": lambda design: (design.names, design.X.tolist()),
+    "labels": lambda design: [b.levels.labels.tolist() for b in design.random_terms],
+    "levels": lambda design: [b.codes.tolist() for b in design.random_terms],
+    "values": lambda design: [b.model_matrix.tolist() for b in design.random_terms],
+    "effects": lambda design: [b.effect_names for b in design.random_terms],
+    "fixed columns": lambda design: (design.X_names, design.X.tolist()),
     "response": lambda design: design.y.tolist(),
     "weights": lambda design: design.weights.tolist(),
     "offset": lambda design: design.offset.tolist(),
     "index": lambda design: design.index.tolist(),
-    "data": lambda design: design.frame.astype(str).to_dict(),
+    "data": lambda design: design.model_frame.astype(str).to_dict(),
 }
 
 
@@ -402,7 +407,7 @@ def cut(data):
     formula = mfx.parse("y ~ x + (x | g) + (1 | g:plot) + (0 + year | h) + (1 | arm:h)")
     keep = ((data["g"] != "g03") & (data["h"] != 2) & (data["plot"] + data["h"] > 1)).to_numpy()
     whole = build(formula, data, weights="w", offset="off")
-    return some_rows(whole, keep), build(formula, data[keep], weights="w", offset="off")
+    return subset_rows(whole, keep), build(formula, data[keep], weights="w", offset="off")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -414,8 +419,8 @@ def test_some_rows_of_a_design_are_the_design_of_some_rows(cut, part):
 def test_levels_that_are_left_are_recognised_again(cut, data):
     found, expected = cut
     columns = {"g": data["g"], "plot": data["plot"], "h": data["h"], "arm": data["arm"]}
-    for one, other in zip(found.blocks, expected.blocks, strict=True):
-        values = [columns[factor] for factor in one.term.group]
+    for one, other in zip(found.random_terms, expected.random_terms, strict=True):
+        values = [columns[factor] for factor in one.formula_term.group]
         known = one.levels.encode(values)
         np.testing.assert_array_equal(known, other.levels.encode(values))
         assert (known == -1).any()  # those that were cut are not

@@ -107,8 +107,8 @@ def deviance(fit, at):
     w = np.ones(len(X)) if design.weights is None else design.weights
     named = [q for q in parameters(fit.model) if q.kind != "fixed"]
     V = np.exp(2 * at[-1]) * np.diag(1 / w)
-    for t, block in enumerate(design.blocks):
-        G = np.zeros((len(block.effects),) * 2)
+    for t, random_term in enumerate(design.random_terms):
+        G = np.zeros((len(random_term.effect_names),) * 2)
         mine = [(q, value) for q, value in zip(named, at, strict=True) if q.term == t]
         for q, value in mine:
             if q.kind == "sd":
@@ -117,13 +117,13 @@ def deviance(fit, at):
             if q.kind == "corr":
                 sds = np.sqrt(G[q.first, q.first] * G[q.second, q.second])
                 G[q.first, q.second] = G[q.second, q.first] = np.tanh(value) * sds
-        Z = dense_z(block)
-        V += Z @ np.kron(np.eye(len(block.levels)), G) @ Z.T
+        Z = dense_z(random_term)
+        V += Z @ np.kron(np.eye(len(random_term.levels)), G) @ Z.T
     inverse = np.linalg.inv(V)
     information = X.T @ inverse @ X
     rest = y - X @ np.linalg.solve(information, X.T @ inverse @ y)
     found = np.linalg.slogdet(V)[1] + rest @ inverse @ rest
-    restricted = fit.reml or not design.blocks  # a regression's sigma has the divisor n - p
+    restricted = fit.reml or not design.random_terms  # a regression's sigma has the divisor n - p
     return found + np.linalg.slogdet(information)[1] if restricted else found
 
 

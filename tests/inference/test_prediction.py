@@ -81,11 +81,11 @@ def joint_root(fit):
     """
     design, X = fit.model.design, fit.model.design.X
     w = np.ones(len(X)) if design.weights is None else design.weights
-    roots = zip(design.blocks, lambdas(design, fit.theta), strict=True)
+    roots = zip(design.random_terms, lambdas(design, fit.theta), strict=True)
     root = block_diag(
         np.eye(X.shape[1]), *(np.kron(np.eye(len(b.levels)), lam) for b, lam in roots)
     )
-    T = np.concatenate([X, *map(dense_z, design.blocks)], axis=1) @ root
+    T = np.concatenate([X, *map(dense_z, design.random_terms)], axis=1) @ root
     penalty = np.eye(len(root))[X.shape[1] :]
     R = np.linalg.qr(np.vstack([np.sqrt(w)[:, None] * T, penalty]), mode="r")
     return fit.sigma * root @ np.linalg.inv(R)
@@ -93,7 +93,7 @@ def joint_root(fit):
 
 def textbook_error(fit, groups):
     """Standard error of the mean of each of the fit's rows, with the effects of some groups."""
-    parts = [dense_z(b) * (b.group in groups) for b in fit.model.design.blocks]
+    parts = [dense_z(b) * (b.group in groups) for b in fit.model.design.random_terms]
     columns = np.concatenate([fit.model.design.X, *parts], axis=1)
     return np.linalg.norm(columns @ joint_root(fit), axis=1)
 

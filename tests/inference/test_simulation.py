@@ -57,9 +57,9 @@ def textbook(results, kind):
     V = sigma**2 * np.diag(1 / w)
     if kind == "fitted":
         return results.fittedvalues.to_numpy(), V
-    for block, lam in zip(design.blocks, lambdas(design, results.theta), strict=True):
-        Z = dense_z(block)
-        V += sigma**2 * Z @ np.kron(np.eye(len(block.levels)), lam @ lam.T) @ Z.T
+    for random_term, lam in zip(design.random_terms, lambdas(design, results.theta), strict=True):
+        Z = dense_z(random_term)
+        V += sigma**2 * Z @ np.kron(np.eye(len(random_term.levels)), lam @ lam.T) @ Z.T
     return results.predict(random="none").to_numpy(), V
 
 

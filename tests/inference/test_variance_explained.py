@@ -172,8 +172,8 @@ def whitened(fit):
     design, X = fit.model.design, fit.model.design.X
     w = np.ones(len(X)) if design.weights is None else design.weights
     V = np.diag(1 / w)
-    for block, lam in zip(design.blocks, lambdas(design, fit.theta), strict=True):
-        spread = dense_z(block) @ np.kron(np.eye(len(block.levels)), lam)
+    for random_term, lam in zip(design.random_terms, lambdas(design, fit.theta), strict=True):
+        spread = dense_z(random_term) @ np.kron(np.eye(len(random_term.levels)), lam)
         V += spread @ spread.T
     return np.linalg.solve(np.linalg.cholesky(V), X)
 

@@ -32,12 +32,12 @@ def weights_of(design):
 
 def dense_factors(design):
     """Dense Z of each grouping factor, (n, K, L): columns of all its terms, in formula order."""
-    groups = list(dict.fromkeys(b.group for b in design.blocks))
+    groups = list(dict.fromkeys(b.group for b in design.random_terms))
     return [
         np.concatenate(
             [
                 dense_z(b).reshape(len(design.y), len(b.levels), -1).transpose(0, 2, 1)
-                for b in design.blocks
+                for b in design.random_terms
                 if b.group == group
             ],
             axis=1,
@@ -92,8 +92,8 @@ def test_couplings_are_dense_zwz_between_factors(case):
 @given(cases())
 def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
     ZtZ = case.crossprod.ZtZ
-    groups = list(dict.fromkeys(b.group for b in case.design.blocks))
-    codes = {b.group: b.codes for b in case.design.blocks}
+    groups = list(dict.fromkeys(b.group for b in case.design.random_terms))
+    codes = {b.group: b.codes for b in case.design.random_terms}
     for (i, j), c in ZtZ.off_diagonal.items():
         expected = sorted(set(zip(codes[groups[i]], codes[groups[j]], strict=True)))
         assert list(zip(c.rows, c.cols, strict=True)) == expected
@@ -103,7 +103,7 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
 @given(cases())
 def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
     for (i, j), c in case.crossprod.ZtZ.off_diagonal.items():
-        back = case.crossprod.ZtZ.block(j, i)
+        back = case.crossprod.ZtZ.random_term(j, i)
         theirs = {(r, k): v for r, k, v in zip(c.rows, c.cols, c.values.T, strict=True)}
         ours = {(k, r): v.T for r, k, v in zip(back.rows, back.cols, back.values.T, strict=True)}
         assert ours.keys() == theirs.keys()
@@ -140,8 +140,8 @@ def test_the_response_is_taken_about_weighted_least_squares(case):
 @given(cases())
 def test_the_scales_are_root_mean_squares(case):
     weights = weights_of(case.design)
-    for block, found in zip(case.design.blocks, case.crossprod.column_rms, strict=True):
-        assert_sums(found, np.sqrt((weights[:, None] * block.values**2).mean(axis=0)))
+    for random_term, found in zip(case.design.random_terms, case.crossprod.column_rms, strict=True):
+        assert_sums(found, np.sqrt((weights[:, None] * random_term.model_matrix**2).mean(axis=0)))
 
 
 @many
@@ -160,8 +160,10 @@ def test_rows_and_columns_are_counted(case):
 @given(cases())
 def test_each_term_finds_its_columns_in_its_factor(case):
     Zs = dense_factors(case.design)
-    for block, position in zip(case.design.blocks, case.crossprod.term_positions, strict=True):
-        expected = dense_z(block).reshape(len(case.design.y), len(block.levels), -1)
+    for random_term, position in zip(
+        case.design.random_terms, case.crossprod.term_positions, strict=True
+    ):
+        expected = dense_z(random_term).reshape(len(case.design.y), len(random_term.levels), -1)
         found = Zs[position.factor][:, position.start : position.start + position.width]
         np.testing.assert_array_equal(found.transpose(0, 2, 1), expected)
 
@@ -176,8 +178,9 @@ def test_the_order_of_the_rows_changes_only_rounding(case):
         y=design.y[order],
         X=design.X[order],
         weights=None if design.weights is None else design.weights[order],
-        blocks=tuple(
-            replace(b, codes=b.codes[order], values=b.values[order]) for b in design.blocks
+        random_terms=tuple(
+            replace(b, codes=b.codes[order], model_matrix=b.model_matrix[order])
+            for b in design.random_terms
         ),
     )
     found = compute_crossproducts(mixed)

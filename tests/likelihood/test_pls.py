@@ -125,8 +125,8 @@ def test_residual_sum_of_squares_is_penalised(case):
     found, _ = solved(case)
     design = case.design
     rest = design.y - design.X @ found.beta
-    for block, b in zip(design.blocks, found.conditional_modes(), strict=True):
-        rest = rest - np.einsum("nk,kn->n", block.values, b[:, block.codes])
+    for random_term, b in zip(design.random_terms, found.conditional_modes(), strict=True):
+        rest = rest - np.einsum("nk,kn->n", random_term.model_matrix, b[:, random_term.codes])
     weights = 1.0 if design.weights is None else design.weights
     penalty = sum(float((u**2).sum()) for u in found.spherical_modes())
     explained = float((weights * rest**2).sum()) + penalty
@@ -226,7 +226,10 @@ def test_average_information_is_its_definition(case):
     nu = len(design.y) - design.X.shape[1] * case.reml
     weights = np.ones(len(design.y)) if design.weights is None else design.weights
     here = lambdas(design, case.theta)
-    Zs = [dense_z(block).reshape(len(design.y), len(block.levels), -1) for block in design.blocks]
+    Zs = [
+        dense_z(random_term).reshape(len(design.y), len(random_term.levels), -1)
+        for random_term in design.random_terms
+    ]
 
     def spread(middles):
         """``sum_t Z_t (I (x) middle_t) Z_t'``."""

@@ -543,8 +543,8 @@ def test_all_fixed_columns_can_be_made_again(sleep, fixed):
 def test_fixed_columns_that_were_left_out_can_be_made_again(dropped):
     design = dropped.model.design
     found = fixed_matrix(design)
-    np.testing.assert_array_equal(found[:, design.kept], design.X)
-    assert found.shape[1] == len(design.columns) == 4
+    np.testing.assert_array_equal(found[:, design.kept_columns], design.X)
+    assert found.shape[1] == len(design.column_names) == 4
 
 
 # ---------------------------------------------------------------- habits and mishaps

@@ -90,7 +90,7 @@ NUMBERS = ["llf", "deviance", "aic", "bic", "nobs", "df_resid", "scale", "sigma"
 def test_fixed_effects_are_series_by_column(fits, name, quantity):
     found = getattr(fits[name], quantity)
     assert isinstance(found, pd.Series)
-    assert list(found.index) == list(fits[name].model.design.columns)
+    assert list(found.index) == list(fits[name].model.design.column_names)
 
 
 @every_fit
@@ -254,8 +254,10 @@ def test_covariances_of_effects_are_theta_times_scale(fits, name):
     fit = fits[name]
     by_group = fit.cov_re if isinstance(fit.cov_re, dict) else {fit.formula.groups[0]: fit.cov_re}
     lambdas = fit.model.crossprod.parametrization.lambdas(fit.theta)
-    for block, lam in zip(fit.model.design.blocks, lambdas, strict=True):
-        found = by_group[block.group].loc[list(block.effects), list(block.effects)]
+    for random_term, lam in zip(fit.model.design.random_terms, lambdas, strict=True):
+        found = by_group[random_term.group].loc[
+            list(random_term.effect_names), list(random_term.effect_names)
+        ]
         np.testing.assert_allclose(found, fit.scale * lam @ lam.T, rtol=ROUNDING, atol=1e-12)
 
 
@@ -305,7 +307,9 @@ def test_a_correlation_of_one_does_not_exceed_it(sleep, sign):
 def test_effects_are_a_row_per_level_and_a_column_per_effect(fits, name):
     fit = fits[name]
     for group, table in fit.ranef().items():
-        effects = [e for b in fit.model.design.blocks if b.group == group for e in b.effects]
+        effects = [
+            e for b in fit.model.design.random_terms if b.group == group for e in b.effect_names
+        ]
         assert (len(table), list(table)) == (fit.ngroups[group], effects)
         assert table.index.name == group
 

@@ -35,9 +35,9 @@ def check_degenerate_strata(design: Design, dispersion: DispersionDesign, *, rem
     the columns that are integrated out (``[X Z]`` under REML, ``Z`` under ML) have a lower rank
     than the stratum has rows.
     """
-    codes = dispersion.strata()
+    codes = dispersion.stratum_codes()
     counts = np.bincount(codes)
-    if len(counts) != len(dispersion.names):
+    if len(counts) != len(dispersion.D_names):
         return
     threshold = _INTERPOLATED * max(np.abs(design.y).max(), 1e-300)
     for stratum in np.flatnonzero(counts <= _MAX_ROWS).tolist():
@@ -57,11 +57,11 @@ def check_degenerate_strata(design: Design, dispersion: DispersionDesign, *, rem
 def _random_effect_columns(design: Design, rows: Codes) -> list[Matrix]:
     """Columns of ``Z`` that are not zero in some rows, one matrix per term and effect."""
     columns = []
-    for block in design.blocks:
-        levels, codes = np.unique(block.codes[rows], return_inverse=True)
-        for j in range(block.values.shape[1]):
+    for random_term in design.random_terms:
+        levels, codes = np.unique(random_term.codes[rows], return_inverse=True)
+        for j in range(random_term.model_matrix.shape[1]):
             column = np.zeros((len(rows), len(levels)))
-            column[np.arange(len(rows)), codes.ravel()] = block.values[rows, j]
+            column[np.arange(len(rows)), codes.ravel()] = random_term.model_matrix[rows, j]
             columns.append(column)
     return columns
 
@@ -71,11 +71,11 @@ def raise_degenerate_stratum(
 ) -> NoReturn:
     """Raise :class:`DispersionError` for the stratum of a row, with the alternatives."""
     rows = "1 row" if count == 1 else f"{count} rows"
-    variables = list(dispersion.read)
-    many = len(np.unique(dispersion.strata())) > _FEW_STRATA and len(variables) == 1
+    variables = list(dispersion.variables)
+    many = len(np.unique(dispersion.stratum_codes())) > _FEW_STRATA and len(variables) == 1
     group = variables[0] if many else next(iter(design.formula.groups), "group")
     raise DispersionError(
-        f"stratum {dispersion.describe(row)} ({rows}) {what}: the likelihood is highest as its "
+        f"stratum {dispersion.stratum_label(row)} ({rows}) {what}: the likelihood is highest as its "
         "residual standard deviation goes to zero, often without bound, and there is no estimate. "
         "Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."

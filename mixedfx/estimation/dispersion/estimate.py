@@ -103,8 +103,8 @@ class DispersionEstimate:
     @property
     def fitted_sds(self) -> Vector:
         """Residual standard deviation of each row of the fit, of weight one."""
-        block = self.design.block
-        return self.sds(self.design.columns, None if block is None else block.codes)
+        random_term = self.design.random_term
+        return self.sds(self.design.D, None if random_term is None else random_term.codes)
 
     def sds(self, columns: Matrix, codes: npt.NDArray[np.intp] | None = None) -> Vector:
         """Residual standard deviations of rows."""

@@ -63,9 +63,9 @@ class _Problem:
         self, design: Design, scale: DispersionDesign, *, reml: bool, control: Control
     ) -> None:
         self.design, self.scale, self.reml, self.control = design, scale, reml, control
-        codes = scale.strata()
+        codes = scale.stratum_codes()
         self.strata = sum_by_stratum(design, codes)
-        self.coordinates = DispersionCoordinates.of(scale.columns, codes)
+        self.coordinates = DispersionCoordinates.of(scale.D, codes)
         self.rows = design_rows(design)
         self.evaluations = 0
         self.last: OptimizerResult | None = None
@@ -103,7 +103,7 @@ def estimate_theta(
     design: Design, crossprod: CrossProducts, reml: bool, control: Control, start: Vector | None
 ) -> OptimizerResult:
     """Find theta at some weights."""
-    if not design.blocks:
+    if not design.random_terms:
         return least_squares_result(crossprod, reml=reml)
     return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
 
@@ -117,7 +117,7 @@ def score_log_weights(
     logs: Vector,
 ) -> Vector:
     """Differentiate the deviance by the logarithm of each row's weight."""
-    w = design.reweighed(np.exp(-2.0 * logs))
+    w = design.combined_weights(np.exp(-2.0 * logs))
     rest = conditional_residuals(design, solution)
     leverage = w * unscaled_prediction_variance(crossprod, solution, rows, fixed=reml)
     return np.asarray(leverage - 1.0 + w * rest**2 / solution.sigma**2)
@@ -176,7 +176,7 @@ def _finished(
         )
     theta = inner.theta * math.exp(shift)
     relative = np.exp(-2.0 * (problem.logs(x)[problem.strata.codes] + shift))
-    w = problem.design.reweighed(relative)
+    w = problem.design.combined_weights(relative)
     optimizer_result = replace(
         inner,
         theta=theta,
@@ -267,6 +267,6 @@ def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
     assert problem.last is not None
     crossprod, logs = problem.crossprod(x), problem.logs(x)
     solution = solve_pls(crossprod, problem.last.theta, reml=problem.reml)
-    w = problem.design.reweighed(np.exp(-2.0 * logs[problem.strata.codes]))
+    w = problem.design.combined_weights(np.exp(-2.0 * logs[problem.strata.codes]))
     hats = w * unscaled_prediction_variance(crossprod, solution, problem.rows, fixed=problem.reml)
     return float((1.0 - hats)[problem.strata.codes == s].sum())

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 
@@ -103,14 +103,14 @@ def roots(T: sparse.csr_array, codes: Codes, levels: int) -> Roots:
     return Roots(joined, np.concatenate(owner), slot)
 
 
-def owners(design: Design, crossprod: CrossProducts, block: Block) -> Codes | None:
+def owners(design: Design, crossprod: CrossProducts, random_term: RandomTermDesign) -> Codes | None:
     """Find the level that each random effect belongs to."""
     symbolic, out = crossprod.symbolic, np.zeros(crossprod.symbolic.size, dtype=np.intp)
-    for position, own in zip(crossprod.term_positions, design.blocks, strict=True):
+    for position, own in zip(crossprod.term_positions, design.random_terms, strict=True):
         L = symbolic.block_matrix.levels(position.factor)
         of_level = np.zeros(L, dtype=np.intp)
-        of_level[own.codes] = block.codes
-        if (of_level[own.codes] != block.codes).any():
+        of_level[own.codes] = random_term.codes
+        if (of_level[own.codes] != random_term.codes).any():
             return None
         first = symbolic.starts[position.factor] + position.start * L
         out[first : first + position.width * L] = np.tile(of_level, position.width)

@@ -31,7 +31,7 @@ from scipy import linalg, sparse
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionDesign
-from mixedfx.design.random import Block
+from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import EngineRefusal
 from mixedfx.estimation.dispersion.hessian import Products, Roots, Sides, owners, products, roots
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
@@ -131,7 +131,7 @@ class Laplace:
         With prior weights or none.
     scale : Scale
         What the residual standard deviation depends on.
-    block : Block
+    random_term : RandomTermDesign
         Its random term.
     plain : Solution
         The fit with one residual standard deviation, from which units are taken.
@@ -140,23 +140,31 @@ class Laplace:
     """
 
     def __init__(
-        self, design: Design, scale: DispersionDesign, block: Block, plain: Solution, *, reml: bool
+        self,
+        design: Design,
+        scale: DispersionDesign,
+        random_term: RandomTermDesign,
+        plain: Solution,
+        *,
+        reml: bool,
     ) -> None:
-        self.design, self.block, self.plain, self.reml = design, block, plain, reml
+        self.design, self.random_term, self.plain, self.reml = design, random_term, plain, reml
         self.scale = scale
-        by_columns = scale.strata()
-        self.coordinates = DispersionCoordinates.of(scale.columns, by_columns)
-        L, n = len(block.levels), len(block.codes)
-        keys, codes = np.unique(by_columns * L + block.codes, return_inverse=True)
+        by_columns = scale.stratum_codes()
+        self.coordinates = DispersionCoordinates.of(scale.D, by_columns)
+        L, n = len(random_term.levels), len(random_term.codes)
+        keys, codes = np.unique(by_columns * L + random_term.codes, return_inverse=True)
         self.codes: Codes = np.asarray(codes.ravel(), dtype=np.intp)
         self.of_columns, self.of_level = np.divmod(keys, L)
         self.strata = sum_by_stratum(design, self.codes)
         self.whole = self.strata.plain
         k = self.coordinates.by_stratum.shape[1]
         self.place = Place.of(self.whole.parametrization.size, k, 0 if reml else self.whole.p)
-        self.counts = np.bincount(block.codes, minlength=L).astype(float)
-        self.members = sparse.csr_array((np.ones(n), (np.arange(n), block.codes)), shape=(n, L))
-        self.owner = owners(design, self.whole, block)
+        self.counts = np.bincount(random_term.codes, minlength=L).astype(float)
+        self.members = sparse.csr_array(
+            (np.ones(n), (np.arange(n), random_term.codes)), shape=(n, L)
+        )
+        self.owner = owners(design, self.whole, random_term)
         self.u = np.zeros(L)
         self.evaluations = 0
         self._roots: tuple[bytes, Roots] | None = None
@@ -200,7 +208,7 @@ class Laplace:
         if self.design.weights is not None:
             w = w * np.sqrt(self.design.weights)
         T = sparse.csr_array(self.columns.multiply(w[:, None]))
-        found = roots(T, self.block.codes, len(self.counts))
+        found = roots(T, self.random_term.codes, len(self.counts))
         size = len(self.counts) + (len(found.owner) if self.owner is None else 0)
         if size > _MOST:
             raise EngineRefusal(
@@ -211,8 +219,8 @@ class Laplace:
 
     def weights(self, point: Vector, v: Vector) -> Vector:
         """One over each row's residual variance."""
-        logs = self.logs(point)[self.codes] + v[self.block.codes]
-        return self.design.reweighed(np.exp(-2.0 * logs))
+        logs = self.logs(point)[self.codes] + v[self.random_term.codes]
+        return self.design.combined_weights(np.exp(-2.0 * logs))
 
     def inner(self, point: Vector, v: Vector) -> Inner:
         """Deviance given ``v``, with its derivatives by it."""
@@ -223,7 +231,7 @@ class Laplace:
         if not self.reml:
             solution = fix_coefficients(solution, self.beta(point))
         rest = conditional_residuals(self.design, solution)
-        left: Vector = np.bincount(self.block.codes, w * rest**2, len(v)).astype(float)
+        left: Vector = np.bincount(self.random_term.codes, w * rest**2, len(v)).astype(float)
         forms = self.columns.T @ (sparse.diags_array(w * rest) @ self.members)
         scaled = self.roots(logs).scaled(np.exp(-logs[0] - v))
         sides = Sides(crossprod, solution, scaled, sparse.csc_array(forms), self.reml)
@@ -287,5 +295,7 @@ class Laplace:
         if crossprod.qr_R is not None:
             left = linalg.solve_triangular(crossprod.qr_R, left.T).T
         out = np.zeros((len(v), p, p))
-        np.add.at(out, self.block.codes, 2.0 * w[:, None, None] * left[:, :, None] * left[:, None])
+        np.add.at(
+            out, self.random_term.codes, 2.0 * w[:, None, None] * left[:, :, None] * left[:, None]
+        )
         return out

@@ -52,11 +52,11 @@ def estimate_location_scale(
     """
     scale = design.dispersion
     assert scale is not None
-    assert scale.block is not None
+    assert scale.random_term is not None
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
     plain = estimate_theta(design, equal, reml, control, None)
     start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
-    problem = Laplace(design, scale, scale.block, start, reml=reml)
+    problem = Laplace(design, scale, scale.random_term, start, reml=reml)
     x = np.zeros(problem.place.size)
     x[problem.place.theta] = _lifted(problem, plain.theta)
     x[problem.place.tau] = _START
@@ -153,8 +153,8 @@ def _finished(
     spread = DispersionRandomEffects(tau, tau_error, v, tau * np.sqrt(np.diag(curved)))
     log_sigma = log_mean - float(at.centre @ at.change @ point[place.scale])
     sigma = math.exp(log_sigma)
-    sds = np.exp(problem.logs(point)[problem.codes] + v[problem.block.codes])
-    w = problem.design.reweighed((sigma / sds) ** 2)
+    sds = np.exp(problem.logs(point)[problem.codes] + v[problem.random_term.codes])
+    w = problem.design.combined_weights((sigma / sds) ** 2)
     parametrization = problem.whole.parametrization
     absolute = [_triangular(lam) for lam in problem.lambdas(point)]
     theta = canonical_signs(
@@ -209,8 +209,8 @@ def _remarks(problem: Laplace, tau: float) -> tuple[str, ...]:
     if tau > 0.0:
         return ()
     return (
-        f"the levels of '{problem.block.group}' show no differences in their residual standard "
-        "deviation: that of its logarithm is estimated as zero.",
+        f"the levels of '{problem.random_term.group}' show no differences in their residual "
+        "standard deviation: that of its logarithm is estimated as zero.",
     )
 
 

@@ -366,7 +366,7 @@ def _notes(
         notes.append("NaN stands for means that these data cannot tell.")
     with_others: dict[str, None] = {}
     for term in terms_of(fit.design.formula.fixed):
-        inside = {n for f in term.factors for n in names_in(f.name()) if n in fit.design.read}
+        inside = {n for f in term.factors for n in names_in(f.name()) if n in fit.design.variables}
         if inside & shown:
             with_others.update(dict.fromkeys(sorted(inside - shown)))
     if with_others:

@@ -24,7 +24,8 @@ import pandas as pd
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.build import fixed_matrix, rebuild
+from mixedfx.design.build import fixed_matrix
+from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
@@ -63,7 +64,7 @@ class Variable:
 
 def variables(fit: FittedModel) -> dict[str, Variable]:
     """List the variables that the fixed part reads."""
-    read, learned = fit.design.read, fit.design.recipe.fixed.factor_infos
+    read, learned = fit.design.variables, fit.design.spec.fixed.factor_infos
     levels_inside: dict[str, int] = {}  # of factors made of one variable, such as C(year)
     names: dict[str, None] = {}
     for term in terms_of(fit.design.formula.fixed):
@@ -240,17 +241,17 @@ def combinations_on(fit: FittedModel, grid: pd.DataFrame) -> Combinations:
     """Build the fixed columns on a grid, and what they have beyond what the data tell."""
     design = fit.design
     # Of new rows a design builds the columns that it kept; here those left out are needed, too.
-    everything = replace(design, kept=np.arange(len(design.columns)))
-    X = np.asarray(rebuild(everything, grid, groups=())[1])
+    everything = replace(design, kept_columns=np.arange(len(design.column_names)))
+    X = np.asarray(evaluate_new_data(everything, grid, groups=())[1])
     if not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0]
         where = ", ".join(f"{name} = {level_text(grid[name].iloc[row])}" for name in grid.columns)
         raise ArgumentError(
-            f"fixed column '{design.columns[column]}' is not finite at {where}: choose other "
+            f"fixed column '{design.column_names[column]}' is not finite at {where}: choose other "
             "values with at=."
         )
-    kept = X[:, design.kept]
-    left_out = np.setdiff1d(np.arange(X.shape[1]), design.kept)
+    kept = X[:, design.kept_columns]
+    left_out = np.setdiff1d(np.arange(X.shape[1]), design.kept_columns)
     outside = np.zeros((len(X), 0))
     if len(left_out):
         size = np.sqrt(np.square(design.X).mean(axis=0))

@@ -41,7 +41,7 @@ def profile_parameter(
         return _ProfiledSigma.at_optimum(name, crossprod, optimum)
     assert parameter.first is not None
     if parameter.kind == "fixed":
-        kept = fit.design.kept.tolist()
+        kept = fit.design.kept_columns.tolist()
         if parameter.first not in kept:
             return None
         column = kept.index(parameter.first)

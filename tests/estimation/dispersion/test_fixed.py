@@ -253,7 +253,7 @@ class Dense:
     def __call__(self, point: np.ndarray):
         m = len(self.roots)
         G = [lam @ lam.T for lam in lambdas(self.design, point[:m])]
-        sds = self.by_weight * np.exp(self.model.model.dispersion.design.columns @ point[m:])
+        sds = self.by_weight * np.exp(self.model.model.dispersion.design.D @ point[m:])
         return marginal(self.design, G, sds, reml=self.model.reml)
 
     def deviance(self, point: np.ndarray) -> float:

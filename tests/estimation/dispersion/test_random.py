@@ -100,14 +100,14 @@ def problem_of(name: str, reml: bool) -> Laplace:
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
     plain = estimate_theta(design, equal, reml, Control(), None)
     start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
-    return Laplace(design, design.dispersion, design.dispersion.block, start, reml=reml)
+    return Laplace(design, design.dispersion, design.dispersion.random_term, start, reml=reml)
 
 
 def somewhere(name: str, reml: bool):
     """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
     point = 0.3 * rng.normal(size=problem.place.size) + 0.5
-    v = 0.6 * rng.normal(size=len(problem.block.levels))
+    v = 0.6 * rng.normal(size=len(problem.random_term.levels))
     G = [lam @ lam.T for lam in problem.lambdas(point)]
     base = np.exp(problem.logs(point))[problem.codes]
     weights = problem.design.weights
@@ -115,7 +115,7 @@ def somewhere(name: str, reml: bool):
     beta = None if reml else problem.beta(point)
 
     def dense(v: np.ndarray) -> float:
-        sds = base * np.exp(v[problem.block.codes])
+        sds = base * np.exp(v[problem.random_term.codes])
         return marginal(problem.design, G, sds, reml=reml, beta=beta).deviance
 
     return problem.inner(point, v), v, dense
@@ -155,8 +155,8 @@ class Integrand:
     def __init__(self, fit: mfx.Results) -> None:
         found = fit.model.dispersion
         self.model, self.design, self.reml = fit, fit.model.design, fit.reml
-        self.codes = found.design.block.codes
-        self.size = len(found.design.block.levels)
+        self.codes = found.design.random_term.codes
+        self.size = len(found.design.random_term.levels)
         self.near = np.zeros(self.size)
         weights = fit.model.prior_weights
         self.by_weight = 1.0 if weights is None else weights**-0.5
@@ -169,7 +169,7 @@ class Integrand:
         """The deviance as a function of ``u``, the effects over their standard deviation."""
         roots, gamma, tau, beta = np.split(point, self.parts)
         G = [lam @ lam.T for lam in lambdas(self.design, roots)]
-        base = self.by_weight * np.exp(self.model.model.dispersion.design.columns @ gamma)
+        base = self.by_weight * np.exp(self.model.model.dispersion.design.D @ gamma)
 
         def deviance(u: np.ndarray) -> float:
             sds = base * np.exp(tau * u[self.codes])
@@ -237,7 +237,7 @@ def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
 @every_model
 def test_the_residual_sds_are_those_at_the_mode(name):
     fit, found = fitted(name), fitted(name).model.dispersion
-    logs = found.design.columns @ found.gamma + found.random.effects[found.design.block.codes]
+    logs = found.design.D @ found.gamma + found.random.effects[found.design.random_term.codes]
     weights = fit.model.prior_weights
     expected = np.exp(logs) if weights is None else np.exp(logs) / np.sqrt(weights)
     np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
@@ -337,7 +337,7 @@ def test_the_integral_of_separate_groups_is_the_product_of_theirs():
     between, mean = float(integrand.point[0]) ** 2, float(integrand.point[-1])
     t, w = special.roots_hermitenorm(120)
     total = 0.0
-    for _, rows in fit.model.design.frame.groupby("g"):
+    for _, rows in fit.model.design.model_frame.groupby("g"):
         rest = rows["y"].to_numpy() - mean
         each = []
         for v in tau * t:
@@ -532,7 +532,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
     u, H = integrand.mode(integrand.point)
     roots, gamma, tau, _ = np.split(integrand.point, integrand.parts)
     G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-    base = integrand.by_weight * np.exp(fit.model.dispersion.design.columns @ gamma)
+    base = integrand.by_weight * np.exp(fit.model.dispersion.design.D @ gamma)
 
     def best(u: np.ndarray) -> np.ndarray:
         sds = base * np.exp(tau * u[integrand.codes])
@@ -568,7 +568,7 @@ def test_satterthwaites_df_are_those_of_the_parameters_and_the_effects(name):
     def log_variance(point: np.ndarray, u: np.ndarray) -> float:
         roots, gamma, tau, _ = np.split(point, integrand.parts)
         G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-        base = integrand.by_weight * np.exp(fit.model.dispersion.design.columns @ gamma)
+        base = integrand.by_weight * np.exp(fit.model.dispersion.design.D @ gamma)
         sds = base * np.exp(tau * u[integrand.codes])
         return float(np.log(row @ marginal(integrand.design, G, sds, reml=True).cov_beta @ row))
 

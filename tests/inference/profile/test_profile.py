@@ -77,10 +77,10 @@ def own_key(parameter, fit):
     """The same of ours."""
     if parameter.term is None:
         return parameter.name
-    block = fit.design.blocks[parameter.term]
+    random_term = fit.design.random_terms[parameter.term]
     places = (parameter.first, parameter.second)
-    effects = frozenset(block.effects[i] for i in places if i is not None)
-    return parameter.kind, group_key(block.group), effects
+    effects = frozenset(random_term.effect_names[i] for i in places if i is not None)
+    return parameter.kind, group_key(random_term.group), effects
 
 
 @pytest.mark.parametrize("name", PROFILED)

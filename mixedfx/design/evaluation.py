@@ -1,0 +1,217 @@
+"""Evaluation of a formula's terms on data, by patsy.
+
+patsy's two steps are kept apart: :func:`learn_design_infos` learns levels, knots and means from the
+rows of the fit, :func:`build_matrices` evaluates the columns on these or other rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import (
+    DesignInfo,
+    EvalEnvironment,
+    NAAction,
+    PatsyError,
+    Term,
+    build_design_matrices,
+    design_matrix_builders,
+)
+
+from mixedfx.design.checks import check_length, first_non_numeric
+from mixedfx.design.columns import as_patsy_column
+from mixedfx.design.functions import PATSY_FUNCTIONS
+from mixedfx.errors import DataError, GroupingError
+from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.terms import Formula
+
+Matrix = npt.NDArray[np.float64]
+
+# Rows with missing values are dropped before, so patsy need not search for them.
+_NO_MISSING = NAAction(on_NA="raise", NA_types=[])
+
+
+@dataclass(frozen=True)
+class EvaluatedFormula:
+    """A formula's response and model matrices on the rows of the fit."""
+
+    response: Any
+    fixed: Matrix  # (n, all fixed columns)
+    random: tuple[Matrix | None, ...]  # (n, k) of each random term; None for an intercept alone
+    fixed_info: DesignInfo
+    random_infos: tuple[DesignInfo | None, ...]
+
+
+def evaluate(
+    formula: Formula, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> EvaluatedFormula:
+    """Learn and build all columns of a formula, each distinct factor evaluated once."""
+    response_is_column = formula.response in variables
+    slopes = [t.effects != "1" for t in formula.random]
+    texts = [formula.fixed]
+    texts += [t.effects for t, has_slopes in zip(formula.random, slopes, strict=True) if has_slopes]
+    termlists = [terms_of(text) for text in texts]
+    if not response_is_column:
+        termlists.append(terms_of("0 + " + formula.response))
+    infos = learn_design_infos(termlists, variables, env)
+    matrices = build_matrices(infos, variables, n)
+    if response_is_column:
+        response = variables[formula.response]
+    else:
+        response = _built_response(infos[-1], matrices.pop())
+    _check_several_levels(infos)
+    info_of_next, matrix_of_next = iter(infos), iter(matrices)
+    fixed_info, fixed = next(info_of_next), next(matrix_of_next)
+    random_infos = tuple(next(info_of_next) if s else None for s in slopes)
+    random = tuple(next(matrix_of_next) if s else None for s in slopes)
+    return EvaluatedFormula(response, fixed, random, fixed_info, random_infos)
+
+
+def learn_design_infos(
+    termlists: list[Any], variables: Mapping[str, Any], env: EvalEnvironment
+) -> list[DesignInfo]:
+    """Learn the levels and the state of the transforms of each list of terms."""
+    try:
+        with _silent_numpy(RuntimeWarning):
+            infos: list[DesignInfo] = design_matrix_builders(
+                termlists, lambda: iter([variables]), env, _NO_MISSING
+            )
+    except Exception as error:
+        _fail_learning(error, termlists, variables, env)
+    return infos
+
+
+@contextmanager
+def _silent_numpy(category: type[Warning]) -> Iterator[None]:
+    """Suppress warnings of expressions in a formula: infinite and undefined values are errors."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
+def _built_response(info: DesignInfo, matrix: Matrix) -> Matrix:
+    """Reduce a comparison, which patsy codes as two indicators, to zeros and ones."""
+    learned = next(iter(info.factor_infos.values()))
+    if learned.type == "categorical" and learned.categories == (False, True):
+        return matrix[:, 1:]
+    return matrix
+
+
+def _check_several_levels(infos: Sequence[DesignInfo]) -> None:
+    for info in infos:
+        for factor, learned in info.factor_infos.items():
+            if learned.type == "categorical" and len(learned.categories) == 1:
+                raise DataError(
+                    f"factor '{factor.name()}' has only one level, {learned.categories[0]!r}, in "
+                    "the rows used; leave it out."
+                )
+
+
+def build_matrices(
+    infos: Sequence[DesignInfo], variables: Mapping[str, Any], n: int
+) -> list[Matrix]:
+    """Evaluate the columns of each design on n rows."""
+    if n == 0:
+        return [np.empty((0, len(i.column_names))) for i in infos]
+    # Without a factor patsy cannot infer the number of rows: such columns are all ones.
+    with_factors = [info for info in infos if info.factor_infos]
+    built: Sequence[Any] = []
+    try:
+        with _silent_numpy(RuntimeWarning):
+            if with_factors:
+                built = build_design_matrices(with_factors, variables, NA_action=_NO_MISSING)
+    except Exception as error:
+        _fail_building(error, with_factors, variables)
+    for info, matrix in zip(with_factors, built, strict=True):
+        if len(matrix) != n:
+            for factor in info.factor_infos:
+                check_length(factor.name(), _length_of(info, factor, variables), n)
+    matrix_of_next = iter(built)
+    return [
+        np.asarray(next(matrix_of_next)) if i.factor_infos else np.ones((n, len(i.column_names)))
+        for i in infos
+    ]
+
+
+def _length_of(info: DesignInfo, factor: Any, variables: Mapping[str, Any]) -> int:
+    value = factor.eval(info.factor_infos[factor].state, variables)
+    return len(value) if np.ndim(value) else 1
+
+
+def _fail_learning(
+    error: Exception, termlists: list[Any], variables: Mapping[str, Any], env: EvalEnvironment
+) -> NoReturn:
+    """Name the first factor that cannot be evaluated by itself."""
+    for factor in dict.fromkeys(f for terms in termlists for t in terms for f in t.factors):
+        single = [[Term([factor])]]
+        try:
+            with _silent_numpy(Warning):
+                infos = design_matrix_builders(single, lambda: iter([variables]), env, _NO_MISSING)
+                build_design_matrices(infos, variables, NA_action=_NO_MISSING)
+        except Exception as reason:
+            raise DataError(
+                f"term '{factor.name()}' could not be evaluated: {_reason(reason)}"
+            ) from error
+    raise DataError(f"the formula could not be evaluated: {_reason(error)}") from error
+
+
+def _fail_building(
+    error: Exception, infos: Sequence[DesignInfo], variables: Mapping[str, Any]
+) -> NoReturn:
+    """Name the factor whose new values differ in type or levels from those of the fit."""
+    for info in infos:
+        for factor, learned in info.factor_infos.items():
+            try:
+                value = factor.eval(learned.state, variables)
+            except Exception:
+                continue
+            if learned.type == "numerical" and np.asarray(value).dtype.kind not in "biuf":
+                raise DataError(
+                    f"term '{factor.name()}' was numeric in the fit; it now holds "
+                    f"{first_non_numeric(value)}."
+                ) from error
+            if learned.type == "categorical":
+                values = pd.unique(pd.Series(np.asarray(getattr(value, "data", value)).ravel()))
+                unseen = [v for v in values.tolist() if v not in learned.categories]
+                if unseen:
+                    levels = ", ".join(map(repr, learned.categories[:12]))
+                    raise DataError(
+                        f"term '{factor.name()}' has the new value {unseen[0]!r}; the fit knows "
+                        f"{levels}."
+                    ) from error
+    term = ""
+    if isinstance(error, PatsyError) and error.origin is not None:
+        term = f"term '{error.origin.relevant_code()}'"
+    raise DataError(f"{term or 'a term'} could not be evaluated: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, PatsyError) else f"{error}"
+
+
+def group_values(
+    factor: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> pd.Series:
+    """Evaluate one grouping factor: a column, or an expression of columns."""
+    if factor in variables:
+        column: pd.Series = variables[factor]
+        return column
+    quoted = {"Q": lambda name: variables[name]}
+    try:
+        with np.errstate(all="ignore"):
+            value = env.eval(factor, inner_namespace={**PATSY_FUNCTIONS, **variables, **quoted})
+    except Exception as error:
+        raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
+    value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
+    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
+        raise GroupingError(
+            f"grouping factor '{factor}' does not give one value per row; name a column."
+        )
+    return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))

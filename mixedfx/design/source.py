@@ -1,0 +1,110 @@
+"""Conversion of tables to pandas, and of arguments with one value a row to floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
+
+Vector = npt.NDArray[np.float64]
+
+
+def as_frame(data: Any) -> pd.DataFrame:
+    """Convert a mapping of columns, or a table with to_pandas() or Arrow's interface, to pandas."""
+    if isinstance(data, pd.DataFrame):
+        frame = data
+    elif isinstance(data, Mapping):
+        frame = _from_mapping(data)
+    elif isinstance(data, type | pd.Series):
+        _fail_table(data)
+    elif hasattr(data, "to_pandas"):
+        try:
+            frame = data.to_pandas()
+        except ImportError as error:
+            raise ColumnTypeError(
+                f"data is a {type(data).__name__}, whose to_pandas() needs another package "
+                f"({error}): python -m pip install pyarrow, or give a pandas DataFrame or a dict "
+                "of columns."
+            ) from None
+    elif hasattr(data, "__arrow_c_stream__"):
+        import pyarrow
+
+        try:
+            frame = pyarrow.table(data).to_pandas()
+        except (pyarrow.ArrowException, TypeError, ValueError):
+            _fail_table(data)
+    else:
+        _fail_table(data)
+    if not isinstance(frame, pd.DataFrame) or frame.columns.nlevels > 1:
+        raise ColumnTypeError("data must be a table with plain (single-level) column names.")
+    if len(frame) == 0:
+        raise EmptyDataError("the data has no rows.")
+    return frame
+
+
+def _fail_table(data: Any) -> NoReturn:
+    kind = f"the type {data.__name__}" if isinstance(data, type) else f"a {type(data).__name__}"
+    raise ColumnTypeError(
+        f"data is {kind}; expected a pandas DataFrame, or an object with to_pandas()."
+    )
+
+
+def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
+    lengths = {}
+    for name, column in data.items():
+        dimensions = column.ndim if hasattr(column, "ndim") else min(np.iterable(column), 1)
+        if isinstance(column, str):
+            dimensions = 0
+        if dimensions == 0:
+            raise ColumnTypeError(f"'{name}' is a single value; give a column, such as a list.")
+        if dimensions > 1:
+            raise ColumnTypeError(f"column '{name}' has {dimensions} dimensions; give one.")
+        lengths[name] = len(column)
+    longest = max(lengths.values(), default=0)
+    for name, length in lengths.items():
+        if length != longest:
+            raise ColumnTypeError(f"column '{name}' has length {length}, others {longest}.")
+    return pd.DataFrame(dict(data))
+
+
+def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:
+    """Look up an argument with one value a row (a column's name, or the values) as floats."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value not in frame.columns:
+            columns = ", ".join(map(str, frame.columns))
+            hint = did_you_mean(value, map(str, frame.columns))
+            raise MissingColumnError(
+                f"{argument} column '{value}' is not in the data; columns are: {columns}.{hint}"
+            )
+        value = frame[value]
+        if isinstance(value, pd.DataFrame):
+            raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}'.")
+    elif isinstance(value, pd.Series) and not value.index.equals(frame.index):
+        raise ColumnTypeError(f"{argument} is a Series whose index differs from the data's index.")
+    shape, n = np.shape(value), len(frame)
+    if len(shape) == 1 and shape != (n,):
+        raise ColumnTypeError(f"{argument} has {shape[0]} values, but the data has {n} rows.")
+    if len(shape) != 1:
+        raise ColumnTypeError(f"{argument} must be numbers, one for each of the {n} rows.")
+    return float_vector(argument, value)
+
+
+def float_vector(name: str, value: Any) -> Vector:
+    """Convert a column of real numbers to a new array of floats, NaN where a value is missing."""
+    if isinstance(value, pd.DataFrame):
+        raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}' ({name}).")
+    column = value if isinstance(value, pd.Series) else pd.Series(value)
+    kind = getattr(column.dtype, "kind", "O")
+    if kind in "mMc":
+        raise ColumnTypeError(f"{name} must be numbers, not {column.dtype} (complex or dates).")
+    try:
+        return np.array(column.to_numpy(dtype=float, na_value=np.nan, copy=True))
+    except (TypeError, ValueError):
+        raise ColumnTypeError(f"{name} must be numbers; it holds {column.iloc[0]!r}.") from None
