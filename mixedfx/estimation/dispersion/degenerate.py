@@ -75,8 +75,8 @@ def raise_degenerate_stratum(
     many = len(np.unique(dispersion.stratum_codes())) > _FEW_STRATA and len(variables) == 1
     group = variables[0] if many else next(iter(design.formula.groups), "group")
     raise DispersionError(
-        f"stratum {dispersion.stratum_label(row)} ({rows}) {what}: the likelihood is highest as its "
-        "residual standard deviation goes to zero, often without bound, and there is no estimate. "
-        "Use fewer strata (join it with others), or let the strata share a distribution: "
+        f"stratum {dispersion.stratum_label(row)} ({rows}) {what}: the likelihood is highest as "
+        "its residual standard deviation goes to zero, often without bound, and there is no "
+        "estimate. Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."
     )
