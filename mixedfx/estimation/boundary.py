@@ -50,19 +50,21 @@ def boundary_parameters(design: Design, crossprod: CrossProducts, theta: Vector)
     """
     names = []
     lambdas = crossprod.parametrization.lambdas(theta)
-    for block, lam, rms in zip(design.blocks, lambdas, crossprod.column_rms, strict=True):
+    for random_term, lam, rms in zip(
+        design.random_terms, lambdas, crossprod.column_rms, strict=True
+    ):
         scaled = lam * rms[:, None]
         sds = np.sqrt((scaled**2).sum(axis=1))
         is_zero = sds < ZERO
-        effects = list(zip(block.effects, is_zero, strict=True))
-        names += [f"sd({effect} | {block.group})" for effect, zero in effects if zero]
+        effects = list(zip(random_term.effect_names, is_zero, strict=True))
+        names += [f"sd({effect} | {random_term.group})" for effect, zero in effects if zero]
         positive = scaled[~is_zero]
-        if len(positive) > 1 and block.term.structure == "us":
+        if len(positive) > 1 and random_term.formula_term.structure == "us":
             # Rows of unit length: an effect of small variance is not collinear for that.
             unit_rows = positive / sds[~is_zero, None]
             if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
                 collinear = ", ".join(effect for effect, zero in effects if not zero)
-                names.append(f"corr({collinear} | {block.group})")
+                names.append(f"corr({collinear} | {random_term.group})")
     return tuple(names)
 
 

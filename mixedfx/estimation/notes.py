@@ -58,10 +58,10 @@ def _dropped(design: Design, n: int) -> list[Note]:
         notes.append(
             Note(f"{design.dropped_rows} of {total} rows have missing values and were left out.")
         )
-    if design.dropped_columns:
+    if design.dropped_names:
         text = (
             "fixed columns that depend on the others were left out: "
-            f"{', '.join(design.dropped_columns)}. Their coefficients are NaN."
+            f"{', '.join(design.dropped_names)}. Their coefficients are NaN."
         )
         notes.append(Note(text, DroppedColumnsWarning))
     return notes
@@ -93,7 +93,9 @@ def _not_converged(design: Design, optimizer_result: OptimizerResult) -> list[No
     if optimizer_result.converged:
         return []
     advice = ""
-    if optimizer_result.engine != "em" and any(len(b.effects) > 1 for b in design.blocks):
+    if optimizer_result.engine != "em" and any(
+        len(b.effect_names) > 1 for b in design.random_terms
+    ):
         advice = (
             " Random slopes by columns far from zero, such as years or dates, are the "
             "commonest reason: subtract their means."

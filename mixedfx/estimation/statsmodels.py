@@ -38,8 +38,8 @@ _MAX_DENSE_ENTRIES = 5e8
 class _MixedLMTerms:
     """Roles of a design's random terms in MixedLM."""
 
-    top: int | None  # a block on the top grouping factor; None: all rows form one group
-    correlated: int | None  # block that is exog_re; of the others each column is a component
+    top: int | None  # a random term on the top grouping factor; None: all rows form one group
+    correlated: int | None  # term that is exog_re; of the others each column is a component
 
     def components(self, design: Design) -> list[tuple[int, int]]:
         """Block and column of each variance component, in order."""
@@ -126,8 +126,8 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     for t in correlated:
         if top is None or random_terms[t].group != random_terms[top].group:
             return (
-                f"the correlated term {random_terms[t].formula_term} is not on a grouping factor that "
-                "contains all the others"
+                f"the correlated term {random_terms[t].formula_term} is not on a grouping factor "
+                "that contains all the others"
             )
     if len(correlated) > 1:
         return f"MixedLM has one correlated term, and the formula has {len(correlated)}"

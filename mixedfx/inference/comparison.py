@@ -190,14 +190,16 @@ def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
 
 
 def _reductions(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:
-    """Each way to make a term smaller: its name, the blocks that are left, effects removed."""
+    """Each way to make a term smaller: its name, the terms left, the effects removed."""
     found = []
     random_terms = fit.design.random_terms
     for t, random_term in enumerate(random_terms):
         before, after = random_terms[:t], random_terms[t + 1 :]
         for name, kept in _smaller(fit, t):
             left = () if kept is None else (kept,)
-            removed = len(random_term.effect_names) - (0 if kept is None else len(kept.effects))
+            removed = len(random_term.effect_names) - (
+                0 if kept is None else len(kept.effect_names)
+            )
             label = name if kept is None else f"{name} in {random_term.formula_term}"
             found.append((label, (*before, *left, *after), removed))
     return found
@@ -215,7 +217,12 @@ def _smaller(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | Non
             return [(str(random_term.formula_term), None)]
         assert info is not None  # the indicators of a factor, which hold the intercept
         ones = np.broadcast_to(1.0, (len(random_term.codes), 1)).view()
-        return [(info.terms[0].name(), replace(random_term, values=ones, effects=("Intercept",)))]
+        return [
+            (
+                info.terms[0].name(),
+                replace(random_term, model_matrix=ones, effect_names=("Intercept",)),
+            )
+        ]
     found: list[tuple[str, RandomTermDesign | None]] = []
     for term in info.terms:
         # What an interaction says of a main effect depends on the coding: it goes first.
@@ -231,7 +238,11 @@ def _smaller(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | Non
         found.append(
             (
                 term.name(),
-                replace(random_term, values=random_term.model_matrix[:, ~out], effects=effects),
+                replace(
+                    random_term,
+                    model_matrix=random_term.model_matrix[:, ~out],
+                    effect_names=effects,
+                ),
             )
         )
     return found
