@@ -53,5 +53,5 @@ def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:
 
 def level_of_each_row(fit: FittedModel, group: str) -> Any:
     """Labels of the levels of a group, row by row, (n,)."""
-    block = next(b for b in fit.design.blocks if b.group == group)
-    return block.levels.labels.to_numpy(dtype=object)[block.codes]
+    random_term = next(b for b in fit.design.random_terms if b.group == group)
+    return random_term.levels.labels.to_numpy(dtype=object)[random_term.codes]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixedfx.design.columns import as_frame
+from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.prediction_variance import leverage
@@ -57,7 +57,7 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
         },
         index=index,
     )
-    table = fit.design.frame if data is None else as_frame(data)
+    table = fit.design.model_frame if data is None else as_frame(data)
     taken = [name for name in computed if name in table]
     if taken:
         raise ArgumentError(
