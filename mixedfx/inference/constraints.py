@@ -1,4 +1,4 @@
-"""Hypotheses on the fixed effects: from what a user writes to rows of coefficients."""
+"""Linear hypotheses on the fixed effects, ``C beta = d``, as statsmodels' ``r_matrix``."""
 
 from __future__ import annotations
 
@@ -20,30 +20,19 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Constraints:
-    """
-    Linear hypotheses ``rows @ beta = values``.
+    """Linear hypotheses ``rows @ beta = values``."""
 
-    Parameters
-    ----------
-    rows : ndarray of shape (r, p)
-        Over the columns of ``X``.
-    values : ndarray of shape (r,)
-        The hypothesised values.
-    labels : tuple of str
-        What each row is called.
-    """
-
-    rows: Matrix
-    values: Vector
-    labels: tuple[str, ...]
+    rows: Matrix  # (r, p), over the columns of X
+    values: Vector  # (r,)
+    labels: tuple[str, ...]  # each row as an equation
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(self.rows, self.values)
 
     def independent(self) -> Constraints:
-        """Leave out rows that follow from the others."""
-        # Coefficients may be of any size: those of each column, then of each row, become one.
+        """Keep a maximal set of independent rows; raise if the others contradict them."""
+        # Equilibrated by columns, then by rows: the units of the coefficients do not matter.
         rows = self.rows / np.where(self.rows.any(axis=0), np.abs(self.rows).max(axis=0), 1.0)
         size = np.abs(rows).max(axis=1)
         rows, values = rows / size[:, None], self.values / size
@@ -59,27 +48,30 @@ class Constraints:
         return Constraints(self.rows[kept], self.values[kept], tuple(self.labels[i] for i in kept))
 
 
-def constraints(fit: FittedModel, written: Any) -> Constraints:
-    """Read linear hypotheses on the fixed effects."""
+def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
+    """Parse equations, or rows of coefficients, with patsy."""
     design = fit.design
     info = design.spec.fixed
     if not design.column_names:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects to test.")
     try:
-        read = info.linear_constraint(written)
-        coefs, values = np.asarray(read.coefs, dtype=float), np.asarray(read.constants, dtype=float)
+        parsed = info.linear_constraint(r_matrix)
+        coefs, values = (
+            np.asarray(parsed.coefs, dtype=float),
+            np.asarray(parsed.constants, dtype=float),
+        )
     except Exception as error:
-        raise _unreadable(written, design.column_names, error) from None
+        raise _parse_error(r_matrix, design.column_names, error) from None
     values = values.reshape(-1)
     if not (np.isfinite(coefs).all() and np.isfinite(values).all()):
-        raise ArgumentError(f"the constraint {written!r} is not finite.")
+        raise ArgumentError(f"the constraint {r_matrix!r} is not finite.")
     if not np.abs(coefs).max(axis=1, initial=0.0).all():
-        raise ArgumentError(f"a constraint in {written!r} involves no coefficient.")
+        raise ArgumentError(f"a constraint in {r_matrix!r} involves no coefficient.")
     used = np.asarray(coefs.any(axis=0))
-    asked = [c for c in design.dropped_names if used[design.column_names.index(c)]]
-    if asked:
+    dropped = [c for c in design.dropped_names if used[design.column_names.index(c)]]
+    if dropped:
         raise ArgumentError(
-            f"{', '.join(asked)} was left out because it depends on other columns: it has no "
+            f"{', '.join(dropped)} was left out because it depends on other columns: it has no "
             "estimate to test."
         )
     labels = tuple(
@@ -88,18 +80,18 @@ def constraints(fit: FittedModel, written: Any) -> Constraints:
     return Constraints(coefs[:, design.kept_columns], values, labels)
 
 
-def _unreadable(written: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:
-    known = ", ".join(names)
+def _parse_error(r_matrix: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:
+    """Message of patsy with the names of the coefficients and a suggestion."""
     reason = getattr(error, "message", str(error))
     hint = ""
-    asked = [written] if isinstance(written, str) else written
-    if isinstance(asked, Iterable):
-        texts = " ".join(str(part) for part in asked)
-        unknown = [w for w in re.split(r"[=\s,*]+|(?<=\s)[-+]", texts) if w and w not in names]
+    parts = [r_matrix] if isinstance(r_matrix, str) else r_matrix
+    if isinstance(parts, Iterable):
+        text = " ".join(str(part) for part in parts)
+        unknown = [w for w in re.split(r"[=\s,*]+|(?<=\s)[-+]", text) if w and w not in names]
         hint = next((h for h in (did_you_mean(w, names) for w in unknown) if h), "")
     return ArgumentError(
-        f"the constraint {written!r} cannot be read: {reason}. Write something like "
-        f"'{names[-1]} = 0'; coefficients are: {known}.{hint}"
+        f"the constraint {r_matrix!r} cannot be read: {reason}. Write something like "
+        f"'{names[-1]} = 0'; coefficients are: {', '.join(names)}.{hint}"
     )
 
 

@@ -1,8 +1,9 @@
-"""Degrees of freedom: how much the data know of the variance of an estimate.
+"""Denominator degrees of freedom of tests of the fixed effects.
 
-A :class:`DenominatorDf` says of any linear combination of the fixed effects which covariance and
-how many degrees of freedom a test of it has. The tests, tables and marginal means ask it and
-do not know which of the four it is.
+A :class:`DenominatorDf` gives the covariance of the fixed effects and the degrees of freedom of
+any t or F test of their linear combinations. Methods: Satterthwaite's
+(:mod:`mixedfx.inference.satterthwaite`), Kenward and Roger's
+(:mod:`mixedfx.inference.kenward_roger`), ``n - p``, and infinity.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy.typing as npt
 
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
-from mixedfx.inference.kenward_roger import KenwardRoger, kenward_roger
-from mixedfx.inference.satterthwaite import Satterthwaite, satterthwaite
+from mixedfx.inference.kenward_roger import kenward_roger
+from mixedfx.inference.satterthwaite import satterthwaite
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -26,11 +27,11 @@ DF_METHODS: tuple[DfMethod, ...] = ("satterthwaite", "kenward-roger", "residual"
 
 
 class DenominatorDf(Protocol):
-    """What a method of degrees of freedom can be asked."""
+    """Covariance of the fixed effects and degrees of freedom of tests of them, by one method."""
 
     @property
     def name(self) -> str:
-        """Its name, for ``df_method=``."""
+        """The method's name, for ``df_method=``."""
         ...
 
     @property
@@ -40,7 +41,7 @@ class DenominatorDf(Protocol):
 
     @property
     def remark(self) -> str | None:
-        """What the user should know of it; None for nothing."""
+        """Caveat for the user, if there is one."""
         ...
 
     def t_df(self, row: Vector) -> float:
@@ -48,29 +49,16 @@ class DenominatorDf(Protocol):
         ...
 
     def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
-        """Factor of the F statistic of several independent rows, and its denominator's."""
+        """Scale of the F statistic of independent rows (r, p), and denominator df."""
         ...
 
 
 @dataclass(frozen=True)
 class ConstantDf:
-    """
-    One number for every combination.
+    """The same degrees of freedom for every combination."""
 
-    Parameters
-    ----------
-    name : {"residual", "normal"}
-        For ``df_method=``.
-    cov : ndarray of shape (p, p)
-        Covariance of the fixed effects.
-    df : float
-        The number.
-    remark : None
-        There is nothing to say.
-    """
-
-    name: str
-    cov: Matrix
+    name: str  # "residual" or "normal"
+    cov: Matrix  # (p, p)
     df: float
     remark: str | None = None
 
@@ -79,31 +67,26 @@ class ConstantDf:
         return self.df
 
     def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
-        """Factor of the F statistic of several independent rows, and its denominator's."""
+        """Scale of the F statistic of independent rows (r, p), and denominator df."""
         return 1.0, self.df
 
 
 def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
-    """Prepare a method of degrees of freedom for a fit."""
+    """Compute what a method's degrees of freedom need, once for a fit."""
     expect_choice("df_method", method, DF_METHODS)
-    made: Satterthwaite | KenwardRoger | ConstantDf
     if method == "kenward-roger":
         expect_no_priors(fit, "df_method='kenward-roger'")
-    if fit.priors is not None:  # standard deviations of the posterior, its covariances held
-        return ConstantDf("normal", fit.solution.sigma**2 * fit.solution.vcov_unscaled, np.inf)
+    cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
+    if fit.priors is not None:  # posterior standard deviations given the covariance parameters
+        return ConstantDf("normal", cov, np.inf)
     if method == "satterthwaite":
-        made = satterthwaite(fit)
-    elif (
-        method == "kenward-roger" and fit.design.random_terms
-    ):  # without, nothing is to be adjusted
+        return satterthwaite(fit)
+    if method == "kenward-roger" and fit.design.random_terms:  # without random effects: residual df
         if not fit.reml:
             raise ArgumentError(
                 "df_method='kenward-roger' adjusts a REML fit, and this one is by maximum "
                 "likelihood: fit with reml=True, or take df_method='satterthwaite'."
             )
-        made = kenward_roger(fit)
-    else:
-        cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
-        rest = float(fit.crossprod.n - fit.crossprod.p)
-        made = ConstantDf(method, cov, np.inf if method == "normal" else rest)
-    return made
+        return kenward_roger(fit)
+    df_resid = float(fit.crossprod.n - fit.crossprod.p)
+    return ConstantDf(method, cov, np.inf if method == "normal" else df_resid)

@@ -1,18 +1,16 @@
-"""Satterthwaite's degrees of freedom: how well the variance of an estimate is itself known.
+"""Satterthwaite's degrees of freedom of combinations of the fixed effects.
 
-An estimate ``c'beta`` has the estimated variance ``f(theta, sigma)``. A chi-squared variable
-with ``df`` degrees of freedom has a variance of 2 by ``df`` relative to its squared mean, so
-that of ``f``, by the delta method, gives the ``df``. With sigma profiled out, ``nu`` rows (less
-the fixed effects under REML), ``H`` the Hessian of the profiled deviance and ``h`` the
-gradient of ``log f`` along theta, the sum over theta and sigma is
+An estimate ``c'beta`` has the estimated variance ``f(theta, sigma)``. Matching the moments of
+``f`` to a scaled chi-squared variable gives ``df = 2 f^2 / (g' Acov g)``, with ``g`` the gradient
+of ``f`` and ``Acov`` the asymptotic covariance of its arguments (Kuznetsova et al. 2017,
+equation 6). With sigma profiled out, ``nu = n`` (``n - p`` under REML), ``H`` the Hessian of the
+profiled deviance and ``h`` the gradient of ``log f`` by theta, this is
 
     1 / df = 1 / nu + h' H^-1 h
 
-With estimated standard deviations of several strata, ``theta`` has their coordinates too; with
-known ones ``1 / nu`` is zero.
-
-Both are taken in coordinates of the covariances' rank. On the boundary of the parameter
-space that is the limit from inside: ``f`` is flat there in the direction of a zero variance.
+A dispersion model adds its parameters to ``theta``; with known standard deviations ``1 / nu`` is
+zero. ``H`` and ``h`` are in coordinates of the covariances' rank: on the boundary of the parameter
+space that is the limit from inside, ``f`` being constant in the direction of a zero variance.
 """
 
 from __future__ import annotations
@@ -30,52 +28,41 @@ from mixedfx.estimation.fitted_model import FittedModel
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Directions in which the deviance curves less than this share of the steepest tell nothing.
-_FLAT = 1e-8
+# Eigenvalues of the Hessian below this share of the largest are taken as zero.
+_MIN_EIGENVALUE = 1e-8
 
 
 @dataclass(frozen=True)
 class Satterthwaite:
-    """
-    Made by :func:`satterthwaite`.
+    """Covariance of the fixed effects, and Satterthwaite's degrees of freedom of its variances."""
 
-    Parameters
-    ----------
-    cov : ndarray of shape (p, p)
-        Covariance of the fixed effects.
-    remark : str or None
-        Said of singular fits.
-    name : str
-        For ``df_method=``.
-    """
-
-    cov: Matrix
-    remark: str | None
+    cov: Matrix  # (p, p)
+    remark: str | None  # of a singular fit
     _fit: FittedModel = field(repr=False)
-    _seen: tuple[Matrix, ...] = field(repr=False)
-    _inverse: Matrix = field(repr=False)
-    name: str = "satterthwaite"
+    _projected: tuple[Matrix, ...] = field(repr=False)  # sigma^2 Z'V^-1 [X, y - X beta]
+    _hessian_inverse: Matrix = field(repr=False)
+    name: str = "satterthwaite"  # for df_method=
 
     def t_df(self, row: Vector) -> float:
         """Degrees of freedom of one combination of the fixed effects."""
         fit, crossprod = self._fit, self._fit.crossprod
-        if not len(self._inverse):
+        if not len(self._hessian_inverse):
             return float(fit.nu)
         if fit.dispersion is not None:
-            extra = fit.dispersion.vcov_correction
-            given = self.cov if extra is None else self.cov - extra
-            h = fit.dispersion.vcov_jacobian @ row @ row / float(row @ given @ row)
-            return float(1.0 / (1.0 / fit.nu + h @ self._inverse @ h))
+            correction = fit.dispersion.vcov_correction
+            cov = self.cov if correction is None else self.cov - correction
+            h = fit.dispersion.vcov_jacobian @ row @ row / float(row @ cov @ row)
+            return float(1.0 / (1.0 / fit.nu + h @ self._hessian_inverse @ h))
         if crossprod.qr_R is not None:
             row = linalg.solve_triangular(crossprod.qr_R, row, trans="T")
-        weights = fit.solution.vcov_in_basis @ row
-        h = self._log_slope(weights, float(row @ weights))
-        spread = 1.0 / fit.nu + float(h @ self._inverse @ h)
-        return 1.0 / spread if spread > 0.0 else np.inf
+        Phi_c = fit.solution.vcov_in_basis @ row
+        h = self._grad_log_variance(Phi_c, float(row @ Phi_c))
+        inverse_df = 1.0 / fit.nu + float(h @ self._hessian_inverse @ h)
+        return 1.0 / inverse_df if inverse_df > 0.0 else np.inf
 
     def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
         """
-        Combine the degrees of freedom of independent rows.
+        Combine the degrees of freedom of the principal components of independent rows.
 
         References
         ----------
@@ -83,41 +70,44 @@ class Satterthwaite:
         .. [2] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
         """
         _, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
-        each = np.array([self.t_df(v @ rows) for v in vectors.T])
-        if np.isinf(each).all():
+        dfs = np.array([self.t_df(v @ rows) for v in vectors.T])
+        if np.isinf(dfs).all():
             return 1.0, np.inf
-        if np.ptp(each) < 1e-8:
-            return 1.0, float(each.mean())
-        if (each <= 2.0).any():
+        if np.ptp(dfs) < 1e-8:
+            return 1.0, float(dfs.mean())
+        if (dfs <= 2.0).any():
             return 1.0, 2.0
-        mean = float((1.0 / (1.0 - 2.0 / each)).sum())
-        return 1.0, 2.0 * mean / (mean - len(each))
+        sum_of_means = float((1.0 / (1.0 - 2.0 / dfs)).sum())  # of F(1, df): df / (df - 2)
+        return 1.0, 2.0 * sum_of_means / (sum_of_means - len(dfs))
 
-    def _log_slope(self, weights: Vector, unscaled: float) -> Vector:
-        """Gradient of the logarithm of the variance of a combination, by theta."""
+    def _grad_log_variance(self, Phi_c: Vector, unscaled: float) -> Vector:
+        """Gradient of ``log c'cov c`` by theta, from ``Phi c`` and ``c'Phi c``."""
         fit, at = self._fit, self._fit.hessian_at_optimum
         by_covariance = []
-        for seen in self._seen:
-            column = np.tensordot(seen[:, :-1], weights, axes=(1, 0))
-            rest = seen[:, -1]
-            slope = column @ column.T / unscaled
-            if fit.crossprod.sigma is None:  # what sigma has of theta
-                slope -= rest @ rest.T / fit.solution.pwrss
-            by_covariance.append(slope)
-        return at.coordinates.to_params(
-            _by_frame(fit, at, fit.crossprod.term_blocks(by_covariance))
-        )
+        for ZtVXy in self._projected:
+            ZtVX_c = np.tensordot(ZtVXy[:, :-1], Phi_c, axes=(1, 0))
+            ZtVr = ZtVXy[:, -1]
+            gradient = ZtVX_c @ ZtVX_c.T / unscaled
+            if fit.crossprod.sigma is None:  # the profiled sigma depends on theta
+                gradient -= ZtVr @ ZtVr.T / fit.solution.pwrss
+            by_covariance.append(gradient)
+        by_term = fit.crossprod.term_blocks(by_covariance)
+        return at.coordinates.to_params(_by_scaled_factors(fit, at, by_term))
 
 
-def _by_frame(fit: FittedModel, at: HessianAtOptimum, slopes: list[Matrix]) -> list[Matrix]:
-    """Turn derivatives by the covariances into those by the framed Lambdas."""
-    parts = zip(slopes, fit.crossprod.term_scaling, at.coordinates.lambdas(at.x), strict=True)
-    return [2.0 * (frame.T @ S @ frame) @ lam for S, frame, lam in parts]
+def _by_scaled_factors(
+    fit: FittedModel, at: HessianAtOptimum, by_covariance: list[Matrix]
+) -> list[Matrix]:
+    """Derivatives by ``T`` from those by ``Lambda Lambda'``, ``Lambda = S T``: ``2 S'(d) S T``."""
+    factors = zip(
+        by_covariance, fit.crossprod.term_scaling, at.coordinates.lambdas(at.x), strict=True
+    )
+    return [2.0 * (S.T @ d @ S) @ T for d, S, T in factors]
 
 
 def satterthwaite(fit: FittedModel) -> Satterthwaite:
     """
-    Prepare Satterthwaite's degrees of freedom.
+    Compute what Satterthwaite's degrees of freedom of any combination need.
 
     References
     ----------
@@ -128,10 +118,10 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     if not fit.design.random_terms and fit.dispersion is None:
         return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
-    surface = fit.hessian_at_optimum if fit.dispersion is None else fit.dispersion
-    values, vectors = np.linalg.eigh(surface.hessian)
-    steep = values > _FLAT * max(values.max(initial=0.0), 1.0)
-    inverse = (vectors[:, steep] / values[steep]) @ vectors[:, steep].T
+    hessian = (fit.hessian_at_optimum if fit.dispersion is None else fit.dispersion).hessian
+    values, vectors = np.linalg.eigh(hessian)
+    positive = values > _MIN_EIGENVALUE * max(values.max(initial=0.0), 1.0)
+    inverse = (vectors[:, positive] / values[positive]) @ vectors[:, positive].T
     on_boundary = boundary_parameters(fit.design, fit.crossprod, fit.solution.theta)
     remark = None
     if on_boundary:

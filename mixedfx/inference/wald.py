@@ -1,8 +1,9 @@
-"""Fixed effects, their standard errors, and the tests and intervals made of the two.
+"""Wald tests and intervals of linear combinations of the fixed effects.
 
-Any combination of the fixed effects is estimated, and any set of them tested, by one
-function each; what is the right covariance, and with how many degrees of freedom, is for
-:mod:`mixedfx.inference.denominator_df` to say.
+A row ``c`` of coefficients has the estimate ``c'beta``, the standard error ``sqrt(c'cov c)`` and a
+t test; rows ``C`` together have ``F = scale (C beta - d)'(C cov C')^-1 (C beta - d) / r``. The
+covariance, the scale and the degrees of freedom are those of a
+:class:`~mixedfx.inference.denominator_df.DenominatorDf`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ Matrix = npt.NDArray[np.float64]
 
 
 def coefficients(fit: FittedModel) -> pd.Series:
-    """Fixed effects."""
+    """Fixed effects; NaN for dropped columns."""
     values = np.full(len(fit.design.column_names), np.nan)
     values[fit.design.kept_columns] = fit.solution.beta
     return pd.Series(values, index=list(fit.design.column_names), name="estimate")
 
 
 def covariance(fit: FittedModel) -> pd.DataFrame:
-    """Covariance of the fixed effects, the covariance parameters taken as known."""
+    """Covariance of the fixed effects, ``(X'V^-1 X)^-1``, given the covariance parameters."""
     names = list(fit.design.column_names)
     full = np.full((len(names), len(names)), np.nan)
     kept = fit.design.kept_columns
@@ -40,33 +41,33 @@ def covariance(fit: FittedModel) -> pd.DataFrame:
 
 
 def standard_errors(fit: FittedModel) -> pd.Series:
-    """Standard errors of the fixed effects."""
+    """Standard errors of the fixed effects; NaN for dropped columns."""
     cov = covariance(fit)
     return pd.Series(np.sqrt(np.diag(cov.to_numpy())), index=cov.index, name="std_error")
 
 
-def estimates(
+def t_tests(
     fit: FittedModel,
-    how: DenominatorDf,
+    ddf: DenominatorDf,
     rows: Matrix,
     labels: Sequence[str],
     *,
     values: Vector | None = None,
     conf_level: float = 0.95,
 ) -> pd.DataFrame:
-    """Estimate linear combinations of the fixed effects, with a t test and an interval each."""
+    """Estimate, t test of ``row @ beta = value`` and interval of each row, (r, p)."""
     check_share("conf_level", conf_level)
     estimate = rows @ fit.solution.beta
-    error = np.sqrt(np.maximum(np.einsum("rp,pq,rq->r", rows, how.cov, rows), 0.0))
-    df = np.array([how.t_df(row) for row in rows])
-    known = np.where(error > 0.0, error, np.nan)  # of a constant there is nothing to test
-    statistic = (estimate - (0.0 if values is None else values)) / known
-    half = t_quantile(0.5 + conf_level / 2, df) * error
+    std_error = np.sqrt(np.maximum(np.einsum("rp,pq,rq->r", rows, ddf.cov, rows), 0.0))
+    df = np.array([ddf.t_df(row) for row in rows])
+    divisor = np.where(std_error > 0.0, std_error, np.nan)  # no test of a constant
+    statistic = (estimate - (0.0 if values is None else values)) / divisor
+    half = t_quantile(0.5 + conf_level / 2, df) * std_error
     return pd.DataFrame(
         {
             "term": list(labels),
             "estimate": estimate,
-            "std_error": error,
+            "std_error": std_error,
             "statistic": statistic,
             "df": df,
             "p_value": t_p_value(statistic, df),
@@ -76,32 +77,32 @@ def estimates(
     )
 
 
-def tidy(fit: FittedModel, how: DenominatorDf, *, conf_level: float) -> pd.DataFrame:
-    """Lay the fixed effects out in a table."""
+def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataFrame:
+    """Table of the fixed effects with their tests and intervals; NaN for dropped columns."""
     design = fit.design
-    kept = estimates(fit, how, np.eye(fit.crossprod.p), design.X_names, conf_level=conf_level)
+    kept = t_tests(fit, ddf, np.eye(fit.crossprod.p), design.X_names, conf_level=conf_level)
     full = kept.set_index("term").reindex(list(design.column_names))
     return full.rename_axis("term").reset_index()
 
 
-def f_test(fit: FittedModel, how: DenominatorDf, hypotheses: Constraints) -> pd.Series:
-    """Test several hypotheses on the fixed effects together."""
-    wanted = hypotheses.independent()
-    _expect_uncertain(fit, how, wanted.rows)
-    gap = wanted.rows @ fit.solution.beta - wanted.values
-    q = len(wanted.rows)
-    factor, df = how.f_scale_and_df(wanted.rows)
-    F = factor * float(gap @ np.linalg.solve(wanted.rows @ how.cov @ wanted.rows.T, gap)) / q
-    found = {"F": F, "num_df": float(q), "den_df": df, "p_value": f_p_value(F, q, df)}
-    return pd.Series(found, name="wald_test")
+def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.Series:
+    """F test of several hypotheses on the fixed effects together."""
+    independent = hypotheses.independent()
+    rows, r = independent.rows, len(independent.rows)
+    _expect_positive_variance(fit, ddf, rows)
+    difference = rows @ fit.solution.beta - independent.values
+    scale, df = ddf.f_scale_and_df(rows)
+    F = scale * float(difference @ np.linalg.solve(rows @ ddf.cov @ rows.T, difference)) / r
+    test = {"F": F, "num_df": float(r), "den_df": df, "p_value": f_p_value(F, r, df)}
+    return pd.Series(test, name="wald_test")
 
 
-def _expect_uncertain(fit: FittedModel, how: DenominatorDf, rows: Matrix) -> None:
-    """Refuse to test what a prior without variance has fixed."""
+def _expect_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix) -> None:
+    """Raise for hypotheses on coefficients that priors of zero variance make constants."""
     if fit.priors is None or (fit.priors.coef_sd > 0.0).all():
         return
-    spread = np.einsum("ri,ij,rj->r", rows, how.cov, rows)
-    if (spread <= 0.0).any():
+    variances = np.einsum("ri,ij,rj->r", rows, ddf.cov, rows)
+    if (variances <= 0.0).any():
         names = [
             n for n, sd in zip(fit.design.X_names, fit.priors.coef_sd, strict=True) if sd == 0.0
         ]
@@ -116,9 +117,9 @@ def t_p_value(statistic: Vector, df: Vector) -> Vector:
     return np.asarray(2.0 * special.stdtr(df, -np.abs(statistic)))
 
 
-def t_quantile(share: float, df: Vector) -> Vector:
+def t_quantile(probability: float, df: Vector) -> Vector:
     """Quantiles of t distributions."""
-    return np.where(np.isinf(df), special.ndtri(share), special.stdtrit(df, share))
+    return np.where(np.isinf(df), special.ndtri(probability), special.stdtrit(df, probability))
 
 
 def f_p_value(F: float, num_df: float, den_df: float) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixedfx.inference import anova as anova_tables
 from mixedfx.inference import comparison, wald
-from mixedfx.inference.constraints import constraints
+from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
 from mixedfx.inference.emmeans.emmeans import EMMeans
@@ -103,8 +103,8 @@ class HypothesisTestsMixin(HasModel):
                 term  estimate    df  p_value
         0  Days = 10    10.467  17.0    0.766
         """
-        hypotheses = constraints(self.model, r_matrix)
-        return wald.estimates(
+        hypotheses = linear_constraints(self.model, r_matrix)
+        return wald.t_tests(
             self.model,
             self._denominator_df(df_method),
             hypotheses.rows,
@@ -146,7 +146,7 @@ class HypothesisTestsMixin(HasModel):
         >>> fit.wald_test("Intercept = 250, Days = 10").round(3)["den_df"]
         np.float64(17.0)
         """
-        hypotheses = constraints(self.model, r_matrix)
+        hypotheses = linear_constraints(self.model, r_matrix)
         return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
 
     def f_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:

@@ -13,7 +13,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DroppedColumnsWarning
-from mixedfx.inference.constraints import Constraints, constraints
+from mixedfx.inference.constraints import Constraints, linear_constraints
 
 NAMES = ["Intercept", "arm[T.b]", "arm[T.c]", "x"]
 
@@ -37,7 +37,7 @@ def data():
 @pytest.fixture(scope="module")
 def fit(data):
     made = mfx.lmer("y ~ arm + x + (1 | g)", data).model
-    assert list(made.design.column_names) == NAMES
+    assert list(made.design.columns) == NAMES
     return made
 
 
@@ -46,7 +46,7 @@ def fit_without_a_column(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedColumnsWarning)
         made = mfx.lmer("y ~ x + I(2 * x) + arm + (1 | g)", data).model
-    assert made.design.dropped_names == ("I(2 * x)",)
+    assert made.design.dropped_columns == ("I(2 * x)",)
     return made
 
 
@@ -95,25 +95,25 @@ def either_side(rows, values):
 
 @every_spelling
 def test_every_spelling_is_read_as_its_rows(fit, written, rows, values):
-    read = constraints(fit, written)
+    read = linear_constraints(fit, written)
     np.testing.assert_array_equal(either_side(read.rows, read.values), either_side(rows, values))
 
 
 @every_spelling
 def test_every_row_has_a_label(fit, written, rows, values):
-    read = constraints(fit, written)
+    read = linear_constraints(fit, written)
     assert len(read.labels) == len(read.rows) == len(read.values)
 
 
 def test_names_may_hold_signs_commas_and_stars(data):
     fit = mfx.lmer("y ~ odd + (1 | g)", data).model
-    read = constraints(fit, "odd[T.3, 4] = odd[T.5=6], 2*odd[T.7*8] = 1")
+    read = linear_constraints(fit, "odd[T.3, 4] = odd[T.5=6], 2*odd[T.7*8] = 1")
     np.testing.assert_array_equal(read.rows, [[0, 1, -1, 0], [0, 0, 0, 2]])
 
 
 def test_hypotheses_are_read_only(fit):
     with pytest.raises(ValueError, match="read-only"):
-        constraints(fit, "x = 1").rows[0, 0] = 1.0
+        linear_constraints(fit, "x = 1").rows[0, 0] = 1.0
 
 
 # ---------------------------------------------------------------- labels
@@ -134,13 +134,13 @@ def test_hypotheses_are_read_only(fit):
     ids=repr,
 )
 def test_a_label_is_the_equation(fit, written, label):
-    assert constraints(fit, written).labels == (label,)
+    assert linear_constraints(fit, written).labels == (label,)
 
 
 @pytest.mark.parametrize("written", ["x = 10", "arm[T.b] = arm[T.c], 2 * x = 1", np.eye(4)])
 def test_labels_can_be_read_again(fit, written):
-    once = constraints(fit, written)
-    again = constraints(fit, list(once.labels))
+    once = linear_constraints(fit, written)
+    again = linear_constraints(fit, list(once.labels))
     np.testing.assert_array_equal(
         either_side(again.rows, again.values), either_side(once.rows, once.values)
     )
@@ -160,7 +160,7 @@ def test_labels_can_be_read_again(fit, written):
     ],
 )
 def test_rows_that_follow_from_those_before_are_left_out(fit, written, kept):
-    assert constraints(fit, written).independent().labels == tuple(kept)
+    assert linear_constraints(fit, written).independent().labels == tuple(kept)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_rows_that_follow_from_those_before_are_left_out(fit, written, kept):
 )
 def test_rows_that_contradict_each_other_are_refused(fit, written):
     with pytest.raises(ArgumentError, match="contradict each other"):
-        constraints(fit, written).independent()
+        linear_constraints(fit, written).independent()
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-9, 1e9, 1e20])
@@ -223,13 +223,13 @@ def test_a_contradiction_does_not_depend_on_the_size_of_the_values(value):
 )
 def test_what_cannot_be_read_is_refused(fit, written):
     with pytest.raises(ArgumentError):
-        constraints(fit, written)
+        linear_constraints(fit, written)
 
 
 @pytest.mark.parametrize("written", ["z = 0", {"z": 1}, ["z = 0"], np.eye(3)], ids=repr)
 def test_a_refusal_lists_the_coefficients(fit, written):
     with pytest.raises(ArgumentError) as refused:
-        constraints(fit, written)
+        linear_constraints(fit, written)
     assert ", ".join(NAMES) in str(refused.value)
 
 
@@ -249,7 +249,7 @@ def test_a_refusal_lists_the_coefficients(fit, written):
 )
 def test_a_refusal_offers_the_nearest_name(fit, written, meant):
     with pytest.raises(ArgumentError, match="Did you mean") as refused:
-        constraints(fit, written)
+        linear_constraints(fit, written)
     assert meant in str(refused.value).partition("Did you mean")[2]
 
 
@@ -258,13 +258,13 @@ def test_a_refusal_offers_the_nearest_name(fit, written, meant):
 )
 def test_hypotheses_that_are_not_finite_are_refused(fit, written):
     with pytest.raises(ArgumentError, match="not finite"):
-        constraints(fit, written)
+        linear_constraints(fit, written)
 
 
 @pytest.mark.parametrize("written", [np.zeros(4), [row(x=1), row()], (row(), 1)], ids=repr)
 def test_rows_of_zeros_are_refused(fit, written):
     with pytest.raises(ArgumentError, match="involves no coefficient"):
-        constraints(fit, written)
+        linear_constraints(fit, written)
 
 
 # ---------------------------------------------------------------- columns that were left out
@@ -272,20 +272,20 @@ def test_rows_of_zeros_are_refused(fit, written):
 
 @pytest.mark.parametrize("written", ["I(2 * x) = 0", "x = I(2 * x)", [0, 0, 0, 0, 1.0]], ids=repr)
 def test_a_column_that_was_left_out_cannot_be_tested(fit_without_a_column, written):
-    columns = list(fit_without_a_column.design.column_names)
+    columns = list(fit_without_a_column.design.columns)
     if not isinstance(written, str):
         written = [1.0 if name == "I(2 * x)" else 0.0 for name in columns]
     with pytest.raises(ArgumentError, match=r"I\(2 \* x\) was left out"):
-        constraints(fit_without_a_column, written)
+        linear_constraints(fit_without_a_column, written)
 
 
 def test_rows_are_over_the_columns_that_are_left(fit_without_a_column):
     names = fit_without_a_column.design.X_names
-    found = constraints(fit_without_a_column, "arm[T.c] = 3").rows
+    found = linear_constraints(fit_without_a_column, "arm[T.c] = 3").rows
     np.testing.assert_array_equal(found, [[float(name == "arm[T.c]") for name in names]])
 
 
 def test_without_fixed_effects_there_is_nothing_to_test(data):
     fit = mfx.lmer("y ~ 0 + (1 | g)", data).model
     with pytest.raises(ArgumentError):
-        constraints(fit, "x = 0")
+        linear_constraints(fit, "x = 0")

@@ -741,7 +741,7 @@ def test_kenward_roger_does_not_depend_on_the_size_of_its_portions(
 ):
     fit = mfx.lmer(MODELS[model], strong, engine="profiled").model
     expected = denominator_df(fit, KENWARD_ROGER)
-    monkeypatch.setattr(probing, "_PORTION", portion)
+    monkeypatch.setattr(probing, "_BATCH_ENTRIES", portion)
     found = denominator_df(fit, KENWARD_ROGER)
     np.testing.assert_allclose(found.cov, expected.cov, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(found.W, expected.W, rtol=1e-9, atol=1e-12)

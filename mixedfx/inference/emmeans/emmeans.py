@@ -339,7 +339,7 @@ def _estimated(
     """Estimate combinations; NaN for those that the data do not determine."""
     estimable, rows = combined.estimable, combined.rows
     tested = estimable & rows.any(axis=1)
-    found = wald.estimates(
+    found = wald.t_tests(
         fit,
         how,
         rows[tested],
