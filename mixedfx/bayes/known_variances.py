@@ -27,8 +27,8 @@ from mixedfx.errors import (
 )
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.pls import solve_pls
+from mixedfx.linalg.cholesky.analysis import analyze
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
-from mixedfx.linalg.cholesky.symbolic import analyze
 
 Vector = npt.NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
+from mixedfx.linalg.cholesky.analysis import analyze
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
-from mixedfx.linalg.cholesky.symbolic import analyze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

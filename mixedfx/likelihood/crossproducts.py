@@ -20,9 +20,10 @@ from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
+from mixedfx.linalg.cholesky.analysis import analyze
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, OffDiagonalBlock
-from mixedfx.linalg.cholesky.symbolic import SymbolicFactor, analyze
+from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

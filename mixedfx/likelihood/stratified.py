@@ -19,8 +19,8 @@ from mixedfx.design.random import RandomTermDesign
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
+from mixedfx.linalg.cholesky.analysis import analyze
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, OffDiagonalBlock
-from mixedfx.linalg.cholesky.symbolic import analyze
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

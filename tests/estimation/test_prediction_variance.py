@@ -32,7 +32,7 @@ from mixedfx.estimation.prediction_variance import (
 from mixedfx.inference.prediction import fitted
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.pls import solve_pls
-from mixedfx.linalg.cholesky import symbolic as planning
+from mixedfx.linalg.cholesky import analysis
 
 # Rounding is below 1e-12. Elimination loses digits where Lambda is far from one, as it does for
 # every quantity of a solution (test_criterion.py has the reasons), and so do the dense forms.
@@ -44,10 +44,10 @@ every_path = pytest.mark.parametrize("path", PATHS)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_designs_have_chains():
-    """Small designs are one dense block by default; here the chains are what is tested."""
+def small_designs_have_leading_factors():
+    """Small designs are one dense block by default; here elimination by level is tested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "SMALL", 0)
+        patch.setattr(analysis, "DENSE_ONLY_SIZE", 0)
         yield
 
 

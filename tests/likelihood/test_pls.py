@@ -20,15 +20,16 @@ from mixedfx.design.build import build
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.score import average_information, score_covariance, score_theta
+from mixedfx.linalg.cholesky import analysis
 from mixedfx.linalg.cholesky import dense as dense_block
-from mixedfx.linalg.cholesky import symbolic as planning
+from mixedfx.linalg.cholesky.symbolic import DenseUpdate, PairwiseUpdate
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_designs_have_chains():
-    """Small designs are one dense block by default; here the chains are what is tested."""
+def small_designs_have_leading_factors():
+    """Small designs are one dense block by default; here elimination by level is tested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "SMALL", 0)
+        patch.setattr(analysis, "DENSE_ONLY_SIZE", 0)
         yield
 
 
@@ -258,28 +259,31 @@ def test_average_information_is_its_definition(case):
 
 
 def orders(ZtZ):
-    """All chains of factors each nested in all later ones, with the rest as the dense tail."""
+    """All sequences of factors each nested in all later ones, the rest as the dense block."""
     factors = range(len(ZtZ.diagonal))
     for length in range(len(factors) + 1):
-        for chain in permutations(factors, length):
+        for leading in permutations(factors, length):
             if all(
                 ZtZ.is_nested(a, b) and ZtZ.levels(a) >= ZtZ.levels(b)
-                for i, a in enumerate(chain)
-                for b in chain[i + 1 :]
+                for i, a in enumerate(leading)
+                for b in leading[i + 1 :]
             ):
-                yield list(chain), [f for f in factors if f not in chain]
+                yield list(leading), [f for f in factors if f not in leading]
 
 
 def crossed():
     """Cases whose chain is one factor and whose tail is not empty: there is a choice."""
     return cases().filter(
-        lambda c: len(c.crossprod.symbolic.chain) == 1 and len(c.crossprod.symbolic.dense) > 0
+        lambda c: (
+            len(c.crossprod.symbolic.leading_factors) == 1
+            and len(c.crossprod.symbolic.dense_factors) > 0
+        )
     )
 
 
 def outcome(case):
     """Everything that the factorisation is used for, at one theta."""
-    schur = compute_crossproducts(case.design)  # with a plan of its own
+    schur = compute_crossproducts(case.design)  # with a symbolic factor of its own
     found = solve_pls(schur, case.theta, reml=case.reml)
     return schur.symbolic, [
         np.array([found.deviance, found.sigma]),
@@ -300,13 +304,13 @@ def assert_outcomes_agree(case, found, expected):
 @many
 @given(cases())
 def test_every_order_of_elimination_agrees(case):
-    # From no chain at all (one dense block) to the longest.
+    # From no leading factor (one dense block) to as many as possible.
     _, expected = outcome(case)
-    for chain, tail in orders(case.crossprod.ZtZ):
+    for leading, dense in orders(case.crossprod.ZtZ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(planning, "_order", lambda ZtZ, order=(chain, tail): order)
+            patch.setattr(analysis, "elimination_order", lambda ZtZ, order=(leading, dense): order)
             symbolic, found = outcome(case)
-        assert (list(symbolic.chain), list(symbolic.dense)) == (chain, tail)
+        assert (list(symbolic.leading_factors), list(symbolic.dense_factors)) == (leading, dense)
         assert_outcomes_agree(case, found, expected)
 
 
@@ -314,25 +318,25 @@ def test_every_order_of_elimination_agrees(case):
 @given(crossed())
 def test_dense_and_pairwise_products_agree(case):
     results = []
-    for advantage, kind in [(0.0, planning.Pairs), (np.inf, planning.Rows)]:
+    for advantage, kind in [(0.0, PairwiseUpdate), (np.inf, DenseUpdate)]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(planning, "DENSE_ADVANTAGE", advantage)
+            patch.setattr(analysis, "DENSE_ADVANTAGE", advantage)
             symbolic, found = outcome(case)
-        assert isinstance(symbolic.steps[0].pairs, kind)
+        assert isinstance(symbolic.steps[0].update, kind)
         results.append(found)
     assert_outcomes_agree(case, *results)
 
 
 @many
 @given(crossed())
-def test_dense_products_in_portions_agree_with_whole_ones(case):
+def test_dense_products_in_batches_agree_with_whole_ones(case):
     _, expected = outcome(case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "MOST_PAIRS", 0)  # too many to list: dense, whatever it costs
-        patch.setattr(planning, "_PORTION", 1)  # a level at a time
-        patch.setattr(dense_block, "_PORTION", 3)  # rows of the tail
+        patch.setattr(analysis, "MAX_PAIRS", 0)  # dense products at any cost
+        patch.setattr(analysis, "_BATCH_ENTRIES", 1)  # a level at a time
+        patch.setattr(dense_block, "_BLOCK_ROWS", 3)  # rows of the dense block
         symbolic, found = outcome(case)
-    assert len(symbolic.steps[0].pairs.parts) == symbolic.steps[0].L
+    assert len(symbolic.steps[0].update.batches) == symbolic.steps[0].L
     assert_outcomes_agree(case, found, expected)
 
 
@@ -350,7 +354,7 @@ def deep(kind, seed=1):
 
 
 @pytest.mark.parametrize(
-    ("formula", "chain", "tail"),
+    ("formula", "leading", "dense"),
     [
         ("y ~ x + (1 | a) + (1 | b) + (1 | c) + (1 | d)", 4, 0),
         ("y ~ x + (x | d) + (x | c) + (x | b) + (1 | a)", 4, 0),
@@ -362,11 +366,16 @@ def deep(kind, seed=1):
 )
 @pytest.mark.parametrize("reml", [False, True])
 @pytest.mark.parametrize("advantage", [0.0, np.inf])
-def test_chains_and_tails_agree_with_the_oracle(formula, chain, tail, reml, advantage, monkeypatch):
-    monkeypatch.setattr(planning, "DENSE_ADVANTAGE", advantage)
+def test_leading_factors_and_dense_blocks_agree_with_the_oracle(
+    formula, leading, dense, reml, advantage, monkeypatch
+):
+    monkeypatch.setattr(analysis, "DENSE_ADVANTAGE", advantage)
     design = deep(formula)
     schur = compute_crossproducts(design)
-    assert (len(schur.symbolic.chain), len(schur.symbolic.dense)) == (chain, tail)
+    assert (len(schur.symbolic.leading_factors), len(schur.symbolic.dense_factors)) == (
+        leading,
+        dense,
+    )
     theta = np.random.default_rng(2).normal(size=schur.parametrization.size)
 
     def deviance(theta):

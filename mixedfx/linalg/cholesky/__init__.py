@@ -1,27 +1,25 @@
-"""Blocked elimination of a penalised block matrix: analyse once, factor often.
+"""Cholesky factorisation of ``Lambda' A Lambda + I`` for crossed and nested grouping factors.
 
-A :class:`BlockMatrix` holds the cross-products of factors, each with ``L`` levels and ``K``
-columns.
-With Lambda block-diagonal over levels, eliminating a factor with
+``A = Z'WZ`` is a :class:`~.block_matrix.BlockMatrix`: each grouping factor, with ``L`` levels and
+``K`` columns, has a block-diagonal block of its own, and off-diagonal blocks with the others.
+Eliminating one factor with
 
     G = Lambda (Lambda' A Lambda + I)^-1 Lambda'
 
-turns what is left into a matrix of the same kind: ``A <- A - A_r G A_r'`` for the pairs of
-columns that share a level. So the whole factorisation is one small step, repeated: first a
-chain of factors each nested in the next, whose blocks all stay block-diagonal and which are
-eliminated level by level, all levels at once; then one dense block for what crosses them.
-Several factors that are small together are that block alone.
-Working with ``A`` rather than with ``Lambda' A Lambda`` makes the first update linear in
-``G`` with constant coefficients: one sparse matrix, made once, does it.
+leaves the Schur complement ``A <- A - Z' G Z``, where ``Z`` are the factor's entries in the later
+columns. Fill-in arises only between columns that share a level. Factors each nested in the next
+(the leading factors) keep block-diagonal blocks and are eliminated in turn, all levels at once;
+what crosses them is one dense trailing block, which LAPACK factorises. Factors that are small
+together form the dense block alone. Updating ``A`` rather than ``Lambda' A Lambda`` makes the
+first update linear in ``G`` with constant coefficients: a sparse matrix, built once.
 
-The gradient is the same recursion backwards (reverse-mode differentiation by hand): the
-derivative of the log-determinant by ``A`` is ``Lambda M^-1 Lambda'`` on the pattern of
-``A``, which is also the conditional covariance of the effects.
+The symbolic factor (elimination order, positions of fill-in) is computed once, the numeric factor
+at each ``Lambda``. Derivatives are computed in reverse mode (Giles 2008, Collected matrix
+derivative results for forward and reverse mode algorithmic differentiation): the derivative of
+the log-determinant by ``A`` is ``Lambda M^-1 Lambda'`` on the pattern of ``A``, which is also the
+conditional covariance of the random effects over ``sigma**2``.
 
-Memory, in numbers of 8 bytes, with ``m`` dense columns: about ``L K (4 K + 3 m)`` for each
-factor of the chain, 1.5 for each pair of entries that share a level of the first, 3 for each
-such pair of a later one, and ``4 t**2`` for a tail of ``t`` columns. Nothing grows with the
-rows.
-
-Nothing here knows formulas, likelihoods, parameters or names.
+Memory, in numbers of 8 bytes, for ``m`` right-hand sides: about ``L K (4 K + 3 m)`` for each
+leading factor, 1.5 for each pair of entries that share a level of the first, 3 for each such pair
+of a later one, and ``4 t**2`` for a dense block of ``t`` columns. Nothing grows with the rows.
 """

@@ -1,8 +1,8 @@
-"""Small matrices, one per level, all levels at once.
+"""Algebra of small matrices, one per level, for all levels at once.
 
-Arrays have shape ``(K, K, L)``: the loops run over the small ``K`` and every operation over
-the levels, which for many levels is an order of magnitude faster than LAPACK called level by
-level or ``einsum``.
+Arrays have shape ``(K, K, L)``: loops run over the small ``K`` and every operation over the
+levels, which for many levels is an order of magnitude faster than LAPACK called level by level,
+or than ``einsum``.
 """
 
 from __future__ import annotations
@@ -14,40 +14,52 @@ Array = npt.NDArray[np.float64]
 
 
 def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
-    """Invert ``M = Lambda' A Lambda + I`` at every level."""
+    """
+    ``G = Lambda M^-1 Lambda'`` and ``Lambda M^-1`` at every level, and the sum of ``log|M|``.
+
+    ``M = Lambda' A Lambda + I``, by its Cholesky factor (Bates et al. 2015, equation 18).
+    """
     K = A.shape[0]
     if K == 1:
         scale = lam[0, 0]
         M = A * (scale * scale)
         M += 1.0
-        T = scale / M
-        return scale * T, T, float(np.log(M).sum())
+        lam_M_inv = scale / M
+        return scale * lam_M_inv, lam_M_inv, float(np.log(M).sum())
     M = matmul_left(lam.T, matmul_right(A, lam))
     for a in range(K):
         M[a, a] += 1.0
     W = np.empty_like(M)
     W[:] = lam.T[:, :, None]
     for j in range(K):  # M = L L' in place, and W = L^-1 Lambda'
-        root = np.sqrt(M[j, j], out=M[j, j])
-        W[j] /= root
+        diagonal = np.sqrt(M[j, j], out=M[j, j])
+        W[j] /= diagonal
         if j + 1 < K:
             column = M[j + 1 :, j]
-            column /= root
+            column /= diagonal
             M[j + 1 :, j + 1 :] -= column[:, None] * column[None, :]
             W[j + 1 :] -= column[:, None] * W[j]
     log_det = 2.0 * float(sum(np.log(M[j, j]).sum() for j in range(K)))
     G = W[0][:, None] * W[0][None, :]
     for c in range(1, K):
         G += W[c][:, None] * W[c][None, :]
-    for j in range(K - 1, -1, -1):  # T' = L^-T W
+    for j in range(K - 1, -1, -1):  # W <- L^-T W = M^-1 Lambda'
         W[j] /= M[j, j]
         if j:
             W[:j] -= M[j, :j, None] * W[j]
     return G, W.transpose(1, 0, 2), log_det
 
 
+def matmul(A: Array, B: Array) -> Array:
+    """``A @ B`` level by level, for shapes (a, c, L) and (c, b, L)."""
+    out: Array = A[:, 0, None] * B[None, 0]
+    for c in range(1, A.shape[1]):
+        out += A[:, c, None] * B[None, c]
+    return out
+
+
 def matmul_right(A: Array, small: Array) -> Array:
-    """Multiply every level by one matrix, ``A @ small``; its zeros cost nothing."""
+    """``A @ small`` with one matrix for all levels, whose zeros are skipped."""
     out = np.zeros((A.shape[0], small.shape[1], A.shape[2]))
     for c in range(small.shape[0]):
         for i in range(small.shape[1]):
@@ -57,25 +69,17 @@ def matmul_right(A: Array, small: Array) -> Array:
 
 
 def matmul_left(small: Array, A: Array) -> Array:
-    """Multiply one matrix by every level, ``small @ A``."""
+    """``small @ A`` with one matrix for all levels, whose zeros are skipped."""
     out: Array = matmul_right(A.transpose(1, 0, 2), small.T).transpose(1, 0, 2)
     return out
 
 
-def matmul(A: Array, B: Array) -> Array:
-    """Multiply level by level, ``A @ B``, for shapes (a, c, L) and (c, b, L)."""
-    out: Array = A[:, 0, None] * B[None, 0]
-    for c in range(1, A.shape[1]):
-        out += A[:, c, None] * B[None, c]
-    return out
-
-
-def weighted_outer(F: Array, inner: Array, H: Array) -> Array:
-    """``F @ inner @ H'`` level by level, for F, H (K, m, L) and one inner (m, m)."""
-    half = np.tensordot(inner, F, axes=(0, 1))  # (m, K, L), inner symmetric
-    out: Array = half[0][:, None] * H[None, :, 0]
-    for c in range(1, inner.shape[0]):
-        out += half[c][:, None] * H[None, :, c]
+def weighted_outer(F: Array, weights: Array, H: Array) -> Array:
+    """``F @ weights @ H'`` level by level, for F, H (K, m, L) and one symmetric (m, m)."""
+    weighted = np.tensordot(weights, F, axes=(0, 1))  # (m, K, L)
+    out: Array = weighted[0][:, None] * H[None, :, 0]
+    for c in range(1, weights.shape[0]):
+        out += weighted[c][:, None] * H[None, :, c]
     return out
 
 
@@ -90,13 +94,13 @@ def pack_lower(G: Array) -> list[Array]:
     return [G[a, b] for a in range(G.shape[0]) for b in range(a + 1)]
 
 
-def unpack_lower(parts: Array, K: int) -> Array:
-    """Build symmetric blocks (K, K, L) from their lower triangles (K (K + 1) / 2, L)."""
-    A = np.empty((K, K, parts.shape[1]))
+def unpack_lower(packed: Array, K: int) -> Array:
+    """Symmetric blocks (K, K, L) from their lower triangles (K (K + 1) / 2, L)."""
+    A = np.empty((K, K, packed.shape[1]))
     at = 0
     for a in range(K):
         for b in range(a + 1):
-            A[a, b] = A[b, a] = parts[at]
+            A[a, b] = A[b, a] = packed[at]
             at += 1
     return A
 

@@ -1,4 +1,4 @@
-"""A symmetric block matrix over factors: what is eliminated."""
+"""Symmetric block matrix over grouping factors, ``Z'WZ``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ Ints = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class OffDiagonalBlock:
-    """
-    Cross-products between two factors, for the pairs of levels that occur together.
+    """Cross-products between two factors, for the pairs of levels that occur together."""
 
-    Parameters
-    ----------
-    rows, cols : ndarray of shape (pairs,)
-        Levels of the first and of the second factor, sorted by ``rows`` then ``cols``.
-    values : ndarray of shape (K_first, K_second, pairs)
-        The cross-products.
-    """
-
-    rows: Ints
-    cols: Ints
-    values: Array
+    rows: Ints  # (pairs,) levels of the first factor; sorted by rows, then cols
+    cols: Ints  # (pairs,) levels of the second factor
+    values: Array  # (K_first, K_second, pairs)
 
     def transposed(self) -> OffDiagonalBlock:
-        """Give the same cross-products, seen from the second factor."""
+        """Transposed block, sorted by the levels of the second factor."""
         by = np.lexsort((self.rows, self.cols))
         return OffDiagonalBlock(
             self.cols[by], self.rows[by], self.values.transpose(1, 0, 2)[:, :, by]
@@ -40,19 +31,10 @@ class OffDiagonalBlock:
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """
-    A symmetric block matrix over factors.
+    """Symmetric matrix with block-diagonal blocks of each factor and sparse blocks between them."""
 
-    Parameters
-    ----------
-    diagonal : tuple of ndarray of shape (K, K, L)
-        Each factor's own block: ``K`` columns, ``L`` levels, nothing between levels.
-    couplings : mapping of (int, int) to Coupling
-        For every two factors ``i < j``.
-    """
-
-    diagonal: tuple[Array, ...]
-    off_diagonal: Mapping[tuple[int, int], OffDiagonalBlock]
+    diagonal: tuple[Array, ...]  # per factor (K, K, L): K columns, L levels
+    off_diagonal: Mapping[tuple[int, int], OffDiagonalBlock]  # for every two factors i < j
 
     @property
     def factors(self) -> range:
@@ -60,15 +42,15 @@ class BlockMatrix:
         return range(len(self.diagonal))
 
     def width(self, i: int) -> int:
-        """Columns of factor ``i``."""
+        """Columns of factor ``i`` per level, ``K``."""
         return int(self.diagonal[i].shape[0])
 
     def levels(self, i: int) -> int:
-        """Levels of factor ``i``."""
+        """Levels of factor ``i``, ``L``."""
         return int(self.diagonal[i].shape[2])
 
     def size(self, i: int) -> int:
-        """Scalar columns of factor ``i``."""
+        """Scalar columns of factor ``i``, ``K L``."""
         return self.width(i) * self.levels(i)
 
     def is_nested(self, i: int, j: int) -> bool:
@@ -76,5 +58,5 @@ class BlockMatrix:
         return len(self.off_diagonal[min(i, j), max(i, j)].rows) == self.levels(i)
 
     def block(self, i: int, j: int) -> OffDiagonalBlock:
-        """Cross-products of ``i`` with ``j``, sorted by the levels of ``i``."""
+        """Off-diagonal block of ``i`` and ``j``, sorted by the levels of ``i``."""
         return self.off_diagonal[i, j] if i < j else self.off_diagonal[j, i].transposed()

@@ -1,9 +1,12 @@
-"""The dense block that crossing fills: one Cholesky factorisation, by LAPACK.
+"""Cholesky factorisation of the dense trailing block, by LAPACK.
 
-Where every factor of the tail has one column, Lambda is a scaling, and everything is done in
-place on the lower triangle. With several columns a factor, Lambda mixes blocks of rows.
-Matrices are stored by rows with their lower triangle valid, which LAPACK, reading by columns,
-takes for an upper one.
+With ``A`` the block's cross-products after the leading factors are eliminated,
+
+    S = Lambda' A Lambda + I = L L'.
+
+Where every factor of the block has one column, Lambda is diagonal and ``S`` is computed in place
+on the lower triangle. Matrices are stored by rows with their lower triangle valid; LAPACK, which
+stores by columns, is given their transposes and the upper triangle.
 """
 
 from __future__ import annotations
@@ -18,179 +21,167 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
-# Rows treated at once, so that a portion of a large triangle stays in the cache.
-_PORTION = 128
+# Rows of a triangle that are processed at once, so that they stay in the cache.
+_BLOCK_ROWS = 128
 
 
 @dataclass(frozen=True)
 class DenseSolution:
-    """
-    Right sides passed through a tail.
+    """Solutions of the dense block for ``m`` right-hand sides."""
 
-    Parameters
-    ----------
-    F : ndarray of shape (t, m)
-        The right sides.
-    U, V : ndarray of shape (t, m)
-        ``S^-1 Lambda' F`` and ``Lambda U``.
-    """
-
-    F: Array
-    U: Array
-    V: Array
+    rhs: Array  # (t, m)
+    U: Array  # (t, m), S^-1 Lambda' rhs
+    V: Array  # (t, m), Lambda U
 
 
 @dataclass(frozen=True)
 class DenseFactor:
-    """
-    A factorised tail.
-
-    Parameters
-    ----------
-    plan : Plan
-        Which factors stand in it.
-    lambdas : sequence of ndarray of shape (K, K)
-        One per factor.
-    A : ndarray of shape (t, t)
-        Its cross-products after the chain's elimination; None if all factors are scalar.
-    root : ndarray of shape (t, t)
-        Cholesky factor of ``Lambda' A Lambda + I``.
-    log_det : float
-        Its log-determinant.
-    """
+    """Numeric factor of the dense block, of ``t`` scalar columns."""
 
     symbolic: SymbolicFactor
-    lambdas: Sequence[Array]
-    A: Array | None
-    root: Array
-    log_det: float
+    lambdas: Sequence[Array]  # one (K, K) per factor
+    A: Array | None  # (t, t); None if all factors are scalar, where it is overwritten
+    cholesky: Array  # (t, t), L
+    log_det: float  # log|S|
 
-    def solve(self, F: Array) -> DenseSolution:
-        """Pass right sides of shape (t, m) through."""
-        right = self._times(F, transpose=True)
-        U, info = dpotrs(self.root.T, right, lower=0)
+    def solve(self, rhs: Array) -> DenseSolution:
+        """Solve for right-hand sides of shape (t, m)."""
+        scaled = self._multiply_lambda(rhs, transpose=True)
+        U, info = dpotrs(self.cholesky.T, scaled, lower=0)
         assert info == 0
         U = np.ascontiguousarray(U)
-        return DenseSolution(F, U, self._times(U, transpose=False))
+        return DenseSolution(rhs, U, self._multiply_lambda(U, transpose=False))
 
     def backward(
-        self, solved: DenseSolution, inner: Array
+        self, solution: DenseSolution, matrix_adjoint: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
-        """Differentiate ``log_det`` plus a function of ``matrix`` with derivative ``inner``."""
-        inverse = self.root.copy()
+        """
+        Derivatives of ``log|S| + f(C)``, ``C = matrix - rhs'V``, given ``df/dC``.
+
+        By ``A`` (lower triangle valid if all factors are scalar), by each factor's Lambda, and by
+        the within-level blocks of ``A``:
+        ``dA = Lambda S^-1 Lambda' + V (df/dC) V'`` and
+        ``dLambda = 2 (A Lambda S^-1 - (rhs - A V) (df/dC) U')``.
+        """
+        inverse = self.cholesky.copy()
         _, info = dpotri(inverse.T, lower=0, overwrite_c=1)
-        assert info == 0  # the root's diagonal is at least one
+        assert info == 0  # the diagonal of L is at least one
         if self.A is None:
-            return self._scalar_backward(inverse, solved, inner)
-        mirror(inverse)
-        return self._block_backward(inverse, solved, inner)
+            return self._scalar_backward(inverse, solution, matrix_adjoint)
+        symmetrize(inverse)
+        return self._block_backward(inverse, solution, matrix_adjoint)
 
     def _scalar_backward(
-        self, inverse: Array, solved: DenseSolution, inner: Array
+        self, inverse: Array, solution: DenseSolution, matrix_adjoint: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
-        # Lambda' A Lambda S^-1 = I - S^-1 and Lambda' (F - A V) = U: A is not needed.
-        scale, U, V = _scales(self.symbolic, self.lambdas), solved.U, solved.V
-        slack = (1.0 - np.diagonal(inverse)) - np.einsum("tm,mc,tc->t", U, inner, U)
-        VC = V @ inner
-        for i in range(0, len(inverse), _PORTION):
-            rows = slice(i, i + _PORTION)
-            part = inverse[rows, : i + _PORTION]
-            part *= scale[rows, None]
-            part *= scale[None, : i + _PORTION]
-            part += VC[rows] @ V[: i + _PORTION].T
-        gradients, blocks = {}, {}
-        diagonal = np.diagonal(inverse)
-        for f in self.symbolic.dense:
-            own = _within(self.symbolic, f)
+        # Lambda' A Lambda S^-1 = I - S^-1 and Lambda' (rhs - A V) = U: A is not needed.
+        scale, U, V = _lambda_diagonal(self.symbolic, self.lambdas), solution.U, solution.V
+        half_by_log_lambda = 1.0 - np.diagonal(inverse)
+        half_by_log_lambda = half_by_log_lambda - np.einsum("tm,mc,tc->t", U, matrix_adjoint, U)
+        V_adjoint = V @ matrix_adjoint
+        for i in range(0, len(inverse), _BLOCK_ROWS):
+            rows = slice(i, i + _BLOCK_ROWS)
+            block = inverse[rows, : i + _BLOCK_ROWS]
+            block *= scale[rows, None]
+            block *= scale[None, : i + _BLOCK_ROWS]
+            block += V_adjoint[rows] @ V[: i + _BLOCK_ROWS].T
+        A_adjoint = inverse
+        lambda_gradients, level_blocks = {}, {}
+        diagonal = np.diagonal(A_adjoint)
+        for f in self.symbolic.dense_factors:
+            columns = _columns_in_block(self.symbolic, f)
             lam = self.lambdas[f][0, 0]
-            slope = 2.0 * float(slack[own].sum()) / lam if lam != 0.0 else 0.0
-            gradients[f] = np.array([[slope]])
-            blocks[f] = diagonal[own].copy()[None, None]
-        return inverse, gradients, blocks
+            # At lam = 0 the derivative is zero: the deviance is even in a scalar Lambda.
+            gradient = 2.0 * float(half_by_log_lambda[columns].sum()) / lam if lam != 0.0 else 0.0
+            lambda_gradients[f] = np.array([[gradient]])
+            level_blocks[f] = diagonal[columns].copy()[None, None]
+        return A_adjoint, lambda_gradients, level_blocks
 
     def _block_backward(
-        self, inverse: Array, solved: DenseSolution, inner: Array
+        self, inverse: Array, solution: DenseSolution, matrix_adjoint: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
         assert self.A is not None
-        U, V = solved.U, solved.V
-        T = self._times(inverse, transpose=False)
-        bar = self._times(np.ascontiguousarray(T.T), transpose=False)
-        bar += (V @ inner) @ V.T
-        right = (solved.F - self.A @ V) @ inner
-        gradients, blocks = {}, {}
-        for f in self.symbolic.dense:
+        U, V = solution.U, solution.V
+        lam_S_inv = self._multiply_lambda(inverse, transpose=False)
+        A_adjoint = self._multiply_lambda(np.ascontiguousarray(lam_S_inv.T), transpose=False)
+        A_adjoint += (V @ matrix_adjoint) @ V.T
+        residual = (solution.rhs - self.A @ V) @ matrix_adjoint
+        lambda_gradients, level_blocks = {}, {}
+        for f in self.symbolic.dense_factors:
             K, L = self.symbolic.block_matrix.width(f), self.symbolic.block_matrix.levels(f)
-            start = _within(self.symbolic, f).start
+            start = _columns_in_block(self.symbolic, f).start
             gradient, block = np.empty((K, K)), np.empty((K, K, L))
-            parts = [slice(start + a * L, start + (a + 1) * L) for a in range(K)]
-            for i, cols in enumerate(parts):
-                Ti = np.ascontiguousarray(T[:, cols].T)
-                for a, rows in enumerate(parts):
-                    trace = np.vdot(self.A[rows], Ti)
-                    gradient[a, i] = 2.0 * (trace - np.vdot(right[rows], U[cols]))
-                    block[a, i] = np.diagonal(bar[rows, cols])
-            gradients[f], blocks[f] = gradient, block
-        return bar, gradients, blocks
+            effects = [slice(start + a * L, start + (a + 1) * L) for a in range(K)]
+            for i, cols in enumerate(effects):
+                transposed = np.ascontiguousarray(lam_S_inv[:, cols].T)
+                for a, rows in enumerate(effects):
+                    trace = np.vdot(self.A[rows], transposed)
+                    gradient[a, i] = 2.0 * (trace - np.vdot(residual[rows], U[cols]))
+                    block[a, i] = np.diagonal(A_adjoint[rows, cols])
+            lambda_gradients[f], level_blocks[f] = gradient, block
+        return A_adjoint, lambda_gradients, level_blocks
 
-    def _times(self, M: Array, *, transpose: bool) -> Array:
-        return times_lambda(self.symbolic, self.lambdas, M, transpose=transpose)
+    def _multiply_lambda(self, matrix: Array, *, transpose: bool) -> Array:
+        return multiply_lambda(self.symbolic, self.lambdas, matrix, transpose=transpose)
 
 
 def factorize_dense(symbolic: SymbolicFactor, lambdas: Sequence[Array], A: Array) -> DenseFactor:
-    """Factorise ``S = Lambda' A Lambda + I``."""
+    """Factorise ``S = Lambda' A Lambda + I``; overwrites ``A``."""
     t = symbolic.dense_size
-    kept: Array | None = None
-    if all(symbolic.block_matrix.width(f) == 1 for f in symbolic.dense):
-        scale = _scales(symbolic, lambdas)
-        for i in range(0, t, _PORTION):
-            part = A[i : i + _PORTION, : i + _PORTION]
-            part *= scale[i : i + _PORTION, None]
-            part *= scale[None, : i + _PORTION]
+    symmetric_A: Array | None = None
+    if all(symbolic.block_matrix.width(f) == 1 for f in symbolic.dense_factors):
+        scale = _lambda_diagonal(symbolic, lambdas)
+        for i in range(0, t, _BLOCK_ROWS):
+            block = A[i : i + _BLOCK_ROWS, : i + _BLOCK_ROWS]
+            block *= scale[i : i + _BLOCK_ROWS, None]
+            block *= scale[None, : i + _BLOCK_ROWS]
         S = A
     else:
-        mirror(A)
-        kept = A
-        half = times_lambda(symbolic, lambdas, A, transpose=True)
-        S = times_lambda(symbolic, lambdas, np.ascontiguousarray(half.T), transpose=True)
+        symmetrize(A)
+        symmetric_A = A
+        lam_A = multiply_lambda(symbolic, lambdas, A, transpose=True)
+        S = multiply_lambda(symbolic, lambdas, np.ascontiguousarray(lam_A.T), transpose=True)
     S.reshape(-1)[:: t + 1] += 1.0
     _, info = dpotrf(S.T, lower=0, overwrite_a=1, clean=0)
     if info != 0:
         raise linalg.LinAlgError("the penalised block is not positive definite")
     log_det = 2.0 * float(np.log(np.diagonal(S)).sum())
-    return DenseFactor(symbolic, lambdas, kept, S, log_det)
+    return DenseFactor(symbolic, lambdas, symmetric_A, S, log_det)
 
 
-def mirror(M: Array) -> None:
+def symmetrize(M: Array) -> None:
     """Copy the lower triangle onto the upper one, in place."""
     t = len(M)
-    for i in range(0, t, _PORTION):
-        j = min(i + _PORTION, t)
+    for i in range(0, t, _BLOCK_ROWS):
+        j = min(i + _BLOCK_ROWS, t)
         M[i:j, j:] = M[j:, i:j].T
         block = M[i:j, i:j]
         block[...] = np.tril(block) + np.tril(block, -1).T
 
 
-def _within(symbolic: SymbolicFactor, f: int) -> slice:
-    start = symbolic.starts[f] - symbolic.dense_start
-    return slice(start, start + symbolic.block_matrix.size(f))
-
-
-def _scales(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> Array:
-    return np.concatenate(
-        [np.full(symbolic.block_matrix.size(f), lambdas[f][0, 0]) for f in symbolic.dense]
-    )
-
-
-def times_lambda(
-    symbolic: SymbolicFactor, lambdas: Sequence[Array], M: Array, *, transpose: bool
+def multiply_lambda(
+    symbolic: SymbolicFactor, lambdas: Sequence[Array], matrix: Array, *, transpose: bool
 ) -> Array:
-    """Multiply ``Lambda @ M``, or ``Lambda' @ M``, over the tail's rows."""
-    out = np.zeros_like(M)
-    for f in symbolic.dense:
+    """``Lambda @ matrix``, or ``Lambda' @ matrix``, over the rows of the dense block."""
+    out = np.zeros_like(matrix)
+    for f in symbolic.dense_factors:
         lam = lambdas[f].T if transpose else lambdas[f]
         L, start = symbolic.block_matrix.levels(f), symbolic.starts[f] - symbolic.dense_start
         for a in range(len(lam)):
             target = out[start + a * L : start + (a + 1) * L]
             for c in np.flatnonzero(lam[a]).tolist():
-                target += lam[a, c] * M[start + c * L : start + (c + 1) * L]
+                target += lam[a, c] * matrix[start + c * L : start + (c + 1) * L]
     return out
+
+
+def _lambda_diagonal(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> Array:
+    """Diagonal of Lambda over the dense block, where all its factors are scalar."""
+    return np.concatenate(
+        [np.full(symbolic.block_matrix.size(f), lambdas[f][0, 0]) for f in symbolic.dense_factors]
+    )
+
+
+def _columns_in_block(symbolic: SymbolicFactor, f: int) -> slice:
+    """Scalar columns of a factor, counted from the first of the dense block."""
+    start = symbolic.starts[f] - symbolic.dense_start
+    return slice(start, start + symbolic.block_matrix.size(f))

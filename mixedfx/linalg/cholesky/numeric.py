@@ -1,4 +1,18 @@
-"""Numeric factorisation, substitution and reverse-mode differentiation."""
+"""Numeric factorisation, forward and back substitution, and reverse-mode derivatives.
+
+For each leading factor, with diagonal block ``A``, entries ``Z`` in the later columns and
+right-hand sides ``F``, all after the preceding eliminations,
+
+    G = Lambda M^-1 Lambda',  M = Lambda' A Lambda + I
+    A_later <- A_later - Z' G Z,   F_later <- F_later - Z' G F,   C <- C - F' G F.
+
+In reverse order, with the derivatives ``A_``, ``F_`` (half of it) and ``C_`` of ``log|M| + f(C)``
+by what follows, and ``N = Z F_later_``, level by level,
+
+    Q = Z A_later_ Z' + N F' + F N' + F C_ F'                    (minus the derivative by G)
+    dLambda = 2 sum (A - (I - A G) Q) Lambda M^-1
+    A_ = G + G Q G,   F_ = -G (N + F C_),   Z_ = -2 G (Z A_later_ + F F_later_').
+"""
 
 from __future__ import annotations
 
@@ -18,308 +32,326 @@ from mixedfx.linalg.cholesky.batched import (
     weighted_outer,
 )
 from mixedfx.linalg.cholesky.block_matrix import Array
-from mixedfx.linalg.cholesky.dense import DenseFactor, DenseSolution, factorize_dense, mirror
-from mixedfx.linalg.cholesky.symbolic import Both, Pairs, Rows, Step, SymbolicFactor
+from mixedfx.linalg.cholesky.dense import (
+    DenseFactor,
+    DenseSolution,
+    factorize_dense,
+    symmetrize,
+)
+from mixedfx.linalg.cholesky.symbolic import (
+    DenseUpdate,
+    EliminationStep,
+    PairwiseUpdate,
+    SymbolicFactor,
+    TransposePair,
+)
 
 
 @dataclass(frozen=True)
-class _EliminatedFactor:
-    """What the elimination of one chain factor leaves."""
+class NumericStep:
+    """Values of one elimination step."""
 
-    A: Array
-    G: Array
-    T: Array
-    z: Array | None
-    Z: Both | None  # entries, (K L) by all columns
-    updates: tuple[Both, ...]  # of the store, one per distinct entry of G
+    A: Array  # (K, K, L) diagonal block when the factor is eliminated
+    G: Array  # (K, K, L)
+    lam_M_inv: Array  # (K, K, L), Lambda M^-1
+    entries: Array | None  # (K, entries), for a pairwise update
+    Z: TransposePair | None  # the entries, (K L, all columns), for a pairwise update
+    update_jacobians: tuple[TransposePair, ...]  # (trailing values, L), per distinct entry of G
 
 
 @dataclass(frozen=True)
 class NumericFactor:
-    """
-    The factorised matrix at one set of Lambdas; made by :func:`factorize`.
-
-    Parameters
-    ----------
-    plan : Plan
-        The order.
-    lambdas : tuple of ndarray of shape (K, K)
-        One per factor.
-    log_det : float
-        ``log |Lambda' A Lambda + I|`` over all factors.
-    """
+    """Factorised matrix at one set of Lambdas; returned by :func:`factorize`."""
 
     symbolic: SymbolicFactor = field(repr=False)
-    lambdas: tuple[Array, ...]
-    log_det: float
-    _done: tuple[_EliminatedFactor, ...] = field(repr=False)
-    _dense: DenseFactor | None = field(repr=False)
+    lambdas: tuple[Array, ...]  # one (K, K) per factor
+    log_det: float  # log|Lambda' A Lambda + I| over all factors
+    steps: tuple[NumericStep, ...] = field(repr=False)
+    dense: DenseFactor | None = field(repr=False)
 
     def schur_complement(self, rhs: Sequence[Array], matrix: Array) -> SchurComplement:
-        """Eliminate the factors from some dense columns."""
+        """Eliminate all factors from ``m`` columns: ``matrix - rhs' Lambda M^-1 Lambda' rhs``.
+
+        ``rhs`` holds their cross-products with each factor, (K, m, L), and ``matrix`` (m, m) those
+        with each other.
+        """
         symbolic = self.symbolic
         matrix = matrix.copy()
-        F = list(rhs)
-        for step, V in zip(symbolic.steps, self._pass(F), strict=True):
-            matrix -= _inner_products(F[step.factor], V)
-        if self._dense is None:
-            return SchurComplement(self, matrix, tuple(F), None)
-        solved = self._dense.solve(np.concatenate([flatten(F[f]) for f in symbolic.dense]))
-        matrix -= solved.F.T @ solved.V
-        return SchurComplement(self, matrix, tuple(F), solved)
+        blocks = list(rhs)
+        for step, GF in zip(symbolic.steps, self._forward_substitute(blocks), strict=True):
+            matrix -= _sum_inner(blocks[step.factor], GF)
+        if self.dense is None:
+            return SchurComplement(self, matrix, tuple(blocks), None)
+        dense_rhs = np.concatenate([flatten(blocks[f]) for f in symbolic.dense_factors])
+        solution = self.dense.solve(dense_rhs)
+        matrix -= solution.rhs.T @ solution.V
+        return SchurComplement(self, matrix, tuple(blocks), solution)
 
-    def solve(self, right: Array) -> Array:
-        """Multiply by ``Lambda M^-1 Lambda'``: the effects' covariance over ``sigma**2``."""
+    def solve(self, rhs: Array) -> Array:
+        """``Lambda M^-1 Lambda' rhs``, (q, m): the solution of ``A + (Lambda Lambda')^-1``.
+
+        As an operator it is the conditional covariance of the random effects over ``sigma**2``; it
+        is defined for singular Lambda too.
+        """
         symbolic = self.symbolic
-        F = [
-            unflatten(right[symbolic.columns(f)], symbolic.block_matrix.width(f))
+        blocks = [
+            unflatten(rhs[symbolic.columns(f)], symbolic.block_matrix.width(f))
             for f in symbolic.block_matrix.factors
         ]
-        self._pass(F)
-        out = np.zeros_like(right)
-        if self._dense is not None:
-            dense = np.concatenate([flatten(F[f]) for f in symbolic.dense])
-            out[symbolic.dense_start :] = self._dense.solve(dense).V
-        for step, done in zip(reversed(symbolic.steps), reversed(self._done), strict=True):
-            rest = F[step.factor]
-            if done.Z is not None:
-                rest = rest - unflatten(done.Z.plain @ out, step.K)
-            elif isinstance(step.pairs, Rows):
-                rest = rest - unflatten(step.pairs.matrix @ out[symbolic.dense_start :], step.K)
-            out[step.columns] = flatten(matmul(done.G, rest))
+        self._forward_substitute(blocks)
+        out = np.zeros_like(rhs)
+        if self.dense is not None:
+            dense_rhs = np.concatenate([flatten(blocks[f]) for f in symbolic.dense_factors])
+            out[symbolic.dense_start :] = self.dense.solve(dense_rhs).V
+        for step, values in zip(reversed(symbolic.steps), reversed(self.steps), strict=True):
+            block = blocks[step.factor]
+            if step.update is not None:
+                block = block - unflatten(_multiply_entries(step, values, out, symbolic), step.K)
+            out[step.columns] = flatten(matmul(values.G, block))
         return out
 
-    def _pass(self, F: list[Array]) -> list[Array]:
-        """Eliminate the chain from columns, in place; ``G F`` of each of its factors."""
-        symbolic, V = self.symbolic, []
-        for step, done in zip(symbolic.steps, self._done, strict=True):
-            V.append(matmul(done.G, F[step.factor]))
-            if step.pairs is None:
+    def _forward_substitute(self, blocks: list[Array]) -> list[Array]:
+        """Eliminate the leading factors from right-hand sides, in place; ``G F`` of each factor."""
+        symbolic, GF = self.symbolic, []
+        for step, values in zip(symbolic.steps, self.steps, strict=True):
+            GF.append(matmul(values.G, blocks[step.factor]))
+            if step.update is None:
                 continue
-            change = _to_columns(step, done, V[-1], symbolic)
-            for g, start in symbolic.starts.items():
+            change = _multiply_entries_transposed(step, values, GF[-1], symbolic)
+            for f, start in symbolic.starts.items():
                 if start > step.start:
-                    part = change[start : start + symbolic.block_matrix.size(g)]
-                    F[g] = F[g] - unflatten(part, symbolic.block_matrix.width(g))
-        return V
+                    rows = change[start : start + symbolic.block_matrix.size(f)]
+                    blocks[f] = blocks[f] - unflatten(rows, symbolic.block_matrix.width(f))
+        return GF
+
+
+@dataclass
+class _Adjoints:
+    """Derivatives by the values that follow a step, filled in reverse order."""
+
+    rhs: Array  # (q, m), half the derivative by the right-hand sides
+    trailing: Array  # by the trailing values; without the dense block if updates are dense
+    dense: Array | None  # (t, t) by the dense block, used if updates are dense
 
 
 @dataclass(frozen=True)
 class SchurComplement:
-    """
-    Dense columns after elimination; made by :meth:`NumericFactor.schur_complement`.
-
-    Parameters
-    ----------
-    factor : Factor
-        The elimination.
-    matrix : ndarray of shape (m, m)
-        What is left of the columns' cross-products.
-    """
+    """Dense columns after elimination; returned by :meth:`NumericFactor.schur_complement`."""
 
     numeric: NumericFactor = field(repr=False)
-    matrix: Array
-    _F: tuple[Array, ...] = field(repr=False)  # each factor's rhs when it was eliminated
-    _solved: DenseSolution | None = field(repr=False)
+    matrix: Array  # (m, m), the Schur complement
+    _rhs: tuple[Array, ...] = field(repr=False)  # (K, m, L) per factor, when it was eliminated
+    _dense_solution: DenseSolution | None = field(repr=False)
 
     def back_substitute(self, weights: Array) -> tuple[list[Array], list[Array]]:
-        """Solve for the effects."""
+        """Effects ``b = Lambda u`` and ``u = M^-1 Lambda' rhs weights``, (K, L) per factor."""
         symbolic = self.numeric.symbolic
         b, u = np.zeros(symbolic.size), np.zeros(symbolic.size)
-        if self._solved is not None:
-            b[symbolic.dense_start :] = self._solved.V @ weights
-            u[symbolic.dense_start :] = self._solved.U @ weights
-        for step, done in zip(reversed(symbolic.steps), reversed(self.numeric._done), strict=True):
-            right = np.tensordot(self._F[step.factor], weights, axes=(1, 0))
-            if done.Z is not None:
-                right = right - (done.Z.plain @ b).reshape(step.K, step.L)
-            elif isinstance(step.pairs, Rows):
-                right = right - (step.pairs.matrix @ b[symbolic.dense_start :]).reshape(
-                    step.K, step.L
-                )
-            b[step.columns] = matmul(done.G, right[:, None])[:, 0].ravel()
-            u[step.columns] = matmul(done.T.transpose(1, 0, 2), right[:, None])[:, 0].ravel()
-        cut = [
+        if self._dense_solution is not None:
+            b[symbolic.dense_start :] = self._dense_solution.V @ weights
+            u[symbolic.dense_start :] = self._dense_solution.U @ weights
+        for step, values in zip(
+            reversed(symbolic.steps), reversed(self.numeric.steps), strict=True
+        ):
+            rhs = np.tensordot(self._rhs[step.factor], weights, axes=(1, 0))
+            if step.update is not None:
+                rhs = rhs - _multiply_entries(step, values, b, symbolic).reshape(step.K, step.L)
+            b[step.columns] = matmul(values.G, rhs[:, None])[:, 0].ravel()
+            M_inv_lam = values.lam_M_inv.transpose(1, 0, 2)
+            u[step.columns] = matmul(M_inv_lam, rhs[:, None])[:, 0].ravel()
+        columns = [
             (symbolic.columns(f), symbolic.block_matrix.width(f))
             for f in symbolic.block_matrix.factors
         ]
-        return [b[c].reshape(K, -1) for c, K in cut], [u[c].reshape(K, -1) for c, K in cut]
+        return [b[c].reshape(K, -1) for c, K in columns], [u[c].reshape(K, -1) for c, K in columns]
 
-    def backward(self, inner: Array) -> tuple[list[Array], list[Array]]:
-        """Differentiate ``log_det`` plus a function of :attr:`matrix`."""
-        symbolic = self.numeric.symbolic
-        store = np.zeros(symbolic.dense_at)
-        rhs = np.zeros((symbolic.size, len(inner)))
-        gradients: dict[int, Array] = {}
-        blocks: dict[int, Array] = {}
-        bar = None
-        if self.numeric._dense is not None:
-            assert self._solved is not None
-            bar, gradients, blocks = self.numeric._dense.backward(self._solved, inner)
-            rhs[symbolic.dense_start :] = -self._solved.V @ inner
-            if any(isinstance(s.pairs, Rows) for s in symbolic.steps):
-                mirror(bar)
-            else:  # whatever is off the diagonal stands twice in the matrix
-                store = (
-                    np.concatenate([store, bar.ravel()]) if symbolic.dense_at else bar.reshape(-1)
-                )
-                store[symbolic.dense_at :] *= 2.0
-                store[symbolic.dense_at :: symbolic.dense_size + 1] *= 0.5
+    def backward(self, matrix_adjoint: Array) -> tuple[list[Array], list[Array]]:
+        """Derivatives of ``log_det + f(matrix)``, given ``df/dmatrix`` (m, m), in reverse mode.
+
+        By each Lambda (K, K), and by the diagonal blocks of ``A`` (K, K, L); for ``f = 0`` these
+        are the conditional covariances of each level's effects over ``sigma**2``.
+        """
+        symbolic, steps = self.numeric.symbolic, self.numeric.steps
+        adjoints, lambda_gradients, level_blocks = self._dense_backward(matrix_adjoint)
         for i in range(len(symbolic.steps) - 1, -1, -1):
-            step, done, F = (
-                symbolic.steps[i],
-                self.numeric._done[i],
-                self._F[symbolic.steps[i].factor],
-            )
-            Q, N = _surrounding(step, done, F, inner, rhs, store, bar, symbolic)
-            GQ = matmul(done.G, Q)
-            slope = done.A - Q + matmul(done.A, GQ)  # A - (I - A G) Q
-            gradients[step.factor] = 2.0 * sum_outer(slope, done.T.transpose(1, 0, 2))
-            block = done.G + matmul(GQ, done.G)
-            blocks[step.factor] = block
+            step, values = symbolic.steps[i], steps[i]
+            F = self._rhs[step.factor]
+            Q, N = _update_adjoint(step, values, F, matrix_adjoint, adjoints, symbolic)
+            GQ = matmul(values.G, Q)
+            by_lambda = values.A - Q + matmul(values.A, GQ)  # A - (I - A G) Q
+            M_inv_lam = values.lam_M_inv.transpose(1, 0, 2)
+            lambda_gradients[step.factor] = 2.0 * sum_outer(by_lambda, M_inv_lam)
+            A_adjoint = values.G + matmul(GQ, values.G)
+            level_blocks[step.factor] = A_adjoint
             if i:
-                passed = N + np.tensordot(F, inner, axes=(1, 0)).transpose(0, 2, 1)
-                rhs[step.columns] = -flatten(matmul(done.G, passed))
-                _pass_on(step, done, F, rhs, store, block)
-        order = symbolic.block_matrix.factors
-        return [gradients[f] for f in order], [blocks[f] for f in order]
+                FC = np.tensordot(F, matrix_adjoint, axes=(1, 0)).transpose(0, 2, 1)
+                adjoints.rhs[step.columns] = -flatten(matmul(values.G, N + FC))
+                _store_adjoints(step, values, F, adjoints, A_adjoint)
+        factors = symbolic.block_matrix.factors
+        return [lambda_gradients[f] for f in factors], [level_blocks[f] for f in factors]
+
+    def _dense_backward(
+        self, matrix_adjoint: Array
+    ) -> tuple[_Adjoints, dict[int, Array], dict[int, Array]]:
+        """Derivatives by the dense block, and by its factors' Lambdas and diagonal blocks."""
+        symbolic = self.numeric.symbolic
+        trailing = np.zeros(symbolic.dense_offset)
+        rhs = np.zeros((symbolic.size, len(matrix_adjoint)))
+        if self.numeric.dense is None:
+            return _Adjoints(rhs, trailing, None), {}, {}
+        assert self._dense_solution is not None
+        dense, lambda_gradients, level_blocks = self.numeric.dense.backward(
+            self._dense_solution, matrix_adjoint
+        )
+        rhs[symbolic.dense_start :] = -self._dense_solution.V @ matrix_adjoint
+        if any(isinstance(s.update, DenseUpdate) for s in symbolic.steps):
+            symmetrize(dense)
+        else:  # each value below the diagonal occurs twice in the matrix
+            flat = dense.reshape(-1)
+            trailing = np.concatenate([trailing, flat]) if symbolic.dense_offset else flat
+            trailing[symbolic.dense_offset :] *= 2.0
+            trailing[symbolic.dense_offset :: symbolic.dense_size + 1] *= 0.5
+        return _Adjoints(rhs, trailing, dense), lambda_gradients, level_blocks
 
 
 def factorize(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> NumericFactor:
     """Eliminate every factor at the given Lambdas."""
-    store = symbolic.store.copy()
-    log_det, all_done = 0.0, []
+    trailing = symbolic.trailing_values.copy()
+    log_det, steps = 0.0, []
     for step in symbolic.steps:
         A = symbolic.block_matrix.diagonal[step.factor]
-        if step.own is not None:
-            A = unpack_lower(store[step.own].reshape(-1, step.L), step.K)
-        G, T, log_m = penalized_inverse(A, lambdas[step.factor])
-        log_det += log_m
-        z: Array | None = None
-        Z: Both | None = None
-        updates: tuple[Both, ...] = ()
-        if isinstance(step.pairs, Rows):
-            _subtract_rows(step, G, store, symbolic)
-        elif step.pairs is not None:
-            z = step.entries(store)
-            if step.constant is not None:
-                Z, updates = step.constant
+        if step.diagonal_positions is not None:
+            A = unpack_lower(trailing[step.diagonal_positions].reshape(-1, step.L), step.K)
+        G, lam_M_inv, log_det_M = penalized_inverse(A, lambdas[step.factor])
+        log_det += log_det_M
+        entries: Array | None = None
+        Z: TransposePair | None = None
+        jacobians: tuple[TransposePair, ...] = ()
+        if isinstance(step.update, DenseUpdate):
+            _subtract_dense_products(step, step.update, G, trailing, symbolic)
+        elif step.update is not None:
+            entries = step.entries(trailing)
+            if step.constant_matrices is not None:
+                Z, jacobians = step.constant_matrices
             else:
-                Z = Both.of(step.matrix(z, symbolic.size))
-                updates = tuple(map(Both.of, step.pairs.matrices(z)))
-            for update, g in zip(updates, pack_lower(G), strict=True):
-                store -= update.plain @ g
-        all_done.append(_EliminatedFactor(A, G, T, z, Z, updates))
+                Z = TransposePair.of(step.entry_matrix(entries))
+                jacobians = tuple(map(TransposePair.of, step.update.matrices(entries)))
+            for jacobian, g in zip(jacobians, pack_lower(G), strict=True):
+                trailing -= jacobian.matrix @ g
+        steps.append(NumericStep(A, G, lam_M_inv, entries, Z, jacobians))
     dense = None
     if symbolic.dense_size:
-        square = store[symbolic.dense_at :].reshape(symbolic.dense_size, symbolic.dense_size)
-        dense = factorize_dense(symbolic, lambdas, square)
+        t = symbolic.dense_size
+        dense = factorize_dense(symbolic, lambdas, trailing[symbolic.dense_offset :].reshape(t, t))
         log_det += dense.log_det
-    return NumericFactor(symbolic, tuple(lambdas), log_det, tuple(all_done), dense)
+    return NumericFactor(symbolic, tuple(lambdas), log_det, tuple(steps), dense)
 
 
-def _subtract_rows(step: Step, G: Array, store: Array, symbolic: SymbolicFactor) -> None:
-    """Subtract ``Z' G Z`` from the tail, by dense products."""
-    assert isinstance(step.pairs, Rows)
-    square = store[symbolic.dense_at :].reshape(symbolic.dense_size, symbolic.dense_size)
-    for first, last in step.pairs.parts:
-        Z = step.pairs.portion(first, last)
+def _subtract_dense_products(
+    step: EliminationStep, update: DenseUpdate, G: Array, trailing: Array, symbolic: SymbolicFactor
+) -> None:
+    """Subtract ``Z' G Z`` from the dense block, by dense products."""
+    t = symbolic.dense_size
+    dense = trailing[symbolic.dense_offset :].reshape(t, t)
+    for first, last in update.batches:
+        Z = update.rows(first, last)
         GZ = np.zeros_like(Z)
         for a in range(step.K):
             for b in range(step.K):
                 GZ[a] += G[a, b, first:last, None] * Z[b]
-        flat = (Z.shape[0] * Z.shape[1], -1)
-        square -= Z.reshape(flat).T @ GZ.reshape(flat)
+        shape = (Z.shape[0] * Z.shape[1], -1)
+        dense -= Z.reshape(shape).T @ GZ.reshape(shape)
 
 
-def _inner_products(F: Array, V: Array) -> Array:
-    """Sum over columns and levels of ``F' V``, (m, m)."""
+def _sum_inner(F: Array, H: Array) -> Array:
+    """Sum over columns and levels of ``F' H``, (m, m)."""
     if F.shape[0] == 1:
-        total: Array = F[0] @ V[0].T
+        total: Array = F[0] @ H[0].T
         return total
-    return np.asarray(sum(f @ v.T for f, v in zip(F, V, strict=True)))
+    return np.asarray(sum(f @ h.T for f, h in zip(F, H, strict=True)))
 
 
-def _to_columns(step: Step, done: _EliminatedFactor, V: Array, symbolic: SymbolicFactor) -> Array:
-    """``Z' V`` for the entries of a step, (all columns, m)."""
+def _multiply_entries(
+    step: EliminationStep, values: NumericStep, x: Array, symbolic: SymbolicFactor
+) -> Array:
+    """``Z x``, for ``x`` over all columns."""
+    if values.Z is not None:
+        return np.asarray(values.Z.matrix @ x)
+    assert isinstance(step.update, DenseUpdate)
+    return np.asarray(step.update.entries @ x[symbolic.dense_start :])
+
+
+def _multiply_entries_transposed(
+    step: EliminationStep, values: NumericStep, V: Array, symbolic: SymbolicFactor
+) -> Array:
+    """``Z' V``, (all columns, m)."""
     flat = flatten(V)
-    if done.Z is not None:
-        return np.asarray(done.Z.transposed @ flat)
-    assert isinstance(step.pairs, Rows)
-    change = np.zeros((symbolic.size, flat.shape[1]))
-    change[symbolic.dense_start :] = step.pairs.matrix.T @ flat
-    return change
+    if values.Z is not None:
+        return np.asarray(values.Z.transpose @ flat)
+    assert isinstance(step.update, DenseUpdate)
+    product = np.zeros((symbolic.size, flat.shape[1]))
+    product[symbolic.dense_start :] = step.update.entries.T @ flat
+    return product
 
 
-def _surrounding(
-    step: Step,
-    done: _EliminatedFactor,
+def _update_adjoint(
+    step: EliminationStep,
+    values: NumericStep,
     F: Array,
-    inner: Array,
-    rhs: Array,
-    store: Array,
-    bar: Array | None,
+    matrix_adjoint: Array,
+    adjoints: _Adjoints,
     symbolic: SymbolicFactor,
 ) -> tuple[Array, Array]:
-    """Sum up ``Q = A_r (derivative by the rest) A_r'`` at every level, and its half ``N``."""
+    """``Q = Z A_later_ Z' + N F' + F N' + F C_ F'`` at every level, and ``N = Z F_later_``."""
     K = step.K
-    Q = weighted_outer(F, inner, F)
-    if step.pairs is None:
+    Q = weighted_outer(F, matrix_adjoint, F)
+    if step.update is None:
         return Q, np.zeros_like(F)
-    if isinstance(step.pairs, Rows):
-        assert bar is not None
-        N = unflatten(step.pairs.matrix @ rhs[symbolic.dense_start :], K)
-        for first, last in step.pairs.parts:
-            Z = step.pairs.portion(first, last)
-            Y = (Z.reshape(-1, Z.shape[2]) @ bar).reshape(Z.shape)
+    N = unflatten(_multiply_entries(step, values, adjoints.rhs, symbolic), K)
+    if isinstance(step.update, DenseUpdate):
+        assert adjoints.dense is not None
+        for first, last in step.update.batches:
+            Z = step.update.rows(first, last)
+            ZA = (Z.reshape(-1, Z.shape[2]) @ adjoints.dense).reshape(Z.shape)
             for a in range(K):
                 for b in range(K):
-                    Q[a, b, first:last] += np.einsum("ld,ld->l", Y[a], Z[b])
+                    Q[a, b, first:last] += np.einsum("ld,ld->l", ZA[a], Z[b])
     else:
-        assert done.Z is not None
-        N = unflatten(np.asarray(done.Z.plain @ rhs), K)
-        found = np.stack([update.transposed @ store for update in done.updates])
-        Q += _halve_off_diagonal(unpack_lower(found, K))
+        by_G = np.stack([j.transpose @ adjoints.trailing for j in values.update_jacobians])
+        ZAZ = unpack_lower(by_G, K)
+        # The Jacobian by an entry of G below the diagonal covers its two places.
+        for a in range(K):
+            for b in range(a):
+                ZAZ[a, b] *= 0.5
+                ZAZ[b, a] *= 0.5
+        Q += ZAZ
     for c in range(F.shape[1]):
-        half = N[:, None, c] * F[None, :, c]
-        Q += half
-        Q += half.transpose(1, 0, 2)
+        NF = N[:, None, c] * F[None, :, c]
+        Q += NF
+        Q += NF.transpose(1, 0, 2)
     return Q, N
 
 
-def _halve_off_diagonal(Q: Array) -> Array:
-    """Undo that an entry off the diagonal of G was counted once for both its places."""
-    for a in range(Q.shape[0]):
-        for b in range(a):
-            Q[a, b] *= 0.5
-            Q[b, a] *= 0.5
-    return Q
-
-
-def _pass_on(
-    step: Step,
-    done: _EliminatedFactor,
-    F: Array,
-    rhs: Array,
-    store: Array,
-    block: Array,
+def _store_adjoints(
+    step: EliminationStep, values: NumericStep, F: Array, adjoints: _Adjoints, A_adjoint: Array
 ) -> None:
-    """Tell earlier steps the derivatives by this step's own block and couplings."""
-    assert step.own is not None
-    K = step.K
-    own = [(1.0 if a == b else 2.0) * block[a, b] for a in range(K) for b in range(a + 1)]
-    store[step.own] = np.concatenate(own)
-    if step.pairs is None:
+    """Store the derivatives by a step's diagonal block and entries with the trailing values."""
+    assert step.diagonal_positions is not None
+    K, trailing = step.K, adjoints.trailing
+    packed = [(1.0 if a == b else 2.0) * A_adjoint[a, b] for a in range(K) for b in range(a + 1)]
+    trailing[step.diagonal_positions] = np.concatenate(packed)
+    if step.update is None:
         return
-    assert isinstance(step.pairs, Pairs)
-    assert done.z is not None
-    p = step.pairs
-    # The store holds derivatives by values that stand twice in the matrix, so half of each;
-    # entries paired with themselves stand once, but are then found from both sides.
-    full = 0.5 * store[p.target]
-    count = len(step.rows)
-    Y = (F[:, :, step.rows] * rhs[step.cols].T[None]).sum(axis=1)
+    assert isinstance(step.update, PairwiseUpdate)
+    assert values.entries is not None
+    z, first, second = values.entries, step.update.first, step.update.second
+    # Stored derivatives are by values that occur twice in the matrix, so half of each; an entry
+    # paired with itself occurs once, but is added as the first and as the second of the pair.
+    A_later = 0.5 * trailing[step.update.target]
+    count = len(step.entry_levels)
+    Y = (F[:, :, step.entry_levels] * adjoints.rhs[step.entry_columns].T[None]).sum(axis=1)
     for a in range(K):
-        Y[a] += np.bincount(p.first, done.z[a, p.second] * full, count)
-        Y[a] += np.bincount(p.second, done.z[a, p.first] * full, count)
-    store[step.where] = -2.0 * matmul(done.G[:, :, step.rows], Y[:, None])[:, 0]
+        Y[a] += np.bincount(first, z[a, second] * A_later, count)
+        Y[a] += np.bincount(second, z[a, first] * A_later, count)
+    G = values.G[:, :, step.entry_levels]
+    trailing[step.entry_positions] = -2.0 * matmul(G, Y[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Solving with the factorised matrix, and its inverse's entries from few right sides.
+"""Solutions with the factorised matrix, and selected entries of its inverse.
 
 Source of truth: dense matrices made from the design's rows, without the package's cross-products
 or its factorisation: ``A = Z'WZ`` and ``Lambda (Lambda' A Lambda + I)^-1 Lambda'``.
@@ -15,8 +15,7 @@ from hypothesis import given, settings
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.likelihood.accumulate import compute_crossproducts
-from mixedfx.linalg.cholesky import selected_inverse as probing
-from mixedfx.linalg.cholesky import symbolic as planning
+from mixedfx.linalg.cholesky import analysis, selected_inverse
 from mixedfx.linalg.cholesky.numeric import factorize
 from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
 
@@ -27,16 +26,19 @@ DIGITS = 1e-9
 many = settings(max_examples=30)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[0, planning.SMALL], ids=["chains", "tail"])
-def order_of_elimination(request):
-    """Small designs are one dense block by default; without that, chains are eliminated."""
+SIZES = {"leading factors": 0, "dense block": analysis.DENSE_ONLY_SIZE}
+
+
+@pytest.fixture(autouse=True, scope="module", params=SIZES)
+def elimination_order(request):
+    """Small designs are one dense block by default; a limit of 0 gives leading factors."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "SMALL", request.param)
+        patch.setattr(analysis, "DENSE_ONLY_SIZE", SIZES[request.param])
         yield
 
 
 def dense(design, cp):
-    """``A`` from the rows, columns where the plan has them."""
+    """``A`` from the rows, columns in the elimination order."""
     n, symbolic = len(design.y), cp.symbolic
     Z = np.zeros((n, symbolic.size))
     for block, position in zip(design.blocks, cp.term_positions, strict=True):
@@ -53,8 +55,8 @@ def covariance(A, cp, theta):
     symbolic = cp.symbolic
     Lambda = np.zeros_like(A)
     for f, lam in enumerate(cp.lambdas_by_factor(cp.parametrization.lambdas(theta))):
-        part = symbolic.columns(f)
-        Lambda[part, part] = np.kron(lam, np.eye(symbolic.block_matrix.levels(f)))
+        columns = symbolic.columns(f)
+        Lambda[columns, columns] = np.kron(lam, np.eye(symbolic.block_matrix.levels(f)))
     M = Lambda.T @ A @ Lambda + np.eye(len(A))
     return Lambda @ np.linalg.solve(M, Lambda.T)
 
@@ -84,85 +86,85 @@ def test_solve_multiplies_by_the_covariance_of_the_effects(kind):
     @given(cases(kinds=(kind,)))
     def holds(case):
         A = dense(case.design, case.crossprod)
-        right = np.random.default_rng(case.seed).normal(size=(len(A), 3))
-        expected = covariance(A, case.crossprod, case.theta) @ right
-        assert_same(factor_of(case.crossprod, case.theta).solve(right), expected)
+        rhs = np.random.default_rng(case.seed).normal(size=(len(A), 3))
+        expected = covariance(A, case.crossprod, case.theta) @ rhs
+        assert_same(factor_of(case.crossprod, case.theta).solve(rhs), expected)
 
     holds()
 
 
 @many
 @given(cases())
-def test_solve_leaves_its_right_sides_as_they_are(case):
-    right = np.random.default_rng(case.seed).normal(size=(case.crossprod.symbolic.size, 2))
-    before = right.copy()
-    factor_of(case.crossprod, case.theta).solve(right)
-    np.testing.assert_array_equal(right, before)
+def test_solve_does_not_change_its_right_hand_sides(case):
+    rhs = np.random.default_rng(case.seed).normal(size=(case.crossprod.symbolic.size, 2))
+    before = rhs.copy()
+    factor_of(case.crossprod, case.theta).solve(rhs)
+    np.testing.assert_array_equal(rhs, before)
 
 
-# ---------------------------------------------------------------- which columns share a side
+# ---------------------------------------------------------------- which columns share a vector
 
 
-def columns_of(shared):
-    """Factor, part and slot of each scalar column, in the plan's order."""
-    ZtZ, symbolic = shared.symbolic.block_matrix, shared.symbolic
-    part, position = np.empty(symbolic.size, dtype=int), np.empty(symbolic.size, dtype=int)
+def columns_of(probing):
+    """Connected component and probing vector of each scalar column."""
+    ZtZ, symbolic = probing.symbolic.block_matrix, probing.symbolic
+    component, vector = np.empty(symbolic.size, dtype=int), np.empty(symbolic.size, dtype=int)
     for f in ZtZ.factors:
         K, L = ZtZ.width(f), ZtZ.levels(f)
         for a in range(K):
             at = symbolic.starts[f] + a * L + np.arange(L)
-            part[at] = shared.component[f]
-            position[at] = shared.first_vector[f] + K * shared.index_in_component[f] + a
-    return part, position
+            component[at] = probing.component[f]
+            vector[at] = probing.first_vector[f] + K * probing.index_in_component[f] + a
+    return component, vector
 
 
 @many
 @given(cases())
-def test_entries_between_parts_are_zero(case):
-    part, _ = columns_of(probing_vectors(case.crossprod.symbolic))
+def test_entries_between_components_are_zero(case):
+    component, _ = columns_of(probing_vectors(case.crossprod.symbolic))
     inverse = covariance(dense(case.design, case.crossprod), case.crossprod, case.theta)
-    assert not inverse[part[:, None] != part].any()
+    assert not inverse[component[:, None] != component].any()
 
 
 @many
 @given(cases())
-def test_columns_of_one_part_have_slots_of_their_own(case):
-    part, position = columns_of(probing_vectors(case.crossprod.symbolic))
-    assert len(set(zip(part.tolist(), position.tolist(), strict=True))) == len(part)
+def test_columns_of_one_component_have_different_vectors(case):
+    component, vector = columns_of(probing_vectors(case.crossprod.symbolic))
+    assert len(set(zip(component.tolist(), vector.tolist(), strict=True))) == len(vector)
 
 
-@pytest.mark.parametrize("portion", [1, 40, probing._BATCH_ENTRIES])
-def test_store_holds_every_entry_that_can_be_other_than_zero(monkeypatch, portion):
-    monkeypatch.setattr(probing, "_BATCH_ENTRIES", portion)
+@pytest.mark.parametrize("batch", [1, 40, selected_inverse._BATCH_ENTRIES])
+def test_products_hold_every_entry_that_can_be_nonzero(monkeypatch, batch):
+    monkeypatch.setattr(selected_inverse, "_BATCH_ENTRIES", batch)
 
     @settings(max_examples=12)
     @given(cases())
     def holds(case):
-        shared = probing_vectors(case.crossprod.symbolic)
-        part, position = columns_of(shared)
+        probing = probing_vectors(case.crossprod.symbolic)
+        component, vector = columns_of(probing)
         inverse = covariance(dense(case.design, case.crossprod), case.crossprod, case.theta)
-        store = shared.apply(factor_of(case.crossprod, case.theta).solve)
-        together = part[:, None] == part
-        assert_same(np.where(together, store[:, position], 0.0), inverse)
+        products = probing.apply(factor_of(case.crossprod, case.theta).solve)
+        together = component[:, None] == component
+        assert_same(np.where(together, products[:, vector], 0.0), inverse)
 
     holds()
 
 
 @many
 @given(cases())
-def test_store_is_as_large_as_announced(case):
-    shared = probing_vectors(case.crossprod.symbolic)
-    store = shared.apply(lambda right: right)
-    assert (store.shape, store.size) == (
-        (case.crossprod.symbolic.size, shared.n_vectors),
-        shared.n_entries,
+def test_products_have_as_many_entries_as_announced(case):
+    probing = probing_vectors(case.crossprod.symbolic)
+    products = probing.apply(lambda vectors: vectors)
+    assert (products.shape, products.size) == (
+        (case.crossprod.symbolic.size, probing.n_vectors),
+        probing.n_entries,
     )
 
 
-# ---------------------------------------------------------------- how many right sides
+# ---------------------------------------------------------------- how many vectors
 
 
-def probes_of(formula, **columns):
+def probing_of(formula, **columns):
     rng = np.random.default_rng(3)
     n = len(next(iter(columns.values())))
     table = pd.DataFrame({**columns, "y": rng.normal(size=n), "x": rng.normal(size=n)})
@@ -172,20 +174,20 @@ def probes_of(formula, **columns):
 @pytest.mark.parametrize(
     ("term", "effects"), [("(1 | g)", 1), ("(x | g)", 2), ("(x | g) + (0 + I(x**2) | g)", 3)]
 )
-def test_one_factor_needs_a_right_side_for_each_effect(term, effects):
-    assert probes_of(f"y ~ 1 + {term}", g=np.arange(200) % 40).n_vectors == effects
+def test_one_factor_needs_a_vector_for_each_effect(term, effects):
+    assert probing_of(f"y ~ 1 + {term}", g=np.arange(200) % 40).n_vectors == effects
 
 
 def test_nested_factors_need_the_most_levels_within_one_outer_level():
-    # 6 batches of 2, 2, 2, 2, 2 and 5 casks: a right side for the batches, five for the casks.
+    # 6 batches of 2, 2, 2, 2, 2 and 5 casks: a vector for the batches, five for the casks.
     batch = np.repeat([0, 1, 2, 3, 4, 5], [20, 20, 20, 20, 20, 50])
     cask = np.concatenate([np.arange(20) % 2] * 5 + [np.arange(50) % 5])
-    assert probes_of("y ~ 1 + (1 | batch/cask)", batch=batch, cask=cask).n_vectors == 1 + 5
+    assert probing_of("y ~ 1 + (1 | batch/cask)", batch=batch, cask=cask).n_vectors == 1 + 5
 
 
-def test_crossed_factors_need_a_right_side_for_each_column():
+def test_crossed_factors_need_a_vector_for_each_column():
     rows = np.arange(120)
-    assert probes_of("y ~ 1 + (x | g) + (1 | h)", g=rows % 8, h=rows // 12).n_vectors == 2 * 8 + 10
+    assert probing_of("y ~ 1 + (x | g) + (1 | h)", g=rows % 8, h=rows // 12).n_vectors == 2 * 8 + 10
 
 
 def test_factors_crossed_within_sites_need_no_more_than_the_largest_site():
@@ -193,9 +195,9 @@ def test_factors_crossed_within_sites_need_no_more_than_the_largest_site():
     site = np.repeat([0, 1], [30, 40])
     rater = np.concatenate([np.arange(30) % 3, 3 + np.arange(40) % 2])
     paper = np.concatenate([np.arange(30) // 6, 5 + np.arange(40) // 4])
-    found = probes_of("y ~ 1 + (1 | rater) + (1 | paper)", rater=rater, paper=paper, site=site)
+    found = probing_of("y ~ 1 + (1 | rater) + (1 | paper)", rater=rater, paper=paper, site=site)
     assert found.n_vectors == 3 + 10
 
 
-def test_no_factors_need_no_right_side():
-    assert probes_of("y ~ x", g=np.arange(20)).n_vectors == 0
+def test_no_factors_need_no_vector():
+    assert probing_of("y ~ x", g=np.arange(20)).n_vectors == 0
