@@ -26,16 +26,16 @@ _PARQUET = (".parquet", ".pq")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command."""
+    """Run a command, and return its exit status."""
     options = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            # The same texts are among the notes, which the summary prints.
+            # The summary prints them among its notes.
             warnings.simplefilter("ignore", MixedfxWarning)
             return int(options.run(options))
     except MixedfxError as error:
-        return _complain(error)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+        return _print_error(error)
+    except BrokenPipeError:  # the reading end of a pipe, such as head, was closed
         sys.stderr.close()
         return 0
 
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto")
     fit.add_argument("--json", action="store_true", help="print the results as JSON")
     fit.set_defaults(run=_fit)
-    demo = commands.add_parser("demo", help="fit the sleep study and print what comes out")
+    demo = commands.add_parser("demo", help="fit the sleepstudy data and print the results")
     demo.set_defaults(run=_demo)
     return parser
 
@@ -62,10 +62,11 @@ class _OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _complain(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
+    """Print an error in one line on stderr, and return the exit status."""
     if isinstance(error, FormulaError):
-        marked = error.text[error.start : error.end]
-        text = f"{error.problem} (at '{marked}', character {error.start + 1}) {error.advice}"
+        at_fault = error.text[error.start : error.end]
+        text = f"{error.problem} (at '{at_fault}', character {error.start + 1}) {error.advice}"
     else:
         text = str(error)
     print(f"mixedfx: {' '.join(text.split())}", file=sys.stderr)
@@ -76,7 +77,7 @@ def _fit(options: argparse.Namespace) -> int:
     try:
         data = _read(options.file)
     except (OSError, ValueError, ImportError) as error:
-        return _complain(OSError(f"cannot read {options.file}: {error}"))
+        return _print_error(OSError(f"cannot read {options.file}: {error}"))
     fit = lmer(options.formula, data, reml=not options.ml, engine=options.engine)
     if options.json:
         print(json.dumps(_as_json(fit), indent=2))
@@ -118,17 +119,15 @@ def _as_json(fit: Results) -> dict[str, Any]:
         },
         "notes": list(fit.notes),
     }
-    plain = _plain(result)
-    assert isinstance(plain, dict)
-    return plain
+    return {key: _jsonable(value) for key, value in result.items()}
 
 
-def _plain(value: Any) -> Any:
-    """Replace what JSON lacks: NaN and missing values become null."""
+def _jsonable(value: Any) -> Any:
+    """Replace values that JSON cannot represent: NaN and infinities become null."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _jsonable(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [_jsonable(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -137,7 +136,7 @@ def _plain(value: Any) -> Any:
 def _demo(_: argparse.Namespace) -> int:
     sleep = datasets.load("sleepstudy")
     fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
-    print("Reaction times (ms) of 18 people over ten days of too little sleep\n")
+    print("Reaction times (ms) of 18 subjects over ten days of sleep deprivation\n")
     print(fit.summary())
     print("\nVariance components (fit.varcorr):")
     print(fit.varcorr.to_string(index=False, na_rep=""))
@@ -145,5 +144,5 @@ def _demo(_: argparse.Namespace) -> int:
     effects = fit.ranef("Subject", cond_sd=True)
     assert isinstance(effects, pd.DataFrame)
     print(effects.head(6).round(3).to_string())
-    print(f"\n{fit.certificate}")
+    print(f"\n{fit.convergence}")
     return 0

@@ -1,12 +1,10 @@
-"""The example data sets: a name goes in, a fresh table with the right column types comes out.
+"""Example data sets, loaded by name.
 
-A grouping factor is a label, whatever it looks like: subject 308 is no number. The CSV files
-cannot say so, hence one registry: it lists the factors of each set, and every other column is a
-float. Levels are strings in the order a reader expects (``ses2`` before ``ses10``), and that
-order decides which level is the reference of a treatment coding.
+A registry lists the factors of each data set, because their labels may look like numbers in a CSV
+file (subject 308); every other column is a float. Levels are strings in natural order (``ses2``
+before ``ses10``), which determines the reference level of treatment contrasts.
 
-Where each set comes from, and the unit of every column, is in ``README.md`` beside the files.
-Nothing here knows formulas or models.
+Sources, and the unit of every column, are in ``README.md`` beside the files.
 """
 
 from __future__ import annotations
@@ -26,19 +24,10 @@ __all__ = ["load", "names"]
 
 @dataclass(frozen=True)
 class _Columns:
-    """
-    What a CSV file cannot say about its columns.
+    """Column types of a CSV file."""
 
-    Parameters
-    ----------
-    factors : tuple of str
-        The columns that hold labels; all others are numbers.
-    levels : dict
-        The order of the levels, for factors whose labels do not sort into a meaningful one.
-    """
-
-    factors: tuple[str, ...]
-    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    factors: tuple[str, ...]  # columns of labels; all others are numeric
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by factor, if not natural
 
 
 _REGISTRY: dict[str, _Columns] = {
@@ -50,7 +39,7 @@ _REGISTRY: dict[str, _Columns] = {
     "cake": _Columns(factors=("replicate", "recipe", "temperature")),
     "romcom": _Columns(
         factors=("friend", "movie", "kind"),
-        # From the smallest residual spread to the largest, so that ratios to the first exceed 1.
+        # By increasing residual standard deviation, so that ratios to the first exceed 1.
         levels={"kind": ("steady", "usual", "erratic")},
     ),
     "schools": _Columns(factors=("state", "district", "school", "classroom", "ses")),
@@ -88,8 +77,8 @@ def load(name: str) -> pd.DataFrame:
     -------
     DataFrame
         A new table on each call. Factors are unordered categoricals whose categories are strings,
-        in natural order unless the set has a better one; every other column is float64, equal to
-        the decimal in the file. Units are in ``README.md`` beside the data files.
+        in natural order unless the set defines another; every other column is float64, the
+        double nearest to the decimal in the file. Units are in ``README.md`` beside the data files.
 
     Raises
     ------
@@ -113,7 +102,7 @@ def load(name: str) -> pd.DataFrame:
             f"{did_you_mean(str(name), _REGISTRY)}"
         )
     columns = _REGISTRY[name]
-    # Numbers are converted after reading: the parser of older pandas may miss the last bit.
+    # Numbers are converted after reading: read_csv of older pandas may round the last bit.
     text = pd.read_csv(_path(name), dtype="str")
     return pd.DataFrame(
         {
@@ -126,12 +115,12 @@ def load(name: str) -> pd.DataFrame:
 
 
 def _factor(labels: pd.Series[str], levels: tuple[str, ...] | None) -> pd.Series[Any]:
-    """Make a categorical with the levels given, or else those present in natural order."""
+    """Convert labels to a categorical, by default with its levels in natural order."""
     return labels.astype(pd.CategoricalDtype(list(levels or _natural_order(labels))))
 
 
 def _path(name: str) -> Path:
-    """Find a file in the installed package, or in the checkout that the package stands in."""
+    """Path of a file in the installed package, or in a source checkout."""
     package = Path(__file__).parent
     for folder in (package / "_data", package.parent / "datasets"):
         path = folder / f"{name}.csv"
@@ -144,10 +133,10 @@ def _path(name: str) -> Path:
 
 
 def _natural_order(labels: Iterable[str]) -> list[str]:
-    """Sort the distinct labels, runs of digits by their value."""
+    """Sort the distinct labels, comparing runs of digits as numbers."""
 
     def key(label: str) -> list[str | int]:
-        # Splitting on a group alternates text and digits, so equal positions compare equal types.
+        # Text and digits alternate, so equal positions have equal types.
         return [int(s) if s.isdigit() else s for s in re.split(r"([0-9]+)", label)]
 
     return sorted(set(labels), key=key)

@@ -1,4 +1,4 @@
-"""A model shown before it is fitted: its graph and its equations, from the formula."""
+"""Graph and equations of a model from its formula, without fitting it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ from mixedfx.results.results import Results
 
 def graph(formula: str, data: Any = None) -> Graph:
     """
-    Give a formula's model as a directed acyclic graph.
+    Build the directed acyclic graph of the model of a formula.
 
     Parameters
     ----------
     formula : str
         As for :func:`mixedfx.lmer`.
     data : DataFrame, optional
-        To count levels and rows, and to find grouping factors that lie within each other
-        though the formula does not say so.
+        To count levels and rows, and to detect nesting that the formula does not express.
 
     Returns
     -------
     Graph
-        What depends on what, in plates; ``tree`` says whether the levels form a tree;
-        :func:`mixedfx.draw` draws it; ``to_dot()``, ``to_mermaid()`` write it.
+        Dependences between variables, in plates; ``tree`` says whether the levels form a tree;
+        :func:`mixedfx.draw` draws the graph, ``to_dot()`` and ``to_mermaid()`` write it.
 
     Raises
     ------
     FormulaError
-        If the formula cannot be understood.
+        If the formula is invalid.
 
     References
     ----------
@@ -63,18 +62,18 @@ def equation(formula: str, data: Any = None) -> Equation:
     formula : str
         As for :func:`mixedfx.lmer`.
     data : DataFrame, optional
-        To write a factor's columns out, and to find grouping factors that lie within each
-        other though the formula does not say so.
+        To expand the columns of factors, and to detect nesting that the formula does not
+        express.
 
     Returns
     -------
     Equation
-        Prints as text, shows as mathematics in a notebook; ``latex``, ``unicode``, ``notes``.
+        Prints as text and shows as mathematics in a notebook; ``latex``, ``unicode``, ``notes``.
 
     Raises
     ------
     FormulaError
-        If the formula cannot be understood.
+        If the formula is invalid.
 
     References
     ----------
@@ -98,7 +97,7 @@ def equation(formula: str, data: Any = None) -> Equation:
 
 def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
     """
-    Draw a model's graph with matplotlib, for a page or a slide.
+    Draw the graph of a model with matplotlib.
 
     Parameters
     ----------
@@ -112,13 +111,13 @@ def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> A
     Returns
     -------
     matplotlib axes
-        Circles for variables, shaded where they are observed, dots for parameters, a plate for
-        each grouping factor and for the rows.
+        Circles for variables, shaded if observed, dots for parameters, and a plate for each
+        grouping factor and for the rows.
 
     Raises
     ------
     ArgumentError
-        If it is none of these, or has too many crossed factors to be laid out in a plane.
+        If it is none of these, or has more crossed factors than can be laid out in a plane.
 
     Examples
     --------
@@ -127,8 +126,7 @@ def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> A
     if isinstance(model, Results):
         model = model.graph()
     if isinstance(model, str):
-        found = graph(model) if data is None else _graph(_design(model, data))
-        return drawing.draw(found, ax=ax)
+        model = graph(model) if data is None else _graph(_design(model, data))
     if not isinstance(model, Graph):
         raise ArgumentError(f"draw() takes a formula, a graph or a fit, not {model!r}.")
     return drawing.draw(model, ax=ax)

@@ -1,4 +1,4 @@
-"""Everything that mixedfx raises or warns, as one tree.
+"""Exceptions and warnings of mixedfx.
 
 ::
 
@@ -12,24 +12,23 @@
     │   ├── ResponseError            a response that is not numeric, or does not vary
     │   ├── GroupingError            a grouping factor with too few or too many levels
     │   ├── WeightsError             weights or residual_sd that are not positive
-    │   ├── DispersionError          a dispersion formula that the data cannot tell
-    │   └── NewLevelError            prediction for a level that the fit has not seen
+    │   ├── DispersionError          a dispersion formula that the data cannot identify
+    │   └── NewLevelError            prediction for a level that is not in the fit
     ├── ArgumentError                an argument outside its choices; lists them
-    │   └── PriorError               a prior that suits no parameter, or is none
+    │   └── PriorError               a prior of the wrong kind, or of no parameter
     ├── EngineError
     │   ├── EngineRefusal            the engine cannot express the model; says why
     │   ├── EngineDisagreement       two computations of one likelihood differ
-    │   └── SearchError              the search for theta could not run
+    │   └── SearchError              the optimiser failed
     └── DatasetError                 an example data set that is unknown or damaged
 
     MixedfxWarning
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
     ├── SingularFitWarning           a variance is zero, or a correlation is one
-    ├── ConvergenceWarning           the optimum could not be certified
-    └── SamplingWarning              draws too few, or chains that differ; names the parameters
+    ├── ConvergenceWarning           the optimiser did not reach an optimum
+    └── SamplingWarning              too few draws, or chains that differ; names the parameters
 
-Errors that report a wrong value are also :class:`ValueError`, so that code written for
-pandas or scikit-learn catches them.
+Errors that report an invalid value also derive from :class:`ValueError`.
 """
 
 from __future__ import annotations
@@ -45,26 +44,26 @@ class MixedfxError(Exception):
 
 class FormulaError(MixedfxError, ValueError):
     """
-    A formula that cannot be understood.
+    An invalid formula.
 
     Parameters
     ----------
     problem : str
         What is wrong, as a sentence.
     text : str
-        The formula as written.
+        The formula as given.
     start, end : int
-        The characters of ``text`` at fault.
+        Range of the characters of ``text`` at fault.
     advice : str
-        What to write instead.
+        Correct form.
     """
 
     def __init__(self, problem: str, text: str, start: int, end: int, advice: str = "") -> None:
         start = max(0, min(start, len(text)))
         end = max(start + 1, end)
         line = text.replace("\n", " ").replace("\t", " ")
-        shown = f"{problem}\n\n    {line}\n    {' ' * start}{'^' * (end - start)}"
-        super().__init__(f"{shown}\n\n{advice}" if advice else shown)
+        message = f"{problem}\n\n    {line}\n    {' ' * start}{'^' * (end - start)}"
+        super().__init__(f"{message}\n\n{advice}" if advice else message)
         self.problem, self.text, self.start, self.end, self.advice = (
             problem,
             text,
@@ -107,11 +106,11 @@ class WeightsError(DataError):
 
 
 class DispersionError(DataError):
-    """A formula of the residual standard deviation that the data cannot tell."""
+    """A dispersion formula that is invalid, or that the data cannot identify."""
 
 
 class NewLevelError(DataError):
-    """Prediction for a level that the fit has not seen."""
+    """Prediction for a level that is not in the fit."""
 
 
 class ArgumentError(MixedfxError, ValueError):
@@ -119,11 +118,11 @@ class ArgumentError(MixedfxError, ValueError):
 
 
 class PriorError(ArgumentError):
-    """A prior that suits no parameter, or is none."""
+    """A prior of the wrong kind, of an unknown parameter, or with invalid arguments."""
 
 
 class EngineError(MixedfxError):
-    """An engine could not do its work."""
+    """An engine failed, or its result is inconsistent."""
 
 
 class EngineRefusal(EngineError, ValueError):
@@ -137,9 +136,9 @@ class EngineDisagreement(EngineError):
     Parameters
     ----------
     engine : str
-        The engine that made the claim.
+        Name of the engine.
     claimed, recomputed : float
-        Its log-likelihood, and that of the common criterion at the same theta.
+        Log-likelihood that it reports, and that of the common criterion at the same theta.
     """
 
     def __init__(self, engine: str, claimed: float, recomputed: float) -> None:
@@ -152,7 +151,7 @@ class EngineDisagreement(EngineError):
 
 
 class SearchError(EngineError):
-    """The search for theta could not run."""
+    """The optimiser of theta failed."""
 
 
 class DatasetError(MixedfxError, ValueError):
@@ -160,7 +159,7 @@ class DatasetError(MixedfxError, ValueError):
 
 
 class MixedfxWarning(UserWarning):
-    """Base of every warning that mixedfx gives."""
+    """Base of every warning that mixedfx issues."""
 
 
 class DroppedColumnsWarning(MixedfxWarning):
@@ -172,28 +171,16 @@ class SingularFitWarning(MixedfxWarning):
 
 
 class ConvergenceWarning(MixedfxWarning):
-    """The optimum could not be certified."""
+    """The optimiser did not reach an optimum."""
 
 
 class SamplingWarning(MixedfxWarning):
-    """Draws are too few, or chains differ."""
+    """There are too few draws, or chains differ."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
-    Sentence that offers the known names nearest to one that was not found.
-
-    Parameters
-    ----------
-    name : str
-        What was written.
-    known : iterable of str
-        What exists.
-
-    Returns
-    -------
-    str
-        ``" Did you mean 'Subject'?"``, or nothing if no name is near.
+    Suggest the known names nearest to one that was not found; empty if none is near.
 
     Examples
     --------
@@ -201,33 +188,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     " Did you mean 'Subject'?"
     """
     by_folded = {k.casefold(): k for k in known}
-    parts = [k for k in by_folded if name.casefold() in k.split(":")]  # 'school' of 'state:school'
-    near = parts[:2] or difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.6)
+    # A component of an interaction counts as near: 'school' of 'state:school'.
+    components = [k for k in by_folded if name.casefold() in k.split(":")]
+    near = components[:2] or difflib.get_close_matches(name.casefold(), by_folded, n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_folded[k]) for k in near)}?" if near else ""
 
 
 def expect_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """
-    Refuse an argument that is not among its choices.
-
-    Parameters
-    ----------
-    name : str
-        The argument.
-    value : object
-        What was passed.
-    choices : iterable of str
-        What may be passed.
-
-    Raises
-    ------
-    ArgumentError
-        If ``value`` is not one of ``choices``; lists them.
-
-    Examples
-    --------
-    >>> expect_choice("engine", "auto", ["auto", "profiled"])
-    """
+    """Raise an ``ArgumentError`` if the value of an argument is not among its choices."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(c) for c in choices)
@@ -236,26 +204,7 @@ def expect_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_share(name: str, value: object) -> None:
-    """
-    Refuse what is no probability strictly between zero and one.
-
-    Parameters
-    ----------
-    name : str
-        The argument.
-    value : object
-        What was passed.
-
-    Raises
-    ------
-    ArgumentError
-        If it is none.
-
-    Examples
-    --------
-    >>> check_share("conf_level", 0.95)
-    """
+    """Raise an ``ArgumentError`` if an argument is not strictly between zero and one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        # The one is a coverage, the other what is left of it.
         usual = 0.05 if name == "alpha" else 0.95
         raise ArgumentError(f"{name}={value!r} must be a number between 0 and 1, such as {usual}.")

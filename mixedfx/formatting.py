@@ -1,7 +1,6 @@
-"""Tables to text, HTML, Markdown and LaTeX: what a fit prints.
+"""Summaries and tables as text, HTML, Markdown and LaTeX.
 
-Knows tables and strings only. Numbers are shown to the digits that their column needs, as
-lme4 shows them.
+Numbers have the decimals that their column needs, as in lme4's printed summaries.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _DISPERSION = "Log residual standard deviation"
 @dataclass(frozen=True)
 class Summary:
     """
-    A fit's tables, to print or to show in a notebook.
+    Tables of a fit, to print or to show in a notebook.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class Summary:
     coefficients : pandas.DataFrame
         Fixed effects; a row each, numeric columns.
     notes : sequence of str
-        What the user should know.
+        Remarks on the fit.
     dispersion : pandas.DataFrame, optional
         Coefficients of the log residual standard deviation; a row each, numeric columns.
     """
@@ -58,8 +57,8 @@ class Summary:
             "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
         ]
         if len(self.components):
-            shown = component_rows(self.components)
-            parts.append(f"{self._title}:\n" + _text(shown, left=("Group", "Effect")))
+            rows = component_rows(self.components)
+            parts.append(f"{self._title}:\n" + _text(rows, left=("Group", "Effect")))
         parts.append(_wrapped("Number of observations: ", self.counts))
         if len(self.coefficients):
             parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
@@ -77,28 +76,28 @@ class Summary:
 
     def tables(self) -> tuple[Table, ...]:
         """
-        Take the summary apart.
+        Split the summary into tables.
 
         Returns
         -------
         tuple of Table
-            What was fitted, its residuals, the random effects, and the fixed ones if any.
+            Model, scaled residuals, random effects, and fixed effects and dispersion if any.
         """
         header = pd.DataFrame(self.header, columns=["", " "])
         header.loc[len(header)] = ["Observations", self.counts]
-        found = [
+        tables = [
             Table("Model", header),
             Table("Scaled residuals", _quantiles(self.residuals)),
         ]
         if len(self.components):
-            found.append(Table(self._title, component_rows(self.components)))
+            tables.append(Table(self._title, component_rows(self.components)))
         if len(self.coefficients):
-            shown = _rounded(self.coefficients).rename_axis("Term").reset_index()
-            found.append(Table("Fixed effects", shown))
+            rows = _rounded(self.coefficients).rename_axis("Term").reset_index()
+            tables.append(Table("Fixed effects", rows))
         if self.dispersion is not None:
-            shown = _rounded(self.dispersion).rename_axis("Term").reset_index()
-            found.append(Table(_DISPERSION, shown))
-        return tuple(found)
+            rows = _rounded(self.dispersion).rename_axis("Term").reset_index()
+            tables.append(Table(_DISPERSION, rows))
+        return tuple(tables)
 
     def to_html(self) -> str:
         """
@@ -148,14 +147,14 @@ class Summary:
 @dataclass(frozen=True)
 class Table:
     """
-    A titled table of texts, in every form that a report may need.
+    A table of strings with a title, for text, Markdown, HTML and LaTeX.
 
     Parameters
     ----------
     title : str
-        What it shows.
+        Heading.
     frame : pandas.DataFrame
-        Of strings, without an index that matters.
+        Strings; the index is not shown.
 
     Examples
     --------
@@ -193,7 +192,7 @@ class Table:
         Returns
         -------
         str
-            What is in the cells is escaped.
+            With the contents of the cells escaped.
         """
         return self._format("html")
 
@@ -204,9 +203,9 @@ class Table:
         Returns
         -------
         str
-            With the rules of the package booktabs; what is in the cells is escaped.
+            With the rules of the package booktabs, and the contents of the cells escaped.
         """
-        # In LaTeX's oldest encoding a bar in text is a dash.
+        # In LaTeX's OT1 encoding a bar in text prints as a dash.
         return self._format("latex_booktabs").replace("|", r"\textbar{}")
 
     def _repr_html_(self) -> str:
@@ -215,8 +214,8 @@ class Table:
     def _format(self, style: str) -> str:
         from tabulate import tabulate
 
-        # Numbers are texts already, with the digits that they deserve.
-        right = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
+        # Numbers are formatted already.
+        alignment = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
         frame = self.frame
         if style == "pipe":
             frame = frame.map(_escape_pipes).rename(columns=_escape_pipes)
@@ -225,14 +224,14 @@ class Table:
                 frame.to_numpy().tolist(),
                 headers=list(frame.columns),
                 tablefmt=style,
-                colalign=right if len(frame) else None,
+                colalign=alignment if len(frame) else None,
                 disable_numparse=True,
             )
         )
 
 
 def _numeric(column: pd.Series) -> bool:
-    """Whether what is written in a column are numbers."""
+    """Whether all entries of a column are numbers, up to parentheses and marks."""
     texts = [str(v).strip(" ()*<") for v in column if str(v).strip()]
     return bool(texts) and all(_is_number(t.split(" ")[0]) for t in texts)
 
@@ -246,12 +245,12 @@ def _is_number(text: str) -> bool:
 
 
 def _escape_pipes(value: Any) -> str:
-    """Keep the bar of a random term from ending a Markdown cell."""
+    """Escape bars, which would end a Markdown cell."""
     return str(value).replace("|", "\\|")
 
 
 def _latex_text(text: str) -> str:
-    """Escape what LaTeX would read as commands."""
+    """Escape the special characters of LaTeX."""
     special = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     special |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
@@ -263,18 +262,18 @@ def component_rows(components: pd.DataFrame) -> pd.DataFrame:
     single = components[components["effect2"].isna()].reset_index(drop=True)
     pairs = components[components["effect2"].notna()]
     correlations: list[list[str]] = []
-    above: list[str] = []
-    before = None
+    earlier: list[str] = []  # effects of the same term in the rows above
+    last_group = None
     for row in single.to_dict("records"):
-        new_term = row["group"] != before or row["effect"] in above
-        before = row["group"]
-        above = [] if new_term else above
-        mine = pairs[(pairs["group"] == row["group"]) & (pairs["effect2"] == row["effect"])]
-        found = dict(zip(mine["effect"], mine["sdcor"], strict=True))
-        correlations.append([f"{found[e]:.2f}" for e in above if e in found])
-        above.append(row["effect"])
+        new_term = row["group"] != last_group or row["effect"] in earlier
+        last_group = row["group"]
+        earlier = [] if new_term else earlier
+        own = pairs[(pairs["group"] == row["group"]) & (pairs["effect2"] == row["effect"])]
+        by_effect = dict(zip(own["effect"], own["sdcor"], strict=True))
+        correlations.append([f"{by_effect[e]:.2f}" for e in earlier if e in by_effect])
+        earlier.append(row["effect"])
     repeated = single["group"].eq(single["group"].shift())
-    shown = pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "Group": single["group"].where(~repeated, ""),
             "Effect": single["effect"].fillna(""),
@@ -285,55 +284,56 @@ def component_rows(components: pd.DataFrame) -> pd.DataFrame:
     widest = max((len(c) for c in correlations), default=0)
     for j in range(widest):
         name = "Corr" if j == 0 else " " * j
-        shown[name] = [c[j] if j < len(c) else "" for c in correlations]
-    return shown
+        rows[name] = [c[j] if j < len(c) else "" for c in correlations]
+    return rows
 
 
 def format_column(values: pd.Series, digits: int = 5) -> list[str]:
-    """Give numbers of one column the same decimals."""
+    """Format the numbers of a column with the same decimals."""
     array = values.to_numpy(dtype=float)
-    size = np.abs(array[np.isfinite(array) & (array != 0.0)])
-    if not len(size):
+    magnitudes = np.abs(array[np.isfinite(array) & (array != 0.0)])
+    if not len(magnitudes):
         return [f"{v:g}" for v in array]
-    top = int(np.floor(np.log10(size.max())))
-    low = int(np.floor(np.log10(size.min())))
-    if top > 7 or low < -5:
+    largest = int(np.floor(np.log10(magnitudes.max())))
+    smallest = int(np.floor(np.log10(magnitudes.min())))
+    if largest > 7 or smallest < -5:
         return [f"{v:.{digits - 1}g}" for v in array]
-    decimals = min(max(digits - 1 - top, 0, min(2 - low, 6)), 6)
+    decimals = min(max(digits - 1 - largest, 0, min(2 - smallest, 6)), 6)
     texts = [f"{v:.{decimals}f}" for v in array]
     width = max(map(len, texts))
     return [t.rjust(width) for t in texts]
 
 
 def _rounded(coefficients: pd.DataFrame) -> pd.DataFrame:
-    out = pd.DataFrame(index=coefficients.index)
+    """Format a table of coefficients, column by column."""
+    formatted = pd.DataFrame(index=coefficients.index)
     for name in coefficients.columns:
         column = coefficients[name]
         if name in ("t value", "z value"):
-            out[name] = [f"{v:.2f}" for v in column]
+            formatted[name] = [f"{v:.2f}" for v in column]
         elif name == "df":
-            out[name] = [f"{v:.1f}" for v in column]
+            formatted[name] = [f"{v:.1f}" for v in column]
         elif name.startswith("Pr("):
-            out[name] = [_p_value(v) for v in column]
+            formatted[name] = [_p_value(v) for v in column]
         else:
-            out[name] = format_column(column)
-    return out
+            formatted[name] = format_column(column)
+    return formatted
 
 
 def _beside_names(table: pd.DataFrame) -> str:
-    """Lay out numbers beside their names; a name too long for that has a line of its own."""
+    """Lay out numbers beside their row names; a name too long for 80 columns has its own line."""
     head, *rows = table.to_string(index=False).splitlines()
     names = [str(name) for name in table.index]
-    room = min(max(map(len, names)), 79 - max(map(len, (head, *rows))))
-    lines = [" " * room + " " + head]
+    width = min(max(map(len, names)), 79 - max(map(len, (head, *rows))))
+    lines = [" " * width + " " + head]
     for name, row in zip(names, rows, strict=True):
-        fits = len(name) <= room
-        lines += [f"{name:<{room}} {row}"] if fits else [name, " " * room + " " + row]
+        fits = len(name) <= width
+        lines += [f"{name:<{width}} {row}"] if fits else [name, " " * width + " " + row]
     return "\n".join(lines)
 
 
 def _p_value(value: float) -> str:
-    """Write a p-value as R does: three digits, and nothing below what rounding leaves."""
+    """Format a p-value as R does: three significant digits, bounded below by rounding."""
     return "<2e-16" if value < 2e-16 else f"{value:.3g}"
 
 
@@ -356,10 +356,10 @@ def _text(table: pd.DataFrame, left: Sequence[str]) -> str:
 
 
 def _wrapped(lead: str, text: str) -> str:
-    """Fill to 80 columns, never breaking inside a random term."""
-    glued = re.sub(r"\([^()]{,60}\|[^()]*\)", lambda m: m[0].replace(" ", "\0"), text)
+    """Wrap to 80 columns, without breaking inside a random term."""
+    unbroken = re.sub(r"\([^()]{,60}\|[^()]*\)", lambda m: m[0].replace(" ", "\0"), text)
     filled = textwrap.fill(
-        glued,
+        unbroken,
         width=80,
         initial_indent=lead,
         subsequent_indent=" " * len(lead),

@@ -1,4 +1,4 @@
-"""Several fits side by side."""
+"""Comparisons of fits: likelihood-ratio tests, tables of estimates, degrees of pooling."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = Tr
     Parameters
     ----------
     *fits : Results
-        Two or more, of the same response in the same rows. That each is nested in the next,
-        as the test of the ratio supposes, is for the caller to see to.
+        Two or more, of the same response in the same rows. The test assumes that each is nested
+        in the next, which is not checked.
     names : sequence of str, optional
-        What to call them; their formulas without it.
+        Names of the models; by default their formulas.
     refit : bool
-        Whether REML fits are fitted again by maximum likelihood (and marked in column
-        ``refitted``), as models of different fixed parts must be. Without that all must have
-        the same fixed columns.
+        Whether REML fits are refitted by maximum likelihood (and marked in column ``refitted``),
+        as models with different fixed parts must be. With ``refit=False`` all must have the same
+        fixed columns.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = Tr
     Raises
     ------
     ArgumentError
-        If there are fewer than two, they do not share rows and response, or criteria do not
-        compare.
+        If there are fewer than two, rows or responses differ, or the criteria are not
+        comparable.
 
     References
     ----------
@@ -67,26 +67,26 @@ def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = Tr
 
 def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
     """
-    Put the estimates of several fits beside each other.
+    Tabulate the estimates of several fits side by side.
 
     Parameters
     ----------
     *fits : Results
         One or more, of any data.
     names : sequence of str, optional
-        Headings; numbers in parentheses without it.
+        Headings; by default numbers in parentheses.
 
     Returns
     -------
     Table
         A column per fit: fixed effects with their standard errors in parentheses, standard
-        deviations and correlations of the random effects, sigma, and what the fit was made
-        of; to print, or ``to_markdown() to_html() to_latex()``; ``frame`` is the DataFrame.
+        deviations and correlations of the random effects, sigma, sample sizes and criteria; to
+        print, or ``to_markdown() to_html() to_latex()``; ``frame`` is the DataFrame.
 
     Raises
     ------
     ArgumentError
-        If what is given are no fits, or the names are not one for each.
+        If an argument is not a fit, or the number of names differs.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
     """
     Fit a model with complete, without and with partial pooling, and compare the coefficients.
 
-    Complete and no pooling know this group alone: other random terms are left out of them, so
-    with several groups the three differ in that, too. :meth:`Results.pooling` holds the others.
+    Complete and no pooling leave out all other random terms, so with several groups the three
+    models differ in that, too. :meth:`Results.pooling` conditions on the other groups instead.
 
     Parameters
     ----------
@@ -122,16 +122,16 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
     data : DataFrame
         The data.
     group : str, optional
-        The grouping factor that is pooled over; needed where there are several.
+        The grouping factor that is pooled over; required if there are several.
     **options
-        Of :func:`mixedfx.lmer`.
+        Arguments of :func:`mixedfx.lmer`.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed by level, and by effect if there are several: ``complete``, by least squares
-        without the group; ``none``, by least squares with a coefficient for each level;
-        ``partial``, the multilevel model's.
+        Indexed by level, and by effect if there are several: ``complete``, least squares
+        without the group; ``none``, least squares with a coefficient for each level;
+        ``partial``, the multilevel model.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
 
 
 def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
-    """Names of fits, which they must be."""
+    """Check the fits, and name each."""
     if not fits:
         raise ArgumentError(f"{what}() takes fits; none was given.")
     for fit in fits:
@@ -179,18 +179,18 @@ def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[
 
 
 def _column(fit: Results) -> dict[str, dict[str, str]]:
-    """Texts of one fit, by kind and name of the row."""
+    """Formatted entries of one fit, by kind and name of the row."""
     estimates, errors = fit.params, fit.bse
-    shown = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
-    found = [p for p in parameters(fit.model) if p.kind != "fixed"]
-    values = _digits(pd.Series([p.value for p in found]))
+    coefficients = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
+    others = [p for p in parameters(fit.model) if p.kind != "fixed"]
+    values = _digits(pd.Series([p.value for p in others]))
     if fit.model.dispersion is not None:
-        values = _with_errors(found, values, _digits(fit.dispersion["std_error"]))
+        values = _with_errors(others, values, _digits(fit.dispersion["std_error"]))
     about = {"Observations": f"{fit.nobs}"}
     about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
     about |= {
         "Criterion": _criterion(fit),
-        # With priors the mode is no maximum of the likelihood.
+        # A posterior mode does not maximise the likelihood.
         "Log-likelihood": "" if fit.model.priors is not None else f"{fit.llf:.2f}",
         "AIC": "" if fit.model.priors is not None else f"{fit.aic:.1f}",
         "BIC": "" if fit.model.priors is not None else f"{fit.bic:.1f}",
@@ -198,21 +198,23 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         "R2 conditional": f"{fit.r2['conditional']:.3f}",
     }
     return {
-        "fixed": {name: f"{value} ({error})" for name, value, error in shown},
+        "fixed": {name: f"{value} ({error})" for name, value, error in coefficients},
         **{
-            kind: {p.name: v for p, v in zip(found, values, strict=True) if p.kind == kind}
+            kind: {p.name: v for p, v in zip(others, values, strict=True) if p.kind == kind}
             for kind in ("sd", "corr", "sigma", "dispersion")
         },
         "about": about,
     }
 
 
-def _with_errors(found: Sequence[Parameter], values: list[str], errors: Sequence[str]) -> list[str]:
-    """Add their standard errors to the parameters of a dispersion formula."""
-    rest = iter(errors)
+def _with_errors(
+    parameters: Sequence[Parameter], values: list[str], errors: Sequence[str]
+) -> list[str]:
+    """Append the standard errors to the values of the dispersion parameters."""
+    remaining = iter(errors)
     return [
-        f"{value} ({next(rest)})" if p.kind == "dispersion" else value
-        for p, value in zip(found, values, strict=True)
+        f"{value} ({next(remaining)})" if p.kind == "dispersion" else value
+        for p, value in zip(parameters, values, strict=True)
     ]
 
 
@@ -224,5 +226,5 @@ def _criterion(fit: Results) -> str:
 
 
 def _digits(values: pd.Series) -> list[str]:
-    """Three significant digits each, or two decimals of larger numbers."""
+    """Format with three significant digits, or two decimals from 1 on."""
     return [f"{v:.2f}" if abs(v) >= 1 or v == 0 else f"{v:#.3g}" for v in values]

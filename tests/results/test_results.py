@@ -1,7 +1,7 @@
 """Results: names, shapes and agreement of the parts with each other.
 
-Source of truth: design section 7 for names, statsmodels' and lme4's conventions for shapes,
-identities between quantities, and tests/oracle.py for conditional covariances.
+Source of truth: statsmodels' and lme4's conventions for names and shapes, identities between
+quantities, and tests/oracle.py for conditional covariances.
 """
 
 from __future__ import annotations

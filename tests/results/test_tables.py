@@ -562,6 +562,31 @@ def test_alpha_is_not_mistaken_for_a_coverage(sleep):
         fit.conf_int(95)
 
 
+@pytest.mark.parametrize("method", ["wald", "profile", "bootstrap"])
+def test_intervals_take_their_coverage_as_alpha_or_conf_level(fits, method):
+    options = {"method": method, "parm": ["Days"], "n": 10, "rng": 1}
+    by_level = fits["slopes"].conf_int(conf_level=0.8, **options)
+    by_alpha = fits["slopes"].conf_int(0.2, **options)
+    np.testing.assert_allclose(by_level, by_alpha, rtol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_alpha_and_conf_level_exclude_each_other(fits, alpha):
+    with pytest.raises(ArgumentError, match=r"alpha=.* and conf_level="):
+        fits["slopes"].conf_int(alpha, conf_level=0.95)
+
+
+@pytest.mark.parametrize("conf_level", [0, 1, 95, "0.95", True])
+def test_the_coverage_of_conf_int_is_a_share(fits, conf_level):
+    with pytest.raises(ArgumentError, match=r"conf_level=.*between 0 and 1"):
+        fits["slopes"].conf_int(conf_level=conf_level)
+
+
+def test_conf_int_has_no_unknown_arguments(fits):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'coverage'"):
+        fits["slopes"].conf_int(coverage=0.9)
+
+
 def test_a_copy_of_a_fit_is_the_fit(sleep):
     fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
     assert copy.deepcopy(fit) is copy.copy(fit) is fit
