@@ -1,4 +1,4 @@
-"""Engines: which one fits what, that two of them agree, and what is said when they do not.
+"""Choice of the engine, agreement of two engines, refusals, and the statsmodels result.
 
 Source of truth: design rules written as constants, statsmodels itself, and the numbers of the
 reference fits in tests/reference.
@@ -57,7 +57,7 @@ def design_of(formula, data, **kwargs):
 
 # ---------------------------------------------------------------- the rule of engine="auto"
 
-# Design section 6: at most 5,000 rows and 100 top-level groups, and 1,000 rows and 100
+# At most 5,000 rows and 100 top-level groups, and 1,000 rows and 100
 # random-effect columns in any one of them.
 AT_THE_LIMIT = {
     "rows": ("y ~ x + (1 | g)", {"rows": 5000, "g": 100}),
@@ -94,7 +94,7 @@ def test_auto_reports_mixedlms_fit_where_it_suits(sleep):
     assert mfx.lmer(SLEEP, sleep).engine == "statsmodels"
 
 
-def test_auto_says_that_the_profiled_engine_agreed(sleep):
+def test_auto_is_confirmed_by_the_profiled_engine(sleep):
     assert mfx.lmer(SLEEP, sleep).certificate.confirmed_by == "profiled"
 
 
@@ -124,7 +124,7 @@ def test_an_engine_asked_for_is_the_engine_used(sleep, engine):
     assert mfx.lmer(SLEEP, sleep, engine=engine).engine == engine
 
 
-def test_the_profiled_engine_alone_is_not_seconded(sleep):
+def test_the_profiled_engine_alone_is_not_confirmed(sleep):
     assert mfx.lmer(SLEEP, sleep, engine="profiled").certificate.confirmed_by is None
 
 
@@ -200,51 +200,53 @@ def test_the_profiled_engine_refuses_nothing(rich):
 # ---------------------------------------------------------------- two engines, one answer
 
 
-class Liar(Profiled):
-    """Claims a deviance that is off by one."""
+class WrongDeviance(Profiled):
+    """Reports a deviance that is off by one."""
 
     def estimate(self, *args, **kwargs):
-        honest = super().estimate(*args, **kwargs)
-        return replace(honest, deviance=honest.deviance - 1.0)
+        result = super().estimate(*args, **kwargs)
+        return replace(result, deviance=result.deviance - 1.0)
 
 
-def test_a_false_claim_is_an_error_with_both_log_likelihoods(sleep, monkeypatch):
-    honest = mfx.lmer(SLEEP, sleep, engine="profiled").llf
-    monkeypatch.setattr(dispatch, "Profiled", Liar)
+def test_a_wrong_deviance_is_an_error_with_both_log_likelihoods(sleep, monkeypatch):
+    expected = mfx.lmer(SLEEP, sleep, engine="profiled").llf
+    monkeypatch.setattr(dispatch, "Profiled", WrongDeviance)
     with pytest.raises(EngineDisagreement) as error:
         mfx.lmer(SLEEP, sleep, engine="profiled")
-    assert (error.value.claimed, error.value.recomputed) == pytest.approx((honest + 0.5, honest))
+    assert (error.value.claimed, error.value.recomputed) == pytest.approx(
+        (expected + 0.5, expected)
+    )
 
 
-def test_a_false_claim_names_both_numbers_and_the_engine(sleep, monkeypatch):
-    honest = mfx.lmer(SLEEP, sleep, engine="profiled").llf
-    monkeypatch.setattr(dispatch, "Profiled", Liar)
+def test_a_wrong_deviance_is_reported_with_both_numbers_and_the_engine(sleep, monkeypatch):
+    expected = mfx.lmer(SLEEP, sleep, engine="profiled").llf
+    monkeypatch.setattr(dispatch, "Profiled", WrongDeviance)
     with pytest.raises(EngineDisagreement) as error:
         mfx.lmer(SLEEP, sleep, engine="profiled")
-    words = ("'profiled'", f"{honest + 0.5:.10g}", f"{honest:.10g}")
+    words = ("'profiled'", f"{expected + 0.5:.10g}", f"{expected:.10g}")
     assert all(word in str(error.value) for word in words)
 
 
-def test_a_claim_that_is_no_number_is_an_error(sleep, monkeypatch):
-    honest = Profiled.estimate
+def test_a_deviance_that_is_no_number_is_an_error(sleep, monkeypatch):
+    estimate = Profiled.estimate
 
-    def without_an_answer(*args, **kwargs):
-        return replace(honest(*args, **kwargs), deviance=np.nan)
+    def with_nan(*args, **kwargs):
+        return replace(estimate(*args, **kwargs), deviance=np.nan)
 
-    monkeypatch.setattr(Profiled, "estimate", without_an_answer)
+    monkeypatch.setattr(Profiled, "estimate", with_nan)
     with pytest.raises(EngineDisagreement):
         mfx.lmer(SLEEP, sleep, engine="profiled")
 
 
 def mixedlm_off_by(monkeypatch, amount):
     """Let MixedLM report a deviance that is so much too high."""
-    honest = StatsModels.estimate
+    estimate = StatsModels.estimate
 
-    def dishonest(*args, **kwargs):
-        found = honest(*args, **kwargs)
-        return replace(found, deviance=found.deviance + amount)
+    def shifted(*args, **kwargs):
+        result = estimate(*args, **kwargs)
+        return replace(result, deviance=result.deviance + amount)
 
-    monkeypatch.setattr(StatsModels, "estimate", dishonest)
+    monkeypatch.setattr(StatsModels, "estimate", shifted)
 
 
 @pytest.mark.parametrize("engine", ["auto", "statsmodels"])
@@ -293,13 +295,13 @@ def test_a_failure_of_mixedlm_asked_for_is_an_error_with_its_message(sleep, monk
 @pytest.mark.parametrize("engine", ["auto", "statsmodels"])
 def test_mixedlm_starts_at_the_profiled_optimum(sleep, monkeypatch, engine):
     optimum = mfx.lmer(SLEEP, sleep, engine="profiled")
-    honest, starts = MixedLM.model, []
+    fit, starts = MixedLM.fit, []
 
-    def watched(self, *args, **kwargs):
+    def recorded(self, *args, **kwargs):
         starts.append(kwargs["start_params"])
-        return honest(self, *args, **kwargs)
+        return fit(self, *args, **kwargs)
 
-    monkeypatch.setattr(MixedLM, "fit", watched)
+    monkeypatch.setattr(MixedLM, "fit", recorded)
     mfx.lmer(SLEEP, sleep, engine=engine)
     relative = optimum.cov_re.to_numpy() / optimum.scale
     assert len(starts) == 1

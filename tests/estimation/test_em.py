@@ -1,4 +1,4 @@
-"""The EM engine: each step is the textbook's, none goes uphill, and it says how far it got.
+"""EM engine: each step is the textbook's, the likelihood is monotone, and the stopping rule holds.
 
 Source of truth: the E and the M step written down densely (Laird and Ware 1982, equations 3.2
 to 3.6, at relative covariances), the theorem that EM never lowers the likelihood, and the
@@ -43,7 +43,7 @@ def fitted(model, engine="em", **kwargs):
     return mfx.lmer(formula, mfx.datasets.load(data), engine=engine, **kwargs)
 
 
-def path_of(fit):
+def iterates_of(fit):
     return fit.model.optimizer_result.raw
 
 
@@ -56,11 +56,11 @@ def far_from_the_optimum(model):
     return 10.0 * parametrization.on_diagonal
 
 
-def rise_of(trace):
+def largest_increase(trace):
     return np.diff(trace).max(initial=-np.inf)
 
 
-def searched(case, iterations, start):
+def estimated(case, iterations, start):
     return ExpectationMaximization().estimate(
         case.design,
         case.crossprod,
@@ -102,48 +102,48 @@ def textbook_step(design, theta, *, reml):
 
 @given(cases(kinds=("ordinary",)))
 def test_a_step_is_the_textbooks(case):
-    path = searched(case, 2, case.theta).raw
+    iterates = estimated(case, 2, case.theta).raw
     expected = textbook_step(case.design, case.theta, reml=case.reml)
-    for lam, cov in zip(lambdas(case.design, path.thetas[1]), expected, strict=True):
+    for lam, cov in zip(lambdas(case.design, iterates.thetas[1]), expected, strict=True):
         np.testing.assert_allclose(lam @ lam.T, cov, rtol=1e-7, atol=1e-7 * np.abs(cov).max())
 
 
 @given(cases(kinds=("ordinary",)))
-def test_the_path_begins_at_the_start(case):
-    path = searched(case, 1, case.theta).raw
+def test_the_first_iterate_is_the_start(case):
+    iterates = estimated(case, 1, case.theta).raw
     expected = lambdas(case.design, case.theta)
-    for lam, start in zip(lambdas(case.design, path.thetas[0]), expected, strict=True):
+    for lam, start in zip(lambdas(case.design, iterates.thetas[0]), expected, strict=True):
         np.testing.assert_allclose(lam @ lam.T, start @ start.T, rtol=1e-7, atol=1e-9)
 
 
-# ---------------------------------------------------------------- never uphill
+# ---------------------------------------------------------------- monotonicity
 
 
 @every_model
 @both_criteria
 def test_the_deviance_never_rises(name, reml):
     fit = fitted(MODELS[name], reml=reml, start=far_from_the_optimum(MODELS[name]))
-    assert rise_of(fit.model.optimizer_result.trace) < 1e-9
+    assert largest_increase(fit.model.optimizer_result.trace) < 1e-9
 
 
 @quietly
 @both_criteria
-def test_the_deviance_never_rises_on_the_way_to_a_variance_of_zero(reml):
-    assert rise_of(fitted(ZERO, reml=reml).model.optimizer_result.trace) < 1e-9
+def test_the_deviance_never_rises_while_a_variance_goes_to_zero(reml):
+    assert largest_increase(fitted(ZERO, reml=reml).model.optimizer_result.trace) < 1e-9
 
 
 @given(cases(kinds=("ordinary", "tiny", "large", "singular")))
-def test_the_deviance_of_no_model_rises_beyond_rounding(case):
-    trace = searched(case, 30, case.theta).trace
-    assert rise_of(trace) < 1e-9 * (case.crossprod.n + np.abs(trace).max())
+def test_the_deviance_never_rises_beyond_rounding_in_any_design(case):
+    trace = estimated(case, 30, case.theta).trace
+    assert largest_increase(trace) < 1e-9 * (case.crossprod.n + np.abs(trace).max())
 
 
-# ---------------------------------------------------------------- where it ends
+# ---------------------------------------------------------------- convergence
 
 
 @every_model
 @both_criteria
-@pytest.mark.parametrize("far", [False, True], ids=["from moments", "from afar"])
+@pytest.mark.parametrize("far", [False, True], ids=["moment estimates", "far off"])
 def test_it_ends_at_the_profiled_optimum(name, reml, far):
     start = far_from_the_optimum(MODELS[name]) if far else None
     fit = fitted(MODELS[name], reml=reml, start=start)
@@ -184,7 +184,7 @@ def test_it_stays_where_the_profiled_engine_ended(name, reml):
 
 @pytest.mark.parametrize("name", ["slope", "diagonal"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
-def test_the_unit_of_a_column_does_not_change_the_way(name, unit):
+def test_the_unit_of_a_column_does_not_change_the_iterates(name, unit):
     formula, data = MODELS[name]
     sleep = mfx.datasets.load(data)
     scaled = sleep.assign(Days=unit * sleep["Days"])
@@ -195,7 +195,7 @@ def test_the_unit_of_a_column_does_not_change_the_way(name, unit):
 
 
 @both_criteria
-def test_where_a_column_has_its_zero_does_not_change_the_way(reml):
+def test_where_a_column_has_its_zero_does_not_change_the_iterates(reml):
     # To an unstructured term it is another basis, in which EM's steps are the same.
     formula, data = MODELS["slope"]
     sleep = mfx.datasets.load(data)
@@ -213,11 +213,11 @@ def test_where_a_column_has_its_zero_does_not_change_the_way(reml):
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
-def test_the_unit_of_the_response_does_not_change_the_way(unit):
+def test_the_unit_of_the_response_does_not_change_the_iterates(unit):
     formula, data = MODELS["slope"]
     sleep = mfx.datasets.load(data)
     scaled = sleep.assign(Reaction=unit * sleep["Reaction"])
-    plain, other = (path_of(mfx.lmer(formula, d, engine="em")) for d in (sleep, scaled))
+    plain, other = (iterates_of(mfx.lmer(formula, d, engine="em")) for d in (sleep, scaled))
     np.testing.assert_allclose(other.thetas, plain.thetas, rtol=0, atol=SAME)
 
 
@@ -228,41 +228,41 @@ def test_a_response_without_residuals_is_an_error():
         mfx.lmer("Yield ~ 1 + (1 | Batch)", data, engine="em")
 
 
-# ---------------------------------------------------------------- cut short
+# ---------------------------------------------------------------- limit of evaluations
 
 
 @pytest.fixture(scope="module")
-def cut_short():
+def at_the_limit():
     with pytest.warns(ConvergenceWarning) as warned:
         fit = fitted(MODELS["nested"], control=Control(max_evaluations=20))
     return fit, str(warned[0].message)
 
 
-def test_a_search_cut_short_has_not_converged(cut_short):
-    fit, _ = cut_short
+def test_a_search_at_the_limit_has_not_converged(at_the_limit):
+    fit, _ = at_the_limit
     assert not fit.converged
 
 
-def test_a_search_cut_short_keeps_to_its_limit(cut_short):
-    fit, _ = cut_short
+def test_a_search_at_the_limit_keeps_to_its_limit(at_the_limit):
+    fit, _ = at_the_limit
     assert fit.model.optimizer_result.evaluations == 20
 
 
-def test_a_search_cut_short_warns_of_how_far_it_got(cut_short):
-    fit, warned = cut_short
+def test_a_search_at_the_limit_warns_of_how_far_it_got(at_the_limit):
+    fit, warned = at_the_limit
     gap = fit.deviance - fitted(MODELS["nested"], engine="profiled").deviance
     said = float(warned.split("after 20 iterations about ")[1].split()[0])
     assert said == pytest.approx(gap, rel=0.5)
 
 
 @pytest.mark.parametrize("way", ["Control(max_evaluations=200)", "engine='profiled'", "start="])
-def test_a_search_cut_short_says_what_to_do(cut_short, way):
-    fit, _ = cut_short
+def test_a_search_at_the_limit_says_what_to_do(at_the_limit, way):
+    fit, _ = at_the_limit
     assert any(way in note for note in fit.notes)
 
 
-def test_the_profiled_engine_finishes_a_search_cut_short(cut_short):
-    fit, _ = cut_short
+def test_the_profiled_engine_finishes_a_search_at_the_limit(at_the_limit):
+    fit, _ = at_the_limit
     end = fitted(MODELS["nested"], engine="profiled", start=fit.theta)
     optimum = fitted(MODELS["nested"], engine="profiled")
     assert end.deviance == pytest.approx(optimum.deviance, abs=SAME)
@@ -270,7 +270,7 @@ def test_the_profiled_engine_finishes_a_search_cut_short(cut_short):
 
 @quietly
 def test_one_evaluation_is_a_search():
-    assert len(path_of(fitted(MODELS["slope"], control=Control(max_evaluations=1))).thetas) == 1
+    assert len(iterates_of(fitted(MODELS["slope"], control=Control(max_evaluations=1))).thetas) == 1
 
 
 # ---------------------------------------------------------------- a variance of zero
@@ -278,7 +278,7 @@ def test_one_evaluation_is_a_search():
 
 @quietly
 @both_criteria
-def test_a_variance_of_zero_is_not_claimed_to_be_reached(reml):
+def test_a_variance_of_zero_is_reported_as_not_converged(reml):
     fit = fitted(ZERO, reml=reml)
     assert not fit.converged
     assert fit.theta[0] > 0.0
@@ -287,7 +287,7 @@ def test_a_variance_of_zero_is_not_claimed_to_be_reached(reml):
 @quietly
 @both_criteria
 @pytest.mark.parametrize("iterations", [400, 1600])
-def test_the_way_to_zero_is_harmonic(reml, iterations):
+def test_convergence_to_zero_is_harmonic(reml, iterations):
     # Delta_new = Delta - S Delta**2 / L: S Delta, the gap, goes as L over the iterations.
     fit = fitted(ZERO, reml=reml, control=Control(max_evaluations=iterations))
     with pytest.warns(SingularFitWarning):
@@ -297,7 +297,7 @@ def test_the_way_to_zero_is_harmonic(reml, iterations):
 
 
 @both_criteria
-def test_near_a_variance_of_zero_a_coarse_claim_is_true(reml):
+def test_near_a_variance_of_zero_a_large_tolerance_is_kept(reml):
     fit = fitted(ZERO, reml=reml, control=Control(tolerance=0.05))
     with pytest.warns(SingularFitWarning):
         optimum = fitted(ZERO, engine="profiled", reml=reml)
@@ -307,7 +307,7 @@ def test_near_a_variance_of_zero_a_coarse_claim_is_true(reml):
 
 @quietly
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
-def test_on_the_boundary_the_slack_is_that_of_the_profiled_engine():
+def test_the_boundary_slope_is_that_of_the_profiled_engine():
     # So many rows a level that EM gets to what is called zero: S grows with them.
     y = np.random.default_rng(1).normal(size=(2, 100_000))
     y -= y.mean(axis=1, keepdims=True)
@@ -344,14 +344,14 @@ def test_of_a_start_inside_nothing_is_said():
     assert fitted(MODELS["intercept"], start=[1.0]).notes == ()
 
 
-# ---------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------- iterates
 
 
 def test_the_engine_is_named():
     assert fitted(MODELS["slope"]).engine == "em"
 
 
-def test_no_other_engine_seconds_it():
+def test_no_other_engine_confirms_it():
     assert fitted(MODELS["slope"]).certificate.confirmed_by is None
 
 
@@ -362,40 +362,40 @@ def test_it_refuses_nothing():
 
 
 @every_model
-def test_the_path_has_a_theta_for_each_evaluation(name):
+def test_there_is_an_iterate_for_each_evaluation(name):
     fit = fitted(MODELS[name])
-    assert path_of(fit).thetas.shape == (fit.model.optimizer_result.evaluations, len(fit.theta))
+    assert iterates_of(fit).thetas.shape == (fit.model.optimizer_result.evaluations, len(fit.theta))
 
 
 @every_model
-def test_the_path_ends_at_the_fit(name):
+def test_the_last_iterate_is_the_fit(name):
     fit = fitted(MODELS[name])
-    np.testing.assert_array_equal(path_of(fit).thetas[-1], fit.theta)
+    np.testing.assert_array_equal(iterates_of(fit).thetas[-1], fit.theta)
 
 
 @every_model
 @both_criteria
-def test_the_deviances_of_the_path_are_those_of_its_thetas(name, reml):
+def test_the_deviances_of_the_iterates_are_those_of_their_thetas(name, reml):
     fit = fitted(MODELS[name], reml=reml)
-    path = path_of(fit)
+    iterates = iterates_of(fit)
     formula, data = MODELS[name]
-    middle = len(path.thetas) // 2
+    middle = len(iterates.thetas) // 2
     with pytest.warns(ConvergenceWarning):
         there = mfx.lmer(
             formula,
             mfx.datasets.load(data),
             reml=reml,
             engine="em",
-            start=path.thetas[middle],
+            start=iterates.thetas[middle],
             control=Control(max_evaluations=1),
         )
-    assert there.deviance == pytest.approx(path.deviances[middle], abs=1e-9)
+    assert there.deviance == pytest.approx(iterates.deviances[middle], abs=1e-9)
 
 
-def test_the_trace_is_the_paths():
+def test_the_trace_is_that_of_the_iterates():
     fit = fitted(MODELS["slope"])
-    assert fit.model.optimizer_result.trace == path_of(fit).deviances
+    assert fit.model.optimizer_result.trace == iterates_of(fit).deviances
 
 
-def test_a_path_cannot_be_written_to():
+def test_iterates_cannot_be_written_to():
     assert not EMIterates(np.ones((2, 1)), (1.0, 0.5)).thetas.flags.writeable

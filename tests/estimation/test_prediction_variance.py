@@ -1,4 +1,4 @@
-"""Uncertainty of rows: leverage and standard errors from the whole joint covariance.
+"""Prediction variance and leverage, from the joint covariance of fixed and random effects.
 
 Source of truth: the definition. The hat matrix is formed from the textbook's dense V, which
 tests/oracle.py spreads from the design alone; the joint covariance of ``(beta, b)`` is the
@@ -51,12 +51,12 @@ def small_designs_have_leading_factors():
         yield
 
 
-def along(path, ask, *, portion=4_000_000):
-    """Ask with only one of the two ways to the entries of C, in portions of so many numbers."""
+def with_path(path, compute, *, chunk=4_000_000):
+    """Compute by only one of the two ways to the entries of C, in chunks of so many numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_MAX_STORED", PATHS[path])
-        patch.setattr(module, "_CHUNK", portion)
-        return ask()
+        patch.setattr(module, "_CHUNK", chunk)
+        return compute()
 
 
 def fit_at(design, theta, *, reml=True):
@@ -141,7 +141,7 @@ def assert_same(found, expected, digits):
 @given(case=cases())
 def test_leverage_is_the_diagonal_of_the_hat_matrix(path, case):
     fit = fit_of(case)
-    found = along(path, lambda: leverage(fit))
+    found = with_path(path, lambda: leverage(fit))
     # A share of one: its own size is its scale.
     np.testing.assert_allclose(found, np.diag(hat_matrix(fit)), rtol=0, atol=digits_of(case))
 
@@ -163,7 +163,7 @@ def test_leverage_sums_to_the_trace_of_the_hat_matrix(case):
 @many
 @given(case=cases(kinds=[k for k in THETAS if k != "large"]))
 def test_leverage_is_between_zero_and_one(path, case):
-    found = along(path, lambda: leverage(fit_of(case)))
+    found = with_path(path, lambda: leverage(fit_of(case)))
     assert found.min() >= -1e-12
     assert found.max() <= 1 + 1e-12
 
@@ -208,7 +208,7 @@ def test_leverage_of_nearly_dependent_columns_is_that_of_independent_ones(years,
     assert fit.crossprod.qr_R is not None
     near = replace(fit.design, X=np.vander((years["year"] - 2005.0) / 10, fit.crossprod.p))
     expected = np.diag(hat_matrix(replace(fit, design=near)))
-    found = along(path, lambda: leverage(fit))
+    found = with_path(path, lambda: leverage(fit))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -244,7 +244,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
 def test_variances_of_the_fits_rows_are_hendersons(path, case):
     fit = fit_of(case)
     rows = design_rows(fit.design)
-    found = along(path, lambda: prediction_variance(fit, rows))
+    found = with_path(path, lambda: prediction_variance(fit, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
@@ -265,17 +265,17 @@ def test_variances_of_other_rows_are_hendersons(path, case, seed):
     # Pairs of levels that no row of the fit has brought together are among them.
     fit = fit_of(case)
     rows = other_rows(case, fit, seed)
-    found = along(path, lambda: prediction_variance(fit, rows))
+    found = with_path(path, lambda: prediction_variance(fit, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
 @settings(max_examples=20)
 @given(case=cases(), seed=st.integers(0, 99))
-def test_row_by_row_does_not_depend_on_the_portions(case, seed):
+def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
     fit = fit_of(case)
     rows = other_rows(case, fit, seed)
-    whole = along("row by row", lambda: prediction_variance(fit, rows))
-    parts = along("row by row", lambda: prediction_variance(fit, rows), portion=1)
+    whole = with_path("row by row", lambda: prediction_variance(fit, rows))
+    parts = with_path("row by row", lambda: prediction_variance(fit, rows), chunk=1)
     assert_same(parts, whole, 1e-12)
 
 
@@ -298,7 +298,7 @@ def test_a_row_with_a_missing_value_has_no_variance(path, case, seed):
     rows = other_rows(case, fit, seed)
     rows.values[0][3] = np.nan
     rows.X[5:6] = np.nan
-    found = np.isnan(along(path, lambda: prediction_variance(fit, rows)))
+    found = np.isnan(with_path(path, lambda: prediction_variance(fit, rows)))
     known = rows.codes[0][3] >= 0  # a value that is multiplied by no effect is not missed
     assert found[3] == known
     assert found[5] == bool(fit.crossprod.p)
@@ -313,5 +313,5 @@ def test_crossed_and_nested_factors_take_both_paths_to_hendersons_variances(path
         ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
     ]:
         fit = mfx.lmer(formula, mfx.datasets.load(data)).model
-        found = along(path, lambda fit=fit: prediction_variance(fit, design_rows(fit.design)))
+        found = with_path(path, lambda fit=fit: prediction_variance(fit, design_rows(fit.design)))
         np.testing.assert_allclose(found, by_henderson(fit, design_rows(fit.design)), rtol=1e-9)
