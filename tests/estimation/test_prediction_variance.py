@@ -1,9 +1,9 @@
 """Prediction variance and leverage, from the joint covariance of fixed and random effects.
 
 Source of truth: the definition. The hat matrix is formed from the textbook's dense V, which
-tests/oracle.py spreads from the design alone; the joint covariance of ``(beta, b)`` is the
+tests/oracle.py computes from the design alone; the joint covariance of ``(beta, b)`` is the
 inverse of Henderson's mixed model equations, formed densely; and leverage is a derivative, so
-a response is changed and the fitted values are looked at.
+it is compared with the change of the fitted values when a response changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg.cholesky import analysis
 
 # Rounding is below 1e-12. Elimination loses digits where Lambda is far from one, as it does for
-# every quantity of a solution (test_criterion.py has the reasons), and so do the dense forms.
+# every quantity of a solution (reasons in tests/likelihood/test_pls.py), and so do the dense forms.
 DIGITS, FEWER_DIGITS = 1e-11, 1e-7
 
 many = settings(max_examples=40)

@@ -428,7 +428,7 @@ def test_a_vanishing_parameter_is_exactly_zero(formula, seed):
 @pytest.mark.parametrize("formula", VANISHING)
 @pytest.mark.parametrize("seed", range(8))
 def test_every_boundary_is_probed(formula, seed):
-    # Zero is stationary for any data: that the deviance rises on leaving it must have been computed.
+    # Zero is stationary for any data: the rise of the deviance on leaving it must be computed.
     fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
     assert np.isfinite(fit.certificate.boundary_slope) == fit.is_singular
 
