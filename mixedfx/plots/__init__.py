@@ -1,36 +1,42 @@
-"""Tables to pictures: each function draws one table on matplotlib axes.
+"""Plots of the tables that fits return, on matplotlib axes.
 
-Drawing computes nothing but where things stand, so every plotted number can also be printed:
-what a picture shows beyond the table given to it is in a table of :mod:`mixedfx.plots.plot_data`.
-No global style is changed and no figure shown. matplotlib is an extra:
-``pip install "mixedfx[plot]"``.
+Statistics and drawing are separate functions: every plotted number is in the table given to a plot
+or in one that :mod:`mixedfx.plots.plot_data` computes from it. No global style is changed and no
+figure is shown. matplotlib is an extra: ``pip install "mixedfx[plot]"``.
 """
 
 from mixedfx.plots.coefficients import coefficients, density, profile, variance
-from mixedfx.plots.diagnostics import against, by_level, influence, qq
-from mixedfx.plots.fitted import MOST_LINES, MOST_PANELS, Lines, fitted
-from mixedfx.plots.plot_data import boxes, grid, is_number, quantiles, some_levels, trend
+from mixedfx.plots.diagnostics import boxplot_by_level, influence, qq, scatter_with_trend
+from mixedfx.plots.fitted import MAX_LINES, MAX_PANELS, FittedLines, fitted
+from mixedfx.plots.plot_data import (
+    binned_means,
+    boxplot_stats,
+    data_grid,
+    is_number,
+    quantiles,
+    select_levels,
+)
 from mixedfx.plots.ranef import caterpillar, shrinkage
 
 __all__ = [
-    "MOST_LINES",
-    "MOST_PANELS",
-    "Lines",
-    "against",
-    "boxes",
-    "by_level",
+    "MAX_LINES",
+    "MAX_PANELS",
+    "FittedLines",
+    "binned_means",
+    "boxplot_by_level",
+    "boxplot_stats",
     "caterpillar",
     "coefficients",
+    "data_grid",
     "density",
     "fitted",
-    "grid",
     "influence",
     "is_number",
     "profile",
     "qq",
     "quantiles",
+    "scatter_with_trend",
+    "select_levels",
     "shrinkage",
-    "some_levels",
-    "trend",
     "variance",
 ]

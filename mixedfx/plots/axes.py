@@ -1,7 +1,6 @@
-"""Axes to draw on, and what all pictures share: colours, names of levels, labels of points.
+"""Axes, colours, tick labels and point labels that all plots share.
 
-No global style is changed: what a picture needs is set on its own axes. matplotlib is an extra:
-``pip install "mixedfx[plot]"``.
+No global style is changed: everything is set on a plot's own axes.
 """
 
 from __future__ import annotations
@@ -16,119 +15,125 @@ from mixedfx.errors import ArgumentError
 
 Vector = npt.NDArray[np.float64]
 
-# Okabe and Ito's blue and vermilion, and greys: told apart by every kind of colour vision.
-INK, ACCENT, DARK, GREY, PALE = "#0072B2", "#D55E00", "#444444", "#999999", "#DDDDDD"
-# From here on the names of the levels would overlap, and are left out.
-MOST_NAMES = 60
-# Longer names would leave the picture no room.
-_LONGEST = 32
-# More points than this are a picture of their own in a vector file; they are stored as pixels.
-_MANY_POINTS = 5_000
-# Size of small letters in points, and the width and height of one of them.
-_SMALL, _LETTER, _LINE = 8.0, 5.0, 10.0
+# Okabe and Ito's blue and vermilion, and greys: distinct under every kind of colour vision.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+DARK_GREY, GREY, LIGHT_GREY = "#444444", "#999999", "#DDDDDD"
+# With more rows their tick labels would overlap, and are left out.
+MAX_TICK_LABELS = 60
+# Longer labels are abbreviated.
+_MAX_LABEL_LENGTH = 32
+# Above this number points are stored as pixels in vector files.
+_MAX_VECTOR_POINTS = 5_000
+# In points: the small font, and the width and height of a character in it.
+_SMALL_FONT, _CHAR_WIDTH, _LINE_HEIGHT = 8.0, 5.0, 10.0
 
 
-def axes_for(
+def subplots(
     ax: Any,
     count: int,
     *,
     size: tuple[float, float],
     what: str = "",
-    columns: int | None = None,
+    ncols: int | None = None,
     shared: bool = False,
 ) -> Any:
-    """Give axes to draw on: those of the caller, or those of a new figure."""
+    """Return the caller's axes, checked, or the axes of a new figure; ``size`` is that of each."""
     try:
         from matplotlib import pyplot
-        from matplotlib.axes import Axes
     except ImportError:
         message = 'pictures need matplotlib: python -m pip install "mixedfx[plot]"'
         raise ImportError(message) from None
     if ax is not None:
-        given = listed(ax)
-        odd = next((one for one in given if not isinstance(one, Axes)), None)
-        if odd is not None:
-            raise ArgumentError(f"ax= takes matplotlib axes, not {type(odd).__name__}.")
-        if len(given) != count:
-            needed = "1 axes is" if count == 1 else f"{count} axes are"
-            reason = f", one for each {what}" if what and count > 1 else ""
-            raise ArgumentError(f"{needed} needed{reason}; got {len(given)}.")
-        return given
-    across = min(columns or count, count)
-    down = -(-count // across)
-    _, made = pyplot.subplots(
-        down,
-        across,
-        figsize=(size[0] * across, size[1] * down),
+        return _check_axes(ax, count, what)
+    ncols = min(ncols or count, count)
+    nrows = -(-count // ncols)
+    _, grid = pyplot.subplots(
+        nrows,
+        ncols,
+        figsize=(size[0] * ncols, size[1] * nrows),
         sharex=shared,
         sharey=shared,
         squeeze=False,
         layout="constrained",
     )
-    # Numbers at the end of an axis reach beyond it.
-    made[0, 0].figure.get_layout_engine().set(w_pad=0.1)
-    every = made.ravel()
-    for spare in every[count:]:
-        spare.remove()
-    for lowest in every[max(count - across, 0) : count]:
+    # Tick labels at the end of an axis extend beyond it.
+    grid[0, 0].figure.get_layout_engine().set(w_pad=0.1)
+    axes = grid.ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    for lowest in axes[max(count - ncols, 0) : count]:
         lowest.tick_params(labelbottom=True)
-    return every[:count]
+    return axes[:count]
 
 
-def listed(ax: Any) -> Any:
-    """Put the caller's axes in a row."""
-    every = list(ax.values()) if isinstance(ax, dict) else ax
-    return np.atleast_1d(np.asarray(every, dtype=object)).ravel()
+def _check_axes(ax: Any, count: int, what: str) -> Any:
+    from matplotlib.axes import Axes
+
+    axes = flatten_axes(ax)
+    invalid = next((one for one in axes if not isinstance(one, Axes)), None)
+    if invalid is not None:
+        raise ArgumentError(f"ax= takes matplotlib axes, not {type(invalid).__name__}.")
+    if len(axes) != count:
+        needed = "1 axes is" if count == 1 else f"{count} axes are"
+        reason = f", one for each {what}" if what and count > 1 else ""
+        raise ArgumentError(f"{needed} needed{reason}; got {len(axes)}.")
+    return axes
 
 
-def bare(ax: Any) -> None:
-    """Take the frame's upper and right side away."""
+def flatten_axes(ax: Any) -> Any:
+    """Flatten axes, or an array or dict of axes."""
+    axes = list(ax.values()) if isinstance(ax, dict) else ax
+    return np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+
+
+def despine(ax: Any) -> None:
+    """Hide the top and right spines."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 
 
-def size_for(labels: Iterable[object], width: float) -> tuple[float, float]:
-    """Give the size of axes with a row per level."""
-    names = [shown(label) for label in labels]
-    if len(names) > MOST_NAMES:
+def size_for_rows(labels: Iterable[object], width: float) -> tuple[float, float]:
+    """Width and height in inches of axes with one labelled row per level."""
+    texts = [format_label(label) for label in labels]
+    if len(texts) > MAX_TICK_LABELS:
         return width + 0.2, 6.0
-    return width + 0.08 * max(map(len, names), default=0), max(2.2, 0.9 + 0.2 * len(names))
+    return width + 0.08 * max(map(len, texts), default=0), max(2.2, 0.9 + 0.2 * len(texts))
 
 
-def name_rows(ax: Any, labels: Iterable[object], group: str) -> None:
-    """Name the rows 0, 1, ... of the vertical axis, or count them where there are too many."""
-    names = [shown(label) for label in labels]
-    if len(names) > MOST_NAMES:
+def label_rows(ax: Any, labels: Iterable[object], group: str) -> None:
+    """Label the rows y = 0, 1, ..., or count them where there are too many."""
+    texts = [format_label(label) for label in labels]
+    if len(texts) > MAX_TICK_LABELS:
         ax.set_yticks([])
-        ax.set_ylabel(f"{len(names):,} levels of {group}")
+        ax.set_ylabel(f"{len(texts):,} levels of {group}")
     else:
-        ax.set_yticks(np.arange(len(names)), names)
+        ax.set_yticks(np.arange(len(texts)), texts)
         ax.set_ylabel(group)
-    space = 0.6 if len(names) <= MOST_NAMES else 0.01 * len(names)
-    ax.set_ylim(-space, len(names) - 1 + space)
+    margin = 0.6 if len(texts) <= MAX_TICK_LABELS else 0.01 * len(texts)
+    ax.set_ylim(-margin, len(texts) - 1 + margin)
 
 
-def shown(label: object, *, most: int = _LONGEST) -> str:
-    """Spell a name, shortened in its middle if it is long."""
+def format_label(label: object, *, max_length: int = _MAX_LABEL_LENGTH) -> str:
+    """Text of a label, a long one abbreviated in the middle, without mathtext."""
     text = str(label)
-    if len(text) > most:
-        end = most * 2 // 5
-        text = text[: most - 1 - end] + "…" + text[-end:]
+    if len(text) > max_length:
+        end = max_length * 2 // 5
+        text = text[: max_length - 1 - end] + "…" + text[-end:]
     return text.replace("$", r"\$")
 
 
-def as_pixels(count: int) -> bool:
-    """Say whether so many points are better stored as pixels in vector files."""
-    return count > _MANY_POINTS
+def rasterize(count: int) -> bool:
+    """Whether so many points are better stored as pixels in vector files."""
+    return count > _MAX_VECTOR_POINTS
 
 
 def legend(ax: Any, **options: Any) -> None:
-    """Explain what is drawn, in small letters and without a frame."""
-    ax.legend(**{"frameon": False, "fontsize": _SMALL, **options})
+    """Add a legend in the small font, without a frame."""
+    ax.legend(**{"frameon": False, "fontsize": _SMALL_FONT, **options})
 
 
-def note(ax: Any, text: str) -> None:
-    """Write into axes why there is nothing in them."""
+def note_empty(ax: Any, text: str) -> None:
+    """Write into empty axes why nothing is drawn."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.text(
@@ -138,74 +143,93 @@ def note(ax: Any, text: str) -> None:
         transform=ax.transAxes,
         ha="center",
         va="center",
-        fontsize=_SMALL,
-        color=DARK,
+        fontsize=_SMALL_FONT,
+        color=DARK_GREY,
     )
 
 
-def name_points(
-    ax: Any,
-    x: Any,
-    y: Any,
-    labels: Iterable[object],
-    *,
-    most: int = 5,
-    sides: Sequence[str] = (),
-    avoid: Any = (),
-) -> None:
-    """Write the names of points beside them, as many as fit without overlap."""
-    ax.autoscale_view()
-    box = ax.get_window_extent()
-    to_points = 72.0 / ax.figure.dpi
-    left, right = (box.x0 - 6.0) * to_points, (box.x1 + 20.0) * to_points
-    others = ax.transData.transform(np.asarray(avoid, dtype=float).reshape(-1, 2)) * to_points
-    taken = np.column_stack([others, np.tile([3.0, 6.0], (len(others), 1))])
-    spots = ax.transData.transform(np.column_stack([x, y])) * to_points
-    best = sides or ["above"] * len(spots)
-    named = 0
-    for label, spot, here, side in zip(labels, spots, zip(x, y, strict=True), best, strict=True):
-        if named == most:
-            return
-        text = shown(label)
-        width = _LETTER * len(text)
-        for place in dict.fromkeys([side, "above", "right", "left"]):
-            (dx, dy), how, shift = _PLACES[place]
-            one = np.array([spot[0] + dx + shift * width, spot[1] + dy, width, _LINE])
-            inside = left < one[0] - width / 2 and one[0] + width / 2 < right
-            near = np.abs(taken[:, :2] - one[:2]) < (taken[:, 2:] + one[2:]) / 2
-            if not inside or near.all(axis=1).any():
-                continue
-            taken = np.vstack([taken, one])
-            named += 1
-            ax.annotate(
-                text,
-                here,
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=how,
-                va="center",
-                fontsize=_SMALL,
-                color=DARK,
-            )
-            break
-
-
-# Where a name stands: its offset in points, how it is aligned, and from there to its centre.
-_PLACES = {
+# Of a label beside its point: offset in points, horizontal alignment, and the centre's distance
+# from the offset in widths of the label.
+_LABEL_POSITIONS = {
     "above": ((0.0, 8.0), "center", 0.0),
     "right": ((5.0, 0.0), "left", 0.5),
     "left": ((-5.0, 0.0), "right", -0.5),
 }
 
 
-def window(values: Any, *, always: Any = ()) -> tuple[float, float]:
-    """Find limits that show almost all values, without the few that lie far outside."""
+def label_points(
+    ax: Any,
+    x: Any,
+    y: Any,
+    labels: Iterable[object],
+    *,
+    max_labels: int = 5,
+    preferred: Sequence[str] = (),
+    avoid: Any = (),
+) -> None:
+    """Label points, the first ones first, where a label overlaps neither others nor ``avoid``."""
+    ax.autoscale_view()
+    to_points = 72.0 / ax.figure.dpi
+    extent = ax.get_window_extent()
+    xlim = (extent.x0 - 6.0) * to_points, (extent.x1 + 20.0) * to_points
+    avoid = np.asarray(avoid, dtype=float).reshape(-1, 2)
+    occupied = np.column_stack(
+        [ax.transData.transform(avoid) * to_points, np.tile([3.0, 6.0], (len(avoid), 1))]
+    )
+    anchors = ax.transData.transform(np.column_stack([x, y])) * to_points
+    preferred = preferred or ["above"] * len(anchors)
+    labelled = 0
+    for label, anchor, xy, first in zip(
+        labels, anchors, zip(x, y, strict=True), preferred, strict=True
+    ):
+        if labelled == max_labels:
+            return
+        text = format_label(label)
+        for position in dict.fromkeys([first, "above", "right", "left"]):
+            box = _label_box(anchor, text, position)
+            if not _is_free(box, occupied, xlim):
+                continue
+            occupied = np.vstack([occupied, box])
+            labelled += 1
+            _annotate(ax, text, xy, position)
+            break
+
+
+def _label_box(anchor: Vector, text: str, position: str) -> Vector:
+    """Centre, width and height of a label, in points."""
+    (dx, dy), _, shift = _LABEL_POSITIONS[position]
+    width = _CHAR_WIDTH * len(text)
+    return np.array([anchor[0] + dx + shift * width, anchor[1] + dy, width, _LINE_HEIGHT])
+
+
+def _is_free(box: Vector, occupied: Any, xlim: tuple[float, float]) -> bool:
+    inside = xlim[0] < box[0] - box[2] / 2 and box[0] + box[2] / 2 < xlim[1]
+    overlap = np.abs(occupied[:, :2] - box[:2]) < (occupied[:, 2:] + box[2:]) / 2
+    return bool(inside and not overlap.all(axis=1).any())
+
+
+def _annotate(ax: Any, text: str, xy: tuple[float, float], position: str) -> None:
+    offset, alignment, _ = _LABEL_POSITIONS[position]
+    ax.annotate(
+        text,
+        xy,
+        xytext=offset,
+        textcoords="offset points",
+        ha=alignment,
+        va="center",
+        fontsize=_SMALL_FONT,
+        color=DARK_GREY,
+    )
+
+
+def robust_limits(values: Any, *, include: Any = ()) -> tuple[float, float]:
+    """Axis limits around the values within 3 interquartile ranges of the quartiles."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [0.25, 0.75]) if len(values) else (0.0, 0.0)
-    reach = 3.0 * (high - low)
-    near = values[(values >= low - reach) & (values <= high + reach)]
-    every = np.concatenate([near, np.asarray(always, dtype=float).ravel()])
-    bottom, top = float(np.min(every)), float(np.max(every))
-    room = 0.05 * (top - bottom) or 0.05 * abs(top) or 1.0
-    return bottom - room, top + room
+    q1, q3 = np.quantile(values, [0.25, 0.75]) if len(values) else (0.0, 0.0)
+    reach = 3.0 * (q3 - q1)
+    inliers = values[(values >= q1 - reach) & (values <= q3 + reach)]
+    visible = np.concatenate([inliers, np.asarray(include, dtype=float).ravel()])
+    low, high = float(np.min(visible)), float(np.max(visible))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin

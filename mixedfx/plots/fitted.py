@@ -1,8 +1,8 @@
-"""Data and fitted lines to pictures: small multiples of a few levels, one overlay of many."""
+"""Plots of data and fitted lines: one panel a level, or all levels in one panel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,47 +11,51 @@ import pandas as pd
 
 from mixedfx.errors import ArgumentError
 from mixedfx.plots.axes import (
-    ACCENT,
-    DARK,
+    BLUE,
+    DARK_GREY,
     GREY,
-    INK,
-    MOST_NAMES,
-    as_pixels,
-    axes_for,
-    bare,
+    MAX_TICK_LABELS,
+    VERMILION,
+    despine,
+    flatten_axes,
+    format_label,
+    label_rows,
     legend,
-    listed,
-    name_rows,
-    shown,
-    size_for,
+    rasterize,
+    size_for_rows,
+    subplots,
 )
 from mixedfx.plots.plot_data import is_number
 
-# So many levels have a panel each; of more than can be told apart in one, a sample is shown.
-MOST_PANELS, MOST_LINES = 30, 500
-# Width and height of panels, in inches, for up to so many.
-_SIZES = ((1, (4.8, 3.6)), (2, (3.4, 3.2)), (6, (2.4, 2.2)), (np.inf, (1.8, 1.65)))
-_PARTIAL, _SHARED, _ALONE = "partially pooled", "population", "unpooled"
+# Up to so many levels have a panel each; of more than MAX_LINES in one panel a sample is shown.
+MAX_PANELS, MAX_LINES = 30, 500
+# Width and height of a panel in inches, by the largest number of panels it holds for.
+_PANEL_SIZES = ((1, (4.8, 3.6)), (2, (3.4, 3.2)), (6, (2.4, 2.2)), (np.inf, (1.8, 1.65)))
+_PARTIALLY_POOLED, _POPULATION, _UNPOOLED = "partially pooled", "population", "unpooled"
 
 
 @dataclass(frozen=True)
-class Lines:
+class FittedLines:
     """
-    What a picture of fitted lines shows.
+    Tables of a plot of fitted lines.
 
     Parameters
     ----------
     points : pandas.DataFrame
-        ``level x response``, a row of the data each; without x if nothing runs.
+        ``level x response``, the rows of the data; without x if there is no covariate.
     lines : pandas.DataFrame
-        ``level x partial population unpooled inside``, new rows; ``inside`` where x is in the
-        range that it has in the level's own rows.
+        ``level x partial population unpooled inside``, new rows; ``inside`` where x is within
+        its range in the level's own rows.
     population : pandas.DataFrame
-        ``x population``, all else as in all rows together.
-    group, x, response : str or None
-        Names of the grouping factor, of what runs, if anything, and of the response.
-    levels : int
-        How many levels there are, also those that are not shown.
+        ``x population``, the other covariates at their values over all rows.
+    group : str
+        The grouping factor.
+    x : str or None
+        The covariate on the horizontal axis, if any.
+    response : str
+        The response.
+    n_levels : int
+        Number of levels, also of those not shown.
     """
 
     points: pd.DataFrame
@@ -60,92 +64,90 @@ class Lines:
     group: str
     x: str | None
     response: str
-    levels: int
+    n_levels: int
 
 
-def fitted(table: Lines, *, unpooled: bool = True, ax: Any = None) -> Any:
-    """Draw the data and what the model makes of each level."""
+def fitted(table: FittedLines, *, unpooled: bool = True, ax: Any = None) -> Any:
+    """Plot data and fitted lines by level."""
     levels = list(dict.fromkeys(table.lines["level"]))
     if table.x is None:
-        return _by_level(table, unpooled, ax)
-    given = None if ax is None else len(listed(ax))
-    if given not in (None, 1, len(levels)):
+        return _one_row_per_level(table, unpooled, ax)
+    count = None if ax is None else len(flatten_axes(ax))
+    if count not in (None, 1, len(levels)):
         raise ArgumentError(
-            f"{len(levels)} axes are needed, one for each level, or one for all; got {given}."
+            f"{len(levels)} axes are needed, one for each level, or one for all; got {count}."
         )
-    if (len(levels) > MOST_PANELS and given is None) or given == 1 < len(levels):
-        return _overlay(table, ax)
-    return _panels(table, levels, unpooled, ax)
+    if (len(levels) > MAX_PANELS and count is None) or count == 1 < len(levels):
+        return _all_in_one(table, ax)
+    return _one_panel_per_level(table, levels, unpooled, ax)
 
 
-def _panels(table: Lines, levels: Sequence[Any], unpooled: bool, ax: Any) -> Any:
-    columns = 2 if len(levels) == 4 else int(np.clip(np.ceil(np.sqrt(1.6 * len(levels))), 1, 6))
-    size = next(size for most, size in _SIZES if len(levels) <= most)
-    axes = axes_for(
-        ax,
-        len(levels),
-        size=size,
-        what="level",
-        columns=columns,
-        shared=True,
-    )
-    place, ticks = _places(table)
+def _one_panel_per_level(table: FittedLines, levels: Sequence[Any], unpooled: bool, ax: Any) -> Any:
+    ncols = 2 if len(levels) == 4 else int(np.clip(np.ceil(np.sqrt(1.6 * len(levels))), 1, 6))
+    size = next(size for count, size in _PANEL_SIZES if len(levels) <= count)
+    axes = subplots(ax, len(levels), size=size, what="level", ncols=ncols, shared=True)
+    to_x, categories = _x_positions(table)
     points = dict(list(table.points.groupby("level", sort=False, observed=True)))
     lines = dict(list(table.lines.groupby("level", sort=False, observed=True)))
     for one, level in zip(axes, levels, strict=True):
-        rows, line = points[level], lines[level]
-        one.plot(
-            place(rows["x"]), rows["response"], "o", color=DARK, markersize=3, markeredgewidth=0
-        )
-        dots = {"marker": "" if ticks is None else "o", "markersize": 3.5}
-        x = place(line["x"])
-        one.plot(x, line["population"], color=ACCENT, linewidth=1, label=_SHARED, **dots)
-        if unpooled:
-            own = line[line["inside"]]
-            one.plot(
-                place(own["x"]),
-                own["unpooled"],
-                "--",
-                color=GREY,
-                linewidth=1.3,
-                label=_ALONE,
-                **dots,
-            )
-        one.plot(x, line["partial"], color=INK, linewidth=1.5, label=_PARTIAL, **dots)
-        one.set_title(shown(level, most=int(11 * size[0])), fontsize=9, pad=3)
-        _set_ticks(one, ticks, room=5 * size[0])
-        if ticks is None and len(levels) > 2:
+        x, y = to_x(points[level]["x"]), points[level]["response"]
+        one.plot(x, y, "o", color=DARK_GREY, markersize=3, markeredgewidth=0)
+        markers = {"marker": "" if categories is None else "o", "markersize": 3.5}
+        _draw_lines(one, lines[level], to_x, unpooled, markers)
+        title = format_label(level, max_length=int(11 * size[0]))
+        one.set_title(title, fontsize=9, pad=3)
+        _set_category_ticks(one, categories, max_length=5 * size[0])
+        if categories is None and len(levels) > 2:
             one.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
-        bare(one)
-    _label_panels(table, axes, own=ax is None)
+        despine(one)
+    _label_panels(table, axes, own_figure=ax is None)
     return axes
 
 
-def _label_panels(table: Lines, axes: Any, *, own: bool) -> None:
-    """Label all panels together in a figure of their own, else each."""
-    if own:
+def _draw_lines(
+    ax: Any, line: pd.DataFrame, to_x: Any, unpooled: bool, markers: Mapping[str, Any]
+) -> None:
+    x = to_x(line["x"])
+    ax.plot(x, line["population"], color=VERMILION, linewidth=1, label=_POPULATION, **markers)
+    if unpooled:
+        observed = line[line["inside"]]
+        ax.plot(
+            to_x(observed["x"]),
+            observed["unpooled"],
+            "--",
+            color=GREY,
+            linewidth=1.3,
+            label=_UNPOOLED,
+            **markers,
+        )
+    ax.plot(x, line["partial"], color=BLUE, linewidth=1.5, label=_PARTIALLY_POOLED, **markers)
+
+
+def _label_panels(table: FittedLines, axes: Any, *, own_figure: bool) -> None:
+    """Label the figure if it holds only these panels, else each panel."""
+    if own_figure:
         figure = axes[0].figure
-        figure.supxlabel(shown(table.x), fontsize=10)
-        figure.supylabel(shown(table.response), fontsize=10)
+        figure.supxlabel(format_label(table.x), fontsize=10)
+        figure.supylabel(format_label(table.response), fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()
         legend(figure, handles=handles, labels=labels, loc="outside upper right", ncols=3)
         return
     for one in axes:
-        one.set_xlabel(shown(table.x))
-        one.set_ylabel(shown(table.response))
+        one.set_xlabel(format_label(table.x))
+        one.set_ylabel(format_label(table.response))
     legend(axes[0])
 
 
-def _overlay(table: Lines, ax: Any) -> Any:
-    axes = axes_for(ax, 1, size=(6.0, 4.6))
+def _all_in_one(table: FittedLines, ax: Any) -> Any:
+    axes = subplots(ax, 1, size=(6.0, 4.6))
     (ax,) = axes
     from matplotlib.collections import LineCollection
 
-    place, ticks = _places(table)
+    to_x, categories = _x_positions(table)
     points, lines = table.points, table.lines[table.lines["inside"]]
     many = len(points) > 2_000
     ax.plot(
-        place(points["x"]),
+        to_x(points["x"]),
         points["response"],
         "o",
         color=GREY,
@@ -153,96 +155,102 @@ def _overlay(table: Lines, ax: Any) -> Any:
         alpha=0.5,
         markeredgewidth=0,
         zorder=1,
-        rasterized=as_pixels(len(points)),
+        rasterized=rasterize(len(points)),
     )
-    each = [
-        np.column_stack([place(line["x"]), line["partial"]])
+    polylines = [
+        np.column_stack([to_x(line["x"]), line["partial"]])
         for _, line in lines.groupby("level", sort=False, observed=True)
     ]
-    alpha = float(np.clip(25 / len(each), 0.15, 0.8))
+    alpha = float(np.clip(25 / len(polylines), 0.15, 0.8))
     ax.add_collection(
-        LineCollection(each, colors=INK, linewidths=0.8, alpha=alpha, zorder=2, label=_PARTIAL)
+        LineCollection(
+            polylines, colors=BLUE, linewidths=0.8, alpha=alpha, zorder=2, label=_PARTIALLY_POOLED
+        )
     )
-    single = np.array([line[0] for line in each if len(line) == 1]).reshape(-1, 2)
-    ax.plot(*single.T, "_", color=INK, markersize=5, alpha=alpha, zorder=2)
-    whole = table.population
-    ax.plot(place(whole["x"]), whole["population"], color=ACCENT, linewidth=2.2, label=_SHARED)
+    of_one_point = [line[0] for line in polylines if len(line) == 1]
+    ax.plot(
+        *np.array(of_one_point).reshape(-1, 2).T,
+        "_",
+        color=BLUE,
+        markersize=5,
+        alpha=alpha,
+        zorder=2,
+    )
+    population = table.population
+    x = to_x(population["x"])
+    ax.plot(x, population["population"], color=VERMILION, linewidth=2.2, label=_POPULATION)
     ax.autoscale_view()
-    _set_ticks(ax, ticks, room=40.0)
-    ax.set_xlabel(shown(table.x))
-    ax.set_ylabel(shown(table.response))
-    ax.set_title(_told(table, len(each)), fontsize=10, loc="left")
-    bare(ax)
+    _set_category_ticks(ax, categories, max_length=40.0)
+    ax.set_xlabel(format_label(table.x))
+    ax.set_ylabel(format_label(table.response))
+    ax.set_title(_level_count(table, len(polylines)), fontsize=10, loc="left")
+    despine(ax)
     legend(ax, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     for handle in ax.get_legend().get_lines():
         handle.set_alpha(1.0)
     return axes
 
 
-def _by_level(table: Lines, unpooled: bool, ax: Any) -> Any:
-    """Draw a row per level, where no number runs."""
+def _one_row_per_level(table: FittedLines, unpooled: bool, ax: Any) -> Any:
+    """Plot without a covariate: points and means of each level in a row of its own."""
     lines = table.lines.sort_values("partial", kind="stable")
-    axes = axes_for(ax, 1, size=size_for(lines["level"], 5.2))
+    axes = subplots(ax, 1, size=size_for_rows(lines["level"], 5.2))
     (ax,) = axes
-    many = len(lines) > MOST_NAMES
-    height = np.arange(len(lines))
-    row = pd.Series(height, index=lines["level"].to_numpy())
+    many = len(lines) > MAX_TICK_LABELS
+    y = np.arange(len(lines))
     points = table.points
-    at = row.reindex(points["level"].to_numpy()).to_numpy()
+    y_of_level = pd.Series(y, index=lines["level"].to_numpy())
+    y_of_points = y_of_level.reindex(points["level"].to_numpy()).to_numpy()
     ax.plot(
         points["response"],
-        at,
+        y_of_points,
         "o",
-        color=DARK,
+        color=DARK_GREY,
         markersize=2 if many else 3,
         alpha=0.5,
         markeredgewidth=0,
-        rasterized=as_pixels(len(points)),
-        label=shown(table.response),
+        rasterized=rasterize(len(points)),
+        label=format_label(table.response),
     )
     size = 2.0 if many else 5.5
-    shared = lines["population"].to_numpy()
-    if np.ptp(shared) <= 1e-9 * np.abs(shared).max(initial=0.0):
-        ax.axvline(shared[0], color=ACCENT, linewidth=1.2, zorder=1, label=_SHARED)
+    population = lines["population"].to_numpy()
+    if np.ptp(population) <= 1e-9 * np.abs(population).max(initial=0.0):
+        ax.axvline(population[0], color=VERMILION, linewidth=1.2, zorder=1, label=_POPULATION)
     else:
-        ax.plot(shared, height, "|", color=ACCENT, markersize=2 * size, label=_SHARED)
+        ax.plot(population, y, "|", color=VERMILION, markersize=2 * size, label=_POPULATION)
     if unpooled:
         edge = {"markeredgecolor": GREY, "markeredgewidth": 0.6 if many else 1.0}
-        ax.plot(
-            lines["unpooled"], height, "o", color="white", markersize=size, **edge, label=_ALONE
-        )
-    ax.plot(lines["partial"], height, "o", color=INK, markersize=size * 0.8, label=_PARTIAL)
-    ax.set_xlabel(shown(table.response))
-    name_rows(ax, lines["level"], table.group)
-    if len(lines) < table.levels:
-        ax.set_title(_told(table, len(lines)), fontsize=10, loc="left", pad=22)
-    bare(ax)
+        ax.plot(lines["unpooled"], y, "o", color="white", markersize=size, **edge, label=_UNPOOLED)
+    ax.plot(lines["partial"], y, "o", color=BLUE, markersize=size * 0.8, label=_PARTIALLY_POOLED)
+    ax.set_xlabel(format_label(table.response))
+    label_rows(ax, lines["level"], table.group)
+    if len(lines) < table.n_levels:
+        ax.set_title(_level_count(table, len(lines)), fontsize=10, loc="left", pad=22)
+    despine(ax)
     legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.0)
     return axes
 
 
-def _told(table: Lines, count: int) -> str:
-    some = f"{count:,} of {table.levels:,}" if count < table.levels else f"{count:,}"
-    return f"{some} levels of {shown(table.group)}"
+def _level_count(table: FittedLines, count: int) -> str:
+    shown = f"{count:,} of {table.n_levels:,}" if count < table.n_levels else f"{count:,}"
+    return f"{shown} levels of {format_label(table.group)}"
 
 
-def _places(table: Lines) -> tuple[Any, list[str] | None]:
-    """Where values of x stand, and their names if they are no numbers."""
+def _x_positions(table: FittedLines) -> tuple[Any, list[str] | None]:
+    """Map from values of x to positions, and the tick labels if x is categorical."""
     column = table.lines["x"]
     if is_number(column) or is_number(pd.Series(column.tolist())):
         return (lambda x: x.to_numpy(dtype=float)), None
     values = list(dict.fromkeys(column))
-    known = {value: i for i, value in enumerate(values)}
-    return (lambda x: np.array([known[value] for value in x], dtype=float)), list(
-        map(shown, values)
-    )
+    position = {value: i for i, value in enumerate(values)}
+    labels = list(map(format_label, values))
+    return (lambda x: np.array([position[value] for value in x], dtype=float)), labels
 
 
-def _set_ticks(ax: Any, ticks: list[str] | None, *, room: float) -> None:
-    """Name the values of x, aslant if there is room for fewer letters."""
-    if ticks is not None:
-        long = sum(map(len, ticks)) > room
-        ax.set_xticks(
-            range(len(ticks)), ticks, rotation=45 if long else 0, ha="right" if long else "center"
-        )
-        ax.set_xlim(-0.4, len(ticks) - 0.6)
+def _set_category_ticks(ax: Any, labels: list[str] | None, *, max_length: float) -> None:
+    """Label the categories of x, rotated if the labels exceed a number of characters."""
+    if labels is not None:
+        rotate = sum(map(len, labels)) > max_length
+        alignment = "right" if rotate else "center"
+        ax.set_xticks(range(len(labels)), labels, rotation=45 if rotate else 0, ha=alignment)
+        ax.set_xlim(-0.4, len(labels) - 0.6)

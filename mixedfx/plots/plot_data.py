@@ -1,7 +1,4 @@
-"""Tables to the tables that a picture shows: quantiles, quartiles, trends, grids of new rows.
-
-Knows pandas only. What these give is what is drawn, to print or to draw in other ways.
-"""
+"""Statistics that the plots show: normal quantiles, box plots, binned means, grids of new rows."""
 
 from __future__ import annotations
 
@@ -18,14 +15,17 @@ from mixedfx.errors import ArgumentError, did_you_mean
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# Of more points than this a normal quantile plot shows both ends and a part of the middle.
-_MOST_QUANTILES, _ENDS = 2_000, 300
-_MOST_BINS = 15
+# Of more points a normal quantile plot shows both tails and a part of the middle.
+_MAX_QUANTILES, _TAIL = 2_000, 300
+_MAX_BINS = 15
 
 
 def quantiles(values: Any, *, conf_level: float = 0.95) -> pd.DataFrame:
     """
-    Set values beside the quantiles that a standard normal sample of their number would have.
+    Pair sorted values with quantiles of standard normal order statistics.
+
+    The rank i of n uniform values is Beta(i, n + 1 - i); its median and its ``conf_level`` limits
+    are transformed by the normal quantile function.
 
     References
     ----------
@@ -34,30 +34,30 @@ def quantiles(values: Any, *, conf_level: float = 0.95) -> pd.DataFrame:
     numbers = pd.Series(values, dtype=float)
     numbers = numbers[np.isfinite(numbers)].sort_values()
     n = len(numbers)
-    rank = _ranks(n)
+    rank = _plotted_ranks(n)
     tail = (1.0 - conf_level) / 2.0
-    shares = {"theoretical": 0.5, "low": tail, "high": 1.0 - tail}
-    found = {
-        name: special.ndtri(special.betaincinv(rank, n + 1.0 - rank, share))
-        for name, share in shares.items()
+    probabilities = {"theoretical": 0.5, "low": tail, "high": 1.0 - tail}
+    columns = {
+        name: special.ndtri(special.betaincinv(rank, n + 1.0 - rank, probability))
+        for name, probability in probabilities.items()
     }
-    chosen = numbers.iloc[rank - 1]
-    return pd.DataFrame({"value": chosen.to_numpy(), **found}, index=chosen.index)
+    values = numbers.iloc[rank - 1]
+    return pd.DataFrame({"value": values.to_numpy(), **columns}, index=values.index)
 
 
-def _ranks(n: int) -> Codes:
-    """All ranks from 1 to n, or both ends and some of the middle."""
-    if n <= _MOST_QUANTILES:
+def _plotted_ranks(n: int) -> Codes:
+    """All ranks from 1 to n, or both tails and some of the middle."""
+    if n <= _MAX_QUANTILES:
         return np.arange(1, n + 1)
-    inner = np.linspace(_ENDS + 1, n - _ENDS, _MOST_QUANTILES - 2 * _ENDS).astype(np.intp)
-    return np.concatenate([np.arange(1, _ENDS + 1), inner, np.arange(n - _ENDS + 1, n + 1)])
+    inner = np.linspace(_TAIL + 1, n - _TAIL, _MAX_QUANTILES - 2 * _TAIL).astype(np.intp)
+    return np.concatenate([np.arange(1, _TAIL + 1), inner, np.arange(n - _TAIL + 1, n + 1)])
 
 
-def trend(x: Any, y: Any) -> pd.DataFrame:
-    """Show where y goes as x rises: means of both in bins with equally many points."""
+def binned_means(x: Any, y: Any) -> pd.DataFrame:
+    """Means of x and y in bins of x with equally many points."""
     table = pd.DataFrame({"x": np.asarray(x, dtype=float), "y": np.asarray(y, dtype=float)})
-    count = int(np.clip(np.sqrt(len(table)) / 1.5, 1, _MOST_BINS))
-    # Points of one x belong together, wherever the next bin would begin.
+    count = int(np.clip(np.sqrt(len(table)) / 1.5, 1, _MAX_BINS))
+    # Tied values of x fall into one bin.
     rank = table["x"].rank(method="average").to_numpy() - 0.5
     bins = np.minimum((rank * count / max(len(table), 1)).astype(int), count - 1)
     grouped = table.groupby(bins)
@@ -65,8 +65,8 @@ def trend(x: Any, y: Any) -> pd.DataFrame:
     return means.assign(n=grouped.size()).reset_index(drop=True)
 
 
-def boxes(values: pd.Series, levels: Any) -> pd.DataFrame:
-    """Find each level's quartiles, and how far its values reach."""
+def boxplot_stats(values: pd.Series, levels: Any) -> pd.DataFrame:
+    """Quartiles of each level, and its extreme values within 1.5 interquartile ranges (Tukey)."""
     level = pd.Series(np.asarray(levels, dtype=object), index=values.index)
     numbers = values.astype(float)
     grouped = numbers.groupby(level, sort=False)
@@ -87,32 +87,32 @@ def boxes(values: pd.Series, levels: Any) -> pd.DataFrame:
     return table.rename_axis(None)
 
 
-def some_levels(
-    labels: pd.Index, wanted: int | Sequence[object] | None, *, group: str, most: int
+def select_levels(
+    labels: pd.Index, wanted: int | Sequence[object] | None, *, group: str, max_levels: int
 ) -> Codes:
-    """Choose which levels to show."""
+    """Select the levels to show: those named, or a number of them, equally spaced."""
     if wanted is None or isinstance(wanted, int | np.integer):
         if isinstance(wanted, bool) or (wanted is not None and wanted < 1):
             raise ArgumentError(
                 f"levels={wanted!r} must be a positive number, or a list of levels."
             )
-        count = min(most if wanted is None else int(wanted), len(labels))
+        count = min(max_levels if wanted is None else int(wanted), len(labels))
         return np.unique(np.linspace(0, len(labels) - 1, count).round().astype(np.intp))
-    listed = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else wanted
-    names = {str(label): i for i, label in reversed(list(enumerate(labels)))}
-    found = []
-    for level in listed:
-        if str(level) not in names:
-            some = ", ".join(map(repr, names)) if len(names) <= 10 else f"{len(names)} others"
-            hint = did_you_mean(str(level), names)
-            raise ArgumentError(f"{level!r} is not a level of '{group}', which has {some}.{hint}")
-        found.append(names[str(level)])
-    if not found:
+    names = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else wanted
+    code_of = {str(label): i for i, label in reversed(list(enumerate(labels)))}
+    codes = []
+    for name in names:
+        if str(name) not in code_of:
+            some = ", ".join(map(repr, code_of)) if len(code_of) <= 10 else f"{len(code_of)} others"
+            hint = did_you_mean(str(name), code_of)
+            raise ArgumentError(f"{name!r} is not a level of '{group}', which has {some}.{hint}")
+        codes.append(code_of[str(name)])
+    if not codes:
         raise ArgumentError("levels=[] leaves nothing to draw.")
-    return np.array(list(dict.fromkeys(found)), dtype=np.intp)
+    return np.array(list(dict.fromkeys(codes)), dtype=np.intp)
 
 
-def grid(
+def data_grid(
     frame: pd.DataFrame,
     codes: Codes,
     *,
@@ -121,7 +121,7 @@ def grid(
     points: int = 30,
     observed: bool = False,
 ) -> tuple[pd.DataFrame, Codes]:
-    """Make new rows for each level: x runs over its range, all else stands still."""
+    """Make new rows for each level: x over its range, other columns at their typical values."""
     used = codes >= 0
     frame, codes = frame[used].reset_index(drop=True), codes[used]
     own = set(own)
@@ -135,31 +135,31 @@ def grid(
             typical[name] = grouped[name].mean()
         else:
             typical[name] = grouped[name].agg(lambda values: values.value_counts().index[0])
-    still = pd.DataFrame(typical)
+    constant = pd.DataFrame(typical)
     if x is None:
-        return still.reset_index(drop=True), still.index.to_numpy(dtype=np.intp)
+        return constant.reset_index(drop=True), constant.index.to_numpy(dtype=np.intp)
     column = frame[x]
     if not is_number(column):
-        values = [np.asarray(_categories(column), dtype=object)] * len(still)
+        values = [np.asarray(_levels_of(column), dtype=object)] * len(constant)
     elif observed:
-        values = [np.unique(column.to_numpy())] * len(still)
+        values = [np.unique(column.to_numpy())] * len(constant)
     else:
-        whole = np.linspace(column.min(), column.max(), points)
-        ends = grouped[x].agg(["min", "max"]).to_numpy()
-        values = [np.unique(np.concatenate([whole, pair])) for pair in ends]
-    times = [len(v) for v in values]
-    rows = still.loc[still.index.repeat(times)]
+        full_range = np.linspace(column.min(), column.max(), points)
+        own_range = grouped[x].agg(["min", "max"]).to_numpy()
+        values = [np.unique(np.concatenate([full_range, own])) for own in own_range]
+    counts = [len(v) for v in values]
+    rows = constant.loc[constant.index.repeat(counts)]
     level = rows.index.to_numpy(dtype=np.intp)
     return rows.reset_index(drop=True).assign(**{x: np.concatenate(values)}), level
 
 
 def is_number(column: pd.Series) -> bool:
-    """Say whether a column holds numbers, not truth values or categories."""
+    """Whether a column is numeric, neither boolean nor categorical."""
     dtype = column.dtype
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
 
-def _categories(column: pd.Series) -> list[Any]:
+def _levels_of(column: pd.Series) -> list[Any]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return list(column.cat.categories)
     return sorted(column.unique())

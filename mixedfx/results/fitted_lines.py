@@ -72,12 +72,12 @@ def _is_coded(fit: FittedModel, x: str) -> bool:
 
 def fitted_lines(
     fit: FittedModel, x: str | None, group: str, levels: int | Sequence[object] | None
-) -> plots.Lines:
+) -> plots.FittedLines:
     """Compute the points and lines of some levels of a group."""
     design = fit.design
     random_term = next(b for b in design.random_terms if b.group == group)
     labels = random_term.levels.labels
-    chosen = plots.some_levels(labels, levels, group=group, most=plots.MOST_LINES)
+    chosen = plots.select_levels(labels, levels, group=group, max_levels=plots.MAX_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)
     position[chosen] = np.arange(len(chosen))
     codes = position[random_term.codes]
@@ -90,7 +90,7 @@ def fitted_lines(
     if x is not None:
         points.insert(1, "x", design.model_frame[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
-    return plots.Lines(points, lines, population, group, x, fit.formula.response, len(labels))
+    return plots.FittedLines(points, lines, population, group, x, fit.formula.response, len(labels))
 
 
 def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) 
     }
     constant = set().union(*map(names_in, factors)) - {x}
     observed = x is not None and _is_coded(fit, x)
-    rows, at = plots.grid(design.model_frame, codes, x=x, own=constant, observed=observed)
+    rows, at = plots.data_grid(design.model_frame, codes, x=x, own=constant, observed=observed)
     used = codes >= 0
     offset = np.bincount(codes[used], _offset(fit)[used]) / np.bincount(codes[used])
     lines = _means(fit, rows, offset[at], containing, _unpooled_shifts(fit, group))
@@ -117,7 +117,7 @@ def _line_of_population(fit: FittedModel, x: str | None) -> pd.DataFrame:
     observed = x is not None and _is_coded(fit, x)
     offset = _offset(fit)
     together = np.zeros(len(offset), dtype=np.intp)
-    rows, at = plots.grid(fit.design.model_frame, together, x=x, observed=observed)
+    rows, at = plots.data_grid(fit.design.model_frame, together, x=x, observed=observed)
     line = _means(fit, rows, np.full(len(at), offset.mean()), [], {})[["population"]]
     if x is not None:
         line.insert(0, "x", rows[x].to_numpy())

@@ -328,14 +328,14 @@ class PlotAccessor:
             table = pd.DataFrame(
                 {"fitted": fitted_values(self.model), label: np.sqrt(standardised.abs())}
             )
-            return plots.against(table, "fitted", label, ax=ax)
+            return plots.scatter_with_trend(table, "fitted", label, ax=ax)
         scaled = scaled_residuals(self.model)
         if kind == "group":
             group = grouping_factor(self.model, group)
             labels = level_of_each_row(self.model, group)
-            return plots.by_level(scaled, labels, group=group, ax=ax)
+            return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
         table = pd.concat([fitted_values(self.model), scaled], axis=1)
-        return plots.against(table, "fitted", str(scaled.name), zero=True, ax=ax)
+        return plots.scatter_with_trend(table, "fitted", str(scaled.name), zero=True, ax=ax)
 
     def qq(self, of: str = "resid", *, ax: Any = None) -> Any:
         """

@@ -686,7 +686,7 @@ def test_residuals_stand_over_the_fitted_values(fit):
 
 def test_the_mean_of_neighbours_is_that_of_the_trend(fit):
     x, y = line(fit.plot.residuals(), "mean of neighbours")
-    table = plots.trend(fit.fittedvalues, fit.resid)
+    table = plots.binned_means(fit.fittedvalues, fit.resid)
     np.testing.assert_allclose(x, table["x"])
     np.testing.assert_allclose(y, table["y"])
 
@@ -820,14 +820,14 @@ def test_quantiles_leave_out_what_is_not_finite():
 
 
 def test_a_trends_bins_hold_every_point_once():
-    table = plots.trend(np.repeat([1.0, 2.0], 500), np.arange(1000))
+    table = plots.binned_means(np.repeat([1.0, 2.0], 500), np.arange(1000))
     assert table["x"].tolist() == [1.0, 2.0]
     assert table["n"].sum() == 1000
 
 
 def test_boxes_reach_as_tukeys_do():
     values = pd.Series(np.random.default_rng(2).standard_cauchy(60))
-    table = plots.boxes(values, np.repeat(["a", "b", "c"], 20))
+    table = plots.boxplot_stats(values, np.repeat(["a", "b", "c"], 20))
     for i, level in enumerate("abc"):
         expected = mpl.cbook.boxplot_stats(values[20 * i : 20 * i + 20])[0]
         found = table.loc[level, ["low", "q1", "median", "q3", "high"]]
@@ -837,6 +837,6 @@ def test_boxes_reach_as_tukeys_do():
 
 def test_a_grid_leaves_out_rows_without_a_level():
     frame = pd.DataFrame({"x": [0.0, 1.0, 9.0], "g": ["a", "a", "b"]})
-    rows, codes = plots.grid(frame, np.array([0, 0, -1]), x="x", own=["g"], points=2)
+    rows, codes = plots.data_grid(frame, np.array([0, 0, -1]), x="x", own=["g"], points=2)
     assert rows["x"].tolist() == [0.0, 1.0]
     assert codes.tolist() == [0, 0]
