@@ -1,4 +1,4 @@
-"""Values that cannot be written to: dataclasses freeze their names, this their arrays."""
+"""Read-only arrays, for the fields of frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def set_readonly(*values: Any) -> None:
-    """Make arrays read-only; whatever is no array is left alone."""
+    """Make the arrays among the values read-only."""
     for value in values:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False

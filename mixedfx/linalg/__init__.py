@@ -1,1 +1,1 @@
-"""Linear algebra and optimisation, free of statistics."""
+"""Linear algebra and optimisation, independent of statistical models."""

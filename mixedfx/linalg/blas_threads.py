@@ -1,8 +1,8 @@
-"""Keep small linear algebra on one thread.
+"""Number of BLAS threads while small matrices are factorised.
 
-A BLAS that splits a matrix of a hundred columns between threads gains nothing, and on a busy
-machine its threads wait for each other: fits were seen to take a hundred times longer. From
-a certain size on the threads are left as the user has set them.
+Splitting a matrix of a hundred columns between threads gains nothing, and on a busy machine the
+threads wait for each other: fits were measured to take a hundred times longer. For large dense
+blocks the user's setting applies.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
-# Columns of a dense block from which several threads pay.
-_LARGE = 1500
+# Columns of a dense block from which several threads are faster than one.
+_MULTITHREADED_SIZE = 1500
 
 
 def single_threaded_blas(columns: int) -> AbstractContextManager[Any]:
-    """Limit BLAS to one thread while small matrices are worked on."""
-    if columns >= _LARGE:
+    """Limit BLAS to one thread for a dense block of few columns."""
+    if columns >= _MULTITHREADED_SIZE:
         return nullcontext()
     limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limits

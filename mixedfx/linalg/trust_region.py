@@ -1,10 +1,13 @@
-"""A function and its gradient to a minimum: quasi-Newton steps within a trust region.
+"""Trust-region quasi-Newton minimisation of a smooth function of few parameters.
 
-For smooth functions of few parameters (up to about a hundred) whose gradient costs little
-more than their value: one evaluation a step, a good first Hessian used from the start, and
-negative curvature followed rather than avoided, so that a saddle does not hold it.
+Each iteration minimises the quadratic model ``g'p + p'Bp / 2`` over ``|p| <= radius``, by the
+eigenvalues of ``B``, and compares the reduction of the function with that of the model. ``B``
+starts from a given Hessian and is updated by BFGS where the curvature along the step is positive,
+else by SR1; it may be indefinite, and directions of negative curvature are followed, so that
+saddle points are left. One evaluation of value and gradient per iteration; no line search.
 
-Nocedal and Wright (2006), Numerical Optimization, chapters 4 and 6. It knows no statistics.
+Nocedal and Wright (2006), Numerical Optimization, 2nd edition: algorithm 4.1, theorem 4.1 and
+section 4.3 (the subproblem), equations 6.19 (BFGS) and 6.24 (SR1).
 """
 
 from __future__ import annotations
@@ -20,43 +23,24 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Function = Callable[[Vector], tuple[float, Vector]]
 
-# Beyond so many parameters a Newton step that will do is taken without the eigenvalues.
-_MANY = 40
-# No radius is taken as less: its inverse squared is still a number.
-_SHORTEST = 1e-100
+# From so many parameters on a Newton step inside the region is computed without eigenvalues.
+_CHOLESKY_SIZE = 40
+# Lower bound of a radius in a denominator: the square of its inverse is finite.
+_SMALLEST_RADIUS = 1e-100
 
 
 @dataclass(frozen=True)
 class TrustRegionResult:
-    """
-    Where a minimisation ended.
+    """Last iterate of a minimisation."""
 
-    Parameters
-    ----------
-    x, gradient : ndarray of shape (m,)
-        The point and the gradient there.
-    value : float
-        The function there.
-    hessian : ndarray of shape (m, m)
-        Its approximation at the end.
-    newton_decrement : float
-        What one more step is expected to gain.
-    evaluations : int
-        Values with gradient.
-    converged : bool
-        Whether ``newton_decrement`` fell below the tolerance.
-    trace : tuple of float
-        The value after each evaluation.
-    """
-
-    x: Vector
+    x: Vector  # (m,)
     value: float
-    gradient: Vector
-    hessian: Matrix
-    newton_decrement: float
-    evaluations: int
-    converged: bool
-    trace: tuple[float, ...]
+    gradient: Vector  # (m,)
+    hessian: Matrix  # (m, m), the quasi-Newton approximation
+    newton_decrement: float  # expected reduction by one more Newton step, g'B^-1 g / 2
+    evaluations: int  # of value and gradient
+    converged: bool  # whether newton_decrement is below the tolerance
+    trace: tuple[float, ...]  # the value at each evaluation
 
 
 def minimize(
@@ -69,75 +53,89 @@ def minimize(
     max_evaluations: int,
     radius: float = 1.0,
 ) -> TrustRegionResult:
-    """Minimise a smooth function."""
+    """
+    Minimise a function that returns its value and gradient.
+
+    ``hessian`` is called after each accepted step, and replaces ``B`` unless it returns None.
+    """
     value, gradient = function(x)
     trace = [value]
     if not len(x):
         return TrustRegionResult(x, value, gradient, np.zeros((0, 0)), 0.0, 1, True, (value,))
-    model = initial_hessian()
+    B = initial_hessian()
     while True:
-        step, gain, newton = _step(model, gradient, radius)
-        # Near the end rounding hides gains in the value that the gradient still shows.
-        if newton < tolerance or len(trace) >= max_evaluations or radius < 1e-10:
-            done = newton < max(tolerance, 1e-13 * abs(value))
+        step, reduction, decrement = _solve_subproblem(B, gradient, radius)
+        if decrement < tolerance or len(trace) >= max_evaluations or radius < 1e-10:
+            # The value's rounding error bounds the reduction that can be observed.
+            converged = decrement < max(tolerance, 1e-13 * abs(value))
             return TrustRegionResult(
-                x, value, gradient, model, newton, len(trace), done, tuple(trace)
+                x, value, gradient, B, decrement, len(trace), converged, tuple(trace)
             )
-        new_value, new_gradient = function(x + step)
-        trace.append(new_value)
+        trial_value, trial_gradient = function(x + step)
+        trace.append(trial_value)
         length = float(np.linalg.norm(step))
-        if not np.isfinite(new_value):
+        if not np.isfinite(trial_value):
             radius = 0.25 * length
             continue
-        change = new_gradient - gradient
-        ratio = (value - new_value) / gain
-        noise = 1e-14 * abs(value) + 1e-12
-        level = abs(new_value - value) <= 10 * noise
-        if level and np.linalg.norm(new_gradient) < np.linalg.norm(gradient):
+        gradient_change = trial_gradient - gradient
+        ratio = (value - trial_value) / reduction
+        # Within rounding error of the value, a smaller gradient stands for a reduction.
+        indistinguishable = abs(trial_value - value) <= 10 * (1e-14 * abs(value) + 1e-12)
+        if indistinguishable and np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
             ratio = max(ratio, 0.5)
-        if ratio < 0.25:
-            radius = 0.25 * length if ratio < 0 else 0.5 * length
-        elif ratio > 0.75 and length > 0.8 * radius:
-            radius *= 2.5
-        if new_value < value or (level and ratio > 0):
-            x, value, gradient = x + step, new_value, new_gradient
-            fresh = hessian()
-            model = model if fresh is None else fresh
-        model = _update(model, step, change)
+        radius = _next_radius(radius, length, ratio)
+        if trial_value < value or (indistinguishable and ratio > 0):
+            x, value, gradient = x + step, trial_value, trial_gradient
+            exact = hessian()
+            B = B if exact is None else exact
+        B = _quasi_newton_update(B, step, gradient_change)
 
 
-def _step(hessian: Matrix, gradient: Vector, radius: float) -> tuple[Vector, float, float]:
-    """Minimise the quadratic model within the radius; its gain, and that of a Newton step."""
-    if len(gradient) > _MANY:
-        root, info = dpotrf(hessian, lower=1)
+def _next_radius(radius: float, length: float, ratio: float) -> float:
+    """Radius for the next step, by the ratio of actual to predicted reduction."""
+    if ratio < 0.25:
+        return 0.25 * length if ratio < 0 else 0.5 * length
+    if ratio > 0.75 and length > 0.8 * radius:
+        return radius * 2.5
+    return radius
+
+
+def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vector, float, float]:
+    """Minimiser of the quadratic model within the radius, its reduction, and Newton's decrement.
+
+    The minimiser is ``p = -(B + shift I)^-1 g``, with ``shift >= 0`` and ``B + shift I`` positive
+    semidefinite.
+    """
+    if len(gradient) > _CHOLESKY_SIZE:
+        factor, info = dpotrf(B, lower=1)
         if info == 0:
-            solved, _ = dpotrs(root, gradient, lower=1)
-            newton = float(0.5 * gradient @ solved)
-            if np.linalg.norm(solved) <= radius:
-                return -solved, newton, newton
-    w, Q = np.linalg.eigh(hessian)
+            newton_step, _ = dpotrs(factor, gradient, lower=1)
+            decrement = float(0.5 * gradient @ newton_step)
+            if np.linalg.norm(newton_step) <= radius:
+                return -newton_step, decrement, decrement
+    w, Q = np.linalg.eigh(B)
     g = Q.T @ gradient
-    positive = w[0] > 1e-8 * max(1.0, w[-1])
-    newton = float(0.5 * (g**2 / w).sum()) if positive else np.inf
-    if positive and np.linalg.norm(g / w) <= radius:
-        return -Q @ (g / w), newton, newton
-    shift = _shift(w, g, radius)
-    p = -g / (w + shift)
-    rest = radius**2 - p @ p
-    if not positive and rest > 0.01 * radius**2:  # the hard case: add the flattest direction
-        p[0] += np.sqrt(rest) * (1.0 if p[0] >= 0 else -1.0)
-    gain = float(-(g @ p + 0.5 * (w * p) @ p))
-    flat = float(np.abs(g).max())
-    return Q @ p, max(gain, 1e-300), newton if positive else max(gain, flat)
+    positive_definite = w[0] > 1e-8 * max(1.0, w[-1])
+    decrement = float(0.5 * (g**2 / w).sum()) if positive_definite else np.inf
+    if positive_definite and np.linalg.norm(g / w) <= radius:
+        return -Q @ (g / w), decrement, decrement
+    p = -g / (w + _shift(w, g, radius))
+    remainder = radius**2 - p @ p
+    if not positive_definite and remainder > 0.01 * radius**2:
+        # The hard case: g is orthogonal to the first eigenvector, which is added to p.
+        p[0] += np.sqrt(remainder) * (1.0 if p[0] >= 0 else -1.0)
+    reduction = float(-(g @ p + 0.5 * (w * p) @ p))
+    steepest = float(np.abs(g).max())
+    bound = decrement if positive_definite else max(reduction, steepest)
+    return Q @ p, max(reduction, 1e-300), bound
 
 
 def _shift(w: Vector, g: Vector, radius: float) -> float:
-    """Multiplier that shortens the step to the radius, by bisection."""
+    """Shift for which ``|(diag(w) + shift I)^-1 g|`` equals the radius, by bisection in its log."""
     low = max(0.0, -w[0]) + 1e-10 * max(1.0, abs(w[-1]))
     if np.linalg.norm(g / (w + low)) <= radius:
         return float(low)
-    # Halved often enough a radius is zero, and the shift for it would be infinite.
-    high = low + float(np.linalg.norm(g)) / max(radius, _SHORTEST)
+    high = low + float(np.linalg.norm(g)) / max(radius, _SMALLEST_RADIUS)
     for _ in range(60):
         middle = np.sqrt(low * high)
         if np.linalg.norm(g / (w + middle)) > radius:
@@ -149,14 +147,14 @@ def _shift(w: Vector, g: Vector, radius: float) -> float:
     return float(high)
 
 
-def _update(hessian: Matrix, s: Vector, y: Vector) -> Matrix:
-    """Update by BFGS where the curvature along the step is positive, else by symmetric rank one."""
-    Bs, sy = hessian @ s, float(s @ y)
+def _quasi_newton_update(B: Matrix, s: Vector, y: Vector) -> Matrix:
+    """Update for step ``s`` and gradient change ``y``: BFGS if ``s'y > 0``, else SR1."""
+    Bs, sy = B @ s, float(s @ y)
     sBs = float(s @ Bs)
     if sBs > 0 and sy > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
-        return np.asarray(hessian - np.outer(Bs, Bs) / sBs + np.outer(y, y) / sy)
+        return np.asarray(B - np.outer(Bs, Bs) / sBs + np.outer(y, y) / sy)
     r = y - Bs
     rs = float(r @ s)
     if abs(rs) > 1e-8 * np.linalg.norm(r) * np.linalg.norm(s):
-        return np.asarray(hessian + np.outer(r, r) / rs)
-    return hessian
+        return np.asarray(B + np.outer(r, r) / rs)
+    return B

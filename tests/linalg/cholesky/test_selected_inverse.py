@@ -41,11 +41,11 @@ def dense(design, cp):
     """``A`` from the rows, columns in the elimination order."""
     n, symbolic = len(design.y), cp.symbolic
     Z = np.zeros((n, symbolic.size))
-    for block, position in zip(design.blocks, cp.term_positions, strict=True):
-        L = len(block.levels)
+    for term, position in zip(design.random_terms, cp.term_positions, strict=True):
+        L = len(term.levels)
         for j in range(position.width):
-            column = symbolic.starts[position.factor] + (position.start + j) * L + block.codes
-            Z[np.arange(n), column] = block.values[:, j]
+            column = symbolic.starts[position.factor] + (position.start + j) * L + term.codes
+            Z[np.arange(n), column] = term.model_matrix[:, j]
     weights = np.ones(n) if design.weights is None else design.weights
     return Z.T @ (weights[:, None] * Z)
 
