@@ -23,7 +23,7 @@ from mixedfx.bayes.sampler import Chains, run
 from mixedfx.bayes.unconstrained import Points
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, PriorError
-from mixedfx.inference.simulation import generators
+from mixedfx.inference.simulation import spawn_generators
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.priors.distributions import Flat
 from mixedfx.priors.specification import PriorSpecification
@@ -216,7 +216,7 @@ def draw(
         good = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not good or value < least:
             raise ArgumentError(f"{name}={value!r} must be an integer of at least {least}.")
-    source = generators(rng, 1)[0]
+    source = spawn_generators(rng, 1)[0]
     _expect_proper(design, priors)
     target = Target(design, priors)
     for_chains, for_effects, for_rows = source.spawn(3)

@@ -35,8 +35,8 @@ from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
     RandomName,
     ResponseDistribution,
-    generators,
     response_distribution,
+    spawn_generators,
 )
 from mixedfx.likelihood.accumulate import with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -208,7 +208,7 @@ def bootstrap(
         )
     expect_no_priors(fit, "bootstrap()")
     model = _model(fit, random)
-    own = generators(rng, n)
+    own = spawn_generators(rng, n)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size), _counter(n, progress) as count:
         made = _collect(_parts(model, own, n_jobs), count)
     result = _joined(fit, made, n)

@@ -1,12 +1,12 @@
-"""Models side by side: likelihood ratios, information criteria, and each random term's worth.
+"""Likelihood-ratio tests and information criteria of several models, and tests of random terms.
 
-Likelihoods compare only between models of the same rows, and REML criteria only between
-models of the same fixed columns: what does not compare is refused, or fitted again by maximum
-likelihood.
+Likelihoods are comparable between models of the same rows, REML criteria only between models of
+the same fixed columns: other models are refused, or fitted again by maximum likelihood.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,58 +47,62 @@ def compare(
         expect_no_priors(fit, "compare()")
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _check_same_rows(fits[0], names[0], fit, name)
-    again = [refit and fit.reml for fit in fits]
+    refitted = [refit and fit.reml for fit in fits]
     if not refit:
         _check_same_criterion(fits, names)
     deviances = [
-        _by_maximum_likelihood(fit) if anew else fit.deviance
-        for fit, anew in zip(fits, again, strict=True)
+        _ml_deviance(fit) if by_ml else fit.deviance
+        for fit, by_ml in zip(fits, refitted, strict=True)
     ]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
+    log_n = math.log(fits[0].crossprod.n)
     table = pd.DataFrame(
         {
             "npar": npar,
             "aic": [d + 2.0 * k for d, k in zip(deviances, npar, strict=True)],
-            "bic": [
-                d + math.log(fits[0].crossprod.n) * k for d, k in zip(deviances, npar, strict=True)
-            ],
+            "bic": [d + log_n * k for d, k in zip(deviances, npar, strict=True)],
             "llf": [-0.5 * d for d in deviances],
             "deviance": deviances,
         },
         index=pd.Index(list(names), name="model"),
     ).iloc[order]
     table["df"] = table["npar"].diff()
-    # Models of one size are not nested, and have no ratio to test.
+    # Models with equally many parameters are not nested: no likelihood ratio test.
     ratio = (-table["deviance"].diff()).clip(lower=0.0).where(table["df"] > 0) + 0.0
     table.insert(5, "chisq", ratio)
     table["p_value"] = special.chdtrc(table["df"].where(table["df"] > 0), table["chisq"])
-    table["refitted"] = np.array(again)[order]
+    table["refitted"] = np.array(refitted)[order]
     return table
 
 
-def _check_same_rows(first: FittedModel, one: str, other: FittedModel, two: str) -> None:
+def _check_same_rows(
+    first: FittedModel, first_name: str, other: FittedModel, other_name: str
+) -> None:
+    """Raise unless two fits have the same rows and the same response, but for rounding."""
     a, b = first.design, other.design
     if len(a.y) != len(b.y) or not a.index.equals(b.index):
         raise ArgumentError(
-            f"'{one}' and '{two}' were fitted to different rows ({len(a.y)} and {len(b.y)}), so "
-            "their likelihoods do not compare. Fit both to rows that are complete for both."
+            f"'{first_name}' and '{other_name}' were fitted to different rows ({len(a.y)} and "
+            f"{len(b.y)}), so their likelihoods are not comparable. Fit both to rows that are "
+            "complete for both."
         )
-    gap = np.abs(a.response - b.response).max()
-    if gap > 1e-12 * max(_size(a), _size(b)):
+    difference = np.abs(a.response - b.response).max()
+    if difference > 1e-12 * max(_response_magnitude(a), _response_magnitude(b)):
         raise ArgumentError(
-            f"'{one}' and '{two}' have different responses ({a.formula.response}, "
-            f"{b.formula.response}), so their likelihoods do not compare."
+            f"'{first_name}' and '{other_name}' have different responses ({a.formula.response}, "
+            f"{b.formula.response}), so their likelihoods are not comparable."
         )
 
 
-def _size(design: Design) -> float:
-    """Size of the numbers that a response was computed from: its rounding is of their order."""
+def _response_magnitude(design: Design) -> float:
+    """Magnitude of response and offset, to which rounding of their sum is relative."""
     offset = 0.0 if design.offset is None else float(np.abs(design.offset).max())
     return float(np.abs(design.y).max()) + offset
 
 
 def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> None:
+    """Raise unless all criteria are ML, or all are REML of the same fixed columns."""
     first = fits[0]
     for fit, name in zip(fits[1:], names[1:], strict=True):
         if fit.reml != first.reml:
@@ -106,38 +110,38 @@ def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> 
                 f"'{names[0]}' and '{name}' were fitted by different criteria (REML and maximum "
                 "likelihood); compare them with refit=True."
             )
-        same = fit.reml is False or _same_span(first.design.X, fit.design.X)
-        if not same:
+        if fit.reml is not False and not _same_columns(first.design.X, fit.design.X):
             raise ArgumentError(
                 f"'{names[0]}' and '{name}' have different fixed columns, so their REML criteria "
-                "do not compare; compare them with refit=True."
+                "are not comparable; compare them with refit=True."
             )
 
 
-def _same_span(X: Matrix, Y: Matrix) -> bool:
-    """Whether two sets of columns are the same numbers: REML criteria depend on them."""
-    return X.shape == Y.shape and bool(np.allclose(X, Y, rtol=1e-12, atol=0.0))
+def _same_columns(X1: Matrix, X2: Matrix) -> bool:
+    """Whether fixed columns are equal; REML criteria change by ``log |det T|^2`` under ``X T``."""
+    return X1.shape == X2.shape and bool(np.allclose(X1, X2, rtol=1e-12, atol=0.0))
 
 
-def _by_maximum_likelihood(fit: FittedModel) -> float:
+def _ml_deviance(fit: FittedModel) -> float:
+    """Deviance of the same model fitted by maximum likelihood."""
     control = Control()
     if fit.dispersion is not None:
         return fit_design(
             fit.original_design, engine="profiled", reml=False, control=control
         ).deviance
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        found = Profiled().estimate(
+        result = Profiled().estimate(
             fit.design, fit.crossprod, reml=False, control=control, start=fit.solution.theta
         )
-    return found.deviance
+    return result.deviance
 
 
 def ranova(fit: FittedModel) -> pd.DataFrame:
     """
-    Test each random term by the likelihood ratio of the model with less of it.
+    Likelihood-ratio test of each random term against a reduced one.
 
-    A term of several effects loses one of them at a time (a correlated intercept stays), one
-    of a factor's indicators becomes an intercept, and a term of one effect is left out.
+    From a term of several effects one is removed at a time (a correlated intercept stays), a
+    factor's indicators are replaced by an intercept, and a term of one effect is left out.
 
     References
     ----------
@@ -150,16 +154,12 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     npar = fit.n_params
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
-    for name, random_terms, removed in _reductions(fit):
-        smaller = replace(fit.original_design, random_terms=random_terms)
-        deviance, size = _deviance(smaller, reml=fit.reml)
+    for name, random_terms, n_removed in _reduced_models(fit):
+        reduced = replace(fit.original_design, random_terms=random_terms)
+        deviance, n_theta = _minimum_deviance(reduced, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
-        df = fit.crossprod.parametrization.size - size
-        upper = float(special.chdtrc(df, chisq))
-        lower = float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0
-        mixture = 0.5 * (lower + upper) if removed == 1 else np.nan
-        if removed == 1 and df == 1 and chisq == 0.0:
-            mixture = 1.0
+        df = fit.crossprod.parametrization.size - n_theta
+        p_value = float(special.chdtrc(df, chisq))
         names.append(name)
         rows.append(
             {
@@ -167,8 +167,8 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
                 "llf": -0.5 * deviance,
                 "chisq": chisq,
                 "df": df,
-                "p_value": upper,
-                "p_mixture": mixture,
+                "p_value": p_value,
+                "p_mixture": _mixture_p_value(chisq, df, p_value) if n_removed == 1 else np.nan,
             }
         )
     table = pd.DataFrame(rows, index=pd.Index(names, name="left_out"))
@@ -176,73 +176,66 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     return table
 
 
-def _deviance(design: Design, *, reml: bool) -> tuple[float, int]:
-    """Best deviance of a design, and the number of its covariance parameters."""
+def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
+    """Upper tail of an equal mixture of chi-squared distributions with ``df - 1`` and ``df``."""
+    if df == 1 and chisq == 0.0:
+        return 1.0
+    return 0.5 * ((float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0) + p_value)
+
+
+def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
+    """Deviance of a fitted design, and its number of covariance parameters."""
     if design.dispersion is not None:
-        found = fit_design(design, engine="profiled", reml=reml, control=Control())
-        return found.deviance, found.crossprod.parametrization.size
-    reduced = compute_crossproducts(design)
+        fit = fit_design(design, engine="profiled", reml=reml, control=Control())
+        return fit.deviance, fit.crossprod.parametrization.size
+    crossprod = compute_crossproducts(design)
     if not design.random_terms:
-        return solve_pls(reduced, np.zeros(0), reml=reml).deviance, 0
-    with single_threaded_blas(reduced.symbolic.dense_size):
-        end = Profiled().estimate(design, reduced, reml=reml, control=Control())
-    return end.deviance, reduced.parametrization.size
+        return solve_pls(crossprod, np.zeros(0), reml=reml).deviance, 0
+    with single_threaded_blas(crossprod.symbolic.dense_size):
+        result = Profiled().estimate(design, crossprod, reml=reml, control=Control())
+    return result.deviance, crossprod.parametrization.size
 
 
-def _reductions(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:
-    """Each way to make a term smaller: its name, the terms left, the effects removed."""
-    found = []
+def _reduced_models(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:
+    """Models with one random term reduced: name, random terms, number of effects removed."""
+    models = []
     random_terms = fit.design.random_terms
     for t, random_term in enumerate(random_terms):
-        before, after = random_terms[:t], random_terms[t + 1 :]
-        for name, kept in _smaller(fit, t):
-            left = () if kept is None else (kept,)
-            removed = len(random_term.effect_names) - (
-                0 if kept is None else len(kept.effect_names)
-            )
-            label = name if kept is None else f"{name} in {random_term.formula_term}"
-            found.append((label, (*before, *left, *after), removed))
-    return found
+        for name, reduced in _reduced_terms(fit, t):
+            n_left = 0 if reduced is None else len(reduced.effect_names)
+            kept = () if reduced is None else (reduced,)
+            label = name if reduced is None else f"{name} in {random_term.formula_term}"
+            terms = (*random_terms[:t], *kept, *random_terms[t + 1 :])
+            models.append((label, terms, len(random_term.effect_names) - n_left))
+    return models
 
 
-def _smaller(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | None]]:
+def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | None]]:
+    """Each term inside a random term that can be removed, and the random term without it."""
     random_term, info = fit.design.random_terms[t], fit.design.spec.random[t]
+    is_us = random_term.formula_term.structure == "us"
     if info is None or len(info.terms) == 1:
-        several = info is not None and len(random_term.effect_names) > 1
-        if (
-            not several
-            or random_term.formula_term.structure != "us"
-            or np.ptp(random_term.model_matrix.sum(axis=1)) != 0.0
-        ):
+        # The indicators of one factor span the intercept.
+        indicators = info is not None and len(random_term.effect_names) > 1
+        if not indicators or not is_us or np.ptp(random_term.model_matrix.sum(axis=1)) != 0.0:
             return [(str(random_term.formula_term), None)]
-        assert info is not None  # the indicators of a factor, which hold the intercept
+        assert info is not None
         ones = np.broadcast_to(1.0, (len(random_term.codes), 1)).view()
-        return [
-            (
-                info.terms[0].name(),
-                replace(random_term, model_matrix=ones, effect_names=("Intercept",)),
-            )
-        ]
-    found: list[tuple[str, RandomTermDesign | None]] = []
+        intercept = replace(random_term, model_matrix=ones, effect_names=("Intercept",))
+        return [(info.terms[0].name(), intercept)]
+    reduced_terms: list[tuple[str, RandomTermDesign | None]] = []
     for term in info.terms:
-        # What an interaction says of a main effect depends on the coding: it goes first.
+        # Main effects are not removed beside their interaction: the test depends on the coding.
         if any(set(term.factors) < set(o.factors) for o in info.terms if term.factors):
             continue
-        if not term.factors and random_term.formula_term.structure == "us":
+        if not term.factors and is_us:
             continue
-        out = np.zeros(len(random_term.effect_names), dtype=bool)
-        out[info.term_slices[term]] = True
-        effects = tuple(
-            e for e, gone in zip(random_term.effect_names, out, strict=True) if not gone
+        keep = np.ones(len(random_term.effect_names), dtype=bool)
+        keep[info.term_slices[term]] = False
+        reduced = replace(
+            random_term,
+            model_matrix=random_term.model_matrix[:, keep],
+            effect_names=tuple(itertools.compress(random_term.effect_names, keep)),
         )
-        found.append(
-            (
-                term.name(),
-                replace(
-                    random_term,
-                    model_matrix=random_term.model_matrix[:, ~out],
-                    effect_names=effects,
-                ),
-            )
-        )
-    return found
+        reduced_terms.append((term.name(), reduced))
+    return reduced_terms

@@ -1,4 +1,4 @@
-"""Estimated residual standard deviations, by name."""
+"""Estimates of the model of the log residual standard deviation, by name."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.fitted_model import FittedModel
 
 
-def table(fit: FittedModel) -> pd.DataFrame:
-    """Coefficients of the log residual standard deviation."""
-    found = _dispersion(fit)
-    estimates, errors = found.gamma, np.sqrt(np.diag(found.cov))
-    names = list(found.design.D_names)
-    if found.random is not None and found.design.random_term is not None:
-        names.append(f"sd({found.design.random_term.group})")
-        estimates = np.append(estimates, found.random.sd)
-        errors = np.append(errors, found.random.sd_error)
-    columns = {"estimate": estimates, "std_error": errors, "sd": np.exp(estimates)}
+def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
+    """Coefficients of the log residual standard deviation, and the sd of its random effects."""
+    dispersion = _dispersion(fit)
+    estimates, std_errors = dispersion.gamma, np.sqrt(np.diag(dispersion.cov))
+    names = list(dispersion.design.D_names)
+    if dispersion.random is not None and dispersion.design.random_term is not None:
+        names.append(f"sd({dispersion.design.random_term.group})")
+        estimates = np.append(estimates, dispersion.random.sd)
+        std_errors = np.append(std_errors, dispersion.random.sd_error)
+    columns = {"estimate": estimates, "std_error": std_errors, "sd": np.exp(estimates)}
     return pd.DataFrame(columns, index=pd.Index(names, name="term"))
 
 
-def effects(fit: FittedModel) -> pd.DataFrame:
-    """Random effects of the log residual standard deviation."""
-    found = _dispersion(fit)
-    if found.random is None or found.design.random_term is None:
+def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
+    """Conditional modes of the random effects of the log residual standard deviation."""
+    dispersion = _dispersion(fit)
+    if dispersion.random is None or dispersion.design.random_term is None:
         raise ArgumentError(
-            f"dispersion='{found.design.formula}' has no random term; add one, such as (1 | group)."
+            f"dispersion='{dispersion.design.formula}' has no random term; add one, such as "
+            "(1 | group)."
         )
-    random_term, v = found.design.random_term, found.random
-    columns = {"log_sd": v.effects, "cond_sd": v.cond_sd, "ratio": np.exp(v.effects)}
+    random_term, random = dispersion.design.random_term, dispersion.random
+    columns = {"log_sd": random.effects, "cond_sd": random.cond_sd, "ratio": np.exp(random.effects)}
     return pd.DataFrame(columns, index=random_term.levels.labels.rename(random_term.group))
 
 

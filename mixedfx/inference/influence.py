@@ -1,8 +1,9 @@
-"""What the fit owes to single rows and to single levels.
+"""Influence of single rows and of single levels on the estimates.
 
-A row's influence follows from its leverage. A level's is found by leaving it out: exactly, by
-fitting again, or by one Newton step for theta from the optimum of all the data, which is
-nearly as good and costs two evaluations.
+For rows, leverage and Cook's distance. For a level, the change of the estimates without its rows,
+as influence.ME computes it: by refitting, or by one Newton step of theta from the optimum of all
+rows with their Hessian, ``theta - H^-1 g``, which costs two evaluations (Demidenko and Stukel
+2005, section 5).
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from mixedfx.linalg.blas_threads import single_threaded_blas
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A row that has less left to itself than this is fitted whatever it is.
-_WHOLE = 1e-10
-# The step is halved at most so often.
-_HALVINGS = 30
+# A residual with 1 - leverage below this is zero whatever the response.
+_MIN_RESIDUAL_SHARE = 1e-10
+# Step-halvings of the Newton step, at most.
+_MAX_HALVINGS = 30
 
 
-def of_rows(fit: FittedModel) -> pd.DataFrame:
+def row_influence(fit: FittedModel) -> pd.DataFrame:
     """
     Leverage and Cook's distance of each row.
 
@@ -44,18 +45,18 @@ def of_rows(fit: FittedModel) -> pd.DataFrame:
     .. [1] Cook (1977), Technometrics 19:15; for mixed models as in lme4's
        ``cooks.distance``.
     """
-    design, s = fit.design, fit.solution
+    design, sigma = fit.design, fit.solution.sigma
     hat = leverage(fit)
-    resid = conditional_residuals(design, s)
+    resid = conditional_residuals(design, fit.solution)
     pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
-    rest = np.where(1.0 - hat > _WHOLE, 1.0 - hat, np.nan)
-    std_resid = pearson / (s.sigma * np.sqrt(rest))
-    distance = std_resid**2 * hat / rest / max(fit.crossprod.p, 1)
+    residual_share = np.where(1.0 - hat > _MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
+    std_resid = pearson / (sigma * np.sqrt(residual_share))
+    distance = std_resid**2 * hat / residual_share / max(fit.crossprod.p, 1)
     columns = {"hat": hat, "resid": resid, "std_resid": std_resid, "cooks_distance": distance}
     return pd.DataFrame(columns, index=design.index)
 
 
-def of_levels(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
+def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     """
     Change of the estimates on leaving out each level of a group.
 
@@ -67,18 +68,16 @@ def of_levels(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     expect_choice("group", group, fit.formula.groups)
     expect_choice("method", method, ("one_step", "refit"))
     random_term = next(b for b in fit.design.random_terms if b.group == group)
-    base = _estimates(fit.solution, fit.solution.theta)
+    estimates = _estimates(fit.solution, fit.solution.theta)
+    levels = range(len(random_term.levels))
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
-            [
-                _without(fit, random_term, level, method) - base
-                for level in range(len(random_term.levels))
-            ]
+            [_estimates_without(fit, random_term, level, method) - estimates for level in levels]
         )
     p = fit.crossprod.p
-    beta = changes[:, :p]
+    beta_changes = changes[:, :p]
     precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.vcov_unscaled)
-    distance = np.einsum("lp,pq,lq->l", beta, precision, beta) / max(p, 1)
+    distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
     names = [
         *fit.design.X_names,
         "sigma",
@@ -86,8 +85,8 @@ def of_levels(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     ]
     table = pd.DataFrame(changes, columns=names, index=random_term.levels.labels.rename(group))
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
-    rows = np.bincount(random_term.codes, minlength=len(random_term.levels))
-    table.insert(0, "nobs", rows, allow_duplicates=True)
+    nobs = np.bincount(random_term.codes, minlength=len(random_term.levels))
+    table.insert(0, "nobs", nobs, allow_duplicates=True)
     return table
 
 
@@ -95,51 +94,58 @@ def _estimates(solution: Solution, theta: Vector) -> Vector:
     return np.concatenate([solution.beta, [solution.sigma], theta])
 
 
-def _without(fit: FittedModel, random_term: RandomTermDesign, level: int, method: str) -> Vector:
-    """Estimates without the rows of one level."""
-    rest = subset_rows(fit.design, random_term.codes != level)
-    size = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
-    vanished = any(not b.model_matrix.any(axis=0).all() for b in rest.random_terms)
-    if vanished or len(independent_columns(rest.X)) < fit.crossprod.p:
-        return np.full(size, np.nan)
+def _estimates_without(
+    fit: FittedModel, random_term: RandomTermDesign, level: int, method: str
+) -> Vector:
+    """Estimates without the rows of one level; NaN where they do not exist."""
+    design = subset_rows(fit.design, random_term.codes != level)
+    n_estimates = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
+    zero_column = any(not b.model_matrix.any(axis=0).all() for b in design.random_terms)
+    if zero_column or len(independent_columns(design.X)) < fit.crossprod.p:
+        return np.full(n_estimates, np.nan)
     try:
-        reduced = compute_crossproducts(rest)
-        theta = _refitted(fit, rest, reduced) if method == "refit" else _stepped(fit, reduced)
-        return _estimates(solve_pls(reduced, theta, reml=fit.reml), theta)
+        crossprod = compute_crossproducts(design)
+        if method == "refit":
+            theta = _refitted_theta(fit, design, crossprod)
+        else:
+            theta = _one_step_theta(fit, crossprod)
+        return _estimates(solve_pls(crossprod, theta, reml=fit.reml), theta)
     except (DataError, EngineError, np.linalg.LinAlgError):
-        return np.full(size, np.nan)
+        return np.full(n_estimates, np.nan)
 
 
-def _refitted(fit: FittedModel, design: Design, reduced: CrossProducts) -> Vector:
-    found = Profiled().estimate(
-        design, reduced, reml=fit.reml, control=Control(), start=fit.solution.theta
+def _refitted_theta(fit: FittedModel, design: Design, crossprod: CrossProducts) -> Vector:
+    result = Profiled().estimate(
+        design, crossprod, reml=fit.reml, control=Control(), start=fit.solution.theta
     )
-    return found.theta
+    return result.theta
 
 
-def _stepped(fit: FittedModel, reduced: CrossProducts) -> Vector:
-    """Theta after one Newton step, with the Hessian of all the data."""
+def _one_step_theta(fit: FittedModel, crossprod: CrossProducts) -> Vector:
+    """Theta after one Newton step on other cross-products, with the Hessian of all rows."""
     at = fit.hessian_at_optimum
     term_scaling = fit.crossprod.term_scaling
-    natural = [f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(at.x), strict=True)]
-    gradient = score_scaled(reduced, at.coordinates, at.x, term_scaling=term_scaling, reml=fit.reml)
+
+    def lambdas_at(x: Vector) -> list[Matrix]:
+        return [S @ T for S, T in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
+
+    gradient = score_scaled(
+        crossprod, at.coordinates, at.x, term_scaling=term_scaling, reml=fit.reml
+    )
     if not len(gradient):
         return fit.solution.theta
     step = np.linalg.solve(at.hessian, gradient)
-    start = solve_pls_at_factors(reduced, natural, reml=fit.reml).deviance
-    for _ in range(_HALVINGS):  # a step through zero would come out on the other side
-        roots = [
-            f @ m for f, m in zip(term_scaling, at.coordinates.lambdas(at.x - step), strict=True)
-        ]
-        if solve_pls_at_factors(reduced, roots, reml=fit.reml).deviance <= start:
+    before = solve_pls_at_factors(crossprod, lambdas_at(at.x), reml=fit.reml).deviance
+    for _ in range(_MAX_HALVINGS):  # a step beyond zero changes the sign of an entry only
+        lambdas = lambdas_at(at.x - step)
+        if solve_pls_at_factors(crossprod, lambdas, reml=fit.reml).deviance <= before:
             break
         step = 0.5 * step
-    return _theta(fit, roots)
+    return _theta_from_factors(fit, lambdas)
 
 
-def _theta(fit: FittedModel, roots: list[Matrix]) -> Vector:
-    """Entries of the lower triangles with the same covariances."""
-    lower = [np.asarray(np.linalg.qr(root.T, mode="r")).T for root in roots]
-    return canonical_signs(
-        fit.crossprod.parametrization, fit.crossprod.parametrization.to_params(lower)
-    )
+def _theta_from_factors(fit: FittedModel, factors: list[Matrix]) -> Vector:
+    """Theta of the lower triangular Lambdas with the same ``Lambda Lambda'``."""
+    lower = [np.asarray(np.linalg.qr(factor.T, mode="r")).T for factor in factors]
+    parametrization = fit.crossprod.parametrization
+    return canonical_signs(parametrization, parametrization.to_params(lower))

@@ -1,33 +1,30 @@
-"""Theta to variance components: the covariances of the random effects, by name."""
+"""Covariances ``sigma^2 Lambda Lambda'`` of the random effects, as tables and matrices."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import linalg
 
 from mixedfx.estimation.fitted_model import FittedModel
 
 
-def covariances(fit: FittedModel) -> dict[str, pd.DataFrame]:
-    """Covariance matrix of each group's random effects."""
-    random_terms = fit.design.random_terms
+def covariance_matrices(fit: FittedModel) -> dict[str, pd.DataFrame]:
+    """Covariance matrix of each group's random effects; its terms are independent."""
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
     result: dict[str, pd.DataFrame] = {}
     for group in fit.formula.groups:
-        mine = [(b, lam) for b, lam in zip(random_terms, lambdas, strict=True) if b.group == group]
-        names = [name for b, _ in mine for name in b.effect_names]
-        full = np.zeros((len(names), len(names)))
-        at = 0
-        for _, lam in mine:
-            part = slice(at, at + len(lam))
-            full[part, part] = fit.solution.sigma**2 * (lam @ lam.T)
-            at += len(lam)
-        result[group] = pd.DataFrame(full, index=names, columns=names)
+        terms = [t for t, term in enumerate(fit.design.random_terms) if term.group == group]
+        names = [name for t in terms for name in fit.design.random_terms[t].effect_names]
+        cov = linalg.block_diag(
+            *(fit.solution.sigma**2 * (lambdas[t] @ lambdas[t].T) for t in terms)
+        )
+        result[group] = pd.DataFrame(cov, index=names, columns=names)
     return result
 
 
 def varcorr_table(fit: FittedModel) -> pd.DataFrame:
-    """Variances, covariances and the residual variance, a row each."""
+    """Variances, covariances and the residual variance, a row each, as lme4's VarCorr."""
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     sigma = fit.solution.sigma
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
@@ -53,9 +50,9 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
 
 def variances(fit: FittedModel) -> pd.Series:
     """Variance of each random effect, without the residual."""
-    rows = varcorr_table(fit)
-    single = rows[rows["effect"].notna() & rows["effect2"].isna()]
+    table = varcorr_table(fit)
+    diagonal = table[table["effect"].notna() & table["effect2"].isna()]
     index = pd.MultiIndex.from_arrays(
-        [single["group"], single["effect"]], names=["group", "effect"]
+        [diagonal["group"], diagonal["effect"]], names=["group", "effect"]
     )
-    return pd.Series(single["vcov"].to_numpy(), index=index, name="variance")
+    return pd.Series(diagonal["vcov"].to_numpy(), index=index, name="variance")

@@ -1,7 +1,7 @@
-"""How much of the variance is whose: shares of the fixed part, the groups and the residual.
+"""Intraclass correlations, R2, variance inflation, and principal components of random effects.
 
-The variance of a group is the mean over the rows of that of its effects there, ``z'Gz``: for
-a random intercept its variance, with slopes Johnson's extension.
+The variance of a group is the mean over the rows of ``z' Sigma z``, with ``Sigma`` the covariance
+of its effects: for a random intercept its variance, with slopes Johnson's (2014) extension.
 """
 
 from __future__ import annotations
@@ -18,41 +18,26 @@ from mixedfx.estimation.fitted_model import FittedModel
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """
-    Variance of the response by source.
+    """Variance of the response by source."""
 
-    Parameters
-    ----------
-    fixed : float
-        Variance of the fixed part over the rows, with divisor n - 1.
-    groups : pandas.Series
-        Mean variance of the random effects, by grouping factor.
-    residual : float
-        Residual variance.
-    """
-
-    fixed: float
-    groups: pd.Series
+    fixed: float  # variance of X beta over the rows, with divisor n - 1
+    groups: pd.Series  # mean variance of the random effects by grouping factor
     residual: float
 
     @property
     def icc(self) -> pd.Series:
-        """Share of each group, and of all, in what the fixed part leaves."""
-        rest = float(self.groups.sum()) + self.residual
-        total = pd.Series({"total": float(self.groups.sum())})
-        found: pd.Series = pd.concat([self.groups, total]) / rest
-        return found.rename("icc")
+        """Share of each group, and of all, in the variance that is not of the fixed part."""
+        random = float(self.groups.sum())
+        variances: pd.Series = pd.concat([self.groups, pd.Series({"total": random})])
+        return (variances / (random + self.residual)).rename("icc")
 
     @property
     def r2(self) -> pd.Series:
         """Share of the fixed part, and of fixed and random parts together, in all."""
         random = float(self.groups.sum())
-        whole = self.fixed + random + self.residual
-        variance_shares = {
-            "marginal": self.fixed / whole,
-            "conditional": (self.fixed + random) / whole,
-        }
-        return pd.Series(variance_shares, name="r2")
+        total = self.fixed + random + self.residual
+        shares = {"marginal": self.fixed / total, "conditional": (self.fixed + random) / total}
+        return pd.Series(shares, name="r2")
 
 
 def variance_shares(fit: FittedModel) -> VarianceShares:
@@ -66,64 +51,65 @@ def variance_shares(fit: FittedModel) -> VarianceShares:
     """
     design, s2 = fit.design, fit.solution.sigma**2
     mean = design.X @ fit.solution.beta
-    mean = mean - mean[0]  # so that a constant has no variance at all
+    mean = mean - mean[0]  # a constant has a variance of exactly zero
     groups = dict.fromkeys(fit.formula.groups, 0.0)
     for random_term, lam in zip(design.random_terms, fit.solution.lambdas, strict=True):
-        spread = random_term.model_matrix @ lam
-        groups[random_term.group] += s2 * float(np.einsum("nk,nk->", spread, spread)) / len(mean)
+        Z_lam = random_term.model_matrix @ lam
+        groups[random_term.group] += s2 * float(np.einsum("nk,nk->", Z_lam, Z_lam)) / len(mean)
     fixed, residual = float(np.var(mean, ddof=1)), fit.residual_variance
     return VarianceShares(fixed, pd.Series(groups, dtype=float), residual)
 
 
 def vif(fit: FittedModel) -> pd.DataFrame:
     """
-    Variance inflation of each term of the fixed part by its correlation with the others.
+    Generalised variance inflation factors, ``det R_11 det R_22 / det R``, of the fixed terms.
 
     References
     ----------
     .. [1] Fox and Monette (1992), J. Am. Stat. Assoc. 87:178.
     """
-    members = {}
+    columns_by_term = {}
     for term in fixed_terms(fit.design.spec.fixed):
-        mine = columns_of_term(fit.design, term)
-        if term.factors and mine:
-            members[term.name] = mine
-    if len(members) < 2:
+        columns = columns_of_term(fit.design, term)
+        if term.factors and columns:
+            columns_by_term[term.name] = columns
+    if len(columns_by_term) < 2:
         raise ArgumentError(
             f"vif() compares terms of the fixed part, and '{fit.formula}' has "
-            f"{len(members)} besides the intercept; it needs two."
+            f"{len(columns_by_term)} besides the intercept; it needs two."
         )
     cov = fit.solution.vcov_unscaled
-    every = [i for mine in members.values() for i in mine]
+    all_columns = [i for columns in columns_by_term.values() for i in columns]
     size = np.sqrt(np.diag(cov))
     R = cov / np.outer(size, size)
 
-    def log_det(at: list[int]) -> float:
-        return float(np.linalg.slogdet(R[np.ix_(at, at)])[1])
+    def log_det(columns: list[int]) -> float:
+        return float(np.linalg.slogdet(R[np.ix_(columns, columns)])[1])
 
     rows = []
-    for mine in members.values():
-        others = [i for i in every if i not in mine]
-        value = np.exp(log_det(mine) + log_det(others) - log_det(every))
-        rows.append({"vif": value, "df": len(mine), "scaled": value ** (0.5 / len(mine))})
-    return pd.DataFrame(rows, index=pd.Index(members, name="term"))
+    for columns in columns_by_term.values():
+        others = [i for i in all_columns if i not in columns]
+        gvif = np.exp(log_det(columns) + log_det(others) - log_det(all_columns))
+        df = len(columns)
+        rows.append({"vif": gvif, "df": df, "scaled": gvif ** (0.5 / df)})
+    return pd.DataFrame(rows, index=pd.Index(columns_by_term, name="term"))
 
 
 def rank_pca(fit: FittedModel) -> dict[str, pd.DataFrame]:
     """
-    Principal components of each group's random effects.
+    Principal components of each group's random effects: singular values of Lambda.
 
     References
     ----------
     .. [1] Bates, Kliegl, Vasishth and Baayen (2015), Parsimonious mixed models,
        arXiv:1506.04967, section 3.
     """
-    found: dict[str, list[float]] = {group: [] for group in fit.formula.groups}
+    sds_by_group: dict[str, list[float]] = {group: [] for group in fit.formula.groups}
     for random_term, lam in zip(fit.design.random_terms, fit.solution.lambdas, strict=True):
-        found[random_term.group] += np.linalg.svd(lam, compute_uv=False).tolist()
+        sds_by_group[random_term.group] += np.linalg.svd(lam, compute_uv=False).tolist()
     tables = {}
-    for group, values in found.items():
-        sd = np.sort(np.array(values))[::-1]
+    for group, sds in sds_by_group.items():
+        sd = np.sort(np.array(sds))[::-1]
         share = sd**2 / max(float((sd**2).sum()), np.finfo(float).tiny)
         index = pd.RangeIndex(1, len(sd) + 1, name="component")
         tables[group] = pd.DataFrame(

@@ -13,7 +13,7 @@ from mixedfx.errors import ArgumentError
 from mixedfx.formatting import Table
 from mixedfx.inference import comparison
 from mixedfx.inference.parameters import Parameter, parameters
-from mixedfx.inference.shrinkage import three_ways
+from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.results.results import Results
 
 
@@ -161,7 +161,7 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
         raise ArgumentError(
             f"group= says which grouping factor is pooled over; there are: {listed}."
         )
-    return three_ways(fit, groups[0] if group is None else group)
+    return pooled_coefficients(fit, groups[0] if group is None else group)
 
 
 def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:

@@ -120,7 +120,7 @@ class EstimatesMixin(HasModel):
         estimate, a standard deviation for the intercept and a ratio for the others. Last, with
         a random term, the standard deviation between its levels.
         """
-        return dispersion_table.table(self.model)
+        return dispersion_table.dispersion_coefficients(self.model)
 
     @property
     def priors(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class EstimatesMixin(HasModel):
         ArgumentError
             If the fit has no random term in its dispersion formula.
         """
-        return dispersion_table.effects(self.model)
+        return dispersion_table.dispersion_effects(self.model)
 
     @property
     def theta(self) -> Vector:
@@ -163,7 +163,9 @@ class EstimatesMixin(HasModel):
     @property
     def cov_re(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Covariance of the random effects; a dict by group if there are several."""
-        by_group: pd.DataFrame | dict[str, pd.DataFrame] = _only(varcorr.covariances(self.model))
+        by_group: pd.DataFrame | dict[str, pd.DataFrame] = _only(
+            varcorr.covariance_matrices(self.model)
+        )
         return by_group
 
     # ---------------------------------------------------------------- random effects
@@ -203,9 +205,9 @@ class EstimatesMixin(HasModel):
         B           0.39
         """
         if group is not None:
-            return prediction.effects_table(self.model, group, cond_sd=cond_sd)
+            return prediction.ranef_table(self.model, group, cond_sd=cond_sd)
         return {
-            g: prediction.effects_table(self.model, g, cond_sd=cond_sd) for g in self.formula.groups
+            g: prediction.ranef_table(self.model, g, cond_sd=cond_sd) for g in self.formula.groups
         }
 
     def coef(self, group: str | None = None) -> pd.DataFrame | dict[str, pd.DataFrame]:
@@ -224,14 +226,14 @@ class EstimatesMixin(HasModel):
             added: for a school within a district, :meth:`predict` adds the district's too.
         """
         if group is not None:
-            return prediction.coefficients_by_level(self.model, group)
-        return {g: prediction.coefficients_by_level(self.model, g) for g in self.formula.groups}
+            return prediction.coef_table(self.model, group)
+        return {g: prediction.coef_table(self.model, g) for g in self.formula.groups}
 
     @property
     def random_effects(self) -> dict[Any, Any]:
         """Each level's effects, as statsmodels gives them; by group first if several."""
         by_group = {
-            g: prediction.effects_table(self.model, g, cond_sd=False) for g in self.formula.groups
+            g: prediction.ranef_table(self.model, g, cond_sd=False) for g in self.formula.groups
         }
         by_level = {g: {level: t.loc[level] for level in t.index} for g, t in by_group.items()}
         return dict(_only(by_level))
@@ -240,7 +242,7 @@ class EstimatesMixin(HasModel):
     def random_effects_cov(self) -> dict[Any, Any]:
         """Each level's conditional covariance; by group first if there are several."""
         groups = self.formula.groups
-        return dict(_only({g: prediction.effects_covariances(self.model, g) for g in groups}))
+        return dict(_only({g: prediction.ranef_covariances(self.model, g) for g in groups}))
 
     # ---------------------------------------------------------------- likelihood
 

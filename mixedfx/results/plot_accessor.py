@@ -86,7 +86,7 @@ class PlotAccessor:
             One for each effect.
         """
         group = grouping_factor(self.model, group)
-        return plots.caterpillar(prediction.effects_table(self.model, group, cond_sd=True), ax=ax)
+        return plots.caterpillar(prediction.ranef_table(self.model, group, cond_sd=True), ax=ax)
 
     def shrinkage(
         self,
@@ -115,7 +115,7 @@ class PlotAccessor:
             Arrows from unpooled to partially pooled estimates.
         """
         group = grouping_factor(self.model, group)
-        covariance = varcorr.covariances(self.model)[group]
+        covariance = varcorr.covariance_matrices(self.model)[group]
         table = pooling(self.model, group)
         if table.index.nlevels == 1:
             table = pd.concat({covariance.index[0]: table}, names=["effect"]).swaplevel()

@@ -39,9 +39,9 @@ def scaled_residuals(fit: FittedModel) -> pd.Series:
 
 def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:
     """Conditional modes over their marginal standard deviation, empty where that is zero."""
-    table = prediction.effects_table(fit, group, cond_sd=True)
+    table = prediction.ranef_table(fit, group, cond_sd=True)
     names = [name for name in table if f"{name}_sd" in table]
-    variances = np.diag(varcorr.covariances(fit)[group])
+    variances = np.diag(varcorr.covariance_matrices(fit)[group])
     standardised = {}
     for name, variance in zip(names, variances, strict=True):
         of_modes = variance - table[f"{name}_sd"] ** 2

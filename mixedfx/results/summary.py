@@ -87,7 +87,7 @@ def _is_regression(fit: FittedModel) -> bool:
 
 def _dispersion(fit: FittedModel) -> pd.DataFrame:
     names = {"estimate": "Estimate", "std_error": "Std. Error", "sd": "exp(Estimate)"}
-    return dispersion_table.table(fit).rename_axis(None).rename(columns=names)
+    return dispersion_table.dispersion_coefficients(fit).rename_axis(None).rename(columns=names)
 
 
 def _coefficients(fit: FittedModel, df: DenominatorDf, df_method: str) -> pd.DataFrame:

@@ -76,5 +76,5 @@ def influence(fit: FittedModel, of: str = "obs", method: str = "one_step") -> pd
     expect_choice("method", method, ("one_step", "refit"))
     expect_choice("of", of, ("obs", *fit.formula.groups))
     if of in fit.formula.groups:
-        return influences.of_levels(fit, of, method)
-    return influences.of_rows(fit)
+        return influences.level_influence(fit, of, method)
+    return influences.row_influence(fit)
