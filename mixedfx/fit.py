@@ -98,4 +98,4 @@ def _fit_posterior_mode(
 
 
 def _n_random_effects(design: Design) -> int:
-    return sum(len(b.levels) * b.model_matrix.shape[1] for b in design.random_terms)
+    return sum(len(term.levels) * term.model_matrix.shape[1] for term in design.random_terms)

@@ -54,7 +54,7 @@ class ConvergenceDiagnostics:
     --------
     >>> import mixedfx as mfx
     >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
-    >>> fit.certificate.ok, fit.certificate.boundary
+    >>> fit.convergence.ok, fit.convergence.boundary
     (True, ())
     """
 

@@ -130,7 +130,7 @@ class FittedModel:
         return hessian_at_optimum(self.crossprod, self.solution.theta, reml=self.reml)
 
     @cached_property
-    def convergence_diagnostics(self) -> ConvergenceDiagnostics:
+    def convergence(self) -> ConvergenceDiagnostics:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
         boundary = boundary_parameters(self.design, self.crossprod, self.solution.theta)
         derivatives = self.priors or self.dispersion or self.hessian_at_optimum
@@ -175,7 +175,7 @@ def build_fitted_model(
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,
     # since the Hessian costs more than many a fit.
-    if design.weights is None or fit.convergence_diagnostics.ok:
+    if design.weights is None or fit.convergence.ok:
         return fit
     return _mark_not_converged(fit)
 
@@ -184,7 +184,7 @@ def _mark_not_converged(fit: FittedModel) -> FittedModel:
     """Set ``converged`` to False, with a note unless there is a note on convergence."""
     notes = fit.notes
     if not any(note.warning is ConvergenceWarning for note in notes):
-        notes = (*notes, not_certified(fit.convergence_diagnostics))
+        notes = (*notes, not_certified(fit.convergence))
     return replace(
         fit, optimizer_result=replace(fit.optimizer_result, converged=False), notes=notes
     )

@@ -94,7 +94,7 @@ def _not_converged(design: Design, optimizer_result: OptimizerResult) -> list[No
         return []
     advice = ""
     if optimizer_result.engine != "em" and any(
-        len(b.effect_names) > 1 for b in design.random_terms
+        len(term.effect_names) > 1 for term in design.random_terms
     ):
         advice = (
             " Random slopes by columns far from zero, such as years or dates, are the "

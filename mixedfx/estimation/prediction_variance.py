@@ -41,7 +41,7 @@ class PredictionRows:
     """Rows of the model matrices at which the mean is predicted."""
 
     X: Matrix = field(repr=False)  # (n, p)
-    values: Sequence[Matrix] = field(repr=False)  # (n, k) columns of each random term
+    model_matrices: Sequence[Matrix] = field(repr=False)  # (n, k) of each random term
     codes: Sequence[Codes] = field(repr=False)  # (n,) levels of each term; negative: no effect
 
 
@@ -58,17 +58,15 @@ class _ZColumn:
 
 def design_rows(design: Design) -> PredictionRows:
     """Rows that the model was fitted to."""
-    random_terms = design.random_terms
-    return PredictionRows(
-        design.X, [b.model_matrix for b in random_terms], [b.codes for b in random_terms]
-    )
+    terms = design.random_terms
+    return PredictionRows(design.X, [t.model_matrix for t in terms], [t.codes for t in terms])
 
 
 def conditional_residuals(design: Design, solution: Solution) -> Vector:
     """``y - X beta - Z b``."""
     residuals = design.y - design.X @ solution.beta
-    for random_term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
-        random_term.add_to_linear_predictor(residuals, -b)
+    for term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
+        term.add_to_linear_predictor(residuals, -b)
     return residuals
 
 
@@ -112,14 +110,14 @@ def _random_part(
 def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]:
     """Entries of Z that can be non-zero, one for each effect of each term."""
     symbolic, columns = crossprod.symbolic, []
-    terms = zip(crossprod.term_positions, rows.values, rows.codes, strict=True)
-    for position, values, codes in terms:
+    terms = zip(crossprod.term_positions, rows.model_matrices, rows.codes, strict=True)
+    for position, Z, codes in terms:
         level, has_effect = np.maximum(codes, 0), codes >= 0
         L = symbolic.block_matrix.levels(position.factor)
         for a in range(position.width):
             effect = position.start + a
             column = symbolic.starts[position.factor] + effect * L + level
-            value = np.where(has_effect, values[:, a] if len(values) else 0.0, 0.0)
+            value = np.where(has_effect, Z[:, a] if len(Z) else 0.0, 0.0)
             columns.append(_ZColumn(position.factor, effect, level, column, value))
     return columns
 

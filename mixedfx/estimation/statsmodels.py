@@ -119,10 +119,12 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     random_terms = design.random_terms
     correlated = [
         t
-        for t, b in enumerate(random_terms)
-        if b.formula_term.structure == "us" and b.model_matrix.shape[1] > 1
+        for t, term in enumerate(random_terms)
+        if term.formula_term.structure == "us" and term.model_matrix.shape[1] > 1
     ]
-    top = next((t for t, b in enumerate(random_terms) if _contains_all(b, random_terms)), None)
+    top = next(
+        (t for t, term in enumerate(random_terms) if _contains_all(term, random_terms)), None
+    )
     for t in correlated:
         if top is None or random_terms[t].group != random_terms[top].group:
             return (
@@ -133,7 +135,7 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
         return f"MixedLM has one correlated term, and the formula has {len(correlated)}"
     if top is None:
         return _MixedLMTerms(None, None)
-    on_top = [t for t, b in enumerate(random_terms) if b.group == random_terms[top].group]
+    on_top = [t for t, term in enumerate(random_terms) if term.group == random_terms[top].group]
     scalar = [t for t in on_top if random_terms[t].model_matrix.shape[1] == 1]
     return _MixedLMTerms(top, next(iter(correlated or scalar), None))
 

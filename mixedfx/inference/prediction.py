@@ -120,7 +120,7 @@ def predict(
         codes if random_term.group in groups else np.full(len(codes), -1)
         for random_term, codes in zip(fit.design.random_terms, rows.codes, strict=True)
     ]
-    rows = PredictionRows(rows.X, rows.values, codes)
+    rows = PredictionRows(rows.X, rows.model_matrices, codes)
     variance = prediction_variance.prediction_variance(fit, rows)
     variance = np.where(np.isnan(mean), np.nan, np.maximum(variance, 0.0))
     table = pd.DataFrame({"predicted": predicted})
@@ -212,7 +212,9 @@ def _new_residual_variance(fit: FittedModel, data: Any) -> Any:
 def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
     """``sigma^2 z' Lambda Lambda' z`` of the effects without a conditional mode, (n,)."""
     total = np.zeros(len(rows.X))
-    for values, codes, lam in zip(rows.values, rows.codes, fit.solution.lambdas, strict=True):
+    for values, codes, lam in zip(
+        rows.model_matrices, rows.codes, fit.solution.lambdas, strict=True
+    ):
         Z_lam = values @ lam
         total = total + np.where(codes < 0, np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
     return np.asarray(fit.solution.sigma**2 * total)

@@ -43,7 +43,7 @@ class DiagnosticsMixin(HasModel):
     @property
     def convergence(self) -> ConvergenceDiagnostics:
         """Conditions of an optimum: gradient, Hessian, boundary, and whether engines agree."""
-        return self.model.convergence_diagnostics
+        return self.model.convergence
 
     @property
     def certificate(self) -> ConvergenceDiagnostics:

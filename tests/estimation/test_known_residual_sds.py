@@ -64,8 +64,8 @@ def fitted(name: str, reml: bool = True) -> mfx.Results:
 def dense(fit: mfx.Results, theta=None):
     """The density at a theta, by default the fit's."""
     design, theta = fit.model.design, fit.theta if theta is None else theta
-    made = [lam @ lam.T for lam in lambdas(design, theta)]
-    return marginal(design, made, frame()["se"].to_numpy(), reml=fit.reml)
+    covs = [lam @ lam.T for lam in lambdas(design, theta)]
+    return marginal(design, covs, frame()["se"].to_numpy(), reml=fit.reml)
 
 
 # ------------------------------------------------------------------ the likelihood
@@ -131,10 +131,11 @@ def test_the_covariance_of_the_coefficients_is_that_of_generalised_least_squares
 def test_the_random_effects_are_their_conditional_means(name):
     fit = fitted(name)
     truth = dense(fit)
-    rest = np.linalg.solve(truth.V, fit.model.design.y - truth.X @ truth.beta)
+    weighted_residuals = np.linalg.solve(truth.V, fit.model.design.y - truth.X @ truth.beta)
     by_term = zip(fit.model.design.random_terms, covariances(fit), strict=True)
     for (random_term, S), group in zip(by_term, fit.formula.groups, strict=True):
-        expected = (dense_z(random_term).T @ rest).reshape(len(random_term.levels), -1) @ S
+        Zr = (dense_z(random_term).T @ weighted_residuals).reshape(len(random_term.levels), -1)
+        expected = Zr @ S
         np.testing.assert_allclose(fit.ranef(group), expected, rtol=1e-6, atol=1e-9)
 
 
@@ -199,9 +200,9 @@ def test_weights_with_a_free_sigma_fit_no_worse(name, reml):
 @both_criteria
 def test_sds_that_weights_would_estimate_give_the_fit_of_the_weights(name, reml):
     free = mfx.lmer(MODELS[name], frame(), weights=frame()["se"] ** -2.0, reml=reml)
-    held = mfx.lmer(MODELS[name], frame(), residual_sd=free.sigma * frame()["se"], reml=reml)
-    assert held.deviance == pytest.approx(free.deviance, abs=1e-8)
-    np.testing.assert_allclose(held.vcomp, free.vcomp, rtol=1e-4)
+    known = mfx.lmer(MODELS[name], frame(), residual_sd=free.sigma * frame()["se"], reml=reml)
+    assert known.deviance == pytest.approx(free.deviance, abs=1e-8)
+    np.testing.assert_allclose(known.vcomp, free.vcomp, rtol=1e-4)
 
 
 def test_em_ends_where_the_profiled_engine_does():
@@ -538,6 +539,6 @@ def test_a_fit_that_rounding_keeps_from_its_optimum_does_not_claim_it():
 @pytest.mark.parametrize("given", [{"residual_sd": 1e-8}, {"weights": 1e16}])
 def test_a_row_beside_which_the_others_are_lost_is_refused(given):
     films = mfx.datasets.load("romcom")
-    (name, value), rest = next(iter(given.items())), np.ones(len(films) - 1)
+    (name, value), others = next(iter(given.items())), np.ones(len(films) - 1)
     with pytest.raises(WeightsError, match="row 0"):
-        mfx.lmer("rating ~ 1 + (1 | friend)", films, **{name: np.r_[value, rest]})
+        mfx.lmer("rating ~ 1 + (1 | friend)", films, **{name: np.r_[value, others]})

@@ -115,7 +115,7 @@ def columns_of(fit, rows):
     """``[x, z]`` of given rows, the random effects of a negative level left out."""
     parts = [rows.X]
     for random_term, values, codes in zip(
-        fit.design.random_terms, rows.values, rows.codes, strict=True
+        fit.design.random_terms, rows.model_matrices, rows.codes, strict=True
     ):
         known = np.where((codes >= 0)[:, None], values, 0.0)
         parts.append(dense_z(replace(random_term, model_matrix=known, codes=np.maximum(codes, 0))))
@@ -284,7 +284,8 @@ def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
 def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     fit = fit_of(case)
     rows = design_rows(fit.design)
-    unknown = PredictionRows(rows.X, rows.values, [np.full(len(rows.X), -1) for _ in rows.codes])
+    no_levels = [np.full(len(rows.X), -1) for _ in rows.codes]
+    unknown = PredictionRows(rows.X, rows.model_matrices, no_levels)
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     expected = np.einsum("np,pq,nq->n", rows.X, cov, rows.X)
     assert_same(prediction_variance(fit, unknown), expected, digits_of(case))
@@ -296,7 +297,7 @@ def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
 def test_a_row_with_a_missing_value_has_no_variance(path, case, seed):
     fit = fit_of(case)
     rows = other_rows(case, fit, seed)
-    rows.values[0][3] = np.nan
+    rows.model_matrices[0][3] = np.nan
     rows.X[5:6] = np.nan
     found = np.isnan(with_path(path, lambda: prediction_variance(fit, rows)))
     known = rows.codes[0][3] >= 0  # a value that is multiplied by no effect is not missed

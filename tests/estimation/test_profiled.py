@@ -205,7 +205,7 @@ def test_equal_weights_change_sigma_alone(reml):
 
 @both_criteria
 def test_an_integer_weight_is_a_row_repeated_in_the_coefficients(reml):
-    # With theta held: only what is left, sigma, counts rows. Held by comparing the criterion.
+    # At fixed theta only sigma depends on the number of rows: cross-products are compared.
     formula, data = model_of("slope")
     weights = 1.0 + np.arange(len(data)) % 3
     weighted = mfx.lmer(formula, data, weights=weights, reml=reml).model.crossprod

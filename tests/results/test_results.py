@@ -733,7 +733,7 @@ def test_results_take_no_other_values(sleep, name):
 
 @pytest.mark.parametrize(
     "part",
-    ["design", "crossprod", "solution", "optimizer_result", "formula", "convergence_diagnostics"],
+    ["design", "crossprod", "solution", "optimizer_result", "formula", "convergence"],
 )
 def test_the_values_inside_are_frozen(sleep, part):
     inside = getattr(sleep.model, part)
