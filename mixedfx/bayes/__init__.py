@@ -1,6 +1,6 @@
-"""Priors and data to a posterior: its mode, and draws from it.
+"""Bayesian computation: posterior mode, sampling, and posterior means with known variances.
 
-Given the covariances of the random effects and sigma, everything else is Gaussian: fixed and
-random effects are integrated out exactly by the criterion, and drawn exactly afterwards. What is
-left has as many dimensions as there are standard deviations and correlations.
+Given the covariances of the random effects and sigma the model is Gaussian: fixed and random
+effects are integrated out in closed form by the REML criterion, and drawn exactly afterwards. Only
+standard deviations, correlations and dispersion coefficients are optimised or sampled.
 """

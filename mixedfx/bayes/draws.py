@@ -1,9 +1,13 @@
-"""Draws of the covariances to draws of everything, as ArviZ reads them.
+"""Posterior draws of all parameters and effects, as an ArviZ data tree.
 
-Given the covariances and sigma, fixed and random effects are jointly normal, and are drawn
-exactly: the fixed ones first, then the random ones given them. With several grouping factors
-that is done by drawing effects and a response from the model and taking off what the response
-would have told of them, which leaves a draw from the conditional distribution.
+Given the covariances and sigma, ``(beta, b)`` is normal and drawn exactly: ``beta`` from its
+marginal, ``b`` from its conditional distribution. With one grouping factor the latter is
+
+    b = Lambda L^-T (L^-1 Lambda' Z'W(y - X beta) + sigma e),    e ~ N(0, I),    M = L L',
+
+level by level; with several, by conditioning on a simulated response (Matheron's rule):
+``b* + C Z'W(y - X beta - Z b* - e*)``, ``b*`` and ``e*`` drawn from the model and ``C`` the
+conditional covariance of ``b`` over ``sigma**2``.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from mixedfx.bayes.log_posterior import Target
-from mixedfx.bayes.sampler import Chains, run
-from mixedfx.bayes.unconstrained import Points
+from mixedfx.bayes.log_posterior import LogPosterior
+from mixedfx.bayes.sampler import Chains, sample_chains
+from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.inference.simulation import spawn_generators
@@ -31,178 +35,159 @@ from mixedfx.priors.specification import PriorSpecification
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Predicted responses, in numbers: beyond, of every so many draws one is predicted.
-_PREDICTED = 5_000_000
+# Largest number of predicted responses, rows times draws; with more, draws are thinned.
+_MAX_PREDICTED = 5_000_000
 # Names of dimensions that ArviZ, or another variable, uses.
 _RESERVED = (
     *("sample", "chain", "draw", "row", "term", "effect", "pair", "dispersion_term"),
     *("beta", "sd", "corr", "sigma", "gamma"),
 )
-# What a set of chains should reach (Vehtari and others 2021, Bayesian Analysis 16:667).
+# Convergence thresholds (Vehtari and others 2021, Bayesian Analysis 16:667).
 RHAT, ESS = 1.01, 400.0
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """
-    Draws in natural parameters, chains one after the other.
+class ParameterDraws:
+    """Draws of the constrained parameters and the effects, chains one after the other."""
 
-    Parameters
-    ----------
-    points : Points
-        Standard deviations, correlations and sigma.
-    beta : ndarray of shape (draws, p)
-        Fixed effects.
-    effects : tuple of ndarray of shape (draws, k, levels)
-        Random effects, a term each.
-    """
-
-    points: Points
-    beta: Matrix
-    effects: tuple[npt.NDArray[np.float64], ...]
+    params: ConstrainedParameters
+    beta: Matrix  # (draws, p)
+    random_effects: tuple[npt.NDArray[np.float64], ...]  # (draws, k, levels) per term
 
 
 @dataclass(frozen=True)
-class Posterior:
-    """
-    A sampled posterior, before it is named; made by :func:`draw`.
-
-    Parameters
-    ----------
-    design : Design
-        The data as arrays.
-    target : Target
-        Its density.
-    chains : Chains
-        Draws of the coordinates.
-    drawn : Drawn
-        Draws of everything.
-    """
+class PosteriorSamples:
+    """Samples of a posterior, with what its data tree is made of."""
 
     design: Design
-    target: Target = field(repr=False)
+    posterior: LogPosterior = field(repr=False)
     chains: Chains = field(repr=False)
-    drawn: Drawn = field(repr=False)
+    draws: ParameterDraws = field(repr=False)
     _rng: np.random.Generator = field(repr=False)
 
     @cached_property
-    def tree(self) -> Any:
-        """``posterior`` and what ArviZ knows beside it, from ``sample_stats`` to the data."""
+    def data_tree(self) -> Any:
+        """ArviZ's groups: posterior, sample_stats, posterior_predictive, log_likelihood, data."""
         from arviz_base import from_dict
 
         shape = self.chains.log_density.shape
-        values, dims, coords = self._named(shape)
+        values, dims, coords = self._variables(shape)
         rows = self.design.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = _plain(self.design.formula.response)
+        response = _without_slash(self.design.formula.response)
         response = f"{response}_response" if response in ("row", "chain", "draw") else response
-        predicted, likelihood = self._of_rows(shape)
+        predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
-        of_rows: dict[str, Any] = {
+        by_row: dict[str, Any] = {
             "posterior_predictive": {response: predicted},
-            "log_likelihood": {response: likelihood},
+            "log_likelihood": {response: log_likelihood},
             "observed_data": {response: self.design.response},
         }
         tree = from_dict({"posterior": values, "sample_stats": stats}, coords=coords, dims=dims)
-        # Apart, because a response may have the name of a parameter.
-        axes = {"row": labels, "draw": np.arange(shape[1])[:: self._every]}
-        tree.update(from_dict(of_rows, coords=axes, dims={response: ["row"]}).children)
+        # Separate, because a response may have the name of a parameter.
+        axes = {"row": labels, "draw": np.arange(shape[1])[:: self._prediction_thinning]}
+        tree.update(from_dict(by_row, coords=axes, dims={response: ["row"]}).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
         tree.attrs["formula"] = str(self.design.formula)
         return tree
 
-    def complaints(self) -> list[str]:
-        """Name the parameters whose chains differ, or whose effective draws are too few."""
+    def convergence_problems(self) -> list[str]:
+        """Name the parameters with a large R-hat or a small bulk effective sample size."""
         import arviz_stats
 
         stats: Any = arviz_stats
-        posterior = self.tree["posterior"].to_dataset()
-        small = posterior[[name for name in posterior.data_vars if not _of_levels(str(name))]]
-        found, worst = [], ""
+        posterior = self.data_tree["posterior"].to_dataset()
+        names = [name for name in posterior.data_vars if not _is_random_effect(str(name))]
+        parameters = posterior[names]
+        problems, large_rhat = [], ""
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of constants
             if posterior.sizes["chain"] > 1:
-                worst = _listed(stats.rhat(small), lambda v: not v < RHAT)
-            few = _listed(stats.ess(small, method="bulk"), lambda v: not v > ESS)
-        if worst:
-            found.append(f"chains differ (R-hat of {RHAT} or more) in {worst}")
-        if few:
-            found.append(f"effective draws are {ESS:g} or fewer for {few}")
-        return found
+                large_rhat = _list_entries(stats.rhat(parameters), lambda v: not v < RHAT)
+            small_ess = _list_entries(stats.ess(parameters, method="bulk"), lambda v: not v > ESS)
+        if large_rhat:
+            problems.append(f"chains differ (R-hat of {RHAT} or more) in {large_rhat}")
+        if small_ess:
+            problems.append(f"effective draws are {ESS:g} or fewer for {small_ess}")
+        return problems
 
-    def _named(
+    def _variables(
         self, shape: tuple[int, ...]
     ) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
-        """Values, dimensions and coordinates of the posterior's variables."""
-        design, drawn, chart = self.design, self.drawn, self.target.chart
+        """Values, dimensions and coordinates of the variables of the posterior group."""
+        design, draws, transform = self.design, self.draws, self.posterior.transform
         values: dict[str, Any] = {}
         dims: dict[str, list[str]] = {}
         coords: dict[str, Any] = {}
 
-        def add(name: str, draws: Any, *axes: tuple[str, Any]) -> None:
-            values[name] = np.asarray(draws).reshape(*shape, *(len(labels) for _, labels in axes))
+        def add(name: str, array: Any, *axes: tuple[str, Any]) -> None:
+            values[name] = np.asarray(array).reshape(*shape, *(len(labels) for _, labels in axes))
             dims[name] = [axis for axis, _ in axes]
             coords.update(axes)
 
         if design.X_names:
-            add("beta", drawn.beta, ("term", list(design.X_names)))
+            add("beta", draws.beta, ("term", list(design.X_names)))
         random_terms = design.random_terms
         if random_terms:
             effects = [f"{e} | {b.group}" for b in random_terms for e in b.effect_names]
-            add("sd", np.concatenate(drawn.points.sds).T, ("effect", _distinct(effects)))
-        pairs, correlations = _correlations(design, drawn.points)
+            add("sd", np.concatenate(draws.params.sds).T, ("effect", _number_duplicates(effects)))
+        pairs, correlations = _correlations(design, draws.params)
         if pairs:
-            add("corr", np.array(correlations).T, ("pair", _distinct(pairs)))
+            add("corr", np.array(correlations).T, ("pair", _number_duplicates(pairs)))
         if design.sigma is None:
-            add("sigma", chart.sigmas(drawn.points))
+            add("sigma", transform.baseline_sigma(draws.params))
         if design.dispersion is not None:
             names = [f"dispersion({name})" for name in design.dispersion.D_names]
-            add("gamma", chart.gammas(drawn.points), ("dispersion_term", names))
+            add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
         for group in design.formula.groups:
-            mine = [
-                (b, e) for b, e in zip(random_terms, drawn.effects, strict=True) if b.group == group
+            own = [
+                (random_term, effects)
+                for random_term, effects in zip(random_terms, draws.random_effects, strict=True)
+                if random_term.group == group
             ]
-            together = np.concatenate([e for _, e in mine], axis=1).transpose(0, 2, 1)
-            levels = mine[0][0].levels.labels
-            names = _distinct([e for b, _ in mine for e in b.effect_names])
-            plain = _plain(group)
-            axis = f"{plain}_level" if plain in _RESERVED else plain
-            add(f"b_{plain}", together, (axis, levels.to_numpy()), (f"{plain}_effect", names))
+            joined = np.concatenate([effects for _, effects in own], axis=1).transpose(0, 2, 1)
+            levels = own[0][0].levels.labels.to_numpy()
+            names = _number_duplicates(
+                [e for random_term, _ in own for e in random_term.effect_names]
+            )
+            name = _without_slash(group)
+            axis = f"{name}_level" if name in _RESERVED else name
+            add(f"b_{name}", joined, (axis, levels), (f"{name}_effect", names))
         return values, dims, coords
 
     @property
-    def _every(self) -> int:
-        """Of every so many draws one is predicted."""
-        return max(1, -(-len(self.design.y) * self.chains.log_density.size // _PREDICTED))
+    def _prediction_thinning(self) -> int:
+        """Thinning of the draws whose responses are predicted."""
+        return max(1, -(-len(self.design.y) * self.chains.log_density.size // _MAX_PREDICTED))
 
-    def _of_rows(self, shape: tuple[int, ...]) -> tuple[Matrix, Matrix]:
-        """New responses at the draws, and log densities of the old ones, (chains, draws, n)."""
-        design, drawn = self.design, self.drawn
-        at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._every].ravel()
-        mean = drawn.beta[at] @ design.X.T
+    def _predictive_and_log_likelihood(self, shape: tuple[int, ...]) -> tuple[Matrix, Matrix]:
+        """Draws of new responses, and log densities of the observed ones, (chains, draws, n)."""
+        design, draws = self.design, self.draws
+        at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._prediction_thinning].ravel()
+        mean = draws.beta[at] @ design.X.T
         if design.offset is not None:
             mean = mean + design.offset
-        for random_term, effects in zip(design.random_terms, drawn.effects, strict=True):
+        for random_term, effects in zip(design.random_terms, draws.random_effects, strict=True):
             for j in range(effects.shape[1]):
                 mean += random_term.model_matrix[:, j] * effects[at, j][:, random_term.codes]
-        sds, size = self._sds(at), (shape[0], -1, len(design.y))
+        sds, size = self._residual_sds(at), (shape[0], -1, len(design.y))
         scaled = (design.response - mean) / sds
-        likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
+        log_likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
         predicted = mean + self._rng.standard_normal(mean.shape) * sds
-        return predicted.reshape(size), likelihood.reshape(size)
+        return predicted.reshape(size), log_likelihood.reshape(size)
 
-    def _sds(self, at: npt.NDArray[np.intp]) -> Matrix:
-        """Residual standard deviation of each row at some draws."""
-        design, points = self.design, self.drawn.points
-        sds = np.repeat(points.sigma[at, None], len(design.y), axis=1)
-        if self.target.coordinates is not None:
-            logs = points.scale[at] @ self.target.coordinates.by_stratum.T
-            sds = sds * np.exp(logs[:, self.target.strata.codes])
+    def _residual_sds(self, at: npt.NDArray[np.intp]) -> Matrix:
+        """Residual standard deviations (len(at), n) of the rows at some draws."""
+        design, params, posterior = self.design, self.draws.params, self.posterior
+        sds = np.repeat(params.sigma[at, None], len(design.y), axis=1)
+        if posterior.dispersion is not None:
+            log_sds = params.dispersion[at] @ posterior.dispersion.stratum_columns.T
+            sds = sds * np.exp(log_sds[:, posterior.strata.codes])
         return sds if design.weights is None else sds / np.sqrt(design.weights)
 
 
-def draw(
+def draw_posterior(
     design: Design,
     priors: PriorSpecification,
     *,
@@ -210,30 +195,40 @@ def draw(
     chains: int = 4,
     rng: Any = None,
     progress: bool = False,
-) -> Posterior:
-    """Sample a posterior."""
+) -> PosteriorSamples:
+    """Sample the covariance parameters by MCMC, then the effects given each draw."""
     for name, value, least in (("draws", draws, 4), ("chains", chains, 1)):
-        good = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not good or value < least:
+        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not integer or value < least:
             raise ArgumentError(f"{name}={value!r} must be an integer of at least {least}.")
     source = spawn_generators(rng, 1)[0]
-    _expect_proper(design, priors)
-    target = Target(design, priors)
-    for_chains, for_effects, for_rows = source.spawn(3)
-    found = run(target, draws=int(draws), chains=int(chains), rng=for_chains, progress=progress)
-    Z = found.z.reshape(draws * chains, target.size)
-    points = target.chart.points(Z)
-    drawn = _in_batches if target.batch is not None else _one_by_one
-    return Posterior(design, target, found, drawn(target, points, for_effects), for_rows)
+    _check_proper(design, priors)
+    posterior = LogPosterior(design, priors)
+    chain_rng, effects_rng, rows_rng = source.spawn(3)
+    sampled = sample_chains(
+        posterior, draws=int(draws), chains=int(chains), rng=chain_rng, progress=progress
+    )
+    Z = sampled.z.reshape(draws * chains, posterior.size)
+    params = posterior.transform.constrain(Z)
+    draw_effects = _draw_effects if posterior.vectorized is None else _draw_effects_vectorized
+    effects = draw_effects(posterior, params, effects_rng)
+    return PosteriorSamples(design, posterior, sampled, effects, rows_rng)
 
 
-def _expect_proper(design: Design, priors: PriorSpecification) -> None:
-    """Refuse flat priors of standard deviations that few levels leave unbounded."""
+def _check_proper(design: Design, priors: PriorSpecification) -> None:
+    """
+    Raise where flat priors of standard deviations give an improper posterior.
+
+    With L levels and k effects a flat prior needs ``L >= k + 2`` (Gelman 2006, Bayesian Analysis
+    1:515: three levels for one effect).
+    """
     if priors.theta is not None:
         return
-    for random_term, of_term in zip(design.random_terms, priors.sd_priors, strict=True):
+    for random_term, sd_priors in zip(design.random_terms, priors.sd_priors, strict=True):
         flat = [
-            e for e, p in zip(random_term.effect_names, of_term, strict=True) if isinstance(p, Flat)
+            e
+            for e, p in zip(random_term.effect_names, sd_priors, strict=True)
+            if isinstance(p, Flat)
         ]
         L, k = len(random_term.levels), len(random_term.effect_names)
         if flat and k + 2 > L:
@@ -244,134 +239,152 @@ def _expect_proper(design: Design, priors: PriorSpecification) -> None:
             )
 
 
-def _in_batches(target: Target, points: Points, rng: np.random.Generator) -> Drawn:
-    """Draw the effects of a single grouping factor, at many points at once."""
-    assert target.batch is not None
-    crossprod, B = target.crossprod, len(points.sigma)
+def _draw_effects_vectorized(
+    posterior: LogPosterior, params: ConstrainedParameters, rng: np.random.Generator
+) -> ParameterDraws:
+    """Draw the effects of a model with at most one grouping factor, many points at once."""
+    vectorized, crossprod, B = posterior.vectorized, posterior.crossprod, len(params.sigma)
+    assert vectorized is not None
     beta = np.empty((B, crossprod.p))
     K, L = (crossprod.ZtZ.width(0), crossprod.ZtZ.levels(0)) if crossprod.term_positions else (0, 0)
     effects = np.empty((B, K, L))
-    for at in target.batch.portions(B):
-        given = target.batch.given(points, at)
-        n = len(given.deviance)
-        inner = given.beta + _normal(given.cov, rng)
-        beta[at] = inner
+    for chunk in vectorized.chunks(B):
+        conditional = vectorized.solve(params, chunk)
+        n = len(conditional.deviance)
+        in_basis = conditional.mean + _draw_normal(conditional.cov, rng)
+        beta[chunk] = in_basis
         if not crossprod.term_positions:
             continue
-        _, W = target.batch.whitened(points, at)
-        F = crossprod.ZtXy[0]
-        rest = F[:, -1, :, None] - np.einsum("kcl,bc->klb", F[:, : crossprod.p], inner)
-        u = np.einsum("cklb,klb->clb", W, rest)
-        u += points.sigma[at] * rng.standard_normal((K, L, n))
-        effects[at] = np.einsum("cklb,clb->bkl", W, u)
-    terms = tuple(effects[:, s.start : s.start + s.width] for s in crossprod.term_positions)
-    natural = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
-    return Drawn(points, _exact(crossprod.ols_coef + natural, target.priors), terms)
+        _, W = vectorized.whiten(params, chunk)
+        ZtXy = crossprod.ZtXy[0]
+        ZtWr = ZtXy[:, -1, :, None] - np.einsum("kcl,bc->klb", ZtXy[:, : crossprod.p], in_basis)
+        u = np.einsum("cklb,klb->clb", W, ZtWr)
+        u += params.sigma[chunk] * rng.standard_normal((K, L, n))
+        effects[chunk] = np.einsum("cklb,clb->bkl", W, u)
+    by_term = tuple(effects[:, s.start : s.start + s.width] for s in crossprod.term_positions)
+    shift = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
+    natural = _restore_constants(crossprod.ols_coef + shift, posterior.priors)
+    return ParameterDraws(params, natural, by_term)
 
 
-def _exact(beta: Matrix, priors: PriorSpecification) -> Matrix:
-    """Give constants their value, from which rounding has kept them."""
+def _restore_constants(beta: Matrix, priors: PriorSpecification) -> Matrix:
+    """Set constant coefficients, which the change of basis has rounded, to their values."""
     constant = priors.coef_sd == 0.0
     beta[:, constant] = priors.coef_mean[constant]
     return beta
 
 
-def _normal(cov: npt.NDArray[np.float64], rng: np.random.Generator) -> Matrix:
-    """Draw from centred normal distributions, one of each covariance (B, p, p)."""
+def _draw_normal(cov: npt.NDArray[np.float64], rng: np.random.Generator) -> Matrix:
+    """Draws (B, p) from centred normal distributions with covariances (B, p, p)."""
     B, p = cov.shape[:2]
     values, vectors = np.linalg.eigh(cov) if p else (np.zeros((B, 0)), cov)
     scaled = np.sqrt(np.clip(values, 0.0, None)) * rng.standard_normal((B, p))
     return np.asarray(np.einsum("bij,bj->bi", vectors, scaled))
 
 
-def _one_by_one(target: Target, points: Points, rng: np.random.Generator) -> Drawn:
+def _draw_effects(
+    posterior: LogPosterior, params: ConstrainedParameters, rng: np.random.Generator
+) -> ParameterDraws:
     """Draw the effects of any model, point by point."""
-    B, random_terms = len(points.sigma), target.design.random_terms
-    beta = np.empty((B, target.crossprod.p))
-    effects = tuple(np.empty((B, len(b.effect_names), len(b.levels))) for b in random_terms)
-    Z = sparse_Z(target.design, target.crossprod)
-    for i, (coefficients, terms) in enumerate(_draws(target, points, Z, rng)):
+    B, random_terms = len(params.sigma), posterior.design.random_terms
+    beta = np.empty((B, posterior.crossprod.p))
+    by_term = tuple(np.empty((B, len(b.effect_names), len(b.levels))) for b in random_terms)
+    Z = sparse_Z(posterior.design, posterior.crossprod)
+    for i, (coefficients, effects) in enumerate(_effects_by_point(posterior, params, Z, rng)):
         beta[i] = coefficients
-        for kept, made in zip(effects, terms, strict=True):
-            kept[i] = made
-    return Drawn(points, _exact(beta, target.priors), effects)
+        for term_draws, drawn in zip(by_term, effects, strict=True):
+            term_draws[i] = drawn
+    return ParameterDraws(params, _restore_constants(beta, posterior.priors), by_term)
 
 
-def _draws(
-    target: Target, points: Points, Z: sparse.csr_array, rng: np.random.Generator
+def _effects_by_point(
+    posterior: LogPosterior,
+    params: ConstrainedParameters,
+    Z: sparse.csr_array,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[Vector, list[Matrix]]]:
-    design, symbolic = target.design, target.crossprod.symbolic
-    for i, sigma in enumerate(points.sigma):
-        solution = target.solution(points, i)
+    """Yield a draw of ``beta`` and of each term's effects for each point (Matheron's rule)."""
+    design, crossprod, symbolic = (
+        posterior.design,
+        posterior.crossprod,
+        posterior.crossprod.symbolic,
+    )
+    for i, sigma in enumerate(params.sigma):
+        solution = posterior.solution(params, i)
         cov = sigma**2 * solution.vcov_unscaled
-        coefficients = solution.beta + _normal(cov[None], rng)[0]
+        beta = solution.beta + _draw_normal(cov[None], rng)[0]
         w = design.combined_weights(np.ones(len(design.y)))
-        if target.coordinates is not None:
-            logs = target.coordinates.by_stratum @ points.scale[i]
-            w = w * np.exp(-2.0 * logs[target.strata.codes])
-        prior = np.zeros(symbolic.size)
-        for position, root in zip(target.crossprod.term_positions, points.roots, strict=True):
+        if posterior.dispersion is not None:
+            log_sds = posterior.dispersion.stratum_columns @ params.dispersion[i]
+            w = w * np.exp(-2.0 * log_sds[posterior.strata.codes])
+        simulated_b = np.zeros(symbolic.size)
+        for position, factor in zip(crossprod.term_positions, params.cov_factors, strict=True):
             L = symbolic.block_matrix.levels(position.factor)
             first = symbolic.starts[position.factor] + position.start * L
-            own = root[:, :, i] @ rng.standard_normal((position.width, L))
-            prior[first : first + own.size] = own.ravel()
-        imagined = Z @ prior + sigma / np.sqrt(w) * rng.standard_normal(len(w))
-        rest = design.y - design.X @ coefficients - imagined
-        flat = prior + solution.schur.numeric.solve((Z.T @ (w * rest))[:, None])[:, 0]
-        rows = [
-            flat[symbolic.columns(f)].reshape(symbolic.block_matrix.width(f), -1)
+            term_b = factor[:, :, i] @ rng.standard_normal((position.width, L))
+            simulated_b[first : first + term_b.size] = term_b.ravel()
+        simulated = Z @ simulated_b + sigma / np.sqrt(w) * rng.standard_normal(len(w))
+        residuals = design.y - design.X @ beta - simulated
+        ZtWr = (Z.T @ (w * residuals))[:, None]
+        b = simulated_b + solution.schur.numeric.solve(ZtWr)[:, 0]
+        by_factor = [
+            b[symbolic.columns(f)].reshape(symbolic.block_matrix.width(f), -1)
             for f in symbolic.block_matrix.factors
         ]
-        yield coefficients, target.crossprod.term_rows(rows)
+        yield beta, crossprod.term_rows(by_factor)
 
 
-def _correlations(design: Design, points: Points) -> tuple[list[str], list[Vector]]:
+def _correlations(design: Design, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:
+    """Names and draws of the correlations of the unstructured terms."""
     pairs, values = [], []
-    for random_term, root, sds in zip(design.random_terms, points.roots, points.sds, strict=True):
+    for random_term, factor, sds in zip(
+        design.random_terms, params.cov_factors, params.sds, strict=True
+    ):
         if random_term.formula_term.structure != "us":
             continue
+        names = random_term.effect_names
         for i in range(len(sds)):
             for j in range(i + 1, len(sds)):
-                one, other = random_term.effect_names[i], random_term.effect_names[j]
-                pairs.append(f"{one}, {other} | {random_term.group}")
+                pairs.append(f"{names[i]}, {names[j]} | {random_term.group}")
                 product = sds[i] * sds[j]
-                covariance = np.einsum("cb,cb->b", root[i], root[j])
+                covariance = np.einsum("cb,cb->b", factor[i], factor[j])
                 values.append(
                     np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
                 )
     return pairs, values
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """Number the names that occur again."""
-    seen: dict[str, int] = {}
+def _number_duplicates(names: list[str]) -> list[str]:
+    """Append ``(2)``, ``(3)``, ... to names that occur again."""
+    counts: dict[str, int] = {}
     out = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        counts[name] = counts.get(name, 0) + 1
+        out.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return out
 
 
-def _plain(name: str) -> str:
-    """Take the slash out of a name: in a tree it stands for a branch."""
+def _without_slash(name: str) -> str:
+    """Replace slashes, which separate the nodes of a data tree's path."""
     return name.replace("/", "_")
 
 
-def _of_levels(name: str) -> bool:
+def _is_random_effect(name: str) -> bool:
     return name.startswith("b_")
 
 
-def _listed(values: Any, bad: Any) -> str:
-    """Name the entries of a dataset that are bad, with their values."""
-    found = []
+def _list_entries(values: Any, condition: Any) -> str:
+    """List the first five entries of a dataset that satisfy a condition, with their values."""
+    entries = []
     dataset = values.to_dataset() if hasattr(values, "to_dataset") else values
     for name, array in dataset.data_vars.items():
         for at in np.ndindex(array.shape):
             value = float(array.values[at])
-            if np.isnan(value) or not bad(value):
+            if np.isnan(value) or not condition(value):
                 continue
             labels = ", ".join(
                 str(array.coords[d].values[i]) for d, i in zip(array.dims, at, strict=True)
             )
-            found.append(f"{name}[{labels}] ({value:.4g})" if labels else f"{name} ({value:.4g})")
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            entries.append(f"{name}[{labels}] ({value:.4g})" if labels else f"{name} ({value:.4g})")
+    more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
+    return ", ".join(entries[:5]) + more

@@ -1,8 +1,8 @@
-"""Everything known but the levels themselves: their posterior means.
+"""Posterior means of the levels of a group, with mean and variances known.
 
-With the overall mean, the standard deviation between levels and the residual ones given, a
-level's posterior mean is a weighted mean of its rows and the overall one. It comes from the
-criterion with everything held, so this is also the shortest proof that the criterion is right.
+A level's posterior mean is a precision-weighted mean of its rows and the overall mean (Gelman and
+Hill 2007, equation 12.1). It is computed as the conditional mode of a random intercept at a fixed
+theta, by the penalised least squares of every other model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def posterior_means(
     data: Any, *, response: str, group: str, mean: float, sd: float, residual_sd: Any
 ) -> pd.Series:
     """
-    Estimate each level of a group, everything else being known.
+    Posterior means of the levels of a group, with mean and standard deviations known.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def posterior_means(
     mean : float
         Of the levels, in units of the response.
     sd : float
-        Standard deviation between the levels; zero says that all are the mean.
+        Standard deviation between the levels; with zero every level has the mean.
     residual_sd : float, str, array or mapping
         Standard deviation of a row about its level: one for all, a column, a value for each
         row, or a dict or Series by level.
@@ -96,60 +96,61 @@ def posterior_means(
             raise MissingColumnError(
                 f"column {name!r} is not in the data; columns are: {listed}.{hint}"
             )
-    ols_coef, spread = _number("mean", mean), _number("sd", sd)
-    if spread < 0.0:
+    prior_mean, prior_sd = _finite_number("mean", mean), _finite_number("sd", sd)
+    if prior_sd < 0.0:
         raise ArgumentError(f"sd={sd!r} must not be negative.")
     kept = frame[group].notna().to_numpy()
     if not kept.any():
         raise EmptyDataError(f"the grouping column '{group}' is missing in every row.")
     labels, codes = factorize(_categorical(frame.loc[kept, group]))
-    s = _residual(residual_sd, frame, labels, codes, kept)
+    sds = _residual_sds(residual_sd, frame, labels, codes, kept)
     frame = frame.loc[kept]
     y = float_vector(f"the response '{response}'", frame[response])
-    seen = ~np.isnan(y) & ~np.isnan(s)
-    check_positive("residual_sd", s[seen], frame.index[seen])
+    observed = ~np.isnan(y) & ~np.isnan(sds)
+    check_positive("residual_sd", sds[observed], frame.index[observed])
     levels = Levels((labels,), np.arange(len(labels)))
-    held = _crossproducts(y[seen] - ols_coef, s[seen] ** -2.0, codes[seen], levels, response, group)
-    effects = solve_pls(held, np.array([spread]), reml=False).conditional_modes()[0][0]
-    return pd.Series(ols_coef + effects, index=labels.rename(group), name="posterior_mean")
+    deviations, w = y[observed] - prior_mean, sds[observed] ** -2.0
+    crossprod = _crossproducts(deviations, w, codes[observed], levels, response, group)
+    effects = solve_pls(crossprod, np.array([prior_sd]), reml=False).conditional_modes()[0][0]
+    return pd.Series(prior_mean + effects, index=labels.rename(group), name="posterior_mean")
 
 
-def _number(name: str, value: Any) -> float:
-    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not real or not np.isfinite(value):
+def _finite_number(name: str, value: Any) -> float:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not np.isfinite(value):
         raise ArgumentError(f"{name}={value!r} must be a finite number.")
     return float(value)
 
 
 def _categorical(column: pd.Series) -> pd.Series:
-    """Take text as categories, as formulas do."""
+    """Convert text to categories, as formulas do."""
     if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype.kind in "biuf":
         return column
     return pd.Series(pd.Categorical(column), index=column.index)
 
 
-def _residual(
+def _residual_sds(
     value: Any,
     frame: pd.DataFrame,
     labels: pd.Index,
     codes: npt.NDArray[np.intp],
     kept: npt.NDArray[np.bool_],
 ) -> Vector:
-    """Give each row that has a level its residual standard deviation."""
+    """Residual standard deviations of the rows that have a level, from any form of argument."""
     if value is None:
         raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
     if isinstance(value, pd.Series) and not value.index.equals(frame.index):
         by_level = labels.isin(value.index).all() and value.index.is_unique
         value = value.to_dict() if by_level else value
     if isinstance(value, Mapping):
-        lost = [label for label in labels if label not in value]
-        if lost:
+        absent = [label for label in labels if label not in value]
+        if absent:
             raise ArgumentError(
-                f"residual_sd has no value for level {lost[0]!r}; name every level."
+                f"residual_sd has no value for level {absent[0]!r}; name every level."
             )
         return float_vector("residual_sd", pd.Series([value[label] for label in labels]))[codes]
     if not isinstance(value, str) and np.ndim(value) == 0:
-        if _number("residual_sd", value) <= 0.0:
+        if _finite_number("residual_sd", value) <= 0.0:
             raise WeightsError(f"residual_sd={value!r} must be positive.")
         return np.full(len(codes), float(value))
     rows = row_vector(value, "residual_sd", frame)
@@ -158,26 +159,26 @@ def _residual(
 
 
 def _crossproducts(
-    rest: Vector,
+    y: Vector,
     w: Vector,
     codes: npt.NDArray[np.intp],
     levels: Levels,
     response: str,
     group: str,
 ) -> CrossProducts:
-    """Cross-products of a random intercept, and of a response without fixed part."""
+    """Cross-products of a random intercept and a response without fixed effects, ``sigma = 1``."""
     L = len(levels)
     ZtZ: Vector = np.bincount(codes, w, L)[None, None].astype(float)
-    ZtXy: Vector = np.bincount(codes, w * rest, L)[None, None].astype(float)
+    ZtXy: Vector = np.bincount(codes, w * y, L)[None, None].astype(float)
     return CrossProducts(
-        n=len(rest),
+        n=len(y),
         response=response,
         names=(),
         groups=(group,),
         levels=(levels,),
         symbolic=analyze(BlockMatrix((ZtZ,), {})),
         ZtXy=(ZtXy,),
-        XytXy=np.array([[float(w @ rest**2)]]),
+        XytXy=np.array([[float(w @ y**2)]]),
         term_positions=(TermPosition(0, 0, 1),),
         parametrization=Parametrization(("us",), (1,)),
         ols_coef=np.zeros(0),

@@ -1,8 +1,13 @@
-"""Coordinates to the log posterior density, fixed and random effects integrated out.
+"""Log posterior density of the covariance parameters, sigma and the dispersion coordinates.
 
-The criterion gives the density of the response at one covariance; here it is asked for at the
-coordinates of :mod:`mixedfx.bayes.unconstrained`, and the priors are added. A model of a
-single grouping factor is asked for at many points at once.
+Fixed and random effects are integrated out in closed form,
+
+    log p(z | y) = log p(y | z) + log p(z) + constant,    log p(y | z) = -d(z) / 2,
+
+with ``d`` the REML criterion at the covariances of ``z``, updated by the normal priors of the
+fixed effects (:func:`~mixedfx.likelihood.constrained.update_with_normal_prior`), and ``z`` the
+unconstrained parameters of :mod:`mixedfx.bayes.unconstrained`. For a single grouping factor
+``d`` is evaluated at many points at once (:mod:`mixedfx.bayes.vectorized_pls`).
 """
 
 from __future__ import annotations
@@ -12,8 +17,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.bayes.unconstrained import Points, UnconstrainedParameters, unconstrained_parameters
-from mixedfx.bayes.vectorized_pls import Batch
+from mixedfx.bayes.unconstrained import (
+    ConstrainedParameters,
+    ParameterTransform,
+    parameter_transform,
+)
+from mixedfx.bayes.vectorized_pls import VectorizedPLS
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.fixed import score_log_weights
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
@@ -29,25 +38,17 @@ from mixedfx.priors.specification import PriorSpecification
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# No log standard deviation is tried beyond this: its exponential is still a number.
-_FARTHEST = 200.0
+# Coordinates beyond this bound have a density of zero: their exponentials and squares of them
+# would leave double precision.
+_MAX_COORDINATE = 200.0
 
 
-class Target:
-    """
-    The log posterior density of a design, at any coordinates.
-
-    Parameters
-    ----------
-    design : Design
-        With known residual standard deviations, a dispersion without a random term, or neither.
-    beliefs : Beliefs
-        The priors.
-    """
+class LogPosterior:
+    """Log posterior density of a design whose dispersion model, if any, has no random term."""
 
     def __init__(self, design: Design, priors: PriorSpecification) -> None:
         self.design, self.priors = design, priors
-        self.coordinates: DispersionCoordinates | None = None
+        self.dispersion: DispersionCoordinates | None = None
         to_gamma = to_log_sigma = None
         if design.dispersion is None:
             self.crossprod = compute_crossproducts(design)
@@ -55,11 +56,10 @@ class Target:
             codes = design.dispersion.stratum_codes()
             self.strata = sum_by_stratum(design, codes)
             self.crossprod = self.strata.plain
-            self.coordinates = at = DispersionCoordinates.of(design.dispersion.D, codes)
-            to_gamma = at.map
-            to_log_sigma = np.append(1.0, -at.centre @ at.change)
+            self.dispersion = DispersionCoordinates.from_columns(design.dispersion.D, codes)
+            to_gamma, to_log_sigma = self.dispersion.to_gamma, self.dispersion.to_log_sigma
             self.rows = design_rows(design)
-        self.chart: UnconstrainedParameters = unconstrained_parameters(
+        self.transform: ParameterTransform = parameter_transform(
             self.crossprod.parametrization,
             priors,
             sigma=design.sigma,
@@ -67,82 +67,93 @@ class Target:
             to_log_sigma=to_log_sigma,
         )
         self.evaluations = 0
-        self.batch = Batch.of(self.crossprod, priors) if design.dispersion is None else None
+        self.vectorized = (
+            VectorizedPLS.prepare(self.crossprod, priors) if design.dispersion is None else None
+        )
 
     @property
     def size(self) -> int:
         """Number of coordinates."""
-        return self.chart.size
+        return self.transform.size
 
-    def crossed(self, points: Points, i: int) -> CrossProducts:
-        """Cross-products at a point's weights, with its sigma."""
-        if self.coordinates is None:
-            return replace(self.crossprod, sigma=float(points.sigma[i]))
-        logs = self.coordinates.by_stratum @ points.scale[i]
-        return replace(self.strata.reweight(np.exp(-2.0 * logs)), sigma=float(points.sigma[i]))
+    def crossproducts(self, params: ConstrainedParameters, i: int) -> CrossProducts:
+        """Cross-products at the weights and the sigma of point ``i``."""
+        if self.dispersion is None:
+            return replace(self.crossprod, sigma=float(params.sigma[i]))
+        log_sds = self.dispersion.stratum_columns @ params.dispersion[i]
+        return replace(self.strata.reweight(np.exp(-2.0 * log_sds)), sigma=float(params.sigma[i]))
 
-    def solution(self, points: Points, i: int) -> Solution:
-        """Mean and covariance of the effects at a point, and the density of the response."""
+    def solution(self, params: ConstrainedParameters, i: int) -> Solution:
+        """Posterior moments of the effects given the parameters of point ``i``, and ``d``."""
         self.evaluations += 1
-        sigma = float(points.sigma[i])
-        lambdas = [root[:, :, i] / sigma for root in points.roots]
-        found = solve_pls_at_factors(self.crossed(points, i), lambdas, reml=True)
-        return update_with_normal_prior(found, self.priors.coef_mean, self.priors.coef_sd)
+        sigma = float(params.sigma[i])
+        lambdas = [factor[:, :, i] / sigma for factor in params.cov_factors]
+        solution = solve_pls_at_factors(self.crossproducts(params, i), lambdas, reml=True)
+        return update_with_normal_prior(solution, self.priors.coef_mean, self.priors.coef_sd)
 
     def log_densities(self, Z: Matrix) -> Vector:
-        """Log posterior density at many points, but for a constant."""
+        """Log posterior density (B,) of the coordinates ``Z`` (B, size), up to a constant."""
         out = np.full(len(Z), -np.inf)
-        good = np.abs(Z).max(axis=1, initial=0.0) < _FARTHEST
-        points = self.chart.points(Z[good])
-        # Far out a matrix may be singular to rounding, or a number too large.
+        bounded = np.abs(Z).max(axis=1, initial=0.0) < _MAX_COORDINATE
+        params = self.transform.constrain(Z[bounded])
+        # Far from the mode matrices can be singular to rounding, and numbers overflow.
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            prior = self.chart.log_prior(points, self.priors, jacobian=True)
-            if self.batch is not None:
+            log_prior = self.transform.log_prior(params, self.priors, jacobian=True)
+            if self.vectorized is not None:
                 self.evaluations += len(Z)
-                deviances = self.batch.deviances(points)
+                deviances = self.vectorized.deviances(params)
             else:
-                deviances = np.array([self._deviance(points, i) for i in range(len(points.sigma))])
-            total = prior - 0.5 * deviances
-        out[good] = np.where(np.isfinite(total), total, -np.inf)
+                deviances = np.array([self._deviance(params, i) for i in range(len(params.sigma))])
+            total = log_prior - 0.5 * deviances
+        out[bounded] = np.where(np.isfinite(total), total, -np.inf)
         return out
 
-    def _deviance(self, points: Points, i: int) -> float:
+    def _deviance(self, params: ConstrainedParameters, i: int) -> float:
         try:
-            return self.solution(points, i).deviance
+            return self.solution(params, i).deviance
         except (np.linalg.LinAlgError, ValueError):
             return np.inf
 
-    def minus_twice(self, z: Vector, *, jacobian: bool) -> tuple[float, Vector]:
+    def objective(self, z: Vector, *, jacobian: bool) -> tuple[float, Vector]:
         """Minus twice the log posterior density at one point, and its gradient."""
-        none = np.zeros(self.size)
-        if np.abs(z).max(initial=0.0) > _FARTHEST:
-            return np.inf, none
-        points = self.chart.points(z[None])
+        zeros = np.zeros(self.size)
+        if np.abs(z).max(initial=0.0) > _MAX_COORDINATE:
+            return np.inf, zeros
+        params = self.transform.constrain(z[None])
         try:
-            solution = self.solution(points, 0)
+            solution = self.solution(params, 0)
         except (np.linalg.LinAlgError, ValueError):
-            return np.inf, none
-        prior = float(self.chart.log_prior(points, self.priors, jacobian=jacobian)[0])
-        slope = self._deviance_slope(z, points, solution)
-        slope = slope - 2.0 * self.chart.prior_slope(z, self.priors, jacobian=jacobian)
-        value = solution.deviance - 2.0 * prior
-        return (value, slope) if np.isfinite(value) else (np.inf, none)
+            return np.inf, zeros
+        log_prior = float(self.transform.log_prior(params, self.priors, jacobian=jacobian)[0])
+        by_prior = self.transform.log_prior_gradient(z, self.priors, jacobian=jacobian)
+        gradient = self._deviance_gradient(z, params, solution) - 2.0 * by_prior
+        value = solution.deviance - 2.0 * log_prior
+        return (value, gradient) if np.isfinite(value) else (np.inf, zeros)
 
-    def _deviance_slope(self, z: Vector, points: Points, solution: Solution) -> Vector:
-        sigma = float(points.sigma[0])
-        by_relative = score_factors(solution, reml=True)
-        out = self.chart.pull_back(z, [g / sigma for g in by_relative])
-        if isinstance(self.chart.sigma, int):
+    def _deviance_gradient(
+        self, z: Vector, params: ConstrainedParameters, solution: Solution
+    ) -> Vector:
+        """Gradient of ``d``, by the chain rule from the scores of Lambda, log sigma and weights."""
+        sigma = float(params.sigma[0])
+        by_lambda = score_factors(solution, reml=True)
+        out = self.transform.pullback(z, [score / sigma for score in by_lambda])
+        if isinstance(self.transform.sigma, int):
             by_sigma = score_log_sigma(solution)
-            if self.chart.theta is None:  # the roots are held, not their ratio to sigma
-                for g, root in zip(by_relative, points.roots, strict=True):
-                    by_sigma -= float((g * root[:, :, 0]).sum()) / sigma
-            out[self.chart.sigma] = by_sigma
-        if self.coordinates is not None:
-            logs = (self.coordinates.by_stratum @ points.scale[0])[self.strata.codes]
-            cross_here = self.crossed(points, 0)
-            by_row = score_log_weights(
-                self.design, self.rows, cross_here, solution, reml=True, logs=logs
+            # Unless theta is fixed, the absolute factors sigma Lambda stay constant, not Lambda.
+            if self.transform.known_lambdas is None:
+                for score, factor in zip(by_lambda, params.cov_factors, strict=True):
+                    by_sigma -= float((score * factor[:, :, 0]).sum()) / sigma
+            out[self.transform.sigma] = by_sigma
+        if self.dispersion is not None:
+            log_sds = (self.dispersion.stratum_columns @ params.dispersion[0])[self.strata.codes]
+            by_log_weight = score_log_weights(
+                self.design,
+                self.rows,
+                self.crossproducts(params, 0),
+                solution,
+                reml=True,
+                logs=log_sds,
             )
-            out[self.chart.scale] = self.coordinates.pull_back(by_row, self.strata.codes)
+            by_coordinate = self.dispersion.pullback(by_log_weight, self.strata.codes)
+            out[self.transform.dispersion] = by_coordinate
         return out

@@ -1,7 +1,9 @@
-"""Priors and data to the mode of the posterior: a fit whose estimates are pulled by priors.
+"""Mode of the posterior density of standard deviations, correlations and sigma.
 
-The mode is that of standard deviations and correlations, fixed and random effects integrated
-out; theirs are then the means given it. With flat priors that is REML.
+Fixed and random effects are integrated out; their estimates are the posterior means given the
+mode, as the BLUE and BLUPs are given REML's estimates. The density is that of the parameters,
+without the Jacobian of their coordinates: with flat priors the mode is the REML estimate
+(Chung, Rabe-Hesketh, Dorie, Gelman and Liu 2013, Psychometrika 78:685).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.bayes.log_posterior import Target
+from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.covariance.parametrization import ZERO, canonical_signs
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.degenerate import check_degenerate_strata
@@ -28,154 +30,152 @@ from mixedfx.priors.specification import PriorSpecification
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# No standard deviation starts below this share of the residual one, in unit-free columns.
-_LIFT = 0.1
+# Least starting value of a standard deviation over the residual one, for columns of unit RMS.
+_MIN_START = 0.1
+# Step of the central differences of the gradient.
 _STEP = 1e-4
-# Of minus twice a log density; a prior may be far steeper than any likelihood.
+# Tolerance in -2 log density: a prior can be far steeper than any likelihood.
 _TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class Mode:
-    """
-    Where the posterior density is highest.
-
-    Parameters
-    ----------
-    search : Search
-        Theta relative to sigma, and how it was found.
-    design : Design
-        With the sigma, and the weights of a dispersion, that were found.
-    beliefs : Beliefs
-        The priors, and the density's derivatives at the mode.
-    dispersion : Dispersion or None
-        What was found of the residual standard deviations.
-    """
+class PosteriorMode:
+    """Mode of the posterior density, as an optimum that a fit is assembled from."""
 
     optimizer_result: OptimizerResult
-    design: Design
-    priors: PriorSpecification
+    design: Design  # with sigma, and the weights of the dispersion model, at the mode
+    priors: PriorSpecification  # with gradient and Hessian at the mode
     dispersion: DispersionEstimate | None
 
 
-def find_mode(design: Design, priors: PriorSpecification, control: Control) -> Mode:
-    """Find the mode of the posterior."""
+def find_mode(design: Design, priors: PriorSpecification, control: Control) -> PosteriorMode:
+    """Maximise the posterior density, and evaluate the model at the maximum."""
     if design.dispersion is not None:
         check_degenerate_strata(design, design.dispersion, reml=True)
-    target = Target(design, priors)
-    end = climb(target, start(target, control), jacobian=False, control=control)
-    return _finished(target, end)
+    posterior = LogPosterior(design, priors)
+    start = starting_values(posterior, control)
+    optimum = maximize_posterior(posterior, start, jacobian=False, control=control)
+    return _mode_at(posterior, optimum)
 
 
-def start(target: Target, control: Control) -> Vector:
-    """Begin at the REML fit, off the boundary."""
-    design, plain, at = target.design, target.crossprod, target.chart
-    found = estimate_theta(design, plain, True, control, None)
-    solution = solve_pls_at_factors(plain, plain.parametrization.lambdas(found.theta), reml=True)
-    z = np.zeros(target.size)
-    if isinstance(at.sigma, int):
-        z[at.sigma] = math.log(solution.sigma)
-    for term, lam, scale in zip(at.terms, solution.lambdas, plain.column_rms, strict=True):
-        if at.theta is not None:
+def starting_values(posterior: LogPosterior, control: Control) -> Vector:
+    """Coordinates of the homoscedastic REML fit, moved off the boundary."""
+    crossprod, transform = posterior.crossprod, posterior.transform
+    reml_fit = estimate_theta(posterior.design, crossprod, True, control, None)
+    lambdas = crossprod.parametrization.lambdas(reml_fit.theta)
+    solution = solve_pls_at_factors(crossprod, lambdas, reml=True)
+    z = np.zeros(posterior.size)
+    if isinstance(transform.sigma, int):
+        z[transform.sigma] = math.log(solution.sigma)
+    for term, lam, rms in zip(transform.terms, solution.lambdas, crossprod.column_rms, strict=True):
+        if transform.known_lambdas is not None:
             break
-        sds = solution.sigma * np.maximum(np.linalg.norm(lam, axis=1), _LIFT / scale)
-        for a, place in enumerate(term.sds):
-            if isinstance(place, int):
-                z[place] = math.log(sds[a])
-        pairs = term.partials.stop - term.partials.start
-        if pairs:
-            z[term.partials] = np.arctanh(_partials(solution.sigma * lam, sds))
+        sds = solution.sigma * np.maximum(np.linalg.norm(lam, axis=1), _MIN_START / rms)
+        for a, column in enumerate(term.sds):
+            if isinstance(column, int):
+                z[column] = math.log(sds[a])
+        if term.partials.stop > term.partials.start:
+            partials = _partial_correlations(solution.sigma * lam, sds)
+            z[term.partials] = np.arctanh(partials)
     return z
 
 
-def _partials(root: Matrix, sds: Vector) -> Vector:
-    """Partial correlations of a covariance, not too near one, row by row."""
-    corr = 0.9 * (root @ root.T) / np.outer(sds, sds)
+def _partial_correlations(factor: Matrix, sds: Vector) -> Vector:
+    """Canonical partial correlations of a covariance, shrunk away from one, row by row."""
+    corr = 0.9 * (factor @ factor.T) / np.outer(sds, sds)
     np.fill_diagonal(corr, 1.0)
-    lower, out = np.linalg.cholesky(corr), []
+    root, partials = np.linalg.cholesky(corr), []
     for i in range(len(corr)):
-        left = 1.0
+        remaining = 1.0
         for j in range(i):
-            out.append(lower[i, j] / math.sqrt(left))
-            left -= lower[i, j] ** 2
-    return np.asarray(np.clip(np.array(out), -0.9, 0.9))
+            partials.append(root[i, j] / math.sqrt(remaining))
+            remaining -= root[i, j] ** 2
+    return np.asarray(np.clip(np.array(partials), -0.9, 0.9))
 
 
-def climb(target: Target, z: Vector, *, jacobian: bool, control: Control) -> TrustRegionResult:
-    """Climb to the mode of the posterior density."""
+def maximize_posterior(
+    posterior: LogPosterior, z: Vector, *, jacobian: bool, control: Control
+) -> TrustRegionResult:
+    """Minimise -2 log posterior density by a trust-region quasi-Newton method."""
 
-    def first() -> Matrix:
-        values, vectors = np.linalg.eigh(hessian(target, z, jacobian=jacobian))
-        raised = np.maximum(np.abs(values), 1e-3 * max(1.0, np.abs(values).max()))
-        return np.asarray((vectors * raised) @ vectors.T)
+    def first_hessian() -> Matrix:
+        values, vectors = np.linalg.eigh(objective_hessian(posterior, z, jacobian=jacobian))
+        positive = np.maximum(np.abs(values), 1e-3 * max(1.0, np.abs(values).max()))
+        return np.asarray((vectors * positive) @ vectors.T)
 
     return minimize(
-        lambda point: target.minus_twice(point, jacobian=jacobian),
+        lambda point: posterior.objective(point, jacobian=jacobian),
         z,
-        initial_hessian=first,
+        initial_hessian=first_hessian,
         tolerance=max(control.tolerance, _TOLERANCE),
         max_evaluations=control.max_evaluations,
     )
 
 
-def hessian(target: Target, z: Vector, *, jacobian: bool) -> Matrix:
-    """Differentiate minus twice the log density twice, by differences of its gradient."""
+def objective_hessian(posterior: LogPosterior, z: Vector, *, jacobian: bool) -> Matrix:
+    """Hessian of -2 log posterior density, by central differences of the gradient."""
     H = np.empty((len(z), len(z)))
     for j in range(len(z)):
         step = np.zeros(len(z))
         step[j] = _STEP
-        ends = [target.minus_twice(z + s, jacobian=jacobian)[1] for s in (step, -step)]
+        ends = [posterior.objective(z + s, jacobian=jacobian)[1] for s in (step, -step)]
         H[j] = (ends[0] - ends[1]) / (2.0 * _STEP)
     return 0.5 * (H + H.T)
 
 
-def _finished(target: Target, end: TrustRegionResult) -> Mode:
-    """Turn the mode's coordinates into theta and sigma."""
-    points, plain = target.chart.points(end.x[None]), target.crossprod
-    design, priors = target.design, target.priors
-    H = hessian(target, end.x, jacobian=False)
-    sigma = float(target.chart.sigmas(points)[0])
-    mean_sigma = float(points.sigma[0])
+def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMode:
+    """Evaluate the model at the optimum: theta relative to sigma, weights, derivatives."""
+    params, crossprod = posterior.transform.constrain(optimum.x[None]), posterior.crossprod
+    design, priors = posterior.design, posterior.priors
+    H = objective_hessian(posterior, optimum.x, jacobian=False)
+    sigma = float(posterior.transform.baseline_sigma(params)[0])
+    mean_sigma = float(params.sigma[0])
     dispersion = None
-    if target.coordinates is not None:
-        at = target.coordinates
-        weights = (mean_sigma / sigma * np.exp(at.by_stratum @ points.scale[0])) ** -2.0
-        design = replace(design, weights=design.combined_weights(weights[target.strata.codes]))
-        dispersion = _dispersion(target, end, H)
+    if posterior.dispersion is not None:
+        log_sds = posterior.dispersion.stratum_columns @ params.dispersion[0]
+        weights = (mean_sigma / sigma * np.exp(log_sds)) ** -2.0
+        design = replace(design, weights=design.combined_weights(weights[posterior.strata.codes]))
+        dispersion = _dispersion_estimate(posterior, optimum, H)
     design = replace(design, sigma=sigma)
-    parametrization = plain.parametrization
-    lambdas = [root[:, :, 0] / sigma for root in points.roots]
-    # A standard deviation that went to zero is set to zero.
-    for lam, scale in zip(lambdas, plain.column_rms, strict=True):
-        lam[np.linalg.norm(lam, axis=1) * scale * sigma < ZERO * mean_sigma] = 0.0
+    parametrization = crossprod.parametrization
+    lambdas = [factor[:, :, 0] / sigma for factor in params.cov_factors]
+    # On the log scale a standard deviation of zero is approached, and never attained.
+    for lam, rms in zip(lambdas, crossprod.column_rms, strict=True):
+        lam[np.linalg.norm(lam, axis=1) * rms * sigma < ZERO * mean_sigma] = 0.0
     theta = canonical_signs(parametrization, parametrization.to_params(lambdas))
-    reduced = compute_crossproducts(design)
-    there = solve_pls_at_factors(reduced, parametrization.lambdas(theta), reml=True)
+    solution = solve_pls_at_factors(
+        compute_crossproducts(design), parametrization.lambdas(theta), reml=True
+    )
     optimizer_result = OptimizerResult(
         theta=theta,
         engine="profiled",
-        evaluations=target.evaluations,
-        converged=end.converged,
-        message=f"another step would gain {end.newton_decrement:.1e}",
-        deviance=update_with_normal_prior(there, priors.coef_mean, priors.coef_sd).deviance,
-        trace=end.trace,
+        evaluations=posterior.evaluations,
+        converged=optimum.converged,
+        message=f"another step would gain {optimum.newton_decrement:.1e}",
+        deviance=update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd).deviance,
+        trace=optimum.trace,
     )
-    return Mode(
-        optimizer_result, design, replace(priors, gradient=end.gradient, hessian=H), dispersion
-    )
+    priors = replace(priors, gradient=optimum.gradient, hessian=H)
+    return PosteriorMode(optimizer_result, design, priors, dispersion)
 
 
-def _dispersion(target: Target, end: TrustRegionResult, H: Matrix) -> DispersionEstimate:
-    at, scale = target.chart, target.design.dispersion
-    assert scale is not None
-    assert at.to_gamma is not None
-    points = at.points(end.x[None])
+def _dispersion_estimate(
+    posterior: LogPosterior, optimum: TrustRegionResult, H: Matrix
+) -> DispersionEstimate:
+    """Coefficients of the dispersion model, their covariance from the Hessian at the mode."""
+    transform, dispersion = posterior.transform, posterior.design.dispersion
+    assert dispersion is not None
+    assert transform.to_gamma is not None
+    params = transform.constrain(optimum.x[None])
     inverse = 2.0 * np.linalg.pinv(H, rcond=1e-10, hermitian=True)
-    columns = [*([at.sigma] if isinstance(at.sigma, int) else []), *range(at.size)[at.scale]]
-    mine = at.to_gamma[:, len(at.to_gamma) - len(columns) :]
-    cov = mine @ inverse[np.ix_(columns, columns)] @ mine.T
-    p = target.crossprod.p
-    none = np.zeros((len(H), p, p))
+    sigma = [transform.sigma] if isinstance(transform.sigma, int) else []
+    free = [*sigma, *range(transform.size)[transform.dispersion]]
+    to_gamma = transform.to_gamma[:, len(transform.to_gamma) - len(free) :]
+    cov = to_gamma @ inverse[np.ix_(free, free)] @ to_gamma.T
+    p = posterior.crossprod.p
+    # With priors tests are normal: no degrees of freedom are computed from this Jacobian.
+    vcov_jacobian = np.zeros((len(H), p, p))
+    gamma = transform.gamma(params)[0]
     return DispersionEstimate(
-        scale, at.gammas(points)[0], np.asarray(cov), None, None, end.gradient, H, none
+        dispersion, gamma, np.asarray(cov), None, None, optimum.gradient, H, vcov_jacobian
     )

@@ -1,4 +1,4 @@
-"""A fit to draws from its posterior."""
+"""Posterior samples of a fit, as an ArviZ data tree."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import warnings
 from importlib.util import find_spec
 from typing import Any
 
-from mixedfx.bayes.draws import draw
+from mixedfx.bayes.draws import draw_posterior
 from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import match_priors
 
-_NEEDED = ("arviz_base", "arviz_stats", "emcee")
+_REQUIRED = ("arviz_base", "arviz_stats", "emcee")
 
 
 def sample(
     fit: FittedModel, *, draws: int = 1000, chains: int = 4, rng: Any = None, progress: bool = True
 ) -> Any:
-    """Draw from the posterior of a fit."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    """Draw from the posterior of a fit, with flat priors where it has none."""
+    missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise ArgumentError(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
@@ -32,8 +32,10 @@ def sample(
         )
     priors = match_priors(None, design) if fit.priors is None else fit.priors
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        found = draw(design, priors, draws=draws, chains=chains, rng=rng, progress=progress)
-        complaints = found.complaints()
-    for text in complaints:
-        warnings.warn(f"{text}: draw more, by draws=.", SamplingWarning, stacklevel=3)
-    return found.tree
+        samples = draw_posterior(
+            design, priors, draws=draws, chains=chains, rng=rng, progress=progress
+        )
+        problems = samples.convergence_problems()
+    for problem in problems:
+        warnings.warn(f"{problem}: draw more, by draws=.", SamplingWarning, stacklevel=3)
+    return samples.data_tree

@@ -1,8 +1,10 @@
-"""A density to chains of draws from it.
+"""Markov chains from a log posterior density.
 
-Where a mixture resembles the density well enough, each chain proposes from it anew, whatever
-the last draw was, so draws are nearly independent; and all proposals are evaluated at once.
-Elsewhere emcee's ensembles walk.
+With an efficient mixture proposal (:mod:`mixedfx.bayes.proposal`) each chain is an independence
+Metropolis-Hastings sampler: a proposal ``z'`` is accepted with probability
+``min(1, w(z') / w(z))``, ``w`` density over proposal. Proposals do not depend on the state, so all
+are evaluated at once. Otherwise emcee's affine-invariant ensembles are run (Goodman and Weare 2010,
+CAMCoS 5:65; ter Braak and Vrugt 2008, Statistics and Computing 18:435).
 """
 
 from __future__ import annotations
@@ -13,136 +15,142 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.bayes.log_posterior import Target
-from mixedfx.bayes.mode import climb, hessian, start
-from mixedfx.bayes.proposal import Adapted, adapt
+from mixedfx.bayes.log_posterior import LogPosterior
+from mixedfx.bayes.mode import maximize_posterior, objective_hessian, starting_values
+from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal
 from mixedfx.errors import SearchError
 from mixedfx.estimation.optimizer_result import Control
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Below this share of effective draws a mixture is not trusted.
-_TRUSTED = 0.15
-# Points of a round of adaptation, and proposals per draw, where they are cheap and where not.
-_CHEAP, _DEAR = (2000, 4), (600, 1)
-_WORTH = 0.8
-_TUNE = 50
-# An ensemble's walkers per dimension, and steps per draw of a walker.
-_WALKERS, _THIN = 4, 10
-# Walkers begin at weighted draws of the mixture, so that little is to be forgotten.
-_BURN = 100
+# Below this effective sample size per draw the mixture is not used as a proposal.
+_MIN_EFFICIENCY = 0.15
+# Points per round of adaptation, and least proposals per draw, where the density is evaluated at
+# many points at once, and where point by point.
+_VECTORIZED, _POINTWISE = (2000, 4), (600, 1)
+# Chains are thinned such that a draw has about this effective sample size.
+_ESS_PER_DRAW = 0.8
+# Draws discarded at the start of a chain.
+_WARMUP = 50
+# Ensembles: walkers per dimension, steps per draw of a walker, and steps discarded: few, since
+# the walkers start at weighted draws from the mixture.
+_WALKERS, _THIN, _BURN_IN = 4, 10, 100
 
 
 @dataclass(frozen=True)
 class Chains:
-    """
-    Draws of the coordinates.
+    """Draws of the unconstrained parameters."""
 
-    Parameters
-    ----------
-    z : ndarray of shape (chains, draws, d)
-        The draws.
-    log_density : ndarray of shape (chains, draws)
-        Of the posterior, but for a constant.
-    acceptance : ndarray of shape (chains, draws)
-        Share of the proposals since the last draw that were accepted.
-    sampler : str
-        What drew them.
-    efficiency : float
-        Of the mixture: effective draws per draw.
-    """
-
-    z: npt.NDArray[np.float64]
-    log_density: Matrix
-    acceptance: Matrix
+    z: npt.NDArray[np.float64]  # (chains, draws, d)
+    log_density: Matrix  # (chains, draws), up to a constant
+    acceptance: Matrix  # (chains, draws) share of proposals accepted since the previous draw
     sampler: str
-    efficiency: float
+    efficiency: float  # effective sample size of the mixture, per draw
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(self.z, self.log_density, self.acceptance)
 
 
-def run(
-    target: Target, *, draws: int, chains: int, rng: np.random.Generator, progress: bool = False
+def sample_chains(
+    posterior: LogPosterior,
+    *,
+    draws: int,
+    chains: int,
+    rng: np.random.Generator,
+    progress: bool = False,
 ) -> Chains:
     """Draw chains from a posterior density."""
-    own = rng.spawn(chains + 1)
-    if not target.size:
+    streams = rng.spawn(chains + 1)
+    if not posterior.size:
         shape = (chains, draws)
-        level = float(target.log_densities(np.zeros((1, 0)))[0])
-        return Chains(np.zeros((*shape, 0)), np.full(shape, level), np.ones(shape), "exact", 1.0)
-    rounds, thin = _DEAR if target.batch is None else _CHEAP
-    mode = climb(target, start(target, Control()), jacobian=True, control=Control())
+        constant = float(posterior.log_densities(np.zeros((1, 0)))[0])
+        return Chains(np.zeros((*shape, 0)), np.full(shape, constant), np.ones(shape), "exact", 1.0)
+    points_per_round, thin = _POINTWISE if posterior.vectorized is None else _VECTORIZED
+    start = starting_values(posterior, Control())
+    mode = maximize_posterior(posterior, start, jacobian=True, control=Control())
     if not np.isfinite(mode.value):
         raise SearchError("the posterior density cannot be computed at its start.")
-    found = adapt(target.log_densities, mode.x, _inverse(target, mode.x), own[-1], draws=rounds)
-    if found.efficiency < _TRUSTED:
-        return _ensembles(target, found, draws, own[:-1], progress=progress)
-    thin = max(thin, round(_WORTH / found.efficiency))  # so that a draw is worth nearly one
-    parts = [_independence(target, found, draws, thin, one) for one in own[:-1]]
-    z, logs, accepted = (np.stack(part) for part in zip(*parts, strict=True))
-    return Chains(z, logs, accepted, "independence Metropolis", found.efficiency)
+    cov = _laplace_covariance(posterior, mode.x)
+    proposal = adapt_proposal(
+        posterior.log_densities, mode.x, cov, streams[-1], draws=points_per_round
+    )
+    if proposal.efficiency < _MIN_EFFICIENCY:
+        return _ensemble_chains(posterior, proposal, draws, streams[:-1], progress=progress)
+    thin = max(thin, round(_ESS_PER_DRAW / proposal.efficiency))
+    parts = [_independence_chain(posterior, proposal, draws, thin, one) for one in streams[:-1]]
+    z, log_density, acceptance = (np.stack(part) for part in zip(*parts, strict=True))
+    return Chains(z, log_density, acceptance, "independence Metropolis", proposal.efficiency)
 
 
-def _inverse(target: Target, z: Vector) -> Matrix:
-    """Covariance of the normal distribution with the mode's curvature, made positive definite."""
-    values, vectors = np.linalg.eigh(hessian(target, z, jacobian=True))
+def _laplace_covariance(posterior: LogPosterior, z: Vector) -> Matrix:
+    """``2 H^-1`` at the mode, small and negative eigenvalues of ``H`` raised."""
+    values, vectors = np.linalg.eigh(objective_hessian(posterior, z, jacobian=True))
     values = np.maximum(values, 1e-2 * max(1.0, float(np.abs(values).max()) * 1e-4))
     return np.asarray((vectors * (2.0 / values)) @ vectors.T)
 
 
-def _independence(
-    target: Target, found: Adapted, draws: int, thin: int, rng: np.random.Generator
-) -> tuple[Matrix, Vector, Vector]:
-    """One chain of proposals that do not depend on where it is."""
-    total = (draws + _TUNE) * thin
-    proposed = found.mixture.draw(total + 1, rng)
-    first = rng.choice(len(found.points), p=found.shares)
-    proposed[0] = found.points[first]
-    density = target.log_densities(proposed)
-    ratio = density - found.mixture.log_densities(proposed)
-    chance = np.log(rng.random(total + 1))
-    at, places, moved = 0, np.empty(total, dtype=np.intp), np.empty(total)
-    for i in range(1, total + 1):
-        accept = chance[i] < ratio[i] - ratio[at]
-        at = i if accept else at
-        places[i - 1], moved[i - 1] = at, accept
-    kept = places.reshape(-1, thin)[_TUNE:, -1]
-    return proposed[kept], density[kept], moved.reshape(-1, thin)[_TUNE:].mean(axis=1)
-
-
-def _ensembles(
-    target: Target,
-    found: Adapted,
+def _independence_chain(
+    posterior: LogPosterior,
+    proposal: AdaptedProposal,
     draws: int,
-    own: list[np.random.Generator],
+    thin: int,
+    rng: np.random.Generator,
+) -> tuple[Matrix, Vector, Vector]:
+    """One chain of independence Metropolis-Hastings, started at a draw by importance."""
+    total = (draws + _WARMUP) * thin
+    proposed = proposal.mixture.draw(total + 1, rng)
+    first = rng.choice(len(proposal.points), p=proposal.importance_weights)
+    proposed[0] = proposal.points[first]
+    log_density = posterior.log_densities(proposed)
+    log_ratio = log_density - proposal.mixture.log_densities(proposed)
+    log_uniform = np.log(rng.random(total + 1))
+    state, states, accepted = 0, np.empty(total, dtype=np.intp), np.empty(total)
+    for i in range(1, total + 1):
+        accept = log_uniform[i] < log_ratio[i] - log_ratio[state]
+        state = i if accept else state
+        states[i - 1], accepted[i - 1] = state, accept
+    kept = states.reshape(-1, thin)[_WARMUP:, -1]
+    acceptance = accepted.reshape(-1, thin)[_WARMUP:].mean(axis=1)
+    return proposed[kept], log_density[kept], acceptance
+
+
+def _ensemble_chains(
+    posterior: LogPosterior,
+    proposal: AdaptedProposal,
+    draws: int,
+    streams: list[np.random.Generator],
     *,
     progress: bool,
 ) -> Chains:
-    """Independent ensembles of walkers, one for each chain."""
+    """One independent ensemble of emcee's walkers for each chain."""
     import emcee
     from tqdm.auto import tqdm
 
-    walkers = 2 * max(_WALKERS * target.size // 2, 4)
+    walkers = 2 * max(_WALKERS * posterior.size // 2, 4)
     steps = -(-draws // walkers)
-    # Not DESnookerMove: in emcee 3.1 its draws are too narrow.
+    # Not DESnookerMove: in emcee 3.1 its draws have too small a variance.
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.StretchMove(), 0.3)]
-    z, logs, accepted = [], [], []
-    for rng in tqdm(own, desc="ensembles", unit="chain", disable=not progress):
+    z, log_density, acceptance = [], [], []
+    for rng in tqdm(streams, desc="ensembles", unit="chain", disable=not progress):
         sampler = emcee.EnsembleSampler(
-            walkers, target.size, target.log_densities, moves=moves, vectorize=True
+            walkers, posterior.size, posterior.log_densities, moves=moves, vectorize=True
         )
         sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
-        begin = found.points[rng.choice(len(found.points), walkers, p=found.shares)]
-        begin = begin + 1e-3 * rng.standard_normal(begin.shape)
-        state = sampler.run_mcmc(begin, _BURN, skip_initial_state_check=True)
+        chosen = rng.choice(len(proposal.points), walkers, p=proposal.importance_weights)
+        start = proposal.points[chosen]
+        start = start + 1e-3 * rng.standard_normal(start.shape)
+        state = sampler.run_mcmc(start, _BURN_IN, skip_initial_state_check=True)
         sampler.reset()
         sampler.run_mcmc(state, steps, thin_by=_THIN, skip_initial_state_check=True)
         z.append(sampler.get_chain(flat=True)[:draws])
-        logs.append(sampler.get_log_prob(flat=True)[:draws])
-        accepted.append(np.full(draws, sampler.acceptance_fraction.mean()))
+        log_density.append(sampler.get_log_prob(flat=True)[:draws])
+        acceptance.append(np.full(draws, sampler.acceptance_fraction.mean()))
     return Chains(
-        np.stack(z), np.stack(logs), np.stack(accepted), "emcee ensembles", found.efficiency
+        np.stack(z),
+        np.stack(log_density),
+        np.stack(acceptance),
+        "emcee ensembles",
+        proposal.efficiency,
     )

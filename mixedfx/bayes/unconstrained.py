@@ -1,8 +1,10 @@
-"""Free coordinates of standard deviations and correlations, and the priors in them.
+"""Unconstrained parameters of the covariances, and the log prior density in them.
 
-Logarithms of the standard deviations, and Fisher's z of canonical partial correlations: each
-is any real number, whatever the others are. All functions take many points at once, one in
-each row of ``Z``.
+A standard deviation ``s`` has the coordinate ``log s``; a term's correlation matrix has those of
+its canonical partial correlations ``y``, Fisher's ``z = atanh y`` (Lewandowski, Kurowicka and
+Joe 2009; the parametrisation of Stan's ``cholesky_factor_corr``). Every real vector is a set of
+valid parameters. The log Jacobian of the transformation is the sum of ``log s`` and
+``log(1 - y**2)``. All functions are vectorised over points, the rows of ``Z``.
 """
 
 from __future__ import annotations
@@ -20,35 +22,32 @@ from mixedfx.priors.specification import PriorSpecification
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Step into the complex plane, by which a derivative is exact to rounding.
-_IMAGINARY = 1e-30
+# Column of ``Z`` that holds the logarithm of a free standard deviation (int), or the value of a
+# standard deviation that is fixed (float).
+ColumnOrValue = int | float
+
+# Step of the complex-step derivative, which has no cancellation.
+_COMPLEX_STEP = 1e-30
 
 
 @dataclass(frozen=True)
-class Term:
-    """
-    Where one random term's parameters stand.
+class TermColumns:
+    """Columns of ``Z`` that hold the parameters of one random-effects term."""
 
-    Parameters
-    ----------
-    sds : tuple of (int or float)
-        For each effect the column of ``Z`` with its log standard deviation, as an int, or the
-        standard deviation itself, where it is known, as a float.
-    partials : slice
-        Columns of its partial correlations, row by row of the lower triangle.
-    """
-
-    sds: tuple[int | float, ...]
-    partials: slice
+    sds: tuple[ColumnOrValue, ...]  # one per effect
+    partials: slice  # partial correlations, lower triangle row by row
 
     @property
     def width(self) -> int:
         """Number of effects."""
         return len(self.sds)
 
-    def lkj_powers(self, eta: float, *, jacobian: bool) -> Vector:
+    def lkj_exponents(self, eta: float, *, jacobian: bool) -> Vector:
         """
-        Powers of ``1 - y**2`` that make up the LKJ density.
+        Exponents of ``1 - y**2`` in the LKJ density.
+
+        With the Jacobian, of the coordinates ``atanh y``; without, of the correlation matrix:
+        ``|R|**(eta - 1)``, where ``|R|`` is the product of ``1 - y**2``.
 
         References
         ----------
@@ -62,98 +61,63 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Points:
-    """
-    The parameters at many points.
+class ConstrainedParameters:
+    """Standard deviations, correlations and sigma at B points, in units of the response."""
 
-    Parameters
-    ----------
-    sds : tuple of ndarray of shape (k, points)
-        Standard deviations of each term's effects, in units of the response.
-    partials : tuple of ndarray of shape (k (k - 1) / 2, points)
-        Partial correlations of each term.
-    roots : tuple of ndarray of shape (k, k, points)
-        Lower triangular roots of each term's covariance.
-    sigma : ndarray of shape (points,)
-        Residual standard deviation; with a dispersion formula the geometric mean over rows.
-    scale : ndarray of shape (points, r)
-        Coordinates of the dispersion.
-    """
-
-    sds: tuple[Matrix, ...]
-    partials: tuple[Matrix, ...]
-    roots: tuple[Matrix, ...]
-    sigma: Vector
-    scale: Matrix
+    sds: tuple[Matrix, ...]  # (k, B) per term
+    partials: tuple[Matrix, ...]  # (k (k - 1) / 2, B) partial correlations per term
+    cov_factors: tuple[Matrix, ...]  # (k, k, B) lower Cholesky factors of the covariances
+    sigma: Vector  # (B,) residual sd; with a dispersion model its geometric mean over the rows
+    dispersion: Matrix  # (B, r) coordinates x of the dispersion model
 
 
 @dataclass(frozen=True)
-class UnconstrainedParameters:
-    """
-    The coordinates of one model; made by :func:`unconstrained_parameters`.
+class ParameterTransform:
+    """Transformation of a model's unconstrained coordinates ``Z`` (B, size) to parameters."""
 
-    Parameters
-    ----------
-    terms : tuple of Term
-        The random terms.
-    theta : tuple of ndarray of shape (k, k) or None
-        The relative Lambdas, where they are known.
-    sigma : int or float
-        The column with log sigma, as an int, or sigma itself, as a float.
-    scale : slice
-        Columns of the dispersion's coordinates.
-    size : int
-        Number of columns.
-    to_gamma : ndarray of shape (r + 1, r + 1) or None
-        Turns log sigma and the dispersion's coordinates into its coefficients.
-    to_log_sigma : ndarray of shape (r + 1,) or None
-        The same for the log standard deviation where its columns are zero.
-    """
+    terms: tuple[TermColumns, ...]
+    known_lambdas: tuple[Matrix, ...] | None  # relative factors (k, k), where theta is fixed
+    sigma: ColumnOrValue
+    dispersion: slice  # columns of the coordinates of the dispersion model
+    size: int  # number of columns
+    to_gamma: Matrix | None = field(default=None, repr=False)  # (r + 1, r + 1), of (log sigma, x)
+    to_log_sigma: Vector | None = field(default=None, repr=False)  # (r + 1,), of (log sigma, x)
 
-    terms: tuple[Term, ...]
-    theta: tuple[Matrix, ...] | None
-    sigma: int | float
-    scale: slice
-    size: int
-    to_gamma: Matrix | None = field(default=None, repr=False)
-    to_log_sigma: Vector | None = field(default=None, repr=False)
-
-    def points(self, Z: Matrix) -> Points:
-        """Turn coordinates into parameters."""
+    def constrain(self, Z: Matrix) -> ConstrainedParameters:
+        """Transform coordinates to parameters."""
         B = len(Z)
-        free = isinstance(self.sigma, int)
-        sigma = np.exp(Z[:, int(self.sigma)]) if free else np.full(B, float(self.sigma))
-        sds, partials, roots = [], [], []
+        sigma = _exp_or_value(Z, self.sigma)
+        sds, partials, cov_factors = [], [], []
         for t, term in enumerate(self.terms):
-            if self.theta is not None:
-                root = self.theta[t][:, :, None] * sigma
-                roots.append(root)
-                sds.append(np.sqrt((root**2).sum(axis=1)))
+            if self.known_lambdas is not None:
+                factor = self.known_lambdas[t][:, :, None] * sigma
+                cov_factors.append(factor)
+                sds.append(np.sqrt((factor**2).sum(axis=1)))
                 partials.append(np.zeros((0, B)))
                 continue
-            s = np.array(
-                [np.exp(Z[:, at]) if isinstance(at, int) else np.full(B, at) for at in term.sds]
-            )
+            s = np.array([_exp_or_value(Z, at) for at in term.sds])
             y = np.tanh(Z[:, term.partials].T)
             sds.append(s)
             partials.append(y)
-            roots.append(s[:, None] * correlation_root(y, term.width))
-        return Points(tuple(sds), tuple(partials), tuple(roots), sigma, Z[:, self.scale])
+            cov_factors.append(s[:, None] * correlation_cholesky(y, term.width))
+        return ConstrainedParameters(
+            tuple(sds), tuple(partials), tuple(cov_factors), sigma, Z[:, self.dispersion]
+        )
 
-    def gammas(self, points: Points) -> Matrix:
-        """Coefficients of the log residual standard deviation, (points, r + 1)."""
+    def gamma(self, params: ConstrainedParameters) -> Matrix:
+        """Coefficients of the log residual standard deviation, (B, r + 1)."""
         assert self.to_gamma is not None
-        return np.column_stack([np.log(points.sigma), points.scale]) @ self.to_gamma.T
+        return np.column_stack([np.log(params.sigma), params.dispersion]) @ self.to_gamma.T
 
-    def sigmas(self, points: Points) -> Vector:
-        """Residual standard deviation of a row of weight one, whose columns are zero."""
+    def baseline_sigma(self, params: ConstrainedParameters) -> Vector:
+        """Residual standard deviation where the dispersion columns are zero, of weight one."""
         if self.to_log_sigma is None:
-            return points.sigma
-        logs = np.column_stack([np.log(points.sigma), points.scale]) @ self.to_log_sigma
+            return params.sigma
+        logs = np.column_stack([np.log(params.sigma), params.dispersion]) @ self.to_log_sigma
         return np.asarray(np.exp(logs))
 
-    def weighs_sigma(self, priors: PriorSpecification) -> bool:
-        """Whether sigma is free, and no coefficient with a prior of its own is its logarithm."""
+    def sigma_has_prior(self, priors: PriorSpecification) -> bool:
+        """Whether sigma is free, and its logarithm no dispersion coefficient with a prior."""
         if not isinstance(self.sigma, int) or self.to_gamma is None:
             return isinstance(self.sigma, int)
         assert self.to_log_sigma is not None
@@ -163,131 +127,147 @@ class UnconstrainedParameters:
             if not isinstance(prior, Flat)
         )
 
-    def log_prior(self, points: Points, priors: PriorSpecification, *, jacobian: bool) -> Vector:
-        """Add up the log prior densities."""
-        total = np.zeros(len(points.sigma))
+    def log_prior(
+        self, params: ConstrainedParameters, priors: PriorSpecification, *, jacobian: bool
+    ) -> Vector:
+        """Log prior density (B,) of the parameters or, with the Jacobian, of the coordinates."""
+        total = np.zeros(len(params.sigma))
         for t, term in enumerate(self.terms):
-            if self.theta is not None:
+            if self.known_lambdas is not None:
                 continue
             for a, at in enumerate(term.sds):
                 prior = priors.sd_priors[t][a]
                 if isinstance(at, int) and not isinstance(prior, Constant):
-                    s = points.sds[t][a]
+                    s = params.sds[t][a]
                     total = total + prior.log_density(s) + jacobian * np.log(s)
-            power = term.lkj_powers(priors.lkj_eta[t], jacobian=jacobian)
-            rest = np.maximum(1.0 - points.partials[t] ** 2, 1e-300)
-            total = total + power @ np.log(rest)
-        if self.weighs_sigma(priors):
-            sigma = self.sigmas(points)
+            exponents = term.lkj_exponents(priors.lkj_eta[t], jacobian=jacobian)
+            total = total + exponents @ np.log(np.maximum(1.0 - params.partials[t] ** 2, 1e-300))
+        if self.sigma_has_prior(priors):
+            sigma = self.baseline_sigma(params)
             assert not isinstance(priors.sigma, Constant)
             total = total + priors.sigma.log_density(sigma) + jacobian * np.log(sigma)
         if self.to_gamma is not None:
-            for of_scale, gamma in zip(priors.dispersion, self.gammas(points).T, strict=True):
-                total = total + of_scale.log_density(gamma)
+            for coef_prior, gamma in zip(priors.dispersion, self.gamma(params).T, strict=True):
+                total = total + coef_prior.log_density(gamma)
         return np.asarray(total)
 
-    def prior_slope(self, z: Vector, priors: PriorSpecification, *, jacobian: bool) -> Vector:
-        """Differentiate :meth:`log_prior` by the coordinates of one point."""
-        points, out = self.points(z[None]), np.zeros(self.size)
+    def log_prior_gradient(
+        self, z: Vector, priors: PriorSpecification, *, jacobian: bool
+    ) -> Vector:
+        """Gradient of :meth:`log_prior` by the coordinates of one point."""
+        params, out = self.constrain(z[None]), np.zeros(self.size)
         for t, term in enumerate(self.terms):
-            if self.theta is not None:
+            if self.known_lambdas is not None:
                 continue
             for a, at in enumerate(term.sds):
                 if isinstance(at, int):
-                    s = float(points.sds[t][a, 0])
+                    s = float(params.sds[t][a, 0])
                     prior = priors.sd_priors[t][a]
                     assert not isinstance(prior, Constant)
                     out[at] += prior.slope(s) * s + jacobian
-            power = term.lkj_powers(priors.lkj_eta[t], jacobian=jacobian)
-            out[term.partials] -= 2.0 * power * points.partials[t][:, 0]  # d log(1 - y^2) / dz
-        if isinstance(self.sigma, int) and self.weighs_sigma(priors):
-            sigma = float(self.sigmas(points)[0])
+            exponents = term.lkj_exponents(priors.lkj_eta[t], jacobian=jacobian)
+            # d log(1 - y^2) / dz = -2 y
+            out[term.partials] -= 2.0 * exponents * params.partials[t][:, 0]
+        if isinstance(self.sigma, int) and self.sigma_has_prior(priors):
+            sigma = float(self.baseline_sigma(params)[0])
             assert not isinstance(priors.sigma, Constant)
-            by_log = priors.sigma.slope(sigma) * sigma + jacobian
-            along = np.array([1.0]) if self.to_log_sigma is None else self.to_log_sigma
-            out[self.sigma] += by_log * along[0]
-            out[self.scale] += by_log * along[1:]
+            by_log_sigma = priors.sigma.slope(sigma) * sigma + jacobian
+            row = np.array([1.0]) if self.to_log_sigma is None else self.to_log_sigma
+            out[self.sigma] += by_log_sigma * row[0]
+            out[self.dispersion] += by_log_sigma * row[1:]
         if self.to_gamma is not None and isinstance(self.sigma, int):
             slopes = [
-                prior.slope(float(g))
-                for prior, g in zip(priors.dispersion, self.gammas(points)[0], strict=True)
+                prior.slope(float(gamma))
+                for prior, gamma in zip(priors.dispersion, self.gamma(params)[0], strict=True)
             ]
-            by_gamma = self.to_gamma.T @ np.array(slopes)
-            out[self.sigma] += by_gamma[0]
-            out[self.scale] += by_gamma[1:]
+            by_coordinate = self.to_gamma.T @ np.array(slopes)
+            out[self.sigma] += by_coordinate[0]
+            out[self.dispersion] += by_coordinate[1:]
         return out
 
-    def pull_back(self, z: Vector, by_root: list[Matrix]) -> Vector:
-        """Turn derivatives by the roots into derivatives by the coordinates of one point."""
+    def pullback(self, z: Vector, by_factor: list[Matrix]) -> Vector:
+        """Gradient by the coordinates of one point, from that by the covariance factors."""
         out = np.zeros(self.size)
-        if self.theta is not None:
+        if self.known_lambdas is not None:
             return out
-        points = self.points(z[None])
+        params = self.constrain(z[None])
         for t, term in enumerate(self.terms):
-            root = points.roots[t][:, :, 0]
+            factor = params.cov_factors[t][:, :, 0]
             for a, at in enumerate(term.sds):
                 if isinstance(at, int):
-                    out[at] = by_root[t][a] @ root[a]
-            y, sds = points.partials[t], points.sds[t]
+                    out[at] = by_factor[t][a] @ factor[a]
+            y, sds = params.partials[t], params.sds[t]
             for i in range(len(y)):
-                moved = y.astype(complex)
-                moved[i] += 1j * _IMAGINARY * (1.0 - y[i] ** 2)
-                slope = correlation_root(moved, term.width)[:, :, 0].imag / _IMAGINARY
-                out[term.partials.start + i] = float((by_root[t] * (sds * slope)).sum())
+                stepped = y.astype(complex)
+                stepped[i] += 1j * _COMPLEX_STEP * (1.0 - y[i] ** 2)
+                derivative = correlation_cholesky(stepped, term.width)[:, :, 0].imag / _COMPLEX_STEP
+                out[term.partials.start + i] = float((by_factor[t] * (sds * derivative)).sum())
         return out
 
 
-def unconstrained_parameters(
+def _exp_or_value(Z: Matrix, at: ColumnOrValue) -> Vector:
+    """Standard deviation (B,) of a column of logarithms, or the fixed one."""
+    return np.exp(Z[:, at]) if isinstance(at, int) else np.full(len(Z), float(at))
+
+
+def parameter_transform(
     parametrization: Parametrization,
     priors: PriorSpecification,
     *,
     sigma: float | None,
     to_gamma: Matrix | None = None,
     to_log_sigma: Vector | None = None,
-) -> UnconstrainedParameters:
-    """Lay out the coordinates of a model."""
-    at, terms = 0, []
-    for structure, k, of_term in zip(
+) -> ParameterTransform:
+    """Assign a column to every free parameter: terms in formula order, sigma, dispersion."""
+    size, terms = 0, []
+    for structure, k, sd_priors in zip(
         parametrization.structures, parametrization.widths, priors.sd_priors, strict=True
     ):
-        places: list[int | float] = []
-        for prior in of_term:
-            held = priors.theta is not None or isinstance(prior, Constant)
-            places.append(float(prior.value) if isinstance(prior, Constant) else at)
-            at += not held
+        sds: list[ColumnOrValue] = []
+        for prior in sd_priors:
+            fixed = priors.theta is not None or isinstance(prior, Constant)
+            sds.append(float(prior.value) if isinstance(prior, Constant) else size)
+            size += not fixed
         pairs = k * (k - 1) // 2 if structure == "us" and priors.theta is None else 0
-        terms.append(Term(tuple(places), slice(at, at + pairs)))
-        at += pairs
-    known = sigma
-    if known is None and isinstance(priors.sigma, Constant):
-        known = float(priors.sigma.value)
-    place: int | float = at if known is None else known
-    at += known is None
+        terms.append(TermColumns(tuple(sds), slice(size, size + pairs)))
+        size += pairs
+    known_sigma = sigma
+    if known_sigma is None and isinstance(priors.sigma, Constant):
+        known_sigma = float(priors.sigma.value)
+    sigma_column: ColumnOrValue = size if known_sigma is None else known_sigma
+    size += known_sigma is None
     r = 0 if to_gamma is None else len(to_gamma) - 1
-    theta = None if priors.theta is None else tuple(parametrization.lambdas(priors.theta))
-    found = UnconstrainedParameters(
-        tuple(terms), theta, place, slice(at, at + r), at + r, to_gamma, to_log_sigma
+    lambdas = None if priors.theta is None else tuple(parametrization.lambdas(priors.theta))
+    dispersion = slice(size, size + r)
+    transform = ParameterTransform(
+        tuple(terms), lambdas, sigma_column, dispersion, size + r, to_gamma, to_log_sigma
     )
-    if not isinstance(priors.sigma, Flat | Constant) and not found.weighs_sigma(priors):
+    if not isinstance(priors.sigma, Flat | Constant) and not transform.sigma_has_prior(priors):
         raise PriorError(
             "a coefficient of the dispersion that has a prior is the logarithm of sigma, so "
             "'sigma' has no prior of its own; leave one of them out."
         )
-    return found
+    return transform
 
 
-def correlation_root(partials: npt.NDArray[np.inexact], k: int) -> npt.NDArray[np.inexact]:
-    """Build the lower triangular root of a correlation matrix from partial correlations."""
-    root = np.zeros((k, k, partials.shape[1]), dtype=partials.dtype)
+def correlation_cholesky(partials: npt.NDArray[np.inexact], k: int) -> npt.NDArray[np.inexact]:
+    """
+    Cholesky factor (k, k, B) of a correlation matrix from its partial correlations (pairs, B).
+
+    ``L[i, j] = y_ij sqrt(prod_{m < j} (1 - y_im**2))``, ``L[i, i]`` the root of the product over
+    ``m < i`` (Lewandowski, Kurowicka and Joe 2009; Stan reference manual, "Cholesky factors of
+    correlation matrices").
+    """
+    factor = np.zeros((k, k, partials.shape[1]), dtype=partials.dtype)
     if not len(partials):
-        root[np.arange(k), np.arange(k)] = 1.0
-        return root
+        factor[np.arange(k), np.arange(k)] = 1.0
+        return factor
     at = 0
     for i in range(k):
-        left = np.ones(partials.shape[1], dtype=partials.dtype)
+        remaining = np.ones(partials.shape[1], dtype=partials.dtype)
         for j in range(i):
-            root[i, j] = partials[at] * np.sqrt(left)
-            left = left * (1.0 - partials[at] ** 2)
+            factor[i, j] = partials[at] * np.sqrt(remaining)
+            remaining = remaining * (1.0 - partials[at] ** 2)
             at += 1
-        root[i, i] = np.sqrt(left)
-    return root
+        factor[i, i] = np.sqrt(remaining)
+    return factor

@@ -1,9 +1,9 @@
-"""Many covariances at once, for a single grouping factor.
+"""Penalised least squares for one grouping factor, vectorised over points.
 
-What the criterion does level by level for one Lambda is done here for thousands: arrays get
-one more axis, of shape ``(k, k, levels, points)``, and a sum over levels becomes a matrix
-product. A point costs microseconds instead of the tenth of a millisecond that numpy takes to
-be called.
+:func:`~mixedfx.likelihood.pls.solve_pls` factorises ``M = Lambda' Z'WZ Lambda + I`` level by level
+at one Lambda. Here arrays have one more axis, ``(k, k, levels, B)``, for B points, and a sum over
+levels is a matrix product. One point costs microseconds, instead of the 0.1 ms of numpy's call
+overhead.
 """
 
 from __future__ import annotations
@@ -14,153 +14,146 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.bayes.unconstrained import Points
+from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.priors.specification import PriorSpecification
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Numbers in one array of a portion of points.
-_PORTION = 1_000_000
-# A smaller eigenvalue of a matrix with ones on its diagonal is rounding.
+# Largest number of elements of one array of a chunk of points.
+_CHUNK_SIZE = 1_000_000
+# An eigenvalue of a matrix with unit diagonal below this, times its order, is rounding.
 _SINGULAR = 4e-16
 
 
 @dataclass(frozen=True)
-class Given:
-    """
-    Fixed effects given each point's covariances.
+class ConditionalCoefficients:
+    """Normal distribution of the fixed effects given the covariances of each of B points."""
 
-    Parameters
-    ----------
-    deviance : ndarray of shape (points,)
-        -2 log of the response's density.
-    beta : ndarray of shape (points, p)
-        Mean, about the cross-products' centre and in their basis.
-    cov : ndarray of shape (points, p, p)
-        Covariance.
-    """
-
-    deviance: Vector
-    beta: Matrix
-    cov: Matrix
+    deviance: Vector  # (B,) -2 log density of the response
+    mean: Matrix  # (B, p) minus the OLS coefficients, in the basis of the cross-products
+    cov: Matrix  # (B, p, p)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """
-    Cross-products of a single grouping factor, or none, ready for many points; :meth:`of`.
-
-    Parameters
-    ----------
-    cross : CrossProducts
-        The data, reduced.
-    beliefs : Beliefs
-        Priors of the fixed effects.
-    """
+class VectorizedPLS:
+    """Cross-products and priors of a model with at most one grouping factor."""
 
     crossprod: CrossProducts
     priors: PriorSpecification
-    _squares: Matrix | None = field(repr=False)  # products of the border, (K, K, m m, L)
+    _outer_products: Matrix | None = field(repr=False)  # of the rows of Z'W[X y], (K, K, m m, L)
 
     @staticmethod
-    def of(crossprod: CrossProducts, priors: PriorSpecification) -> Batch | None:
-        """Prepare a model; None where it has several grouping factors."""
+    def prepare(crossprod: CrossProducts, priors: PriorSpecification) -> VectorizedPLS | None:
+        """Prepare a model; None with several grouping factors, or too many columns."""
         if len(crossprod.ZtZ.diagonal) > 1:
             return None
         if not crossprod.ZtXy:
-            return Batch(crossprod, priors, None)
-        F = crossprod.ZtXy[0]
-        K, m, L = F.shape
-        if K * K * m * m * L > _PORTION:
+            return VectorizedPLS(crossprod, priors, None)
+        ZtXy = crossprod.ZtXy[0]
+        K, m, L = ZtXy.shape
+        if K * K * m * m * L > _CHUNK_SIZE:
             return None
-        squares = (F[:, None, :, None] * F[None, :, None, :]).reshape(K, K, m * m, L)
-        return Batch(crossprod, priors, squares)
+        products = (ZtXy[:, None, :, None] * ZtXy[None, :, None, :]).reshape(K, K, m * m, L)
+        return VectorizedPLS(crossprod, priors, products)
 
-    def portions(self, count: int) -> Iterator[slice]:
-        """Points whose arrays are of a moderate size."""
+    def chunks(self, count: int) -> Iterator[slice]:
+        """Split ``count`` points into slices whose arrays have a moderate size."""
         ZtZ = self.crossprod.ZtZ
-        each = ZtZ.size(0) * ZtZ.width(0) if ZtZ.diagonal else 1
-        step = max(1, _PORTION // max(each, 1))
+        per_point = ZtZ.size(0) * ZtZ.width(0) if ZtZ.diagonal else 1
+        step = max(1, _CHUNK_SIZE // max(per_point, 1))
         return (slice(i, min(i + step, count)) for i in range(0, count, step))
 
-    def deviances(self, points: Points) -> Vector:
-        """-2 log of the response's density at many points."""
-        parts = [self.given(points, at).deviance for at in self.portions(len(points.sigma))]
+    def deviances(self, params: ConstrainedParameters) -> Vector:
+        """-2 log density (B,) of the response; NaN where a matrix is singular."""
+        parts = [self.solve(params, chunk).deviance for chunk in self.chunks(len(params.sigma))]
         return np.concatenate([np.zeros(0), *parts])
 
-    def given(self, points: Points, at: slice) -> Given:
-        """Solve for the fixed effects."""
-        crossprod, p, s2 = self.crossprod, self.crossprod.p, points.sigma[at] ** 2
-        log_det, C = self._eliminated(points, at)
-        X, c = C[:, :p, :p], C[:, :p, p]
-        _, root, good = _roots(X)
-        inverse = _inverses(root)
-        solved = np.einsum("bij,bj->bi", inverse, c)
-        pwrss = C[:, p, p] - np.einsum("bi,bi->b", c, solved)
+    def solve(self, params: ConstrainedParameters, chunk: slice) -> ConditionalCoefficients:
+        """Solve for the fixed effects, priors included, at a slice of the points."""
+        crossprod, p, s2 = self.crossprod, self.crossprod.p, params.sigma[chunk] ** 2
+        log_det, schur = self._schur_complement(params, chunk)
+        XtVX, XtVy = schur[:, :p, :p], schur[:, :p, p]
+        _, root, regular = _cholesky_or_identity(XtVX)
+        inverse = _inverse_from_cholesky(root)
+        beta = np.einsum("bij,bj->bi", inverse, XtVy)
+        pwrss = schur[:, p, p] - np.einsum("bi,bi->b", XtVy, beta)
         nu = crossprod.n - p
         log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + crossprod.log_det_RtR
         deviance = (
             log_det + log_x - crossprod.log_weights + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
         )
-        return self._believed(np.where(good, deviance, np.nan), solved, s2[:, None, None] * inverse)
+        return self._update_with_normal_prior(
+            np.where(regular, deviance, np.nan), beta, s2[:, None, None] * inverse
+        )
 
-    def _believed(self, deviance: Vector, beta: Matrix, cov: Matrix) -> Given:
-        """Take normal priors into account, as :func:`mixedfx.likelihood.believe` does."""
-        known = np.isfinite(self.priors.coef_sd)
-        if not known.any():
-            return Given(deviance, beta, cov)
+    def _update_with_normal_prior(
+        self, deviance: Vector, beta: Matrix, cov: Matrix
+    ) -> ConditionalCoefficients:
+        """As :func:`mixedfx.likelihood.constrained.update_with_normal_prior`, for all points."""
+        informative = np.isfinite(self.priors.coef_sd)
+        if not informative.any():
+            return ConditionalCoefficients(deviance, beta, cov)
         crossprod = self.crossprod
-        # Rows that read the coefficients with priors off those of the basis.
-        to_natural = (
+        # Rows that map coefficients in the basis to the natural ones with a proper prior.
+        from_basis = (
             np.eye(crossprod.p) if crossprod.qr_R is None else np.linalg.inv(crossprod.qr_R)
         )
-        rows, m = to_natural[known], (self.priors.coef_mean - crossprod.ols_coef)[known]
-        seen = np.einsum("ki,bij->bkj", rows, cov)
-        spread = np.einsum("bkj,lj->bkl", seen, rows) + np.diag(self.priors.coef_sd[known] ** 2)
-        spread, root, good = _roots(spread)
-        away = m - beta @ rows.T
-        scaled = np.linalg.solve(spread, away[:, :, None])[:, :, 0]
-        more = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1)
-        more += np.einsum("bk,bk->b", away, scaled) + int(known.sum()) * np.log(2.0 * np.pi)
-        after = cov - np.einsum("bki,bkj->bij", seen, np.linalg.solve(spread, seen))
-        moved = beta + np.einsum("bki,bk->bi", seen, scaled)
-        return Given(np.where(good, deviance + more, np.nan), moved, after)
+        rows = from_basis[informative]
+        prior_mean = (self.priors.coef_mean - crossprod.ols_coef)[informative]
+        rows_cov = np.einsum("ki,bij->bkj", rows, cov)
+        marginal_cov = np.einsum("bkj,lj->bkl", rows_cov, rows)
+        marginal_cov = marginal_cov + np.diag(self.priors.coef_sd[informative] ** 2)
+        marginal_cov, root, regular = _cholesky_or_identity(marginal_cov)
+        residual = prior_mean - beta @ rows.T
+        scaled = np.linalg.solve(marginal_cov, residual[:, :, None])[:, :, 0]
+        added = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1)
+        added += np.einsum("bk,bk->b", residual, scaled)
+        added += int(informative.sum()) * np.log(2.0 * np.pi)
+        updated_cov = cov - np.einsum(
+            "bki,bkj->bij", rows_cov, np.linalg.solve(marginal_cov, rows_cov)
+        )
+        updated = beta + np.einsum("bki,bk->bi", rows_cov, scaled)
+        return ConditionalCoefficients(
+            np.where(regular, deviance + added, np.nan), updated, updated_cov
+        )
 
-    def _eliminated(self, points: Points, at: slice) -> tuple[Vector, Matrix]:
-        """``log |M|`` and what is left of the fixed columns and the response."""
-        B, XytXy = len(points.sigma[at]), self.crossprod.XytXy
-        if self._squares is None:
+    def _schur_complement(
+        self, params: ConstrainedParameters, chunk: slice
+    ) -> tuple[Vector, Matrix]:
+        """``log |M|`` (B,), and ``[X y]'V^-1[X y]`` (B, p + 1, p + 1) over sigma squared."""
+        B, XytXy = len(params.sigma[chunk]), self.crossprod.XytXy
+        if self._outer_products is None:
             return np.zeros(B), np.repeat(XytXy[None], B, axis=0)
-        log_det, W = self.whitened(points, at)
+        log_det, W = self.whiten(params, chunk)
         K, m = len(W), len(XytXy)
-        left = np.zeros((m * m, B))
+        explained = np.zeros((m * m, B))
         for a in range(K):
             for b in range(K):
-                G = np.einsum("clb,clb->lb", W[:, a], W[:, b])
-                left += self._squares[a, b] @ G
-        C = XytXy - left.T.reshape(B, m, m)
-        good = np.isfinite(log_det) & np.isfinite(C).all(axis=(1, 2))
-        return np.where(good, log_det, np.nan), np.where(good[:, None, None], C, 0.0)
+                inverse = np.einsum("clb,clb->lb", W[:, a], W[:, b])  # of Lambda M^-1 Lambda'
+                explained += self._outer_products[a, b] @ inverse
+        schur = XytXy - explained.T.reshape(B, m, m)
+        finite = np.isfinite(log_det) & np.isfinite(schur).all(axis=(1, 2))
+        return np.where(finite, log_det, np.nan), np.where(finite[:, None, None], schur, 0.0)
 
-    def whitened(self, points: Points, at: slice) -> tuple[Vector, Matrix]:
-        """Eliminate the random effects."""
-        A, lam = self.crossprod.ZtZ.diagonal[0], self._lambda(points, at)
+    def whiten(self, params: ConstrainedParameters, chunk: slice) -> tuple[Vector, Matrix]:
+        """``log |M|`` (B,), and ``L^-1 Lambda'`` (K, K, levels, B) with ``M = L L'``."""
+        A, lam = self.crossprod.ZtZ.diagonal[0], self._lambda(params, chunk)
         K, L, B = len(A), A.shape[2], lam.shape[2]
-        half = np.zeros((K, K, L, B))
+        ZtZ_lam = np.zeros((K, K, L, B))
         for c in range(K):
             for i in range(K):
-                half[:, i] += A[:, c, :, None] * lam[c, i]
+                ZtZ_lam[:, i] += A[:, c, :, None] * lam[c, i]
         M = np.zeros((K, K, L, B))
         for c in range(K):
             for i in range(K):
-                M[i] += lam[c, i] * half[c]
+                M[i] += lam[c, i] * ZtZ_lam[c]
         for a in range(K):
             M[a, a] += 1.0
         W = np.repeat(lam.transpose(1, 0, 2)[:, :, None], L, axis=2)
         log_det = np.zeros(B)
-        for j in range(K):  # M = L L' in place, and W = L^-1 Lambda'
+        for j in range(K):  # right-looking Cholesky in place, applied to W at the same time
             root = np.sqrt(M[j, j])
             log_det += 2.0 * np.log(root).sum(axis=0)
             W[j] /= root
@@ -169,33 +162,33 @@ class Batch:
             W[j + 1 :] -= column[:, None] * W[j]
         return log_det, W
 
-    def _lambda(self, points: Points, at: slice) -> Matrix:
-        """The factor's relative Lambda: those of its terms on the diagonal."""
-        sigma = points.sigma[at]
+    def _lambda(self, params: ConstrainedParameters, chunk: slice) -> Matrix:
+        """Relative factor (K, K, B) of the grouping factor, block-diagonal over its terms."""
+        sigma = params.sigma[chunk]
         K = self.crossprod.ZtZ.width(0)
         lam = np.zeros((K, K, len(sigma)))
-        for position, root in zip(self.crossprod.term_positions, points.roots, strict=True):
-            part = slice(position.start, position.start + position.width)
-            lam[part, part] = root[:, :, at] / sigma
+        for position, factor in zip(self.crossprod.term_positions, params.cov_factors, strict=True):
+            block = slice(position.start, position.start + position.width)
+            lam[block, block] = factor[:, :, chunk] / sigma
         return lam
 
 
-def _roots(A: Matrix) -> tuple[Matrix, Matrix, npt.NDArray[np.bool_]]:
-    """Matrices, the identity for those without a Cholesky factor; the factors; which have one."""
+def _cholesky_or_identity(A: Matrix) -> tuple[Matrix, Matrix, npt.NDArray[np.bool_]]:
+    """Matrices (B, p, p), singular ones replaced by the identity; their factors; a mask."""
     p = A.shape[1]
     if not p:
         return A, A, np.ones(len(A), dtype=bool)
     diagonal = np.einsum("bii->bi", A)
-    good = np.isfinite(A).all(axis=(1, 2)) & (diagonal > 0.0).all(axis=1)
-    size = np.sqrt(np.where(good[:, None], diagonal, 1.0))
-    unit = np.where(good[:, None, None], A, np.eye(p)) / size[:, :, None] / size[:, None, :]
-    good &= np.linalg.eigvalsh(unit)[:, 0] > p * _SINGULAR
-    safe = np.where(good[:, None, None], A, np.eye(p))
-    return safe, np.linalg.cholesky(safe), good
+    regular = np.isfinite(A).all(axis=(1, 2)) & (diagonal > 0.0).all(axis=1)
+    size = np.sqrt(np.where(regular[:, None], diagonal, 1.0))
+    scaled = np.where(regular[:, None, None], A, np.eye(p)) / size[:, :, None] / size[:, None, :]
+    regular &= np.linalg.eigvalsh(scaled)[:, 0] > p * _SINGULAR
+    safe = np.where(regular[:, None, None], A, np.eye(p))
+    return safe, np.linalg.cholesky(safe), regular
 
 
-def _inverses(root: Matrix) -> Matrix:
-    """Inverses of the matrices of which these are Cholesky factors."""
+def _inverse_from_cholesky(root: Matrix) -> Matrix:
+    """``(L L')^-1`` (B, p, p) from lower Cholesky factors ``L``."""
     p = root.shape[1]
     if not p:
         return root

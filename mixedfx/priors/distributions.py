@@ -1,10 +1,10 @@
-"""Prior distributions: what is believed of a parameter before the data are seen.
+"""Prior distributions and their log densities.
 
 ``lmer(..., priors={"Days": Normal(0, 20), "sd": HalfNormal(50)})`` names a parameter as
-``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``; a term's correlations
+``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``; the correlations of a term
 together are ``"corr(Subject)"``), or all of a kind: ``"fixed"``, ``"sd"``, ``"corr"``,
-``"dispersion"``. What is not named has a flat prior: with none named, the mode of the posterior
-is the REML fit.
+``"dispersion"``. Parameters that are not named have flat priors; if all have, the mode of the
+posterior is the REML estimate.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Normal:
     sd: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no normal distribution."""
-        _expect_number(self, "mean", -math.inf)
-        _expect_number(self, "sd", 0.0, or_equal=True)
+        """Validate the parameters."""
+        _check_number(self, "mean", -math.inf)
+        _check_number(self, "sd", 0.0, or_equal=True)
 
     def log_density(self, value: Any) -> Any:
         """Logarithm of the density at ``value``."""
@@ -69,7 +69,7 @@ class Normal:
 @dataclass(frozen=True)
 class HalfNormal:
     """
-    Normal prior cut at zero, for standard deviations.
+    Half-normal prior, a normal distribution truncated at zero, for standard deviations.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ class HalfNormal:
     sd: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no half-normal distribution."""
-        _expect_number(self, "sd", 0.0)
+        """Validate the parameters."""
+        _check_number(self, "sd", 0.0)
 
     def log_density(self, value: Any) -> Any:
         """Logarithm of the density at ``value``, not negative."""
@@ -100,7 +100,7 @@ class HalfNormal:
 @dataclass(frozen=True)
 class HalfStudentT:
     """
-    Student's t prior cut at zero, for standard deviations; one degree of freedom is half-Cauchy.
+    Half-t prior for standard deviations; with one degree of freedom it is half-Cauchy.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ class HalfStudentT:
     scale: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no half-t distribution."""
-        _expect_number(self, "df", 0.0)
-        _expect_number(self, "scale", 0.0)
+        """Validate the parameters."""
+        _check_number(self, "df", 0.0)
+        _check_number(self, "scale", 0.0)
 
     def log_density(self, value: Any) -> Any:
         """Logarithm of the density at ``value``, not negative."""
@@ -158,8 +158,8 @@ class Exponential:
     rate: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no exponential distribution."""
-        _expect_number(self, "rate", 0.0)
+        """Validate the parameters."""
+        _check_number(self, "rate", 0.0)
 
     def log_density(self, value: Any) -> Any:
         """Logarithm of the density at ``value``, not negative."""
@@ -173,12 +173,12 @@ class Exponential:
 @dataclass(frozen=True)
 class Gamma:
     """
-    Gamma prior, for standard deviations; with a shape above one it is zero at zero.
+    Gamma prior, for standard deviations; with a shape above one its density at zero is zero.
 
     Parameters
     ----------
     shape : float
-        One or more; 2 keeps the mode off zero without more ado.
+        One or more; with 2 the mode of the posterior is never at zero.
     rate : float
         Per unit of the response; the mean is ``shape / rate``.
 
@@ -196,9 +196,9 @@ class Gamma:
     rate: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no gamma distribution, or has no bound at zero."""
-        _expect_number(self, "shape", 1.0, or_equal=True)
-        _expect_number(self, "rate", 0.0)
+        """Validate the parameters: with a shape below one the density is unbounded at zero."""
+        _check_number(self, "shape", 1.0, or_equal=True)
+        _check_number(self, "rate", 0.0)
 
     def log_density(self, value: Any) -> Any:
         """Logarithm of the density at ``value``, positive."""
@@ -234,8 +234,8 @@ class LKJ:
     eta: float
 
     def __post_init__(self) -> None:
-        """Refuse a power that cannot be normalised."""
-        _expect_number(self, "eta", 0.0)
+        """Validate eta: below one the density is unbounded at correlations of one."""
+        _check_number(self, "eta", 0.0)
         if self.eta < 1.0:
             raise PriorError(
                 f"LKJ(eta={self.eta!r}): eta must be 1 or more; below, the density is highest, "
@@ -246,7 +246,7 @@ class LKJ:
 @dataclass(frozen=True)
 class Constant:
     """
-    A point mass: the parameter is known.
+    A point mass: the parameter is fixed at a value.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class Constant:
     value: Any
 
     def __post_init__(self) -> None:
-        """Refuse what is no number."""
+        """Validate the value."""
         try:
             good = bool(np.isfinite(np.asarray(self.value, dtype=float)).all())
         except (TypeError, ValueError):
@@ -274,7 +274,7 @@ class Constant:
 @dataclass(frozen=True)
 class Flat:
     """
-    No preference: a density that is constant, and cannot be normalised.
+    Improper prior with a constant density.
 
     Examples
     --------
@@ -291,7 +291,8 @@ class Flat:
         return 0.0
 
 
-def _expect_number(prior: Any, name: str, least: float, *, or_equal: bool = False) -> None:
+def _check_number(prior: Any, name: str, least: float, *, or_equal: bool = False) -> None:
+    """Raise where a parameter is no finite number above a bound."""
     value = getattr(prior, name)
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if number and math.isfinite(value) and (value > least or (or_equal and value == least)):

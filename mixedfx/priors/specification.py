@@ -1,4 +1,8 @@
-"""Priors by name to the parameters of a design, each with the kind of prior that suits it."""
+"""Priors matched by name to the parameters of a design, and checked for their kind.
+
+A parameter has the prior of its own name, else that of its class (``"fixed"``, ``"sd"``,
+``"corr"``, ``"dispersion"``), else a flat one. Intercepts take no prior from their class.
+"""
 
 from __future__ import annotations
 
@@ -28,59 +32,34 @@ from mixedfx.priors.distributions import (
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-Deviation = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
-_OF_DEVIATIONS = (HalfNormal, HalfStudentT, Exponential, Gamma, Flat, Constant)
-_SUITABLE: dict[str, tuple[type, ...]] = {
+SdPrior = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
+_SD_PRIORS = (HalfNormal, HalfStudentT, Exponential, Gamma, Flat, Constant)
+_ALLOWED: dict[str, tuple[type, ...]] = {
     "fixed": (Normal, Flat),
-    "sd": _OF_DEVIATIONS,
-    "sigma": _OF_DEVIATIONS,
+    "sd": _SD_PRIORS,
+    "sigma": _SD_PRIORS,
     "corr": (LKJ, Flat),
     "dispersion": (Normal, Flat),
     "theta": (Constant,),
 }
-
-
+# Kinds of parameters that can be named together.
 _CLASSES = ("fixed", "sd", "corr", "dispersion")
 
 
 @dataclass(frozen=True)
 class PriorSpecification:
-    """
-    The prior of every parameter of a design; made by :func:`match_priors`.
+    """The prior of every parameter of a design; made by :func:`match_priors`."""
 
-    Parameters
-    ----------
-    mean, sd : ndarray of shape (p,)
-        Of the fixed effects; an infinite ``sd`` is a flat prior, zero a constant.
-    deviations : tuple of tuple of prior
-        For each random term, of each effect's standard deviation.
-    shapes : tuple of float
-        For each random term, the LKJ prior's ``eta`` of its correlations.
-    sigma : prior
-        Of the residual standard deviation.
-    scale : tuple of Normal or Flat
-        Of the coefficients of the log residual standard deviation.
-    theta : ndarray of shape (m,) or None
-        The relative covariance parameters, where they are known.
-    known : bool
-        Whether the residual standard deviations were given.
-    given : mapping of str to prior
-        The priors as they were given, by name.
-    gradient : ndarray of shape (d,)
-        Of minus twice the log posterior density at its mode, by all free parameters.
-    hessian : ndarray of shape (d, d)
-        Second derivatives there.
-    """
-
-    coef_mean: Vector
-    coef_sd: Vector
-    sd_priors: tuple[tuple[Deviation, ...], ...]
-    lkj_eta: tuple[float, ...]
-    sigma: Deviation
-    dispersion: tuple[Normal | Flat, ...]
-    theta: Vector | None
-    known_residual_sd: bool
-    by_name: Mapping[str, Any] = field(default_factory=dict)
+    coef_mean: Vector  # (p,) fixed effects
+    coef_sd: Vector  # (p,) infinite for a flat prior, zero for a constant
+    sd_priors: tuple[tuple[SdPrior, ...], ...]  # per term, per effect
+    lkj_eta: tuple[float, ...]  # per term
+    sigma: SdPrior
+    dispersion: tuple[Normal | Flat, ...]  # coefficients of the log residual sd
+    theta: Vector | None  # (m,) relative covariance parameters, where they are constant
+    known_residual_sd: bool  # whether the residual standard deviations were given
+    by_name: Mapping[str, Any] = field(default_factory=dict)  # the priors as specified
+    # (d,) and (d, d): of -2 log posterior density at its mode, by all free parameters
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
     hessian: Matrix = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
@@ -90,60 +69,44 @@ class PriorSpecification:
 
     @property
     def fixes_zero_sd(self) -> bool:
-        """Whether a standard deviation is known to be zero."""
-        held = [p.value for priors in self.sd_priors for p in priors if isinstance(p, Constant)]
-        return self.theta is not None or 0.0 in held
+        """Whether theta, or a standard deviation at zero, is constant."""
+        constants = [p.value for term in self.sd_priors for p in term if isinstance(p, Constant)]
+        return self.theta is not None or 0.0 in constants
 
 
 def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpecification:
-    """Give every parameter of a design its prior."""
-    given = _checked(priors)
-    sds, corrs = _names(design)
-    scale = () if design.dispersion is None else design.dispersion.D_names
-    kinds = dict.fromkeys(design.X_names, "fixed")
-    kinds |= {name: "sd" for names in sds for name in names}
-    kinds |= {name: "corr" for name in corrs if name}
-    kinds |= {f"dispersion({name})": "dispersion" for name in scale}
-    if design.sigma is None and "sigma" not in kinds:
-        kinds["sigma"] = "sigma"
-    if design.random_terms and "theta" not in kinds:
-        kinds["theta"] = "theta"
+    """Assign a prior to every parameter of a design."""
+    by_name = _as_dict(priors)
+    sd_names, corr_names = _covariance_names(design)
+    kinds = _parameter_kinds(design, sd_names, corr_names)
     classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
-    for name, prior in given.items():
-        _check_suits(name, prior, kinds, classes)
+    for name, prior in by_name.items():
+        _check_kind(name, prior, kinds, classes)
+    theta = _constant_theta(by_name, design)
+    _check_consistent(by_name, design, kinds, theta)
 
-    def of(name: str, kind: str) -> Any:
-        return given.get(name, given.get(kind if kind in classes else "", Flat()))
+    def prior_of(name: str, kind: str) -> Any:
+        return by_name.get(name, by_name.get(kind if kind in classes else "", Flat()))
 
-    def but_intercept(column: str, name: str, kind: str) -> Any:
-        return given.get(name, Flat()) if column == "Intercept" else of(name, kind)
+    def coef_prior(column: str, name: str, kind: str) -> Any:
+        return by_name.get(name, Flat()) if column == "Intercept" else prior_of(name, kind)
 
-    fixed = [but_intercept(n, n, "fixed") for n in design.X_names]
-    theta = _theta(given, design)
-    if scale and isinstance(given.get("sigma"), Constant):
-        raise PriorError(
-            "with dispersion= the residual standard deviation is estimated, so sigma cannot be a "
-            "constant; give its coefficients priors, by the name dispersion(...)."
-        )
-    if theta is not None and (named := [n for n in given if kinds.get(n, n) in ("sd", "corr")]):
-        raise PriorError(
-            f"'theta' is given as a constant, so {named[0]!r} has no prior of its own; leave one "
-            "of them out."
-        )
+    fixed = [coef_prior(n, n, "fixed") for n in design.X_names]
+    columns = () if design.dispersion is None else design.dispersion.D_names
     return PriorSpecification(
         coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
         coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
-        sd_priors=tuple(tuple(of(n, "sd") for n in names) for names in sds),
-        lkj_eta=tuple(_shape(of(n, "corr")) if n else 1.0 for n in corrs),
-        sigma=given.get("sigma", Flat()),
-        dispersion=tuple(but_intercept(n, f"dispersion({n})", "dispersion") for n in scale),
+        sd_priors=tuple(tuple(prior_of(n, "sd") for n in names) for names in sd_names),
+        lkj_eta=tuple(_eta(prior_of(n, "corr")) if n else 1.0 for n in corr_names),
+        sigma=by_name.get("sigma", Flat()),
+        dispersion=tuple(coef_prior(n, f"dispersion({n})", "dispersion") for n in columns),
         theta=theta,
         known_residual_sd=design.sigma is not None,
-        by_name=given,
+        by_name=by_name,
     )
 
 
-def _checked(priors: Mapping[str, Any] | None) -> dict[str, Any]:
+def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
     if priors is None:
         return {}
     if not isinstance(priors, Mapping):
@@ -154,8 +117,8 @@ def _checked(priors: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(priors)
 
 
-def _names(design: Design) -> tuple[list[list[str]], list[str]]:
-    """Names of the standard deviations of each term, and of its correlations, if it has any."""
+def _covariance_names(design: Design) -> tuple[list[list[str]], list[str]]:
+    """Names of each term's standard deviations, and of its correlations (empty without any)."""
     sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in design.random_terms]
     corrs = [
         f"corr({b.group})" if b.formula_term.structure == "us" and len(b.effect_names) > 1 else ""
@@ -173,22 +136,39 @@ def _names(design: Design) -> tuple[list[list[str]], list[str]]:
     )
 
 
-def _check_suits(name: object, prior: Any, kinds: Mapping[str, str], classes: list[str]) -> None:
-    known = [*kinds, *classes]
-    if not isinstance(name, str) or name not in known:
-        hint = did_you_mean(name, known) if isinstance(name, str) else ""
-        listed = ", ".join(map(repr, known))
+def _parameter_kinds(
+    design: Design, sd_names: list[list[str]], corr_names: list[str]
+) -> dict[str, str]:
+    """Kind of every parameter, by name; of equal names the later kind is kept."""
+    columns = () if design.dispersion is None else design.dispersion.D_names
+    kinds = dict.fromkeys(design.X_names, "fixed")
+    kinds |= {name: "sd" for names in sd_names for name in names}
+    kinds |= {name: "corr" for name in corr_names if name}
+    kinds |= {f"dispersion({name})": "dispersion" for name in columns}
+    if design.sigma is None and "sigma" not in kinds:
+        kinds["sigma"] = "sigma"
+    if design.random_terms and "theta" not in kinds:
+        kinds["theta"] = "theta"
+    return kinds
+
+
+def _check_kind(name: object, prior: Any, kinds: Mapping[str, str], classes: list[str]) -> None:
+    """Raise for an unknown parameter, or a prior that is not allowed for its kind."""
+    available = [*kinds, *classes]
+    if not isinstance(name, str) or name not in available:
+        hint = did_you_mean(name, available) if isinstance(name, str) else ""
+        listed = ", ".join(map(repr, available))
         raise PriorError(
             f"priors name {name!r}, which is no parameter of this model; it has {listed}.{hint}"
         )
     kind = kinds.get(name, name)
-    if not isinstance(prior, _SUITABLE[kind]):
-        choices = ", ".join(c.__name__ for c in _SUITABLE[kind])
-        shown = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
+    if not isinstance(prior, _ALLOWED[kind]):
+        choices = ", ".join(c.__name__ for c in _ALLOWED[kind])
+        seen = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
         hint = ""
         if isinstance(prior, Constant) and kind in ("fixed", "dispersion"):
             hint = f" Normal({prior.value}, 0) makes it a constant." if kind == "fixed" else ""
-        raise PriorError(f"the prior of {name!r} is {shown!r}; it can be one of {choices}.{hint}")
+        raise PriorError(f"the prior of {name!r} is {seen!r}; it can be one of {choices}.{hint}")
     if kind == "dispersion" and isinstance(prior, Normal) and prior.sd == 0.0:
         raise PriorError(
             f"the prior of {name!r} is {prior!r}; its sd must be positive: leave a column whose "
@@ -203,14 +183,36 @@ def _check_suits(name: object, prior: Any, kinds: Mapping[str, str], classes: li
             )
 
 
-def _shape(prior: LKJ | Flat) -> float:
+def _check_consistent(
+    by_name: Mapping[str, Any], design: Design, kinds: Mapping[str, str], theta: Vector | None
+) -> None:
+    """Raise for constants that contradict the dispersion model, or another prior."""
+    if (
+        design.dispersion is not None
+        and design.dispersion.D_names
+        and isinstance(by_name.get("sigma"), Constant)
+    ):
+        raise PriorError(
+            "with dispersion= the residual standard deviation is estimated, so sigma cannot be a "
+            "constant; give its coefficients priors, by the name dispersion(...)."
+        )
+    if theta is None:
+        return
+    if named := [n for n in by_name if kinds.get(n, n) in ("sd", "corr")]:
+        raise PriorError(
+            f"'theta' is given as a constant, so {named[0]!r} has no prior of its own; leave one "
+            "of them out."
+        )
+
+
+def _eta(prior: LKJ | Flat) -> float:
     return prior.eta if isinstance(prior, LKJ) else 1.0
 
 
-def _theta(given: Mapping[str, Any], design: Design) -> Vector | None:
-    if not isinstance(given.get("theta"), Constant) or "theta" in design.X_names:
+def _constant_theta(by_name: Mapping[str, Any], design: Design) -> Vector | None:
+    if not isinstance(by_name.get("theta"), Constant) or "theta" in design.X_names:
         return None
-    theta = np.array(given["theta"].value, dtype=float)
+    theta = np.array(by_name["theta"].value, dtype=float)
     size = parametrization_of(design).size
     if theta.shape != (size,):
         raise PriorError(

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import mixedfx as mfx
-from mixedfx.bayes.draws import draw
+from mixedfx.bayes.draws import draw_posterior
 from mixedfx.design.build import build
 from mixedfx.priors import LKJ, Exponential, HalfNormal, Normal
 from mixedfx.priors.specification import match_priors
@@ -64,13 +64,13 @@ def ranks_of_one(name: str, seed: int) -> dict[str, int]:
     y = mean + made["sigma"] * rng.standard_normal(len(x))
     formula, priors = MODELS[name]
     design = build(mfx.parse(formula), pd.DataFrame({"y": y, "x": x, "g": g}))
-    found = draw(design, match_priors(priors, design), draws=DRAWS, chains=1, rng=rng)
-    points, drawn = found.drawn.points, found.drawn
-    values = {"Intercept": drawn.beta[:, 0], "x": drawn.beta[:, 1], "sigma": points.sigma}
-    for a, sds in enumerate(points.sds[0]):
-        values |= {f"sd {a}": sds, f"b {a}": drawn.effects[0][:, a, 3]}
+    found = draw_posterior(design, match_priors(priors, design), draws=DRAWS, chains=1, rng=rng)
+    params, drawn = found.draws.params, found.draws
+    values = {"Intercept": drawn.beta[:, 0], "x": drawn.beta[:, 1], "sigma": params.sigma}
+    for a, sds in enumerate(params.sds[0]):
+        values |= {f"sd {a}": sds, f"b {a}": drawn.random_effects[0][:, a, 3]}
     if name == "slopes":  # of two effects the partial correlation is the correlation
-        values["corr"] = points.partials[0][0]
+        values["corr"] = params.partials[0][0]
     return {q: int((v[THIN - 1 :: THIN] < made[q]).sum()) for q, v in values.items()}
 
 

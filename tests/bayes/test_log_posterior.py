@@ -17,7 +17,7 @@ from oracle import dense_z, marginal, slope
 from scipy import stats
 
 import mixedfx as mfx
-from mixedfx.bayes.log_posterior import Target
+from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.design.build import Design, build
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -74,7 +74,7 @@ def built(formula: str, dispersion: str | None = None, **options) -> Design:
     return build(mfx.parse(formula), frame(), dispersion=scale, **options)
 
 
-def target_of(model: str, prior: str) -> Target:
+def posterior_of(model: str, prior: str) -> LogPosterior:
     formula, options = MODELS[model]
     design = built(formula, **options)
     priors = dict(PRIORS[prior])
@@ -82,23 +82,23 @@ def target_of(model: str, prior: str) -> Target:
         priors.pop("sd", None)
     if design.sigma is not None or (design.dispersion is not None and prior == "known"):
         priors.pop("sigma", None)
-    return Target(design, match_priors(priors, design))
+    return LogPosterior(design, match_priors(priors, design))
 
 
-def coordinates(target: Target, seed: int = 0, points: int = 1) -> np.ndarray:
-    return 0.6 * np.random.default_rng(seed).normal(size=(points, target.size))
+def coordinates(posterior: LogPosterior, seed: int = 0, points: int = 1) -> np.ndarray:
+    return 0.6 * np.random.default_rng(seed).normal(size=(points, posterior.size))
 
 
-def dense(target: Target, z: np.ndarray):
+def dense(posterior: LogPosterior, z: np.ndarray):
     """-2 log density of the response, and mean and covariance of all fixed and random effects."""
-    design, priors = target.design, target.priors
-    points = target.chart.points(z[None])
-    sds = np.full(len(design.y), target.chart.sigmas(points)[0])
+    design, priors = posterior.design, posterior.priors
+    params = posterior.transform.constrain(z[None])
+    sds = np.full(len(design.y), posterior.transform.baseline_sigma(params)[0])
     if design.dispersion is not None:
-        sds = np.exp(design.dispersion.D @ target.chart.gammas(points)[0])
+        sds = np.exp(design.dispersion.D @ posterior.transform.gamma(params)[0])
     if design.weights is not None:
         sds = sds / np.sqrt(design.weights)
-    covariances = [root[:, :, 0] @ root[:, :, 0].T for root in points.roots]
+    covariances = [root[:, :, 0] @ root[:, :, 0].T for root in params.cov_factors]
     known = np.isfinite(priors.coef_sd)
     X, m = design.X, priors.coef_mean
     # The coefficients with priors are integrated out as random effects are, about their means.
@@ -127,28 +127,28 @@ def _reml(y: np.ndarray, X: np.ndarray, V: np.ndarray) -> float:
 @every_model
 @every_prior
 def test_the_response_has_its_dense_normal_density(model, prior):
-    target = target_of(model, prior)
+    posterior = posterior_of(model, prior)
     # Columns that nearly depend cost the plain matrices their last digits.
     rtol = 1e-5 if model == "nearly dependent columns" else 1e-10
-    for z in coordinates(target, points=3):
-        found = target.solution(target.chart.points(z[None]), 0).deviance
-        assert found == pytest.approx(dense(target, z), rel=rtol)
+    for z in coordinates(posterior, points=3):
+        found = posterior.solution(posterior.transform.constrain(z[None]), 0).deviance
+        assert found == pytest.approx(dense(posterior, z), rel=rtol)
 
 
 @pytest.mark.parametrize("model", ["one factor", "crossed", "weights and offset"])
 def test_proper_priors_leave_a_proper_normal_density(model):
     # Nothing is flat, so scipy's multivariate normal is the whole truth.
-    target = target_of(model, "all")
-    z = coordinates(target)[0]
-    points, design = target.chart.points(z[None]), target.design
+    posterior = posterior_of(model, "all")
+    z = coordinates(posterior)[0]
+    params, design = posterior.transform.constrain(z[None]), posterior.design
     w = np.ones(len(design.y)) if design.weights is None else design.weights
-    V = np.diag(points.sigma[0] ** 2 / w)
-    for random_term, root in zip(design.random_terms, points.roots, strict=True):
+    V = np.diag(params.sigma[0] ** 2 / w)
+    for random_term, root in zip(design.random_terms, params.cov_factors, strict=True):
         Z, S = dense_z(random_term), root[:, :, 0] @ root[:, :, 0].T
         V += Z @ np.kron(np.eye(len(random_term.levels)), S) @ Z.T
-    V += (design.X * target.priors.coef_sd**2) @ design.X.T
-    law = stats.multivariate_normal(design.X @ target.priors.coef_mean, V)
-    found = target.solution(points, 0).deviance
+    V += (design.X * posterior.priors.coef_sd**2) @ design.X.T
+    law = stats.multivariate_normal(design.X @ posterior.priors.coef_mean, V)
+    found = posterior.solution(params, 0).deviance
     assert found == pytest.approx(-2.0 * law.logpdf(design.y), rel=1e-10)
 
 
@@ -159,26 +159,26 @@ def test_any_design_has_its_dense_density_and_moments(case):
     rng = np.random.default_rng(case.seed)
     sd = rng.choice([np.inf, 0.0, 0.7, 3.0], size=case.design.X.shape[1])
     priors = replace(priors, coef_mean=rng.normal(size=len(sd)), coef_sd=sd)
-    target = Target(case.design, priors)
-    z = coordinates(target, case.seed)[0]
-    found = target.solution(target.chart.points(z[None]), 0)
-    assert found.deviance == pytest.approx(dense(target, z), rel=1e-8, abs=1e-7)
+    posterior = LogPosterior(case.design, priors)
+    z = coordinates(posterior, case.seed)[0]
+    found = posterior.solution(posterior.transform.constrain(z[None]), 0)
+    assert found.deviance == pytest.approx(dense(posterior, z), rel=1e-8, abs=1e-7)
 
 
 @pytest.mark.parametrize("prior", ["one coefficient", "a constant", "all"])
 @pytest.mark.parametrize("model", ["slopes", "crossed", "strata"])
 def test_coefficients_have_their_conditional_moments(model, prior):
     # Kalman's step, in information form: precisions add.
-    target = target_of(model, prior)
-    z = coordinates(target, 4)[0]
-    points = target.chart.points(z[None])
-    found = target.solution(points, 0)
-    flat = replace(target.priors, coef_sd=np.full_like(target.priors.coef_sd, np.inf))
-    plain = Target(target.design, replace(flat)).solution(points, 0)
+    posterior = posterior_of(model, prior)
+    z = coordinates(posterior, 4)[0]
+    params = posterior.transform.constrain(z[None])
+    found = posterior.solution(params, 0)
+    flat = replace(posterior.priors, coef_sd=np.full_like(posterior.priors.coef_sd, np.inf))
+    plain = LogPosterior(posterior.design, replace(flat)).solution(params, 0)
     K = plain.sigma**2 * plain.vcov_unscaled
-    tiny = np.maximum(target.priors.coef_sd, 1e-7)
+    tiny = np.maximum(posterior.priors.coef_sd, 1e-7)
     precision = np.linalg.inv(K) + np.diag(tiny**-2.0)
-    told = np.linalg.solve(K, plain.beta) + tiny**-2.0 * target.priors.coef_mean
+    told = np.linalg.solve(K, plain.beta) + tiny**-2.0 * posterior.priors.coef_mean
     np.testing.assert_allclose(found.beta, np.linalg.solve(precision, told), rtol=1e-5)
     cov = found.sigma**2 * found.vcov_unscaled
     np.testing.assert_allclose(cov, np.linalg.inv(precision), rtol=1e-4, atol=1e-10)
@@ -187,28 +187,28 @@ def test_coefficients_have_their_conditional_moments(model, prior):
 @every_model
 @every_prior
 def test_many_points_at_once_are_as_one_by_one(model, prior):
-    target = target_of(model, prior)
-    Z = coordinates(target, 1, points=12)
-    alone = [target.minus_twice(z, jacobian=True)[0] for z in Z]
+    posterior = posterior_of(model, prior)
+    Z = coordinates(posterior, 1, points=12)
+    alone = [posterior.objective(z, jacobian=True)[0] for z in Z]
     rtol = 1e-8 if model == "nearly dependent columns" else 1e-11
-    np.testing.assert_allclose(-2.0 * target.log_densities(Z), alone, rtol=rtol)
+    np.testing.assert_allclose(-2.0 * posterior.log_densities(Z), alone, rtol=rtol)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_single_grouping_factor_takes_the_batch(model):
-    target = target_of(model, "flat")
-    several = len({random_term.group for random_term in target.design.random_terms}) > 1
-    assert (target.batch is None) == (several or target.design.dispersion is not None)
+    posterior = posterior_of(model, "flat")
+    several = len({random_term.group for random_term in posterior.design.random_terms}) > 1
+    assert (posterior.vectorized is None) == (several or posterior.design.dispersion is not None)
 
 
 @every_model
 @pytest.mark.parametrize("prior", ["flat", "all", "a constant"])
 @pytest.mark.parametrize("jacobian", [True, False])
 def test_the_density_has_its_gradient(model, prior, jacobian):
-    target = target_of(model, prior)
-    z = coordinates(target, 2)[0]
-    found = target.minus_twice(z, jacobian=jacobian)[1]
-    expected = slope(lambda at: target.minus_twice(at, jacobian=jacobian)[0], z)
+    posterior = posterior_of(model, prior)
+    z = coordinates(posterior, 2)[0]
+    found = posterior.objective(z, jacobian=jacobian)[1]
+    expected = slope(lambda at: posterior.objective(at, jacobian=jacobian)[0], z)
     rtol = 1e-4 if model == "nearly dependent columns" else 1e-6
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-6)
 
@@ -216,10 +216,10 @@ def test_the_density_has_its_gradient(model, prior, jacobian):
 def test_the_gradient_of_three_correlated_effects_is_right():
     design = built("y ~ x + (x + z | g)")
     priors = {"sd": HalfNormal(2), "corr": LKJ(3)}
-    target = Target(design, match_priors(priors, design))
-    z = coordinates(target, 3)[0]
-    expected = slope(lambda at: target.minus_twice(at, jacobian=True)[0], z)
-    np.testing.assert_allclose(target.minus_twice(z, jacobian=True)[1], expected, rtol=1e-6)
+    posterior = LogPosterior(design, match_priors(priors, design))
+    z = coordinates(posterior, 3)[0]
+    expected = slope(lambda at: posterior.objective(at, jacobian=True)[0], z)
+    np.testing.assert_allclose(posterior.objective(z, jacobian=True)[1], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("model", ["one factor", "crossed", "strata"])
@@ -227,33 +227,33 @@ def test_theta_held_leaves_sigma_free(model):
     formula, options = MODELS[model]
     design = built(formula, **options)
     theta = np.linspace(0.8, 0.3, compute_crossproducts(design).parametrization.size)
-    target = Target(design, match_priors({"theta": Constant(theta)}, design))
-    z = coordinates(target, 2)[0]
-    assert target.size == 1 + (target.coordinates is not None)
+    posterior = LogPosterior(design, match_priors({"theta": Constant(theta)}, design))
+    z = coordinates(posterior, 2)[0]
+    assert posterior.size == 1 + (posterior.dispersion is not None)
     np.testing.assert_allclose(
-        target.minus_twice(z, jacobian=True)[1],
-        slope(lambda at: target.minus_twice(at, jacobian=True)[0], z),
+        posterior.objective(z, jacobian=True)[1],
+        slope(lambda at: posterior.objective(at, jacobian=True)[0], z),
         rtol=1e-6,
     )
-    found = target.solution(target.chart.points(z[None]), 0).deviance
-    assert found == pytest.approx(dense(target, z), rel=1e-10)
+    found = posterior.solution(posterior.transform.constrain(z[None]), 0).deviance
+    assert found == pytest.approx(dense(posterior, z), rel=1e-10)
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | h)"])
 def test_a_point_too_far_has_no_density(formula):
     design = built(formula)
-    target = Target(design, match_priors({}, design))
-    Z = np.full((1, target.size), 500.0)
-    assert target.log_densities(Z)[0] == -np.inf
-    assert target.minus_twice(Z[0], jacobian=True)[0] == np.inf
+    posterior = LogPosterior(design, match_priors({}, design))
+    Z = np.full((1, posterior.size), 500.0)
+    assert posterior.log_densities(Z)[0] == -np.inf
+    assert posterior.objective(Z[0], jacobian=True)[0] == np.inf
 
 
 @pytest.mark.parametrize("model", ["slopes", "crossed", "no random effects", "strata"])
 def test_no_point_is_too_far_to_be_asked_for(model):
     # Warnings are errors here: overflows and singular matrices must end in a number.
-    target = target_of(model, "all")
-    Z = 60.0 * np.random.default_rng(1).standard_normal((400, target.size))
-    found = target.log_densities(Z)
+    posterior = posterior_of(model, "all")
+    Z = 60.0 * np.random.default_rng(1).standard_normal((400, posterior.size))
+    found = posterior.log_densities(Z)
     assert not np.isnan(found).any()
     assert found.max() < np.inf
 
@@ -264,9 +264,9 @@ def test_the_logarithm_of_sigma_has_one_prior_only():
     design = built("y ~ x + (1 | g)", dispersion="~ kind")
     own = {"dispersion(Intercept)": Normal(0.3, 0.5), "sd": Constant(1.0)}
     priors = match_priors(own, design)
-    target = Target(design, priors)
-    points = target.chart.points(coordinates(target, 1, points=5))
-    found = target.chart.log_prior(points, priors, jacobian=True)
-    gamma = target.chart.gammas(points)[:, 0]
+    posterior = LogPosterior(design, priors)
+    params = posterior.transform.constrain(coordinates(posterior, 1, points=5))
+    found = posterior.transform.log_prior(params, priors, jacobian=True)
+    gamma = posterior.transform.gamma(params)[:, 0]
     np.testing.assert_allclose(found, stats.norm(0.3, 0.5).logpdf(gamma), rtol=1e-12)
     assert priors.sigma == Flat()

@@ -21,7 +21,7 @@ from scipy import stats
 
 import mixedfx as mfx
 from mixedfx.bayes import draws, sample
-from mixedfx.bayes import sampler as chains
+from mixedfx.bayes import sampler as sampler_module
 from mixedfx.errors import ArgumentError, EngineRefusal, PriorError, SamplingWarning
 from mixedfx.priors import LKJ, Constant, Exponential, HalfNormal, Normal
 
@@ -221,7 +221,7 @@ def dyestuff_grid():
 def sampler(request, monkeypatch):
     """The name of a sampler that is made to be used."""
     if request.param.startswith("emcee"):
-        monkeypatch.setattr(chains, "_TRUSTED", 2.0)
+        monkeypatch.setattr(sampler_module, "_MIN_EFFICIENCY", 2.0)
     return request.param
 
 
@@ -306,7 +306,7 @@ def test_ensembles_agree_with_independent_proposals(monkeypatch):
     data = mfx.datasets.load("sleepstudy")
     fit = mfx.lmer(SLEEP, data, priors={"sd": HalfNormal(30), "corr": LKJ(2)})
     one = fit.sample(2000, rng=6)
-    monkeypatch.setattr(chains, "_TRUSTED", 2.0)
+    monkeypatch.setattr(sampler_module, "_MIN_EFFICIENCY", 2.0)
     other = fit.sample(2000, rng=6)
     assert other["posterior"].attrs["sampler"] == "emcee ensembles"
     for name in ("beta", "sd", "corr", "sigma"):
@@ -415,7 +415,7 @@ def test_a_seed_gives_the_same_draws():
 
 
 def test_ensembles_give_the_same_draws_for_a_seed(monkeypatch):
-    monkeypatch.setattr(chains, "_TRUSTED", 2.0)
+    monkeypatch.setattr(sampler_module, "_MIN_EFFICIENCY", 2.0)
     one, other = dyestuff().sample(500, rng=1), dyestuff().sample(500, rng=1)
     np.testing.assert_array_equal(one["posterior"]["sd"], other["posterior"]["sd"])
 
@@ -518,7 +518,7 @@ def test_correlations_are_those_of_the_covariance_that_is_held():
 
 
 def test_predictions_are_of_fewer_draws_where_there_are_many_rows(monkeypatch):
-    monkeypatch.setattr(draws, "_PREDICTED", 180 * 4 * 250)
+    monkeypatch.setattr(draws, "_MAX_PREDICTED", 180 * 4 * 250)
     tree = sleep().sample(rng=1)
     predicted = tree["posterior_predictive"]["Reaction"]
     assert predicted.shape == (4, 250, 180)
@@ -638,13 +638,15 @@ def test_random_effects_of_the_dispersion_are_not_sampled():
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch):
-    monkeypatch.setattr(sample, "_NEEDED", ("arviz_base", "no_such_package"))
+    monkeypatch.setattr(sample, "_REQUIRED", ("arviz_base", "no_such_package"))
     with pytest.raises(ArgumentError, match=r"needs no_such_package.*'mixedfx\[bayes\]'"):
         sleep().sample()
 
 
 def test_a_density_without_a_value_at_its_start_is_an_error(monkeypatch):
-    found = chains.climb
-    monkeypatch.setattr(chains, "climb", lambda *a, **k: replace(found(*a, **k), value=np.inf))
+    found = sampler_module.maximize_posterior
+    monkeypatch.setattr(
+        sampler_module, "maximize_posterior", lambda *a, **k: replace(found(*a, **k), value=np.inf)
+    )
     with pytest.raises(mfx.errors.SearchError, match="cannot be computed at its start"):
         sleep().sample(rng=1)

@@ -13,7 +13,7 @@ import pytest
 from oracle import slope
 from scipy import integrate, stats
 
-from mixedfx.bayes.unconstrained import correlation_root, unconstrained_parameters
+from mixedfx.bayes.unconstrained import correlation_cholesky, parameter_transform
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.priors import LKJ, Constant, Exponential, Flat, Gamma, HalfNormal, HalfStudentT, Normal
@@ -84,59 +84,61 @@ def test_a_prior_error_is_an_argument_error():
 # ------------------------------------------------------------------ coordinates
 
 
-def believed(k, eta=1.0, sd=None, sigma=None, structure="us"):
+def model_of(k, eta=1.0, sd=None, sigma=None, structure="us"):
     """A model of one term of ``k`` effects, with its chart."""
     sds = tuple(Flat() if sd is None else sd for _ in range(k))
     none = np.zeros(0)
     priors = PriorSpecification(none, none, (sds,), (eta,), sigma or Flat(), (), None, False)
-    return priors, unconstrained_parameters(Parametrization((structure,), (k,)), priors, sigma=None)
+    return priors, parameter_transform(Parametrization((structure,), (k,)), priors, sigma=None)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 def test_a_root_makes_a_correlation_matrix(k):
     pairs = k * (k - 1) // 2
     partials = np.tanh(np.random.default_rng(k).normal(size=(pairs, 50)))
-    root = correlation_root(partials, k)
-    R = np.einsum("icb,jcb->ijb", root, root)
+    factor = correlation_cholesky(partials, k)
+    R = np.einsum("icb,jcb->ijb", factor, factor)
     np.testing.assert_allclose(np.einsum("iib->ib", R), 1.0, rtol=1e-13)
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_the_determinant_is_the_product_that_the_lkj_density_uses(k):
     partials = np.tanh(np.random.default_rng(k).normal(size=(k * (k - 1) // 2, 20)))
-    root = correlation_root(partials, k)
-    R = np.einsum("icb,jcb->bij", root, root)
+    factor = correlation_cholesky(partials, k)
+    R = np.einsum("icb,jcb->bij", factor, factor)
     np.testing.assert_allclose(np.linalg.det(R), np.prod(1.0 - partials**2, axis=0), rtol=1e-9)
 
 
 def test_points_have_the_covariance_of_their_standard_deviations_and_correlation():
-    _, at = believed(2)
-    points = at.points(np.array([[np.log(2.0), np.log(3.0), np.arctanh(0.4), np.log(5.0)]]))
-    root = points.roots[0][:, :, 0]
-    np.testing.assert_allclose(root @ root.T, [[4.0, 2.4], [2.4, 9.0]], rtol=1e-13)
-    assert points.sigma[0] == pytest.approx(5.0, rel=1e-14)
+    _, transform = model_of(2)
+    params = transform.constrain(
+        np.array([[np.log(2.0), np.log(3.0), np.arctanh(0.4), np.log(5.0)]])
+    )
+    factor = params.cov_factors[0][:, :, 0]
+    np.testing.assert_allclose(factor @ factor.T, [[4.0, 2.4], [2.4, 9.0]], rtol=1e-13)
+    assert params.sigma[0] == pytest.approx(5.0, rel=1e-14)
 
 
 def test_uncorrelated_effects_have_no_coordinates_of_correlations():
-    _, at = believed(3, structure="diag")
-    assert at.size == 4
+    _, transform = model_of(3, structure="diag")
+    assert transform.size == 4
 
 
 def test_what_is_constant_has_no_coordinate():
-    _, at = believed(2, sd=Constant(7.0), sigma=Constant(3.0))
-    points = at.points(np.array([[0.0]]))
-    assert at.size == 1
-    np.testing.assert_array_equal(points.sds[0], [[7.0], [7.0]])
-    np.testing.assert_array_equal(points.sigma, [3.0])
+    _, transform = model_of(2, sd=Constant(7.0), sigma=Constant(3.0))
+    params = transform.constrain(np.array([[0.0]]))
+    assert transform.size == 1
+    np.testing.assert_array_equal(params.sds[0], [[7.0], [7.0]])
+    np.testing.assert_array_equal(params.sigma, [3.0])
 
 
 def test_the_density_of_log_standard_deviations_integrates_to_one():
     # The correlation is integrated out in closed form below; here there is none.
-    priors, at = believed(1, sd=HalfNormal(2.0), sigma=Exponential(0.5))
+    priors, transform = model_of(1, sd=HalfNormal(2.0), sigma=Exponential(0.5))
 
     def density(b, a):
-        points = at.points(np.array([[a, b]]))
-        return float(np.exp(at.log_prior(points, priors, jacobian=True)[0]))
+        params = transform.constrain(np.array([[a, b]]))
+        return float(np.exp(transform.log_prior(params, priors, jacobian=True)[0]))
 
     total, _ = integrate.dblquad(density, -18.0, 4.0, -18.0, 5.0, epsabs=1e-6)
     assert total == pytest.approx(1.0, abs=1e-5)
@@ -146,13 +148,13 @@ def test_the_density_of_log_standard_deviations_integrates_to_one():
 def test_correlations_of_an_lkj_prior_have_its_beta_law(k, eta):
     # Lewandowski, Kurowicka and Joe (2009), section 3: (r + 1) / 2 ~ Beta(a, a), with
     # a = eta - 1 + k / 2, for every pair. Moments by quadrature in the coordinates.
-    priors, at = believed(k, eta, sd=Constant(1.0), sigma=Constant(1.0))
+    priors, transform = model_of(k, eta, sd=Constant(1.0), sigma=Constant(1.0))
     grid = np.linspace(-9.0, 9.0, 401 if k == 2 else 101)
-    Z = np.array(list(itertools.product(*[grid] * at.size)))
-    points = at.points(Z)
-    shares = np.exp(at.log_prior(points, priors, jacobian=True))
+    Z = np.array(list(itertools.product(*[grid] * transform.size)))
+    params = transform.constrain(Z)
+    shares = np.exp(transform.log_prior(params, priors, jacobian=True))
     shares /= shares.sum()
-    R = np.einsum("icb,jcb->ijb", points.roots[0], points.roots[0])
+    R = np.einsum("icb,jcb->ijb", params.cov_factors[0], params.cov_factors[0])
     a = eta - 1.0 + 0.5 * k
     law = stats.beta(a, a, loc=-1.0, scale=2.0)
     for i, j in itertools.combinations(range(k), 2):
@@ -161,20 +163,22 @@ def test_correlations_of_an_lkj_prior_have_its_beta_law(k, eta):
 
 
 def test_the_density_of_a_matrix_is_a_power_of_its_determinant():
-    priors, at = believed(3, 3.0, sd=Constant(1.0), sigma=Constant(1.0))
-    points = at.points(np.random.default_rng(1).normal(size=(10, 3)))
-    R = np.einsum("icb,jcb->bij", points.roots[0], points.roots[0])
-    found = at.log_prior(points, priors, jacobian=False)
+    priors, transform = model_of(3, 3.0, sd=Constant(1.0), sigma=Constant(1.0))
+    params = transform.constrain(np.random.default_rng(1).normal(size=(10, 3)))
+    R = np.einsum("icb,jcb->bij", params.cov_factors[0], params.cov_factors[0])
+    found = transform.log_prior(params, priors, jacobian=False)
     np.testing.assert_allclose(found, 2.0 * np.linalg.slogdet(R)[1], rtol=1e-10)
 
 
 @pytest.mark.parametrize("jacobian", [True, False])
 def test_the_prior_has_its_gradient(jacobian):
-    priors, at = believed(3, 2.0, sd=HalfStudentT(3, 1.5), sigma=HalfNormal(2.0))
-    z = np.random.default_rng(2).normal(size=at.size)
+    priors, transform = model_of(3, 2.0, sd=HalfStudentT(3, 1.5), sigma=HalfNormal(2.0))
+    z = np.random.default_rng(2).normal(size=transform.size)
 
     def value(z):
-        return float(at.log_prior(at.points(z[None]), priors, jacobian=jacobian)[0])
+        return float(
+            transform.log_prior(transform.constrain(z[None]), priors, jacobian=jacobian)[0]
+        )
 
-    found = at.prior_slope(z, priors, jacobian=jacobian)
+    found = transform.log_prior_gradient(z, priors, jacobian=jacobian)
     np.testing.assert_allclose(found, slope(value, z), rtol=1e-7, atol=1e-8)

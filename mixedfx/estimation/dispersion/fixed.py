@@ -65,14 +65,14 @@ class _Problem:
         self.design, self.scale, self.reml, self.control = design, scale, reml, control
         codes = scale.stratum_codes()
         self.strata = sum_by_stratum(design, codes)
-        self.coordinates = DispersionCoordinates.of(scale.D, codes)
+        self.coordinates = DispersionCoordinates.from_columns(scale.D, codes)
         self.rows = design_rows(design)
         self.evaluations = 0
         self.last: OptimizerResult | None = None
 
     def logs(self, x: Vector) -> Vector:
         """Log standard deviation of each stratum, about the mean."""
-        return self.coordinates.by_stratum @ x
+        return self.coordinates.stratum_columns @ x
 
     def crossprod(self, x: Vector) -> CrossProducts:
         """Cross-products at the weights of a point."""
@@ -96,7 +96,7 @@ class _Problem:
         by_row = score_log_weights(
             self.design, self.rows, crossprod, solution, self.reml, self.logs(x)[self.strata.codes]
         )
-        return self.coordinates.pull_back(by_row, self.strata.codes)
+        return self.coordinates.pullback(by_row, self.strata.codes)
 
 
 def estimate_theta(
@@ -137,7 +137,7 @@ def estimate_dispersion(
     assert design.dispersion is not None
     check_degenerate_strata(design, design.dispersion, reml=reml)
     problem = _Problem(design, design.dispersion, reml=reml, control=control)
-    k = problem.coordinates.by_stratum.shape[1]
+    k = problem.coordinates.stratum_columns.shape[1]
     end = minimize(
         problem,
         np.zeros(k),
@@ -167,7 +167,7 @@ def _finished(
     gamma = at.gamma(math.log(solution.sigma), x)
     cov = _covariance(problem, hessian, log_slopes, len(x))
     # The reported sigma is the standard deviation where the columns are zero.
-    shift = float(at.centre @ at.change @ x)
+    shift = -float(at.to_log_sigma[1:] @ x)
     if abs(shift) > _FARTHEST * 20:
         raise DispersionError(
             f"the columns of the dispersion formula '{problem.scale.formula}' are so far from "
@@ -244,7 +244,7 @@ def _covariance(problem: _Problem, hessian: Matrix, log_slopes: Vector, k: int) 
     cov = J @ inverse @ J.T
     n, p = problem.strata.plain.n, problem.strata.plain.p
     cov[0, 0] += 0.5 / (n - p if problem.reml else n)  # of log sigma, all else given
-    to_gamma = problem.coordinates.map
+    to_gamma = problem.coordinates.to_gamma
     return np.asarray(to_gamma @ cov @ to_gamma.T)
 
 

@@ -151,14 +151,14 @@ class Laplace:
         self.design, self.random_term, self.plain, self.reml = design, random_term, plain, reml
         self.scale = scale
         by_columns = scale.stratum_codes()
-        self.coordinates = DispersionCoordinates.of(scale.D, by_columns)
+        self.coordinates = DispersionCoordinates.from_columns(scale.D, by_columns)
         L, n = len(random_term.levels), len(random_term.codes)
         keys, codes = np.unique(by_columns * L + random_term.codes, return_inverse=True)
         self.codes: Codes = np.asarray(codes.ravel(), dtype=np.intp)
         self.of_columns, self.of_level = np.divmod(keys, L)
         self.strata = sum_by_stratum(design, self.codes)
         self.whole = self.strata.plain
-        k = self.coordinates.by_stratum.shape[1]
+        k = self.coordinates.stratum_columns.shape[1]
         self.place = Place.of(self.whole.parametrization.size, k, 0 if reml else self.whole.p)
         self.counts = np.bincount(random_term.codes, minlength=L).astype(float)
         self.members = sparse.csr_array(
@@ -180,7 +180,7 @@ class Laplace:
     def logs(self, point: Vector) -> Vector:
         """Log standard deviation of each stratum without ``v``."""
         base = math.log(self.plain.sigma) + point[self.place.level]
-        by_columns = self.coordinates.by_stratum @ point[self.place.scale]
+        by_columns = self.coordinates.stratum_columns @ point[self.place.scale]
         return np.asarray(base + by_columns[self.of_columns])
 
     def lambdas(self, point: Vector) -> list[Matrix]:

@@ -1,7 +1,9 @@
-"""Columns of the log standard deviation to coordinates that a search likes.
+"""Centred, orthonormal coordinates of a log-linear dispersion model.
 
-Without the constant, which is sigma, centred and orthonormal over the rows: in these the expected
-Hessian of the deviance is ``4 n`` in each, whatever the columns' units.
+The log standard deviations ``D gamma`` are written as ``mu + C x``: ``mu`` is their mean over
+the rows and ``C`` the columns of ``D`` without the constant, centred and with ``C'C = n I``. The
+expected Hessian of the deviance in ``x`` is then ``4 n I``, whatever the units of the columns
+(Smyth 2002, J. Comput. Graph. Stat. 11:836).
 """
 
 from __future__ import annotations
@@ -20,59 +22,48 @@ Codes = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class DispersionCoordinates:
-    """
-    Coordinates of the log standard deviations.
+    """Coordinates ``(mu, x)`` of the log residual standard deviations."""
 
-    Parameters
-    ----------
-    constant : ndarray of shape (r,)
-        ``D @ constant == 1``.
-    place : int
-        The column whose coefficient stands for log sigma.
-    centre : ndarray of shape (r - 1,)
-        Means of the other columns.
-    change : ndarray of shape (r - 1, r - 1)
-        Turns the coordinates into coefficients of those.
-    by_stratum : ndarray of shape (strata, r - 1)
-        Log standard deviations by the coordinates, about their mean.
-    """
-
-    constant: Vector
-    place: int
-    centre: Vector
-    change: Matrix
-    by_stratum: Matrix
+    constant: Vector  # (r,) D @ constant == 1
+    dropped: int  # column of D that mu replaces
+    column_means: Vector  # (r - 1,) of the other columns
+    to_coefficients: Matrix  # (r - 1, r - 1) x to the coefficients of the other columns
+    stratum_columns: Matrix  # (strata, r - 1) rows of C, one per stratum
 
     @staticmethod
-    def of(D: Matrix, codes: Codes) -> DispersionCoordinates:
-        """Take them from the columns, and each row's stratum."""
+    def from_columns(D: Matrix, codes: Codes) -> DispersionCoordinates:
+        """Orthonormalise the columns ``D`` (n, r) by QR, given each row's stratum."""
         n = len(D)
         constant: Vector = np.asarray(np.linalg.lstsq(D, np.ones(n), rcond=None)[0], dtype=float)
         constant[np.abs(constant) < 1e-9] = 0.0
-        place = int(np.argmax(np.abs(constant)))
-        rest = np.delete(D, place, axis=1)
-        centre = rest.mean(axis=0)
-        R = np.linalg.qr(rest - centre, mode="r")
-        change = math.sqrt(n) * np.linalg.inv(R)
+        dropped = int(np.argmax(np.abs(constant)))
+        others = np.delete(D, dropped, axis=1)
+        means = others.mean(axis=0)
+        R = np.linalg.qr(others - means, mode="r")
+        to_coefficients = math.sqrt(n) * np.linalg.inv(R)
         first = np.unique(codes, return_index=True)[1]
         return DispersionCoordinates(
-            constant, place, centre, change, (rest[first] - centre) @ change
+            constant, dropped, means, to_coefficients, (others[first] - means) @ to_coefficients
         )
 
-    def gamma(self, log_sigma: float, x: Vector) -> Vector:
-        """Coefficients of all columns, from the mean log standard deviation."""
-        return np.asarray(self.map @ np.append(log_sigma, x))
-
-    def pull_back(self, by_row: Vector, codes: Codes) -> Vector:
-        """Turn derivatives by the rows' log weights into those by the coordinates."""
-        by_stratum = np.bincount(codes, by_row, len(self.by_stratum))
-        return np.asarray(-2.0 * self.by_stratum.T @ by_stratum)
+    @cached_property
+    def to_log_sigma(self) -> Vector:
+        """Row (r,) that maps ``(mu, x)`` to the log standard deviation where ``D`` is zero."""
+        return np.append(1.0, -self.column_means @ self.to_coefficients)
 
     @cached_property
-    def map(self) -> Matrix:
-        """Turns the mean log standard deviation and the coordinates into coefficients, (r, r)."""
+    def to_gamma(self) -> Matrix:
+        """Matrix (r, r) that maps ``(mu, x)`` to ``gamma``."""
         r = len(self.constant)
-        at_zero = np.append(1.0, -self.centre @ self.change)  # log sigma: where columns are zero
-        out = np.outer(self.constant, at_zero)
-        out[np.arange(r) != self.place, 1:] += self.change
+        out = np.outer(self.constant, self.to_log_sigma)
+        out[np.arange(r) != self.dropped, 1:] += self.to_coefficients
         return out
+
+    def gamma(self, mean_log_sd: float, x: Vector) -> Vector:
+        """Coefficients (r,) of all columns at ``(mu, x)``."""
+        return np.asarray(self.to_gamma @ np.append(mean_log_sd, x))
+
+    def pullback(self, by_log_weight: Vector, codes: Codes) -> Vector:
+        """Gradient by ``x``, from that by the rows' log weights ``-2 (mu + C x)``."""
+        by_stratum = np.bincount(codes, by_log_weight, len(self.stratum_columns))
+        return np.asarray(-2.0 * self.stratum_columns.T @ by_stratum)

@@ -144,14 +144,14 @@ def _finished(
     gamma = at.gamma(log_mean, point[place.scale])
     of_scale = np.flatnonzero(free)
     scale_rows = [i for i, j in enumerate(of_scale) if place.level <= j < place.tau]
-    cov = at.map @ inverse[np.ix_(scale_rows, scale_rows)] @ at.map.T
+    cov = at.to_gamma @ inverse[np.ix_(scale_rows, scale_rows)] @ at.to_gamma.T
     tau_error = 0.0
     if tau > 0.0:
         row = int(np.flatnonzero(of_scale == place.tau)[0])
         tau_error = math.sqrt(max(inverse[row, row], 0.0))
     curved = np.linalg.inv(np.eye(len(v)) + 0.5 * tau**2 * here.hessian)
     spread = DispersionRandomEffects(tau, tau_error, v, tau * np.sqrt(np.diag(curved)))
-    log_sigma = log_mean - float(at.centre @ at.change @ point[place.scale])
+    log_sigma = log_mean + float(at.to_log_sigma[1:] @ point[place.scale])
     sigma = math.exp(log_sigma)
     sds = np.exp(problem.logs(point)[problem.codes] + v[problem.random_term.codes])
     w = problem.design.combined_weights((sigma / sds) ** 2)

@@ -361,7 +361,7 @@ def test_the_gradient_is_that_of_differences(name, reml):
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     tight = Control(tolerance=1e-13)
     problem = _Problem(design, design.dispersion, reml=reml, control=tight)
-    x = 0.3 * np.random.default_rng(1).normal(size=problem.coordinates.by_stratum.shape[1])
+    x = 0.3 * np.random.default_rng(1).normal(size=problem.coordinates.stratum_columns.shape[1])
     expected = slope(lambda at: problem(at)[0], x)
     np.testing.assert_allclose(problem(x)[1], expected, rtol=1e-5, atol=1e-4)
 
