@@ -1,8 +1,7 @@
-"""A way of comparing and the names of some means, to labelled rows of coefficients.
+"""Coefficients of contrasts of means, and their labels, as in R's emmeans.
 
-A contrast is a weighted sum of means, and a way to compare them is a matrix of weights: it
-depends on how many means there are, not on what they are or how well they are known. The ways
-and their labels are those of R's emmeans.
+A contrast is a linear combination of ``k`` means; a method is a matrix of coefficients that
+depends on ``k`` only.
 """
 
 from __future__ import annotations
@@ -22,40 +21,40 @@ Matrix = npt.NDArray[np.float64]
 Method = Literal["pairwise", "revpairwise", "trt.vs.ctrl", "eff", "consec", "poly"]
 METHODS: tuple[Method, ...] = ("pairwise", "revpairwise", "trt.vs.ctrl", "eff", "consec", "poly")
 
-# emmeans' names, and the highest degree that it gives.
+# As in emmeans, up to degree 6.
 _DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
 def contrast_coefficients(
     method: Method | Mapping[str, Sequence[float]], names: Sequence[str]
 ) -> tuple[list[str], Matrix]:
-    """Coefficients of the contrasts of some means."""
+    """Labels and coefficients (contrasts, means) of a method, or of coefficients as given."""
     k = len(names)
     if isinstance(method, Mapping):
-        return _given(method, names)
+        return _custom_contrasts(method, names)
     expect_choice("method", method, METHODS)
-    check_several(k)
+    check_two_means(k)
     if method == "eff":
         return [f"{name} effect" for name in names], np.eye(k) - 1.0 / k
     if method == "poly":
-        degrees = _DEGREES[: k - 1]
-        values = [_polynomial(k, 1 + place) for place in range(len(degrees))]
-        return list(degrees), np.array(values, dtype=float)
+        labels = list(_DEGREES[: k - 1])
+        values = [_polynomial(k, 1 + i) for i in range(len(labels))]
+        return labels, np.array(values, dtype=float)
     pairs = {
         "pairwise": itertools.combinations(range(k), 2),
         "revpairwise": ((i, j) for i in range(k) for j in range(i)),
         "trt.vs.ctrl": ((i, 0) for i in range(1, k)),
         "consec": ((i, i - 1) for i in range(1, k)),
     }
-    signs = list(pairs[method])
-    rows = np.zeros((len(signs), k))
-    for row, (plus, minus) in zip(rows, signs, strict=True):
+    differences = list(pairs[method])
+    rows = np.zeros((len(differences), k))
+    for row, (plus, minus) in zip(rows, differences, strict=True):
         row[plus], row[minus] = 1.0, -1.0
-    return [f"{names[plus]} - {names[minus]}" for plus, minus in signs], rows
+    return [f"{names[plus]} - {names[minus]}" for plus, minus in differences], rows
 
 
-def check_several(size: int) -> None:
-    """Refuse to compare one mean with nothing."""
+def check_two_means(size: int) -> None:
+    """Raise if there are fewer than two means to compare."""
     if size < 2:
         raise ArgumentError(
             "there is one mean, and nothing to compare it with; name more variables in specs=, "
@@ -63,8 +62,8 @@ def check_several(size: int) -> None:
         )
 
 
-def _given(method: Mapping[Any, Any], names: Sequence[str]) -> tuple[list[str], Matrix]:
-    """Read contrasts that the user wrote."""
+def _custom_contrasts(method: Mapping[Any, Any], names: Sequence[str]) -> tuple[list[str], Matrix]:
+    """Validate the coefficients of contrasts that a user gives."""
     if not method:
         raise ArgumentError("method has no contrasts; give a label with a coefficient per mean.")
     rows = []
@@ -84,10 +83,10 @@ def _given(method: Mapping[Any, Any], names: Sequence[str]) -> tuple[list[str], 
 
 def _polynomial(k: int, degree: int) -> list[int]:
     """
-    Orthogonal polynomial over ``k`` equal steps, in the smallest integers.
+    Orthogonal polynomial over ``k`` equidistant points, in the smallest integers.
 
-    Chebyshev's discrete polynomials (Abramowitz and Stegun 1964, 22.17), whose values times a
-    falling factorial are whole; rising at the end.
+    Chebyshev's discrete polynomials (Abramowitz and Stegun 1964, 22.17), times a falling
+    factorial that makes the values integers; the last is positive.
     """
     values = [
         sum(

@@ -1,24 +1,16 @@
-"""A fit to the means that its fixed part implies in a balanced population.
+"""Estimated marginal means of the fixed part, and their contrasts.
 
-The data may hold many rows of one treatment and few of another. The means here do not depend
-on that: the fixed part is evaluated on a grid of all combinations of its factors' levels, with
-its covariates at one value, and averaged over what is not asked about, each level with the same
-weight. So a mean is a row of coefficients, a contrast is a difference of rows, and both have
-the standard errors, degrees of freedom and tests of any combination of the fixed effects.
-
-Where the variables are held is for :mod:`mixedfx.inference.emmeans.reference_grid` to say, which
-sums of
-means
-compare them for :mod:`mixedfx.inference.emmeans.contrasts`, and what many comparisons do to
-p-values and
-intervals for :mod:`mixedfx.inference.emmeans.p_adjust`. All follow R's emmeans.
+A marginal mean is the fixed part of the linear predictor on a reference grid of all combinations
+of the factors' levels, with covariates at one value, averaged with equal weights over the
+variables that are not asked for: ``m'beta`` with ``m`` the mean of rows of ``X`` (Searle, Speed and
+Milliken 1980). So it depends on neither the balance nor the sizes of the cells in the data.
+Definitions and defaults are those of R's emmeans.
 """
 
 from __future__ import annotations
 
 import html
 import math
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,19 +24,22 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formatting import format_column
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference import wald
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
-from mixedfx.inference.emmeans.contrasts import Method, check_several, contrast_coefficients
-from mixedfx.inference.emmeans.p_adjust import Adjust, adjusted, adjustment_for
+from mixedfx.inference.emmeans.contrasts import Method, check_two_means, contrast_coefficients
+from mixedfx.inference.emmeans.display import formatted_table, mean_labels
+from mixedfx.inference.emmeans.linear_functions import (
+    LinearFunctions,
+    estimate_functions,
+    linear_functions,
+)
+from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
 from mixedfx.inference.emmeans.reference_grid import (
-    Combinations,
-    combinations_on,
+    grid_levels,
     level_text,
-    read_levels,
-    read_names,
+    parse_names,
     reference_grid,
     variables,
 )
@@ -62,26 +57,26 @@ class EMMeans:
     table : pandas.DataFrame
         A row per mean: a column for each variable of ``by`` and ``specs`` with its level, then
         ``emmean std_error df conf_low conf_high``. The first of several variables varies
-        fastest, and those of ``by`` slowest. NaN for means that the data cannot tell.
+        fastest, and those of ``by`` slowest. NaN for means that are not estimable.
     specs, by : tuple of str
         The variables whose levels have a mean each; those of ``by`` split the contrasts.
-    averaged : tuple of str
+    averaged_over : tuple of str
         The variables that are averaged over, each level or value with the same weight.
-    held : mapping
-        From the other variables to where they are held: covariates at their mean, and what
-        ``at`` says.
+    fixed_at : mapping
+        From the other variables to their one value: the mean of a covariate, or that of ``at``.
     conf_level : float
         Coverage of the intervals of the means.
     notes : tuple of str
-        What the user should know.
+        Caveats: means that are not estimable, interactions with variables averaged over, and
+        the degrees of freedom of a singular fit.
 
     Examples
     --------
     >>> import mixedfx as mfx
-    >>> from mixedfx.inference.denominator_df import degrees
+    >>> from mixedfx.inference.denominator_df import denominator_df
     >>> cake = mfx.datasets.load("cake")
     >>> fit = mfx.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", cake).model
-    >>> means = emmeans(fit, degrees(fit, "satterthwaite"), "recipe")
+    >>> means = emmeans(fit, denominator_df(fit, "satterthwaite"), "recipe")
     >>> means
     recipe emmean std_error   df conf_low conf_high
     A      33.122    1.7368 42.0   29.617    36.627
@@ -99,19 +94,20 @@ class EMMeans:
     table: pd.DataFrame
     specs: tuple[str, ...]
     by: tuple[str, ...]
-    averaged: tuple[str, ...]
-    held: Mapping[str, Any]
+    averaged_over: tuple[str, ...]
+    fixed_at: Mapping[str, Any]
     conf_level: float
     notes: tuple[str, ...]
     _fit: FittedModel = field(repr=False)
-    _how: DenominatorDf = field(repr=False)
-    _means: Combinations = field(repr=False)
-    _groups: int = field(repr=False)
+    _ddf: DenominatorDf = field(repr=False)
+    _functions: LinearFunctions = field(repr=False)
+    _n_groups: int = field(repr=False)  # combinations of the levels of ``by``
 
     @property
     def rows(self) -> Matrix:
-        """The means as combinations of the columns of ``X``; NaN for those that have none."""
-        rows = np.where(self._means.estimable[:, None], self._means.rows, np.nan)
+        """Coefficients of the means over the columns of ``X``; NaN where not estimable."""
+        estimable = self._functions.estimable[:, None]
+        rows = np.where(estimable, self._functions.rows, np.nan)
         set_readonly(rows)
         return rows
 
@@ -134,7 +130,7 @@ class EMMeans:
             polynomials over equal steps, in the integers of published tables; or a mapping
             from labels to a coefficient for each mean.
         adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}, optional
-            For how many comparisons are made, within each level of ``by``. Without it
+            Adjustment for multiplicity within each level of ``by``. Without it
             ``"tukey"`` for all pairs, ``"none"`` for polynomials and for coefficients given,
             ``"holm"`` for the others (emmeans approximates the multivariate t distribution
             there, and takes ``"fdr"`` for ``"eff"``).
@@ -147,7 +143,7 @@ class EMMeans:
         -------
         pandas.DataFrame
             The variables of ``by``, then ``contrast estimate std_error df statistic p_value
-            conf_low conf_high``. NaN for what the data cannot tell; a contrast can be
+            conf_low conf_high``. NaN for contrasts that are not estimable; a contrast can be
             estimable although its means are not.
 
         Raises
@@ -166,28 +162,30 @@ class EMMeans:
         Examples
         --------
         >>> import mixedfx as mfx
-        >>> from mixedfx.inference.denominator_df import degrees
+        >>> from mixedfx.inference.denominator_df import denominator_df
         >>> sleep = mfx.datasets.load("sleepstudy")
         >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep).model
-        >>> means = emmeans(fit, degrees(fit, "kenward-roger"), "Days", at={"Days": [0, 5, 9]})
+        >>> ddf = denominator_df(fit, "kenward-roger")
+        >>> means = emmeans(fit, ddf, "Days", at={"Days": [0, 5, 9]})
         >>> means.contrasts("consec")[["contrast", "estimate", "df"]].round(2)
                 contrast  estimate    df
         0  Days5 - Days0     52.34  17.0
         1  Days9 - Days5     41.87  17.0
         """
-        level = self.conf_level if conf_level is None else conf_level
-        check_share("conf_level", level)
-        names = _labels(self.table, self.specs)[: self._size]
-        labels, weights = contrast_coefficients(method, names)
-        chosen = adjustment_for(method, adjust)
-        parts = []
-        for start in self._starts:
-            combined = self._group(start).weighted(weights)
-            found = _estimated(self._fit, self._how, combined, level)
-            found = adjusted(found, chosen, k=self._size, conf_level=level)
-            found.insert(0, "contrast", labels)
-            parts.append(self._with_by(found, start))
-        return pd.concat(parts, ignore_index=True)
+        if conf_level is None:
+            conf_level = self.conf_level
+        check_share("conf_level", conf_level)
+        names = mean_labels(self.table, self.specs)[: self._group_size]
+        labels, coefficients = contrast_coefficients(method, names)
+        adjustment = resolve_adjustment(method, adjust)
+        families = []
+        for start in self._group_starts:
+            functions = self._group(start).combine(coefficients)
+            family = estimate_functions(self._fit, self._ddf, functions, conf_level)
+            family = adjust_family(family, adjustment, k=self._group_size, conf_level=conf_level)
+            family.insert(0, "contrast", labels)
+            families.append(self._insert_by(family, start))
+        return pd.concat(families, ignore_index=True)
 
     def joint(self) -> pd.DataFrame:
         """
@@ -196,8 +194,8 @@ class EMMeans:
         Returns
         -------
         pandas.DataFrame
-            The variables of ``by``, then ``F num_df den_df p_value``; of those differences
-            that the data can tell, NaN if there are none. The degrees of freedom of the
+            The variables of ``by``, then ``F num_df den_df p_value``, of the estimable
+            differences; NaN if there are none. The degrees of freedom of the
             denominator are those of the differences from the first mean together (emmeans takes
             the least of theirs one by one).
 
@@ -209,73 +207,73 @@ class EMMeans:
         Examples
         --------
         >>> import mixedfx as mfx
-        >>> from mixedfx.inference.denominator_df import degrees
+        >>> from mixedfx.inference.denominator_df import denominator_df
         >>> cake = mfx.datasets.load("cake")
         >>> fit = mfx.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake).model
-        >>> emmeans(fit, degrees(fit, "satterthwaite"), "temperature").joint().round(2)
+        >>> emmeans(fit, denominator_df(fit, "satterthwaite"), "temperature").joint().round(2)
                F  num_df  den_df  p_value
         0  20.52     5.0   210.0      0.0
         """
-        check_several(self._size)
-        first = np.column_stack([-np.ones(self._size - 1), np.eye(self._size - 1)])
-        size = np.sqrt(np.square(self._fit.design.X).mean(axis=0))
-        parts = []
-        for start in self._starts:
-            rows = self._group(start).weighted(first).estimable_part()
-            rows = rows[independent_columns((rows * size).T)]
-            names = ["F", "num_df", "den_df", "p_value"]
-            test = pd.Series(np.nan, index=names)
+        check_two_means(self._group_size)
+        n_differences = self._group_size - 1
+        from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
+        column_rms = np.sqrt(np.square(self._fit.design.X).mean(axis=0))
+        tests = []
+        for start in self._group_starts:
+            rows = self._group(start).combine(from_first).estimable_rows()
+            rows = rows[independent_columns((rows * column_rms).T)]
+            test = pd.Series(np.nan, index=["F", "num_df", "den_df", "p_value"])
             if len(rows):
                 equal = Constraints(rows, np.zeros(len(rows)), ("equal means",) * len(rows))
-                test = wald.f_test(self._fit, self._how, equal)
-            parts.append(self._with_by(test.to_frame().T.reset_index(drop=True), start))
-        return pd.concat(parts, ignore_index=True)
+                test = wald.f_test(self._fit, self._ddf, equal)
+            tests.append(self._insert_by(test.to_frame().T.reset_index(drop=True), start))
+        return pd.concat(tests, ignore_index=True)
 
     @property
-    def _size(self) -> int:
-        """How many means there are in each level of ``by``."""
-        return len(self.table) // self._groups
+    def _group_size(self) -> int:
+        """Number of means in each level of ``by``."""
+        return len(self.table) // self._n_groups
 
     @property
-    def _starts(self) -> range:
-        return range(0, len(self.table), self._size)
+    def _group_starts(self) -> range:
+        return range(0, len(self.table), self._group_size)
 
-    def _group(self, start: int) -> Combinations:
-        return self._means.part(slice(start, start + self._size))
+    def _group(self, start: int) -> LinearFunctions:
+        return self._functions.select(slice(start, start + self._group_size))
 
-    def _with_by(self, found: pd.DataFrame, start: int) -> pd.DataFrame:
-        """Put the levels of ``by`` before the columns of one of its groups."""
-        for place, name in enumerate(self.by):
-            found.insert(place, name, [self.table[name].iloc[start]] * len(found))
-        return found
+    def _insert_by(self, table: pd.DataFrame, start: int) -> pd.DataFrame:
+        """Insert the levels of ``by`` of one group as the first columns."""
+        for position, name in enumerate(self.by):
+            table.insert(position, name, [self.table[name].iloc[start]] * len(table))
+        return table
 
     def _captions(self) -> list[str]:
-        said = []
-        if self.averaged:
-            said.append(f"Averaged over: {', '.join(self.averaged)}.")
-        if self.held:
-            held = ", ".join(f"{name} = {level_text(value)}" for name, value in self.held.items())
-            said.append(f"Held at: {held}.")
-        said.append(f"Degrees of freedom: {self._how.name}.")
-        said.append(f"Confidence level: {self.conf_level:g}.")
-        return [" ".join(said), *(f"Note: {note}" for note in self.notes)]
+        sentences = []
+        if self.averaged_over:
+            sentences.append(f"Averaged over: {', '.join(self.averaged_over)}.")
+        if self.fixed_at:
+            values = (f"{name} = {level_text(value)}" for name, value in self.fixed_at.items())
+            sentences.append(f"Held at: {', '.join(values)}.")
+        sentences.append(f"Degrees of freedom: {self._ddf.name}.")
+        sentences.append(f"Confidence level: {self.conf_level:g}.")
+        return [" ".join(sentences), *(f"Note: {note}" for note in self.notes)]
 
     def __str__(self) -> str:
-        """Lay out the table, and say what the means are of."""
+        """Text of the table with its captions."""
         lines = [textwrap.fill(text, 80) for text in self._captions()]
-        return "\n".join([_shown(self.table).to_string(index=False), "", *lines])
+        return "\n".join([formatted_table(self.table).to_string(index=False), "", *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Show the same in a notebook."""
-        table = _shown(self.table).to_html(index=False, border=0)
+        """HTML of the same."""
+        table = formatted_table(self.table).to_html(index=False, border=0)
         return table + "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
 
 
 def emmeans(
     fit: FittedModel,
-    how: DenominatorDf,
+    ddf: DenominatorDf,
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
@@ -285,16 +283,9 @@ def emmeans(
     """
     Estimate the marginal means of the levels of some variables.
 
-    Notes
-    -----
-    The grid has every level of the factors that the fixed part reads: of text, categories and
-    truth values, and of numbers inside ``C()``. Covariates are at the mean of the rows used,
-    without weights, before any function: ``np.log(x)`` is at the logarithm of the mean. As in
-    emmeans, a covariate of no more than two different values is a code for levels and takes
-    both. The mean of an offset is part of the means.
-
-    With columns left out for cells without data, a mean is estimable if the columns that were
-    left out depend on the others in its row as they do in the data.
+    Covariates are at the mean of the rows used, unweighted, before any transformation:
+    ``np.log(x)`` is at the logarithm of the mean. As with emmeans' ``cov.keep = 2``, a covariate of
+    two values takes both. The mean of an offset is part of the means.
 
     References
     ----------
@@ -307,111 +298,51 @@ def emmeans(
     if not fit.crossprod.p:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects, and so no means.")
     known = variables(fit)
-    groups = read_names("by", by, known)
-    wanted = tuple(name for name in read_names("specs", specs, known) if name not in groups)
-    levels = read_levels(known, at)
-    others = tuple(name for name in known if name not in wanted + groups)
-    # The last varies fastest: so the cells that are averaged are neighbours.
-    grid = reference_grid(levels, [*reversed(groups), *reversed(wanted), *others])
-    cell = math.prod(len(levels[name]) for name in others)
-    means = combinations_on(fit, grid).averaged(cell)
-    shown = pd.DataFrame({n: np.asarray(grid[n].iloc[::cell]) for n in (*groups, *wanted)})
-    found = _estimated(fit, how, means, conf_level).rename(columns={"estimate": "emmean"})
+    by_names = parse_names("by", by, known)
+    spec_names = tuple(n for n in parse_names("specs", specs, known) if n not in by_names)
+    levels = grid_levels(known, at)
+    others = tuple(name for name in known if name not in spec_names + by_names)
+    # The last variable varies fastest: cells to be averaged are consecutive.
+    grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
+    n_cells = math.prod(len(levels[name]) for name in others)
+    functions = linear_functions(fit, grid).average_cells(n_cells)
+    means = estimate_functions(fit, ddf, functions, conf_level)
+    means = means.rename(columns={"estimate": "emmean"})
+    level_columns = {n: np.asarray(grid[n].iloc[::n_cells]) for n in (*by_names, *spec_names)}
     columns = ["emmean", "std_error", "df", "conf_low", "conf_high"]
     return EMMeans(
-        table=pd.concat([shown, found[columns]], axis=1),
-        specs=wanted,
-        by=groups,
-        averaged=tuple(name for name in others if len(levels[name]) > 1),
-        held={name: levels[name].iloc[0] for name in others if len(levels[name]) == 1},
+        table=pd.concat([pd.DataFrame(level_columns), means[columns]], axis=1),
+        specs=spec_names,
+        by=by_names,
+        averaged_over=tuple(name for name in others if len(levels[name]) > 1),
+        fixed_at={name: levels[name].iloc[0] for name in others if len(levels[name]) == 1},
         conf_level=float(conf_level),
-        notes=_notes(fit, how, {*wanted, *groups}, means),
+        notes=_notes(fit, ddf, {*spec_names, *by_names}, functions),
         _fit=fit,
-        _how=how,
-        _means=means,
-        _groups=math.prod(len(levels[name]) for name in groups),
+        _ddf=ddf,
+        _functions=functions,
+        _n_groups=math.prod(len(levels[name]) for name in by_names),
     )
 
 
-def _estimated(
-    fit: FittedModel, how: DenominatorDf, combined: Combinations, conf_level: float
-) -> pd.DataFrame:
-    """Estimate combinations; NaN for those that the data do not determine."""
-    estimable, rows = combined.estimable, combined.rows
-    tested = estimable & rows.any(axis=1)
-    found = wald.t_tests(
-        fit,
-        how,
-        rows[tested],
-        [""] * int(tested.sum()),
-        values=-combined.shift[tested],
-        conf_level=conf_level,
-    ).drop(columns="term")
-    table = pd.DataFrame(np.nan, index=range(len(rows)), columns=found.columns)
-    table.loc[tested] = found.to_numpy()
-    # A difference that is zero whatever the coefficients are is known, and has no test.
-    table.loc[estimable & ~tested, ["estimate", "std_error"]] = 0.0
-    for name in ("estimate", "conf_low", "conf_high"):
-        table[name] += combined.shift
-    order = ["estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high"]
-    return table[order]
-
-
 def _notes(
-    fit: FittedModel, how: DenominatorDf, shown: set[str], means: Combinations
+    fit: FittedModel, ddf: DenominatorDf, names: set[str], functions: LinearFunctions
 ) -> tuple[str, ...]:
-    """Say what a reader of the means should know."""
+    """Caveats of the means of some variables."""
     notes = []
-    if not means.estimable.all():
-        notes.append("NaN stands for means that these data cannot tell.")
-    with_others: dict[str, None] = {}
+    if not functions.estimable.all():
+        notes.append("NaN stands for means that are not estimable from these data.")
+    interacting: dict[str, None] = {}
+    columns = fit.design.variables
     for term in terms_of(fit.design.formula.fixed):
-        inside = {n for f in term.factors for n in names_in(f.name()) if n in fit.design.variables}
-        if inside & shown:
-            with_others.update(dict.fromkeys(sorted(inside - shown)))
-    if with_others:
+        used = {n for f in term.factors for n in names_in(f.name()) if n in columns}
+        if used & names:
+            interacting.update(dict.fromkeys(sorted(used - names)))
+    if interacting:
         notes.append(
-            f"the means of {', '.join(sorted(shown))} may mislead, as there is an interaction with "
-            f"{', '.join(with_others)}."
+            f"the means of {', '.join(sorted(names))} may mislead, as there is an interaction with "
+            f"{', '.join(interacting)}."
         )
-    if how.remark is not None:
-        notes.append(how.remark)
+    if ddf.remark is not None:
+        notes.append(ddf.remark)
     return tuple(notes)
-
-
-# ------------------------------------------------------------------ showing
-
-
-def _labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:
-    """Name the means as emmeans does: numbers with their variable, operators in brackets."""
-    if not specs:
-        return ["overall"] * len(table)
-    texts = []
-    for name in specs:
-        levels = [level_text(value) for value in table[name]]
-        prefix = name if all(map(_is_number, levels)) else ""
-        texts.append([prefix + level for level in levels])
-    joined = [" ".join(parts) for parts in zip(*texts, strict=True)]
-    return [f"({text})" if re.search(r"[-+*/]", text) else text for text in joined]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Write every column, levels flush left and numbers to the digits that they need."""
-    numeric = ("emmean", "std_error", "df", "conf_low", "conf_high")
-    shown: dict[str, list[str]] = {}
-    for name in table.columns:
-        if name in numeric:
-            shown[name] = format_column(table[name], digits=3 if name == "df" else 5)
-        else:
-            texts = [level_text(value) for value in table[name]]
-            width = max(map(len, [name, *texts]))
-            shown[name.ljust(width)] = [text.ljust(width) for text in texts]
-    return pd.DataFrame(shown)

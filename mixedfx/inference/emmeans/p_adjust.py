@@ -1,12 +1,8 @@
-"""A family of contrasts, each with its own p-value and interval, to those of the whole family.
+"""P-values and intervals of a family of contrasts, adjusted for multiplicity.
 
-Of many comparisons some look large by chance. An adjustment is two things: a p-value for each
-contrast that allows for the others, and a critical value, how many standard errors an interval
-reaches so that the level holds for all together. The false discovery rate has the first only,
-and its intervals are those of each contrast alone.
-
-Nothing here knows how the contrasts were estimated: only their table, and how many means there
-are.
+An adjustment gives each contrast a p-value for the family, and a critical value: the half-width
+of simultaneous intervals in standard errors. The false discovery rate has no simultaneous
+intervals; those of single contrasts are kept.
 """
 
 from __future__ import annotations
@@ -30,15 +26,15 @@ Adjust = Literal["tukey", "holm", "bonferroni", "sidak", "fdr", "none"]
 ADJUSTMENTS: tuple[Adjust, ...] = ("tukey", "holm", "bonferroni", "sidak", "fdr", "none")
 
 
-def adjustment_for(method: str | Mapping[str, Any], adjust: Adjust | None) -> Adjust:
-    """Find how contrasts of a kind are adjusted."""
-    pairs = method in ("pairwise", "revpairwise") if isinstance(method, str) else False
+def resolve_adjustment(method: str | Mapping[str, Any], adjust: Adjust | None) -> Adjust:
+    """Validate an adjustment, or take the default one of a method of contrasts."""
+    all_pairs = isinstance(method, str) and method in ("pairwise", "revpairwise")
     if adjust is None:
-        if pairs:
+        if all_pairs:
             return "tukey"
         return "none" if method == "poly" or isinstance(method, Mapping) else "holm"
     expect_choice("adjust", adjust, ADJUSTMENTS)
-    if adjust == "tukey" and not pairs:
+    if adjust == "tukey" and not all_pairs:
         raise ArgumentError(
             "adjust='tukey' is for all pairs of means; take adjust='sidak' for other contrasts "
             "(emmeans changes it to that)."
@@ -46,9 +42,11 @@ def adjustment_for(method: str | Mapping[str, Any], adjust: Adjust | None) -> Ad
     return adjust
 
 
-def adjusted(found: pd.DataFrame, adjust: Adjust, *, k: int, conf_level: float) -> pd.DataFrame:
+def adjust_family(
+    contrasts: pd.DataFrame, adjust: Adjust, *, k: int, conf_level: float
+) -> pd.DataFrame:
     """
-    Adjust the p-values and intervals of one family of contrasts.
+    Adjust the p-values and intervals of one family of contrasts of ``k`` means.
 
     References
     ----------
@@ -57,25 +55,25 @@ def adjusted(found: pd.DataFrame, adjust: Adjust, *, k: int, conf_level: float) 
     .. [2] Holm (1979), Scand. J. Stat. 6:65. Benjamini and Hochberg (1995), J. R. Stat. Soc. B
        57:289.
     """
-    tested = found["p_value"].notna().to_numpy()
+    tested = contrasts["p_value"].notna().to_numpy()
     if adjust == "none" or not tested.any():
-        return found
-    column = {name: found[name].to_numpy(dtype=float)[tested] for name in found.columns}
-    p = _adjusted_p(adjust, column["p_value"], column["statistic"], column["df"], k)
-    half = column["std_error"] * _critical(adjust, column["df"], k, conf_level)
-    changed = found.copy()
-    changed.loc[tested, "p_value"] = p
-    changed.loc[tested, "conf_low"] = column["estimate"] - half
-    changed.loc[tested, "conf_high"] = column["estimate"] + half
-    return changed
+        return contrasts
+    column = {name: contrasts[name].to_numpy(dtype=float)[tested] for name in contrasts.columns}
+    p = _adjusted_p_values(adjust, column["p_value"], column["statistic"], column["df"], k)
+    half = column["std_error"] * _critical_values(adjust, column["df"], k, conf_level)
+    result = contrasts.copy()
+    result.loc[tested, "p_value"] = p
+    result.loc[tested, "conf_low"] = column["estimate"] - half
+    result.loc[tested, "conf_high"] = column["estimate"] + half
+    return result
 
 
-def _adjusted_p(adjust: Adjust, p: Vector, t: Vector, df: Vector, k: int) -> Vector:
+def _adjusted_p_values(adjust: Adjust, p: Vector, t: Vector, df: Vector, k: int) -> Vector:
     m = len(p)
     if adjust == "tukey":
-        # The tail is a difference from one: where that is rounding, its bounds say more.
-        most = np.minimum(1.0, math.comb(k, 2) * p)
-        return np.clip(_range_tail(np.abs(t), k, df), p, most)
+        # Small upper tails are rounding: p and Bonferroni's p are bounds.
+        bonferroni = np.minimum(1.0, math.comb(k, 2) * p)
+        return np.clip(_studentized_range_tail(np.abs(t), k, df), p, bonferroni)
     if adjust == "sidak":
         with np.errstate(divide="ignore"):  # a p-value of one
             return np.asarray(-np.expm1(m * np.log1p(-p)))
@@ -86,16 +84,16 @@ def _adjusted_p(adjust: Adjust, p: Vector, t: Vector, df: Vector, k: int) -> Vec
         steps = np.maximum.accumulate(p[order] * np.arange(m, 0, -1))
     else:
         steps = np.minimum.accumulate((p[order] * m / np.arange(1, m + 1))[::-1])[::-1]
-    changed = np.empty(m)
-    changed[order] = np.minimum(1.0, steps)
-    return changed
+    p_values = np.empty(m)
+    p_values[order] = np.minimum(1.0, steps)
+    return p_values
 
 
-def _critical(adjust: Adjust, df: Vector, k: int, conf_level: float) -> Vector:
-    """Half-widths of intervals, in standard errors."""
+def _critical_values(adjust: Adjust, df: Vector, k: int, conf_level: float) -> Vector:
+    """Half-widths of the intervals in standard errors, (m,)."""
     m = len(df)
     if adjust == "tukey":
-        return _range_quantile(conf_level, k, df)
+        return _studentized_range_quantile(conf_level, k, df)
     level = {
         "bonferroni": 1.0 - (1.0 - conf_level) / m,
         "holm": 1.0 - (1.0 - conf_level) / m,
@@ -104,30 +102,30 @@ def _critical(adjust: Adjust, df: Vector, k: int, conf_level: float) -> Vector:
     return wald.t_quantile(0.5 + level / 2.0, df)
 
 
-def _range_tail(t: Any, k: int, df: Any) -> Vector:
-    """Probability that some pair of ``k`` independent means differs by more than ``t``."""
-    from scipy.stats import studentized_range  # takes a third of a second to import
+def _studentized_range_tail(t: Any, k: int, df: Any) -> Vector:
+    """Probability that some pair of ``k`` independent means has a t statistic above ``t``."""
+    from scipy.stats import studentized_range  # slow to import
 
-    with warnings.catch_warnings():  # below one degree of freedom, of the last digits
+    with warnings.catch_warnings():  # of the last digits, below one degree of freedom
         warnings.simplefilter("ignore", integrate.IntegrationWarning)
         return np.asarray(studentized_range.sf(math.sqrt(2.0) * t, k, df))
 
 
-def _range_quantile(conf_level: float, k: int, df: Vector) -> Vector:
-    """Solve for the difference that no pair exceeds, between those of one and of all pairs."""
+def _studentized_range_quantile(conf_level: float, k: int, df: Vector) -> Vector:
+    """Solve for the quantile, between that of one pair and Bonferroni's for all pairs."""
     low = wald.t_quantile(0.5 + conf_level / 2.0, df)
     if k == 2:
         return low
     high = wald.t_quantile(1.0 - (1.0 - conf_level) / (2.0 * math.comb(k, 2)), df)
-    # Contrasts of a balanced design have the same degrees of freedom but for rounding.
-    _, first, which = np.unique(np.round(df, 8), return_index=True, return_inverse=True)
-    solved = [
+    # In balanced designs all degrees of freedom are equal but for rounding: solve once for each.
+    _, first, inverse = np.unique(np.round(df, 8), return_index=True, return_inverse=True)
+    quantiles = [
         optimize.brentq(
-            lambda q, i=i: float(_range_tail(q, k, df[i])) - (1.0 - conf_level),
+            lambda q, i=i: float(_studentized_range_tail(q, k, df[i])) - (1.0 - conf_level),
             0.999 * low[i],
             1.001 * high[i],
             xtol=1e-12,
         )
         for i in first
     ]
-    return np.array(solved)[which]
+    return np.array(quantiles)[inverse]

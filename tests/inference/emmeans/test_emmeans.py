@@ -379,7 +379,7 @@ def test_rows_with_missing_values_are_not_in_the_mean_of_a_covariate(uneven):
     gap = uneven.copy()
     gap.loc[gap["x"] > 4.0, "y"] = np.nan
     found = means_of("y ~ a + x + (1 | g)", gap, "a")
-    assert found.held["x"] == pytest.approx(gap.loc[gap["x"] <= 4.0, "x"].mean())
+    assert found.fixed_at["x"] == pytest.approx(gap.loc[gap["x"] <= 4.0, "x"].mean())
 
 
 def test_no_variables_give_the_mean_of_the_means(uneven, means):
@@ -844,7 +844,7 @@ def test_the_other_cells_have_the_means_of_a_model_of_cells(holed):
     means, cells = holed
     table = means(["a", "b"]).table.dropna()
     expected = [cells.params[f"ab[{row.a}{row.b}]"] for row in table.itertuples()]
-    held = cells.params["x"] * means("a").held["x"]
+    held = cells.params["x"] * means("a").fixed_at["x"]
     np.testing.assert_allclose(table["emmean"] - held, expected, rtol=1e-5)
 
 

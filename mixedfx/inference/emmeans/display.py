@@ -1,0 +1,47 @@
+"""Labels of estimated marginal means, and their table as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mixedfx.formatting import format_column
+from mixedfx.inference.emmeans.reference_grid import level_text
+
+_NUMERIC_COLUMNS = ("emmean", "std_error", "df", "conf_low", "conf_high")
+
+
+def mean_labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:
+    """Label each mean as emmeans does: numbers with their variable, operators in parentheses."""
+    if not specs:
+        return ["overall"] * len(table)
+    texts = []
+    for name in specs:
+        levels = [level_text(value) for value in table[name]]
+        prefix = name if all(map(_is_number, levels)) else ""
+        texts.append([prefix + level for level in levels])
+    labels = [" ".join(parts) for parts in zip(*texts, strict=True)]
+    return [f"({label})" if re.search(r"[-+*/]", label) else label for label in labels]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def formatted_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Format every column as text: levels flush left, numbers to the digits needed."""
+    formatted: dict[str, list[str]] = {}
+    for name in table.columns:
+        if name in _NUMERIC_COLUMNS:
+            formatted[name] = format_column(table[name], digits=3 if name == "df" else 5)
+        else:
+            texts = [level_text(value) for value in table[name]]
+            width = max(map(len, [name, *texts]))
+            formatted[name.ljust(width)] = [text.ljust(width) for text in texts]
+    return pd.DataFrame(formatted)
