@@ -95,8 +95,8 @@ class EMIterates:
 
 
 @dataclass(frozen=True)
-class _StoppingRule:
-    """Estimates of the gain in deviance still to come."""
+class _RemainingGain:
+    """Two estimates of the gain in deviance still to come, and the boundary slope."""
 
     aitken: float  # infinite until two gains are known
     newton_decrement: float
@@ -106,7 +106,7 @@ class _StoppingRule:
         return max(self.aitken, self.newton_decrement) < tolerance
 
     @property
-    def remaining(self) -> float:
+    def value(self) -> float:
         finite = math.isfinite(self.aitken)
         return max(self.aitken, self.newton_decrement) if finite else self.newton_decrement
 
@@ -145,19 +145,21 @@ class ExpectationMaximization:
             last = len(deviances) >= control.max_evaluations
             if aitken < control.tolerance or last:
                 newton, slope = _newton_decrement_and_slope(crossprod, scaled, solution, reml=reml)
-                rule = _StoppingRule(aitken, newton, slope)
-                if last or rule.converged(control.tolerance):
+                remaining = _RemainingGain(aitken, newton, slope)
+                if last or remaining.converged(control.tolerance):
                     break
             scaled = [relative_factor(covariance) for covariance in updated]
         iterates = EMIterates(np.stack(thetas), tuple(deviances))
-        return _optimizer_result(self.name, crossprod, iterates, rule, control, remarks, reml=reml)
+        return _optimizer_result(
+            self.name, crossprod, iterates, remaining, control, remarks, reml=reml
+        )
 
 
 def _optimizer_result(
     name: str,
     crossprod: CrossProducts,
     iterates: EMIterates,
-    rule: _StoppingRule,
+    remaining: _RemainingGain,
     control: Control,
     remarks: tuple[str, ...],
     *,
@@ -165,8 +167,8 @@ def _optimizer_result(
 ) -> OptimizerResult:
     """Theta at the last iterate; not converged where rounding has lost the deviance."""
     theta, evaluations = iterates.thetas[-1].copy(), len(iterates.deviances)
-    converged = rule.converged(control.tolerance)
-    message = f"about {rule.remaining:.1e} of deviance is left to gain"
+    converged = remaining.converged(control.tolerance)
+    message = f"about {remaining.value:.1e} of deviance is left to gain"
     if not converged:
         message = f"after {evaluations} iterations {message}"
         remarks += (_advice_on_limit(control),)
@@ -183,7 +185,7 @@ def _optimizer_result(
         message=message,
         deviance=deviance,
         trace=iterates.deviances,
-        boundary_slope=rule.boundary_slope,
+        boundary_slope=remaining.boundary_slope,
         raw=iterates,
         remarks=remarks,
     )
