@@ -152,7 +152,7 @@ class LogPosterior:
                 self.crossproducts(params, 0),
                 solution,
                 reml=True,
-                logs=log_sds,
+                log_sds=log_sds,
             )
             by_coordinate = self.dispersion.pullback(by_log_weight, self.strata.codes)
             out[self.transform.dispersion] = by_coordinate

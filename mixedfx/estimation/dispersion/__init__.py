@@ -1,1 +1,1 @@
-"""Models of the residual standard deviation: log-linear, with fixed and random effects."""
+"""Dispersion models: log-linear residual standard deviations, with fixed and random effects."""

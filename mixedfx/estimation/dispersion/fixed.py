@@ -1,25 +1,27 @@
-"""Residual standard deviations that differ between strata, estimated with everything else.
+"""Estimation of a dispersion model without a random term (a variance function in nlme).
 
-Given the coefficients ``gamma`` of the log standard deviation the rest is a model with known
-weights, and has its own search. So the search is nested: outside gamma, from one stratum of
-standard deviation to the next; inside theta, begun where it ended last. The outer gradient is
-exact, because at the inner optimum theta's own share of it is zero:
+Given the coordinates ``x`` of the log standard deviations the model has known weights, and theta
+and sigma are profiled out: the deviance ``d(x) = min_theta d(theta, x)`` is minimised in an outer
+problem, theta in an inner one that starts at its last optimum. By the envelope theorem the
+gradient is that at constant theta,
 
-    dd / dlog w_i = h_i - 1 + w_i e_i^2 / sigma^2
+    dd / dlog w_i = h_i - 1 + w_i e_i^2 / sigma^2,
 
-with ``w_i`` a row's weight, ``e_i`` its residual given the effects, and ``h_i`` its leverage:
-of the effects alone under ML, of effects and coefficients under REML.
+with ``w_i`` the weight of a row, ``e_i`` its conditional residual and ``h_i`` its leverage: of the
+random effects under ML, of random and fixed effects under REML.
+
+References: Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 5.2; Smyth
+(2002), J. Comput. Graph. Stat. 11:836, on REML for dispersion models.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import Coordinates
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionDesign
 from mixedfx.errors import DispersionError
@@ -39,6 +41,7 @@ from mixedfx.estimation.prediction_variance import (
     unscaled_prediction_variance,
 )
 from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.scaling import scaled_scores, unscaled_factors
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import score_factors
@@ -49,60 +52,65 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# A stratum's standard deviation below this share of the mean one is on its way to zero; below
-# the other share it is if the fit uses up all its rows but this part of one.
-_VANISHED, _SMALL, _NONE = 1e-4, 1e-2, 1e-2
-# Steps beyond this many times smaller or larger than the mean are not tried.
-_FARTHEST = math.log(1e7)
+# A standard deviation, relative to the mean one, below the first bound is taken to be zero; below
+# the second it is if the stratum has fewer residual degrees of freedom than the third.
+_ZERO_SD, _SMALL_SD, _MIN_RESIDUAL_DF = 1e-4, 1e-2, 1e-2
+# Log standard deviations further from their mean have an infinite deviance.
+_MAX_LOG_RATIO = math.log(1e7)
+# Bound of the log standard deviation where the dispersion columns are zero, from the mean.
+_MAX_SHIFT = 20.0 * _MAX_LOG_RATIO
+# Step of the central differences, relative to coordinates above one.
+_STEP = 1e-3
 
 
-class _Problem:
-    """The deviance at the best theta, as a function of the scale's coordinates."""
+class ProfiledDispersionDeviance:
+    """Deviance at the best theta and sigma, as a function of the dispersion coordinates."""
 
     def __init__(
-        self, design: Design, scale: DispersionDesign, *, reml: bool, control: Control
+        self, design: Design, dispersion: DispersionDesign, *, reml: bool, control: Control
     ) -> None:
-        self.design, self.scale, self.reml, self.control = design, scale, reml, control
-        codes = scale.stratum_codes()
+        self.design, self.dispersion, self.reml, self.control = design, dispersion, reml, control
+        codes = dispersion.stratum_codes()
         self.strata = sum_by_stratum(design, codes)
-        self.coordinates = DispersionCoordinates.from_columns(scale.D, codes)
+        self.coordinates = DispersionCoordinates.from_columns(dispersion.D, codes)
         self.rows = design_rows(design)
         self.evaluations = 0
-        self.last: OptimizerResult | None = None
+        self.inner: OptimizerResult | None = None  # theta at the last evaluation
 
-    def logs(self, x: Vector) -> Vector:
-        """Log standard deviation of each stratum, about the mean."""
+    def log_sds(self, x: Vector) -> Vector:
+        """Log standard deviations (strata,), relative to their mean over the rows."""
         return self.coordinates.stratum_columns @ x
 
-    def crossprod(self, x: Vector) -> CrossProducts:
-        """Cross-products at the weights of a point."""
-        return self.strata.reweight(np.exp(-2.0 * self.logs(x)))
+    def crossproducts(self, x: Vector) -> CrossProducts:
+        """Cross-products at the weights of ``x``."""
+        return self.strata.reweight(np.exp(-2.0 * self.log_sds(x)))
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
-        """Deviance at the best theta, and its gradient."""
-        if np.abs(self.logs(x)).max() > _FARTHEST:
+        """Profiled deviance and its gradient."""
+        if np.abs(self.log_sds(x)).max() > _MAX_LOG_RATIO:
             return np.inf, np.zeros_like(x)
-        crossprod = self.crossprod(x)
-        start = None
-        if self.last is not None and np.isinf(self.last.boundary_slope):
-            start = self.last.theta
-        self.last = estimate_theta(self.design, crossprod, self.reml, self.control, start)
-        self.evaluations += self.last.evaluations
-        solution = solve_pls(crossprod, self.last.theta, reml=self.reml)
+        crossprod = self.crossproducts(x)
+        # No warm start on the boundary, where zero is stationary at all weights.
+        interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
+        start = self.inner.theta if self.inner is not None and interior else None
+        self.inner = estimate_theta(self.design, crossprod, self.reml, self.control, start)
+        self.evaluations += self.inner.evaluations
+        solution = solve_pls(crossprod, self.inner.theta, reml=self.reml)
         return solution.deviance, self.gradient(x, crossprod, solution)
 
     def gradient(self, x: Vector, crossprod: CrossProducts, solution: Solution) -> Vector:
-        """Differentiate the deviance by the scale's coordinates, theta held."""
-        by_row = score_log_weights(
-            self.design, self.rows, crossprod, solution, self.reml, self.logs(x)[self.strata.codes]
+        """Gradient of the deviance by ``x`` at constant theta."""
+        log_sds = self.log_sds(x)[self.strata.codes]
+        by_log_weight = score_log_weights(
+            self.design, self.rows, crossprod, solution, self.reml, log_sds
         )
-        return self.coordinates.pullback(by_row, self.strata.codes)
+        return self.coordinates.pullback(by_log_weight, self.strata.codes)
 
 
 def estimate_theta(
     design: Design, crossprod: CrossProducts, reml: bool, control: Control, start: Vector | None
 ) -> OptimizerResult:
-    """Find theta at some weights."""
+    """Estimate theta at known weights."""
     if not design.random_terms:
         return least_squares_result(crossprod, reml=reml)
     return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
@@ -114,159 +122,163 @@ def score_log_weights(
     crossprod: CrossProducts,
     solution: Solution,
     reml: bool,
-    logs: Vector,
+    log_sds: Vector,
 ) -> Vector:
-    """Differentiate the deviance by the logarithm of each row's weight."""
-    w = design.combined_weights(np.exp(-2.0 * logs))
-    rest = conditional_residuals(design, solution)
+    """``dd / dlog w_i`` (n,), with ``w_i = exp(-2 log_sd_i)`` times the design's own weight."""
+    w = design.combined_weights(np.exp(-2.0 * log_sds))
+    residuals = conditional_residuals(design, solution)
     leverage = w * unscaled_prediction_variance(crossprod, solution, rows, fixed=reml)
-    return np.asarray(leverage - 1.0 + w * rest**2 / solution.sigma**2)
+    return np.asarray(leverage - 1.0 + w * residuals**2 / solution.sigma**2)
 
 
 def estimate_dispersion(
     design: Design, *, reml: bool, control: Control
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
-    """
-    Find the standard deviations of the strata, and theta.
-
-    References
-    ----------
-    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 5.2.
-    .. [2] Smyth (2002), J. Comput. Graph. Stat. 11:836, on REML for dispersions.
-    """
+    """Estimate gamma and theta; the design returned has the estimated weights."""
     assert design.dispersion is not None
     check_degenerate_strata(design, design.dispersion, reml=reml)
-    problem = _Problem(design, design.dispersion, reml=reml, control=control)
+    problem = ProfiledDispersionDeviance(design, design.dispersion, reml=reml, control=control)
     k = problem.coordinates.stratum_columns.shape[1]
-    end = minimize(
+    optimum = minimize(
         problem,
         np.zeros(k),
         initial_hessian=lambda: 4.0 * len(design.y) * np.eye(k),
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
-    _refuse_vanished(problem, end)
-    return _finished(problem, end)
+    _check_vanishing_sd(problem, optimum)
+    return _estimate_at(problem, optimum)
 
 
-def _finished(
-    problem: _Problem, end: TrustRegionResult
+def _estimate_at(
+    problem: ProfiledDispersionDeviance, optimum: TrustRegionResult
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
-    """Refer everything to sigma, and measure the curvature."""
-    x, crossprod = end.x, problem.crossprod(end.x)
-    inner = estimate_theta(
-        problem.design,
-        crossprod,
-        problem.reml,
-        problem.control,
-        None if problem.last is None else problem.last.theta,
-    )
+    """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
+    x, crossprod = optimum.x, problem.crossproducts(optimum.x)
+    start = None if problem.inner is None else problem.inner.theta
+    inner = estimate_theta(problem.design, crossprod, problem.reml, problem.control, start)
     solution = solve_pls(crossprod, inner.theta, reml=problem.reml)
-    gradient, hessian, slopes_, log_slopes = _surface(problem, x, crossprod, solution)
-    at = problem.coordinates
-    gamma = at.gamma(math.log(solution.sigma), x)
-    cov = _covariance(problem, hessian, log_slopes, len(x))
-    # The reported sigma is the standard deviation where the columns are zero.
-    shift = -float(at.to_log_sigma[1:] @ x)
-    if abs(shift) > _FARTHEST * 20:
+    joint = _joint_derivatives(problem, x, crossprod, solution)
+    coordinates = problem.coordinates
+    # Sigma is reported where the dispersion columns are zero: exp(-shift) times its mean.
+    shift = -float(coordinates.to_log_sigma[1:] @ x)
+    if abs(shift) > _MAX_SHIFT:
         raise DispersionError(
-            f"the columns of the dispersion formula '{problem.scale.formula}' are so far from "
+            f"the columns of the dispersion formula '{problem.dispersion.formula}' are so far from "
             "zero that the standard deviation there leaves double precision; subtract their "
             "means, for example by scale(x)."
         )
-    theta = inner.theta * math.exp(shift)
-    relative = np.exp(-2.0 * (problem.logs(x)[problem.strata.codes] + shift))
-    w = problem.design.combined_weights(relative)
+    relative = np.exp(-2.0 * (problem.log_sds(x)[problem.strata.codes] + shift))
+    design = replace(problem.design, weights=problem.design.combined_weights(relative))
     optimizer_result = replace(
         inner,
-        theta=theta,
+        theta=inner.theta * math.exp(shift),
         evaluations=problem.evaluations,
-        converged=end.converged and inner.converged,
+        converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
-        f"another step of the dispersion would gain {end.newton_decrement:.1e}",
-        trace=end.trace,
+        f"another step of the dispersion would gain {optimum.newton_decrement:.1e}",
+        trace=optimum.trace,
     )
-    found = DispersionEstimate(problem.scale, gamma, cov, None, None, gradient, hessian, slopes_)
-    return optimizer_result, replace(problem.design, weights=w), found
+    gamma = coordinates.gamma(math.log(solution.sigma), x)
+    cov = _gamma_covariance(problem, joint, len(x))
+    estimate = DispersionEstimate(
+        problem.dispersion,
+        gamma,
+        cov,
+        None,
+        None,
+        joint.gradient,
+        joint.hessian,
+        joint.vcov_jacobian,
+    )
+    return optimizer_result, design, estimate
 
 
-def _surface(
-    problem: _Problem, x: Vector, crossprod: CrossProducts, solution: Solution
-) -> tuple[Vector, Matrix, Matrix, Vector]:
+@dataclass(frozen=True)
+class _JointDerivatives:
+    """Derivatives by the m coordinates of theta and x together, sigma profiled out."""
+
+    gradient: Vector  # (m,) of the deviance
+    hessian: Matrix  # (m, m)
+    vcov_jacobian: Matrix  # (m, p, p) of cov(beta)
+    log_sigma_gradient: Vector  # (m,)
+
+
+def _joint_derivatives(
+    problem: ProfiledDispersionDeviance, x: Vector, crossprod: CrossProducts, solution: Solution
+) -> _JointDerivatives:
     """
-    Differentiate the deviance twice by theta and the scale together, sigma profiled out.
+    Differentiate the deviance, cov(beta) and log sigma by theta and x, by central differences.
 
-    Also the covariance of the fixed effects and log sigma, once. The slope by the scale, which
-    needs every row's leverage, is asked for along the scale alone: the rest is symmetry.
+    The score by x needs the leverage of every row: it is evaluated for differences along x alone,
+    and the block of theta and x follows by symmetry.
     """
-    coordinates, at = rank_reduced_coordinates(crossprod, solution.theta)
-    term_scaling, m = crossprod.term_scaling, len(at)
-    whole = np.concatenate([at, x])
+    coordinates, theta = rank_reduced_coordinates(crossprod, solution.theta)
+    term_scaling, m, p = crossprod.term_scaling, len(theta), crossprod.p
+    point = np.concatenate([theta, x])
 
-    def look(point: Vector, *, by_scale: bool) -> tuple[Vector, Matrix, float]:
-        moved = problem.crossprod(point[m:])
-        there = solve_pls_at_factors(
-            moved, _natural(term_scaling, coordinates, point[:m]), reml=problem.reml
-        )
-        by_lambda = score_factors(there, reml=problem.reml)
-        by_theta = coordinates.to_params(
-            [f.T @ g for f, g in zip(term_scaling, by_lambda, strict=True)]
-        )
-        rest = problem.gradient(point[m:], moved, there) if by_scale else np.zeros(len(x))
-        cov = there.sigma**2 * there.vcov_unscaled
-        return np.concatenate([by_theta, rest]), cov, math.log(there.sigma)
+    def evaluate(at: Vector, *, score_x: bool) -> tuple[Vector, Matrix, float]:
+        reweighted = problem.crossproducts(at[m:])
+        lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
+        moved = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
+        scores = scaled_scores(term_scaling, score_factors(moved, reml=problem.reml))
+        by_theta = coordinates.to_params(scores)
+        by_x = problem.gradient(at[m:], reweighted, moved) if score_x else np.zeros(len(x))
+        cov = moved.sigma**2 * moved.vcov_unscaled
+        return np.concatenate([by_theta, by_x]), cov, math.log(moved.sigma)
 
-    p = crossprod.p
-    H, S, s = np.empty((len(whole),) * 2), np.empty((len(whole), p, p)), np.empty(len(whole))
-    for j in range(len(whole)):
-        step = np.zeros(len(whole))
-        step[j] = h = 1e-3 * max(1.0, abs(whole[j]))
-        near = [look(whole + k * step, by_scale=j >= m) for k in (1, -1)]
-        far = [look(whole + k * step, by_scale=j >= m) for k in (2, -2)]
-        H[j], S[j], s[j] = (
+    size = len(point)
+    H, jacobian, by_log_sigma = np.empty((size, size)), np.empty((size, p, p)), np.empty(size)
+    for j in range(size):
+        step = np.zeros(size)
+        step[j] = h = _STEP * max(1.0, abs(point[j]))
+        near = [evaluate(point + k * step, score_x=j >= m) for k in (1, -1)]
+        far = [evaluate(point + k * step, score_x=j >= m) for k in (2, -2)]
+        H[j], jacobian[j], by_log_sigma[j] = (
             (8.0 * (near[0][i] - near[1][i]) - (far[0][i] - far[1][i])) / (12.0 * h)
             for i in range(3)
         )
     H[:m, m:] = H[m:, :m].T
-    return look(whole, by_scale=True)[0], 0.5 * (H + H.T), S, s
+    gradient = evaluate(point, score_x=True)[0]
+    return _JointDerivatives(gradient, 0.5 * (H + H.T), jacobian, by_log_sigma)
 
 
-def _natural(term_scaling: tuple[Matrix, ...], coordinates: Coordinates, x: Vector) -> list[Matrix]:
-    return [f @ m for f, m in zip(term_scaling, coordinates.lambdas(x), strict=True)]
-
-
-def _covariance(problem: _Problem, hessian: Matrix, log_slopes: Vector, k: int) -> Matrix:
-    """Covariance of the coefficients: of the mean log standard deviation and the coordinates."""
-    inverse = 2.0 * np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
-    J = np.zeros((k + 1, len(hessian)))
-    J[0] = log_slopes
-    J[1:, len(hessian) - k :] = np.eye(k)
+def _gamma_covariance(
+    problem: ProfiledDispersionDeviance, joint: _JointDerivatives, k: int
+) -> Matrix:
+    """Covariance (r, r) of gamma: of the mean log standard deviation and the k coordinates."""
+    inverse = 2.0 * np.linalg.pinv(joint.hessian, rcond=1e-10, hermitian=True)
+    J = np.zeros((k + 1, len(joint.hessian)))
+    J[0] = joint.log_sigma_gradient
+    J[1:, len(joint.hessian) - k :] = np.eye(k)
     cov = J @ inverse @ J.T
     n, p = problem.strata.plain.n, problem.strata.plain.p
-    cov[0, 0] += 0.5 / (n - p if problem.reml else n)  # of log sigma, all else given
+    cov[0, 0] += 0.5 / (n - p if problem.reml else n)  # of log sigma given theta and x
     to_gamma = problem.coordinates.to_gamma
     return np.asarray(to_gamma @ cov @ to_gamma.T)
 
 
-def _refuse_vanished(problem: _Problem, end: TrustRegionResult) -> None:
-    """Refuse a stratum whose standard deviation is on its way to zero."""
-    logs = problem.logs(end.x)
-    s = int(np.argmin(logs))
-    if logs[s] > math.log(_SMALL):
+def _check_vanishing_sd(problem: ProfiledDispersionDeviance, optimum: TrustRegionResult) -> None:
+    """Raise for a stratum whose standard deviation converges to zero."""
+    log_sds = problem.log_sds(optimum.x)
+    smallest = int(np.argmin(log_sds))
+    if log_sds[smallest] > math.log(_SMALL_SD):
         return
-    if end.converged and logs[s] > math.log(_VANISHED) and _free_rows(problem, end.x, s) > _NONE:
+    positive = optimum.converged and log_sds[smallest] > math.log(_ZERO_SD)
+    if positive and _residual_df(problem, optimum.x, smallest) > _MIN_RESIDUAL_DF:
         return
-    row, count = int(np.argmax(problem.strata.codes == s)), int(problem.strata.counts[s])
+    row = int(np.argmax(problem.strata.codes == smallest))
+    count = int(problem.strata.counts[smallest])
     raise_degenerate_stratum(
-        problem.design, problem.scale, row, count, "is fitted ever more closely"
+        problem.design, problem.dispersion, row, count, "is fitted ever more closely"
     )
 
 
-def _free_rows(problem: _Problem, x: Vector, s: int) -> float:
-    """Rows of a stratum that the fit does not use up: less their leverages."""
-    assert problem.last is not None
-    crossprod, logs = problem.crossprod(x), problem.logs(x)
-    solution = solve_pls(crossprod, problem.last.theta, reml=problem.reml)
-    w = problem.design.combined_weights(np.exp(-2.0 * logs[problem.strata.codes]))
-    hats = w * unscaled_prediction_variance(crossprod, solution, problem.rows, fixed=problem.reml)
-    return float((1.0 - hats)[problem.strata.codes == s].sum())
+def _residual_df(problem: ProfiledDispersionDeviance, x: Vector, stratum: int) -> float:
+    """Residual degrees of freedom of a stratum: its rows minus the sum of their leverages."""
+    assert problem.inner is not None
+    crossprod, log_sds = problem.crossproducts(x), problem.log_sds(x)
+    solution = solve_pls(crossprod, problem.inner.theta, reml=problem.reml)
+    w = problem.design.combined_weights(np.exp(-2.0 * log_sds[problem.strata.codes]))
+    unscaled = unscaled_prediction_variance(crossprod, solution, problem.rows, fixed=problem.reml)
+    return float((1.0 - w * unscaled)[problem.strata.codes == stratum].sum())

@@ -23,7 +23,7 @@ from scipy import special
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, DispersionError, EngineRefusal, SingularFitWarning
-from mixedfx.estimation.dispersion.fixed import _Problem, score_log_weights
+from mixedfx.estimation.dispersion.fixed import ProfiledDispersionDeviance, score_log_weights
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.prediction_variance import design_rows
 from mixedfx.formula.parser import parse_dispersion
@@ -360,7 +360,7 @@ def test_the_gradient_is_that_of_differences(name, reml):
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     tight = Control(tolerance=1e-13)
-    problem = _Problem(design, design.dispersion, reml=reml, control=tight)
+    problem = ProfiledDispersionDeviance(design, design.dispersion, reml=reml, control=tight)
     x = 0.3 * np.random.default_rng(1).normal(size=problem.coordinates.stratum_columns.shape[1])
     expected = slope(lambda at: problem(at)[0], x)
     np.testing.assert_allclose(problem(x)[1], expected, rtol=1e-5, atol=1e-4)
