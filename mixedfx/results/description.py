@@ -76,23 +76,25 @@ class DescriptionMixin(HasModel):
             nested=design.nesting,
             columns=None if estimates else equations.Columns(design.column_names, effects),
             estimates=_estimates(self.model) if estimates else None,
-            weights=self.model.prior_weights is not None and not self.model.known_sds,
-            offset=design.spec.offset or design.offset is not None,
-            spread=_residual_sds(self.model),
+            row_terms=equations.RowTerms(
+                weights=self.model.prior_weights is not None and not self.model.known_sds,
+                offset=design.spec.offset or design.offset is not None,
+                residual_sd=_residual_sds(self.model),
+            ),
         )
 
 
 def graph_of(fit: FittedModel) -> graphs.Graph:
     """Directed acyclic graph of a fitted model."""
-    own: Literal["known", "modelled"] | None = None
+    residual_sd: Literal["known", "modelled"] | None = None
     if fit.known_sds or fit.dispersion is not None:
-        own = "known" if fit.known_sds else "modelled"
+        residual_sd = "known" if fit.known_sds else "modelled"
     return graphs.graph(
         fit.formula,
         fit.design.ngroups,
         rows=fit.crossprod.n,
         nested=fit.design.nesting,
-        own_spread=own,
+        residual_sd=residual_sd,
     )
 
 

@@ -1,17 +1,16 @@
-"""Graph to picture: a model's variables as circles, its levels as plates, on matplotlib axes.
+"""Drawing of a model's graph in plate notation, on matplotlib axes.
 
-The response stands at the origin and every plate reaches around it, so that a plate is told
-by how far it reaches to the left, to the right, up and down. Then one plate lies inside another
-if it reaches less far on all sides, crossed ones overlap at the response, and what is left to
-do is to find an order for each side (:func:`arrange`) and to turn orders into lengths
-(:func:`place`). Positions are computed in inches, from the graph and the widths of its texts
-alone; only :func:`draw` and its letters know matplotlib, an extra:
-``pip install "mixedfx[plot]"``.
+The response is at the origin and every plate contains it, so a plate is given by its extent to the
+left, right, top and bottom. A plate nested in another has smaller extents on all sides; crossed
+plates overlap at the response. Following the layered framework of Sugiyama, Tagawa and Toda (1981,
+IEEE Trans. SMC 11, 109-125), :func:`order_plates` assigns layers and orders, and
+:func:`compute_layout` coordinates in inches, both from the graph and the widths of its texts alone;
+:func:`draw` needs matplotlib, an extra: ``pip install "mixedfx[plot]"``.
 """
 
 from mixedfx.diagrams.drawing.draw import draw
-from mixedfx.diagrams.drawing.layout import Layout, place
-from mixedfx.diagrams.drawing.ordering import Arrangement, arrange
-from mixedfx.diagrams.drawing.shapes import Box, Spot
+from mixedfx.diagrams.drawing.layout import Layout, compute_layout
+from mixedfx.diagrams.drawing.ordering import PlateOrder, order_plates
+from mixedfx.diagrams.drawing.shapes import Box, Ellipse
 
-__all__ = ["Arrangement", "Box", "Layout", "Spot", "arrange", "draw", "place"]
+__all__ = ["Box", "Ellipse", "Layout", "PlateOrder", "compute_layout", "draw", "order_plates"]

@@ -1,23 +1,24 @@
-"""Layout to picture: ellipses, boxes, arrows and texts on matplotlib axes.
-
-What goes in is a graph, what comes out is axes with a patch for each of its parts. The one idea
-is that everything has its place before the axes are touched: these are only given a scale at
-which all of it is seen.
-"""
+"""Drawing of a laid-out graph with matplotlib: ellipses, boxes, arrows and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mixedfx.diagrams.drawing.edges import bend_of
-from mixedfx.diagrams.drawing.layout import Layout, place
-from mixedfx.diagrams.drawing.shapes import DOT, LEFT, RIGHT, Box
-from mixedfx.diagrams.drawing.text import FONT, font, mathtext, title_of, width_of
+from mixedfx.diagrams.drawing.edges import edge_curvature
+from mixedfx.diagrams.drawing.layout import Layout, compute_layout
+from mixedfx.diagrams.drawing.shapes import DOT_RADIUS, LEFT, RIGHT, Box
+from mixedfx.diagrams.drawing.text import (
+    FONT_SIZE,
+    font_properties,
+    node_label,
+    plate_title,
+    text_width,
+)
 from mixedfx.diagrams.graph.build import Graph
 
-# Okabe and Ito's blue and greys: told apart by every kind of colour vision.
-_INK, _LINE, _SHADE = "#0072B2", "#333333", "#DDDDDD"
+# Okabe and Ito's blue and greys: distinct under every kind of colour vision.
+_BLUE, _DARK_GREY, _LIGHT_GREY = "#0072B2", "#333333", "#DDDDDD"
 _MARGIN = 0.12
 
 
@@ -25,21 +26,21 @@ def draw(graph: Graph, *, ax: Any = None) -> Any:
     """
     Draw a model's graph.
 
-    Circles are random variables, dots are parameters; what is observed is shaded. A plate says
-    "for each": its title gives the grouping factor, the index and, if known, how many levels
-    there are. Plates of nested factors lie inside each other, those of crossed factors overlap.
+    Circles are random variables, dots are parameters; observed variables are shaded. A plate's
+    title has the grouping factor, its index and, if known, the number of levels. Plates of nested
+    factors are nested, those of crossed factors overlap.
     """
     pyplot = _pyplot()
-    texts = {n.name: mathtext(n) for n in graph.nodes} | {
-        f"plate {p.name}": title_of(p) for p in graph.plates
+    texts = {n.name: node_label(n) for n in graph.nodes} | {
+        f"plate {p.name}": plate_title(p) for p in graph.plates
     }
-    widths = {name: width_of(text) for name, text in texts.items()}
-    layout = place(graph, widths)
-    frame = _frame(graph, layout, widths)
+    widths = {name: text_width(text) for name, text in texts.items()}
+    layout = compute_layout(graph, widths)
+    bounds = _bounding_box(graph, layout, widths)
     if ax is None:
-        size = (frame.right - frame.left, frame.top - frame.bottom)
+        size = (bounds.right - bounds.left, bounds.top - bounds.bottom)
         ax = pyplot.figure(figsize=size).add_axes((0.0, 0.0, 1.0, 1.0))
-    scale = _fit(ax, frame)
+    scale = _fit_axes(ax, bounds)
     _draw_plates(ax, graph, layout, texts, scale)
     patches = _draw_nodes(ax, graph, layout, texts, scale)
     _draw_edges(ax, graph, layout, patches, scale)
@@ -55,34 +56,34 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _fit(ax: Any, frame: Box) -> float:
-    """Give axes a scale at which all is seen; as many of their inches as of the picture's."""
+def _fit_axes(ax: Any, bounds: Box) -> float:
+    """Set equal limits that contain the drawing; return its scale, at most 1."""
     ax.set_axis_off()
     figure = ax.get_figure()
     if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()  # only then do the axes have their size
+        figure.draw_without_rendering()  # a layout engine sets the size of the axes here
     inches = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
-    wide, high = frame.right - frame.left, frame.top - frame.bottom
-    scale = float(min(inches.width / wide, inches.height / high, 1.0))
-    x, y = (frame.left + frame.right) / 2, (frame.bottom + frame.top) / 2
+    width, height = bounds.right - bounds.left, bounds.top - bounds.bottom
+    scale = float(min(inches.width / width, inches.height / height, 1.0))
+    x, y = (bounds.left + bounds.right) / 2, (bounds.bottom + bounds.top) / 2
     half = inches.width / scale / 2, inches.height / scale / 2
     ax.set(xlim=(x - half[0], x + half[0]), ylim=(y - half[1], y + half[1]))
     return scale
 
 
-def _frame(graph: Graph, layout: Layout, widths: Mapping[str, float]) -> Box:
-    """Everything, with its labels and a margin."""
+def _bounding_box(graph: Graph, layout: Layout, widths: Mapping[str, float]) -> Box:
+    """Bounding box of plates, parameters and their labels, with a margin."""
     boxes = list(layout.boxes.values())
     for node in graph.nodes:
         if node.kind == "parameter":
-            spot, side = layout.spots[node.name], layout.towards[node.name]
-            long = widths[node.name] + 0.1 if side else widths[node.name] / 2
+            dot, side = layout.nodes[node.name], layout.label_sides[node.name]
+            extent = widths[node.name] + 0.1 if side else widths[node.name] / 2
             boxes.append(
                 Box(
-                    spot.x - (long if side != RIGHT else DOT),
-                    spot.x + (long if side != LEFT else DOT),
-                    spot.y - 0.1,
-                    spot.y + (0.1 if side else 0.3),
+                    dot.x - (extent if side != RIGHT else DOT_RADIUS),
+                    dot.x + (extent if side != LEFT else DOT_RADIUS),
+                    dot.y - 0.1,
+                    dot.y + (0.1 if side else 0.3),
                 )
             )
     return Box(
@@ -99,8 +100,8 @@ def _draw_plates(
     from matplotlib.patches import FancyBboxPatch
 
     for plate in graph.plates:
-        box, side = layout.boxes[plate.name], layout.towards[f"plate {plate.name}"]
-        colour = _LINE if plate is graph.plates[-1] else _INK
+        box, side = layout.boxes[plate.name], layout.label_sides[f"plate {plate.name}"]
+        colour = _DARK_GREY if plate is graph.plates[-1] else _BLUE
         patch = FancyBboxPatch(
             (box.left, box.bottom),
             box.right - box.left,
@@ -120,7 +121,7 @@ def _draw_plates(
             horizontalalignment="left" if side == LEFT else "right",
             verticalalignment="center",
             color=colour,
-            fontproperties=font(0.9 * FONT * scale),
+            fontproperties=font_properties(0.9 * FONT_SIZE * scale),
             usetex=False,
             zorder=4,
         )
@@ -137,28 +138,28 @@ def _draw_nodes(
 
     patches = {}
     for node in graph.nodes:
-        spot = layout.spots[node.name]
-        dot = node.kind == "parameter"
+        ellipse = layout.nodes[node.name]
+        is_dot = node.kind == "parameter"
         patches[node.name] = Ellipse(
-            (spot.x, spot.y),
-            2 * spot.width,
-            2 * spot.height,
-            facecolor=_LINE if dot else "white" if node.kind == "random" else _SHADE,
-            edgecolor=_LINE if node.kind in ("parameter", "covariate") else _INK,
+            (ellipse.x, ellipse.y),
+            2 * ellipse.rx,
+            2 * ellipse.ry,
+            facecolor=_DARK_GREY if is_dot else "white" if node.kind == "random" else _LIGHT_GREY,
+            edgecolor=_DARK_GREY if node.kind in ("parameter", "covariate") else _BLUE,
             linewidth=1.3 * scale,
             zorder=3,
             gid=f"node {node.name}",
         )
         ax.add_patch(patches[node.name])
-        side = layout.towards.get(node.name)
+        side = layout.label_sides.get(node.name)
         ax.text(
-            spot.x + (0.1 * side if side else 0.0),
-            spot.y + (0.1 if side == 0 else 0.0),
+            ellipse.x + (0.1 * side if side else 0.0),
+            ellipse.y + (0.1 if side == 0 else 0.0),
             texts[node.name],
             horizontalalignment={LEFT: "right", RIGHT: "left"}.get(side or 0, "center"),
             verticalalignment="bottom" if side == 0 else "center",
-            color=_LINE,
-            fontproperties=font(FONT * scale),
+            color=_DARK_GREY,
+            fontproperties=font_properties(FONT_SIZE * scale),
             usetex=False,
             zorder=4,
         )
@@ -171,18 +172,19 @@ def _draw_edges(
     from matplotlib.patches import FancyArrowPatch
 
     for edge in graph.edges:
-        a, b = layout.spots[edge.source], layout.spots[edge.target]
+        a, b = layout.nodes[edge.source], layout.nodes[edge.target]
+        curvature = edge_curvature(edge.source, edge.target, layout.nodes)
         arrow = FancyArrowPatch(
             (a.x, a.y),
             (b.x, b.y),
             arrowstyle="-|>",
-            connectionstyle=f"arc3,rad={bend_of(edge.source, edge.target, layout.spots)}",
+            connectionstyle=f"arc3,rad={curvature}",
             mutation_scale=11 * scale,
             patchA=patches[edge.source],
             patchB=patches[edge.target],
             shrinkA=0,
             shrinkB=1.0 * scale,
-            color=_LINE,
+            color=_DARK_GREY,
             linewidth=1.0 * scale,
             zorder=2,
             gid=f"edge {edge.source} -> {edge.target}",

@@ -1,46 +1,26 @@
-"""The shapes of a picture: ellipses and rectangles, in inches from the response's centre.
-
-Nodes are spots and plates are boxes; the one idea is that both are plain numbers, without a
-figure, so that places can be found, and tested, before anything is drawn.
-"""
+"""Ellipses and rectangles, in inches from the centre of the response's node."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 LEFT, RIGHT = -1, 1
-DOT = 0.045  # half width of a parameter, in inches
+DOT_RADIUS = 0.045  # of a parameter, in inches
 
 
 @dataclass(frozen=True)
-class Spot:
-    """
-    Where a node stands.
+class Ellipse:
+    """A node."""
 
-    Parameters
-    ----------
-    x, y : float
-        Its centre, in inches from the response's.
-    width, height : float
-        Half axes of its ellipse.
-    """
-
-    x: float
+    x: float  # centre
     y: float
-    width: float
-    height: float
+    rx: float  # half axes
+    ry: float
 
 
 @dataclass(frozen=True)
 class Box:
-    """
-    A rectangle.
-
-    Parameters
-    ----------
-    left, right, bottom, top : float
-        Its sides, in inches from the response's centre.
-    """
+    """A plate, or the bounding box of a drawing."""
 
     left: float
     right: float

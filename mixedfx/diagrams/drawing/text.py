@@ -1,7 +1,6 @@
-"""Symbols to letters: the texts of a picture as matplotlib sets them, and their widths.
+"""Texts of a drawing in matplotlib's mathtext, and their widths.
 
-What goes in is nodes and plates, what comes out is matplotlib's mathtext. The one idea is that a
-symbol which mathtext cannot set is written in Unicode, so that every graph can be drawn.
+A symbol that mathtext cannot set is written in Unicode.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from typing import Any
 
 from mixedfx.diagrams.graph.elements import Node, Plate
 
-FONT = 12.0  # points
+FONT_SIZE = 12.0  # points
 
 
-def font(size: float) -> Any:
-    """Choose the letters of textbooks, which matplotlib brings along; the user's where they end."""
+def font_properties(size: float) -> Any:
+    """STIX fonts, which matplotlib includes; the user's for characters that they lack."""
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
 
@@ -22,29 +21,30 @@ def font(size: float) -> Any:
     return FontProperties(family=family, size=size, math_fontfamily="stix")
 
 
-def width_of(text: str) -> float:
-    """Measure a text without a figure."""
+def text_width(text: str) -> float:
+    """Width in inches at the full font size."""
     from matplotlib.textpath import TextPath
 
-    return float(TextPath((0, 0), text, prop=font(FONT), usetex=False).get_extents().width) / 72
+    path = TextPath((0, 0), text, prop=font_properties(FONT_SIZE), usetex=False)
+    return float(path.get_extents().width) / 72
 
 
-def mathtext(node: Node) -> str:
-    """Write a node's symbol as matplotlib sets it."""
+def node_label(node: Node) -> str:
+    """Symbol of a node in mathtext."""
     from matplotlib.mathtext import MathTextParser
 
     plain = node.label.replace("$", r"\$")
     if any(c > "\u024f" for c in node.latex):  # beyond the Latin letters
         return plain
     try:
-        MathTextParser("path").parse(f"${node.latex}$", prop=font(FONT))
+        MathTextParser("path").parse(f"${node.latex}$", prop=font_properties(FONT_SIZE))
     except ValueError:
         return plain
     return f"${node.latex}$"
 
 
-def title_of(plate: Plate) -> str:
-    """Write a plate's title as matplotlib sets it."""
+def plate_title(plate: Plate) -> str:
+    """Label, index and count of a plate in mathtext."""
     index = f" ${plate.index}$" if plate.index else ""
     count = "" if plate.count is None else f" ({plate.count:,})"
     return plate.label.replace("$", r"\$") + index + count

@@ -1,18 +1,15 @@
-r"""Formula to equations: the model level by level, as a textbook writes it.
+r"""Equations of a multilevel model, level by level, as textbooks write it.
 
 .. math:: \mathrm{rating}_{ij} \mid R_i \sim N(R_i, \sigma^2), \qquad
           R_i \sim N(R, \sigma_{\mathrm{friend}}^2)
 
-The one idea is that a formula is read once (:func:`mixedfx.diagrams.graph.read`) and every symbol
-is
-spelled twice, in Unicode and in LaTeX, so that the two can not say different things. What the
-data would add, names of columns and estimates, is passed in as plain mappings.
-
-Nothing here knows data, fits or results.
+The hierarchically centred form of a formula (:func:`mixedfx.diagrams.graph.hierarchical_model`)
+is written in Unicode and in LaTeX. Names of columns and estimates come from the caller, as plain
+mappings.
 """
 
 from mixedfx.diagrams.equations.layout import Equation, Line
 from mixedfx.diagrams.equations.levels import equation
-from mixedfx.diagrams.equations.values import Columns, Estimates
+from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
 
-__all__ = ["Columns", "Equation", "Estimates", "Line", "equation"]
+__all__ = ["Columns", "Equation", "Estimates", "Line", "RowTerms", "equation"]

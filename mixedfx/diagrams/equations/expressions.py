@@ -1,9 +1,7 @@
-"""Symbols to expressions: sums, products, matrices and distributions of given pieces.
+"""Sums, products, matrices and distributions of mathematical symbols.
 
-What goes in is :class:`~mixedfx.diagrams.graph.Math`, what comes out is more of it. The one idea
-is that a
-summand is a pair of its sign and its size, so that a sum of estimates reads ``2 - 0.5 x`` and not
-``2 + -0.5 x``. Nothing here knows models.
+A summand is a pair of its sign and its absolute value, so that a sum of estimates is set as
+``2 - 0.5 x`` and not as ``2 + -0.5 x``.
 """
 
 from __future__ import annotations
@@ -12,12 +10,14 @@ from collections.abc import Iterable, Sequence
 
 from mixedfx.diagrams.graph.symbols import Math
 
+Summand = tuple[Math, Math]  # sign, absolute value
+
 MINUS, PLUS = Math("−", "-"), Math("+", "+")
-_HIGH = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def rounded(value: float, digits: int) -> Math:
-    """Write a number, with an exponent only where zeros would have to be counted."""
+def number(value: float, digits: int) -> Math:
+    """Format to significant digits; in scientific notation if very large or very small."""
     text = f"{value:.{digits}g}"
     if "e" not in text:
         return Math(text, text)
@@ -25,18 +25,20 @@ def rounded(value: float, digits: int) -> Math:
     if 0 < int(exponent) < 7:
         return Math(f"{value:.0f}", f"{value:.0f}")
     power = str(int(exponent))
-    return Math(f"{mantissa}×10{power.translate(_HIGH)}", rf"{mantissa} \times 10^{{{power}}}")
+    return Math(
+        f"{mantissa}×10{power.translate(_SUPERSCRIPTS)}", rf"{mantissa} \times 10^{{{power}}}"
+    )
 
 
 def squared(sd: Math) -> Math:
-    """Square a standard deviation."""
+    """Square of a standard deviation."""
     if "×" in sd.unicode:
         sd = Math(f"({sd.unicode})", f"({sd.latex})")
     return sd + Math("²", "^2")
 
 
-def signed_sum(summands: Sequence[tuple[Math, Math]], *, first: bool = True) -> Math:
-    """Join summands with their signs."""
+def signed_sum(summands: Sequence[Summand], *, first: bool = True) -> Math:
+    """Sum of summands; a plus before the first one is omitted, unless the sum is continued."""
     total = Math("", "")
     for k, (sign, size) in enumerate(summands):
         if k == 0 and first:
@@ -46,37 +48,37 @@ def signed_sum(summands: Sequence[tuple[Math, Math]], *, first: bool = True) -> 
     return total if summands else Math("0", "0")
 
 
-def bracketed(parts: Sequence[tuple[Math, Math]]) -> Math:
-    """Put a sum in parentheses."""
-    return Math("(", "(") + signed_sum(parts) + ")"
+def parenthesized_sum(summands: Sequence[Summand]) -> Math:
+    """Sum in parentheses."""
+    return Math("(", "(") + signed_sum(summands) + ")"
 
 
-def product_of(values: Iterable[Math]) -> Math:
-    """Join factors with dots."""
-    first, *rest = values
-    for value in rest:
-        first = first + Math("·", r" \cdot ") + value
-    return first
+def product(factors: Iterable[Math]) -> Math:
+    """Product with dots."""
+    result, *others = factors
+    for factor in others:
+        result = result + Math("·", r" \cdot ") + factor
+    return result
 
 
 def diagonal_matrix(entries: Sequence[Math]) -> Math:
-    """Write a diagonal matrix."""
-    return Math("diag(", r"\operatorname{diag}(") + listed(entries) + ")"
+    """Diagonal matrix of its entries."""
+    return Math("diag(", r"\operatorname{diag}(") + comma_list(entries) + ")"
 
 
 def normal(mean: Math, variance: Math) -> Math:
-    """Write a normal distribution."""
+    """Normal distribution."""
     return Math("N(", r"\mathcal{N}(") + mean + Math(", ", r",\, ") + variance + ")"
 
 
 def conditional(symbol: Math, parents: Sequence[Math]) -> Math:
-    """Write what a variable's distribution is given by."""
-    return symbol + Math(" | ", r" \mid ") + listed(parents) if parents else symbol
+    """A variable, conditional on its parents."""
+    return symbol + Math(" | ", r" \mid ") + comma_list(parents) if parents else symbol
 
 
-def listed(symbols: Sequence[Math]) -> Math:
-    """Join symbols with commas."""
-    first, *rest = symbols
-    for symbol in rest:
-        first = first + ", " + symbol
-    return first
+def comma_list(symbols: Sequence[Math]) -> Math:
+    """Symbols with commas between them."""
+    result, *others = symbols
+    for symbol in others:
+        result = result + ", " + symbol
+    return result

@@ -1,9 +1,4 @@
-"""Lines to text: equations as a terminal shows them, and as LaTeX sets them.
-
-What goes in is lines, each spelled twice, what comes out is one text in either spelling. The one
-idea is that a line is a left side, a sign and a right side, so that the signs stand below each
-other in both.
-"""
+"""Lines of equations, aligned at their relation signs, as text and as LaTeX."""
 
 from __future__ import annotations
 
@@ -23,11 +18,11 @@ class Line:
     Parameters
     ----------
     left : Math
-        What stands before the sign.
+        Its left side.
     sign : {"~", "="}
         Distribution or definition.
     right : tuple of str
-        What stands after it in Unicode, line by line.
+        Its right side in Unicode, line by line.
     latex : str
         The same in LaTeX; ``&`` where further lines are aligned.
     """
@@ -48,10 +43,10 @@ class Equation:
     lines : tuple of Line
         The response first, then the levels from the inner to the outer ones.
     where : tuple of (str, str)
-        What each index numbers.
+        Each index, and what it numbers.
     notes : tuple of str
-        What the equations do not show: means that were folded into others, columns that only
-        data tell.
+        What the equations do not show, such as means that are not identifiable, or columns whose
+        number depends on data.
 
     Examples
     --------
@@ -69,49 +64,51 @@ class Equation:
 
     @property
     def unicode(self) -> str:
-        """The equations for a terminal, the signs below each other."""
+        """The equations for a terminal, aligned at the signs."""
         width = max(len(line.left.unicode) for line in self.lines)
-        shown = []
+        text = []
         for line in self.lines:
             head = f"{line.left.unicode:>{width}} {line.sign} "
-            shown += [head + line.right[0]]
-            shown += [" " * len(head) + more for more in line.right[1:]]
-        return "\n".join(shown)
+            text += [head + line.right[0]]
+            text += [" " * len(head) + continuation for continuation in line.right[1:]]
+        return "\n".join(text)
 
     @property
     def latex(self) -> str:
-        """The equations in LaTeX: an ``aligned`` environment, to stand in mathematics."""
+        """The equations in LaTeX: an ``aligned`` environment, for math mode."""
         signs = {"~": r"\sim", "=": "="}
-        shown = [f"{line.left.latex} &{signs[line.sign]} {line.latex}" for line in self.lines]
-        body = " \\\\\n".join(shown)
+        rows = [f"{line.left.latex} &{signs[line.sign]} {line.latex}" for line in self.lines]
+        body = " \\\\\n".join(rows)
         return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
     def __str__(self) -> str:
-        """Print the equations, what their indices mean, and the notes."""
-        words = [textwrap.fill(text, 80) for text in (self._words("{}"), *self.notes)]
-        return "\n\n".join([self.unicode, *words])
+        """Return the equations, the meaning of their indices, and the notes."""
+        sentences = [
+            textwrap.fill(text, 80) for text in (self._describe_indices("{}"), *self.notes)
+        ]
+        return "\n\n".join([self.unicode, *sentences])
 
     __repr__ = __str__
 
     def _repr_latex_(self) -> str:
-        words = [self._words("${}$"), *(note.replace("$", r"\$") for note in self.notes)]
-        return "\n\n".join([f"$$\n{self.latex}\n$$", *words])
+        notes = [note.replace("$", r"\$") for note in self.notes]
+        return "\n\n".join([f"$$\n{self.latex}\n$$", self._describe_indices("${}$"), *notes])
 
-    def _words(self, form: str) -> str:
-        """Say what the indices number."""
+    def _describe_indices(self, form: str) -> str:
+        """Sentence that says what the indices number."""
         groups, (row, rows) = self.where[:-1], self.where[-1]
-        told = [f"{form.format(letter)} those of {label}" for letter, label in groups]
-        told.append(f"{form.format(row)} the {rows}")
-        first, _, rest = told[0].partition(" ")
-        rest = rest.replace("those", "the levels", 1) if groups else rest
-        return f"where {and_list([f'{first} numbers {rest}', *told[1:]])}."
+        clauses = [f"{form.format(letter)} those of {label}" for letter, label in groups]
+        clauses.append(f"{form.format(row)} the {rows}")
+        letter, _, numbered = clauses[0].partition(" ")
+        numbered = numbered.replace("those", "the levels", 1) if groups else numbered
+        return f"where {and_list([f'{letter} numbers {numbered}', *clauses[1:]])}."
 
 
-def line_of(left: Math, sign: Literal["~", "="], right: Math) -> Line:
+def single_line(left: Math, sign: Literal["~", "="], right: Math) -> Line:
     """Make an equation of one line."""
     return Line(left, sign, (right.unicode,), right.latex)
 
 
 def and_list(words: Sequence[str]) -> str:
-    """List words as a sentence does."""
+    """Enumerate words with commas and "and"."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

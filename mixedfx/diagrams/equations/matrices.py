@@ -1,8 +1,7 @@
-"""Covariance matrices to lines: diagonal, written out, or as correlations.
+"""Covariance matrices of random effects: diagonal, elementwise, or by correlations.
 
-What goes in is a term of a writer, what comes out is the lines that say what its matrix is. The
-one idea is that a matrix is shown as far as it can be read: two effects by their covariance,
-more by their correlations, very many not at all.
+A 2 x 2 matrix is written with its covariance; a larger one as D P D, where D has the standard
+deviations and P the correlations; of very large ones only the symbol is written.
 """
 
 from __future__ import annotations
@@ -10,56 +9,53 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mixedfx.diagrams.equations.expressions import diagonal_matrix, signed_sum, squared
-from mixedfx.diagrams.equations.layout import Line, line_of
-from mixedfx.diagrams.equations.writer import Writer
+from mixedfx.diagrams.equations.layout import Line, single_line
+from mixedfx.diagrams.equations.notation import Notation
 from mixedfx.diagrams.graph.symbols import Math
 
-# Correlation matrices of more effects than these are named, not written out.
-MOST_EFFECTS = 8
+# Covariance matrices of more effects are not written out.
+MAX_EFFECTS = 8
 
 
-def written_out(writer: Writer, i: int) -> bool:
-    """Tell whether a covariance matrix has a known size, and a small one."""
-    names = writer.random[i]
-    return len(names) <= MOST_EFFECTS and all(writer.tags[c].isdecimal() for c in names)
+def is_written_out(notation: Notation, i: int) -> bool:
+    """Whether the size of a term's covariance matrix is known, and small."""
+    names = notation.random[i]
+    return len(names) <= MAX_EFFECTS and all(notation.subscripts[c].isdecimal() for c in names)
 
 
-def matrix_lines(writer: Writer, i: int) -> Iterator[Line]:
-    """Write a covariance matrix."""
-    names, matrix = writer.random[i], writer.spread(i)
-    sds = [writer.sd(i, c) for c in names]
-    if writer.reading.effects[i].term.structure == "diag":
-        yield line_of(matrix, "=", diagonal_matrix([squared(sd) for sd in sds]))
+def matrix_lines(notation: Notation, i: int) -> Iterator[Line]:
+    """Write out a term's covariance matrix."""
+    names, matrix = notation.random[i], notation.scale(i)
+    sds = [notation.sd(i, c) for c in names]
+    if notation.model.effects[i].term.structure == "diag":
+        yield single_line(matrix, "=", diagonal_matrix([squared(sd) for sd in sds]))
         return
     if len(names) == 2:
-        sign, rho = writer.correlation(i, *names)
-        space = Math(" ", r" \,") if writer.estimates is None else Math("·", r" \cdot ")
+        sign, rho = notation.correlation(i, *names)
+        space = Math(" ", r" \,") if notation.estimates is None else Math("·", r" \cdot ")
         covariance = signed_sum([(sign, rho + space + sds[0] + space + sds[1])])
-        rows = [[squared(sds[0]), covariance], [covariance, squared(sds[1])]]
-        yield _matrix_line(matrix, rows)
+        yield _matrix_line(matrix, [[squared(sds[0]), covariance], [covariance, squared(sds[1])]])
         return
-    label = writer.reading.effects[i].factor.label
-    diagonal, correlations = Math("D", "D").of(label), Math("P", "P").of(label)
+    label = notation.model.effects[i].factor.label
+    diagonal, correlations = (Math(c, c).name_subscript(label) for c in "DP")
     space = Math(" ", r"\,")
-    yield line_of(matrix, "=", diagonal + space + correlations + space + diagonal)
-    yield line_of(diagonal, "=", diagonal_matrix(sds))
-    rows = [
+    yield single_line(matrix, "=", diagonal + space + correlations + space + diagonal)
+    yield single_line(diagonal, "=", diagonal_matrix(sds))
+    lower_triangle = [
         [
-            *(signed_sum([writer.correlation(i, one, two)]) for one in names[:k]),
+            *(signed_sum([notation.correlation(i, one, two)]) for one in names[:k]),
             Math("1", "1"),
             *[Math("", "")] * (len(names) - k - 1),
         ]
         for k, two in enumerate(names)
     ]
-    yield _matrix_line(correlations, rows)
+    yield _matrix_line(correlations, lower_triangle)
 
 
 def _matrix_line(left: Math, rows: Sequence[Sequence[Math]]) -> Line:
-    """A symmetric matrix, of which the lower triangle is enough."""
     widths = [max(len(row[j].unicode) for row in rows) for j in range(len(rows))]
     cells = ["  ".join(f"{m.unicode:<{w}}" for m, w in zip(r, widths, strict=True)) for r in rows]
-    middle = len(rows) - 2
-    edges = [("⎡", "⎤"), *[("⎢", "⎥")] * middle, ("⎣", "⎦")]
-    shown = tuple(f"{a}{row}{b}" for (a, b), row in zip(edges, cells, strict=True))
+    brackets = [("⎡", "⎤"), *[("⎢", "⎥")] * (len(rows) - 2), ("⎣", "⎦")]
+    unicode = tuple(f"{a}{row}{b}" for (a, b), row in zip(brackets, cells, strict=True))
     body = r" \\ ".join(" & ".join(m.latex for m in row) for row in rows)
-    return Line(left, "=", shown, rf"\begin{{bmatrix}} {body} \end{{bmatrix}}")
+    return Line(left, "=", unicode, rf"\begin{{bmatrix}} {body} \end{{bmatrix}}")

@@ -1,7 +1,7 @@
-"""What the equations do not show, in sentences.
+"""Notes on what the equations do not show.
 
-What goes in is a writer, what comes out is notes: means that were folded into others, columns
-that only data tell, columns that were left out, matrices too large to write.
+Means that are not identifiable, columns whose number depends on data, columns that were left out,
+and matrices that are too large to write out.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ import math
 from collections.abc import Iterator
 
 from mixedfx.diagrams.equations.layout import and_list
-from mixedfx.diagrams.equations.matrices import written_out
-from mixedfx.diagrams.equations.writer import Writer, column_label
-from mixedfx.diagrams.graph.model_terms import Reading
+from mixedfx.diagrams.equations.matrices import is_written_out
+from mixedfx.diagrams.equations.notation import Notation, column_label
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel
 from mixedfx.diagrams.graph.names import INTERCEPT
 from mixedfx.diagrams.graph.symbols import Math
 
 
-def notes_of(writer: Writer) -> Iterator[str]:
-    """Say what the equations do not show."""
-    reading = writer.reading
-    roots = [
+def notes_of(notation: Notation) -> Iterator[str]:
+    """Write the notes on a model's equations."""
+    model = notation.model
+    outermost_intercepts = [
         e
-        for i, e in enumerate(reading.effects)
-        if not e.centre and INTERCEPT in writer.random[i] and INTERCEPT in reading.fixed
+        for i, e in enumerate(model.effects)
+        if not e.centered_at and INTERCEPT in notation.random[i] and INTERCEPT in model.fixed
     ]
-    if len(roots) > 1:
-        folded = [e.factor.label for e in roots if not e.carries_mean]
-        yield _folded(reading, list(dict.fromkeys(folded)))
-    if several := [tag for tag in writer.tags.values() if not tag.isdecimal()]:
-        told = "stands" if len(several) == 1 else "each stand"
-        listed = and_list(several)
-        yield f"{listed} {told} for several columns and coefficients, which only data tell."
-    if writer.estimates is not None:
-        left_out = [c for c, v in writer.estimates.fixed.items() if math.isnan(v)]
+    if len(outermost_intercepts) > 1:
+        labels = [e.factor.label for e in outermost_intercepts if not e.centered_at_mean]
+        yield _unidentified_means(model, list(dict.fromkeys(labels)))
+    if several := [name for name in notation.subscripts.values() if not name.isdecimal()]:
+        verb = "stands" if len(several) == 1 else "each stand"
+        names = and_list(several)
+        yield f"{names} {verb} for several columns and coefficients, which only data tell."
+    if notation.estimates is not None:
+        left_out = [c for c, v in notation.estimates.fixed.items() if math.isnan(v)]
         if left_out:
             yield f"Left out, as other columns imply it: {and_list(left_out)}."
-    for i, names in enumerate(writer.random):
-        if len(names) > 1 and not written_out(writer, i):
-            listed = and_list(list(map(column_label, names)))
-            yield f"{writer.spread(i)} is the covariance matrix of the effects of {listed}."
+    for i, names_of_effects in enumerate(notation.random):
+        if len(names_of_effects) > 1 and not is_written_out(notation, i):
+            names = and_list(list(map(column_label, names_of_effects)))
+            yield f"{notation.scale(i)} is the covariance matrix of the effects of {names}."
 
 
-def _folded(reading: Reading, labels: list[str]) -> str:
-    """Say which levels' means cannot be told from the overall one."""
+def _unidentified_means(model: HierarchicalModel, labels: list[str]) -> str:
+    """Name the levels whose means are not identifiable apart from the intercept."""
     means, are, their = ("means", "are", "their") if len(labels) > 1 else ("mean", "is", "its")
-    symbol = reading.mean or Math("β", r"\beta").at("0")
+    symbol = model.overall_mean or Math("β", r"\beta").subscript("0")
     return (
         f"Data tell only one overall mean: the {means} of {and_list(labels)} cannot be told from "
         f"the intercept {symbol} and {are} folded into it, so {their} effects scatter around zero."

@@ -1,8 +1,4 @@
-"""What data add to a formula's equations: names of columns, and estimates.
-
-They are plain mappings by name, so that a fit, a design or a reader's own numbers can stand in
-the same equations; nothing here knows where they come from.
-"""
+"""What data add to a formula's equations: names of columns, estimates, and terms of the rows."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Columns:
     """
-    Names of a model's columns, which only data tell where a term is categorical.
+    Names of a model's columns; those of a categorical term depend on the data.
 
     Parameters
     ----------
@@ -62,3 +58,22 @@ class Estimates:
     def columns(self) -> Columns:
         """Names of the columns."""
         return Columns(tuple(self.fixed), tuple(tuple(sds) for sds in self.sds))
+
+
+@dataclass(frozen=True)
+class RowTerms:
+    """
+    Weights, offset and residual standard deviations of the rows.
+
+    Parameters
+    ----------
+    weights, offset : str or bool
+        The name of the column, or whether there are any.
+    residual_sd : str or None
+        Of a model whose rows have their own residual standard deviations, what these are, for a
+        note.
+    """
+
+    weights: str | bool = False
+    offset: str | bool = False
+    residual_sd: str | None = None

@@ -1,36 +1,35 @@
-"""Formula to graph: what the model's variables depend on, and whether that is a tree.
+"""Directed acyclic graph of a multilevel model, with plates (Buntine 1994).
 
-A multilevel model is one in which modelled variables depend on each other as a directed
-acyclic graph. The formula alone tells the graph: a node for the random effects of each term,
-for the response, the covariates and the parameters; a plate (a box that says "for each") for
-each grouping factor and for the rows.
+The formula alone determines the graph: a node for the random effects of each term, for the
+response, the covariates and the parameters; a plate, "for each", for each grouping factor and for
+the rows. Counts, and nesting that the formula does not write, come from the caller.
+:func:`hierarchical_model` reads a formula in the hierarchically centred form that the graph and the
+equations share.
 
-It is told in steps: names and symbols, the levels, the centred reading (:func:`read`), which the
-equations share, the graph (:func:`graph`), and the graph as text. Nothing here knows data:
-counts, and nesting that the formula does not write, are passed in.
+Buntine (1994), Operations for learning with graphical models, J. Artif. Intell. Res. 2, 159-225.
 """
 
 from mixedfx.diagrams.graph.build import Graph, graph
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate
-from mixedfx.diagrams.graph.model_terms import Effects, Reading, read
-from mixedfx.diagrams.graph.names import INTERCEPT, plain, split
-from mixedfx.diagrams.graph.nesting import Factor
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel, TermEffects, hierarchical_model
+from mixedfx.diagrams.graph.names import INTERCEPT, display_name, split_interaction
+from mixedfx.diagrams.graph.nesting import GroupingFactor
 from mixedfx.diagrams.graph.symbols import Math, sd_symbol
 
 __all__ = [
     "INTERCEPT",
     "Edge",
-    "Effects",
-    "Factor",
     "Graph",
+    "GroupingFactor",
+    "HierarchicalModel",
     "Kind",
     "Math",
     "Node",
     "Plate",
-    "Reading",
+    "TermEffects",
+    "display_name",
     "graph",
-    "plain",
-    "read",
+    "hierarchical_model",
     "sd_symbol",
-    "split",
+    "split_interaction",
 ]

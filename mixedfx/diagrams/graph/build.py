@@ -1,9 +1,8 @@
-"""Reading to graph: what the model's variables depend on, and whether that is a tree.
+"""Directed acyclic graph of a model, and whether its levels form a tree.
 
-What goes in is a formula, and counts if there are data; what comes out is a :class:`Graph`. The
-one idea is that arrows follow the levels, as the reading is centred: with nested factors alone
-each row has one chain of parents, and the levels form a tree; with crossed ones the response has
-several modelled parents, and they do not.
+Edges follow the hierarchically centred form. With nested factors alone each row has one chain of
+ancestors, and the levels form a tree; with crossed factors the response has several modelled
+parents, and they do not.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, around
+from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
-from mixedfx.diagrams.graph.model_terms import Reading, read
-from mixedfx.diagrams.graph.names import INTERCEPT, plain
-from mixedfx.diagrams.graph.nesting import Factor, expect_groups
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
+from mixedfx.diagrams.graph.names import INTERCEPT, display_name
+from mixedfx.diagrams.graph.nesting import GroupingFactor, check_group_names
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.terms import Formula
@@ -31,14 +30,14 @@ class Graph:
     Parameters
     ----------
     nodes : tuple of Node
-        Parents before children.
+        In topological order, parents before children.
     edges : tuple of Edge
-        The dependences.
+        Conditional dependences.
     plates : tuple of Plate
         The outer ones first, the rows last.
     tree : bool
-        Whether the levels form a tree: each plate lies in at most one other directly.
-        Effects of one level count as one variable.
+        Whether the levels form a tree: each plate has at most one parent. Effects of one level
+        count as one variable.
     reason : str
         Why, as a sentence.
 
@@ -54,9 +53,9 @@ class Graph:
     tree: bool
     reason: str
 
-    def around(self, plate: str | None) -> tuple[str, ...]:
-        """Names of a plate and of all that it lies in, the outer ones first."""
-        return around(self.plates, plate)
+    def enclosing_plates(self, plate: str | None) -> tuple[str, ...]:
+        """Names of a plate and of all that contain it, the outermost first."""
+        return enclosing_plates(self.plates, plate)
 
     def describe(self) -> str:
         """Say whether the levels form a tree, and why."""
@@ -67,7 +66,7 @@ class Graph:
         return self.reason
 
     def to_dot(self) -> str:
-        """Write the graph for Graphviz; a plate in several others is drawn in the first."""
+        """Write the graph in Graphviz's DOT; a plate in several others is nested in the deepest."""
         return dot(self.nodes, self.edges, self.plates)
 
     def to_mermaid(self) -> str:
@@ -84,109 +83,108 @@ def graph(
     *,
     rows: int | None = None,
     nested: Mapping[str, str] | None = None,
-    own_spread: Literal["known", "modelled"] | None = None,
+    residual_sd: Literal["known", "modelled"] | None = None,
 ) -> Graph:
-    """Give the graph of a formula's model."""
-    reading = read(formula, nested)
-    plates = _plates(reading, counts or {}, rows)
-    nodes, edges = _nodes_and_edges(reading, plates[-1].name, own_spread=own_spread)
+    """Build the graph of a formula; ``residual_sd`` says how each row has its own, if it has."""
+    model = hierarchical_model(formula, nested)
+    plates = _plates(model, counts or {}, rows)
+    nodes, edges = _nodes_and_edges(model, plates[-1].name, residual_sd=residual_sd)
     tree = all(len(p.parents) < 2 for p in plates)
-    return Graph(nodes, edges, plates, tree, _reason(reading))
+    return Graph(nodes, edges, plates, tree, _explain(model))
 
 
-def _plates(reading: Reading, counts: Mapping[str, int], rows: int | None) -> tuple[Plate, ...]:
-    expect_groups("counts", counts, (f.name for f in reading.factors))
+def _plates(
+    model: HierarchicalModel, counts: Mapping[str, int], rows: int | None
+) -> tuple[Plate, ...]:
+    check_group_names("counts", counts, (f.name for f in model.factors))
     for what, count in {**counts, "rows": rows}.items():
         if count is not None and operator.index(count) < 1:
             raise ArgumentError(f"the number of {what} is {count}, but must be at least 1.")
-    found = [
-        Plate(f.name, f.label, f.index, counts.get(f.name), f.parents) for f in reading.factors
-    ]
-    name = _unused("rows", {f.name for f in reading.factors})
-    inner = tuple(f.name for f in reading.innermost)
-    return (*found, Plate(name, "rows", reading.index, rows, inner))
+    plates = [Plate(f.name, f.label, f.index, counts.get(f.name), f.parents) for f in model.factors]
+    name = _unique_name("rows", {f.name for f in model.factors})
+    innermost = tuple(f.name for f in model.innermost)
+    return (*plates, Plate(name, "rows", model.row_index, rows, innermost))
 
 
 def _nodes_and_edges(
-    reading: Reading, rows: str, *, own_spread: str | None
+    model: HierarchicalModel, rows: str, *, residual_sd: str | None
 ) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-    """Parameters, the effects that they govern, and last what the response depends on."""
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
 
-    def add(name: str, kind: Kind, label: Math, plate: str | None) -> str:
-        name = _unused(name, nodes)
-        nodes[name] = Node(name, kind, label.unicode, label.latex, plate)
+    def add(name: str, kind: Kind, symbol: Math, plate: str | None) -> str:
+        name = _unique_name(name, nodes)
+        nodes[name] = Node(name, kind, symbol.unicode, symbol.latex, plate)
         return name
 
-    above: list[str] = []
     terms = {
-        i: add(str(e.term), "random", e.symbol, e.factor.name)
-        for i, e in enumerate(reading.effects)
+        i: add(str(e.term), "random", e.indexed_symbol, e.factor.name)
+        for i, e in enumerate(model.effects)
     }
-    for i, e in enumerate(reading.effects):
-        if e.carries_mean and reading.mean is not None:
-            edges.append(Edge(add("mean", "parameter", reading.mean, None), terms[i]))
-        what = "sd" if len(e.columns) == 1 else "cov"
-        edges.append(Edge(add(f"{what} {e.term}", "parameter", e.spread, None), terms[i]))
-        edges += [Edge(terms[k], terms[i]) for k in e.centre]
-        above += [terms[i]] if e.enters else []
-    if label := _coefficients(reading):
-        above.append(add("beta", "parameter", label, None))
-    above += [add(c, "covariate", reading.column(f"Q({c!r})"), rows) for c in reading.covariates]
+    for i, e in enumerate(model.effects):
+        if e.centered_at_mean and model.overall_mean is not None:
+            edges.append(Edge(add("mean", "parameter", model.overall_mean, None), terms[i]))
+        scale = "sd" if len(e.columns) == 1 else "cov"
+        edges.append(Edge(add(f"{scale} {e.term}", "parameter", e.scale, None), terms[i]))
+        edges += [Edge(terms[k], terms[i]) for k in e.centered_at]
+    parents = [terms[i] for i, e in enumerate(model.effects) if e.in_linear_predictor]
+    if beta := _coefficients(model):
+        parents.append(add("beta", "parameter", beta, None))
+    for name in model.covariates:
+        parents.append(add(name, "covariate", model.row_value(f"Q({name!r})"), rows))
     sigma = Math("σ", r"\sigma")
-    if own_spread is None:
-        above.append(add("sigma", "parameter", sigma, None))
+    if residual_sd is None:
+        parents.append(add("sigma", "parameter", sigma, None))
     else:
-        kind: Kind = "covariate" if own_spread == "known" else "random"
-        above.append(add("sigma", kind, sigma.at(reading.indices), rows))
-    response = add(plain(reading.formula.response), "response", reading.response, rows)
-    edges += [Edge(name, response) for name in above]
-    return _sorted(nodes, edges), tuple(edges)
+        kind: Kind = "covariate" if residual_sd == "known" else "random"
+        parents.append(add("sigma", kind, sigma.subscript(model.row_indices), rows))
+    response = add(display_name(model.formula.response), "response", model.response, rows)
+    edges += [Edge(name, response) for name in parents]
+    return _topological_order(nodes, edges), tuple(edges)
 
 
-def _sorted(nodes: Mapping[str, Node], edges: list[Edge]) -> tuple[Node, ...]:
-    """Parents before children, else in the order given."""
+def _topological_order(nodes: Mapping[str, Node], edges: list[Edge]) -> tuple[Node, ...]:
+    """Parents before children (Kahn 1962), else in the order given."""
     order: dict[str, Node] = {}
     while len(order) < len(nodes):
-        waiting = {e.target for e in edges if e.source not in order}
-        order |= {n: node for n, node in nodes.items() if n not in waiting}
+        blocked = {e.target for e in edges if e.source not in order}
+        order |= {n: node for n, node in nodes.items() if n not in blocked}
     return tuple(order.values())
 
 
-def _coefficients(reading: Reading) -> Math | None:
-    """Symbol of the fixed coefficients; none if a random term carries the only one."""
-    free = [t for t in reading.fixed if t != INTERCEPT or reading.mean is None]
+def _coefficients(model: HierarchicalModel) -> Math | None:
+    """Symbol of the fixed coefficients; none if the overall mean is the only one."""
+    terms = [t for t in model.fixed if t != INTERCEPT or model.overall_mean is None]
     beta = Math("β", r"\beta")
-    if len(free) == 1:
-        return beta.at("", number=0 if free[0] == INTERCEPT else 1)
-    return Math("β", r"\boldsymbol{\beta}") if free else None
+    if len(terms) == 1:
+        return beta.subscript("", number=0 if terms[0] == INTERCEPT else 1)
+    return Math("β", r"\boldsymbol{\beta}") if terms else None
 
 
-def _unused(name: str, taken: Iterable[str]) -> str:
+def _unique_name(name: str, taken: Iterable[str]) -> str:
     while name in set(taken):
         name += "′"
     return name
 
 
-def _reason(reading: Reading) -> str:
+def _explain(model: HierarchicalModel) -> str:
     """Whether the levels form a tree, and why."""
-    by_name = {f.name: f for f in reading.factors}
-    meeting = [("rows", reading.innermost)] + [
+    by_name = {f.name: f for f in model.factors}
+    parents_of = [("rows", model.innermost)] + [
         (f"levels of {f.label}", tuple(by_name[p] for p in f.parents))
-        for f in reversed(reading.factors)
+        for f in reversed(model.factors)
     ]
-    for what, parents in meeting:
+    for what, parents in parents_of:
         if len(parents) > 1:
-            listed = [_with_outer(f, by_name) for f in parents]
-            told = f"{', of '.join(listed[:-1])} and of {listed[-1]}"
-            return f"Not a tree: {what} belong to levels of {told}, which are crossed."
-    if not reading.factors:
+            *others, last = [_label_with_outer(f, by_name) for f in parents]
+            crossed = f"{', of '.join(others)} and of {last}"
+            return f"Not a tree: {what} belong to levels of {crossed}, which are crossed."
+    if not model.factors:
         return "A tree, of one level: there are no groups, and rows depend on no other."
-    labels = [f.label for f in reversed(reading.factors)]
+    labels = [f.label for f in reversed(model.factors)]
     return f"A tree: each row belongs to one level of {', each of these to one of '.join(labels)}."
 
 
-def _with_outer(factor: Factor, by_name: Mapping[str, Factor]) -> str:
+def _label_with_outer(factor: GroupingFactor, by_name: Mapping[str, GroupingFactor]) -> str:
     outer = ", ".join(f"in {by_name[g].label}" for g in reversed(factor.outer))
     return f"{factor.label} ({outer})" if outer else factor.label

@@ -1,8 +1,4 @@
-"""The parts of a graph: its nodes, its edges and its plates.
-
-They are plain values, named by strings; the one idea is that a plate (a box that says "for
-each") knows only what it lies in directly, and the rest follows (:func:`around`).
-"""
+"""Nodes, edges and plates of a graph."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ class Node:
     Parameters
     ----------
     name : str
-        Its name in the graph, of which there is no other.
+        Its unique name in the graph.
     kind : {"parameter", "random", "response", "covariate"}
         Random effects and the response are modelled; the response and covariates observed.
     label : str
@@ -28,7 +24,7 @@ class Node:
     latex : str
         The same in LaTeX.
     plate : str or None
-        The innermost plate that it stands in; none for parameters.
+        The innermost plate that contains it; none for parameters.
     """
 
     name: str
@@ -41,7 +37,7 @@ class Node:
 @dataclass(frozen=True)
 class Edge:
     """
-    A dependence: the target's distribution is given in terms of the source.
+    A dependence: the distribution of the target is conditional on the source.
 
     Parameters
     ----------
@@ -56,20 +52,20 @@ class Edge:
 @dataclass(frozen=True)
 class Plate:
     """
-    What is there once for each level of a grouping factor, or for each row.
+    Replication of its nodes over the levels of a grouping factor, or over the rows.
 
     Parameters
     ----------
     name : str
         The grouping factor as in the formula, or ``"rows"``.
     label : str
-        The factor without those that it lies in.
+        The factor without those that contain it.
     index : str
-        The letter that numbers it.
+        The letter that indexes it.
     count : int or None
         How many levels or rows there are, in all.
     parents : tuple of str
-        Plates that it lies in directly; more than one where factors are crossed.
+        Plates that contain it directly; more than one where factors are crossed.
     """
 
     name: str
@@ -85,9 +81,9 @@ class Plate:
         return f"{self.label} {self.index}".strip() + count
 
 
-def around(plates: tuple[Plate, ...], plate: str | None) -> tuple[str, ...]:
-    """Name a plate and all that it lies in."""
-    found = {plate}
+def enclosing_plates(plates: tuple[Plate, ...], plate: str | None) -> tuple[str, ...]:
+    """Names of a plate and of all that contain it, the outermost first."""
+    enclosing = {plate}
     for p in reversed(plates):
-        found |= set(p.parents) if p.name in found else set()
-    return tuple(p.name for p in plates if p.name in found)
+        enclosing |= set(p.parents) if p.name in enclosing else set()
+    return tuple(p.name for p in plates if p.name in enclosing)

@@ -1,19 +1,18 @@
-"""Parts of a graph to text: in the languages of Graphviz and of Mermaid.
+"""Graphs in the languages of Graphviz and Mermaid.
 
-What goes in is nodes, edges and plates, what comes out is a file's text. The one idea is that
-both languages have boxes within boxes only, so that a plate in several others is written in the
-deepest and says where else it lies.
+Both have subgraphs that are nested but do not overlap: a plate in several others is written in the
+one of greatest depth, and its title names the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mixedfx.diagrams.graph.elements import Edge, Node, Plate, around
+from mixedfx.diagrams.graph.elements import Edge, Node, Plate, enclosing_plates
 
 
 def dot(nodes: tuple[Node, ...], edges: tuple[Edge, ...], plates: tuple[Plate, ...]) -> str:
-    """Write a graph for Graphviz."""
+    """Write a graph in Graphviz's DOT."""
     ids = _ids(nodes)
     styles = {
         "parameter": "shape=plaintext",
@@ -22,14 +21,14 @@ def dot(nodes: tuple[Node, ...], edges: tuple[Edge, ...], plates: tuple[Plate, .
         "covariate": 'shape=ellipse, style=filled, fillcolor="#D9D9D9"',
     }
 
-    def node(n: Node) -> list[str]:
-        return [f"{ids[n.name]} [label={_dot_text(n.label)}, {styles[n.kind]}];"]
+    def write_node(n: Node) -> str:
+        return f"{ids[n.name]} [label={_dot_string(n.label)}, {styles[n.kind]}];"
 
-    def box(number: int, title: str, inside: list[str]) -> list[str]:
-        head = [f"subgraph cluster_{number} {{", f"  label={_dot_text(title)};"]
-        return [*head, '  style="rounded";', *(f"  {line}" for line in inside), "}"]
+    def write_plate(number: int, title: str, contents: list[str]) -> list[str]:
+        head = [f"subgraph cluster_{number} {{", f"  label={_dot_string(title)};"]
+        return [*head, '  style="rounded";', *(f"  {line}" for line in contents), "}"]
 
-    lines = [*_in_boxes(nodes, plates, node, box)]
+    lines = _nested_subgraphs(nodes, plates, write_node, write_plate)
     lines += [f"{ids[e.source]} -> {ids[e.target]};" for e in edges]
     return "digraph model {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
 
@@ -44,15 +43,15 @@ def mermaid(nodes: tuple[Node, ...], edges: tuple[Edge, ...], plates: tuple[Plat
         "covariate": ("((", ")):::observed"),
     }
 
-    def node(n: Node) -> list[str]:
+    def write_node(n: Node) -> str:
         left, right = shapes[n.kind]
-        return [f"{ids[n.name]}{left}{_mermaid_text(n.label)}{right}"]
+        return f"{ids[n.name]}{left}{_mermaid_string(n.label)}{right}"
 
-    def box(number: int, title: str, inside: list[str]) -> list[str]:
-        head = f"subgraph p{number}[{_mermaid_text(title)}]"
-        return [head, *(f"  {line}" for line in inside), "end"]
+    def write_plate(number: int, title: str, contents: list[str]) -> list[str]:
+        head = f"subgraph p{number}[{_mermaid_string(title)}]"
+        return [head, *(f"  {line}" for line in contents), "end"]
 
-    lines = _in_boxes(nodes, plates, node, box)
+    lines = _nested_subgraphs(nodes, plates, write_node, write_plate)
     lines += [f"{ids[e.source]} --> {ids[e.target]}" for e in edges]
     lines += ["classDef observed fill:#D9D9D9,stroke:#333333,color:#000000"]
     lines += ["classDef parameter fill:none,stroke:none"]
@@ -60,44 +59,42 @@ def mermaid(nodes: tuple[Node, ...], edges: tuple[Edge, ...], plates: tuple[Plat
 
 
 def _ids(nodes: tuple[Node, ...]) -> dict[str, str]:
-    """Names may hold any character; these are safe in every language of graphs."""
+    """Identifiers without special characters."""
     return {n.name: f"n{i}" for i, n in enumerate(nodes)}
 
 
-def _in_boxes(
+def _nested_subgraphs(
     nodes: tuple[Node, ...],
     plates: tuple[Plate, ...],
-    node: Callable[[Node], list[str]],
-    box: Callable[[int, str, list[str]], list[str]],
+    write_node: Callable[[Node], str],
+    write_plate: Callable[[int, str, list[str]], list[str]],
 ) -> list[str]:
-    """
-    Write plates as boxes within boxes, which is all that these languages have.
-
-    A plate that lies in several others is written in the deepest, and names the rest.
-    """
-    home = {
-        p.name: max(p.parents, key=lambda g: len(around(plates, g)), default=None) for p in plates
+    """Write each plate within the deepest of its parents."""
+    parent = {
+        p.name: max(p.parents, key=lambda g: len(enclosing_plates(plates, g)), default=None)
+        for p in plates
     }
-    titles = {p.name: p.title for p in plates}
 
-    def inside(plate: str | None) -> list[str]:
-        lines = [line for n in nodes if n.plate == plate for line in node(n)]
+    def contents(plate: str | None) -> list[str]:
+        lines = [write_node(n) for n in nodes if n.plate == plate]
         for number, p in enumerate(plates):
-            if home[p.name] == plate:
-                also = [q.label for q in plates if q.name in p.parents and q.name != plate]
-                title = ", also in ".join([titles[p.name], *also])
-                lines += box(number, title, inside(p.name))
+            if parent[p.name] == plate:
+                others = [q.label for q in plates if q.name in p.parents and q.name != plate]
+                title = ", also in ".join([p.title, *others])
+                lines += write_plate(number, title, contents(p.name))
         return lines
 
-    return inside(None)
+    return contents(None)
 
 
-def _dot_text(text: str) -> str:
+def _dot_string(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
-def _mermaid_text(text: str) -> str:
-    """Quote; signs that Mermaid or Markdown would read are written as numbers."""
-    shown = (c if c.isalnum() or not c.isascii() or c in " _(),=" else f"#{ord(c)};" for c in text)
-    return f'"{"".join(shown)}"'
+def _mermaid_string(text: str) -> str:
+    """Quote a string; characters with a meaning in Mermaid or Markdown become entity codes."""
+    escaped = (
+        c if c.isalnum() or not c.isascii() or c in " _(),=" else f"#{ord(c)};" for c in text
+    )
+    return f'"{"".join(escaped)}"'

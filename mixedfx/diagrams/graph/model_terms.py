@@ -1,13 +1,10 @@
-r"""Formula to reading: what each term's effects scatter around, and every symbol.
+r"""Hierarchically centred form of a formula: what each term's effects are centred at, and symbols.
 
-The one idea is the **centred reading**, which the graph and the equations share: a random
-effect scatters around what it belongs to, a classroom's mean around its school's, a school's
-around its district's. A term that lies in no other with the same effects scatters around
-zero, since the fixed coefficients hold its mean; only where all terms are random intercepts
-does the first carry the overall mean, as in :math:`R_i \sim N(R, s^2)`.
-
-What goes in is a formula, what comes out is a :class:`Reading`: symbols and positions, in which
-no data are needed.
+In this form (Gelfand, Sahu and Carlin 1995, Biometrika 82, 479-488) a random effect is centred at
+the effect of the level that contains its own: a classroom's mean at its school's, a school's at its
+district's. A term that is nested in no other with the same effects is centred at zero, as the fixed
+coefficients are its mean; where all terms are random intercepts the first outermost one is centred
+at the overall mean, as in :math:`R_i \sim N(R, s^2)`.
 """
 
 from __future__ import annotations
@@ -17,109 +14,70 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle
 
-from mixedfx.diagrams.graph.names import INTERCEPT, columns_of, plain
-from mixedfx.diagrams.graph.nesting import Factor, factors_of
-from mixedfx.diagrams.graph.symbols import Math, index_letter, spread_symbol
+from mixedfx.diagrams.graph.names import INTERCEPT, column_names_in, display_name
+from mixedfx.diagrams.graph.nesting import GroupingFactor, grouping_factors
+from mixedfx.diagrams.graph.symbols import Math, index_letter, scale_symbol
 from mixedfx.errors import FormulaError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 
-_EFFECTS = "bcdfgqwzBDFGHKLPQTUVWXYZ"
+_EFFECT_LETTERS = "bcdfgqwzBDFGHKLPQTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Effects:
-    """
-    The random effects of one term, in the centred reading.
-
-    Parameters
-    ----------
-    term : RandomTerm
-        The term.
-    columns : tuple of str
-        Names of the effects, as far as the formula tells them.
-    factor : Factor
-        What they vary with.
-    letter : Math
-        Their symbol, without indices.
-    spread : Math
-        Symbol of the standard deviation, or of the covariance matrix of several effects.
-    centre : tuple of int
-        Positions of the terms whose effects they scatter around; none for zero or the mean.
-    carries_mean : bool
-        Whether they scatter around the overall mean.
-    enters : bool
-        Whether they stand in the response's own mean: no other term scatters around them.
-    """
+class TermEffects:
+    """The random effects of one term, hierarchically centred."""
 
     term: RandomTerm
-    columns: tuple[str, ...]
-    factor: Factor
-    letter: Math
-    spread: Math
-    centre: tuple[int, ...]
-    carries_mean: bool
-    enters: bool
+    columns: tuple[str, ...]  # names of the effects, as far as the formula determines them
+    factor: GroupingFactor
+    symbol: Math  # without indices
+    scale: Math  # symbol of the standard deviation, or of the covariance matrix of a vector
+    centered_at: tuple[int, ...]  # positions of the terms they are centred at, if any
+    centered_at_mean: bool  # whether they are centred at the overall mean
+    in_linear_predictor: bool  # whether no other term is centred at them
 
     @property
-    def symbol(self) -> Math:
+    def indexed_symbol(self) -> Math:
         """The effects of one level; bold if there are several."""
-        bold = Math(self.letter.unicode, rf"\mathbf{{{self.letter.latex}}}")
-        return (self.letter if len(self.columns) == 1 else bold).at(self.factor.indices)
+        bold = Math(self.symbol.unicode, rf"\mathbf{{{self.symbol.latex}}}")
+        symbol = self.symbol if len(self.columns) == 1 else bold
+        return symbol.subscript(self.factor.indices)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """
-    A formula in the centred reading: what the graph and the equations have in common.
-
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    fixed : tuple of str
-        Names of the fixed terms.
-    covariates : tuple of str
-        Columns that the fixed and the random effects read.
-    factors : tuple of Factor
-        The outer ones first.
-    effects : tuple of Effects
-        One per random term, in the formula's order.
-    index : str
-        The letter that numbers the rows within the levels.
-    indices : str
-        All letters of a row.
-    mean : Math or None
-        Symbol of the overall mean, if a random term carries it.
-    """
+class HierarchicalModel:
+    """A formula in hierarchically centred form, which the graph and the equations share."""
 
     formula: Formula
-    fixed: tuple[str, ...]
-    covariates: tuple[str, ...]
-    factors: tuple[Factor, ...]
-    effects: tuple[Effects, ...]
-    index: str
-    indices: str
-    mean: Math | None
+    fixed: tuple[str, ...]  # names of the fixed terms
+    covariates: tuple[str, ...]  # columns in the fixed and random effects
+    factors: tuple[GroupingFactor, ...]  # the outermost first
+    effects: tuple[TermEffects, ...]  # one per random term, in the formula's order
+    row_index: str  # letter that indexes the rows within the levels
+    row_indices: str  # all letters of a row
+    overall_mean: Math | None  # its symbol, if a random term is centred at it
 
     @property
     def response(self) -> Math:
         """The response of one row."""
-        return self.column(self.formula.response)
+        return self.row_value(self.formula.response)
 
     @property
-    def innermost(self) -> tuple[Factor, ...]:
-        """The factors that rows lie in directly."""
+    def innermost(self) -> tuple[GroupingFactor, ...]:
+        """Factors that contain no other: those whose levels contain the rows directly."""
         return tuple(f for f in self.factors if not any(f.name in g.outer for g in self.factors))
 
-    def column(self, code: str) -> Math:
+    def row_value(self, code: str) -> Math:
         """A column's value in one row."""
-        return Math.name(plain(code)).at(self.indices)
+        return Math.upright(display_name(code)).subscript(self.row_indices)
 
 
-def read(formula: str | Formula, nested: Mapping[str, str] | None = None) -> Reading:
-    """Read a formula level by level."""
+def hierarchical_model(
+    formula: str | Formula, nested: Mapping[str, str] | None = None
+) -> HierarchicalModel:
+    """Centre the terms of a formula hierarchically, and assign symbols to them."""
     formula = parse(formula) if isinstance(formula, str) else formula
     fixed = tuple(t.name() for t in terms_of(formula.fixed))
     if "." in fixed:
@@ -127,82 +85,93 @@ def read(formula: str | Formula, nested: Mapping[str, str] | None = None) -> Rea
         at = text.index(" .") + 1
         advice = "Name the columns, or take the formula of a fit."
         raise FormulaError("only data tell what '.' stands for.", text, at, at + 1, advice)
-    factors = factors_of(formula, nested or {})
+    factors = grouping_factors(formula, nested or {})
     covariates = _covariates(formula)
-    names = {*covariates, *(plain(part) for t in formula.random for part in t.group)}
-    mean = _mean_letter(formula, names)
+    names = {*covariates, *(display_name(c) for t in formula.random for c in t.group)}
+    mean = _mean_symbol(formula, names)
     effects = _effects(formula, fixed, factors, mean, names)
     letters = "".join(dict.fromkeys(c for f in factors for c in f.indices))
-    index = index_letter(len(letters))
-    carried = mean if any(e.carries_mean for e in effects) else None
-    return Reading(formula, fixed, covariates, factors, effects, index, letters + index, carried)
+    row_index = index_letter(len(letters))
+    return HierarchicalModel(
+        formula=formula,
+        fixed=fixed,
+        covariates=covariates,
+        factors=factors,
+        effects=effects,
+        row_index=row_index,
+        row_indices=letters + row_index,
+        overall_mean=mean if any(e.centered_at_mean for e in effects) else None,
+    )
 
 
 def _effects(
     formula: Formula,
     fixed: tuple[str, ...],
-    factors: tuple[Factor, ...],
+    factors: tuple[GroupingFactor, ...],
     mean: Math,
     names: set[str],
-) -> tuple[Effects, ...]:
-    """Centre each term, and name its effects and their spread."""
+) -> tuple[TermEffects, ...]:
     by_name = {f.name: f for f in factors}
-    mine = [by_name[t.group_name] for t in formula.random]
+    factor_of = [by_name[t.group_name] for t in formula.random]
     columns = [tuple(c.name() for c in terms_of(t.effects)) for t in formula.random]
-    centres = [_centre(i, mine, columns) for i in range(len(mine))]
+    centered_at = [_centering_terms(i, factor_of, columns) for i in range(len(factor_of))]
     intercepts = INTERCEPT in fixed and all(c == (INTERCEPT,) for c in columns)
-    carrier = centres.index(()) if intercepts and mine else None
-    letters = _letters(mine, centres, carrier, mean, names)
-    spreads: list[Math] = []
-    for effects, factor in zip(columns, mine, strict=True):
-        spread = spread_symbol(effects, factor.label, alone=len(factors) == 1)
-        while spread in spreads:
-            spread = Math(spread.unicode + "′", f"{{{spread.latex}}}'")
-        spreads.append(spread)
+    at_mean = centered_at.index(()) if intercepts and factor_of else None
+    symbols = _effect_symbols(factor_of, centered_at, at_mean, mean, names)
+    scales: list[Math] = []
+    for effects, factor in zip(columns, factor_of, strict=True):
+        scale = scale_symbol(effects, factor.label, single_factor=len(factors) == 1)
+        while scale in scales:
+            scale = Math(scale.unicode + "′", f"{{{scale.latex}}}'")
+        scales.append(scale)
     return tuple(
-        Effects(
+        TermEffects(
             term=term,
             columns=columns[i],
-            factor=mine[i],
-            letter=letters[i],
-            spread=spreads[i],
-            centre=centres[i],
-            carries_mean=i == carrier,
-            enters=not any(i in centre for centre in centres),
+            factor=factor_of[i],
+            symbol=symbols[i],
+            scale=scales[i],
+            centered_at=centered_at[i],
+            centered_at_mean=i == at_mean,
+            in_linear_predictor=not any(i in positions for positions in centered_at),
         )
         for i, term in enumerate(formula.random)
     )
 
 
-def _centre(i: int, factors: list[Factor], columns: list[tuple[str, ...]]) -> tuple[int, ...]:
+def _centering_terms(
+    i: int, factor_of: list[GroupingFactor], columns: list[tuple[str, ...]]
+) -> tuple[int, ...]:
     """Terms with the same effects on the nearest outer factors."""
-    same = [
+    outer = [
         k
-        for k, factor in enumerate(factors)
-        if factor.name in factors[i].outer and set(columns[k]) == set(columns[i])
+        for k, factor in enumerate(factor_of)
+        if factor.name in factor_of[i].outer and set(columns[k]) == set(columns[i])
     ]
-    return tuple(k for k in same if not any(factors[k].name in factors[j].outer for j in same))
+    return tuple(
+        k for k in outer if not any(factor_of[k].name in factor_of[j].outer for j in outer)
+    )
 
 
-def _letters(
-    factors: list[Factor],
-    centres: list[tuple[int, ...]],
-    carrier: int | None,
+def _effect_symbols(
+    factor_of: list[GroupingFactor],
+    centered_at: list[tuple[int, ...]],
+    at_mean: int | None,
     mean: Math,
     names: set[str],
 ) -> dict[int, Math]:
-    """Give each term its centre's letter, or one of its own that is no column's name."""
-    free = cycle([Math(c, c) for c in _EFFECTS if c not in names] or [Math("b", "b")])
-    letters: dict[int, Math] = {}
-    for i in sorted(range(len(factors)), key=lambda i: len(factors[i].outer)):
-        given = [mean] if i == carrier else [letters[k] for k in centres[i][:1]]
-        taken = [letters[k] for k in letters if factors[k] == factors[i]]
-        letters[i] = given[0] if given and given[0] not in taken else next(free)
-    return letters
+    """Assign to each term the symbol it is centred at, or a letter that no column has as name."""
+    unused = cycle([Math(c, c) for c in _EFFECT_LETTERS if c not in names] or [Math("b", "b")])
+    symbols: dict[int, Math] = {}
+    for i in sorted(range(len(factor_of)), key=lambda i: len(factor_of[i].outer)):
+        center = [mean] if i == at_mean else [symbols[k] for k in centered_at[i][:1]]
+        taken = [symbols[k] for k in symbols if factor_of[k] == factor_of[i]]
+        symbols[i] = center[0] if center and center[0] not in taken else next(unused)
+    return symbols
 
 
-def _mean_letter(formula: Formula, names: set[str]) -> Math:
-    """The response's initial, as in R for ratings; mu where that would be misread."""
+def _mean_symbol(formula: Formula, names: set[str]) -> Math:
+    """The response's initial, such as R for ratings; mu where that is ambiguous."""
     name = formula.response
     initial = name[0].upper()
     ordinary = name.isidentifier() and len(name) > 1 and initial.isascii() and initial.isalpha()
@@ -212,8 +181,9 @@ def _mean_letter(formula: Formula, names: set[str]) -> Math:
 
 
 def _covariates(formula: Formula) -> tuple[str, ...]:
-    """Columns that the effects read, in the order of their appearance."""
+    """Columns in the fixed and random effects, in the order of their appearance."""
     texts = [formula.fixed, *(t.effects for t in formula.random)]
     codes = [f.name() for text in texts for term in terms_of(text) for f in term.factors]
-    found = dict.fromkeys(n for c in codes for n in columns_of(ast.parse(c.strip(), mode="eval")))
-    return tuple(name for name in found if name != plain(formula.response))
+    trees = [ast.parse(code.strip(), mode="eval") for code in codes]
+    names = dict.fromkeys(name for tree in trees for name in column_names_in(tree))
+    return tuple(name for name in names if name != display_name(formula.response))

@@ -1,8 +1,7 @@
-"""Code to names: what a reader calls a term's factors, its effects and their columns.
+"""Names of variables and effects, parsed from the Python code of a formula's terms.
 
-A formula's terms are Python, as patsy evaluates it: ``C(f, Sum)``, ``Q('odd name')``,
-``np.log(x)``. What goes in is such text, what comes out is the names in it; the one idea is
-that text alone decides, so that a model without data is told in the same words as a fit.
+Code such as ``C(f, Sum)``, ``Q('odd name')`` or ``np.log(x)`` is parsed without data, so a formula
+and its fit show the same names.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ INTERCEPT = "Intercept"
 _MODULES = {"math", "np", "numpy", "pandas", "pd", "scipy", "sp", "special", "stats"}
 
 
-def plain(code: str) -> str:
-    """Spell a column as a reader knows it: without patsy's ``Q()``, ``C()`` and ``I()``."""
-    called = code[:2]
-    for end in range(len(code), 2, -1) if called in ("Q(", "C(", "I(") else ():
+def display_name(code: str) -> str:
+    """Strip patsy's ``Q()``, ``C()`` and ``I()`` from the name of a factor or column."""
+    wrapper = code[:2]
+    for end in range(len(code), 2, -1) if wrapper in ("Q(", "C(", "I(") else ():
         try:
             call = ast.parse(code[:end].strip(), mode="eval").body
         except (SyntaxError, ValueError):
             continue
         if not isinstance(call, ast.Call) or not call.args:
             continue
-        inside, rest = call.args[0], code[end:]
-        if called == "Q(" and isinstance(inside, ast.Constant):
-            return str(inside.value) + rest
-        text = plain(ast.unparse(inside))
-        return f"({text}){rest}" if called == "I(" else text + rest
+        argument, suffix = call.args[0], code[end:]
+        if wrapper == "Q(" and isinstance(argument, ast.Constant):
+            return str(argument.value) + suffix
+        name = display_name(ast.unparse(argument))
+        return f"({name}){suffix}" if wrapper == "I(" else name + suffix
     return code
 
 
-def split(name: str) -> list[str]:
-    """Take the name of an interaction apart."""
+def split_interaction(name: str) -> list[str]:
+    """Split the name of an interaction at the colons outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for c in name:
         if quote or (c in "'\"" and depth):
@@ -49,22 +48,22 @@ def split(name: str) -> list[str]:
     return parts if all(parts) else [name]
 
 
-def columns_of(node: ast.AST) -> Iterator[str]:
-    """Find the names in an expression that are columns, as far as the text tells."""
+def column_names_in(node: ast.AST) -> Iterator[str]:
+    """Find the names in an expression that denote columns."""
     if isinstance(node, ast.Call):
-        called = ast.unparse(node.func)
-        if called == "Q":
+        function = ast.unparse(node.func)
+        if function == "Q":
             yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
             return
         if isinstance(node.func, ast.Attribute):
-            yield from columns_of(node.func)
+            yield from column_names_in(node.func)
         # Further arguments of C() are contrasts, and keywords of any function are settings.
-        for part in node.args[:1] if called == "C" else node.args:
-            yield from columns_of(part)
+        for argument in node.args[:1] if function == "C" else node.args:
+            yield from column_names_in(argument)
     elif isinstance(node, ast.Attribute):
-        yield from (n for n in columns_of(node.value) if n not in _MODULES)
+        yield from (n for n in column_names_in(node.value) if n not in _MODULES)
     elif isinstance(node, ast.Name):
         yield node.id
     else:
         for child in ast.iter_child_nodes(node):
-            yield from columns_of(child)
+            yield from column_names_in(child)

@@ -1,8 +1,7 @@
-"""Grouping factors to levels: which lies in which, and the letters that number them.
+"""Nesting of grouping factors, and the letters that index their levels.
 
-What goes in is a formula, and nesting that only data tell; what comes out is the factors, the
-outer ones first. The one idea is that ``a:b`` lies in ``a``, written or found, and so has the
-letters of all that it lies in before its own.
+``a:b`` is nested in ``a``; further nesting comes from the caller. A factor is indexed by the
+letters of all factors that contain it, then by its own.
 """
 
 from __future__ import annotations
@@ -10,79 +9,66 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mixedfx.diagrams.graph.names import plain
+from mixedfx.diagrams.graph.names import display_name
 from mixedfx.diagrams.graph.symbols import index_letter
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.formula.terms import Formula
 
 
 @dataclass(frozen=True)
-class Factor:
-    """
-    A grouping factor, and where it stands among the others.
+class GroupingFactor:
+    """A grouping factor, and its place among the others."""
 
-    Parameters
-    ----------
-    name : str
-        As in the formula: ``"state:district"``.
-    label : str
-        Without the factors that it lies in: ``"district"``.
-    index : str
-        Its own letter; none for ``a:b`` beside ``a`` and ``b``, whose letters it has.
-    indices : str
-        The letters that number its levels, those of the outer factors first.
-    outer : tuple of str
-        Names of all factors that it is nested in, the outermost first.
-    parents : tuple of str
-        Those of them that it lies in directly.
-    """
-
-    name: str
-    label: str
-    index: str
-    indices: str
-    outer: tuple[str, ...]
-    parents: tuple[str, ...]
+    name: str  # as in the formula: "state:district"
+    label: str  # without the factors that contain it: "district"
+    index: str  # its own letter; empty for a:b beside a and b
+    indices: str  # letters that index its levels, outermost first
+    outer: tuple[str, ...]  # names of all factors that contain it, outermost first
+    parents: tuple[str, ...]  # those of them that contain it directly
 
 
-def factors_of(formula: Formula, nested: Mapping[str, str]) -> tuple[Factor, ...]:
-    """Order the grouping factors, the outer ones first, and give them letters."""
-    parts = {t.group_name: t.group for t in formula.random}
-    outer = _outer(parts, nested)
+def grouping_factors(formula: Formula, nested: Mapping[str, str]) -> tuple[GroupingFactor, ...]:
+    """Order the grouping factors from the outermost, and assign letters to them."""
+    components = {t.group_name: t.group for t in formula.random}
+    outer = _outer_factors(components, nested)
     order: list[str] = []
-    while len(order) < len(parts):
-        order.append(next(g for g in parts if g not in order and outer[g] <= set(order)))
+    while len(order) < len(components):
+        order.append(next(g for g in components if g not in order and outer[g] <= set(order)))
     letters: dict[str, str] = {}
-    for part in (p for g in order for p in parts[g]):
-        letters.setdefault(part, index_letter(len(letters)))
-    inherited = {g: {p for h in outer[g] for p in parts[h]} for g in parts}
-    labels = _labels(parts, inherited)
-    found = []
+    for component in (c for g in order for c in components[g]):
+        letters.setdefault(component, index_letter(len(letters)))
+    inherited = {g: {c for h in outer[g] for c in components[h]} for g in components}
+    labels = _labels(components, inherited)
+    factors = []
     for g in order:
-        own = "".join(letters[p] for p in parts[g] if p not in inherited[g])
-        used = inherited[g].union(parts[g])
-        indices = "".join(letter for part, letter in letters.items() if part in used)
-        above = tuple(h for h in order if h in outer[g])
-        parents = tuple(h for h in above if not any(h in outer[k] for k in above))
-        found.append(Factor(g, labels[g], own, indices, above, parents))
-    return tuple(found)
+        index = "".join(letters[c] for c in components[g] if c not in inherited[g])
+        indexed_by = inherited[g].union(components[g])
+        indices = "".join(letter for c, letter in letters.items() if c in indexed_by)
+        ancestors = tuple(h for h in order if h in outer[g])
+        parents = tuple(h for h in ancestors if not any(h in outer[k] for k in ancestors))
+        factors.append(GroupingFactor(g, labels[g], index, indices, ancestors, parents))
+    return tuple(factors)
 
 
-def _outer(parts: Mapping[str, tuple[str, ...]], nested: Mapping[str, str]) -> dict[str, set[str]]:
-    """All factors that each one lies in: written in the formula, or found in the data."""
-    expect_groups("nested", (name for pair in nested.items() for name in pair), parts)
-    outer = {g: {h for h in parts if set(parts[h]) < set(parts[g])} for g in parts}
-    for inner, around in nested.items():
-        outer[inner].add(around)
-    for _ in parts:
-        outer = {g: found.union(*(outer[h] for h in found)) for g, found in outer.items()}
-    if circle := [g for g, found in outer.items() if g in found]:
-        raise ArgumentError(f"nested is a circle: {' in '.join([*circle, circle[0]])}.")
+def _outer_factors(
+    components: Mapping[str, tuple[str, ...]], nested: Mapping[str, str]
+) -> dict[str, set[str]]:
+    """All factors that contain each one: transitive closure of the formula's and the given ones."""
+    check_group_names("nested", (name for pair in nested.items() for name in pair), components)
+    outer = {
+        g: {h for h in components if set(components[h]) < set(components[g])} for g in components
+    }
+    for inner, containing in nested.items():
+        outer[inner].add(containing)
+    for _ in components:
+        outer = {g: direct.union(*(outer[h] for h in direct)) for g, direct in outer.items()}
+    if cycle := [g for g, containing in outer.items() if g in containing]:
+        raise ArgumentError(f"nested is a circle: {' in '.join([*cycle, cycle[0]])}.")
     return outer
 
 
-def expect_groups(argument: str, names: Iterable[str], groups: Iterable[str]) -> None:
-    """Check that an argument names grouping factors only."""
+def check_group_names(argument: str, names: Iterable[str], groups: Iterable[str]) -> None:
+    """Raise if an argument names anything but grouping factors."""
     groups = list(groups)
     for name in names:
         if name not in groups:
@@ -92,10 +78,13 @@ def expect_groups(argument: str, names: Iterable[str], groups: Iterable[str]) ->
 
 
 def _labels(
-    parts: Mapping[str, tuple[str, ...]], inherited: Mapping[str, set[str]]
+    components: Mapping[str, tuple[str, ...]], inherited: Mapping[str, set[str]]
 ) -> dict[str, str]:
-    """Names without the outer factors' parts, where that leaves something of its own."""
-    short = {g: ":".join(plain(p) for p in parts[g] if p not in inherited[g]) for g in parts}
-    taken = list(short.values())
-    full = {g: ":".join(map(plain, mine)) for g, mine in parts.items()}
-    return {g: s if s and taken.count(s) == 1 else full[g] for g, s in short.items()}
+    """Names without the components of outer factors, where such a name exists and is unique."""
+    short = {
+        g: ":".join(display_name(c) for c in own if c not in inherited[g])
+        for g, own in components.items()
+    }
+    used = list(short.values())
+    full = {g: ":".join(map(display_name, own)) for g, own in components.items()}
+    return {g: s if s and used.count(s) == 1 else full[g] for g, s in short.items()}

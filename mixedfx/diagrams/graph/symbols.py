@@ -1,19 +1,18 @@
-"""Names to symbols: mathematics spelled twice, in Unicode and in LaTeX.
+"""Mathematical symbols in Unicode and in LaTeX.
 
-What goes in is names and indices, what comes out is :class:`Math`. The one idea is that both
-spellings are made together, piece by piece, so that they cannot say different things.
+Both forms are composed together, piece by piece, so that they state the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mixedfx.diagrams.graph.names import INTERCEPT, plain, split
+from mixedfx.diagrams.graph.names import INTERCEPT, display_name, split_interaction
 
-# First the letters that have a subscript in Unicode; no model in sight needs the rest.
+# The letters with a Unicode subscript come first; few models need more.
 _INDICES = "ijklmnprstuvhxabcdfgqwyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LOW = dict(zip("0123456789aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
-# In \mathrm, signs would be set as operators with space around them, or end the group.
+_SUBSCRIPTS = dict(zip("0123456789aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
+# In \mathrm these characters would be set as operators, with space around them, or end the group.
 _LATEX = {c: rf"\{c}" for c in "_%#&${} "} | {c: rf"\text{{{c}}}" for c in "-:,=+*;!?/'`"}
 _LATEX |= {"\\": r"\backslash{}"}
 _LATEX |= {"~": r"{\sim}", "^": r"{\wedge}", "|": r"{\vert}", "<": r"{\lt}", ">": r"{\gt}"}
@@ -22,62 +21,62 @@ _LATEX |= {"~": r"{\sim}", "^": r"{\wedge}", "|": r"{\vert}", "<": r"{\lt}", ">"
 @dataclass(frozen=True)
 class Math:
     r"""
-    A piece of mathematics, spelled twice; pieces are joined with ``+``.
+    A mathematical expression in Unicode and LaTeX; expressions are joined with ``+``.
 
     Parameters
     ----------
     unicode : str
         For terminals.
     latex : str
-        For what sets mathematics; in the macros that MathJax and KaTeX know too.
+        In the macros that LaTeX, MathJax and KaTeX share.
     """
 
     unicode: str
     latex: str
 
     def __add__(self, other: Math | str) -> Math:
-        """Join two pieces; a string is the same in both spellings."""
+        """Concatenate; a string is the same in both forms."""
         other = other if isinstance(other, Math) else Math(other, other)
         return Math(self.unicode + other.unicode, self.latex + other.latex)
 
     def __str__(self) -> str:
-        """Give the Unicode spelling."""
+        """Return the Unicode form."""
         return self.unicode
 
     @classmethod
-    def name(cls, text: str) -> Math:
-        """Set a name from the data upright, whatever characters it has."""
+    def upright(cls, text: str) -> Math:
+        """Set a name from the data in roman type, its special characters escaped."""
         return cls(text, r"\mathrm{" + "".join(_LATEX.get(c, c) for c in text) + "}")
 
-    def at(self, indices: str, *, number: int | None = None) -> Math:
-        """Put indices below, after the number of a vector's element."""
-        below = ("" if number is None else str(number)) + indices
-        if not below:
+    def subscript(self, indices: str, *, number: int | None = None) -> Math:
+        """Add a subscript of indices, after the number of a vector's element."""
+        text = ("" if number is None else str(number)) + indices
+        if not text:
             return self
-        return self + Math("".join(_LOW.get(c, c) for c in below), f"_{{{below}}}")
+        return self + Math("".join(_SUBSCRIPTS.get(c, c) for c in text), f"_{{{text}}}")
 
-    def of(self, *names: str) -> Math:
-        """Put names below; with an underscore in Unicode, which has few such letters."""
-        latex = ",".join(Math.name(n).latex for n in names)
+    def name_subscript(self, *names: str) -> Math:
+        """Add a subscript of names; in Unicode after an underscore, as few letters have one."""
+        latex = ",".join(Math.upright(n).latex for n in names)
         return self + Math("_" + ",".join(names), f"_{{{latex}}}")
 
 
 def index_letter(position: int) -> str:
-    """Give the letter that numbers the levels of a factor, or the rows."""
+    """Letter that indexes the levels of a factor, or the rows."""
     return _INDICES[position % len(_INDICES)]
 
 
-def sd_symbol(effect: str, label: str, *, scalar: bool, alone: bool) -> Math:
+def sd_symbol(effect: str, label: str, *, scalar: bool, single_factor: bool) -> Math:
     """Symbol of the standard deviation of one effect."""
     sigma = Math("σ", r"\sigma")
     if scalar and effect == INTERCEPT:
-        return sigma.of(label)
-    shown = ":".join(map(plain, split(effect)))
-    return sigma.of(shown) if alone else sigma.of(label, shown)
+        return sigma.name_subscript(label)
+    name = ":".join(map(display_name, split_interaction(effect)))
+    return sigma.name_subscript(name) if single_factor else sigma.name_subscript(label, name)
 
 
-def spread_symbol(columns: tuple[str, ...], label: str, *, alone: bool) -> Math:
-    """Give the symbol of how widely the effects of one term scatter."""
+def scale_symbol(columns: tuple[str, ...], label: str, *, single_factor: bool) -> Math:
+    """Symbol of a scalar term's standard deviation, or of a vector's covariance matrix."""
     if len(columns) > 1:
-        return Math("Σ", r"\Sigma").of(label)
-    return sd_symbol(columns[0], label, scalar=True, alone=alone)
+        return Math("Σ", r"\Sigma").name_subscript(label)
+    return sd_symbol(columns[0], label, scalar=True, single_factor=single_factor)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mixedfx.diagrams.drawing.draw import draw
-from mixedfx.diagrams.drawing.ordering import arrange
+from mixedfx.diagrams.drawing.ordering import order_plates
 from mixedfx.diagrams.graph.build import graph
 from mixedfx.errors import ArgumentError
 
@@ -116,7 +116,7 @@ def drawn(request):
 
 def test_nodes_lie_in_their_plates_and_in_no_other(drawn):
     for node in drawn.graph.nodes:
-        around = drawn.graph.around(node.plate)
+        around = drawn.graph.enclosing_plates(node.plate)
         for name, box in drawn.plates.items():
             relation = inside if name in around else apart
             assert relation(drawn.nodes[node.name], box), (node.name, name)
@@ -124,7 +124,7 @@ def test_nodes_lie_in_their_plates_and_in_no_other(drawn):
 
 def test_plates_lie_inside_each_other_as_levels_do(drawn):
     for a, b in itertools.permutations(drawn.plates, 2):
-        nested = b in drawn.graph.around(a)
+        nested = b in drawn.graph.enclosing_plates(a)
         assert inside(drawn.plates[a], drawn.plates[b]) == nested, (a, b)
 
 
@@ -255,22 +255,22 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
 
 
 def test_crossed_factors_take_both_sides():
-    found = arrange(graph(FORMULAS[2]))
-    assert found.tiers == {"publisher": 2, "publisher:app": 1, "device": 1}
+    found = order_plates(graph(FORMULAS[2]))
+    assert found.layers == {"publisher": 2, "publisher:app": 1, "device": 1}
     assert found.sides == {"publisher": 0, "publisher:app": -1, "device": 1}
 
 
 def test_nested_factors_stand_above_each_other():
-    found = arrange(graph(FORMULAS[5]))
-    assert sorted(found.tiers.values()) == [1, 2, 3, 4, 5]
+    found = order_plates(graph(FORMULAS[5]))
+    assert sorted(found.layers.values()) == [1, 2, 3, 4, 5]
     assert set(found.sides.values()) == {0}
 
 
 def test_many_crossed_factors_have_an_arrangement():
-    found = arrange(graph("y ~ 1 + " + " + ".join(f"(1 | g{i})" for i in range(14))))
-    assert max(found.tiers.values()) == 7
+    found = order_plates(graph("y ~ 1 + " + " + ".join(f"(1 | g{i})" for i in range(14))))
+    assert max(found.layers.values()) == 7
 
 
 def test_what_rectangles_cannot_show_is_refused():
     with pytest.raises(ArgumentError, match=r"to_dot\(\)"):
-        arrange(graph("y ~ 1 + (1 | a * b * c * d)"))
+        order_plates(graph("y ~ 1 + (1 | a * b * c * d)"))

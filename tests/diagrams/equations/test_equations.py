@@ -11,7 +11,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.diagrams.equations.levels import equation
-from mixedfx.diagrams.equations.values import Columns, Estimates
+from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
 from mixedfx.errors import ArgumentError, FormulaError
 
 SCHOOLS = "y ~ hours + (1 | state/district/school/classroom) + (1 | ses)"
@@ -168,13 +168,13 @@ def test_nesting_found_in_the_data():
 
 
 def test_weights_divide_the_variance():
-    assert lines("y ~ 1", weights=True) == ["yᵢ ~ N(β₀, σ²/wᵢ)"]
-    assert lines("y ~ 1", weights="size") == ["yᵢ ~ N(β₀, σ²/sizeᵢ)"]
+    assert lines("y ~ 1", row_terms=RowTerms(weights=True)) == ["yᵢ ~ N(β₀, σ²/wᵢ)"]
+    assert lines("y ~ 1", row_terms=RowTerms(weights="size")) == ["yᵢ ~ N(β₀, σ²/sizeᵢ)"]
 
 
 def test_an_offset_is_added():
-    assert lines("y ~ 1", offset=True) == ["yᵢ ~ N(β₀ + offsetᵢ, σ²)"]
-    assert lines("y ~ 1", offset="known") == ["yᵢ ~ N(β₀ + knownᵢ, σ²)"]
+    assert lines("y ~ 1", row_terms=RowTerms(offset=True)) == ["yᵢ ~ N(β₀ + offsetᵢ, σ²)"]
+    assert lines("y ~ 1", row_terms=RowTerms(offset="known")) == ["yᵢ ~ N(β₀ + knownᵢ, σ²)"]
 
 
 def test_a_long_mean_has_lines_of_its_own():
@@ -201,7 +201,7 @@ def test_signs_of_latex_are_escaped():
 
 @every_formula
 def test_latex_has_balanced_braces_and_environments(formula):
-    latex = equation(formula, weights=True, offset=True).latex
+    latex = equation(formula, row_terms=RowTerms(weights=True, offset=True)).latex
     bare = re.sub(r"\\[{}]", "", latex)
     assert bare.count("{") == bare.count("}")
     assert re.findall(r"\\begin\{(\w+)\}", latex).count("bmatrix") == latex.count(r"\end{bmatrix}")

@@ -12,8 +12,8 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.diagrams.graph.build import graph
-from mixedfx.diagrams.graph.model_terms import read
-from mixedfx.diagrams.graph.names import plain, split
+from mixedfx.diagrams.graph.model_terms import hierarchical_model
+from mixedfx.diagrams.graph.names import display_name, split_interaction
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError, FormulaError
 
@@ -95,7 +95,7 @@ def test_parameters_stand_outside_all_plates(formula):
 def test_the_response_stands_in_all_plates(formula):
     g = graph(formula)
     response = next(n for n in g.nodes if n.kind == "response")
-    assert g.around(response.plate) == tuple(p.name for p in g.plates)
+    assert g.enclosing_plates(response.plate) == tuple(p.name for p in g.plates)
 
 
 @every_formula
@@ -255,7 +255,7 @@ def test_it_says_why(formula, sentence):
 
 def test_nested_plates_lie_inside_each_other():
     g = graph(SCHOOLS)
-    assert g.around("state:district:school") == (
+    assert g.enclosing_plates("state:district:school") == (
         "state",
         "state:district",
         "state:district:school",
@@ -289,13 +289,13 @@ def test_a_group_may_be_named_rows():
 def test_nesting_found_in_the_data_is_nesting(formula):
     g = graph(formula, nested={"sample": "batch"})
     assert g.tree
-    assert g.around("rows") == ("batch", "sample", "rows")
+    assert g.enclosing_plates("rows") == ("batch", "sample", "rows")
     assert modelled_parents(formula, "y", nested={"sample": "batch"}) == {"(1 | sample)"}
 
 
 def test_nesting_goes_on_to_what_is_nested_in_turn():
     formula = "y ~ 1 + (1 | a) + (1 | b) + (1 | c)"
-    assert graph(formula, nested={"a": "b", "b": "c"}).around("a") == ("c", "b", "a")
+    assert graph(formula, nested={"a": "b", "b": "c"}).enclosing_plates("a") == ("c", "b", "a")
 
 
 # ---------------------------------------------------------------- symbols
@@ -326,7 +326,7 @@ def test_symbols(formula, node, expected):
 
 
 def test_inner_levels_are_numbered_within_the_outer_ones():
-    factors = read("y ~ 1 + (1 | sample) + (1 | batch)", {"sample": "batch"}).factors
+    factors = hierarchical_model("y ~ 1 + (1 | sample) + (1 | batch)", {"sample": "batch"}).factors
     assert [(f.name, f.indices) for f in factors] == [("batch", "i"), ("sample", "ij")]
 
 
@@ -349,7 +349,7 @@ def test_symbols_are_unique():
     ],
 )
 def test_columns_are_spelled_as_readers_know_them(code, expected):
-    assert plain(code) == expected
+    assert display_name(code) == expected
 
 
 @pytest.mark.parametrize(
@@ -363,12 +363,12 @@ def test_columns_are_spelled_as_readers_know_them(code, expected):
     ],
 )
 def test_interactions_are_taken_apart(name, expected):
-    assert split(name) == expected
+    assert split_interaction(name) == expected
 
 
 @pytest.mark.parametrize("sign", "_%#&${}")
 def test_signs_of_latex_are_escaped(sign):
-    assert Math.name(f"a{sign}b").latex == rf"\mathrm{{a\{sign}b}}"
+    assert Math.upright(f"a{sign}b").latex == rf"\mathrm{{a\{sign}b}}"
 
 
 # ---------------------------------------------------------------- as text
@@ -520,6 +520,6 @@ def test_counts_are_positive(options):
 
 @pytest.mark.parametrize(("own", "kind"), [("known", "covariate"), ("modelled", "random")])
 def test_standard_deviations_of_their_own_stand_with_the_rows(own, kind):
-    found = graph("rating ~ 1 + (1 | friend)", own_spread=own)
+    found = graph("rating ~ 1 + (1 | friend)", residual_sd=own)
     sigma = next(node for node in found.nodes if node.name == "sigma")
     assert (sigma.kind, sigma.plate, sigma.label) == (kind, "rows", "σᵢⱼ")
