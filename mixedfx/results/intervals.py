@@ -7,9 +7,10 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, check_share, expect_choice
-from mixedfx.inference import bootstrap as resampling
+from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.inference import intervals
+from mixedfx.inference.bootstrap import bootstrap as resampling
+from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
@@ -26,16 +27,12 @@ class BootstrapOptions(TypedDict, total=False):
     n_jobs: int
 
 
-class _DefaultAlpha(float):
-    """Default of ``alpha``; its type tells it from a 0.05 that was given beside ``conf_level``."""
-
-
 class IntervalsMixin(HasModel):
     """Confidence intervals and profile likelihoods."""
 
     def conf_int(
         self,
-        alpha: float = _DefaultAlpha(0.05),
+        alpha: float = DEFAULT_ALPHA,
         method: IntervalMethod = "wald",
         *,
         conf_level: float | None = None,
@@ -96,7 +93,7 @@ class IntervalsMixin(HasModel):
         if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         expect_choice("method", method, methods)
-        alpha = _alpha(alpha, conf_level)
+        alpha = resolve_alpha(alpha, conf_level)
         unknown = set(bootstrap) - set(BootstrapOptions.__annotations__)
         if unknown:
             raise TypeError(f"conf_int() got an unexpected keyword argument {min(unknown)!r}")
@@ -147,17 +144,3 @@ class IntervalsMixin(HasModel):
         2     sigma  68.14   2.0
         """
         return profiles.profile(self.model, parm, zetas=zetas)
-
-
-def _alpha(alpha: float, conf_level: float | None) -> float:
-    """One minus the coverage, which is given by one of the two."""
-    if conf_level is None:
-        check_share("alpha", alpha)
-        return alpha
-    if not isinstance(alpha, _DefaultAlpha):
-        raise ArgumentError(
-            f"alpha={alpha!r} and conf_level={conf_level!r} both say what the coverage is; give "
-            "one of them."
-        )
-    check_share("conf_level", conf_level)
-    return 1.0 - conf_level

@@ -14,7 +14,7 @@ from mixedfx.diagrams import drawing
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import prediction, varcorr, variance_explained, wald
-from mixedfx.inference.bootstrap import Bootstrap
+from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 from mixedfx.inference.denominator_df import DfMethod, denominator_df
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.shrinkage import pooling

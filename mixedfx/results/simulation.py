@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from mixedfx.bayes import sample
-from mixedfx.inference import bootstrap as resampling
-from mixedfx.inference.bootstrap import Bootstrap
+from mixedfx.inference.bootstrap import bootstrap as resampling
+from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 from mixedfx.inference.simulation import simulate
 from mixedfx.results.base import HasModel
 

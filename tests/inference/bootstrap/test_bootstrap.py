@@ -20,8 +20,8 @@ from scipy import stats
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, MixedfxWarning, SearchError
 from mixedfx.estimation.profiled import Profiled
-from mixedfx.inference import bootstrap as module
-from mixedfx.inference.bootstrap import Bootstrap, Failure, bootstrap
+from mixedfx.inference.bootstrap import bootstrap as module
+from mixedfx.inference.bootstrap.bootstrap import Bootstrap, Failure, bootstrap
 from mixedfx.inference.simulation import simulate
 
 MODELS = {
@@ -315,7 +315,7 @@ def test_processes_can_be_interrupted(dyestuff, monkeypatch):
     def impatient(n, progress):
         yield raising(KeyboardInterrupt())
 
-    monkeypatch.setattr(module, "_counter", impatient)
+    monkeypatch.setattr(module, "progress_bar", impatient)
     with pytest.warns(MixedfxWarning, match="interrupted after"):
         found = quiet(dyestuff, 200, n_jobs=2)
     assert 0 < len(found.draws) < 200
@@ -368,6 +368,16 @@ def test_intervals_are_davison_and_hinkleys(known, method):
 
 def test_missing_draws_are_left_out_of_an_interval(known):
     assert known.conf_int(alpha=0.2).loc["b"].tolist() == [5.0, 45.0]
+
+
+def test_the_coverage_is_one_minus_alpha(known):
+    by_alpha = known.conf_int(alpha=0.2)
+    pd.testing.assert_frame_equal(known.conf_int(conf_level=0.8), by_alpha, rtol=1e-12)
+
+
+def test_one_of_alpha_and_conf_level_is_given(known):
+    with pytest.raises(ArgumentError, match="give one of them"):
+        known.conf_int(0.05, conf_level=0.95)
 
 
 def test_intervals_are_of_the_parameters_asked_for_in_their_order(known):
@@ -424,7 +434,7 @@ def test_without_progress_nothing_is_printed(dyestuff, capsys):
 
 def test_libraries_that_are_not_needed_are_not_imported():
     script = (
-        "import sys, mixedfx as mfx; from mixedfx.inference.bootstrap import bootstrap;"
+        "import sys, mixedfx as mfx; from mixedfx.inference.bootstrap.bootstrap import bootstrap;"
         "fit = mfx.lmer('Yield ~ 1 + (1 | Batch)', mfx.datasets.load('Dyestuff'),"
         " engine='profiled'); bootstrap(fit.model, 2, progress=False); print(*sys.modules)"
     )

@@ -1,0 +1,165 @@
+"""Refit of a model to one simulated response.
+
+A draw changes the response only: of the cross-products ``Z'Wy``, ``X'Wy`` and ``y'Wy`` are computed
+anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by all draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.build import Design
+from mixedfx.errors import MixedfxError
+from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.dispersion.estimate import DispersionEstimate
+from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.least_squares import least_squares_result
+from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.estimation.profiled import Profiled
+from mixedfx.fit import fit_design
+from mixedfx.formula.terms import Formula
+from mixedfx.inference.parameters import parameters
+from mixedfx.inference.simulation import (
+    RandomName,
+    ResponseDistribution,
+    response_distribution,
+)
+from mixedfx.likelihood.accumulate import with_response
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution
+
+Vector = npt.NDArray[np.float64]
+
+# Errors of a refit that are counted as failures; all others are raised.
+_REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """
+    A bootstrap draw without estimates.
+
+    Parameters
+    ----------
+    draw : int
+        Its number, which is the column of ``simulate`` with the same ``rng``.
+    kind : str
+        ``"not converged"``, or the name of the error.
+    message : str
+        Message of the optimizer or of the error.
+    """
+
+    draw: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Estimates of one simulated response."""
+
+    number: int
+    values: Vector  # in the order of parameter_names()
+    singular: bool
+
+
+@dataclass(frozen=True)
+class RefitModel:
+    """The parts of a fit that a refit needs; unlike a fit, they can be pickled."""
+
+    formula: Formula
+    design: Design
+    crossprod: CrossProducts
+    reml: bool
+    responses: ResponseDistribution
+
+
+def refit_model(fit: FittedModel, random: RandomName) -> RefitModel:
+    """Take from a fit what a refit needs, without what cannot be pickled or is large."""
+    # patsy's design information refuses to be pickled.
+    design = replace(
+        fit.original_design, spec=cast(Any, None), variables={}, index=pd.RangeIndex(0)
+    )
+    if design.dispersion is not None:
+        dispersion = replace(
+            design.dispersion, info=cast(Any, None), env=cast(Any, None), variables={}
+        )
+        design = replace(design, dispersion=dispersion)
+    responses = response_distribution(fit, random=random)
+    return RefitModel(fit.formula, design, fit.crossprod, fit.reml, responses)
+
+
+def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
+    """Draw a response and fit the model to it."""
+    design = model.design
+    y = model.responses.draw(rng)
+    if design.offset is not None:
+        y = y - design.offset
+    try:
+        if design.dispersion is not None:
+            return _refit_with_dispersion(replace(design, y=y), number, model.reml)
+        crossprod = with_response(model.crossprod, design, y)
+        result = _estimate(design, crossprod, model.reml)
+        if not result.converged:
+            return Failure(number, "not converged", result.message)
+        fit = build_fitted_model(model.formula, design, crossprod, result, reml=model.reml)
+    except _REFIT_ERRORS as error:
+        return Failure(number, type(error).__name__, str(error))
+    singular = bool(boundary_parameters(design, crossprod, result.theta))
+    return Draw(number, parameter_values(fit.solution, crossprod), singular)
+
+
+def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Failure:
+    """Fit a model whose residual standard deviations are estimated too."""
+    fit = fit_design(design, engine="profiled", reml=reml, control=Control())
+    result = fit.optimizer_result
+    if not result.converged:
+        return Failure(number, "not converged", result.message)
+    singular = bool(boundary_parameters(fit.design, fit.crossprod, result.theta))
+    return Draw(number, parameter_values(fit.solution, fit.crossprod, fit.dispersion), singular)
+
+
+def _estimate(design: Design, crossprod: CrossProducts, reml: bool) -> OptimizerResult:
+    if not design.random_terms:
+        return least_squares_result(crossprod, reml=False)
+    # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
+    # the boundary the score of theta = 0 would be zero.
+    return Profiled().estimate(design, crossprod, reml=reml, control=Control())
+
+
+def parameter_values(
+    solution: Solution, crossprod: CrossProducts, dispersion: DispersionEstimate | None = None
+) -> Vector:
+    """All parameters at a solution, in the order of :func:`parameter_names`."""
+    parts = [solution.beta]
+    for structure, lam in zip(crossprod.parametrization.structures, solution.lambdas, strict=True):
+        factor = solution.sigma * lam
+        cov, sds = factor @ factor.T, np.linalg.norm(factor, axis=1)
+        parts.append(sds)
+        if structure != "diag":
+            i, j = np.triu_indices(len(sds), 1)
+            product = sds[i] * sds[j]
+            nan = np.full(len(product), np.nan)
+            corr = np.divide(cov[i, j], product, out=nan, where=product > 0.0)
+            parts.append(np.clip(corr, -1.0, 1.0))
+    if crossprod.sigma is None or dispersion is not None:
+        parts.append(np.array([solution.sigma]))
+    if dispersion is not None:
+        parts.append(dispersion.gamma)
+        if dispersion.random is not None:
+            parts.append(np.array([dispersion.random.sd]))
+    return np.concatenate([*parts, solution.theta])
+
+
+def parameter_names(fit: FittedModel) -> list[str]:
+    """Fixed effects without dropped columns, the other parameters, and theta."""
+    params = parameters(fit)
+    dropped = set(fit.design.dropped_names)
+    fixed = [p.name for p in params if p.kind == "fixed" and p.name not in dropped]
+    others = [p.name for p in params if p.kind != "fixed"]
+    return [*fixed, *others, *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size))]
