@@ -1406,13 +1406,13 @@ MEANINGLESS = {
 
 @pytest.mark.parametrize("case", MEANINGLESS)
 def test_meaningless_model_is_not_fitted_in_silence(frame, case):
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             notes = MEANINGLESS[case](frame).notes
         except MixedfxError as error:
             notes = (str(error),)
-    assert notes or told
+    assert notes or caught
 
 
 def test_numbers_of_a_database_are_numbers(frame):
@@ -1468,10 +1468,10 @@ def test_units_of_the_weights_do_no_harm(frame, scale):
 
 
 def _warned(call: Callable[[], object]) -> list[warnings.WarningMessage]:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()
-    return told
+    return caught
 
 
 WARNED = {
@@ -1507,7 +1507,7 @@ each_warning = pytest.mark.parametrize("case", WARNED)
 @each_warning
 def test_warning_is_of_its_kind(frame, case):
     call, kind, _ = WARNED[case]
-    assert [told.category for told in _warned(lambda: call(frame))] == [kind]
+    assert [caught.category for caught in _warned(lambda: call(frame))] == [kind]
 
 
 @each_warning
@@ -1519,10 +1519,10 @@ def test_warning_names_the_culprit(frame, case):
 @each_warning
 def test_warning_points_at_the_callers_line(frame, case):
     call, _, _ = WARNED[case]
-    told = _warned(lambda: call(frame))[0]
+    caught = _warned(lambda: call(frame))[0]
     source, first = inspect.getsourcelines(call)
-    assert told.filename == __file__
-    assert first <= told.lineno < first + len(source)
+    assert caught.filename == __file__
+    assert first <= caught.lineno < first + len(source)
 
 
 @each_warning

@@ -32,7 +32,7 @@ def _columns_in(text: str, fit: FittedModel) -> list[str]:
     return [name for name in dict.fromkeys(names) if name in fit.design.variables]
 
 
-def running_column(fit: FittedModel, group: str, x: str | None) -> str | None:
+def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
     """Check the column along the axis; by default the first that varies within levels."""
     slopes = [t.effects for t in fit.formula.random if t.group_name == group]
     texts = [*slopes, fit.formula.fixed]

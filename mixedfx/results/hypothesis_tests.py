@@ -264,5 +264,5 @@ class HypothesisTestsMixin(HasModel):
         0   0.0   251.4        6.8  17.0     237.0      265.8
         1   9.0   345.6       14.6  17.0     314.7      376.5
         """
-        df = self._denominator_df(df_method)
-        return marginal_means.emmeans(self.model, df, specs, by=by, at=at, conf_level=conf_level)
+        ddf = self._denominator_df(df_method)
+        return marginal_means.emmeans(self.model, ddf, specs, by=by, at=at, conf_level=conf_level)

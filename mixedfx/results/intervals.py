@@ -99,8 +99,8 @@ class IntervalsMixin(HasModel):
             raise TypeError(f"conf_int() got an unexpected keyword argument {min(unknown)!r}")
         names = [parameter.name for parameter in select_parameters(self.model, parm)]
         if method == "wald":
-            df = self._denominator_df(df_method)
-            return intervals.wald_intervals(self.model, df, 1.0 - alpha, parm)
+            ddf = self._denominator_df(df_method)
+            return intervals.wald_intervals(self.model, ddf, 1.0 - alpha, parm)
         if method == "profile":
             return profiles.profile_intervals(self.model, 1.0 - alpha, parm)
         bootstrapped = resampling.bootstrap(self.model, progress=False, **bootstrap)

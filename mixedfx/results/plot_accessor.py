@@ -19,7 +19,7 @@ from mixedfx.inference.denominator_df import DfMethod, denominator_df
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.description import graph_of
-from mixedfx.results.fitted_lines import fitted_lines, running_column
+from mixedfx.results.fitted_lines import fitted_lines, axis_column
 from mixedfx.results.plot_inputs import (
     grouping_factor,
     level_of_each_row,
@@ -160,7 +160,7 @@ class PlotAccessor:
             One for each level, or one.
         """
         group = grouping_factor(self.model, group)
-        x = running_column(self.model, group, x)
+        x = axis_column(self.model, group, x)
         return plots.fitted(fitted_lines(self.model, x, group, levels), unpooled=unpooled, ax=ax)
 
     # ---------------------------------------------------------------- estimates
@@ -194,8 +194,8 @@ class PlotAccessor:
         matplotlib axes
             A row for each coefficient.
         """
-        df = denominator_df(self.model, df_method)
-        table = wald.tidy(self.model, df, conf_level=conf_level)
+        ddf = denominator_df(self.model, df_method)
+        table = wald.tidy(self.model, ddf, conf_level=conf_level)
         others = table["term"] != "Intercept"
         if not intercept and table.loc[others, "estimate"].notna().any():
             table = table[others]

@@ -20,8 +20,8 @@ _TESTS = {
 }
 
 
-def summarize(fit: FittedModel, df: DenominatorDf, df_method: str) -> Summary:
-    """Collect the tables of a fit, its tests with the degrees of freedom ``df``."""
+def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
+    """Collect the tables of a fit, its tests with the degrees of freedom ``ddf``."""
     scaled = residuals(fit) / fit.solution.sigma
     if fit.design.weights is not None:
         scaled = scaled * np.sqrt(fit.design.weights)
@@ -33,8 +33,8 @@ def summarize(fit: FittedModel, df: DenominatorDf, df_method: str) -> Summary:
         residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
         components=varcorr.varcorr_table(fit),
         counts=f"{fit.crossprod.n}" + (f"; groups: {groups}" if groups else ""),
-        coefficients=_coefficients(fit, df, df_method),
-        notes=notes if df.remark is None else (*notes, df.remark),
+        coefficients=_coefficients(fit, ddf, df_method),
+        notes=notes if ddf.remark is None else (*notes, ddf.remark),
         dispersion=None if fit.dispersion is None else _dispersion(fit),
     )
 
@@ -90,9 +90,9 @@ def _dispersion(fit: FittedModel) -> pd.DataFrame:
     return dispersion_table.dispersion_coefficients(fit).rename_axis(None).rename(columns=names)
 
 
-def _coefficients(fit: FittedModel, df: DenominatorDf, df_method: str) -> pd.DataFrame:
+def _coefficients(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> pd.DataFrame:
     """Fixed effects under R's column names."""
-    table = wald.tidy(fit, df, conf_level=0.95).set_index("term").rename_axis(None)
+    table = wald.tidy(fit, ddf, conf_level=0.95).set_index("term").rename_axis(None)
     letter = "z" if df_method == "normal" else "t"
     names = {
         "estimate": "Estimate",
