@@ -19,7 +19,7 @@ from mixedfx.inference.denominator_df import DfMethod, denominator_df
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.description import graph_of
-from mixedfx.results.fitted_lines import fitted_lines, axis_column
+from mixedfx.results.fitted_lines import axis_column, fitted_lines
 from mixedfx.results.plot_inputs import (
     grouping_factor,
     level_of_each_row,
