@@ -148,41 +148,27 @@ def build(
     frame = as_frame(data)
     formula = expand_dot(formula, [str(c) for c in frame.columns])
     env = (env or EvalEnvironment([{}])).with_outer_namespace(FORMULA_FUNCTIONS)
-    row_vectors = {
-        "weights": row_vector(weights, "weights", frame),
-        "offset": row_vector(offset, "offset", frame),
-        "residual_sd": row_vector(residual_sd, "residual_sd", frame),
-    }
+    arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
+    row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
     rows = _used_rows(formula, dispersion, frame, row_vectors, env)
     evaluated = evaluate(formula, rows.variables, env, len(rows.index))
     response = response_vector(evaluated.response, formula, rows.index)
     prior_weights = _prior_weights(rows)
-    if rows.offset is not None:
-        check_finite("offset", rows.offset, rows.index)
-        response = response - rows.offset
+    y = _subtract_offset(response, rows)
     kept = _independent_fixed_columns(formula, evaluated, rows.index)
-    names = tuple(evaluated.fixed_info.column_names)
-    spec = ModelSpec(
-        evaluated.fixed_info,
-        evaluated.random_infos,
-        env,
-        offset=offset if isinstance(offset, str) else None,
-        residual_sd=residual_sd if isinstance(residual_sd, str) else None,
-    )
+    column_of = [v if isinstance(v, str) else None for v in (offset, residual_sd)]
     return Design(
         formula=formula,
-        y=response,
-        X=evaluated.fixed
-        if len(kept) == len(names)
-        else np.ascontiguousarray(evaluated.fixed[:, kept]),
-        column_names=names,
+        y=y,
+        X=_select_columns(evaluated.fixed, kept),
+        column_names=tuple(evaluated.fixed_info.column_names),
         kept_columns=kept,
         random_terms=_random_terms(formula, rows, evaluated, env),
         weights=prior_weights,
         offset=rows.offset,
         index=rows.index,
         dropped_rows=rows.dropped,
-        spec=spec,
+        spec=ModelSpec(evaluated.fixed_info, evaluated.random_infos, env, *column_of),
         variables=rows.variables,
         sigma=None if rows.residual_sd is None else 1.0,
         dispersion=_dispersion(formula, dispersion, rows, env),
@@ -219,6 +205,17 @@ def _prior_weights(rows: _UsedRows) -> Vector | None:
     weights: Vector = rows.residual_sd**-2.0
     check_weight_range("residual_sd", weights, rows.index)
     return weights
+
+
+def _subtract_offset(response: Vector, rows: _UsedRows) -> Vector:
+    if rows.offset is None:
+        return response
+    check_finite("offset", rows.offset, rows.index)
+    return response - rows.offset
+
+
+def _select_columns(fixed: Matrix, kept: Codes) -> Matrix:
+    return fixed if len(kept) == fixed.shape[1] else np.ascontiguousarray(fixed[:, kept])
 
 
 def _independent_fixed_columns(

@@ -58,7 +58,7 @@ def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:
     """
     Solve ``X_new = X_old T`` for T.
 
-    The identity holds for every possible row, so T is solved from random ones.
+    The identity holds for all rows, so it is solved on simulated ones.
     """
     p = len(info.column_names)
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Evaluation of a formula's terms on data, by patsy.
 
-patsy's two steps are kept apart: :func:`learn_design_infos` learns levels, knots and means from the
-rows of the fit, :func:`build_matrices` evaluates the columns on these or other rows.
+patsy works in two steps: :func:`learn_design_infos` learns levels, knots and means from the rows of
+the fit, :func:`build_matrices` evaluates the columns on these or other rows.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class _MixedLMTerms:
     correlated: int | None  # term that is exog_re; of the others each column is a component
 
     def components(self, design: Design) -> list[tuple[int, int]]:
-        """Block and column of each variance component, in order."""
+        """Random term and column of each variance component, in order."""
         return [
             (t, j)
             for t, random_term in enumerate(design.random_terms)

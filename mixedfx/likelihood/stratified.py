@@ -91,8 +91,8 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
         ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
         diagonal.append(StratumSums(ZtZ, level, stratum, len(random_terms[0].levels)))
         right.append(StratumSums(ZtXy, level, stratum, len(random_terms[0].levels)))
-    for (i, j), random_term in plain.ZtZ.off_diagonal.items():
-        off_diagonal[i, j] = _pair_sums(random_term, by_group[i], by_group[j], w, codes, S)
+    for (i, j), block in plain.ZtZ.off_diagonal.items():
+        off_diagonal[i, j] = _pair_sums(block, by_group[i], by_group[j], w, codes, S)
     XytXy = np.array(
         [[_sums(multiply(multiply(a, b), w), codes, S) for b in Xy_columns] for a in Xy_columns]
     )
@@ -109,7 +109,7 @@ def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
 
 
 def _pair_sums(
-    random_term: OffDiagonalBlock,
+    block: OffDiagonalBlock,
     first: list[RandomTermDesign],
     second: list[RandomTermDesign],
     w: Vector | None,
@@ -118,7 +118,7 @@ def _pair_sums(
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
     width = len(second[0].levels)
-    keys = random_term.rows.astype(np.int64) * width + random_term.cols
+    keys = block.rows.astype(np.int64) * width + block.cols
     pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
     cell, at, stratum = _cells(pair, codes, S)
     values = np.array(

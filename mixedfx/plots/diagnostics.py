@@ -167,7 +167,7 @@ def _label_largest(ax: Any, distance: pd.Series, group: str | None) -> None:
     order = np.argsort(-np.where(finite, values, -np.inf), kind="stable")
     largest = order[:20]
     largest = largest[finite[largest] & (values[largest] > 0.0)]
-    # No label may cover a stem: 30 points on each of the tallest stand for it.
+    # No label may cover a stem: labels avoid 30 points on each of the tallest ones.
     tallest, heights = order[:200], np.linspace(0.0, 1.0, 30)
     stems = np.column_stack([x[tallest].repeat(30), np.outer(values[tallest], heights).ravel()])
     stems = stems[np.isfinite(stems).all(axis=1)]

@@ -141,7 +141,6 @@ def _label_panels(table: FittedLines, axes: Any, *, own_figure: bool) -> None:
 def _all_in_one(table: FittedLines, ax: Any) -> Any:
     axes = subplots(ax, 1, size=(6.0, 4.6))
     (ax,) = axes
-    from matplotlib.collections import LineCollection
 
     to_x, categories = _x_positions(table)
     points, lines = table.points, table.lines[table.lines["inside"]]
@@ -161,21 +160,7 @@ def _all_in_one(table: FittedLines, ax: Any) -> Any:
         np.column_stack([to_x(line["x"]), line["partial"]])
         for _, line in lines.groupby("level", sort=False, observed=True)
     ]
-    alpha = float(np.clip(25 / len(polylines), 0.15, 0.8))
-    ax.add_collection(
-        LineCollection(
-            polylines, colors=BLUE, linewidths=0.8, alpha=alpha, zorder=2, label=_PARTIALLY_POOLED
-        )
-    )
-    of_one_point = [line[0] for line in polylines if len(line) == 1]
-    ax.plot(
-        *np.array(of_one_point).reshape(-1, 2).T,
-        "_",
-        color=BLUE,
-        markersize=5,
-        alpha=alpha,
-        zorder=2,
-    )
+    _draw_polylines(ax, polylines)
     population = table.population
     x = to_x(population["x"])
     ax.plot(x, population["population"], color=VERMILION, linewidth=2.2, label=_POPULATION)
@@ -189,6 +174,17 @@ def _all_in_one(table: FittedLines, ax: Any) -> Any:
     for handle in ax.get_legend().get_lines():
         handle.set_alpha(1.0)
     return axes
+
+
+def _draw_polylines(ax: Any, polylines: Sequence[Any]) -> None:
+    """Add the fitted lines of all levels, those of one point as dashes."""
+    from matplotlib.collections import LineCollection
+
+    style: dict[str, Any] = {"alpha": float(np.clip(25 / len(polylines), 0.15, 0.8)), "zorder": 2}
+    lines = LineCollection(polylines, colors=BLUE, linewidths=0.8, label=_PARTIALLY_POOLED, **style)
+    ax.add_collection(lines)
+    single = np.array([line[0] for line in polylines if len(line) == 1]).reshape(-1, 2)
+    ax.plot(*single.T, "_", color=BLUE, markersize=5, **style)
 
 
 def _one_row_per_level(table: FittedLines, unpooled: bool, ax: Any) -> Any:

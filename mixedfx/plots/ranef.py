@@ -91,19 +91,19 @@ def _split_by_effect(pooling: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: pooling[effects == name].droplevel("effect") for name in dict.fromkeys(effects)}
 
 
-def _select_effects(effects: str | Sequence[str] | None, every: list[str]) -> list[str]:
+def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -> list[str]:
     """One effect or two, as asked for, or all if there are at most two."""
     if effects is None:
-        if len(every) <= 2:
-            return every
-        pairs = ", ".join(str(list(pair)) for pair in itertools.combinations(every, 2))
+        if len(available) <= 2:
+            return available
+        pairs = ", ".join(str(list(pair)) for pair in itertools.combinations(available, 2))
         raise ArgumentError(
-            f"{len(every)} effects are too many for one picture: choose effects= from {pairs}, "
+            f"{len(available)} effects are too many for one picture: choose effects= from {pairs}, "
             "or one of them."
         )
     wanted = [effects] if isinstance(effects, str) else list(effects)
     for name in wanted:
-        expect_choice("effects", name, every)
+        expect_choice("effects", name, available)
     if len(set(wanted)) != len(wanted) or not 1 <= len(wanted) <= 2:
         raise ArgumentError(f"effects={effects!r} must be one effect, or two different ones.")
     return wanted
