@@ -76,7 +76,7 @@ def test_formula_without_fixed_part_has_no_fixed_columns(frame):
     assert _build("y ~ 0 + (1 | g)", frame).X.shape == (24, 0)
 
 
-def test_each_random_term_is_a_block(frame):
+def test_each_random_term_has_a_group_and_effects(frame):
     random_terms = _build("y ~ x + (x | g) + (1 | h)", frame).random_terms
     assert [(b.group, b.effect_names) for b in random_terms] == [
         ("g", ("Intercept", "x")),
@@ -84,14 +84,14 @@ def test_each_random_term_is_a_block(frame):
     ]
 
 
-def test_block_values_are_the_effects_columns(frame):
+def test_model_matrix_of_a_random_term_has_the_effects_columns(frame):
     random_term = _build("y ~ 1 + (x | g)", frame).random_terms[0]
     np.testing.assert_array_equal(
         random_term.model_matrix, np.column_stack([np.ones(24), frame["x"]])
     )
 
 
-def test_intercept_block_is_ones(frame):
+def test_model_matrix_of_a_random_intercept_is_ones(frame):
     np.testing.assert_array_equal(
         _build("y ~ 1 + (1 | g)", frame).random_terms[0].model_matrix, np.ones((24, 1))
     )
@@ -205,7 +205,7 @@ def test_grouping_factor_may_be_a_comparison(frame):
     assert list(_build("y ~ 1 + (1 | k > 5)", frame).ngroups.values()) == [2]
 
 
-def test_double_bar_keeps_factor_columns_in_one_block(frame):
+def test_double_bar_keeps_factor_columns_in_one_term(frame):
     random_term = _build("y ~ 1 + (0 + f || g)", frame).random_terms[0]
     assert (random_term.formula_term.structure, random_term.effect_names) == (
         "diag",
