@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import EngineRefusal, SingularFitWarning
@@ -195,6 +197,16 @@ def _as_label(value: object) -> str:
 
 
 REFERENCES = _load()
+
+
+def tiered(names: Iterable[str]) -> list:
+    """Reference models to parametrise by: in the default tier each by REML or ML, in turn.
+
+    Those of 73,421 rows are in the full tier.
+    """
+    models = sorted({name.split("__")[0] for name in REFERENCES})
+    small = [model for model in models if not model.startswith("insteval")]
+    return but_for(names, [f"{model}__{('reml', 'ml')[i % 2]}" for i, model in enumerate(small)])
 
 
 @cache

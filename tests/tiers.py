@@ -61,11 +61,17 @@ def covering(sizes: Sequence[int], strength: int = 2) -> list[tuple[int, ...]]:
 def outside_the_cover(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
     """Cases of one test, marked ``covering``, that its covering array of parameters leaves out."""
     marker = items[0].get_closest_marker("covering")
-    axes = _axes(items[0])
-    places = [tuple(item.callspec.indices[axis] for axis in axes) for item in items]
+    places = list(zip(*(_positions(items, axis) for axis in _axes(items[0])), strict=True))
     sizes = [1 + max(column) for column in zip(*places, strict=True)]
     kept = set(covering(sizes, *marker.args))
     return [item for item, place in zip(items, places, strict=True) if place not in kept]
+
+
+def _positions(items: Sequence[pytest.Item], axis: str) -> list[int]:
+    """Position of each case's value among the values of one parameter, which need not hash."""
+    values = [id(item.callspec.params[axis]) for item in items]
+    order = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return [order[value] for value in values]
 
 
 def _axes(item: pytest.Item) -> list[str]:
