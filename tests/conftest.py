@@ -35,7 +35,11 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Mark as ``full`` what the covers leave out, and, in the full tier, Hypothesis tests."""
-    marked = [item for item in items if item.get_closest_marker("covering")]
+    marked = [
+        item
+        for item in items
+        if item.get_closest_marker("covering") and not item.get_closest_marker("full")
+    ]
     for _, cases in itertools.groupby(marked, key=lambda item: (item.parent, item.originalname)):
         for item in outside_the_cover(list(cases)):
             item.add_marker("full")

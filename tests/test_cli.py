@@ -150,6 +150,7 @@ SAME = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("options", [(), ("--ml",), ("--engine", "profiled")], ids=" ".join)
 @pytest.mark.parametrize("key", SAME)
 def test_json_says_what_the_api_says(read, key, options):

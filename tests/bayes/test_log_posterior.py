@@ -124,6 +124,7 @@ def _reml(y: np.ndarray, X: np.ndarray, V: np.ndarray) -> float:
     return float(2.0 * logs + (len(y) - X.shape[1]) * np.log(2.0 * np.pi) + rest @ rest)
 
 
+@pytest.mark.covering(1)
 @every_model
 @every_prior
 def test_the_response_has_its_dense_normal_density(model, prior):
@@ -165,6 +166,7 @@ def test_any_design_has_its_dense_density_and_moments(case):
     assert found.deviance == pytest.approx(dense(posterior, z), rel=1e-8, abs=1e-7)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("prior", ["one coefficient", "a constant", "all"])
 @pytest.mark.parametrize("model", ["slopes", "crossed", "strata"])
 def test_coefficients_have_their_conditional_moments(model, prior):
@@ -184,6 +186,7 @@ def test_coefficients_have_their_conditional_moments(model, prior):
     np.testing.assert_allclose(cov, np.linalg.inv(precision), rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.covering(1)
 @every_model
 @every_prior
 def test_many_points_at_once_are_as_one_by_one(model, prior):
@@ -201,6 +204,7 @@ def test_a_single_grouping_factor_takes_the_batch(model):
     assert (posterior.vectorized is None) == (several or posterior.design.dispersion is not None)
 
 
+@pytest.mark.covering(2)
 @every_model
 @pytest.mark.parametrize("prior", ["flat", "all", "a constant"])
 @pytest.mark.parametrize("jacobian", [True, False])

@@ -241,6 +241,7 @@ def test_offset_is_taken_from_the_response(frame):
     np.testing.assert_array_equal(_build("y ~ x", frame, offset="z").y, frame["y"] - frame["z"])
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("option", ["weights", "offset"])
 @pytest.mark.parametrize("kind", [np.asarray, list, tuple, pd.Series], ids=lambda k: k.__name__)
 def test_weights_and_offset_may_be_values(frame, option, kind):
@@ -731,6 +732,7 @@ TRANSFORMS = [
 ]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("written", TRANSFORMS)
 @pytest.mark.parametrize("rows", [slice(3, 9), slice(4, 5), slice(None, None, -1)])
 def test_fixed_columns_are_rebuilt_on_new_rows(frame, written, rows):
@@ -810,6 +812,7 @@ NEW_FACTORS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("fitted", ["text", "categorical"])
 @pytest.mark.parametrize("kind", NEW_FACTORS)
 def test_factor_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
@@ -822,6 +825,7 @@ def test_factor_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
     np.testing.assert_array_equal(X, design.X[[2, 0, 2]])
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("fitted", ["text", "categorical"])
 @pytest.mark.parametrize("kind", NEW_FACTORS)
 def test_group_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
@@ -881,6 +885,7 @@ NEW_NUMBERS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("fitted", ["int64", "int8", "float64", "Int64", "category", "object"])
 @pytest.mark.parametrize("kind", NEW_NUMBERS)
 def test_numeric_group_is_recognised_in_any_type(frame, fitted, kind):

@@ -76,6 +76,7 @@ def by_patsy(fixed, data):
 # ---------------------------------------------------------------- the columns
 
 
+@pytest.mark.covering(1)
 @every_formula
 @pytest.mark.parametrize("coding", ["sum", "treatment"])
 def test_recoding_gives_the_columns_that_patsy_builds_in_that_coding(data, response, fixed, coding):
@@ -92,6 +93,7 @@ def test_treatment_coding_is_what_is_there_unless_asked_otherwise(data, response
     np.testing.assert_allclose(T, np.eye(len(T)), rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("coding", ["sum", "treatment"])
 @pytest.mark.parametrize("own", ["Sum", "Treatment(reference=1)", "Helmert", "Diff", "Poly"])
 def test_recoding_starts_from_any_coding(own, coding):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from reference_models import REFERENCES, fit_of
+from reference_models import REFERENCES, fit_of, tiered
 from statsmodels.regression.linear_model import OLS, WLS
 from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMResults
 
@@ -109,7 +109,7 @@ def test_auto_reports_the_profiled_fit_of_a_singular_model():
     assert fit.engine == "profiled"
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", tiered(REFERENCES))
 def test_auto_is_mixedlm_exactly_where_it_suits_and_the_optimum_is_interior(name):
     fit = fit_of(name, "auto")
     suits = suits_mixedlm(fit.model.design) and not fit.is_singular
@@ -326,6 +326,7 @@ def test_mixedlm_from_its_own_start_finds_the_same_optimum(name):
 GENUINE = ["sleep_rs__reml", "sleep_rs__ml", "sleep_ri__reml", "fac_0f__ml", "quad_noint__reml"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", GENUINE)
 @pytest.mark.parametrize("engine", ["auto", "profiled", "statsmodels"])
 def test_the_statsmodels_result_is_genuine(name, engine):
@@ -333,6 +334,7 @@ def test_the_statsmodels_result_is_genuine(name, engine):
     assert isinstance(fit_of(name, engine).statsmodels._results, MixedLMResults)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", GENUINE)
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 def test_the_statsmodels_result_has_the_same_likelihood(name, engine):
@@ -340,6 +342,7 @@ def test_the_statsmodels_result_has_the_same_likelihood(name, engine):
     assert fit.statsmodels.llf == pytest.approx(fit.llf, abs=1e-7)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", GENUINE)
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 def test_the_statsmodels_result_has_the_same_fixed_effects(name, engine):
@@ -356,6 +359,7 @@ def test_the_statsmodels_result_has_the_same_standard_errors_in_a_balanced_desig
     pd.testing.assert_series_equal(fit.statsmodels.bse_fe, fit.bse, rtol=CLOSE, check_names=False)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 @pytest.mark.parametrize("name", GENUINE)
 def test_the_statsmodels_result_has_the_same_information_on_the_fixed_effects(name, engine):
@@ -368,6 +372,7 @@ def test_the_statsmodels_result_has_the_same_information_on_the_fixed_effects(na
     np.testing.assert_allclose(se, fit.bse, rtol=CLOSE)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", GENUINE)
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 def test_the_statsmodels_result_has_the_same_components(name, engine):
@@ -376,6 +381,7 @@ def test_the_statsmodels_result_has_the_same_components(name, engine):
     assert fit.statsmodels.scale == pytest.approx(fit.scale, rel=CLOSE)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", GENUINE)
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 def test_the_statsmodels_result_has_the_same_random_effects(name, engine):

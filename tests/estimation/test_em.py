@@ -119,6 +119,7 @@ def test_the_first_iterate_is_the_start(case):
 # ---------------------------------------------------------------- monotonicity
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_deviance_never_rises(name, reml):
@@ -141,6 +142,7 @@ def test_the_deviance_never_rises_beyond_rounding_in_any_design(case):
 # ---------------------------------------------------------------- convergence
 
 
+@pytest.mark.covering(2)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("far", [False, True], ids=["moment estimates", "far off"])
@@ -152,6 +154,7 @@ def test_it_ends_at_the_profiled_optimum(name, reml, far):
     assert fit.deviance == pytest.approx(optimum.deviance, abs=SAME)
 
 
+@pytest.mark.covering(2)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-5, 1e-7])
@@ -168,12 +171,14 @@ def test_a_converged_fit_is_as_near_as_it_claims(name, reml, tolerance):
     assert fit.deviance - optimum.deviance < 1.5 * tolerance
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_a_converged_fit_is_certified(name, reml):
     assert fitted(MODELS[name], reml=reml).certificate.ok
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_it_stays_where_the_profiled_engine_ended(name, reml):
@@ -373,6 +378,7 @@ def test_the_last_iterate_is_the_fit(name):
     np.testing.assert_array_equal(iterates_of(fit).thetas[-1], fit.theta)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_deviances_of_the_iterates_are_those_of_their_thetas(name, reml):

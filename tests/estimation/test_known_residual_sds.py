@@ -99,6 +99,7 @@ def test_the_covariance_of_the_coefficients_is_that_of_least_squares_at_any_thet
     np.testing.assert_allclose(found / scale, expected / scale, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_deviance_of_a_fit_is_that_of_the_normal_density(name, reml):
@@ -106,6 +107,7 @@ def test_the_deviance_of_a_fit_is_that_of_the_normal_density(name, reml):
     assert fit.deviance == pytest.approx(dense(fit).deviance, abs=1e-7)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_scipy_finds_no_better_theta(name, reml):
@@ -114,6 +116,7 @@ def test_scipy_finds_no_better_theta(name, reml):
     assert fit.deviance <= end.fun + 1e-7
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_coefficients_are_those_of_generalised_least_squares(name, reml):
@@ -354,6 +357,7 @@ def variance_of(fit: mfx.Results, row: np.ndarray):
     return lambda theta: float(row @ dense(fit, theta).cov_beta @ row)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["intercept", "slope", "crossed", "one row per level"])
 @both_criteria
 def test_satterthwaites_df_are_the_delta_method_on_the_dense_likelihood(name, reml):

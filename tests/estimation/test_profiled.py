@@ -52,6 +52,7 @@ def response_of(formula):
 # ---------------------------------------------------------------- symmetries
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_order_of_rows_does_not_matter(name, reml):
@@ -63,6 +64,7 @@ def test_order_of_rows_does_not_matter(name, reml):
     np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_names_of_levels_do_not_matter(name, reml):
@@ -80,6 +82,7 @@ def test_names_of_levels_do_not_matter(name, reml):
     np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=ESTIMATES)
 
 
+@pytest.mark.covering(2)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -93,6 +96,7 @@ def test_unit_of_the_response_scales_estimates(name, reml, unit):
     np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
 
 
+@pytest.mark.covering(2)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -108,6 +112,7 @@ def test_unit_of_the_response_shifts_the_deviance(name, reml, unit):
     )
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated"])
 @both_criteria
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -119,6 +124,7 @@ def test_unit_of_a_column_scales_its_coefficient(name, reml, unit):
     np.testing.assert_allclose(other.bse, plain.bse / [1.0, unit], rtol=ESTIMATES)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", ["slope", "uncorrelated"])
 @both_criteria
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -129,6 +135,7 @@ def test_unit_of_a_column_scales_its_random_effects(name, reml, unit):
     np.testing.assert_allclose(other * [1.0, unit], plain, rtol=0, atol=1e-3)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated"])
 @both_criteria
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -141,6 +148,7 @@ def test_unit_of_a_column_leaves_the_likelihood(name, reml, unit):
     assert other.deviance - plain.deviance == pytest.approx(expected, abs=SAME)
 
 
+@pytest.mark.covering(2)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("shift", [-1e3, 1e6])
@@ -183,6 +191,7 @@ def test_coding_of_a_random_factor_leaves_the_likelihood(coding, reml):
     np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=1e-4)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_order_of_random_terms_does_not_matter(name, reml):
@@ -214,6 +223,7 @@ def test_an_integer_weight_is_a_row_repeated_in_the_coefficients(reml):
     np.testing.assert_allclose(weighted.ols_coef, repeated.ols_coef, rtol=1e-10)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_engines_agree(name, reml):
@@ -227,6 +237,7 @@ def test_engines_agree(name, reml):
 # ---------------------------------------------------------------- reproducibility
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("engine", ["auto", "profiled"])
 def test_a_fit_is_reproduced_bit_for_bit(name, engine):
@@ -316,6 +327,7 @@ def overfitted(which, **kwargs):
     return mfx.lmer(OVERFITTED[which], data, engine="profiled", **kwargs)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("which", OVERFITTED)
 @both_criteria
 def test_an_overfitted_model_is_certified(which, reml):
@@ -324,6 +336,7 @@ def test_an_overfitted_model_is_certified(which, reml):
     assert fit.certificate.ok, str(fit.certificate)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("which", OVERFITTED)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_other_start_ends_lower(which, seed):
@@ -393,6 +406,7 @@ def crossed_noise(seed, levels=(10, 8)):
 CROSSED = ["y ~ 1 + (1 | a) + (1 | b)", "y ~ 1 + (0 + x | a) + (0 + x | b)"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", CROSSED)
 @pytest.mark.parametrize("seed", range(8))
 def test_crossed_variances_of_zero_are_certified(formula, seed):
@@ -416,6 +430,7 @@ def test_a_model_without_fixed_effects_is_fitted(formula, reml):
 VANISHING = ["y ~ 1 + (x || a)", "y ~ x + (x || a) + (x || b)", "y ~ x + (x | a) + (1 | b)"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", VANISHING)
 @pytest.mark.parametrize("seed", range(8))
 def test_a_vanishing_parameter_is_exactly_zero(formula, seed):
@@ -425,6 +440,7 @@ def test_a_vanishing_parameter_is_exactly_zero(formula, seed):
     assert not ((sizes > 0.0) & (sizes < 1e-5)).any(), fit.theta
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", VANISHING)
 @pytest.mark.parametrize("seed", range(8))
 def test_every_boundary_is_probed(formula, seed):
@@ -433,6 +449,7 @@ def test_every_boundary_is_probed(formula, seed):
     assert np.isfinite(fit.certificate.boundary_slope) == fit.is_singular
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", CROSSED)
 @pytest.mark.parametrize("seed", range(8))
 def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):
@@ -477,6 +494,7 @@ def test_zeros_of_a_diagonal_term_are_left_one_by_one(zeros):
     assert other.deviance == pytest.approx(best.deviance, abs=SAME)
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("size", [1e-3, 30.0])
 def test_a_start_far_off_finds_the_optimum(name, size):
@@ -507,6 +525,7 @@ def test_signs_of_theta_are_canonical(name):
 
 
 # Derivative-free optimisers need about fifty on sleepstudy.
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["intercept", "slope", "uncorrelated", "crossed", "nested"])
 @both_criteria
 def test_few_evaluations_are_needed(name, reml):

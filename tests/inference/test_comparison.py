@@ -81,6 +81,7 @@ def by_lme4(chain, field, method="ml"):
     return [REFERENCES[f"{name}__{method}"][field] for name in CHAINS[chain]]
 
 
+@pytest.mark.covering(2)
 @every_chain
 @every_method
 @pytest.mark.parametrize(
@@ -98,6 +99,7 @@ def test_parameters_are_counted_as_by_lme4(chain):
     assert compared(chain)["npar"].tolist() == by_lme4(chain, "df_model")
 
 
+@pytest.mark.covering(1)
 @every_chain
 @every_method
 def test_the_statistic_is_the_difference_of_lme4s_deviances(chain, method):
@@ -310,6 +312,7 @@ REDUCTIONS = [
 ]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("model", "left_out", "rest"), REDUCTIONS)
 @every_method
 def test_the_worth_of_a_random_effect_is_the_difference_of_lme4s_criteria(
@@ -382,6 +385,7 @@ def test_each_term_is_made_smaller_in_each_way(data, model):
     assert list(found.index) == ["<none>", *SMALLER[model]]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("model", "left_out", "rest"), LEFT)
 @pytest.mark.parametrize("options", [{}, {"reml": False, "weights": "w", "offset": "off"}])
 def test_what_is_left_is_the_fit_of_the_smaller_model(data, model, left_out, rest, options):
@@ -393,6 +397,7 @@ def test_what_is_left_is_the_fit_of_the_smaller_model(data, model, left_out, res
     assert found["aic"] == pytest.approx(smaller.aic, rel=0, abs=2 * SEARCHES)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("term", ["(1 | site)", "(0 + x | site)"])
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("weights", [None, "w"])

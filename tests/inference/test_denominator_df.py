@@ -17,7 +17,7 @@ import pytest
 from designs import cases
 from hypothesis import assume, given, settings
 from oracle import dense_z, lambdas
-from reference_models import REFERENCES, fit_of
+from reference_models import REFERENCES, fit_of, tiered
 from scipy import stats
 
 import mixedfx as mfx
@@ -39,8 +39,8 @@ CLOSER = Control(tolerance=1e-14)
 
 SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
 ADJUSTED = [name for name, r in REFERENCES.items() if r["vcov_kr"]]
-every_model = pytest.mark.parametrize("name", REFERENCES)
-every_adjusted_model = pytest.mark.parametrize("name", ADJUSTED)
+every_model = pytest.mark.parametrize("name", tiered(REFERENCES))
+every_adjusted_model = pytest.mark.parametrize("name", tiered(ADJUSTED))
 both_methods = pytest.mark.parametrize("method", [SATTERTHWAITE, KENWARD_ROGER])
 
 
@@ -51,6 +51,7 @@ def table(fit, method=SATTERTHWAITE):
 # ---------------------------------------------------------------- lmerTest and pbkrtest
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize(
     ("ours", "theirs", "rtol", "atol"),
@@ -67,6 +68,7 @@ def test_satterthwaites_tests_match_lmertest(name, ours, theirs, rtol, atol):
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
+@pytest.mark.covering(1)
 @every_adjusted_model
 @pytest.mark.parametrize(
     ("ours", "theirs", "rtol", "atol"),
@@ -204,6 +206,7 @@ def satterthwaites(fit, rows):
     return found
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("reml", [True, False], ids=["reml", "ml"])
 @pytest.mark.parametrize("weights", [None, "w"], ids=["unweighted", "weighted"])
@@ -365,6 +368,7 @@ def one_way(batches, ratio, rows=10, seed=5):
     return pd.DataFrame({"y": y, "batch": batch})
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("batches", [2, 3, 4, 5, 6, 12])
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 8.0])
 def test_kenward_roger_is_exact_for_a_balanced_one_way_layout(batches, ratio):
@@ -373,6 +377,7 @@ def test_kenward_roger_is_exact_for_a_balanced_one_way_layout(batches, ratio):
     assert table(fit, KENWARD_ROGER)["df"].item() == pytest.approx(batches - 1, rel=1e-10)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("batches", [2, 3, 4, 5, 6, 12])
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 8.0])
 def test_a_balanced_one_way_layout_needs_no_adjustment(batches, ratio):
@@ -381,6 +386,7 @@ def test_a_balanced_one_way_layout_needs_no_adjustment(batches, ratio):
     assert denominator_df(fit.model, KENWARD_ROGER).cov.item() == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("batches", [2, 3, 4, 5, 6, 12])
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 8.0])
 def test_the_scale_of_an_exact_test_is_one(batches, ratio):
@@ -399,6 +405,7 @@ def test_satterthwaite_is_exact_for_a_balanced_one_way_layout_of_any_variance(ra
     assert table(fit)["df"].item() == pytest.approx(19, rel=1e-3 if ratio < 0.01 else 1e-4)
 
 
+@pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("arms", [2, 3, 4])
@@ -412,6 +419,7 @@ def test_both_are_exact_for_treatments_of_whole_batches(method, arms, more):
     assert found["den_df"] == pytest.approx(more, rel=1e-6)
 
 
+@pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("arms", [2, 3, 4])
@@ -439,6 +447,7 @@ def test_kenward_roger_is_exact_at_the_poles_of_its_formula(arms, more):
     np.testing.assert_allclose(found, [(1.0, more)] * len(found), rtol=1e-9)
 
 
+@pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("left", [1, 2, 3, 4, 5, 30])
 @pytest.mark.parametrize("reml", [True, False])
@@ -449,6 +458,7 @@ def test_without_random_terms_both_count_rows_less_fixed_effects(method, left, r
     np.testing.assert_allclose(table(fit, method)["df"], left, rtol=1e-12)
 
 
+@pytest.mark.covering(1)
 @both_methods
 @pytest.mark.parametrize("left", [1, 2, 3, 4, 5, 30])
 def test_without_random_terms_joint_tests_have_the_same_degrees_of_freedom(method, left):
@@ -560,6 +570,7 @@ def fitted(formula, data, **options):
     return mfx.lmer(formula, data, weights=weights, engine="profiled", control=CLOSER, **options)
 
 
+@pytest.mark.covering(1)
 @both_methods
 @pytest.mark.parametrize("change", CHANGES)
 def test_degrees_of_freedom_of_a_slope_do_not_depend_on_how_it_is_written(strong, change, method):
@@ -570,6 +581,7 @@ def test_degrees_of_freedom_of_a_slope_do_not_depend_on_how_it_is_written(strong
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.covering(1)
 @both_methods
 @pytest.mark.parametrize("change", CHANGES)
 def test_p_value_of_a_slope_does_not_depend_on_how_it_is_written(strong, change, method):
@@ -734,6 +746,7 @@ def test_satterthwaite_makes_nothing_of_the_size_of_the_effects_squared(crossed)
     assert most < min(n, q**2) / 2
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("portion", [1, 3000])
 @pytest.mark.parametrize("model", MODELS)
 def test_kenward_roger_does_not_depend_on_the_size_of_its_portions(

@@ -174,6 +174,7 @@ def test_cooks_distance_of_a_weighted_regression_is_the_change_without_the_row(d
         assert found == pytest.approx(change @ precision @ change / 2, rel=1e-8)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("fixed", ["x + only", "x + year + only + (1 | g)"])
 @pytest.mark.parametrize("row", range(0, 40, 4))
 def test_a_row_alone_in_its_column_has_no_influence_to_measure(data, fixed, row):
@@ -187,6 +188,7 @@ def test_a_row_alone_in_its_column_has_no_influence_to_measure(data, fixed, row)
 # ---------------------------------------------------------------- levels: shape
 
 
+@pytest.mark.covering(1)
 @every_model
 @methods
 def test_the_table_of_levels_has_every_estimate(fits, tables, name, method):
@@ -194,6 +196,7 @@ def test_the_table_of_levels_has_every_estimate(fits, tables, name, method):
     assert list(tables[name, method]) == expected
 
 
+@pytest.mark.covering(1)
 @every_model
 @methods
 def test_the_table_of_levels_has_every_level(fits, tables, name, method):
@@ -210,6 +213,7 @@ def test_one_step_is_the_default(fits, tables):
     pd.testing.assert_frame_equal(fits["slope"].influence("g"), tables["slope", "one_step"])
 
 
+@pytest.mark.covering(1)
 @every_model
 @methods
 def test_cooks_distance_is_the_change_in_its_own_covariance(fits, tables, name, method):
@@ -248,6 +252,7 @@ def test_levels_of_any_factor_are_left_out(fits, data, name, group):
         assert table.loc[level, "nobs"] == (labels == level).sum()
 
 
+@pytest.mark.covering(1)
 @every_model
 @methods
 def test_estimates_are_those_of_the_rest_at_its_theta(fits, tables, name, method):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from oracle import dense_z
-from reference_models import REFERENCES, fit_of
+from reference_models import REFERENCES, fit_of, tiered
 from scipy import stats
 
 import mixedfx as mfx
@@ -28,7 +28,7 @@ LIMITS = 1e-5
 CURVATURE = 3e-6
 
 pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
-every_model = pytest.mark.parametrize("name", REFERENCES)
+every_model = pytest.mark.parametrize("name", tiered(REFERENCES))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,7 @@ def test_intervals_are_a_row_for_each_fixed_effect_and_two_limits(name):
     assert list(found.index) == list(fit.params.index)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("df_method", ["satterthwaite", "kenward-roger", "residual", "normal"])
 @pytest.mark.parametrize("alpha", [0.05, 0.32])
 @pytest.mark.parametrize("name", ["sleep_rs__reml", "cake_cat__reml", "na_rows__reml"])
@@ -173,6 +174,7 @@ SPREADS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("alpha", [0.05, 0.5])
 @pytest.mark.parametrize("name", SPREADS)
 def test_intervals_of_the_covariances_are_those_of_the_curvature(data, name, alpha):
@@ -268,6 +270,7 @@ def test_asking_for_more_parameters_changes_none(sleep):
         pd.testing.assert_frame_equal(found.loc[[name]], sleep.conf_int(parm=name))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["wald", "profile", "bootstrap"])
 @pytest.mark.parametrize("parm", ["days", ["Days", "sd(Days)"], [3], 3])
 def test_unknown_parameters_list_the_known(sleep, method, parm):
@@ -276,6 +279,7 @@ def test_unknown_parameters_list_the_known(sleep, method, parm):
     assert all(repr(q.name) in str(refused.value) for q in parameters(sleep.model))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["wald", "profile", "bootstrap"])
 @pytest.mark.parametrize("alpha", [0, 1, 5, -0.05, "0.05", None, True, np.nan])
 def test_alpha_is_a_share(sleep, method, alpha):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from oracle import dense_z, lambdas
-from reference_models import REFERENCES, fit_of
+from reference_models import REFERENCES, fit_of, tiered
 from scipy import stats
 from scipy.linalg import block_diag
 
@@ -147,6 +147,7 @@ def test_intervals_keep_the_rows_labels(fits, data, new):
     pd.testing.assert_index_equal(found.index, some.index if new else data.index)
 
 
+@pytest.mark.covering(2)
 @every_model
 @pytest.mark.parametrize("random", ["all", "none"])
 @pytest.mark.parametrize("interval", ["confidence", "prediction"])
@@ -166,6 +167,7 @@ def test_intervals_are_symmetric_about_the_mean(fits, data, name):
 # ---------------------------------------------------------------- the standard error of a mean
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("new", [False, True])
 def test_the_error_of_a_known_levels_mean_is_the_joint_covariances(fits, data, name, new):
@@ -175,6 +177,7 @@ def test_the_error_of_a_known_levels_mean_is_the_joint_covariances(fits, data, n
     np.testing.assert_allclose(found, expected, rtol=digits_of(name))
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("new", [False, True])
 def test_the_error_of_the_populations_mean_is_that_of_the_coefficients(fits, data, name, new):
@@ -183,6 +186,7 @@ def test_the_error_of_the_populations_mean_is_that_of_the_coefficients(fits, dat
     np.testing.assert_allclose(found, textbook_error(fit, ()), rtol=digits_of(name))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("groups", [["site"], ["day"], ["site", "day"], ["site:plot"], []])
 @pytest.mark.parametrize("new", [False, True])
 def test_the_error_with_some_groups_is_that_of_their_effects(fits, data, groups, new):
@@ -234,6 +238,7 @@ def test_a_standard_error_scales_with_the_response(data):
 # ---------------------------------------------------------------- intervals
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
 def test_a_confidence_interval_is_normal_quantiles_of_the_standard_error(fits, name, level):
@@ -242,6 +247,7 @@ def test_a_confidence_interval_is_normal_quantiles_of_the_standard_error(fits, n
     np.testing.assert_allclose(half_width(found), expected, rtol=1e-9)
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("level", [0.5, 0.999])
 def test_the_level_of_a_prediction_interval_scales_its_width(fits, data, name, level):
@@ -294,6 +300,7 @@ def test_a_new_levels_prediction_adds_the_variance_between_levels(fits, data, na
     np.testing.assert_allclose(variance_of(found), expected, rtol=1e-9)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["slope", "uncorrelated", "two terms of a group", "several"])
 @pytest.mark.parametrize("new", [False, True])
 def test_a_prediction_without_random_effects_adds_the_variance_between_all_groups(
@@ -359,6 +366,7 @@ def test_a_slopes_column_is_needed_for_a_prediction_without_the_slopes(fits, dat
         fit.predict(data[["y"]], random="none", interval="prediction")
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("column", ["x", "arm", "site", "day", "plot"])
 @pytest.mark.parametrize("interval", ["confidence", "prediction"])
 def test_a_row_with_a_missing_value_is_missing_in_every_column(fits, data, column, interval):
@@ -402,7 +410,7 @@ def test_rows_dropped_from_the_fit_have_no_interval(data):
 EVERY_NEW = [name for name, r in REFERENCES.items() if r["predict_new"]]
 
 
-@pytest.mark.parametrize("name", EVERY_NEW)
+@pytest.mark.parametrize("name", tiered(EVERY_NEW))
 def test_predictions_of_new_rows_have_finite_errors(name):
     # lme4 gives no standard errors; the means beside them are lme4's (test_reference.py).
     found = fit_of(name, "profiled").predict(

@@ -74,6 +74,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 every_kind = pytest.mark.parametrize("kind", RANDOM)
 
 
+@pytest.mark.covering(1)
 @every_model
 @every_kind
 def test_the_mean_of_responses_is_the_textbooks(fits, name, kind):
@@ -81,6 +82,7 @@ def test_the_mean_of_responses_is_the_textbooks(fits, name, kind):
     assert np.abs(z.mean(axis=1)).max() < FAR / np.sqrt(DRAWS)
 
 
+@pytest.mark.covering(1)
 @every_model
 @every_kind
 def test_the_covariance_of_responses_is_the_textbooks(fits, name, kind):

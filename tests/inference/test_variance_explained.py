@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from oracle import dense_z, lambdas
-from reference_models import REFERENCES, fit_of, group_key
+from reference_models import REFERENCES, fit_of, group_key, tiered
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DroppedColumnsWarning
@@ -24,7 +24,7 @@ SHARES = 2e-6
 ROUNDING = 1e-10
 
 pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
-every_model = pytest.mark.parametrize("name", REFERENCES)
+every_model = pytest.mark.parametrize("name", tiered(REFERENCES))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def data():
 # ---------------------------------------------------------------- R squared and ICC
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("share", ["marginal", "conditional"])
 def test_r2_is_the_definitions(name, share):
@@ -60,19 +61,21 @@ def test_the_intraclass_correlation_is_the_definitions(name):
 SOUND = [n for n, r in REFERENCES.items() if r["r2_nakagawa"] and r["icc"]["adjusted"] is not None]
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("name", tiered(SOUND))
 @pytest.mark.parametrize("share", ["marginal", "conditional"])
 def test_r2_is_performances(name, share):
     expected = REFERENCES[name]["r2_nakagawa"][share]
     assert fit_of(name, "profiled").r2[share] == pytest.approx(expected, rel=0, abs=SHARES)
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", tiered(SOUND))
 def test_the_intraclass_correlation_is_performances(name):
     expected = REFERENCES[name]["icc"]["adjusted"]
     assert fit_of(name, "profiled").icc["total"] == pytest.approx(expected, rel=0, abs=SHARES)
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize(
     ("ours", "theirs"),
@@ -98,7 +101,7 @@ INTERCEPTS = {
 }
 
 
-@pytest.mark.parametrize("name", INTERCEPTS)
+@pytest.mark.parametrize("name", tiered(INTERCEPTS))
 def test_a_random_intercepts_share_is_its_variance_over_lme4s(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled")
     variances = {group: sd**2 for (group, _), sd in reference.deviations.items()}
@@ -301,7 +304,7 @@ def test_components_are_one_for_each_effect(name):
     assert {group: len(table) for group, table in fit.rank_pca().items()} == effects
 
 
-@pytest.mark.parametrize("name", [n for n, r in REFERENCES.items() if "dyestuff2" not in n])
+@pytest.mark.parametrize("name", tiered([n for n, r in REFERENCES.items() if "dyestuff2" not in n]))
 def test_shares_of_the_components_sum_to_one(name):
     for table in fit_of(name, "profiled").rank_pca().values():
         assert table["variance"].sum() == pytest.approx(1.0, rel=ROUNDING)

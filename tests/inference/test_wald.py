@@ -97,6 +97,7 @@ def close(found, expected, rtol=ROUNDING):
 # ---------------------------------------------------------------- without random terms: OLS, WLS
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
@@ -113,6 +114,7 @@ def test_table_without_random_terms_is_least_squares(plain, method, ours, theirs
     close(found.loc[ols.params.index], getattr(ols, theirs))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
 def test_intervals_without_random_terms_are_those_of_least_squares(plain, method, level):
@@ -122,6 +124,7 @@ def test_intervals_without_random_terms_are_those_of_least_squares(plain, method
     close(found.loc[expected.index, ["conf_low", "conf_high"]], expected)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_t_tests_without_random_terms_are_those_of_least_squares(plain, method, written):
@@ -131,6 +134,7 @@ def test_t_tests_without_random_terms_are_those_of_least_squares(plain, method, 
     close(found["p_value"], np.ravel(expected.pvalue))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_intervals_of_combinations_without_random_terms_are_those_of_least_squares(
@@ -141,6 +145,7 @@ def test_intervals_of_combinations_without_random_terms_are_those_of_least_squar
     close(found[["conf_low", "conf_high"]], ols.t_test(written).conf_int(alpha=0.1))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("written", HYPOTHESES)
 @pytest.mark.parametrize(
@@ -205,6 +210,7 @@ def test_p_values_are_both_tails_of_t(fit, method):
     close(table["p_value"], 2 * stats.t.sf(np.abs(table["statistic"]), table["df"]))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("level", [0.01, 0.95, 0.9999])
 def test_intervals_are_quantiles_of_t_about_the_estimate(fit, method, level):
@@ -273,6 +279,7 @@ def test_single_coefficients_are_rows_of_the_table(fit, method):
     pd.testing.assert_frame_equal(found[COLUMNS[1:]], fit.tidy(df_method=method)[COLUMNS[1:]])
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_estimate_is_of_the_left_side_with_all_coefficients_on_it(fit, method, written):
@@ -280,6 +287,7 @@ def test_estimate_is_of_the_left_side_with_all_coefficients_on_it(fit, method, w
     close(found["estimate"], _rows(fit, written) @ fit.params)
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("value", [-1.0, 0.4, 7.0])
 def test_statistic_measures_the_distance_from_the_hypothesis(fit, method, value):
@@ -287,6 +295,7 @@ def test_statistic_measures_the_distance_from_the_hypothesis(fit, method, value)
     close(found["statistic"], (found["estimate"] - value) / found["std_error"])
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("value", [-1.0, 7.0])
 def test_hypothesised_value_does_not_move_the_interval(fit, method, value):
@@ -312,6 +321,7 @@ def _rows(fit, written):
 # ---------------------------------------------------------------- several at once
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("written", [h for h in HYPOTHESES if "," not in h])
 def test_one_row_gives_the_square_of_t(fit, method, written):
@@ -324,6 +334,7 @@ def test_one_row_gives_the_square_of_t(fit, method, written):
     )
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["satterthwaite", "residual", "normal"])
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_f_is_the_wald_statistic_over_its_rows(fit, method, written):
@@ -333,6 +344,7 @@ def test_f_is_the_wald_statistic_over_its_rows(fit, method, written):
     close(fit.wald_test(written, df_method=method)["F"], wald / len(gap))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", FINITE)
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_p_value_is_the_upper_tail_of_f(fit, method, written):
@@ -372,6 +384,7 @@ def test_joint_tests_do_not_depend_on_how_the_hypothesis_is_written(fit, method)
     close(found, other)
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize(
     ("name", "term"),
@@ -405,6 +418,7 @@ def test_contradictions_can_be_tested_one_by_one(fit):
 # ---------------------------------------------------------------- arguments
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("level", [0, 1, -0.5, 95, 1.5, np.nan, "0.95", None, True])
 @pytest.mark.parametrize("call", ["tidy", "t_test"])
 def test_levels_that_are_no_probability_are_refused(fit, call, level):

@@ -326,6 +326,7 @@ def added(formula, portions, weights=None):
     return sum(reduced[1:], start=reduced[0])
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("which", PORTIONS)
 @pytest.mark.parametrize("weights", [None, "w"])
@@ -338,6 +339,7 @@ def test_portions_add_up_to_the_criterion_of_all_rows(years, formula, which, wei
         assert solve_pls(found, theta, reml=reml).deviance == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("which", PORTIONS)
 def test_portions_add_up_to_the_coefficients_of_all_rows(years, formula, which):
@@ -348,6 +350,7 @@ def test_portions_add_up_to_the_coefficients_of_all_rows(years, formula, which):
     np.testing.assert_allclose(solve_pls(found, theta, reml=True).beta, expected.beta, rtol=1e-5)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("which", PORTIONS)
 def test_portions_add_up_to_the_levels_of_all_rows(years, formula, which):

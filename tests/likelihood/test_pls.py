@@ -178,6 +178,7 @@ def test_zero_is_stationary_whatever_the_data(case):
     assert_same(found, np.zeros_like(found), DIGITS)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-7, 1e-8, 1e-10])
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | a) + (1 | e)", "y ~ x + (x | a) + (x | e)"])
 def test_gradient_goes_to_zero_with_theta(formula, size):
@@ -353,6 +354,7 @@ def deep(kind, seed=1):
     return build(mfx.parse(kind), frame)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(
     ("formula", "leading", "dense"),
     [

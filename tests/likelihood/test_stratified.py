@@ -87,6 +87,7 @@ def designed(frame, name, **options):
     return build(mfx.parse(MODELS[name]), frame, **options)
 
 
+@pytest.mark.covering(2)
 @every_model
 @every_strata
 @pytest.mark.parametrize("weights", [None, "w"], ids=["plain", "weighted"])
@@ -102,6 +103,7 @@ def test_the_products_of_the_random_effects_are_those_of_the_rows(frame, name, w
 PLAIN = [name for name in MODELS if name != "ill-conditioned"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", PLAIN)
 @every_strata
 def test_the_deviance_is_that_of_the_rows(frame, name, which):
@@ -130,6 +132,7 @@ def test_coefficients_are_those_of_the_rows_where_x_needs_a_basis(frame, which):
     np.testing.assert_allclose(mine.beta / errors, theirs.beta / errors, rtol=0, atol=1e-3)
 
 
+@pytest.mark.covering(1)
 @every_model
 @every_strata
 def test_the_counts_add_up_to_the_rows(frame, name, which):

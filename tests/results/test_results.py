@@ -85,6 +85,7 @@ SERIES = ["params", "bse", "tvalues", "fe_params"]
 NUMBERS = ["llf", "deviance", "aic", "bic", "nobs", "df_resid", "scale", "sigma"]
 
 
+@pytest.mark.covering(1)
 @every_fit
 @pytest.mark.parametrize("quantity", SERIES)
 def test_fixed_effects_are_series_by_column(fits, name, quantity):
@@ -93,6 +94,7 @@ def test_fixed_effects_are_series_by_column(fits, name, quantity):
     assert list(found.index) == list(fits[name].model.design.column_names)
 
 
+@pytest.mark.covering(1)
 @every_fit
 @pytest.mark.parametrize("quantity", NUMBERS)
 def test_scalars_are_numbers(fits, name, quantity):
@@ -105,6 +107,7 @@ def test_the_covariance_of_the_fixed_effects_is_square_by_name(fits, name):
     assert list(found.index) == list(found.columns) == list(fits[name].params.index)
 
 
+@pytest.mark.covering(1)
 @every_fit
 @pytest.mark.parametrize("quantity", ["fittedvalues", "resid"])
 def test_rows_keep_the_datas_index(fits, rich, name, quantity):
@@ -439,6 +442,7 @@ def test_prediction_does_not_depend_on_other_rows(fits, rich, name):
     np.testing.assert_allclose(found, fits[name].fittedvalues.loc[some.index], rtol=ROUNDING)
 
 
+@pytest.mark.covering(1)
 @every_fit
 @pytest.mark.parametrize("data", ["own", "training"])
 def test_prediction_without_random_effects_is_the_fixed_part(fits, rich, name, data):
@@ -448,6 +452,7 @@ def test_prediction_without_random_effects_is_the_fixed_part(fits, rich, name, d
     np.testing.assert_allclose(found, expected, rtol=ROUNDING)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("groups", [["site"], ["day"], ["site", "day"], ["site:plot"], []])
 @pytest.mark.parametrize("data", ["own", "training"])
 def test_prediction_adds_the_groups_asked_for(fits, rich, groups, data):

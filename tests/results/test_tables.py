@@ -61,6 +61,7 @@ def holed(sleep):
 TIDY = ["term", "estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high"]
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("name", ["slopes", "regression"])
 def test_tidy_has_its_columns(fits, name, df_method):
@@ -80,6 +81,7 @@ def test_tidy_has_the_fits_estimates_and_errors(fits, name):
     np.testing.assert_allclose(found["statistic"], fit.tvalues, rtol=ROUNDING)
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("conf_level", [0.95, 0.5])
 def test_tidys_tests_and_intervals_are_those_of_t(fits, df_method, conf_level):
@@ -144,6 +146,7 @@ def test_glance_has_its_columns_and_one_row(fits, name):
     assert (list(found), len(found)) == ([*GLANCE, *SHARES], 1)
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("column", GLANCE)
 def test_glance_has_the_fits_numbers(fits, name, column):
@@ -173,6 +176,7 @@ def test_augment_has_what_the_formula_reads_and_four_columns(fits, name):
     assert list(fits[name].augment()) == [*read, *MADE]
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("given", [False, True])
 def test_augment_has_the_fits_values(fits, sleep, name, given):
@@ -311,6 +315,7 @@ def test_what_is_no_table_cannot_be_augmented(fits, data):
 # ---------------------------------------------------------------- summary
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("name", ["slopes", "regression"])
 def test_the_summary_tests_as_tidy_does(fits, name, df_method):
@@ -507,6 +512,7 @@ KINDS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("question", ["augment", "predict", "emmeans", "anova", "influence"])
 def test_the_data_may_change_after_the_fit(sleep, kind, question):

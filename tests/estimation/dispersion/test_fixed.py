@@ -124,6 +124,7 @@ def test_the_random_effects_are_nlmes(name):
     np.testing.assert_allclose(found / sd, expected / sd, rtol=0, atol=1e-3)
 
 
+@pytest.mark.covering(1)
 @every_reference
 @pytest.mark.parametrize("field", ["aic", "df_model"])
 def test_the_parameters_are_counted_as_nlme_counts_them(name, field):
@@ -132,6 +133,7 @@ def test_the_parameters_are_counted_as_nlme_counts_them(name, field):
     assert found == pytest.approx(NLME[name][field], abs=SAME)
 
 
+@pytest.mark.covering(1)
 @every_reference
 @pytest.mark.parametrize("random", ["none", "all"])
 def test_predictions_of_new_rows_are_nlmes(name, random):
@@ -267,6 +269,7 @@ def surface(name: str, reml: bool):
     return slope(dense.deviance, dense.at), curvature(dense.deviance, dense.at)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_deviance_is_that_of_the_normal_density(name, reml):
@@ -274,6 +277,7 @@ def test_the_deviance_is_that_of_the_normal_density(name, reml):
     assert fitted(name, reml).deviance == pytest.approx(dense.deviance(dense.at), abs=1e-7)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_dense_deviance_has_a_minimum_at_the_estimates(name, reml):
@@ -282,6 +286,7 @@ def test_the_dense_deviance_has_a_minimum_at_the_estimates(name, reml):
     assert 0.5 * gradient @ np.linalg.solve(hessian, gradient) < 1e-7
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_coefficients_are_those_of_generalised_least_squares(name, reml):
@@ -296,6 +301,7 @@ def test_their_covariance_is_that_of_generalised_least_squares(name):
     np.testing.assert_allclose(found, dense(dense.at).cov_beta, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_standard_errors_of_the_dispersion_are_the_dense_hessians(name, reml):
@@ -305,6 +311,7 @@ def test_standard_errors_of_the_dispersion_are_the_dense_hessians(name, reml):
     np.testing.assert_allclose(fit.dispersion["std_error"], expected, rtol=1e-4)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_fit_is_certified(name, reml):
@@ -317,6 +324,7 @@ def test_parameters_are_the_coefficients_theta_and_those_of_the_scale(name):
     assert fit.df_modelwc == len(fit.params) + len(fit.theta) + len(fit.dispersion)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name][0] != "y ~ 0 + (1 | g)"])
 @both_criteria
 def test_satterthwaites_df_are_the_delta_method_on_the_dense_likelihood(name, reml):
@@ -354,6 +362,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     np.testing.assert_allclose(np.bincount(codes, found), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["kind", "slopes", "crossed", "both", "weights"])
 @both_criteria
 def test_the_gradient_is_that_of_differences(name, reml):

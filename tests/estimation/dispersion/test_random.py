@@ -121,6 +121,7 @@ def somewhere(name: str, reml: bool):
     return problem.inner(point, v), v, dense
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_the_deviance_given_the_effects_is_that_of_the_normal_density(name, reml):
@@ -128,6 +129,7 @@ def test_the_deviance_given_the_effects_is_that_of_the_normal_density(name, reml
     assert inner.solution.deviance == pytest.approx(dense(v), abs=1e-8)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_its_gradient_is_that_of_differences(name, reml):
@@ -135,6 +137,7 @@ def test_its_gradient_is_that_of_differences(name, reml):
     np.testing.assert_allclose(inner.gradient, slope(dense, v), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.covering(1)
 @every_model
 @both_criteria
 def test_its_hessian_is_that_of_differences(name, reml):

@@ -90,6 +90,7 @@ def named_by_hand(results):
 # ---------------------------------------------------------------- what a draw is
 
 
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("kind", ["new", "fitted"])
 def test_draws_are_refits_of_the_simulated_responses(fits, name, kind):

@@ -687,6 +687,7 @@ def test_tukeys_intervals_have_their_normal_limit(uneven):
     np.testing.assert_allclose(tails, 0.05, rtol=1e-7)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(
     ("adjust", "theirs"),
     {"holm": "holm", "bonferroni": "bonferroni", "sidak": "sidak", "fdr": "fdr_bh"}.items(),

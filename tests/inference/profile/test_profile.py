@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from oracle import truth_of
-from reference_models import REFERENCES, fit_of, group_key
+from reference_models import REFERENCES, fit_of, group_key, tiered
 from scipy import optimize
 from scipy.stats import norm
 
@@ -83,7 +83,7 @@ def own_key(parameter, fit):
     return parameter.kind, group_key(random_term.group), effects
 
 
-@pytest.mark.parametrize("name", PROFILED)
+@pytest.mark.parametrize("name", tiered(PROFILED))
 def test_limits_match_lme4(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled").model
     found = profile_intervals(fit, 0.95)
