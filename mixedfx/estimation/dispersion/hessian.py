@@ -1,12 +1,14 @@
-"""What the rows of one level have to do with those of another, through what is estimated.
+"""Traces and quadratic forms in the Hessian of the deviance by the levels' log residual sds.
 
-With ``C`` the uncertainty of effects and coefficients over ``sigma**2``, ``T = [Z X]``, ``A_g =
-T_g'W T_g`` of the rows of level ``g`` and ``k_g = T_g'W e_g``, the second derivatives by the
-levels' scales need ``tr(C A_g)``, ``tr(C A_g C A_h)`` and ``k_g' C k_h``. Roots ``F_g F_g' = A_g``
-have few columns, so with ``G = F'CF`` these are traces and sums of squares of its blocks.
+With ``T = [Z X]``, ``A_g = T_g'W T_g`` of the rows of level ``g``, ``k_g = T_g'W e_g`` of their
+conditional residuals, and ``C`` the covariance of the effects (under REML of effects and
+coefficients) over ``sigma**2``, the Hessian (:mod:`mixedfx.estimation.dispersion.laplace`) needs
+``tr(C A_g)``, ``tr(C A_g C A_h)`` and ``k_g'C k_h``. Factors ``F_g F_g' = A_g`` have few columns,
+so with ``G = F'C F`` these are traces and sums of squares of the blocks of ``G``.
 
-Where every random effect belongs to a single level, ``C`` joins levels through the coefficients
-alone: right sides of different levels share columns, and what is left is of the size of ``X``.
+If every random effect belongs to a single level, ``C`` connects levels only through the
+coefficients: the right-hand sides of different levels share columns, and their products are of
+order p.
 """
 
 from __future__ import annotations
@@ -32,173 +34,148 @@ _RANK = 1e-10
 
 
 @dataclass(frozen=True)
-class Products:
-    """
-    Traces and forms, by level.
+class LevelTraces:
+    """Traces and quadratic forms by level of the dispersion model's random term."""
 
-    Parameters
-    ----------
-    hats : ndarray of shape (levels,)
-        ``tr(C A_g)``.
-    squares, crossed : ndarray of shape (levels, levels)
-        ``tr(C A_g C A_h)``, and ``k_g' C k_h``.
-    tilts : ndarray of shape (p, levels)
-        ``X'W e_g`` less what the random effects take of it: half the slope of the normal
-        equations of the coefficients by each level's log standard deviation.
-    """
-
-    hats: Vector
-    squares: Matrix
-    crossed: Matrix
-    tilts: Matrix
+    leverages: Vector  # (levels,) tr(C A_g), the sum of the leverages of a level's rows
+    trace_products: Matrix  # (levels, levels) tr(C A_g C A_h)
+    residual_forms: Matrix  # (levels, levels) k_g'C k_h
+    projected_residuals: Matrix  # (p, levels) X'W e_g - X'W Z C_b Z'W e_g, C_b of the effects alone
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.hats, self.squares, self.crossed, self.tilts)
+        set_readonly(
+            self.leverages, self.trace_products, self.residual_forms, self.projected_residuals
+        )
 
 
 @dataclass(frozen=True)
-class Roots:
-    """
-    Roots of the levels' cross-products, side by side; made by :func:`roots`.
+class LevelFactors:
+    """Factors ``F_g`` of the levels' cross-products, side by side."""
 
-    Parameters
-    ----------
-    columns : sparse array of shape (q + p, R)
-        ``F``.
-    owner : ndarray of shape (R,)
-        Level of each column.
-    slot : ndarray of shape (R,)
-        Its number within the level.
-    """
+    F: sparse.csc_array  # (q + p, R)
+    level: Codes  # (R,) of each column
+    position: Codes  # (R,) of each column within its level
 
-    columns: sparse.csc_array
-    owner: Codes
-    slot: Codes
-
-    def scaled(self, factors: Vector) -> Roots:
-        """Multiply each level's root by a number."""
-        scale = sparse.diags_array(factors[self.owner])
-        return Roots(sparse.csc_array(self.columns @ scale), self.owner, self.slot)
+    def multiply_levels(self, by_level: Vector) -> LevelFactors:
+        """Multiply each level's factor by a number."""
+        scale = sparse.diags_array(by_level[self.level])
+        return LevelFactors(sparse.csc_array(self.F @ scale), self.level, self.position)
 
 
-def roots(T: sparse.csr_array, codes: Codes, levels: int) -> Roots:
-    """Take a root of each level's cross-products."""
+def level_factors(T: sparse.csr_array, codes: Codes, n_levels: int) -> LevelFactors:
+    """Factor each level's ``T_g'T_g`` by the singular value decomposition of its rows."""
     order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=levels))
-    parts: list[sparse.csc_array] = []
-    owner: list[Codes] = []
+    ends = np.cumsum(np.bincount(codes, minlength=n_levels))
+    factors: list[sparse.csc_array] = []
+    level: list[Codes] = []
     for g, rows in enumerate(np.split(order, ends[:-1])):
-        mine = T[rows]
-        at = np.unique(mine.indices)
-        _, values, right = np.linalg.svd(mine[:, at].toarray(), full_matrices=False)
+        T_g = T[rows]
+        columns = np.unique(T_g.indices)
+        _, values, right = np.linalg.svd(T_g[:, columns].toarray(), full_matrices=False)
         kept = values > _RANK * values[0]
-        root = right[kept].T * values[kept]
-        row, col = np.repeat(at, root.shape[1]), np.tile(np.arange(root.shape[1]), len(at))
-        shape = (T.shape[1], root.shape[1])
-        parts.append(sparse.csc_array((root.ravel(), (row, col)), shape=shape))
-        owner.append(np.full(root.shape[1], g))
-    slot = np.concatenate([np.arange(len(part)) for part in owner])
-    joined = sparse.csc_array(sparse.hstack(parts))
-    return Roots(joined, np.concatenate(owner), slot)
+        F_g = right[kept].T * values[kept]
+        rank = F_g.shape[1]
+        row, col = np.repeat(columns, rank), np.tile(np.arange(rank), len(columns))
+        factors.append(sparse.csc_array((F_g.ravel(), (row, col)), shape=(T.shape[1], rank)))
+        level.append(np.full(rank, g))
+    position = np.concatenate([np.arange(len(part)) for part in level])
+    F = sparse.csc_array(sparse.hstack(factors))
+    return LevelFactors(F, np.concatenate(level), position)
 
 
-def owners(design: Design, crossprod: CrossProducts, random_term: RandomTermDesign) -> Codes | None:
-    """Find the level that each random effect belongs to."""
+def levels_of_effects(
+    design: Design, crossprod: CrossProducts, random_term: RandomTermDesign
+) -> Codes | None:
+    """Level that each random effect (q,) of the mean belongs to; None if one belongs to several."""
     symbolic, out = crossprod.symbolic, np.zeros(crossprod.symbolic.size, dtype=np.intp)
-    for position, own in zip(crossprod.term_positions, design.random_terms, strict=True):
+    for position, mean_term in zip(crossprod.term_positions, design.random_terms, strict=True):
         L = symbolic.block_matrix.levels(position.factor)
-        of_level = np.zeros(L, dtype=np.intp)
-        of_level[own.codes] = random_term.codes
-        if (of_level[own.codes] != random_term.codes).any():
+        level = np.zeros(L, dtype=np.intp)
+        level[mean_term.codes] = random_term.codes
+        if (level[mean_term.codes] != random_term.codes).any():
             return None
         first = symbolic.starts[position.factor] + position.start * L
-        out[first : first + position.width * L] = np.tile(of_level, position.width)
+        out[first : first + position.width * L] = np.tile(level, position.width)
     return out
 
 
 @dataclass(frozen=True)
-class Sides:
-    """
-    What the products are asked of, at one point.
-
-    Parameters
-    ----------
-    cross : CrossProducts
-        At the point's weights.
-    solution : Solution
-        There.
-    roots : Roots
-        Of the levels' cross-products at these weights.
-    forms : sparse array of shape (q + p, levels)
-        ``k_g``.
-    reml : bool
-        Whether the coefficients are uncertain too.
-    """
+class RightHandSides:
+    """Columns that ``C`` is applied to, with the factorisation at the same weights."""
 
     crossprod: CrossProducts
     solution: Solution
-    roots: Roots = field(repr=False)
-    forms: sparse.csc_array = field(repr=False)
+    factors: LevelFactors = field(repr=False)
+    residual_products: sparse.csc_array = field(repr=False)  # (q + p, levels) k_g
     reml: bool
 
     @property
-    def uncertain(self) -> bool:
-        """Whether there are coefficients that are integrated out."""
+    def integrates_coefficients(self) -> bool:
+        """Whether ``C`` has a part of the coefficients."""
         return self.reml and self.crossprod.p > 0
 
 
-def products(sides: Sides, owner: Codes | None) -> Products:
-    """Compute the traces and forms of all levels."""
-    return _crossed(sides) if owner is None else _nested(sides, owner)
+def level_traces(sides: RightHandSides, effect_levels: Codes | None) -> LevelTraces:
+    """Compute the traces and forms, by the nested method where every effect has one level."""
+    if effect_levels is None:
+        return _crossed_traces(sides)
+    return _nested_traces(sides, effect_levels)
 
 
-def _crossed(sides: Sides) -> Products:
-    """Through a matrix of all roots' columns."""
-    q, L, owner = sides.crossprod.symbolic.size, sides.forms.shape[1], sides.roots.owner
-    right = np.concatenate([sides.roots.columns.toarray(), sides.forms.toarray()], axis=1)
-    V = sides.solution.schur.numeric.solve(right[:q])
-    G, E = right[:q].T @ V, right[q:] - sides.crossprod.ZtX.T @ V
-    if sides.uncertain:
-        G += E.T @ sides.solution.vcov_in_basis @ E
-    R = len(owner)
-    belongs = sparse.csr_array((np.ones(R), (np.arange(R), owner)), shape=(R, L))
-    squares = np.asarray(belongs.T @ (G[:R, :R] ** 2) @ belongs)
-    hats: Vector = np.bincount(owner, np.diag(G)[:R], L).astype(float)
-    return Products(hats, squares, G[R:, R:], E[:, R:])
+def _crossed_traces(sides: RightHandSides) -> LevelTraces:
+    """Traces and forms from the dense ``G = [F k]'C [F k]``."""
+    q, L, level = (
+        sides.crossprod.symbolic.size,
+        sides.residual_products.shape[1],
+        sides.factors.level,
+    )
+    right = np.concatenate([sides.factors.F.toarray(), sides.residual_products.toarray()], axis=1)
+    CZ = sides.solution.schur.numeric.solve(right[:q])
+    G, projected = right[:q].T @ CZ, right[q:] - sides.crossprod.ZtX.T @ CZ
+    if sides.integrates_coefficients:
+        G += projected.T @ sides.solution.vcov_in_basis @ projected
+    R = len(level)
+    indicators = sparse.csr_array((np.ones(R), (np.arange(R), level)), shape=(R, L))
+    trace_products = np.asarray(indicators.T @ (G[:R, :R] ** 2) @ indicators)
+    leverages: Vector = np.bincount(level, np.diag(G)[:R], L).astype(float)
+    return LevelTraces(leverages, trace_products, G[R:, R:], projected[:, R:])
 
 
-def _nested(sides: Sides, owner: Codes) -> Products:
-    """Levels share the columns of their right sides, which reach no further than themselves."""
-    q, L = sides.crossprod.symbolic.size, sides.forms.shape[1]
-    p, found = sides.crossprod.p, sides.roots
-    r = int(found.slot.max()) + 1
-    F = sparse.coo_array(found.columns[:q])
+def _nested_traces(sides: RightHandSides, effect_levels: Codes) -> LevelTraces:
+    """Traces and forms from the diagonal blocks of ``G`` and its rank-p part."""
+    q, L = sides.crossprod.symbolic.size, sides.residual_products.shape[1]
+    p, factors = sides.crossprod.p, sides.factors
+    r = int(factors.position.max()) + 1  # largest rank of a level
+    # Column a holds column a of every level's factor, column r every level's k: supports differ.
+    F = sparse.coo_array(factors.F[:q])
     right = np.zeros((q, r + 1))
-    right[F.row, found.slot[F.col]] = F.data
-    right[:, r] = np.asarray(sides.forms[:q].sum(axis=1))
-    V = sides.solution.schur.numeric.solve(right)
-    within = sparse.csr_array((np.ones(q), (owner, np.arange(q))), shape=(L, q))
+    right[F.row, factors.position[F.col]] = F.data
+    right[:, r] = np.asarray(sides.residual_products[:q].sum(axis=1))
+    CZ = sides.solution.schur.numeric.solve(right)
+    by_level = sparse.csr_array((np.ones(q), (effect_levels, np.arange(q))), shape=(L, q))
     G = np.empty((r, r, L))
     for a in range(r):
-        G[a] = np.asarray(within @ (right[:, a, None] * V[:, :r])).T
-    form = np.asarray(within @ (right[:, r] * V[:, r]))
-    E = np.zeros((r + 1, p, L))
-    E[found.slot, :, found.owner] = found.columns[q:].toarray().T
-    E[r] = sides.forms[q:].toarray()
-    B = sides.crossprod.ZtX
+        G[a] = np.asarray(by_level @ (right[:, a, None] * CZ[:, :r])).T
+    residual_forms = np.asarray(by_level @ (right[:, r] * CZ[:, r]))
+    projected = np.zeros((r + 1, p, L))
+    projected[factors.position, :, factors.level] = factors.F[q:].toarray().T
+    projected[r] = sides.residual_products[q:].toarray()
+    ZtX = sides.crossprod.ZtX
     for a in range(r + 1):
-        E[a] -= np.asarray(within @ (B * V[:, a, None])).T
-    tilts = E[r]
-    if not sides.uncertain:
-        squares = np.diag((G**2).sum(axis=(0, 1)))
-        return Products(np.einsum("aal->l", G), squares, np.diag(form), tilts)
+        projected[a] -= np.asarray(by_level @ (ZtX * CZ[:, a, None])).T
+    projected_residuals = projected[r]
+    if not sides.integrates_coefficients:
+        trace_products = np.diag((G**2).sum(axis=(0, 1)))
+        leverages = np.einsum("aal->l", G)
+        return LevelTraces(leverages, trace_products, np.diag(residual_forms), projected_residuals)
     half = np.linalg.cholesky(sides.solution.vcov_in_basis)
-    E = np.einsum("ij,ail->ajl", half, E)
-    own = G + np.einsum("ail,bil->abl", E[:r], E[:r])
-    U = np.einsum("ail,ajl->ijl", E[:r], E[:r]).reshape(p * p, L)
-    squares = U.T @ U
-    squares[np.diag_indices(L)] = (own**2).sum(axis=(0, 1))
-    crossed = E[r].T @ E[r]
-    crossed[np.diag_indices(L)] += form
-    return Products(np.einsum("aal->l", own), squares, crossed, tilts)
+    scaled = np.einsum("ij,ail->ajl", half, projected)
+    within = G + np.einsum("ail,bil->abl", scaled[:r], scaled[:r])
+    between = np.einsum("ail,ajl->ijl", scaled[:r], scaled[:r]).reshape(p * p, L)
+    trace_products = between.T @ between
+    trace_products[np.diag_indices(L)] = (within**2).sum(axis=(0, 1))
+    forms = scaled[r].T @ scaled[r]
+    forms[np.diag_indices(L)] += residual_forms
+    leverages = np.einsum("aal->l", within)
+    return LevelTraces(leverages, trace_products, forms, projected_residuals)

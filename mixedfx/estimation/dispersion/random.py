@@ -1,17 +1,19 @@
-"""The search for a distribution of residual standard deviations, from one fit with a single one.
+"""Estimation of a location-scale model: a dispersion model with a random term.
 
-Outside are the covariances of the mean's effects, the coefficients of the log standard
-deviation, and the standard deviation ``tau`` of its random effects; under maximum likelihood the
-coefficients of the mean too. Derivatives are central differences of the approximate deviance
-(:mod:`mixedfx.estimation.dispersion.laplace`), whose inner minimum is found to rounding.
+The outer parameters are those of :class:`LocationScaleIndices`: covariance factors of the mean's
+random effects, mean log residual standard deviation, dispersion coordinates, the standard
+deviation ``tau`` of the log residual standard deviations, and under ML the coefficients. The
+Laplace approximation to the deviance (:mod:`mixedfx.estimation.dispersion.laplace`) is minimised
+from the homoscedastic fit, with derivatives by central differences.
+
+Reference: Hedeker, Mermelstein and Demirtas (2008), Biometrics 64:627.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,211 +23,251 @@ from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate, DispersionRandomEffects
 from mixedfx.estimation.dispersion.fixed import estimate_theta
-from mixedfx.estimation.dispersion.laplace import Inner, Laplace
+from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
+from mixedfx.estimation.scaling import lower_triangular_factor, scaled_factors
+from mixedfx.likelihood.pls import solve_pls_at_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Steps of differences, in coordinates of order one.
-_STEP, _WIDE = 1e-4, 3e-3
-# A search begins with this standard deviation of the log residual ones, and no variance of the
-# mean below this share of the residual one: zero is stationary for any data.
-_START, _LIFT = 0.3, 0.1
-# Below this the levels have one residual standard deviation.
-_ZERO = 1e-3
+# Steps of first differences, and of second ones; the parameters are of order one.
+_STEP, _SECOND_STEP = 1e-4, 3e-3
+# Starting value of tau, and least diagonal of the starting factors: zero is stationary.
+_START_TAU, _MIN_START = 0.3, 0.1
+# Below this tau is reported as zero.
+_ZERO_TAU = 1e-3
+# Noise of the inner mode: a smaller tolerance is not attained.
+_MIN_TOLERANCE = 1e-9
 
 
 def estimate_location_scale(
     design: Design, *, reml: bool, control: Control
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
-    """
-    Find the distribution of the residual standard deviations, and everything else.
-
-    References
-    ----------
-    .. [1] Hedeker, Mermelstein and Demirtas (2008), Biometrics 64:627.
-    .. [2] Tierney and Kadane (1986), J. Am. Stat. Assoc. 81:82, equation 2.1.
-    """
-    scale = design.dispersion
-    assert scale is not None
-    assert scale.random_term is not None
-    equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
-    plain = estimate_theta(design, equal, reml, control, None)
-    start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
-    problem = Laplace(design, scale, scale.random_term, start, reml=reml)
-    x = np.zeros(problem.place.size)
-    x[problem.place.theta] = _lifted(problem, plain.theta)
-    x[problem.place.tau] = _START
-    end = _descend(problem, x, control)
-    if abs(end.x[problem.place.tau]) < _ZERO:
-        x = end.x.copy()
-        x[problem.place.tau] = 0.0
-        value, _ = problem(x)
-        end = replace(end, x=x, value=value)
-    return _finished(problem, end)
+    """Estimate all parameters; the design returned has the weights at the modes of ``v``."""
+    dispersion = design.dispersion
+    assert dispersion is not None
+    assert dispersion.random_term is not None
+    crossprod = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
+    theta = estimate_theta(design, crossprod, reml, control, None).theta
+    lambdas = crossprod.parametrization.lambdas(theta)
+    homoscedastic = solve_pls_at_factors(crossprod, lambdas, reml=reml)
+    problem = LaplaceDeviance(design, dispersion, dispersion.random_term, homoscedastic, reml=reml)
+    params = np.zeros(problem.indices.size)
+    params[problem.indices.theta] = _interior_start(problem, theta)
+    params[problem.indices.tau] = _START_TAU
+    optimum = _minimize(problem, params, control)
+    if abs(optimum.x[problem.indices.tau]) < _ZERO_TAU:
+        params = optimum.x.copy()
+        params[problem.indices.tau] = 0.0
+        value, _ = problem(params)
+        optimum = replace(optimum, x=params, value=value)
+    return _estimate_at(problem, optimum)
 
 
-def _lifted(problem: Laplace, theta: Vector) -> Vector:
-    """Theta in the frames, its diagonal off zero."""
-    parametrization = problem.whole.parametrization
-    made = []
-    for lam, frame in zip(parametrization.lambdas(theta), problem.whole.term_scaling, strict=True):
-        framed = _triangular(np.asarray(np.linalg.solve(frame, lam)))
-        framed = framed * np.where(np.diag(framed) < 0.0, -1.0, 1.0)
-        at = np.diag_indices_from(framed)
-        framed[at] = np.maximum(framed[at], _LIFT)
-        made.append(framed)
-    return parametrization.to_params(made)
+def _interior_start(problem: LaplaceDeviance, theta: Vector) -> Vector:
+    """Parameters of the scaled factors at theta, their diagonals bounded away from zero."""
+    parametrization = problem.crossprod.parametrization
+    factors = []
+    for scaled in scaled_factors(problem.crossprod, parametrization.lambdas(theta)):
+        factor = lower_triangular_factor(scaled)
+        factor = factor * np.where(np.diag(factor) < 0.0, -1.0, 1.0)
+        diagonal = np.diag_indices_from(factor)
+        factor[diagonal] = np.maximum(factor[diagonal], _MIN_START)
+        factors.append(factor)
+    return parametrization.to_params(factors)
 
 
-def _descend(problem: Laplace, x: Vector, control: Control) -> TrustRegionResult:
-    def function(point: Vector) -> tuple[float, Vector]:
+def _minimize(problem: LaplaceDeviance, params: Vector, control: Control) -> TrustRegionResult:
+    """Minimise the approximate deviance; points with singular matrices have an infinite one."""
+
+    def function(at: Vector) -> tuple[float, Vector]:
         try:
-            value, _ = problem(point)
-            return value, _slope(problem, point)
+            value, _ = problem(at)
+            return value, _gradient(problem, at)
         except np.linalg.LinAlgError:
-            return np.inf, np.zeros_like(point)
+            return np.inf, np.zeros_like(at)
 
-    def first() -> Matrix:
-        values, vectors = np.linalg.eigh(_hessian(problem, x))
-        raised = np.maximum(np.abs(values), 1e-3 * np.abs(values).max())
-        return np.asarray((vectors * raised) @ vectors.T)
+    def initial_hessian() -> Matrix:
+        values, vectors = np.linalg.eigh(_hessian(problem, params))
+        positive = np.maximum(np.abs(values), 1e-3 * np.abs(values).max())
+        return np.asarray((vectors * positive) @ vectors.T)
 
     return minimize(
         function,
-        x,
-        initial_hessian=first,
-        tolerance=max(control.tolerance, 1e-9),
+        params,
+        initial_hessian=initial_hessian,
+        tolerance=max(control.tolerance, _MIN_TOLERANCE),
         max_evaluations=control.max_evaluations,
     )
 
 
-def _slope(problem: Laplace, point: Vector) -> Vector:
-    out = np.empty_like(point)
-    for j in range(len(point)):
-        step = np.zeros_like(point)
+def _gradient(problem: LaplaceDeviance, params: Vector) -> Vector:
+    """Gradient of the approximate deviance, by central differences."""
+    out = np.empty_like(params)
+    for j in range(len(params)):
+        step = np.zeros_like(params)
         step[j] = _STEP
-        out[j] = (problem(point + step)[0] - problem(point - step)[0]) / (2.0 * _STEP)
+        out[j] = (problem(params + step)[0] - problem(params - step)[0]) / (2.0 * _STEP)
     return out
 
 
-def _hessian(problem: Laplace, point: Vector) -> Matrix:
-    """Second differences of the value, which cost two evaluations a pair of coordinates."""
-    steps = _WIDE * np.eye(len(point))
-    here = problem(point)[0]
-    sides = [problem(point + step)[0] + problem(point - step)[0] for step in steps]
-    H = np.diag([(both - 2.0 * here) / _WIDE**2 for both in sides])
-    for i, j in itertools.combinations(range(len(point)), 2):
+def _hessian(problem: LaplaceDeviance, params: Vector) -> Matrix:
+    """Hessian by second differences of the value, with two evaluations per pair."""
+    steps = _SECOND_STEP * np.eye(len(params))
+    value = problem(params)[0]
+    sums = [problem(params + step)[0] + problem(params - step)[0] for step in steps]
+    H = np.diag([(both - 2.0 * value) / _SECOND_STEP**2 for both in sums])
+    for i, j in itertools.combinations(range(len(params)), 2):
         step = steps[i] + steps[j]
-        both = problem(point + step)[0] + problem(point - step)[0]
-        H[i, j] = H[j, i] = (both - sides[i] - sides[j] + 2.0 * here) / (2.0 * _WIDE**2)
+        both = problem(params + step)[0] + problem(params - step)[0]
+        H[i, j] = H[j, i] = (both - sums[i] - sums[j] + 2.0 * value) / (2.0 * _SECOND_STEP**2)
     return H
 
 
-def _finished(
-    problem: Laplace, end: TrustRegionResult
-) -> tuple[OptimizerResult, Design, DispersionEstimate]:
-    """Refer everything to sigma, and measure the curvature."""
-    place, point = problem.place, end.x
-    tau = abs(float(point[place.tau]))
-    free = np.ones(place.size, dtype=bool)
-    free[place.tau] = tau > 0.0
-    value, here = problem(point)
+@dataclass(frozen=True)
+class _Optimum:
+    """The approximate deviance at the optimum, and its derivatives by the free parameters."""
+
+    params: Vector
+    deviance: float
+    conditional: ConditionalDeviance  # at v
+    u: Vector  # (levels,) mode
+    free: npt.NDArray[np.bool_]  # all parameters but a tau of zero
+    gradient: Vector
+    hessian: Matrix
+    inverse: Matrix  # 2 H^-1, the covariance of the free parameters
+    tau: float
+    v: Vector  # (levels,) mode, signed tau times u
+    unscaled_cov_v: Matrix  # (levels, levels) conditional covariance of v over tau squared
+
+    @property
+    def cov_v(self) -> Matrix:
+        """Conditional covariance (levels, levels) of ``v`` given data and parameters."""
+        return np.asarray(self.tau**2 * self.unscaled_cov_v)
+
+    def covariance(self, indices: range | list[int]) -> Matrix:
+        """Covariance of some of the parameters, which are free."""
+        rows = np.searchsorted(np.flatnonzero(self.free), list(indices))
+        return np.asarray(self.inverse[np.ix_(rows, rows)])
+
+
+def _evaluate(problem: LaplaceDeviance, params: Vector) -> _Optimum:
+    """Evaluate the approximate deviance and its derivatives."""
+    signed_tau = params[problem.indices.tau]
+    tau = abs(float(signed_tau))
+    free = np.ones(problem.indices.size, dtype=bool)
+    free[problem.indices.tau] = tau > 0.0
+    deviance, conditional = problem(params)
     u = problem.u
-    v = point[place.tau] * u
-    gradient, hessian = _slope(problem, point)[free], _hessian(problem, point)[np.ix_(free, free)]
+    gradient = _gradient(problem, params)[free]
+    hessian = _hessian(problem, params)[np.ix_(free, free)]
     inverse = 2.0 * np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
-    at = problem.coordinates
-    log_mean = math.log(problem.plain.sigma) + float(point[place.level])
-    gamma = at.gamma(log_mean, point[place.scale])
-    of_scale = np.flatnonzero(free)
-    scale_rows = [i for i, j in enumerate(of_scale) if place.level <= j < place.tau]
-    cov = at.to_gamma @ inverse[np.ix_(scale_rows, scale_rows)] @ at.to_gamma.T
-    tau_error = 0.0
-    if tau > 0.0:
-        row = int(np.flatnonzero(of_scale == place.tau)[0])
-        tau_error = math.sqrt(max(inverse[row, row], 0.0))
-    curved = np.linalg.inv(np.eye(len(v)) + 0.5 * tau**2 * here.hessian)
-    spread = DispersionRandomEffects(tau, tau_error, v, tau * np.sqrt(np.diag(curved)))
-    log_sigma = log_mean + float(at.to_log_sigma[1:] @ point[place.scale])
-    sigma = math.exp(log_sigma)
-    sds = np.exp(problem.logs(point)[problem.codes] + v[problem.random_term.codes])
-    w = problem.design.combined_weights((sigma / sds) ** 2)
-    parametrization = problem.whole.parametrization
-    absolute = [_triangular(lam) for lam in problem.lambdas(point)]
-    theta = canonical_signs(
-        parametrization, parametrization.to_params([lam / sigma for lam in absolute])
+    unscaled_cov_v = np.linalg.inv(np.eye(len(u)) + 0.5 * tau**2 * conditional.hessian)
+    return _Optimum(
+        params=params,
+        deviance=deviance,
+        conditional=conditional,
+        u=u,
+        free=free,
+        gradient=gradient,
+        hessian=hessian,
+        inverse=inverse,
+        tau=tau,
+        v=signed_tau * u,
+        unscaled_cov_v=unscaled_cov_v,
     )
-    beta = None if problem.reml else here.solution.beta
-    # What is known of the fixed effects' covariance: the parameters', and the effects' given them.
-    given = 2.0 * np.eye(len(v)) + tau**2 * here.hessian
-    by_u = point[place.tau] * problem.cov_slopes(point, v, here)
-    found = DispersionEstimate(
-        problem.scale,
-        gamma,
-        np.asarray(cov),
-        spread,
-        value,
-        np.append(gradient, point[place.tau] * here.gradient + 2.0 * u),
-        np.asarray(linalg.block_diag(hessian, given)),
-        np.concatenate([_cov_slopes(problem, point)[free], by_u]),
-        beta,
-        _extra(problem, here, inverse, np.asarray(tau**2 * curved)),
-    )
+
+
+def _estimate_at(
+    problem: LaplaceDeviance, optimum: TrustRegionResult
+) -> tuple[OptimizerResult, Design, DispersionEstimate]:
+    """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariances."""
+    at, indices = _evaluate(problem, optimum.x), problem.indices
+    log_mean = math.log(problem.homoscedastic.sigma) + float(at.params[indices.mean_log_sd])
+    coordinates, x = problem.coordinates, at.params[indices.dispersion]
+    sigma = math.exp(log_mean + float(coordinates.to_log_sigma[1:] @ x))
+    sds = np.exp(problem.log_sds(at.params)[problem.codes] + at.v[problem.random_term.codes])
+    weights = problem.design.combined_weights((sigma / sds) ** 2)
+    parametrization = problem.crossprod.parametrization
+    absolute = [lower_triangular_factor(factor) for factor in problem.cov_factors(at.params)]
+    theta = parametrization.to_params([factor / sigma for factor in absolute])
     optimizer_result = OptimizerResult(
-        theta=theta,
+        theta=canonical_signs(parametrization, theta),
         engine="profiled",
         evaluations=problem.evaluations,
-        converged=end.converged,
-        message=f"another step would gain {end.newton_decrement:.1e}",
-        deviance=here.solution.deviance,
-        trace=end.trace,
-        remarks=_remarks(problem, tau),
+        converged=optimum.converged,
+        message=f"another step would gain {optimum.newton_decrement:.1e}",
+        deviance=at.conditional.solution.deviance,
+        trace=optimum.trace,
+        remarks=_remarks(problem, at.tau),
     )
-    return optimizer_result, replace(problem.design, weights=w, sigma=sigma), found
+    estimate = _dispersion_estimate(problem, at, coordinates.gamma(log_mean, x))
+    return optimizer_result, replace(problem.design, weights=weights, sigma=sigma), estimate
 
 
-def _extra(problem: Laplace, here: Inner, inverse: Matrix, cov_v: Matrix) -> Matrix:
+def _dispersion_estimate(
+    problem: LaplaceDeviance, at: _Optimum, gamma: Vector
+) -> DispersionEstimate:
+    """The dispersion model at the optimum, with derivatives by the free parameters and ``u``."""
+    indices, signed_tau = problem.indices, at.params[problem.indices.tau]
+    to_gamma = problem.coordinates.to_gamma
+    cov = to_gamma @ at.covariance(range(indices.mean_log_sd, indices.tau)) @ to_gamma.T
+    tau_error = 0.0
+    if at.tau > 0.0:
+        tau_error = math.sqrt(max(float(at.covariance([indices.tau])[0, 0]), 0.0))
+    by_u = signed_tau * at.conditional.gradient + 2.0 * at.u
+    hessian_u = 2.0 * np.eye(len(at.u)) + at.tau**2 * at.conditional.hessian
+    vcov_by_u = signed_tau * problem.vcov_jacobian(at.params, at.v, at.conditional)
+    cond_sd = at.tau * np.sqrt(np.diag(at.unscaled_cov_v))
+    return DispersionEstimate(
+        design=problem.dispersion,
+        gamma=gamma,
+        cov=np.asarray(cov),
+        random=DispersionRandomEffects(at.tau, tau_error, at.v, cond_sd),
+        deviance=at.deviance,
+        gradient=np.append(at.gradient, by_u),
+        hessian=np.asarray(linalg.block_diag(at.hessian, hessian_u)),
+        vcov_jacobian=np.concatenate([_vcov_jacobian(problem, at.params)[at.free], vcov_by_u]),
+        beta=None if problem.reml else at.conditional.solution.beta,
+        vcov_correction=_vcov_correction(problem, at),
+    )
+
+
+def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> Matrix:
     """
-    Covariance that the scale's effects, which are not known, add to the fixed effects'.
+    Covariance (p, p) that the uncertainty of ``v`` adds to that of beta given ``v``.
 
-    Under REML that of the coefficients' mean given ``v`` (the law of total variance); under
-    maximum likelihood what the deviance's Hessian says beyond that given ``v``.
+    Under REML ``J Cov(v) J'`` with ``J = d beta / dv``, by the law of total variance; under ML the
+    block of beta of ``2 H^-1`` less the covariance given ``v``.
     """
     if problem.reml:
-        J = problem.beta_slopes(here)
-        return np.asarray(J @ cov_v @ J.T)
-    p = problem.whole.p
-    errors = problem.plain.sigma * np.sqrt(np.diag(problem.plain.vcov_unscaled))
-    whole = inverse[len(inverse) - p :, len(inverse) - p :] * np.outer(errors, errors)
-    return np.asarray(whole - here.solution.vcov_unscaled)
+        J = problem.beta_jacobian(at.conditional)
+        return np.asarray(J @ at.cov_v @ J.T)
+    p, fit = problem.crossprod.p, problem.homoscedastic
+    errors = fit.sigma * np.sqrt(np.diag(fit.vcov_unscaled))
+    cov = at.inverse[len(at.inverse) - p :, len(at.inverse) - p :] * np.outer(errors, errors)
+    return np.asarray(cov - at.conditional.solution.vcov_unscaled)
 
 
-def _remarks(problem: Laplace, tau: float) -> tuple[str, ...]:
+def _vcov_jacobian(problem: LaplaceDeviance, params: Vector) -> Matrix:
+    """Derivatives (m, p, p) of cov(beta) given the mode, by central differences."""
+    p = problem.crossprod.p
+    out = np.empty((len(params), p, p))
+    for j in range(len(params)):
+        step = np.zeros_like(params)
+        step[j] = _SECOND_STEP
+        upper, lower = (problem(params + s)[1].solution.vcov_unscaled for s in (step, -step))
+        out[j] = (upper - lower) / (2.0 * _SECOND_STEP)
+    return out
+
+
+def _remarks(problem: LaplaceDeviance, tau: float) -> tuple[str, ...]:
     if tau > 0.0:
         return ()
     return (
         f"the levels of '{problem.random_term.group}' show no differences in their residual "
         "standard deviation: that of its logarithm is estimated as zero.",
     )
-
-
-def _cov_slopes(problem: Laplace, point: Vector) -> Matrix:
-    """Derivatives of the covariance of the fixed effects by all coordinates."""
-    p = problem.whole.p
-    out = np.empty((len(point), p, p))
-    for j in range(len(point)):
-        step = np.zeros_like(point)
-        step[j] = _WIDE
-        ends: Sequence[Solution] = [problem(point + s)[1].solution for s in (step, -step)]
-        out[j] = (ends[0].vcov_unscaled - ends[1].vcov_unscaled) / (2.0 * _WIDE)
-    return out
-
-
-def _triangular(lam: Matrix) -> Matrix:
-    """Lower triangular root of the same covariance."""
-    return np.asarray(np.linalg.qr(lam.T, mode="r")).T

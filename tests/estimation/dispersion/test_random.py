@@ -20,7 +20,7 @@ import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.dispersion.fixed import estimate_theta
-from mixedfx.estimation.dispersion.laplace import Laplace
+from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.pls import solve_pls_at_factors
@@ -94,22 +94,24 @@ def fitted(name: str, reml: bool = True) -> mfx.Results:
 
 
 @cache
-def problem_of(name: str, reml: bool) -> Laplace:
+def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
     plain = estimate_theta(design, equal, reml, Control(), None)
     start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
-    return Laplace(design, design.dispersion, design.dispersion.random_term, start, reml=reml)
+    return LaplaceDeviance(
+        design, design.dispersion, design.dispersion.random_term, start, reml=reml
+    )
 
 
 def somewhere(name: str, reml: bool):
     """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
-    point = 0.3 * rng.normal(size=problem.place.size) + 0.5
+    point = 0.3 * rng.normal(size=problem.indices.size) + 0.5
     v = 0.6 * rng.normal(size=len(problem.random_term.levels))
-    G = [lam @ lam.T for lam in problem.lambdas(point)]
-    base = np.exp(problem.logs(point))[problem.codes]
+    G = [lam @ lam.T for lam in problem.cov_factors(point)]
+    base = np.exp(problem.log_sds(point))[problem.codes]
     weights = problem.design.weights
     base = base if weights is None else base / np.sqrt(weights)
     beta = None if reml else problem.beta(point)
@@ -118,7 +120,7 @@ def somewhere(name: str, reml: bool):
         sds = base * np.exp(v[problem.random_term.codes])
         return marginal(problem.design, G, sds, reml=reml, beta=beta).deviance
 
-    return problem.inner(point, v), v, dense
+    return problem.conditional_deviance(point, v), v, dense
 
 
 @pytest.mark.covering(1)
@@ -635,6 +637,6 @@ def test_other_engines_are_refused(engine):
 
 
 def test_too_many_columns_are_refused(monkeypatch):
-    monkeypatch.setattr("mixedfx.estimation.dispersion.laplace._MOST", 10)
+    monkeypatch.setattr("mixedfx.estimation.dispersion.laplace._MAX_COLUMNS", 10)
     with pytest.raises(EngineRefusal, match="at most 10"):
         fit_of("crossed", frame())
