@@ -165,7 +165,7 @@ def _evaluate(problem: LaplaceDeviance, params: Vector) -> _Optimum:
     gradient = _gradient(problem, params)[free]
     hessian = _hessian(problem, params)[np.ix_(free, free)]
     inverse = 2.0 * np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
-    unscaled_cov_v = np.linalg.inv(np.eye(len(u)) + 0.5 * tau**2 * conditional.hessian)
+    unscaled_precision = np.eye(len(u)) + 0.5 * tau**2 * conditional.hessian
     return _Optimum(
         params=params,
         deviance=deviance,
@@ -177,7 +177,7 @@ def _evaluate(problem: LaplaceDeviance, params: Vector) -> _Optimum:
         inverse=inverse,
         tau=tau,
         v=signed_tau * u,
-        unscaled_cov_v=unscaled_cov_v,
+        unscaled_cov_v=np.asarray(np.linalg.inv(unscaled_precision), dtype=float),
     )
 
 
