@@ -270,7 +270,12 @@ def component_rows(components: pd.DataFrame) -> pd.DataFrame:
         earlier = [] if new_term else earlier
         own = pairs[(pairs["group"] == row["group"]) & (pairs["effect2"] == row["effect"])]
         by_effect = dict(zip(own["effect"], own["sdcor"], strict=True))
-        correlations.append([f"{by_effect[e]:.2f}" for e in earlier if e in by_effect])
+        shown = [f"{by_effect[e]:.2f}" for e in earlier if e in by_effect]
+        # A correlation of the term as a whole has the structure's name in place of an effect.
+        whole = pairs[(pairs["group"] == row["group"]) & (pairs["effect"] == row["effect"])]
+        whole = whole[~whole["effect2"].isin(single["effect"])]
+        shown += [f"{c['sdcor']:.2f} ({c['effect2']})" for c in whole.to_dict("records")]
+        correlations.append(shown)
         earlier.append(row["effect"])
     repeated = single["group"].eq(single["group"].shift())
     rows = pd.DataFrame(

@@ -114,7 +114,7 @@ class Case:
         rng = np.random.default_rng(self.seed + 1)
         parametrization = self.crossprod.parametrization
         theta = rng.normal(size=parametrization.size)
-        diagonal = parametrization.on_diagonal
+        diagonal = parametrization.coordinates.is_sd
         theta[diagonal] = np.abs(theta[diagonal]) + 0.1
         if self.kind == "some zero":
             theta[rng.random(parametrization.size) < 0.4] = 0.0

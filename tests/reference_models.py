@@ -92,10 +92,10 @@ class Reference:
                     random_term.effect_names[row],
                     random_term.effect_names[col],
                 ]
-                for random_term, positions in zip(
-                    design.random_terms, parametrization.positions, strict=True
+                for random_term, entries in zip(
+                    design.random_terms, parametrization.coordinates.terms, strict=True
                 )
-                for row, col in zip(*positions, strict=True)
+                for row, col in zip(entries.rows, entries.cols, strict=True)
             ]
         )
 

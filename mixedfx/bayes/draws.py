@@ -25,6 +25,7 @@ from scipy import linalg, sparse
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.sampler import Chains, sample_chains
 from mixedfx.bayes.unconstrained import ConstrainedParameters
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.inference.simulation import spawn_generators
@@ -340,7 +341,7 @@ def _correlations(design: Design, params: ConstrainedParameters) -> tuple[list[s
     for random_term, factor, sds in zip(
         design.random_terms, params.cov_factors, params.sds, strict=True
     ):
-        if random_term.formula_term.structure != "us":
+        if not STRUCTURES[random_term.formula_term.structure].correlated:
             continue
         names = random_term.effect_names
         for i in range(len(sds)):

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.bayes.log_posterior import LogPosterior
-from mixedfx.covariance.parametrization import ZERO, canonical_signs
+from mixedfx.covariance.parametrization import canonical_signs
+from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.degenerate import check_degenerate_strata
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate

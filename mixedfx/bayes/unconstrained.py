@@ -220,15 +220,14 @@ def parameter_transform(
 ) -> ParameterTransform:
     """Assign a column to every free parameter: terms in formula order, sigma, dispersion."""
     size, terms = 0, []
-    for structure, k, sd_priors in zip(
-        parametrization.structures, parametrization.widths, priors.sd_priors, strict=True
-    ):
+    for (structure, at), sd_priors in zip(parametrization.terms, priors.sd_priors, strict=True):
         sds: list[ColumnOrValue] = []
         for prior in sd_priors:
             fixed = priors.theta is not None or isinstance(prior, Constant)
             sds.append(float(prior.value) if isinstance(prior, Constant) else size)
             size += not fixed
-        pairs = k * (k - 1) // 2 if structure == "us" and priors.theta is None else 0
+        has_correlations = structure.correlated and priors.theta is None
+        pairs = at.k * (at.k - 1) // 2 if has_correlations else 0
         terms.append(TermColumns(tuple(sds), slice(size, size + pairs)))
         size += pairs
     known_sigma = sigma

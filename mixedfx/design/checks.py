@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
 from mixedfx.formula.terms import Formula, RandomTerm
 
@@ -122,7 +123,7 @@ def check_grouping_factor(
             "its variance cannot be told from the residual's, unless residual_sd= gives that, as "
             "in a meta-analysis."
         )
-    if levels * k >= n:
+    if levels * k >= n and STRUCTURES[term.structure].absorbs_residual(k):
         raise GroupingError(
             f"random term {term} has {levels * k} effects ({k} for "
             f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "

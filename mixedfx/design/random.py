@@ -48,6 +48,11 @@ class RandomTermDesign:
         """Name of the grouping factor."""
         return self.formula_term.group_name
 
+    def component_name(self, kind: str, effects: tuple[int, ...]) -> str:
+        """Name of a component, ``sd(Days | Subject)``; of all effects together without any."""
+        names = [self.effect_names[i] for i in effects] or [self.formula_term.effects_name]
+        return f"{kind}({', '.join(names)} | {self.group})"
+
     def add_to_linear_predictor(self, eta: Vector, effects: Matrix) -> None:
         """Add Z b of this term to eta in place; effects are (k, levels)."""
         for j, effect in enumerate(effects):

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import ZERO, Coordinates, Parametrization, rank_reduced
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import Parametrization, rank_reduced
+from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.estimation.scaling import scaled_factors, unscaled_factors
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -29,8 +31,6 @@ Matrix = npt.NDArray[np.float64]
 SLOPE_TOLERANCE = 1e-4
 # Scaled standard deviation given to a direction in which the boundary is left.
 _STEP_OFF = 0.1
-# Eigenvalues of a scaled covariance below this span its null space.
-_NULL = 1e-16
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,11 @@ def boundary_parameters(design: Design, crossprod: CrossProducts, theta: Vector)
     """
     names = []
     lambdas = crossprod.parametrization.lambdas(theta)
-    for random_term, lam, rms in zip(
-        design.random_terms, lambdas, crossprod.column_rms, strict=True
-    ):
-        scaled = lam * rms[:, None]
-        sds = np.sqrt((scaled**2).sum(axis=1))
-        is_zero = sds < ZERO
-        effects = list(zip(random_term.effect_names, is_zero, strict=True))
-        names += [f"sd({effect} | {random_term.group})" for effect, zero in effects if zero]
-        positive = scaled[~is_zero]
-        if len(positive) > 1 and random_term.formula_term.structure == "us":
-            # Rows of unit length: an effect of small variance is not collinear for that.
-            unit_rows = positive / sds[~is_zero, None]
-            if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
-                collinear = ", ".join(effect for effect, zero in effects if not zero)
-                names.append(f"corr({collinear} | {random_term.group})")
+    structures = crossprod.parametrization.terms
+    terms = zip(design.random_terms, structures, lambdas, crossprod.column_rms, strict=True)
+    for term, (structure, _), lam, rms in terms:
+        components = structure.boundary(lam * rms[:, None])
+        names += [term.component_name(c.kind, c.effects) for c in components]
     return tuple(names)
 
 
@@ -81,19 +71,10 @@ def full_rank_factors(
     """
     Factors F of full column rank, ``F F' = L L'`` up to directions below the tolerance.
 
-    The columns of F are those of ``V diag(s)``, with ``L L' = V diag(s^2) V'``, whose standard
-    deviation s is positive and at least ``tolerance``; of a diagonal term, columns of L.
+    Directions are kept whose standard deviation is positive and at least ``tolerance``.
     """
-    factors = []
-    for L, structure in zip(scaled, parametrization.structures, strict=True):
-        if structure == "diag":
-            sds = np.abs(np.diag(L))
-            factors.append(L[:, (sds > 0.0) & (sds >= tolerance)])
-            continue
-        values, vectors = np.linalg.eigh(L @ L.T)
-        root = vectors * np.sqrt(np.clip(values, 0.0, None))
-        factors.append(root[:, (values > 0.0) & (values >= tolerance**2)])
-    return factors
+    terms = zip(parametrization.terms, scaled, strict=True)
+    return [structure.full_rank_factor(L, tolerance) for (structure, _), L in terms]
 
 
 def probe_boundary(
@@ -107,17 +88,9 @@ def probe_boundary(
         reml=reml,
     )
     slope, factors = np.inf, []
-    for L, S, structure in zip(scaled, scores, crossprod.parametrization.structures, strict=True):
-        if structure == "diag":
-            zero = np.diag(L) == 0.0
-            root, null = L[:, ~zero], np.eye(len(L))[:, zero]
-            slopes, directions = np.diag(null.T @ S @ null), np.eye(null.shape[1])
-        else:
-            values, vectors = np.linalg.eigh(L @ L.T)
-            null = vectors[:, values < _NULL]
-            root = (vectors * np.sqrt(np.clip(values, 0.0, None)))[:, values >= _NULL]
-            slopes, directions = np.linalg.eigh(null.T @ S @ null)
+    for L, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
+        root, slopes, directions = structure.off_boundary(L, S)
         slope = min(slope, float(slopes.min(initial=np.inf)))
         falling = slopes < -SLOPE_TOLERANCE
-        factors.append(np.column_stack([root, _STEP_OFF * (null @ directions)[:, falling]]))
+        factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))
     return BoundaryProbe(slope, factors if slope < -SLOPE_TOLERANCE else None)

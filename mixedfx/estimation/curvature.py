@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.parametrization import Coordinates
+from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.scaling import score_scaled
 from mixedfx.likelihood.crossproducts import CrossProducts

@@ -80,11 +80,10 @@ def estimate(
         return mixedlm.estimate(design, crossprod, reml=reml, control=control)
     if engine == "em":
         em: Engine = ExpectationMaximization()
+        _expect_no_refusal(em, design)
         return em.estimate(design, crossprod, reml=reml, control=control, start=start)
-    if engine == "statsmodels" and (reason := mixedlm.refusal(design)) is not None:
-        raise EngineRefusal(
-            f"statsmodels cannot fit {design.formula}: {reason}. Use engine='profiled'."
-        )
+    if engine == "statsmodels":
+        _expect_no_refusal(mixedlm, design)
     profiled: Engine = Profiled()
     result = profiled.estimate(design, crossprod, reml=reml, control=control, start=start)
     if engine == "profiled":
@@ -98,6 +97,14 @@ def estimate(
         )
     second = mixedlm.estimate(design, crossprod, reml=reml, control=control, start=result.theta)
     return _compare_optima(result, second, require_second=True)
+
+
+def _expect_no_refusal(engine: Engine, design: Design) -> None:
+    """Raise where an engine that was asked for cannot fit a design."""
+    if (reason := engine.refusal(design)) is not None:
+        raise EngineRefusal(
+            f"{engine.name} cannot fit {design.formula}: {reason}. Use engine='profiled'."
+        )
 
 
 def _confirm(

@@ -39,7 +39,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.parametrization import ZERO, relative_factor
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import ZERO
+from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.scaling import (
@@ -113,12 +115,15 @@ class _RemainingGain:
 
 @dataclass(frozen=True)
 class ExpectationMaximization:
-    """Engine for every model: ECME, with a monotone likelihood and many iterations."""
+    """Engine for unstructured and diagonal terms: ECME, monotone, with many iterations."""
 
     name: str = "em"
 
     def refusal(self, design: Design) -> str | None:
-        """None: every design can be fitted."""
+        """Refuse covariance structures whose maximisation step has no closed form."""
+        for term in design.random_terms:
+            if not STRUCTURES[term.formula_term.structure].linear:
+                return f"the maximisation step of {term.formula_term} has no closed form"
         return None
 
     def estimate(
@@ -209,14 +214,12 @@ def _starting_factors(
     interior, moved = [], False
     lambdas = parametrization.lambdas(np.asarray(start, dtype=float))
     scaled = scaled_factors(crossprod, lambdas)
-    for L, structure in zip(scaled, parametrization.structures, strict=True):
+    for L, (structure, at) in zip(scaled, parametrization.terms, strict=True):
         values, vectors = np.linalg.eigh(L @ L.T)
         singular = values < ZERO**2
         moved |= bool(singular.any())
-        factor = relative_factor(
-            (vectors * np.where(singular, _MIN_START_VARIANCE, values)) @ vectors.T
-        )
-        interior.append(np.diag(np.diag(factor)) if structure == "diag" else factor)
+        cov = (vectors * np.where(singular, _MIN_START_VARIANCE, values)) @ vectors.T
+        interior.append(structure.factor(structure.nearest(cov, at), at))
     remark = (
         "start= lies on the boundary (a variance of zero or a correlation of one), which EM "
         f"cannot leave: it began beside it, at {math.sqrt(_MIN_START_VARIANCE):g} residual "
@@ -239,13 +242,14 @@ def _updated_covariances(
         solution.conditional_modes(),
         conditional,
         crossprod.term_scaling,
-        crossprod.parametrization.structures,
+        crossprod.parametrization.terms,
         strict=True,
     )
-    for b, C, scaling, structure in terms:
+    for b, C, scaling, (structure, _) in terms:
         mean = ((b / solution.sigma) @ (b / solution.sigma).T + C.sum(axis=2)) / b.shape[1]
         scaled = np.asarray(np.linalg.solve(scaling, np.linalg.solve(scaling, mean).T))
-        covariances.append(np.diag(np.diag(scaled)) if structure == "diag" else scaled)
+        independent = structure.invariance == "diagonal"
+        covariances.append(np.diag(np.diag(scaled)) if independent else scaled)
     return covariances
 
 
@@ -291,16 +295,20 @@ def _newton_decrement_and_slope(
     """
     coordinates = crossprod.parametrization.coordinates
     scores = scaled_scores(crossprod.term_scaling, score_factors(solution, reml=reml))
-    x, g = coordinates.to_params(scaled), coordinates.to_params(scores)
+    x = coordinates.params(scaled)
+    g = coordinates.pullback(x, scores)
     H, boundary_slope = expected_hessian(crossprod, coordinates, x), math.inf
-    terms = zip(scaled, scores, coordinates.positions, coordinates.slices, strict=True)
-    for lam, score, (rows, cols), part in terms:
+    structures = crossprod.parametrization.terms
+    terms = zip(
+        scaled, scores, structures, coordinates.jacobians(x), coordinates.slices, strict=True
+    )
+    for lam, score, (structure, _), J, part in terms:
         S = 0.5 * np.linalg.solve(lam.T, score.T).T
-        if len(rows) == len(lam):  # a scalar, or a diagonal term
+        if structure.invariance == "diagonal":
             S = np.diag(np.diag(S))
         values, vectors = np.linalg.eigh(0.5 * (S + S.T))
         positive_part = (vectors * np.maximum(values, 0.0)) @ vectors.T
-        H[part, part] += 2.0 * positive_part[np.ix_(rows, rows)] * (cols[:, None] == cols)
+        H[part, part] += 2.0 * np.tensordot(J, positive_part @ J, axes=([1, 2], [1, 2]))
         variances, axes = np.linalg.eigh(lam @ lam.T)
         null = axes[:, variances < ZERO**2]
         slopes = np.linalg.eigvalsh(null.T @ S @ null)

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import ZERO, Coordinates, identity_params, rank_reduced
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import identity_params, rank_reduced
+from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors, probe_boundary
@@ -199,7 +201,7 @@ class _ScaledDeviance:
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
         scores = score_factors(solution, reml=self.reml)
-        gradient = self.coordinates.to_params(scaled_scores(self.crossprod.term_scaling, scores))
+        gradient = self.coordinates.pullback(x, scaled_scores(self.crossprod.term_scaling, scores))
         self.last = x, gradient, solution
         return solution.deviance, gradient
 
@@ -223,9 +225,11 @@ class _ScaledDeviance:
         if not self.use_average_information or self.last is None:
             return None
         x, gradient, solution = self.last
-        positions = zip(self.crossprod.column_rms, self.coordinates.positions, strict=True)
-        rms = np.array([rms[0] for rms, (rows, _) in positions if len(rows)])
-        H = average_information(solution, self.coordinates, reml=self.reml) / np.outer(rms, rms)
+        scaled_jacobians = self.coordinates.jacobians(x)
+        jacobians = [
+            W @ J for W, J in zip(self.crossprod.term_scaling, scaled_jacobians, strict=True)
+        ]
+        H = average_information(solution, jacobians, reml=self.reml)
         by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
         return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import Coordinates, canonical_signs
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.errors import ResponseError
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
@@ -49,26 +50,18 @@ def scaled_scores(term_scaling: Sequence[Matrix], scores: Sequence[Matrix]) -> l
     return [W.T @ score for W, score in zip(term_scaling, scores, strict=True)]
 
 
-def lower_triangular_factor(factor: Matrix) -> Matrix:
-    """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
-    if not np.triu(factor, 1).any():
-        return factor
-    return np.asarray(np.linalg.qr(factor.T, mode="r")).T
-
-
 def scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
-    """Parameters of the scaled factors ``W_t^-1 Lambda_t(theta)``, made lower triangular."""
+    """Parameters of the scaled factors ``W_t^-1 Lambda_t(theta)``."""
     parametrization = crossprod.parametrization
-    scaled = scaled_factors(crossprod, parametrization.lambdas(np.asarray(theta, dtype=float)))
-    return parametrization.to_params([lower_triangular_factor(L) for L in scaled])
+    lambdas = parametrization.lambdas(np.asarray(theta, dtype=float))
+    return parametrization.to_params(scaled_factors(crossprod, lambdas))
 
 
 def theta_from_scaled(crossprod: CrossProducts, scaled: Sequence[Matrix]) -> Vector:
     """Theta of scaled factors, of any shape of square root, with non-negative diagonals."""
     parametrization = crossprod.parametrization
     lambdas = unscaled_factors(crossprod.term_scaling, scaled)
-    params = parametrization.to_params([lower_triangular_factor(lam) for lam in lambdas])
-    return canonical_signs(parametrization, params)
+    return canonical_signs(parametrization, parametrization.to_params(lambdas))
 
 
 def solve_pls_scaled(crossprod: CrossProducts, scaled: Sequence[Matrix], *, reml: bool) -> Solution:
@@ -96,7 +89,7 @@ def score_scaled(
     """Gradient of the deviance by coordinates ``x`` of the scaled factors."""
     lambdas = unscaled_factors(term_scaling, coordinates.lambdas(x))
     scores = score_factors(solve_pls_at_factors(crossprod, lambdas, reml=reml), reml=reml)
-    return coordinates.to_params(scaled_scores(term_scaling, scores))
+    return coordinates.pullback(x, scaled_scores(term_scaling, scores))
 
 
 def deviance_at_theta(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import Coordinates, identity_params, relative_factor
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import identity_params
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
@@ -58,24 +59,24 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         _covariance(m.ZtZ, Ztr[f], residual_variance, _level_inflation(crossprod.ZtZ, f))
         for f, m in enumerate(moments)
     ]
-    lambdas = []
+    params = []
     terms = zip(
         crossprod.term_positions,
-        crossprod.parametrization.structures,
+        crossprod.parametrization.terms,
         crossprod.term_scaling,
         crossprod.column_rms,
         strict=True,
     )
-    for position, structure, scaling, rms in terms:
+    for position, (structure, at), scaling, rms in terms:
         part = slice(position.start, position.start + position.width)
         cov = covariances[position.factor][part, part] / residual_variance
-        if structure == "diag":
+        if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
         to_scaled = np.linalg.inv(scaling) / rms  # from columns of unit root mean square
         values, vectors = np.linalg.eigh(to_scaled @ cov @ to_scaled.T)
         values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
-        lambdas.append(relative_factor((vectors * values) @ vectors.T))
-    theta = crossprod.parametrization.to_params(lambdas)
+        params.append(structure.nearest((vectors * values) @ vectors.T, at))
+    theta = np.concatenate([np.zeros(0), *params])
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
 
 
@@ -170,13 +171,15 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
     """
     m = coordinates.size
     H, traces = np.zeros((m, m)), np.zeros(m)
-    for t, (lam, part) in enumerate(zip(coordinates.lambdas(x), coordinates.slices, strict=True)):
+    terms = zip(coordinates.lambdas(x), coordinates.jacobians(x), coordinates.slices, strict=True)
+    for t, (lam, jacobian, part) in enumerate(terms):
         A = _scaled_ZtZ(crossprod, t)
         k = len(lam)
         K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
         KK = (flat @ flat.T).reshape(k, k, k, k)
-        D = _covariance_jacobian(coordinates, t, lam)
+        half = jacobian @ lam.T
+        D = half + half.transpose(0, 2, 1)
         DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
         H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
@@ -200,13 +203,3 @@ def floor_eigenvalues(H: Matrix) -> Matrix:
     values, vectors = np.linalg.eigh(H)
     values = np.maximum(values, max(_MIN_EIGENVALUE_RATIO * values[-1], 1e-8))
     return np.asarray((vectors * values) @ vectors.T)
-
-
-def _covariance_jacobian(coordinates: Coordinates, t: int, lam: Matrix) -> Matrix:
-    """Derivatives of ``Lambda Lambda'`` by each of a term's parameters, (parameters, k, k)."""
-    rows, cols = coordinates.positions[t]
-    D = np.zeros((len(rows), *lam.shape))
-    for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
-        D[i, row] += lam[:, col]
-        D[i, :, row] += lam[:, col]
-    return D

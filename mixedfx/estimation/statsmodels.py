@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.covariance.parametrization import canonical_signs, relative_factor
+from mixedfx.covariance.parametrization import canonical_signs
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
 from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import EngineRefusal, SearchError
@@ -117,10 +119,14 @@ class StatsModels:
 def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     """Roles of the random terms in MixedLM, or the reason why there are none."""
     random_terms = design.random_terms
+    structures = [STRUCTURES[term.formula_term.structure] for term in random_terms]
+    for term, structure in zip(random_terms, structures, strict=True):
+        if not structure.linear:
+            return f"MixedLM cannot express the covariance of {term.formula_term}"
     correlated = [
         t
-        for t, term in enumerate(random_terms)
-        if term.formula_term.structure == "us" and term.model_matrix.shape[1] > 1
+        for t, (term, structure) in enumerate(zip(random_terms, structures, strict=True))
+        if structure.invariance == "linear" and term.model_matrix.shape[1] > 1
     ]
     top = next(
         (t for t, term in enumerate(random_terms) if _contains_all(term, random_terms)), None

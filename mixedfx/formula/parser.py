@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from mixedfx.errors import FormulaError
 from mixedfx.formula.checks import check_no_bar, check_python
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
-from mixedfx.formula.terms import Formula, RandomTerm, Structure
+from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.formula.trees import (
     fail,
     fail_nested_too_deeply,
@@ -176,7 +176,7 @@ def _is_bar(node: Any) -> bool:
     return bool(node.type == "|")
 
 
-def _random_terms(bar: Any, text: str, structure: Structure | None) -> list[RandomTerm]:
+def _random_terms(bar: Any, text: str, structure: str | None) -> list[RandomTerm]:
     """Random terms of one bar: one for each grouping factor, ``a/b`` giving ``a`` and ``a:b``."""
     if len(bar.args) != 2:
         fail("nothing stands before the bar.", text, bar, "Write '(1 | group)'.")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-Structure = Literal["us", "diag"]
-STRUCTURES: tuple[Structure, ...] = ("us", "diag")
+# Structures that have a bar of their own; others are written as functions.
+_BARS = {"us": "|", "diag": "||"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,9 @@ class RandomTerm:
         ``"0 + x"``.
     group : tuple of str
         The grouping factors; more than one for an interaction such as ``a:b``.
-    structure : {"us", "diag"}
-        Covariance of the effects: unstructured, or diagonal.
+    structure : str
+        Covariance of the effects: ``"us"`` (unstructured), ``"diag"``, or the name of another
+        structure.
 
     Examples
     --------
@@ -32,7 +32,12 @@ class RandomTerm:
 
     effects: str
     group: tuple[str, ...]
-    structure: Structure = "us"
+    structure: str = "us"
+
+    @property
+    def effects_name(self) -> str:
+        """The effects together: their text without the mark of a missing intercept."""
+        return self.effects.removeprefix("0 + ")
 
     @property
     def group_name(self) -> str:
@@ -41,7 +46,9 @@ class RandomTerm:
 
     def __str__(self) -> str:
         """Write the term as lme4 does."""
-        bar = "|" if self.structure == "us" else "||"
+        bar = _BARS.get(self.structure)
+        if bar is None:
+            return f"{self.structure}({self.effects} | {self.group_name})"
         return f"({self.effects} {bar} {self.group_name})"
 
 

@@ -15,8 +15,8 @@ from patsy.infix_parser import Operator
 from patsy.origin import Origin
 from patsy.parse_formula import parse_formula
 
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.errors import FormulaError
-from mixedfx.formula.terms import STRUCTURES, Structure
 
 # `||` is parsed as a binary bar whose right operand is a unary bar.
 _BAR_OPERATORS = [Operator("|", 2, 50), Operator("|", 1, 60)]
@@ -36,7 +36,7 @@ def parse_tree(code: str, text: str) -> Any:
         raise FormulaError(f"not a formula: {error}.", text, 0, len(text)) from error
 
 
-def structure_call(node: Any, text: str) -> tuple[Structure | None, Any]:
+def structure_call(node: Any, text: str) -> tuple[str | None, Any]:
     """
     Structure and bar node of a call such as ``us(x | g)``; ``(None, None)`` for other nodes.
 
@@ -57,7 +57,7 @@ def structure_call(node: Any, text: str) -> tuple[Structure | None, Any]:
     _shift_origins(bar, text, start)
     if bar.type != "|":
         fail(f"{name}() takes one random term.", text, node, f"Write '{name}(x | group)'.")
-    return STRUCTURES[STRUCTURES.index(name)], bar
+    return name, bar
 
 
 def _shift_origins(node: Any, text: str, offset: int) -> None:

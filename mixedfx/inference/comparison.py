@@ -213,7 +213,10 @@ def _reduced_models(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign,
 def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | None]]:
     """Each term inside a random term that can be removed, and the random term without it."""
     random_term, info = fit.design.random_terms[t], fit.design.spec.random[t]
-    is_us = random_term.formula_term.structure == "us"
+    structure, _ = fit.crossprod.parametrization.terms[t]
+    if not structure.linear:
+        return [(str(random_term.formula_term), None)]
+    is_us = structure.invariance == "linear"
     if info is None or len(info.terms) == 1:
         # The indicators of one factor span the intercept.
         indicators = info is not None and len(random_term.effect_names) > 1

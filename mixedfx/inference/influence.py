@@ -141,11 +141,5 @@ def _one_step_theta(fit: FittedModel, crossprod: CrossProducts) -> Vector:
         if solve_pls_at_factors(crossprod, lambdas, reml=fit.reml).deviance <= before:
             break
         step = 0.5 * step
-    return _theta_from_factors(fit, lambdas)
-
-
-def _theta_from_factors(fit: FittedModel, factors: list[Matrix]) -> Vector:
-    """Theta of the lower triangular Lambdas with the same ``Lambda Lambda'``."""
-    lower = [np.asarray(np.linalg.qr(factor.T, mode="r")).T for factor in factors]
     parametrization = fit.crossprod.parametrization
-    return canonical_signs(parametrization, parametrization.to_params(lower))
+    return canonical_signs(parametrization, parametrization.to_params(lambdas))

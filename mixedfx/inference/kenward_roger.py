@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx.covariance.coordinates import EntryCoordinates
+from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
@@ -118,6 +120,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     """
     expect_no_priors(fit, "Kenward and Roger's method")
     expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
+    _expect_linear_covariance(fit)
     Phi = fit.solution.vcov_in_basis
     components = _components(fit)
     GtEG, Q = _fixed_effect_products(fit, components)
@@ -138,22 +141,35 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     return KenwardRoger(cov, W, P, fit)
 
 
+def _expect_linear_covariance(fit: FittedModel) -> None:
+    """Refuse structures whose covariance is not linear in its entries."""
+    terms = zip(fit.design.random_terms, fit.crossprod.parametrization.terms, strict=True)
+    for term, (structure, _) in terms:
+        if not structure.linear:
+            raise ArgumentError(
+                f"Kenward and Roger's method takes a covariance that is linear in its parameters, "
+                f"and that of {term.formula_term} is not: take df_method='satterthwaite'."
+            )
+
+
 def _components(fit: FittedModel) -> list[CovarianceComponent]:
     """Variances and covariances of the random effects, in the order of theta."""
     components = []
     crossprod = fit.crossprod
-    for position, lam, (rows, cols) in zip(
+    terms = zip(
         crossprod.term_positions,
         fit.solution.lambdas,
-        crossprod.parametrization.positions,
+        crossprod.parametrization.coordinates.terms,
         strict=True,
-    ):
+    )
+    for position, lam, coordinates in terms:
+        assert isinstance(coordinates, EntryCoordinates)
         psi = lam @ lam.T
         components += [
             CovarianceComponent(
                 position.factor, position.start + b, position.start + a, float(psi[a, b])
             )
-            for a, b in zip(rows.tolist(), cols.tolist(), strict=True)
+            for a, b in zip(coordinates.rows.tolist(), coordinates.cols.tolist(), strict=True)
         ]
     return components
 

@@ -39,16 +39,28 @@ class Parameter:
     first: int | None  # effect within the term; column of a fixed or dispersion parameter
     second: int | None  # the other effect of a correlation
     value: float  # estimate; NaN for a dropped column, and where an effect's variance is zero
+    structural: int | None = None  # parameter of the covariance structure that it is
 
 
 def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     """All parameters: of each random term, sigma, of the dispersion model, fixed effects."""
     random: list[Parameter] = []
     sigma = fit.solution.sigma
-    for t, (random_term, lam) in enumerate(
-        zip(fit.design.random_terms, fit.solution.lambdas, strict=True)
-    ):
-        random += _varcorr_parameters(t, random_term, sigma * lam)
+    structures = fit.crossprod.parametrization.terms
+    terms = zip(fit.design.random_terms, structures, fit.solution.lambdas, strict=True)
+    for t, (random_term, (structure, at), lam) in enumerate(terms):
+        random += [
+            Parameter(
+                random_term.component_name(c.kind, c.effects),
+                c.kind,
+                t,
+                first=c.effects[0] if c.effects else None,
+                second=c.effects[1] if len(c.effects) > 1 else None,
+                value=c.value * sigma if c.kind == "sd" else c.value,
+                structural=c.parameter,
+            )
+            for c in structure.components(lam, at)
+        ]
     columns = fit.design.column_names
     estimates = np.full(len(columns), np.nan)
     estimates[fit.design.kept_columns] = fit.solution.beta
@@ -75,27 +87,6 @@ def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tup
     for name in names:
         expect_choice("parm", name, by_name)
     return tuple(by_name[str(name)] for name in dict.fromkeys(names))
-
-
-def _varcorr_parameters(
-    term: int, random_term: RandomTermDesign, factor: Matrix
-) -> list[Parameter]:
-    """Standard deviations and correlations of one term, from a factor of its covariance."""
-    names, group = random_term.effect_names, random_term.group
-    sds = np.linalg.norm(factor, axis=1)
-    params = [
-        Parameter(f"sd({name} | {group})", "sd", term, i, None, float(sds[i]))
-        for i, name in enumerate(names)
-    ]
-    if random_term.formula_term.structure == "diag":
-        return params
-    for i in range(len(names)):
-        for j in range(i + 1, len(names)):
-            product = sds[i] * sds[j]
-            value = np.clip(factor[i] @ factor[j] / product, -1.0, 1.0) if product > 0.0 else np.nan
-            name = f"corr({names[i]}, {names[j]} | {group})"
-            params.append(Parameter(name, "corr", term, i, j, float(value)))
-    return params
 
 
 def _dispersion_parameters(fit: FittedModel) -> list[Parameter]:

@@ -92,7 +92,7 @@ class Satterthwaite:
                 gradient -= ZtVr @ ZtVr.T / fit.solution.pwrss
             by_covariance.append(gradient)
         by_term = fit.crossprod.term_blocks(by_covariance)
-        return at.coordinates.to_params(_by_scaled_factors(fit, at, by_term))
+        return at.coordinates.pullback(at.x, _by_scaled_factors(fit, at, by_term))
 
 
 def _by_scaled_factors(

@@ -28,18 +28,20 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     sigma = fit.solution.sigma
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
-    for random_term, lam in zip(fit.design.random_terms, lambdas, strict=True):
+    structures = fit.crossprod.parametrization.terms
+    terms = zip(fit.design.random_terms, structures, lambdas, strict=True)
+    for random_term, (structure, at), lam in terms:
         cov = sigma**2 * (lam @ lam.T)
-        sd = np.sqrt(np.diag(cov))
-        names = random_term.effect_names
-        rows += [(random_term.group, n, None, cov[i, i], sd[i]) for i, n in enumerate(names)]
-        if random_term.formula_term.structure == "diag":
-            continue
-        for i in range(len(names)):
-            for j in range(i + 1, len(names)):
-                product = sd[i] * sd[j]
-                cor = float(np.clip(cov[j, i] / product, -1.0, 1.0)) if product > 0 else np.nan
-                rows.append((random_term.group, names[i], names[j], cov[j, i], cor))
+        for c in structure.components(lam, at):
+            names = [random_term.effect_names[i] for i in c.effects]
+            if not names:
+                names = [random_term.formula_term.effects_name, structure.name]
+            # of all effects together: of neighbours
+            i, j = (c.effects or (0, 1))[0], (c.effects or (0, 1))[-1]
+            if c.kind == "sd":
+                rows.append((random_term.group, names[0], None, cov[i, i], sigma * c.value))
+            else:
+                rows.append((random_term.group, names[0], names[1], cov[j, i], c.value))
     if not fit.known_sds:
         rows.append(("Residual", None, None, sigma**2, sigma))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])

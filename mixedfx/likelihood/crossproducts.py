@@ -8,6 +8,7 @@ least-squares residuals, and an ill-conditioned X by ``X R^-1`` with orthonormal
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -97,16 +98,19 @@ class CrossProducts:
         """
         Linear transformation T of each term's columns, ``Z T`` being free of units.
 
-        An unstructured term is invariant to any T; its transformed columns are also uncorrelated
-        over the rows, which conditions the search for slopes by columns far from zero.
+        T leaves the term's covariance structure as it is. An unstructured term is invariant to any
+        T; its transformed columns are also uncorrelated over the rows, which conditions the search
+        for slopes by columns far from zero.
         """
         term_scaling = []
-        for position, rms, structure in zip(
-            self.term_positions, self.column_rms, self.parametrization.structures, strict=True
+        for position, rms, (structure, _) in zip(
+            self.term_positions, self.column_rms, self.parametrization.terms, strict=True
         ):
             part = slice(position.start, position.start + position.width)
+            if structure.invariance == "scalar":
+                rms = np.full_like(rms, math.sqrt(float(np.mean(rms**2))))
             T = np.diag(1.0 / rms)
-            if structure == "us" and position.width > 1:
+            if structure.invariance == "linear" and position.width > 1:
                 mean_products = self.ZtZ.diagonal[position.factor][part, part].sum(axis=2) / self.n
                 eigenvalues = np.linalg.eigvalsh(T @ mean_products @ T)
                 if eigenvalues[0] > _INDEPENDENT:
@@ -114,17 +118,6 @@ class CrossProducts:
                     T = T @ np.linalg.inv(root).T
             term_scaling.append(T)
         return tuple(term_scaling)
-
-    @cached_property
-    def theta_scale(self) -> Vector:
-        """Factor of each entry of theta that makes it free of units: its row's column RMS."""
-        parts = [
-            s[rows]
-            for s, (rows, _) in zip(self.column_rms, self.parametrization.positions, strict=True)
-        ]
-        scale = np.concatenate(parts) if parts else np.zeros(0)
-        set_readonly(scale)
-        return scale
 
     @property
     def log_det_RtR(self) -> float:

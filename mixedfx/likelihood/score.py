@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.linalg.cholesky.batched import unflatten
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Smallest singular value of the factor at which a singular covariance is differentiated.
 _OFFSET = 1e-4
@@ -26,7 +26,8 @@ _OFFSET = 1e-4
 
 def score_theta(solution: Solution, *, reml: bool) -> Vector:
     """Derivative of the deviance by theta."""
-    return solution.crossprod.parametrization.to_params(score_factors(solution, reml=reml))
+    coordinates = solution.crossprod.parametrization.coordinates
+    return coordinates.pullback(solution.theta, score_factors(solution, reml=reml))
 
 
 def score_log_sigma(solution: Solution) -> float:
@@ -46,13 +47,14 @@ def score_factors(solution: Solution, *, reml: bool, sigma: float | None = None)
     return crossprod.term_blocks(by_factor)
 
 
-def average_information(solution: Solution, coordinates: Coordinates, *, reml: bool) -> Matrix:
+def average_information(solution: Solution, jacobians: Sequence[Array], *, reml: bool) -> Matrix:
     """
     Average of the observed and the expected Hessian of the deviance, sigma profiled out.
 
     Notes
     -----
-    With ``D_i`` the derivative of ``Lambda Lambda'``, ``g = Z'W(y - X beta - Z b)`` and
+    ``jacobians`` are the derivatives of each term's Lambda by its parameters, (m, k, k). With
+    ``D_i`` the derivative of ``Lambda Lambda'``, ``g = Z'W(y - X beta - Z b)`` and
     ``w_i = D_i g``, the entries are ``w_i' Z'PZ w_j / sigma**2 - h_i h_j / nu``,
     ``h_i = g'w_i / sigma**2``. The traces in both Hessians cancel in their average.
 
@@ -66,22 +68,21 @@ def average_information(solution: Solution, coordinates: Coordinates, *, reml: b
     for f in symbolic.block_matrix.factors:
         flat[symbolic.columns(f)] = b[f].ravel()
     ZtZb = symbolic.matrix @ flat
-    directions = np.zeros((symbolic.size, coordinates.size))
-    along = np.zeros(coordinates.size)
-    for t, lam in enumerate(solution.lambdas):
-        position = crossprod.term_positions[t]
+    size = sum(len(jacobian) for jacobian in jacobians)
+    directions, along, i = np.zeros((symbolic.size, size)), np.zeros(size), 0
+    terms = zip(solution.lambdas, crossprod.term_positions, jacobians, strict=True)
+    for lam, position, jacobian in terms:
         part = slice(position.start, position.start + position.width)
         L = symbolic.block_matrix.levels(position.factor)
         Ztr = np.tensordot(crossprod.ZtXy[position.factor], solution.coef_vector, axes=(1, 0))
         g = (Ztr - ZtZb[symbolic.columns(position.factor)].reshape(-1, L))[part]
         lamg = lam.T @ g
         at = symbolic.starts[position.factor] + position.start * L
-        start = coordinates.slices[t].start
-        for i, (row, col) in enumerate(zip(*coordinates.positions[t], strict=True)):
-            w = np.outer(lam[:, col], g[row])
-            w[row] += lamg[col]
-            directions[at : at + w.size, start + i] = w.ravel()
-            along[start + i] = np.vdot(g, w)
+        for J in jacobian:
+            w = lam @ (J.T @ g) + J @ lamg
+            directions[at : at + w.size, i] = w.ravel()
+            along[i] = np.vdot(g, w)
+            i += 1
     return _projected_products(solution, directions, along, reml)
 
 

@@ -132,7 +132,7 @@ def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vecto
 
 def _shift(w: Vector, g: Vector, radius: float) -> float:
     """Shift for which ``|(diag(w) + shift I)^-1 g|`` equals the radius, by bisection in its log."""
-    low = max(0.0, -w[0]) + 1e-10 * max(1.0, abs(w[-1]))
+    low = max(0.0, -w[0]) + 1e-10 * max(1.0, float(np.abs(w).max()))
     if np.linalg.norm(g / (w + low)) <= radius:
         return float(low)
     high = low + float(np.linalg.norm(g)) / max(radius, _SMALLEST_RADIUS)

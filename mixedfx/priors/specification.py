@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.errors import PriorError, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
@@ -77,6 +78,7 @@ class PriorSpecification:
 def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpecification:
     """Assign a prior to every parameter of a design."""
     by_name = _as_dict(priors)
+    _check_structures(design)
     sd_names, corr_names = _covariance_names(design)
     kinds = _parameter_kinds(design, sd_names, corr_names)
     classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
@@ -106,6 +108,15 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
     )
 
 
+def _check_structures(design: Design) -> None:
+    for term in design.random_terms:
+        if not STRUCTURES[term.formula_term.structure].linear:
+            raise PriorError(
+                f"priors and posterior draws take unstructured and diagonal random terms, and the "
+                f"formula has {term.formula_term}; write (x | g) or (x || g)."
+            )
+
+
 def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
     if priors is None:
         return {}
@@ -119,10 +130,11 @@ def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _covariance_names(design: Design) -> tuple[list[list[str]], list[str]]:
     """Names of each term's standard deviations, and of its correlations (empty without any)."""
+    structures = [STRUCTURES[b.formula_term.structure] for b in design.random_terms]
     sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in design.random_terms]
     corrs = [
-        f"corr({b.group})" if b.formula_term.structure == "us" and len(b.effect_names) > 1 else ""
-        for b in design.random_terms
+        f"corr({b.group})" if structure.correlated and len(b.effect_names) > 1 else ""
+        for b, structure in zip(design.random_terms, structures, strict=True)
     ]
     counts = Counter([n for names in sds for n in names] + corrs)
 

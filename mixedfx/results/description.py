@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
-from mixedfx.inference.parameters import parameters
 from mixedfx.results.base import HasModel
 
 
@@ -109,16 +109,16 @@ def _residual_sds(fit: FittedModel) -> str | None:
 
 def _estimates(fit: FittedModel) -> equations.Estimates:
     """Estimates by the names of the equations, standard deviations and correlations by term."""
-    random_terms = fit.design.random_terms
-    sds: list[dict[str, float]] = [{} for _ in random_terms]
-    correlations: list[dict[tuple[str, str], float]] = [{} for _ in random_terms]
-    for p in parameters(fit):
-        if p.term is None or p.first is None:
-            continue
-        effects = random_terms[p.term].effect_names
-        if p.second is None:
-            sds[p.term][effects[p.first]] = p.value
-        else:
-            correlations[p.term][effects[p.first], effects[p.second]] = p.value
+    sds: list[dict[str, float]] = []
+    correlations: list[dict[tuple[str, str], float]] = []
+    structures = fit.crossprod.parametrization.terms
+    terms = zip(fit.design.random_terms, structures, fit.solution.lambdas, strict=True)
+    for term, (structure, _), lam in terms:
+        names = term.effect_names
+        found = correlation_components(fit.solution.sigma * lam, pairs=structure.correlated)
+        by_kind = {kind: [c for c in found if c.kind == kind] for kind in ("sd", "corr")}
+        sds.append({names[c.effects[0]]: c.value for c in by_kind["sd"]})
+        pairs = ((c.effects, c.value) for c in by_kind["corr"])
+        correlations.append({(names[i], names[j]): value for (i, j), value in pairs})
     fixed = {str(name): value for name, value in wald.coefficients(fit).items()}
     return equations.Estimates(fixed, sds, fit.solution.sigma, correlations)

@@ -75,7 +75,7 @@ def test_an_evaluation_does_not_see_the_rows(benchmark, rows):
 @pytest.mark.parametrize("task", [LARGE[0], LARGE[2], LARGE[6]], ids=lambda t: t.name)
 def test_a_gradient_costs_little_more_than_a_value(benchmark, task, what):
     reduced = compute_crossproducts(build(mfx.parse(task.formula), task.data()))
-    theta = 0.3 * reduced.parametrization.on_diagonal
+    theta = 0.3 * reduced.parametrization.coordinates.is_sd
     if what == "value":
         benchmark(solve_pls, reduced, theta, reml=task.reml)
     else:

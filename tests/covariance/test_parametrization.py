@@ -16,8 +16,8 @@ from mixedfx.covariance.parametrization import (
     Parametrization,
     canonical_signs,
     identity_params,
-    relative_factor,
 )
+from mixedfx.covariance.unstructured import relative_factor
 
 STRUCTURES = ("us", "diag")
 numbers = st.floats(-1e3, 1e3).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
@@ -92,7 +92,7 @@ def test_slices_name_each_terms_part():
 def test_on_diagonal_marks_the_parameters_bounded_by_zero():
     # lme4's getME(fit, "lower") is 0 where this is true, and -Inf elsewhere.
     parametrization = Parametrization(("us", "diag"), (3, 2))
-    np.testing.assert_array_equal(parametrization.on_diagonal, [1, 0, 0, 1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(parametrization.coordinates.is_sd, [1, 0, 0, 1, 0, 1, 1, 1])
 
 
 def test_layout_without_terms_is_empty():
@@ -100,7 +100,7 @@ def test_layout_without_terms_is_empty():
     assert (
         parametrization.size,
         parametrization.lambdas(np.zeros(0)),
-        len(parametrization.on_diagonal),
+        len(parametrization.coordinates.is_sd),
     ) == (0, [], 0)
 
 
@@ -126,7 +126,21 @@ def test_lambdas_are_lower_triangular(case):
 def test_pack_reads_only_what_is_free(case):
     parametrization, theta = case
     spoiled = [lam + np.triu(np.ones_like(lam), 1) for lam in parametrization.lambdas(theta)]
-    np.testing.assert_array_equal(parametrization.to_params(spoiled), theta)
+    np.testing.assert_array_equal(parametrization.coordinates.params(spoiled), theta)
+
+
+@given(layouts_with_theta(), st.integers(0, 2**16))
+def test_theta_of_a_rotated_factor_gives_the_same_covariance(case, seed):
+    parametrization, theta = case
+    rng, rotated = np.random.default_rng(seed), []
+    for (structure, at), lam in zip(
+        parametrization.terms, parametrization.lambdas(theta), strict=True
+    ):
+        Q, _ = np.linalg.qr(rng.normal(size=(at.k, at.k)))
+        rotated.append(lam @ Q if structure.invariance == "linear" else lam)
+    found = _covariances(parametrization, parametrization.to_params(rotated))
+    for before, after in zip(_covariances(parametrization, theta), found, strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-12 * max(np.abs(before).max(), 1e-30))
 
 
 @given(layouts())
@@ -160,7 +174,7 @@ def test_rectify_is_idempotent(case):
 @given(layouts_with_theta())
 def test_rectified_diagonal_is_not_negative(case):
     parametrization, theta = case
-    assert (canonical_signs(parametrization, theta)[parametrization.on_diagonal] >= 0).all()
+    assert (canonical_signs(parametrization, theta)[parametrization.coordinates.is_sd] >= 0).all()
 
 
 @given(layouts_with_theta())

@@ -53,7 +53,7 @@ def far_from_the_optimum(model):
     parametrization = compute_crossproducts(
         build(mfx.parse(formula), mfx.datasets.load(data))
     ).parametrization
-    return 10.0 * parametrization.on_diagonal
+    return 10.0 * parametrization.coordinates.is_sd
 
 
 def largest_increase(trace):

@@ -40,6 +40,12 @@ both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"
 pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 
 
+def theta_scale(crossprod):
+    """Root mean square of the column of each entry of theta: times it, theta is free of units."""
+    terms = zip(crossprod.column_rms, crossprod.parametrization.coordinates.terms, strict=True)
+    return np.concatenate([rms[entries.rows] for rms, entries in terms])
+
+
 def model_of(name):
     formula, data = MODELS[name]
     return formula, mfx.datasets.load(data)
@@ -343,7 +349,7 @@ def test_no_other_start_ends_lower(which, seed):
     fit = overfitted(which)
     rng = np.random.default_rng(seed)
     parametrization = fit.model.crossprod.parametrization
-    start = rng.normal(size=parametrization.size) / fit.model.crossprod.theta_scale
+    start = rng.normal(size=parametrization.size) / theta_scale(fit.model.crossprod)
     other = overfitted(which, start=start)
     assert other.deviance == pytest.approx(fit.deviance, abs=SAME)
 
@@ -377,7 +383,7 @@ false_stationary = pytest.mark.parametrize(
 def test_a_stationary_point_that_is_no_optimum_is_left(formula, seed):
     data = weak_slopes(seed)
     fit = mfx.lmer(formula, data, engine="profiled")
-    start = fit.model.crossprod.parametrization.on_diagonal.astype(float)
+    start = fit.model.crossprod.parametrization.coordinates.is_sd.astype(float)
     other = mfx.lmer(formula, data, engine="profiled", start=start)
     assert fit.deviance <= other.deviance + SAME
 
@@ -436,7 +442,7 @@ VANISHING = ["y ~ 1 + (x || a)", "y ~ x + (x || a) + (x || b)", "y ~ x + (x | a)
 def test_a_vanishing_parameter_is_exactly_zero(formula, seed):
     # In each term's own unit, as lme4's isSingular has it; rounding is no variance.
     fit = mfx.lmer(formula, crossed_noise(seed), engine="profiled")
-    sizes = np.abs(fit.theta * fit.model.crossprod.theta_scale)
+    sizes = np.abs(fit.theta * theta_scale(fit.model.crossprod))
     assert not ((sizes > 0.0) & (sizes < 1e-5)).any(), fit.theta
 
 
@@ -501,7 +507,9 @@ def test_a_start_far_off_finds_the_optimum(name, size):
     formula, data = model_of(name)
     best = mfx.lmer(formula, data, engine="profiled")
     start = (
-        size * best.model.crossprod.parametrization.on_diagonal / best.model.crossprod.theta_scale
+        size
+        * best.model.crossprod.parametrization.coordinates.is_sd
+        / theta_scale(best.model.crossprod)
     )
     other = mfx.lmer(formula, data, engine="profiled", start=start)
     assert other.deviance == pytest.approx(best.deviance, abs=SAME)

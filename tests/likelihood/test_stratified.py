@@ -108,7 +108,7 @@ PLAIN = [name for name in MODELS if name != "ill-conditioned"]
 @every_strata
 def test_the_deviance_is_that_of_the_rows(frame, name, which):
     found, expected = both(designed(frame, name, weights="w"), STRATA[which](frame))
-    theta = 0.7 * found.parametrization.on_diagonal
+    theta = 0.7 * found.parametrization.coordinates.is_sd
     for reml in (True, False):
         assert solve_pls(found, theta, reml=reml).deviance == pytest.approx(
             solve_pls(expected, theta, reml=reml).deviance, rel=1e-12, abs=1e-9

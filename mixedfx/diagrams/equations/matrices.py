@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.diagrams.equations.expressions import diagonal_matrix, signed_sum, squared
 from mixedfx.diagrams.equations.layout import Line, single_line
 from mixedfx.diagrams.equations.notation import Notation
@@ -27,7 +28,7 @@ def matrix_lines(notation: Notation, i: int) -> Iterator[Line]:
     """Write out a term's covariance matrix."""
     names, matrix = notation.random[i], notation.scale(i)
     sds = [notation.sd(i, c) for c in names]
-    if notation.model.effects[i].term.structure == "diag":
+    if not STRUCTURES[notation.model.effects[i].term.structure].correlated:
         yield single_line(matrix, "=", diagonal_matrix([squared(sd) for sd in sds]))
         return
     if len(names) == 2:

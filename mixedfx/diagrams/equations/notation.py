@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.diagrams.equations.expressions import MINUS, PLUS, Summand, number
 from mixedfx.diagrams.equations.values import Columns, Estimates
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel
@@ -137,7 +138,7 @@ def model_notation(
 def _check_correlations(model: HierarchicalModel, estimates: Estimates) -> None:
     for i, effects in enumerate(model.effects):
         names = tuple(estimates.sds[i])
-        if len(names) < 2 or effects.term.structure == "diag":
+        if len(names) < 2 or not STRUCTURES[effects.term.structure].correlated:
             continue
         given = estimates.correlations[i] if i < len(estimates.correlations) else {}
         for two, one in ((b, a) for k, b in enumerate(names) for a in names[:k]):

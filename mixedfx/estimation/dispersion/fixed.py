@@ -172,7 +172,7 @@ def _estimate_at(
     design = replace(problem.design, weights=problem.design.combined_weights(relative))
     optimizer_result = replace(
         inner,
-        theta=inner.theta * math.exp(shift),
+        theta=crossprod.parametrization.scaled(inner.theta, math.exp(shift)),
         evaluations=problem.evaluations,
         converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
@@ -222,7 +222,7 @@ def _joint_derivatives(
         lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
         moved = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
         scores = scaled_scores(term_scaling, score_factors(moved, reml=problem.reml))
-        by_theta = coordinates.to_params(scores)
+        by_theta = coordinates.pullback(at[:m], scores)
         by_x = problem.gradient(at[m:], reweighted, moved) if score_x else np.zeros(len(x))
         cov = moved.sigma**2 * moved.vcov_unscaled
         return np.concatenate([by_theta, by_x]), cov, math.log(moved.sigma)

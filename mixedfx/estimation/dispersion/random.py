@@ -20,12 +20,13 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.covariance.parametrization import canonical_signs
+from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate, DispersionRandomEffects
 from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.scaling import lower_triangular_factor, scaled_factors
+from mixedfx.estimation.scaling import scaled_factors
 from mixedfx.likelihood.pls import solve_pls_at_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize

@@ -137,16 +137,11 @@ def parameter_values(
 ) -> Vector:
     """All parameters at a solution, in the order of :func:`parameter_names`."""
     parts = [solution.beta]
-    for structure, lam in zip(crossprod.parametrization.structures, solution.lambdas, strict=True):
-        factor = solution.sigma * lam
-        cov, sds = factor @ factor.T, np.linalg.norm(factor, axis=1)
-        parts.append(sds)
-        if structure != "diag":
-            i, j = np.triu_indices(len(sds), 1)
-            product = sds[i] * sds[j]
-            nan = np.full(len(product), np.nan)
-            corr = np.divide(cov[i, j], product, out=nan, where=product > 0.0)
-            parts.append(np.clip(corr, -1.0, 1.0))
+    terms = zip(crossprod.parametrization.terms, solution.lambdas, strict=True)
+    for (structure, at), lam in terms:
+        components = structure.components(lam, at)
+        scales = [solution.sigma if c.kind == "sd" else 1.0 for c in components]
+        parts.append(np.array([c.value for c in components]) * scales)
     if crossprod.sigma is None or dispersion is not None:
         parts.append(np.array([solution.sigma]))
     if dispersion is not None:

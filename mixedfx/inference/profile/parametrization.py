@@ -4,7 +4,7 @@ For each kind of parameter there are coordinates of the relative covariances in 
 function of one number, ``u``, and the nuisance parameters ``x`` are unconstrained:
 
 - a fixed effect: ``u`` standard errors from the estimate, ``x`` the factors ``T_t``;
-- sigma: ``u = log(sigma / sigma_hat)``, ``x`` the factors;
+- sigma: ``u = log(sigma / sigma_hat)``, ``x`` the factors times ``sigma / sigma_hat``;
 - a standard deviation: ``u`` its ratio to ``sigma_hat``, the only entry of the effect's row of a
   rotated factor, times sigma; ``x`` is ``log(sigma / sigma_hat)`` and the other entries;
 - a correlation: ``u`` its arc sine, the two effects' rows being ``(s, 0)`` and
@@ -20,11 +20,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import ZERO
+from mixedfx.covariance.structure import ZERO
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
-from mixedfx.inference.profile.term_factors import MIN_DIAGONAL, TermFactors, rotate_scaling
+from mixedfx.inference.profile.structural import profile_structural
+from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotate_scaling
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
@@ -39,6 +40,8 @@ def profile_parameter(
     name, crossprod, term = parameter.name, fit.crossprod, parameter.term
     if parameter.kind == "sigma":
         return _ProfiledSigma.at_optimum(name, crossprod, optimum)
+    if parameter.structural is not None:
+        return profile_structural(fit, optimum, parameter)
     assert parameter.first is not None
     if parameter.kind == "fixed":
         kept = fit.design.kept_columns.tolist()
@@ -97,17 +100,24 @@ class _ProfiledCoefficient(ProfiledParameter):
         distance = value - float(self.row @ unconstrained.beta)
         unscaled = float(self.row @ unconstrained.vcov_unscaled @ self.row)
         score_u = 2.0 * distance / (unscaled * constrained.sigma**2) * self.std_error
-        score_x = coordinates.to_params(self.score_scaled_factors(constrained))
+        score_x = coordinates.pullback(x, self.score_scaled_factors(constrained))
         return constrained.deviance, score_u, score_x
 
 
 @dataclass(frozen=True)
 class _ProfiledSigma(ProfiledParameter):
-    """The residual standard deviation; ``u = log(sigma / sigma_hat)``."""
+    """
+    The residual standard deviation; ``u = log(sigma / sigma_hat)``.
+
+    Where no covariance structure could take the residual variance over, the deviance is finite at
+    sigma = 0, which the lower bound stands for.
+    """
 
     @staticmethod
     def at_optimum(name: str, crossprod: CrossProducts, optimum: Solution) -> _ProfiledSigma:
         factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, crossprod.term_scaling)
+        terms = crossprod.parametrization.terms
+        may_be_zero = not all(structure.absorbs_residual(at.k) for structure, at in terms)
         return _ProfiledSigma(
             name,
             crossprod,
@@ -116,17 +126,21 @@ class _ProfiledSigma(ProfiledParameter):
             x_hat=factors.params,
             min_start=factors.min_start,
             u_hat=0.0,
-            bounds=(-np.inf, np.inf),
+            bounds=(math.log(ZERO) if may_be_zero else -np.inf, np.inf),
         )
 
     def value(self, u: float) -> float:
-        return self.optimum.sigma * math.exp(u)
+        return 0.0 if u == self.bounds[0] else self.optimum.sigma * math.exp(u)
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
-        solution, sigma = self.solve_pls(coordinates.lambdas(x)), self.value(u)
+        ratio = math.exp(u)
+        factors = [T / ratio for T in coordinates.lambdas(x)]
+        solution, sigma = self.solve_pls(factors), self.optimum.sigma * ratio
+        by_factor = self.score_scaled_factors(solution, sigma)
         score_u = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2)
-        score_x = coordinates.to_params(self.score_scaled_factors(solution, sigma))
+        score_u -= sum(float(np.vdot(G, T)) for G, T in zip(by_factor, factors, strict=True))
+        score_x = coordinates.pullback(x, [G / ratio for G in by_factor])
         return deviance_at_sigma(solution, sigma), score_u, score_x
 
 
@@ -148,7 +162,8 @@ class _ProfiledSd(ProfiledParameter):
         name: str, crossprod: CrossProducts, optimum: Solution, term: int, effect: int
     ) -> _ProfiledSd:
         term_scaling, entry = list(crossprod.term_scaling), effect
-        if crossprod.parametrization.structures[term] == "us":
+        structure, _ = crossprod.parametrization.terms[term]
+        if structure.invariance == "linear":
             term_scaling[term], entry = rotate_scaling(term_scaling[term], [effect]), 0
         factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, term_scaling)
         free = factors.fix_entries(term, [(entry, entry)])
@@ -180,10 +195,10 @@ class _ProfiledSd(ProfiledParameter):
         by_entry = self.score_scaled_factors(solution, sigma)
         score_u = float(by_entry[self.term][self.entry, self.entry]) / sigma_ratio
         if sigma_known:
-            return solution.deviance, score_u, coordinates.to_params(by_entry)
+            return solution.deviance, score_u, coordinates.pullback(x, by_entry)
         # log sigma acts through the residual and through the entry u / sigma_ratio
         by_log_sigma = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2) - score_u * u
-        score_x = np.append(by_log_sigma, coordinates.to_params(by_entry))
+        score_x = np.append(by_log_sigma, coordinates.pullback(x[1:], by_entry))
         return deviance_at_sigma(solution, sigma), score_u, score_x
 
 
@@ -215,7 +230,7 @@ class _ProfiledCorrelation(ProfiledParameter):
             optimum,
             free,
             x_hat=np.append(root_lengths, free.params),
-            min_start=np.append(np.full(2, math.sqrt(MIN_DIAGONAL)), free.min_start),
+            min_start=np.append(np.full(2, math.sqrt(MIN_SD)), free.min_start),
             u_hat=math.atan2(second_row[0], second_row[1]),
             bounds=(-0.5 * math.pi, 0.5 * math.pi),
             term=term,
@@ -236,5 +251,5 @@ class _ProfiledCorrelation(ProfiledParameter):
         by_s, by_second_row = by_entry[self.term][0, 0], by_entry[self.term][1, :2]
         score_u = t * float(by_second_row[0] * direction[1] - by_second_row[1] * direction[0])
         by_roots = [2.0 * x[0] * by_s, 2.0 * x[1] * float(by_second_row @ direction)]
-        score_x = np.append(by_roots, coordinates.to_params(by_entry))
+        score_x = np.append(by_roots, coordinates.pullback(x[2:], by_entry))
         return solution.deviance, score_u, score_x

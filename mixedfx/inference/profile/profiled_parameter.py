@@ -79,9 +79,8 @@ class ProfiledParameter(ABC):
         coordinates = self.factors.coordinates
         n_others = len(x) - coordinates.size
         others, params = x[:n_others], x[n_others:]
-        flipped = [T * np.where(np.diag(T) < 0.0, -1.0, 1.0) for T in coordinates.lambdas(params)]
         others = np.where(self.min_start[:n_others] > 0.0, np.abs(others), others)
-        return np.append(others, coordinates.to_params(flipped))
+        return np.append(others, coordinates.canonical(params))
 
     @cached_property
     def local_quadratic(self) -> LocalQuadratic:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import ZERO
+from mixedfx.covariance.structure import ZERO
 from mixedfx.errors import SearchError
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.linalg.trust_region import minimize

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.parametrization import Coordinates
+from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
+from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.likelihood.crossproducts import CrossProducts
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# theta = 0 is stationary for any data, so minimisations start with diagonal entries of at least
-# this size.
-MIN_DIAGONAL = 0.01
+# theta = 0 is stationary for any data, so minimisations start with standard deviations of at
+# least this size.
+MIN_SD = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,38 +39,32 @@ class TermFactors:
         crossprod: CrossProducts, lambdas: Sequence[Matrix], term_scaling: Sequence[Matrix]
     ) -> TermFactors:
         """Factor each ``Lambda_t`` as ``S_t T_t``: ``T_t T_t' = S_t^-1 Lambda Lambda' S_t^-T``."""
-        factors: list[Matrix] = []
-        for lam, scaling, structure in zip(
-            lambdas, term_scaling, crossprod.parametrization.structures, strict=True
-        ):
-            factor = np.linalg.solve(scaling, lam)
-            if structure == "us":
-                factor = np.asarray(np.linalg.qr(factor.T, mode="r")).T
-                factor = factor * np.where(np.diag(factor) < 0.0, -1.0, 1.0)
-            factors.append(np.asarray(factor))
-        coordinates = crossprod.parametrization.coordinates
-        return TermFactors(tuple(term_scaling), tuple(factors), coordinates)
+        parametrization = crossprod.parametrization
+        scaled = [
+            np.asarray(np.linalg.solve(S, lam))
+            for S, lam in zip(term_scaling, lambdas, strict=True)
+        ]
+        params = canonical_signs(parametrization, parametrization.to_params(scaled))
+        factors = parametrization.lambdas(params)
+        return TermFactors(tuple(term_scaling), tuple(factors), parametrization.coordinates)
 
-    def fix_entries(self, term: int, entries: Sequence[tuple[int, int]]) -> TermFactors:
+    def fix_entries(self, term: int, entries: list[tuple[int, int]]) -> TermFactors:
         """Remove entries of one term's factor from the free ones."""
-        rows, cols = self.coordinates.positions[term]
-        free = [(r, c) not in entries for r, c in zip(rows.tolist(), cols.tolist(), strict=True)]
-        positions = list(self.coordinates.positions)
-        positions[term] = rows[free], cols[free]
-        return replace(self, coordinates=Coordinates(self.coordinates.widths, tuple(positions)))
+        terms = list(self.coordinates.terms)
+        fixed = terms[term]
+        assert isinstance(fixed, EntryCoordinates)
+        terms[term] = fixed.without(entries)
+        return replace(self, coordinates=Coordinates(tuple(terms)))
 
     @property
     def params(self) -> Vector:
         """The free entries at the optimum."""
-        return self.coordinates.to_params(self.optimum)
+        return self.coordinates.params(self.optimum)
 
     @property
     def min_start(self) -> Vector:
-        """Smallest absolute starting value of each free entry: positive on the diagonal."""
-        parts = [
-            np.where(rows == cols, MIN_DIAGONAL, 0.0) for rows, cols in self.coordinates.positions
-        ]
-        return np.concatenate([np.zeros(0), *parts])
+        """Smallest absolute starting value of each coordinate: positive for standard deviations."""
+        return np.where(self.coordinates.is_sd, MIN_SD, 0.0)
 
 
 def rotate_scaling(scaling: Matrix, effects: list[int]) -> Matrix:

@@ -1,0 +1,160 @@
+"""Coordinates of the relative covariance factors in which a likelihood is differentiated.
+
+The random effects of term t have covariance ``sigma**2 Lambda_t Lambda_t'``. Coordinates are a
+smooth map from a vector ``x``, unbounded and of full rank, to the factors; they carry
+derivatives of a function by the entries of the factors back to ``x``:
+
+    df/dx_i = sum_ab  df/dLambda[a, b]  dLambda[a, b]/dx_i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+class TermCoordinates(Protocol):
+    """Coordinates of one term's factor."""
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates, ``m``."""
+        ...
+
+    def factor(self, x: Vector) -> Matrix:
+        """Lambda at ``x``, (k, k)."""
+        ...
+
+    def jacobian(self, x: Vector) -> Array:
+        """Derivatives of Lambda by ``x``, (m, k, k)."""
+        ...
+
+    def pullback(self, x: Vector, by_factor: Matrix) -> Vector:
+        """Derivative by ``x`` from the derivative by the entries of Lambda, (m,)."""
+        ...
+
+    def params(self, factor: Matrix) -> Vector:
+        """``x`` of a factor, (m,)."""
+        ...
+
+    def canonical(self, x: Vector) -> Vector:
+        """One of the points that differ in the signs of Lambda's columns only."""
+        ...
+
+    @property
+    def is_sd(self) -> npt.NDArray[np.bool_]:
+        """Whether a coordinate is a standard deviation: zero is stationary for any data."""
+        ...
+
+
+@dataclass(frozen=True)
+class EntryCoordinates:
+    """Some entries of Lambda, the others being zero: linear in ``x``."""
+
+    k: int
+    rows: Ints
+    cols: Ints
+
+    @property
+    def size(self) -> int:
+        """Number of free entries."""
+        return len(self.rows)
+
+    def factor(self, x: Vector) -> Matrix:
+        """Lambda with the free entries ``x``."""
+        lam = np.zeros((self.k, self.k))
+        lam[self.rows, self.cols] = x
+        return lam
+
+    def params(self, factor: Matrix) -> Vector:
+        """Free entries of a (k, k) matrix."""
+        entries: Vector = factor[self.rows, self.cols]
+        return entries
+
+    def pullback(self, x: Vector, by_factor: Matrix) -> Vector:
+        """Free entries of the derivative."""
+        return self.params(by_factor)
+
+    def canonical(self, x: Vector) -> Vector:
+        """Columns with non-negative diagonal entries."""
+        lam = self.factor(x)
+        return self.params(lam * np.where(np.diag(lam) < 0.0, -1.0, 1.0))
+
+    @property
+    def is_sd(self) -> npt.NDArray[np.bool_]:
+        """Diagonal entries."""
+        diagonal: npt.NDArray[np.bool_] = self.rows == self.cols
+        return diagonal
+
+    def without(self, fixed: list[tuple[int, int]]) -> EntryCoordinates:
+        """The other entries, those in the list being zero."""
+        entries = zip(self.rows.tolist(), self.cols.tolist(), strict=True)
+        free = [entry not in fixed for entry in entries]
+        return EntryCoordinates(self.k, self.rows[free], self.cols[free])
+
+    def jacobian(self, x: Vector) -> Array:
+        """One unit matrix for each free entry."""
+        unit = np.zeros((self.size, self.k, self.k))
+        unit[np.arange(self.size), self.rows, self.cols] = 1.0
+        return unit
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Coordinates of all terms, one after the other."""
+
+    terms: tuple[TermCoordinates, ...]
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Part of ``x`` that belongs to each term."""
+        ends = np.cumsum([term.size for term in self.terms], dtype=int).tolist()
+        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
+
+    @cached_property
+    def size(self) -> int:
+        """Length of ``x``."""
+        return sum(term.size for term in self.terms)
+
+    def lambdas(self, x: Vector) -> list[Matrix]:
+        """Lambda of each term at ``x``."""
+        return [term.factor(x[part]) for term, part in zip(self.terms, self.slices, strict=True)]
+
+    def pullback(self, x: Vector, by_factor: Sequence[Matrix]) -> Vector:
+        """Derivative by ``x`` from the derivatives by the entries of each Lambda."""
+        parts = [
+            term.pullback(x[part], by)
+            for term, part, by in zip(self.terms, self.slices, by_factor, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def params(self, lambdas: Sequence[Matrix]) -> Vector:
+        """``x`` of each term's factor."""
+        parts = [term.params(lam) for term, lam in zip(self.terms, lambdas, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def canonical(self, x: Vector) -> Vector:
+        """One of the points that differ in the signs of the columns of the factors only."""
+        parts = [
+            term.canonical(x[part]) for term, part in zip(self.terms, self.slices, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @property
+    def is_sd(self) -> npt.NDArray[np.bool_]:
+        """Whether a coordinate is a standard deviation: zero is stationary for any data."""
+        return np.concatenate([np.zeros(0, dtype=bool), *(term.is_sd for term in self.terms)])
+
+    def jacobians(self, x: Vector) -> list[Array]:
+        """Derivatives of each term's Lambda by its part of ``x``."""
+        return [term.jacobian(x[part]) for term, part in zip(self.terms, self.slices, strict=True)]

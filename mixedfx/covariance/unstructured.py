@@ -1,0 +1,136 @@
+"""Unstructured covariance: any positive semidefinite matrix, by its lower Cholesky factor.
+
+Parameters are the entries of the lower triangle of Lambda, column by column: lme4's theta
+(Bates, Maechler, Bolker and Walker 2015, section 2.3).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.structure import (
+    ZERO,
+    Component,
+    CovarianceStructure,
+    Positions,
+    correlation_components,
+)
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+
+# Eigenvalues of a scaled covariance below this span its null space.
+_NULL = 1e-16
+
+
+class Unstructured(CovarianceStructure):
+    """``us(x | g)``, ``(x | g)``."""
+
+    name: ClassVar[str] = "us"
+    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "linear"
+    linear: ClassVar[bool] = True
+
+    def n_params(self, k: int) -> int:
+        """``k (k + 1) / 2``."""
+        return k * (k + 1) // 2
+
+    def coordinates(self, at: Positions) -> EntryCoordinates:
+        """Entries of the lower triangle, column by column."""
+        cols, rows = np.triu_indices(at.k)  # the upper triangle by rows is the lower by columns
+        return EntryCoordinates(at.k, rows, cols)
+
+    def factor(self, params: Vector, at: Positions) -> Matrix:
+        """Lower triangle filled column by column."""
+        return self.coordinates(at).factor(params)
+
+    def factor_jacobian(self, params: Vector, at: Positions) -> Array:
+        """Unit matrices."""
+        return self.coordinates(at).jacobian(params)
+
+    def nearest(self, cov: Matrix, at: Positions) -> Vector:
+        """Entries of the Cholesky factor."""
+        return self.coordinates(at).params(relative_factor(cov))
+
+    def of_factor(self, factor: Matrix, at: Positions) -> Vector:
+        """Entries of the triangular factor, by rotating the columns."""
+        return self.coordinates(at).params(lower_triangular_factor(factor))
+
+    def canonical(self, params: Vector, at: Positions) -> Vector:
+        """Flip the columns of Lambda so that each leading entry is positive."""
+        lam = self.factor(params, at)
+        lead = np.argmax(lam != 0.0, axis=0)
+        signs = np.where(lam[lead, np.arange(at.k)] < 0.0, -1.0, 1.0)
+        return self.coordinates(at).params(lam * signs)
+
+    def absorbs_residual(self, k: int) -> bool:
+        """Any positive definite matrix is in the family."""
+        return True
+
+    def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
+        """A standard deviation for each effect, a correlation for each pair."""
+        return correlation_components(factor, pairs=True)
+
+    def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
+        """Columns of ``V diag(s)``, with ``L L' = V diag(s^2) V'``."""
+        values, vectors = np.linalg.eigh(factor @ factor.T)
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+        return np.asarray(root[:, (values > 0.0) & (values >= tolerance**2)])
+
+    def rank_reduced(self, root: Matrix, at: Positions) -> tuple[TermCoordinates, Vector]:
+        """
+        Lower trapezoid of a pivoted factor of rank r: k r - r (r - 1) / 2 entries.
+
+        In the plain lower triangle a Lambda of reduced rank has directions of descent along
+        which the first derivative is zero; rows pivoted by size have none.
+        """
+        k, r = root.shape
+        if r == 0:
+            return EntryCoordinates(k, np.arange(0), np.arange(0)), np.zeros(0)
+        T, order = linalg.qr(root.T, mode="r", pivoting=True)
+        lam = np.zeros((k, k))
+        lam[order, :r] = T[:r].T * np.where(np.diag(T) < 0.0, -1.0, 1.0)
+        full = self.coordinates(at)
+        inside = full.cols < r
+        reduced = EntryCoordinates(k, order[full.rows[inside]], full.cols[inside])
+        return reduced, reduced.params(lam)
+
+    def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
+        """Eigenvalues and eigenvectors of ``N' S N``, N spanning the null space of L L'."""
+        values, vectors = np.linalg.eigh(factor @ factor.T)
+        null = vectors[:, values < _NULL]
+        root = (vectors * np.sqrt(np.clip(values, 0.0, None)))[:, values >= _NULL]
+        slopes, directions = np.linalg.eigh(null.T @ score @ null)
+        return root, slopes, null @ directions
+
+    def boundary(self, factor: Matrix) -> tuple[Component, ...]:
+        """Sds below ``ZERO``; effects whose rows have a singular value below it are collinear."""
+        sds = np.sqrt((factor**2).sum(axis=1))
+        zero = sds < ZERO
+        found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
+        if (~zero).sum() > 1:
+            # Rows of unit length: an effect of small variance is not collinear for that.
+            unit_rows = factor[~zero] / sds[~zero, None]
+            if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
+                found.append(Component("corr", tuple(np.flatnonzero(~zero).tolist()), 1.0))
+        return tuple(found)
+
+
+def lower_triangular_factor(factor: Matrix) -> Matrix:
+    """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
+    if not np.triu(factor, 1).any():
+        return factor
+    return np.asarray(np.linalg.qr(factor.T, mode="r")).T
+
+
+def relative_factor(cov: Matrix) -> Matrix:
+    """Lower triangular Lambda with ``Lambda Lambda' = cov``, for a semidefinite ``cov``."""
+    values, vectors = np.linalg.eigh(cov)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    lam = np.asarray(np.linalg.qr(root.T, mode="r")).T
+    return np.asarray(lam * np.where(np.diag(lam) < 0.0, -1.0, 1.0))

@@ -1,0 +1,114 @@
+"""Parametrizations in which one parameter of a covariance structure is fixed.
+
+Where a reported standard deviation or correlation is a monotone function of one parameter of its
+term's structure, that parameter is ``u`` and the others are nuisance parameters:
+
+- a standard deviation: ``u`` is its ratio to ``sigma_hat``, the parameter ``u sigma_hat / sigma``
+  and the first of ``x`` is ``log(sigma / sigma_hat)``, unless sigma is known;
+- a correlation: ``u`` is the parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.structure import Component, CovarianceStructure, Positions
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.parameters import Parameter
+from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
+from mixedfx.inference.profile.term_factors import TermFactors
+from mixedfx.likelihood.constrained import deviance_at_sigma
+from mixedfx.likelihood.pls import Solution
+
+Vector = npt.NDArray[np.float64]
+
+
+def profile_structural(
+    fit: FittedModel, optimum: Solution, parameter: Parameter
+) -> ProfiledParameter | None:
+    """Parametrise the deviance for a parameter of a structure; None where the sd is zero."""
+    assert parameter.term is not None
+    assert parameter.structural is not None
+    crossprod = fit.crossprod
+    factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, crossprod.term_scaling)
+    params, min_start = factors.params, factors.min_start
+    index = factors.coordinates.slices[parameter.term].start + parameter.structural
+    structure, at = crossprod.parametrization.terms[parameter.term]
+    own = params[factors.coordinates.slices[parameter.term]]
+    if parameter.kind == "corr" and np.isnan(parameter.value):
+        return None
+    is_sd = parameter.kind == "sd"
+    log_sigma = np.zeros(1 if is_sd and crossprod.sigma is None else 0)
+    scale = float(crossprod.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
+    return _ProfiledStructural(
+        parameter.name,
+        crossprod,
+        optimum,
+        factors,
+        x_hat=np.append(log_sigma, np.delete(params, index)),
+        min_start=np.append(log_sigma, np.delete(min_start, index)),
+        u_hat=float(params[index]),
+        bounds=(0.0, np.inf) if is_sd else (-np.inf, np.inf),
+        index=index,
+        of=_Transformation(structure, at, own, parameter.structural, parameter.kind, scale),
+        is_sd=is_sd,
+    )
+
+
+@dataclass(frozen=True)
+class _Transformation:
+    """A component as a function of the structure's parameter that determines it."""
+
+    structure: CovarianceStructure
+    at: Positions
+    params: Vector  # at the optimum
+    index: int
+    kind: str
+    scale: float  # of a standard deviation: sigma_hat times the scaling of the columns
+
+    def __call__(self, u: float) -> float:
+        params = self.params.copy()
+        params[self.index] = u
+        factor = self.structure.factor(params, self.at)
+        return self.scale * self._component(self.structure.components(factor, self.at)).value
+
+    def _component(self, components: tuple[Component, ...]) -> Component:
+        return next(c for c in components if (c.kind, c.parameter) == (self.kind, self.index))
+
+
+@dataclass(frozen=True)
+class _ProfiledStructural(ProfiledParameter):
+    """One parameter of a covariance structure."""
+
+    index: int  # among the coordinates of all terms
+    of: _Transformation
+    is_sd: bool
+
+    def value(self, u: float) -> float:
+        return self.of(u)
+
+    def canonical_signs(self, x: Vector) -> Vector:
+        lead = len(x) - self.factors.coordinates.size + 1
+        params = np.insert(x[lead:], self.index, self.u_hat)
+        return np.append(
+            x[:lead], np.delete(self.factors.coordinates.canonical(params), self.index)
+        )
+
+    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+        coordinates = self.factors.coordinates
+        free_sigma = self.is_sd and self.crossprod.sigma is None
+        sigma_ratio = math.exp(x[0]) if free_sigma else 1.0
+        params = np.insert(x[1:] if free_sigma else x, self.index, u / sigma_ratio)
+        solution = self.solve_pls(coordinates.lambdas(params))
+        sigma = self.optimum.sigma * sigma_ratio if free_sigma else None
+        score = coordinates.pullback(params, self.score_scaled_factors(solution, sigma))
+        score_u, score_x = float(score[self.index]) / sigma_ratio, np.delete(score, self.index)
+        if sigma is None:
+            return solution.deviance, score_u, score_x
+        # log sigma acts through the residual and through the parameter u / sigma_ratio
+        by_log_sigma = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2) - score_u * u
+        return deviance_at_sigma(solution, sigma), score_u, np.append(by_log_sigma, score_x)

@@ -1,0 +1,246 @@
+"""A covariance structure added from outside: AR(1) in one class and one line.
+
+Source of truth: glmmTMB 1.1.5's REML fit of ``y ~ x + ar1(0 + visit | patient)``, the dense
+definition (``oracle``), and differences.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracle import truth_of
+from reference_models import FOLDER
+from scipy import optimize, stats
+
+import mixedfx as mfx
+from mixedfx.covariance.registry import STRUCTURES, register_structure
+from mixedfx.covariance.structure import Component, CovarianceStructure, cholesky_derivative
+from mixedfx.errors import (
+    ArgumentError,
+    EngineRefusal,
+    GroupingError,
+    MixedfxWarning,
+    PriorError,
+)
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.likelihood.score import score_theta
+
+
+class AR1(CovarianceStructure):
+    """Covariance ``sd**2 rho**|i - j|``; parameters sd and ``rho / sqrt(1 - rho**2)``."""
+
+    name = "ar1"
+
+    def n_params(self, k):
+        return 2
+
+    def factor(self, params, at):
+        return params[0] * np.linalg.cholesky(self.correlation(params, at)[0])
+
+    def factor_jacobian(self, params, at):
+        R, dR = self.correlation(params, at)
+        root = np.linalg.cholesky(R)
+        return np.stack([root, params[0] * cholesky_derivative(root, dR[None])[0]])
+
+    def correlation(self, params, at):
+        lag = np.abs(np.subtract.outer(np.arange(at.k), np.arange(at.k)))
+        rho = params[1] / np.hypot(1.0, params[1])
+        slope = (1.0 - rho**2) ** 1.5
+        return rho**lag, slope * lag * rho ** np.maximum(lag - 1, 0)
+
+    def nearest(self, cov, at):
+        variance = np.mean(np.diag(cov))
+        rho = np.clip(np.mean(np.diag(cov, 1)) / variance, -0.99, 0.99)
+        return np.array([np.sqrt(variance), rho / np.sqrt(1.0 - rho**2)])
+
+    def components(self, factor, at):
+        sd, rho = np.linalg.norm(factor[0]), np.nan
+        if sd > 0.0:
+            rho = factor[0] @ factor[1] / sd**2
+        return Component("sd", (), sd, 0), Component("corr", (), rho, 1)
+
+
+FORMULA = "y ~ x + ar1(0 + visit | patient)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    register_structure(AR1())
+    yield
+    del STRUCTURES["ar1"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pd.read_csv(FOLDER / "data" / "ar1.csv")
+
+
+@pytest.fixture(scope="module")
+def fit(data, registered):
+    return mfx.lmer(FORMULA, data)
+
+
+def test_the_criterion_is_glmmtmbs(fit):
+    assert fit.deviance == pytest.approx(758.741914, abs=1e-6)
+
+
+def test_the_parameters_are_glmmtmbs(fit):
+    sd, rho, sigma = fit.varcorr["sdcor"]
+    assert (sd, rho, sigma) == pytest.approx((1.15933, 0.60446, 0.34325), abs=5e-6)
+
+
+def test_it_is_certified(fit):
+    assert fit.converged
+    assert fit.certificate.ok
+    assert fit.certificate.boundary == ()
+
+
+def test_the_estimates_are_those_of_the_dense_definition(fit):
+    sd, rho, sigma = fit.varcorr["sdcor"]
+    R = rho ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    dense = truth_of([(sd / sigma) ** 2 * R], fit.model.design, reml=True)
+    assert (fit.deviance, fit.sigma) == pytest.approx((dense.deviance, dense.sigma), rel=1e-10)
+    np.testing.assert_allclose(fit.params, dense.beta, rtol=1e-8)
+    np.testing.assert_allclose(fit.cov_params(), dense.cov_beta, rtol=1e-8)
+    np.testing.assert_allclose(fit.ranef("patient"), dense.effects[0], atol=1e-8)
+
+
+def test_the_score_is_that_of_differences(fit):
+    crossprod, theta = fit.model.crossprod, np.array([2.0, 0.5])
+
+    def deviance(theta):
+        return solve_pls(crossprod, theta, reml=True).deviance
+
+    score = score_theta(solve_pls(crossprod, theta, reml=True), reml=True)
+    expected = [
+        (deviance(theta + h) - deviance(theta - h)) / 2e-5 for h in 1e-5 * np.eye(len(theta))
+    ]
+    np.testing.assert_allclose(score, expected, rtol=1e-6)
+
+
+def test_its_rows_in_the_table_of_components(fit):
+    rows = fit.varcorr.fillna("").astype(object)[["group", "effect", "effect2"]].to_numpy().tolist()
+    assert rows == [["patient", "visit", ""], ["patient", "visit", "ar1"], ["Residual", "", ""]]
+
+
+def test_the_summary_shows_the_correlation(fit):
+    (line,) = [line for line in str(fit.summary()).splitlines() if line.startswith(" patient")]
+    assert line.split()[-3:] == ["1.1593", "0.60", "(ar1)"]
+
+
+def test_the_equation_has_one_covariance_matrix(fit):
+    assert "Σ" in str(fit.equation())
+    assert "0.6045" in str(fit.equation(estimates=True))
+
+
+def test_priors_refuse_it(data):
+    with pytest.raises(PriorError, match="ar1"):
+        mfx.lmer(FORMULA, data, priors={"sd": mfx.priors.HalfNormal(1.0)})
+
+
+def test_satterthwaites_degrees_of_freedom_are_the_delta_method(fit):
+    # df = 2 v^2 / (g' A g), A = 2 H^-1, in (sd, rho, sigma) of the dense likelihood.
+    design = fit.model.design
+
+    def relative(params):
+        sd, rho, sigma = params
+        return (sd / sigma) ** 2 * rho ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+
+    def deviance(params):
+        sigma = params[2]
+        dense = truth_of([relative(params)], design, reml=True)
+        nu = len(design.y) - 2
+        ratio = (dense.sigma / sigma) ** 2
+        return dense.deviance + nu * (ratio - 1.0 - np.log(ratio))
+
+    def variance(params):
+        dense = truth_of([relative(params)], design, reml=True)
+        return dense.cov_beta[1, 1] / dense.sigma**2 * params[2] ** 2
+
+    at = fit.varcorr["sdcor"].to_numpy()
+    H, g = second_differences(deviance, at), first_differences(variance, at)
+    df = 2.0 * variance(at) ** 2 / (g @ (2.0 * np.linalg.inv(H)) @ g)
+    assert fit.tidy().set_index("term").loc["x", "df"] == pytest.approx(df, rel=1e-3)
+
+
+def first_differences(f, at, step=1e-4):
+    return np.array([(f(at + h) - f(at - h)) / (2 * step) for h in step * np.eye(len(at))])
+
+
+def second_differences(f, at, step=1e-3):
+    return np.array(
+        [
+            (first_differences(f, at + h, step) - first_differences(f, at - h, step)) / (2 * step)
+            for h in step * np.eye(len(at))
+        ]
+    )
+
+
+def test_profile_intervals_end_where_the_deviance_has_risen_by_the_quantile(data, fit):
+    limits = fit.conf_int(method="profile", parm=["sd(visit | patient)", "corr(visit | patient)"])
+    assert (limits[0] < fit.varcorr["sdcor"][:2].to_numpy()).all()
+    assert (fit.varcorr["sdcor"][:2].to_numpy() < limits[1]).all()
+    ml = mfx.lmer(FORMULA, data, reml=False)
+    crossprod = ml.model.crossprod
+    for rho in limits.loc["corr(visit | patient)"]:
+        z = rho / np.sqrt(1.0 - rho**2)
+        best = optimize.minimize_scalar(
+            lambda s, z=z: solve_pls(crossprod, np.array([np.exp(s), z]), reml=False).deviance,
+            bounds=(0.0, 9.0),
+            method="bounded",
+            options={"xatol": 1e-8},
+        )
+        assert best.fun - ml.deviance == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-4)
+
+
+def test_a_bootstrap_estimates_its_components(fit):
+    # Where a draw's optimum has no residual variance, it is counted as failed.
+    with pytest.warns(MixedfxWarning, match="2 of 20 draws failed"):
+        drawn = fit.bootstrap(20, rng=1)
+    assert {"sd(visit | patient)", "corr(visit | patient)"} <= set(drawn.estimates.index)
+    assert drawn.draws[["sd(visit | patient)", "corr(visit | patient)"]].std().min() > 0.0
+
+
+def test_simulated_responses_have_the_fits_covariance(fit):
+    drawn = fit.simulate(4000, rng=2).to_numpy()
+    sd, rho, sigma = fit.varcorr["sdcor"]
+    first = fit.model.design.random_terms[0]
+    pair = np.flatnonzero(first.codes == first.codes[0])[:2]
+    i, j = first.model_matrix[pair].argmax(axis=1)
+    found = np.cov(drawn[pair])
+    assert found[0, 0] == pytest.approx(sd**2 + sigma**2, rel=0.1)
+    assert found[0, 1] == pytest.approx(sd**2 * rho ** abs(i - j), rel=0.15)
+
+
+def test_a_residual_of_zero_is_in_the_profile_of_sigma(fit):
+    # AR(1) alone has a finite likelihood: here it is within the quantile of the maximum.
+    low, high = fit.conf_int(method="profile", parm="sigma").loc["sigma"]
+    assert low == 0.0
+    assert high > fit.sigma
+
+
+def test_the_order_of_rows_does_not_matter(data, fit):
+    other = mfx.lmer(FORMULA, data.sample(frac=1.0, random_state=3))
+    assert other.deviance == pytest.approx(fit.deviance, abs=1e-8)
+
+
+def test_two_visits_do_not_tell_it_from_the_residual(data):
+    few = data[data["visit"].isin(["v0", "v1"])]
+    with pytest.raises(GroupingError, match="residual"):
+        mfx.lmer(FORMULA, few)
+
+
+@pytest.mark.parametrize("engine", ["em", "statsmodels"])
+def test_engines_that_cannot_express_it_say_so(data, engine):
+    with pytest.raises(EngineRefusal, match="ar1"):
+        mfx.lmer(FORMULA, data, engine=engine)
+
+
+def test_kenward_and_roger_refuse_it(fit):
+    with pytest.raises(ArgumentError, match="satterthwaite"):
+        fit.tidy(df_method="kenward-roger")
+
+
+def test_the_formula_is_written_as_it_was_read():
+    assert str(mfx.parse(FORMULA)) == FORMULA
