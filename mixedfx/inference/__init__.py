@@ -1,1 +1,1 @@
-"""From a fit to statements about the world: one question a file."""
+"""Inference from a fitted model: tests, intervals, comparisons, predictions, simulation."""

@@ -50,8 +50,8 @@ def fits(design) -> list[mfx.Results]:
 def coverage(intervals: list[np.ndarray]) -> np.ndarray:
     """Share of (fixed effects, 2) intervals that hold the truth."""
     truth = np.array(list(BETA.values()))
-    held = [(low < truth) & (truth < high) for low, high in (i.T for i in intervals)]
-    return np.mean(held, axis=0)
+    covered = [(low < truth) & (truth < high) for low, high in (i.T for i in intervals)]
+    return np.mean(covered, axis=0)
 
 
 def test_satterthwaite_intervals_cover(fits):

@@ -1,4 +1,4 @@
-"""Shares of variance, collinearity and rank: numbers with a definition, held against it.
+"""Shares of variance, collinearity and rank: numbers with a definition, compared with it.
 
 Source of truth: performance's R squared and intraclass correlations, and their definition,
 in tests/reference; Fox and Monette's ratio of determinants on whitened columns; eigenvalues of

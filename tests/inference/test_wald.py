@@ -2,7 +2,7 @@
 
 Sources of truth: statsmodels' OLS and WLS, which are the same tests for models without random
 terms; scipy's distributions; and for mixed models the definition of the statistics from the
-estimates and their covariance. Degrees of freedom are held against R in test_degrees.
+estimates and their covariance. Degrees of freedom are compared with R in test_denominator_df.
 """
 
 from __future__ import annotations

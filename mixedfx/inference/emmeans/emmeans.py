@@ -2,7 +2,7 @@
 
 A marginal mean is the fixed part of the linear predictor on a reference grid of all combinations
 of the factors' levels, with covariates at one value, averaged with equal weights over the
-variables that are not asked for: ``m'beta`` with ``m`` the mean of rows of ``X`` (Searle, Speed and
+other variables: ``m'beta`` with ``m`` the mean of rows of ``X`` (Searle, Speed and
 Milliken 1980). So it depends on neither the balance nor the sizes of the cells in the data.
 Definitions and defaults are those of R's emmeans.
 """
@@ -37,11 +37,11 @@ from mixedfx.inference.emmeans.linear_functions import (
 )
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
 from mixedfx.inference.emmeans.reference_grid import (
+    fixed_variables,
     grid_levels,
     level_text,
     parse_names,
     reference_grid,
-    variables,
 )
 
 Matrix = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ Matrix = npt.NDArray[np.float64]
 @dataclass(frozen=True, repr=False, eq=False)
 class EMMeans:
     """
-    Estimated marginal means; made by :func:`emmeans`.
+    Estimated marginal means, as returned by ``fit.emmeans()``.
 
     Parameters
     ----------
@@ -297,11 +297,11 @@ def emmeans(
     check_share("conf_level", conf_level)
     if not fit.crossprod.p:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects, and so no means.")
-    known = variables(fit)
-    by_names = parse_names("by", by, known)
-    spec_names = tuple(n for n in parse_names("specs", specs, known) if n not in by_names)
-    levels = grid_levels(known, at)
-    others = tuple(name for name in known if name not in spec_names + by_names)
+    grid_variables = fixed_variables(fit)
+    by_names = parse_names("by", by, grid_variables)
+    spec_names = tuple(n for n in parse_names("specs", specs, grid_variables) if n not in by_names)
+    levels = grid_levels(grid_variables, at)
+    others = tuple(name for name in grid_variables if name not in spec_names + by_names)
     # The last variable varies fastest: cells to be averaged are consecutive.
     grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
     n_cells = math.prod(len(levels[name]) for name in others)

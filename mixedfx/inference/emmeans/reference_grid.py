@@ -33,7 +33,7 @@ class Variable:
     numeric: bool  # whether at= may give it other values
 
 
-def variables(fit: FittedModel) -> dict[str, Variable]:
+def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
     """Variables that the fixed part uses, by name."""
     columns, factor_infos = fit.design.variables, fit.design.spec.fixed.factor_infos
     n_categories: dict[str, int] = {}  # of factors made of one variable, such as C(year)
@@ -60,33 +60,33 @@ def _variable(column: pd.Series, n_categories: int | None) -> Variable:
     return Variable(pd.Series(kept, dtype=float), numeric=True)
 
 
-def parse_names(argument: str, given: Any, known: Mapping[str, Any]) -> tuple[str, ...]:
+def parse_names(argument: str, given: Any, variables: Mapping[str, Any]) -> tuple[str, ...]:
     """Validate the names of variables in ``specs`` or ``by``."""
     if given is None or (isinstance(given, str | int) and str(given) == "1"):
         return ()
     names = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     for name in names:
-        _check_known(argument, name, known)
+        _check_known(argument, name, variables)
     return tuple(dict.fromkeys(names))
 
 
-def _check_known(argument: str, name: Any, known: Mapping[str, Any]) -> None:
-    if isinstance(name, str) and name in known:
+def _check_known(argument: str, name: Any, variables: Mapping[str, Any]) -> None:
+    if isinstance(name, str) and name in variables:
         return
-    listed = f"its variables are: {', '.join(known)}" if known else "it has no variables"
-    hint = did_you_mean(name, known) if isinstance(name, str) else ""
+    listed = f"its variables are: {', '.join(variables)}" if variables else "it has no variables"
+    hint = did_you_mean(name, variables) if isinstance(name, str) else ""
     raise ArgumentError(f"{argument}: {name!r} is in no term of the fixed part; {listed}.{hint}")
 
 
-def grid_levels(known: Mapping[str, Variable], at: Any) -> dict[str, pd.Series]:
+def grid_levels(variables: Mapping[str, Variable], at: Any) -> dict[str, pd.Series]:
     """Values of each variable on the grid: those of ``at``, or its default ones."""
     if not isinstance(at, Mapping | None):
         raise ArgumentError(f"at={at!r} must map variables to values, as {{'x': [0, 1]}}.")
     for name in at or {}:
-        _check_known("at", name, known)
+        _check_known("at", name, variables)
     return {
         name: variable.levels if not at or name not in at else _levels_at(name, variable, at[name])
-        for name, variable in known.items()
+        for name, variable in variables.items()
     }
 
 
@@ -101,13 +101,15 @@ def _levels_at(name: str, variable: Variable, at: Any) -> pd.Series:
                 raise ArgumentError(f"at: '{name}' is a number in the fit, not {v!r}.")
         levels = pd.Series(values, dtype=float)
     else:
-        known = variable.levels.tolist()
+        fit_levels = variable.levels.tolist()
         for v in values:
-            if v not in known:
-                listed = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
-                hint = did_you_mean(v, map(str, known)) if isinstance(v, str) else ""
+            if v not in fit_levels:
+                listed = ", ".join(map(repr, fit_levels[:12])) + (
+                    ", ..." if len(fit_levels) > 12 else ""
+                )
+                hint = did_you_mean(v, map(str, fit_levels)) if isinstance(v, str) else ""
                 raise ArgumentError(f"at: '{name}' has no level {v!r}; it has {listed}.{hint}")
-        levels = variable.levels.iloc[[known.index(v) for v in values]].reset_index(drop=True)
+        levels = variable.levels.iloc[[fit_levels.index(v) for v in values]].reset_index(drop=True)
     if levels.duplicated().any():
         raise ArgumentError(f"at: '{name}' repeats a value; give each once.")
     return levels

@@ -161,7 +161,7 @@ class ProfileBranch:
         axes = _RESTART_DISTANCE * profiled.local_quadratic.hessian_inv_root.T
         restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
         for start in [*self._starting_values(point.distance), *restarts]:
-            minimum = _minimize_nuisance(profiled, self._u(point.distance), start, known=best)
+            minimum = _minimize_nuisance(profiled, self._u(point.distance), start, previous=best)
             if minimum is not None and minimum.deviance < best.deviance:
                 best = self._profile_point(point.distance, minimum)
         return self._store(replace(best, confirmed=True))
@@ -214,22 +214,22 @@ class _ConstrainedMinimum:
 
 
 class _SameMinimumError(Exception):
-    """A minimisation approaches a minimum that is known already."""
+    """A minimisation converges to the minimum of a previous one."""
 
 
 def _minimize_nuisance(
-    profiled: ProfiledParameter, u: float, start: Vector, known: _ProfilePoint | None = None
+    profiled: ProfiledParameter, u: float, start: Vector, previous: _ProfilePoint | None = None
 ) -> _ConstrainedMinimum | None:
-    """Minimise over the nuisance parameters; None without convergence, or near ``known``."""
+    """Minimise over the nuisance parameters; None without convergence, or near the ``previous`` one."""
     quadratic = profiled.local_quadratic
     inv_root, root = quadratic.hessian_inv_root, quadratic.hessian_root
     scores_u: dict[bytes, float] = {}
-    known_x = None if known is None else profiled.canonical_signs(known.x)
+    previous_x = None if previous is None else profiled.canonical_signs(previous.x)
 
     def deviance(z: Vector) -> tuple[float, Vector]:
         x = profiled.x_hat + inv_root @ z
-        if known_x is not None:
-            apart = np.linalg.norm(root @ (profiled.canonical_signs(x) - known_x))
+        if previous_x is not None:
+            apart = np.linalg.norm(root @ (profiled.canonical_signs(x) - previous_x))
             if apart < _SAME_MINIMUM:
                 raise _SameMinimumError
         try:
@@ -248,7 +248,7 @@ def _minimize_nuisance(
             initial_hessian=lambda: np.eye(len(start)),
             tolerance=_DECREMENT_TOLERANCE,
             max_evaluations=_MAX_EVALUATIONS,
-            radius=1.0 if known is None else _RESTART_DISTANCE,
+            radius=1.0 if previous is None else _RESTART_DISTANCE,
         )
     except (_SameMinimumError, ArithmeticError):
         return None

@@ -845,8 +845,8 @@ def test_the_other_cells_have_the_means_of_a_model_of_cells(holed):
     means, cells = holed
     table = means(["a", "b"]).table.dropna()
     expected = [cells.params[f"ab[{row.a}{row.b}]"] for row in table.itertuples()]
-    held = cells.params["x"] * means("a").fixed_at["x"]
-    np.testing.assert_allclose(table["emmean"] - held, expected, rtol=1e-5)
+    x_part = cells.params["x"] * means("a").fixed_at["x"]
+    np.testing.assert_allclose(table["emmean"] - x_part, expected, rtol=1e-5)
 
 
 def test_a_mean_over_an_empty_cell_is_none(holed):

@@ -187,7 +187,7 @@ def test_zetas_are_those_of_the_dense_likelihood_minimised_by_scipy(fixed):
         ) == (pytest.approx(zeta, abs=1e-4))
 
 
-def two_valleys():
+def two_minima():
     """Data in which an intercept far from its estimate is best explained by the other factor."""
     rng = np.random.default_rng(5)
     table = pd.DataFrame({"g": np.repeat(np.arange(5), 8), "h": np.tile(np.arange(4), 10)})
@@ -196,8 +196,8 @@ def two_valleys():
 
 
 @pytest.mark.parametrize("zeta", [-3.0, 3.0])
-def test_the_lower_of_two_valleys_is_found(zeta):
-    data = two_valleys()
+def test_the_lower_of_two_minima_is_found(zeta):
+    data = two_minima()
     fit = lmer("y ~ 1 + (1 | g) + (1 | h)", data, reml=False)
     value = profile(fit, "Intercept", zetas=[zeta]).set_index("zeta")["value"][zeta]
     again = lmer("y ~ 0 + (1 | g) + (1 | h)", data.assign(known=value), reml=False, offset="known")
