@@ -220,7 +220,7 @@ class _SameMinimumError(Exception):
 def _minimize_nuisance(
     profiled: ProfiledParameter, u: float, start: Vector, previous: _ProfilePoint | None = None
 ) -> _ConstrainedMinimum | None:
-    """Minimise over the nuisance parameters; None without convergence, or near the ``previous`` one."""
+    """Minimise over the nuisance parameters; None if not converged, or at ``previous`` again."""
     quadratic = profiled.local_quadratic
     inv_root, root = quadratic.hessian_inv_root, quadratic.hessian_root
     scores_u: dict[bytes, float] = {}
