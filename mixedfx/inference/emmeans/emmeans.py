@@ -1,8 +1,8 @@
 """Estimated marginal means of the fixed part, and their contrasts.
 
 A marginal mean is the fixed part of the linear predictor on a reference grid of all combinations
-of the factors' levels, with covariates at one value, averaged with equal weights over
-the variables other than ``specs`` and ``by``: ``m'beta`` with ``m`` the mean of rows of ``X`` (Searle,
+of the factors' levels, with covariates at one value, averaged with equal weights over the
+variables other than ``specs`` and ``by``: ``m'beta`` with ``m`` the mean of rows of ``X`` (Searle,
 Speed and Milliken 1980). It does not depend on the sizes of the cells in the data.
 Definitions and defaults are those of R's emmeans.
 """

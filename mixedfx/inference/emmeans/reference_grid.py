@@ -104,9 +104,8 @@ def _levels_at(name: str, variable: Variable, at: Any) -> pd.Series:
         fit_levels = variable.levels.tolist()
         for v in values:
             if v not in fit_levels:
-                listed = ", ".join(map(repr, fit_levels[:12])) + (
-                    ", ..." if len(fit_levels) > 12 else ""
-                )
+                listed = ", ".join(map(repr, fit_levels[:12]))
+                listed += ", ..." if len(fit_levels) > 12 else ""
                 hint = did_you_mean(v, map(str, fit_levels)) if isinstance(v, str) else ""
                 raise ArgumentError(f"at: '{name}' has no level {v!r}; it has {listed}.{hint}")
         levels = variable.levels.iloc[[fit_levels.index(v) for v in values]].reset_index(drop=True)
