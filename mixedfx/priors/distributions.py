@@ -1,11 +1,4 @@
-"""Prior distributions and their log densities.
-
-``lmer(..., priors={"Days": Normal(0, 20), "sd": HalfNormal(50)})`` names a parameter as
-``fit.conf_int`` does (``"Days"``, ``"sd(Days | Subject)"``, ``"sigma"``; the correlations of a term
-together are ``"corr(Subject)"``), or all of a kind: ``"fixed"``, ``"sd"``, ``"corr"``,
-``"dispersion"``. Parameters that are not named have flat priors; if all have, the mode of the
-posterior is the REML estimate.
-"""
+"""Prior distributions: their parameters, log densities and derivatives of these."""
 
 from __future__ import annotations
 
@@ -196,7 +189,7 @@ class Gamma:
     rate: float
 
     def __post_init__(self) -> None:
-        """Validate the parameters: with a shape below one the density is unbounded at zero."""
+        """Validate the parameters."""
         _check_number(self, "shape", 1.0, or_equal=True)
         _check_number(self, "rate", 0.0)
 
@@ -234,7 +227,7 @@ class LKJ:
     eta: float
 
     def __post_init__(self) -> None:
-        """Validate eta: below one the density is unbounded at correlations of one."""
+        """Validate the parameters."""
         _check_number(self, "eta", 0.0)
         if self.eta < 1.0:
             raise PriorError(
@@ -262,7 +255,7 @@ class Constant:
     value: Any
 
     def __post_init__(self) -> None:
-        """Validate the value."""
+        """Validate the parameters."""
         try:
             good = bool(np.isfinite(np.asarray(self.value, dtype=float)).all())
         except (TypeError, ValueError):

@@ -85,7 +85,7 @@ def test_a_prior_error_is_an_argument_error():
 
 
 def model_of(k, eta=1.0, sd=None, sigma=None, structure="us"):
-    """A model of one term of ``k`` effects, with its chart."""
+    """A model of one term of ``k`` effects, with its transform."""
     sds = tuple(Flat() if sd is None else sd for _ in range(k))
     none = np.zeros(0)
     priors = PriorSpecification(none, none, (sds,), (eta,), sigma or Flat(), (), None, False)

@@ -220,12 +220,12 @@ def _joint_derivatives(
     def evaluate(at: Vector, *, score_x: bool) -> tuple[Vector, Matrix, float]:
         reweighted = problem.crossproducts(at[m:])
         lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
-        moved = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
-        scores = scaled_scores(term_scaling, score_factors(moved, reml=problem.reml))
+        perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
+        scores = scaled_scores(term_scaling, score_factors(perturbed, reml=problem.reml))
         by_theta = coordinates.pullback(at[:m], scores)
-        by_x = problem.gradient(at[m:], reweighted, moved) if score_x else np.zeros(len(x))
-        cov = moved.sigma**2 * moved.vcov_unscaled
-        return np.concatenate([by_theta, by_x]), cov, math.log(moved.sigma)
+        by_x = problem.gradient(at[m:], reweighted, perturbed) if score_x else np.zeros(len(x))
+        cov = perturbed.sigma**2 * perturbed.vcov_unscaled
+        return np.concatenate([by_theta, by_x]), cov, math.log(perturbed.sigma)
 
     size = len(point)
     H, jacobian, by_log_sigma = np.empty((size, size)), np.empty((size, p, p)), np.empty(size)

@@ -125,11 +125,8 @@ def level_traces(sides: RightHandSides, effect_levels: Codes | None) -> LevelTra
 
 def _crossed_traces(sides: RightHandSides) -> LevelTraces:
     """Traces and forms from the dense ``G = [F k]'C [F k]``."""
-    q, L, level = (
-        sides.crossprod.symbolic.size,
-        sides.residual_products.shape[1],
-        sides.factors.level,
-    )
+    q, L = sides.crossprod.symbolic.size, sides.residual_products.shape[1]
+    level = sides.factors.level
     right = np.concatenate([sides.factors.F.toarray(), sides.residual_products.toarray()], axis=1)
     CZ = sides.solution.schur.numeric.solve(right[:q])
     G, projected = right[:q].T @ CZ, right[q:] - sides.crossprod.ZtX.T @ CZ

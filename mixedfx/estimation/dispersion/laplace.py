@@ -246,20 +246,16 @@ class LaplaceDeviance:
 
     def beta_jacobian(self, conditional: ConditionalDeviance) -> Matrix:
         """Derivatives (p, levels) of the generalised least-squares ``beta`` by ``v``."""
-        in_basis = (
-            -2.0 * conditional.solution.vcov_in_basis @ conditional.traces.projected_residuals
-        )
+        projected = conditional.traces.projected_residuals
+        in_basis = -2.0 * conditional.solution.vcov_in_basis @ projected
         if conditional.crossprod.qr_R is None:
             return np.asarray(in_basis)
         return np.asarray(linalg.solve_triangular(conditional.crossprod.qr_R, in_basis))
 
     def vcov_jacobian(self, params: Vector, v: Vector, conditional: ConditionalDeviance) -> Matrix:
         """``dQ/dv_g = 2 Q X'V^-1 R_g V^-1 X Q`` (levels, p, p), with ``Q = (X'V^-1 X)^-1``."""
-        crossprod, solution, p = (
-            conditional.crossprod,
-            conditional.solution,
-            conditional.crossprod.p,
-        )
+        crossprod, solution = conditional.crossprod, conditional.solution
+        p = crossprod.p
         w, CZtX = self.weights(params, v), solution.schur.numeric.solve(crossprod.ZtX)
         # W^-1 V^-1 X Q, row by row
         VXQ = (self.T @ np.concatenate([-CZtX, np.eye(p)])) @ solution.vcov_in_basis
