@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DataError, MissingColumnError, WeightsError
@@ -38,7 +39,7 @@ def formula(frame, mean, sd, residual):
     return pd.Series(out)
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(
     seed=st.integers(0, 2**20),
     rows=st.integers(1, 30),

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import cases
-from hypothesis import given, settings
+from hypothesis import given
 from oracle import dense_z, marginal, slope
 from scipy import stats
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.bayes.log_posterior import LogPosterior
@@ -154,7 +155,7 @@ def test_proper_priors_leave_a_proper_normal_density(model):
 
 
 @given(case=cases(fixed=("1", "x", "0 + x", "x + z + c"), most_factors=2))
-@settings(max_examples=60)
+@examples(60)
 def test_any_design_has_its_dense_density_and_moments(case):
     priors = match_priors({}, case.design)
     rng = np.random.default_rng(case.seed)

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import THETAS, cases
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import dense_z, lambdas
 from scipy.linalg import block_diag
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -38,7 +39,7 @@ from mixedfx.linalg.cholesky import analysis
 # every quantity of a solution (reasons in tests/likelihood/test_pls.py), and so do the dense forms.
 DIGITS, FEWER_DIGITS = 1e-11, 1e-7
 
-many = settings(max_examples=40)
+many = examples(40)
 PATHS = {"stored": 60_000_000, "row by row": 0}
 every_path = pytest.mark.parametrize("path", PATHS)
 
@@ -168,7 +169,7 @@ def test_leverage_is_between_zero_and_one(path, case):
     assert found.max() <= 1 + 1e-12
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(case=cases(kinds=["ordinary", "singular"]), row=st.integers(0, 11))
 def test_leverage_is_the_derivative_of_the_fitted_value_by_the_response(case, row):
     # At a given theta fitted values are linear in the response, so a difference is exact.
@@ -269,7 +270,7 @@ def test_variances_of_other_rows_are_hendersons(path, case, seed):
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases(), seed=st.integers(0, 99))
 def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
     fit = fit_of(case)
@@ -279,7 +280,7 @@ def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
     assert_same(parts, whole, 1e-12)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases())
 def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     fit = fit_of(case)
@@ -292,7 +293,7 @@ def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
 
 
 @every_path
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases(kinds=["ordinary"]), seed=st.integers(0, 99))
 def test_a_row_with_a_missing_value_has_no_variance(path, case, seed):
     fit = fit_of(case)

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import cases
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from oracle import dense_z, lambdas
 from reference_models import REFERENCES, fit_of, tiered
 from scipy import stats
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.new_data import evaluate_new_data
@@ -312,7 +313,7 @@ def scale_and_degrees(Phi, P, W, L):
     return df / (mean * (df - 2)), df
 
 
-many = settings(max_examples=80)
+many = examples(80)
 with_fixed_effects = cases(fixed=("1", "x", "0 + x", "x + z + c"))
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import cases
-from hypothesis import given, settings
+from hypothesis import given
 from oracle import dense_z
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -23,7 +24,7 @@ from mixedfx.likelihood.pls import solve_pls
 # Sums of at most 40 products of numbers of order one: rounding, in the order of summation.
 ROUNDING = 1e-11
 
-many = settings(max_examples=60)
+many = examples(60)
 
 
 def weights_of(design):

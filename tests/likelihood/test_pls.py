@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import THETAS, cases
-from hypothesis import given, settings
+from hypothesis import given
 from oracle import dense_z, lambdas, truth, truth_of
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -42,7 +43,7 @@ DIGITS, FEWER_DIGITS = 1e-8, 1e-6
 # of 1e6, the deviance itself has an error of about 1e-9.
 STEP, DIFFERENCES, FAR_DIFFERENCES = 3e-4, 1e-6, 3e-5
 
-many = settings(max_examples=60)
+many = examples(60)
 
 
 def solved(case):

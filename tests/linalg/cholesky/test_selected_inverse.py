@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import THETAS, cases
-from hypothesis import given, settings
+from hypothesis import given
+from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -23,7 +24,7 @@ from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
 # thetas make its largest, about 1e5.
 DIGITS = 1e-9
 
-many = settings(max_examples=30)
+many = examples(30)
 
 
 SIZES = {"leading factors": 0, "dense block": analysis.DENSE_ONLY_SIZE}
@@ -82,7 +83,7 @@ def test_matrix_holds_the_cross_products_of_all_columns(case):
 
 @pytest.mark.parametrize("kind", THETAS)
 def test_solve_multiplies_by_the_covariance_of_the_effects(kind):
-    @settings(max_examples=12)
+    @examples(12)
     @given(cases(kinds=(kind,)))
     def holds(case):
         A = dense(case.design, case.crossprod)
@@ -137,7 +138,7 @@ def test_columns_of_one_component_have_different_vectors(case):
 def test_products_hold_every_entry_that_can_be_nonzero(monkeypatch, batch):
     monkeypatch.setattr(selected_inverse, "_BATCH_ENTRIES", batch)
 
-    @settings(max_examples=12)
+    @examples(12)
     @given(cases())
     def holds(case):
         probing = probing_vectors(case.crossprod.symbolic)
