@@ -25,7 +25,8 @@ def examples(count: int) -> settings:
 def but_for(values: Iterable, kept: Iterable) -> list:
     """Values to parametrise by: those that are not ``kept`` run in the full tier."""
     kept = list(kept)
-    return [v if v in kept else pytest.param(v, marks=pytest.mark.full) for v in values]
+    cases = [(v, v if isinstance(v, tuple) else (v,)) for v in values]
+    return [v if v in kept else pytest.param(*case, marks=pytest.mark.full) for v, case in cases]
 
 
 def covering(sizes: Sequence[int], strength: int = 2) -> list[tuple[int, ...]]:
