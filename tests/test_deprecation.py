@@ -35,6 +35,10 @@ RENAMED = {
         lambda fit: fit.convergence.seconded,
         lambda fit: fit.convergence.confirmed_by,
     ),
+    "EMMeans.averaged_over": (
+        lambda fit: fit.emmeans("Days").averaged,
+        lambda fit: fit.emmeans("Days").averaged_over,
+    ),
     "mixedfx.ConvergenceDiagnostics": (
         lambda _: mfx.Certificate,
         lambda _: mfx.ConvergenceDiagnostics,

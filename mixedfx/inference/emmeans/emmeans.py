@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
@@ -102,6 +103,9 @@ class EMMeans:
     _ddf: DenominatorDf = field(repr=False)
     _functions: LinearFunctions = field(repr=False)
     _n_groups: int = field(repr=False)  # combinations of the levels of ``by``
+
+    averaged = renamed_attribute("EMMeans", "averaged", "averaged_over")
+    held = renamed_attribute("EMMeans", "held", "fixed_at")
 
     @property
     def rows(self) -> Matrix:
