@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from oracle import marginal
 from scipy import stats
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.bayes import draws, sample
@@ -80,7 +81,8 @@ HELD = {
     "known sds": ("y ~ x + (1 | g)", {"residual_sd": np.linspace(0.5, 2.0, 40)}),
     "no random effects": ("y ~ x", {"weights": "w"}),
 }
-every_held = pytest.mark.parametrize("name", HELD)
+SLOW = ("crossed", "crossed, weights")
+every_held = pytest.mark.parametrize("name", but_for(HELD, [n for n in HELD if n not in SLOW]))
 THETA = {1: [0.9], 2: [0.9, 0.6], 3: [0.9, 0.3, 0.7], 4: [0.9, 0.3, 0.7, 0.5]}
 
 
@@ -114,7 +116,10 @@ def test_fixed_effects_are_drawn_with_their_covariance(name):
     np.testing.assert_allclose(np.corrcoef(found.T), expected, atol=MOST / np.sqrt(len(found)))
 
 
-@pytest.mark.parametrize("name", [n for n in HELD if n != "no random effects"])
+@pytest.mark.parametrize(
+    "name",
+    but_for([n for n in HELD if n != "no random effects"], [n for n in HELD if n not in SLOW]),
+)
 def test_random_effects_are_drawn_about_the_best_predictions(name):
     fit, tree = held(name)
     for group in fit.formula.groups:
@@ -217,7 +222,9 @@ def dyestuff_grid():
     return sds, sigmas, shares / shares.sum()
 
 
-@pytest.fixture(params=["independence Metropolis", "emcee ensembles"])
+@pytest.fixture(
+    params=["independence Metropolis", pytest.param("emcee ensembles", marks=pytest.mark.full)]
+)
 def sampler(request, monkeypatch):
     """The name of a sampler that is made to be used."""
     if request.param.startswith("emcee"):
@@ -244,6 +251,7 @@ def test_quantiles_are_those_of_the_grid():
         assert abs(below - q) < MOST * np.sqrt(q * (1 - q) / 10_000)
 
 
+@pytest.mark.full
 def test_crossed_factors_have_their_posterior():
     # The other factor's standard deviation is known; the effects are integrated out.
     priors = {
@@ -302,6 +310,7 @@ def test_eight_schools_have_their_posterior(sampler):
     assert abs(a.mean() - school) < 0.5
 
 
+@pytest.mark.full
 def test_ensembles_agree_with_independent_proposals(monkeypatch):
     data = mfx.datasets.load("sleepstudy")
     fit = mfx.lmer(SLEEP, data, priors={"sd": HalfNormal(30), "corr": LKJ(2)})
@@ -340,6 +349,7 @@ def test_the_coefficients_of_the_dispersion_are_named():
     np.testing.assert_allclose(np.exp(first), posterior["sigma"], rtol=1e-12)
 
 
+@pytest.mark.full
 def test_new_responses_have_the_spread_of_their_stratum():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     tree = fit.sample(500, rng=1)
@@ -352,6 +362,7 @@ def test_new_responses_have_the_spread_of_their_stratum():
     assert scaled.std() == pytest.approx(1.0, abs=MOST / np.sqrt(2 * scaled.size))
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
     # Both coefficients of the dispersion on a grid, all else known or integrated out.
@@ -414,6 +425,7 @@ def test_a_seed_gives_the_same_draws():
             np.testing.assert_array_equal(array, other[group][name])
 
 
+@pytest.mark.full
 def test_ensembles_give_the_same_draws_for_a_seed(monkeypatch):
     monkeypatch.setattr(sampler_module, "_MIN_EFFICIENCY", 2.0)
     one, other = dyestuff().sample(500, rng=1), dyestuff().sample(500, rng=1)

@@ -56,8 +56,12 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "se": se, "g": g, "h": h, "row": np.arange(n)})
 
 
-@cache
 def fitted(name: str, reml: bool = True) -> mfx.Results:
+    return _fitted(name, reml)
+
+
+@cache
+def _fitted(name: str, reml: bool) -> mfx.Results:
     return mfx.lmer(MODELS[name], frame(), residual_sd="se", reml=reml)
 
 

@@ -254,6 +254,7 @@ def test_a_fit_is_reproduced_bit_for_bit(name, engine):
     assert once.deviance.hex() == again.deviance.hex()
 
 
+@pytest.mark.full
 def test_a_fit_is_reproduced_bit_for_bit_in_another_process():
     # Other hash seeds: no result may hang on the order of a set.
     script = (

@@ -235,8 +235,12 @@ def frame() -> pd.DataFrame:
     )
 
 
-@cache
 def fitted(name: str, reml: bool = True) -> mfx.Results:
+    return _fitted(name, reml)
+
+
+@cache
+def _fitted(name: str, reml: bool) -> mfx.Results:
     formula, dispersion, options = MODELS[name]
     return mfx.lmer(formula, frame(), dispersion=dispersion, reml=reml, **options)
 
@@ -521,6 +525,7 @@ def test_leaving_the_only_term_out_gives_the_fit_without_it(name):
     assert fitted(name).ranova()["chisq"].iloc[1] == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.full
 def test_a_bootstraps_spread_is_near_the_standard_errors():
     # Of 80 draws a standard deviation has an error of 8 %; the parameters' own normality is
     # approximate with a hundred rows a kind.
