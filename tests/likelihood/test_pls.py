@@ -251,9 +251,8 @@ def test_average_information_is_its_definition(case):
     pulls = np.array(pulls)
     profiled = pulls @ P @ pulls.T - np.outer(pulls @ Py, pulls @ Py) / nu
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
-    found = average_information(
-        solution, case.crossprod.parametrization.coordinates, reml=case.reml
-    )
+    coordinates = case.crossprod.parametrization.coordinates
+    found = average_information(solution, coordinates.jacobians(case.theta), reml=case.reml)
     assert_same(found, profiled, 1e-7)
 
 
