@@ -1,17 +1,15 @@
 """Mixed-effects regression for Python, with lme4's formulas and pandas' tables."""
 
-from typing import Any
-
 from mixedfx import datasets, errors, priors
-from mixedfx._deprecation import warn_renamed
-from mixedfx.api import lmer
+from mixedfx._deprecation import warn_renamed as _warn_renamed
+from mixedfx.api import lmer, pooling_fits
 from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.describe import draw, equation, graph
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
-from mixedfx.results.comparison import compare, pooling_fits, table
+from mixedfx.results.comparison import compare, table
 from mixedfx.results.results import Results
 
 
@@ -20,10 +18,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Serve the former names of public objects, with a warning."""
     if name == "Certificate":
-        warn_renamed("mixedfx.Certificate", "mixedfx.ConvergenceDiagnostics")
+        _warn_renamed("mixedfx.Certificate", "mixedfx.ConvergenceDiagnostics")
         return ConvergenceDiagnostics
     raise AttributeError(f"module 'mixedfx' has no attribute {name!r}")
 

@@ -1,4 +1,8 @@
-"""Fit linear mixed models: :func:`lmer` checks its arguments, builds the design and fits it."""
+"""Fit linear mixed models from a formula and a table.
+
+:func:`lmer` checks its arguments, builds the design and fits it; :func:`pooling_fits` compares the
+fit with complete and no pooling.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx.design.build import build
@@ -18,6 +23,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse, parse_dispersion
+from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.priors.specification import match_priors
 from mixedfx.results.results import Results
@@ -210,3 +216,59 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
     if not (np.abs(theta) < _MAX_THETA).all():
         raise ArgumentError(f"start={theta} must be finite, below {_MAX_THETA:g}, and not nan.")
     return theta
+
+
+def pooling_fits(formula: str, data: Any, group: str | None = None, **options: Any) -> pd.DataFrame:
+    """
+    Fit a model with complete, without and with partial pooling, and compare the coefficients.
+
+    Complete and no pooling leave out all other random terms, so with several groups the three
+    models differ in that, too. :meth:`Results.pooling` conditions on the other groups instead.
+
+    Parameters
+    ----------
+    formula : str
+        As for :func:`mixedfx.lmer`.
+    data : DataFrame
+        The data.
+    group : str, optional
+        The grouping factor that is pooled over; required if there are several.
+    **options
+        Arguments of :func:`mixedfx.lmer`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by level, and by effect if there are several: ``complete``, least squares
+        without the group; ``none``, least squares with a coefficient for each level;
+        ``partial``, the multilevel model.
+
+    Raises
+    ------
+    ArgumentError
+        If the group is not named though there are several, or a fixed column varies between
+        its levels only.
+
+    References
+    ----------
+    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
+       Models, section 12.2.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> sleep = mfx.datasets.load("sleepstudy")
+    >>> pooling_fits("Reaction ~ Days + (Days | Subject)", sleep).round(1).head(2)
+                       complete   none  partial
+    Subject effect
+    308     Intercept     251.4  244.2    253.7
+            Days           10.5   21.8     19.7
+    """
+    fit = fit_formula(EvalEnvironment.capture(1), formula, data, ModelOptions(**options))
+    groups = fit.formula.groups
+    if group is None and len(groups) != 1:
+        listed = ", ".join(map(repr, groups)) or "none"
+        raise ArgumentError(
+            f"group= says which grouping factor is pooled over; there are: {listed}."
+        )
+    return pooled_coefficients(fit, groups[0] if group is None else group)

@@ -28,8 +28,8 @@ from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError, PriorError
-from mixedfx.inference.simulation import spawn_generators
 from mixedfx.likelihood.accumulate import sparse_Z
+from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.priors.distributions import Flat
 from mixedfx.priors.specification import PriorSpecification
 

@@ -17,8 +17,9 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.random import RandomTermDesign
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.linalg.random_streams import spawn_generators
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -89,16 +90,3 @@ def simulate(
     for column, generator in enumerate(generators):
         responses[:, column] = distribution.draw(generator)
     return pd.DataFrame(responses, index=fit.design.index)
-
-
-def spawn_generators(rng: Any, n: int) -> list[np.random.Generator]:
-    """Spawn one generator for each of ``n`` draws."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ArgumentError(f"n={n!r} must be a positive integer: how many to draw.")
-    try:
-        return np.random.default_rng(rng).spawn(int(n))
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"rng={rng!r} must be a seed (an integer that is not negative), a "
-            f"numpy.random.Generator that can be spawned from, or None: {error}"
-        ) from None

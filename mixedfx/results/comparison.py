@@ -1,4 +1,4 @@
-"""Comparisons of fits: likelihood-ratio tests, tables of estimates, degrees of pooling."""
+"""Comparisons of fits: likelihood-ratio tests and tables of estimates."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from patsy import EvalEnvironment
 
-from mixedfx.api import ModelOptions, fit_formula
 from mixedfx.errors import ArgumentError
 from mixedfx.formatting import Table
 from mixedfx.inference import comparison
 from mixedfx.inference.parameters import Parameter, parameters
-from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.results.results import Results
 
 
@@ -106,62 +103,6 @@ def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
     rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
     cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
     return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
-
-
-def pooling_fits(formula: str, data: Any, group: str | None = None, **options: Any) -> pd.DataFrame:
-    """
-    Fit a model with complete, without and with partial pooling, and compare the coefficients.
-
-    Complete and no pooling leave out all other random terms, so with several groups the three
-    models differ in that, too. :meth:`Results.pooling` conditions on the other groups instead.
-
-    Parameters
-    ----------
-    formula : str
-        As for :func:`mixedfx.lmer`.
-    data : DataFrame
-        The data.
-    group : str, optional
-        The grouping factor that is pooled over; required if there are several.
-    **options
-        Arguments of :func:`mixedfx.lmer`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by level, and by effect if there are several: ``complete``, least squares
-        without the group; ``none``, least squares with a coefficient for each level;
-        ``partial``, the multilevel model.
-
-    Raises
-    ------
-    ArgumentError
-        If the group is not named though there are several, or a fixed column varies between
-        its levels only.
-
-    References
-    ----------
-    .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
-       Models, section 12.2.
-
-    Examples
-    --------
-    >>> import mixedfx as mfx
-    >>> sleep = mfx.datasets.load("sleepstudy")
-    >>> pooling_fits("Reaction ~ Days + (Days | Subject)", sleep).round(1).head(2)
-                       complete   none  partial
-    Subject effect
-    308     Intercept     251.4  244.2    253.7
-            Days           10.5   21.8     19.7
-    """
-    fit = fit_formula(EvalEnvironment.capture(1), formula, data, ModelOptions(**options))
-    groups = fit.formula.groups
-    if group is None and len(groups) != 1:
-        listed = ", ".join(map(repr, groups)) or "none"
-        raise ArgumentError(
-            f"group= says which grouping factor is pooled over; there are: {listed}."
-        )
-    return pooled_coefficients(fit, groups[0] if group is None else group)
 
 
 def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:

@@ -32,8 +32,9 @@ from mixedfx.inference.bootstrap.refit import (
     refit_model,
 )
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
-from mixedfx.inference.simulation import RandomName, spawn_generators
+from mixedfx.inference.simulation import RandomName
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.linalg.random_streams import spawn_generators
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -125,7 +125,7 @@ class NumericFactor:
         return GF
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Adjoints:
     """Derivatives by the values that follow a step, filled in reverse order."""
 
