@@ -26,7 +26,6 @@ from mixedfx.bayes.vectorized_pls import VectorizedPLS
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.fixed import score_log_weights
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
-from mixedfx.estimation.prediction_variance import design_rows
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -58,7 +57,6 @@ class LogPosterior:
             self.crossprod = self.strata.plain
             self.dispersion = DispersionCoordinates.from_columns(design.dispersion.D, codes)
             to_gamma, to_log_sigma = self.dispersion.to_gamma, self.dispersion.to_log_sigma
-            self.rows = design_rows(design)
         self.transform: ParameterTransform = parameter_transform(
             self.crossprod.parametrization,
             priors,
@@ -146,14 +144,7 @@ class LogPosterior:
             out[self.transform.sigma] = by_sigma
         if self.dispersion is not None:
             log_sds = (self.dispersion.stratum_columns @ params.dispersion[0])[self.strata.codes]
-            by_log_weight = score_log_weights(
-                self.design,
-                self.rows,
-                self.crossproducts(params, 0),
-                solution,
-                reml=True,
-                log_sds=log_sds,
-            )
+            by_log_weight = score_log_weights(self.design, solution, log_sds, reml=True)
             by_coordinate = self.dispersion.pullback(by_log_weight, self.strata.codes)
             out[self.transform.dispersion] = by_coordinate
         return out

@@ -75,7 +75,7 @@ def estimate(
     expect_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.random_terms:
-        if crossprod.sigma is not None:
+        if not crossprod.profiles_sigma:
             return least_squares_result(crossprod, reml=False)
         return mixedlm.estimate(design, crossprod, reml=reml, control=control)
     if engine == "em":

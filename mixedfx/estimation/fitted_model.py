@@ -61,7 +61,7 @@ class FittedModel:
         Infinite where sigma is known or is itself a parameter of the optimisation.
         """
         crossprod = self.crossprod
-        if crossprod.sigma is not None:
+        if not crossprod.profiles_sigma:
             return np.inf
         least_squares = not self.design.random_terms and self.dispersion is None
         return float(crossprod.n - crossprod.p if self.reml or least_squares else crossprod.n)

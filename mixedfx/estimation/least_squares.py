@@ -20,7 +20,7 @@ _NO_THETA = np.zeros(0)
 def solve_least_squares(crossprod: CrossProducts) -> Solution:
     """Solve at maximum likelihood, with the unbiased sigma where sigma is not known."""
     solution = solve_pls(crossprod, _NO_THETA, reml=False)
-    if crossprod.sigma is not None:
+    if not crossprod.profiles_sigma:
         return solution
     return replace(solution, sigma=solve_pls(crossprod, _NO_THETA, reml=True).sigma)
 

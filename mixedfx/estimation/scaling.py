@@ -69,7 +69,7 @@ def solve_pls_scaled(crossprod: CrossProducts, scaled: Sequence[Matrix], *, reml
     solution = solve_pls_at_factors(
         crossprod, unscaled_factors(crossprod.term_scaling, scaled), reml=reml
     )
-    if crossprod.sigma is None and solution.pwrss <= _ZERO_PWRSS * crossprod.XytXy[-1, -1]:
+    if crossprod.profiles_sigma and solution.pwrss <= _ZERO_PWRSS * crossprod.XytXy[-1, -1]:
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "

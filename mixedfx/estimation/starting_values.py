@@ -53,8 +53,8 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     """
     moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.factors]
     Ztr, residual_variance = _backfit(crossprod, moments)
-    if crossprod.sigma is not None:
-        residual_variance = crossprod.sigma**2
+    if not crossprod.profiles_sigma:
+        residual_variance = crossprod.sigma_at(residual_variance, 1.0) ** 2
     covariances = [
         _covariance(m.ZtZ, Ztr[f], residual_variance, _level_inflation(crossprod.ZtZ, f))
         for f, m in enumerate(moments)
@@ -183,7 +183,7 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
         DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
         H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
-    if crossprod.sigma is None:
+    if crossprod.profiles_sigma:
         H -= np.outer(traces, traces) / crossprod.n
     return floor_eigenvalues(H)
 

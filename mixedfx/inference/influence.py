@@ -19,12 +19,12 @@ from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.prediction_variance import conditional_residuals, leverage
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.scaling import score_scaled
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.likelihood.prediction_variance import conditional_residuals, leverage
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ def row_influence(fit: FittedModel) -> pd.DataFrame:
        ``cooks.distance``.
     """
     design, sigma = fit.design, fit.solution.sigma
-    hat = leverage(fit)
+    hat = leverage(fit.design, fit.solution)
     resid = conditional_residuals(design, fit.solution)
     pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
     residual_share = np.where(1.0 - hat > _MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)

@@ -126,7 +126,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     GtEG, Q = _fixed_effect_products(fit, components)
     tr_EK, tr_EKEK = _traces(fit, components)
     P, traces = -GtEG, tr_EKEK
-    if fit.crossprod.sigma is None:
+    if fit.crossprod.profiles_sigma:
         psi = np.array([c.psi for c in components])
         P, Q, traces = _prepend_residual_variance(fit, psi, GtEG, Q, tr_EK, tr_EKEK)
     PPhi = P @ Phi

@@ -1,7 +1,7 @@
 """Conditional modes, fitted values and predictions, for the rows of the fit and for new rows.
 
 The mean of a row is ``x'beta + z'b``. Its standard error includes the joint uncertainty of
-``beta`` and ``b`` (:mod:`mixedfx.estimation.prediction_variance`); a prediction interval of a new
+``beta`` and ``b`` (:mod:`mixedfx.likelihood.prediction_variance`); a prediction interval of a new
 response adds ``sigma^2 z' Lambda Lambda' z`` for effects that are not included or of new levels,
 and the residual variance.
 """
@@ -27,9 +27,9 @@ from mixedfx.errors import (
     check_share,
     expect_choice,
 )
-from mixedfx.estimation import prediction_variance
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.prediction_variance import PredictionRows, design_rows
+from mixedfx.likelihood import prediction_variance
+from mixedfx.likelihood.prediction_variance import PredictionRows, design_rows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def predict(
         for random_term, codes in zip(fit.design.random_terms, rows.codes, strict=True)
     ]
     rows = PredictionRows(rows.X, rows.model_matrices, codes)
-    variance = prediction_variance.prediction_variance(fit, rows)
+    variance = prediction_variance.prediction_variance(fit.solution, rows)
     variance = np.where(np.isnan(mean), np.nan, np.maximum(variance, 0.0))
     table = pd.DataFrame({"predicted": predicted})
     if se:

@@ -88,7 +88,7 @@ class Satterthwaite:
             ZtVX_c = np.tensordot(ZtVXy[:, :-1], Phi_c, axes=(1, 0))
             ZtVr = ZtVXy[:, -1]
             gradient = ZtVX_c @ ZtVX_c.T / unscaled
-            if fit.crossprod.sigma is None:  # the profiled sigma depends on theta
+            if fit.crossprod.profiles_sigma:  # the profiled sigma depends on theta
                 gradient -= ZtVr @ ZtVr.T / fit.solution.pwrss
             by_covariance.append(gradient)
         by_term = fit.crossprod.term_blocks(by_covariance)

@@ -38,10 +38,10 @@ def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solu
     coef_vector = solution.coef_vector.copy()
     coef_vector[:-1] -= along_in_basis * (distance / variance)
     pwrss = solution.pwrss + distance**2 / variance
-    if crossprod.sigma is None:
-        sigma, increase = math.sqrt(pwrss / n), n * math.log(pwrss / solution.pwrss)
-    else:
-        sigma, increase = crossprod.sigma, (pwrss - solution.pwrss) / crossprod.sigma**2
+    sigma = crossprod.sigma_at(pwrss, n)
+    increase = (pwrss - solution.pwrss) / sigma**2
+    if crossprod.profiles_sigma:
+        increase = n * math.log(pwrss / solution.pwrss)
     return replace(
         solution,
         deviance=solution.deviance + increase,
@@ -57,7 +57,7 @@ def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solu
 def fix_coefficients(solution: Solution, beta: Vector) -> Solution:
     """Solution with all fixed effects fixed at ``beta``, sigma being known."""
     crossprod, p = solution.crossprod, solution.crossprod.p
-    assert crossprod.sigma is not None
+    assert not crossprod.profiles_sigma
     change = beta - solution.beta
     change_in_basis = change if crossprod.qr_R is None else crossprod.qr_R @ change
     coef_vector = solution.coef_vector.copy()
@@ -65,7 +65,7 @@ def fix_coefficients(solution: Solution, beta: Vector) -> Solution:
     increase = float(change_in_basis @ solution.schur.matrix[:p, :p] @ change_in_basis)
     return replace(
         solution,
-        deviance=solution.deviance + increase / crossprod.sigma**2,
+        deviance=solution.deviance + increase / solution.sigma**2,
         beta=np.asarray(beta, dtype=float),
         pwrss=solution.pwrss + increase,
         coef_vector=coef_vector,

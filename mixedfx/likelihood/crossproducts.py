@@ -120,6 +120,15 @@ class CrossProducts:
         return tuple(term_scaling)
 
     @property
+    def profiles_sigma(self) -> bool:
+        """Whether sigma is unknown, and profiled out of the deviance."""
+        return self.sigma is None
+
+    def sigma_at(self, pwrss: float, nu: float) -> float:
+        """The known sigma, or its estimate from the penalised residual sum of squares."""
+        return math.sqrt(pwrss / nu) if self.sigma is None else self.sigma
+
+    @property
     def log_det_RtR(self) -> float:
         """``log |R'R|``."""
         if self.qr_R is None:

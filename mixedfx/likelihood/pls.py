@@ -109,7 +109,7 @@ def solve_pls_at_factors(
     log_det = numeric.log_det
     if reml:
         log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_RtR
-    sigma = math.sqrt(pwrss / nu) if crossprod.sigma is None else crossprod.sigma
+    sigma = crossprod.sigma_at(pwrss, nu)
     residual_part = nu * math.log(2.0 * math.pi * sigma**2) + pwrss / sigma**2
     change = coef
     if crossprod.qr_R is not None:

@@ -106,7 +106,7 @@ def _projected_products(
     C = solution.schur.numeric.schur_complement(rhs, products).matrix
     projected = C[:m, :m] - C[:m, m:] @ solution.vcov_in_basis @ C[m:, :m]
     s2 = solution.sigma**2
-    profiled = 0.0 if crossprod.sigma is not None else np.outer(along, along) / (nu * s2 * s2)
+    profiled = np.outer(along, along) / (nu * s2 * s2) if crossprod.profiles_sigma else 0.0
     return np.asarray(projected / s2 - profiled)
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.prediction_variance import leverage
 from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
+from mixedfx.likelihood.prediction_variance import leverage
 
 
 def fitted_values(fit: FittedModel) -> pd.Series:
@@ -53,7 +53,7 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
             "fitted": fitted_values(fit),
             "resid": residuals(fit),
             "fixed": prediction.predict(fit, random="none"),
-            "hat": leverage(fit),
+            "hat": leverage(fit.design, fit.solution),
         },
         index=index,
     )

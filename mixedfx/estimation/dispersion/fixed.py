@@ -34,16 +34,15 @@ from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
 from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.prediction_variance import (
-    PredictionRows,
-    conditional_residuals,
-    design_rows,
-    unscaled_prediction_variance,
-)
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.scaling import scaled_scores, unscaled_factors
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.likelihood.prediction_variance import (
+    conditional_residuals,
+    design_rows,
+    unscaled_prediction_variance,
+)
 from mixedfx.likelihood.score import score_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
@@ -73,7 +72,6 @@ class ProfiledDispersionDeviance:
         codes = dispersion.stratum_codes()
         self.strata = sum_by_stratum(design, codes)
         self.coordinates = DispersionCoordinates.from_columns(dispersion.D, codes)
-        self.rows = design_rows(design)
         self.evaluations = 0
         self.inner: OptimizerResult | None = None  # theta at the last evaluation
 
@@ -96,14 +94,12 @@ class ProfiledDispersionDeviance:
         self.inner = estimate_theta(self.design, crossprod, self.reml, self.control, start)
         self.evaluations += self.inner.evaluations
         solution = solve_pls(crossprod, self.inner.theta, reml=self.reml)
-        return solution.deviance, self.gradient(x, crossprod, solution)
+        return solution.deviance, self.gradient(x, solution)
 
-    def gradient(self, x: Vector, crossprod: CrossProducts, solution: Solution) -> Vector:
+    def gradient(self, x: Vector, solution: Solution) -> Vector:
         """Gradient of the deviance by ``x`` at constant theta."""
         log_sds = self.log_sds(x)[self.strata.codes]
-        by_log_weight = score_log_weights(
-            self.design, self.rows, crossprod, solution, self.reml, log_sds
-        )
+        by_log_weight = score_log_weights(self.design, solution, log_sds, reml=self.reml)
         return self.coordinates.pullback(by_log_weight, self.strata.codes)
 
 
@@ -116,18 +112,11 @@ def estimate_theta(
     return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
 
 
-def score_log_weights(
-    design: Design,
-    rows: PredictionRows,
-    crossprod: CrossProducts,
-    solution: Solution,
-    reml: bool,
-    log_sds: Vector,
-) -> Vector:
+def score_log_weights(design: Design, solution: Solution, log_sds: Vector, *, reml: bool) -> Vector:
     """``dd / dlog w_i`` (n,), with ``w_i = exp(-2 log_sd_i)`` times the design's own weight."""
     w = design.combined_weights(np.exp(-2.0 * log_sds))
     residuals = conditional_residuals(design, solution)
-    leverage = w * unscaled_prediction_variance(crossprod, solution, rows, fixed=reml)
+    leverage = w * unscaled_prediction_variance(solution, design_rows(design), fixed=reml)
     return np.asarray(leverage - 1.0 + w * residuals**2 / solution.sigma**2)
 
 
@@ -223,7 +212,7 @@ def _joint_derivatives(
         perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
         scores = scaled_scores(term_scaling, score_factors(perturbed, reml=problem.reml))
         by_theta = coordinates.pullback(at[:m], scores)
-        by_x = problem.gradient(at[m:], reweighted, perturbed) if score_x else np.zeros(len(x))
+        by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
         cov = perturbed.sigma**2 * perturbed.vcov_unscaled
         return np.concatenate([by_theta, by_x]), cov, math.log(perturbed.sigma)
 
@@ -280,5 +269,7 @@ def _residual_df(problem: ProfiledDispersionDeviance, x: Vector, stratum: int) -
     crossprod, log_sds = problem.crossproducts(x), problem.log_sds(x)
     solution = solve_pls(crossprod, problem.inner.theta, reml=problem.reml)
     w = problem.design.combined_weights(np.exp(-2.0 * log_sds[problem.strata.codes]))
-    unscaled = unscaled_prediction_variance(crossprod, solution, problem.rows, fixed=problem.reml)
+    unscaled = unscaled_prediction_variance(
+        solution, design_rows(problem.design), fixed=problem.reml
+    )
     return float((1.0 - w * unscaled)[problem.strata.codes == stratum].sum())

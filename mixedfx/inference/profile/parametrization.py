@@ -167,7 +167,7 @@ class _ProfiledSd(ProfiledParameter):
             term_scaling[term], entry = rotate_scaling(term_scaling[term], [effect]), 0
         factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, term_scaling)
         free = factors.fix_entries(term, [(entry, entry)])
-        log_sigma = np.zeros(0 if crossprod.sigma is not None else 1)
+        log_sigma = np.zeros(int(crossprod.profiles_sigma))
         return _ProfiledSd(
             name,
             crossprod,
@@ -187,7 +187,7 @@ class _ProfiledSd(ProfiledParameter):
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
-        sigma_known = self.crossprod.sigma is not None
+        sigma_known = not self.crossprod.profiles_sigma
         sigma_ratio = 1.0 if sigma_known else math.exp(x[0])
         factors = coordinates.lambdas(x if sigma_known else x[1:])
         factors[self.term][self.entry, self.entry] = u / sigma_ratio

@@ -42,7 +42,7 @@ def profile_structural(
     if parameter.kind == "corr" and np.isnan(parameter.value):
         return None
     is_sd = parameter.kind == "sd"
-    log_sigma = np.zeros(1 if is_sd and crossprod.sigma is None else 0)
+    log_sigma = np.zeros(int(is_sd and crossprod.profiles_sigma))
     scale = float(crossprod.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
     return _ProfiledStructural(
         parameter.name,
@@ -100,14 +100,15 @@ class _ProfiledStructural(ProfiledParameter):
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
-        free_sigma = self.is_sd and self.crossprod.sigma is None
+        free_sigma = self.is_sd and self.crossprod.profiles_sigma
         sigma_ratio = math.exp(x[0]) if free_sigma else 1.0
         params = np.insert(x[1:] if free_sigma else x, self.index, u / sigma_ratio)
         solution = self.solve_pls(coordinates.lambdas(params))
-        sigma = self.optimum.sigma * sigma_ratio if free_sigma else None
-        score = coordinates.pullback(params, self.score_scaled_factors(solution, sigma))
+        sigma = self.optimum.sigma * sigma_ratio
+        by_entry = self.score_scaled_factors(solution, sigma if free_sigma else None)
+        score = coordinates.pullback(params, by_entry)
         score_u, score_x = float(score[self.index]) / sigma_ratio, np.delete(score, self.index)
-        if sigma is None:
+        if not free_sigma:
             return solution.deviance, score_u, score_x
         # log sigma acts through the residual and through the parameter u / sigma_ratio
         by_log_sigma = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2) - score_u * u

@@ -25,7 +25,6 @@ from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, DispersionError, EngineRefusal, SingularFitWarning
 from mixedfx.estimation.dispersion.fixed import ProfiledDispersionDeviance, score_log_weights
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.prediction_variance import design_rows
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.pls import solve_pls
@@ -353,10 +352,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     design, codes = case.design, np.arange(case.rows) % 3
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
     prior = np.ones(case.rows) if design.weights is None else design.weights
-    rows = design_rows(design)
-    found = score_log_weights(
-        design, rows, case.crossprod, solution, case.reml, np.zeros(case.rows)
-    )
+    found = score_log_weights(design, solution, np.zeros(case.rows), reml=case.reml)
 
     def deviance(logs: np.ndarray) -> float:
         moved = replace(design, weights=prior * np.exp(logs[codes]))

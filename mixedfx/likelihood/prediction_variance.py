@@ -21,7 +21,6 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.design.build import Design
-from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
@@ -70,15 +69,16 @@ def conditional_residuals(design: Design, solution: Solution) -> Vector:
     return residuals
 
 
-def prediction_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
+def prediction_variance(solution: Solution, rows: PredictionRows) -> Vector:
     """Variance of the error of each row's predicted mean, random effects included."""
-    return fit.solution.sigma**2 * unscaled_prediction_variance(fit.crossprod, fit.solution, rows)
+    return solution.sigma**2 * unscaled_prediction_variance(solution, rows)
 
 
 def unscaled_prediction_variance(
-    crossprod: CrossProducts, solution: Solution, rows: PredictionRows, *, fixed: bool = True
+    solution: Solution, rows: PredictionRows, *, fixed: bool = True
 ) -> Vector:
     """Prediction variance over ``sigma**2``; ``z'Cz`` alone if not ``fixed``."""
+    crossprod = solution.crossprod
     zCz, zCB = np.zeros(len(rows.X)), np.zeros((1, 1))
     if crossprod.term_positions:
         zCz, zCB = _random_part(crossprod, solution, rows)
@@ -153,11 +153,11 @@ def _by_solving(size: int, solve: Callable[[Matrix], Matrix], z_columns: list[_Z
     return np.asarray(zCz[inverse.ravel()])
 
 
-def leverage(fit: FittedModel) -> Vector:
+def leverage(design: Design, solution: Solution) -> Vector:
     """
     Derivative of each row's fitted value by its response: diagonal of the hat matrix.
 
     Demidenko and Stukel (2005), Stat. Med. 24:893, section 4.
     """
-    variance = prediction_variance(fit, design_rows(fit.design)) / fit.solution.sigma**2
-    return variance if fit.design.weights is None else variance * fit.design.weights
+    variance = prediction_variance(solution, design_rows(design)) / solution.sigma**2
+    return variance if design.weights is None else variance * design.weights

@@ -22,17 +22,17 @@ from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
-from mixedfx.estimation import prediction_variance as module
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.prediction_variance import (
+from mixedfx.inference.prediction import fitted
+from mixedfx.likelihood import prediction_variance as module
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.pls import solve_pls
+from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
     design_rows,
     leverage,
     prediction_variance,
 )
-from mixedfx.inference.prediction import fitted
-from mixedfx.likelihood.accumulate import compute_crossproducts
-from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg.cholesky import analysis
 
 # Rounding is below 1e-12. Elimination loses digits where Lambda is far from one, as it does for
@@ -142,7 +142,7 @@ def assert_same(found, expected, digits):
 @given(case=cases())
 def test_leverage_is_the_diagonal_of_the_hat_matrix(path, case):
     fit = fit_of(case)
-    found = with_path(path, lambda: leverage(fit))
+    found = with_path(path, lambda: leverage(fit.design, fit.solution))
     # A share of one: its own size is its scale.
     np.testing.assert_allclose(found, np.diag(hat_matrix(fit)), rtol=0, atol=digits_of(case))
 
@@ -157,14 +157,14 @@ def test_leverage_sums_to_the_trace_of_the_hat_matrix(case):
     both = np.column_stack([X, Z])
     equations = henderson(fit) / fit.solution.sigma**2
     expected = np.trace(equations @ (both.T @ (w[:, None] * both)))
-    assert leverage(fit).sum() == pytest.approx(expected, rel=digits_of(case))
+    assert leverage(fit.design, fit.solution).sum() == pytest.approx(expected, rel=digits_of(case))
 
 
 @every_path
 @many
 @given(case=cases(kinds=[k for k in THETAS if k != "large"]))
 def test_leverage_is_between_zero_and_one(path, case):
-    found = with_path(path, lambda: leverage(fit_of(case)))
+    found = with_path(path, lambda: leverage(fit_of(case).design, fit_of(case).solution))
     assert found.min() >= -1e-12
     assert found.max() <= 1 + 1e-12
 
@@ -178,7 +178,9 @@ def test_leverage_is_the_derivative_of_the_fitted_value_by_the_response(case, ro
     y[row] += 1.0
     moved = fit_at(replace(fit.design, y=y), case.theta, reml=case.reml)
     difference = fitted(moved)[row] - fitted(fit)[row]
-    assert leverage(fit)[row] == pytest.approx(difference, abs=DIGITS * np.abs(y).max())
+    assert leverage(fit.design, fit.solution)[row] == pytest.approx(
+        difference, abs=DIGITS * np.abs(y).max()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,7 @@ def test_leverage_of_nearly_dependent_columns_is_that_of_independent_ones(years,
     assert fit.crossprod.qr_R is not None
     near = replace(fit.design, X=np.vander((years["year"] - 2005.0) / 10, fit.crossprod.p))
     expected = np.diag(hat_matrix(replace(fit, design=near)))
-    found = with_path(path, lambda: leverage(fit))
+    found = with_path(path, lambda: leverage(fit.design, fit.solution))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -225,7 +227,7 @@ def test_leverage_without_random_terms_is_that_of_least_squares(name):
     root = np.sqrt(np.ones(30) if w is None else w)[:, None] * fit.design.X
     # The classic one: X W^1/2 onto its own span, by its orthonormal basis.
     expected = (np.linalg.qr(root)[0] ** 2).sum(axis=1)
-    np.testing.assert_allclose(leverage(fit), expected, rtol=1e-10)
+    np.testing.assert_allclose(leverage(fit.design, fit.solution), expected, rtol=1e-10)
 
 
 def test_leverage_without_any_variance_between_groups_is_that_of_least_squares():
@@ -233,7 +235,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
     data = pd.DataFrame(rng.normal(size=(30, 2)), columns=["y", "x"]).assign(g=np.arange(30) % 5)
     fit = fit_at(build(mfx.parse("y ~ x + (1 | g)"), data), [0.0])
     expected = (np.linalg.qr(fit.design.X)[0] ** 2).sum(axis=1)
-    np.testing.assert_allclose(leverage(fit), expected, rtol=1e-10)
+    np.testing.assert_allclose(leverage(fit.design, fit.solution), expected, rtol=1e-10)
 
 
 # ---------------------------------------------------------------- the joint covariance
@@ -245,7 +247,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
 def test_variances_of_the_fits_rows_are_hendersons(path, case):
     fit = fit_of(case)
     rows = design_rows(fit.design)
-    found = with_path(path, lambda: prediction_variance(fit, rows))
+    found = with_path(path, lambda: prediction_variance(fit.solution, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
@@ -266,7 +268,7 @@ def test_variances_of_other_rows_are_hendersons(path, case, seed):
     # Pairs of levels that no row of the fit has brought together are among them.
     fit = fit_of(case)
     rows = other_rows(case, fit, seed)
-    found = with_path(path, lambda: prediction_variance(fit, rows))
+    found = with_path(path, lambda: prediction_variance(fit.solution, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
@@ -275,8 +277,8 @@ def test_variances_of_other_rows_are_hendersons(path, case, seed):
 def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
     fit = fit_of(case)
     rows = other_rows(case, fit, seed)
-    whole = with_path("row by row", lambda: prediction_variance(fit, rows))
-    parts = with_path("row by row", lambda: prediction_variance(fit, rows), chunk=1)
+    whole = with_path("row by row", lambda: prediction_variance(fit.solution, rows))
+    parts = with_path("row by row", lambda: prediction_variance(fit.solution, rows), chunk=1)
     assert_same(parts, whole, 1e-12)
 
 
@@ -289,7 +291,7 @@ def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     unknown = PredictionRows(rows.X, rows.model_matrices, no_levels)
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     expected = np.einsum("np,pq,nq->n", rows.X, cov, rows.X)
-    assert_same(prediction_variance(fit, unknown), expected, digits_of(case))
+    assert_same(prediction_variance(fit.solution, unknown), expected, digits_of(case))
 
 
 @every_path
@@ -300,7 +302,7 @@ def test_a_row_with_a_missing_value_has_no_variance(path, case, seed):
     rows = other_rows(case, fit, seed)
     rows.model_matrices[0][3] = np.nan
     rows.X[5:6] = np.nan
-    found = np.isnan(with_path(path, lambda: prediction_variance(fit, rows)))
+    found = np.isnan(with_path(path, lambda: prediction_variance(fit.solution, rows)))
     known = rows.codes[0][3] >= 0  # a value that is multiplied by no effect is not missed
     assert found[3] == known
     assert found[5] == bool(fit.crossprod.p)
@@ -315,5 +317,7 @@ def test_crossed_and_nested_factors_take_both_paths_to_hendersons_variances(path
         ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
     ]:
         fit = mfx.lmer(formula, mfx.datasets.load(data)).model
-        found = with_path(path, lambda fit=fit: prediction_variance(fit, design_rows(fit.design)))
+        found = with_path(
+            path, lambda fit=fit: prediction_variance(fit.solution, design_rows(fit.design))
+        )
         np.testing.assert_allclose(found, by_henderson(fit, design_rows(fit.design)), rtol=1e-9)
