@@ -327,6 +327,7 @@ def test_ensembles_agree_with_independent_proposals(monkeypatch):
 # ------------------------------------------------------------------ strata
 
 
+@pytest.mark.full
 def test_strata_are_drawn_about_their_estimates():
     data = mfx.datasets.load("romcom")
     fit = mfx.lmer("rating ~ 1 + (1 | friend)", data, dispersion="~ kind")

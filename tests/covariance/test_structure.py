@@ -194,6 +194,7 @@ def test_profile_intervals_end_where_the_deviance_has_risen_by_the_quantile(data
         assert best.fun - ml.deviance == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-4)
 
 
+@pytest.mark.full
 def test_a_bootstrap_estimates_its_components(fit):
     # Where a draw's optimum has no residual variance, it is counted as failed.
     with pytest.warns(MixedfxWarning, match="2 of 20 draws failed"):

@@ -493,6 +493,7 @@ def nulls():
     return pd.DataFrame(rows)
 
 
+@pytest.mark.full
 def test_a_mixture_p_value_is_one_just_where_the_classical_estimate_is_negative(nulls):
     # In a balanced layout the REML variance is zero if and only if F is below one.
     assert ((nulls["p_mixture"] == 1.0) == (nulls["F"] <= 1.0)).all()

@@ -421,6 +421,7 @@ def test_treatments_of_whole_batches_are_tested_as_by_the_batches_means(method, 
     np.testing.assert_allclose(found[["F", "p_value"]], expected, rtol=1e-6)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("more", [2, 4])
 @pytest.mark.parametrize("arms", [2, 3, 5])
 def test_kenward_roger_is_exact_at_the_poles_of_its_formula(arms, more):

@@ -458,6 +458,7 @@ def covered():
 
 
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+@pytest.mark.full
 @pytest.mark.parametrize(
     "kind",
     [

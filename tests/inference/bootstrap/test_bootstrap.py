@@ -156,6 +156,7 @@ def test_fixed_effects_are_unbiased(sleep, sleep_draws, name):
     assert abs(sleep_draws.table.loc[name, "bias"]) < FAR * sleep.bse[name] / np.sqrt(n)
 
 
+@pytest.mark.full
 def test_with_the_fitted_effects_only_residuals_vary(sleep):
     # 18 subjects of 10 days: the mean response varies as sigma / sqrt(180), not as subjects do.
     drawn = quiet(sleep, 300, random="fitted").draws
@@ -171,6 +172,7 @@ def test_residual_variances_are_chi_squared_without_random_terms(fits):
     assert stats.kstest(df * (drawn / results.sigma) ** 2, stats.chi2(df).cdf).pvalue > 1e-4
 
 
+@pytest.mark.full
 def test_singular_draws_are_counted_and_kept(dyestuff):
     # In a balanced one-way design the variance is estimated as zero exactly where the mean
     # square between batches is below that within (Searle et al. 1992).
@@ -193,6 +195,7 @@ def test_a_draw_does_not_depend_on_how_many_follow(sleep, sleep_draws):
     pd.testing.assert_frame_equal(quiet(sleep, 5).draws, sleep_draws.draws[:5], check_exact=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["slope", "weights and offset", "no random terms"])
 def test_two_processes_make_the_same_draws(fits, name):
     alone, together = (quiet(fits[name], 40, n_jobs=jobs) for jobs in (1, 2))
@@ -309,6 +312,7 @@ def test_an_interrupted_bootstrap_says_so(dyestuff, monkeypatch):
     assert "3 of 50 draws (interrupted)" in repr(found)
 
 
+@pytest.mark.full
 def test_processes_can_be_interrupted(dyestuff, monkeypatch):
     whole = quiet(dyestuff, 200).draws
 
@@ -433,6 +437,7 @@ def test_without_progress_nothing_is_printed(dyestuff, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.full
 def test_libraries_that_are_not_needed_are_not_imported():
     script = (
         "import sys, mixedfx as mfx; from mixedfx.inference.bootstrap.bootstrap import bootstrap;"
