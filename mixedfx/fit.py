@@ -19,6 +19,7 @@ from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import PriorSpecification
 
@@ -43,10 +44,11 @@ def fit_design(
     if crossprod is None:
         crossprod = compute_crossproducts(design)
     with single_threaded_blas(crossprod.symbolic.dense_size):
+        likelihood = GaussianLikelihood(crossprod, reml)
         optimizer_result = dispatch.estimate(
-            engine, design, crossprod, reml=reml, control=control, start=start
+            engine, design, likelihood, control=control, start=start
         )
-        return build_fitted_model(design.formula, design, crossprod, optimizer_result, reml=reml)
+        return build_fitted_model(design.formula, design, likelihood, optimizer_result)
 
 
 def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control) -> FittedModel:
@@ -67,9 +69,8 @@ def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control
         return build_fitted_model(
             design.formula,
             weighted_design,
-            compute_crossproducts(weighted_design),
+            GaussianLikelihood(compute_crossproducts(weighted_design), reml),
             optimizer_result,
-            reml=reml,
             dispersion=dispersion,
         )
 
@@ -89,9 +90,8 @@ def _fit_posterior_mode(
         return build_fitted_model(
             design.formula,
             mode.design,
-            compute_crossproducts(mode.design),
+            GaussianLikelihood(compute_crossproducts(mode.design), reml=True),
             mode.optimizer_result,
-            reml=True,
             dispersion=mode.dispersion,
             priors=mode.priors,
         )

@@ -133,7 +133,7 @@ class LogPosterior:
     ) -> Vector:
         """Gradient of ``d``, by the chain rule from the scores of Lambda, log sigma and weights."""
         sigma = float(params.sigma[0])
-        by_lambda = score_factors(solution, reml=True)
+        by_lambda = score_factors(solution)
         out = self.transform.pullback(z, [score / sigma for score in by_lambda])
         if isinstance(self.transform.sigma, int):
             by_sigma = score_log_sigma(solution)

@@ -20,10 +20,11 @@ from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.degenerate import check_degenerate_strata
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
-from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.priors.specification import PriorSpecification
@@ -62,7 +63,9 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
 def starting_values(posterior: LogPosterior, control: Control) -> Vector:
     """Coordinates of the homoscedastic REML fit, moved off the boundary."""
     crossprod, transform = posterior.crossprod, posterior.transform
-    reml_fit = estimate_theta(posterior.design, crossprod, True, control, None)
+    reml_fit = estimate_theta(
+        posterior.design, GaussianLikelihood(crossprod, reml=True), control=control
+    )
     lambdas = crossprod.parametrization.lambdas(reml_fit.theta)
     solution = solve_pls_at_factors(crossprod, lambdas, reml=True)
     z = np.zeros(posterior.size)

@@ -20,8 +20,9 @@ from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import Parametrization, rank_reduced
 from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
-from mixedfx.estimation.scaling import scaled_factors, unscaled_factors
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import scaled_factors, unscaled_factors
 from mixedfx.likelihood.score import score_covariance
 
 Vector = npt.NDArray[np.float64]
@@ -77,15 +78,14 @@ def full_rank_factors(
     return [structure.full_rank_factor(L, tolerance) for (structure, _), L in terms]
 
 
-def probe_boundary(
-    crossprod: CrossProducts, scaled: Sequence[Matrix], *, reml: bool
-) -> BoundaryProbe:
+def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> BoundaryProbe:
     """Eigenvalues of ``N' S N`` at scaled factors, and a step along the negative ones."""
+    crossprod = likelihood.crossprod
     scores = score_covariance(
         crossprod,
         unscaled_factors(crossprod.term_scaling, scaled),
         term_scaling=crossprod.term_scaling,
-        reml=reml,
+        reml=likelihood.reml,
     )
     slope, factors = np.inf, []
     for L, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):

@@ -9,18 +9,19 @@ columns. The Hessian is a fourth-order central difference of the analytic gradie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.estimation.boundary import rank_reduced_coordinates
-from mixedfx.estimation.scaling import score_scaled
-from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import ScaledLikelihood
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 _STEP = 1e-3
 
@@ -29,7 +30,7 @@ _STEP = 1e-3
 class HessianAtOptimum:
     """First and second derivatives of the deviance at an optimum."""
 
-    coordinates: Coordinates  # free entries of the scaled factors, m in all
+    scaled: ScaledLikelihood  # in coordinates of the scaled factors, m in all
     x: Vector  # (m,) the optimum in these coordinates
     gradient: Vector  # (m,) zero but for rounding
     hessian: Matrix  # (m, m) symmetric
@@ -38,21 +39,22 @@ class HessianAtOptimum:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
 
+    @cached_property
+    def vcov_jacobian(self) -> Array:
+        """Derivatives of the covariance of the fixed effects by ``x``, (m, p, p)."""
+        return self.scaled.vcov_jacobian(self.x)
 
-def hessian_at_optimum(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> HessianAtOptimum:
+
+def hessian_at_optimum(likelihood: GaussianLikelihood, theta: Vector) -> HessianAtOptimum:
     """Differentiate the score numerically at an optimum theta."""
-    coordinates, x = rank_reduced_coordinates(crossprod, theta)
-
-    def score(at: Vector) -> Vector:
-        return score_scaled(
-            crossprod, coordinates, at, term_scaling=crossprod.term_scaling, reml=reml
-        )
-
+    coordinates, x = rank_reduced_coordinates(likelihood.crossprod, theta)
+    scaled = ScaledLikelihood.of(likelihood, coordinates)
     H = np.empty((len(x), len(x)))
     for j in range(len(x)):
         step = np.zeros(len(x))
         step[j] = h = _STEP * max(1.0, abs(x[j]))
-        near, far = score(x + step) - score(x - step), score(x + 2 * step) - score(x - 2 * step)
+        near = scaled.score(x + step) - scaled.score(x - step)
+        far = scaled.score(x + 2 * step) - scaled.score(x - 2 * step)
         H[j] = (8.0 * near - far) / (12.0 * h)  # exact for cubics: near zero the score is one
-    gradient = score(x) if len(x) else x
-    return HessianAtOptimum(coordinates, x, gradient, 0.5 * (H + H.T))
+    gradient = scaled.score(x) if len(x) else x
+    return HessianAtOptimum(scaled, x, gradient, 0.5 * (H + H.T))

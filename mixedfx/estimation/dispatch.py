@@ -22,7 +22,7 @@ from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.statsmodels import StatsModels, largest_group, top_level_codes
-from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
 
@@ -52,9 +52,8 @@ class Engine(Protocol):
     def estimate(
         self,
         design: Design,
-        crossprod: CrossProducts,
+        likelihood: GaussianLikelihood,
         *,
-        reml: bool,
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
@@ -65,9 +64,8 @@ class Engine(Protocol):
 def estimate(
     engine: str,
     design: Design,
-    crossprod: CrossProducts,
+    likelihood: GaussianLikelihood,
     *,
-    reml: bool,
     control: Control,
     start: Vector | None = None,
 ) -> OptimizerResult:
@@ -75,27 +73,27 @@ def estimate(
     expect_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.random_terms:
-        if not crossprod.profiles_sigma:
-            return least_squares_result(crossprod, reml=False)
-        return mixedlm.estimate(design, crossprod, reml=reml, control=control)
+        if not likelihood.crossprod.profiles_sigma:
+            return least_squares_result(likelihood.maximum_likelihood())
+        return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
         em: Engine = ExpectationMaximization()
         _expect_no_refusal(em, design)
-        return em.estimate(design, crossprod, reml=reml, control=control, start=start)
+        return em.estimate(design, likelihood, control=control, start=start)
     if engine == "statsmodels":
         _expect_no_refusal(mixedlm, design)
     profiled: Engine = Profiled()
-    result = profiled.estimate(design, crossprod, reml=reml, control=control, start=start)
+    result = profiled.estimate(design, likelihood, control=control, start=start)
     if engine == "profiled":
         return result
     if engine == "auto":
-        return _confirm(result, mixedlm, design, crossprod, reml=reml, control=control)
+        return _confirm(result, mixedlm, design, likelihood, control=control)
     if not result.converged:
         raise SearchError(
             f"the search did not converge ({result.message}), and MixedLM is fitted only from the "
             "optimum. Use engine='profiled', or a higher limit in control=."
         )
-    second = mixedlm.estimate(design, crossprod, reml=reml, control=control, start=result.theta)
+    second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     return _compare_optima(result, second, require_second=True)
 
 
@@ -111,20 +109,19 @@ def _confirm(
     result: OptimizerResult,
     mixedlm: Engine,
     design: Design,
-    crossprod: CrossProducts,
+    likelihood: GaussianLikelihood,
     *,
-    reml: bool,
     control: Control,
 ) -> OptimizerResult:
     """Fit by MixedLM from an interior optimum of a small model; a failure is only remarked on."""
     if (
         not result.converged
         or not suits_mixedlm(design)
-        or boundary_parameters(design, crossprod, result.theta)
+        or boundary_parameters(design, likelihood.crossprod, result.theta)
     ):
         return result
     try:
-        second = mixedlm.estimate(design, crossprod, reml=reml, control=control, start=result.theta)
+        second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))
     return _compare_optima(result, second, require_second=False)

@@ -44,17 +44,19 @@ from mixedfx.covariance.structure import ZERO
 from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.scaling import (
-    DEVIANCE_ROUNDING,
-    deviance_at_theta,
-    scaled_factors,
-    scaled_scores,
-    solve_pls_scaled,
-    theta_from_scaled,
-)
 from mixedfx.estimation.starting_values import expected_hessian, moment_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import (
+    DEVIANCE_ROUNDING,
+    deviance_at_theta,
+    expect_residuals,
+    scaled_factors,
+    scaled_scores,
+    theta_from_scaled,
+    unscaled_factors,
+)
 from mixedfx.likelihood.score import score_factors
 
 Vector = npt.NDArray[np.float64]
@@ -129,46 +131,43 @@ class ExpectationMaximization:
     def estimate(
         self,
         design: Design,
-        crossprod: CrossProducts,
+        likelihood: GaussianLikelihood,
         *,
-        reml: bool,
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Estimate theta."""
+        crossprod = likelihood.crossprod
         scaled, remarks = _starting_factors(crossprod, start)
         thetas: list[Vector] = []
         deviances: list[float] = []
         gains: list[float] = []
         while True:
-            solution = solve_pls_scaled(crossprod, scaled, reml=reml)
+            lambdas = unscaled_factors(crossprod.term_scaling, scaled)
+            solution = expect_residuals(likelihood.at_factors(lambdas))
             thetas.append(theta_from_scaled(crossprod, scaled))
             deviances.append(solution.deviance)
-            updated = _updated_covariances(crossprod, solution, reml=reml)
+            updated = _updated_covariances(crossprod, solution)
             gains.append(_first_order_gain(crossprod, scaled, updated))
             aitken = _aitken_remaining_gain(gains)
             last = len(deviances) >= control.max_evaluations
             if aitken < control.tolerance or last:
-                newton, slope = _newton_decrement_and_slope(crossprod, scaled, solution, reml=reml)
+                newton, slope = _newton_decrement_and_slope(crossprod, scaled, solution)
                 remaining = _RemainingGain(aitken, newton, slope)
                 if last or remaining.converged(control.tolerance):
                     break
             scaled = [relative_factor(covariance) for covariance in updated]
         iterates = EMIterates(np.stack(thetas), tuple(deviances))
-        return _optimizer_result(
-            self.name, crossprod, iterates, remaining, control, remarks, reml=reml
-        )
+        return _optimizer_result(self.name, likelihood, iterates, remaining, control, remarks)
 
 
 def _optimizer_result(
     name: str,
-    crossprod: CrossProducts,
+    likelihood: GaussianLikelihood,
     iterates: EMIterates,
     remaining: _RemainingGain,
     control: Control,
     remarks: tuple[str, ...],
-    *,
-    reml: bool,
 ) -> OptimizerResult:
     """Theta at the last iterate; not converged where rounding has lost the deviance."""
     theta, evaluations = iterates.thetas[-1].copy(), len(iterates.deviances)
@@ -177,7 +176,7 @@ def _optimizer_result(
     if not converged:
         message = f"after {evaluations} iterations {message}"
         remarks += (_advice_on_limit(control),)
-    deviance = deviance_at_theta(crossprod, theta, iterates.deviances[-1], reml=reml)
+    deviance = deviance_at_theta(likelihood, theta, iterates.deviances[-1])
     rounding = abs(deviance - iterates.deviances[-1])
     if rounding > DEVIANCE_ROUNDING:
         converged = False
@@ -228,13 +227,11 @@ def _starting_factors(
     return interior, (remark,) if moved else ()
 
 
-def _updated_covariances(
-    crossprod: CrossProducts, solution: Solution, *, reml: bool
-) -> list[Matrix]:
+def _updated_covariances(crossprod: CrossProducts, solution: Solution) -> list[Matrix]:
     """Mean over the levels of ``E[v v' | y]`` of each term, in scaled columns: step 1."""
     p = crossprod.p
     inner = np.zeros((p + 1, p + 1))
-    if reml:
+    if solution.reml:
         inner[:p, :p] = solution.vcov_in_basis
     conditional = crossprod.term_blocks(solution.schur.backward(inner)[1])
     covariances: list[Matrix] = []
@@ -285,7 +282,7 @@ def _aitken_remaining_gain(gains: Sequence[float]) -> float:
 
 
 def _newton_decrement_and_slope(
-    crossprod: CrossProducts, scaled: Sequence[Matrix], solution: Solution, *, reml: bool
+    crossprod: CrossProducts, scaled: Sequence[Matrix], solution: Solution
 ) -> tuple[float, float]:
     """
     Newton decrement ``g' H^-1 g / 2``, and the boundary slope of variances below ``ZERO``.
@@ -294,7 +291,7 @@ def _newton_decrement_and_slope(
     which dominates near a variance of zero.
     """
     coordinates = crossprod.parametrization.coordinates
-    scores = scaled_scores(crossprod.term_scaling, score_factors(solution, reml=reml))
+    scores = scaled_scores(crossprod.term_scaling, score_factors(solution))
     x = coordinates.params(scaled)
     g = coordinates.pullback(x, scores)
     H, boundary_slope = expected_hessian(crossprod, coordinates, x), math.inf

@@ -28,7 +28,8 @@ from mixedfx.likelihood.constrained import (
     update_with_normal_prior,
 )
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
 from mixedfx.priors.specification import PriorSpecification
 
 Vector = npt.NDArray[np.float64]
@@ -43,8 +44,7 @@ class FittedModel:
 
     formula: Formula
     design: Design  # with the weights and the sigma that were estimated, if any
-    crossprod: CrossProducts
-    reml: bool
+    likelihood: GaussianLikelihood
     optimizer_result: OptimizerResult
     solution: Solution  # with priors: that at the posterior mode
     notes: tuple[Note, ...]
@@ -52,6 +52,16 @@ class FittedModel:
     priors: PriorSpecification | None = None
 
     search = renamed_attribute("FittedModel", "search", "optimizer_result")
+
+    @property
+    def crossprod(self) -> CrossProducts:
+        """Cross-products of the rows, at the weights that were estimated."""
+        return self.likelihood.crossprod
+
+    @property
+    def reml(self) -> bool:
+        """Whether the criterion is REML."""
+        return self.likelihood.reml
 
     @property
     def nu(self) -> float:
@@ -127,13 +137,18 @@ class FittedModel:
     @cached_property
     def hessian_at_optimum(self) -> HessianAtOptimum:
         """Gradient and Hessian of the deviance by the free scaled parameters."""
-        return hessian_at_optimum(self.crossprod, self.solution.theta, reml=self.reml)
+        return hessian_at_optimum(self.likelihood, self.solution.theta)
+
+    @property
+    def derivatives(self) -> HessianAtOptimum | DispersionEstimate:
+        """Derivatives of the deviance and of cov(beta) by all parameters but sigma."""
+        return self.dispersion or self.hessian_at_optimum
 
     @cached_property
     def convergence(self) -> ConvergenceDiagnostics:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
         boundary = boundary_parameters(self.design, self.crossprod, self.solution.theta)
-        derivatives = self.priors or self.dispersion or self.hessian_at_optimum
+        derivatives = self.priors or self.derivatives
         return diagnose_convergence(
             derivatives.gradient,
             derivatives.hessian,
@@ -145,19 +160,19 @@ class FittedModel:
 def build_fitted_model(
     formula: Formula,
     design: Design,
-    crossprod: CrossProducts,
+    likelihood: GaussianLikelihood,
     optimizer_result: OptimizerResult,
     *,
-    reml: bool,
     dispersion: DispersionEstimate | None = None,
     priors: PriorSpecification | None = None,
 ) -> FittedModel:
     """Solve at the engine's theta, and compare the deviance with the one that it reported."""
-    solution = solve_pls(crossprod, optimizer_result.theta, reml=reml)
+    crossprod = likelihood.crossprod
+    solution = likelihood.at(optimizer_result.theta)
     if priors is not None:
         solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
     elif not design.random_terms and dispersion is None:
-        solution, reml = solve_least_squares(crossprod), False
+        solution, likelihood = solve_least_squares(crossprod), likelihood.maximum_likelihood()
     if dispersion is not None and dispersion.beta is not None:
         solution = fix_coefficients(solution, dispersion.beta)
     if dispersion is not None and dispersion.vcov_correction is not None:
@@ -170,7 +185,7 @@ def build_fitted_model(
         )
     notes = notes_on_fit(design, crossprod, optimizer_result, priors)
     fit = FittedModel(
-        formula, design, crossprod, reml, optimizer_result, solution, notes, dispersion, priors
+        formula, design, likelihood, optimizer_result, solution, notes, dispersion, priors
     )
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,

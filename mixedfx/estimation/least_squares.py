@@ -12,6 +12,7 @@ import numpy as np
 
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution, solve_pls
 
 _NO_THETA = np.zeros(0)
@@ -25,7 +26,7 @@ def solve_least_squares(crossprod: CrossProducts) -> Solution:
     return replace(solution, sigma=solve_pls(crossprod, _NO_THETA, reml=True).sigma)
 
 
-def least_squares_result(crossprod: CrossProducts, *, reml: bool) -> OptimizerResult:
+def least_squares_result(likelihood: GaussianLikelihood) -> OptimizerResult:
     """Result of the optimisation over an empty theta: one evaluation of the deviance."""
-    deviance = solve_pls(crossprod, _NO_THETA, reml=reml).deviance
+    deviance = likelihood.deviance(_NO_THETA)
     return OptimizerResult(_NO_THETA, "profiled", 1, True, "nothing to search for", deviance)

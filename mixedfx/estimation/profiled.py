@@ -1,7 +1,7 @@
 """Profiled engine: minimises the profiled deviance over theta by a trust-region method.
 
 The deviance of theta, with beta and sigma profiled out (Bates et al. 2015, equations 34 and 41), is
-minimised in scaled factors (:mod:`mixedfx.estimation.scaling`) without bounds: it depends on
+minimised in scaled factors (:mod:`mixedfx.likelihood.scaled`) without bounds: it depends on
 ``Lambda Lambda'`` alone. Moment estimates are the starting values, the expected or the average
 information the Hessian, and the gradient is analytic. A covariance that comes out nearly singular
 is reduced in rank where that does not raise the deviance, and the boundary is then probed for a
@@ -22,24 +22,26 @@ from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors, probe_boundary
+from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.scaling import (
-    DEVIANCE_ROUNDING,
-    deviance_at_theta,
-    scaled_params,
-    scaled_scores,
-    solve_pls_scaled,
-    theta_from_scaled,
-    unscaled_factors,
-)
 from mixedfx.estimation.starting_values import (
     expected_hessian,
     floor_eigenvalues,
     moment_estimates,
 )
-from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
-from mixedfx.likelihood.score import average_information, score_factors
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import (
+    DEVIANCE_ROUNDING,
+    ScaledLikelihood,
+    deviance_at_theta,
+    expect_residuals,
+    scaled_params,
+    theta_from_scaled,
+    unscaled_factors,
+)
+from mixedfx.likelihood.score import average_information
+from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
@@ -73,16 +75,15 @@ class Profiled:
     def estimate(
         self,
         design: Design,
-        crossprod: CrossProducts,
+        likelihood: GaussianLikelihood,
         *,
-        reml: bool,
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Estimate theta."""
-        parametrization = crossprod.parametrization
+        crossprod, parametrization = likelihood.crossprod, likelihood.parametrization
         x = moment_estimates(crossprod) if start is None else scaled_params(crossprod, start)
-        objective = _ScaledDeviance(crossprod, parametrization.coordinates, reml=reml)
+        objective = _ScaledDeviance(likelihood, parametrization.coordinates)
         if start is None and _has_dominant_weight(design):
             x = _best_start(objective, x)
         runs = [_minimize(objective, x, control)]
@@ -96,22 +97,32 @@ class Profiled:
                 break
             # With the lower triangle of a singular Lambda the gradient can be zero away from an
             # optimum; with the rank fixed it cannot (see rank_reduced).
-            objective = _ScaledDeviance(
-                crossprod, *rank_reduced(parametrization, factors), reml=reml
-            )
+            objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, factors))
             runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
-            probe = probe_boundary(crossprod, objective.scaled(runs[-1].x), reml=reml)
+            probe = probe_boundary(likelihood, objective.scaled(runs[-1].x))
             boundary_slope = probe.slope
             if probe.descent is None or not _may_continue(control, runs):
                 break
-            objective = _ScaledDeviance(
-                crossprod, *rank_reduced(parametrization, probe.descent), reml=reml
-            )
+            objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, probe.descent))
             runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
             if runs[-1].converged and runs[-1].value > runs[-2].value - _RANK_REDUCTION_TOLERANCE:
                 boundary_slope = np.inf  # interior optimum whose deviance is that of the boundary
                 break
         return _optimizer_result(self.name, objective, runs, boundary_slope)
+
+
+def estimate_theta(
+    design: Design,
+    likelihood: GaussianLikelihood,
+    *,
+    control: Control | None = None,
+    start: Vector | None = None,
+) -> OptimizerResult:
+    """Theta by the profiled engine; one evaluation where there are no random terms."""
+    if not design.random_terms:
+        return least_squares_result(likelihood)
+    with single_threaded_blas(likelihood.crossprod.symbolic.dense_size):
+        return Profiled().estimate(design, likelihood, control=control or Control(), start=start)
 
 
 def _has_dominant_weight(design: Design) -> bool:
@@ -149,7 +160,7 @@ def _optimizer_result(
     """Theta at the end of the last run; not converged where rounding has lost the deviance."""
     crossprod, end = objective.crossprod, runs[-1]
     theta = theta_from_scaled(crossprod, objective.scaled(end.x))
-    deviance = deviance_at_theta(crossprod, theta, end.value, reml=objective.reml)
+    deviance = deviance_at_theta(objective.likelihood, theta, end.value)
     rounding = abs(deviance - end.value)
     message = f"another step would gain {end.newton_decrement:.1e}"
     if rounding > DEVIANCE_ROUNDING:
@@ -174,13 +185,13 @@ class _ScaledDeviance:
 
     def __init__(
         self,
-        crossprod: CrossProducts,
+        likelihood: GaussianLikelihood,
         coordinates: Coordinates,
         start: Vector | None = None,
-        *,
-        reml: bool,
     ) -> None:
-        self.crossprod, self.coordinates, self.reml = crossprod, coordinates, reml
+        self.likelihood, self.coordinates = likelihood, coordinates
+        self.function = ScaledLikelihood.of(likelihood, coordinates)
+        self.crossprod = crossprod = likelihood.crossprod
         self.start = np.zeros(coordinates.size) if start is None else start
         # The expected Hessian takes each factor alone; what crossed or nested intercepts have in
         # common needs the average information. For vector-valued terms that is singular at a
@@ -195,13 +206,12 @@ class _ScaledDeviance:
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         try:
-            solution = solve_pls_scaled(self.crossprod, self.scaled(x), reml=self.reml)
+            solution = expect_residuals(self.function.at(x))
         except ResponseError:
             raise
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
-        scores = score_factors(solution, reml=self.reml)
-        gradient = self.coordinates.pullback(x, scaled_scores(self.crossprod.term_scaling, scores))
+        gradient = self.function.score_at(x, solution)
         self.last = x, gradient, solution
         return solution.deviance, gradient
 
@@ -225,11 +235,7 @@ class _ScaledDeviance:
         if not self.use_average_information or self.last is None:
             return None
         x, gradient, solution = self.last
-        scaled_jacobians = self.coordinates.jacobians(x)
-        jacobians = [
-            W @ J for W, J in zip(self.crossprod.term_scaling, scaled_jacobians, strict=True)
-        ]
-        H = average_information(solution, jacobians, reml=self.reml)
+        H = average_information(solution, self.function.jacobians(x))
         by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
         return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
 
@@ -267,5 +273,5 @@ def _reduced_rank_factors(objective: _ScaledDeviance, end: TrustRegionResult) ->
         return nonzero
     square = [np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in truncated]
     lambdas = unscaled_factors(crossprod.term_scaling, square)
-    deviance = solve_pls_at_factors(crossprod, lambdas, reml=objective.reml).deviance
+    deviance = objective.likelihood.at_factors(lambdas).deviance
     return nonzero if deviance > end.value + _RANK_REDUCTION_TOLERANCE else truncated

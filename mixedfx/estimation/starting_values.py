@@ -4,7 +4,7 @@ Both use the cross-products of one grouping factor at a time, so that they cost 
 evaluation of the deviance. For a single factor the estimate is unbiased and the Hessian exact in
 expectation; for several they are approximations.
 
-All parameters are those of scaled columns (:mod:`mixedfx.estimation.scaling`).
+All parameters are those of scaled columns (:mod:`mixedfx.likelihood.scaled`).
 """
 
 from __future__ import annotations

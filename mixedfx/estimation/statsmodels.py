@@ -27,6 +27,7 @@ from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -83,16 +84,15 @@ class StatsModels:
     def estimate(
         self,
         design: Design,
-        crossprod: CrossProducts,
+        likelihood: GaussianLikelihood,
         *,
-        reml: bool,
         control: Control,
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Fit by MixedLM, or by OLS or WLS where there are no random terms."""
         if not design.random_terms:
             return _fit_least_squares(design)
-        reason = self.refusal(design)
+        crossprod, reason = likelihood.crossprod, self.refusal(design)
         if reason is None and start is not None:
             boundary = boundary_parameters(design, crossprod, start)
             if boundary:
@@ -104,7 +104,7 @@ class StatsModels:
             raise EngineRefusal(f"statsmodels cannot fit {design.formula}: {reason}.")
         terms = _mixedlm_terms(design)
         assert isinstance(terms, _MixedLMTerms)
-        result = _fit_mixedlm(design, crossprod, terms, reml, start)
+        result = _fit_mixedlm(design, likelihood, terms, start)
         return OptimizerResult(
             theta=_theta(design, crossprod, terms, result),
             engine=self.name,
@@ -178,13 +178,15 @@ def largest_group(design: Design) -> tuple[int, int]:
 
 
 def _fit_mixedlm(
-    design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, reml: bool, start: Vector | None
+    design: Design, likelihood: GaussianLikelihood, terms: _MixedLMTerms, start: Vector | None
 ) -> Any:
     """MixedLM's result; SearchError where it fails or its log-likelihood is not finite."""
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     arguments = _mixedlm_arguments(design, terms)
-    params = None if start is None else _start_params(design, crossprod, terms, start)
+    params = None
+    if start is not None:
+        params = _start_params(design, likelihood.crossprod, terms, start)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
@@ -193,7 +195,7 @@ def _fit_mixedlm(
                 pd.DataFrame(np.array(design.X), columns=list(design.X_names)),
                 **arguments,
             )
-            result = model.fit(start_params=params, reml=reml, method="bfgs")
+            result = model.fit(start_params=params, reml=likelihood.reml, method="bfgs")
             finite = np.isfinite(result.llf)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
             raise SearchError(f"MixedLM failed: {type(error).__name__}: {error}") from error

@@ -21,11 +21,10 @@ from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
 from mixedfx.likelihood.accumulate import compute_crossproducts
-from mixedfx.likelihood.pls import solve_pls
-from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -129,11 +128,8 @@ def _ml_deviance(fit: FittedModel) -> float:
         return fit_design(
             fit.original_design, engine="profiled", reml=False, control=control
         ).deviance
-    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        result = Profiled().estimate(
-            fit.design, fit.crossprod, reml=False, control=control, start=fit.solution.theta
-        )
-    return result.deviance
+    likelihood = fit.likelihood.maximum_likelihood()
+    return estimate_theta(fit.design, likelihood, start=fit.solution.theta).deviance
 
 
 def ranova(fit: FittedModel) -> pd.DataFrame:
@@ -188,12 +184,8 @@ def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     if design.dispersion is not None:
         fit = fit_design(design, engine="profiled", reml=reml, control=Control())
         return fit.deviance, fit.crossprod.parametrization.size
-    crossprod = compute_crossproducts(design)
-    if not design.random_terms:
-        return solve_pls(crossprod, np.zeros(0), reml=reml).deviance, 0
-    with single_threaded_blas(crossprod.symbolic.dense_size):
-        result = Profiled().estimate(design, crossprod, reml=reml, control=Control())
-    return result.deviance, crossprod.parametrization.size
+    likelihood = GaussianLikelihood(compute_crossproducts(design), reml)
+    return estimate_theta(design, likelihood).deviance, likelihood.parametrization.size
 
 
 def _reduced_models(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:

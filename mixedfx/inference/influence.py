@@ -8,6 +8,8 @@ rows with their Hessian, ``theta - H^-1 g``, which costs two evaluations (Demide
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,12 +20,11 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.scaling import score_scaled
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution, solve_pls
 from mixedfx.likelihood.prediction_variance import conditional_residuals, leverage
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -115,31 +116,22 @@ def _estimates_without(
 
 
 def _refitted_theta(fit: FittedModel, design: Design, crossprod: CrossProducts) -> Vector:
-    result = Profiled().estimate(
-        design, crossprod, reml=fit.reml, control=Control(), start=fit.solution.theta
-    )
-    return result.theta
+    likelihood = GaussianLikelihood(crossprod, fit.reml)
+    return estimate_theta(design, likelihood, start=fit.solution.theta).theta
 
 
 def _one_step_theta(fit: FittedModel, crossprod: CrossProducts) -> Vector:
     """Theta after one Newton step on other cross-products, with the Hessian of all rows."""
     at = fit.hessian_at_optimum
-    term_scaling = fit.crossprod.term_scaling
-
-    def lambdas_at(x: Vector) -> list[Matrix]:
-        return [S @ T for S, T in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
-
-    gradient = score_scaled(
-        crossprod, at.coordinates, at.x, term_scaling=term_scaling, reml=fit.reml
-    )
+    scaled = replace(at.scaled, likelihood=GaussianLikelihood(crossprod, fit.reml))
+    gradient = scaled.score(at.x)
     if not len(gradient):
         return fit.solution.theta
     step = np.linalg.solve(at.hessian, gradient)
-    before = solve_pls_at_factors(crossprod, lambdas_at(at.x), reml=fit.reml).deviance
+    before = scaled.at(at.x).deviance
     for _ in range(_MAX_HALVINGS):  # a step beyond zero changes the sign of an entry only
-        lambdas = lambdas_at(at.x - step)
-        if solve_pls_at_factors(crossprod, lambdas, reml=fit.reml).deviance <= before:
+        if scaled.at(at.x - step).deviance <= before:
             break
         step = 0.5 * step
     parametrization = fit.crossprod.parametrization
-    return canonical_signs(parametrization, parametrization.to_params(lambdas))
+    return canonical_signs(parametrization, parametrization.to_params(scaled.lambdas(at.x - step)))

@@ -25,7 +25,6 @@ from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expec
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.parameters import Parameter, parameters, select_parameters
 from mixedfx.inference.wald import t_quantile
-from mixedfx.likelihood.pls import solve_pls_at_factors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -137,12 +136,10 @@ def _transformed(params: Sequence[Parameter]) -> Vector:
 
 def _transformed_jacobian(fit: FittedModel, params: Sequence[Parameter]) -> Matrix:
     """Derivatives of the transformed parameters by the coordinates of theta, sigma profiled out."""
-    at, term_scaling = fit.hessian_at_optimum, fit.crossprod.term_scaling
+    at = fit.hessian_at_optimum
 
     def transformed_at(x: Vector) -> Vector:
-        lambdas = [S @ T for S, T in zip(term_scaling, at.coordinates.lambdas(x), strict=True)]
-        solution = solve_pls_at_factors(fit.crossprod, lambdas, reml=fit.reml)
-        moved = parameters(replace(fit, solution=solution))
+        moved = parameters(replace(fit, solution=at.scaled.at(x)))
         return _transformed([p for p in moved if _is_varcorr(p)])
 
     jacobian = np.zeros((len(params), len(at.x)))

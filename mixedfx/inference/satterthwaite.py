@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.fitted_model import FittedModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Eigenvalues of the Hessian below this share of the largest are taken as zero.
 _MIN_EIGENVALUE = 1e-8
@@ -38,26 +37,18 @@ class Satterthwaite:
 
     cov: Matrix  # (p, p)
     remark: str | None  # of a singular fit
-    _fit: FittedModel = field(repr=False)
-    _projected: tuple[Matrix, ...] = field(repr=False)  # sigma^2 Z'V^-1 [X, y - X beta]
-    _hessian_inverse: Matrix = field(repr=False)
+    _nu: float
+    _estimated_cov: Matrix = field(repr=False)  # (p, p) of which the next are derivatives
+    _vcov_jacobian: Array = field(repr=False)  # (m, p, p)
+    _hessian_inverse: Matrix = field(repr=False)  # (m, m) of the deviance
     name: str = "satterthwaite"  # for df_method=
 
     def t_df(self, row: Vector) -> float:
         """Degrees of freedom of one combination of the fixed effects."""
-        fit, crossprod = self._fit, self._fit.crossprod
         if not len(self._hessian_inverse):
-            return float(fit.nu)
-        if fit.dispersion is not None:
-            correction = fit.dispersion.vcov_correction
-            cov = self.cov if correction is None else self.cov - correction
-            h = fit.dispersion.vcov_jacobian @ row @ row / float(row @ cov @ row)
-            return float(1.0 / (1.0 / fit.nu + h @ self._hessian_inverse @ h))
-        if crossprod.qr_R is not None:
-            row = linalg.solve_triangular(crossprod.qr_R, row, trans="T")
-        Phi_c = fit.solution.vcov_in_basis @ row
-        h = self._grad_log_variance(Phi_c, float(row @ Phi_c))
-        inverse_df = 1.0 / fit.nu + float(h @ self._hessian_inverse @ h)
+            return self._nu
+        h = self._vcov_jacobian @ row @ row / float(row @ self._estimated_cov @ row)
+        inverse_df = 1.0 / self._nu + float(h @ self._hessian_inverse @ h)
         return 1.0 / inverse_df if inverse_df > 0.0 else np.inf
 
     def f_scale_and_df(self, rows: Matrix) -> tuple[float, float]:
@@ -80,30 +71,6 @@ class Satterthwaite:
         sum_of_means = float((1.0 / (1.0 - 2.0 / dfs)).sum())  # of F(1, df): df / (df - 2)
         return 1.0, 2.0 * sum_of_means / (sum_of_means - len(dfs))
 
-    def _grad_log_variance(self, Phi_c: Vector, unscaled: float) -> Vector:
-        """Gradient of ``log c'cov c`` by theta, from ``Phi c`` and ``c'Phi c``."""
-        fit, at = self._fit, self._fit.hessian_at_optimum
-        by_covariance = []
-        for ZtVXy in self._projected:
-            ZtVX_c = np.tensordot(ZtVXy[:, :-1], Phi_c, axes=(1, 0))
-            ZtVr = ZtVXy[:, -1]
-            gradient = ZtVX_c @ ZtVX_c.T / unscaled
-            if fit.crossprod.profiles_sigma:  # the profiled sigma depends on theta
-                gradient -= ZtVr @ ZtVr.T / fit.solution.pwrss
-            by_covariance.append(gradient)
-        by_term = fit.crossprod.term_blocks(by_covariance)
-        return at.coordinates.pullback(at.x, _by_scaled_factors(fit, at, by_term))
-
-
-def _by_scaled_factors(
-    fit: FittedModel, at: HessianAtOptimum, by_covariance: list[Matrix]
-) -> list[Matrix]:
-    """Derivatives by ``T`` from those by ``Lambda Lambda'``, ``Lambda = S T``: ``2 S'(d) S T``."""
-    factors = zip(
-        by_covariance, fit.crossprod.term_scaling, at.coordinates.lambdas(at.x), strict=True
-    )
-    return [2.0 * (S.T @ d @ S) @ T for d, S, T in factors]
-
 
 def satterthwaite(fit: FittedModel) -> Satterthwaite:
     """
@@ -116,10 +83,8 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
-    if not fit.design.random_terms and fit.dispersion is None:
-        return Satterthwaite(cov, None, fit, (), np.zeros((0, 0)))
-    hessian = (fit.hessian_at_optimum if fit.dispersion is None else fit.dispersion).hessian
-    values, vectors = np.linalg.eigh(hessian)
+    at = fit.derivatives
+    values, vectors = np.linalg.eigh(at.hessian)
     positive = values > _MIN_EIGENVALUE * max(values.max(initial=0.0), 1.0)
     inverse = (vectors[:, positive] / values[positive]) @ vectors[:, positive].T
     on_boundary = boundary_parameters(fit.design, fit.crossprod, fit.solution.theta)
@@ -129,4 +94,6 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
             f"degrees of freedom are the limit on the boundary, where {', '.join(on_boundary)} "
             f"{'is' if len(on_boundary) == 1 else 'are'} taken as known."
         )
-    return Satterthwaite(cov, remark, fit, tuple(fit.solution.projected_crossproducts()), inverse)
+    correction = None if fit.dispersion is None else fit.dispersion.vcov_correction
+    estimated_cov = cov if correction is None else cov - correction
+    return Satterthwaite(cov, remark, fit.nu, estimated_cov, at.vcov_jacobian, inverse)

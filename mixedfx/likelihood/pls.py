@@ -43,6 +43,7 @@ class Solution:
     coef_vector: Vector = field(repr=False)  # (p + 1,) residuals as a combination of [X R^-1, y]
     vcov_in_basis: Matrix = field(repr=False)  # (p, p) R vcov_unscaled R'
     crossprod: CrossProducts = field(repr=False)
+    reml: bool  # whether beta is integrated out
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -125,6 +126,7 @@ def solve_pls_at_factors(
         coef_vector=np.append(-coef, 1.0),
         vcov_in_basis=unscaled,
         crossprod=crossprod,
+        reml=reml,
     )
 
 

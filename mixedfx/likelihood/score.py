@@ -24,10 +24,10 @@ Array = npt.NDArray[np.float64]
 _OFFSET = 1e-4
 
 
-def score_theta(solution: Solution, *, reml: bool) -> Vector:
+def score_theta(solution: Solution) -> Vector:
     """Derivative of the deviance by theta."""
     coordinates = solution.crossprod.parametrization.coordinates
-    return coordinates.pullback(solution.theta, score_factors(solution, reml=reml))
+    return coordinates.pullback(solution.theta, score_factors(solution))
 
 
 def score_log_sigma(solution: Solution) -> float:
@@ -37,17 +37,17 @@ def score_log_sigma(solution: Solution) -> float:
     return 2.0 * (crossprod.n - leverage - solution.pwrss / solution.sigma**2)
 
 
-def score_factors(solution: Solution, *, reml: bool, sigma: float | None = None) -> list[Matrix]:
+def score_factors(solution: Solution, *, sigma: float | None = None) -> list[Matrix]:
     """Derivative of the deviance by every entry of every Lambda; Lambda fixed, sigma profiled."""
     crossprod, r = solution.crossprod, solution.coef_vector
     by_schur = (solution.sigma if sigma is None else sigma) ** -2.0 * np.outer(r, r)
-    if reml:
+    if solution.reml:
         by_schur[: crossprod.p, : crossprod.p] += solution.vcov_in_basis
     by_factor, _ = solution.schur.backward(by_schur)
     return crossprod.term_blocks(by_factor)
 
 
-def average_information(solution: Solution, jacobians: Sequence[Array], *, reml: bool) -> Matrix:
+def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matrix:
     """
     Average of the observed and the expected Hessian of the deviance, sigma profiled out.
 
@@ -83,15 +83,13 @@ def average_information(solution: Solution, jacobians: Sequence[Array], *, reml:
             directions[at : at + w.size, i] = w.ravel()
             along[i] = np.vdot(g, w)
             i += 1
-    return _projected_products(solution, directions, along, reml)
+    return _projected_products(solution, directions, along)
 
 
-def _projected_products(
-    solution: Solution, directions: Matrix, along: Vector, reml: bool
-) -> Matrix:
+def _projected_products(solution: Solution, directions: Matrix, along: Vector) -> Matrix:
     """``w'Z'PZw / sigma**2`` for the columns of ``directions``, sigma profiled out."""
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
-    m, p, nu = directions.shape[1], crossprod.p, crossprod.n - crossprod.p if reml else crossprod.n
+    m, p, nu = directions.shape[1], crossprod.p, crossprod.n - crossprod.p * solution.reml
     columns = np.empty((symbolic.size, m + p))
     columns[:, :m] = symbolic.matrix @ directions
     columns[:, m:] = crossprod.ZtX
@@ -133,7 +131,7 @@ def score_covariance(
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
     near = [T @ root for root, T in zip(roots, term_scaling, strict=True)]
     result = []
-    by_lambda = score_factors(solve_pls_at_factors(crossprod, near, reml=reml), reml=reml)
+    by_lambda = score_factors(solve_pls_at_factors(crossprod, near, reml=reml))
     for by, root, T in zip(by_lambda, roots, term_scaling, strict=True):
         S = np.linalg.solve(root.T, 0.5 * (T.T @ by).T).T
         result.append(0.5 * (S + S.T))

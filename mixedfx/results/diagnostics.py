@@ -76,8 +76,7 @@ class DiagnosticsMixin(HasModel):
         if found.engine != "statsmodels" or found.raw is None:
             found = StatsModels().estimate(
                 self.model.design,
-                self.model.crossprod,
-                reml=self.model.reml,
+                self.model.likelihood,
                 control=Control(),
                 start=self.model.solution.theta,
             )

@@ -68,7 +68,7 @@ def test_shares_of_a_small_fit(benchmark, step):
 def test_an_evaluation_does_not_see_the_rows(benchmark, rows):
     reduced = compute_crossproducts(build(mfx.parse("y ~ x + (x | g)"), growth(20_000, rows)))
     theta = np.array([1.0, 0.1, 0.3])
-    benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=True), reml=True))
+    benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=True)))
 
 
 @pytest.mark.parametrize("what", ["value", "value and gradient"])
@@ -79,7 +79,7 @@ def test_a_gradient_costs_little_more_than_a_value(benchmark, task, what):
     if what == "value":
         benchmark(solve_pls, reduced, theta, reml=task.reml)
     else:
-        benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=task.reml), reml=task.reml))
+        benchmark(lambda: score_theta(solve_pls(reduced, theta, reml=task.reml)))
 
 
 def test_a_thousand_responses_on_one_design(benchmark):

@@ -112,7 +112,7 @@ def test_the_score_is_that_of_differences(fit):
     def deviance(theta):
         return solve_pls(crossprod, theta, reml=True).deviance
 
-    score = score_theta(solve_pls(crossprod, theta, reml=True), reml=True)
+    score = score_theta(solve_pls(crossprod, theta, reml=True))
     expected = [
         (deviance(theta + h) - deviance(theta - h)) / 2e-5 for h in 1e-5 * np.eye(len(theta))
     ]

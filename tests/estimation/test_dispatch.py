@@ -30,6 +30,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 # MixedLM stops a search within about 1e-6 of a parameter's optimum.
@@ -315,9 +316,7 @@ def test_mixedlm_starts_at_the_profiled_optimum(sleep, monkeypatch, engine):
 def test_mixedlm_from_its_own_start_finds_the_same_optimum(name):
     # Independence: nothing of the profiled engine's answer goes in.
     fit = fit_of(name, "profiled")
-    alone = StatsModels().estimate(
-        fit.model.design, fit.model.crossprod, reml=fit.reml, control=Control()
-    )
+    alone = StatsModels().estimate(fit.model.design, fit.model.likelihood, control=Control())
     assert alone.deviance == pytest.approx(fit.deviance, abs=1e-4)
 
 
@@ -513,6 +512,7 @@ def test_a_design_is_not_changed_by_a_search(sleep):
     before = [
         a.copy() for a in (design.y, design.X, *(b.model_matrix for b in design.random_terms))
     ]
-    dispatch.estimate("auto", design, compute_crossproducts(design), reml=True, control=Control())
+    likelihood = GaussianLikelihood(compute_crossproducts(design), reml=True)
+    dispatch.estimate("auto", design, likelihood, control=Control())
     after = [design.y, design.X, *(b.model_matrix for b in design.random_terms)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

@@ -21,6 +21,7 @@ from mixedfx.errors import ConvergenceWarning, ResponseError, SingularFitWarning
 from mixedfx.estimation.em import EMIterates, ExpectationMaximization
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 # Two searches for one optimum end within this of each other: the tolerance of lme4's comparison.
 SAME = 1e-6
@@ -64,8 +65,7 @@ def largest_increase(trace):
 def estimated(case, iterations, start):
     return ExpectationMaximization().estimate(
         case.design,
-        case.crossprod,
-        reml=case.reml,
+        GaussianLikelihood(case.crossprod, case.reml),
         control=Control(max_evaluations=iterations),
         start=start,
     )

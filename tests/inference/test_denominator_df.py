@@ -27,6 +27,7 @@ from mixedfx.errors import ArgumentError, SingularFitWarning
 from mixedfx.estimation.fitted_model import build_fitted_model
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.inference.denominator_df import denominator_df
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg.cholesky import selected_inverse as probing
 
@@ -217,7 +218,9 @@ def at_given_theta(case):
     """A REML fit at a case's theta, which need not be the optimum: the formulas hold anywhere."""
     claim = solve_pls(case.crossprod, case.theta, reml=True).deviance
     search = OptimizerResult(case.theta, "drawn", 1, True, "", claim)
-    return build_fitted_model(case.design.formula, case.design, case.crossprod, search, reml=True)
+    return build_fitted_model(
+        case.design.formula, case.design, GaussianLikelihood(case.crossprod, True), search
+    )
 
 
 class Adjusted(NamedTuple):

@@ -156,7 +156,7 @@ def test_gradient_is_the_slope_of_the_oracle(case):
     def deviance(theta):
         return truth(case.design, theta, reml=case.reml).deviance
 
-    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml))
     assert_same(found, differences(deviance, case.theta, STEP), DIFFERENCES)
 
 
@@ -167,7 +167,7 @@ def test_gradient_is_the_slope_of_the_oracle_far_out(case):
     def deviance(theta):
         return truth(case.design, theta, reml=case.reml).deviance
 
-    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml))
     assert_same(found, differences(deviance, case.theta, 10 * STEP), FAR_DIFFERENCES)
 
 
@@ -175,7 +175,7 @@ def test_gradient_is_the_slope_of_the_oracle_far_out(case):
 @given(cases(kinds=["all zero"]))
 def test_zero_is_stationary_whatever_the_data(case):
     # The deviance is even in Lambda.
-    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml), reml=case.reml)
+    found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml))
     assert_same(found, np.zeros_like(found), DIGITS)
 
 
@@ -189,7 +189,7 @@ def test_gradient_goes_to_zero_with_theta(formula, size):
     direction = np.random.default_rng(5).normal(size=schur.parametrization.size)
 
     def slope(scale):
-        return score_theta(solve_pls(schur, scale * direction, reml=True), reml=True) / scale
+        return score_theta(solve_pls(schur, scale * direction, reml=True)) / scale
 
     curvature = slope(1e-3)  # the next order of the series is a million times smaller
     assert_same(size * slope(size), size * curvature, DIFFERENCES)
@@ -252,7 +252,7 @@ def test_average_information_is_its_definition(case):
     profiled = pulls @ P @ pulls.T - np.outer(pulls @ Py, pulls @ Py) / nu
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
     coordinates = case.crossprod.parametrization.coordinates
-    found = average_information(solution, coordinates.jacobians(case.theta), reml=case.reml)
+    found = average_information(solution, coordinates.jacobians(case.theta))
     assert_same(found, profiled, 1e-7)
 
 
@@ -290,7 +290,7 @@ def outcome(case):
         np.array([found.deviance, found.sigma]),
         found.beta,
         found.vcov_unscaled,
-        score_theta(found, reml=case.reml),
+        score_theta(found),
         *found.conditional_modes(),
         *found.spherical_modes(),
         *found.conditional_covariances(),
@@ -385,7 +385,7 @@ def test_leading_factors_and_dense_blocks_agree_with_the_oracle(
 
     found = solve_pls(schur, theta, reml=reml)
     assert found.deviance == pytest.approx(deviance(theta), rel=DIGITS)
-    assert_same(score_theta(found, reml=reml), differences(deviance, theta, STEP), DIFFERENCES)
+    assert_same(score_theta(found), differences(deviance, theta, STEP), DIFFERENCES)
 
 
 # ---------------------------------------------------------------- data that are hard on digits

@@ -26,6 +26,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.prediction import fitted
 from mixedfx.likelihood import prediction_variance as module
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
@@ -64,7 +65,9 @@ def fit_at(design, theta, *, reml=True):
     """A fit that ended at a given theta, however bad."""
     reduced = compute_crossproducts(design)
     solution = solve_pls(reduced, np.asarray(theta), reml=reml)
-    return FittedModel(design.formula, design, reduced, reml, None, solution, ())
+    return FittedModel(
+        design.formula, design, GaussianLikelihood(reduced, reml), None, solution, ()
+    )
 
 
 def fit_of(case):

@@ -32,17 +32,17 @@ from mixedfx.estimation.dispersion.degenerate import (
 )
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
-from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.scaling import scaled_scores, unscaled_factors
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.prediction_variance import (
     conditional_residuals,
     design_rows,
     unscaled_prediction_variance,
 )
+from mixedfx.likelihood.scaled import scaled_scores, unscaled_factors
 from mixedfx.likelihood.score import score_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
@@ -91,7 +91,12 @@ class ProfiledDispersionDeviance:
         # No warm start on the boundary, where zero is stationary at all weights.
         interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
         start = self.inner.theta if self.inner is not None and interior else None
-        self.inner = estimate_theta(self.design, crossprod, self.reml, self.control, start)
+        self.inner = estimate_theta(
+            self.design,
+            GaussianLikelihood(crossprod, self.reml),
+            control=self.control,
+            start=start,
+        )
         self.evaluations += self.inner.evaluations
         solution = solve_pls(crossprod, self.inner.theta, reml=self.reml)
         return solution.deviance, self.gradient(x, solution)
@@ -101,15 +106,6 @@ class ProfiledDispersionDeviance:
         log_sds = self.log_sds(x)[self.strata.codes]
         by_log_weight = score_log_weights(self.design, solution, log_sds, reml=self.reml)
         return self.coordinates.pullback(by_log_weight, self.strata.codes)
-
-
-def estimate_theta(
-    design: Design, crossprod: CrossProducts, reml: bool, control: Control, start: Vector | None
-) -> OptimizerResult:
-    """Estimate theta at known weights."""
-    if not design.random_terms:
-        return least_squares_result(crossprod, reml=reml)
-    return Profiled().estimate(design, crossprod, reml=reml, control=control, start=start)
 
 
 def score_log_weights(design: Design, solution: Solution, log_sds: Vector, *, reml: bool) -> Vector:
@@ -145,8 +141,9 @@ def _estimate_at(
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
     x, crossprod = optimum.x, problem.crossproducts(optimum.x)
     start = None if problem.inner is None else problem.inner.theta
-    inner = estimate_theta(problem.design, crossprod, problem.reml, problem.control, start)
-    solution = solve_pls(crossprod, inner.theta, reml=problem.reml)
+    likelihood = GaussianLikelihood(crossprod, problem.reml)
+    inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
+    solution = likelihood.at(inner.theta)
     joint = _joint_derivatives(problem, x, crossprod, solution)
     coordinates = problem.coordinates
     # Sigma is reported where the dispersion columns are zero: exp(-shift) times its mean.
@@ -210,7 +207,7 @@ def _joint_derivatives(
         reweighted = problem.crossproducts(at[m:])
         lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
         perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
-        scores = scaled_scores(term_scaling, score_factors(perturbed, reml=problem.reml))
+        scores = scaled_scores(term_scaling, score_factors(perturbed))
         by_theta = coordinates.pullback(at[:m], scores)
         by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
         cov = perturbed.sigma**2 * perturbed.vcov_unscaled

@@ -43,12 +43,12 @@ from mixedfx.estimation.dispersion.hessian import (
 )
 from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.scaling import unscaled_factors
 from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
 from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.likelihood.prediction_variance import conditional_residuals
+from mixedfx.likelihood.scaled import unscaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import minimize
 

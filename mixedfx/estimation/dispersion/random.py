@@ -23,11 +23,12 @@ from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate, DispersionRandomEffects
-from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.scaling import scaled_factors
+from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.scaled import scaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
@@ -52,7 +53,8 @@ def estimate_location_scale(
     assert dispersion is not None
     assert dispersion.random_term is not None
     crossprod = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
-    theta = estimate_theta(design, crossprod, reml, control, None).theta
+    likelihood = GaussianLikelihood(crossprod, reml)
+    theta = estimate_theta(design, likelihood, control=control).theta
     lambdas = crossprod.parametrization.lambdas(theta)
     homoscedastic = solve_pls_at_factors(crossprod, lambdas, reml=reml)
     problem = LaplaceDeviance(design, dispersion, dispersion.random_term, homoscedastic, reml=reml)

@@ -18,9 +18,8 @@ from mixedfx.errors import MixedfxError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
-from mixedfx.estimation.least_squares import least_squares_result
-from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
 from mixedfx.formula.terms import Formula
 from mixedfx.inference.parameters import parameters
@@ -31,6 +30,7 @@ from mixedfx.inference.simulation import (
 )
 from mixedfx.likelihood.accumulate import with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -74,8 +74,7 @@ class RefitModel:
 
     formula: Formula
     design: Design
-    crossprod: CrossProducts
-    reml: bool
+    likelihood: GaussianLikelihood
     responses: ResponseDistribution
 
 
@@ -91,7 +90,7 @@ def refit_model(fit: FittedModel, random: RandomName) -> RefitModel:
         )
         design = replace(design, dispersion=dispersion)
     responses = response_distribution(fit, random=random)
-    return RefitModel(fit.formula, design, fit.crossprod, fit.reml, responses)
+    return RefitModel(fit.formula, design, fit.likelihood, responses)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
@@ -102,12 +101,15 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
         y = y - design.offset
     try:
         if design.dispersion is not None:
-            return _refit_with_dispersion(replace(design, y=y), number, model.reml)
-        crossprod = with_response(model.crossprod, design, y)
-        result = _estimate(design, crossprod, model.reml)
+            return _refit_with_dispersion(replace(design, y=y), number, model.likelihood.reml)
+        crossprod = with_response(model.likelihood.crossprod, design, y)
+        likelihood = replace(model.likelihood, crossprod=crossprod)
+        # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
+        # the boundary the score of theta = 0 would be zero.
+        result = estimate_theta(design, likelihood)
         if not result.converged:
             return Failure(number, "not converged", result.message)
-        fit = build_fitted_model(model.formula, design, crossprod, result, reml=model.reml)
+        fit = build_fitted_model(model.formula, design, likelihood, result)
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
     singular = bool(boundary_parameters(design, crossprod, result.theta))
@@ -122,14 +124,6 @@ def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Fa
         return Failure(number, "not converged", result.message)
     singular = bool(boundary_parameters(fit.design, fit.crossprod, result.theta))
     return Draw(number, parameter_values(fit.solution, fit.crossprod, fit.dispersion), singular)
-
-
-def _estimate(design: Design, crossprod: CrossProducts, reml: bool) -> OptimizerResult:
-    if not design.random_terms:
-        return least_squares_result(crossprod, reml=False)
-    # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
-    # the boundary the score of theta = 0 would be zero.
-    return Profiled().estimate(design, crossprod, reml=reml, control=Control())
 
 
 def parameter_values(

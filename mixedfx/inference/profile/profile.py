@@ -22,13 +22,12 @@ from scipy.stats import norm
 
 from mixedfx.errors import ArgumentError, SearchError, check_share
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile.parametrization import profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.root import DEVIANCE_TOLERANCE, ProfileBranch
-from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
+from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
@@ -122,18 +121,16 @@ def _limits(profiled: ProfiledParameter | None, zeta: float) -> list[float]:
 
 def _optimum(fit: FittedModel) -> Solution:
     """Maximise the likelihood, from a fit by either criterion."""
-    crossprod, theta = fit.crossprod, fit.solution.theta
+    likelihood, theta = fit.likelihood.maximum_likelihood(), fit.solution.theta
     if len(theta):
-        result = Profiled().estimate(
-            fit.design, crossprod, reml=False, control=Control(), start=theta
-        )
+        result = estimate_theta(fit.design, likelihood, start=theta)
         if not result.converged:
             raise SearchError(
                 "a profile needs the maximum of the likelihood, and the search for it did not "
                 f"converge: {result.message}."
             )
         theta = result.theta
-    solution = solve_pls_at_factors(crossprod, crossprod.parametrization.lambdas(theta), reml=False)
+    solution = likelihood.at(theta)
     if not fit.reml and solution.deviance < fit.solution.deviance - DEVIANCE_TOLERANCE:
         raise SearchError(
             f"the fit's deviance {fit.solution.deviance:.10g} is not the smallest: a search from "

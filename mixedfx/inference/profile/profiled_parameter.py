@@ -71,7 +71,7 @@ class ProfiledParameter(ABC):
 
     def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
         """Derivatives of the deviance by the entries of each ``T_t``, (k, k) each."""
-        by_lambda = score_factors(solution, reml=False, sigma=sigma)
+        by_lambda = score_factors(solution, sigma=sigma)
         return [S.T @ G for S, G in zip(self.factors.term_scaling, by_lambda, strict=True)]
 
     def canonical_signs(self, x: Vector) -> Vector:

@@ -511,7 +511,7 @@ def test_a_constrained_coefficient_is_differentiated_exactly():
         )
 
     coordinates = crossprod.parametrization.coordinates
-    found = coordinates.pullback(theta, score_factors(constrained(theta), reml=False))
+    found = coordinates.pullback(theta, score_factors(constrained(theta)))
     expected = optimize.approx_fprime(theta, lambda at: constrained(at).deviance, 1e-7)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -533,7 +533,7 @@ def test_the_deviance_at_a_fixed_sigma_is_that_of_the_definition():
 
 def test_slopes_at_a_fixed_sigma_are_exact():
     crossprod, theta, sigma = sleep().crossprod, sleep().optimizer_result.theta, 20.0
-    found = score_factors(solve_pls(crossprod, theta, reml=False), reml=False, sigma=sigma)
+    found = score_factors(solve_pls(crossprod, theta, reml=False), sigma=sigma)
     expected = optimize.approx_fprime(
         theta, lambda at: deviance_at_sigma(solve_pls(crossprod, at, reml=False), sigma), 1e-7
     )

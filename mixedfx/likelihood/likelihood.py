@@ -1,0 +1,65 @@
+"""Likelihood of a Gaussian mixed model as a function of theta.
+
+A likelihood holds the cross-products of the data and the criterion: maximum likelihood, beta and
+sigma being maximised out, or REML, beta being integrated out (formulas in
+:mod:`mixedfx.likelihood`). Estimation minimises its deviance; inference differentiates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.likelihood.score import average_information, score_theta
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood:
+    """Deviance, score and information of theta; sigma is profiled out unless it is known."""
+
+    crossprod: CrossProducts
+    reml: bool
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """Parametrization of the random terms' covariances by theta."""
+        return self.crossprod.parametrization
+
+    @property
+    def nu(self) -> int:
+        """Denominator of the profiled sigma**2: n, or n - p under REML."""
+        return self.crossprod.n - self.crossprod.p if self.reml else self.crossprod.n
+
+    def at(self, theta: Vector) -> Solution:
+        """Solution of the penalised least-squares problem at theta."""
+        return solve_pls(self.crossprod, theta, reml=self.reml)
+
+    def at_factors(self, lambdas: Sequence[Matrix]) -> Solution:
+        """Solution at one factor of the relative covariance for each term."""
+        return solve_pls_at_factors(self.crossprod, lambdas, reml=self.reml)
+
+    def deviance(self, theta: Vector) -> float:
+        """-2 log-likelihood, or the REML criterion, all constants included."""
+        return self.at(theta).deviance
+
+    def score(self, theta: Vector) -> Vector:
+        """Derivative of the deviance by theta, (m,)."""
+        return score_theta(self.at(theta))
+
+    def information(self, theta: Vector) -> Matrix:
+        """Average information: the mean of observed and expected Hessian, (m, m)."""
+        jacobians = self.parametrization.coordinates.jacobians(np.asarray(theta, dtype=float))
+        return average_information(self.at(theta), jacobians)
+
+    def maximum_likelihood(self) -> GaussianLikelihood:
+        """The same data and model with the other criterion replaced by maximum likelihood."""
+        return replace(self, reml=False)
