@@ -22,9 +22,8 @@ from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
-from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse_dispersion
-from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.stratified import sum_by_stratum
 
 both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
@@ -109,8 +108,8 @@ def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
-    plain = estimate_theta(design, equal, reml, Control(), None)
-    start = solve_pls_at_factors(equal, equal.parametrization.lambdas(plain.theta), reml=reml)
+    likelihood = GaussianLikelihood(equal, reml)
+    start = likelihood.at(estimate_theta(design, likelihood).theta)
     return LaplaceDeviance(
         design, design.dispersion, design.dispersion.random_term, start, reml=reml
     )
