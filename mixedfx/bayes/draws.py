@@ -247,7 +247,11 @@ def _draw_effects_vectorized(
     vectorized, crossprod, B = posterior.vectorized, posterior.crossprod, len(params.sigma)
     assert vectorized is not None
     beta = np.empty((B, crossprod.p))
-    K, L = (crossprod.ZtZ.width(0), crossprod.ZtZ.levels(0)) if crossprod.term_positions else (0, 0)
+    K, L = (
+        (crossprod.ZtZ.layout.width(0), crossprod.ZtZ.layout.levels(0))
+        if crossprod.term_positions
+        else (0, 0)
+    )
     effects = np.empty((B, K, L))
     for chunk in vectorized.chunks(B):
         conditional = vectorized.solve(params, chunk)
@@ -320,7 +324,7 @@ def _effects_by_point(
             w = w * np.exp(-2.0 * log_sds[posterior.strata.codes])
         simulated_b = np.zeros(symbolic.size)
         for position, factor in zip(crossprod.term_positions, params.cov_factors, strict=True):
-            L = symbolic.block_matrix.levels(position.factor)
+            L = symbolic.layout.levels(position.factor)
             first = symbolic.starts[position.factor] + position.start * L
             term_b = factor[:, :, i] @ rng.standard_normal((position.width, L))
             simulated_b[first : first + term_b.size] = term_b.ravel()
@@ -329,8 +333,8 @@ def _effects_by_point(
         ZtWr = (Z.T @ (w * residuals))[:, None]
         b = simulated_b + solution.schur.numeric.solve(ZtWr)[:, 0]
         by_factor = [
-            b[symbolic.columns(f)].reshape(symbolic.block_matrix.width(f), -1)
-            for f in symbolic.block_matrix.factors
+            b[symbolic.columns(f)].reshape(symbolic.layout.width(f), -1)
+            for f in symbolic.layout.factors
         ]
         yield beta, crossprod.term_rows(by_factor)
 

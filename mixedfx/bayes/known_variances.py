@@ -27,8 +27,7 @@ from mixedfx.errors import (
 )
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.pls import solve_pls
-from mixedfx.linalg.cholesky.analysis import analyze
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
+from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
 
 Vector = npt.NDArray[np.float64]
 
@@ -176,7 +175,7 @@ def _crossproducts(
         names=(),
         groups=(group,),
         levels=(levels,),
-        symbolic=analyze(BlockMatrix((ZtZ,), {})),
+        ZtZ=BlockMatrix(BlockPattern(BlockLayout((1,), (L,)), {}), (ZtZ,), {}),
         ZtXy=(ZtXy,),
         XytXy=np.array([[float(w @ y**2)]]),
         term_positions=(TermPosition(0, 0, 1),),

@@ -61,7 +61,7 @@ class VectorizedPLS:
     def chunks(self, count: int) -> Iterator[slice]:
         """Split ``count`` points into slices whose arrays have a moderate size."""
         ZtZ = self.crossprod.ZtZ
-        per_point = ZtZ.size(0) * ZtZ.width(0) if ZtZ.diagonal else 1
+        per_point = ZtZ.layout.size(0) * ZtZ.layout.width(0) if ZtZ.diagonal else 1
         step = max(1, _CHUNK_SIZE // max(per_point, 1))
         return (slice(i, min(i + step, count)) for i in range(0, count, step))
 
@@ -165,7 +165,7 @@ class VectorizedPLS:
     def _lambda(self, params: ConstrainedParameters, chunk: slice) -> Matrix:
         """Relative factor (K, K, B) of the grouping factor, block-diagonal over its terms."""
         sigma = params.sigma[chunk]
-        K = self.crossprod.ZtZ.width(0)
+        K = self.crossprod.ZtZ.layout.width(0)
         lam = np.zeros((K, K, len(sigma)))
         for position, factor in zip(self.crossprod.term_positions, params.cov_factors, strict=True):
             block = slice(position.start, position.start + position.width)

@@ -263,7 +263,7 @@ def _first_order_gain(
     for position, lam, new in zip(crossprod.term_positions, scaled, updated, strict=True):
         half = np.linalg.solve(lam, new)
         change = np.eye(len(lam)) - np.linalg.solve(lam, half.T)
-        gain += crossprod.ZtZ.levels(position.factor) * float((change**2).sum())
+        gain += crossprod.ZtZ.layout.levels(position.factor) * float((change**2).sum())
     return gain
 
 

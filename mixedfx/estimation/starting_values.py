@@ -51,7 +51,7 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
     the former (Rao 1972, J. Am. Stat. Assoc. 67:112).
     """
-    moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.factors]
+    moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]
     Ztr, residual_variance = _backfit(crossprod, moments)
     if not crossprod.profiles_sigma:
         residual_variance = crossprod.sigma_at(residual_variance, 1.0) ** 2
@@ -94,7 +94,7 @@ def _backfit(crossprod: CrossProducts, moments: list[_FactorMoments]) -> tuple[l
     Returns each factor's ``Z'r``, r the residuals of all the others, and the residual variance.
     """
     ZtZ, total = crossprod.ZtZ, float(crossprod.XytXy[-1, -1])
-    order = sorted(ZtZ.factors, key=ZtZ.levels)
+    order = sorted(ZtZ.layout.factors, key=ZtZ.layout.levels)
     inverses = [penalized_inverse(m.ZtZ, _BACKFITTING_SD * np.eye(len(m.ZtZ)))[0] for m in moments]
     b = [np.zeros_like(m.Ztr) for m in moments]
     Ztr = [m.Ztr for m in moments]
@@ -120,7 +120,7 @@ def _fitted_by_others(
 ) -> Matrix:
     """``sum_g Z_f'Z_g b_g`` over the factors g other than f."""
     ZtZ, out = crossprod.ZtZ, np.zeros_like(b[f])
-    for (i, j), block in ZtZ.off_diagonal.items():
+    for (i, j), block in ZtZ.blocks():
         if f not in (i, j):
             continue
         g = j if f == i else i
@@ -130,14 +130,16 @@ def _fitted_by_others(
             for k in range(len(b[g])):
                 unit = moments[f].rms[a] * moments[g].rms[k]
                 fitted = values[a, k] * (b[g][k] / unit)[levels_g]
-                out[a] += np.bincount(levels_f, fitted, ZtZ.levels(f))
+                out[a] += np.bincount(levels_f, fitted, ZtZ.layout.levels(f))
     return out
 
 
 def _level_inflation(ZtZ: BlockMatrix, f: int) -> float:
     """``L / (L - m)``, m the levels of the largest factor that contains ``f`` and precedes it."""
-    L = ZtZ.levels(f)
-    outer = [ZtZ.levels(g) for g in ZtZ.factors if g != f and ZtZ.is_nested(f, g)]
+    L = ZtZ.layout.levels(f)
+    outer = [
+        ZtZ.layout.levels(g) for g in ZtZ.layout.factors if g != f and ZtZ.pattern.is_nested(f, g)
+    ]
     return L / max(L - max([m for m in outer if m < L], default=0), 1)
 
 

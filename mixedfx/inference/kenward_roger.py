@@ -197,7 +197,7 @@ def _fixed_effect_products(
 
 def _multiply_by_K(fit: FittedModel, columns: Matrix) -> Matrix:
     """``K columns``, with ``K = A - A Lambda M^-1 Lambda' A``."""
-    A = fit.crossprod.symbolic.matrix
+    A = fit.crossprod.assembled.sparse_matrix
     product = A @ columns
     return np.asarray(product - A @ fit.solution.schur.numeric.solve(product))
 
@@ -210,18 +210,18 @@ def _traces(fit: FittedModel, components: list[CovarianceComponent]) -> tuple[Ve
     pair of factors the products of the entries of the blocks between levels.
     """
     symbolic = fit.crossprod.symbolic
-    ZtZ, probing = symbolic.block_matrix, probing_vectors(symbolic)
-    widths = [ZtZ.width(f) for f in ZtZ.factors]
+    layout, probing = symbolic.layout, probing_vectors(symbolic)
+    widths = [layout.width(f) for f in layout.factors]
     within = [np.zeros((k, k)) for k in widths]
     between = {
-        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in ZtZ.factors for g in ZtZ.factors
+        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in layout.factors for g in layout.factors
     }
-    for g in ZtZ.factors:
+    for g in layout.factors:
         index = probing.index_in_component[g]
         for first, last in probing.batches(g):
             KP = _multiply_by_K(fit, probing.vectors(g, first, last))
             within[g] += _sum_within_levels(KP[symbolic.columns(g)], index, first, last, widths[g])
-            for f in ZtZ.factors:
+            for f in layout.factors:
                 blocks = KP[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
                 entries = blocks.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)
                 products = entries @ entries.T

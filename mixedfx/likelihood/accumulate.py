@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +22,7 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
-from mixedfx.linalg.cholesky.analysis import analyze
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
+from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -45,18 +45,22 @@ def compute_crossproducts(design: Design) -> CrossProducts:
         level_sums(random_terms, w, Xy_columns, random_terms[0].codes, len(random_terms[0].levels))
         for random_terms in by_group
     ]
-    off_diagonal = {
+    blocks = {
         (i, j): off_diagonal_block(by_group[i], by_group[j], w)
-        for i in range(len(groups))
-        for j in range(i + 1, len(groups))
+        for i, j in itertools.combinations(range(len(groups)), 2)
     }
+    layout = BlockLayout(tuple(len(ZtZ) for ZtZ, _ in sums), tuple(ZtZ.shape[2] for ZtZ, _ in sums))
     crossprod = CrossProducts(
         n=len(design.y),
         response=design.formula.response,
         names=design.X_names,
         groups=groups,
         levels=tuple(random_terms[0].levels for random_terms in by_group),
-        symbolic=analyze(BlockMatrix(tuple(ZtZ for ZtZ, _ in sums), off_diagonal)),
+        ZtZ=BlockMatrix(
+            BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()}),
+            tuple(ZtZ for ZtZ, _ in sums),
+            {ij: values for ij, (_, values) in blocks.items()},
+        ),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
         term_positions=tuple(_term_position(b, groups, by_group) for b in design.random_terms),
@@ -99,8 +103,8 @@ def _check_identified(design: Design, crossprod: CrossProducts) -> None:
                     f"the variance of '{name}' in {random_term.formula_term} cannot be estimated; "
                     "leave one of the two out."
                 )
-    for (i, j), pair_block in crossprod.ZtZ.off_diagonal.items():
-        if len(pair_block.rows) == len(crossprod.levels[i]) == len(crossprod.levels[j]):
+    for (i, j), pairs in crossprod.ZtZ.pattern.pairs.items():
+        if len(pairs) == len(crossprod.levels[i]) == len(crossprod.levels[j]):
             first, second = (
                 {
                     e
@@ -152,7 +156,7 @@ def sparse_Z(design: Design, crossprod: CrossProducts) -> sparse.csr_array:
     n, symbolic = len(design.y), crossprod.symbolic
     Z = sparse.csr_array((n, symbolic.size))
     for position, random_term in zip(crossprod.term_positions, design.random_terms, strict=True):
-        L = symbolic.block_matrix.levels(position.factor)
+        L = symbolic.layout.levels(position.factor)
         for a in range(position.width):
             at = symbolic.starts[position.factor] + (position.start + a) * L + random_term.codes
             entries = (random_term.model_matrix[:, a], (np.arange(n), at))

@@ -9,7 +9,7 @@ least-squares residuals, and an ill-conditioned X by ``X R^-1`` with orthonormal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,13 +21,21 @@ from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
-from mixedfx.linalg.cholesky.analysis import analyze
+from mixedfx.linalg.cholesky.analysis import symbolic_factor
+from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, OffDiagonalBlock
+from mixedfx.linalg.cholesky.block_matrix import (
+    BlockLayout,
+    BlockMatrix,
+    BlockPattern,
+    LevelPairs,
+    OffDiagonalBlock,
+)
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 # Columns of a random term whose scaled cross-products have a smaller eigenvalue than this are
 # nearly dependent, and are only scaled.
@@ -56,7 +64,7 @@ class CrossProducts:
     names: tuple[str, ...]  # the p fixed columns
     groups: tuple[str, ...]  # grouping factors
     levels: tuple[Levels, ...] = field(repr=False)  # of each grouping factor
-    symbolic: SymbolicFactor = field(repr=False)  # Z'WZ by grouping factor, and its analysis
+    ZtZ: BlockMatrix = field(repr=False)  # Z'WZ, by grouping factor
     ZtXy: tuple[Matrix, ...] = field(repr=False)  # Z'W[X R^-1, y - X ols_coef], (K, p + 1, L) each
     XytXy: Matrix = field(repr=False)  # (p + 1, p + 1) of [X R^-1, y - X ols_coef]
     term_positions: tuple[TermPosition, ...]  # of the random terms, in formula order
@@ -76,9 +84,18 @@ class CrossProducts:
         return len(self.names)
 
     @property
-    def ZtZ(self) -> BlockMatrix:
-        """``Z'WZ``, by grouping factor."""
-        return self.symbolic.block_matrix
+    def symbolic(self) -> SymbolicFactor:
+        """Symbolic factor of ``Z'WZ``; cross-products of one pattern share it."""
+        return symbolic_factor(self.ZtZ.pattern)
+
+    @property
+    def assembled(self) -> AssembledMatrix:
+        """``Z'WZ`` in the order of elimination; cross-products with one ``ZtZ`` share it."""
+        return assemble(self.ZtZ)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached properties out of copies and pickles."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __add__(self, other: CrossProducts) -> CrossProducts:
         """Add the cross-products of other rows of the same model."""
@@ -139,7 +156,7 @@ class CrossProducts:
     def ZtX(self) -> Matrix:
         """``Z'WX R^-1``, (q, p), rows in the order of elimination."""
         out = np.zeros((self.symbolic.size, self.p))
-        for f in self.ZtZ.factors:
+        for f in self.ZtZ.layout.factors:
             out[self.symbolic.columns(f)] = flatten(self.ZtXy[f][:, : self.p])
         return out
 
@@ -185,27 +202,20 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
     qr_R = b.qr_R if a.qr_R is None else a.qr_R
     Ta, Tb = _change_of_basis(a, a.ols_coef, qr_R), _change_of_basis(b, a.ols_coef, qr_R)
-    off_diagonal = {
-        (i, j): _add_off_diagonal(
-            (a.ZtZ.off_diagonal[i, j], joined[i][1], joined[j][1]),
-            (b.ZtZ.off_diagonal[i, j], joined[i][2], joined[j][2]),
-        )
-        for i, j in a.ZtZ.off_diagonal
-    }
-    diagonal, ZtXy = [], []
+    ZtXy = []
     for f, (union, in_a, in_b) in enumerate(joined):
-        L = len(union)
-        diagonal.append(
-            _at_levels(a.ZtZ.diagonal[f], in_a, L) + _at_levels(b.ZtZ.diagonal[f], in_b, L)
-        )
         from_a = np.einsum("kml,mc->kcl", a.ZtXy[f], Ta)
         from_b = np.einsum("kml,mc->kcl", b.ZtXy[f], Tb)
+        L = len(union)
         ZtXy.append(_at_levels(from_a, in_a, L) + _at_levels(from_b, in_b, L))
     return replace(
         a,
         n=a.n + b.n,
-        levels=tuple(levels for levels, _, _ in joined),
-        symbolic=analyze(BlockMatrix(tuple(diagonal), off_diagonal)),
+        levels=tuple(
+            own if _keeps_order(at, union) else union
+            for own, (union, at, _) in zip(a.levels, joined, strict=True)
+        ),
+        ZtZ=_add_block_matrices(a.ZtZ, b.ZtZ, joined),
         ZtXy=tuple(ZtXy),
         XytXy=Ta.T @ a.XytXy @ Ta + Tb.T @ b.XytXy @ Tb,
         qr_R=qr_R,
@@ -224,19 +234,61 @@ def _change_of_basis(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | 
     return T
 
 
-def _at_levels(array: Matrix, levels: npt.NDArray[np.intp], L: int) -> Matrix:
+def _at_levels(array: Matrix, levels: Codes, L: int) -> Matrix:
     """Place the levels of an array among L levels, the others being zero."""
     out = np.zeros((*array.shape[:2], L))
     out[:, :, levels] = array
     return out
 
 
-def _add_off_diagonal(*parts: tuple[OffDiagonalBlock, Any, Any]) -> OffDiagonalBlock:
-    """Sum blocks over the union of their patterns, given the levels of rows and columns."""
-    rows = np.concatenate([at[c.rows] for c, at, _ in parts])
-    cols = np.concatenate([to[c.cols] for c, _, to in parts])
-    values = np.concatenate([c.values for c, _, _ in parts], axis=2)
+def _keeps_order(at: Codes, union: Levels) -> bool:
+    """Whether levels with these numbers in a union are all of it, in the same order."""
+    return len(at) == len(union) and bool((at == np.arange(len(at))).all())
+
+
+def _add_block_matrices(
+    A: BlockMatrix, B: BlockMatrix, joined: list[tuple[Levels, Codes, Codes]]
+) -> BlockMatrix:
+    """
+    Sum of two block matrices, given the union of the levels and the numbers of each in it.
+
+    The pattern of the sum is that of ``A`` or ``B``, with its symbolic factor, where it has the
+    same positions.
+    """
+    diagonal = tuple(
+        _at_levels(A.diagonal[f], in_A, len(union)) + _at_levels(B.diagonal[f], in_B, len(union))
+        for f, (union, in_A, in_B) in enumerate(joined)
+    )
+    same_levels = all(_keeps_order(a, union) and _keeps_order(b, union) for union, a, b in joined)
+    if same_levels and A.pattern.same(B.pattern):
+        off_diagonal = {ij: A.off_diagonal[ij] + B.off_diagonal[ij] for ij in A.off_diagonal}
+        return BlockMatrix(A.pattern, diagonal, off_diagonal)
+    blocks = {
+        (i, j): _add_off_diagonal(
+            (A.block(i, j), joined[i][1], joined[j][1]),
+            (B.block(i, j), joined[i][2], joined[j][2]),
+        )
+        for i, j in A.pattern.pairs
+    }
+    pattern = BlockPattern(
+        BlockLayout(A.layout.widths, tuple(len(union) for union, _, _ in joined)),
+        {ij: pairs for ij, (pairs, _) in blocks.items()},
+    )
+    for own in (A.pattern, B.pattern):
+        if own.same(pattern):
+            pattern = own
+            break
+    return BlockMatrix(pattern, diagonal, {ij: values for ij, (_, values) in blocks.items()})
+
+
+def _add_off_diagonal(
+    *parts: tuple[OffDiagonalBlock, Codes, Codes],
+) -> tuple[LevelPairs, Matrix]:
+    """Sum blocks over the union of their pairs, given the levels of rows and columns."""
+    rows = np.concatenate([in_rows[block.rows] for block, in_rows, _ in parts])
+    cols = np.concatenate([in_cols[block.cols] for block, _, in_cols in parts])
+    values = np.concatenate([block.values for block, _, _ in parts], axis=2)
     width = int(cols.max()) + 1
     keys, inverse = np.unique(rows * width + cols, return_inverse=True)
     summed = [[np.bincount(inverse, v, len(keys)) for v in row] for row in values]
-    return OffDiagonalBlock(keys // width, keys % width, np.array(summed))
+    return LevelPairs(keys // width, keys % width), np.array(summed)

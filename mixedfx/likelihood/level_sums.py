@@ -8,7 +8,7 @@ from scipy import sparse
 
 from mixedfx.design.build import Design
 from mixedfx.design.random import RandomTermDesign
-from mixedfx.linalg.cholesky.block_matrix import OffDiagonalBlock
+from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -92,8 +92,8 @@ def _index_among(distinct: list[Vector | None], column: Vector) -> int:
 
 def off_diagonal_block(
     first: list[RandomTermDesign], second: list[RandomTermDesign], w: Vector | None
-) -> OffDiagonalBlock:
-    """``Z_1'W Z_2`` of two grouping factors, over the pairs of levels that share rows."""
+) -> tuple[LevelPairs, Matrix]:
+    """Pairs of levels of two grouping factors that share rows, and ``Z_1'W Z_2`` over them."""
     rows, cols = first[0].codes, second[0].codes
     shape = (len(first[0].levels), len(second[0].levels))
     za, zb = term_columns(first), term_columns(second)
@@ -107,8 +107,8 @@ def off_diagonal_block(
             values.append(pattern.data)
     assert pattern is not None
     counts = np.diff(pattern.indptr)
-    return OffDiagonalBlock(
+    pairs = LevelPairs(
         rows=np.repeat(np.arange(shape[0], dtype=np.int64), counts),
         cols=pattern.indices.astype(np.int64),
-        values=np.stack(values).reshape(len(za), len(zb), -1),
     )
+    return pairs, np.stack(values).reshape(len(za), len(zb), -1)

@@ -70,16 +70,16 @@ class Solution:
         """
         crossprod, symbolic = self.crossprod, self.crossprod.symbolic
         rhs = np.empty((symbolic.size, crossprod.p + 1))
-        for f in symbolic.block_matrix.factors:
+        for f in symbolic.layout.factors:
             ZtXy = crossprod.ZtXy[f]
             Zt_residuals = np.tensordot(ZtXy, self.coef_vector, axes=(1, 0))
             rhs[symbolic.columns(f)] = flatten(
                 np.concatenate([ZtXy[:, : crossprod.p], Zt_residuals[:, None]], axis=1)
             )
-        projected = rhs - symbolic.matrix @ self.schur.numeric.solve(rhs)
+        projected = rhs - crossprod.assembled.sparse_matrix @ self.schur.numeric.solve(rhs)
         return [
-            unflatten(projected[symbolic.columns(f)], symbolic.block_matrix.width(f))
-            for f in symbolic.block_matrix.factors
+            unflatten(projected[symbolic.columns(f)], symbolic.layout.width(f))
+            for f in symbolic.layout.factors
         ]
 
     def conditional_covariances(self) -> list[Matrix]:
@@ -100,7 +100,7 @@ def solve_pls_at_factors(
     crossprod: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool
 ) -> Solution:
     """Solve at one factor of the relative covariance for each term, of any form."""
-    numeric = factorize(crossprod.symbolic, crossprod.lambdas_by_factor(list(lambdas)))
+    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_factor(list(lambdas)))
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     p = crossprod.p
     C = schur.matrix

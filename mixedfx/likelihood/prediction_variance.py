@@ -113,7 +113,7 @@ def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]
     terms = zip(crossprod.term_positions, rows.model_matrices, rows.codes, strict=True)
     for position, Z, codes in terms:
         level, has_effect = np.maximum(codes, 0), codes >= 0
-        L = symbolic.block_matrix.levels(position.factor)
+        L = symbolic.layout.levels(position.factor)
         for a in range(position.width):
             effect = position.start + a
             column = symbolic.starts[position.factor] + effect * L + level
@@ -126,13 +126,13 @@ def _by_selected_inverse(
     probing: ProbingVectors, stored: Matrix, z_columns: list[_ZColumn]
 ) -> Vector:
     """``z'Cz`` of each row from stored entries of C, zero between unconnected levels."""
-    ZtZ = probing.symbolic.block_matrix
+    layout = probing.symbolic.layout
     zCz = np.zeros(len(z_columns[0].level))
     for y in z_columns:
         for z in z_columns:
             f, g = y.factor, z.factor
             index = probing.index_in_component[g][z.level]
-            vector = probing.first_vector[g] + index * ZtZ.width(g) + z.effect
+            vector = probing.first_vector[g] + index * layout.width(g) + z.effect
             connected = probing.component[f][y.level] == probing.component[g][z.level]
             zCz += np.where(connected, stored[y.column, vector] * y.value * z.value, 0.0)
     return zCz

@@ -65,15 +65,15 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
     b, _ = solution.schur.back_substitute(solution.coef_vector)
     flat = np.zeros(symbolic.size)
-    for f in symbolic.block_matrix.factors:
+    for f in symbolic.layout.factors:
         flat[symbolic.columns(f)] = b[f].ravel()
-    ZtZb = symbolic.matrix @ flat
+    ZtZb = crossprod.assembled.sparse_matrix @ flat
     size = sum(len(jacobian) for jacobian in jacobians)
     directions, along, i = np.zeros((symbolic.size, size)), np.zeros(size), 0
     terms = zip(solution.lambdas, crossprod.term_positions, jacobians, strict=True)
     for lam, position, jacobian in terms:
         part = slice(position.start, position.start + position.width)
-        L = symbolic.block_matrix.levels(position.factor)
+        L = symbolic.layout.levels(position.factor)
         Ztr = np.tensordot(crossprod.ZtXy[position.factor], solution.coef_vector, axes=(1, 0))
         g = (Ztr - ZtZb[symbolic.columns(position.factor)].reshape(-1, L))[part]
         lamg = lam.T @ g
@@ -91,15 +91,15 @@ def _projected_products(solution: Solution, directions: Matrix, along: Vector) -
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
     m, p, nu = directions.shape[1], crossprod.p, crossprod.n - crossprod.p * solution.reml
     columns = np.empty((symbolic.size, m + p))
-    columns[:, :m] = symbolic.matrix @ directions
+    columns[:, :m] = crossprod.assembled.sparse_matrix @ directions
     columns[:, m:] = crossprod.ZtX
     products = np.empty((m + p, m + p))
     products[:m] = directions.T @ columns
     products[m:, :m] = products[:m, m:].T
     products[m:, m:] = crossprod.XytXy[:p, :p]
     rhs = [
-        unflatten(columns[symbolic.columns(f)], symbolic.block_matrix.width(f))
-        for f in symbolic.block_matrix.factors
+        unflatten(columns[symbolic.columns(f)], symbolic.layout.width(f))
+        for f in symbolic.layout.factors
     ]
     C = solution.schur.numeric.schur_complement(rhs, products).matrix
     projected = C[:m, :m] - C[:m, m:] @ solution.vcov_in_basis @ C[m:, :m]

@@ -19,8 +19,7 @@ from mixedfx.design.random import RandomTermDesign
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
-from mixedfx.linalg.cholesky.analysis import analyze
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, OffDiagonalBlock
+from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, LevelPairs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -66,14 +65,14 @@ class StratifiedSums:
     def reweight(self, weights: Vector) -> CrossProducts:
         """Cross-products at one weight a stratum, times the design's own weights."""
         plain = self.plain
-        off_diagonal = {
-            pair: replace(plain.ZtZ.off_diagonal[pair], values=cells.reweight(weights))
-            for pair, cells in self._off_diagonal.items()
-        }
-        ZtZ = BlockMatrix(tuple(cells.reweight(weights) for cells in self._ZtZ), off_diagonal)
+        ZtZ = BlockMatrix(
+            plain.ZtZ.pattern,
+            tuple(cells.reweight(weights) for cells in self._ZtZ),
+            {ij: cells.reweight(weights) for ij, cells in self._off_diagonal.items()},
+        )
         return replace(
             plain,
-            symbolic=analyze(ZtZ),
+            ZtZ=ZtZ,
             ZtXy=tuple(cells.reweight(weights) for cells in self._ZtXy),
             XytXy=self._XytXy.reweight(weights)[:, :, 0],
             log_weights=plain.log_weights + float(self.counts @ np.log(weights)),
@@ -91,8 +90,8 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
         ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
         diagonal.append(StratumSums(ZtZ, level, stratum, len(random_terms[0].levels)))
         right.append(StratumSums(ZtXy, level, stratum, len(random_terms[0].levels)))
-    for (i, j), block in plain.ZtZ.off_diagonal.items():
-        off_diagonal[i, j] = _pair_sums(block, by_group[i], by_group[j], w, codes, S)
+    for (i, j), pairs in plain.ZtZ.pattern.pairs.items():
+        off_diagonal[i, j] = _pair_sums(pairs, by_group[i], by_group[j], w, codes, S)
     XytXy = np.array(
         [[_sums(multiply(multiply(a, b), w), codes, S) for b in Xy_columns] for a in Xy_columns]
     )
@@ -109,7 +108,7 @@ def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
 
 
 def _pair_sums(
-    block: OffDiagonalBlock,
+    pairs: LevelPairs,
     first: list[RandomTermDesign],
     second: list[RandomTermDesign],
     w: Vector | None,
@@ -118,7 +117,7 @@ def _pair_sums(
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
     width = len(second[0].levels)
-    keys = block.rows.astype(np.int64) * width + block.cols
+    keys = pairs.rows.astype(np.int64) * width + pairs.cols
     pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
     cell, at, stratum = _cells(pair, codes, S)
     values = np.array(

@@ -5,6 +5,7 @@ Source of truth: the dense Z of tests/oracle.py, and the definitions Z'WZ, Z'WX 
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from mixedfx.design.build import build
 from mixedfx.errors import DataError
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.pls import solve_pls
+from mixedfx.linalg.cholesky import analysis
 
 # Sums of at most 40 products of numbers of order one: rounding, in the order of summation.
 ROUNDING = 1e-11
@@ -81,10 +83,17 @@ def test_a_factors_levels_do_not_meet(case):
 @given(cases())
 def test_couplings_are_dense_zwz_between_factors(case):
     weights, Zs, ZtZ = weights_of(case.design), dense_factors(case.design), case.crossprod.ZtZ
-    for i in ZtZ.factors:
+    for i in ZtZ.layout.factors:
         for j in range(i + 1, len(ZtZ.diagonal)):
-            c = ZtZ.off_diagonal[i, j]
-            found = np.zeros((ZtZ.width(i), ZtZ.levels(i), ZtZ.width(j), ZtZ.levels(j)))
+            c = ZtZ.block(i, j)
+            found = np.zeros(
+                (
+                    ZtZ.layout.width(i),
+                    ZtZ.layout.levels(i),
+                    ZtZ.layout.width(j),
+                    ZtZ.layout.levels(j),
+                )
+            )
             found[:, c.rows, :, c.cols] = c.values.transpose(2, 0, 1)
             assert_sums(found, np.einsum("nal,n,nbm->albm", Zs[i], weights, Zs[j]))
 
@@ -95,7 +104,7 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
     ZtZ = case.crossprod.ZtZ
     groups = list(dict.fromkeys(b.group for b in case.design.random_terms))
     codes = {b.group: b.codes for b in case.design.random_terms}
-    for (i, j), c in ZtZ.off_diagonal.items():
+    for (i, j), c in ZtZ.blocks():
         expected = sorted(set(zip(codes[groups[i]], codes[groups[j]], strict=True)))
         assert list(zip(c.rows, c.cols, strict=True)) == expected
 
@@ -103,7 +112,7 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
 @many
 @given(cases())
 def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
-    for (i, j), c in case.crossprod.ZtZ.off_diagonal.items():
+    for (i, j), c in case.crossprod.ZtZ.blocks():
         back = case.crossprod.ZtZ.block(j, i)
         theirs = {(r, k): v for r, k, v in zip(c.rows, c.cols, c.values.T, strict=True)}
         ours = {(k, r): v.T for r, k, v in zip(back.rows, back.cols, back.values.T, strict=True)}
@@ -211,7 +220,7 @@ def numbers_in(reduced):
     return (
         reduced.XytXy.size
         + sum(a.size for a in (*ZtZ.diagonal, *reduced.ZtXy))
-        + sum(c.values.size + c.rows.size + c.cols.size for c in ZtZ.off_diagonal.values())
+        + sum(c.values.size + c.rows.size + c.cols.size for _, c in ZtZ.blocks())
     )
 
 
@@ -390,3 +399,101 @@ def test_portions_of_different_models_do_not_add(years):
     )
     with pytest.raises(DataError, match="different models"):
         one + other
+
+
+# ---------------------------------------------------------------- one symbolic factor a pattern
+
+
+@pytest.fixture
+def analyses(monkeypatch):
+    """Patterns that are analysed during a test."""
+    analysed = []
+
+    def counted(pattern, analyze=analysis.analyze):
+        analysed.append(pattern)
+        return analyze(pattern)
+
+    monkeypatch.setattr(analysis, "analyze", counted)
+    return analysed
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g) + (1 | h)", "y ~ x + (x | g) + (1 | g:h)"])
+def test_fifty_portions_add_up_to_all_rows_with_one_analysis(formula, analyses):
+    rng = np.random.default_rng(9)
+    n = 3000
+    table = pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "g": np.arange(n) // 600 * 6 + rng.integers(8, size=n),
+            "h": rng.integers(4, size=n),
+            "y": rng.normal(size=n),
+        }
+    )
+    reduced = added(formula, [table[i : i + 60] for i in range(0, n, 60)])
+    assert not analyses
+    theta = rng.normal(size=reduced.parametrization.size)
+    found = [solve_pls(reduced, t, reml=True) for t in (0.5 * theta, theta)]
+    assert analyses == [reduced.ZtZ.pattern]
+    whole = compute_crossproducts(build(mfx.parse(formula), table))
+    assert reduced.ZtZ.pattern.same(whole.ZtZ.pattern)
+    for ours, theirs in zip(sums_of(reduced), sums_of(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * np.abs(theirs).max())
+    expected = solve_pls(whole, theta, reml=True)
+    assert found[1].deviance == pytest.approx(expected.deviance, rel=1e-10)
+    np.testing.assert_allclose(found[1].beta, expected.beta, rtol=1e-10, atol=1e-10)
+
+
+def sums_of(reduced):
+    """Sums that do not depend on the coefficients about which the response is taken."""
+    p = reduced.p
+    yield from reduced.ZtZ.diagonal
+    yield from (reduced.ZtZ.off_diagonal[ij] for ij in sorted(reduced.ZtZ.off_diagonal))
+    yield from (ZtXy[:, :p] for ZtXy in reduced.ZtXy)
+    yield reduced.XytXy[:p, :p]
+
+
+def test_portions_with_the_same_levels_keep_the_pattern(table, analyses):
+    reduced = compute_crossproducts(build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table))
+    other = compute_crossproducts(build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table[::-1]))
+    part = compute_crossproducts(build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table[:40]))
+    assert other.ZtZ.pattern is not reduced.ZtZ.pattern
+    for total in (reduced + other, reduced + part, part + reduced):
+        assert total.ZtZ.pattern is reduced.ZtZ.pattern
+        assert total.symbolic is reduced.symbolic
+    assert len(analyses) == 1
+
+
+def test_another_response_is_assembled_once(table, analyses):
+    design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
+    reduced = compute_crossproducts(design)
+    other = with_response(reduced, design, 2.0 * design.y)
+    assert other.assembled is reduced.assembled
+    assert len(analyses) == 1
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_cross_products_are_pickled_without_what_follows_from_them(years, formula):
+    reduced = compute_crossproducts(build(mfx.parse(formula), years))
+    theta = np.random.default_rng(8).normal(size=reduced.parametrization.size)
+    expected = solve_pls(reduced, theta, reml=True)
+    assert reduced.term_scaling  # a cached property
+    again = pickle.loads(pickle.dumps(reduced))
+    assert "term_scaling" not in vars(again)
+    assert not again.ZtZ.cache
+    assert not again.ZtZ.pattern.cache
+    found = solve_pls(again, theta, reml=True)
+    assert found.deviance == expected.deviance
+    np.testing.assert_array_equal(found.beta, expected.beta)
+
+
+@pytest.mark.parametrize("which", PORTIONS)
+def test_pickled_portions_add_up_to_the_same_sums(years, which):
+    formula, portions = "y ~ x + (x | g) + (1 | g:h) + (1 | h)", portions_of(years, which)
+    reduced = [compute_crossproducts(build(mfx.parse(formula), part)) for part in portions]
+    pickled = [pickle.loads(pickle.dumps(part)) for part in reduced]
+    expected, found = (sum(parts[1:], start=parts[0]) for parts in (reduced, pickled))
+    mixed = reduced[0] + sum(pickled[2:], start=pickled[1])
+    theta = np.array([0.8, 0.1, 0.5, 0.6, 0.7])
+    deviance = solve_pls(expected, theta, reml=True).deviance
+    assert solve_pls(found, theta, reml=True).deviance == deviance
+    assert solve_pls(mixed, theta, reml=True).deviance == pytest.approx(deviance, rel=1e-12)

@@ -265,7 +265,7 @@ def orders(ZtZ):
     for length in range(len(factors) + 1):
         for leading in permutations(factors, length):
             if all(
-                ZtZ.is_nested(a, b) and ZtZ.levels(a) >= ZtZ.levels(b)
+                ZtZ.pattern.is_nested(a, b) and ZtZ.layout.levels(a) >= ZtZ.layout.levels(b)
                 for i, a in enumerate(leading)
                 for b in leading[i + 1 :]
             ):

@@ -20,6 +20,7 @@ from mixedfx.design.build import build
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.linalg.cholesky import analysis
 
 MODELS = {
     "one factor": "y ~ x + (1 | g)",
@@ -80,7 +81,7 @@ def parts(found):
     ZtZ = found.ZtZ
     yield from ZtZ.diagonal
     for pair in sorted(ZtZ.off_diagonal):
-        yield ZtZ.off_diagonal[pair].values
+        yield ZtZ.off_diagonal[pair]
 
 
 def designed(frame, name, **options):
@@ -157,3 +158,19 @@ def test_any_model_and_any_strata_have_the_deviance_of_the_rows(case, count):
     assert solve_pls(found, case.theta, reml=case.reml).deviance == pytest.approx(
         solve_pls(expected, case.theta, reml=case.reml).deviance, rel=1e-9, abs=1e-7
     )
+
+
+@pytest.mark.parametrize("name", ["crossed", "nested", "three factors"])
+def test_one_analysis_serves_all_weights(frame, name, monkeypatch):
+    analysed = []
+
+    def counted(pattern, analyze=analysis.analyze):
+        analysed.append(pattern)
+        return analyze(pattern)
+
+    monkeypatch.setattr(analysis, "analyze", counted)
+    sums = sum_by_stratum(designed(frame, name), STRATA["three"](frame))
+    theta = np.full(sums.plain.parametrization.size, 0.7)
+    for weights in np.random.default_rng(1).uniform(0.5, 2.0, (5, 3)):
+        solve_pls(sums.reweight(weights), theta, reml=True)
+    assert analysed == [sums.plain.ZtZ.pattern]

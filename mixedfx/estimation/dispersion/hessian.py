@@ -90,7 +90,7 @@ def levels_of_effects(
     """Level that each random effect (q,) of the mean belongs to; None if one belongs to several."""
     symbolic, out = crossprod.symbolic, np.zeros(crossprod.symbolic.size, dtype=np.intp)
     for position, mean_term in zip(crossprod.term_positions, design.random_terms, strict=True):
-        L = symbolic.block_matrix.levels(position.factor)
+        L = symbolic.layout.levels(position.factor)
         level = np.zeros(L, dtype=np.intp)
         level[mean_term.codes] = random_term.codes
         if (level[mean_term.codes] != random_term.codes).any():

@@ -1,16 +1,99 @@
-"""Symmetric block matrix over grouping factors, ``Z'WZ``."""
+"""Symmetric block matrix over grouping factors, ``Z'WZ``: a pattern, and values in it.
+
+Matrices of the same rows at different weights have one pattern. What depends on the pattern alone
+(the symbolic factor), and what depends on the values alone, is computed once and stored with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import set_readonly
+
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """Columns of each grouping factor."""
+
+    widths: tuple[int, ...]  # columns per level, K
+    n_levels: tuple[int, ...]  # L
+
+    @property
+    def factors(self) -> range:
+        """Indices of the factors."""
+        return range(len(self.widths))
+
+    def width(self, i: int) -> int:
+        """Columns of factor ``i`` per level, ``K``."""
+        return self.widths[i]
+
+    def levels(self, i: int) -> int:
+        """Levels of factor ``i``, ``L``."""
+        return self.n_levels[i]
+
+    def size(self, i: int) -> int:
+        """Scalar columns of factor ``i``, ``K L``."""
+        return self.widths[i] * self.n_levels[i]
+
+
+@dataclass(frozen=True, eq=False)
+class LevelPairs:
+    """Pairs of levels of two factors that occur together."""
+
+    rows: Ints  # (pairs,) levels of the first factor; sorted by rows, then cols
+    cols: Ints  # (pairs,) levels of the second factor
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.rows, self.cols)
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.rows)
+
+    def transposed(self) -> tuple[LevelPairs, Ints]:
+        """Pairs sorted by the levels of the second factor, and the order that sorts them."""
+        order = np.lexsort((self.rows, self.cols))
+        return LevelPairs(self.cols[order], self.rows[order]), order
+
+    def same(self, other: LevelPairs) -> bool:
+        """Whether the pairs are the same."""
+        return self is other or (
+            np.array_equal(self.rows, other.rows) and np.array_equal(self.cols, other.cols)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPattern:
+    """Positions of the values of a :class:`BlockMatrix`; equal and hashed by identity."""
+
+    layout: BlockLayout
+    pairs: Mapping[tuple[int, int], LevelPairs]  # for every two factors i < j
+    cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # not pickled
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache out of copies and pickles."""
+        return {**self.__dict__, "cache": {}}
+
+    def is_nested(self, i: int, j: int) -> bool:
+        """Whether each level of ``i`` occurs with a single level of ``j``."""
+        return len(self.pairs[min(i, j), max(i, j)]) == self.layout.levels(i)
+
+    def same(self, other: BlockPattern) -> bool:
+        """Whether the positions are the same."""
+        if self is other:
+            return True
+        if self.layout != other.layout or self.pairs.keys() != other.pairs.keys():
+            return False
+        return all(pairs.same(other.pairs[ij]) for ij, pairs in self.pairs.items())
 
 
 @dataclass(frozen=True)
@@ -21,42 +104,39 @@ class OffDiagonalBlock:
     cols: Ints  # (pairs,) levels of the second factor
     values: Array  # (K_first, K_second, pairs)
 
-    def transposed(self) -> OffDiagonalBlock:
-        """Transposed block, sorted by the levels of the second factor."""
-        by = np.lexsort((self.rows, self.cols))
-        return OffDiagonalBlock(
-            self.cols[by], self.rows[by], self.values.transpose(1, 0, 2)[:, :, by]
-        )
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BlockMatrix:
     """Symmetric matrix with block-diagonal blocks of each factor and sparse blocks between them."""
 
-    diagonal: tuple[Array, ...]  # per factor (K, K, L): K columns, L levels
-    off_diagonal: Mapping[tuple[int, int], OffDiagonalBlock]  # for every two factors i < j
+    pattern: BlockPattern
+    diagonal: tuple[Array, ...]  # per factor (K, K, L)
+    off_diagonal: Mapping[tuple[int, int], Array]  # for i < j, (K_i, K_j, pairs)
+    cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # not pickled
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(*self.diagonal, *self.off_diagonal.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache out of copies and pickles."""
+        return {**self.__dict__, "cache": {}}
 
     @property
-    def factors(self) -> range:
-        """Indices of the factors."""
-        return range(len(self.diagonal))
-
-    def width(self, i: int) -> int:
-        """Columns of factor ``i`` per level, ``K``."""
-        return int(self.diagonal[i].shape[0])
-
-    def levels(self, i: int) -> int:
-        """Levels of factor ``i``, ``L``."""
-        return int(self.diagonal[i].shape[2])
-
-    def size(self, i: int) -> int:
-        """Scalar columns of factor ``i``, ``K L``."""
-        return self.width(i) * self.levels(i)
-
-    def is_nested(self, i: int, j: int) -> bool:
-        """Whether each level of ``i`` occurs with a single level of ``j``."""
-        return len(self.off_diagonal[min(i, j), max(i, j)].rows) == self.levels(i)
+    def layout(self) -> BlockLayout:
+        """Columns of each factor."""
+        return self.pattern.layout
 
     def block(self, i: int, j: int) -> OffDiagonalBlock:
         """Off-diagonal block of ``i`` and ``j``, sorted by the levels of ``i``."""
-        return self.off_diagonal[i, j] if i < j else self.off_diagonal[j, i].transposed()
+        if i < j:
+            pairs, values = self.pattern.pairs[i, j], self.off_diagonal[i, j]
+        else:
+            pairs, order = self.pattern.pairs[j, i].transposed()
+            values = self.off_diagonal[j, i].transpose(1, 0, 2)[:, :, order]
+        return OffDiagonalBlock(pairs.rows, pairs.cols, values)
+
+    def blocks(self) -> Iterator[tuple[tuple[int, int], OffDiagonalBlock]]:
+        """Off-diagonal blocks of every two factors ``i < j``."""
+        for i, j in self.pattern.pairs:
+            yield (i, j), self.block(i, j)

@@ -108,7 +108,7 @@ class DenseFactor:
         residual = (solution.rhs - self.A @ V) @ matrix_adjoint
         lambda_gradients, level_blocks = {}, {}
         for f in self.symbolic.dense_factors:
-            K, L = self.symbolic.block_matrix.width(f), self.symbolic.block_matrix.levels(f)
+            K, L = self.symbolic.layout.width(f), self.symbolic.layout.levels(f)
             start = _columns_in_block(self.symbolic, f).start
             gradient, block = np.empty((K, K)), np.empty((K, K, L))
             effects = [slice(start + a * L, start + (a + 1) * L) for a in range(K)]
@@ -129,7 +129,7 @@ def factorize_dense(symbolic: SymbolicFactor, lambdas: Sequence[Array], A: Array
     """Factorise ``S = Lambda' A Lambda + I``; overwrites ``A``."""
     t = symbolic.dense_size
     symmetric_A: Array | None = None
-    if all(symbolic.block_matrix.width(f) == 1 for f in symbolic.dense_factors):
+    if all(symbolic.layout.width(f) == 1 for f in symbolic.dense_factors):
         scale = _lambda_diagonal(symbolic, lambdas)
         for i in range(0, t, _BLOCK_ROWS):
             block = A[i : i + _BLOCK_ROWS, : i + _BLOCK_ROWS]
@@ -166,7 +166,7 @@ def multiply_lambda(
     out = np.zeros_like(matrix)
     for f in symbolic.dense_factors:
         lam = lambdas[f].T if transpose else lambdas[f]
-        L, start = symbolic.block_matrix.levels(f), symbolic.starts[f] - symbolic.dense_start
+        L, start = symbolic.layout.levels(f), symbolic.starts[f] - symbolic.dense_start
         for a in range(len(lam)):
             target = out[start + a * L : start + (a + 1) * L]
             for c in np.flatnonzero(lam[a]).tolist():
@@ -177,11 +177,11 @@ def multiply_lambda(
 def _lambda_diagonal(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> Array:
     """Diagonal of Lambda over the dense block, where all its factors are scalar."""
     return np.concatenate(
-        [np.full(symbolic.block_matrix.size(f), lambdas[f][0, 0]) for f in symbolic.dense_factors]
+        [np.full(symbolic.layout.size(f), lambdas[f][0, 0]) for f in symbolic.dense_factors]
     )
 
 
 def _columns_in_block(symbolic: SymbolicFactor, f: int) -> slice:
     """Scalar columns of a factor, counted from the first of the dense block."""
     start = symbolic.starts[f] - symbolic.dense_start
-    return slice(start, start + symbolic.block_matrix.size(f))
+    return slice(start, start + symbolic.layout.size(f))

@@ -21,6 +21,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mixedfx.linalg.cholesky.assembled import (
+    AssembledMatrix,
+    DenseEntries,
+    PairwiseEntries,
+)
 from mixedfx.linalg.cholesky.batched import (
     flatten,
     matmul,
@@ -43,7 +48,6 @@ from mixedfx.linalg.cholesky.symbolic import (
     EliminationStep,
     PairwiseUpdate,
     SymbolicFactor,
-    TransposePair,
 )
 
 
@@ -54,20 +58,23 @@ class NumericStep:
     A: Array  # (K, K, L) diagonal block when the factor is eliminated
     G: Array  # (K, K, L)
     lam_M_inv: Array  # (K, K, L), Lambda M^-1
-    entries: Array | None  # (K, entries), for a pairwise update
-    Z: TransposePair | None  # the entries, (K L, all columns), for a pairwise update
-    update_jacobians: tuple[TransposePair, ...]  # (trailing values, L), per distinct entry of G
+    entries: PairwiseEntries | DenseEntries | None  # None for a factor without entries
 
 
 @dataclass(frozen=True)
 class NumericFactor:
     """Factorised matrix at one set of Lambdas; returned by :func:`factorize`."""
 
-    symbolic: SymbolicFactor = field(repr=False)
+    assembled: AssembledMatrix = field(repr=False)
     lambdas: tuple[Array, ...]  # one (K, K) per factor
     log_det: float  # log|Lambda' A Lambda + I| over all factors
     steps: tuple[NumericStep, ...] = field(repr=False)
     dense: DenseFactor | None = field(repr=False)
+
+    @property
+    def symbolic(self) -> SymbolicFactor:
+        """Elimination order and positions of all values."""
+        return self.assembled.symbolic
 
     def schur_complement(self, rhs: Sequence[Array], matrix: Array) -> SchurComplement:
         """Eliminate all factors from ``m`` columns: ``matrix - rhs' Lambda M^-1 Lambda' rhs``.
@@ -95,8 +102,8 @@ class NumericFactor:
         """
         symbolic = self.symbolic
         blocks = [
-            unflatten(rhs[symbolic.columns(f)], symbolic.block_matrix.width(f))
-            for f in symbolic.block_matrix.factors
+            unflatten(rhs[symbolic.columns(f)], symbolic.layout.width(f))
+            for f in symbolic.layout.factors
         ]
         self._forward_substitute(blocks)
         out = np.zeros_like(rhs)
@@ -106,7 +113,7 @@ class NumericFactor:
         for step, values in zip(reversed(symbolic.steps), reversed(self.steps), strict=True):
             block = blocks[step.factor]
             if step.update is not None:
-                block = block - unflatten(_multiply_entries(step, values, out, symbolic), step.K)
+                block = block - unflatten(_multiply_entries(values.entries, out, symbolic), step.K)
             out[step.columns] = flatten(matmul(values.G, block))
         return out
 
@@ -117,11 +124,11 @@ class NumericFactor:
             GF.append(matmul(values.G, blocks[step.factor]))
             if step.update is None:
                 continue
-            change = _multiply_entries_transposed(step, values, GF[-1], symbolic)
+            change = _multiply_entries_transposed(values.entries, GF[-1], symbolic)
             for f, start in symbolic.starts.items():
                 if start > step.start:
-                    rows = change[start : start + symbolic.block_matrix.size(f)]
-                    blocks[f] = blocks[f] - unflatten(rows, symbolic.block_matrix.width(f))
+                    rows = change[start : start + symbolic.layout.size(f)]
+                    blocks[f] = blocks[f] - unflatten(rows, symbolic.layout.width(f))
         return GF
 
 
@@ -155,14 +162,11 @@ class SchurComplement:
         ):
             rhs = np.tensordot(self._rhs[step.factor], weights, axes=(1, 0))
             if step.update is not None:
-                rhs = rhs - _multiply_entries(step, values, b, symbolic).reshape(step.K, step.L)
+                rhs = rhs - _multiply_entries(values.entries, b, symbolic).reshape(step.K, step.L)
             b[step.columns] = matmul(values.G, rhs[:, None])[:, 0].ravel()
             M_inv_lam = values.lam_M_inv.transpose(1, 0, 2)
             u[step.columns] = matmul(M_inv_lam, rhs[:, None])[:, 0].ravel()
-        columns = [
-            (symbolic.columns(f), symbolic.block_matrix.width(f))
-            for f in symbolic.block_matrix.factors
-        ]
+        columns = [(symbolic.columns(f), symbolic.layout.width(f)) for f in symbolic.layout.factors]
         return [b[c].reshape(K, -1) for c, K in columns], [u[c].reshape(K, -1) for c, K in columns]
 
     def backward(self, matrix_adjoint: Array) -> tuple[list[Array], list[Array]]:
@@ -187,7 +191,7 @@ class SchurComplement:
                 FC = np.tensordot(F, matrix_adjoint, axes=(1, 0)).transpose(0, 2, 1)
                 adjoints.rhs[step.columns] = -flatten(matmul(values.G, N + FC))
                 _store_adjoints(step, values, F, adjoints, A_adjoint)
-        factors = symbolic.block_matrix.factors
+        factors = symbolic.layout.factors
         return [lambda_gradients[f] for f in factors], [level_blocks[f] for f in factors]
 
     def _dense_backward(
@@ -214,47 +218,47 @@ class SchurComplement:
         return _Adjoints(rhs, trailing, dense), lambda_gradients, level_blocks
 
 
-def factorize(symbolic: SymbolicFactor, lambdas: Sequence[Array]) -> NumericFactor:
+def factorize(assembled: AssembledMatrix, lambdas: Sequence[Array]) -> NumericFactor:
     """Eliminate every factor at the given Lambdas."""
-    trailing = symbolic.trailing_values.copy()
+    symbolic, trailing = assembled.symbolic, assembled.trailing_values.copy()
     log_det, steps = 0.0, []
     for step in symbolic.steps:
-        A = symbolic.block_matrix.diagonal[step.factor]
-        if step.diagonal_positions is not None:
+        A, entries = assembled.diagonal[step.factor], assembled.first_entries
+        if step.diagonal_positions is not None:  # a later step
             A = unpack_lower(trailing[step.diagonal_positions].reshape(-1, step.L), step.K)
+            entries = None
+            if isinstance(step.update, PairwiseUpdate):
+                values = trailing[step.entry_positions]
+                entries = PairwiseEntries.of(step, step.update, values)
         G, lam_M_inv, log_det_M = penalized_inverse(A, lambdas[step.factor])
         log_det += log_det_M
-        entries: Array | None = None
-        Z: TransposePair | None = None
-        jacobians: tuple[TransposePair, ...] = ()
-        if isinstance(step.update, DenseUpdate):
-            _subtract_dense_products(step, step.update, G, trailing, symbolic)
-        elif step.update is not None:
-            entries = step.entries(trailing)
-            if step.constant_matrices is not None:
-                Z, jacobians = step.constant_matrices
-            else:
-                Z = TransposePair.of(step.entry_matrix(entries))
-                jacobians = tuple(map(TransposePair.of, step.update.matrices(entries)))
-            for jacobian, g in zip(jacobians, pack_lower(G), strict=True):
+        if isinstance(entries, DenseEntries):
+            _subtract_dense_products(step, entries, G, trailing, symbolic)
+        elif entries is not None:
+            for jacobian, g in zip(entries.jacobians, pack_lower(G), strict=True):
                 trailing -= jacobian.matrix @ g
-        steps.append(NumericStep(A, G, lam_M_inv, entries, Z, jacobians))
+        steps.append(NumericStep(A, G, lam_M_inv, entries))
     dense = None
     if symbolic.dense_size:
         t = symbolic.dense_size
         dense = factorize_dense(symbolic, lambdas, trailing[symbolic.dense_offset :].reshape(t, t))
         log_det += dense.log_det
-    return NumericFactor(symbolic, tuple(lambdas), log_det, tuple(steps), dense)
+    return NumericFactor(assembled, tuple(lambdas), log_det, tuple(steps), dense)
 
 
 def _subtract_dense_products(
-    step: EliminationStep, update: DenseUpdate, G: Array, trailing: Array, symbolic: SymbolicFactor
+    step: EliminationStep,
+    entries: DenseEntries,
+    G: Array,
+    trailing: Array,
+    symbolic: SymbolicFactor,
 ) -> None:
     """Subtract ``Z' G Z`` from the dense block, by dense products."""
+    assert isinstance(step.update, DenseUpdate)
     t = symbolic.dense_size
     dense = trailing[symbolic.dense_offset :].reshape(t, t)
-    for first, last in update.batches:
-        Z = update.rows(first, last)
+    for first, last in step.update.batches:
+        Z = entries.rows(first, last)
         GZ = np.zeros_like(Z)
         for a in range(step.K):
             for b in range(step.K):
@@ -272,25 +276,25 @@ def _sum_inner(F: Array, H: Array) -> Array:
 
 
 def _multiply_entries(
-    step: EliminationStep, values: NumericStep, x: Array, symbolic: SymbolicFactor
+    entries: PairwiseEntries | DenseEntries | None, x: Array, symbolic: SymbolicFactor
 ) -> Array:
     """``Z x``, for ``x`` over all columns."""
-    if values.Z is not None:
-        return np.asarray(values.Z.matrix @ x)
-    assert isinstance(step.update, DenseUpdate)
-    return np.asarray(step.update.entries @ x[symbolic.dense_start :])
+    if isinstance(entries, PairwiseEntries):
+        return np.asarray(entries.Z.matrix @ x)
+    assert entries is not None
+    return np.asarray(entries.Z @ x[symbolic.dense_start :])
 
 
 def _multiply_entries_transposed(
-    step: EliminationStep, values: NumericStep, V: Array, symbolic: SymbolicFactor
+    entries: PairwiseEntries | DenseEntries | None, V: Array, symbolic: SymbolicFactor
 ) -> Array:
     """``Z' V``, (all columns, m)."""
     flat = flatten(V)
-    if values.Z is not None:
-        return np.asarray(values.Z.transpose @ flat)
-    assert isinstance(step.update, DenseUpdate)
+    if isinstance(entries, PairwiseEntries):
+        return np.asarray(entries.Z.transpose @ flat)
+    assert entries is not None
     product = np.zeros((symbolic.size, flat.shape[1]))
-    product[symbolic.dense_start :] = step.update.entries.T @ flat
+    product[symbolic.dense_start :] = entries.Z.T @ flat
     return product
 
 
@@ -307,17 +311,19 @@ def _update_adjoint(
     Q = weighted_outer(F, matrix_adjoint, F)
     if step.update is None:
         return Q, np.zeros_like(F)
-    N = unflatten(_multiply_entries(step, values, adjoints.rhs, symbolic), K)
+    N = unflatten(_multiply_entries(values.entries, adjoints.rhs, symbolic), K)
     if isinstance(step.update, DenseUpdate):
         assert adjoints.dense is not None
+        assert isinstance(values.entries, DenseEntries)
         for first, last in step.update.batches:
-            Z = step.update.rows(first, last)
+            Z = values.entries.rows(first, last)
             ZA = (Z.reshape(-1, Z.shape[2]) @ adjoints.dense).reshape(Z.shape)
             for a in range(K):
                 for b in range(K):
                     Q[a, b, first:last] += np.einsum("ld,ld->l", ZA[a], Z[b])
     else:
-        by_G = np.stack([j.transpose @ adjoints.trailing for j in values.update_jacobians])
+        assert isinstance(values.entries, PairwiseEntries)
+        by_G = np.stack([j.transpose @ adjoints.trailing for j in values.entries.jacobians])
         ZAZ = unpack_lower(by_G, K)
         # The Jacobian by an entry of G below the diagonal covers its two places.
         for a in range(K):
@@ -343,8 +349,8 @@ def _store_adjoints(
     if step.update is None:
         return
     assert isinstance(step.update, PairwiseUpdate)
-    assert values.entries is not None
-    z, first, second = values.entries, step.update.first, step.update.second
+    assert isinstance(values.entries, PairwiseEntries)
+    z, (first, second) = values.entries.values, step.update.pairs
     # Stored derivatives are by values that occur twice in the matrix, so half of each; an entry
     # paired with itself occurs once, but is added as the first and as the second of the pair.
     A_later = 0.5 * trailing[step.update.target]

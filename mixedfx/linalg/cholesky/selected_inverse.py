@@ -54,7 +54,7 @@ class ProbingVectors:
 
     def batches(self, factor: int) -> Iterator[tuple[int, int]]:
         """Ranges of ``index_in_component`` whose vectors have about ``_BATCH_ENTRIES`` entries."""
-        width = self.symbolic.block_matrix.width(factor)
+        width = self.symbolic.layout.width(factor)
         count = (self.first_vector[factor + 1] - self.first_vector[factor]) // width
         step = max(1, _BATCH_ENTRIES // max(1, self.symbolic.size * width))
         for first in range(0, count, step):
@@ -62,8 +62,8 @@ class ProbingVectors:
 
     def vectors(self, factor: int, first: int, last: int) -> Array:
         """Probing vectors of a range of indices, (q, (last - first) K), the effects fastest."""
-        block_matrix, index = self.symbolic.block_matrix, self.index_in_component[factor]
-        K, L = block_matrix.width(factor), block_matrix.levels(factor)
+        layout, index = self.symbolic.layout, self.index_in_component[factor]
+        K, L = layout.width(factor), layout.levels(factor)
         level = np.flatnonzero((index >= first) & (index < last))
         out = np.zeros((self.symbolic.size, (last - first) * K))
         for a in range(K):
@@ -75,7 +75,7 @@ class ProbingVectors:
         """Apply a linear operator to all probing vectors, (q, n_vectors)."""
         products = [
             operator(self.vectors(f, *batch))
-            for f in self.symbolic.block_matrix.factors
+            for f in self.symbolic.layout.factors
             for batch in self.batches(f)
         ]
         return np.concatenate(products, axis=1) if products else np.zeros((self.symbolic.size, 0))
@@ -83,31 +83,31 @@ class ProbingVectors:
 
 def probing_vectors(symbolic: SymbolicFactor) -> ProbingVectors:
     """Find the connected components, and number each factor's levels within each component."""
-    block_matrix = symbolic.block_matrix
+    layout = symbolic.layout
     if not symbolic.size:
         return ProbingVectors(symbolic, (), (), (0,))
     n_components, labels = connected_components(_level_graph(symbolic), directed=False)
-    ends = np.cumsum([0, *(block_matrix.levels(f) for f in block_matrix.factors)])
+    ends = np.cumsum([0, *(layout.levels(f) for f in layout.factors)])
     component = tuple(labels[a:b] for a, b in itertools.pairwise(ends))
     indices, first_vector = [], [0]
-    for f, label in zip(block_matrix.factors, component, strict=True):
+    for f, label in zip(layout.factors, component, strict=True):
         order = np.argsort(label, kind="stable")
         first = np.searchsorted(label[order], np.arange(n_components))
         index = np.empty(len(label), dtype=int)
         index[order] = np.arange(len(label)) - first[label[order]]
         indices.append(index)
-        first_vector.append(first_vector[-1] + (int(index.max()) + 1) * block_matrix.width(f))
+        first_vector.append(first_vector[-1] + (int(index.max()) + 1) * layout.width(f))
     return ProbingVectors(symbolic, component, tuple(indices), tuple(first_vector))
 
 
 def _level_graph(symbolic: SymbolicFactor) -> sparse.coo_array:
     """Adjacency matrix of the levels of all factors: an edge where two levels share a row."""
-    block_matrix = symbolic.block_matrix
-    ends = np.cumsum([0, *(block_matrix.levels(f) for f in block_matrix.factors)])
+    layout = symbolic.layout
+    ends = np.cumsum([0, *(layout.levels(f) for f in layout.factors)])
     rows, cols = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
-    for (i, j), block in block_matrix.off_diagonal.items():
-        rows.append(ends[i] + block.rows)
-        cols.append(ends[j] + block.cols)
+    for (i, j), pairs in symbolic.pairs.items():
+        rows.append(ends[i] + pairs.rows)
+        cols.append(ends[j] + pairs.cols)
     row, col = np.concatenate(rows), np.concatenate(cols)
     total = int(ends[-1])
     return sparse.coo_array((np.ones(len(row)), (row, col)), shape=(total, total))

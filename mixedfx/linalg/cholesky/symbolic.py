@@ -1,4 +1,4 @@
-"""Symbolic factor: elimination order, positions of all values, and the constant updates.
+"""Symbolic factor: elimination order, and positions of all values.
 
 The values that elimination changes stand in one vector, the trailing values: the lower triangles
 of the diagonal blocks and the off-diagonal blocks of every leading factor but the first, then the
@@ -15,44 +15,52 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockLayout, Ints, LevelPairs
+
+# Up to so many pairs (8 bytes each) the entries of each pair are stored, not only counted.
+MAX_STORED_PAIRS = 20_000_000
 
 
-@dataclass(frozen=True)
-class TransposePair:
-    """A sparse matrix and its transpose, stored as building one costs more than a product."""
-
-    matrix: Any
-    transpose: Any
-
-    @classmethod
-    def of(cls, matrix: Any) -> TransposePair:
-        """Pair a matrix with its transpose, which shares its memory."""
-        return cls(matrix, matrix.T)
+def level_pairs(counts: Ints, int_type: type[np.integer[Any]]) -> tuple[Ints, Ints]:
+    """Pairs of entries of each level, the later entry first, given the entries of each level."""
+    first_entry = np.cumsum(counts) - counts
+    pairs_per_level = counts * (counts + 1) // 2
+    level_starts = np.cumsum(pairs_per_level) - pairs_per_level
+    n_pairs = int(pairs_per_level.sum())
+    first, second = np.empty(n_pairs, dtype=int_type), np.empty(n_pairs, dtype=int_type)
+    for m in np.unique(counts[counts > 0]).tolist():
+        levels = np.flatnonzero(counts == m)
+        i, j = np.tril_indices(m)
+        at = (level_starts[levels][:, None] + np.arange(len(i))).ravel()
+        first[at] = (first_entry[levels][:, None] + i).ravel()
+        second[at] = (first_entry[levels][:, None] + j).ravel()
+    return first, second
 
 
 @dataclass(frozen=True)
 class PairwiseUpdate:
     """``Z' G Z`` as a sum over the pairs of entries of each level, with the targets of fill-in."""
 
-    first: Ints  # (pairs,) entries; the later column first, the pairs of a level adjacent
-    second: Ints  # (pairs,)
-    level_starts: Ints  # (L + 1,) first pair of each level
+    counts: Ints  # (L,) entries of each level
+    level_starts: Ints  # (L + 1,) first pair of each level, the pairs of a level adjacent
     target: Ints  # (pairs,) positions in the trailing values
     trailing_size: int
-    # The result of `matrices` for the first eliminated factor, whose entries are constant.
-    constant: tuple[sparse.csc_array, ...] | None = None
+    stored_pairs: tuple[Ints, Ints] | None = field(repr=False)  # None: computed when needed
 
-    def matrices(self, entries: Array) -> tuple[sparse.csc_array, ...]:
+    @property
+    def pairs(self) -> tuple[Ints, Ints]:
+        """Entries of each pair, the one with the later column first."""
+        return self.stored_pairs or level_pairs(self.counts, self.target.dtype.type)
+
+    def jacobians(self, entries: Array) -> tuple[sparse.csc_array, ...]:
         """Jacobians of ``Z' G Z`` by each distinct entry of ``G``, (trailing values, L)."""
-        if self.constant is not None:
-            return self.constant
+        first, second = self.pairs
         jacobians = []
         for a in range(entries.shape[0]):
             for b in range(a + 1):
-                value = entries[a, self.first] * entries[b, self.second]
+                value = entries[a, first] * entries[b, second]
                 if a != b:
-                    value += entries[b, self.first] * entries[a, self.second]
+                    value += entries[b, first] * entries[a, second]
                 shape = (self.trailing_size, len(self.level_starts) - 1)
                 columns = (value, self.target, self.level_starts)
                 jacobians.append(sparse.csc_array(columns, shape=shape))
@@ -64,17 +72,6 @@ class DenseUpdate:
     """``Z' G Z`` as dense products over batches of levels, where it fills the dense block."""
 
     batches: tuple[tuple[int, int], ...]  # first level and end of each batch
-    entries: sparse.csr_array  # (K L, dense columns)
-    K: int
-    dense_entries: Array | None  # (K, L, dense columns), where there is a single batch
-
-    def rows(self, first: int, last: int) -> Array:
-        """Entries of a batch of levels as a dense array, (K, last - first, dense columns)."""
-        if self.dense_entries is not None:
-            return self.dense_entries
-        L = self.entries.shape[0] // self.K
-        rows = [self.entries[a * L + first : a * L + last].toarray() for a in range(self.K)]
-        return np.stack(rows)
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class EliminationStep:
     n_columns: int  # scalar columns of all factors
     entry_levels: Ints  # (entries,) sorted by level, then column
     entry_columns: Ints  # (entries,)
-    entry_values: Array | None  # (K, entries) in the first step, where they are constant
+    entry_order: Ints | None  # in the first step, sorts the entries; None: they are sorted
     entry_positions: Ints | None  # (K, entries) in the trailing values, in later steps
     diagonal_positions: slice | None  # of the factor's own block in the trailing values, likewise
     update: PairwiseUpdate | DenseUpdate | None  # None for a factor without entries
@@ -103,44 +100,45 @@ class EliminationStep:
         """Scalar columns of the factor, in the elimination order."""
         return slice(self.start, self.start + self.K * self.L)
 
-    def entries(self, trailing: Array) -> Array:
-        """Values of the entries, (K, entries)."""
-        return trailing[self.entry_positions] if self.entry_values is None else self.entry_values
-
-    def entry_matrix(self, entries: Array) -> sparse.csr_array:
-        """``Z`` as a sparse matrix of shape (K L, all columns)."""
-        counts = np.bincount(self.entry_levels, minlength=self.L)
-        row_starts = np.concatenate([[0], np.cumsum(np.tile(counts, self.K))])
-        shape = (self.K * self.L, self.n_columns)
-        columns = np.tile(self.entry_columns, self.K)
-        return sparse.csr_array((entries.ravel(), columns, row_starts), shape=shape)
-
     @cached_property
-    def constant_matrices(self) -> tuple[TransposePair, tuple[TransposePair, ...]] | None:
-        """``Z`` and the Jacobians of the update, in the first step, where they are constant."""
-        if self.entry_values is None or not isinstance(self.update, PairwiseUpdate):
-            return None
-        Z = TransposePair.of(self.entry_matrix(self.entry_values))
-        return Z, tuple(map(TransposePair.of, self.update.matrices(self.entry_values)))
+    def _row_starts(self) -> Ints:
+        """First entry of each row of ``Z``, (K L + 1,)."""
+        counts = np.bincount(self.entry_levels, minlength=self.L)
+        return np.concatenate([[0], np.cumsum(np.tile(counts, self.K))])
+
+    def entry_matrix(self, entries: Array, first_column: int = 0) -> sparse.csr_array:
+        """``Z`` as a sparse matrix of shape (K L, all columns from the first given)."""
+        shape = (self.K * self.L, self.n_columns - first_column)
+        columns = np.tile(self.entry_columns - first_column, self.K)
+        return sparse.csr_array((entries.ravel(), columns, self._row_starts), shape=shape)
 
 
 @dataclass(frozen=True)
 class SymbolicFactor:
-    """Elimination order and update positions; returned by :func:`~.analysis.analyze`."""
+    """Elimination order and positions of all values; returned by :func:`~.analysis.analyze`."""
 
-    block_matrix: BlockMatrix
+    layout: BlockLayout
+    pairs: Mapping[tuple[int, int], LevelPairs] = field(repr=False)  # for every two factors i < j
     steps: tuple[EliminationStep, ...]  # one per leading factor
     dense_factors: tuple[int, ...]  # factors of the dense trailing block
     starts: Mapping[int, int]  # first scalar column of each factor, in the elimination order
     size: int  # scalar columns of all factors
     dense_start: int  # first scalar column of the dense block
-    trailing_values: Array = field(repr=False)  # before elimination
-    dense_offset: int = 0  # position of the dense block in the trailing values
+    trailing_size: int  # number of trailing values
+    dense_offset: int  # position of the dense block in the trailing values
+    # Order of the pairs of a leading and a later factor by the levels of the leading one; None
+    # where they are stored in this order.
+    pair_order: Mapping[tuple[int, int], Ints | None] = field(repr=False)
 
     @property
     def leading_factors(self) -> tuple[int, ...]:
         """Factors that are eliminated level by level, in order."""
         return tuple(s.factor for s in self.steps)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """All factors in the elimination order."""
+        return (*self.leading_factors, *self.dense_factors)
 
     @property
     def dense_size(self) -> int:
@@ -150,32 +148,4 @@ class SymbolicFactor:
     def columns(self, factor: int) -> slice:
         """Scalar columns of a factor, in the elimination order."""
         start = self.starts[factor]
-        return slice(start, start + self.block_matrix.size(factor))
-
-    @cached_property
-    def matrix(self) -> sparse.csr_array:
-        """The block matrix as one sparse matrix, columns in the elimination order."""
-        block_matrix = self.block_matrix
-        rows: list[Ints] = []
-        cols: list[Ints] = []
-        values: list[Array] = []
-        for f in block_matrix.factors:
-            level = np.arange(block_matrix.levels(f))
-            for a in range(block_matrix.width(f)):
-                for b in range(block_matrix.width(f)):
-                    rows.append(self.starts[f] + a * len(level) + level)
-                    cols.append(self.starts[f] + b * len(level) + level)
-                    values.append(block_matrix.diagonal[f][a, b])
-        for (f, g), block in block_matrix.off_diagonal.items():
-            for a in range(block_matrix.width(f)):
-                for b in range(block_matrix.width(g)):
-                    row = self.starts[f] + a * block_matrix.levels(f) + block.rows
-                    col = self.starts[g] + b * block_matrix.levels(g) + block.cols
-                    rows += [row, col]
-                    cols += [col, row]
-                    values += [block.values[a, b]] * 2
-        shape = (self.size, self.size)
-        if not rows:
-            return sparse.csr_array(shape)
-        indices = (np.concatenate(rows), np.concatenate(cols))
-        return sparse.coo_array((np.concatenate(values), indices), shape=shape).tocsr()
+        return slice(start, start + self.layout.size(factor))

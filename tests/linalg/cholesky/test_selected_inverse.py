@@ -57,13 +57,13 @@ def covariance(A, cp, theta):
     Lambda = np.zeros_like(A)
     for f, lam in enumerate(cp.lambdas_by_factor(cp.parametrization.lambdas(theta))):
         columns = symbolic.columns(f)
-        Lambda[columns, columns] = np.kron(lam, np.eye(symbolic.block_matrix.levels(f)))
+        Lambda[columns, columns] = np.kron(lam, np.eye(symbolic.layout.levels(f)))
     M = Lambda.T @ A @ Lambda + np.eye(len(A))
     return Lambda @ np.linalg.solve(M, Lambda.T)
 
 
 def factor_of(cp, theta):
-    return factorize(cp.symbolic, cp.lambdas_by_factor(cp.parametrization.lambdas(theta)))
+    return factorize(cp.assembled, cp.lambdas_by_factor(cp.parametrization.lambdas(theta)))
 
 
 def assert_same(found, expected):
@@ -78,7 +78,7 @@ def assert_same(found, expected):
 @given(cases())
 def test_matrix_holds_the_cross_products_of_all_columns(case):
     expected = dense(case.design, case.crossprod)
-    assert_same(case.crossprod.symbolic.matrix.toarray(), expected)
+    assert_same(case.crossprod.assembled.sparse_matrix.toarray(), expected)
 
 
 @pytest.mark.parametrize("kind", THETAS)
@@ -108,10 +108,10 @@ def test_solve_does_not_change_its_right_hand_sides(case):
 
 def columns_of(probing):
     """Connected component and probing vector of each scalar column."""
-    ZtZ, symbolic = probing.symbolic.block_matrix, probing.symbolic
+    layout, symbolic = probing.symbolic.layout, probing.symbolic
     component, vector = np.empty(symbolic.size, dtype=int), np.empty(symbolic.size, dtype=int)
-    for f in ZtZ.factors:
-        K, L = ZtZ.width(f), ZtZ.levels(f)
+    for f in layout.factors:
+        K, L = layout.width(f), layout.levels(f)
         for a in range(K):
             at = symbolic.starts[f] + a * L + np.arange(L)
             component[at] = probing.component[f]
