@@ -16,12 +16,14 @@ first update linear in ``G`` with constant coefficients: a sparse matrix, built 
 A block matrix is a pattern and values. The symbolic factor (elimination order, positions of
 fill-in) is computed once for a pattern, the assembled matrix (the values in that order, and the
 coefficients of the first update) once for a block matrix, the numeric factor at each ``Lambda``.
-Derivatives are computed in reverse mode (Giles 2008, Collected matrix
-derivative results for forward and reverse mode algorithmic differentiation): the derivative of
-the log-determinant by ``A`` is ``Lambda M^-1 Lambda'`` on the pattern of ``A``, which is also the
-conditional covariance of the random effects over ``sigma**2``.
+
+Derivatives are computed in reverse mode (Giles 2008, Collected matrix derivative results for
+forward and reverse mode algorithmic differentiation): the derivative of the log-determinant by
+``A`` is ``Lambda M^-1 Lambda'`` on the pattern of ``A``, which is also the conditional covariance
+of the random effects over ``sigma**2``.
 
 Memory, in numbers of 8 bytes, for ``m`` right-hand sides: about ``L K (4 K + 3 m)`` for each
 leading factor, 2.5 for each pair of entries that share a level of the first (1.5 where there are
-more than 20 million), 3 for each such pair of a later one, and ``4 t**2`` for a dense block of ``t`` columns. Nothing grows with the rows.
+more than 20 million), 3 for each such pair of a later one, and ``4 t**2`` for a dense block of
+``t`` columns. Nothing grows with the rows.
 """
