@@ -23,7 +23,6 @@ from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
-from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
@@ -184,7 +183,7 @@ def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     if design.dispersion is not None:
         fit = fit_design(design, engine="profiled", reml=reml, control=Control())
         return fit.deviance, fit.crossprod.parametrization.size
-    likelihood = GaussianLikelihood(compute_crossproducts(design), reml)
+    likelihood = GaussianLikelihood.from_design(design, reml=reml)
     return estimate_theta(design, likelihood).deviance, likelihood.parametrization.size
 
 

@@ -15,16 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.covariance.parametrization import canonical_signs
-from mixedfx.design.build import Design, subset_rows
+from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.profiled import estimate_theta
-from mixedfx.likelihood.accumulate import compute_crossproducts
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.pls import Solution, solve_pls
+from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import conditional_residuals, leverage
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -105,25 +103,20 @@ def _estimates_without(
     if zero_column or len(independent_columns(design.X)) < fit.crossprod.p:
         return np.full(n_estimates, np.nan)
     try:
-        crossprod = compute_crossproducts(design)
+        likelihood = GaussianLikelihood.from_design(design, reml=fit.reml)
         if method == "refit":
-            theta = _refitted_theta(fit, design, crossprod)
+            theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
         else:
-            theta = _one_step_theta(fit, crossprod)
-        return _estimates(solve_pls(crossprod, theta, reml=fit.reml), theta)
+            theta = _one_step_theta(fit, likelihood)
+        return _estimates(likelihood.at(theta), theta)
     except (DataError, EngineError, np.linalg.LinAlgError):
         return np.full(n_estimates, np.nan)
 
 
-def _refitted_theta(fit: FittedModel, design: Design, crossprod: CrossProducts) -> Vector:
-    likelihood = GaussianLikelihood(crossprod, fit.reml)
-    return estimate_theta(design, likelihood, start=fit.solution.theta).theta
-
-
-def _one_step_theta(fit: FittedModel, crossprod: CrossProducts) -> Vector:
+def _one_step_theta(fit: FittedModel, likelihood: GaussianLikelihood) -> Vector:
     """Theta after one Newton step on other cross-products, with the Hessian of all rows."""
     at = fit.hessian_at_optimum
-    scaled = replace(at.scaled, likelihood=GaussianLikelihood(crossprod, fit.reml))
+    scaled = replace(at.scaled, likelihood=likelihood)
     gradient = scaled.score(at.x)
     if not len(gradient):
         return fit.solution.theta

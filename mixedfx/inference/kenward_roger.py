@@ -14,41 +14,24 @@ vectors and never formed. Everything is in units of the residual variance.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.covariance.coordinates import EntryCoordinates
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
-from mixedfx.linalg.cholesky.batched import flatten
-from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
+from mixedfx.likelihood.covariance_components import (
+    component_traces,
+    covariance_components,
+    fixed_effect_products,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer[Any]]
 
 # Numerator and denominator of the scale's ratio below this are both rounding.
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class CovarianceComponent:
-    """One variance or covariance of the random effects, an entry of ``psi``."""
-
-    factor: int  # grouping factor
-    row: int  # effects of the factor whose covariance it is
-    col: int
-    psi: float  # in units of the residual variance
-
-    @property
-    def unit_entries(self) -> tuple[tuple[int, int], ...]:
-        """Entries of ``E_i`` within a level that are one."""
-        if self.row == self.col:
-            return ((self.row, self.row),)
-        return ((self.row, self.col), (self.col, self.row))
 
 
 @dataclass(frozen=True)
@@ -122,9 +105,9 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
     _expect_linear_covariance(fit)
     Phi = fit.solution.vcov_in_basis
-    components = _components(fit)
-    GtEG, Q = _fixed_effect_products(fit, components)
-    tr_EK, tr_EKEK = _traces(fit, components)
+    components = covariance_components(fit.solution)
+    GtEG, Q = fixed_effect_products(fit.solution, components)
+    tr_EK, tr_EKEK = component_traces(fit.solution, components)
     P, traces = -GtEG, tr_EKEK
     if fit.crossprod.profiles_sigma:
         psi = np.array([c.psi for c in components])
@@ -150,98 +133,6 @@ def _expect_linear_covariance(fit: FittedModel) -> None:
                 f"Kenward and Roger's method takes a covariance that is linear in its parameters, "
                 f"and that of {term.formula_term} is not: take df_method='satterthwaite'."
             )
-
-
-def _components(fit: FittedModel) -> list[CovarianceComponent]:
-    """Variances and covariances of the random effects, in the order of theta."""
-    components = []
-    crossprod = fit.crossprod
-    terms = zip(
-        crossprod.term_positions,
-        fit.solution.lambdas,
-        crossprod.parametrization.coordinates.terms,
-        strict=True,
-    )
-    for position, lam, coordinates in terms:
-        assert isinstance(coordinates, EntryCoordinates)
-        psi = lam @ lam.T
-        components += [
-            CovarianceComponent(
-                position.factor, position.start + b, position.start + a, float(psi[a, b])
-            )
-            for a, b in zip(coordinates.rows.tolist(), coordinates.cols.tolist(), strict=True)
-        ]
-    return components
-
-
-def _fixed_effect_products(
-    fit: FittedModel, components: list[CovarianceComponent]
-) -> tuple[Matrix, Matrix]:
-    """``G'E_i G`` (m, p, p) and ``G'E_i K E_j G`` (m, m, p, p)."""
-    symbolic, p, m = fit.crossprod.symbolic, fit.crossprod.p, len(components)
-    G = [ZtVXy[:, :p] for ZtVXy in fit.solution.projected_crossproducts()]
-    GtEG = np.zeros((m, p, p))
-    EG = np.zeros((symbolic.size, m, p))
-    for i, c in enumerate(components):
-        block = np.zeros_like(G[c.factor])
-        for a, b in c.unit_entries:
-            block[a] += G[c.factor][b]
-        GtEG[i] = np.tensordot(G[c.factor], block, axes=((0, 2), (0, 2)))
-        EG[symbolic.columns(c.factor), i] = flatten(block)
-    flat = EG.reshape(symbolic.size, m * p)
-    Q = np.empty((m, p, m, p))
-    for j in range(m):
-        Q[:, :, j] = (flat.T @ _multiply_by_K(fit, EG[:, j])).reshape(m, p, p)
-    return GtEG, Q.transpose(0, 2, 1, 3)
-
-
-def _multiply_by_K(fit: FittedModel, columns: Matrix) -> Matrix:
-    """``K columns``, with ``K = A - A Lambda M^-1 Lambda' A``."""
-    A = fit.crossprod.assembled.sparse_matrix
-    product = A @ columns
-    return np.asarray(product - A @ fit.solution.schur.numeric.solve(product))
-
-
-def _traces(fit: FittedModel, components: list[CovarianceComponent]) -> tuple[Vector, Matrix]:
-    """
-    ``tr(E_i K)`` (m,) and ``tr(E_i K E_j K)`` (m, m).
-
-    For each factor the blocks of ``K`` within a level are summed over its levels, and for each
-    pair of factors the products of the entries of the blocks between levels.
-    """
-    symbolic = fit.crossprod.symbolic
-    layout, probing = symbolic.layout, probing_vectors(symbolic)
-    widths = [layout.width(f) for f in layout.factors]
-    within = [np.zeros((k, k)) for k in widths]
-    between = {
-        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in layout.factors for g in layout.factors
-    }
-    for g in layout.factors:
-        index = probing.index_in_component[g]
-        for first, last in probing.batches(g):
-            KP = _multiply_by_K(fit, probing.vectors(g, first, last))
-            within[g] += _sum_within_levels(KP[symbolic.columns(g)], index, first, last, widths[g])
-            for f in layout.factors:
-                blocks = KP[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
-                entries = blocks.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)
-                products = entries @ entries.T
-                between[f, g] += products.reshape(widths[f], widths[g], widths[f], widths[g])
-    tr_EK = np.array([sum(within[c.factor][a, b] for a, b in c.unit_entries) for c in components])
-    tr_EKEK = np.empty((len(components), len(components)))
-    for i, c in enumerate(components):
-        for j, d in enumerate(components):
-            KK = between[c.factor, d.factor]
-            tr_EKEK[i, j] = sum(
-                KK[b, u, a, v] for a, b in c.unit_entries for u, v in d.unit_entries
-            )
-    return tr_EK, tr_EKEK
-
-
-def _sum_within_levels(KP: Matrix, index: Ints, first: int, last: int, k: int) -> Matrix:
-    """Sum over levels the (k, k) diagonal blocks of ``K`` that a batch of its columns holds."""
-    level = np.flatnonzero((index >= first) & (index < last))
-    blocks = KP.reshape(k, -1, last - first, k)
-    return np.asarray(blocks[:, level, index[level] - first].sum(axis=1))
 
 
 def _prepend_residual_variance(

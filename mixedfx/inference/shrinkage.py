@@ -18,13 +18,14 @@ import pandas as pd
 from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.linalg.cholesky.batched import matmul, penalized_inverse, sum_outer
+from mixedfx.likelihood.level_estimates import (
+    MIN_EIGENVALUE,
+    level_deviations,
+    shrinkage_weights,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-
-# Smallest eigenvalue, at unit diagonal, of a level's Z_i'WZ_i that counts as nonsingular.
-_MIN_EIGENVALUE = 1e-10
 
 
 def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
@@ -56,12 +57,9 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
 
 def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     """Table of the effects of one random term."""
-    random_term, position = fit.design.random_terms[t], fit.crossprod.term_positions[t]
-    part = slice(position.start, position.start + position.width)
-    A = fit.crossprod.ZtZ.diagonal[position.factor][part, part]
+    random_term = fit.design.random_terms[t]
+    A, weight = shrinkage_weights(fit.solution, t)
     b = fit.solution.conditional_modes()[t]
-    C, _, _ = penalized_inverse(A, fit.solution.lambdas[t])
-    weight = matmul(C, A)
     unpooled = _unpooled_effects(fit, t, A)
     sd = np.sqrt(np.maximum(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]), 0.0))
     beta = dict(zip(fit.design.X_names, fit.solution.beta, strict=True))
@@ -107,7 +105,7 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = A / (size[:, None] * size[None, :])
     scaled = np.moveaxis(np.nan_to_num(scaled), 2, 0)
-    regular = np.linalg.eigvalsh(scaled)[:, 0] > _MIN_EIGENVALUE
+    regular = np.linalg.eigvalsh(scaled)[:, 0] > MIN_EIGENVALUE
     effects = np.full_like(Ztr, np.nan)
     if regular.any():
         rhs = (Ztr / np.where(size > 0, size, 1.0)).T[regular, :, None]
@@ -147,36 +145,14 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
 
 
 def _no_pooling_deviations(fit: FittedModel, random_term: RandomTermDesign, factor: int) -> Matrix:
-    """
-    Deviations from the OLS coefficients with a coefficient for each level, (k, levels).
-
-    The levels' coefficients are eliminated from the least-squares problem of the common ones:
-    a Schur complement, with ``y`` the residuals of complete pooling.
-    """
-    crossprod, p = fit.crossprod, fit.crossprod.p
-    to_X_columns = np.eye(p + 1)
-    if crossprod.qr_R is not None:
-        to_X_columns[:p, :p] = crossprod.qr_R
-    ZtXy = np.einsum("kcl,cd->kdl", crossprod.ZtXy[factor], to_X_columns)
-    XytXy = to_X_columns.T @ crossprod.XytXy @ to_X_columns
+    """Deviations from the OLS coefficients with a coefficient for each level, (k, levels)."""
     X_names = fit.design.X_names
     common = [i for i, name in enumerate(X_names) if name not in random_term.effect_names]
-    columns = [*common, p]
-    A, ZtXy = crossprod.ZtZ.diagonal[factor], ZtXy[:, columns]
-    A_by_level = np.moveaxis(A, 2, 0)
-    inverse = np.linalg.pinv(A_by_level, rcond=_MIN_EIGENVALUE, hermitian=True)
-    solved = matmul(np.asarray(np.moveaxis(inverse, 0, 2)), ZtXy)
-    schur = XytXy[np.ix_(columns, columns)] - sum_outer(
-        ZtXy.transpose(1, 0, 2), solved.transpose(1, 0, 2)
-    )
-    aliased = np.flatnonzero(np.diag(schur)[:-1] < _MIN_EIGENVALUE * np.diag(XytXy)[common])
+    deviations, aliased = level_deviations(fit.crossprod, factor, common)
     if len(aliased):
         names = ", ".join(X_names[common[i]] for i in aliased)
         raise ArgumentError(
             f"{names} varies between the levels of '{random_term.group}' only, so there is nothing "
             "of it in a coefficient for each level; leave it out to compare poolings."
         )
-    coef_vector = np.append(-np.linalg.solve(schur[:-1, :-1], schur[:-1, -1]), 1.0)
-    deviations = np.tensordot(solved, coef_vector, axes=(1, 0))
-    rank = np.linalg.matrix_rank(A_by_level, hermitian=True)
-    return np.where(rank == len(A), deviations, np.nan)
+    return deviations

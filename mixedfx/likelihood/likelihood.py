@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.design.build import Design
+from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import average_information, score_theta
@@ -29,10 +31,44 @@ class GaussianLikelihood:
     crossprod: CrossProducts
     reml: bool
 
+    @staticmethod
+    def from_design(design: Design, *, reml: bool) -> GaussianLikelihood:
+        """Likelihood of a design's rows."""
+        return GaussianLikelihood(compute_crossproducts(design), reml)
+
+    def with_response(self, design: Design, y: Vector) -> GaussianLikelihood:
+        """Likelihood of another response on the same rows."""
+        return replace(self, crossprod=with_response(self.crossprod, design, y))
+
     @property
     def parametrization(self) -> Parametrization:
         """Parametrization of the random terms' covariances by theta."""
         return self.crossprod.parametrization
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.crossprod.n
+
+    @property
+    def p(self) -> int:
+        """Number of fixed columns."""
+        return self.crossprod.p
+
+    @property
+    def profiles_sigma(self) -> bool:
+        """Whether sigma is estimated, not known."""
+        return self.crossprod.profiles_sigma
+
+    @property
+    def term_scaling(self) -> tuple[Matrix, ...]:
+        """Linear transformation of each term's columns that makes them free of units."""
+        return self.crossprod.term_scaling
+
+    @property
+    def column_rms(self) -> tuple[Vector, ...]:
+        """Root mean square of each term's columns."""
+        return self.crossprod.column_rms
 
     @property
     def nu(self) -> int:

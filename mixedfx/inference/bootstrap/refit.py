@@ -28,8 +28,6 @@ from mixedfx.inference.simulation import (
     ResponseDistribution,
     response_distribution,
 )
-from mixedfx.likelihood.accumulate import with_response
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 
@@ -102,8 +100,7 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     try:
         if design.dispersion is not None:
             return _refit_with_dispersion(replace(design, y=y), number, model.likelihood.reml)
-        crossprod = with_response(model.likelihood.crossprod, design, y)
-        likelihood = replace(model.likelihood, crossprod=crossprod)
+        likelihood = model.likelihood.with_response(design, y)
         # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
         # the boundary the score of theta = 0 would be zero.
         result = estimate_theta(design, likelihood)
@@ -112,8 +109,8 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
         fit = build_fitted_model(model.formula, design, likelihood, result)
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
-    singular = bool(boundary_parameters(design, crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution, crossprod), singular)
+    singular = bool(boundary_parameters(design, likelihood.crossprod, result.theta))
+    return Draw(number, parameter_values(fit.solution), singular)
 
 
 def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Failure:
@@ -123,14 +120,13 @@ def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Fa
     if not result.converged:
         return Failure(number, "not converged", result.message)
     singular = bool(boundary_parameters(fit.design, fit.crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution, fit.crossprod, fit.dispersion), singular)
+    return Draw(number, parameter_values(fit.solution, fit.dispersion), singular)
 
 
-def parameter_values(
-    solution: Solution, crossprod: CrossProducts, dispersion: DispersionEstimate | None = None
-) -> Vector:
+def parameter_values(solution: Solution, dispersion: DispersionEstimate | None = None) -> Vector:
     """All parameters at a solution, in the order of :func:`parameter_names`."""
     parts = [solution.beta]
+    crossprod = solution.crossprod
     terms = zip(crossprod.parametrization.terms, solution.lambdas, strict=True)
     for (structure, at), lam in terms:
         components = structure.components(lam, at)

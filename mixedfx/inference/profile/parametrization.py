@@ -27,7 +27,7 @@ from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.structural import profile_structural
 from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotate_scaling
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
-from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -37,9 +37,9 @@ def profile_parameter(
     fit: FittedModel, optimum: Solution, parameter: Parameter
 ) -> ProfiledParameter | None:
     """Parametrise the deviance for one parameter; None for one that has no estimate."""
-    name, crossprod, term = parameter.name, fit.crossprod, parameter.term
+    name, likelihood, term = parameter.name, fit.likelihood.maximum_likelihood(), parameter.term
     if parameter.kind == "sigma":
-        return _ProfiledSigma.at_optimum(name, crossprod, optimum)
+        return _ProfiledSigma.at_optimum(name, likelihood, optimum)
     if parameter.structural is not None:
         return profile_structural(fit, optimum, parameter)
     assert parameter.first is not None
@@ -48,17 +48,17 @@ def profile_parameter(
         if parameter.first not in kept:
             return None
         column = kept.index(parameter.first)
-        return _ProfiledCoefficient.at_optimum(name, crossprod, optimum, column)
+        return _ProfiledCoefficient.at_optimum(name, likelihood, optimum, column)
     assert term is not None
     if parameter.second is None:
-        return _ProfiledSd.at_optimum(name, crossprod, optimum, term, parameter.first)
+        return _ProfiledSd.at_optimum(name, likelihood, optimum, term, parameter.first)
     effects = [parameter.first, parameter.second]
-    sds = crossprod.column_rms[term][effects] * np.linalg.norm(
+    sds = likelihood.column_rms[term][effects] * np.linalg.norm(
         optimum.lambdas[term][effects], axis=1
     )
     if sds.min() < ZERO:
         return None
-    return _ProfiledCorrelation.at_optimum(name, crossprod, optimum, term, effects)
+    return _ProfiledCorrelation.at_optimum(name, likelihood, optimum, term, effects)
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,19 @@ class _ProfiledCoefficient(ProfiledParameter):
 
     @staticmethod
     def at_optimum(
-        name: str, crossprod: CrossProducts, optimum: Solution, column: int
+        name: str, likelihood: GaussianLikelihood, optimum: Solution, column: int
     ) -> _ProfiledCoefficient:
-        factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, crossprod.term_scaling)
+        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
         return _ProfiledCoefficient(
             name,
-            crossprod,
+            likelihood,
             optimum,
             factors,
             x_hat=factors.params,
             min_start=factors.min_start,
             u_hat=0.0,
             bounds=(-np.inf, np.inf),
-            row=np.eye(crossprod.p)[column],
+            row=np.eye(likelihood.p)[column],
         )
 
     @cached_property
@@ -114,13 +114,13 @@ class _ProfiledSigma(ProfiledParameter):
     """
 
     @staticmethod
-    def at_optimum(name: str, crossprod: CrossProducts, optimum: Solution) -> _ProfiledSigma:
-        factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, crossprod.term_scaling)
-        terms = crossprod.parametrization.terms
+    def at_optimum(name: str, likelihood: GaussianLikelihood, optimum: Solution) -> _ProfiledSigma:
+        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
+        terms = likelihood.parametrization.terms
         may_be_zero = not all(structure.absorbs_residual(at.k) for structure, at in terms)
         return _ProfiledSigma(
             name,
-            crossprod,
+            likelihood,
             optimum,
             factors,
             x_hat=factors.params,
@@ -138,7 +138,7 @@ class _ProfiledSigma(ProfiledParameter):
         factors = [T / ratio for T in coordinates.lambdas(x)]
         solution, sigma = self.solve_pls(factors), self.optimum.sigma * ratio
         by_factor = self.score_scaled_factors(solution, sigma)
-        score_u = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2)
+        score_u = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2)
         score_u -= sum(float(np.vdot(G, T)) for G, T in zip(by_factor, factors, strict=True))
         score_x = coordinates.pullback(x, [G / ratio for G in by_factor])
         return deviance_at_sigma(solution, sigma), score_u, score_x
@@ -159,18 +159,18 @@ class _ProfiledSd(ProfiledParameter):
 
     @staticmethod
     def at_optimum(
-        name: str, crossprod: CrossProducts, optimum: Solution, term: int, effect: int
+        name: str, likelihood: GaussianLikelihood, optimum: Solution, term: int, effect: int
     ) -> _ProfiledSd:
-        term_scaling, entry = list(crossprod.term_scaling), effect
-        structure, _ = crossprod.parametrization.terms[term]
+        term_scaling, entry = list(likelihood.term_scaling), effect
+        structure, _ = likelihood.parametrization.terms[term]
         if structure.invariance == "linear":
             term_scaling[term], entry = rotate_scaling(term_scaling[term], [effect]), 0
-        factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, term_scaling)
+        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, term_scaling)
         free = factors.fix_entries(term, [(entry, entry)])
-        log_sigma = np.zeros(int(crossprod.profiles_sigma))
+        log_sigma = np.zeros(int(likelihood.profiles_sigma))
         return _ProfiledSd(
             name,
-            crossprod,
+            likelihood,
             optimum,
             free,
             x_hat=np.append(log_sigma, free.params),
@@ -187,7 +187,7 @@ class _ProfiledSd(ProfiledParameter):
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
-        sigma_known = not self.crossprod.profiles_sigma
+        sigma_known = not self.likelihood.profiles_sigma
         sigma_ratio = 1.0 if sigma_known else math.exp(x[0])
         factors = coordinates.lambdas(x if sigma_known else x[1:])
         factors[self.term][self.entry, self.entry] = u / sigma_ratio
@@ -197,7 +197,7 @@ class _ProfiledSd(ProfiledParameter):
         if sigma_known:
             return solution.deviance, score_u, coordinates.pullback(x, by_entry)
         # log sigma acts through the residual and through the entry u / sigma_ratio
-        by_log_sigma = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2) - score_u * u
+        by_log_sigma = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2) - score_u * u
         score_x = np.append(by_log_sigma, coordinates.pullback(x[1:], by_entry))
         return deviance_at_sigma(solution, sigma), score_u, score_x
 
@@ -216,17 +216,17 @@ class _ProfiledCorrelation(ProfiledParameter):
 
     @staticmethod
     def at_optimum(
-        name: str, crossprod: CrossProducts, optimum: Solution, term: int, effects: list[int]
+        name: str, likelihood: GaussianLikelihood, optimum: Solution, term: int, effects: list[int]
     ) -> _ProfiledCorrelation:
-        term_scaling = list(crossprod.term_scaling)
+        term_scaling = list(likelihood.term_scaling)
         term_scaling[term] = rotate_scaling(term_scaling[term], effects)
-        factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, term_scaling)
+        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, term_scaling)
         free = factors.fix_entries(term, [(0, 0), (1, 0), (1, 1)])
         (s, _), second_row = factors.optimum[term][:2, :2]
         root_lengths = np.sqrt([s, np.hypot(*second_row)])
         return _ProfiledCorrelation(
             name,
-            crossprod,
+            likelihood,
             optimum,
             free,
             x_hat=np.append(root_lengths, free.params),

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.inference.profile.term_factors import TermFactors
-from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import score_factors
 
 Vector = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class ProfiledParameter(ABC):
     """Parametrization ``(u, x)`` in which ``u`` alone determines the profiled parameter."""
 
     name: str
-    crossprod: CrossProducts
+    likelihood: GaussianLikelihood  # with maximum likelihood as its criterion
     optimum: Solution  # the maximum of the likelihood
     factors: TermFactors
     x_hat: Vector  # (m,) nuisance parameters at the optimum, without unit
@@ -64,8 +64,8 @@ class ProfiledParameter(ABC):
     def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
         """Solve the penalised least-squares problem at ``Lambda_t = S_t T_t``."""
         lambdas = [S @ T for S, T in zip(self.factors.term_scaling, factors, strict=True)]
-        solution = solve_pls_at_factors(self.crossprod, lambdas, reml=False)
-        if not solution.pwrss > _MIN_PWRSS * self.crossprod.XytXy[-1, -1]:
+        solution = self.likelihood.at_factors(lambdas)
+        if not solution.pwrss > _MIN_PWRSS * solution.crossprod.XytXy[-1, -1]:
             raise ValueError("the penalised residual sum of squares is zero to rounding")
         return solution
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from mixedfx.covariance.structure import ZERO
 from mixedfx.errors import SearchError
+from mixedfx.estimation.standardized import minimize_standardized
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
-from mixedfx.linalg.trust_region import minimize
 
 Vector = npt.NDArray[np.float64]
 
@@ -42,8 +42,6 @@ _SAME_MINIMUM = 0.5
 # Highest ratio of the distances of two points from which the next is extrapolated: the difference
 # of closer points is rounding.
 _MAX_DISTANCE_RATIO = 0.9
-_DECREMENT_TOLERANCE = 1e-10
-_MAX_EVALUATIONS = 300
 # Where columns are nearly dependent, the deviance is exact to this only.
 _DEVIANCE_ROUNDING = 1e-7
 
@@ -242,12 +240,9 @@ def _minimize_nuisance(
     min_start = profiled.min_start
     start = np.where(np.abs(start) < 0.1 * min_start, np.copysign(min_start, start), start)
     try:
-        result = minimize(
+        result = minimize_standardized(
             deviance,
             root @ (start - profiled.x_hat),
-            initial_hessian=lambda: np.eye(len(start)),
-            tolerance=_DECREMENT_TOLERANCE,
-            max_evaluations=_MAX_EVALUATIONS,
             radius=1.0 if previous is None else _RESTART_DISTANCE,
         )
     except (_SameMinimumError, ArithmeticError):

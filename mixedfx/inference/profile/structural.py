@@ -33,20 +33,20 @@ def profile_structural(
     """Parametrise the deviance for a parameter of a structure; None where the sd is zero."""
     assert parameter.term is not None
     assert parameter.structural is not None
-    crossprod = fit.crossprod
-    factors = TermFactors.from_lambdas(crossprod, optimum.lambdas, crossprod.term_scaling)
+    likelihood = fit.likelihood.maximum_likelihood()
+    factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
     params, min_start = factors.params, factors.min_start
     index = factors.coordinates.slices[parameter.term].start + parameter.structural
-    structure, at = crossprod.parametrization.terms[parameter.term]
+    structure, at = likelihood.parametrization.terms[parameter.term]
     own = params[factors.coordinates.slices[parameter.term]]
     if parameter.kind == "corr" and np.isnan(parameter.value):
         return None
     is_sd = parameter.kind == "sd"
-    log_sigma = np.zeros(int(is_sd and crossprod.profiles_sigma))
-    scale = float(crossprod.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
+    log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
+    scale = float(likelihood.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
     return _ProfiledStructural(
         parameter.name,
-        crossprod,
+        likelihood,
         optimum,
         factors,
         x_hat=np.append(log_sigma, np.delete(params, index)),
@@ -100,7 +100,7 @@ class _ProfiledStructural(ProfiledParameter):
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
-        free_sigma = self.is_sd and self.crossprod.profiles_sigma
+        free_sigma = self.is_sd and self.likelihood.profiles_sigma
         sigma_ratio = math.exp(x[0]) if free_sigma else 1.0
         params = np.insert(x[1:] if free_sigma else x, self.index, u / sigma_ratio)
         solution = self.solve_pls(coordinates.lambdas(params))
@@ -111,5 +111,5 @@ class _ProfiledStructural(ProfiledParameter):
         if not free_sigma:
             return solution.deviance, score_u, score_x
         # log sigma acts through the residual and through the parameter u / sigma_ratio
-        by_log_sigma = 2.0 * (self.crossprod.n - solution.pwrss / sigma**2) - score_u * u
+        by_log_sigma = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2) - score_u * u
         return deviance_at_sigma(solution, sigma), score_u, np.append(by_log_sigma, score_x)

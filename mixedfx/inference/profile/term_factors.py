@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
 from mixedfx.covariance.parametrization import canonical_signs
-from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -36,10 +36,10 @@ class TermFactors:
 
     @staticmethod
     def from_lambdas(
-        crossprod: CrossProducts, lambdas: Sequence[Matrix], term_scaling: Sequence[Matrix]
+        likelihood: GaussianLikelihood, lambdas: Sequence[Matrix], term_scaling: Sequence[Matrix]
     ) -> TermFactors:
         """Factor each ``Lambda_t`` as ``S_t T_t``: ``T_t T_t' = S_t^-1 Lambda Lambda' S_t^-T``."""
-        parametrization = crossprod.parametrization
+        parametrization = likelihood.parametrization
         scaled = [
             np.asarray(np.linalg.solve(S, lam))
             for S, lam in zip(term_scaling, lambdas, strict=True)

@@ -1,0 +1,140 @@
+"""Products and traces of the derivatives of V by its variances and covariances.
+
+For ``V = sigma**2 (W^-1 + sum_i psi_i S_i)``, ``S_i = Z E_i Z'``, with
+``G = sigma**2 Z'V^-1 X`` and
+``K = sigma**2 Z'V^-1 Z = A - A Lambda M^-1 Lambda' A``, what Kenward and Roger (1997) need is
+
+    X'V^-1 S_i V^-1 X            G'E_i G
+    X'V^-1 S_i V^-1 S_j V^-1 X   G'E_i K E_j G
+    tr(V^-1 S_i V^-1 S_j)        tr(E_i K E_j K)
+
+all of the size of the random effects. K is applied to batches of probing vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.coordinates import EntryCoordinates
+from mixedfx.likelihood.pls import Solution
+from mixedfx.linalg.cholesky.batched import flatten
+from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class CovarianceComponent:
+    """One variance or covariance of the random effects, an entry of ``psi``."""
+
+    factor: int  # grouping factor
+    row: int  # effects of the factor whose covariance it is
+    col: int
+    psi: float  # in units of the residual variance
+
+    @property
+    def unit_entries(self) -> tuple[tuple[int, int], ...]:
+        """Entries of ``E_i`` within a level that are one."""
+        if self.row == self.col:
+            return ((self.row, self.row),)
+        return ((self.row, self.col), (self.col, self.row))
+
+
+def covariance_components(solution: Solution) -> list[CovarianceComponent]:
+    """Variances and covariances of the random effects, in the order of theta."""
+    components = []
+    crossprod = solution.crossprod
+    terms = zip(
+        crossprod.term_positions,
+        solution.lambdas,
+        crossprod.parametrization.coordinates.terms,
+        strict=True,
+    )
+    for position, lam, coordinates in terms:
+        assert isinstance(coordinates, EntryCoordinates)
+        psi = lam @ lam.T
+        components += [
+            CovarianceComponent(
+                position.factor, position.start + b, position.start + a, float(psi[a, b])
+            )
+            for a, b in zip(coordinates.rows.tolist(), coordinates.cols.tolist(), strict=True)
+        ]
+    return components
+
+
+def fixed_effect_products(
+    solution: Solution, components: list[CovarianceComponent]
+) -> tuple[Matrix, Matrix]:
+    """``G'E_i G`` (m, p, p) and ``G'E_i K E_j G`` (m, m, p, p)."""
+    symbolic, p, m = solution.crossprod.symbolic, solution.crossprod.p, len(components)
+    G = [ZtVXy[:, :p] for ZtVXy in solution.projected_crossproducts()]
+    GtEG = np.zeros((m, p, p))
+    EG = np.zeros((symbolic.size, m, p))
+    for i, c in enumerate(components):
+        block = np.zeros_like(G[c.factor])
+        for a, b in c.unit_entries:
+            block[a] += G[c.factor][b]
+        GtEG[i] = np.tensordot(G[c.factor], block, axes=((0, 2), (0, 2)))
+        EG[symbolic.columns(c.factor), i] = flatten(block)
+    flat = EG.reshape(symbolic.size, m * p)
+    Q = np.empty((m, p, m, p))
+    for j in range(m):
+        Q[:, :, j] = (flat.T @ _multiply_by_K(solution, EG[:, j])).reshape(m, p, p)
+    return GtEG, Q.transpose(0, 2, 1, 3)
+
+
+def _multiply_by_K(solution: Solution, columns: Matrix) -> Matrix:
+    """``K columns``, with ``K = A - A Lambda M^-1 Lambda' A``."""
+    A = solution.crossprod.assembled.sparse_matrix
+    product = A @ columns
+    return np.asarray(product - A @ solution.schur.numeric.solve(product))
+
+
+def component_traces(
+    solution: Solution, components: list[CovarianceComponent]
+) -> tuple[Vector, Matrix]:
+    """
+    ``tr(E_i K)`` (m,) and ``tr(E_i K E_j K)`` (m, m).
+
+    For each factor the blocks of ``K`` within a level are summed over its levels, and for each
+    pair of factors the products of the entries of the blocks between levels.
+    """
+    symbolic = solution.crossprod.symbolic
+    layout, probing = symbolic.layout, probing_vectors(symbolic)
+    widths = [layout.width(f) for f in layout.factors]
+    within = [np.zeros((k, k)) for k in widths]
+    between = {
+        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in layout.factors for g in layout.factors
+    }
+    for g in layout.factors:
+        index = probing.index_in_component[g]
+        for first, last in probing.batches(g):
+            KP = _multiply_by_K(solution, probing.vectors(g, first, last))
+            within[g] += _sum_within_levels(KP[symbolic.columns(g)], index, first, last, widths[g])
+            for f in layout.factors:
+                blocks = KP[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
+                entries = blocks.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)
+                products = entries @ entries.T
+                between[f, g] += products.reshape(widths[f], widths[g], widths[f], widths[g])
+    tr_EK = np.array([sum(within[c.factor][a, b] for a, b in c.unit_entries) for c in components])
+    tr_EKEK = np.empty((len(components), len(components)))
+    for i, c in enumerate(components):
+        for j, d in enumerate(components):
+            KK = between[c.factor, d.factor]
+            tr_EKEK[i, j] = sum(
+                KK[b, u, a, v] for a, b in c.unit_entries for u, v in d.unit_entries
+            )
+    return tr_EK, tr_EKEK
+
+
+def _sum_within_levels(KP: Matrix, index: Ints, first: int, last: int, k: int) -> Matrix:
+    """Sum over levels the (k, k) diagonal blocks of ``K`` that a batch of its columns holds."""
+    level = np.flatnonzero((index >= first) & (index < last))
+    blocks = KP.reshape(k, -1, last - first, k)
+    return np.asarray(blocks[:, level, index[level] - first].sum(axis=1))
