@@ -26,6 +26,7 @@ from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.linalg import differences
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.priors.specification import PriorSpecification
 
@@ -118,12 +119,11 @@ def maximize_posterior(
 
 def objective_hessian(posterior: LogPosterior, z: Vector, *, jacobian: bool) -> Matrix:
     """Hessian of -2 log posterior density, by central differences of the gradient."""
-    H = np.empty((len(z), len(z)))
-    for j in range(len(z)):
-        step = np.zeros(len(z))
-        step[j] = _STEP
-        ends = [posterior.objective(z + s, jacobian=jacobian)[1] for s in (step, -step)]
-        H[j] = (ends[0] - ends[1]) / (2.0 * _STEP)
+
+    def gradient(at: Vector) -> Vector:
+        return posterior.objective(at, jacobian=jacobian)[1]
+
+    H = differences.jacobian(gradient, z, np.full(len(z), _STEP), order=2)
     return 0.5 * (H + H.T)
 
 

@@ -1,9 +1,7 @@
 """Gradient and Hessian of the deviance at an optimum, over the parameters that are free there.
 
 A singular covariance is parametrised with its rank fixed (:func:`rank_reduced`), in scaled
-columns. The Hessian is a fourth-order central difference of the analytic gradient g,
-
-    H_j = (8 [g(x + h e_j) - g(x - h e_j)] - [g(x + 2 h e_j) - g(x - 2 h e_j)]) / 12 h.
+columns. The Hessian is a fourth-order central difference of the analytic gradient.
 """
 
 from __future__ import annotations
@@ -18,11 +16,13 @@ from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
+# Step of the differences, relative to coordinates above one.
 _STEP = 1e-3
 
 
@@ -49,12 +49,7 @@ def hessian_at_optimum(likelihood: GaussianLikelihood, theta: Vector) -> Hessian
     """Differentiate the score numerically at an optimum theta."""
     coordinates, x = rank_reduced_coordinates(likelihood.crossprod, theta)
     scaled = ScaledLikelihood.of(likelihood, coordinates)
-    H = np.empty((len(x), len(x)))
-    for j in range(len(x)):
-        step = np.zeros(len(x))
-        step[j] = h = _STEP * max(1.0, abs(x[j]))
-        near = scaled.score(x + step) - scaled.score(x - step)
-        far = scaled.score(x + 2 * step) - scaled.score(x - 2 * step)
-        H[j] = (8.0 * near - far) / (12.0 * h)  # exact for cubics: near zero the score is one
+    # Near zero the score is a cubic, whose differences of fourth order are exact.
+    H = jacobian(scaled.score, x, relative_steps(x, _STEP))
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, 0.5 * (H + H.T))

@@ -25,6 +25,7 @@ from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expec
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.parameters import Parameter, parameters, select_parameters
 from mixedfx.inference.wald import t_quantile
+from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -110,10 +111,10 @@ def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
     # Given theta, log sigma has the variance 1 / (2 nu), which every sd inherits.
     has_sigma = np.array([0.0 if p.kind == "corr" else 1.0 for p in params])
     variance = has_sigma / (2.0 * fit.nu)
-    jacobian = _transformed_jacobian(fit, params)
-    if jacobian.shape[1]:
+    J = _transformed_jacobian(fit, params)
+    if J.shape[1]:
         acov = 2.0 * np.linalg.pinv(fit.hessian_at_optimum.hessian, rcond=1e-8, hermitian=True)
-        variance = variance + np.einsum("im,mn,in->i", jacobian, acov, jacobian)
+        variance = variance + np.einsum("im,mn,in->i", J, acov, J)
     half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
     limits = {}
     for p, estimate, width in zip(params, estimates, half, strict=True):
@@ -142,11 +143,7 @@ def _transformed_jacobian(fit: FittedModel, params: Sequence[Parameter]) -> Matr
         moved = parameters(replace(fit, solution=at.scaled.at(x)))
         return _transformed([p for p in moved if _is_varcorr(p)])
 
-    jacobian = np.zeros((len(params), len(at.x)))
-    for j in range(len(at.x)):
-        step = np.zeros(len(at.x))
-        step[j] = _STEP * max(1.0, abs(at.x[j]))
-        with np.errstate(invalid="ignore"):
-            ahead, behind = transformed_at(at.x + step), transformed_at(at.x - step)
-            jacobian[:, j] = (ahead - behind) / (2 * step[j])
-    return np.where(np.isfinite(jacobian), jacobian, 0.0)
+    with np.errstate(invalid="ignore"):
+        by_x = jacobian(transformed_at, at.x, relative_steps(at.x, _STEP), order=2)
+    by_x = by_x.reshape(len(at.x), len(params))  # all variances may be zero
+    return np.ascontiguousarray(np.where(np.isfinite(by_x), by_x, 0.0).T)

@@ -45,6 +45,7 @@ from mixedfx.likelihood.prediction_variance import (
 from mixedfx.likelihood.scaled import scaled_scores, unscaled_factors
 from mixedfx.likelihood.score import score_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
@@ -203,7 +204,8 @@ def _joint_derivatives(
     term_scaling, m, p = crossprod.term_scaling, len(theta), crossprod.p
     point = np.concatenate([theta, x])
 
-    def evaluate(at: Vector, *, score_x: bool) -> tuple[Vector, Matrix, float]:
+    def evaluate(at: Vector, *, score_x: bool) -> Vector:
+        """Score (m,), covariance (p p,) and log sigma, one after the other."""
         reweighted = problem.crossproducts(at[m:])
         lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
         perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
@@ -211,22 +213,18 @@ def _joint_derivatives(
         by_theta = coordinates.pullback(at[:m], scores)
         by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
         cov = perturbed.sigma**2 * perturbed.vcov_unscaled
-        return np.concatenate([by_theta, by_x]), cov, math.log(perturbed.sigma)
+        return np.concatenate([by_theta, by_x, cov.ravel(), [math.log(perturbed.sigma)]])
 
-    size = len(point)
-    H, jacobian, by_log_sigma = np.empty((size, size)), np.empty((size, p, p)), np.empty(size)
-    for j in range(size):
-        step = np.zeros(size)
-        step[j] = h = _STEP * max(1.0, abs(point[j]))
-        near = [evaluate(point + k * step, score_x=j >= m) for k in (1, -1)]
-        far = [evaluate(point + k * step, score_x=j >= m) for k in (2, -2)]
-        H[j], jacobian[j], by_log_sigma[j] = (
-            (8.0 * (near[0][i] - near[1][i]) - (far[0][i] - far[1][i])) / (12.0 * h)
-            for i in range(3)
-        )
+    size, steps = len(point), relative_steps(point, _STEP)
+    by_theta = jacobian(
+        lambda t: evaluate(np.append(t, x), score_x=False), theta, steps[:m]
+    ).reshape(m, size + p * p + 1)  # without random terms theta is empty
+    by_x = jacobian(lambda s: evaluate(np.append(theta, s), score_x=True), x, steps[m:])
+    derivatives = np.concatenate([by_theta, by_x])
+    H, vcov_jacobian = derivatives[:, :size], derivatives[:, size:-1].reshape(size, p, p)
     H[:m, m:] = H[m:, :m].T
-    gradient = evaluate(point, score_x=True)[0]
-    return _JointDerivatives(gradient, 0.5 * (H + H.T), jacobian, by_log_sigma)
+    gradient = evaluate(point, score_x=True)[:size]
+    return _JointDerivatives(gradient, 0.5 * (H + H.T), vcov_jacobian, derivatives[:, -1])
 
 
 def _gamma_covariance(

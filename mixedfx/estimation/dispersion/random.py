@@ -30,6 +30,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
 from mixedfx.likelihood.scaled import scaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.linalg.differences import jacobian
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
@@ -109,12 +110,7 @@ def _minimize(problem: LaplaceDeviance, params: Vector, control: Control) -> Tru
 
 def _gradient(problem: LaplaceDeviance, params: Vector) -> Vector:
     """Gradient of the approximate deviance, by central differences."""
-    out = np.empty_like(params)
-    for j in range(len(params)):
-        step = np.zeros_like(params)
-        step[j] = _STEP
-        out[j] = (problem(params + step)[0] - problem(params - step)[0]) / (2.0 * _STEP)
-    return out
+    return jacobian(lambda at: problem(at)[0], params, np.full(len(params), _STEP), order=2)
 
 
 def _hessian(problem: LaplaceDeviance, params: Vector) -> Matrix:
@@ -257,14 +253,8 @@ def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> Matrix:
 
 def _vcov_jacobian(problem: LaplaceDeviance, params: Vector) -> Matrix:
     """Derivatives (m, p, p) of cov(beta) given the mode, by central differences."""
-    p = problem.crossprod.p
-    out = np.empty((len(params), p, p))
-    for j in range(len(params)):
-        step = np.zeros_like(params)
-        step[j] = _SECOND_STEP
-        upper, lower = (problem(params + s)[1].solution.vcov_unscaled for s in (step, -step))
-        out[j] = (upper - lower) / (2.0 * _SECOND_STEP)
-    return out
+    steps = np.full(len(params), _SECOND_STEP)
+    return jacobian(lambda at: problem(at)[1].solution.vcov_unscaled, params, steps, order=2)
 
 
 def _remarks(problem: LaplaceDeviance, tau: float) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import score_factors
+from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -28,6 +29,8 @@ Matrix = npt.NDArray[np.float64]
 _MIN_PWRSS = 1e-14
 # Smallest eigenvalue taken for a Hessian in unit-free parameters.
 _MIN_EIGENVALUE = 1e-2
+# Step of the differences of the score, relative to coordinates above one.
+_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,12 @@ class ProfiledParameter(ABC):
 def _expand(profiled: ProfiledParameter) -> LocalQuadratic:
     """Central differences of the score of ``(u, x)`` at the optimum."""
     point = np.append(profiled.u_hat, profiled.x_hat)
-    H = np.empty((len(point), len(point)))
-    for j in range(len(point)):
-        step = np.zeros(len(point))
-        step[j] = 1e-4 * max(1.0, abs(point[j]))
-        ahead, behind = (
-            profiled.deviance_and_score(w[0], w[1:]) for w in (point + step, point - step)
-        )
-        H[j] = (np.append(ahead[1], ahead[2]) - np.append(behind[1], behind[2])) / (2.0 * step[j])
+
+    def score(at: Vector) -> Vector:
+        _, by_u, by_x = profiled.deviance_and_score(at[0], at[1:])
+        return np.append(by_u, by_x)
+
+    H = jacobian(score, point, relative_steps(point, _STEP), order=2)
     H = 0.5 * (H + H.T)
     values, vectors = np.linalg.eigh(H[1:, 1:])
     values = np.maximum(values, max(_MIN_EIGENVALUE, 1e-8 * values.max(initial=0.0)))
