@@ -169,8 +169,8 @@ def fit_formula(
         engine=options.engine,
         reml=options.reml,
         control=options.control or Control(),
-        start=_checked_start(options.start, parametrization_of(design).size),
-        priors=None if options.priors is None else match_priors(options.priors, design),
+        start=_checked_start(options.start, parametrization_of(design.spec).size),
+        priors=None if options.priors is None else match_priors(options.priors, design.spec),
     )
 
 

@@ -88,11 +88,10 @@ def equation(formula: str, data: Any = None) -> Equation:
     """
     if data is None:
         return equations.equation(formula)
-    design = _design(formula, data)
-    columns = equations.Columns(
-        design.column_names, tuple(b.effect_names for b in design.random_terms)
-    )
-    return equations.equation(design.formula, nested=design.nesting, columns=columns)
+    spec = _design(formula, data).spec
+    effects = tuple(term.effect_names for term in spec.random_terms)
+    columns = equations.Columns(spec.column_names, effects)
+    return equations.equation(spec.formula, nested=spec.nesting, columns=columns)
 
 
 def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
@@ -133,7 +132,8 @@ def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> A
 
 
 def _graph(design: Design) -> Graph:
-    return graphs.graph(design.formula, design.ngroups, rows=len(design.y), nested=design.nesting)
+    spec, n = design.spec, design.rows.n
+    return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting)
 
 
 def _design(formula: str, data: Any) -> Design:

@@ -39,7 +39,7 @@ def fit_design(
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
     if priors is not None:
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
-    if design.dispersion is not None:
+    if design.spec.dispersion is not None:
         return _fit_dispersion(design, engine=engine, reml=reml, control=control)
     if crossprod is None:
         crossprod = compute_crossproducts(design)
@@ -48,7 +48,7 @@ def fit_design(
         optimizer_result = dispatch.estimate(
             engine, design, likelihood, control=control, start=start
         )
-        return build_fitted_model(design.formula, design, likelihood, optimizer_result)
+        return build_fitted_model(design, likelihood, optimizer_result)
 
 
 def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control) -> FittedModel:
@@ -58,16 +58,14 @@ def _fit_dispersion(design: Design, *, engine: str, reml: bool, control: Control
             f"engine='{engine}' knows one residual variance; with dispersion= use "
             "engine='profiled'."
         )
-    assert design.dispersion is not None
-    estimator = (
-        estimate_dispersion if design.dispersion.random_term is None else estimate_location_scale
-    )
-    with single_threaded_blas(_n_random_effects(design)):
+    assert design.spec.dispersion is not None
+    random = design.spec.dispersion.random_term is not None
+    estimator = estimate_location_scale if random else estimate_dispersion
+    with single_threaded_blas(design.spec.n_random_effects):
         optimizer_result, weighted_design, dispersion = estimator(
             design, reml=reml, control=control
         )
         return build_fitted_model(
-            design.formula,
             weighted_design,
             GaussianLikelihood(compute_crossproducts(weighted_design), reml),
             optimizer_result,
@@ -80,22 +78,18 @@ def _fit_posterior_mode(
 ) -> FittedModel:
     if engine not in ("auto", "profiled"):
         raise EngineRefusal(f"engine='{engine}' knows no priors; use engine='profiled'.")
-    if design.dispersion is not None and design.dispersion.random_term is not None:
+    dispersion = design.spec.dispersion
+    if dispersion is not None and dispersion.random_term is not None:
         raise EngineRefusal(
-            f"priors= with the random term in dispersion='{design.dispersion.formula}' are not "
+            f"priors= with the random term in dispersion='{dispersion.formula}' are not "
             "supported; leave one of the two out."
         )
-    with single_threaded_blas(_n_random_effects(design)):
+    with single_threaded_blas(design.spec.n_random_effects):
         mode = find_mode(design, priors, control)
         return build_fitted_model(
-            design.formula,
             mode.design,
             GaussianLikelihood(compute_crossproducts(mode.design), reml=True),
             mode.optimizer_result,
             dispersion=mode.dispersion,
             priors=mode.priors,
         )
-
-
-def _n_random_effects(design: Design) -> int:
-    return sum(len(term.levels) * term.model_matrix.shape[1] for term in design.random_terms)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ColumnTypeError, InfiniteValueError, ResponseError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -21,26 +20,24 @@ Vector = npt.NDArray[np.float64]
 
 def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
     """Fit the model of a fit to another response."""
-    response = _checked_response(y, fit.design)
-    if fit.design.offset is not None:
-        response = response - fit.design.offset
+    response = _checked_response(y, fit.rows)
     if fit.dispersion is not None or fit.priors is not None:
-        design = replace(fit.original_design, y=response)
+        design = fit.original_design.with_response(response)
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
-    design = replace(fit.design, y=response)
-    crossprod = with_response(fit.crossprod, design, response)
+    design = fit.design.with_response(response)
+    crossprod = with_response(fit.crossprod, design.rows)
     return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
 
 
-def _checked_response(y: Any, design: Design) -> Vector:
+def _checked_response(y: Any, rows: ModelRows) -> Vector:
     """New response as numbers, in the order of the fit's rows."""
-    n = len(design.y)
+    n = rows.n
     if isinstance(y, pd.Series):
-        if not design.index.isin(y.index).all() or not y.index.is_unique:
+        if not rows.index.isin(y.index).all() or not y.index.is_unique:
             raise ColumnTypeError(
                 "the new response's index does not hold each row that the fit used, once."
             )
-        y = y.loc[design.index]
+        y = y.loc[rows.index]
     try:
         values = np.array(y, dtype=float)
     except (TypeError, ValueError):

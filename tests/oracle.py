@@ -27,7 +27,7 @@ class Truth:
 def dense_z(random_term) -> np.ndarray:
     """Spread a random term's columns over its levels: level 0's k columns first."""
     n, k = random_term.model_matrix.shape
-    levels = len(random_term.levels)
+    levels = random_term.n_levels
     Z = np.zeros((n, levels * k))
     for row in range(n):
         start = random_term.codes[row] * k
@@ -38,8 +38,8 @@ def dense_z(random_term) -> np.ndarray:
 def lambdas(design, theta) -> list[np.ndarray]:
     """Each term's lower triangle, read column by column."""
     result, at = [], 0
-    for random_term in design.random_terms:
-        k = random_term.model_matrix.shape[1]
+    for random_term in design.spec.random_terms:
+        k = len(random_term.effect_names)
         lam = np.zeros((k, k))
         for col in range(k):
             rows = [col] if random_term.formula_term.structure == "diag" else range(col, k)
@@ -58,11 +58,11 @@ def truth(design, theta, *, reml: bool) -> Truth:
 
 def truth_of(relative, design, *, reml: bool) -> Truth:
     """Everything that the relative covariance of each term implies."""
-    y, X = design.y, design.X
+    y, X = design.rows.response_less_offset, design.rows.X
     n, p = X.shape
-    w = np.ones(n) if design.weights is None else design.weights
-    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.random_terms)], axis=1)
-    counts = [len(b.levels) for b in design.random_terms]
+    w = np.ones(n) if design.rows.weights is None else design.rows.weights
+    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.rows.random_terms)], axis=1)
+    counts = [b.n_levels for b in design.rows.random_terms]
     C = _block_diagonal([np.kron(np.eye(c), S) for c, S in zip(counts, relative, strict=True)])
     H = np.diag(1.0 / w) + Z @ C @ Z.T
     Hi = np.linalg.inv(H)
@@ -77,7 +77,7 @@ def truth_of(relative, design, *, reml: bool) -> Truth:
     means = C @ Z.T @ Hi @ rest
     joint = s2 * (C - C @ Z.T @ Hi @ Z @ C)
     effects, cond, at = [], [], 0
-    for random_term, count in zip(design.random_terms, counts, strict=True):
+    for random_term, count in zip(design.rows.random_terms, counts, strict=True):
         k = random_term.model_matrix.shape[1]
         effects.append(means[at : at + count * k].reshape(count, k))
         starts = range(at, at + count * k, k)
@@ -110,12 +110,12 @@ def marginal(design, covariances, sds, *, reml: bool, beta=None) -> Marginal:
 
     ``covariances`` are the absolute ones of each term's effects, ``sds`` those of the residuals.
     """
-    y, X = design.y, design.X
+    y, X = design.rows.response_less_offset, design.rows.X
     n, p = X.shape
     V = np.diag(np.broadcast_to(np.square(sds), n).astype(float))
-    for random_term, S in zip(design.random_terms, covariances, strict=True):
+    for random_term, S in zip(design.rows.random_terms, covariances, strict=True):
         Z = dense_z(random_term)
-        V += Z @ np.kron(np.eye(len(random_term.levels)), S) @ Z.T
+        V += Z @ np.kron(np.eye(random_term.n_levels), S) @ Z.T
     Vi = np.linalg.inv(V)
     information = X.T @ Vi @ X
     if beta is None:

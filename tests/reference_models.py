@@ -84,7 +84,7 @@ class Reference:
             for row in range(col, len(effects))
         ]
         by_place = dict(zip(places, values, strict=True))
-        design, parametrization = fit.model.design, fit.model.crossprod.parametrization
+        spec, parametrization = fit.model.spec, fit.model.crossprod.parametrization
         return np.array(
             [
                 by_place[
@@ -93,7 +93,7 @@ class Reference:
                     random_term.effect_names[col],
                 ]
                 for random_term, entries in zip(
-                    design.random_terms, parametrization.coordinates.terms, strict=True
+                    spec.random_terms, parametrization.coordinates.terms, strict=True
                 )
                 for row, col in zip(entries.rows, entries.cols, strict=True)
             ]

@@ -117,7 +117,7 @@ def test_text_shows_aic_and_bic(fits, name):
 @each_model
 def test_text_shows_quantiles_of_the_scaled_residuals(fits, name):
     fit = fits[name]
-    weights = fit.model.design.weights
+    weights = fit.model.rows.weights
     scaled = fit.resid / fit.sigma * (1.0 if weights is None else np.sqrt(weights))
     expected = [f"{np.quantile(scaled, q):.4f}" for q in (0, 0.25, 0.5, 0.75, 1)]
     head, values = _lines_of(str(fit.summary()), "Scaled residuals")

@@ -99,7 +99,7 @@ def rows_used_match_lme4(fit, reference):
 
 @check
 def rows_dropped_match_lme4(fit, reference):
-    assert fit.model.design.dropped_rows == reference["na_rows_dropped"]
+    assert fit.model.rows.n_dropped == reference["na_rows_dropped"]
 
 
 @check

@@ -27,6 +27,7 @@ from mixedfx.bayes.sampler import Chains, sample_chains
 from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.linalg.random_streams import spawn_generators
@@ -73,16 +74,16 @@ class PosteriorSamples:
 
         shape = self.chains.log_density.shape
         values, dims, coords = self._variables(shape)
-        rows = self.design.index
+        rows = self.design.rows.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = _without_slash(self.design.formula.response)
+        response = _without_slash(self.design.spec.formula.response)
         response = f"{response}_response" if response in ("row", "chain", "draw") else response
         predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
         by_row: dict[str, Any] = {
             "posterior_predictive": {response: predicted},
             "log_likelihood": {response: log_likelihood},
-            "observed_data": {response: self.design.response},
+            "observed_data": {response: self.design.rows.y},
         }
         tree = from_dict({"posterior": values, "sample_stats": stats}, coords=coords, dims=dims)
         # Separate, because a response may have the name of a parameter.
@@ -90,7 +91,7 @@ class PosteriorSamples:
         tree.update(from_dict(by_row, coords=axes, dims={response: ["row"]}).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
-        tree.attrs["formula"] = str(self.design.formula)
+        tree.attrs["formula"] = str(self.design.spec.formula)
         return tree
 
     def convergence_problems(self) -> list[str]:
@@ -117,7 +118,7 @@ class PosteriorSamples:
         self, shape: tuple[int, ...]
     ) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
         """Values, dimensions and coordinates of the variables of the posterior group."""
-        design, draws, transform = self.design, self.draws, self.posterior.transform
+        spec, draws, transform = self.design.spec, self.draws, self.posterior.transform
         values: dict[str, Any] = {}
         dims: dict[str, list[str]] = {}
         coords: dict[str, Any] = {}
@@ -127,21 +128,21 @@ class PosteriorSamples:
             dims[name] = [axis for axis, _ in axes]
             coords.update(axes)
 
-        if design.X_names:
-            add("beta", draws.beta, ("term", list(design.X_names)))
-        random_terms = design.random_terms
+        if spec.X_names:
+            add("beta", draws.beta, ("term", list(spec.X_names)))
+        random_terms = spec.random_terms
         if random_terms:
             effects = [f"{e} | {b.group}" for b in random_terms for e in b.effect_names]
             add("sd", np.concatenate(draws.params.sds).T, ("effect", _number_duplicates(effects)))
-        pairs, correlations = _correlations(design, draws.params)
+        pairs, correlations = _correlations(spec, draws.params)
         if pairs:
             add("corr", np.array(correlations).T, ("pair", _number_duplicates(pairs)))
-        if design.sigma is None:
+        if spec.fixed_sigma is None:
             add("sigma", transform.baseline_sigma(draws.params))
-        if design.dispersion is not None:
-            names = [f"dispersion({name})" for name in design.dispersion.D_names]
+        if spec.dispersion is not None:
+            names = [f"dispersion({name})" for name in spec.dispersion.D_names]
             add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
-        for group in design.formula.groups:
+        for group in spec.formula.groups:
             own = [
                 (random_term, effects)
                 for random_term, effects in zip(random_terms, draws.random_effects, strict=True)
@@ -160,32 +161,30 @@ class PosteriorSamples:
     @property
     def _prediction_thinning(self) -> int:
         """Thinning of the draws whose responses are predicted."""
-        return max(1, -(-len(self.design.y) * self.chains.log_density.size // _MAX_PREDICTED))
+        return max(1, -(-self.design.rows.n * self.chains.log_density.size // _MAX_PREDICTED))
 
     def _predictive_and_log_likelihood(self, shape: tuple[int, ...]) -> tuple[Matrix, Matrix]:
         """Draws of new responses, and log densities of the observed ones, (chains, draws, n)."""
-        design, draws = self.design, self.draws
+        rows, draws = self.design.rows, self.draws
         at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._prediction_thinning].ravel()
-        mean = draws.beta[at] @ design.X.T
-        if design.offset is not None:
-            mean = mean + design.offset
-        for random_term, effects in zip(design.random_terms, draws.random_effects, strict=True):
+        mean = rows.fixed_predictor(draws.beta[at])
+        for random_term, effects in zip(rows.random_terms, draws.random_effects, strict=True):
             for j in range(effects.shape[1]):
                 mean += random_term.model_matrix[:, j] * effects[at, j][:, random_term.codes]
-        sds, size = self._residual_sds(at), (shape[0], -1, len(design.y))
-        scaled = (design.response - mean) / sds
+        sds, size = self._residual_sds(at), (shape[0], -1, rows.n)
+        scaled = (rows.y - mean) / sds
         log_likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
         predicted = mean + self._rng.standard_normal(mean.shape) * sds
         return predicted.reshape(size), log_likelihood.reshape(size)
 
     def _residual_sds(self, at: npt.NDArray[np.intp]) -> Matrix:
         """Residual standard deviations (len(at), n) of the rows at some draws."""
-        design, params, posterior = self.design, self.draws.params, self.posterior
-        sds = np.repeat(params.sigma[at, None], len(design.y), axis=1)
+        rows, params, posterior = self.design.rows, self.draws.params, self.posterior
+        sds = np.repeat(params.sigma[at, None], rows.n, axis=1)
         if posterior.dispersion is not None:
             log_sds = params.dispersion[at] @ posterior.dispersion.stratum_columns.T
             sds = sds * np.exp(log_sds[:, posterior.strata.codes])
-        return sds if design.weights is None else sds / np.sqrt(design.weights)
+        return sds if rows.weights is None else sds / np.sqrt(rows.weights)
 
 
 def draw_posterior(
@@ -203,7 +202,7 @@ def draw_posterior(
         if not integer or value < least:
             raise ArgumentError(f"{name}={value!r} must be an integer of at least {least}.")
     source = spawn_generators(rng, 1)[0]
-    _check_proper(design, priors)
+    _check_proper(design.spec, priors)
     posterior = LogPosterior(design, priors)
     chain_rng, effects_rng, rows_rng = source.spawn(3)
     sampled = sample_chains(
@@ -216,7 +215,7 @@ def draw_posterior(
     return PosteriorSamples(design, posterior, sampled, effects, rows_rng)
 
 
-def _check_proper(design: Design, priors: PriorSpecification) -> None:
+def _check_proper(spec: ModelSpec, priors: PriorSpecification) -> None:
     """
     Raise where flat priors of standard deviations give an improper posterior.
 
@@ -225,7 +224,7 @@ def _check_proper(design: Design, priors: PriorSpecification) -> None:
     """
     if priors.theta is not None:
         return
-    for random_term, sd_priors in zip(design.random_terms, priors.sd_priors, strict=True):
+    for random_term, sd_priors in zip(spec.random_terms, priors.sd_priors, strict=True):
         flat = [
             e
             for e, p in zip(random_term.effect_names, sd_priors, strict=True)
@@ -291,10 +290,10 @@ def _draw_effects(
     posterior: LogPosterior, params: ConstrainedParameters, rng: np.random.Generator
 ) -> ParameterDraws:
     """Draw the effects of any model, point by point."""
-    B, random_terms = len(params.sigma), posterior.design.random_terms
+    B, random_terms = len(params.sigma), posterior.design.rows.random_terms
     beta = np.empty((B, posterior.crossprod.p))
-    by_term = tuple(np.empty((B, len(b.effect_names), len(b.levels))) for b in random_terms)
-    Z = sparse_Z(posterior.design, posterior.crossprod)
+    by_term = tuple(np.empty((B, b.model_matrix.shape[1], b.n_levels)) for b in random_terms)
+    Z = sparse_Z(posterior.design.rows, posterior.crossprod)
     for i, (coefficients, effects) in enumerate(_effects_by_point(posterior, params, Z, rng)):
         beta[i] = coefficients
         for term_draws, drawn in zip(by_term, effects, strict=True):
@@ -309,16 +308,17 @@ def _effects_by_point(
     rng: np.random.Generator,
 ) -> Iterator[tuple[Vector, list[Matrix]]]:
     """Yield a draw of ``beta`` and of each term's effects for each point (Matheron's rule)."""
-    design, crossprod, symbolic = (
-        posterior.design,
+    rows, crossprod, symbolic = (
+        posterior.design.rows,
         posterior.crossprod,
         posterior.crossprod.symbolic,
     )
+    response = rows.response_less_offset
     for i, sigma in enumerate(params.sigma):
         solution = posterior.solution(params, i)
         cov = sigma**2 * solution.vcov_unscaled
         beta = solution.beta + _draw_normal(cov[None], rng)[0]
-        w = design.combined_weights(np.ones(len(design.y)))
+        w = rows.combined_weights(np.ones(rows.n))
         if posterior.dispersion is not None:
             log_sds = posterior.dispersion.stratum_columns @ params.dispersion[i]
             w = w * np.exp(-2.0 * log_sds[posterior.strata.codes])
@@ -329,7 +329,7 @@ def _effects_by_point(
             term_b = factor[:, :, i] @ rng.standard_normal((position.width, L))
             simulated_b[first : first + term_b.size] = term_b.ravel()
         simulated = Z @ simulated_b + sigma / np.sqrt(w) * rng.standard_normal(len(w))
-        residuals = design.y - design.X @ beta - simulated
+        residuals = response - rows.X @ beta - simulated
         ZtWr = (Z.T @ (w * residuals))[:, None]
         b = simulated_b + solution.schur.numeric.solve(ZtWr)[:, 0]
         by_factor = [
@@ -339,11 +339,11 @@ def _effects_by_point(
         yield beta, crossprod.term_rows(by_factor)
 
 
-def _correlations(design: Design, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:
+def _correlations(spec: ModelSpec, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:
     """Names and draws of the correlations of the unstructured terms."""
     pairs, values = [], []
     for random_term, factor, sds in zip(
-        design.random_terms, params.cov_factors, params.sds, strict=True
+        spec.random_terms, params.cov_factors, params.sds, strict=True
     ):
         if not STRUCTURES[random_term.formula_term.structure].correlated:
             continue

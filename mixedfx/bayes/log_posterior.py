@@ -49,25 +49,24 @@ class LogPosterior:
         self.design, self.priors = design, priors
         self.dispersion: DispersionCoordinates | None = None
         to_gamma = to_log_sigma = None
-        if design.dispersion is None:
+        columns = design.rows.dispersion
+        if columns is None:
             self.crossprod = compute_crossproducts(design)
         else:
-            codes = design.dispersion.stratum_codes()
+            codes = columns.stratum_codes()
             self.strata = sum_by_stratum(design, codes)
             self.crossprod = self.strata.plain
-            self.dispersion = DispersionCoordinates.from_columns(design.dispersion.D, codes)
+            self.dispersion = DispersionCoordinates.from_columns(columns.D, codes)
             to_gamma, to_log_sigma = self.dispersion.to_gamma, self.dispersion.to_log_sigma
         self.transform: ParameterTransform = parameter_transform(
             self.crossprod.parametrization,
             priors,
-            sigma=design.sigma,
+            sigma=design.spec.fixed_sigma,
             to_gamma=to_gamma,
             to_log_sigma=to_log_sigma,
         )
         self.evaluations = 0
-        self.vectorized = (
-            VectorizedPLS.prepare(self.crossprod, priors) if design.dispersion is None else None
-        )
+        self.vectorized = VectorizedPLS.prepare(self.crossprod, priors) if columns is None else None
 
     @property
     def size(self) -> int:
@@ -144,7 +143,7 @@ class LogPosterior:
             out[self.transform.sigma] = by_sigma
         if self.dispersion is not None:
             log_sds = (self.dispersion.stratum_columns @ params.dispersion[0])[self.strata.codes]
-            by_log_weight = score_log_weights(self.design, solution, log_sds, reml=True)
+            by_log_weight = score_log_weights(self.design.rows, solution, log_sds, reml=True)
             by_coordinate = self.dispersion.pullback(by_log_weight, self.strata.codes)
             out[self.transform.dispersion] = by_coordinate
         return out

@@ -53,8 +53,8 @@ class PosteriorMode:
 
 def find_mode(design: Design, priors: PriorSpecification, control: Control) -> PosteriorMode:
     """Maximise the posterior density, and evaluate the model at the maximum."""
-    if design.dispersion is not None:
-        check_degenerate_strata(design, design.dispersion, reml=True)
+    if design.rows.dispersion is not None:
+        check_degenerate_strata(design, reml=True)
     posterior = LogPosterior(design, priors)
     start = starting_values(posterior, control)
     optimum = maximize_posterior(posterior, start, jacobian=False, control=control)
@@ -137,10 +137,11 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
     dispersion = None
     if posterior.dispersion is not None:
         log_sds = posterior.dispersion.stratum_columns @ params.dispersion[0]
-        weights = (mean_sigma / sigma * np.exp(log_sds)) ** -2.0
-        design = replace(design, weights=design.combined_weights(weights[posterior.strata.codes]))
+        relative = (mean_sigma / sigma * np.exp(log_sds)) ** -2.0
+        weights = design.rows.combined_weights(relative[posterior.strata.codes])
+        design = design.with_weights(weights)
         dispersion = _dispersion_estimate(posterior, optimum, H)
-    design = replace(design, sigma=sigma)
+    design = design.with_sigma(sigma)
     parametrization = crossprod.parametrization
     lambdas = [factor[:, :, 0] / sigma for factor in params.cov_factors]
     # On the log scale a standard deviation of zero is approached, and never attained.
@@ -167,7 +168,7 @@ def _dispersion_estimate(
     posterior: LogPosterior, optimum: TrustRegionResult, H: Matrix
 ) -> DispersionEstimate:
     """Coefficients of the dispersion model, their covariance from the Hessian at the mode."""
-    transform, dispersion = posterior.transform, posterior.design.dispersion
+    transform, dispersion = posterior.transform, posterior.design.spec.dispersion
     assert dispersion is not None
     assert transform.to_gamma is not None
     params = transform.constrain(optimum.x[None])

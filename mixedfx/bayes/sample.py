@@ -25,12 +25,13 @@ def sample(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
         )
     design = fit.original_design
-    if design.dispersion is not None and design.dispersion.random_term is not None:
+    dispersion = fit.spec.dispersion
+    if dispersion is not None and dispersion.random_term is not None:
         raise EngineRefusal(
-            f"the random term in dispersion='{design.dispersion.formula}' cannot be sampled; use "
+            f"the random term in dispersion='{dispersion.formula}' cannot be sampled; use "
             "strata, such as '~ kind', or fit.bootstrap()."
         )
-    priors = match_priors(None, design) if fit.priors is None else fit.priors
+    priors = match_priors(None, design.spec) if fit.priors is None else fit.priors
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         samples = draw_posterior(
             design, priors, draws=draws, chains=chains, rng=rng, progress=progress

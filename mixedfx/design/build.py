@@ -1,14 +1,11 @@
-"""Model matrices of a formula on the rows of a fit: response, fixed columns, random terms.
+"""Design of a formula on data: the specification learned from the rows, and the rows as arrays.
 
-What was learned from the rows (levels, transforms) is kept in a :class:`ModelSpec`, by which
-:mod:`mixedfx.design.new_data` builds the same columns of new rows. The data are checked here,
-before any number is computed from them.
+The data are checked here, before any number is computed from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import (
     check_finite,
     check_positive,
@@ -24,15 +20,19 @@ from mixedfx.design.checks import (
     independent_columns,
     response_vector,
 )
-from mixedfx.design.columns import as_patsy_column, used_columns
+from mixedfx.design.columns import as_patsy_column, formula_environment, used_columns
 from mixedfx.design.completeness import complete_cases
-from mixedfx.design.dispersion import DispersionDesign, dispersion_design
+from mixedfx.design.dispersion import build_dispersion, subset_dispersion
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
-from mixedfx.design.functions import FORMULA_FUNCTIONS
-from mixedfx.design.levels import Levels
-from mixedfx.design.random import RandomTermDesign, build_random_terms, subset_levels
+from mixedfx.design.random import (
+    RandomTerms,
+    build_random_terms,
+    nested_factors,
+    subset_random_terms,
+)
+from mixedfx.design.rows import DispersionRows, ModelRows
 from mixedfx.design.source import as_frame, row_vector
-from mixedfx.design.spec import ModelSpec
+from mixedfx.design.spec import DispersionSpec, ModelSpec
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula.expansion import expand_dot
 from mixedfx.formula.terms import Formula
@@ -45,80 +45,22 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Design:
-    """A model's data as arrays: n rows, p linearly independent fixed columns."""
+    """A model's specification, and rows to which it is applied."""
 
-    formula: Formula  # any dot expanded
-    y: Vector  # (n,) response less offset
-    X: Matrix  # (n, p)
-    column_names: tuple[str, ...]  # of all fixed columns, also of those not in X
-    kept_columns: Codes  # (p,) positions in column_names of the columns of X
-    random_terms: tuple[RandomTermDesign, ...]
-    weights: Vector | None  # (n,) prior weights: the residual variance is sigma**2 / weights
-    offset: Vector | None  # (n,)
-    index: pd.Index  # labels of the rows used
-    dropped_rows: int  # rows left out for missing values
-    spec: ModelSpec = field(repr=False)
-    variables: Mapping[str, pd.Series] = field(repr=False)  # used by the formula, rows used
-    sigma: float | None = None  # 1 where residual_sd is known (weights = residual_sd**-2)
-    dispersion: DispersionDesign | None = field(default=None, repr=False)
+    spec: ModelSpec
+    rows: ModelRows
 
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
+    def with_response(self, y: Vector) -> Design:
+        """Replace the response."""
+        return replace(self, rows=replace(self.rows, y=y))
 
-    @property
-    def response(self) -> Vector:
-        """The response as it was given, offset included."""
-        return self.y if self.offset is None else self.y + self.offset
+    def with_weights(self, weights: Vector | None) -> Design:
+        """Replace the prior weights."""
+        return replace(self, rows=replace(self.rows, weights=weights))
 
-    def combined_weights(self, relative: Vector) -> Vector:
-        """Products of relative weights and prior weights."""
-        return relative if self.weights is None else relative * self.weights
-
-    @property
-    def X_names(self) -> tuple[str, ...]:
-        """Names of the columns of ``X``."""
-        return tuple(self.column_names[j] for j in self.kept_columns)
-
-    @property
-    def dropped_names(self) -> tuple[str, ...]:
-        """Names of the fixed columns left out as linearly dependent."""
-        kept = set(self.kept_columns.tolist())
-        return tuple(name for j, name in enumerate(self.column_names) if j not in kept)
-
-    @property
-    def model_frame(self) -> pd.DataFrame:
-        """The variables that the formula uses, in the rows used, with the data's index."""
-        return pd.DataFrame(dict(self.variables)).set_axis(self.index, axis=0)
-
-    @property
-    def nesting(self) -> dict[str, str]:
-        """For each grouping factor nested in others, the innermost of those."""
-        codes = {term.group: term.codes for term in self.random_terms}
-        ngroups = self.ngroups
-        innermost = {}
-        for inner, inner_codes in codes.items():
-            containing = [
-                outer
-                for outer, outer_codes in codes.items()
-                if ngroups[outer] < ngroups[inner] and _is_nested(inner_codes, outer_codes)
-            ]
-            if containing:
-                innermost[inner] = max(containing, key=ngroups.__getitem__)
-        return innermost
-
-    @property
-    def ngroups(self) -> dict[str, int]:
-        """Number of levels of each grouping factor."""
-        return {term.group: len(term.levels) for term in self.random_terms}
-
-
-def _is_nested(inner: Codes, outer: Codes) -> bool:
-    """Whether each level of one factor occurs with a single level of another."""
-    first_row = np.unique(inner, return_index=True)[1]
-    outer_of = np.empty(int(inner.max()) + 1, dtype=np.intp)
-    outer_of[inner[first_row]] = outer[first_row]
-    return bool((outer_of[inner] == outer).all())
+    def with_sigma(self, sigma: float | None) -> Design:
+        """Replace the value at which sigma is fixed; None lets it be estimated."""
+        return replace(self, spec=replace(self.spec, fixed_sigma=sigma))
 
 
 @dataclass(frozen=True)
@@ -131,7 +73,7 @@ class _UsedRows:
     offset: Vector | None
     residual_sd: Vector | None
     index: pd.Index
-    dropped: int
+    n_dropped: int
 
 
 def build(
@@ -147,32 +89,46 @@ def build(
     """Evaluate a formula on data."""
     frame = as_frame(data)
     formula = expand_dot(formula, [str(c) for c in frame.columns])
-    env = (env or EvalEnvironment([{}])).with_outer_namespace(FORMULA_FUNCTIONS)
+    env = formula_environment(env, [formula, dispersion], frame)
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
-    rows = _used_rows(formula, dispersion, frame, row_vectors, env)
-    evaluated = evaluate(formula, rows.variables, env, len(rows.index))
-    response = response_vector(evaluated.response, formula, rows.index)
-    prior_weights = _prior_weights(rows)
-    y = _subtract_offset(response, rows)
-    kept = _independent_fixed_columns(formula, evaluated, rows.index)
-    column_of = [v if isinstance(v, str) else None for v in (offset, residual_sd)]
-    return Design(
-        formula=formula,
+    used = _used_rows(formula, dispersion, frame, row_vectors, env)
+    evaluated = evaluate(formula, used.variables, env, len(used.index))
+    y = response_vector(evaluated.response, formula, used.index)
+    prior_weights = _prior_weights(used)
+    if used.offset is not None:
+        check_finite("offset", used.offset, used.index)
+    kept = _independent_fixed_columns(formula, evaluated, used.index)
+    random_specs, random_rows = _random_terms(formula, used, evaluated, env)
+    dispersion_spec, dispersion_rows = _dispersion(formula, dispersion, used, env)
+    rows = ModelRows(
         y=y,
         X=_select_columns(evaluated.fixed, kept),
+        random_terms=random_rows,
+        weights=prior_weights,
+        offset=used.offset,
+        index=used.index,
+        n_dropped=used.n_dropped,
+        variables=used.variables,
+        dispersion=dispersion_rows,
+    )
+    named = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
+    spec = ModelSpec(
+        formula=formula,
         column_names=tuple(evaluated.fixed_info.column_names),
         kept_columns=kept,
-        random_terms=_random_terms(formula, rows, evaluated, env),
-        weights=prior_weights,
-        offset=rows.offset,
-        index=rows.index,
-        dropped_rows=rows.dropped,
-        spec=ModelSpec(evaluated.fixed_info, evaluated.random_infos, env, *column_of),
-        variables=rows.variables,
-        sigma=None if rows.residual_sd is None else 1.0,
-        dispersion=_dispersion(formula, dispersion, rows, env),
+        random_terms=random_specs,
+        dispersion=dispersion_spec,
+        variables=tuple(used.variables),
+        weights_column=named["weights"],
+        offset_column=named["offset"],
+        residual_sd_column=named["residual_sd"],
+        nesting=nested_factors(random_rows),
+        fixed_info=evaluated.fixed_info,
+        env=env,
+        fixed_sigma=None if used.residual_sd is None else 1.0,
     )
+    return Design(spec, rows)
 
 
 def _used_rows(
@@ -185,14 +141,14 @@ def _used_rows(
     variables = used_columns(formula, frame, env)
     of_dispersion = {} if dispersion is None else used_columns(dispersion, frame, env)
     keep = complete_cases(of_dispersion | variables, row_vectors)
-    index, dropped = frame.index, 0
+    index, n_dropped = frame.index, 0
     if keep is not None:
         variables = {name: column[keep] for name, column in variables.items()}
         of_dispersion = {name: column[keep] for name, column in of_dispersion.items()}
         row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
-        index, dropped = index[keep], int(len(frame) - keep.sum())
+        index, n_dropped = index[keep], int(len(frame) - keep.sum())
     variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
-    return _UsedRows(variables, of_dispersion, **row_vectors, index=index, dropped=dropped)
+    return _UsedRows(variables, of_dispersion, **row_vectors, index=index, n_dropped=n_dropped)
 
 
 def _prior_weights(rows: _UsedRows) -> Vector | None:
@@ -205,13 +161,6 @@ def _prior_weights(rows: _UsedRows) -> Vector | None:
     weights: Vector = rows.residual_sd**-2.0
     check_weight_range("residual_sd", weights, rows.index)
     return weights
-
-
-def _subtract_offset(response: Vector, rows: _UsedRows) -> Vector:
-    if rows.offset is None:
-        return response
-    check_finite("offset", rows.offset, rows.index)
-    return response - rows.offset
 
 
 def _select_columns(fixed: Matrix, kept: Codes) -> Matrix:
@@ -236,7 +185,7 @@ def _independent_fixed_columns(
 
 def _random_terms(
     formula: Formula, rows: _UsedRows, evaluated: EvaluatedFormula, env: EvalEnvironment
-) -> tuple[RandomTermDesign, ...]:
+) -> RandomTerms:
     return build_random_terms(
         formula,
         rows.variables,
@@ -250,9 +199,9 @@ def _random_terms(
 
 def _dispersion(
     formula: Formula, dispersion: Formula | None, rows: _UsedRows, env: EvalEnvironment
-) -> DispersionDesign | None:
+) -> tuple[DispersionSpec, DispersionRows] | tuple[None, None]:
     if dispersion is None:
-        return None
+        return None, None
     variables = {
         name: as_patsy_column(name, column) for name, column in rows.dispersion_variables.items()
     }
@@ -261,30 +210,36 @@ def _dispersion(
             f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    return dispersion_design(dispersion, variables, env, rows.index)
+    return build_dispersion(dispersion, variables, env, rows.index)
 
 
 def fixed_matrix(design: Design) -> Matrix:
     """Build all fixed columns again, also the linearly dependent ones."""
-    return build_matrices([design.spec.fixed], design.variables, len(design.y))[0]
+    return build_matrices([design.spec.fixed_info], design.rows.variables, design.rows.n)[0]
 
 
 def subset_rows(design: Design, keep: Mask) -> Design:
     """Select rows of a design, and the levels that occur in them."""
-    levels_of: dict[str, tuple[Levels, Codes]] = {}
-    random_terms = []
-    for term in design.random_terms:
-        if term.group not in levels_of:
-            levels_of[term.group] = subset_levels(term, keep)
-        random_terms.append(term.with_levels(*levels_of[term.group], keep))
-    return replace(
-        design,
-        y=design.y[keep],
-        X=design.X[keep],
-        random_terms=tuple(random_terms),
-        weights=None if design.weights is None else design.weights[keep],
-        offset=None if design.offset is None else design.offset[keep],
-        index=design.index[keep],
-        variables={name: column[keep] for name, column in design.variables.items()},
-        dispersion=None if design.dispersion is None else design.dispersion.subset_rows(keep),
+    spec, rows = design.spec, design.rows
+    random_specs, random_rows = subset_random_terms(spec.random_terms, rows.random_terms, keep)
+    dispersion_spec, dispersion_rows = spec.dispersion, rows.dispersion
+    if dispersion_spec is not None and dispersion_rows is not None:
+        dispersion_spec, dispersion_rows = subset_dispersion(dispersion_spec, dispersion_rows, keep)
+    spec = replace(
+        spec,
+        random_terms=random_specs,
+        dispersion=dispersion_spec,
+        nesting=nested_factors(random_rows),
     )
+    rows = replace(
+        rows,
+        y=rows.y[keep],
+        X=rows.X[keep],
+        random_terms=random_rows,
+        weights=None if rows.weights is None else rows.weights[keep],
+        offset=None if rows.offset is None else rows.offset[keep],
+        index=rows.index[keep],
+        variables={name: column[keep] for name, column in rows.variables.items()},
+        dispersion=dispersion_rows,
+    )
+    return Design(spec, rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -41,6 +42,22 @@ def used_columns(
             elif code == name or not _is_defined(name, env):
                 _fail_missing(name, code, formula, list(column_of))
     return used
+
+
+def formula_environment(
+    env: EvalEnvironment | None, formulas: Sequence[Formula | None], frame: pd.DataFrame
+) -> EvalEnvironment:
+    """
+    Environment of the names in some formulas that are not columns.
+
+    The caller's own environment is its frame: kept, it would keep all variables there alive.
+    """
+    outer = (env or EvalEnvironment([{}])).with_outer_namespace(FORMULA_FUNCTIONS)
+    codes = [pair for formula in formulas if formula is not None for pair in _factor_codes(formula)]
+    names = {name for _, names in codes for name in names}
+    namespace = outer.namespace
+    read = [n for n in sorted(names - set(map(str, frame.columns))) if n in namespace]
+    return outer.subset(read)
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from patsy import DesignInfo, Sum, Treatment
 
-from mixedfx.design.build import Design
+from mixedfx.design.spec import ModelSpec
 
 Matrix = npt.NDArray[np.float64]
 
@@ -48,10 +48,10 @@ def fixed_terms(info: DesignInfo) -> tuple[FixedTerm, ...]:
     )
 
 
-def columns_of_term(design: Design, term: FixedTerm) -> list[int]:
+def columns_of_term(spec: ModelSpec, term: FixedTerm) -> list[int]:
     """Find the columns of X that belong to a term."""
-    columns = range(*term.columns.indices(len(design.column_names)))
-    return [i for i, j in enumerate(design.kept_columns.tolist()) if j in columns]
+    columns = range(*term.columns.indices(len(spec.column_names)))
+    return [i for i, j in enumerate(spec.kept_columns.tolist()) if j in columns]
 
 
 def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:

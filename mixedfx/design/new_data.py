@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.build import Design
 from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.evaluation import build_matrices, group_values
 from mixedfx.design.source import as_frame
+from mixedfx.design.spec import DispersionSpec, ModelSpec
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -30,7 +30,7 @@ class NewRows(NamedTuple):
 
 
 def evaluate_new_data(
-    design: Design, data: Any, *, groups: Sequence[str], effects: bool = False
+    spec: ModelSpec, data: Any, *, groups: Sequence[str], effects: bool = False
 ) -> NewRows:
     """
     Build the columns of new data, and look up the levels of the grouping factors asked for.
@@ -38,13 +38,13 @@ def evaluate_new_data(
     Of other random terms the model matrices are zero, or built too with ``effects=True``.
     """
     frame = as_frame(data)
-    env, formula, m = design.spec.env, design.formula, len(frame)
-    fixed_part = replace(formula, response="1", random=())
+    env, m = spec.env, len(frame)
+    fixed_part = replace(spec.formula, response="1", random=())
     variables, rows = select_complete_cases(used_columns(fixed_part, frame, env), m)
-    complete = build_matrices([design.spec.fixed], variables, len(rows))[0]
-    X = _fill_incomplete(complete, rows, m)[:, design.kept_columns]
+    complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
+    X = _fill_incomplete(complete, rows, m)[:, spec.kept_columns]
     model_matrices, codes = [], []
-    for term, info in zip(design.random_terms, design.spec.random, strict=True):
+    for term in spec.random_terms:
         term_codes = np.full(m, -1, dtype=np.intp)
         codes.append(term_codes)
         use_levels = term.group in groups
@@ -56,8 +56,8 @@ def evaluate_new_data(
         part = term_part if use_levels else effects_part
         variables, rows = select_complete_cases(used_columns(part, frame, env), m)
         complete = np.ones((len(rows), 1))
-        if info is not None:
-            complete = build_matrices([info], variables, len(rows))[0]
+        if term.info is not None:
+            complete = build_matrices([term.info], variables, len(rows))[0]
         model_matrices.append(_fill_incomplete(complete, rows, m))
         if use_levels:
             term_codes[:] = -2
@@ -66,6 +66,21 @@ def evaluate_new_data(
                 values = [group_values(f, variables, env, len(rows)) for f in factors]
                 term_codes[rows] = term.levels.encode(values)
     return NewRows(frame, X, model_matrices, codes)
+
+
+def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Codes | None]:
+    """Build D of new rows, NaN where a value is missing, and their levels, -1 where unseen."""
+    frame, term = as_frame(data), spec.random_term
+    m = len(frame)
+    variables, rows = select_complete_cases(used_columns(spec.formula, frame, spec.env), m)
+    D = _fill_incomplete(build_matrices([spec.info], variables, len(rows))[0], rows, m)
+    if term is None:
+        return D, None
+    codes = np.full(m, -1, dtype=np.intp)
+    if len(rows):
+        values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
+        codes[rows] = term.levels.encode(values)
+    return D, codes
 
 
 def _fill_incomplete(matrix: Matrix, rows: Codes, m: int) -> Matrix:

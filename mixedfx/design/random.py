@@ -1,14 +1,9 @@
-"""Random terms: the levels of the grouping factor and the raw model matrix of each.
-
-A term's part of Z is the row-wise Khatri-Rao product of the indicators of its levels and its raw
-model matrix (Bates, Maechler, Bolker and Walker 2015, equation 8); both factors are stored, the
-product never is.
-"""
+"""Random terms: the levels of the grouping factor and the raw model matrix of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,58 +11,57 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
-from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_values
 from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import DataError
-from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.formula.terms import Formula
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
-
-@dataclass(frozen=True)
-class RandomTermDesign:
-    """Columns of one random term: Z's part is their product with the indicators of the levels."""
-
-    formula_term: RandomTerm
-    levels: Levels
-    codes: Codes  # (n,) level of each row
-    model_matrix: Matrix  # (n, k) value of each effect's column in each row
-    effect_names: tuple[str, ...]  # k
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
-
-    @property
-    def group(self) -> str:
-        """Name of the grouping factor."""
-        return self.formula_term.group_name
-
-    def component_name(self, kind: str, effects: tuple[int, ...]) -> str:
-        """Name of a component, ``sd(Days | Subject)``; of all effects together without any."""
-        names = [self.effect_names[i] for i in effects] or [self.formula_term.effects_name]
-        return f"{kind}({', '.join(names)} | {self.group})"
-
-    def add_to_linear_predictor(self, eta: Vector, effects: Matrix) -> None:
-        """Add Z b of this term to eta in place; effects are (k, levels)."""
-        for j, effect in enumerate(effects):
-            eta += self.model_matrix[:, j] * effect[self.codes]
-
-    def with_levels(self, levels: Levels, codes: Codes, keep: Mask) -> RandomTermDesign:
-        """Select rows, whose levels are renumbered."""
-        matrix = self.model_matrix[keep]
-        return replace(self, levels=levels, codes=codes, model_matrix=matrix)
+RandomTerms = tuple[tuple[RandomTermSpec, ...], tuple[RandomTermRows, ...]]
 
 
-def subset_levels(term: RandomTermDesign, keep: Mask) -> tuple[Levels, Codes]:
-    """Select the levels that occur in some of the rows, and renumber them."""
-    remaining, codes = np.unique(term.codes[keep], return_inverse=True)
-    return term.levels.take(remaining), codes.astype(np.intp)
+def subset_random_terms(
+    specs: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows], keep: Mask
+) -> RandomTerms:
+    """Select rows, and the levels that occur in them, which are renumbered."""
+    levels_of: dict[str, tuple[Levels, Codes]] = {}
+    new_specs, new_rows = [], []
+    for spec, term in zip(specs, rows, strict=True):
+        if spec.group not in levels_of:
+            remaining, codes = np.unique(term.codes[keep], return_inverse=True)
+            levels_of[spec.group] = spec.levels.take(remaining), codes.astype(np.intp)
+        levels, codes = levels_of[spec.group]
+        new_specs.append(replace(spec, levels=levels))
+        new_rows.append(RandomTermRows(spec.group, len(levels), codes, term.model_matrix[keep]))
+    return tuple(new_specs), tuple(new_rows)
+
+
+def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
+    """For each grouping factor nested in others, the innermost of those."""
+    by_group = {term.group: term for term in terms}
+    innermost = {}
+    for group, inner in by_group.items():
+        containing = [
+            outer
+            for outer in by_group.values()
+            if outer.n_levels < inner.n_levels and _is_nested(inner, outer)
+        ]
+        if containing:
+            innermost[group] = max(containing, key=lambda outer: outer.n_levels).group
+    return innermost
+
+
+def _is_nested(inner: RandomTermRows, outer: RandomTermRows) -> bool:
+    """Whether each level of one factor occurs with a single level of another."""
+    outer_of = np.empty(inner.n_levels, dtype=np.intp)
+    outer_of[inner.codes] = outer.codes
+    return bool((outer_of[inner.codes] == outer.codes).all())
 
 
 def build_random_terms(
@@ -79,12 +73,12 @@ def build_random_terms(
     index: pd.Index,
     *,
     residual_sd_known: bool = False,
-) -> tuple[RandomTermDesign, ...]:
+) -> RandomTerms:
     """Find the levels of each random term, and check its columns."""
     n = len(index)
     levels_of: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
     levels_of_factor: dict[str, tuple[pd.Index, Codes]] = {}
-    random_terms = []
+    specs, rows = [], []
     for term, matrix, info in zip(formula.random, matrices, infos, strict=True):
         if term.group not in levels_of:
             for factor in term.group:
@@ -106,5 +100,6 @@ def build_random_terms(
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
             if not matrix[:, j].any():
                 raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
-        random_terms.append(RandomTermDesign(term, levels, codes, matrix, names))
-    return tuple(random_terms)
+        specs.append(RandomTermSpec(term, levels, names, info))
+        rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix))
+    return tuple(specs), tuple(rows)

@@ -1,18 +1,135 @@
-"""Model specification: what was learned from the rows, by which the same columns are rebuilt."""
+"""Model specification: what a formula learned from the rows, without the rows.
+
+Its size is that of the columns and levels of a model: by it the same columns are built of other
+rows (:mod:`mixedfx.design.new_data`), and every estimate has its name.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 from patsy import DesignInfo, EvalEnvironment
+
+from mixedfx._arrays import set_readonly
+from mixedfx.design.levels import Levels
+from mixedfx.formula.terms import Formula, RandomTerm
+
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class RandomTermSpec:
+    """Effects and levels of one random term."""
+
+    formula_term: RandomTerm
+    levels: Levels
+    effect_names: tuple[str, ...]  # k
+    info: DesignInfo | None = field(repr=False)  # None for an intercept alone
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return self.formula_term.group_name
+
+    def component_name(self, kind: str, effects: tuple[int, ...]) -> str:
+        """Name of a component, ``sd(Days | Subject)``; of all effects together without any."""
+        names = [self.effect_names[i] for i in effects] or [self.formula_term.effects_name]
+        return f"{kind}({', '.join(names)} | {self.group})"
+
+
+@dataclass(frozen=True)
+class DispersionSpec:
+    """Columns of the log residual standard deviation, and the levels of its random intercept."""
+
+    formula: Formula  # without a response
+    D_names: tuple[str, ...]  # r; a constant is in their column space
+    random_term: RandomTermSpec | None
+    info: DesignInfo = field(repr=False)
+    env: EvalEnvironment = field(repr=False)  # that of the model
+
+    @property
+    def levels(self) -> Levels | None:
+        """Levels of the random term."""
+        return None if self.random_term is None else self.random_term.levels
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """State of every term of a formula, without rows."""
+    """Columns, levels and transforms of a formula."""
 
-    fixed: DesignInfo  # all fixed columns, also the linearly dependent ones
-    random: tuple[DesignInfo | None, ...]  # of each random term; None for an intercept alone
-    env: EvalEnvironment  # the caller's functions and variables
-    offset: str | None = None  # column of the offset, if it was given by name
-    residual_sd: str | None = None  # column of the known residual sds, if given by name
+    formula: Formula  # any dot expanded
+    column_names: tuple[str, ...]  # of all fixed columns, also of the linearly dependent ones
+    kept_columns: Codes  # (p,) positions in column_names of the columns of X
+    random_terms: tuple[RandomTermSpec, ...]
+    dispersion: DispersionSpec | None
+    variables: tuple[str, ...]  # columns of the data that the formula reads
+    weights_column: str | None  # None: none, or given as values
+    offset_column: str | None
+    residual_sd_column: str | None
+    nesting: Mapping[str, str]  # grouping factors nested in others: the innermost of those
+    fixed_info: DesignInfo = field(repr=False)  # of all fixed columns
+    env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
+    # Sigma where it is not estimated from the rows: 1 with known residual sds, whose inverse
+    # squares are the weights.
+    fixed_sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.kept_columns)
+
+    @property
+    def X_names(self) -> tuple[str, ...]:
+        """Names of the columns of ``X``."""
+        return tuple(self.column_names[j] for j in self.kept_columns)
+
+    @property
+    def dropped_names(self) -> tuple[str, ...]:
+        """Names of the fixed columns left out as linearly dependent."""
+        kept = set(self.kept_columns.tolist())
+        return tuple(name for j, name in enumerate(self.column_names) if j not in kept)
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+        return {term.group: len(term.levels) for term in self.random_terms}
+
+    @property
+    def n_random_effects(self) -> int:
+        """Number of columns of ``Z``."""
+        return sum(len(term.levels) * len(term.effect_names) for term in self.random_terms)
+
+    def terms_of(self, group: str) -> list[int]:
+        """Positions of the random terms of a grouping factor."""
+        return [t for t, term in enumerate(self.random_terms) if term.group == group]
+
+    def levels_of(self, group: str) -> Levels:
+        """Levels of a grouping factor."""
+        return self.random_terms[self.terms_of(group)[0]].levels
+
+    def without_evaluation(self) -> ModelSpec:
+        """
+        Names and levels alone, which can be pickled.
+
+        patsy's design infos and environments refuse to be: they hold the functions of a formula.
+        """
+        nothing = cast(Any, None)
+        dispersion = self.dispersion
+        if dispersion is not None:
+            term = dispersion.random_term
+            dispersion = replace(
+                dispersion,
+                info=nothing,
+                env=nothing,
+                random_term=None if term is None else replace(term, info=None),
+            )
+        return replace(
+            self,
+            random_terms=tuple(replace(term, info=None) for term in self.random_terms),
+            dispersion=dispersion,
+            fixed_info=nothing,
+            env=nothing,
+        )

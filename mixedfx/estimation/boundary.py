@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import Parametrization, rank_reduced
 from mixedfx.covariance.structure import ZERO
-from mixedfx.design.build import Design
+from mixedfx.design.spec import ModelSpec
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import scaled_factors, unscaled_factors
@@ -42,7 +42,9 @@ class BoundaryProbe:
     descent: list[Matrix] | None  # scaled factors off the boundary, where the deviance falls
 
 
-def boundary_parameters(design: Design, crossprod: CrossProducts, theta: Vector) -> tuple[str, ...]:
+def boundary_parameters(
+    spec: ModelSpec, crossprod: CrossProducts, theta: Vector
+) -> tuple[str, ...]:
     """
     Names of the standard deviations of zero and the correlations of one at theta.
 
@@ -52,7 +54,7 @@ def boundary_parameters(design: Design, crossprod: CrossProducts, theta: Vector)
     names = []
     lambdas = crossprod.parametrization.lambdas(theta)
     structures = crossprod.parametrization.terms
-    terms = zip(design.random_terms, structures, lambdas, crossprod.column_rms, strict=True)
+    terms = zip(spec.random_terms, structures, lambdas, crossprod.column_rms, strict=True)
     for term, (structure, _), lam, rms in terms:
         components = structure.boundary(lam * rms[:, None])
         names += [term.component_name(c.kind, c.effects) for c in components]

@@ -72,7 +72,7 @@ def estimate(
     """Estimate theta by the engine asked for; by least squares without random terms."""
     expect_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
-    if not design.random_terms:
+    if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:
             return least_squares_result(likelihood.maximum_likelihood())
         return mixedlm.estimate(design, likelihood, control=control)
@@ -101,7 +101,7 @@ def _expect_no_refusal(engine: Engine, design: Design) -> None:
     """Raise where an engine that was asked for cannot fit a design."""
     if (reason := engine.refusal(design)) is not None:
         raise EngineRefusal(
-            f"{engine.name} cannot fit {design.formula}: {reason}. Use engine='profiled'."
+            f"{engine.name} cannot fit {design.spec.formula}: {reason}. Use engine='profiled'."
         )
 
 
@@ -117,7 +117,7 @@ def _confirm(
     if (
         not result.converged
         or not suits_mixedlm(design)
-        or boundary_parameters(design, likelihood.crossprod, result.theta)
+        or boundary_parameters(design.spec, likelihood.crossprod, result.theta)
     ):
         return result
     try:
@@ -129,7 +129,7 @@ def _confirm(
 
 def suits_mixedlm(design: Design) -> bool:
     """Whether MixedLM can express a design and fit it in interactive time."""
-    if len(design.y) > _MAX_ROWS or StatsModels().refusal(design) is not None:
+    if design.rows.n > _MAX_ROWS or StatsModels().refusal(design) is not None:
         return False
     rows, columns = largest_group(design)
     return (

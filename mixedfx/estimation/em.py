@@ -123,7 +123,7 @@ class ExpectationMaximization:
 
     def refusal(self, design: Design) -> str | None:
         """Refuse covariance structures whose maximisation step has no closed form."""
-        for term in design.random_terms:
+        for term in design.spec.random_terms:
             if not STRUCTURES[term.formula_term.structure].linear:
                 return f"the maximisation step of {term.formula_term} has no closed form"
         return None

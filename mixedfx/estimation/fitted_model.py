@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
@@ -42,7 +44,6 @@ _DEVIANCE_ROUNDING = 1e-8
 class FittedModel:
     """A model, its data as arrays, and its estimates, without labels."""
 
-    formula: Formula
     design: Design  # with the weights and the sigma that were estimated, if any
     likelihood: GaussianLikelihood
     optimizer_result: OptimizerResult
@@ -64,6 +65,21 @@ class FittedModel:
         return self.likelihood.reml
 
     @property
+    def spec(self) -> ModelSpec:
+        """Columns, levels and names of the model."""
+        return self.design.spec
+
+    @property
+    def rows(self) -> ModelRows:
+        """Rows of the fit."""
+        return self.design.rows
+
+    @property
+    def formula(self) -> Formula:
+        """Formula without that of the dispersion."""
+        return self.spec.formula
+
+    @property
     def nu(self) -> float:
         """
         Degrees of freedom of the residual variance: ``n - p`` under REML and least squares, else n.
@@ -73,7 +89,7 @@ class FittedModel:
         crossprod = self.crossprod
         if not crossprod.profiles_sigma:
             return np.inf
-        least_squares = not self.design.random_terms and self.dispersion is None
+        least_squares = not self.spec.random_terms and self.dispersion is None
         return float(crossprod.n - crossprod.p if self.reml or least_squares else crossprod.n)
 
     @property
@@ -87,14 +103,14 @@ class FittedModel:
     def formula_text(self) -> str:
         """Formula of the model in one line, with that of the dispersion."""
         if self.dispersion is not None:
-            return f"{self.formula}; dispersion {self.dispersion.design.formula}"
+            return f"{self.formula}; dispersion {self.dispersion.spec.formula}"
         return f"{self.formula}; residual sds known" if self.known_sds else str(self.formula)
 
     @property
     def original_design(self) -> Design:
         """Design with the weights and the sigma of the data, not the estimated ones."""
-        sigma = self.design.sigma if self.known_sds else None
-        return replace(self.design, weights=self.prior_weights, sigma=sigma)
+        sigma = self.spec.fixed_sigma if self.known_sds else None
+        return self.design.with_weights(self.prior_weights).with_sigma(sigma)
 
     @property
     def deviance(self) -> float:
@@ -106,17 +122,18 @@ class FittedModel:
     @property
     def residual_sds(self) -> Vector:
         """``sigma / sqrt(w_i)``, the residual standard deviation of each row, (n,)."""
-        w = self.design.weights
+        w = self.rows.weights
         sds = np.full(self.crossprod.n, self.solution.sigma)
         return sds if w is None else sds / np.sqrt(w)
 
     @property
     def prior_weights(self) -> Vector | None:
         """Weights as given, without the factor ``(sigma / sigma_i)**2`` of a dispersion model."""
-        w = self.design.weights
-        if self.dispersion is None or w is None:
+        w, columns = self.rows.weights, self.rows.dispersion
+        if self.dispersion is None or columns is None or w is None:
             return w
-        estimated = (self.solution.sigma / self.dispersion.fitted_sds) ** 2
+        sds = self.dispersion.sds(columns.D, columns.codes)
+        estimated = (self.solution.sigma / sds) ** 2
         prior = w / estimated
         return None if np.abs(prior - 1.0).max() < 1e-12 else prior
 
@@ -147,7 +164,7 @@ class FittedModel:
     @cached_property
     def convergence(self) -> ConvergenceDiagnostics:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
-        boundary = boundary_parameters(self.design, self.crossprod, self.solution.theta)
+        boundary = boundary_parameters(self.spec, self.crossprod, self.solution.theta)
         derivatives = self.priors or self.derivatives
         return diagnose_convergence(
             derivatives.gradient,
@@ -158,7 +175,6 @@ class FittedModel:
 
 
 def build_fitted_model(
-    formula: Formula,
     design: Design,
     likelihood: GaussianLikelihood,
     optimizer_result: OptimizerResult,
@@ -171,7 +187,7 @@ def build_fitted_model(
     solution = likelihood.at(optimizer_result.theta)
     if priors is not None:
         solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
-    elif not design.random_terms and dispersion is None:
+    elif not design.spec.random_terms and dispersion is None:
         solution, likelihood = solve_least_squares(crossprod), likelihood.maximum_likelihood()
     if dispersion is not None and dispersion.beta is not None:
         solution = fix_coefficients(solution, dispersion.beta)
@@ -184,13 +200,11 @@ def build_fitted_model(
             optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * solution.deviance
         )
     notes = notes_on_fit(design, crossprod, optimizer_result, priors)
-    fit = FittedModel(
-        formula, design, likelihood, optimizer_result, solution, notes, dispersion, priors
-    )
+    fit = FittedModel(design, likelihood, optimizer_result, solution, notes, dispersion, priors)
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,
     # since the Hessian costs more than many a fit.
-    if design.weights is None or fit.convergence.ok:
+    if design.rows.weights is None or fit.convergence.ok:
         return fit
     return _mark_not_converged(fit)
 
@@ -210,7 +224,7 @@ def expect_one_variance(fit: FittedModel, what: str, instead: str) -> None:
     if fit.dispersion is not None:
         raise ArgumentError(
             f"{what} takes one residual variance, and this fit has dispersion="
-            f"'{fit.dispersion.design.formula}': {instead}."
+            f"'{fit.dispersion.spec.formula}': {instead}."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mixedfx.design.build import Design
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import (
     ConvergenceWarning,
     DroppedColumnsWarning,
@@ -33,11 +34,11 @@ def notes_on_fit(
     priors: PriorSpecification | None,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
-    boundary = boundary_parameters(design, crossprod, optimizer_result.theta)
+    boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
     return (
-        *_dropped(design, crossprod.n),
+        *_dropped(design),
         *_singular(boundary, priors),
-        *_not_converged(design, optimizer_result),
+        *_not_converged(design.spec, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
 
@@ -51,17 +52,16 @@ def not_certified(diagnostics: ConvergenceDiagnostics) -> Note:
     return Note(text, ConvergenceWarning)
 
 
-def _dropped(design: Design, n: int) -> list[Note]:
+def _dropped(design: Design) -> list[Note]:
     notes = []
-    if design.dropped_rows:
-        total = design.dropped_rows + n
-        notes.append(
-            Note(f"{design.dropped_rows} of {total} rows have missing values and were left out.")
-        )
-    if design.dropped_names:
+    n_dropped, dropped_names = design.rows.n_dropped, design.spec.dropped_names
+    if n_dropped:
+        total = n_dropped + design.rows.n
+        notes.append(Note(f"{n_dropped} of {total} rows have missing values and were left out."))
+    if dropped_names:
         text = (
             "fixed columns that depend on the others were left out: "
-            f"{', '.join(design.dropped_names)}. Their coefficients are NaN."
+            f"{', '.join(dropped_names)}. Their coefficients are NaN."
         )
         notes.append(Note(text, DroppedColumnsWarning))
     return notes
@@ -89,12 +89,12 @@ def _singular(boundary: tuple[str, ...], priors: PriorSpecification | None) -> l
     return [Note(text, SingularFitWarning)]
 
 
-def _not_converged(design: Design, optimizer_result: OptimizerResult) -> list[Note]:
+def _not_converged(spec: ModelSpec, optimizer_result: OptimizerResult) -> list[Note]:
     if optimizer_result.converged:
         return []
     advice = ""
     if optimizer_result.engine != "em" and any(
-        len(term.effect_names) > 1 for term in design.random_terms
+        len(term.effect_names) > 1 for term in spec.random_terms
     ):
         advice = (
             " Random slopes by columns far from zero, such as years or dates, are the "

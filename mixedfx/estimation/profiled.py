@@ -20,6 +20,7 @@ from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import identity_params, rank_reduced
 from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors, probe_boundary
 from mixedfx.estimation.least_squares import least_squares_result
@@ -84,7 +85,7 @@ class Profiled:
         crossprod, parametrization = likelihood.crossprod, likelihood.parametrization
         x = moment_estimates(crossprod) if start is None else scaled_params(crossprod, start)
         objective = _ScaledDeviance(likelihood, parametrization.coordinates)
-        if start is None and _has_dominant_weight(design):
+        if start is None and _has_dominant_weight(design.rows):
             x = _best_start(objective, x)
         runs = [_minimize(objective, x, control)]
         for _ in range(_MAX_RANK_REDUCTIONS):
@@ -119,15 +120,15 @@ def estimate_theta(
     start: Vector | None = None,
 ) -> OptimizerResult:
     """Theta by the profiled engine; one evaluation where there are no random terms."""
-    if not design.random_terms:
+    if not design.spec.random_terms:
         return least_squares_result(likelihood)
     with single_threaded_blas(likelihood.crossprod.symbolic.dense_size):
         return Profiled().estimate(design, likelihood, control=control or Control(), start=start)
 
 
-def _has_dominant_weight(design: Design) -> bool:
+def _has_dominant_weight(rows: ModelRows) -> bool:
     """Whether a weight exceeds the median so far that it determines the root mean squares."""
-    w = design.weights
+    w = rows.weights
     return w is not None and float(w.max()) > _DOMINANT_WEIGHT * float(np.median(w))
 
 

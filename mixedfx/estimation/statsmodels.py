@@ -22,7 +22,8 @@ from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -44,11 +45,11 @@ class _MixedLMTerms:
     top: int | None  # a random term on the top grouping factor; None: all rows form one group
     correlated: int | None  # term that is exog_re; of the others each column is a component
 
-    def components(self, design: Design) -> list[tuple[int, int]]:
+    def components(self, spec: ModelSpec) -> list[tuple[int, int]]:
         """Random term and column of each variance component, in order."""
         return [
             (t, j)
-            for t, random_term in enumerate(design.random_terms)
+            for t, random_term in enumerate(spec.random_terms)
             if t != self.correlated
             for j in range(len(random_term.effect_names))
         ]
@@ -62,13 +63,13 @@ class StatsModels:
 
     def refusal(self, design: Design) -> str | None:
         """Why MixedLM cannot express a design, or would need too much memory; else None."""
-        if not design.random_terms:
+        if not design.spec.random_terms:
             return None
-        if design.dispersion is not None or design.sigma is not None:
+        if design.spec.dispersion is not None or design.spec.fixed_sigma is not None:
             return "MixedLM has one residual variance, which it estimates"
-        if design.weights is not None:
+        if design.rows.weights is not None:
             return "MixedLM has no prior weights"
-        if design.X.shape[1] == 0:
+        if design.rows.X.shape[1] == 0:
             return "MixedLM needs at least one fixed effect"
         terms = _mixedlm_terms(design)
         if isinstance(terms, str):
@@ -90,23 +91,23 @@ class StatsModels:
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Fit by MixedLM, or by OLS or WLS where there are no random terms."""
-        if not design.random_terms:
+        if not design.spec.random_terms:
             return _fit_least_squares(design)
         crossprod, reason = likelihood.crossprod, self.refusal(design)
         if reason is None and start is not None:
-            boundary = boundary_parameters(design, crossprod, start)
+            boundary = boundary_parameters(design.spec, crossprod, start)
             if boundary:
                 reason = (
                     f"the optimum is singular ({', '.join(boundary)}), where MixedLM cannot give "
                     "effects or standard errors"
                 )
         if reason is not None:
-            raise EngineRefusal(f"statsmodels cannot fit {design.formula}: {reason}.")
+            raise EngineRefusal(f"statsmodels cannot fit {design.spec.formula}: {reason}.")
         terms = _mixedlm_terms(design)
         assert isinstance(terms, _MixedLMTerms)
         result = _fit_mixedlm(design, likelihood, terms, start)
         return OptimizerResult(
-            theta=_theta(design, crossprod, terms, result),
+            theta=_theta(design.spec, crossprod, terms, result),
             engine=self.name,
             evaluations=0,
             converged=bool(result.converged),
@@ -118,7 +119,7 @@ class StatsModels:
 
 def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     """Roles of the random terms in MixedLM, or the reason why there are none."""
-    random_terms = design.random_terms
+    random_terms, rows = design.spec.random_terms, design.rows.random_terms
     structures = [STRUCTURES[term.formula_term.structure] for term in random_terms]
     for term, structure in zip(random_terms, structures, strict=True):
         if not structure.linear:
@@ -126,11 +127,9 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     correlated = [
         t
         for t, (term, structure) in enumerate(zip(random_terms, structures, strict=True))
-        if structure.invariance == "linear" and term.model_matrix.shape[1] > 1
+        if structure.invariance == "linear" and len(term.effect_names) > 1
     ]
-    top = next(
-        (t for t, term in enumerate(random_terms) if _contains_all(term, random_terms)), None
-    )
+    top = next((t for t, term in enumerate(rows) if _contains_all(term, rows)), None)
     for t in correlated:
         if top is None or random_terms[t].group != random_terms[top].group:
             return (
@@ -141,18 +140,18 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
         return f"MixedLM has one correlated term, and the formula has {len(correlated)}"
     if top is None:
         return _MixedLMTerms(None, None)
-    on_top = [t for t, term in enumerate(random_terms) if term.group == random_terms[top].group]
-    scalar = [t for t in on_top if random_terms[t].model_matrix.shape[1] == 1]
+    on_top = design.spec.terms_of(random_terms[top].group)
+    scalar = [t for t in on_top if len(random_terms[t].effect_names) == 1]
     return _MixedLMTerms(top, next(iter(correlated or scalar), None))
 
 
-def _contains_all(outer: RandomTermDesign, random_terms: tuple[RandomTermDesign, ...]) -> bool:
+def _contains_all(outer: RandomTermRows, random_terms: tuple[RandomTermRows, ...]) -> bool:
     """Whether every level of every factor is nested in one level of ``outer``."""
     for inner in random_terms:
         if inner.group == outer.group:
             continue
-        pairs = inner.codes * len(outer.levels) + outer.codes
-        if len(np.unique(pairs)) != len(inner.levels):
+        pairs = inner.codes * outer.n_levels + outer.codes
+        if len(np.unique(pairs)) != inner.n_levels:
             return False
     return True
 
@@ -161,8 +160,8 @@ def top_level_codes(design: Design) -> Codes:
     """Group of each row in MixedLM."""
     terms = _mixedlm_terms(design)
     if isinstance(terms, str) or terms.top is None:
-        return np.zeros(len(design.y), dtype=np.intp)
-    return design.random_terms[terms.top].codes
+        return np.zeros(design.rows.n, dtype=np.intp)
+    return design.rows.random_terms[terms.top].codes
 
 
 def largest_group(design: Design) -> tuple[int, int]:
@@ -170,10 +169,10 @@ def largest_group(design: Design) -> tuple[int, int]:
     codes = top_level_codes(design)
     sizes = np.bincount(codes)
     columns = np.zeros(len(sizes), dtype=int)
-    for random_term in design.random_terms:
-        pairs = np.unique(codes * len(random_term.levels) + random_term.codes)
-        present = np.bincount(pairs // len(random_term.levels), minlength=len(sizes))
-        columns += len(random_term.effect_names) * present
+    for term in design.rows.random_terms:
+        pairs = np.unique(codes * term.n_levels + term.codes)
+        present = np.bincount(pairs // term.n_levels, minlength=len(sizes))
+        columns += term.model_matrix.shape[1] * present
     return int(sizes.max()), int(columns.max())
 
 
@@ -186,13 +185,15 @@ def _fit_mixedlm(
     arguments = _mixedlm_arguments(design, terms)
     params = None
     if start is not None:
-        params = _start_params(design, likelihood.crossprod, terms, start)
+        params = _start_params(design.spec, likelihood.crossprod, terms, start)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             model = MixedLM(
-                pd.Series(np.array(design.y), name=design.formula.response),
-                pd.DataFrame(np.array(design.X), columns=list(design.X_names)),
+                pd.Series(
+                    np.array(design.rows.response_less_offset), name=design.spec.formula.response
+                ),
+                pd.DataFrame(np.array(design.rows.X), columns=list(design.spec.X_names)),
                 **arguments,
             )
             result = model.fit(start_params=params, reml=likelihood.reml, method="bfgs")
@@ -212,17 +213,20 @@ def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
     if terms.top is None:
         groups = np.full(len(codes), "all")
     else:
-        groups = _sortable(design.random_terms[terms.top].levels.labels)[codes]
+        groups = _sortable(design.spec.random_terms[terms.top].levels.labels)[codes]
     rows = [np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
     exog_vc = None
-    components = [_component(design.random_terms[t], j, rows) for t, j in terms.components(design)]
+    spec_of, rows_of = design.spec.random_terms, design.rows.random_terms
+    components = [
+        _component(spec_of[t], rows_of[t], j, rows) for t, j in terms.components(design.spec)
+    ]
     if components:
         exog_vc = VCSpec(*(list(part) for part in zip(*components, strict=True)))
     exog_re = None
     if terms.correlated is not None:
-        random_term = design.random_terms[terms.correlated]
         exog_re = pd.DataFrame(
-            np.array(random_term.model_matrix), columns=list(random_term.effect_names)
+            np.array(rows_of[terms.correlated].model_matrix),
+            columns=list(spec_of[terms.correlated].effect_names),
         )
     return {"groups": groups, "exog_re": exog_re, "exog_vc": exog_vc}
 
@@ -239,47 +243,47 @@ def _sortable(labels: pd.Index) -> npt.NDArray[Any]:
 
 
 def _component(
-    random_term: RandomTermDesign, j: int, rows: list[Codes]
+    spec: RandomTermSpec, term: RandomTermRows, j: int, rows: list[Codes]
 ) -> tuple[str, list[Any], list[Matrix]]:
     """Name, column names and matrices of one variance component, group by group."""
-    effect = random_term.effect_names[j]
-    name = random_term.group if effect == "Intercept" else f"{random_term.group} {effect}"
-    labels = random_term.levels.labels
+    effect = spec.effect_names[j]
+    name = spec.group if effect == "Intercept" else f"{spec.group} {effect}"
+    labels = spec.levels.labels
     columns, matrices = [], []
     for in_group in rows:
-        levels, column = np.unique(random_term.codes[in_group], return_inverse=True)
+        levels, column = np.unique(term.codes[in_group], return_inverse=True)
         matrix = np.zeros((len(in_group), len(levels)))
-        matrix[np.arange(len(in_group)), column] = random_term.model_matrix[in_group, j]
+        matrix[np.arange(len(in_group)), column] = term.model_matrix[in_group, j]
         columns.append([f"{name}[{labels[level]}]" for level in levels])
         matrices.append(matrix)
     return name, columns, matrices
 
 
 def _start_params(
-    design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, theta: Vector
+    spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, theta: Vector
 ) -> Any:
     """MixedLM's parameters at theta: covariances over sigma**2 (coefficients are profiled out)."""
     from statsmodels.regression.mixed_linear_model import MixedLMParams
 
     lambdas = crossprod.parametrization.lambdas(theta)
-    vcomp = [lambdas[t][j, j] ** 2 for t, j in terms.components(design)]
+    vcomp = [lambdas[t][j, j] ** 2 for t, j in terms.components(spec)]
     cov_re = np.empty((0, 0))
     if terms.correlated is not None:
         lam = lambdas[terms.correlated]
         cov_re = lam @ lam.T
     return MixedLMParams.from_components(
-        fe_params=np.zeros(design.X.shape[1]), cov_re=cov_re, vcomp=np.array(vcomp)
+        fe_params=np.zeros(crossprod.p), cov_re=cov_re, vcomp=np.array(vcomp)
     )
 
 
-def _theta(design: Design, crossprod: CrossProducts, terms: _MixedLMTerms, result: Any) -> Vector:
+def _theta(spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, result: Any) -> Vector:
     """Theta of MixedLM's covariances."""
     parametrization = crossprod.parametrization
     lambdas = [np.zeros((k, k)) for k in parametrization.widths]
     if terms.correlated is not None:
         lambdas[terms.correlated] = relative_factor(np.asarray(result.cov_re) / result.scale)
     vcomp = np.asarray(result.vcomp) / result.scale
-    for (t, j), variance in zip(terms.components(design), vcomp, strict=True):
+    for (t, j), variance in zip(terms.components(spec), vcomp, strict=True):
         lambdas[t][j, j] = np.sqrt(max(variance, 0.0))
     return canonical_signs(parametrization, parametrization.to_params(lambdas))
 
@@ -288,9 +292,11 @@ def _fit_least_squares(design: Design) -> OptimizerResult:
     """Ordinary or weighted least squares, where the formula has no random terms."""
     from statsmodels.regression.linear_model import OLS, WLS
 
-    y = pd.Series(np.array(design.y), index=design.index, name=design.formula.response)
-    X = pd.DataFrame(np.array(design.X), index=design.index, columns=list(design.X_names))
-    model = OLS(y, X) if design.weights is None else WLS(y, X, weights=design.weights)
+    spec, rows = design.spec, design.rows
+    response = np.array(rows.response_less_offset)
+    y = pd.Series(response, index=rows.index, name=spec.formula.response)
+    X = pd.DataFrame(np.array(rows.X), index=rows.index, columns=list(spec.X_names))
+    model = OLS(y, X) if rows.weights is None else WLS(y, X, weights=rows.weights)
     result = model.fit()
     return OptimizerResult(
         theta=np.zeros(0),
@@ -302,6 +308,6 @@ def _fit_least_squares(design: Design) -> OptimizerResult:
         raw=result,
         remarks=(
             "the formula has no random terms: this is "
-            f"{'ordinary' if design.weights is None else 'weighted'} least squares.",
+            f"{'ordinary' if rows.weights is None else 'weighted'} least squares.",
         ),
     )

@@ -59,26 +59,26 @@ def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
 
 def _ordered_terms(fit: FittedModel) -> list[FixedTerm]:
     """Terms with columns in the fit, without the intercept: by order, then as written."""
-    by_name = {term.name: term for term in fixed_terms(fit.design.spec.fixed)}
-    written = [t.name() for t in terms_of(fit.design.formula.fixed)]
+    by_name = {term.name: term for term in fixed_terms(fit.spec.fixed_info)}
+    written = [t.name() for t in terms_of(fit.spec.formula.fixed)]
     terms = [by_name[name] for name in written if by_name[name].factors]
-    terms = [term for term in terms if columns_of_term(fit.design, term)]
+    terms = [term for term in terms if columns_of_term(fit.spec, term)]
     return sorted(terms, key=lambda term: len(term.factors))
 
 
 def _type1_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
     """Rows that test a term after those before it."""
     order = _ordered_terms(fit)
-    before = [i for t in order[: order.index(term)] for i in columns_of_term(fit.design, t)]
-    return _adjusted_rows(fit, columns_of_term(fit.design, term), before)
+    before = [i for t in order[: order.index(term)] for i in columns_of_term(fit.spec, t)]
+    return _adjusted_rows(fit, columns_of_term(fit.spec, term), before)
 
 
 def _type2_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
     """Rows that test a term after those that do not contain it."""
     order = _ordered_terms(fit)
     others = [t for t in order if t != term and not t.contains(term)]
-    tested = columns_of_term(fit.design, term)
-    rows = _adjusted_rows(fit, tested, [i for t in others for i in columns_of_term(fit.design, t)])
+    tested = columns_of_term(fit.spec, term)
+    rows = _adjusted_rows(fit, tested, [i for t in others for i in columns_of_term(fit.spec, t)])
     if len(order) == 1 or len(others) + 1 < len(order):
         return rows
     return np.asarray(np.linalg.solve(rows[:, tested], rows))  # the coefficients themselves
@@ -92,8 +92,8 @@ def _adjusted_rows(fit: FittedModel, tested: list[int], adjusted_for: list[int])
     of the Cholesky factor ``R`` of ``X'WX = R'R``, divided by its diagonal.
     """
     p = fit.crossprod.p
-    terms = fixed_terms(fit.design.spec.fixed)
-    intercept = [i for t in terms if not t.factors for i in columns_of_term(fit.design, t)]
+    terms = fixed_terms(fit.spec.fixed_info)
+    intercept = [i for t in terms if not t.factors for i in columns_of_term(fit.spec, t)]
     leading = [*intercept, *adjusted_for, *tested]
     order = [*leading, *(i for i in range(p) if i not in leading)]
     XtX = fit.crossprod.XytXy[:p, :p]
@@ -114,15 +114,15 @@ def _type3_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
     With columns dropped for cells without data, the hypothesis is that of the model without the
     term in that coding, of as many rows as are estimable.
     """
-    design = fit.design
+    spec = fit.spec
     if len(_ordered_terms(fit)) == 1:  # types coincide; the rows, and so the df, must, too
         return _type1_rows(fit, term)
-    info = design.spec.fixed
+    info = spec.fixed_info
     sum_coding, treatment = recoding(info, "sum"), recoding(info, "treatment")
-    if design.dropped_names:
-        aliases = np.linalg.lstsq(design.X, fixed_matrix(design), rcond=None)[0]
+    if spec.dropped_names:
+        aliases = np.linalg.lstsq(fit.rows.X, fixed_matrix(fit.design), rcond=None)[0]
         sum_coding, treatment = aliases @ sum_coding, aliases @ treatment
-    removed = [t for t in fixed_terms(info) if t == term or not columns_of_term(fit.design, t)]
+    removed = [t for t in fixed_terms(info) if t == term or not columns_of_term(fit.spec, t)]
     others = np.delete(sum_coding, np.r_[tuple(t.columns for t in removed)], axis=1)
     size = np.abs(others).max(axis=0, initial=0.0)
     others = others[:, size > 0.0] / size[size > 0.0]

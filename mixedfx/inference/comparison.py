@@ -17,7 +17,8 @@ import pandas as pd
 from scipy import special
 
 from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -78,25 +79,26 @@ def _check_same_rows(
     first: FittedModel, first_name: str, other: FittedModel, other_name: str
 ) -> None:
     """Raise unless two fits have the same rows and the same response, but for rounding."""
-    a, b = first.design, other.design
-    if len(a.y) != len(b.y) or not a.index.equals(b.index):
+    a, b = first.rows, other.rows
+    if a.n != b.n or not a.index.equals(b.index):
         raise ArgumentError(
-            f"'{first_name}' and '{other_name}' were fitted to different rows ({len(a.y)} and "
-            f"{len(b.y)}), so their likelihoods are not comparable. Fit both to rows that are "
+            f"'{first_name}' and '{other_name}' were fitted to different rows ({a.n} and "
+            f"{b.n}), so their likelihoods are not comparable. Fit both to rows that are "
             "complete for both."
         )
-    difference = np.abs(a.response - b.response).max()
+    difference = np.abs(a.y - b.y).max()
     if difference > 1e-12 * max(_response_magnitude(a), _response_magnitude(b)):
         raise ArgumentError(
-            f"'{first_name}' and '{other_name}' have different responses ({a.formula.response}, "
-            f"{b.formula.response}), so their likelihoods are not comparable."
+            f"'{first_name}' and '{other_name}' have different responses "
+            f"({first.formula.response}, {other.formula.response}), so their likelihoods are not "
+            "comparable."
         )
 
 
-def _response_magnitude(design: Design) -> float:
+def _response_magnitude(rows: ModelRows) -> float:
     """Magnitude of response and offset, to which rounding of their sum is relative."""
-    offset = 0.0 if design.offset is None else float(np.abs(design.offset).max())
-    return float(np.abs(design.y).max()) + offset
+    offset = 0.0 if rows.offset is None else float(np.abs(rows.offset).max())
+    return float(np.abs(rows.response_less_offset).max()) + offset
 
 
 def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> None:
@@ -108,7 +110,7 @@ def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> 
                 f"'{names[0]}' and '{name}' were fitted by different criteria (REML and maximum "
                 "likelihood); compare them with refit=True."
             )
-        if fit.reml is not False and not _same_columns(first.design.X, fit.design.X):
+        if fit.reml is not False and not _same_columns(first.rows.X, fit.rows.X):
             raise ArgumentError(
                 f"'{names[0]}' and '{name}' have different fixed columns, so their REML criteria "
                 "are not comparable; compare them with refit=True."
@@ -131,6 +133,9 @@ def _ml_deviance(fit: FittedModel) -> float:
     return estimate_theta(fit.design, likelihood, start=fit.solution.theta).deviance
 
 
+_ReducedTerm = tuple[RandomTermSpec, RandomTermRows]
+
+
 def ranova(fit: FittedModel) -> pd.DataFrame:
     """
     Likelihood-ratio test of each random term against a reduced one.
@@ -144,13 +149,12 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     .. [2] Stram and Lee (1994), Biometrics 50:1171.
     """
     expect_no_priors(fit, "ranova()")
-    if not fit.design.random_terms:
+    if not fit.spec.random_terms:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
     npar = fit.n_params
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
-    for name, random_terms, n_removed in _reduced_models(fit):
-        reduced = replace(fit.original_design, random_terms=random_terms)
+    for name, reduced, n_removed in _reduced_models(fit):
         deviance, n_theta = _minimum_deviance(reduced, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.crossprod.parametrization.size - n_theta
@@ -180,30 +184,36 @@ def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
 
 def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     """Deviance of a fitted design, and its number of covariance parameters."""
-    if design.dispersion is not None:
+    if design.spec.dispersion is not None:
         fit = fit_design(design, engine="profiled", reml=reml, control=Control())
         return fit.deviance, fit.crossprod.parametrization.size
     likelihood = GaussianLikelihood.from_design(design, reml=reml)
     return estimate_theta(design, likelihood).deviance, likelihood.parametrization.size
 
 
-def _reduced_models(fit: FittedModel) -> list[tuple[str, tuple[RandomTermDesign, ...], int]]:
-    """Models with one random term reduced: name, random terms, number of effects removed."""
+def _reduced_models(fit: FittedModel) -> list[tuple[str, Design, int]]:
+    """Models with one random term reduced: name, design, number of effects removed."""
     models = []
-    random_terms = fit.design.random_terms
-    for t, random_term in enumerate(random_terms):
+    design = fit.original_design
+    specs, rows = design.spec.random_terms, design.rows.random_terms
+    for t, random_term in enumerate(specs):
         for name, reduced in _reduced_terms(fit, t):
-            n_left = 0 if reduced is None else len(reduced.effect_names)
-            kept = () if reduced is None else (reduced,)
+            n_left = 0 if reduced is None else len(reduced[0].effect_names)
             label = name if reduced is None else f"{name} in {random_term.formula_term}"
-            terms = (*random_terms[:t], *kept, *random_terms[t + 1 :])
-            models.append((label, terms, len(random_term.effect_names) - n_left))
+            kept_spec = () if reduced is None else (reduced[0],)
+            kept_rows = () if reduced is None else (reduced[1],)
+            without = Design(
+                replace(design.spec, random_terms=(*specs[:t], *kept_spec, *specs[t + 1 :])),
+                replace(design.rows, random_terms=(*rows[:t], *kept_rows, *rows[t + 1 :])),
+            )
+            models.append((label, without, len(random_term.effect_names) - n_left))
     return models
 
 
-def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign | None]]:
+def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | None]]:
     """Each term inside a random term that can be removed, and the random term without it."""
-    random_term, info = fit.design.random_terms[t], fit.design.spec.random[t]
+    random_term, rows = fit.spec.random_terms[t], fit.rows.random_terms[t]
+    info = random_term.info
     structure, _ = fit.crossprod.parametrization.terms[t]
     if not structure.linear:
         return [(str(random_term.formula_term), None)]
@@ -211,13 +221,13 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign
     if info is None or len(info.terms) == 1:
         # The indicators of one factor span the intercept.
         indicators = info is not None and len(random_term.effect_names) > 1
-        if not indicators or not is_us or np.ptp(random_term.model_matrix.sum(axis=1)) != 0.0:
+        if not indicators or not is_us or np.ptp(rows.model_matrix.sum(axis=1)) != 0.0:
             return [(str(random_term.formula_term), None)]
         assert info is not None
-        ones = np.broadcast_to(1.0, (len(random_term.codes), 1)).view()
-        intercept = replace(random_term, model_matrix=ones, effect_names=("Intercept",))
-        return [(info.terms[0].name(), intercept)]
-    reduced_terms: list[tuple[str, RandomTermDesign | None]] = []
+        ones = np.broadcast_to(1.0, (len(rows.codes), 1)).view()
+        intercept = replace(random_term, effect_names=("Intercept",), info=None)
+        return [(info.terms[0].name(), (intercept, replace(rows, model_matrix=ones)))]
+    reduced_terms: list[tuple[str, _ReducedTerm | None]] = []
     for term in info.terms:
         # Main effects are not removed beside their interaction: the test depends on the coding.
         if any(set(term.factors) < set(o.factors) for o in info.terms if term.factors):
@@ -226,10 +236,7 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, RandomTermDesign
             continue
         keep = np.ones(len(random_term.effect_names), dtype=bool)
         keep[info.term_slices[term]] = False
-        reduced = replace(
-            random_term,
-            model_matrix=random_term.model_matrix[:, keep],
-            effect_names=tuple(itertools.compress(random_term.effect_names, keep)),
-        )
-        reduced_terms.append((term.name(), reduced))
+        names = tuple(itertools.compress(random_term.effect_names, keep))
+        reduced = replace(rows, model_matrix=rows.model_matrix[:, keep])
+        reduced_terms.append((term.name(), (replace(random_term, effect_names=names), reduced)))
     return reduced_terms

@@ -50,9 +50,9 @@ class Constraints:
 
 def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
     """Parse equations, or rows of coefficients, with patsy."""
-    design = fit.design
-    info = design.spec.fixed
-    if not design.column_names:
+    spec = fit.spec
+    info = spec.fixed_info
+    if not spec.column_names:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects to test.")
     try:
         parsed = info.linear_constraint(r_matrix)
@@ -61,23 +61,23 @@ def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
             np.asarray(parsed.constants, dtype=float),
         )
     except Exception as error:
-        raise _parse_error(r_matrix, design.column_names, error) from None
+        raise _parse_error(r_matrix, spec.column_names, error) from None
     values = values.reshape(-1)
     if not (np.isfinite(coefs).all() and np.isfinite(values).all()):
         raise ArgumentError(f"the constraint {r_matrix!r} is not finite.")
     if not np.abs(coefs).max(axis=1, initial=0.0).all():
         raise ArgumentError(f"a constraint in {r_matrix!r} involves no coefficient.")
     used = np.asarray(coefs.any(axis=0))
-    dropped = [c for c in design.dropped_names if used[design.column_names.index(c)]]
+    dropped = [c for c in spec.dropped_names if used[spec.column_names.index(c)]]
     if dropped:
         raise ArgumentError(
             f"{', '.join(dropped)} was left out because it depends on other columns: it has no "
             "estimate to test."
         )
     labels = tuple(
-        _label(row, value, design.column_names) for row, value in zip(coefs, values, strict=True)
+        _label(row, value, spec.column_names) for row, value in zip(coefs, values, strict=True)
     )
-    return Constraints(coefs[:, design.kept_columns], values, labels)
+    return Constraints(coefs[:, spec.kept_columns], values, labels)
 
 
 def _parse_error(r_matrix: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:

@@ -81,7 +81,7 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         return ConstantDf("normal", cov, np.inf)
     if method == "satterthwaite":
         return satterthwaite(fit)
-    if method == "kenward-roger" and fit.design.random_terms:  # without random effects: residual df
+    if method == "kenward-roger" and fit.spec.random_terms:  # without random effects: residual df
         if not fit.reml:
             raise ArgumentError(
                 "df_method='kenward-roger' adjusts a REML fit, and this one is by maximum "

@@ -17,7 +17,6 @@ import pandas as pd
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
-from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import DataError, EngineError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
 from mixedfx.estimation.profiled import estimate_theta
@@ -28,6 +27,7 @@ from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 # A residual with 1 - leverage below this is zero whatever the response.
 _MIN_RESIDUAL_SHARE = 1e-10
@@ -44,15 +44,15 @@ def row_influence(fit: FittedModel) -> pd.DataFrame:
     .. [1] Cook (1977), Technometrics 19:15; for mixed models as in lme4's
        ``cooks.distance``.
     """
-    design, sigma = fit.design, fit.solution.sigma
-    hat = leverage(fit.design, fit.solution)
-    resid = conditional_residuals(design, fit.solution)
-    pearson = resid if design.weights is None else resid * np.sqrt(design.weights)
+    rows, sigma = fit.rows, fit.solution.sigma
+    hat = leverage(fit.rows, fit.solution)
+    resid = conditional_residuals(rows, fit.solution)
+    pearson = resid if rows.weights is None else resid * np.sqrt(rows.weights)
     residual_share = np.where(1.0 - hat > _MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
     std_resid = pearson / (sigma * np.sqrt(residual_share))
     distance = std_resid**2 * hat / residual_share / max(fit.crossprod.p, 1)
     columns = {"hat": hat, "resid": resid, "std_resid": std_resid, "cooks_distance": distance}
-    return pd.DataFrame(columns, index=design.index)
+    return pd.DataFrame(columns, index=rows.index)
 
 
 def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
@@ -66,25 +66,24 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     expect_no_priors(fit, "influence(group)")
     expect_choice("group", group, fit.formula.groups)
     expect_choice("method", method, ("one_step", "refit"))
-    random_term = next(b for b in fit.design.random_terms if b.group == group)
+    levels, codes = fit.spec.levels_of(group), fit.rows.codes_of(group)
     estimates = _estimates(fit.solution, fit.solution.theta)
-    levels = range(len(random_term.levels))
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
-            [_estimates_without(fit, random_term, level, method) - estimates for level in levels]
+            [_estimates_without(fit, codes != i, method) - estimates for i in range(len(levels))]
         )
     p = fit.crossprod.p
     beta_changes = changes[:, :p]
     precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.vcov_unscaled)
     distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
     names = [
-        *fit.design.X_names,
+        *fit.spec.X_names,
         "sigma",
         *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size)),
     ]
-    table = pd.DataFrame(changes, columns=names, index=random_term.levels.labels.rename(group))
+    table = pd.DataFrame(changes, columns=names, index=levels.labels.rename(group))
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
-    nobs = np.bincount(random_term.codes, minlength=len(random_term.levels))
+    nobs = np.bincount(codes, minlength=len(levels))
     table.insert(0, "nobs", nobs, allow_duplicates=True)
     return table
 
@@ -93,14 +92,12 @@ def _estimates(solution: Solution, theta: Vector) -> Vector:
     return np.concatenate([solution.beta, [solution.sigma], theta])
 
 
-def _estimates_without(
-    fit: FittedModel, random_term: RandomTermDesign, level: int, method: str
-) -> Vector:
-    """Estimates without the rows of one level; NaN where they do not exist."""
-    design = subset_rows(fit.design, random_term.codes != level)
+def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
+    """Estimates from some of the rows; NaN where they do not exist."""
+    design = subset_rows(fit.design, keep)
     n_estimates = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
-    zero_column = any(not b.model_matrix.any(axis=0).all() for b in design.random_terms)
-    if zero_column or len(independent_columns(design.X)) < fit.crossprod.p:
+    zero_column = any(not b.model_matrix.any(axis=0).all() for b in design.rows.random_terms)
+    if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
         return np.full(n_estimates, np.nan)
     try:
         likelihood = GaussianLikelihood.from_design(design, reml=fit.reml)

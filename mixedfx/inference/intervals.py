@@ -79,7 +79,7 @@ def _coefficient_limits(
     fit: FittedModel, ddf: DenominatorDf, conf_level: float, p: Parameter
 ) -> _Limits:
     """Limits of one fixed effect; NaN for a dropped column."""
-    column = np.flatnonzero(fit.design.kept_columns == p.first)
+    column = np.flatnonzero(fit.spec.kept_columns == p.first)
     if not len(column):
         return np.nan, np.nan
     row = np.zeros(fit.crossprod.p)

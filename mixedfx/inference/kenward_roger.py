@@ -126,7 +126,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
 
 def _expect_linear_covariance(fit: FittedModel) -> None:
     """Refuse structures whose covariance is not linear in its entries."""
-    terms = zip(fit.design.random_terms, fit.crossprod.parametrization.terms, strict=True)
+    terms = zip(fit.spec.random_terms, fit.crossprod.parametrization.terms, strict=True)
     for term, (structure, _) in terms:
         if not structure.linear:
             raise ArgumentError(

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -47,7 +47,7 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     random: list[Parameter] = []
     sigma = fit.solution.sigma
     structures = fit.crossprod.parametrization.terms
-    terms = zip(fit.design.random_terms, structures, fit.solution.lambdas, strict=True)
+    terms = zip(fit.spec.random_terms, structures, fit.solution.lambdas, strict=True)
     for t, (random_term, (structure, at), lam) in enumerate(terms):
         random += [
             Parameter(
@@ -61,13 +61,13 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
             )
             for c in structure.components(lam, at)
         ]
-    columns = fit.design.column_names
+    columns = fit.spec.column_names
     estimates = np.full(len(columns), np.nan)
-    estimates[fit.design.kept_columns] = fit.solution.beta
+    estimates[fit.spec.kept_columns] = fit.solution.beta
     # A fixed effect always has the name of its column.
     residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
     return (
-        *_add_terms_to_equal_names(random, fit.design.random_terms),
+        *_add_terms_to_equal_names(random, fit.spec.random_terms),
         *(() if fit.known_sds else (Parameter(residual, "sigma", None, None, None, sigma),)),
         *_dispersion_parameters(fit),
         *(
@@ -93,19 +93,19 @@ def _dispersion_parameters(fit: FittedModel) -> list[Parameter]:
     """Coefficients of a dispersion formula, and the standard deviation of its random term."""
     if fit.dispersion is None:
         return []
-    design, random = fit.dispersion.design, fit.dispersion.random
+    spec, random = fit.dispersion.spec, fit.dispersion.random
     params = [
         Parameter(f"dispersion({name})", "dispersion", None, i, None, float(value))
-        for i, (name, value) in enumerate(zip(design.D_names, fit.dispersion.gamma, strict=True))
+        for i, (name, value) in enumerate(zip(spec.D_names, fit.dispersion.gamma, strict=True))
     ]
-    if random is not None and design.random_term is not None:
-        name = f"sd(dispersion | {design.random_term.group})"
+    if random is not None and spec.random_term is not None:
+        name = f"sd(dispersion | {spec.random_term.group})"
         params.append(Parameter(name, "dispersion", None, len(params), None, random.sd))
     return params
 
 
 def _add_terms_to_equal_names(
-    random: list[Parameter], random_terms: Sequence[RandomTermDesign]
+    random: list[Parameter], random_terms: Sequence[RandomTermSpec]
 ) -> list[Parameter]:
     """Append the term where two terms of one group have an effect of the same name."""
     counts = Counter(parameter.name for parameter in random)

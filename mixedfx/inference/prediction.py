@@ -16,8 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.design.build import Design
-from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.new_data import evaluate_new_data, evaluate_new_dispersion
 from mixedfx.design.source import as_frame, float_vector
 from mixedfx.errors import (
     ArgumentError,
@@ -29,7 +28,7 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood import prediction_variance
-from mixedfx.likelihood.prediction_variance import PredictionRows, design_rows
+from mixedfx.likelihood.prediction_variance import PredictionRows, prediction_rows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,7 +42,7 @@ def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool) -> pd.DataFrame:
     sds: dict[str, Vector] = {}
     covs = fit.solution.conditional_covariances() if cond_sd else None
     index = None
-    for t, random_term in enumerate(fit.design.random_terms):
+    for t, random_term in enumerate(fit.spec.random_terms):
         if random_term.group != group:
             continue
         index = random_term.levels.labels.rename(group)
@@ -60,11 +59,11 @@ def ranef_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]:
     expect_choice("group", group, fit.formula.groups)
     zero = np.zeros((fit.crossprod.p + 1, fit.crossprod.p + 1))
     _, vcov_by_factor = fit.solution.schur.backward(zero)
-    terms = [t for t, b in enumerate(fit.design.random_terms) if b.group == group]
-    names = [n for t in terms for n in fit.design.random_terms[t].effect_names]
+    terms = fit.spec.terms_of(group)
+    names = [n for t in terms for n in fit.spec.random_terms[t].effect_names]
     factor = fit.crossprod.term_positions[terms[0]].factor
     cov = fit.solution.sigma**2 * vcov_by_factor[factor]
-    levels = fit.design.random_terms[terms[0]].levels.labels
+    levels = fit.spec.levels_of(group).labels
     return {
         level: pd.DataFrame(cov[:, :, i], index=names, columns=names)
         for i, level in enumerate(levels)
@@ -75,13 +74,13 @@ def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
     """Fixed effects plus conditional modes, one row a level."""
     expect_choice("group", group, fit.formula.groups)
     modes = fit.solution.conditional_modes()
-    terms = [t for t, b in enumerate(fit.design.random_terms) if b.group == group]
-    index = fit.design.random_terms[terms[0]].levels.labels.rename(group)
-    names = list(fit.design.X_names)
+    terms = fit.spec.terms_of(group)
+    index = fit.spec.levels_of(group).labels.rename(group)
+    names = list(fit.spec.X_names)
     fixed = np.tile(fit.solution.beta, (len(index), 1))
     result = pd.DataFrame(fixed, index=index, columns=names)
     for t in terms:
-        for name, effect in zip(fit.design.random_terms[t].effect_names, modes[t], strict=True):
+        for name, effect in zip(fit.spec.random_terms[t].effect_names, modes[t], strict=True):
             result[name] = effect + result.get(name, 0.0)
     return result
 
@@ -108,8 +107,8 @@ def predict(
     check_share("conf_level", conf_level)
     groups = _included_groups(fit, random)
     if data is None:
-        index, mean = fit.design.index, _linear_predictor(fit, groups)
-        rows = design_rows(fit.design)
+        index, mean = fit.rows.index, _linear_predictor(fit, groups)
+        rows = prediction_rows(fit.rows)
     else:
         of_response = interval == "prediction"
         index, mean, rows = _new_rows(fit, data, groups, new_levels, effects=of_response)
@@ -118,7 +117,7 @@ def predict(
         return predicted
     codes = [
         codes if random_term.group in groups else np.full(len(codes), -1)
-        for random_term, codes in zip(fit.design.random_terms, rows.codes, strict=True)
+        for random_term, codes in zip(fit.spec.random_terms, rows.codes, strict=True)
     ]
     rows = PredictionRows(rows.X, rows.model_matrices, codes)
     variance = prediction_variance.prediction_variance(fit.solution, rows)
@@ -151,24 +150,19 @@ def _included_groups(fit: FittedModel, random: str | Sequence[str]) -> tuple[str
 
 def _linear_predictor(fit: FittedModel, groups: Sequence[str]) -> Vector:
     """Mean of the rows used, with the effects of some grouping factors, (n,)."""
-    design = fit.design
-    eta = design.X @ fit.solution.beta
-    if design.offset is not None:
-        eta = eta + design.offset
-    for random_term, b in zip(design.random_terms, fit.solution.conditional_modes(), strict=True):
-        if random_term.group in groups:
-            random_term.add_to_linear_predictor(eta, b)
-    return np.asarray(eta)
+    modes = zip(fit.spec.random_terms, fit.solution.conditional_modes(), strict=True)
+    included = [b if term.group in groups else None for term, b in modes]
+    return fit.rows.linear_predictor(fit.solution.beta, included)
 
 
 def _new_rows(
     fit: FittedModel, data: Any, groups: Sequence[str], new_levels: str, *, effects: bool
 ) -> tuple[pd.Index, Vector, PredictionRows]:
-    """Index, mean and design of new rows; NaN where a level is missing."""
-    frame, X, values, codes = evaluate_new_data(fit.design, data, groups=groups, effects=effects)
-    mean = X @ fit.solution.beta + _new_offset(fit.design, frame)
+    """Index, mean and model matrices of new rows; NaN where a level is missing."""
+    frame, X, values, codes = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
+    mean = X @ fit.solution.beta + _new_offset(fit, frame)
     for t, b in enumerate(fit.solution.conditional_modes()):
-        if fit.design.random_terms[t].group not in groups:
+        if fit.spec.random_terms[t].group not in groups:
             continue
         is_new, is_missing = codes[t] == -1, codes[t] == -2
         if is_new.any() and new_levels == "error":
@@ -185,20 +179,20 @@ def _residual_variance(fit: FittedModel, data: Any) -> Any:
     variance = fit.residual_sds**2
     if fit.dispersion is None or fit.dispersion.random is None:
         return variance
-    random_term = fit.dispersion.design.random_term
-    assert random_term is not None
+    assert fit.rows.dispersion is not None
+    codes = fit.rows.dispersion.codes
     # E exp(2 v) of the effects v of log sd, given the data
-    cond_var = fit.dispersion.random.cond_sd[random_term.codes] ** 2
+    cond_var = fit.dispersion.random.cond_sd[codes] ** 2
     return np.asarray(variance * np.exp(2.0 * cond_var))
 
 
 def _new_residual_variance(fit: FittedModel, data: Any) -> Any:
     if fit.dispersion is not None:
-        columns, codes = fit.dispersion.design.evaluate_new_data(data)
+        columns, codes = evaluate_new_dispersion(fit.dispersion.spec, data)
         return fit.dispersion.variances(columns, codes)
     if not fit.known_sds:
         return fit.solution.sigma**2
-    name, frame = fit.design.spec.residual_sd, as_frame(data)
+    name, frame = fit.spec.residual_sd_column, as_frame(data)
     if name is None:
         raise DataError(
             "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
@@ -220,10 +214,10 @@ def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
     return np.asarray(fit.solution.sigma**2 * total)
 
 
-def _new_offset(design: Design, frame: pd.DataFrame) -> Any:
-    if design.offset is None:
+def _new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
+    if fit.rows.offset is None:
         return 0.0
-    name = design.spec.offset
+    name = fit.spec.offset_column
     if name is None:
         raise DataError(
             "the fit's offset was an array, so new rows have none: give the offset as a "
@@ -236,7 +230,7 @@ def _new_offset(design: Design, frame: pd.DataFrame) -> Any:
 
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:
     """Name the new levels, or the rows where a level is computed from columns."""
-    random_term = fit.design.random_terms[t]
+    random_term = fit.spec.random_terms[t]
     factors = random_term.formula_term.group
     if all(factor in rows.columns for factor in factors):
         labels = rows[list(factors)].astype(str).agg(":".join, axis=1).unique()

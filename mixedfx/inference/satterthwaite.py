@@ -87,7 +87,7 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
     values, vectors = np.linalg.eigh(at.hessian)
     positive = values > _MIN_EIGENVALUE * max(values.max(initial=0.0), 1.0)
     inverse = (vectors[:, positive] / values[positive]) @ vectors[:, positive].T
-    on_boundary = boundary_parameters(fit.design, fit.crossprod, fit.solution.theta)
+    on_boundary = boundary_parameters(fit.spec, fit.crossprod, fit.solution.theta)
     remark = None
     if on_boundary:
         remark = (

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError, expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.level_estimates import (
@@ -43,9 +43,9 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
        Models, equation 12.1.
     """
     expect_choice("group", group, fit.formula.groups)
-    terms = [t for t, term in enumerate(fit.design.random_terms) if term.group == group]
+    terms = fit.spec.terms_of(group)
     table = pd.concat([_pooling_of_term(fit, t) for t in terms])
-    levels = fit.design.random_terms[terms[0]].levels.labels
+    levels = fit.spec.levels_of(group).labels
     effects = list(dict.fromkeys(table.index.get_level_values("effect")))
     if len(effects) == 1 and len(terms) == 1:
         return table.droplevel("effect")
@@ -57,14 +57,14 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
 
 def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     """Table of the effects of one random term."""
-    random_term = fit.design.random_terms[t]
+    random_term = fit.spec.random_terms[t]
     A, weight = shrinkage_weights(fit.solution, t)
     b = fit.solution.conditional_modes()[t]
     unpooled = _unpooled_effects(fit, t, A)
     sd = np.sqrt(np.maximum(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]), 0.0))
-    beta = dict(zip(fit.design.X_names, fit.solution.beta, strict=True))
+    beta = dict(zip(fit.spec.X_names, fit.solution.beta, strict=True))
     fixed = np.array([beta.get(name, 0.0) for name in random_term.effect_names])[:, None]
-    nobs = np.bincount(random_term.codes, minlength=len(random_term.levels))
+    nobs = np.bincount(fit.rows.random_terms[t].codes, minlength=len(random_term.levels))
     columns = {
         "n": np.tile(nobs, len(random_term.effect_names)),
         "unpooled": (fixed + unpooled).ravel(),
@@ -90,16 +90,15 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
 
     ``r`` are the residuals of the fixed part and of the other random terms.
     """
-    random_term, design = fit.design.random_terms[t], fit.design
-    partial = design.y - design.X @ fit.solution.beta
-    for other, b in zip(design.random_terms, fit.solution.conditional_modes(), strict=True):
-        if other is not random_term:
+    rows, term = fit.rows, fit.rows.random_terms[t]
+    partial = rows.response_less_offset - rows.X @ fit.solution.beta
+    for other, b in zip(rows.random_terms, fit.solution.conditional_modes(), strict=True):
+        if other is not term:
             other.add_to_linear_predictor(partial, -b)
-    if design.weights is not None:
-        partial = partial * design.weights
-    n_levels = len(random_term.levels)
+    if rows.weights is not None:
+        partial = partial * rows.weights
     Ztr = np.array(
-        [np.bincount(random_term.codes, z * partial, n_levels) for z in random_term.model_matrix.T]
+        [np.bincount(term.codes, z * partial, term.n_levels) for z in term.model_matrix.T]
     )
     size = np.sqrt(np.einsum("kkl->kl", A))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,14 +122,14 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
        Models, section 12.2.
     """
     expect_choice("group", group, fit.formula.groups)
-    terms = [t for t, term in enumerate(fit.design.random_terms) if term.group == group]
+    terms = fit.spec.terms_of(group)
     if len(terms) > 1:
         raise ArgumentError(
             f"'{fit.formula}' has several terms of '{group}'; write them as one term to compare "
             "poolings."
         )
-    random_term = fit.design.random_terms[terms[0]]
-    ols = dict(zip(fit.design.X_names, fit.crossprod.ols_coef, strict=True))
+    random_term = fit.spec.random_terms[terms[0]]
+    ols = dict(zip(fit.spec.X_names, fit.crossprod.ols_coef, strict=True))
     complete = np.array([ols.get(name, 0.0) for name in random_term.effect_names])
     factor = fit.crossprod.term_positions[terms[0]].factor
     unpooled = complete[:, None] + _no_pooling_deviations(fit, random_term, factor)
@@ -144,9 +143,9 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
     return table.reindex(order)
 
 
-def _no_pooling_deviations(fit: FittedModel, random_term: RandomTermDesign, factor: int) -> Matrix:
+def _no_pooling_deviations(fit: FittedModel, random_term: RandomTermSpec, factor: int) -> Matrix:
     """Deviations from the OLS coefficients with a coefficient for each level, (k, levels)."""
-    X_names = fit.design.X_names
+    X_names = fit.spec.X_names
     common = [i for i, name in enumerate(X_names) if name not in random_term.effect_names]
     deviations, aliased = level_deviations(fit.crossprod, factor, common)
     if len(aliased):

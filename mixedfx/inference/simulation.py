@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.random_streams import spawn_generators
@@ -33,10 +33,10 @@ class ResponseDistribution:
     """Mean and variance components from which responses are drawn."""
 
     mean: Vector  # (n,) the part that is not drawn, offset included
-    random_terms: tuple[RandomTermDesign, ...]  # terms whose effects are drawn
+    random_terms: tuple[RandomTermRows, ...]  # terms whose effects are drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) sigma Lambda of each of them
     residual_sd: Vector  # (n,)
-    dispersion_term: RandomTermDesign | None = None  # of the log residual sd, if it is drawn
+    dispersion_term: RandomTermRows | None = None  # of the log residual sd, if it is drawn
     dispersion_sd: float = 0.0  # of its effects
 
     def __post_init__(self) -> None:
@@ -47,12 +47,12 @@ class ResponseDistribution:
         """Draw one response, of shape (n,)."""
         y = self.mean.copy()
         for random_term, factor in zip(self.random_terms, self.effect_factors, strict=True):
-            z = rng.standard_normal((len(factor), len(random_term.levels)))
+            z = rng.standard_normal((len(factor), random_term.n_levels))
             random_term.add_to_linear_predictor(y, factor @ z)
         residual_sd = self.residual_sd
         if self.dispersion_term is not None:
             term = self.dispersion_term
-            log_sd = self.dispersion_sd * rng.standard_normal(len(term.levels))
+            log_sd = self.dispersion_sd * rng.standard_normal(term.n_levels)
             residual_sd = residual_sd * np.exp(log_sd[term.codes])
         return y + residual_sd * rng.standard_normal(len(y))
 
@@ -60,23 +60,19 @@ class ResponseDistribution:
 def response_distribution(fit: FittedModel, *, random: RandomName = "new") -> ResponseDistribution:
     """Distribution of the response under the fit, with new effects or the conditional modes."""
     expect_choice("random", random, RANDOM)
-    design, solution = fit.design, fit.solution
-    mean = design.X @ solution.beta
-    if design.offset is not None:
-        mean += design.offset
-    residual_sd = fit.residual_sds
+    rows, solution, residual_sd = fit.rows, fit.solution, fit.residual_sds
     if random == "fitted":
-        for random_term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
-            random_term.add_to_linear_predictor(mean, b)
+        mean = rows.linear_predictor(solution.beta, solution.conditional_modes())
         return ResponseDistribution(mean, (), (), residual_sd)
+    mean = rows.fixed_predictor(solution.beta)
     factors = tuple(solution.sigma * lam for lam in solution.lambdas)
     dispersion = None if fit.dispersion is None else fit.dispersion.random
-    if dispersion is None or design.dispersion is None or design.dispersion.random_term is None:
-        return ResponseDistribution(mean, design.random_terms, factors, residual_sd)
-    term = design.dispersion.random_term
+    if dispersion is None or rows.dispersion is None or rows.dispersion.random_term is None:
+        return ResponseDistribution(mean, rows.random_terms, factors, residual_sd)
+    term = rows.dispersion.random_term
     without_effects = residual_sd / np.exp(dispersion.effects[term.codes])
     return ResponseDistribution(
-        mean, design.random_terms, factors, without_effects, term, dispersion.sd
+        mean, rows.random_terms, factors, without_effects, term, dispersion.sd
     )
 
 
@@ -89,4 +85,4 @@ def simulate(
     responses = np.empty((len(distribution.mean), n), order="F")
     for column, generator in enumerate(generators):
         responses[:, column] = distribution.draw(generator)
-    return pd.DataFrame(responses, index=fit.design.index)
+    return pd.DataFrame(responses, index=fit.rows.index)

@@ -14,8 +14,8 @@ def covariance_matrices(fit: FittedModel) -> dict[str, pd.DataFrame]:
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
     result: dict[str, pd.DataFrame] = {}
     for group in fit.formula.groups:
-        terms = [t for t, term in enumerate(fit.design.random_terms) if term.group == group]
-        names = [name for t in terms for name in fit.design.random_terms[t].effect_names]
+        terms = fit.spec.terms_of(group)
+        names = [name for t in terms for name in fit.spec.random_terms[t].effect_names]
         cov = linalg.block_diag(
             *(fit.solution.sigma**2 * (lambdas[t] @ lambdas[t].T) for t in terms)
         )
@@ -29,7 +29,7 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
     sigma = fit.solution.sigma
     lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
     structures = fit.crossprod.parametrization.terms
-    terms = zip(fit.design.random_terms, structures, lambdas, strict=True)
+    terms = zip(fit.spec.random_terms, structures, lambdas, strict=True)
     for random_term, (structure, at), lam in terms:
         cov = sigma**2 * (lam @ lam.T)
         for c in structure.components(lam, at):

@@ -49,11 +49,11 @@ def variance_shares(fit: FittedModel) -> VarianceShares:
     .. [1] Nakagawa and Schielzeth (2013), Methods Ecol. Evol. 4:133, equations 26 and 30.
     .. [2] Johnson (2014), Methods Ecol. Evol. 5:944, equation 10.
     """
-    design, s2 = fit.design, fit.solution.sigma**2
-    mean = design.X @ fit.solution.beta
+    s2 = fit.solution.sigma**2
+    mean = fit.rows.X @ fit.solution.beta
     mean = mean - mean[0]  # a constant has a variance of exactly zero
     groups = dict.fromkeys(fit.formula.groups, 0.0)
-    for random_term, lam in zip(design.random_terms, fit.solution.lambdas, strict=True):
+    for random_term, lam in zip(fit.rows.random_terms, fit.solution.lambdas, strict=True):
         Z_lam = random_term.model_matrix @ lam
         groups[random_term.group] += s2 * float(np.einsum("nk,nk->", Z_lam, Z_lam)) / len(mean)
     fixed, residual = float(np.var(mean, ddof=1)), fit.residual_variance
@@ -69,8 +69,8 @@ def vif(fit: FittedModel) -> pd.DataFrame:
     .. [1] Fox and Monette (1992), J. Am. Stat. Assoc. 87:178.
     """
     columns_by_term = {}
-    for term in fixed_terms(fit.design.spec.fixed):
-        columns = columns_of_term(fit.design, term)
+    for term in fixed_terms(fit.spec.fixed_info):
+        columns = columns_of_term(fit.spec, term)
         if term.factors and columns:
             columns_by_term[term.name] = columns
     if len(columns_by_term) < 2:
@@ -105,7 +105,7 @@ def rank_pca(fit: FittedModel) -> dict[str, pd.DataFrame]:
        arXiv:1506.04967, section 3.
     """
     sds_by_group: dict[str, list[float]] = {group: [] for group in fit.formula.groups}
-    for random_term, lam in zip(fit.design.random_terms, fit.solution.lambdas, strict=True):
+    for random_term, lam in zip(fit.spec.random_terms, fit.solution.lambdas, strict=True):
         sds_by_group[random_term.group] += np.linalg.svd(lam, compute_uv=False).tolist()
     tables = {}
     for group, sds in sds_by_group.items():

@@ -26,16 +26,16 @@ Matrix = npt.NDArray[np.float64]
 
 def coefficients(fit: FittedModel) -> pd.Series:
     """Fixed effects; NaN for dropped columns."""
-    values = np.full(len(fit.design.column_names), np.nan)
-    values[fit.design.kept_columns] = fit.solution.beta
-    return pd.Series(values, index=list(fit.design.column_names), name="estimate")
+    values = np.full(len(fit.spec.column_names), np.nan)
+    values[fit.spec.kept_columns] = fit.solution.beta
+    return pd.Series(values, index=list(fit.spec.column_names), name="estimate")
 
 
 def covariance(fit: FittedModel) -> pd.DataFrame:
     """Covariance of the fixed effects, ``(X'V^-1 X)^-1``, given the covariance parameters."""
-    names = list(fit.design.column_names)
+    names = list(fit.spec.column_names)
     full = np.full((len(names), len(names)), np.nan)
-    kept = fit.design.kept_columns
+    kept = fit.spec.kept_columns
     full[np.ix_(kept, kept)] = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     return pd.DataFrame(full, index=names, columns=names)
 
@@ -79,9 +79,9 @@ def t_tests(
 
 def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataFrame:
     """Table of the fixed effects with their tests and intervals; NaN for dropped columns."""
-    design = fit.design
-    kept = t_tests(fit, ddf, np.eye(fit.crossprod.p), design.X_names, conf_level=conf_level)
-    full = kept.set_index("term").reindex(list(design.column_names))
+    spec = fit.spec
+    kept = t_tests(fit, ddf, np.eye(fit.crossprod.p), spec.X_names, conf_level=conf_level)
+    full = kept.set_index("term").reindex(list(spec.column_names))
     return full.rename_axis("term").reset_index()
 
 
@@ -103,9 +103,7 @@ def _expect_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix
         return
     variances = np.einsum("ri,ij,rj->r", rows, ddf.cov, rows)
     if (variances <= 0.0).any():
-        names = [
-            n for n, sd in zip(fit.design.X_names, fit.priors.coef_sd, strict=True) if sd == 0.0
-        ]
+        names = [n for n, sd in zip(fit.spec.X_names, fit.priors.coef_sd, strict=True) if sd == 0.0]
         raise ArgumentError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
             "there is nothing to test."

@@ -11,7 +11,8 @@ from scipy import linalg, sparse
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import GroupingError, ResponseError
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_sums import (
@@ -37,12 +38,12 @@ _EXACT = 2e-14
 
 def compute_crossproducts(design: Design) -> CrossProducts:
     """Cross-products of all rows; refuses what the likelihood cannot identify."""
-    w = design.weights
-    Xy_columns, ols_coef, qr_R = centred_columns(design)
-    by_group = blocks_by_group(design)
+    spec, rows, w = design.spec, design.rows, design.rows.weights
+    Xy_columns, ols_coef, qr_R = centred_columns(rows)
+    by_group = blocks_by_group(rows)
     groups = tuple(random_terms[0].group for random_terms in by_group)
     sums = [
-        level_sums(random_terms, w, Xy_columns, random_terms[0].codes, len(random_terms[0].levels))
+        level_sums(random_terms, w, Xy_columns, random_terms[0].codes, random_terms[0].n_levels)
         for random_terms in by_group
     ]
     blocks = {
@@ -51,11 +52,11 @@ def compute_crossproducts(design: Design) -> CrossProducts:
     }
     layout = BlockLayout(tuple(len(ZtZ) for ZtZ, _ in sums), tuple(ZtZ.shape[2] for ZtZ, _ in sums))
     crossprod = CrossProducts(
-        n=len(design.y),
-        response=design.formula.response,
-        names=design.X_names,
+        n=rows.n,
+        response=spec.formula.response,
+        names=spec.X_names,
         groups=groups,
-        levels=tuple(random_terms[0].levels for random_terms in by_group),
+        levels=tuple(spec.levels_of(group) for group in groups),
         ZtZ=BlockMatrix(
             BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()}),
             tuple(ZtZ for ZtZ, _ in sums),
@@ -63,36 +64,37 @@ def compute_crossproducts(design: Design) -> CrossProducts:
         ),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
-        term_positions=tuple(_term_position(b, groups, by_group) for b in design.random_terms),
-        parametrization=parametrization_of(design),
+        term_positions=tuple(_term_position(b, groups, by_group) for b in rows.random_terms),
+        parametrization=parametrization_of(spec),
         ols_coef=ols_coef,
         qr_R=qr_R,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
-        sigma=design.sigma,
+        sigma=spec.fixed_sigma,
     )
     _check_residuals(design, Xy_columns[-1])
-    _check_identified(design, crossprod)
+    _check_identified(spec, crossprod)
     return crossprod
 
 
 def _check_residuals(design: Design, residuals: Vector) -> None:
     """Refuse a response that the fixed part explains exactly."""
-    size = float(np.abs(design.y).max())
-    if design.offset is not None:
-        size = max(size, float(np.abs(design.offset).max()))
+    rows = design.rows
+    size = float(np.abs(rows.response_less_offset).max())
+    if rows.offset is not None:
+        size = max(size, float(np.abs(rows.offset).max()))
     if not float(np.abs(residuals).max()) > _EXACT * size:
-        part = "fixed part" if design.offset is None else "offset and the fixed part"
+        part = "fixed part" if rows.offset is None else "offset and the fixed part"
         raise ResponseError(
-            f"the {part} explain{'s' if design.offset is None else ''} the response "
-            f"'{design.formula.response}' exactly: nothing is left to model."
+            f"the {part} explain{'s' if rows.offset is None else ''} the response "
+            f"'{design.spec.formula.response}' exactly: nothing is left to model."
         )
 
 
-def _check_identified(design: Design, crossprod: CrossProducts) -> None:
+def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
     inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
-    for random_term, position in zip(design.random_terms, crossprod.term_positions, strict=True):
+    for random_term, position in zip(spec.random_terms, crossprod.term_positions, strict=True):
         for j, name in enumerate(random_term.effect_names):
             a = position.start + j
             ztX = crossprod.ZtXy[position.factor][a, :p]
@@ -108,7 +110,7 @@ def _check_identified(design: Design, crossprod: CrossProducts) -> None:
             first, second = (
                 {
                     e
-                    for b in design.random_terms
+                    for b in spec.random_terms
                     if b.group == crossprod.groups[k]
                     for e in b.effect_names
                 }
@@ -122,20 +124,20 @@ def _check_identified(design: Design, crossprod: CrossProducts) -> None:
                 )
 
 
-def with_response(crossprod: CrossProducts, design: Design, y: Vector) -> CrossProducts:
-    """Cross-products of the same rows with another response; shares what does not depend on y."""
-    p, w = crossprod.p, design.weights
+def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
+    """Cross-products of rows that differ in the response; shares what does not depend on it."""
+    p, w, y = crossprod.p, rows.weights, rows.response_less_offset
     weighted = y if w is None else w * y
     XtX = crossprod.XytXy[:p, :p]  # of X R^-1: it does not depend on the response
-    Xty = design.X.T @ weighted
+    Xty = rows.X.T @ weighted
     if crossprod.qr_R is not None:
         Xty = linalg.solve_triangular(crossprod.qr_R, Xty, trans="T")
     ols_coef = np.asarray(np.linalg.solve(XtX, Xty) if p else Xty)
     if crossprod.qr_R is not None:
         ols_coef = np.asarray(linalg.solve_triangular(crossprod.qr_R, ols_coef))
-    residuals = y - design.X @ ols_coef
+    residuals = y - rows.X @ ols_coef
     weighted = residuals if w is None else w * residuals
-    Xtr = design.X.T @ weighted
+    Xtr = rows.X.T @ weighted
     if crossprod.qr_R is not None:
         Xtr = linalg.solve_triangular(crossprod.qr_R, Xtr, trans="T")
     XytXy = crossprod.XytXy.copy()
@@ -144,18 +146,18 @@ def with_response(crossprod: CrossProducts, design: Design, y: Vector) -> CrossP
     ZtXy = []
     for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
         new = old.copy()
-        random_terms = [b for b in design.random_terms if b.group == group]
+        random_terms = [b for b in rows.random_terms if b.group == group]
         for a, z in enumerate(term_columns(random_terms)):
             new[a, p] = np.bincount(random_terms[0].codes, multiply(z, weighted), old.shape[2])
         ZtXy.append(new)
     return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=ols_coef)
 
 
-def sparse_Z(design: Design, crossprod: CrossProducts) -> sparse.csr_array:
+def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
     """The random effects' model matrix Z, (n, q), columns in the order of elimination."""
-    n, symbolic = len(design.y), crossprod.symbolic
+    n, symbolic = rows.n, crossprod.symbolic
     Z = sparse.csr_array((n, symbolic.size))
-    for position, random_term in zip(crossprod.term_positions, design.random_terms, strict=True):
+    for position, random_term in zip(crossprod.term_positions, rows.random_terms, strict=True):
         L = symbolic.layout.levels(position.factor)
         for a in range(position.width):
             at = symbolic.starts[position.factor] + (position.start + a) * L + random_term.codes
@@ -164,21 +166,21 @@ def sparse_Z(design: Design, crossprod: CrossProducts) -> sparse.csr_array:
     return Z
 
 
-def parametrization_of(design: Design) -> Parametrization:
-    """Parametrization of the covariances of a design's random terms."""
-    structures = tuple(b.formula_term.structure for b in design.random_terms)
-    return Parametrization(structures, tuple(len(b.effect_names) for b in design.random_terms))
+def parametrization_of(spec: ModelSpec) -> Parametrization:
+    """Parametrization of the covariances of a model's random terms."""
+    structures = tuple(b.formula_term.structure for b in spec.random_terms)
+    return Parametrization(structures, tuple(len(b.effect_names) for b in spec.random_terms))
 
 
-def centred_columns(design: Design) -> tuple[list[Vector], Vector, Matrix | None]:
-    """Columns ``[X R^-1, y - X ols_coef]``, with ols_coef and R (None: the identity)."""
-    X, y, ols_coef, qr_R = _centred(design)
+def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | None]:
+    """Columns ``[X R^-1, y - offset - X ols_coef]``, with ols_coef and R (None: the identity)."""
+    X, y, ols_coef, qr_R = _centred(rows)
     return [np.ascontiguousarray(X[:, c]) for c in range(X.shape[1])] + [y], ols_coef, qr_R
 
 
-def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
+def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     """Well-conditioned fixed columns, and the least-squares residuals of the response."""
-    X, y, w = design.X, design.y, design.weights
+    X, y, w = rows.X, rows.response_less_offset, rows.weights
     p = X.shape[1]
     if p == 0:
         return X, y, np.zeros(0), None
@@ -198,12 +200,12 @@ def _centred(design: Design) -> tuple[Matrix, Vector, Vector, Matrix | None]:
 
 
 def _term_position(
-    random_term: RandomTermDesign, groups: tuple[str, ...], by_group: list[list[RandomTermDesign]]
+    random_term: RandomTermRows, groups: tuple[str, ...], by_group: list[list[RandomTermRows]]
 ) -> TermPosition:
     factor = groups.index(random_term.group)
     start = 0
     for other in by_group[factor]:
         if other is random_term:
             break
-        start += len(other.effect_names)
-    return TermPosition(factor, start, len(random_term.effect_names))
+        start += other.model_matrix.shape[1]
+    return TermPosition(factor, start, random_term.model_matrix.shape[1])

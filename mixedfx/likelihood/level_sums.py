@@ -6,18 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def blocks_by_group(design: Design) -> list[list[RandomTermDesign]]:
+def blocks_by_group(rows: ModelRows) -> list[list[RandomTermRows]]:
     """Random terms of each grouping factor."""
-    groups = dict.fromkeys(b.group for b in design.random_terms)
-    return [[b for b in design.random_terms if b.group == g] for g in groups]
+    groups = dict.fromkeys(b.group for b in rows.random_terms)
+    return [[b for b in rows.random_terms if b.group == g] for g in groups]
 
 
 def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
@@ -31,7 +30,7 @@ def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
     return products
 
 
-def term_columns(random_terms: list[RandomTermDesign]) -> list[Vector | None]:
+def term_columns(random_terms: list[RandomTermRows]) -> list[Vector | None]:
     """Columns of all terms of a grouping factor; None stands for a column of ones."""
     columns: list[Vector | None] = []
     for b in random_terms:
@@ -52,7 +51,7 @@ def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
 
 
 def level_sums(
-    random_terms: list[RandomTermDesign],
+    random_terms: list[RandomTermRows],
     w: Vector | None,
     Xy_columns: list[Vector],
     codes: npt.NDArray[np.intp],
@@ -91,11 +90,11 @@ def _index_among(distinct: list[Vector | None], column: Vector) -> int:
 
 
 def off_diagonal_block(
-    first: list[RandomTermDesign], second: list[RandomTermDesign], w: Vector | None
+    first: list[RandomTermRows], second: list[RandomTermRows], w: Vector | None
 ) -> tuple[LevelPairs, Matrix]:
     """Pairs of levels of two grouping factors that share rows, and ``Z_1'W Z_2`` over them."""
     rows, cols = first[0].codes, second[0].codes
-    shape = (len(first[0].levels), len(second[0].levels))
+    shape = (first[0].n_levels, second[0].n_levels)
     za, zb = term_columns(first), term_columns(second)
     values, pattern = [], None
     for a in za:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
@@ -36,9 +37,9 @@ class GaussianLikelihood:
         """Likelihood of a design's rows."""
         return GaussianLikelihood(compute_crossproducts(design), reml)
 
-    def with_response(self, design: Design, y: Vector) -> GaussianLikelihood:
-        """Likelihood of another response on the same rows."""
-        return replace(self, crossprod=with_response(self.crossprod, design, y))
+    def with_response(self, rows: ModelRows) -> GaussianLikelihood:
+        """Likelihood of rows that differ in the response alone."""
+        return replace(self, crossprod=with_response(self.crossprod, rows))
 
     @property
     def parametrization(self) -> Parametrization:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
@@ -55,16 +55,16 @@ class _ZColumn:
     value: Vector  # (n,) entry of Z
 
 
-def design_rows(design: Design) -> PredictionRows:
+def prediction_rows(rows: ModelRows) -> PredictionRows:
     """Rows that the model was fitted to."""
-    terms = design.random_terms
-    return PredictionRows(design.X, [t.model_matrix for t in terms], [t.codes for t in terms])
+    terms = rows.random_terms
+    return PredictionRows(rows.X, [t.model_matrix for t in terms], [t.codes for t in terms])
 
 
-def conditional_residuals(design: Design, solution: Solution) -> Vector:
-    """``y - X beta - Z b``."""
-    residuals = design.y - design.X @ solution.beta
-    for term, b in zip(design.random_terms, solution.conditional_modes(), strict=True):
+def conditional_residuals(rows: ModelRows, solution: Solution) -> Vector:
+    """``y - offset - X beta - Z b``, (n,)."""
+    residuals = rows.response_less_offset - rows.X @ solution.beta
+    for term, b in zip(rows.random_terms, solution.conditional_modes(), strict=True):
         term.add_to_linear_predictor(residuals, -b)
     return residuals
 
@@ -153,11 +153,11 @@ def _by_solving(size: int, solve: Callable[[Matrix], Matrix], z_columns: list[_Z
     return np.asarray(zCz[inverse.ravel()])
 
 
-def leverage(design: Design, solution: Solution) -> Vector:
+def leverage(rows: ModelRows, solution: Solution) -> Vector:
     """
     Derivative of each row's fitted value by its response: diagonal of the hat matrix.
 
     Demidenko and Stukel (2005), Stat. Med. 24:893, section 4.
     """
-    variance = prediction_variance(solution, design_rows(design)) / solution.sigma**2
-    return variance if design.weights is None else variance * design.weights
+    variance = prediction_variance(solution, prediction_rows(rows)) / solution.sigma**2
+    return variance if rows.weights is None else variance * rows.weights

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
@@ -81,15 +81,15 @@ class StratifiedSums:
 
 def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     """Cross-products of a design by stratum."""
-    plain, w = compute_crossproducts(design), design.weights
-    Xy_columns, _, _ = centred_columns(design)
-    by_group, S = blocks_by_group(design), int(codes.max()) + 1
+    plain, w = compute_crossproducts(design), design.rows.weights
+    Xy_columns, _, _ = centred_columns(design.rows)
+    by_group, S = blocks_by_group(design.rows), int(codes.max()) + 1
     diagonal, right, off_diagonal = [], [], {}
     for random_terms in by_group:
         cell, level, stratum = _cells(random_terms[0].codes, codes, S)
         ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
-        diagonal.append(StratumSums(ZtZ, level, stratum, len(random_terms[0].levels)))
-        right.append(StratumSums(ZtXy, level, stratum, len(random_terms[0].levels)))
+        diagonal.append(StratumSums(ZtZ, level, stratum, random_terms[0].n_levels))
+        right.append(StratumSums(ZtXy, level, stratum, random_terms[0].n_levels))
     for (i, j), pairs in plain.ZtZ.pattern.pairs.items():
         off_diagonal[i, j] = _pair_sums(pairs, by_group[i], by_group[j], w, codes, S)
     XytXy = np.array(
@@ -109,14 +109,14 @@ def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
 
 def _pair_sums(
     pairs: LevelPairs,
-    first: list[RandomTermDesign],
-    second: list[RandomTermDesign],
+    first: list[RandomTermRows],
+    second: list[RandomTermRows],
     w: Vector | None,
     codes: Codes,
     S: int,
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
-    width = len(second[0].levels)
+    width = second[0].n_levels
     keys = pairs.rows.astype(np.int64) * width + pairs.cols
     pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
     cell, at, stratum = _cells(pair, codes, S)

@@ -1,4 +1,4 @@
-"""Priors matched by name to the parameters of a design, and checked for their kind.
+"""Priors matched by name to the parameters of a model, and checked for their kind.
 
 A parameter has the prior of its own name, else that of its class (``"fixed"``, ``"sd"``,
 ``"corr"``, ``"dispersion"``), else a flat one. Intercepts take no prior from their class.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.design.build import Design
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import PriorError, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.priors.distributions import (
@@ -49,7 +49,7 @@ _CLASSES = ("fixed", "sd", "corr", "dispersion")
 
 @dataclass(frozen=True)
 class PriorSpecification:
-    """The prior of every parameter of a design; made by :func:`match_priors`."""
+    """The prior of every parameter of a model; made by :func:`match_priors`."""
 
     coef_mean: Vector  # (p,) fixed effects
     coef_sd: Vector  # (p,) infinite for a flat prior, zero for a constant
@@ -75,17 +75,17 @@ class PriorSpecification:
         return self.theta is not None or 0.0 in constants
 
 
-def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpecification:
-    """Assign a prior to every parameter of a design."""
+def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpecification:
+    """Assign a prior to every parameter of a model."""
     by_name = _as_dict(priors)
-    _check_structures(design)
-    sd_names, corr_names = _covariance_names(design)
-    kinds = _parameter_kinds(design, sd_names, corr_names)
+    _check_structures(spec)
+    sd_names, corr_names = _covariance_names(spec)
+    kinds = _parameter_kinds(spec, sd_names, corr_names)
     classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
     for name, prior in by_name.items():
         _check_kind(name, prior, kinds, classes)
-    theta = _constant_theta(by_name, design)
-    _check_consistent(by_name, design, kinds, theta)
+    theta = _constant_theta(by_name, spec)
+    _check_consistent(by_name, spec, kinds, theta)
 
     def prior_of(name: str, kind: str) -> Any:
         return by_name.get(name, by_name.get(kind if kind in classes else "", Flat()))
@@ -93,8 +93,8 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
     def coef_prior(column: str, name: str, kind: str) -> Any:
         return by_name.get(name, Flat()) if column == "Intercept" else prior_of(name, kind)
 
-    fixed = [coef_prior(n, n, "fixed") for n in design.X_names]
-    columns = () if design.dispersion is None else design.dispersion.D_names
+    fixed = [coef_prior(n, n, "fixed") for n in spec.X_names]
+    columns = () if spec.dispersion is None else spec.dispersion.D_names
     return PriorSpecification(
         coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
         coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
@@ -103,13 +103,13 @@ def match_priors(priors: Mapping[str, Any] | None, design: Design) -> PriorSpeci
         sigma=by_name.get("sigma", Flat()),
         dispersion=tuple(coef_prior(n, f"dispersion({n})", "dispersion") for n in columns),
         theta=theta,
-        known_residual_sd=design.sigma is not None,
+        known_residual_sd=spec.fixed_sigma is not None,
         by_name=by_name,
     )
 
 
-def _check_structures(design: Design) -> None:
-    for term in design.random_terms:
+def _check_structures(spec: ModelSpec) -> None:
+    for term in spec.random_terms:
         if not STRUCTURES[term.formula_term.structure].linear:
             raise PriorError(
                 f"priors and posterior draws take unstructured and diagonal random terms, and the "
@@ -128,20 +128,20 @@ def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(priors)
 
 
-def _covariance_names(design: Design) -> tuple[list[list[str]], list[str]]:
+def _covariance_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
     """Names of each term's standard deviations, and of its correlations (empty without any)."""
-    structures = [STRUCTURES[b.formula_term.structure] for b in design.random_terms]
-    sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in design.random_terms]
+    structures = [STRUCTURES[b.formula_term.structure] for b in spec.random_terms]
+    sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in spec.random_terms]
     corrs = [
         f"corr({b.group})" if structure.correlated and len(b.effect_names) > 1 else ""
-        for b, structure in zip(design.random_terms, structures, strict=True)
+        for b, structure in zip(spec.random_terms, structures, strict=True)
     ]
     counts = Counter([n for names in sds for n in names] + corrs)
 
     def distinct(name: str, term: object) -> str:
         return name if counts[name] == 1 or not name else f"{name} in {term}"
 
-    terms = [b.formula_term for b in design.random_terms]
+    terms = [b.formula_term for b in spec.random_terms]
     return (
         [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
         [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
@@ -149,17 +149,17 @@ def _covariance_names(design: Design) -> tuple[list[list[str]], list[str]]:
 
 
 def _parameter_kinds(
-    design: Design, sd_names: list[list[str]], corr_names: list[str]
+    spec: ModelSpec, sd_names: list[list[str]], corr_names: list[str]
 ) -> dict[str, str]:
     """Kind of every parameter, by name; of equal names the later kind is kept."""
-    columns = () if design.dispersion is None else design.dispersion.D_names
-    kinds = dict.fromkeys(design.X_names, "fixed")
+    columns = () if spec.dispersion is None else spec.dispersion.D_names
+    kinds = dict.fromkeys(spec.X_names, "fixed")
     kinds |= {name: "sd" for names in sd_names for name in names}
     kinds |= {name: "corr" for name in corr_names if name}
     kinds |= {f"dispersion({name})": "dispersion" for name in columns}
-    if design.sigma is None and "sigma" not in kinds:
+    if spec.fixed_sigma is None and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
-    if design.random_terms and "theta" not in kinds:
+    if spec.random_terms and "theta" not in kinds:
         kinds["theta"] = "theta"
     return kinds
 
@@ -196,12 +196,12 @@ def _check_kind(name: object, prior: Any, kinds: Mapping[str, str], classes: lis
 
 
 def _check_consistent(
-    by_name: Mapping[str, Any], design: Design, kinds: Mapping[str, str], theta: Vector | None
+    by_name: Mapping[str, Any], spec: ModelSpec, kinds: Mapping[str, str], theta: Vector | None
 ) -> None:
     """Raise for constants that contradict the dispersion model, or another prior."""
     if (
-        design.dispersion is not None
-        and design.dispersion.D_names
+        spec.dispersion is not None
+        and spec.dispersion.D_names
         and isinstance(by_name.get("sigma"), Constant)
     ):
         raise PriorError(
@@ -221,11 +221,11 @@ def _eta(prior: LKJ | Flat) -> float:
     return prior.eta if isinstance(prior, LKJ) else 1.0
 
 
-def _constant_theta(by_name: Mapping[str, Any], design: Design) -> Vector | None:
-    if not isinstance(by_name.get("theta"), Constant) or "theta" in design.X_names:
+def _constant_theta(by_name: Mapping[str, Any], spec: ModelSpec) -> Vector | None:
+    if not isinstance(by_name.get("theta"), Constant) or "theta" in spec.X_names:
         return None
     theta = np.array(by_name["theta"].value, dtype=float)
-    size = parametrization_of(design).size
+    size = parametrization_of(spec).size
     if theta.shape != (size,):
         raise PriorError(
             f"the prior of 'theta' has a value of shape {theta.shape}, but theta has {size} "

@@ -69,16 +69,16 @@ class DescriptionMixin(HasModel):
         Yieldᵢⱼ | Yᵢ ~ N(Yᵢ, 49.51²)
                   Yᵢ ~ N(1528, 42²)
         """
-        design = self.model.design
-        effects = tuple(random_term.effect_names for random_term in design.random_terms)
+        spec = self.model.spec
+        effects = tuple(term.effect_names for term in spec.random_terms)
         return equations.equation(
-            design.formula,
-            nested=design.nesting,
-            columns=None if estimates else equations.Columns(design.column_names, effects),
+            spec.formula,
+            nested=spec.nesting,
+            columns=None if estimates else equations.Columns(spec.column_names, effects),
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
                 weights=self.model.prior_weights is not None and not self.model.known_sds,
-                offset=design.spec.offset or design.offset is not None,
+                offset=spec.offset_column or self.model.rows.offset is not None,
                 residual_sd=_residual_sds(self.model),
             ),
         )
@@ -91,9 +91,9 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
         residual_sd = "known" if fit.known_sds else "modelled"
     return graphs.graph(
         fit.formula,
-        fit.design.ngroups,
+        fit.spec.ngroups,
         rows=fit.crossprod.n,
-        nested=fit.design.nesting,
+        nested=fit.spec.nesting,
         residual_sd=residual_sd,
     )
 
@@ -103,7 +103,7 @@ def _residual_sds(fit: FittedModel) -> str | None:
     if fit.known_sds:
         return "given"
     if fit.dispersion is not None:
-        return f"its logarithm is modelled by '{fit.dispersion.design.formula}'"
+        return f"its logarithm is modelled by '{fit.dispersion.spec.formula}'"
     return None
 
 
@@ -112,7 +112,7 @@ def _estimates(fit: FittedModel) -> equations.Estimates:
     sds: list[dict[str, float]] = []
     correlations: list[dict[tuple[str, str], float]] = []
     structures = fit.crossprod.parametrization.terms
-    terms = zip(fit.design.random_terms, structures, fit.solution.lambdas, strict=True)
+    terms = zip(fit.spec.random_terms, structures, fit.solution.lambdas, strict=True)
     for term, (structure, _), lam in terms:
         names = term.effect_names
         found = correlation_components(fit.solution.sigma * lam, pairs=structure.correlated)

@@ -37,7 +37,7 @@ class DiagnosticsMixin(HasModel):
     def is_singular(self) -> bool:
         """Whether a variance is zero or a correlation one, as lme4's ``isSingular``."""
         return bool(
-            boundary_parameters(self.model.design, self.model.crossprod, self.model.solution.theta)
+            boundary_parameters(self.model.spec, self.model.crossprod, self.model.solution.theta)
         )
 
     @property

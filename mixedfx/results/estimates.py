@@ -42,7 +42,7 @@ class EstimatesMixin(HasModel):
     @property
     def ngroups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return self.model.design.ngroups
+        return self.model.spec.ngroups
 
     @property
     def df_resid(self) -> int:
@@ -108,7 +108,7 @@ class EstimatesMixin(HasModel):
     def residual_sd(self) -> pd.Series:
         """Residual standard deviation of each row, in units of the response."""
         return pd.Series(
-            self.model.residual_sds.copy(), index=self.model.design.index, name="residual_sd"
+            self.model.residual_sds.copy(), index=self.model.rows.index, name="residual_sd"
         )
 
     @property

@@ -29,7 +29,7 @@ def _columns_in(text: str, fit: FittedModel) -> list[str]:
     """Columns of the data that a patsy expression reads, in order."""
     codes = [factor.name() for term in terms_of(text) for factor in term.factors]
     names = [name for code in codes for name in sorted(names_in(code), key=code.find)]
-    return [name for name in dict.fromkeys(names) if name in fit.design.variables]
+    return [name for name in dict.fromkeys(names) if name in fit.rows.variables]
 
 
 def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
@@ -42,9 +42,9 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
             raise ArgumentError(f"x={x!r} cannot run: '{fit.formula}' reads no column but groups.")
         expect_choice("x", x, possible)
         return x
-    codes = next(b for b in fit.design.random_terms if b.group == group).codes
+    codes = fit.rows.codes_of(group)
     for name in possible:
-        column = fit.design.variables[name]
+        column = fit.rows.variables[name]
         if plots.is_number(column):
             grouped = column.groupby(codes)
             if (grouped.max() > grouped.min()).any():
@@ -54,12 +54,12 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
 
 def _containing(fit: FittedModel, group: str) -> list[str]:
     """Groups in which a group is nested, itself included."""
-    inner = next(b for b in fit.design.random_terms if b.group == group)
+    inner = next(b for b in fit.rows.random_terms if b.group == group)
     containing = []
-    for random_term in fit.design.random_terms:
-        pairs = inner.codes.astype(np.int64) * len(random_term.levels) + random_term.codes
-        if random_term.group not in containing and len(np.unique(pairs)) == len(inner.levels):
-            containing.append(random_term.group)
+    for outer in fit.rows.random_terms:
+        pairs = inner.codes.astype(np.int64) * outer.n_levels + outer.codes
+        if outer.group not in containing and len(np.unique(pairs)) == inner.n_levels:
+            containing.append(outer.group)
     return containing
 
 
@@ -74,35 +74,32 @@ def fitted_lines(
     fit: FittedModel, x: str | None, group: str, levels: int | Sequence[object] | None
 ) -> plots.FittedLines:
     """Compute the points and lines of some levels of a group."""
-    design = fit.design
-    random_term = next(b for b in design.random_terms if b.group == group)
-    labels = random_term.levels.labels
+    labels = fit.spec.levels_of(group).labels
     chosen = plots.select_levels(labels, levels, group=group, max_levels=plots.MAX_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)
     position[chosen] = np.arange(len(chosen))
-    codes = position[random_term.codes]
+    codes = position[fit.rows.codes_of(group)]
     lines = _lines_of_levels(fit, x, group, codes)
     lines["level"] = labels.to_numpy(dtype=object)[chosen[lines["level"]]]
     population = _line_of_population(fit, x)
     used = codes >= 0
-    response = design.response[used]
+    response = fit.rows.y[used]
     points = pd.DataFrame({"level": level_of_each_row(fit, group)[used], "response": response})
     if x is not None:
-        points.insert(1, "x", design.model_frame[x].to_numpy()[used])
+        points.insert(1, "x", fit.rows.model_frame[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
     return plots.FittedLines(points, lines, population, group, x, fit.formula.response, len(labels))
 
 
 def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) -> pd.DataFrame:
     """Means on a grid of x for each level, whose rows have its code; -1 for rows left out."""
-    design = fit.design
     containing = _containing(fit, group)
     factors = {
-        f for b in design.random_terms if b.group in containing for f in b.formula_term.group
+        f for b in fit.spec.random_terms if b.group in containing for f in b.formula_term.group
     }
     constant = set().union(*map(names_in, factors)) - {x}
     observed = x is not None and _is_coded(fit, x)
-    rows, at = plots.data_grid(design.model_frame, codes, x=x, own=constant, observed=observed)
+    rows, at = plots.data_grid(fit.rows.model_frame, codes, x=x, own=constant, observed=observed)
     used = codes >= 0
     offset = np.bincount(codes[used], _offset(fit)[used]) / np.bincount(codes[used])
     lines = _means(fit, rows, offset[at], containing, _unpooled_shifts(fit, group))
@@ -117,7 +114,7 @@ def _line_of_population(fit: FittedModel, x: str | None) -> pd.DataFrame:
     observed = x is not None and _is_coded(fit, x)
     offset = _offset(fit)
     together = np.zeros(len(offset), dtype=np.intp)
-    rows, at = plots.data_grid(fit.design.model_frame, together, x=x, observed=observed)
+    rows, at = plots.data_grid(fit.rows.model_frame, together, x=x, observed=observed)
     line = _means(fit, rows, np.full(len(at), offset.mean()), [], {})[["population"]]
     if x is not None:
         line.insert(0, "x", rows[x].to_numpy())
@@ -125,7 +122,7 @@ def _line_of_population(fit: FittedModel, x: str | None) -> pd.DataFrame:
 
 
 def _offset(fit: FittedModel) -> Vector:
-    return np.zeros(fit.crossprod.n) if fit.design.offset is None else fit.design.offset
+    return np.zeros(fit.crossprod.n) if fit.rows.offset is None else fit.rows.offset
 
 
 def _unpooled_shifts(fit: FittedModel, group: str) -> dict[int, Any]:
@@ -133,7 +130,7 @@ def _unpooled_shifts(fit: FittedModel, group: str) -> dict[int, Any]:
     table = pooling(fit, group)
     shift = table["unpooled"] - table["partial"]
     by_term = {}
-    for t, random_term in enumerate(fit.design.random_terms):
+    for t, random_term in enumerate(fit.spec.random_terms):
         if random_term.group != group:
             continue
         if shift.index.nlevels == 1:
@@ -155,11 +152,11 @@ def _means(
     shifts: dict[int, Any],
 ) -> pd.DataFrame:
     """Means of new rows: with the conditional modes, without, and with unpooled effects."""
-    _, X, values, codes = evaluate_new_data(fit.design, rows, groups=groups)
+    _, X, values, codes = evaluate_new_data(fit.spec, rows, groups=groups)
     population = X @ fit.solution.beta + offset
     partial, shift = population.copy(), np.zeros(len(rows))
     for t, b in enumerate(fit.solution.conditional_modes()):
-        if fit.design.random_terms[t].group in groups:
+        if fit.spec.random_terms[t].group in groups:
             partial += np.einsum("nk,kn->n", values[t], b[:, codes[t]])
         if t in shifts:
             shift += np.einsum("nk,kn->n", values[t], shifts[t][:, codes[t]])

@@ -29,7 +29,7 @@ def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") ->
 
 def scaled_residuals(fit: FittedModel) -> pd.Series:
     """Residuals scaled to a common variance, named by the scale."""
-    weights, raw = fit.design.weights, residuals(fit)
+    weights, raw = fit.rows.weights, residuals(fit)
     if weights is None:
         return raw.rename("residual")
     if fit.known_sds or fit.dispersion is not None:
@@ -53,5 +53,5 @@ def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:
 
 def level_of_each_row(fit: FittedModel, group: str) -> Any:
     """Labels of the levels of a group, row by row, (n,)."""
-    random_term = next(b for b in fit.design.random_terms if b.group == group)
-    return random_term.levels.labels.to_numpy(dtype=object)[random_term.codes]
+    labels = fit.spec.levels_of(group).labels
+    return labels.to_numpy(dtype=object)[fit.rows.codes_of(group)]

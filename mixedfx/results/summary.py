@@ -23,10 +23,10 @@ _TESTS = {
 def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
     """Collect the tables of a fit, its tests with the degrees of freedom ``ddf``."""
     scaled = residuals(fit) / fit.solution.sigma
-    if fit.design.weights is not None:
-        scaled = scaled * np.sqrt(fit.design.weights)
+    if fit.rows.weights is not None:
+        scaled = scaled * np.sqrt(fit.rows.weights)
     quantiles = np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0])
-    groups = "; ".join(f"{name}, {count}" for name, count in fit.design.ngroups.items())
+    groups = "; ".join(f"{name}, {count}" for name, count in fit.spec.ngroups.items())
     notes = tuple(note.text for note in fit.notes)
     return Summary(
         header=_header(fit, df_method),
@@ -54,7 +54,7 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
         engine = f"{engine} (the {confirmed_by} engine agrees)"
     lines = [("Model", _title(fit)), ("Formula", str(fit.formula))]
     if fit.dispersion is not None:
-        lines.append(("Dispersion", str(fit.dispersion.design.formula)))
+        lines.append(("Dispersion", str(fit.dispersion.spec.formula)))
     if fit.known_sds:
         lines.append(("Residual", "standard deviations known"))
     lines.append(("Engine", engine))
@@ -76,13 +76,13 @@ def _title(fit: FittedModel) -> str:
         method = "REML with priors"
     elif _is_regression(fit):
         method = "least squares"
-    kind = "mixed model" if fit.design.ngroups else "regression"
+    kind = "mixed model" if fit.spec.ngroups else "regression"
     return f"linear {kind}, fitted by {method}"
 
 
 def _is_regression(fit: FittedModel) -> bool:
     """Whether the fit is a least-squares regression: no random effects, dispersion or priors."""
-    return not fit.design.ngroups and fit.dispersion is None and fit.priors is None
+    return not fit.spec.ngroups and fit.dispersion is None and fit.priors is None
 
 
 def _dispersion(fit: FittedModel) -> pd.DataFrame:

@@ -18,13 +18,13 @@ from mixedfx.likelihood.prediction_variance import leverage
 
 def fitted_values(fit: FittedModel) -> pd.Series:
     """Mean of each row given the random effects, offset included."""
-    return pd.Series(prediction.fitted(fit), index=fit.design.index, name="fitted")
+    return pd.Series(prediction.fitted(fit), index=fit.rows.index, name="fitted")
 
 
 def residuals(fit: FittedModel) -> pd.Series:
     """Response less fitted values."""
-    values = fit.design.response - prediction.fitted(fit)
-    return pd.Series(values, index=fit.design.index, name="resid")
+    values = fit.design.rows.y - prediction.fitted(fit)
+    return pd.Series(values, index=fit.rows.index, name="resid")
 
 
 def glance(fit: FittedModel) -> pd.DataFrame:
@@ -47,17 +47,17 @@ def glance(fit: FittedModel) -> pd.DataFrame:
 
 def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
     """Join fitted values, residuals and leverages to the data."""
-    index = fit.design.index
+    index = fit.rows.index
     computed = pd.DataFrame(
         {
             "fitted": fitted_values(fit),
             "resid": residuals(fit),
             "fixed": prediction.predict(fit, random="none"),
-            "hat": leverage(fit.design, fit.solution),
+            "hat": leverage(fit.rows, fit.solution),
         },
         index=index,
     )
-    table = fit.design.model_frame if data is None else as_frame(data)
+    table = fit.rows.model_frame if data is None else as_frame(data)
     taken = [name for name in computed if name in table]
     if taken:
         raise ArgumentError(

@@ -64,7 +64,9 @@ def ranks_of_one(name: str, seed: int) -> dict[str, int]:
     y = mean + made["sigma"] * rng.standard_normal(len(x))
     formula, priors = MODELS[name]
     design = build(mfx.parse(formula), pd.DataFrame({"y": y, "x": x, "g": g}))
-    found = draw_posterior(design, match_priors(priors, design), draws=DRAWS, chains=1, rng=rng)
+    found = draw_posterior(
+        design, match_priors(priors, design.spec), draws=DRAWS, chains=1, rng=rng
+    )
     params, drawn = found.draws.params, found.draws
     values = {"Intercept": drawn.beta[:, 0], "x": drawn.beta[:, 1], "sigma": params.sigma}
     for a, sds in enumerate(params.sds[0]):

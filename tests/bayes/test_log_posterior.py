@@ -79,11 +79,13 @@ def posterior_of(model: str, prior: str) -> LogPosterior:
     formula, options = MODELS[model]
     design = built(formula, **options)
     priors = dict(PRIORS[prior])
-    if not design.random_terms:
+    if not design.rows.random_terms:
         priors.pop("sd", None)
-    if design.sigma is not None or (design.dispersion is not None and prior == "known"):
+    if design.spec.fixed_sigma is not None or (
+        design.rows.dispersion is not None and prior == "known"
+    ):
         priors.pop("sigma", None)
-    return LogPosterior(design, match_priors(priors, design))
+    return LogPosterior(design, match_priors(priors, design.spec))
 
 
 def coordinates(posterior: LogPosterior, seed: int = 0, points: int = 1) -> np.ndarray:
@@ -94,17 +96,20 @@ def dense(posterior: LogPosterior, z: np.ndarray):
     """-2 log density of the response, and mean and covariance of all fixed and random effects."""
     design, priors = posterior.design, posterior.priors
     params = posterior.transform.constrain(z[None])
-    sds = np.full(len(design.y), posterior.transform.baseline_sigma(params)[0])
-    if design.dispersion is not None:
-        sds = np.exp(design.dispersion.D @ posterior.transform.gamma(params)[0])
-    if design.weights is not None:
-        sds = sds / np.sqrt(design.weights)
+    sds = np.full(design.rows.n, posterior.transform.baseline_sigma(params)[0])
+    if design.rows.dispersion is not None:
+        sds = np.exp(design.rows.dispersion.D @ posterior.transform.gamma(params)[0])
+    if design.rows.weights is not None:
+        sds = sds / np.sqrt(design.rows.weights)
     covariances = [root[:, :, 0] @ root[:, :, 0].T for root in params.cov_factors]
     known = np.isfinite(priors.coef_sd)
-    X, m = design.X, priors.coef_mean
+    X, m, y = design.rows.X, priors.coef_mean, design.rows.response_less_offset
     # The coefficients with priors are integrated out as random effects are, about their means.
     law = marginal(
-        replace(design, X=X[:, ~known], y=design.y - X[:, known] @ m[known]),
+        replace(
+            design,
+            rows=replace(design.rows, X=X[:, ~known], y=y - X[:, known] @ m[known], offset=None),
+        ),
         covariances,
         sds,
         reml=True,
@@ -112,7 +117,7 @@ def dense(posterior: LogPosterior, z: np.ndarray):
     if not known.any():
         return law.deviance
     V = law.V + (X[:, known] * priors.coef_sd[known] ** 2) @ X[:, known].T
-    return _reml(design.y - X[:, known] @ m[known], X[:, ~known], V)
+    return _reml(y - X[:, known] @ m[known], X[:, ~known], V)
 
 
 def _reml(y: np.ndarray, X: np.ndarray, V: np.ndarray) -> float:
@@ -143,23 +148,23 @@ def test_proper_priors_leave_a_proper_normal_density(model):
     posterior = posterior_of(model, "all")
     z = coordinates(posterior)[0]
     params, design = posterior.transform.constrain(z[None]), posterior.design
-    w = np.ones(len(design.y)) if design.weights is None else design.weights
+    w = np.ones(design.rows.n) if design.rows.weights is None else design.rows.weights
     V = np.diag(params.sigma[0] ** 2 / w)
-    for random_term, root in zip(design.random_terms, params.cov_factors, strict=True):
+    for random_term, root in zip(design.rows.random_terms, params.cov_factors, strict=True):
         Z, S = dense_z(random_term), root[:, :, 0] @ root[:, :, 0].T
-        V += Z @ np.kron(np.eye(len(random_term.levels)), S) @ Z.T
-    V += (design.X * posterior.priors.coef_sd**2) @ design.X.T
-    law = stats.multivariate_normal(design.X @ posterior.priors.coef_mean, V)
+        V += Z @ np.kron(np.eye(random_term.n_levels), S) @ Z.T
+    V += (design.rows.X * posterior.priors.coef_sd**2) @ design.rows.X.T
+    law = stats.multivariate_normal(design.rows.X @ posterior.priors.coef_mean, V)
     found = posterior.solution(params, 0).deviance
-    assert found == pytest.approx(-2.0 * law.logpdf(design.y), rel=1e-10)
+    assert found == pytest.approx(-2.0 * law.logpdf(design.rows.response_less_offset), rel=1e-10)
 
 
 @given(case=cases(fixed=("1", "x", "0 + x", "x + z + c"), most_factors=2))
 @examples(60)
 def test_any_design_has_its_dense_density_and_moments(case):
-    priors = match_priors({}, case.design)
+    priors = match_priors({}, case.design.spec)
     rng = np.random.default_rng(case.seed)
-    sd = rng.choice([np.inf, 0.0, 0.7, 3.0], size=case.design.X.shape[1])
+    sd = rng.choice([np.inf, 0.0, 0.7, 3.0], size=case.design.rows.X.shape[1])
     priors = replace(priors, coef_mean=rng.normal(size=len(sd)), coef_sd=sd)
     posterior = LogPosterior(case.design, priors)
     z = coordinates(posterior, case.seed)[0]
@@ -201,8 +206,10 @@ def test_many_points_at_once_are_as_one_by_one(model, prior):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_single_grouping_factor_takes_the_batch(model):
     posterior = posterior_of(model, "flat")
-    several = len({random_term.group for random_term in posterior.design.random_terms}) > 1
-    assert (posterior.vectorized is None) == (several or posterior.design.dispersion is not None)
+    several = len({random_term.group for random_term in posterior.design.rows.random_terms}) > 1
+    assert (posterior.vectorized is None) == (
+        several or posterior.design.rows.dispersion is not None
+    )
 
 
 @pytest.mark.covering(2)
@@ -221,7 +228,7 @@ def test_the_density_has_its_gradient(model, prior, jacobian):
 def test_the_gradient_of_three_correlated_effects_is_right():
     design = built("y ~ x + (x + z | g)")
     priors = {"sd": HalfNormal(2), "corr": LKJ(3)}
-    posterior = LogPosterior(design, match_priors(priors, design))
+    posterior = LogPosterior(design, match_priors(priors, design.spec))
     z = coordinates(posterior, 3)[0]
     expected = slope(lambda at: posterior.objective(at, jacobian=True)[0], z)
     np.testing.assert_allclose(posterior.objective(z, jacobian=True)[1], expected, rtol=1e-6)
@@ -232,7 +239,7 @@ def test_theta_held_leaves_sigma_free(model):
     formula, options = MODELS[model]
     design = built(formula, **options)
     theta = np.linspace(0.8, 0.3, compute_crossproducts(design).parametrization.size)
-    posterior = LogPosterior(design, match_priors({"theta": Constant(theta)}, design))
+    posterior = LogPosterior(design, match_priors({"theta": Constant(theta)}, design.spec))
     z = coordinates(posterior, 2)[0]
     assert posterior.size == 1 + (posterior.dispersion is not None)
     np.testing.assert_allclose(
@@ -247,7 +254,7 @@ def test_theta_held_leaves_sigma_free(model):
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | h)"])
 def test_a_point_too_far_has_no_density(formula):
     design = built(formula)
-    posterior = LogPosterior(design, match_priors({}, design))
+    posterior = LogPosterior(design, match_priors({}, design.spec))
     Z = np.full((1, posterior.size), 500.0)
     assert posterior.log_densities(Z)[0] == -np.inf
     assert posterior.objective(Z[0], jacobian=True)[0] == np.inf
@@ -268,7 +275,7 @@ def test_the_logarithm_of_sigma_has_one_prior_only():
     # no density of sigma is added to it.
     design = built("y ~ x + (1 | g)", dispersion="~ kind")
     own = {"dispersion(Intercept)": Normal(0.3, 0.5), "sd": Constant(1.0)}
-    priors = match_priors(own, design)
+    priors = match_priors(own, design.spec)
     posterior = LogPosterior(design, priors)
     params = posterior.transform.constrain(coordinates(posterior, 1, points=5))
     found = posterior.transform.log_prior(params, priors, jacobian=True)

@@ -134,11 +134,11 @@ def sleep_density(point) -> float:
     design = informed().model.original_design
     S = np.array([[s0**2, r * s0 * s1], [r * s0 * s1, s1**2]])
     V = marginal(design, [S], sigma, reml=False).V
-    V += (design.X * np.array([10.0, 2.0]) ** 2) @ design.X.T
-    law = stats.multivariate_normal(design.X @ [260.0, 8.0], V)
+    V += (design.rows.X * np.array([10.0, 2.0]) ** 2) @ design.rows.X.T
+    law = stats.multivariate_normal(design.rows.X @ [260.0, 8.0], V)
     prior = stats.halfnorm(scale=15).logpdf([s0, s1]).sum() + np.log(1.0 - r**2)
     prior += np.log(2.0) + stats.t(3, scale=20).logpdf(sigma)
-    return -2.0 * (law.logpdf(design.y) + prior)
+    return -2.0 * (law.logpdf(design.rows.y) + prior)
 
 
 def at(fit) -> np.ndarray:
@@ -166,9 +166,9 @@ def test_coefficients_are_the_mean_given_the_mode():
     # Lindley and Smith (1972): precisions add.
     design, fit = informed().model.original_design, informed()
     V = marginal(design, covariances(fit), fit.sigma, reml=False).V
-    told = design.X.T @ np.linalg.inv(V)
-    precision = told @ design.X + np.diag([1 / 100, 1 / 4])
-    mean = np.linalg.solve(precision, told @ design.y + np.array([260 / 100, 8 / 4]))
+    told = design.rows.X.T @ np.linalg.inv(V)
+    precision = told @ design.rows.X + np.diag([1 / 100, 1 / 4])
+    mean = np.linalg.solve(precision, told @ design.rows.y + np.array([260 / 100, 8 / 4]))
     np.testing.assert_allclose(fit.params, mean, rtol=1e-8)
     np.testing.assert_allclose(fit.bse, np.sqrt(np.diag(np.linalg.inv(precision))), rtol=1e-8)
 
@@ -306,7 +306,7 @@ def test_the_summary_says_that_there_are_priors():
 
 def test_prediction_and_simulation_go_on_from_the_mode():
     fit = informed()
-    expected = fit.model.original_design.X @ fit.params.to_numpy()
+    expected = fit.model.rows.X @ fit.params.to_numpy()
     effects = fit.ranef("Subject")
     data = mfx.datasets.load("sleepstudy")
     rows = effects.loc[data["Subject"]].to_numpy()
@@ -339,7 +339,7 @@ def test_a_model_without_random_effects_takes_priors():
     fit = mfx.lmer(
         "Reaction ~ Days", data, priors={"Days": Normal(8, 1), "sigma": Exponential(0.1)}
     )
-    X, y = fit.model.design.X, fit.model.design.y
+    X, y = fit.model.rows.X, fit.model.rows.y
 
     def minus_log(sigma):
         V = sigma**2 * np.eye(len(y)) + np.outer(X[:, 1], X[:, 1])
@@ -363,9 +363,9 @@ def marginal_reml(y, X, V) -> float:
 def test_the_deviance_is_that_of_the_response_alone():
     design, fit = informed().model.original_design, informed()
     V = marginal(design, covariances(fit), fit.sigma, reml=False).V
-    V += (design.X * np.array([10.0, 2.0]) ** 2) @ design.X.T
-    law = stats.multivariate_normal(design.X @ [260.0, 8.0], V)
-    assert fit.deviance == pytest.approx(-2.0 * law.logpdf(design.y), abs=1e-7)
+    V += (design.rows.X * np.array([10.0, 2.0]) ** 2) @ design.rows.X.T
+    law = stats.multivariate_normal(design.rows.X @ [260.0, 8.0], V)
+    assert fit.deviance == pytest.approx(-2.0 * law.logpdf(design.rows.y), abs=1e-7)
 
 
 @pytest.mark.parametrize("ask", [lambda f: f.anova(), lambda f: f.wald_test("Days = 7")])

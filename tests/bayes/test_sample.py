@@ -134,15 +134,15 @@ def test_rows_are_drawn_with_hendersons_prediction_errors(name):
     # X beta + Z b: their covariance counts, not only each one's spread.
     fit, tree = held(name)
     design = fit.model.original_design
-    rows = flattened(tree, "beta") @ design.X.T
+    rows = flattened(tree, "beta") @ design.rows.X.T
     seen: dict[str, int] = {}
-    for random_term in design.random_terms:
+    for random_term in design.rows.random_terms:
         effects = flattened(tree, f"b_{random_term.group}")
-        for a in range(len(random_term.effect_names)):
+        for a in range(random_term.model_matrix.shape[1]):
             j = seen.get(random_term.group, 0)
             rows = rows + random_term.model_matrix[:, a] * effects[:, random_term.codes, j]
             seen[random_term.group] = j + 1
-    rows = rows + (0.0 if design.offset is None else design.offset)
+    rows = rows + (0.0 if design.rows.offset is None else design.rows.offset)
     told = fit.predict(se=True)
     assert away(rows, told.iloc[:, 0], told.iloc[:, 1]) < MOST
 
@@ -152,9 +152,9 @@ def test_new_responses_add_the_residual_variance(name):
     fit, tree = held(name)
     response = flattened(tree, "y", "posterior_predictive")
     told, design = fit.predict(se=True), fit.model.original_design
-    w = 1.0 if design.weights is None else design.weights
+    w = 1.0 if design.rows.weights is None else design.rows.weights
     sd = fit.sigma / np.sqrt(w)
-    if design.sigma is not None:
+    if design.spec.fixed_sigma is not None:
         sd = np.linspace(0.5, 2.0, 40)
     total = np.sqrt(told.iloc[:, 1] ** 2 + sd**2)
     assert away(response, told.iloc[:, 0], total) < MOST
@@ -211,7 +211,7 @@ def dyestuff_grid():
     # The covariance has two eigenspaces besides the mean: one factorisation serves all points.
     blocks = marginal(design, [np.eye(1)], 1e-6, reml=False).V
     _, vectors = np.linalg.eigh(blocks + 1e6 * np.ones_like(blocks))
-    rest = vectors.T @ (design.y - 1500.0)
+    rest = vectors.T @ (design.rows.y - 1500.0)
     between = np.einsum("ij,ij->j", vectors, blocks @ vectors)
     mean = np.einsum("ij,ij->j", vectors, np.ones_like(blocks) @ vectors)
     for i, sd in enumerate(sds):
@@ -265,7 +265,7 @@ def test_crossed_factors_have_their_posterior():
     logs = np.empty((36, 30))
     for i, j in np.ndindex(36, 30):
         S = [np.array([[sds[i] ** 2]]), np.array([[0.81]])]
-        by_row = sigmas[j] / np.sqrt(design.weights)
+        by_row = sigmas[j] / np.sqrt(design.rows.weights)
         logs[i, j] = -0.5 * marginal(design, S, by_row, reml=True).deviance
     logs += stats.halfnorm.logpdf(sds)[:, None] + stats.expon.logpdf(sigmas)
     shares = np.exp(logs - logs.max())
@@ -355,9 +355,9 @@ def test_new_responses_have_the_spread_of_their_stratum():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     tree = fit.sample(500, rng=1)
     design = fit.model.original_design
-    sds = np.exp(flattened(tree, "gamma") @ design.dispersion.D.T)
-    mean = flattened(tree, "beta") @ design.X.T + design.offset
-    mean = mean + flattened(tree, "b_g")[:, design.random_terms[0].codes, 0]
+    sds = np.exp(flattened(tree, "gamma") @ design.rows.dispersion.D.T)
+    mean = flattened(tree, "beta") @ design.rows.X.T + design.rows.offset
+    mean = mean + flattened(tree, "b_g")[:, design.rows.random_terms[0].codes, 0]
     scaled = (flattened(tree, "y", "posterior_predictive") - mean) / sds
     assert abs(scaled.mean()) < MOST / np.sqrt(scaled.size)
     assert scaled.std() == pytest.approx(1.0, abs=MOST / np.sqrt(2 * scaled.size))
@@ -371,7 +371,7 @@ def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind", priors=priors)
     tree, design = fit.sample(1000, rng=1), fit.model.original_design
     one, other = np.linspace(-0.9, 1.2, 36), np.linspace(-1.5, 2.5, 36)
-    D = design.dispersion.D
+    D = design.rows.dispersion.D
     logs = np.empty((36, 36))
     for i, j in np.ndindex(36, 36):
         sds = np.exp(D @ [one[i], other[j]])
@@ -514,7 +514,7 @@ def test_lp_is_the_log_density_of_the_draw():
     for i in range(5):
         sd, sigma = (float(tree["posterior"][n][0, i].squeeze()) for n in ("sd", "sigma"))
         V = marginal(design, [np.array([[sd**2]])], sigma, reml=False).V + 1600.0
-        law = stats.multivariate_normal(np.full(len(V), 1500.0), V).logpdf(design.y)
+        law = stats.multivariate_normal(np.full(len(V), 1500.0), V).logpdf(design.rows.y)
         prior = stats.halfnorm(scale=50).logpdf(sd) + stats.expon(scale=60).logpdf(sigma)
         expected.append(law + prior + np.log(sd) + np.log(sigma))
         lp.append(float(tree["sample_stats"]["lp"][0, i]))
@@ -569,9 +569,9 @@ def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
     posterior, design = tree["posterior"], fit.model.design
     for draw in (0, 31):
         at = posterior.isel(chain=0, draw=draw)
-        mean = design.X @ at["beta"].to_numpy()
-        mean = mean + at["b_g"].to_numpy()[design.random_terms[0].codes, 0]
-        expected = stats.norm.logpdf(design.y, mean, float(at["sigma"]))
+        mean = design.rows.X @ at["beta"].to_numpy()
+        mean = mean + at["b_g"].to_numpy()[design.rows.random_terms[0].codes, 0]
+        expected = stats.norm.logpdf(design.rows.response_less_offset, mean, float(at["sigma"]))
         found = tree["log_likelihood"]["y"].isel(chain=0, draw=draw)
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 

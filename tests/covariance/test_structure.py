@@ -150,7 +150,7 @@ def test_satterthwaites_degrees_of_freedom_are_the_delta_method(fit):
     def deviance(params):
         sigma = params[2]
         dense = truth_of([relative(params)], design, reml=True)
-        nu = len(design.y) - 2
+        nu = design.rows.n - 2
         ratio = (dense.sigma / sigma) ** 2
         return dense.deviance + nu * (ratio - 1.0 - np.log(ratio))
 
@@ -206,7 +206,7 @@ def test_a_bootstrap_estimates_its_components(fit):
 def test_simulated_responses_have_the_fits_covariance(fit):
     drawn = fit.simulate(4000, rng=2).to_numpy()
     sd, rho, sigma = fit.varcorr["sdcor"]
-    first = fit.model.design.random_terms[0]
+    first = fit.model.rows.random_terms[0]
     pair = np.flatnonzero(first.codes == first.codes[0])[:2]
     i, j = first.model_matrix[pair].argmax(axis=1)
     found = np.cov(drawn[pair])

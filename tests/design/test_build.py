@@ -56,28 +56,28 @@ def frame():
 
 
 def test_response_is_the_column(frame):
-    np.testing.assert_array_equal(_build("y ~ x", frame).y, frame["y"])
+    np.testing.assert_array_equal(_build("y ~ x", frame).rows.y, frame["y"])
 
 
 def test_response_may_be_an_expression(frame):
-    np.testing.assert_array_equal(_build("np.exp(y) ~ x", frame).y, np.exp(frame["y"]))
+    np.testing.assert_array_equal(_build("np.exp(y) ~ x", frame).rows.y, np.exp(frame["y"]))
 
 
 def test_fixed_columns_are_intercept_and_slope(frame):
     expected = np.column_stack([np.ones(len(frame)), frame["x"]])
-    np.testing.assert_array_equal(_build("y ~ x", frame).X, expected)
+    np.testing.assert_array_equal(_build("y ~ x", frame).rows.X, expected)
 
 
 def test_fixed_columns_are_named(frame):
-    assert _build("y ~ x + f", frame).X_names == ("Intercept", "f[T.b]", "f[T.c]", "x")
+    assert _build("y ~ x + f", frame).spec.X_names == ("Intercept", "f[T.b]", "f[T.c]", "x")
 
 
 def test_formula_without_fixed_part_has_no_fixed_columns(frame):
-    assert _build("y ~ 0 + (1 | g)", frame).X.shape == (24, 0)
+    assert _build("y ~ 0 + (1 | g)", frame).rows.X.shape == (24, 0)
 
 
 def test_each_random_term_has_a_group_and_effects(frame):
-    random_terms = _build("y ~ x + (x | g) + (1 | h)", frame).random_terms
+    random_terms = _build("y ~ x + (x | g) + (1 | h)", frame).spec.random_terms
     assert [(b.group, b.effect_names) for b in random_terms] == [
         ("g", ("Intercept", "x")),
         ("h", ("Intercept",)),
@@ -85,7 +85,7 @@ def test_each_random_term_has_a_group_and_effects(frame):
 
 
 def test_model_matrix_of_a_random_term_has_the_effects_columns(frame):
-    random_term = _build("y ~ 1 + (x | g)", frame).random_terms[0]
+    random_term = _build("y ~ 1 + (x | g)", frame).rows.random_terms[0]
     np.testing.assert_array_equal(
         random_term.model_matrix, np.column_stack([np.ones(24), frame["x"]])
     )
@@ -93,50 +93,51 @@ def test_model_matrix_of_a_random_term_has_the_effects_columns(frame):
 
 def test_model_matrix_of_a_random_intercept_is_ones(frame):
     np.testing.assert_array_equal(
-        _build("y ~ 1 + (1 | g)", frame).random_terms[0].model_matrix, np.ones((24, 1))
+        _build("y ~ 1 + (1 | g)", frame).rows.random_terms[0].model_matrix, np.ones((24, 1))
     )
 
 
 def test_codes_point_at_each_rows_level(frame):
-    random_term = _build("y ~ 1 + (1 | g)", frame).random_terms[0]
-    assert random_term.levels.labels[random_term.codes].tolist() == frame["g"].tolist()
+    design = _build("y ~ 1 + (1 | g)", frame)
+    labels = design.spec.levels_of("g").labels
+    assert labels[design.rows.codes_of("g")].tolist() == frame["g"].tolist()
 
 
 def test_text_levels_are_sorted(frame):
-    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("abcd")
+    assert list(_build("y ~ 1 + (1 | g)", frame).spec.random_terms[0].levels.labels) == list("abcd")
 
 
 def test_numeric_levels_are_sorted_by_value(frame):
-    assert list(_build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels) == [-2, 1, 7, 30]
+    assert list(_build("y ~ 1 + (1 | k)", frame).spec.levels_of("k").labels) == [-2, 1, 7, 30]
 
 
 def test_categorical_levels_keep_their_order(frame):
     frame["g"] = pd.Categorical(frame["g"], list("cdab"))
-    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("cdab")
+    assert list(_build("y ~ 1 + (1 | g)", frame).spec.random_terms[0].levels.labels) == list("cdab")
 
 
 def test_categorical_order_decides_the_reference_level(frame):
     frame["f"] = pd.Categorical(frame["f"], list("cab"))
-    assert _build("y ~ f", frame).X_names == ("Intercept", "f[T.a]", "f[T.b]")
+    assert _build("y ~ f", frame).spec.X_names == ("Intercept", "f[T.a]", "f[T.b]")
 
 
 def test_levels_that_no_row_has_are_dropped_from_groups(frame):
     frame["g"] = pd.Categorical(frame["g"], list("zdcba"))
-    assert list(_build("y ~ 1 + (1 | g)", frame).random_terms[0].levels.labels) == list("dcba")
+    assert list(_build("y ~ 1 + (1 | g)", frame).spec.random_terms[0].levels.labels) == list("dcba")
 
 
 def test_levels_that_no_row_has_are_dropped_from_fixed_factors(frame):
-    assert _build("y ~ o", frame).X_names == ("Intercept", "o[T.high]")
+    assert _build("y ~ o", frame).spec.X_names == ("Intercept", "o[T.high]")
 
 
 def test_levels_whose_rows_are_all_incomplete_are_dropped(frame):
     frame.loc[frame["f"] == "a", "x"] = np.nan
-    assert _build("y ~ x + f", frame).X_names == ("Intercept", "f[T.c]", "x")
+    assert _build("y ~ x + f", frame).spec.X_names == ("Intercept", "f[T.c]", "x")
 
 
 def test_integer_factors_are_named_by_their_numbers(frame):
     # patsy's own name for the column, given a DataFrame.
-    assert _build("y ~ C(k)", frame).X_names == (
+    assert _build("y ~ C(k)", frame).spec.X_names == (
         "Intercept",
         "C(k)[T.1]",
         "C(k)[T.7]",
@@ -145,68 +146,68 @@ def test_integer_factors_are_named_by_their_numbers(frame):
 
 
 def test_interaction_labels_join_levels_with_colons(frame):
-    labels = _build("y ~ 1 + (1 | g:h)", frame).random_terms[0].levels.labels
+    labels = _build("y ~ 1 + (1 | g:h)", frame).spec.random_terms[0].levels.labels
     assert list(labels) == [f"{g}:{h}" for g in "abcd" for h in "pq"]
 
 
 def test_interaction_codes_point_at_each_rows_combination(frame):
-    random_term = _build("y ~ 1 + (1 | g:h)", frame).random_terms[0]
-    assert (
-        random_term.levels.labels[random_term.codes].tolist()
-        == (frame["g"] + ":" + frame["h"]).tolist()
-    )
+    design = _build("y ~ 1 + (1 | g:h)", frame)
+    labels = design.spec.levels_of("g:h").labels
+    assert labels[design.rows.codes_of("g:h")].tolist() == (frame["g"] + ":" + frame["h"]).tolist()
 
 
 def test_interaction_has_only_the_combinations_that_occur(frame):
     kept = frame[(frame["g"] != "b") | (frame["h"] == "q")]
-    labels = _build("y ~ 1 + (1 | g:h)", kept).random_terms[0].levels.labels
+    labels = _build("y ~ 1 + (1 | g:h)", kept).spec.random_terms[0].levels.labels
     assert "b:p" not in labels
     assert len(labels) == 7
 
 
 def test_interaction_of_three_factors_is_labelled_in_order(frame):
-    labels = _build("y ~ 1 + (1 | h:g:t)", frame).random_terms[0].levels.labels
+    labels = _build("y ~ 1 + (1 | h:g:t)", frame).spec.random_terms[0].levels.labels
     assert labels[0] == "p:a:False"
 
 
 def test_interaction_with_numbers_labels_them_as_text(frame):
-    assert _build("y ~ 1 + (1 | k:h)", frame).random_terms[0].levels.labels[0] == "-2:p"
+    assert _build("y ~ 1 + (1 | k:h)", frame).spec.random_terms[0].levels.labels[0] == "-2:p"
 
 
 def test_nested_groups_count_their_levels(frame):
-    assert _build("y ~ 1 + (1 | g/h)", frame).ngroups == {"g": 4, "g:h": 8}
+    assert _build("y ~ 1 + (1 | g/h)", frame).spec.ngroups == {"g": 4, "g:h": 8}
 
 
 def test_combinations_that_share_a_label_stay_apart():
     # 'a' with 'b:c', and 'a:b' with 'c', both read 'a:b:c'.
     data = pd.DataFrame({"y": np.arange(6.0), "g": ["a", "a:b"] * 3, "h": ["b:c", "c"] * 3})
-    assert _build("y ~ 1 + (1 | g:h)", data).ngroups == {"g:h": 2}
+    assert _build("y ~ 1 + (1 | g:h)", data).spec.ngroups == {"g:h": 2}
 
 
 def test_labels_of_levels_are_unlike():
     # Otherwise a dict or a table by level loses one of the two.
     data = pd.DataFrame({"y": np.arange(6.0), "g": ["a", "a:b"] * 3, "h": ["b:c", "c"] * 3})
-    assert _build("y ~ 1 + (1 | g:h)", data).random_terms[0].levels.labels.is_unique
+    assert _build("y ~ 1 + (1 | g:h)", data).spec.random_terms[0].levels.labels.is_unique
 
 
 @pytest.mark.parametrize("written", ["C(g)", "Q('g')", "g.str.upper()", "np.asarray(g)"])
 def test_grouping_factor_may_be_an_expression(frame, written):
     frame["g"] = frame["g"].astype(object)
-    codes = _build(f"y ~ 1 + (1 | {written})", frame).random_terms[0].codes
-    np.testing.assert_array_equal(codes, _build("y ~ 1 + (1 | g)", frame).random_terms[0].codes)
+    codes = _build(f"y ~ 1 + (1 | {written})", frame).rows.random_terms[0].codes
+    np.testing.assert_array_equal(
+        codes, _build("y ~ 1 + (1 | g)", frame).rows.random_terms[0].codes
+    )
 
 
 def test_grouping_factor_may_have_an_odd_name(frame):
     odd = frame.rename(columns={"g": "the group"})
-    assert _build("y ~ 1 + (1 | Q('the group'))", odd).ngroups == {"Q('the group')": 4}
+    assert _build("y ~ 1 + (1 | Q('the group'))", odd).spec.ngroups == {"Q('the group')": 4}
 
 
 def test_grouping_factor_may_be_a_comparison(frame):
-    assert list(_build("y ~ 1 + (1 | k > 5)", frame).ngroups.values()) == [2]
+    assert list(_build("y ~ 1 + (1 | k > 5)", frame).spec.ngroups.values()) == [2]
 
 
 def test_double_bar_keeps_factor_columns_in_one_term(frame):
-    random_term = _build("y ~ 1 + (0 + f || g)", frame).random_terms[0]
+    random_term = _build("y ~ 1 + (0 + f || g)", frame).spec.random_terms[0]
     assert (random_term.formula_term.structure, random_term.effect_names) == (
         "diag",
         ("f[a]", "f[b]", "f[c]"),
@@ -224,21 +225,23 @@ def test_functions_of_the_caller_are_found(frame):
 def test_a_column_goes_before_a_variable_of_the_caller(frame):
     x = np.zeros(len(frame))
     assert len(x) == len(frame)
-    np.testing.assert_array_equal(mfx.lmer("y ~ I(x)", frame).model.design.X[:, 1], frame["x"])
+    np.testing.assert_array_equal(mfx.lmer("y ~ I(x)", frame).model.rows.X[:, 1], frame["x"])
 
 
 @pytest.mark.parametrize("function", ["log", "exp", "sqrt"])
 def test_common_functions_need_no_prefix(frame, function):
-    bare = _build(f"y ~ {function}(w)", frame).X
-    np.testing.assert_array_equal(bare, _build(f"y ~ np.{function}(w)", frame).X)
+    bare = _build(f"y ~ {function}(w)", frame).rows.X
+    np.testing.assert_array_equal(bare, _build(f"y ~ np.{function}(w)", frame).rows.X)
 
 
 def test_weights_are_kept(frame):
-    np.testing.assert_array_equal(_build("y ~ x", frame, weights="w").weights, frame["w"])
+    np.testing.assert_array_equal(_build("y ~ x", frame, weights="w").rows.weights, frame["w"])
 
 
 def test_offset_is_taken_from_the_response(frame):
-    np.testing.assert_array_equal(_build("y ~ x", frame, offset="z").y, frame["y"] - frame["z"])
+    np.testing.assert_array_equal(
+        _build("y ~ x", frame, offset="z").rows.response_less_offset, frame["y"] - frame["z"]
+    )
 
 
 @pytest.mark.covering(1)
@@ -247,17 +250,17 @@ def test_offset_is_taken_from_the_response(frame):
 def test_weights_and_offset_may_be_values(frame, option, kind):
     by_value = _build("y ~ x", frame, **{option: kind(frame["w"])})
     by_name = _build("y ~ x", frame, **{option: "w"})
-    np.testing.assert_array_equal(getattr(by_value, option), getattr(by_name, option))
+    np.testing.assert_array_equal(getattr(by_value.rows, option), getattr(by_name.rows, option))
 
 
 def test_arrays_of_a_design_cannot_be_written(frame):
     design = _build("y ~ x + (x | g)", frame, weights="w", offset="z")
-    random_term = design.random_terms[0]
+    random_term = design.rows.random_terms[0]
     arrays = (
-        design.y,
-        design.X,
-        design.weights,
-        design.offset,
+        design.rows.y,
+        design.rows.X,
+        design.rows.weights,
+        design.rows.offset,
         random_term.codes,
         random_term.model_matrix,
     )
@@ -268,12 +271,12 @@ def test_arrays_of_a_design_cannot_be_written(frame):
 
 
 def test_index_is_kept(frame):
-    assert _build("y ~ x", frame).index.equals(frame.index)
+    assert _build("y ~ x", frame).rows.index.equals(frame.index)
 
 
 def test_index_is_that_of_the_rows_used(frame):
     frame.loc["row3", "x"] = np.nan
-    assert _build("y ~ x", frame).index.equals(frame.index.drop("row3"))
+    assert _build("y ~ x", frame).rows.index.equals(frame.index.drop("row3"))
 
 
 def test_fitted_values_carry_the_rows_labels(frame):
@@ -300,14 +303,14 @@ USES = {
 def test_row_that_misses_a_used_value_is_dropped(frame, use):
     text, column, options = USES[use]
     frame.loc["row3", column] = None
-    assert _build(text, frame, **options).index.equals(frame.index.drop("row3"))
+    assert _build(text, frame, **options).rows.index.equals(frame.index.drop("row3"))
 
 
 @pytest.mark.parametrize("use", USES)
 def test_dropped_rows_are_counted(frame, use):
     text, column, options = USES[use]
     frame.loc[["row3", "row7"], column] = None
-    assert _build(text, frame, **options).dropped_rows == 2
+    assert _build(text, frame, **options).rows.n_dropped == 2
 
 
 @pytest.mark.parametrize("option", ["weights", "offset"])
@@ -315,23 +318,23 @@ def test_row_that_misses_a_weight_or_offset_by_value_is_dropped(frame, option):
     values = frame["w"].to_numpy().copy()
     values[3] = np.nan
     design = _build("y ~ x", frame, **{option: values})
-    assert design.index.equals(frame.index.drop("row3"))
+    assert design.rows.index.equals(frame.index.drop("row3"))
 
 
 def test_missing_values_in_other_columns_are_no_matter(frame):
-    assert _build("y ~ x + (1 | g)", frame).dropped_rows == 0
+    assert _build("y ~ x + (1 | g)", frame).rows.n_dropped == 0
 
 
 def test_dropping_rows_is_as_leaving_them_out(frame):
     frame.loc["row3", "x"] = np.nan
     with_gaps = _build("y ~ x + f + (x | g)", frame)
     without = _build("y ~ x + f + (x | g)", frame.drop(index="row3"))
-    np.testing.assert_array_equal(with_gaps.X, without.X)
+    np.testing.assert_array_equal(with_gaps.rows.X, without.rows.X)
 
 
 def test_transforms_learn_from_the_rows_used(frame):
     frame.loc["row3", "y"] = np.nan
-    column = _build("y ~ scale(x)", frame).X[:, 1]
+    column = _build("y ~ scale(x)", frame).rows.X[:, 1]
     assert (column.mean(), column.std()) == (pytest.approx(0, abs=1e-14), pytest.approx(1))
 
 
@@ -344,12 +347,13 @@ def test_dropped_rows_are_told(frame):
 
 
 def _same(found, expected):
-    np.testing.assert_allclose(found.X, expected.X, rtol=1e-15)
-    np.testing.assert_allclose(found.y, expected.y, rtol=1e-15)
-    assert found.column_names == expected.column_names
-    for a, b in zip(found.random_terms, expected.random_terms, strict=True):
-        np.testing.assert_array_equal(a.codes, b.codes)
+    np.testing.assert_allclose(found.rows.X, expected.rows.X, rtol=1e-15)
+    np.testing.assert_allclose(found.rows.y, expected.rows.y, rtol=1e-15)
+    assert found.spec.column_names == expected.spec.column_names
+    for a, b in zip(found.spec.random_terms, expected.spec.random_terms, strict=True):
         assert list(a.levels.labels) == list(b.levels.labels)
+    for a, b in zip(found.rows.random_terms, expected.rows.random_terms, strict=True):
+        np.testing.assert_array_equal(a.codes, b.codes)
         np.testing.assert_allclose(a.model_matrix, b.model_matrix, rtol=1e-15)
 
 
@@ -435,40 +439,42 @@ def test_dictionary_encoded_arrow_columns_are_categorical(frame):
     table = _arrow(frame)
     at = table.column_names.index("f")
     coded = pa.chunked_array([pa.DictionaryArray.from_arrays([0, 1, 2] * 8, ["c", "a", "b"])])
-    assert _build("y ~ f", table.set_column(at, "f", coded)).column_names[1:] == (
+    assert _build("y ~ f", table.set_column(at, "f", coded)).spec.column_names[1:] == (
         "f[T.a]",
         "f[T.b]",
     )
 
 
 def test_truth_is_a_factor_as_in_patsy_and_r(frame):
-    assert _build("y ~ t", frame).column_names == ("Intercept", "t[T.True]")
+    assert _build("y ~ t", frame).spec.column_names == ("Intercept", "t[T.True]")
 
 
 def test_truth_may_be_a_response(frame):
-    np.testing.assert_array_equal(_build("t ~ x", frame).y, frame["t"].astype(float))
+    np.testing.assert_array_equal(_build("t ~ x", frame).rows.y, frame["t"].astype(float))
 
 
 def test_comparison_may_be_a_response(frame):
-    np.testing.assert_array_equal(_build("I(y > 0) ~ x", frame).y, (frame["y"] > 0).astype(float))
+    np.testing.assert_array_equal(
+        _build("I(y > 0) ~ x", frame).rows.y, (frame["y"] > 0).astype(float)
+    )
 
 
 def test_truth_may_be_a_group(frame):
-    assert list(_build("y ~ 1 + (1 | t)", frame).random_terms[0].levels.labels) == [False, True]
+    assert list(_build("y ~ 1 + (1 | t)", frame).spec.levels_of("t").labels) == [False, True]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "Int8"])
 def test_integer_groups_may_span_their_whole_type(frame, dtype):
     info = np.iinfo(dtype.lower())
     frame["k"] = pd.Series(np.repeat([info.max, 0, info.min, 1], 6), index=frame.index, dtype=dtype)
-    labels = _build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels
+    labels = _build("y ~ 1 + (1 | k)", frame).spec.random_terms[0].levels.labels
     assert list(labels) == sorted({info.max, 0, info.min, 1})
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "Float32"])
 def test_groups_may_be_floats(frame, dtype):
     frame["k"] = pd.Series(np.repeat([1.5, -2.0, 0.0, 3.0], 6), index=frame.index).astype(dtype)
-    assert list(_build("y ~ 1 + (1 | k)", frame).random_terms[0].levels.labels) == [
+    assert list(_build("y ~ 1 + (1 | k)", frame).spec.random_terms[0].levels.labels) == [
         -2.0,
         0.0,
         1.5,
@@ -481,42 +487,42 @@ def test_narrow_numbers_do_not_overflow_in_the_formula(frame, dtype):
     frame["k"] = np.repeat([100, 2, 7, 1], 6)
     wide = _build("y ~ I(k**3) + I(k - 50)", frame)
     np.testing.assert_array_equal(
-        _build("y ~ I(k**3) + I(k - 50)", frame.astype({"k": dtype})).X, wide.X
+        _build("y ~ I(k**3) + I(k - 50)", frame.astype({"k": dtype})).rows.X, wide.rows.X
     )
 
 
 def test_unsigned_numbers_may_become_negative_in_the_formula(frame):
     frame["k"] = np.repeat([100, 2, 7, 1], 6)
     unsigned = frame.astype({"k": "uint64"})
-    expected = _build("y ~ I(k - 50)", frame).X
-    np.testing.assert_array_equal(_build("y ~ I(k - 50)", unsigned).X, expected)
+    expected = _build("y ~ I(k - 50)", frame).rows.X
+    np.testing.assert_array_equal(_build("y ~ I(k - 50)", unsigned).rows.X, expected)
 
 
 def test_single_precision_is_widened_before_the_formula_is_evaluated(frame):
     # R has doubles only: the stored value is exact, what is computed from it should be as well.
     narrow = frame.astype({"w": "float32"})
     expected = np.log(narrow["w"].astype(float))
-    np.testing.assert_allclose(_build("y ~ log(w)", narrow).X[:, 1], expected, rtol=1e-14)
+    np.testing.assert_allclose(_build("y ~ log(w)", narrow).rows.X[:, 1], expected, rtol=1e-14)
 
 
 def test_names_of_columns_may_be_numbers(frame):
-    assert _build("y ~ Q('3')", frame.rename(columns={"x": 3})).column_names[1] == "Q('3')"
+    assert _build("y ~ Q('3')", frame.rename(columns={"x": 3})).spec.column_names[1] == "Q('3')"
 
 
 def test_dot_is_all_other_columns(frame):
     design = _build("y ~ . + (1 | g)", frame[["z", "y", "g", "x"]])
-    assert design.column_names == ("Intercept", "z", "x")
+    assert design.spec.column_names == ("Intercept", "z", "x")
 
 
 def test_dot_takes_columns_whose_names_are_odd(frame):
     odd = frame[["y", "x", "g"]].rename(columns={"x": "a b"})
-    assert _build("y ~ . + (1 | g)", odd).column_names == ("Intercept", "Q('a b')")
+    assert _build("y ~ . + (1 | g)", odd).spec.column_names == ("Intercept", "Q('a b')")
 
 
 def test_dot_takes_hundreds_of_columns():
     data = pd.DataFrame(np.random.default_rng(1).normal(size=(1500, 1201)))
     data.columns = ["y", *(f"x{i}" for i in range(1200))]
-    assert len(_build("y ~ .", data).column_names) == 1201
+    assert len(_build("y ~ .", data).spec.column_names) == 1201
 
 
 # ------------------------------------------------------------------ the data is not changed
@@ -565,14 +571,14 @@ def test_design_does_not_see_later_changes_of_the_data(frame):
     design = _build("y ~ x + (x | g)", frame)
     expected = frame["y"].to_numpy().copy()
     frame.loc[:, ["y", "x"]] = 0.0
-    np.testing.assert_array_equal(design.y, expected)
+    np.testing.assert_array_equal(design.rows.y, expected)
 
 
 def test_design_does_not_see_later_changes_of_an_array(frame):
     values = frame["y"].to_numpy().copy()
     design = _build("y ~ x", {"y": values, "x": frame["x"].to_numpy()})
     values[:] = 0.0
-    np.testing.assert_array_equal(design.y, frame["y"])
+    np.testing.assert_array_equal(design.rows.y, frame["y"])
 
 
 # ------------------------------------------------------------------ dependent columns
@@ -598,27 +604,29 @@ def test_of_dependent_columns_the_later_go(frame, text, dropped):
     data = frame.assign(
         twice=2 * frame["x"], both=frame["x"] + frame["z"], one=1.0, zero=0.0, copy=frame["f"]
     )
-    assert _build(text, data).dropped_names == dropped
+    assert _build(text, data).spec.dropped_names == dropped
 
 
 def test_columns_that_are_kept_stay_as_they_are(frame):
     data = frame.assign(twice=2 * frame["x"])
-    np.testing.assert_array_equal(_build("y ~ x + twice + z", data).X, _build("y ~ x + z", data).X)
+    np.testing.assert_array_equal(
+        _build("y ~ x + twice + z", data).rows.X, _build("y ~ x + z", data).rows.X
+    )
 
 
 def test_empty_cell_of_an_interaction_is_dropped(frame):
     kept = frame[(frame["f"] != "b") | (frame["h"] == "p")]
-    assert _build("y ~ f*h", kept).dropped_names == ("f[T.b]:h[T.q]",)
+    assert _build("y ~ f*h", kept).spec.dropped_names == ("f[T.b]:h[T.q]",)
 
 
 def test_nearly_dependent_column_is_kept(frame):
     data = frame.assign(near=frame["x"] + 1e-5 * frame["z"])
-    assert _build("y ~ x + near", data).dropped_names == ()
+    assert _build("y ~ x + near", data).spec.dropped_names == ()
 
 
 @pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e-20, 1e20, 1e100, 1e140])
 def test_units_do_not_make_a_column_dependent(frame, scale):
-    assert _build("y ~ x + z", frame.assign(x=scale * frame["x"])).dropped_names == ()
+    assert _build("y ~ x + z", frame.assign(x=scale * frame["x"])).spec.dropped_names == ()
 
 
 def test_dropped_columns_have_missing_coefficients(frame):
@@ -665,21 +673,21 @@ FIVE = {"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 1.0, 0.0, 2.0, 5.0]}
 
 def test_poly_is_the_textbooks_linear_contrast():
     expected = np.array([-2, -1, 0, 1, 2]) / np.sqrt(10)
-    np.testing.assert_allclose(_build("y ~ poly(x, 2)", FIVE).X[:, 1], expected, atol=1e-15)
+    np.testing.assert_allclose(_build("y ~ poly(x, 2)", FIVE).rows.X[:, 1], expected, atol=1e-15)
 
 
 def test_poly_is_the_textbooks_quadratic_contrast():
     expected = np.array([2, -1, -2, -1, 2]) / np.sqrt(14)
-    np.testing.assert_allclose(_build("y ~ poly(x, 2)", FIVE).X[:, 2], expected, atol=1e-15)
+    np.testing.assert_allclose(_build("y ~ poly(x, 2)", FIVE).rows.X[:, 2], expected, atol=1e-15)
 
 
 def test_poly_is_of_first_degree_unless_told():
-    assert _build("y ~ poly(x)", FIVE).X.shape == (5, 2)
+    assert _build("y ~ poly(x)", FIVE).rows.X.shape == (5, 2)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3, 5])
 def test_poly_is_orthonormal_and_orthogonal_to_the_intercept(frame, degree):
-    X = _build(f"y ~ poly(x, {degree})", frame).X
+    X = _build(f"y ~ poly(x, {degree})", frame).rows.X
     expected = np.eye(degree + 1)
     expected[0, 0] = len(frame)
     np.testing.assert_allclose(X.T @ X, expected, atol=1e-12)
@@ -687,7 +695,7 @@ def test_poly_is_orthonormal_and_orthogonal_to_the_intercept(frame, degree):
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_poly_spans_the_powers(frame, degree):
-    poly = _build(f"y ~ poly(x, {degree})", frame).X
+    poly = _build(f"y ~ poly(x, {degree})", frame).rows.X
     powers = np.vander(frame["x"], degree + 1)
     rest = powers - poly @ np.linalg.lstsq(poly, powers, rcond=None)[0]
     np.testing.assert_allclose(rest, 0, atol=1e-12)
@@ -695,19 +703,19 @@ def test_poly_spans_the_powers(frame, degree):
 
 def test_poly_leads_with_a_positive_sign(frame):
     # R: the highest power of each column has a positive coefficient.
-    X = _build("y ~ poly(x, 3)", frame).X
+    X = _build("y ~ poly(x, 3)", frame).rows.X
     leading = [np.polyfit(frame["x"], X[:, d], d)[0] for d in (1, 2, 3)]
     assert (np.array(leading) > 0).all()
 
 
 def test_poly_stays_orthonormal_far_from_zero(frame):
-    X = _build("y ~ poly(I(x + 1000), 3)", frame).X[:, 1:]
+    X = _build("y ~ poly(I(x + 1000), 3)", frame).rows.X[:, 1:]
     np.testing.assert_allclose(X.T @ X, np.eye(3), atol=1e-9)
 
 
 def test_poly_takes_its_degree_by_name(frame):
-    by_name = _build("y ~ poly(x, degree=2)", frame).X
-    np.testing.assert_array_equal(by_name, _build("y ~ poly(x, 2)", frame).X)
+    by_name = _build("y ~ poly(x, degree=2)", frame).rows.X
+    np.testing.assert_array_equal(by_name, _build("y ~ poly(x, 2)", frame).rows.X)
 
 
 # ------------------------------------------------------------------ new rows, same columns
@@ -737,16 +745,18 @@ TRANSFORMS = [
 @pytest.mark.parametrize("rows", [slice(3, 9), slice(4, 5), slice(None, None, -1)])
 def test_fixed_columns_are_rebuilt_on_new_rows(frame, written, rows):
     design = _build(f"y ~ {written}", frame)
-    _, X, _, _ = evaluate_new_data(design, frame.iloc[rows], groups=())
-    np.testing.assert_allclose(X, design.X[rows], rtol=0, atol=1e-14)
+    _, X, _, _ = evaluate_new_data(design.spec, frame.iloc[rows], groups=())
+    np.testing.assert_allclose(X, design.rows.X[rows], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("written", TRANSFORMS)
 def test_random_columns_are_rebuilt_on_new_rows(frame, written):
     data = pd.concat([frame] * 8, ignore_index=True)
     design = _build(f"y ~ 1 + ({written} | h)", data)
-    _, _, (values,), _ = evaluate_new_data(design, data.iloc[3:9], groups=["h"])
-    np.testing.assert_allclose(values, design.random_terms[0].model_matrix[3:9], rtol=0, atol=1e-14)
+    _, _, (values,), _ = evaluate_new_data(design.spec, data.iloc[3:9], groups=["h"])
+    np.testing.assert_allclose(
+        values, design.rows.random_terms[0].model_matrix[3:9], rtol=0, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize(
@@ -755,9 +765,9 @@ def test_random_columns_are_rebuilt_on_new_rows(frame, written):
 def test_levels_are_recognised_on_new_rows(frame, group):
     design = _build(f"y ~ 1 + (1 | {group})", frame)
     _, _, _, (codes,) = evaluate_new_data(
-        design, frame.iloc[::-1], groups=[design.random_terms[0].group]
+        design.spec, frame.iloc[::-1], groups=[design.rows.random_terms[0].group]
     )
-    np.testing.assert_array_equal(codes, design.random_terms[0].codes[::-1])
+    np.testing.assert_array_equal(codes, design.rows.random_terms[0].codes[::-1])
 
 
 @pytest.mark.parametrize("written", ["scale(x)", "bs(x, 4)", "poly(x, 2)", "f + o", "C(k)"])
@@ -769,14 +779,14 @@ def test_prediction_on_some_rows_is_their_fitted_value(frame, written):
 
 def test_new_rows_need_only_the_columns_of_the_groups_asked_for(frame):
     design = _build("y ~ x + (1 | g) + (z | h)", frame)
-    _, _, _, codes = evaluate_new_data(design, frame[["x", "g"]], groups=["g"])
+    _, _, _, codes = evaluate_new_data(design.spec, frame[["x", "g"]], groups=["g"])
     assert [(c >= 0).all() for c in codes] == [True, False]
 
 
 def test_new_rows_with_missing_values_are_missing(frame):
     design = _build("y ~ x + f", frame)
     new = pd.DataFrame({"x": [1.0, None, 2.0], "f": ["a", "b", None]})
-    _, X, _, _ = evaluate_new_data(design, new, groups=())
+    _, X, _, _ = evaluate_new_data(design.spec, new, groups=())
     assert np.isnan(X).all(axis=1).tolist() == [False, True, True]
 
 
@@ -784,19 +794,21 @@ def test_new_rows_with_missing_values_are_missing(frame):
 def test_new_rows_may_all_be_missing(frame, written):
     design = _build(f"y ~ {written}", frame)
     new = pd.DataFrame({"x": [np.nan, np.nan], "f": [None, None]})
-    _, X, _, _ = evaluate_new_data(design, new, groups=())
+    _, X, _, _ = evaluate_new_data(design.spec, new, groups=())
     assert np.isnan(X).all()
 
 
 def test_new_rows_are_numbered_by_level_unseen_or_missing(frame):
     design = _build("y ~ 1 + (1 | g)", frame)
-    _, _, _, (codes,) = evaluate_new_data(design, {"g": ["b", "other", None, "a"]}, groups=["g"])
+    _, _, _, (codes,) = evaluate_new_data(
+        design.spec, {"g": ["b", "other", None, "a"]}, groups=["g"]
+    )
     assert codes.tolist() == [1, -1, -2, 0]
 
 
 def test_new_rows_of_an_intercept_only_model_are_ones(frame):
     design = _build("y ~ 1 + (1 | g)", frame)
-    _, X, _, _ = evaluate_new_data(design, {"g": ["b", "a"]}, groups=["g"])
+    _, X, _, _ = evaluate_new_data(design.spec, {"g": ["b", "a"]}, groups=["g"])
     np.testing.assert_array_equal(X, np.ones((2, 1)))
 
 
@@ -820,9 +832,9 @@ def test_factor_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
         frame["f"] = pd.Categorical(frame["f"], list("bca"))
     design = _build("y ~ f", frame)
     _, X, _, _ = evaluate_new_data(
-        design, pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])}), groups=()
+        design.spec, pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])}), groups=()
     )
-    np.testing.assert_array_equal(X, design.X[[2, 0, 2]])
+    np.testing.assert_array_equal(X, design.rows.X[[2, 0, 2]])
 
 
 @pytest.mark.covering(1)
@@ -833,8 +845,8 @@ def test_group_of_new_rows_may_be_of_another_kind(frame, fitted, kind):
         frame["f"] = pd.Categorical(frame["f"], list("bca"))
     design = _build("y ~ 1 + (1 | f)", frame)
     new = pd.DataFrame({"f": NEW_FACTORS[kind](["c", "b", "c"])})
-    _, _, _, (codes,) = evaluate_new_data(design, new, groups=["f"])
-    np.testing.assert_array_equal(codes, design.random_terms[0].codes[[2, 0, 2]])
+    _, _, _, (codes,) = evaluate_new_data(design.spec, new, groups=["f"])
+    np.testing.assert_array_equal(codes, design.rows.random_terms[0].codes[[2, 0, 2]])
 
 
 def test_data_of_the_fit_can_be_predicted_though_categories_are_unused(frame):
@@ -846,7 +858,7 @@ def test_data_of_the_fit_can_be_predicted_though_categories_are_unused(frame):
 def test_missing_category_of_a_new_row_is_missing(frame):
     design = _build("y ~ f", frame)
     _, X, _, _ = evaluate_new_data(
-        design, pd.DataFrame({"f": pd.Categorical(["c", None])}), groups=()
+        design.spec, pd.DataFrame({"f": pd.Categorical(["c", None])}), groups=()
     )
     assert np.isnan(X).all(axis=1).tolist() == [False, True]
 
@@ -863,16 +875,16 @@ ORDERED_THINGS = {
 def test_factor_of_other_things_is_rebuilt_on_new_rows(frame, kind):
     frame["c"] = ORDERED_THINGS[kind](frame)
     design = _build("y ~ c", frame)
-    _, X, _, _ = evaluate_new_data(design, frame.iloc[3:9], groups=())
-    np.testing.assert_array_equal(X, design.X[3:9])
+    _, X, _, _ = evaluate_new_data(design.spec, frame.iloc[3:9], groups=())
+    np.testing.assert_array_equal(X, design.rows.X[3:9])
 
 
 @pytest.mark.parametrize("kind", ORDERED_THINGS)
 def test_group_of_other_things_is_recognised_on_new_rows(frame, kind):
     frame["c"] = ORDERED_THINGS[kind](frame)
     design = _build("y ~ 1 + (1 | c)", frame)
-    _, _, _, (codes,) = evaluate_new_data(design, frame.iloc[3:9], groups=["c"])
-    np.testing.assert_array_equal(codes, design.random_terms[0].codes[3:9])
+    _, _, _, (codes,) = evaluate_new_data(design.spec, frame.iloc[3:9], groups=["c"])
+    np.testing.assert_array_equal(codes, design.rows.random_terms[0].codes[3:9])
 
 
 NEW_NUMBERS = {
@@ -891,24 +903,24 @@ NEW_NUMBERS = {
 def test_numeric_group_is_recognised_in_any_type(frame, fitted, kind):
     design = _build("y ~ 1 + (1 | k)", frame.astype({"k": fitted}))
     new = pd.DataFrame({"k": NEW_NUMBERS[kind]([7, -2, 7])})
-    _, _, _, (codes,) = evaluate_new_data(design, new, groups=["k"])
-    assert design.random_terms[0].levels.labels[codes].tolist() == [7, -2, 7]
+    _, _, _, (codes,) = evaluate_new_data(design.spec, new, groups=["k"])
+    assert design.spec.random_terms[0].levels.labels[codes].tolist() == [7, -2, 7]
 
 
 def test_encode_gives_minus_one_for_levels_of_another_type(frame):
-    levels = _build("y ~ 1 + (1 | k)", frame).random_terms[0].levels
+    levels = _build("y ~ 1 + (1 | k)", frame).spec.random_terms[0].levels
     assert levels.encode([np.array(["7", "-2"])]).tolist() == [-1, -1]
 
 
 def test_encode_gives_minus_one_for_combinations_that_never_occurred(frame):
     kept = frame[(frame["g"] != "b") | (frame["h"] == "q")]
-    levels = _build("y ~ 1 + (1 | g:h)", kept).random_terms[0].levels
+    levels = _build("y ~ 1 + (1 | g:h)", kept).spec.random_terms[0].levels
     codes = levels.encode([np.array(["b", "b", "z", "a"]), np.array(["p", "q", "q", "r"])])
     assert [levels.labels[c] if c >= 0 else None for c in codes] == [None, "b:q", None, None]
 
 
 def test_encode_beyond_the_last_level_is_unseen(frame):
-    levels = _build("y ~ 1 + (1 | g:h)", frame[frame["g"] != "d"]).random_terms[0].levels
+    levels = _build("y ~ 1 + (1 | g:h)", frame[frame["g"] != "d"]).spec.random_terms[0].levels
     assert levels.encode([np.array(["d"]), np.array(["q"])]).tolist() == [-1]
 
 
@@ -917,7 +929,7 @@ def test_encode_finds_a_level_exactly_where_it_was_seen(seen, asked):
     data = pd.DataFrame({"y": np.arange(float(len(seen))), "g": seen})
     if not 2 <= data["g"].nunique() < len(data):
         return
-    levels = _build("y ~ 1 + (1 | g)", data).random_terms[0].levels
+    levels = _build("y ~ 1 + (1 | g)", data).spec.random_terms[0].levels
     codes = levels.encode([np.array(asked, dtype=int)])
     found = [None if c < 0 else levels.labels[c] for c in codes]
     assert found == [a if a in set(seen) else None for a in asked]

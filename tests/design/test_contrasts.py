@@ -81,7 +81,7 @@ def by_patsy(fixed, data):
 @pytest.mark.parametrize("coding", ["sum", "treatment"])
 def test_recoding_gives_the_columns_that_patsy_builds_in_that_coding(data, response, fixed, coding):
     design = designed(data, response, fixed)
-    found = fixed_matrix(design) @ recoding(design.spec.fixed, coding)
+    found = fixed_matrix(design) @ recoding(design.spec.fixed_info, coding)
     expected = by_patsy(written_in(coding.title(), fixed), data)
     size = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=100 * ROUNDING * size)
@@ -89,7 +89,7 @@ def test_recoding_gives_the_columns_that_patsy_builds_in_that_coding(data, respo
 
 @every_formula
 def test_treatment_coding_is_what_is_there_unless_asked_otherwise(data, response, fixed):
-    T = recoding(designed(data, response, fixed).spec.fixed, "treatment")
+    T = recoding(designed(data, response, fixed).spec.fixed_info, "treatment")
     np.testing.assert_allclose(T, np.eye(len(T)), rtol=0, atol=ROUNDING)
 
 
@@ -98,7 +98,7 @@ def test_treatment_coding_is_what_is_there_unless_asked_otherwise(data, response
 @pytest.mark.parametrize("own", ["Sum", "Treatment(reference=1)", "Helmert", "Diff", "Poly"])
 def test_recoding_starts_from_any_coding(own, coding):
     design = designed(CAKE, "angle", written_in(own, "recipe * temperature + recipe:temp"))
-    found = fixed_matrix(design) @ recoding(design.spec.fixed, coding)
+    found = fixed_matrix(design) @ recoding(design.spec.fixed_info, coding)
     expected = by_patsy(written_in(coding.title(), "recipe * temperature + recipe:temp"), CAKE)
     size = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=100 * ROUNDING * size)
@@ -108,29 +108,29 @@ def test_recoding_knows_combinations_without_data():
     # It depends on the recipe: a table with a cell left out has the same as one without.
     fixed, full = "sex * dose", PUPS
     some = PUPS[~((PUPS["sex"] == "Female") & (PUPS["dose"] == "High"))]
-    found = recoding(designed(some, "weight", fixed).spec.fixed, "sum")
-    expected = recoding(designed(full, "weight", fixed).spec.fixed, "sum")
+    found = recoding(designed(some, "weight", fixed).spec.fixed_info, "sum")
+    expected = recoding(designed(full, "weight", fixed).spec.fixed_info, "sum")
     np.testing.assert_array_equal(found, expected)
 
 
 def test_without_fixed_columns_there_is_nothing_to_recode():
     design = designed(CAKE, "angle", "0 + (1 | replicate)")
-    assert recoding(design.spec.fixed, "sum").shape == (0, 0)
+    assert recoding(design.spec.fixed_info, "sum").shape == (0, 0)
 
 
 # ---------------------------------------------------------------- the terms
 
 
 def terms_of(data, response, fixed):
-    info = designed(data, response, fixed).spec.fixed
+    info = designed(data, response, fixed).spec.fixed_info
     return {term.name: term for term in fixed_terms(info)}
 
 
 @every_formula
 def test_terms_divide_the_columns_among_them(data, response, fixed):
     design = designed(data, response, fixed)
-    terms = fixed_terms(design.spec.fixed)
-    columns = range(len(design.column_names))
+    terms = fixed_terms(design.spec.fixed_info)
+    columns = range(len(design.spec.column_names))
     assert [j for term in terms for j in columns[term.columns]] == list(columns)
 
 

@@ -510,9 +510,18 @@ def test_a_start_may_be_a_list(sleep):
 def test_a_design_is_not_changed_by_a_search(sleep):
     design = design_of(SLEEP, sleep)
     before = [
-        a.copy() for a in (design.y, design.X, *(b.model_matrix for b in design.random_terms))
+        a.copy()
+        for a in (
+            design.rows.response_less_offset,
+            design.rows.X,
+            *(b.model_matrix for b in design.rows.random_terms),
+        )
     ]
     likelihood = GaussianLikelihood(compute_crossproducts(design), reml=True)
     dispatch.estimate("auto", design, likelihood, control=Control())
-    after = [design.y, design.X, *(b.model_matrix for b in design.random_terms)]
+    after = [
+        design.rows.response_less_offset,
+        design.rows.X,
+        *(b.model_matrix for b in design.rows.random_terms),
+    ]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))

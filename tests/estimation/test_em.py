@@ -76,20 +76,20 @@ def estimated(case, iterations, start):
 
 def textbook_step(design, theta, *, reml):
     """Each term's next relative covariance, from the dense inverse of V / sigma**2."""
-    y, X = design.y, design.X
+    y, X = design.rows.response_less_offset, design.rows.X
     n, p = X.shape
-    w = np.ones(n) if design.weights is None else design.weights
-    Zs = [dense_z(random_term) for random_term in design.random_terms]
+    w = np.ones(n) if design.rows.weights is None else design.rows.weights
+    Zs = [dense_z(random_term) for random_term in design.rows.random_terms]
     covs = [
-        np.kron(np.eye(len(random_term.levels)), lam @ lam.T)
-        for random_term, lam in zip(design.random_terms, lambdas(design, theta), strict=True)
+        np.kron(np.eye(random_term.n_levels), lam @ lam.T)
+        for random_term, lam in zip(design.rows.random_terms, lambdas(design, theta), strict=True)
     ]
     H = np.diag(1.0 / w) + sum(Z @ C @ Z.T for Z, C in zip(Zs, covs, strict=True))
     Hi = np.linalg.inv(H)
     P = Hi - Hi @ X @ np.linalg.solve(X.T @ Hi @ X, X.T @ Hi) if p else Hi
     s2 = y @ P @ y / (n - p if reml else n)
     result = []
-    for random_term, Z, C in zip(design.random_terms, Zs, covs, strict=True):
+    for random_term, Z, C in zip(design.spec.random_terms, Zs, covs, strict=True):
         b = C @ Z.T @ P @ y
         expected = np.outer(b, b) / s2 + C - C @ Z.T @ (P if reml else Hi) @ Z @ C
         k = len(random_term.effect_names)

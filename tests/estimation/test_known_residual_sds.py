@@ -138,10 +138,12 @@ def test_the_covariance_of_the_coefficients_is_that_of_generalised_least_squares
 def test_the_random_effects_are_their_conditional_means(name):
     fit = fitted(name)
     truth = dense(fit)
-    weighted_residuals = np.linalg.solve(truth.V, fit.model.design.y - truth.X @ truth.beta)
-    by_term = zip(fit.model.design.random_terms, covariances(fit), strict=True)
+    weighted_residuals = np.linalg.solve(
+        truth.V, fit.model.rows.response_less_offset - truth.X @ truth.beta
+    )
+    by_term = zip(fit.model.rows.random_terms, covariances(fit), strict=True)
     for (random_term, S), group in zip(by_term, fit.formula.groups, strict=True):
-        Zr = (dense_z(random_term).T @ weighted_residuals).reshape(len(random_term.levels), -1)
+        Zr = (dense_z(random_term).T @ weighted_residuals).reshape(random_term.n_levels, -1)
         expected = Zr @ S
         np.testing.assert_allclose(fit.ranef(group), expected, rtol=1e-6, atol=1e-9)
 
@@ -383,7 +385,7 @@ def kenward_roger(fit: mfx.Results, row: np.ndarray) -> tuple[np.ndarray, float]
     """Equations 3 to 6 of Kenward and Roger (1997), for variances alone and one row."""
     truth = dense(fit)
     X, Vi, Phi = truth.X, np.linalg.inv(truth.V), truth.cov_beta
-    G = [Z @ Z.T for Z in map(dense_z, fit.model.design.random_terms)]
+    G = [Z @ Z.T for Z in map(dense_z, fit.model.rows.random_terms)]
     P = [-X.T @ Vi @ S @ Vi @ X for S in G]
     Q = [[X.T @ Vi @ S @ Vi @ T @ Vi @ X for T in G] for S in G]
     M = Vi - Vi @ X @ Phi @ X.T @ Vi

@@ -171,21 +171,21 @@ FIXED = [
 @pytest.mark.parametrize("written", FIXED)
 def test_fixed_columns_are_patsys(frame, written):
     expected = patsy.dmatrix(written, frame)
-    found = build(parse(f"y ~ {written}"), frame).X
+    found = build(parse(f"y ~ {written}"), frame).rows.X
     np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("written", FIXED)
 def test_fixed_columns_are_named_as_patsy_names_them(frame, written):
     expected = patsy.dmatrix(written, frame).design_info.column_names
-    assert list(build(parse(f"y ~ {written}"), frame).column_names) == expected
+    assert list(build(parse(f"y ~ {written}"), frame).spec.column_names) == expected
 
 
 @pytest.mark.parametrize("written", FIXED)
 def test_random_terms_do_not_change_the_fixed_columns(frame, written):
     alone = build(parse(f"y ~ {written}"), frame)
     beside = build(parse(f"y ~ {written} + (x | f) + (1 | k)"), frame)
-    np.testing.assert_array_equal(beside.X, alone.X)
+    np.testing.assert_array_equal(beside.rows.X, alone.rows.X)
 
 
 EFFECTS = ["x", "0 + x", "x*z", "f", "0 + f", "f:x - 1", "bs(x, 4)", "scale(x)", "C(f, Sum)"]
@@ -194,5 +194,5 @@ EFFECTS = ["x", "0 + x", "x*z", "f", "0 + f", "f:x - 1", "bs(x, 4)", "scale(x)",
 @pytest.mark.parametrize("written", EFFECTS)
 def test_random_columns_are_patsys(frame, written):
     expected = patsy.dmatrix(written, frame)
-    found = build(parse(f"y ~ 1 + ({written} | o)"), frame).random_terms[0].model_matrix
+    found = build(parse(f"y ~ 1 + ({written} | o)"), frame).rows.random_terms[0].model_matrix
     np.testing.assert_allclose(found, np.asarray(expected), rtol=0, atol=1e-13)

@@ -16,6 +16,7 @@ from reference_models import REFERENCES, fit_of
 from scipy import stats
 
 import mixedfx as mfx
+from mixedfx.design.build import Design
 from mixedfx.errors import ArgumentError
 
 # Each search ends within 1e-8 of a deviance of up to 1e4, and lme4 promises 1e-6.
@@ -404,7 +405,8 @@ def test_what_is_left_is_the_fit_of_the_smaller_model(data, model, left_out, res
 def test_without_its_only_random_term_a_model_is_a_regression(data, term, reml, weights):
     # By the criterion of the fit: lme4 itself has no REML criterion of a regression.
     fit = mfx.lmer(f"y ~ x + z + {term}", data, reml=reml, weights=weights)
-    expected = truth(replace(fit.model.design, random_terms=()), [], reml=reml).deviance
+    spec, rows = (replace(part, random_terms=()) for part in (fit.model.spec, fit.model.rows))
+    expected = truth(Design(spec, rows), [], reml=reml).deviance
     found = fit.ranova().loc[term]
     assert -2 * found["llf"] == pytest.approx(expected, rel=1e-12)
     assert found["chisq"] == pytest.approx(expected - fit.deviance, abs=1e-9)
@@ -522,6 +524,6 @@ def test_a_model_without_random_terms_has_none_to_test(sleep):
 
 def test_testing_random_terms_leaves_the_fit(data):
     fit = mfx.lmer("y ~ x + (x | site)", data)
-    before = fit.deviance, fit.theta.tolist(), fit.model.design.random_terms
+    before = fit.deviance, fit.theta.tolist(), fit.model.rows.random_terms
     fit.ranova()
-    assert (fit.deviance, fit.theta.tolist(), fit.model.design.random_terms) == before
+    assert (fit.deviance, fit.theta.tolist(), fit.model.rows.random_terms) == before

@@ -37,7 +37,7 @@ def data():
 @pytest.fixture(scope="module")
 def fit(data):
     made = mfx.lmer("y ~ arm + x + (1 | g)", data).model
-    assert list(made.design.column_names) == NAMES
+    assert list(made.spec.column_names) == NAMES
     return made
 
 
@@ -46,7 +46,7 @@ def fit_without_a_column(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedColumnsWarning)
         made = mfx.lmer("y ~ x + I(2 * x) + arm + (1 | g)", data).model
-    assert made.design.dropped_names == ("I(2 * x)",)
+    assert made.spec.dropped_names == ("I(2 * x)",)
     return made
 
 
@@ -272,7 +272,7 @@ def test_rows_of_zeros_are_refused(fit, written):
 
 @pytest.mark.parametrize("written", ["I(2 * x) = 0", "x = I(2 * x)", [0, 0, 0, 0, 1.0]], ids=repr)
 def test_a_column_that_was_left_out_cannot_be_tested(fit_without_a_column, written):
-    columns = list(fit_without_a_column.design.column_names)
+    columns = list(fit_without_a_column.spec.column_names)
     if not isinstance(written, str):
         written = [1.0 if name == "I(2 * x)" else 0.0 for name in columns]
     with pytest.raises(ArgumentError, match=r"I\(2 \* x\) was left out"):
@@ -280,7 +280,7 @@ def test_a_column_that_was_left_out_cannot_be_tested(fit_without_a_column, writt
 
 
 def test_rows_are_over_the_columns_that_are_left(fit_without_a_column):
-    names = fit_without_a_column.design.X_names
+    names = fit_without_a_column.spec.X_names
     found = linear_constraints(fit_without_a_column, "arm[T.c] = 3").rows
     np.testing.assert_array_equal(found, [[float(name == "arm[T.c]") for name in names]])
 

@@ -42,7 +42,7 @@ def fits(design) -> list[mfx.Results]:
     """Fits of responses with a group standard deviation of 0.7 and a residual one of 1."""
     fit, group = design
     rng = np.random.default_rng(2)
-    mean = fit.model.design.X @ np.array(list(BETA.values()))
+    mean = fit.model.rows.X @ np.array(list(BETA.values()))
     drawn = rng.normal(0, 0.7, (DRAWS, len(SIZES)))[:, group] + rng.normal(size=(DRAWS, len(mean)))
     return [fit.refit(mean + noise) for noise in drawn]
 

@@ -79,9 +79,7 @@ def test_adjusted_covariance_matches_pbkrtest(name):
     fit, reference = fit_of(name, "profiled").model, REFERENCES[name]
     names = reference.fixed_names
     expected = pd.DataFrame(reference["vcov_kr"], names, names)
-    found = pd.DataFrame(
-        denominator_df(fit, KENWARD_ROGER).cov, fit.design.X_names, fit.design.X_names
-    )
+    found = pd.DataFrame(denominator_df(fit, KENWARD_ROGER).cov, fit.spec.X_names, fit.spec.X_names)
     # As a correlation matrix would be compared: a covariance may be zero.
     se = np.sqrt(np.diag(expected))
     np.testing.assert_allclose(
@@ -136,19 +134,21 @@ def strong():
 def marginal(design, parameters):
     """Covariance of the rows, from theta and sigma."""
     theta, sigma = parameters[:-1], parameters[-1]
-    weights = np.ones(len(design.y)) if design.weights is None else design.weights
+    weights = np.ones(design.rows.n) if design.rows.weights is None else design.rows.weights
     V = np.diag(1.0 / weights)
-    for random_term, lam in zip(design.random_terms, lambdas(design, theta), strict=True):
+    for random_term, lam in zip(design.rows.random_terms, lambdas(design, theta), strict=True):
         Z = dense_z(random_term)
-        V = V + Z @ np.kron(np.eye(len(random_term.levels)), lam @ lam.T) @ Z.T
+        V = V + Z @ np.kron(np.eye(random_term.n_levels), lam @ lam.T) @ Z.T
     return sigma**2 * V
 
 
 def deviance(design, parameters, *, reml):
     """-2 log-likelihood but for its constant, sigma not profiled: Searle et al., section 6.6."""
     inverse = np.linalg.inv(marginal(design, parameters))
-    information = design.X.T @ inverse @ design.X
-    rest = design.y - design.X @ np.linalg.solve(information, design.X.T @ inverse @ design.y)
+    information = design.rows.X.T @ inverse @ design.rows.X
+    rest = design.rows.response_less_offset - design.rows.X @ np.linalg.solve(
+        information, design.rows.X.T @ inverse @ design.rows.response_less_offset
+    )
     value = -np.linalg.slogdet(inverse)[1] + rest @ inverse @ rest
     return value + (np.linalg.slogdet(information)[1] if reml else 0.0)
 
@@ -156,7 +156,7 @@ def deviance(design, parameters, *, reml):
 def variance(design, parameters, row):
     """Variance of a combination of the fixed effects."""
     inverse = np.linalg.inv(marginal(design, parameters))
-    return row @ np.linalg.solve(design.X.T @ inverse @ design.X, row)
+    return row @ np.linalg.solve(design.rows.X.T @ inverse @ design.rows.X, row)
 
 
 STENCIL = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}  # fourth order
@@ -218,9 +218,7 @@ def at_given_theta(case):
     """A REML fit at a case's theta, which need not be the optimum: the formulas hold anywhere."""
     claim = solve_pls(case.crossprod, case.theta, reml=True).deviance
     search = OptimizerResult(case.theta, "drawn", 1, True, "", claim)
-    return build_fitted_model(
-        case.design.formula, case.design, GaussianLikelihood(case.crossprod, True), search
-    )
+    return build_fitted_model(case.design, GaussianLikelihood(case.crossprod, True), search)
 
 
 class Adjusted(NamedTuple):
@@ -238,13 +236,15 @@ def kenward_rogers(fit):
     ``V`` is linear in the residual variance and the (co)variances of the effects, so their ``R``
     is zero.
     """
-    design, X, n = fit.design, fit.design.X, len(fit.design.y)
-    weights = np.ones(n) if design.weights is None else design.weights
+    design, X, n = fit.design, fit.rows.X, fit.rows.n
+    weights = np.ones(n) if design.rows.weights is None else design.rows.weights
     S = [np.diag(1.0 / weights)]
-    for random_term, lam in zip(design.random_terms, fit.solution.lambdas, strict=True):
-        Z, levels = dense_z(random_term), np.eye(len(random_term.levels))
+    for spec, random_term, lam in zip(
+        design.spec.random_terms, design.rows.random_terms, fit.solution.lambdas, strict=True
+    ):
+        Z, levels = dense_z(random_term), np.eye(random_term.n_levels)
         for col in range(len(lam)):
-            below = [col] if random_term.formula_term.structure == "diag" else range(col, len(lam))
+            below = [col] if spec.formula_term.structure == "diag" else range(col, len(lam))
             for row in below:
                 E = np.zeros_like(lam)
                 E[row, col] = E[col, row] = 1.0
@@ -611,7 +611,7 @@ def test_a_difference_of_levels_has_the_same_degrees_of_freedom_in_any_coding(
     for one in (fit, other):
         design = one.model.design
         new = pd.DataFrame({**levels, "g": 0, "h": 0})
-        X = evaluate_new_data(design, new, groups=())[1]
+        X = evaluate_new_data(design.spec, new, groups=())[1]
         rows.append(X[1] - X[0])
     found, expected = (
         f.t_test(row, df_method=method)[["estimate", "std_error", "df"]]

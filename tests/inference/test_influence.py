@@ -93,11 +93,11 @@ def estimates(fit):
 
 def textbook_hat(fit):
     """Diagonal of the matrix that turns the response into the fitted values."""
-    design, X = fit.model.design, fit.model.design.X
-    w = np.ones(len(X)) if design.weights is None else design.weights
+    design, X = fit.model.design, fit.model.rows.X
+    w = np.ones(len(X)) if design.rows.weights is None else design.rows.weights
     V = np.diag(1 / w)
-    for random_term, lam in zip(design.random_terms, lambdas(design, fit.theta), strict=True):
-        spread = dense_z(random_term) @ np.kron(np.eye(len(random_term.levels)), lam)
+    for random_term, lam in zip(design.rows.random_terms, lambdas(design, fit.theta), strict=True):
+        spread = dense_z(random_term) @ np.kron(np.eye(random_term.n_levels), lam)
         V += spread @ spread.T
     inverse = np.linalg.inv(V)
     rest = np.eye(len(V)) - X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
@@ -260,10 +260,10 @@ def test_estimates_are_those_of_the_rest_at_its_theta(fits, tables, name, method
     # Whatever theta a step ends at, the rest follows from it exactly: the oracle's.
     fit, table = fits[name], tables[name, method]
     design = fit.model.design
-    random_term = next(b for b in design.random_terms if b.group == "g")
+    codes = design.rows.codes_of("g")
     for at, level in enumerate(table.index):
         found = table.loc[level, list(estimates(fit).index)] + estimates(fit)
-        rest = without(design, random_term.codes != at)
+        rest = without(design, codes != at)
         expected = truth(rest, found.filter(like="theta[").to_numpy(), reml=fit.reml)
         # The oracle inverts what is nearly dependent, in the columns' own units.
         digits = 5e-5 if name == "ill-conditioned" else 1e-10
@@ -275,12 +275,18 @@ def without(design, keep):
     """Rows of a design, with all its levels: effects of levels without rows do nothing."""
     cut = [
         replace(b, codes=b.codes[keep], model_matrix=b.model_matrix[keep])
-        for b in design.random_terms
+        for b in design.rows.random_terms
     ]
-    weights = None if design.weights is None else design.weights[keep]
-    return replace(
-        design, y=design.y[keep], X=design.X[keep], random_terms=tuple(cut), weights=weights
+    rows = design.rows
+    cut_rows = replace(
+        rows,
+        y=rows.response_less_offset[keep],
+        X=rows.X[keep],
+        random_terms=tuple(cut),
+        weights=None if rows.weights is None else rows.weights[keep],
+        offset=None,
     )
+    return replace(design, rows=cut_rows)
 
 
 @pytest.mark.parametrize("name", but_for(["slope", "crossed", "weights and offset"], ["slope"]))
@@ -310,7 +316,7 @@ def weak(request):
 def test_a_step_does_not_lead_uphill(weak):
     table, design = weak.influence("g"), weak.model.design
     for at, level in enumerate(table.index):
-        rest = without(design, design.random_terms[0].codes != at)
+        rest = without(design, design.rows.random_terms[0].codes != at)
         theta = weak.theta + table.loc[level, "theta[0]"]
         before, after = (truth(rest, t, reml=True).deviance for t in (weak.theta, theta))
         assert after <= before + 1e-9
@@ -394,16 +400,16 @@ def test_leaving_levels_out_does_not_warn(data, method):
 # ---------------------------------------------------------------- some rows of a design
 
 PARTS = {
-    "labels": lambda design: [b.levels.labels.tolist() for b in design.random_terms],
-    "levels": lambda design: [b.codes.tolist() for b in design.random_terms],
-    "values": lambda design: [b.model_matrix.tolist() for b in design.random_terms],
-    "effects": lambda design: [b.effect_names for b in design.random_terms],
-    "fixed columns": lambda design: (design.X_names, design.X.tolist()),
-    "response": lambda design: design.y.tolist(),
-    "weights": lambda design: design.weights.tolist(),
-    "offset": lambda design: design.offset.tolist(),
-    "index": lambda design: design.index.tolist(),
-    "data": lambda design: design.model_frame.astype(str).to_dict(),
+    "labels": lambda design: [b.levels.labels.tolist() for b in design.spec.random_terms],
+    "levels": lambda design: [b.codes.tolist() for b in design.rows.random_terms],
+    "values": lambda design: [b.model_matrix.tolist() for b in design.rows.random_terms],
+    "effects": lambda design: [b.effect_names for b in design.spec.random_terms],
+    "fixed columns": lambda design: (design.spec.X_names, design.rows.X.tolist()),
+    "response": lambda design: design.rows.y.tolist(),
+    "weights": lambda design: design.rows.weights.tolist(),
+    "offset": lambda design: design.rows.offset.tolist(),
+    "index": lambda design: design.rows.index.tolist(),
+    "data": lambda design: design.rows.model_frame.astype(str).to_dict(),
 }
 
 
@@ -425,7 +431,7 @@ def test_some_rows_of_a_design_are_the_design_of_some_rows(cut, part):
 def test_levels_that_are_left_are_recognised_again(cut, data):
     found, expected = cut
     columns = {"g": data["g"], "plot": data["plot"], "h": data["h"], "arm": data["arm"]}
-    for one, other in zip(found.random_terms, expected.random_terms, strict=True):
+    for one, other in zip(found.spec.random_terms, expected.spec.random_terms, strict=True):
         values = [columns[factor] for factor in one.formula_term.group]
         known = one.levels.encode(values)
         np.testing.assert_array_equal(known, other.levels.encode(values))

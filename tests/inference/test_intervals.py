@@ -104,12 +104,12 @@ def deviance(fit, at):
 
     The parameters are in the order of the fit's; beta is the best for them.
     """
-    design, X, y = fit.model.design, fit.model.design.X, fit.model.design.y
-    w = np.ones(len(X)) if design.weights is None else design.weights
+    design, X, y = fit.model.design, fit.model.rows.X, fit.model.rows.response_less_offset
+    w = np.ones(len(X)) if design.rows.weights is None else design.rows.weights
     named = [q for q in parameters(fit.model) if q.kind != "fixed"]
     V = np.exp(2 * at[-1]) * np.diag(1 / w)
-    for t, random_term in enumerate(design.random_terms):
-        G = np.zeros((len(random_term.effect_names),) * 2)
+    for t, random_term in enumerate(design.rows.random_terms):
+        G = np.zeros((random_term.model_matrix.shape[1],) * 2)
         mine = [(q, value) for q, value in zip(named, at, strict=True) if q.term == t]
         for q, value in mine:
             if q.kind == "sd":
@@ -119,12 +119,14 @@ def deviance(fit, at):
                 sds = np.sqrt(G[q.first, q.first] * G[q.second, q.second])
                 G[q.first, q.second] = G[q.second, q.first] = np.tanh(value) * sds
         Z = dense_z(random_term)
-        V += Z @ np.kron(np.eye(len(random_term.levels)), G) @ Z.T
+        V += Z @ np.kron(np.eye(random_term.n_levels), G) @ Z.T
     inverse = np.linalg.inv(V)
     information = X.T @ inverse @ X
     rest = y - X @ np.linalg.solve(information, X.T @ inverse @ y)
     found = np.linalg.slogdet(V)[1] + rest @ inverse @ rest
-    restricted = fit.reml or not design.random_terms  # a regression's sigma has the divisor n - p
+    restricted = (
+        fit.reml or not design.rows.random_terms
+    )  # a regression's sigma has the divisor n - p
     return found + np.linalg.slogdet(information)[1] if restricted else found
 
 

@@ -79,13 +79,11 @@ def joint_root(fit):
     With ``b = Lambda u`` Henderson's equations are those of a regression with more rows, one for
     each u; by its orthonormal basis they are solved without losing digits.
     """
-    design, X = fit.model.design, fit.model.design.X
-    w = np.ones(len(X)) if design.weights is None else design.weights
-    roots = zip(design.random_terms, lambdas(design, fit.theta), strict=True)
-    root = block_diag(
-        np.eye(X.shape[1]), *(np.kron(np.eye(len(b.levels)), lam) for b, lam in roots)
-    )
-    T = np.concatenate([X, *map(dense_z, design.random_terms)], axis=1) @ root
+    design, X = fit.model.design, fit.model.rows.X
+    w = np.ones(len(X)) if design.rows.weights is None else design.rows.weights
+    roots = zip(design.rows.random_terms, lambdas(design, fit.theta), strict=True)
+    root = block_diag(np.eye(X.shape[1]), *(np.kron(np.eye(b.n_levels), lam) for b, lam in roots))
+    T = np.concatenate([X, *map(dense_z, design.rows.random_terms)], axis=1) @ root
     penalty = np.eye(len(root))[X.shape[1] :]
     R = np.linalg.qr(np.vstack([np.sqrt(w)[:, None] * T, penalty]), mode="r")
     return fit.sigma * root @ np.linalg.inv(R)
@@ -93,8 +91,8 @@ def joint_root(fit):
 
 def textbook_error(fit, groups):
     """Standard error of the mean of each of the fit's rows, with the effects of some groups."""
-    parts = [dense_z(b) * (b.group in groups) for b in fit.model.design.random_terms]
-    columns = np.concatenate([fit.model.design.X, *parts], axis=1)
+    parts = [dense_z(b) * (b.group in groups) for b in fit.model.rows.random_terms]
+    columns = np.concatenate([fit.model.rows.X, *parts], axis=1)
     return np.linalg.norm(columns @ joint_root(fit), axis=1)
 
 

@@ -102,7 +102,7 @@ def test_matrix_weights_give_the_partial_vector(sleep):
 
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_a_level_that_says_nothing_of_a_slope_has_no_unpooled_one():
-    table = _intercepts([5, 6, 7, 4, 5], 3, False).model.design.model_frame
+    table = _intercepts([5, 6, 7, 4, 5], 3, False).model.rows.model_frame
     table = table.assign(x=np.where(table["g"] == 0, 1.0, table["x"]))
     fit = mfx.lmer("y ~ x + (x || g)", table, engine="profiled")
     assert fit.pooling("g").loc[0]["unpooled"].isna().all()

@@ -52,14 +52,16 @@ def fits(data):
 def textbook(results, kind):
     """Mean and covariance of a response, from dense matrices."""
     design, sigma = results.model.design, results.sigma
-    n = len(design.y)
-    w = np.ones(n) if design.weights is None else design.weights
+    n = design.rows.n
+    w = np.ones(n) if design.rows.weights is None else design.rows.weights
     V = sigma**2 * np.diag(1 / w)
     if kind == "fitted":
         return results.fittedvalues.to_numpy(), V
-    for random_term, lam in zip(design.random_terms, lambdas(design, results.theta), strict=True):
+    for random_term, lam in zip(
+        design.rows.random_terms, lambdas(design, results.theta), strict=True
+    ):
         Z = dense_z(random_term)
-        V += sigma**2 * Z @ np.kron(np.eye(len(random_term.levels)), lam @ lam.T) @ Z.T
+        V += sigma**2 * Z @ np.kron(np.eye(random_term.n_levels), lam @ lam.T) @ Z.T
     return results.predict(random="none").to_numpy(), V
 
 
@@ -145,10 +147,14 @@ def test_the_global_random_state_is_not_touched(fits):
 @every_kind
 def test_the_fit_is_not_changed(data, kind):
     results = mfx.lmer("y ~ x + (x | g)", data, weights="w", offset="o")
-    before = str(results.summary()), results.model.design.y.copy(), results.fittedvalues
+    before = (
+        str(results.summary()),
+        results.model.rows.response_less_offset.copy(),
+        results.fittedvalues,
+    )
     simulate(results.model, 2, rng=1, random=kind)
     assert str(results.summary()) == before[0]
-    np.testing.assert_array_equal(results.model.design.y, before[1])
+    np.testing.assert_array_equal(results.model.rows.response_less_offset, before[1])
     pd.testing.assert_series_equal(results.fittedvalues, before[2])
 
 

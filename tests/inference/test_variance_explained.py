@@ -152,11 +152,11 @@ def test_a_group_may_be_called_total(data):
 
 def whitened(fit):
     """``V^-1/2 X`` from the dense V, in any square root of it."""
-    design, X = fit.model.design, fit.model.design.X
-    w = np.ones(len(X)) if design.weights is None else design.weights
+    design, X = fit.model.design, fit.model.rows.X
+    w = np.ones(len(X)) if design.rows.weights is None else design.rows.weights
     V = np.diag(1 / w)
-    for random_term, lam in zip(design.random_terms, lambdas(design, fit.theta), strict=True):
-        spread = dense_z(random_term) @ np.kron(np.eye(len(random_term.levels)), lam)
+    for random_term, lam in zip(design.rows.random_terms, lambdas(design, fit.theta), strict=True):
+        spread = dense_z(random_term) @ np.kron(np.eye(random_term.n_levels), lam)
         V += spread @ spread.T
     return np.linalg.solve(np.linalg.cholesky(V), X)
 

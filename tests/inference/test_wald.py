@@ -314,7 +314,7 @@ def test_an_end_of_the_interval_is_rejected_at_its_level(fit, method):
 
 
 def _rows(fit, written):
-    info = fit.model.design.spec.fixed
+    info = fit.model.spec.fixed_info
     return info.linear_constraint(written).coefs
 
 
@@ -338,7 +338,7 @@ def test_one_row_gives_the_square_of_t(fit, method, written):
 @pytest.mark.parametrize("method", ["satterthwaite", "residual", "normal"])
 @pytest.mark.parametrize("written", HYPOTHESES)
 def test_f_is_the_wald_statistic_over_its_rows(fit, method, written):
-    read = fit.model.design.spec.fixed.linear_constraint(written)
+    read = fit.model.spec.fixed_info.linear_constraint(written)
     gap = read.coefs @ fit.params - read.constants.ravel()
     wald = gap @ np.linalg.solve(read.coefs @ fit.cov_params() @ read.coefs.T, gap)
     close(fit.wald_test(written, df_method=method)["F"], wald / len(gap))

@@ -30,17 +30,17 @@ many = examples(60)
 
 
 def weights_of(design):
-    return np.ones(len(design.y)) if design.weights is None else design.weights
+    return np.ones(design.rows.n) if design.rows.weights is None else design.rows.weights
 
 
 def dense_factors(design):
     """Dense Z of each grouping factor, (n, K, L): columns of all its terms, in formula order."""
-    groups = list(dict.fromkeys(b.group for b in design.random_terms))
+    groups = list(dict.fromkeys(b.group for b in design.rows.random_terms))
     return [
         np.concatenate(
             [
-                dense_z(b).reshape(len(design.y), len(b.levels), -1).transpose(0, 2, 1)
-                for b in design.random_terms
+                dense_z(b).reshape(design.rows.n, b.n_levels, -1).transpose(0, 2, 1)
+                for b in design.rows.random_terms
                 if b.group == group
             ],
             axis=1,
@@ -52,8 +52,10 @@ def dense_factors(design):
 def dense_columns(design, reduced):
     """The dense columns that the cross-products are formed with: ``[X B^-1, y - X centre]``."""
     qr_R = np.eye(reduced.p) if reduced.qr_R is None else reduced.qr_R
-    flat = np.linalg.solve(qr_R.T, design.X.T).T
-    return np.column_stack([flat, design.y - design.X @ reduced.ols_coef])
+    flat = np.linalg.solve(qr_R.T, design.rows.X.T).T
+    return np.column_stack(
+        [flat, design.rows.response_less_offset - design.rows.X @ reduced.ols_coef]
+    )
 
 
 def assert_sums(found, expected):
@@ -102,8 +104,8 @@ def test_couplings_are_dense_zwz_between_factors(case):
 @given(cases())
 def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
     ZtZ = case.crossprod.ZtZ
-    groups = list(dict.fromkeys(b.group for b in case.design.random_terms))
-    codes = {b.group: b.codes for b in case.design.random_terms}
+    groups = list(dict.fromkeys(b.group for b in case.design.rows.random_terms))
+    codes = {b.group: b.codes for b in case.design.rows.random_terms}
     for (i, j), c in ZtZ.blocks():
         expected = sorted(set(zip(codes[groups[i]], codes[groups[j]], strict=True)))
         assert list(zip(c.rows, c.cols, strict=True)) == expected
@@ -150,7 +152,9 @@ def test_the_response_is_taken_about_weighted_least_squares(case):
 @given(cases())
 def test_the_scales_are_root_mean_squares(case):
     weights = weights_of(case.design)
-    for random_term, found in zip(case.design.random_terms, case.crossprod.column_rms, strict=True):
+    for random_term, found in zip(
+        case.design.rows.random_terms, case.crossprod.column_rms, strict=True
+    ):
         assert_sums(found, np.sqrt((weights[:, None] * random_term.model_matrix**2).mean(axis=0)))
 
 
@@ -163,7 +167,7 @@ def test_the_weights_logarithms_are_summed(case):
 @many
 @given(cases())
 def test_rows_and_columns_are_counted(case):
-    assert (case.crossprod.n, case.crossprod.p) == case.design.X.shape
+    assert (case.crossprod.n, case.crossprod.p) == case.design.rows.X.shape
 
 
 @many
@@ -171,9 +175,9 @@ def test_rows_and_columns_are_counted(case):
 def test_each_term_finds_its_columns_in_its_factor(case):
     Zs = dense_factors(case.design)
     for random_term, position in zip(
-        case.design.random_terms, case.crossprod.term_positions, strict=True
+        case.design.rows.random_terms, case.crossprod.term_positions, strict=True
     ):
-        expected = dense_z(random_term).reshape(len(case.design.y), len(random_term.levels), -1)
+        expected = dense_z(random_term).reshape(case.design.rows.n, random_term.n_levels, -1)
         found = Zs[position.factor][:, position.start : position.start + position.width]
         np.testing.assert_array_equal(found.transpose(0, 2, 1), expected)
 
@@ -182,18 +186,19 @@ def test_each_term_finds_its_columns_in_its_factor(case):
 @given(cases())
 def test_the_order_of_the_rows_changes_only_rounding(case):
     design = case.design
-    order = np.random.default_rng(case.seed).permutation(len(design.y))
-    mixed = replace(
-        design,
-        y=design.y[order],
-        X=design.X[order],
-        weights=None if design.weights is None else design.weights[order],
+    order = np.random.default_rng(case.seed).permutation(design.rows.n)
+    rows = replace(
+        design.rows,
+        y=design.rows.response_less_offset[order],
+        X=design.rows.X[order],
+        weights=None if design.rows.weights is None else design.rows.weights[order],
+        offset=None,
         random_terms=tuple(
             replace(b, codes=b.codes[order], model_matrix=b.model_matrix[order])
-            for b in design.random_terms
+            for b in design.rows.random_terms
         ),
     )
-    found = compute_crossproducts(mixed)
+    found = compute_crossproducts(replace(design, rows=rows))
     assert_sums(found.XytXy, case.crossprod.XytXy)
     for ours, theirs in zip(found.ZtZ.diagonal, case.crossprod.ZtZ.diagonal, strict=True):
         assert_sums(ours, theirs)
@@ -280,21 +285,25 @@ def same_cross_products(found, expected):
 @given(cases())
 def test_another_response_gives_what_reducing_anew_gives(case):
     y = np.random.default_rng(case.seed).normal(size=case.rows)
-    found = with_response(case.crossprod, case.design, y)
-    same_cross_products(found, compute_crossproducts(replace(case.design, y=y)))
+    design = case.design.with_response(y)
+    found = with_response(case.crossprod, design.rows)
+    same_cross_products(found, compute_crossproducts(design))
 
 
 def test_another_response_shares_what_does_not_depend_on_it(table):
     design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
     reduced = compute_crossproducts(design)
-    assert with_response(reduced, design, 2.0 * design.y).symbolic is reduced.symbolic
+    assert (
+        with_response(reduced, replace(design.rows, y=2.0 * design.rows.y)).symbolic
+        is reduced.symbolic
+    )
 
 
 def test_another_response_leaves_the_old_one(table):
     design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
     reduced = compute_crossproducts(design)
     before = reduced.XytXy.copy()
-    with_response(reduced, design, 2.0 * design.y)
+    with_response(reduced, replace(design.rows, y=2.0 * design.rows.y))
     np.testing.assert_array_equal(reduced.XytXy, before)
 
 
@@ -466,7 +475,7 @@ def test_portions_with_the_same_levels_keep_the_pattern(table, analyses):
 def test_another_response_is_assembled_once(table, analyses):
     design = build(mfx.parse("y ~ x + (x | g) + (1 | h)"), table)
     reduced = compute_crossproducts(design)
-    other = with_response(reduced, design, 2.0 * design.y)
+    other = with_response(reduced, replace(design.rows, y=2.0 * design.rows.y))
     assert other.assembled is reduced.assembled
     assert len(analyses) == 1
 

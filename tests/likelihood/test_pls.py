@@ -126,10 +126,10 @@ def test_residual_sum_of_squares_is_penalised(case):
     # Bates et al. (2015), equation 20: pwrss = |W^1/2 (y - X beta - Z b)|^2 + |u|^2.
     found, _ = solved(case)
     design = case.design
-    rest = design.y - design.X @ found.beta
-    for random_term, b in zip(design.random_terms, found.conditional_modes(), strict=True):
+    rest = design.rows.response_less_offset - design.rows.X @ found.beta
+    for random_term, b in zip(design.rows.random_terms, found.conditional_modes(), strict=True):
         rest = rest - np.einsum("nk,kn->n", random_term.model_matrix, b[:, random_term.codes])
-    weights = 1.0 if design.weights is None else design.weights
+    weights = 1.0 if design.rows.weights is None else design.rows.weights
     penalty = sum(float((u**2).sum()) for u in found.spherical_modes())
     explained = float((weights * rest**2).sum()) + penalty
     assert found.pwrss == pytest.approx(explained, rel=digits_of(case))
@@ -226,12 +226,12 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
 def test_average_information_is_its_definition(case):
     # Gilmour, Thompson and Cullis (1995): y'P V_i P V_j P y, sigma**2 profiled out.
     design, expected = case.design, truth(case.design, case.theta, reml=case.reml)
-    nu = len(design.y) - design.X.shape[1] * case.reml
-    weights = np.ones(len(design.y)) if design.weights is None else design.weights
+    nu = design.rows.n - design.rows.X.shape[1] * case.reml
+    weights = np.ones(design.rows.n) if design.rows.weights is None else design.rows.weights
     here = lambdas(design, case.theta)
     Zs = [
-        dense_z(random_term).reshape(len(design.y), len(random_term.levels), -1)
-        for random_term in design.random_terms
+        dense_z(random_term).reshape(design.rows.n, random_term.n_levels, -1)
+        for random_term in design.rows.random_terms
     ]
 
     def spread(middles):
@@ -240,9 +240,9 @@ def test_average_information_is_its_definition(case):
 
     V = expected.sigma**2 * (np.diag(1.0 / weights) + spread([lam @ lam.T for lam in here]))
     Vi = np.linalg.inv(V)
-    ViX = Vi @ design.X
-    P = Vi - ViX @ np.linalg.pinv(design.X.T @ ViX) @ ViX.T
-    Py = P @ design.y
+    ViX = Vi @ design.rows.X
+    P = Vi - ViX @ np.linalg.pinv(design.rows.X.T @ ViX) @ ViX.T
+    Py = P @ design.rows.response_less_offset
     pulls = []
     for unit in np.eye(len(case.theta)):
         there = lambdas(design, unit)

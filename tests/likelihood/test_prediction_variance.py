@@ -30,8 +30,8 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
-    design_rows,
     leverage,
+    prediction_rows,
     prediction_variance,
 )
 from mixedfx.linalg.cholesky import analysis
@@ -65,9 +65,7 @@ def fit_at(design, theta, *, reml=True):
     """A fit that ended at a given theta, however bad."""
     reduced = compute_crossproducts(design)
     solution = solve_pls(reduced, np.asarray(theta), reml=reml)
-    return FittedModel(
-        design.formula, design, GaussianLikelihood(reduced, reml), None, solution, ()
-    )
+    return FittedModel(design, GaussianLikelihood(reduced, reml), None, solution, ())
 
 
 def fit_of(case):
@@ -81,17 +79,17 @@ def digits_of(case):
 def dense(fit):
     """Z, the relative covariance C of all effects, and the weights of a fit's rows."""
     design = fit.design
-    n = len(design.y)
-    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.random_terms)], axis=1)
-    roots = zip(design.random_terms, lambdas(design, fit.solution.theta), strict=True)
-    relative = [np.kron(np.eye(len(b.levels)), lam @ lam.T) for b, lam in roots]
+    n = design.rows.n
+    Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.rows.random_terms)], axis=1)
+    roots = zip(design.rows.random_terms, lambdas(design, fit.solution.theta), strict=True)
+    relative = [np.kron(np.eye(b.n_levels), lam @ lam.T) for b, lam in roots]
     C = block_diag(*relative) if relative else np.zeros((0, 0))
-    return Z, C, np.ones(n) if design.weights is None else design.weights
+    return Z, C, np.ones(n) if design.rows.weights is None else design.rows.weights
 
 
 def hat_matrix(fit):
     """S = X B + Z C Z' V^-1 (I - X B), with B the generalised least-squares coefficients."""
-    X = fit.design.X
+    X = fit.rows.X
     Z, C, w = dense(fit)
     V = np.diag(1.0 / w) + Z @ C @ Z.T
     inverse = np.linalg.inv(V)
@@ -106,9 +104,9 @@ def henderson(fit):
 
     With ``b = Lambda u`` they need no inverse of a covariance, which may be singular.
     """
-    X, (Z, _, w) = fit.design.X, dense(fit)
-    roots = zip(fit.design.random_terms, lambdas(fit.design, fit.solution.theta), strict=True)
-    spread = [np.kron(np.eye(len(b.levels)), lam) for b, lam in roots]
+    X, (Z, _, w) = fit.rows.X, dense(fit)
+    roots = zip(fit.rows.random_terms, lambdas(fit.design, fit.solution.theta), strict=True)
+    spread = [np.kron(np.eye(b.n_levels), lam) for b, lam in roots]
     root = block_diag(np.eye(X.shape[1]), *spread) if spread else np.eye(X.shape[1])
     T = np.column_stack([X, Z]) @ root
     penalty = np.diag(np.r_[np.zeros(X.shape[1]), np.ones(Z.shape[1])])
@@ -119,7 +117,7 @@ def columns_of(fit, rows):
     """``[x, z]`` of given rows, the random effects of a negative level left out."""
     parts = [rows.X]
     for random_term, values, codes in zip(
-        fit.design.random_terms, rows.model_matrices, rows.codes, strict=True
+        fit.rows.random_terms, rows.model_matrices, rows.codes, strict=True
     ):
         known = np.where((codes >= 0)[:, None], values, 0.0)
         parts.append(dense_z(replace(random_term, model_matrix=known, codes=np.maximum(codes, 0))))
@@ -145,7 +143,7 @@ def assert_same(found, expected, digits):
 @given(case=cases())
 def test_leverage_is_the_diagonal_of_the_hat_matrix(path, case):
     fit = fit_of(case)
-    found = with_path(path, lambda: leverage(fit.design, fit.solution))
+    found = with_path(path, lambda: leverage(fit.rows, fit.solution))
     # A share of one: its own size is its scale.
     np.testing.assert_allclose(found, np.diag(hat_matrix(fit)), rtol=0, atol=digits_of(case))
 
@@ -156,18 +154,18 @@ def test_leverage_sums_to_the_trace_of_the_hat_matrix(case):
     # S = T E^-1 T'W with T = [X Z], E the matrix of Henderson's equations: the effective number of
     # parameters is the trace of E^-1 T'WT, in the space of the coefficients.
     fit = fit_of(case)
-    X, (Z, _, w) = fit.design.X, dense(fit)
+    X, (Z, _, w) = fit.rows.X, dense(fit)
     both = np.column_stack([X, Z])
     equations = henderson(fit) / fit.solution.sigma**2
     expected = np.trace(equations @ (both.T @ (w[:, None] * both)))
-    assert leverage(fit.design, fit.solution).sum() == pytest.approx(expected, rel=digits_of(case))
+    assert leverage(fit.rows, fit.solution).sum() == pytest.approx(expected, rel=digits_of(case))
 
 
 @every_path
 @many
 @given(case=cases(kinds=[k for k in THETAS if k != "large"]))
 def test_leverage_is_between_zero_and_one(path, case):
-    found = with_path(path, lambda: leverage(fit_of(case).design, fit_of(case).solution))
+    found = with_path(path, lambda: leverage(fit_of(case).rows, fit_of(case).solution))
     assert found.min() >= -1e-12
     assert found.max() <= 1 + 1e-12
 
@@ -177,11 +175,11 @@ def test_leverage_is_between_zero_and_one(path, case):
 def test_leverage_is_the_derivative_of_the_fitted_value_by_the_response(case, row):
     # At a given theta fitted values are linear in the response, so a difference is exact.
     fit = fit_of(case)
-    y = fit.design.y.copy()
+    y = fit.rows.y.copy()
     y[row] += 1.0
-    moved = fit_at(replace(fit.design, y=y), case.theta, reml=case.reml)
+    moved = fit_at(fit.design.with_response(y), case.theta, reml=case.reml)
     difference = fitted(moved)[row] - fitted(fit)[row]
-    assert leverage(fit.design, fit.solution)[row] == pytest.approx(
+    assert leverage(fit.rows, fit.solution)[row] == pytest.approx(
         difference, abs=DIGITS * np.abs(y).max()
     )
 
@@ -212,9 +210,10 @@ def test_leverage_of_nearly_dependent_columns_is_that_of_independent_ones(years,
     formula, theta = ILL_CONDITIONED[name]
     fit = fit_at(build(mfx.parse(formula), years), theta)
     assert fit.crossprod.qr_R is not None
-    near = replace(fit.design, X=np.vander((years["year"] - 2005.0) / 10, fit.crossprod.p))
+    X = np.vander((years["year"] - 2005.0) / 10, fit.crossprod.p)
+    near = replace(fit.design, rows=replace(fit.rows, X=X))
     expected = np.diag(hat_matrix(replace(fit, design=near)))
-    found = with_path(path, lambda: leverage(fit.design, fit.solution))
+    found = with_path(path, lambda: leverage(fit.rows, fit.solution))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -227,18 +226,18 @@ def test_leverage_without_random_terms_is_that_of_least_squares(name):
     data = pd.DataFrame(rng.normal(size=(30, 3)), columns=["y", "x", "z"])
     w = rng.uniform(0.2, 5.0, 30) if name == "weighted" else None
     fit = mfx.lmer(WITHOUT[name], data, weights=w).model
-    root = np.sqrt(np.ones(30) if w is None else w)[:, None] * fit.design.X
+    root = np.sqrt(np.ones(30) if w is None else w)[:, None] * fit.rows.X
     # The classic one: X W^1/2 onto its own span, by its orthonormal basis.
     expected = (np.linalg.qr(root)[0] ** 2).sum(axis=1)
-    np.testing.assert_allclose(leverage(fit.design, fit.solution), expected, rtol=1e-10)
+    np.testing.assert_allclose(leverage(fit.rows, fit.solution), expected, rtol=1e-10)
 
 
 def test_leverage_without_any_variance_between_groups_is_that_of_least_squares():
     rng = np.random.default_rng(4)
     data = pd.DataFrame(rng.normal(size=(30, 2)), columns=["y", "x"]).assign(g=np.arange(30) % 5)
     fit = fit_at(build(mfx.parse("y ~ x + (1 | g)"), data), [0.0])
-    expected = (np.linalg.qr(fit.design.X)[0] ** 2).sum(axis=1)
-    np.testing.assert_allclose(leverage(fit.design, fit.solution), expected, rtol=1e-10)
+    expected = (np.linalg.qr(fit.rows.X)[0] ** 2).sum(axis=1)
+    np.testing.assert_allclose(leverage(fit.rows, fit.solution), expected, rtol=1e-10)
 
 
 # ---------------------------------------------------------------- the joint covariance
@@ -249,7 +248,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
 @given(case=cases())
 def test_variances_of_the_fits_rows_are_hendersons(path, case):
     fit = fit_of(case)
-    rows = design_rows(fit.design)
+    rows = prediction_rows(fit.rows)
     found = with_path(path, lambda: prediction_variance(fit.solution, rows))
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
@@ -259,9 +258,9 @@ def other_rows(case, fit, seed):
     rng = np.random.default_rng(seed)
     n = 15
     X = rng.normal(size=(n, fit.crossprod.p))
-    values = [rng.normal(size=(n, len(b.effect_names))) for b in fit.design.random_terms]
-    by_group = {b.group: rng.integers(-1, len(b.levels), n) for b in fit.design.random_terms}
-    return PredictionRows(X, values, [by_group[b.group] for b in fit.design.random_terms])
+    values = [rng.normal(size=(n, b.model_matrix.shape[1])) for b in fit.rows.random_terms]
+    by_group = {b.group: rng.integers(-1, b.n_levels, n) for b in fit.rows.random_terms}
+    return PredictionRows(X, values, [by_group[b.group] for b in fit.rows.random_terms])
 
 
 @every_path
@@ -289,7 +288,7 @@ def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
 @given(case=cases())
 def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     fit = fit_of(case)
-    rows = design_rows(fit.design)
+    rows = prediction_rows(fit.rows)
     no_levels = [np.full(len(rows.X), -1) for _ in rows.codes]
     unknown = PredictionRows(rows.X, rows.model_matrices, no_levels)
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
@@ -321,6 +320,6 @@ def test_crossed_and_nested_factors_take_both_paths_to_hendersons_variances(path
     ]:
         fit = mfx.lmer(formula, mfx.datasets.load(data)).model
         found = with_path(
-            path, lambda fit=fit: prediction_variance(fit.solution, design_rows(fit.design))
+            path, lambda fit=fit: prediction_variance(fit.solution, prediction_rows(fit.rows))
         )
-        np.testing.assert_allclose(found, by_henderson(fit, design_rows(fit.design)), rtol=1e-9)
+        np.testing.assert_allclose(found, by_henderson(fit, prediction_rows(fit.rows)), rtol=1e-9)

@@ -6,8 +6,6 @@ over the rows and has its own tests.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,9 +69,9 @@ def close(found, expected):
 def both(design, codes, seed=0):
     """The sums over strata, and those over rows, at the same random weights."""
     weights = np.exp(np.random.default_rng(seed).normal(size=codes.max() + 1))
-    by_row = weights[codes] if design.weights is None else weights[codes] * design.weights
+    by_row = weights[codes] if design.rows.weights is None else weights[codes] * design.rows.weights
     return sum_by_stratum(design, codes).reweight(weights), compute_crossproducts(
-        replace(design, weights=by_row)
+        design.with_weights(by_row)
     )
 
 

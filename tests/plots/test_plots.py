@@ -382,9 +382,9 @@ def test_unpooled_lines_can_be_left_out(fit):
 
 def test_other_columns_stand_at_the_levels_mean_and_commonest_value(weighted):
     x, y = line(weighted.plot.fitted(levels=["g001"])[0], "partially pooled")
-    frame = weighted.model.design.model_frame
+    frame = weighted.model.rows.model_frame
     own = frame[frame["g"] == "g001"]
-    offset = weighted.model.design.offset[(frame["g"] == "g001").to_numpy()].mean()
+    offset = weighted.model.rows.offset[(frame["g"] == "g001").to_numpy()].mean()
     still = {"z": own["z"].mean(), "arm": own["arm"].value_counts().index[0], "g": "g001"}
     new = pd.DataFrame({"x": x, "o": offset}).assign(**still)
     np.testing.assert_allclose(y, weighted.predict(new))
@@ -424,7 +424,7 @@ def test_another_column_can_run(many):
 def test_a_factor_can_run(many):
     ax = many.plot.fitted("arm", levels=["g003"])[0]
     assert names(ax.get_xticklabels()) == ["new", "old"]
-    own = many.model.design.model_frame.query("g == 'g003'")
+    own = many.model.rows.model_frame.query("g == 'g003'")
     new = pd.DataFrame({"arm": ["new", "old"], "x": own["x"].mean(), "z": own["z"].mean()})
     expected = many.predict(new.assign(g="g003"))
     np.testing.assert_allclose(line(ax, "partially pooled")[1], expected)
@@ -449,7 +449,7 @@ def test_many_levels_are_laid_over_each_other(many):
     lines = ax.collections[0].get_segments()
     assert len(lines) == 200
     assert ax.get_title(loc="left") == "200 levels of g"
-    frame = many.model.design.model_frame
+    frame = many.model.rows.model_frame
     own = frame[frame["g"] == "g007"]
     still = {"z": own["z"].mean(), "arm": own["arm"].value_counts().index[0], "g": "g007"}
     x, y = lines[7].T
@@ -459,7 +459,7 @@ def test_many_levels_are_laid_over_each_other(many):
 
 def test_the_overlay_shows_the_population_at_the_means_of_all_rows(many):
     x, y = line(many.plot.fitted()[0], "population")
-    frame = many.model.design.model_frame
+    frame = many.model.rows.model_frame
     still = {"z": frame["z"].mean(), "arm": frame["arm"].value_counts().index[0]}
     expected = many.predict(pd.DataFrame({"x": x}).assign(**still), random="none")
     np.testing.assert_allclose(y, expected)
@@ -504,7 +504,7 @@ def test_without_a_number_to_run_levels_are_rows(crossed):
     alone, _ = line(ax, "unpooled")
     np.testing.assert_allclose(alone, [table.loc[n, "unpooled"] for n in place])
     np.testing.assert_allclose(line(ax, "population")[0], crossed.params["Intercept"])
-    data = crossed.model.design.model_frame
+    data = crossed.model.rows.model_frame
     x, y = line(ax, "diameter")
     np.testing.assert_allclose(x, data["diameter"])
     np.testing.assert_allclose(y, data["plate"].map(place).astype(float))
@@ -687,7 +687,7 @@ def test_the_mean_of_neighbours_is_that_of_the_trend(fit):
 
 def test_weighted_residuals_are_multiplied_by_the_root_of_the_weight(weighted):
     ax = weighted.plot.residuals()
-    expected = weighted.resid * np.sqrt(weighted.model.design.weights)
+    expected = weighted.resid * np.sqrt(weighted.model.rows.weights)
     np.testing.assert_allclose(points_of(ax)[1], expected)
     assert ax.get_ylabel() == "residual × √weight"
 
@@ -699,7 +699,7 @@ def test_a_scale_location_plot_shows_roots_of_standardised_residuals(fit):
 
 def test_residuals_by_group_show_quartiles_sorted_by_the_median(fit):
     ax = fit.plot.residuals("group", "Subject")
-    subjects = fit.model.design.model_frame["Subject"]
+    subjects = fit.model.rows.model_frame["Subject"]
     grouped = fit.resid.groupby(subjects.astype(str))
     median = grouped.median().sort_values()
     assert names(ax.get_yticklabels()) == median.index.tolist()

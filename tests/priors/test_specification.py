@@ -35,7 +35,7 @@ def data() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def priors(data):
     def of(formula, priors, **options):
-        return match_priors(priors, build(mfx.parse(formula), data, **options))
+        return match_priors(priors, build(mfx.parse(formula), data, **options).spec)
 
     return of
 
@@ -91,7 +91,9 @@ def test_terms_that_share_a_name_are_told_apart_by_their_text(priors):
 def test_a_column_named_like_a_kind_is_that_column(data):
     frame = data.rename(columns={"x": "sd"})
     design = build(mfx.parse("y ~ sd + (1 | g)"), frame)
-    np.testing.assert_array_equal(match_priors({"sd": Normal(0, 2)}, design).coef_sd, [np.inf, 2.0])
+    np.testing.assert_array_equal(
+        match_priors({"sd": Normal(0, 2)}, design.spec).coef_sd, [np.inf, 2.0]
+    )
 
 
 def test_coefficients_of_the_dispersion_have_names_too(data):

@@ -91,7 +91,7 @@ NUMBERS = ["llf", "deviance", "aic", "bic", "nobs", "df_resid", "scale", "sigma"
 def test_fixed_effects_are_series_by_column(fits, name, quantity):
     found = getattr(fits[name], quantity)
     assert isinstance(found, pd.Series)
-    assert list(found.index) == list(fits[name].model.design.column_names)
+    assert list(found.index) == list(fits[name].model.spec.column_names)
 
 
 @pytest.mark.covering(1)
@@ -257,7 +257,7 @@ def test_covariances_of_effects_are_theta_times_scale(fits, name):
     fit = fits[name]
     by_group = fit.cov_re if isinstance(fit.cov_re, dict) else {fit.formula.groups[0]: fit.cov_re}
     lambdas = fit.model.crossprod.parametrization.lambdas(fit.theta)
-    for random_term, lam in zip(fit.model.design.random_terms, lambdas, strict=True):
+    for random_term, lam in zip(fit.model.spec.random_terms, lambdas, strict=True):
         found = by_group[random_term.group].loc[
             list(random_term.effect_names), list(random_term.effect_names)
         ]
@@ -311,7 +311,7 @@ def test_effects_are_a_row_per_level_and_a_column_per_effect(fits, name):
     fit = fits[name]
     for group, table in fit.ranef().items():
         effects = [
-            e for b in fit.model.design.random_terms if b.group == group for e in b.effect_names
+            e for b in fit.model.spec.random_terms if b.group == group for e in b.effect_names
         ]
         assert (len(table), list(table)) == (fit.ngroups[group], effects)
         assert table.index.name == group
@@ -448,7 +448,7 @@ def test_prediction_does_not_depend_on_other_rows(fits, rich, name):
 def test_prediction_without_random_effects_is_the_fixed_part(fits, rich, name, data):
     fit = fits[name]
     found = fit.predict(None if data == "own" else rich, random="none")
-    expected = fit.model.design.X @ fit.params.to_numpy()
+    expected = fit.model.rows.X @ fit.params.to_numpy()
     np.testing.assert_allclose(found, expected, rtol=ROUNDING)
 
 
@@ -634,7 +634,7 @@ def test_an_offset_is_not_part_of_the_residuals(with_offset, rich):
 
 def test_an_offset_is_part_of_predictions_without_random_effects(with_offset, rich):
     fit, _ = with_offset
-    fixed = fit.model.design.X @ fit.params.to_numpy()
+    fixed = fit.model.rows.X @ fit.params.to_numpy()
     np.testing.assert_allclose(fit.predict(random="none"), fixed + rich["off"], rtol=ROUNDING)
 
 
@@ -791,7 +791,7 @@ def test_what_is_given_out_can_be_changed_without_changing_the_fit(name):
     assert repr(GIVEN_OUT[name](fit)) == before
 
 
-@pytest.mark.parametrize("part", ["design", "crossprod", "solution", "optimizer_result"])
+@pytest.mark.parametrize("part", ["rows", "spec", "crossprod", "solution", "optimizer_result"])
 def test_arrays_inside_are_read_only(rich, part):
     fit = mfx.lmer(FORMULAS["several"], rich, weights="w", offset="off").model
     arrays = {

@@ -471,7 +471,7 @@ def fresh(sleep):
 @every_question
 def test_asking_does_not_change_the_fit(fresh, question):
     before = list(numbers_in(fresh.model))
-    assert fresh.model.design.y.tobytes() in before
+    assert fresh.model.rows.y.tobytes() in before
     assert fresh.model.crossprod.XytXy.tobytes() in before
     ASKED[question](fresh)
     assert list(numbers_in(fresh.model)) == before
@@ -543,14 +543,14 @@ def test_arrays_of_a_mapping_may_change_after_the_fit(sleep):
 @pytest.mark.parametrize("fixed", ["Days", "0 + Days", "poly(Days, 2)", "1", "C(Days) * w"])
 def test_all_fixed_columns_can_be_made_again(sleep, fixed):
     design = mfx.lmer(f"Reaction ~ {fixed} + (1 | Subject)", sleep).model.design
-    np.testing.assert_array_equal(fixed_matrix(design), design.X)
+    np.testing.assert_array_equal(fixed_matrix(design), design.rows.X)
 
 
 def test_fixed_columns_that_were_left_out_can_be_made_again(dropped):
     design = dropped.model.design
     found = fixed_matrix(design)
-    np.testing.assert_array_equal(found[:, design.kept_columns], design.X)
-    assert found.shape[1] == len(design.column_names) == 4
+    np.testing.assert_array_equal(found[:, design.spec.kept_columns], design.rows.X)
+    assert found.shape[1] == len(design.spec.column_names) == 4
 
 
 # ---------------------------------------------------------------- habits and mishaps

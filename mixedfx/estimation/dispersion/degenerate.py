@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.design.dispersion import DispersionDesign
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import DispersionError
 
 Matrix = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ _FEW_STRATA = 5
 _INTERPOLATED = 1e-10
 
 
-def check_degenerate_strata(design: Design, dispersion: DispersionDesign, *, reml: bool) -> None:
+def check_degenerate_strata(design: Design, *, reml: bool) -> None:
     """
     Raise for a stratum with a standard deviation of its own that the model can interpolate.
 
@@ -35,45 +35,45 @@ def check_degenerate_strata(design: Design, dispersion: DispersionDesign, *, rem
     the columns that are integrated out (``[X Z]`` under REML, ``Z`` under ML) have a lower rank
     than the stratum has rows.
     """
-    codes = dispersion.stratum_codes()
+    assert design.rows.dispersion is not None
+    codes = design.rows.dispersion.stratum_codes()
     counts = np.bincount(codes)
-    if len(counts) != len(dispersion.D_names):
+    if len(counts) != design.rows.dispersion.D.shape[1]:
         return
-    threshold = _INTERPOLATED * max(np.abs(design.y).max(), 1e-300)
+    response = design.rows.response_less_offset
+    threshold = _INTERPOLATED * max(np.abs(response).max(), 1e-300)
     for stratum in np.flatnonzero(counts <= _MAX_ROWS).tolist():
         rows = np.flatnonzero(codes == stratum)
-        Z = np.column_stack([np.zeros((len(rows), 0)), *_random_effect_columns(design, rows)])
-        XZ = np.column_stack([design.X[rows], Z])
+        Z = np.column_stack([np.zeros((len(rows), 0)), *_random_effect_columns(design.rows, rows)])
+        XZ = np.column_stack([design.rows.X[rows], Z])
         integrated = XZ if reml else Z
         rank = int(np.linalg.matrix_rank(integrated)) if integrated.size else 0
-        y = design.y[rows]
+        y = response[rows]
         residuals = y - XZ @ np.linalg.lstsq(XZ, y, rcond=None)[0] if XZ.size else y
         if rank < len(rows) and np.abs(residuals).max() <= threshold:
-            raise_degenerate_stratum(
-                design, dispersion, int(rows[0]), len(rows), "can be fitted perfectly"
-            )
+            raise_degenerate_stratum(design, int(rows[0]), len(rows), "can be fitted perfectly")
 
 
-def _random_effect_columns(design: Design, rows: Codes) -> list[Matrix]:
+def _random_effect_columns(rows: ModelRows, selected: Codes) -> list[Matrix]:
     """Columns of ``Z`` that are not zero in some rows, one matrix per term and effect."""
     columns = []
-    for random_term in design.random_terms:
-        levels, codes = np.unique(random_term.codes[rows], return_inverse=True)
+    for random_term in rows.random_terms:
+        levels, codes = np.unique(random_term.codes[selected], return_inverse=True)
         for j in range(random_term.model_matrix.shape[1]):
-            column = np.zeros((len(rows), len(levels)))
-            column[np.arange(len(rows)), codes.ravel()] = random_term.model_matrix[rows, j]
+            column = np.zeros((len(selected), len(levels)))
+            column[np.arange(len(selected)), codes.ravel()] = random_term.model_matrix[selected, j]
             columns.append(column)
     return columns
 
 
-def raise_degenerate_stratum(
-    design: Design, dispersion: DispersionDesign, row: int, count: int, what: str
-) -> NoReturn:
+def raise_degenerate_stratum(design: Design, row: int, count: int, what: str) -> NoReturn:
     """Raise :class:`DispersionError` for the stratum of a row, with the alternatives."""
     rows = "1 row" if count == 1 else f"{count} rows"
+    dispersion = design.rows.dispersion
+    assert dispersion is not None
     variables = list(dispersion.variables)
     many = len(np.unique(dispersion.stratum_codes())) > _FEW_STRATA and len(variables) == 1
-    group = variables[0] if many else next(iter(design.formula.groups), "group")
+    group = variables[0] if many else next(iter(design.spec.formula.groups), "group")
     raise DispersionError(
         f"stratum {dispersion.stratum_label(row)} ({rows}) {what}: the likelihood is highest as "
         "its residual standard deviation goes to zero, often without bound, and there is no "

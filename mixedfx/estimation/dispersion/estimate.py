@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.dispersion import DispersionDesign
+from mixedfx.design.spec import DispersionSpec
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class DispersionEstimate:
     parameters constant.
     """
 
-    design: DispersionDesign = field(repr=False)
+    spec: DispersionSpec = field(repr=False)
     gamma: Vector  # (r,)
     cov: Matrix = field(repr=False)  # (r, r) of gamma
     random: DispersionRandomEffects | None
@@ -65,14 +65,8 @@ class DispersionEstimate:
         """Number of parameters of the dispersion model."""
         return len(self.gamma) + (self.random is not None)
 
-    @property
-    def fitted_sds(self) -> Vector:
-        """Residual standard deviations (n,) of the rows of the fit, at weight one."""
-        random_term = self.design.random_term
-        return self.sds(self.design.D, None if random_term is None else random_term.codes)
-
     def sds(self, columns: Matrix, codes: npt.NDArray[np.intp] | None = None) -> Vector:
-        """``exp(D gamma + v)``, with ``v = 0`` for new levels (code -1)."""
+        """``exp(D gamma + v)`` of rows at weight one, with ``v = 0`` for new levels (code -1)."""
         logs = columns @ self.gamma
         if self.random is not None and codes is not None:
             logs = logs + np.where(codes < 0, 0.0, self.random.effects[np.maximum(codes, 0)])

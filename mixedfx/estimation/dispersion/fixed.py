@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.design.dispersion import DispersionDesign
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import DispersionError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.dispersion.degenerate import (
@@ -39,7 +39,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.prediction_variance import (
     conditional_residuals,
-    design_rows,
+    prediction_rows,
     unscaled_prediction_variance,
 )
 from mixedfx.likelihood.scaled import scaled_scores, unscaled_factors
@@ -66,10 +66,10 @@ _STEP = 1e-3
 class ProfiledDispersionDeviance:
     """Deviance at the best theta and sigma, as a function of the dispersion coordinates."""
 
-    def __init__(
-        self, design: Design, dispersion: DispersionDesign, *, reml: bool, control: Control
-    ) -> None:
-        self.design, self.dispersion, self.reml, self.control = design, dispersion, reml, control
+    def __init__(self, design: Design, *, reml: bool, control: Control) -> None:
+        dispersion = design.rows.dispersion
+        assert dispersion is not None
+        self.design, self.reml, self.control = design, reml, control
         codes = dispersion.stratum_codes()
         self.strata = sum_by_stratum(design, codes)
         self.coordinates = DispersionCoordinates.from_columns(dispersion.D, codes)
@@ -105,15 +105,17 @@ class ProfiledDispersionDeviance:
     def gradient(self, x: Vector, solution: Solution) -> Vector:
         """Gradient of the deviance by ``x`` at constant theta."""
         log_sds = self.log_sds(x)[self.strata.codes]
-        by_log_weight = score_log_weights(self.design, solution, log_sds, reml=self.reml)
+        by_log_weight = score_log_weights(self.design.rows, solution, log_sds, reml=self.reml)
         return self.coordinates.pullback(by_log_weight, self.strata.codes)
 
 
-def score_log_weights(design: Design, solution: Solution, log_sds: Vector, *, reml: bool) -> Vector:
-    """``dd / dlog w_i`` (n,), with ``w_i = exp(-2 log_sd_i)`` times the design's own weight."""
-    w = design.combined_weights(np.exp(-2.0 * log_sds))
-    residuals = conditional_residuals(design, solution)
-    leverage = w * unscaled_prediction_variance(solution, design_rows(design), fixed=reml)
+def score_log_weights(
+    rows: ModelRows, solution: Solution, log_sds: Vector, *, reml: bool
+) -> Vector:
+    """``dd / dlog w_i`` (n,), with ``w_i = exp(-2 log_sd_i)`` times the row's own weight."""
+    w = rows.combined_weights(np.exp(-2.0 * log_sds))
+    residuals = conditional_residuals(rows, solution)
+    leverage = w * unscaled_prediction_variance(solution, prediction_rows(rows), fixed=reml)
     return np.asarray(leverage - 1.0 + w * residuals**2 / solution.sigma**2)
 
 
@@ -121,14 +123,13 @@ def estimate_dispersion(
     design: Design, *, reml: bool, control: Control
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
     """Estimate gamma and theta; the design returned has the estimated weights."""
-    assert design.dispersion is not None
-    check_degenerate_strata(design, design.dispersion, reml=reml)
-    problem = ProfiledDispersionDeviance(design, design.dispersion, reml=reml, control=control)
+    check_degenerate_strata(design, reml=reml)
+    problem = ProfiledDispersionDeviance(design, reml=reml, control=control)
     k = problem.coordinates.stratum_columns.shape[1]
     optimum = minimize(
         problem,
         np.zeros(k),
-        initial_hessian=lambda: 4.0 * len(design.y) * np.eye(k),
+        initial_hessian=lambda: 4.0 * design.rows.n * np.eye(k),
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
@@ -146,17 +147,18 @@ def _estimate_at(
     inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
     solution = likelihood.at(inner.theta)
     joint = _joint_derivatives(problem, x, crossprod, solution)
-    coordinates = problem.coordinates
+    coordinates, dispersion = problem.coordinates, problem.design.spec.dispersion
+    assert dispersion is not None
     # Sigma is reported where the dispersion columns are zero: exp(-shift) times its mean.
     shift = -float(coordinates.to_log_sigma[1:] @ x)
     if abs(shift) > _MAX_SHIFT:
         raise DispersionError(
-            f"the columns of the dispersion formula '{problem.dispersion.formula}' are so far from "
+            f"the columns of the dispersion formula '{dispersion.formula}' are so far from "
             "zero that the standard deviation there leaves double precision; subtract their "
             "means, for example by scale(x)."
         )
     relative = np.exp(-2.0 * (problem.log_sds(x)[problem.strata.codes] + shift))
-    design = replace(problem.design, weights=problem.design.combined_weights(relative))
+    design = problem.design.with_weights(problem.design.rows.combined_weights(relative))
     optimizer_result = replace(
         inner,
         theta=crossprod.parametrization.scaled(inner.theta, math.exp(shift)),
@@ -169,7 +171,7 @@ def _estimate_at(
     gamma = coordinates.gamma(math.log(solution.sigma), x)
     cov = _gamma_covariance(problem, joint, len(x))
     estimate = DispersionEstimate(
-        problem.dispersion,
+        dispersion,
         gamma,
         cov,
         None,
@@ -253,9 +255,7 @@ def _check_vanishing_sd(problem: ProfiledDispersionDeviance, optimum: TrustRegio
         return
     row = int(np.argmax(problem.strata.codes == smallest))
     count = int(problem.strata.counts[smallest])
-    raise_degenerate_stratum(
-        problem.design, problem.dispersion, row, count, "is fitted ever more closely"
-    )
+    raise_degenerate_stratum(problem.design, row, count, "is fitted ever more closely")
 
 
 def _residual_df(problem: ProfiledDispersionDeviance, x: Vector, stratum: int) -> float:
@@ -263,8 +263,8 @@ def _residual_df(problem: ProfiledDispersionDeviance, x: Vector, stratum: int) -
     assert problem.inner is not None
     crossprod, log_sds = problem.crossproducts(x), problem.log_sds(x)
     solution = solve_pls(crossprod, problem.inner.theta, reml=problem.reml)
-    w = problem.design.combined_weights(np.exp(-2.0 * log_sds[problem.strata.codes]))
+    w = problem.design.rows.combined_weights(np.exp(-2.0 * log_sds[problem.strata.codes]))
     unscaled = unscaled_prediction_variance(
-        solution, design_rows(problem.design), fixed=problem.reml
+        solution, prediction_rows(problem.design.rows), fixed=problem.reml
     )
     return float((1.0 - w * unscaled)[problem.strata.codes == stratum].sum())

@@ -20,8 +20,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.build import Design
-from mixedfx.design.random import RandomTermDesign
+from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 
@@ -85,11 +84,11 @@ def level_factors(T: sparse.csr_array, codes: Codes, n_levels: int) -> LevelFact
 
 
 def levels_of_effects(
-    design: Design, crossprod: CrossProducts, random_term: RandomTermDesign
+    rows: ModelRows, crossprod: CrossProducts, random_term: RandomTermRows
 ) -> Codes | None:
     """Level that each random effect (q,) of the mean belongs to; None if one belongs to several."""
     symbolic, out = crossprod.symbolic, np.zeros(crossprod.symbolic.size, dtype=np.intp)
-    for position, mean_term in zip(crossprod.term_positions, design.random_terms, strict=True):
+    for position, mean_term in zip(crossprod.term_positions, rows.random_terms, strict=True):
         L = symbolic.layout.levels(position.factor)
         level = np.zeros(L, dtype=np.intp)
         level[mean_term.codes] = random_term.codes

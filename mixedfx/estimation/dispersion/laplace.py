@@ -30,8 +30,6 @@ from scipy import linalg, sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
-from mixedfx.design.dispersion import DispersionDesign
-from mixedfx.design.random import RandomTermDesign
 from mixedfx.errors import EngineRefusal
 from mixedfx.estimation.dispersion.hessian import (
     LevelFactors,
@@ -106,17 +104,19 @@ class LaplaceDeviance:
     def __init__(
         self,
         design: Design,
-        dispersion: DispersionDesign,
-        random_term: RandomTermDesign,
         homoscedastic: Solution,
         *,
         reml: bool,
     ) -> None:
-        self.design, self.dispersion, self.random_term = design, dispersion, random_term
+        dispersion = design.rows.dispersion
+        assert dispersion is not None
+        assert dispersion.random_term is not None
+        random_term = dispersion.random_term
+        self.design, self.random_term = design, random_term
         self.homoscedastic, self.reml = homoscedastic, reml
         fixed_strata = dispersion.stratum_codes()
         self.coordinates = DispersionCoordinates.from_columns(dispersion.D, fixed_strata)
-        L, n = len(random_term.levels), len(random_term.codes)
+        L, n = random_term.n_levels, len(random_term.codes)
         # Strata are combinations of a row of D and a level.
         keys, codes = np.unique(fixed_strata * L + random_term.codes, return_inverse=True)
         self.codes: Codes = np.asarray(codes.ravel(), dtype=np.intp)
@@ -132,7 +132,7 @@ class LaplaceDeviance:
         self.level_indicators = sparse.csr_array(
             (np.ones(n), (np.arange(n), random_term.codes)), shape=(n, L)
         )
-        self.effect_levels = levels_of_effects(design, self.crossprod, random_term)
+        self.effect_levels = levels_of_effects(design.rows, self.crossprod, random_term)
         self.u = np.zeros(L)  # mode at the last evaluation, and start of the next
         self.evaluations = 0
         self._factors: tuple[bytes, LevelFactors] | None = None
@@ -140,9 +140,9 @@ class LaplaceDeviance:
     @cached_property
     def T(self) -> sparse.csr_array:
         """``[Z X]`` (n, q + p), columns of Z in the order of elimination, X in its basis."""
-        Z = sparse_Z(self.design, self.crossprod)
+        Z = sparse_Z(self.design.rows, self.crossprod)
         none = np.zeros((len(self.codes), 0))
-        X = np.column_stack([none, *centred_columns(self.design)[0][:-1]])
+        X = np.column_stack([none, *centred_columns(self.design.rows)[0][:-1]])
         return sparse.csr_array(sparse.hstack([Z, sparse.csr_array(X)]))
 
     def log_sds(self, params: Vector) -> Vector:
@@ -173,8 +173,8 @@ class LaplaceDeviance:
 
     def _compute_level_factors(self, log_sds: Vector) -> LevelFactors:
         root_w = np.exp(-log_sds[self.codes])
-        if self.design.weights is not None:
-            root_w = root_w * np.sqrt(self.design.weights)
+        if self.design.rows.weights is not None:
+            root_w = root_w * np.sqrt(self.design.rows.weights)
         T = sparse.csr_array(self.T.multiply(root_w[:, None]))
         factors = level_factors(T, self.random_term.codes, len(self.counts))
         size = len(self.counts) + (len(factors.level) if self.effect_levels is None else 0)
@@ -188,7 +188,7 @@ class LaplaceDeviance:
     def weights(self, params: Vector, v: Vector) -> Vector:
         """Inverse residual variances (n,)."""
         log_sds = self.log_sds(params)[self.codes] + v[self.random_term.codes]
-        return self.design.combined_weights(np.exp(-2.0 * log_sds))
+        return self.design.rows.combined_weights(np.exp(-2.0 * log_sds))
 
     def conditional_deviance(self, params: Vector, v: Vector) -> ConditionalDeviance:
         """Deviance given ``v``, with its gradient and Hessian by ``v``."""
@@ -198,7 +198,7 @@ class LaplaceDeviance:
         solution = solve_pls_at_factors(crossprod, self.cov_factors(params), reml=self.reml)
         if not self.reml:
             solution = fix_coefficients(solution, self.beta(params))
-        residuals = conditional_residuals(self.design, solution)
+        residuals = conditional_residuals(self.design.rows, solution)
         eWe: Vector = np.bincount(self.random_term.codes, w * residuals**2, len(v)).astype(float)
         TtWe = self.T.T @ (sparse.diags_array(w * residuals) @ self.level_indicators)
         factors = self.level_factors(log_sds).multiply_levels(np.exp(-log_sds[0] - v))

@@ -50,15 +50,12 @@ def estimate_location_scale(
     design: Design, *, reml: bool, control: Control
 ) -> tuple[OptimizerResult, Design, DispersionEstimate]:
     """Estimate all parameters; the design returned has the weights at the modes of ``v``."""
-    dispersion = design.dispersion
-    assert dispersion is not None
-    assert dispersion.random_term is not None
-    crossprod = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
+    crossprod = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(crossprod, reml)
     theta = estimate_theta(design, likelihood, control=control).theta
     lambdas = crossprod.parametrization.lambdas(theta)
     homoscedastic = solve_pls_at_factors(crossprod, lambdas, reml=reml)
-    problem = LaplaceDeviance(design, dispersion, dispersion.random_term, homoscedastic, reml=reml)
+    problem = LaplaceDeviance(design, homoscedastic, reml=reml)
     params = np.zeros(problem.indices.size)
     params[problem.indices.theta] = _interior_start(problem, theta)
     params[problem.indices.tau] = _START_TAU
@@ -189,7 +186,7 @@ def _estimate_at(
     coordinates, x = problem.coordinates, at.params[indices.dispersion]
     sigma = math.exp(log_mean + float(coordinates.to_log_sigma[1:] @ x))
     sds = np.exp(problem.log_sds(at.params)[problem.codes] + at.v[problem.random_term.codes])
-    weights = problem.design.combined_weights((sigma / sds) ** 2)
+    weights = problem.design.rows.combined_weights((sigma / sds) ** 2)
     parametrization = problem.crossprod.parametrization
     absolute = [lower_triangular_factor(factor) for factor in problem.cov_factors(at.params)]
     theta = parametrization.to_params([factor / sigma for factor in absolute])
@@ -204,13 +201,15 @@ def _estimate_at(
         remarks=_remarks(problem, at.tau),
     )
     estimate = _dispersion_estimate(problem, at, coordinates.gamma(log_mean, x))
-    return optimizer_result, replace(problem.design, weights=weights, sigma=sigma), estimate
+    return optimizer_result, problem.design.with_weights(weights).with_sigma(sigma), estimate
 
 
 def _dispersion_estimate(
     problem: LaplaceDeviance, at: _Optimum, gamma: Vector
 ) -> DispersionEstimate:
     """The dispersion model at the optimum, with derivatives by the free parameters and ``u``."""
+    spec = problem.design.spec.dispersion
+    assert spec is not None
     indices, signed_tau = problem.indices, at.params[problem.indices.tau]
     to_gamma = problem.coordinates.to_gamma
     cov = to_gamma @ at.covariance(range(indices.mean_log_sd, indices.tau)) @ to_gamma.T
@@ -222,7 +221,7 @@ def _dispersion_estimate(
     vcov_by_u = signed_tau * problem.vcov_jacobian(at.params, at.v, at.conditional)
     cond_sd = at.tau * np.sqrt(np.diag(at.unscaled_cov_v))
     return DispersionEstimate(
-        design=problem.dispersion,
+        spec=spec,
         gamma=gamma,
         cov=np.asarray(cov),
         random=DispersionRandomEffects(at.tau, tau_error, at.v, cond_sd),

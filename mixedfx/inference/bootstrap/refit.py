@@ -6,12 +6,10 @@ anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by all
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mixedfx.design.build import Design
 from mixedfx.errors import MixedfxError
@@ -21,7 +19,6 @@ from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
-from mixedfx.formula.terms import Formula
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
     RandomName,
@@ -70,7 +67,6 @@ class Draw:
 class RefitModel:
     """The parts of a fit that a refit needs; unlike a fit, they can be pickled."""
 
-    formula: Formula
     design: Design
     likelihood: GaussianLikelihood
     responses: ResponseDistribution
@@ -78,38 +74,28 @@ class RefitModel:
 
 def refit_model(fit: FittedModel, random: RandomName) -> RefitModel:
     """Take from a fit what a refit needs, without what cannot be pickled or is large."""
-    # patsy's design information refuses to be pickled.
-    design = replace(
-        fit.original_design, spec=cast(Any, None), variables={}, index=pd.RangeIndex(0)
-    )
-    if design.dispersion is not None:
-        dispersion = replace(
-            design.dispersion, info=cast(Any, None), env=cast(Any, None), variables={}
-        )
-        design = replace(design, dispersion=dispersion)
+    design = fit.original_design
+    design = Design(design.spec.without_evaluation(), design.rows.without_variables())
     responses = response_distribution(fit, random=random)
-    return RefitModel(fit.formula, design, fit.likelihood, responses)
+    return RefitModel(design, fit.likelihood, responses)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
     """Draw a response and fit the model to it."""
-    design = model.design
-    y = model.responses.draw(rng)
-    if design.offset is not None:
-        y = y - design.offset
+    design = model.design.with_response(model.responses.draw(rng))
     try:
-        if design.dispersion is not None:
-            return _refit_with_dispersion(replace(design, y=y), number, model.likelihood.reml)
-        likelihood = model.likelihood.with_response(design, y)
+        if design.spec.dispersion is not None:
+            return _refit_with_dispersion(design, number, model.likelihood.reml)
+        likelihood = model.likelihood.with_response(design.rows)
         # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
         # the boundary the score of theta = 0 would be zero.
         result = estimate_theta(design, likelihood)
         if not result.converged:
             return Failure(number, "not converged", result.message)
-        fit = build_fitted_model(model.formula, design, likelihood, result)
+        fit = build_fitted_model(design, likelihood, result)
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
-    singular = bool(boundary_parameters(design, likelihood.crossprod, result.theta))
+    singular = bool(boundary_parameters(design.spec, likelihood.crossprod, result.theta))
     return Draw(number, parameter_values(fit.solution), singular)
 
 
@@ -119,7 +105,7 @@ def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Fa
     result = fit.optimizer_result
     if not result.converged:
         return Failure(number, "not converged", result.message)
-    singular = bool(boundary_parameters(fit.design, fit.crossprod, result.theta))
+    singular = bool(boundary_parameters(fit.spec, fit.crossprod, result.theta))
     return Draw(number, parameter_values(fit.solution, fit.dispersion), singular)
 
 
@@ -144,7 +130,7 @@ def parameter_values(solution: Solution, dispersion: DispersionEstimate | None =
 def parameter_names(fit: FittedModel) -> list[str]:
     """Fixed effects without dropped columns, the other parameters, and theta."""
     params = parameters(fit)
-    dropped = set(fit.design.dropped_names)
+    dropped = set(fit.spec.dropped_names)
     fixed = [p.name for p in params if p.kind == "fixed" and p.name not in dropped]
     others = [p.name for p in params if p.kind != "fixed"]
     return [*fixed, *others, *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size))]

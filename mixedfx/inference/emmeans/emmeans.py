@@ -221,7 +221,7 @@ class EMMeans:
         check_two_means(self._group_size)
         n_differences = self._group_size - 1
         from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
-        column_rms = np.sqrt(np.square(self._fit.design.X).mean(axis=0))
+        column_rms = np.sqrt(np.square(self._fit.rows.X).mean(axis=0))
         tests = []
         for start in self._group_starts:
             rows = self._group(start).combine(from_first).estimable_rows()
@@ -337,8 +337,8 @@ def _notes(
     if not functions.estimable.all():
         notes.append("NaN stands for means that are not estimable from these data.")
     interacting: dict[str, None] = {}
-    columns = fit.design.variables
-    for term in terms_of(fit.design.formula.fixed):
+    columns = fit.rows.variables
+    for term in terms_of(fit.spec.formula.fixed):
         used = {n for f in term.factors for n in names_in(f.name()) if n in columns}
         if used & names:
             interacting.update(dict.fromkeys(sorted(used - names)))

@@ -94,25 +94,25 @@ def _zero_rounding(values: Matrix, size: Matrix, tolerance: float) -> Matrix:
 
 def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
     """Fixed part of the linear predictor in each row of a grid; the offset is at its mean."""
-    design = fit.design
+    spec, rows = fit.spec, fit.rows
     # New data is evaluated in the columns kept; here the dropped ones are needed, too.
-    all_columns = replace(design, kept_columns=np.arange(len(design.column_names)))
+    all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)))
     X = np.asarray(evaluate_new_data(all_columns, grid, groups=())[1])
     if not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0]
         where = ", ".join(f"{name} = {level_text(grid[name].iloc[row])}" for name in grid.columns)
         raise ArgumentError(
-            f"fixed column '{design.column_names[column]}' is not finite at {where}: choose other "
+            f"fixed column '{spec.column_names[column]}' is not finite at {where}: choose other "
             "values with at=."
         )
-    X_kept = X[:, design.kept_columns]
-    dropped = np.setdiff1d(np.arange(X.shape[1]), design.kept_columns)
+    X_kept = X[:, spec.kept_columns]
+    dropped = np.setdiff1d(np.arange(X.shape[1]), spec.kept_columns)
     non_estimable = np.zeros((len(X), 0))
     if len(dropped):
-        aliases = _aliases(design.X, fixed_matrix(design)[:, dropped])
+        aliases = _aliases(rows.X, fixed_matrix(fit.design)[:, dropped])
         size = np.abs(X[:, dropped]) + np.abs(X_kept) @ np.abs(aliases)
         non_estimable = _zero_rounding(X[:, dropped] - X_kept @ aliases, size, _ALIASING)
-    offset = 0.0 if design.offset is None else float(design.offset.mean())
+    offset = 0.0 if rows.offset is None else float(rows.offset.mean())
     return LinearFunctions(X_kept, non_estimable, np.full(len(X), offset))
 
 

@@ -35,10 +35,10 @@ class Variable:
 
 def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
     """Variables that the fixed part uses, by name."""
-    columns, factor_infos = fit.design.variables, fit.design.spec.fixed.factor_infos
+    columns, factor_infos = fit.rows.variables, fit.spec.fixed_info.factor_infos
     n_categories: dict[str, int] = {}  # of factors made of one variable, such as C(year)
     names: dict[str, None] = {}
-    for term in terms_of(fit.design.formula.fixed):
+    for term in terms_of(fit.spec.formula.fixed):
         for factor in term.factors:
             used = sorted(names_in(factor.name()) & set(columns))
             names.update(dict.fromkeys(used))

@@ -44,7 +44,7 @@ def profile_parameter(
         return profile_structural(fit, optimum, parameter)
     assert parameter.first is not None
     if parameter.kind == "fixed":
-        kept = fit.design.kept_columns.tolist()
+        kept = fit.spec.kept_columns.tolist()
         if parameter.first not in kept:
             return None
         column = kept.index(parameter.first)

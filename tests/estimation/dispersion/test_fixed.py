@@ -8,7 +8,6 @@ parameters: the entries of each term's root, and the coefficients of the log sta
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -258,7 +257,7 @@ class Dense:
     def __call__(self, point: np.ndarray):
         m = len(self.roots)
         G = [lam @ lam.T for lam in lambdas(self.design, point[:m])]
-        sds = self.by_weight * np.exp(self.model.model.dispersion.design.D @ point[m:])
+        sds = self.by_weight * np.exp(self.model.model.rows.dispersion.D @ point[m:])
         return marginal(self.design, G, sds, reml=self.model.reml)
 
     def deviance(self, point: np.ndarray) -> float:
@@ -351,11 +350,11 @@ def test_satterthwaites_df_are_the_delta_method_on_the_dense_likelihood(name, re
 def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     design, codes = case.design, np.arange(case.rows) % 3
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
-    prior = np.ones(case.rows) if design.weights is None else design.weights
-    found = score_log_weights(design, solution, np.zeros(case.rows), reml=case.reml)
+    prior = np.ones(case.rows) if design.rows.weights is None else design.rows.weights
+    found = score_log_weights(design.rows, solution, np.zeros(case.rows), reml=case.reml)
 
     def deviance(logs: np.ndarray) -> float:
-        moved = replace(design, weights=prior * np.exp(logs[codes]))
+        moved = design.with_weights(prior * np.exp(logs[codes]))
         return truth(moved, case.theta, reml=case.reml).deviance
 
     expected = slope(deviance, np.zeros(3))
@@ -369,7 +368,7 @@ def test_the_gradient_is_that_of_differences(name, reml):
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     tight = Control(tolerance=1e-13)
-    problem = ProfiledDispersionDeviance(design, design.dispersion, reml=reml, control=tight)
+    problem = ProfiledDispersionDeviance(design, reml=reml, control=tight)
     x = 0.3 * np.random.default_rng(1).normal(size=problem.coordinates.stratum_columns.shape[1])
     expected = slope(lambda at: problem(at)[0], x)
     np.testing.assert_allclose(problem(x)[1], expected, rtol=1e-5, atol=1e-4)

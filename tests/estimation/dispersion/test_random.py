@@ -107,22 +107,20 @@ def _fitted(name: str, reml: bool) -> mfx.Results:
 def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
-    equal = sum_by_stratum(design, np.zeros(len(design.y), dtype=np.intp)).plain
+    equal = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(equal, reml)
     start = likelihood.at(estimate_theta(design, likelihood).theta)
-    return LaplaceDeviance(
-        design, design.dispersion, design.dispersion.random_term, start, reml=reml
-    )
+    return LaplaceDeviance(design, start, reml=reml)
 
 
 def somewhere(name: str, reml: bool):
     """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
     point = 0.3 * rng.normal(size=problem.indices.size) + 0.5
-    v = 0.6 * rng.normal(size=len(problem.random_term.levels))
+    v = 0.6 * rng.normal(size=problem.random_term.n_levels)
     G = [lam @ lam.T for lam in problem.cov_factors(point)]
     base = np.exp(problem.log_sds(point))[problem.codes]
-    weights = problem.design.weights
+    weights = problem.design.rows.weights
     base = base if weights is None else base / np.sqrt(weights)
     beta = None if reml else problem.beta(point)
 
@@ -170,8 +168,8 @@ class Integrand:
     def __init__(self, fit: mfx.Results) -> None:
         found = fit.model.dispersion
         self.model, self.design, self.reml = fit, fit.model.design, fit.reml
-        self.codes = found.design.random_term.codes
-        self.size = len(found.design.random_term.levels)
+        self.codes = fit.model.rows.dispersion.codes
+        self.size = len(found.spec.levels)
         self.near = np.zeros(self.size)
         weights = fit.model.prior_weights
         self.by_weight = 1.0 if weights is None else weights**-0.5
@@ -184,7 +182,7 @@ class Integrand:
         """The deviance as a function of ``u``, the effects over their standard deviation."""
         roots, gamma, tau, beta = np.split(point, self.parts)
         G = [lam @ lam.T for lam in lambdas(self.design, roots)]
-        base = self.by_weight * np.exp(self.model.model.dispersion.design.D @ gamma)
+        base = self.by_weight * np.exp(self.model.model.rows.dispersion.D @ gamma)
 
         def deviance(u: np.ndarray) -> float:
             sds = base * np.exp(tau * u[self.codes])
@@ -252,7 +250,8 @@ def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
 @every_model
 def test_the_residual_sds_are_those_at_the_mode(name):
     fit, found = fitted(name), fitted(name).model.dispersion
-    logs = found.design.D @ found.gamma + found.random.effects[found.design.random_term.codes]
+    columns = fit.model.rows.dispersion
+    logs = columns.D @ found.gamma + found.random.effects[columns.codes]
     weights = fit.model.prior_weights
     expected = np.exp(logs) if weights is None else np.exp(logs) / np.sqrt(weights)
     np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
@@ -355,7 +354,7 @@ def test_the_integral_of_separate_groups_is_the_product_of_theirs():
     between, mean = float(integrand.point[0]) ** 2, float(integrand.point[-1])
     t, w = special.roots_hermitenorm(120)
     total = 0.0
-    for _, rows in fit.model.design.model_frame.groupby("g"):
+    for _, rows in fit.model.rows.model_frame.groupby("g"):
         rest = rows["y"].to_numpy() - mean
         each = []
         for v in tau * t:
@@ -557,7 +556,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
     u, H = integrand.mode(integrand.point)
     roots, gamma, tau, _ = np.split(integrand.point, integrand.parts)
     G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-    base = integrand.by_weight * np.exp(fit.model.dispersion.design.D @ gamma)
+    base = integrand.by_weight * np.exp(fit.model.rows.dispersion.D @ gamma)
 
     def best(u: np.ndarray) -> np.ndarray:
         sds = base * np.exp(tau * u[integrand.codes])
@@ -594,7 +593,7 @@ def test_satterthwaites_df_are_those_of_the_parameters_and_the_effects(name):
     def log_variance(point: np.ndarray, u: np.ndarray) -> float:
         roots, gamma, tau, _ = np.split(point, integrand.parts)
         G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-        base = integrand.by_weight * np.exp(fit.model.dispersion.design.D @ gamma)
+        base = integrand.by_weight * np.exp(fit.model.rows.dispersion.D @ gamma)
         sds = base * np.exp(tau * u[integrand.codes])
         return float(np.log(row @ marginal(integrand.design, G, sds, reml=True).cov_beta @ row))
 

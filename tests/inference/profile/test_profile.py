@@ -78,7 +78,7 @@ def own_key(parameter, fit):
     """The same of ours."""
     if parameter.term is None:
         return parameter.name
-    random_term = fit.design.random_terms[parameter.term]
+    random_term = fit.spec.random_terms[parameter.term]
     places = (parameter.first, parameter.second)
     effects = frozenset(random_term.effect_names[i] for i in places if i is not None)
     return parameter.kind, group_key(random_term.group), effects
@@ -154,7 +154,7 @@ def dense_deviance(design, sds, correlation, sigma):
     """Deviance by the definition, at these natural parameters."""
     cov = np.outer(sds, sds) * np.array([[1.0, correlation], [correlation, 1.0]])
     at = truth_of([cov / sigma**2], design, reml=False)
-    n, best = len(design.y), at.sigma**2
+    n, best = design.rows.n, at.sigma**2
     return at.deviance + n * (np.log(sigma**2 / best) + best / sigma**2 - 1.0)
 
 

@@ -40,14 +40,14 @@ def elimination_order(request):
 
 def dense(design, cp):
     """``A`` from the rows, columns in the elimination order."""
-    n, symbolic = len(design.y), cp.symbolic
+    n, symbolic = design.rows.n, cp.symbolic
     Z = np.zeros((n, symbolic.size))
-    for term, position in zip(design.random_terms, cp.term_positions, strict=True):
-        L = len(term.levels)
+    for term, position in zip(design.rows.random_terms, cp.term_positions, strict=True):
+        L = term.n_levels
         for j in range(position.width):
             column = symbolic.starts[position.factor] + (position.start + j) * L + term.codes
             Z[np.arange(n), column] = term.model_matrix[:, j]
-    weights = np.ones(n) if design.weights is None else design.weights
+    weights = np.ones(n) if design.rows.weights is None else design.rows.weights
     return Z.T @ (weights[:, None] * Z)
 
 

@@ -1,0 +1,137 @@
+"""Rows of a model: response, model matrices and levels, weights and offset.
+
+A random term's part of Z is the row-wise Khatri-Rao product of the indicators of its levels and
+its raw model matrix (Bates, Maechler, Bolker and Walker 2015, equation 8); both factors are stored,
+the product never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._arrays import set_readonly
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# At most so many variables are named in the label of a stratum.
+_MAX_NAMED = 4
+
+
+@dataclass(frozen=True)
+class RandomTermRows:
+    """Level and effects' columns of each row in one random term."""
+
+    group: str  # name of the grouping factor
+    n_levels: int
+    codes: Codes  # (n,) level of each row
+    model_matrix: Matrix  # (n, k) value of each effect's column in each row
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.codes, self.model_matrix)
+
+    def add_to_linear_predictor(self, eta: Vector, effects: Matrix) -> None:
+        """Add Z b of this term to eta in place; effects are (k, levels)."""
+        for j, effect in enumerate(effects):
+            eta += self.model_matrix[:, j] * effect[self.codes]
+
+
+@dataclass(frozen=True)
+class DispersionRows:
+    """Columns of the log residual standard deviation in each row."""
+
+    D: Matrix  # (n, r)
+    random_term: RandomTermRows | None  # an intercept
+    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.D)
+
+    @property
+    def codes(self) -> Codes | None:
+        """Level of each row in the random term, (n,)."""
+        return None if self.random_term is None else self.random_term.codes
+
+    def stratum_codes(self) -> Codes:
+        """Number the distinct rows of D, (n,)."""
+        _, codes = np.unique(self.D, axis=0, return_inverse=True)
+        return np.asarray(codes.ravel(), dtype=np.intp)
+
+    def stratum_label(self, row: int) -> str:
+        """Label the stratum of a row by the values of the formula's variables."""
+        parts = []
+        for name, column in list(self.variables.items())[:_MAX_NAMED]:
+            value = column.iloc[row]
+            parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
+        return ", ".join(parts) if parts else "all rows"
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """The n complete rows of a model's data, as arrays."""
+
+    y: Vector  # (n,) the response
+    X: Matrix  # (n, p) linearly independent fixed columns
+    random_terms: tuple[RandomTermRows, ...]
+    weights: Vector | None  # (n,) prior weights: the residual variance is sigma**2 / weights
+    offset: Vector | None  # (n,) part of the linear predictor
+    index: pd.Index  # labels
+    n_dropped: int  # further rows, left out for missing values
+    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
+    dispersion: DispersionRows | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(*vars(self).values())
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def response_less_offset(self) -> Vector:
+        """``y - offset``, whose mean is ``X beta + Z b``, (n,)."""
+        return self.y if self.offset is None else self.y - self.offset
+
+    def fixed_predictor(self, beta: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """``X beta + offset`` (n,), or (B, n) of B coefficient vectors."""
+        eta = self.X @ beta if beta.ndim == 1 else beta @ self.X.T
+        return np.asarray(eta if self.offset is None else eta + self.offset)
+
+    def linear_predictor(self, beta: Vector, effects: Sequence[Matrix | None]) -> Vector:
+        """``X beta + offset + Z b``, (n,); effects are (k, levels), None without a term's."""
+        eta = self.fixed_predictor(beta)
+        for term, b in zip(self.random_terms, effects, strict=True):
+            if b is not None:
+                term.add_to_linear_predictor(eta, b)
+        return eta
+
+    def combined_weights(self, relative: Vector) -> Vector:
+        """Products of relative weights and prior weights."""
+        return relative if self.weights is None else relative * self.weights
+
+    def codes_of(self, group: str) -> Codes:
+        """Level of each row in a grouping factor, (n,)."""
+        return next(term.codes for term in self.random_terms if term.group == group)
+
+    @property
+    def model_frame(self) -> pd.DataFrame:
+        """The variables that the formula reads, with the data's index."""
+        return pd.DataFrame(dict(self.variables)).set_axis(self.index, axis=0)
+
+    def without_variables(self) -> ModelRows:
+        """Arrays alone."""
+        dispersion = self.dispersion
+        if dispersion is not None:
+            dispersion = replace(dispersion, variables={})
+        return replace(self, variables={}, index=pd.RangeIndex(0), dispersion=dispersion)
