@@ -314,11 +314,13 @@ def _process(folder, *arguments):
     )
 
 
+@pytest.mark.full
 def test_process_reads_its_own_arguments(folder):
     done = _process(folder, "fit", SLOPES, "FOLDER/sleep.csv", "--json")
     assert json.loads(done.stdout)["nobs"] == 180
 
 
+@pytest.mark.full
 def test_process_complains_in_one_line_though_numpy_warns(folder):
     # numpy's warning of the logarithm goes to the same stream unless it is held back.
     done = _process(folder, "fit", "Reaction ~ log(Days)", "FOLDER/sleep.csv")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from reference_models import ENGINES, REFERENCES, fit_of, fit_or_refusal, group_key
+from tiers import but_for
 
 from mixedfx.errors import EngineRefusal
 from mixedfx.likelihood.pls import solve_pls
@@ -28,13 +29,14 @@ ROUNDING = 1e-9
 
 # The default tier fits each model as a user does.
 CASES = [
-    pytest.param(
-        name, engine, id=f"{name}-{engine}", marks=[] if engine == "auto" else pytest.mark.full
-    )
+    (name, engine)
     for name, reference in REFERENCES.items()
     for engine in ENGINES
     if engine != "statsmodels" or reference.beyond_mixedlm is None
 ]
+every_fit = pytest.mark.parametrize(
+    ("name", "engine"), but_for(CASES, [(name, "auto") for name in REFERENCES])
+)
 CHECKS = []
 
 
@@ -44,7 +46,7 @@ def check(function):
     return function
 
 
-@pytest.mark.parametrize(("name", "engine"), CASES)
+@every_fit
 def test_fit_matches_lme4(name, engine, subtests):
     fit, reference = fit_of(name, engine), REFERENCES[name]
     for compare in CHECKS:
@@ -70,12 +72,6 @@ def test_mixedlm_refuses_what_it_cannot_express_and_says_why(name):
 def test_mixedlm_refuses_nothing_else(name):
     result = fit_or_refusal(name, "statsmodels")
     assert not isinstance(result, EngineRefusal), str(result)
-
-
-@pytest.mark.parametrize("engine", ["auto", pytest.param("profiled", marks=pytest.mark.full)])
-def test_no_model_is_refused_by_the_other_engines(engine):
-    refused = [n for n in REFERENCES if isinstance(fit_or_refusal(n, engine), EngineRefusal)]
-    assert refused == []
 
 
 @check
@@ -135,9 +131,8 @@ def likelihood_and_information_criteria_match_lme4(fit, reference):
     assert found == pytest.approx(expected, rel=0, abs=DEVIANCE)
 
 
-@pytest.mark.parametrize("name", REFERENCES)
-def test_criterion_matches_lme4_at_given_thetas(name):
-    reference, fit = REFERENCES[name], fit_of(name, "auto")
+@check
+def criterion_matches_lme4_at_given_thetas(fit, reference):
     found = [
         solve_pls(
             fit.model.crossprod, reference.theta(check["theta"], fit), reml=reference["REML"]

@@ -16,15 +16,25 @@ DEFAULT, FULL = "default", "full"
 FEW = 20  # examples of a Hypothesis test in the default tier
 
 
+def in_default_tier() -> bool:
+    """Whether the run is of the default tier, which conftest.py has told Hypothesis."""
+    return settings.get_current_profile_name() == DEFAULT
+
+
 def examples(count: int) -> settings:
     """At most 20 examples in the default tier, ``count`` in any other."""
-    in_default = settings.get_current_profile_name() == DEFAULT
-    return settings(max_examples=min(count, FEW) if in_default else count)
+    return settings(max_examples=min(count, FEW) if in_default_tier() else count)
 
 
 def but_for(values: Iterable, kept: Iterable) -> list:
-    """Values to parametrise by: those that are not ``kept`` run in the full tier."""
-    kept = list(kept)
+    """
+    Values to parametrise by: those that are not ``kept`` are cases of the full tier.
+
+    The default tier does not collect them, which would cost each worker a second a thousand.
+    """
+    kept, values = list(kept), list(values)
+    if in_default_tier():
+        return [v for v in values if v in kept]
     cases = [(v, v if isinstance(v, tuple) else (v,)) for v in values]
     return [v if v in kept else pytest.param(*case, marks=pytest.mark.full) for v, case in cases]
 

@@ -24,7 +24,20 @@ SHARES = 2e-6
 ROUNDING = 1e-10
 
 pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
-every_model = pytest.mark.parametrize("name", tiered(REFERENCES))
+CHECKS = []
+
+
+def check(function):
+    """Register a claim on every reference model."""
+    CHECKS.append(function)
+    return function
+
+
+@pytest.mark.parametrize("name", tiered(REFERENCES))
+def test_reference_models(name, subtests):
+    for holds in CHECKS:
+        with subtests.test(holds.__name__):
+            holds(name)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +56,8 @@ def data():
 # ---------------------------------------------------------------- R squared and ICC
 
 
-@every_model
-def test_r2_and_the_intraclass_correlation_are_the_definitions(name):
+@check
+def r2_and_the_intraclass_correlation_are_the_definitions(name):
     fit, direct = fit_of(name, "profiled"), REFERENCES[name]["r2_direct"]
     found = [fit.r2["marginal"], fit.r2["conditional"], fit.icc["total"]]
     expected = [direct["marginal"], direct["conditional"], direct["icc_adjusted"]]
@@ -63,8 +76,8 @@ def test_r2_and_the_intraclass_correlation_are_performances(name):
     assert found == pytest.approx(expected, rel=0, abs=SHARES)
 
 
-@every_model
-def test_the_parts_of_the_variance_are_the_definitions(name):
+@check
+def the_parts_of_the_variance_are_the_definitions(name):
     direct = REFERENCES[name]["r2_direct"]
     expected = np.array([direct[part] for part in ("var_fixed", "var_random", "var_residual")])
     shares = variance_shares(fit_of(name, "profiled").model)
@@ -91,14 +104,14 @@ def test_a_random_intercepts_share_is_its_variance_over_lme4s(name):
     assert found == pytest.approx(expected, rel=0, abs=SHARES)
 
 
-@every_model
-def test_the_groups_shares_sum_to_the_total(name):
+@check
+def the_groups_shares_sum_to_the_total(name):
     found = fit_of(name, "profiled").icc
     assert found.drop("total").sum() == pytest.approx(found["total"], abs=ROUNDING)
 
 
-@every_model
-def test_groups_are_named_as_in_the_formula(name):
+@check
+def groups_are_named_as_in_the_formula(name):
     fit = fit_of(name, "profiled")
     assert list(fit.icc.index) == [*fit.formula.groups, "total"]
 
@@ -267,8 +280,8 @@ def covariances(reference):
     return blocks
 
 
-@every_model
-def test_components_are_the_eigenvalues_of_lme4s_covariances(name):
+@check
+def components_are_the_eigenvalues_of_lme4s_covariances(name):
     expected = covariances(REFERENCES[name])
     for group, table in fit_of(name, "profiled").rank_pca().items():
         values = np.concatenate([np.linalg.eigvalsh(G) for G in expected[group_key(group)]])
@@ -277,8 +290,8 @@ def test_components_are_the_eigenvalues_of_lme4s_covariances(name):
         np.testing.assert_allclose(table["sd"] ** 2, values, rtol=0, atol=2e-5 * values.max())
 
 
-@every_model
-def test_components_are_one_for_each_effect(name):
+@check
+def components_are_one_for_each_effect(name):
     fit = fit_of(name, "profiled")
     effects = {group: len(table.columns) for group, table in fit.ranef().items()}
     assert {group: len(table) for group, table in fit.rank_pca().items()} == effects
@@ -291,8 +304,8 @@ def test_shares_of_the_components_sum_to_one(name):
         assert table["cumulative"].iloc[-1] == pytest.approx(1.0, rel=ROUNDING)
 
 
-@every_model
-def test_components_decrease_and_their_shares_are_of_the_variance(name):
+@check
+def components_decrease_and_their_shares_are_of_the_variance(name):
     for table in fit_of(name, "profiled").rank_pca().values():
         squares = table["sd"] ** 2
         assert (table["sd"].diff().dropna() <= 0).all()

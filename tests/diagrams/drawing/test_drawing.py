@@ -109,16 +109,29 @@ def apart(a, b):
 FEW = [FORMULAS[i] for i in (0, 1, 2, 3, 10, 15, 17)]
 
 
-@pytest.fixture(scope="module", params=but_for([*FORMULAS, *chance_formulas(15)], FEW))
-def drawn(request):
-    yield Drawn(request.param)
+CHECKS = []
+
+
+def check(function):
+    """Register a claim on a drawing."""
+    CHECKS.append(function)
+    return function
+
+
+@pytest.mark.parametrize("formula", but_for([*FORMULAS, *chance_formulas(15)], FEW))
+def test_nothing_covers_anything_else(formula, subtests):
+    drawn = Drawn(formula)
+    for holds in CHECKS:
+        with subtests.test(holds.__name__):
+            holds(drawn)
     plt.close("all")
 
 
 # ---------------------------------------------------------------- where things are
 
 
-def test_nodes_lie_in_their_plates_and_in_no_other(drawn):
+@check
+def nodes_lie_in_their_plates_and_in_no_other(drawn):
     for node in drawn.graph.nodes:
         around = drawn.graph.enclosing_plates(node.plate)
         for name, box in drawn.plates.items():
@@ -126,33 +139,39 @@ def test_nodes_lie_in_their_plates_and_in_no_other(drawn):
             assert relation(drawn.nodes[node.name], box), (node.name, name)
 
 
-def test_plates_lie_inside_each_other_as_levels_do(drawn):
+@check
+def plates_lie_inside_each_other_as_levels_do(drawn):
     for a, b in itertools.permutations(drawn.plates, 2):
         nested = b in drawn.graph.enclosing_plates(a)
         assert inside(drawn.plates[a], drawn.plates[b]) == nested, (a, b)
 
 
-def test_crossed_plates_overlap(drawn):
+@check
+def crossed_plates_overlap(drawn):
     for a, b in itertools.combinations(drawn.plates.values(), 2):
         assert not apart(a, b)
 
 
-def test_no_two_borders_fall_together(drawn):
+@check
+def no_two_borders_fall_together(drawn):
     for sides in zip(*drawn.plates.values(), strict=True):
         assert len(np.unique(np.round(sides, 3))) == len(sides)
 
 
-def test_no_two_nodes_overlap(drawn):
+@check
+def no_two_nodes_overlap(drawn):
     for a, b in itertools.combinations(drawn.nodes.values(), 2):
         assert apart(a, b)
 
 
-def test_there_is_an_arrow_for_each_edge(drawn):
+@check
+def there_is_an_arrow_for_each_edge(drawn):
     arrows = [p for p in drawn.ax.patches if isinstance(p, FancyArrowPatch)]
     assert len(arrows) == len(drawn.graph.edges)
 
 
-def test_arrows_run_over_no_other_node(drawn):
+@check
+def arrows_run_over_no_other_node(drawn):
     for edge, path in drawn.arrows.items():
         for name, e in drawn.ellipses.items():
             if name not in (edge.source, edge.target):
@@ -160,7 +179,8 @@ def test_arrows_run_over_no_other_node(drawn):
                 assert np.all(np.sum(away**2, axis=1) > 1), (edge, name)
 
 
-def test_arrows_end_at_the_borders_of_their_nodes(drawn):
+@check
+def arrows_end_at_the_borders_of_their_nodes(drawn):
     for edge, path in drawn.arrows.items():
         e = drawn.ellipses[edge.target]
         reach = np.sqrt(np.sum(((path - e.center) / [e.width / 2, e.height / 2]) ** 2, axis=1))
@@ -170,34 +190,40 @@ def test_arrows_end_at_the_borders_of_their_nodes(drawn):
 # ---------------------------------------------------------------- what is written
 
 
-def test_every_node_and_plate_has_a_text(drawn):
+@check
+def every_node_and_plate_has_a_text(drawn):
     assert len(drawn.texts) == len(drawn.graph.nodes) + len(drawn.graph.plates)
 
 
-def test_no_two_texts_overlap(drawn):
+@check
+def no_two_texts_overlap(drawn):
     for (a, one), (b, two) in itertools.combinations(drawn.texts, 2):
         assert apart(one, two), (a, b)
 
 
-def test_no_text_is_clipped(drawn):
+@check
+def no_text_is_clipped(drawn):
     (left, right), (bottom, top) = drawn.ax.get_xlim(), drawn.ax.get_ylim()
     for text, box in drawn.texts:
         assert inside(box, np.array([left, bottom, right, top])), text
 
 
-def test_no_border_runs_through_a_text(drawn):
+@check
+def no_border_runs_through_a_text(drawn):
     for text, box in drawn.texts:
         for plate in drawn.plates.values():
             assert inside(box, plate) or apart(box, plate), text
 
 
-def test_labels_fit_into_their_nodes(drawn):
+@check
+def labels_fit_into_their_nodes(drawn):
     for text, box in drawn.texts:
         for node in drawn.nodes.values():
             assert inside(box, node) or apart(box, node), text
 
 
-def test_no_arrow_runs_through_a_text(drawn):
+@check
+def no_arrow_runs_through_a_text(drawn):
     for text, box in drawn.texts:
         for path in drawn.arrows.values():
             assert not np.any(np.all((path > box[:2]) & (path < box[2:]), axis=1)), text

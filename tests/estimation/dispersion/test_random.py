@@ -26,8 +26,13 @@ from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.stratified import sum_by_stratum
 
-both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
-reml_first = pytest.mark.parametrize("reml", but_for([True, False], [True]), ids=["REML", "ML"])
+
+def _id(value: object) -> object:
+    return {True: "REML", False: "ML"}[value] if isinstance(value, bool) else value
+
+
+both_criteria = pytest.mark.parametrize("reml", [True, False], ids=_id)
+reml_first = pytest.mark.parametrize("reml", but_for([True, False], [True]), ids=_id)
 
 MODELS = {
     "intercept": ("y ~ x + (1 | g)", "~ 1 + (1 | g)", {}),
@@ -49,7 +54,7 @@ FITS += [(name, False) for name in ("intercept", "weights")]
 every_fit = pytest.mark.parametrize(
     ("name", "reml"),
     but_for(FITS, [(name, True) for name in FEW]),
-    ids=[f"{name}, {'REML' if r else 'ML'}" for name, r in FITS],
+    ids=_id,
 )
 
 
