@@ -147,6 +147,7 @@ def at(fit) -> np.ndarray:
     return np.array([*s, S[0, 1] / s.prod(), fit.sigma])
 
 
+@pytest.mark.full
 def test_the_mode_is_no_worse_than_scipys():
     start = np.array([20.0, 6.0, 0.1, 25.0])
     options = {"xatol": 1e-4, "fatol": 1e-7, "maxiter": 1500}

@@ -208,18 +208,11 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("text", "marked", "advice"), ERRORS)
-def test_carets_mark_the_place(text, marked, advice):
-    assert _marked(_error(text)) == marked
-
-
-@pytest.mark.parametrize(("text", "marked", "advice"), ERRORS)
-def test_error_says_what_to_do(text, marked, advice):
-    assert advice in str(_error(text))
-
-
-@pytest.mark.parametrize(("text", "marked", "advice"), ERRORS)
-def test_error_shows_the_formula(text, marked, advice):
-    assert " ".join(text.split()) in " ".join(str(_error(text)).split())
+def test_error_shows_the_formula_marks_the_place_and_says_what_to_do(text, marked, advice):
+    error = _error(text)
+    assert " ".join(text.split()) in " ".join(str(error).split())
+    assert _marked(error) == marked
+    assert advice in str(error)
 
 
 def test_term_that_stands_twice_is_named():

@@ -501,6 +501,7 @@ def test_a_mixture_p_value_is_one_just_where_the_classical_estimate_is_negative(
     assert ((nulls["p_mixture"] == 1.0) == (nulls["F"] <= 1.0)).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", [0.05, 0.1, 0.2])
 def test_a_true_null_is_rejected_as_often_as_it_should(nulls, size):
     # Ten groups are not infinitely many: the mixture holds to a percent or so.
@@ -509,6 +510,7 @@ def test_a_true_null_is_rejected_as_often_as_it_should(nulls, size):
     assert abs(share - size) < 3 * error + 0.01
 
 
+@pytest.mark.full
 def test_plain_p_values_are_larger_than_the_mixtures(nulls):
     some = nulls[nulls["F"] > 1]
     np.testing.assert_allclose(some["p_value"], 2 * some["p_mixture"], rtol=1e-12)

@@ -474,6 +474,7 @@ def test_intervals_cover_what_they_should(covered, kind):
     assert 0.95 - 0.015 - 3 * error < shares.mean() < 0.95 + 3 * error
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_a_new_levels_confidence_interval_is_not_of_its_own_mean(covered):
     # It is of the population's mean, which is known far better.

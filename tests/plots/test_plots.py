@@ -131,7 +131,10 @@ PICTURES = {
     "influence": (1, lambda plot, ax: plot.influence(ax=ax)),
     "influence of levels": (1, lambda plot, ax: plot.influence("Subject", ax=ax)),
 }
-every_picture = pytest.mark.parametrize("picture", PICTURES)
+SLOW = ("fitted", "qq of effects", "profile", "scale-location")
+every_picture = pytest.mark.parametrize(
+    "picture", but_for(PICTURES, [name for name in PICTURES if name not in SLOW])
+)
 
 
 def given_axes(count):

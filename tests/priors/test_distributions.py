@@ -133,6 +133,7 @@ def test_what_is_constant_has_no_coordinate():
     np.testing.assert_array_equal(params.sigma, [3.0])
 
 
+@pytest.mark.full
 def test_the_density_of_log_standard_deviations_integrates_to_one():
     # The correlation is integrated out in closed form below; here there is none.
     priors, transform = model_of(1, sd=HalfNormal(2.0), sigma=Exponential(0.5))
