@@ -54,11 +54,30 @@ class Graph:
     reason: str
 
     def enclosing_plates(self, plate: str | None) -> tuple[str, ...]:
-        """Names of a plate and of all that contain it, the outermost first."""
+        """
+        List a plate and all that contain it.
+
+        Parameters
+        ----------
+        plate : str or None
+            Its name; None of a node that lies in no plate.
+
+        Returns
+        -------
+        tuple of str
+            Their names, the outermost first.
+        """
         return enclosing_plates(self.plates, plate)
 
     def describe(self) -> str:
-        """Say whether the levels form a tree, and why."""
+        """
+        Say whether the levels form a tree, and why.
+
+        Returns
+        -------
+        str
+            A sentence or two.
+        """
         return self.reason
 
     def __str__(self) -> str:
@@ -66,11 +85,25 @@ class Graph:
         return self.reason
 
     def to_dot(self) -> str:
-        """Write the graph in Graphviz's DOT; a plate in several others is nested in the deepest."""
+        """
+        Write the graph in Graphviz's DOT.
+
+        Returns
+        -------
+        str
+            A plate that lies in several others is a cluster of the deepest of them.
+        """
         return dot(self.nodes, self.edges, self.plates)
 
     def to_mermaid(self) -> str:
-        """Write the graph as a Mermaid flowchart, as notebooks and Markdown pages show it."""
+        """
+        Write the graph as a Mermaid flowchart.
+
+        Returns
+        -------
+        str
+            The text, as notebooks and Markdown pages show it.
+        """
         return mermaid(self.nodes, self.edges, self.plates)
 
     def _repr_markdown_(self) -> str:
