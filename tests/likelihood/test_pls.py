@@ -330,6 +330,21 @@ def test_dense_and_pairwise_products_agree(case):
 
 @many
 @given(crossed())
+def test_pairs_of_entries_that_are_not_stored_give_the_same_numbers(case):
+    results = []
+    for stored in (0, analysis.MAX_STORED_PAIRS):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(analysis, "DENSE_ADVANTAGE", 0.0)
+            patch.setattr(analysis, "MAX_STORED_PAIRS", stored)
+            symbolic, found = outcome(case)
+        assert (symbolic.steps[0].update.stored_pairs is None) == (stored == 0)
+        results.append(found)
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@many
+@given(crossed())
 def test_dense_products_in_batches_agree_with_whole_ones(case):
     _, expected = outcome(case)
     with pytest.MonkeyPatch.context() as patch:
