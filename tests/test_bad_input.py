@@ -1519,7 +1519,7 @@ def test_warning_is_kept_in_the_notes(frame, case):
 
 
 def test_every_kind_of_warning_is_tested():
-    of_draws = {SamplingWarning}  # no fit gives it: tests/test_sample.py
+    of_draws = {SamplingWarning}  # no fit gives it: tests/bayes/test_sample.py
     expected = set(MixedfxWarning.__subclasses__()) - of_draws
     assert {kind for _, kind, _ in WARNED.values()} == expected
 

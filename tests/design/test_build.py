@@ -1,8 +1,8 @@
 """Formula and data to arrays: the right columns and levels, from any table, which is not changed.
 
 Sources of truth: R's documented behaviour where a convention is R's (which dependent columns are
-dropped, ``poly``), patsy for coded columns (see also test_formula), and values small enough to be
-written down.
+dropped, ``poly``), patsy for coded columns (see also formula/test_expansion.py), and values small
+enough to be written down.
 """
 
 from __future__ import annotations

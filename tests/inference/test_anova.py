@@ -22,8 +22,8 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DroppedColumnsWarning
 from mixedfx.estimation.optimizer_result import Control
 
-# As in test_degrees: the search leaves 1e-6 of theta (measured here: 3e-6, and 4e-6 of the
-# degrees of freedom).
+# As in test_denominator_df.py: the search leaves 1e-6 of theta (measured here: 3e-6, and 4e-6 of
+# the degrees of freedom).
 STATISTIC, DEGREES, P_VALUE = 1e-5, 2e-5, 1e-6
 # Without random terms both sides are least squares.
 ROUNDING = 1e-9

@@ -312,7 +312,7 @@ def test_adjusted_covariance_is_that_of_the_definition(case):
     how, expected = drawn_definition(case)
     scale = np.sqrt(np.outer(np.diag(expected.Phi), np.diag(expected.Phi)))
     largest = max(1.0, np.abs(expected.cov / scale).max())
-    # Measured: 7e-10. As in test_criterion, elimination loses more at thetas of up to 30.
+    # Measured: 7e-10. As in likelihood/test_pls.py, elimination loses more at thetas of up to 30.
     digits = 1e-6 if case.kind == "large" else 1e-8
     np.testing.assert_allclose(how.cov / scale, expected.cov / scale, rtol=0, atol=digits * largest)
 
