@@ -21,20 +21,18 @@ class _Poly:
 
     def memorize_chunk(self, x: Any, degree: int = 1) -> None:
         self._chunks.append(np.asarray(x, dtype=float).ravel())
+        self._degree = degree
 
     def memorize_finish(self) -> None:
-        self._x = np.concatenate(self._chunks)
+        x, degree = np.concatenate(self._chunks), self._degree
         self._chunks = []
-        self._recurrences: dict[int, tuple[Vector, Vector]] = {}
+        if degree < 1 or degree >= len(np.unique(x)):
+            raise ValueError(f"poly() needs more than degree = {degree} different values")
+        self._alpha, self._norm2 = _recurrence(x, degree)
 
     def transform(self, x: Any, degree: int = 1) -> Matrix:
-        if degree not in self._recurrences:
-            if degree < 1 or degree >= len(np.unique(self._x)):
-                raise ValueError(f"poly() needs more than degree = {degree} different values")
-            self._recurrences[degree] = _recurrence(self._x, degree)
-        alpha, norm2 = self._recurrences[degree]
-        columns = _polynomials(np.asarray(x, dtype=float).ravel(), alpha, norm2)
-        return columns[:, 1:] / np.sqrt(norm2[1:])
+        columns = _polynomials(np.asarray(x, dtype=float).ravel(), self._alpha, self._norm2)
+        return columns[:, 1:] / np.sqrt(self._norm2[1:])
 
 
 def _recurrence(x: Vector, degree: int) -> tuple[Vector, Vector]:
