@@ -93,11 +93,21 @@ def build(
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
     used = _used_rows(formula, dispersion, frame, row_vectors, env)
+    column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
+    return _evaluate_rows(formula, dispersion, used, env, column_of)
+
+
+def _evaluate_rows(
+    formula: Formula,
+    dispersion: Formula | None,
+    used: _UsedRows,
+    env: EvalEnvironment,
+    column_of: dict[str, str | None],
+) -> Design:
+    """Learn the specification from the complete rows, and build their arrays."""
     evaluated = evaluate(formula, used.variables, env, len(used.index))
     y = response_vector(evaluated.response, formula, used.index)
-    prior_weights = _prior_weights(used)
-    if used.offset is not None:
-        check_finite("offset", used.offset, used.index)
+    weights = _checked_weights(used)
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
     dispersion_spec, dispersion_rows = _dispersion(formula, dispersion, used, env)
@@ -105,14 +115,13 @@ def build(
         y=y,
         X=_select_columns(evaluated.fixed, kept),
         random_terms=random_rows,
-        weights=prior_weights,
+        weights=weights,
         offset=used.offset,
         index=used.index,
         n_dropped=used.n_dropped,
         variables=used.variables,
         dispersion=dispersion_rows,
     )
-    named = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
     spec = ModelSpec(
         formula=formula,
         column_names=tuple(evaluated.fixed_info.column_names),
@@ -120,9 +129,9 @@ def build(
         random_terms=random_specs,
         dispersion=dispersion_spec,
         variables=tuple(used.variables),
-        weights_column=named["weights"],
-        offset_column=named["offset"],
-        residual_sd_column=named["residual_sd"],
+        weights_column=column_of["weights"],
+        offset_column=column_of["offset"],
+        residual_sd_column=column_of["residual_sd"],
         nesting=nested_factors(random_rows),
         fixed_info=evaluated.fixed_info,
         env=env,
@@ -151,15 +160,15 @@ def _used_rows(
     return _UsedRows(variables, of_dispersion, **row_vectors, index=index, n_dropped=n_dropped)
 
 
-def _prior_weights(rows: _UsedRows) -> Vector | None:
-    """Check weights and residual sds; of known residual sds the weights are the inverse squares."""
+def _checked_weights(rows: _UsedRows) -> Vector | None:
+    """Check offset, weights and residual sds, of which the inverse squares are the weights."""
     check_positive("weights", rows.weights, rows.index)
     check_positive("residual_sd", rows.residual_sd, rows.index)
-    if rows.residual_sd is None:
-        check_weight_range("weights", rows.weights, rows.index)
-        return rows.weights
-    weights: Vector = rows.residual_sd**-2.0
-    check_weight_range("residual_sd", weights, rows.index)
+    known_sds = rows.residual_sd is not None
+    weights = rows.weights if rows.residual_sd is None else rows.residual_sd**-2.0
+    check_weight_range("residual_sd" if known_sds else "weights", weights, rows.index)
+    if rows.offset is not None:
+        check_finite("offset", rows.offset, rows.index)
     return weights
 
 

@@ -168,17 +168,15 @@ def _estimate_at(
         f"another step of the dispersion would gain {optimum.newton_decrement:.1e}",
         trace=optimum.trace,
     )
-    gamma = coordinates.gamma(math.log(solution.sigma), x)
-    cov = _gamma_covariance(problem, joint, len(x))
     estimate = DispersionEstimate(
-        dispersion,
-        gamma,
-        cov,
-        None,
-        None,
-        joint.gradient,
-        joint.hessian,
-        joint.vcov_jacobian,
+        spec=dispersion,
+        gamma=coordinates.gamma(math.log(solution.sigma), x),
+        cov=_gamma_covariance(problem, joint, len(x)),
+        random=None,
+        deviance=None,
+        gradient=joint.gradient,
+        hessian=joint.hessian,
+        vcov_jacobian=joint.vcov_jacobian,
     )
     return optimizer_result, design, estimate
 
