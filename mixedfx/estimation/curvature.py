@@ -16,14 +16,10 @@ from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
-
-# Step of the differences, relative to coordinates above one.
-_STEP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,5 @@ def hessian_at_optimum(likelihood: GaussianLikelihood, theta: Vector) -> Hessian
     """Differentiate the score numerically at an optimum theta."""
     coordinates, x = rank_reduced_coordinates(likelihood.crossprod, theta)
     scaled = ScaledLikelihood.of(likelihood, coordinates)
-    # Near zero the score is a cubic, whose differences of fourth order are exact.
-    H = jacobian(scaled.score, x, relative_steps(x, _STEP))
     gradient = scaled.score(x) if len(x) else x
-    return HessianAtOptimum(scaled, x, gradient, 0.5 * (H + H.T))
+    return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))

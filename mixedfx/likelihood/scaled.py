@@ -23,11 +23,14 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import average_information, score_factors
+from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
+# Step of differences, relative to coordinates above one.
+_STEP = 1e-3
 # A penalised residual sum of squares below this share of the response's is rounding.
 _ZERO_PWRSS = 1e-14
 # A deviance at theta, in the units of the columns, that differs from the deviance at the scaled
@@ -109,6 +112,12 @@ class ScaledLikelihood:
     def information(self, x: Vector) -> Matrix:
         """Average information, (m, m)."""
         return average_information(self.at(x), self.jacobians(x))
+
+    def hessian(self, x: Vector) -> Matrix:
+        """Second derivatives of the deviance by ``x``, differences of the score, (m, m)."""
+        # Near zero the score is a cubic, whose differences of fourth order are exact.
+        H = jacobian(self.score, x, relative_steps(x, _STEP))
+        return 0.5 * (H + H.T)
 
     def vcov_jacobian(self, x: Vector) -> Array:
         """
