@@ -137,10 +137,10 @@ class PosteriorSamples:
         pairs, correlations = _correlations(spec, draws.params)
         if pairs:
             add("corr", np.array(correlations).T, ("pair", _number_duplicates(pairs)))
-        if spec.fixed_sigma is None:
+        if spec.residual.estimates_sigma:
             add("sigma", transform.baseline_sigma(draws.params))
-        if spec.dispersion is not None:
-            names = [f"dispersion({name})" for name in spec.dispersion.D_names]
+        if spec.residual.coefficient_names:
+            names = [spec.residual.full_name(name) for name in spec.residual.coefficient_names]
             add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
         for group in spec.formula.groups:
             own = [
@@ -181,10 +181,8 @@ class PosteriorSamples:
         """Residual standard deviations (len(at), n) of the rows at some draws."""
         rows, params, posterior = self.design.rows, self.draws.params, self.posterior
         sds = np.repeat(params.sigma[at, None], rows.n, axis=1)
-        if posterior.dispersion is not None:
-            log_sds = params.dispersion[at] @ posterior.dispersion.stratum_columns.T
-            sds = sds * np.exp(log_sds[:, posterior.strata.codes])
-        return sds if rows.weights is None else sds / np.sqrt(rows.weights)
+        sds = sds * np.exp([posterior.model.log_sds(x) for x in params.residual[at]])
+        return np.asarray(sds if rows.weights is None else sds / np.sqrt(rows.weights))
 
 
 def draw_posterior(
@@ -319,9 +317,7 @@ def _effects_by_point(
         cov = sigma**2 * solution.vcov_unscaled
         beta = solution.beta + _draw_normal(cov[None], rng)[0]
         w = rows.combined_weights(np.ones(rows.n))
-        if posterior.dispersion is not None:
-            log_sds = posterior.dispersion.stratum_columns @ params.dispersion[i]
-            w = w * np.exp(-2.0 * log_sds[posterior.strata.codes])
+        w = w * np.exp(-2.0 * posterior.model.log_sds(params.residual[i]))
         simulated_b = np.zeros(symbolic.size)
         for position, factor in zip(crossprod.term_positions, params.cov_factors, strict=True):
             L = symbolic.layout.levels(position.factor)

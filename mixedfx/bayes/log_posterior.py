@@ -1,4 +1,4 @@
-"""Log posterior density of the covariance parameters, sigma and the dispersion coordinates.
+"""Log posterior density of the covariance parameters, sigma and the residual model's parameters.
 
 Fixed and random effects are integrated out in closed form,
 
@@ -24,15 +24,12 @@ from mixedfx.bayes.unconstrained import (
 )
 from mixedfx.bayes.vectorized_pls import VectorizedPLS
 from mixedfx.design.build import Design
-from mixedfx.estimation.dispersion.fixed import score_log_weights
-from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
-from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.likelihood.score import score_factors, score_log_sigma
-from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.priors.specification import PriorSpecification
+from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,30 +40,24 @@ _MAX_COORDINATE = 200.0
 
 
 class LogPosterior:
-    """Log posterior density of a design whose dispersion model, if any, has no random term."""
+    """Log posterior density of a design whose residual model has no random effects."""
 
     def __init__(self, design: Design, priors: PriorSpecification) -> None:
         self.design, self.priors = design, priors
-        self.dispersion: DispersionCoordinates | None = None
-        to_gamma = to_log_sigma = None
-        columns = design.rows.dispersion
-        if columns is None:
-            self.crossprod = compute_crossproducts(design)
-        else:
-            codes = columns.stratum_codes()
-            self.strata = sum_by_stratum(design, codes)
-            self.crossprod = self.strata.plain
-            self.dispersion = DispersionCoordinates.from_columns(columns.D, codes)
-            to_gamma, to_log_sigma = self.dispersion.to_gamma, self.dispersion.to_log_sigma
+        self.model = residual_model(design)
+        self.sums = self.model.reduce(design)
+        self.crossprod = self.model.reweight(self.sums, np.zeros(self.model.n_params))
         self.transform: ParameterTransform = parameter_transform(
             self.crossprod.parametrization,
             priors,
             sigma=design.spec.fixed_sigma,
-            to_gamma=to_gamma,
-            to_log_sigma=to_log_sigma,
+            to_gamma=self.model.coefficient_matrix,
+            to_log_sigma=self.model.log_sigma_row,
         )
         self.evaluations = 0
-        self.vectorized = VectorizedPLS.prepare(self.crossprod, priors) if columns is None else None
+        self.vectorized = (
+            None if self.model.n_params else VectorizedPLS.prepare(self.crossprod, priors)
+        )
 
     @property
     def size(self) -> int:
@@ -75,10 +66,8 @@ class LogPosterior:
 
     def crossproducts(self, params: ConstrainedParameters, i: int) -> CrossProducts:
         """Cross-products at the weights and the sigma of point ``i``."""
-        if self.dispersion is None:
-            return replace(self.crossprod, sigma=float(params.sigma[i]))
-        log_sds = self.dispersion.stratum_columns @ params.dispersion[i]
-        return replace(self.strata.reweight(np.exp(-2.0 * log_sds)), sigma=float(params.sigma[i]))
+        crossprod = self.model.reweight(self.sums, params.residual[i])
+        return replace(crossprod, sigma=float(params.sigma[i]))
 
     def solution(self, params: ConstrainedParameters, i: int) -> Solution:
         """Posterior moments of the effects given the parameters of point ``i``, and ``d``."""
@@ -141,9 +130,6 @@ class LogPosterior:
                 for score, factor in zip(by_lambda, params.cov_factors, strict=True):
                     by_sigma -= float((score * factor[:, :, 0]).sum()) / sigma
             out[self.transform.sigma] = by_sigma
-        if self.dispersion is not None:
-            log_sds = (self.dispersion.stratum_columns @ params.dispersion[0])[self.strata.codes]
-            by_log_weight = score_log_weights(self.design.rows, solution, log_sds, reml=True)
-            by_coordinate = self.dispersion.pullback(by_log_weight, self.strata.codes)
-            out[self.transform.dispersion] = by_coordinate
+        by_residual = self.model.score(self.design.rows, params.residual[0], solution)
+        out[self.transform.residual] = by_residual
         return out

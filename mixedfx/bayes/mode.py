@@ -18,10 +18,9 @@ from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
-from mixedfx.estimation.dispersion.degenerate import check_degenerate_strata
-from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -46,16 +45,15 @@ class PosteriorMode:
     """Mode of the posterior density, as an optimum that a fit is assembled from."""
 
     optimizer_result: OptimizerResult
-    design: Design  # with sigma, and the weights of the dispersion model, at the mode
+    design: Design  # with sigma, and the weights of the residual model, at the mode
     priors: PriorSpecification  # with gradient and Hessian at the mode
-    dispersion: DispersionEstimate | None
+    residual: ResidualEstimate
 
 
 def find_mode(design: Design, priors: PriorSpecification, control: Control) -> PosteriorMode:
     """Maximise the posterior density, and evaluate the model at the maximum."""
-    if design.rows.dispersion is not None:
-        check_degenerate_strata(design, reml=True)
     posterior = LogPosterior(design, priors)
+    posterior.model.check(design, reml=True)
     start = starting_values(posterior, control)
     optimum = maximize_posterior(posterior, start, jacobian=False, control=control)
     return _mode_at(posterior, optimum)
@@ -134,13 +132,12 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
     H = objective_hessian(posterior, optimum.x, jacobian=False)
     sigma = float(posterior.transform.baseline_sigma(params)[0])
     mean_sigma = float(params.sigma[0])
-    dispersion = None
-    if posterior.dispersion is not None:
-        log_sds = posterior.dispersion.stratum_columns @ params.dispersion[0]
+    residual = ResidualEstimate(posterior.model)
+    if posterior.model.n_params:
+        log_sds = posterior.model.log_sds(params.residual[0])
         relative = (mean_sigma / sigma * np.exp(log_sds)) ** -2.0
-        weights = design.rows.combined_weights(relative[posterior.strata.codes])
-        design = design.with_weights(weights)
-        dispersion = _dispersion_estimate(posterior, optimum, H)
+        design = design.with_weights(design.rows.combined_weights(relative))
+        residual = _residual_estimate(posterior, optimum, H)
     design = design.with_sigma(sigma)
     parametrization = crossprod.parametrization
     lambdas = [factor[:, :, 0] / sigma for factor in params.cov_factors]
@@ -161,26 +158,28 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
         trace=optimum.trace,
     )
     priors = replace(priors, gradient=optimum.gradient, hessian=H)
-    return PosteriorMode(optimizer_result, design, priors, dispersion)
+    return PosteriorMode(optimizer_result, design, priors, residual)
 
 
-def _dispersion_estimate(
+def _residual_estimate(
     posterior: LogPosterior, optimum: TrustRegionResult, H: Matrix
-) -> DispersionEstimate:
-    """Coefficients of the dispersion model, their covariance from the Hessian at the mode."""
-    transform, dispersion = posterior.transform, posterior.design.spec.dispersion
-    assert dispersion is not None
-    assert transform.to_gamma is not None
+) -> JointEstimate:
+    """Coefficients of the residual model, their covariance from the Hessian at the mode."""
+    transform = posterior.transform
     params = transform.constrain(optimum.x[None])
     inverse = 2.0 * np.linalg.pinv(H, rcond=1e-10, hermitian=True)
     sigma = [transform.sigma] if isinstance(transform.sigma, int) else []
-    free = [*sigma, *range(transform.size)[transform.dispersion]]
-    to_gamma = transform.to_gamma[:, len(transform.to_gamma) - len(free) :]
+    free = [*sigma, *range(transform.size)[transform.residual]]
+    to_gamma = transform.to_gamma[:, transform.to_gamma.shape[1] - len(free) :]
     cov = to_gamma @ inverse[np.ix_(free, free)] @ to_gamma.T
     p = posterior.crossprod.p
     # With priors tests are normal: no degrees of freedom are computed from this Jacobian.
-    vcov_jacobian = np.zeros((len(H), p, p))
-    gamma = transform.gamma(params)[0]
-    return DispersionEstimate(
-        dispersion, gamma, np.asarray(cov), None, None, optimum.gradient, H, vcov_jacobian
+    return JointEstimate(
+        posterior.model,
+        params=params.residual[0],
+        coefficients=transform.gamma(params)[0],
+        cov=np.asarray(cov),
+        gradient=optimum.gradient,
+        hessian=H,
+        vcov_jacobian=np.zeros((len(H), p, p)),
     )

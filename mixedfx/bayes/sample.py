@@ -25,10 +25,9 @@ def sample(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
         )
     design = fit.original_design
-    dispersion = fit.spec.dispersion
-    if dispersion is not None and dispersion.random_term is not None:
+    if fit.spec.residual.has_random_effects:
         raise EngineRefusal(
-            f"the random term in dispersion='{dispersion.formula}' cannot be sampled; use "
+            f"the random term in {fit.spec.residual.argument} cannot be sampled; use "
             "strata, such as '~ kind', or fit.bootstrap()."
         )
     priors = match_priors(None, design.spec) if fit.priors is None else fit.priors

@@ -67,8 +67,8 @@ class ConstrainedParameters:
     sds: tuple[Matrix, ...]  # (k, B) per term
     partials: tuple[Matrix, ...]  # (k (k - 1) / 2, B) partial correlations per term
     cov_factors: tuple[Matrix, ...]  # (k, k, B) lower Cholesky factors of the covariances
-    sigma: Vector  # (B,) residual sd; with a dispersion model its geometric mean over the rows
-    dispersion: Matrix  # (B, r) coordinates x of the dispersion model
+    sigma: Vector  # (B,) sigma of the cross-products at the residual model's parameters
+    residual: Matrix  # (B, k) parameters of the residual model
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class ParameterTransform:
     terms: tuple[TermColumns, ...]
     known_lambdas: tuple[Matrix, ...] | None  # relative factors (k, k), where theta is fixed
     sigma: ColumnOrValue
-    dispersion: slice  # columns of the coordinates of the dispersion model
+    residual: slice  # columns of the residual model's parameters
     size: int  # number of columns
-    to_gamma: Matrix | None = field(default=None, repr=False)  # (r + 1, r + 1), of (log sigma, x)
-    to_log_sigma: Vector | None = field(default=None, repr=False)  # (r + 1,), of (log sigma, x)
+    to_gamma: Matrix = field(repr=False)  # (r, 1 + k), of (log sigma, residual)
+    to_log_sigma: Vector = field(repr=False)  # (1 + k,), of (log sigma, residual)
 
     def constrain(self, Z: Matrix) -> ConstrainedParameters:
         """Transform coordinates to parameters."""
@@ -101,27 +101,21 @@ class ParameterTransform:
             partials.append(y)
             cov_factors.append(s[:, None] * correlation_cholesky(y, term.width))
         return ConstrainedParameters(
-            tuple(sds), tuple(partials), tuple(cov_factors), sigma, Z[:, self.dispersion]
+            tuple(sds), tuple(partials), tuple(cov_factors), sigma, Z[:, self.residual]
         )
 
     def gamma(self, params: ConstrainedParameters) -> Matrix:
-        """Coefficients of the log residual standard deviation, (B, r + 1)."""
-        assert self.to_gamma is not None
-        return np.column_stack([np.log(params.sigma), params.dispersion]) @ self.to_gamma.T
+        """Reported coefficients of the residual model, (B, r)."""
+        return np.column_stack([np.log(params.sigma), params.residual]) @ self.to_gamma.T
 
     def baseline_sigma(self, params: ConstrainedParameters) -> Vector:
-        """Residual standard deviation where the dispersion columns are zero, of weight one."""
-        if self.to_log_sigma is None:
-            return params.sigma
-        logs = np.column_stack([np.log(params.sigma), params.dispersion]) @ self.to_log_sigma
+        """Residual standard deviation that is reported as sigma."""
+        logs = np.column_stack([np.log(params.sigma), params.residual]) @ self.to_log_sigma
         return np.asarray(np.exp(logs))
 
     def sigma_has_prior(self, priors: PriorSpecification) -> bool:
-        """Whether sigma is free, and its logarithm no dispersion coefficient with a prior."""
-        if not isinstance(self.sigma, int) or self.to_gamma is None:
-            return isinstance(self.sigma, int)
-        assert self.to_log_sigma is not None
-        return not any(
+        """Whether sigma is free, and its logarithm no residual coefficient with a prior."""
+        return isinstance(self.sigma, int) and not any(
             np.allclose(row, self.to_log_sigma, rtol=1e-9, atol=1e-12)
             for row, prior in zip(self.to_gamma, priors.dispersion, strict=True)
             if not isinstance(prior, Flat)
@@ -146,9 +140,8 @@ class ParameterTransform:
             sigma = self.baseline_sigma(params)
             assert not isinstance(priors.sigma, Constant)
             total = total + priors.sigma.log_density(sigma) + jacobian * np.log(sigma)
-        if self.to_gamma is not None:
-            for coef_prior, gamma in zip(priors.dispersion, self.gamma(params).T, strict=True):
-                total = total + coef_prior.log_density(gamma)
+        for coef_prior, gamma in zip(priors.dispersion, self.gamma(params).T, strict=True):
+            total = total + coef_prior.log_density(gamma)
         return np.asarray(total)
 
     def log_prior_gradient(
@@ -172,17 +165,16 @@ class ParameterTransform:
             sigma = float(self.baseline_sigma(params)[0])
             assert not isinstance(priors.sigma, Constant)
             by_log_sigma = priors.sigma.slope(sigma) * sigma + jacobian
-            row = np.array([1.0]) if self.to_log_sigma is None else self.to_log_sigma
-            out[self.sigma] += by_log_sigma * row[0]
-            out[self.dispersion] += by_log_sigma * row[1:]
-        if self.to_gamma is not None and isinstance(self.sigma, int):
+            out[self.sigma] += by_log_sigma * self.to_log_sigma[0]
+            out[self.residual] += by_log_sigma * self.to_log_sigma[1:]
+        if isinstance(self.sigma, int):
             slopes = [
                 prior.slope(float(gamma))
                 for prior, gamma in zip(priors.dispersion, self.gamma(params)[0], strict=True)
             ]
             by_coordinate = self.to_gamma.T @ np.array(slopes)
             out[self.sigma] += by_coordinate[0]
-            out[self.dispersion] += by_coordinate[1:]
+            out[self.residual] += by_coordinate[1:]
         return out
 
     def pullback(self, z: Vector, by_factor: list[Matrix]) -> Vector:
@@ -215,8 +207,8 @@ def parameter_transform(
     priors: PriorSpecification,
     *,
     sigma: float | None,
-    to_gamma: Matrix | None = None,
-    to_log_sigma: Vector | None = None,
+    to_gamma: Matrix,
+    to_log_sigma: Vector,
 ) -> ParameterTransform:
     """Assign a column to every free parameter: terms in formula order, sigma, dispersion."""
     size, terms = 0, []
@@ -235,11 +227,11 @@ def parameter_transform(
         known_sigma = float(priors.sigma.value)
     sigma_column: ColumnOrValue = size if known_sigma is None else known_sigma
     size += known_sigma is None
-    r = 0 if to_gamma is None else len(to_gamma) - 1
+    k = len(to_log_sigma) - 1
     lambdas = None if priors.theta is None else tuple(parametrization.lambdas(priors.theta))
-    dispersion = slice(size, size + r)
+    residual = slice(size, size + k)
     transform = ParameterTransform(
-        tuple(terms), lambdas, sigma_column, dispersion, size + r, to_gamma, to_log_sigma
+        tuple(terms), lambdas, sigma_column, residual, size + k, to_gamma, to_log_sigma
     )
     if not isinstance(priors.sigma, Flat | Constant) and not transform.sigma_has_prior(priors):
         raise PriorError(

@@ -22,7 +22,7 @@ from mixedfx.design.checks import (
 )
 from mixedfx.design.columns import as_patsy_column, formula_environment, used_columns
 from mixedfx.design.completeness import complete_cases
-from mixedfx.design.dispersion import build_dispersion, subset_dispersion
+from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
 from mixedfx.design.random import (
     RandomTerms,
@@ -30,9 +30,15 @@ from mixedfx.design.random import (
     nested_factors,
     subset_random_terms,
 )
-from mixedfx.design.rows import DispersionRows, ModelRows
+from mixedfx.design.residual import (
+    EqualVariances,
+    KnownStandardDeviations,
+    ResidualRows,
+    ResidualSpec,
+)
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, row_vector
-from mixedfx.design.spec import DispersionSpec, ModelSpec
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula.expansion import expand_dot
 from mixedfx.formula.terms import Formula
@@ -110,7 +116,8 @@ def _evaluate_rows(
     weights = _checked_weights(used)
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
-    dispersion_spec, dispersion_rows = _dispersion(formula, dispersion, used, env)
+    residual_sd_column = column_of["residual_sd"]
+    residual_spec, residual_rows = _residual(formula, residual_sd_column, dispersion, used, env)
     rows = ModelRows(
         y=y,
         X=_select_columns(evaluated.fixed, kept),
@@ -120,18 +127,17 @@ def _evaluate_rows(
         index=used.index,
         n_dropped=used.n_dropped,
         variables=used.variables,
-        dispersion=dispersion_rows,
+        residual=residual_rows,
     )
     spec = ModelSpec(
         formula=formula,
         column_names=tuple(evaluated.fixed_info.column_names),
         kept_columns=kept,
         random_terms=random_specs,
-        dispersion=dispersion_spec,
+        residual=residual_spec,
         variables=tuple(used.variables),
         weights_column=column_of["weights"],
         offset_column=column_of["offset"],
-        residual_sd_column=column_of["residual_sd"],
         nesting=nested_factors(random_rows),
         fixed_info=evaluated.fixed_info,
         env=env,
@@ -206,11 +212,18 @@ def _random_terms(
     )
 
 
-def _dispersion(
-    formula: Formula, dispersion: Formula | None, rows: _UsedRows, env: EvalEnvironment
-) -> tuple[DispersionSpec, DispersionRows] | tuple[None, None]:
+def _residual(
+    formula: Formula,
+    residual_sd: str | None,
+    dispersion: Formula | None,
+    rows: _UsedRows,
+    env: EvalEnvironment,
+) -> tuple[ResidualSpec, ResidualRows]:
+    """Residual model that the arguments ask for, and its columns."""
+    if rows.residual_sd is not None:
+        return KnownStandardDeviations(residual_sd), ResidualRows()
     if dispersion is None:
-        return None, None
+        return EqualVariances(), ResidualRows()
     variables = {
         name: as_patsy_column(name, column) for name, column in rows.dispersion_variables.items()
     }
@@ -231,13 +244,11 @@ def subset_rows(design: Design, keep: Mask) -> Design:
     """Select rows of a design, and the levels that occur in them."""
     spec, rows = design.spec, design.rows
     random_specs, random_rows = subset_random_terms(spec.random_terms, rows.random_terms, keep)
-    dispersion_spec, dispersion_rows = spec.dispersion, rows.dispersion
-    if dispersion_spec is not None and dispersion_rows is not None:
-        dispersion_spec, dispersion_rows = subset_dispersion(dispersion_spec, dispersion_rows, keep)
+    residual_spec, residual_rows = rows.residual.subset(spec.residual, keep)
     spec = replace(
         spec,
         random_terms=random_specs,
-        dispersion=dispersion_spec,
+        residual=residual_spec,
         nesting=nested_factors(random_rows),
     )
     rows = replace(
@@ -249,6 +260,6 @@ def subset_rows(design: Design, keep: Mask) -> Design:
         offset=None if rows.offset is None else rows.offset[keep],
         index=rows.index[keep],
         variables={name: column[keep] for name, column in rows.variables.items()},
-        dispersion=dispersion_rows,
+        residual=residual_rows,
     )
     return Design(spec, rows)

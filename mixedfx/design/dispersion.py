@@ -7,39 +7,138 @@ one standard deviation.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from patsy import EvalEnvironment
+from patsy import DesignInfo, EvalEnvironment
 
+from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import check_finite, independent_columns
 from mixedfx.design.evaluation import build_matrices, learn_design_infos
+from mixedfx.design.levels import Levels
 from mixedfx.design.random import build_random_terms, subset_random_terms
-from mixedfx.design.rows import DispersionRows, RandomTermRows
-from mixedfx.design.spec import DispersionSpec, RandomTermSpec
+from mixedfx.design.residual import ResidualRows, ResidualSpec
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import DispersionError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
-# At most so many columns are named in messages.
+# At most so many columns are named in messages and labels of strata.
 _MAX_NAMED = 4
 
 
-def subset_dispersion(
-    spec: DispersionSpec, rows: DispersionRows, keep: Mask
-) -> tuple[DispersionSpec, DispersionRows]:
-    """Select rows, and the levels that occur in them."""
-    term_spec, term_rows = spec.random_term, rows.random_term
-    if term_spec is not None and term_rows is not None:
-        (term_spec,), (term_rows,) = subset_random_terms([term_spec], [term_rows], keep)
-    variables = {name: column[keep] for name, column in rows.variables.items()}
-    return replace(spec, random_term=term_spec), DispersionRows(rows.D[keep], term_rows, variables)
+@dataclass(frozen=True)
+class DispersionSpec(ResidualSpec):
+    """Columns of the log residual standard deviation, and the levels of its random intercept."""
+
+    formula: Formula  # without a response
+    D_names: tuple[str, ...]  # r; a constant is in their column space
+    random_term: RandomTermSpec | None
+    info: DesignInfo = field(repr=False)
+    env: EvalEnvironment = field(repr=False)  # that of the model
+
+    @property
+    def levels(self) -> Levels | None:
+        """Levels of the random term."""
+        return None if self.random_term is None else self.random_term.levels
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``lmer``."""
+        return f"dispersion='{self.formula}'"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return f"dispersion {self.formula}"
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Line of the summary."""
+        return (("Dispersion", str(self.formula)),)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        return f"its logarithm is modelled by '{self.formula}'"
+
+    @property
+    def has_random_effects(self) -> bool:
+        """Whether there is a random term."""
+        return self.random_term is not None
+
+    @property
+    def n_params(self) -> int:
+        """Columns of D but one, which is sigma's, and the sd of the random term."""
+        return len(self.D_names) - 1 + self.has_random_effects
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Columns of D."""
+        return self.D_names
+
+    def full_name(self, name: str) -> str:
+        """Name of a coefficient."""
+        return f"dispersion({name})"
+
+    def without_evaluation(self) -> DispersionSpec:
+        """Leave out patsy's design information and the functions of the formula."""
+        nothing, term = cast(Any, None), self.random_term
+        term = None if term is None else replace(term, info=None)
+        return replace(self, info=nothing, env=nothing, random_term=term)
+
+
+@dataclass(frozen=True)
+class DispersionRows(ResidualRows):
+    """Columns of the log residual standard deviation in each row."""
+
+    D: Matrix  # (n, r)
+    random_term: RandomTermRows | None  # an intercept
+    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.D)
+
+    @property
+    def codes(self) -> Codes | None:
+        """Level of each row in the random term, (n,)."""
+        return None if self.random_term is None else self.random_term.codes
+
+    def stratum_codes(self) -> Codes:
+        """Number the distinct rows of D, (n,)."""
+        _, codes = np.unique(self.D, axis=0, return_inverse=True)
+        return np.asarray(codes.ravel(), dtype=np.intp)
+
+    def stratum_label(self, row: int) -> str:
+        """Label the stratum of a row by the values of the formula's variables."""
+        parts = []
+        for name, column in list(self.variables.items())[:_MAX_NAMED]:
+            value = column.iloc[row]
+            parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
+        return ", ".join(parts) if parts else "all rows"
+
+    def subset(self, spec: DispersionSpec, keep: Mask) -> tuple[DispersionSpec, DispersionRows]:
+        """Select rows, and the levels that occur in them."""
+        term_spec, term_rows = spec.random_term, self.random_term
+        if term_spec is not None and term_rows is not None:
+            (term_spec,), (term_rows,) = subset_random_terms([term_spec], [term_rows], keep)
+        variables = {name: column[keep] for name, column in self.variables.items()}
+        rows = DispersionRows(self.D[keep], term_rows, variables)
+        return replace(spec, random_term=term_spec), rows
+
+    def without_variables(self) -> DispersionRows:
+        """Arrays alone."""
+        return replace(self, variables={})
 
 
 def build_dispersion(

@@ -12,9 +12,10 @@ import pandas as pd
 
 from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
+from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.evaluation import build_matrices, group_values
 from mixedfx.design.source import as_frame
-from mixedfx.design.spec import DispersionSpec, ModelSpec
+from mixedfx.design.spec import ModelSpec
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]

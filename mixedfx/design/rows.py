@@ -15,14 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.residual import ResidualRows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
-
-# At most so many variables are named in the label of a stratum.
-_MAX_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -45,37 +43,6 @@ class RandomTermRows:
 
 
 @dataclass(frozen=True)
-class DispersionRows:
-    """Columns of the log residual standard deviation in each row."""
-
-    D: Matrix  # (n, r)
-    random_term: RandomTermRows | None  # an intercept
-    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(self.D)
-
-    @property
-    def codes(self) -> Codes | None:
-        """Level of each row in the random term, (n,)."""
-        return None if self.random_term is None else self.random_term.codes
-
-    def stratum_codes(self) -> Codes:
-        """Number the distinct rows of D, (n,)."""
-        _, codes = np.unique(self.D, axis=0, return_inverse=True)
-        return np.asarray(codes.ravel(), dtype=np.intp)
-
-    def stratum_label(self, row: int) -> str:
-        """Label the stratum of a row by the values of the formula's variables."""
-        parts = []
-        for name, column in list(self.variables.items())[:_MAX_NAMED]:
-            value = column.iloc[row]
-            parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
-        return ", ".join(parts) if parts else "all rows"
-
-
-@dataclass(frozen=True)
 class ModelRows:
     """The n complete rows of a model's data, as arrays."""
 
@@ -87,7 +54,7 @@ class ModelRows:
     index: pd.Index  # labels
     n_dropped: int  # further rows, left out for missing values
     variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
-    dispersion: DispersionRows | None = field(default=None, repr=False)
+    residual: ResidualRows = field(default_factory=ResidualRows, repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -131,7 +98,5 @@ class ModelRows:
 
     def without_variables(self) -> ModelRows:
         """Arrays alone."""
-        dispersion = self.dispersion
-        if dispersion is not None:
-            dispersion = replace(dispersion, variables={})
-        return replace(self, variables={}, index=pd.RangeIndex(0), dispersion=dispersion)
+        residual = self.residual.without_variables()
+        return replace(self, variables={}, index=pd.RangeIndex(0), residual=residual)

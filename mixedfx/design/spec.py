@@ -16,6 +16,7 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.levels import Levels
+from mixedfx.design.residual import ResidualSpec
 from mixedfx.formula.terms import Formula, RandomTerm
 
 Codes = npt.NDArray[np.intp]
@@ -42,22 +43,6 @@ class RandomTermSpec:
 
 
 @dataclass(frozen=True)
-class DispersionSpec:
-    """Columns of the log residual standard deviation, and the levels of its random intercept."""
-
-    formula: Formula  # without a response
-    D_names: tuple[str, ...]  # r; a constant is in their column space
-    random_term: RandomTermSpec | None
-    info: DesignInfo = field(repr=False)
-    env: EvalEnvironment = field(repr=False)  # that of the model
-
-    @property
-    def levels(self) -> Levels | None:
-        """Levels of the random term."""
-        return None if self.random_term is None else self.random_term.levels
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """Columns, levels and transforms of a formula."""
 
@@ -65,11 +50,10 @@ class ModelSpec:
     column_names: tuple[str, ...]  # of all fixed columns, also of the linearly dependent ones
     kept_columns: Codes  # (p,) positions in column_names of the columns of X
     random_terms: tuple[RandomTermSpec, ...]
-    dispersion: DispersionSpec | None
+    residual: ResidualSpec
     variables: tuple[str, ...]  # columns of the data that the formula reads
     weights_column: str | None  # None: none, or given as values
     offset_column: str | None
-    residual_sd_column: str | None
     nesting: Mapping[str, str]  # grouping factors nested in others: the innermost of those
     fixed_info: DesignInfo = field(repr=False)  # of all fixed columns
     env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
@@ -98,6 +82,11 @@ class ModelSpec:
         return {term.group: len(term.levels) for term in self.random_terms}
 
     @property
+    def is_least_squares(self) -> bool:
+        """Whether nothing but coefficients and sigma is estimated."""
+        return not self.random_terms and not self.residual.n_params
+
+    @property
     def n_random_effects(self) -> int:
         """Number of columns of ``Z``."""
         return sum(len(term.levels) * len(term.effect_names) for term in self.random_terms)
@@ -117,19 +106,10 @@ class ModelSpec:
         patsy's design infos and environments refuse to be: they hold the functions of a formula.
         """
         nothing = cast(Any, None)
-        dispersion = self.dispersion
-        if dispersion is not None:
-            term = dispersion.random_term
-            dispersion = replace(
-                dispersion,
-                info=nothing,
-                env=nothing,
-                random_term=None if term is None else replace(term, info=None),
-            )
         return replace(
             self,
             random_terms=tuple(replace(term, info=None) for term in self.random_terms),
-            dispersion=dispersion,
+            residual=self.residual.without_evaluation(),
             fixed_info=nothing,
             env=nothing,
         )

@@ -19,20 +19,17 @@ from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
-from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, not_certified, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.formula.terms import Formula
-from mixedfx.likelihood.constrained import (
-    add_coefficient_covariance,
-    fix_coefficients,
-    update_with_normal_prior,
-)
+from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.priors.specification import PriorSpecification
+from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 
@@ -49,7 +46,7 @@ class FittedModel:
     optimizer_result: OptimizerResult
     solution: Solution  # with priors: that at the posterior mode
     notes: tuple[Note, ...]
-    dispersion: DispersionEstimate | None = None
+    residual: ResidualEstimate
     priors: PriorSpecification | None = None
 
     search = renamed_attribute("FittedModel", "search", "optimizer_result")
@@ -89,35 +86,24 @@ class FittedModel:
         crossprod = self.crossprod
         if not crossprod.profiles_sigma:
             return np.inf
-        least_squares = not self.spec.random_terms and self.dispersion is None
-        return float(crossprod.n - crossprod.p if self.reml or least_squares else crossprod.n)
-
-    @property
-    def known_sds(self) -> bool:
-        """Whether the residual standard deviations were given."""
-        if self.priors is not None:
-            return self.priors.known_residual_sd
-        return self.crossprod.sigma is not None and self.dispersion is None
+        unbiased = self.reml or self.spec.is_least_squares
+        return float(crossprod.n - crossprod.p if unbiased else crossprod.n)
 
     @property
     def formula_text(self) -> str:
-        """Formula of the model in one line, with that of the dispersion."""
-        if self.dispersion is not None:
-            return f"{self.formula}; dispersion {self.dispersion.spec.formula}"
-        return f"{self.formula}; residual sds known" if self.known_sds else str(self.formula)
+        """Formula of the model in one line, with the residual model."""
+        return "; ".join(part for part in (str(self.formula), self.spec.residual.label) if part)
 
     @property
     def original_design(self) -> Design:
         """Design with the weights and the sigma of the data, not the estimated ones."""
-        sigma = self.spec.fixed_sigma if self.known_sds else None
+        sigma = None if self.spec.residual.estimates_sigma else self.spec.fixed_sigma
         return self.design.with_weights(self.prior_weights).with_sigma(sigma)
 
     @property
     def deviance(self) -> float:
-        """Deviance; with random effects of the dispersion, integrated over them."""
-        if self.dispersion is not None and self.dispersion.deviance is not None:
-            return self.dispersion.deviance
-        return self.solution.deviance
+        """Deviance; with random effects of the residual scale, integrated over them."""
+        return self.residual.deviance(self.solution)
 
     @property
     def residual_sds(self) -> Vector:
@@ -128,28 +114,18 @@ class FittedModel:
 
     @property
     def prior_weights(self) -> Vector | None:
-        """Weights as given, without the factor ``(sigma / sigma_i)**2`` of a dispersion model."""
-        w, columns = self.rows.weights, self.rows.dispersion
-        if self.dispersion is None or columns is None or w is None:
-            return w
-        sds = self.dispersion.sds(columns.D, columns.codes)
-        estimated = (self.solution.sigma / sds) ** 2
-        prior = w / estimated
-        return None if np.abs(prior - 1.0).max() < 1e-12 else prior
+        """Weights as given, without the factor ``(sigma / sigma_i)**2`` of a residual model."""
+        return self.residual.prior_weights(self.rows.weights, self.solution.sigma)
 
     @property
     def residual_variance(self) -> float:
         """``sigma**2``; where residual variances are known or modelled, their mean over rows."""
-        if self.dispersion is None and not self.known_sds:
-            return self.solution.sigma**2
-        return float(np.mean(self.residual_sds**2))
+        return self.residual.model.mean_variance(self.solution.sigma, self.residual_sds)
 
     @property
     def n_params(self) -> int:
         """Number of parameters: fixed effects, theta, residual standard deviation(s)."""
-        dispersion = 1 if self.dispersion is None else self.dispersion.size
-        of_residuals = 0 if self.known_sds else dispersion
-        return self.crossprod.p + self.crossprod.parametrization.size + of_residuals
+        return self.crossprod.p + self.crossprod.parametrization.size + self.residual.n_params
 
     @cached_property
     def hessian_at_optimum(self) -> HessianAtOptimum:
@@ -157,9 +133,9 @@ class FittedModel:
         return hessian_at_optimum(self.likelihood, self.solution.theta)
 
     @property
-    def derivatives(self) -> HessianAtOptimum | DispersionEstimate:
+    def derivatives(self) -> Derivatives:
         """Derivatives of the deviance and of cov(beta) by all parameters but sigma."""
-        return self.dispersion or self.hessian_at_optimum
+        return self.residual.derivatives(lambda: self.hessian_at_optimum)
 
     @cached_property
     def convergence(self) -> ConvergenceDiagnostics:
@@ -179,20 +155,18 @@ def build_fitted_model(
     likelihood: GaussianLikelihood,
     optimizer_result: OptimizerResult,
     *,
-    dispersion: DispersionEstimate | None = None,
+    residual: ResidualEstimate | None = None,
     priors: PriorSpecification | None = None,
 ) -> FittedModel:
     """Solve at the engine's theta, and compare the deviance with the one that it reported."""
     crossprod = likelihood.crossprod
+    residual = residual or ResidualEstimate(residual_model(design))
     solution = likelihood.at(optimizer_result.theta)
     if priors is not None:
         solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
-    elif not design.spec.random_terms and dispersion is None:
+    elif design.spec.is_least_squares:
         solution, likelihood = solve_least_squares(crossprod), likelihood.maximum_likelihood()
-    if dispersion is not None and dispersion.beta is not None:
-        solution = fix_coefficients(solution, dispersion.beta)
-    if dispersion is not None and dispersion.vcov_correction is not None:
-        solution = add_coefficient_covariance(solution, dispersion.vcov_correction)
+    solution = residual.at_estimates(solution)
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
     # Negated, so that NaN is a disagreement.
     if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
@@ -200,7 +174,7 @@ def build_fitted_model(
             optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * solution.deviance
         )
     notes = notes_on_fit(design, crossprod, optimizer_result, priors)
-    fit = FittedModel(design, likelihood, optimizer_result, solution, notes, dispersion, priors)
+    fit = FittedModel(design, likelihood, optimizer_result, solution, notes, residual, priors)
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,
     # since the Hessian costs more than many a fit.
@@ -220,12 +194,8 @@ def _mark_not_converged(fit: FittedModel) -> FittedModel:
 
 
 def expect_one_variance(fit: FittedModel, what: str, instead: str) -> None:
-    """Raise ArgumentError where the residual variance is modelled by ``dispersion=``."""
-    if fit.dispersion is not None:
-        raise ArgumentError(
-            f"{what} takes one residual variance, and this fit has dispersion="
-            f"'{fit.dispersion.spec.formula}': {instead}."
-        )
+    """Raise ArgumentError where the residual variance is modelled."""
+    fit.spec.residual.expect_one_variance(what, instead)
 
 
 def expect_no_priors(fit: FittedModel, what: str) -> None:

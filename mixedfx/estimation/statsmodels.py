@@ -65,7 +65,7 @@ class StatsModels:
         """Why MixedLM cannot express a design, or would need too much memory; else None."""
         if not design.spec.random_terms:
             return None
-        if design.spec.dispersion is not None or design.spec.fixed_sigma is not None:
+        if not design.spec.residual.equal_variances:
             return "MixedLM has one residual variance, which it estimates"
         if design.rows.weights is not None:
             return "MixedLM has no prior weights"

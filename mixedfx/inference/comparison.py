@@ -125,7 +125,7 @@ def _same_columns(X1: Matrix, X2: Matrix) -> bool:
 def _ml_deviance(fit: FittedModel) -> float:
     """Deviance of the same model fitted by maximum likelihood."""
     control = Control()
-    if fit.dispersion is not None:
+    if fit.residual.model.n_params:
         return fit_design(
             fit.original_design, engine="profiled", reml=False, control=control
         ).deviance
@@ -184,7 +184,7 @@ def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
 
 def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     """Deviance of a fitted design, and its number of covariance parameters."""
-    if design.spec.dispersion is not None:
+    if design.spec.residual.n_params:
         fit = fit_design(design, engine="profiled", reml=reml, control=Control())
         return fit.deviance, fit.crossprod.parametrization.size
     likelihood = GaussianLikelihood.from_design(design, reml=reml)

@@ -6,39 +6,36 @@ import numpy as np
 import pandas as pd
 
 from mixedfx.errors import ArgumentError
-from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.residual import LocationScaleEstimate
 
 
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
     """Coefficients of the log residual standard deviation, and the sd of its random effects."""
-    dispersion = _dispersion(fit)
-    estimates, std_errors = dispersion.gamma, np.sqrt(np.diag(dispersion.cov))
-    names = list(dispersion.spec.D_names)
-    if dispersion.random is not None and dispersion.spec.random_term is not None:
-        names.append(f"sd({dispersion.spec.random_term.group})")
-        estimates = np.append(estimates, dispersion.random.sd)
-        std_errors = np.append(std_errors, dispersion.random.sd_error)
+    _expect_parameters(fit)
+    components = fit.residual.components
+    estimates = np.array([c.value for c in components])
+    std_errors = [c.std_error for c in components]
     columns = {"estimate": estimates, "std_error": std_errors, "sd": np.exp(estimates)}
-    return pd.DataFrame(columns, index=pd.Index(names, name="term"))
+    return pd.DataFrame(columns, index=pd.Index([c.name for c in components], name="term"))
 
 
 def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
     """Conditional modes of the random effects of the log residual standard deviation."""
-    dispersion = _dispersion(fit)
-    if dispersion.random is None or dispersion.spec.random_term is None:
+    _expect_parameters(fit)
+    estimate = fit.residual
+    if not isinstance(estimate, LocationScaleEstimate):
         raise ArgumentError(
-            f"dispersion='{dispersion.spec.formula}' has no random term; add one, such as "
-            "(1 | group)."
+            f"{fit.spec.residual.argument} has no random term; add one, such as (1 | group)."
         )
-    random_term, random = dispersion.spec.random_term, dispersion.random
+    random, levels = estimate.random, estimate.model.spec.levels
+    assert levels is not None
     columns = {"log_sd": random.effects, "cond_sd": random.cond_sd, "ratio": np.exp(random.effects)}
-    return pd.DataFrame(columns, index=random_term.levels.labels.rename(random_term.group))
+    return pd.DataFrame(columns, index=levels.labels.rename(estimate.random_term.group))
 
 
-def _dispersion(fit: FittedModel) -> DispersionEstimate:
-    if fit.dispersion is None:
+def _expect_parameters(fit: FittedModel) -> None:
+    if not fit.residual.components:
         raise ArgumentError(
             "this fit has one residual standard deviation; fit with dispersion= to let it differ."
         )
-    return fit.dispersion

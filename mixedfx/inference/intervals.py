@@ -65,7 +65,7 @@ def wald_intervals(
         if p.kind == "fixed":
             limits[p.name] = _coefficient_limits(fit, ddf, conf_level, p)
         elif p.kind == "dispersion":
-            limits[p.name] = _dispersion_limits(fit, conf_level, p)
+            limits[p.name] = _residual_limits(fit, conf_level, p)
     rows = [limits[p.name] for p in selected]
     index = pd.Index([p.name for p in selected], name="parameter")
     return pd.DataFrame(rows, index=index, columns=[0, 1], dtype=float)
@@ -89,18 +89,16 @@ def _coefficient_limits(
     return p.value - half, p.value + half
 
 
-def _dispersion_limits(fit: FittedModel, conf_level: float, p: Parameter) -> _Limits:
+def _residual_limits(fit: FittedModel, conf_level: float, p: Parameter) -> _Limits:
     """Limits of a coefficient of the log residual standard deviation, or of its effects' sd."""
-    assert fit.dispersion is not None
     assert p.first is not None
-    z, dispersion = float(special.ndtri(0.5 + conf_level / 2)), fit.dispersion
-    if p.first < len(dispersion.gamma):
-        half = z * float(np.sqrt(dispersion.cov[p.first, p.first]))
+    component = fit.residual.components[p.first]
+    half = float(special.ndtri(0.5 + conf_level / 2)) * component.std_error
+    if component.scale == "identity":
         return p.value - half, p.value + half
-    assert dispersion.random is not None
     if not p.value > 0.0:
         return np.nan, np.nan
-    ratio = np.exp(z * dispersion.random.sd_error / p.value)
+    ratio = np.exp(half / p.value)
     return p.value / ratio, p.value * ratio
 
 

@@ -1,7 +1,7 @@
 """Parameters of a fit by name, on the scale that is reported.
 
 They are the standard deviations and correlations of the random effects, the residual standard
-deviation, the parameters of its dispersion model, and the fixed effects: what can be profiled,
+deviation, the parameters of the residual model, and the fixed effects: what can be profiled,
 bootstrapped or given an interval. Each name is unique in its fit.
 """
 
@@ -43,7 +43,7 @@ class Parameter:
 
 
 def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
-    """All parameters: of each random term, sigma, of the dispersion model, fixed effects."""
+    """All parameters: of each random term, sigma, of the residual model, fixed effects."""
     random: list[Parameter] = []
     sigma = fit.solution.sigma
     structures = fit.crossprod.parametrization.terms
@@ -66,10 +66,14 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     estimates[fit.spec.kept_columns] = fit.solution.beta
     # A fixed effect always has the name of its column.
     residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
+    own_sigma = [Parameter(residual, "sigma", None, None, None, sigma)]
     return (
         *_add_terms_to_equal_names(random, fit.spec.random_terms),
-        *(() if fit.known_sds else (Parameter(residual, "sigma", None, None, None, sigma),)),
-        *_dispersion_parameters(fit),
+        *(own_sigma if fit.spec.residual.estimates_sigma else []),
+        *(
+            Parameter(c.full_name, "dispersion", None, i, None, c.value)
+            for i, c in enumerate(fit.residual.components)
+        ),
         *(
             Parameter(name, "fixed", None, i, None, float(estimates[i]))
             for i, name in enumerate(columns)
@@ -87,21 +91,6 @@ def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tup
     for name in names:
         expect_choice("parm", name, by_name)
     return tuple(by_name[str(name)] for name in dict.fromkeys(names))
-
-
-def _dispersion_parameters(fit: FittedModel) -> list[Parameter]:
-    """Coefficients of a dispersion formula, and the standard deviation of its random term."""
-    if fit.dispersion is None:
-        return []
-    spec, random = fit.dispersion.spec, fit.dispersion.random
-    params = [
-        Parameter(f"dispersion({name})", "dispersion", None, i, None, float(value))
-        for i, (name, value) in enumerate(zip(spec.D_names, fit.dispersion.gamma, strict=True))
-    ]
-    if random is not None and spec.random_term is not None:
-        name = f"sd(dispersion | {spec.random_term.group})"
-        params.append(Parameter(name, "dispersion", None, len(params), None, random.sd))
-    return params
 
 
 def _add_terms_to_equal_names(

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.design.new_data import evaluate_new_data, evaluate_new_dispersion
-from mixedfx.design.source import as_frame, float_vector
+from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.source import float_vector
 from mixedfx.errors import (
     ArgumentError,
     DataError,
@@ -174,33 +174,9 @@ def _new_rows(
 
 def _residual_variance(fit: FittedModel, data: Any) -> Any:
     """Variance of new responses about their mean, in the rows used or in new rows."""
-    if data is not None:
-        return _new_residual_variance(fit, data)
-    variance = fit.residual_sds**2
-    if fit.dispersion is None or fit.dispersion.random is None:
-        return variance
-    assert fit.rows.dispersion is not None
-    codes = fit.rows.dispersion.codes
-    # E exp(2 v) of the effects v of log sd, given the data
-    cond_var = fit.dispersion.random.cond_sd[codes] ** 2
-    return np.asarray(variance * np.exp(2.0 * cond_var))
-
-
-def _new_residual_variance(fit: FittedModel, data: Any) -> Any:
-    if fit.dispersion is not None:
-        columns, codes = evaluate_new_dispersion(fit.dispersion.spec, data)
-        return fit.dispersion.variances(columns, codes)
-    if not fit.known_sds:
-        return fit.solution.sigma**2
-    name, frame = fit.spec.residual_sd_column, as_frame(data)
-    if name is None:
-        raise DataError(
-            "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
-            "column's name to predict new responses, or take interval='confidence'."
-        )
-    if name not in frame.columns:
-        raise MissingColumnError(f"residual_sd column '{name}' is not in the new data.")
-    return float_vector("residual_sd", frame[name]) ** 2
+    if data is None:
+        return fit.residual.row_variances(fit.residual_sds)
+    return fit.residual.new_variances(data, fit.solution.sigma)
 
 
 def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:

@@ -8,7 +8,7 @@ profiled deviance and ``h`` the gradient of ``log f`` by theta, this is
 
     1 / df = 1 / nu + h' H^-1 h
 
-A dispersion model adds its parameters to ``theta``; with known standard deviations ``1 / nu`` is
+A residual model adds its parameters to ``theta``; with known standard deviations ``1 / nu`` is
 zero. ``H`` and ``h`` are in coordinates of the covariances' rank: on the boundary of the parameter
 space that is the limit from inside, ``f`` being constant in the direction of a zero variance.
 """
@@ -94,6 +94,5 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
             f"degrees of freedom are the limit on the boundary, where {', '.join(on_boundary)} "
             f"{'is' if len(on_boundary) == 1 else 'are'} taken as known."
         )
-    correction = None if fit.dispersion is None else fit.dispersion.vcov_correction
-    estimated_cov = cov if correction is None else cov - correction
+    estimated_cov = fit.residual.conditional_cov(cov)
     return Satterthwaite(cov, remark, fit.nu, estimated_cov, at.vcov_jacobian, inverse)

@@ -20,6 +20,7 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import expect_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.random_streams import spawn_generators
+from mixedfx.residuals.model import ResidualDistribution
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -35,13 +36,11 @@ class ResponseDistribution:
     mean: Vector  # (n,) the part that is not drawn, offset included
     random_terms: tuple[RandomTermRows, ...]  # terms whose effects are drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) sigma Lambda of each of them
-    residual_sd: Vector  # (n,)
-    dispersion_term: RandomTermRows | None = None  # of the log residual sd, if it is drawn
-    dispersion_sd: float = 0.0  # of its effects
+    residuals: ResidualDistribution
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.mean, self.residual_sd, *self.effect_factors)
+        set_readonly(self.mean, *self.effect_factors)
 
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
@@ -49,31 +48,20 @@ class ResponseDistribution:
         for random_term, factor in zip(self.random_terms, self.effect_factors, strict=True):
             z = rng.standard_normal((len(factor), random_term.n_levels))
             random_term.add_to_linear_predictor(y, factor @ z)
-        residual_sd = self.residual_sd
-        if self.dispersion_term is not None:
-            term = self.dispersion_term
-            log_sd = self.dispersion_sd * rng.standard_normal(term.n_levels)
-            residual_sd = residual_sd * np.exp(log_sd[term.codes])
-        return y + residual_sd * rng.standard_normal(len(y))
+        return y + self.residuals.draw(rng)
 
 
 def response_distribution(fit: FittedModel, *, random: RandomName = "new") -> ResponseDistribution:
     """Distribution of the response under the fit, with new effects or the conditional modes."""
     expect_choice("random", random, RANDOM)
-    rows, solution, residual_sd = fit.rows, fit.solution, fit.residual_sds
+    rows, solution = fit.rows, fit.solution
+    residuals = fit.residual.distribution(fit.residual_sds, new_effects=random == "new")
     if random == "fitted":
         mean = rows.linear_predictor(solution.beta, solution.conditional_modes())
-        return ResponseDistribution(mean, (), (), residual_sd)
+        return ResponseDistribution(mean, (), (), residuals)
     mean = rows.fixed_predictor(solution.beta)
     factors = tuple(solution.sigma * lam for lam in solution.lambdas)
-    dispersion = None if fit.dispersion is None else fit.dispersion.random
-    if dispersion is None or rows.dispersion is None or rows.dispersion.random_term is None:
-        return ResponseDistribution(mean, rows.random_terms, factors, residual_sd)
-    term = rows.dispersion.random_term
-    without_effects = residual_sd / np.exp(dispersion.effects[term.codes])
-    return ResponseDistribution(
-        mean, rows.random_terms, factors, without_effects, term, dispersion.sd
-    )
+    return ResponseDistribution(mean, rows.random_terms, factors, residuals)
 
 
 def simulate(

@@ -42,7 +42,7 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
                 rows.append((random_term.group, names[0], None, cov[i, i], sigma * c.value))
             else:
                 rows.append((random_term.group, names[0], names[1], cov[j, i], c.value))
-    if not fit.known_sds:
+    if fit.spec.residual.estimates_sigma:
         rows.append(("Residual", None, None, sigma**2, sigma))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])
     names_only = result[["group", "effect", "effect2"]].astype(object)

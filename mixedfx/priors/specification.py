@@ -58,7 +58,6 @@ class PriorSpecification:
     sigma: SdPrior
     dispersion: tuple[Normal | Flat, ...]  # coefficients of the log residual sd
     theta: Vector | None  # (m,) relative covariance parameters, where they are constant
-    known_residual_sd: bool  # whether the residual standard deviations were given
     by_name: Mapping[str, Any] = field(default_factory=dict)  # the priors as specified
     # (d,) and (d, d): of -2 log posterior density at its mode, by all free parameters
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -94,16 +93,17 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
         return by_name.get(name, Flat()) if column == "Intercept" else prior_of(name, kind)
 
     fixed = [coef_prior(n, n, "fixed") for n in spec.X_names]
-    columns = () if spec.dispersion is None else spec.dispersion.D_names
+    residual = spec.residual
     return PriorSpecification(
         coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
         coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
         sd_priors=tuple(tuple(prior_of(n, "sd") for n in names) for names in sd_names),
         lkj_eta=tuple(_eta(prior_of(n, "corr")) if n else 1.0 for n in corr_names),
         sigma=by_name.get("sigma", Flat()),
-        dispersion=tuple(coef_prior(n, f"dispersion({n})", "dispersion") for n in columns),
+        dispersion=tuple(
+            coef_prior(n, residual.full_name(n), "dispersion") for n in residual.coefficient_names
+        ),
         theta=theta,
-        known_residual_sd=spec.fixed_sigma is not None,
         by_name=by_name,
     )
 
@@ -152,12 +152,12 @@ def _parameter_kinds(
     spec: ModelSpec, sd_names: list[list[str]], corr_names: list[str]
 ) -> dict[str, str]:
     """Kind of every parameter, by name; of equal names the later kind is kept."""
-    columns = () if spec.dispersion is None else spec.dispersion.D_names
+    residual = spec.residual
     kinds = dict.fromkeys(spec.X_names, "fixed")
     kinds |= {name: "sd" for names in sd_names for name in names}
     kinds |= {name: "corr" for name in corr_names if name}
-    kinds |= {f"dispersion({name})": "dispersion" for name in columns}
-    if spec.fixed_sigma is None and "sigma" not in kinds:
+    kinds |= {residual.full_name(name): "dispersion" for name in residual.coefficient_names}
+    if residual.estimates_sigma and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
     if spec.random_terms and "theta" not in kinds:
         kinds["theta"] = "theta"
@@ -199,14 +199,12 @@ def _check_consistent(
     by_name: Mapping[str, Any], spec: ModelSpec, kinds: Mapping[str, str], theta: Vector | None
 ) -> None:
     """Raise for constants that contradict the dispersion model, or another prior."""
-    if (
-        spec.dispersion is not None
-        and spec.dispersion.D_names
-        and isinstance(by_name.get("sigma"), Constant)
-    ):
+    residual = spec.residual
+    if residual.n_params and isinstance(by_name.get("sigma"), Constant):
         raise PriorError(
-            "with dispersion= the residual standard deviation is estimated, so sigma cannot be a "
-            "constant; give its coefficients priors, by the name dispersion(...)."
+            f"with {residual.keyword}= the residual standard deviation is estimated, so sigma "
+            "cannot be a constant; give its coefficients priors, by the name "
+            f"{residual.full_name('...')}."
         )
     if theta is None:
         return

@@ -125,8 +125,8 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
     coefficients = zip(estimates.index, _digits(estimates), _digits(errors), strict=True)
     others = [p for p in parameters(fit.model) if p.kind != "fixed"]
     values = _digits(pd.Series([p.value for p in others]))
-    if fit.model.dispersion is not None:
-        values = _with_errors(others, values, _digits(fit.dispersion["std_error"]))
+    errors_of_residual = _digits(pd.Series([c.std_error for c in fit.model.residual.components]))
+    values = _with_errors(others, values, errors_of_residual)
     about = {"Observations": f"{fit.nobs}"}
     about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
     about |= {
@@ -162,8 +162,9 @@ def _with_errors(
 def _criterion(fit: Results) -> str:
     if fit.model.priors is not None:
         return "posterior mode"
-    plain = not fit.ngroups and fit.model.dispersion is None
-    return "least squares" if plain else "REML" if fit.reml else "ML"
+    if fit.model.spec.is_least_squares:
+        return "least squares"
+    return "REML" if fit.reml else "ML"
 
 
 def _digits(values: pd.Series) -> list[str]:

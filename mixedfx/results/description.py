@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
@@ -77,34 +75,22 @@ class DescriptionMixin(HasModel):
             columns=None if estimates else equations.Columns(spec.column_names, effects),
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
-                weights=self.model.prior_weights is not None and not self.model.known_sds,
+                weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
                 offset=spec.offset_column or self.model.rows.offset is not None,
-                residual_sd=_residual_sds(self.model),
+                residual_sd=spec.residual.explanation,
             ),
         )
 
 
 def graph_of(fit: FittedModel) -> graphs.Graph:
     """Directed acyclic graph of a fitted model."""
-    residual_sd: Literal["known", "modelled"] | None = None
-    if fit.known_sds or fit.dispersion is not None:
-        residual_sd = "known" if fit.known_sds else "modelled"
     return graphs.graph(
         fit.formula,
         fit.spec.ngroups,
         rows=fit.crossprod.n,
         nested=fit.spec.nesting,
-        residual_sd=residual_sd,
+        residual_sd=fit.spec.residual.residual_sd,
     )
-
-
-def _residual_sds(fit: FittedModel) -> str | None:
-    """Describe residual standard deviations that differ between rows."""
-    if fit.known_sds:
-        return "given"
-    if fit.dispersion is not None:
-        return f"its logarithm is modelled by '{fit.dispersion.spec.formula}'"
-    return None
 
 
 def _estimates(fit: FittedModel) -> equations.Estimates:

@@ -32,9 +32,9 @@ def scaled_residuals(fit: FittedModel) -> pd.Series:
     weights, raw = fit.rows.weights, residuals(fit)
     if weights is None:
         return raw.rename("residual")
-    if fit.known_sds or fit.dispersion is not None:
-        return (raw / fit.residual_sds).rename("residual / its standard deviation")
-    return (raw * np.sqrt(weights)).rename("residual × √weight")
+    if fit.spec.residual.equal_variances:
+        return (raw * np.sqrt(weights)).rename("residual × √weight")
+    return (raw / fit.residual_sds).rename("residual / its standard deviation")
 
 
 def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:

@@ -35,14 +35,14 @@ def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
         counts=f"{fit.crossprod.n}" + (f"; groups: {groups}" if groups else ""),
         coefficients=_coefficients(fit, ddf, df_method),
         notes=notes if ddf.remark is None else (*notes, ddf.remark),
-        dispersion=None if fit.dispersion is None else _dispersion(fit),
+        dispersion=_dispersion(fit) if fit.residual.components else None,
     )
 
 
 def criterion(fit: FittedModel) -> str:
     """Name and value of the criterion at the optimum."""
     name = "REML criterion" if fit.reml else "deviance"
-    if fit.dispersion is not None and fit.dispersion.random is not None:
+    if fit.spec.residual.has_random_effects:
         name += " by Laplace's approximation"
     return f"{name} {fit.deviance:.4f}"
 
@@ -52,19 +52,15 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
     confirmed_by = fit.optimizer_result.confirmed_by
     if confirmed_by is not None:
         engine = f"{engine} (the {confirmed_by} engine agrees)"
-    lines = [("Model", _title(fit)), ("Formula", str(fit.formula))]
-    if fit.dispersion is not None:
-        lines.append(("Dispersion", str(fit.dispersion.spec.formula)))
-    if fit.known_sds:
-        lines.append(("Residual", "standard deviations known"))
-    lines.append(("Engine", engine))
+    model = ("Model", _title(fit)), ("Formula", str(fit.formula))
+    lines = [*model, *fit.spec.residual.header, ("Engine", engine)]
     if fit.priors is not None:
         priors = "; ".join(f"{name} ~ {prior}" for name, prior in fit.priors.by_name.items())
         lines.append(("Priors", f"{priors}; others flat" if priors else "all flat"))
         lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
         return [*lines, ("Tests", _TESTS["normal"])]
     tests = "residual" if _is_regression(fit) and df_method != "normal" else df_method
-    if _is_regression(fit) and fit.known_sds:
+    if _is_regression(fit) and not fit.spec.residual.estimates_sigma:
         tests = "normal"
     criteria = f"{criterion(fit)}; AIC {aic(fit):.1f}, BIC {bic(fit):.1f}"
     return [*lines, ("Criterion", criteria), ("Tests", _TESTS[tests])]
@@ -81,8 +77,8 @@ def _title(fit: FittedModel) -> str:
 
 
 def _is_regression(fit: FittedModel) -> bool:
-    """Whether the fit is a least-squares regression: no random effects, dispersion or priors."""
-    return not fit.spec.ngroups and fit.dispersion is None and fit.priors is None
+    """Whether the fit is a least-squares regression without priors."""
+    return fit.spec.is_least_squares and fit.priors is None
 
 
 def _dispersion(fit: FittedModel) -> pd.DataFrame:

@@ -81,9 +81,7 @@ def posterior_of(model: str, prior: str) -> LogPosterior:
     priors = dict(PRIORS[prior])
     if not design.rows.random_terms:
         priors.pop("sd", None)
-    if design.spec.fixed_sigma is not None or (
-        design.rows.dispersion is not None and prior == "known"
-    ):
+    if design.spec.fixed_sigma is not None or (design.spec.residual.n_params and prior == "known"):
         priors.pop("sigma", None)
     return LogPosterior(design, match_priors(priors, design.spec))
 
@@ -97,8 +95,8 @@ def dense(posterior: LogPosterior, z: np.ndarray):
     design, priors = posterior.design, posterior.priors
     params = posterior.transform.constrain(z[None])
     sds = np.full(design.rows.n, posterior.transform.baseline_sigma(params)[0])
-    if design.rows.dispersion is not None:
-        sds = np.exp(design.rows.dispersion.D @ posterior.transform.gamma(params)[0])
+    if posterior.model.n_params:
+        sds = np.exp(design.rows.residual.D @ posterior.transform.gamma(params)[0])
     if design.rows.weights is not None:
         sds = sds / np.sqrt(design.rows.weights)
     covariances = [root[:, :, 0] @ root[:, :, 0].T for root in params.cov_factors]
@@ -207,9 +205,7 @@ def test_many_points_at_once_are_as_one_by_one(model, prior):
 def test_a_single_grouping_factor_takes_the_batch(model):
     posterior = posterior_of(model, "flat")
     several = len({random_term.group for random_term in posterior.design.rows.random_terms}) > 1
-    assert (posterior.vectorized is None) == (
-        several or posterior.design.rows.dispersion is not None
-    )
+    assert (posterior.vectorized is None) == (several or posterior.model.n_params > 0)
 
 
 @pytest.mark.covering(2)
@@ -241,7 +237,7 @@ def test_theta_held_leaves_sigma_free(model):
     theta = np.linspace(0.8, 0.3, compute_crossproducts(design).parametrization.size)
     posterior = LogPosterior(design, match_priors({"theta": Constant(theta)}, design.spec))
     z = coordinates(posterior, 2)[0]
-    assert posterior.size == 1 + (posterior.dispersion is not None)
+    assert posterior.size == 1 + posterior.model.n_params
     np.testing.assert_allclose(
         posterior.objective(z, jacobian=True)[1],
         slope(lambda at: posterior.objective(at, jacobian=True)[0], z),

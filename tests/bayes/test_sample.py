@@ -355,7 +355,7 @@ def test_new_responses_have_the_spread_of_their_stratum():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     tree = fit.sample(500, rng=1)
     design = fit.model.original_design
-    sds = np.exp(flattened(tree, "gamma") @ design.rows.dispersion.D.T)
+    sds = np.exp(flattened(tree, "gamma") @ design.rows.residual.D.T)
     mean = flattened(tree, "beta") @ design.rows.X.T + design.rows.offset
     mean = mean + flattened(tree, "b_g")[:, design.rows.random_terms[0].codes, 0]
     scaled = (flattened(tree, "y", "posterior_predictive") - mean) / sds
@@ -371,7 +371,7 @@ def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind", priors=priors)
     tree, design = fit.sample(1000, rng=1), fit.model.original_design
     one, other = np.linspace(-0.9, 1.2, 36), np.linspace(-1.5, 2.5, 36)
-    D = design.rows.dispersion.D
+    D = design.rows.residual.D
     logs = np.empty((36, 36))
     for i, j in np.ndindex(36, 36):
         sds = np.exp(D @ [one[i], other[j]])

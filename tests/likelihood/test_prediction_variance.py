@@ -23,6 +23,7 @@ from tiers import examples
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.inference.prediction import fitted
 from mixedfx.likelihood import prediction_variance as module
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -35,6 +36,7 @@ from mixedfx.likelihood.prediction_variance import (
     prediction_variance,
 )
 from mixedfx.linalg.cholesky import analysis
+from mixedfx.residuals.registry import residual_model
 
 # Rounding is below 1e-12. Elimination loses digits where Lambda is far from one, as it does for
 # every quantity of a solution (reasons in tests/likelihood/test_pls.py), and so do the dense forms.
@@ -65,7 +67,8 @@ def fit_at(design, theta, *, reml=True):
     """A fit that ended at a given theta, however bad."""
     reduced = compute_crossproducts(design)
     solution = solve_pls(reduced, np.asarray(theta), reml=reml)
-    return FittedModel(design, GaussianLikelihood(reduced, reml), None, solution, ())
+    residual = ResidualEstimate(residual_model(design))
+    return FittedModel(design, GaussianLikelihood(reduced, reml), None, solution, (), residual)
 
 
 def fit_of(case):

@@ -90,7 +90,9 @@ def model_of(k, eta=1.0, sd=None, sigma=None, structure="us"):
     sds = tuple(Flat() if sd is None else sd for _ in range(k))
     none = np.zeros(0)
     priors = PriorSpecification(none, none, (sds,), (eta,), sigma or Flat(), (), None, False)
-    return priors, parameter_transform(Parametrization((structure,), (k,)), priors, sigma=None)
+    no_coefficients = {"to_gamma": np.zeros((0, 1)), "to_log_sigma": np.ones(1)}
+    parametrization = Parametrization((structure,), (k,))
+    return priors, parameter_transform(parametrization, priors, sigma=None, **no_coefficients)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])

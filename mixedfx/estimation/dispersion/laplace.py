@@ -39,7 +39,6 @@ from mixedfx.estimation.dispersion.hessian import (
     level_traces,
     levels_of_effects,
 )
-from mixedfx.estimation.dispersion.parametrization import DispersionCoordinates
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
 from mixedfx.likelihood.constrained import fix_coefficients
@@ -49,6 +48,7 @@ from mixedfx.likelihood.prediction_variance import conditional_residuals
 from mixedfx.likelihood.scaled import unscaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import minimize
+from mixedfx.residuals.log_linear import LocationScale
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -104,18 +104,15 @@ class LaplaceDeviance:
     def __init__(
         self,
         design: Design,
+        model: LocationScale,
         homoscedastic: Solution,
         *,
         reml: bool,
     ) -> None:
-        dispersion = design.rows.dispersion
-        assert dispersion is not None
-        assert dispersion.random_term is not None
-        random_term = dispersion.random_term
-        self.design, self.random_term = design, random_term
+        random_term, fixed_strata = model.random_term, model.codes
+        self.design, self.model, self.random_term = design, model, random_term
         self.homoscedastic, self.reml = homoscedastic, reml
-        fixed_strata = dispersion.stratum_codes()
-        self.coordinates = DispersionCoordinates.from_columns(dispersion.D, fixed_strata)
+        self.coordinates = model.coordinates
         L, n = random_term.n_levels, len(random_term.codes)
         # Strata are combinations of a row of D and a level.
         keys, codes = np.unique(fixed_strata * L + random_term.codes, return_inverse=True)

@@ -22,16 +22,18 @@ from scipy import linalg
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.build import Design
-from mixedfx.estimation.dispersion.estimate import DispersionEstimate, DispersionRandomEffects
 from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.estimation.residual import LocationScaleEstimate, ScaleEffects
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
 from mixedfx.likelihood.scaled import scaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.differences import jacobian
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.residuals.log_linear import LocationScale
+from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -47,15 +49,16 @@ _MIN_TOLERANCE = 1e-9
 
 
 def estimate_location_scale(
-    design: Design, *, reml: bool, control: Control
-) -> tuple[OptimizerResult, Design, DispersionEstimate]:
+    design: Design, model: ResidualModel, *, reml: bool, control: Control
+) -> tuple[OptimizerResult, Design, LocationScaleEstimate]:
     """Estimate all parameters; the design returned has the weights at the modes of ``v``."""
+    assert isinstance(model, LocationScale)
     crossprod = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(crossprod, reml)
     theta = estimate_theta(design, likelihood, control=control).theta
     lambdas = crossprod.parametrization.lambdas(theta)
     homoscedastic = solve_pls_at_factors(crossprod, lambdas, reml=reml)
-    problem = LaplaceDeviance(design, homoscedastic, reml=reml)
+    problem = LaplaceDeviance(design, model, homoscedastic, reml=reml)
     params = np.zeros(problem.indices.size)
     params[problem.indices.theta] = _interior_start(problem, theta)
     params[problem.indices.tau] = _START_TAU
@@ -179,7 +182,7 @@ def _evaluate(problem: LaplaceDeviance, params: Vector) -> _Optimum:
 
 def _estimate_at(
     problem: LaplaceDeviance, optimum: TrustRegionResult
-) -> tuple[OptimizerResult, Design, DispersionEstimate]:
+) -> tuple[OptimizerResult, Design, LocationScaleEstimate]:
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariances."""
     at, indices = _evaluate(problem, optimum.x), problem.indices
     log_mean = math.log(problem.homoscedastic.sigma) + float(at.params[indices.mean_log_sd])
@@ -200,16 +203,14 @@ def _estimate_at(
         trace=optimum.trace,
         remarks=_remarks(problem, at.tau),
     )
-    estimate = _dispersion_estimate(problem, at, coordinates.gamma(log_mean, x))
+    estimate = _residual_estimate(problem, at, problem.model.coefficients(log_mean, x))
     return optimizer_result, problem.design.with_weights(weights).with_sigma(sigma), estimate
 
 
-def _dispersion_estimate(
+def _residual_estimate(
     problem: LaplaceDeviance, at: _Optimum, gamma: Vector
-) -> DispersionEstimate:
-    """The dispersion model at the optimum, with derivatives by the free parameters and ``u``."""
-    spec = problem.design.spec.dispersion
-    assert spec is not None
+) -> LocationScaleEstimate:
+    """The residual model at the optimum, with derivatives by the free parameters and ``u``."""
     indices, signed_tau = problem.indices, at.params[problem.indices.tau]
     to_gamma = problem.coordinates.to_gamma
     cov = to_gamma @ at.covariance(range(indices.mean_log_sd, indices.tau)) @ to_gamma.T
@@ -220,12 +221,13 @@ def _dispersion_estimate(
     hessian_u = 2.0 * np.eye(len(at.u)) + at.tau**2 * at.conditional.hessian
     vcov_by_u = signed_tau * problem.vcov_jacobian(at.params, at.v, at.conditional)
     cond_sd = at.tau * np.sqrt(np.diag(at.unscaled_cov_v))
-    return DispersionEstimate(
-        spec=spec,
-        gamma=gamma,
+    return LocationScaleEstimate(
+        problem.model,
+        params=np.append(at.params[indices.dispersion], at.tau),
+        coefficients=gamma,
         cov=np.asarray(cov),
-        random=DispersionRandomEffects(at.tau, tau_error, at.v, cond_sd),
-        deviance=at.deviance,
+        random=ScaleEffects(at.tau, tau_error, at.v, cond_sd),
+        integrated_deviance=at.deviance,
         gradient=np.append(at.gradient, by_u),
         hessian=np.asarray(linalg.block_diag(at.hessian, hessian_u)),
         vcov_jacobian=np.concatenate([_vcov_jacobian(problem, at.params)[at.free], vcov_by_u]),

@@ -194,7 +194,7 @@ def _assemble(fit: FittedModel, results: list[Draw | Failure], n: int) -> Bootst
     names = parameter_names(fit)
     numbers = pd.Index([d.number for d in draws], dtype=np.int64, name="draw")
     values = np.array([d.values for d in draws]).reshape(len(draws), len(names))
-    estimates = parameter_values(fit.solution, fit.dispersion)
+    estimates = parameter_values(fit.solution, fit.residual)
     return Bootstrap(
         draws=pd.DataFrame(values, index=numbers, columns=names),
         estimates=pd.Series(estimates, index=names, name="estimate"),

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from mixedfx.design.build import Design
 from mixedfx.errors import MixedfxError
 from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.dispersion.estimate import DispersionEstimate
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
@@ -84,8 +84,8 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     """Draw a response and fit the model to it."""
     design = model.design.with_response(model.responses.draw(rng))
     try:
-        if design.spec.dispersion is not None:
-            return _refit_with_dispersion(design, number, model.likelihood.reml)
+        if design.spec.residual.n_params:
+            return _refit_with_residual_model(design, number, model.likelihood.reml)
         likelihood = model.likelihood.with_response(design.rows)
         # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
         # the boundary the score of theta = 0 would be zero.
@@ -96,34 +96,30 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
     singular = bool(boundary_parameters(design.spec, likelihood.crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution), singular)
+    return Draw(number, parameter_values(fit.solution, fit.residual), singular)
 
 
-def _refit_with_dispersion(design: Design, number: int, reml: bool) -> Draw | Failure:
-    """Fit a model whose residual standard deviations are estimated too."""
+def _refit_with_residual_model(design: Design, number: int, reml: bool) -> Draw | Failure:
+    """Fit a model whose residual model has parameters."""
     fit = fit_design(design, engine="profiled", reml=reml, control=Control())
     result = fit.optimizer_result
     if not result.converged:
         return Failure(number, "not converged", result.message)
     singular = bool(boundary_parameters(fit.spec, fit.crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution, fit.dispersion), singular)
+    return Draw(number, parameter_values(fit.solution, fit.residual), singular)
 
 
-def parameter_values(solution: Solution, dispersion: DispersionEstimate | None = None) -> Vector:
+def parameter_values(solution: Solution, residual: ResidualEstimate) -> Vector:
     """All parameters at a solution, in the order of :func:`parameter_names`."""
     parts = [solution.beta]
-    crossprod = solution.crossprod
-    terms = zip(crossprod.parametrization.terms, solution.lambdas, strict=True)
+    terms = zip(solution.crossprod.parametrization.terms, solution.lambdas, strict=True)
     for (structure, at), lam in terms:
         components = structure.components(lam, at)
         scales = [solution.sigma if c.kind == "sd" else 1.0 for c in components]
         parts.append(np.array([c.value for c in components]) * scales)
-    if crossprod.sigma is None or dispersion is not None:
+    if residual.model.spec.estimates_sigma:
         parts.append(np.array([solution.sigma]))
-    if dispersion is not None:
-        parts.append(dispersion.gamma)
-        if dispersion.random is not None:
-            parts.append(np.array([dispersion.random.sd]))
+    parts.append(np.array([c.value for c in residual.components]))
     return np.concatenate([*parts, solution.theta])
 
 

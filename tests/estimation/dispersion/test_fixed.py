@@ -22,11 +22,13 @@ from scipy import special
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, DispersionError, EngineRefusal, SingularFitWarning
-from mixedfx.estimation.dispersion.fixed import ProfiledDispersionDeviance, score_log_weights
+from mixedfx.estimation.nested import ProfiledResidualDeviance
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.pls import solve_pls
+from mixedfx.residuals.registry import residual_model
+from mixedfx.residuals.variance_function import score_log_weights
 
 both_criteria = pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 
@@ -257,7 +259,7 @@ class Dense:
     def __call__(self, point: np.ndarray):
         m = len(self.roots)
         G = [lam @ lam.T for lam in lambdas(self.design, point[:m])]
-        sds = self.by_weight * np.exp(self.model.model.rows.dispersion.D @ point[m:])
+        sds = self.by_weight * np.exp(self.model.model.rows.residual.D @ point[m:])
         return marginal(self.design, G, sds, reml=self.model.reml)
 
     def deviance(self, point: np.ndarray) -> float:
@@ -351,7 +353,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     design, codes = case.design, np.arange(case.rows) % 3
     solution = solve_pls(case.crossprod, case.theta, reml=case.reml)
     prior = np.ones(case.rows) if design.rows.weights is None else design.rows.weights
-    found = score_log_weights(design.rows, solution, np.zeros(case.rows), reml=case.reml)
+    found = score_log_weights(design.rows, solution, np.zeros(case.rows))
 
     def deviance(logs: np.ndarray) -> float:
         moved = design.with_weights(prior * np.exp(logs[codes]))
@@ -368,8 +370,8 @@ def test_the_gradient_is_that_of_differences(name, reml):
     formula, dispersion, options = MODELS[name]
     design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
     tight = Control(tolerance=1e-13)
-    problem = ProfiledDispersionDeviance(design, reml=reml, control=tight)
-    x = 0.3 * np.random.default_rng(1).normal(size=problem.coordinates.stratum_columns.shape[1])
+    problem = ProfiledResidualDeviance(design, residual_model(design), reml=reml, control=tight)
+    x = 0.3 * np.random.default_rng(1).normal(size=problem.model.n_params)
     expected = slope(lambda at: problem(at)[0], x)
     np.testing.assert_allclose(problem(x)[1], expected, rtol=1e-5, atol=1e-4)
 
@@ -399,8 +401,8 @@ def test_a_formula_without_intercept_has_each_strata_s_standard_error():
     # A contrast of the other coding's coefficients, of their covariance.
     other = refitted("kind", frame(), dispersion="~ 0 + kind")
     change = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-    expected = change @ fitted("kind").model.dispersion.cov @ change.T
-    np.testing.assert_allclose(other.model.dispersion.cov, expected, rtol=1e-4, atol=1e-8)
+    expected = change @ fitted("kind").model.residual.cov @ change.T
+    np.testing.assert_allclose(other.model.residual.cov, expected, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["kind", "slopes", "crossed", "both", "no random terms"])
@@ -453,8 +455,8 @@ def test_the_log_sd_of_a_column_far_from_zero_is_known_as_well_at_its_middle():
         for origin in (0.0, 2005.0)
     )
     middle = np.array([1.0, 2005.0])
-    found = middle @ far.model.dispersion.cov @ middle
-    assert found == pytest.approx(near.model.dispersion.cov[0, 0], rel=1e-3)
+    found = middle @ far.model.residual.cov @ middle
+    assert found == pytest.approx(near.model.residual.cov[0, 0], rel=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])

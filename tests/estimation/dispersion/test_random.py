@@ -20,11 +20,12 @@ from tiers import but_for
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
-from mixedfx.estimation.dispersion.fixed import estimate_theta
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
+from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.residuals.registry import residual_model
 
 
 def _id(value: object) -> object:
@@ -115,7 +116,7 @@ def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     equal = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(equal, reml)
     start = likelihood.at(estimate_theta(design, likelihood).theta)
-    return LaplaceDeviance(design, start, reml=reml)
+    return LaplaceDeviance(design, residual_model(design), start, reml=reml)
 
 
 def somewhere(name: str, reml: bool):
@@ -171,23 +172,25 @@ class Integrand:
     """What is integrated over the scale's effects, read off a fit's reported estimates."""
 
     def __init__(self, fit: mfx.Results) -> None:
-        found = fit.model.dispersion
+        found = fit.model.residual
         self.model, self.design, self.reml = fit, fit.model.design, fit.reml
-        self.codes = fit.model.rows.dispersion.codes
-        self.size = len(found.spec.levels)
+        self.codes = fit.model.rows.residual.codes
+        self.size = len(found.model.spec.levels)
         self.near = np.zeros(self.size)
         weights = fit.model.prior_weights
         self.by_weight = 1.0 if weights is None else weights**-0.5
-        m, r, p = len(fit.theta), len(found.gamma), 0 if fit.reml else len(fit.params)
+        m, r, p = len(fit.theta), len(found.coefficients), 0 if fit.reml else len(fit.params)
         self.parts = np.cumsum([m, r, 1])
         beta = fit.params.to_numpy()[:p]
-        self.point = np.concatenate([fit.sigma * fit.theta, found.gamma, [found.random.sd], beta])
+        self.point = np.concatenate(
+            [fit.sigma * fit.theta, found.coefficients, [found.random.sd], beta]
+        )
 
     def given(self, point: np.ndarray):
         """The deviance as a function of ``u``, the effects over their standard deviation."""
         roots, gamma, tau, beta = np.split(point, self.parts)
         G = [lam @ lam.T for lam in lambdas(self.design, roots)]
-        base = self.by_weight * np.exp(self.model.model.rows.dispersion.D @ gamma)
+        base = self.by_weight * np.exp(self.model.model.rows.residual.D @ gamma)
 
         def deviance(u: np.ndarray) -> float:
             sds = base * np.exp(tau * u[self.codes])
@@ -254,9 +257,9 @@ def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
 
 @every_model
 def test_the_residual_sds_are_those_at_the_mode(name):
-    fit, found = fitted(name), fitted(name).model.dispersion
-    columns = fit.model.rows.dispersion
-    logs = columns.D @ found.gamma + found.random.effects[columns.codes]
+    fit, found = fitted(name), fitted(name).model.residual
+    columns = fit.model.rows.residual
+    logs = columns.D @ found.coefficients + found.random.effects[columns.codes]
     weights = fit.model.prior_weights
     expected = np.exp(logs) if weights is None else np.exp(logs) / np.sqrt(weights)
     np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
@@ -548,7 +551,7 @@ def test_effects_of_the_mean_are_those_of_the_weights_at_the_mode(name):
     fit = fitted(name)
     truth = marginal(fit.model.design, covariances(fit), fit.residual_sd, reml=True)
     np.testing.assert_allclose(fit.params, truth.beta, rtol=1e-7)
-    given = fit.cov_params() - fit.model.dispersion.vcov_correction
+    given = fit.cov_params() - fit.model.residual.vcov_correction
     np.testing.assert_allclose(given, truth.cov_beta, rtol=1e-6)
 
 
@@ -561,7 +564,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
     u, H = integrand.mode(integrand.point)
     roots, gamma, tau, _ = np.split(integrand.point, integrand.parts)
     G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-    base = integrand.by_weight * np.exp(fit.model.rows.dispersion.D @ gamma)
+    base = integrand.by_weight * np.exp(fit.model.rows.residual.D @ gamma)
 
     def best(u: np.ndarray) -> np.ndarray:
         sds = base * np.exp(tau * u[integrand.codes])
@@ -569,7 +572,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
 
     J = np.array([slope(lambda at, j=j: best(at)[j], u) for j in range(2)])
     expected = J @ (2.0 * np.linalg.inv(H)) @ J.T
-    np.testing.assert_allclose(fit.model.dispersion.vcov_correction, expected, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(fit.model.residual.vcov_correction, expected, rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.full
@@ -598,7 +601,7 @@ def test_satterthwaites_df_are_those_of_the_parameters_and_the_effects(name):
     def log_variance(point: np.ndarray, u: np.ndarray) -> float:
         roots, gamma, tau, _ = np.split(point, integrand.parts)
         G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
-        base = integrand.by_weight * np.exp(fit.model.rows.dispersion.D @ gamma)
+        base = integrand.by_weight * np.exp(fit.model.rows.residual.D @ gamma)
         sds = base * np.exp(tau * u[integrand.codes])
         return float(np.log(row @ marginal(integrand.design, G, sds, reml=True).cov_beta @ row))
 

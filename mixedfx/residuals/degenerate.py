@@ -1,4 +1,4 @@
-"""Variance-function strata with an unbounded likelihood.
+"""Strata with an unbounded likelihood.
 
 A stratum whose rows can be interpolated by the random effects (under REML also by the fixed
 effects) has residuals of zero, and the likelihood grows without bound as its residual standard
@@ -7,6 +7,7 @@ deviation goes to zero: no estimate exists.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -27,19 +28,22 @@ _FEW_STRATA = 5
 _INTERPOLATED = 1e-10
 
 
-def check_degenerate_strata(design: Design, *, reml: bool) -> None:
+def check_degenerate_strata(
+    design: Design,
+    codes: Codes,
+    stratum_label: Callable[[int], str],
+    variables: Sequence[str],
+    *,
+    reml: bool,
+) -> None:
     """
-    Raise for a stratum with a standard deviation of its own that the model can interpolate.
+    Raise for a stratum that the model can interpolate, given the strata ``codes`` of the rows.
 
     Interpolated are strata whose response lies in the span of their rows of ``[X Z]`` although
     the columns that are integrated out (``[X Z]`` under REML, ``Z`` under ML) have a lower rank
     than the stratum has rows.
     """
-    assert design.rows.dispersion is not None
-    codes = design.rows.dispersion.stratum_codes()
     counts = np.bincount(codes)
-    if len(counts) != design.rows.dispersion.D.shape[1]:
-        return
     response = design.rows.response_less_offset
     threshold = _INTERPOLATED * max(np.abs(response).max(), 1e-300)
     for stratum in np.flatnonzero(counts <= _MAX_ROWS).tolist():
@@ -51,7 +55,9 @@ def check_degenerate_strata(design: Design, *, reml: bool) -> None:
         y = response[rows]
         residuals = y - XZ @ np.linalg.lstsq(XZ, y, rcond=None)[0] if XZ.size else y
         if rank < len(rows) and np.abs(residuals).max() <= threshold:
-            raise_degenerate_stratum(design, int(rows[0]), len(rows), "can be fitted perfectly")
+            label = stratum_label(int(rows[0]))
+            what = "can be fitted perfectly"
+            raise_degenerate_stratum(design, label, variables, len(counts), len(rows), what)
 
 
 def _random_effect_columns(rows: ModelRows, selected: Codes) -> list[Matrix]:
@@ -66,16 +72,15 @@ def _random_effect_columns(rows: ModelRows, selected: Codes) -> list[Matrix]:
     return columns
 
 
-def raise_degenerate_stratum(design: Design, row: int, count: int, what: str) -> NoReturn:
-    """Raise :class:`DispersionError` for the stratum of a row, with the alternatives."""
-    rows = "1 row" if count == 1 else f"{count} rows"
-    dispersion = design.rows.dispersion
-    assert dispersion is not None
-    variables = list(dispersion.variables)
-    many = len(np.unique(dispersion.stratum_codes())) > _FEW_STRATA and len(variables) == 1
+def raise_degenerate_stratum(
+    design: Design, label: str, variables: Sequence[str], n_strata: int, n_rows: int, what: str
+) -> NoReturn:
+    """Raise :class:`DispersionError` for a stratum, with the alternatives."""
+    rows = "1 row" if n_rows == 1 else f"{n_rows} rows"
+    many = n_strata > _FEW_STRATA and len(variables) == 1
     group = variables[0] if many else next(iter(design.spec.formula.groups), "group")
     raise DispersionError(
-        f"stratum {dispersion.stratum_label(row)} ({rows}) {what}: the likelihood is highest as "
+        f"stratum {label} ({rows}) {what}: the likelihood is highest as "
         "its residual standard deviation goes to zero, often without bound, and there is no "
         "estimate. Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."

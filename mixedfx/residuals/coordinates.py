@@ -58,12 +58,3 @@ class DispersionCoordinates:
         out = np.outer(self.constant, self.to_log_sigma)
         out[np.arange(r) != self.dropped, 1:] += self.to_coefficients
         return out
-
-    def gamma(self, mean_log_sd: float, x: Vector) -> Vector:
-        """Coefficients (r,) of all columns at ``(mu, x)``."""
-        return np.asarray(self.to_gamma @ np.append(mean_log_sd, x))
-
-    def pullback(self, by_log_weight: Vector, codes: Codes) -> Vector:
-        """Gradient by ``x``, from that by the rows' log weights ``-2 (mu + C x)``."""
-        by_stratum = np.bincount(codes, by_log_weight, len(self.stratum_columns))
-        return np.asarray(-2.0 * self.stratum_columns.T @ by_stratum)

@@ -1,0 +1,164 @@
+"""Residual model of a design: what it is called and what it estimates, and its columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.errors import ArgumentError
+
+Mask = npt.NDArray[np.bool_]
+
+
+class ResidualRows:
+    """Columns of a residual model in the rows of a design; none of this class itself."""
+
+    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+        """Select rows; returns the specification and the columns."""
+        return spec, self
+
+    def without_variables(self) -> Self:
+        """Arrays alone, which can be pickled."""
+        return self
+
+
+class ResidualSpec:
+    """What a residual model is called, and what it estimates; no rows."""
+
+    estimates_sigma: ClassVar[bool] = True
+    equal_variances: ClassVar[bool] = False  # all rows of weight one have the variance sigma**2
+    residual_sd: ClassVar[Literal["known", "modelled"] | None] = "modelled"  # in graphs
+
+    @property
+    def argument(self) -> str:
+        """Argument of ``lmer`` that asks for the model, with its value."""
+        return ""
+
+    @property
+    def keyword(self) -> str:
+        """Name of that argument."""
+        return self.argument.partition("=")[0]
+
+    @property
+    def label(self) -> str:
+        """What the model adds to the formula in one line; empty where nothing."""
+        return ""
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Lines of the summary's header."""
+        return ()
+
+    @property
+    def explanation(self) -> str | None:
+        """What the equations say of the residual standard deviation."""
+        return None
+
+    @property
+    def has_random_effects(self) -> bool:
+        """Whether the residual standard deviation has random effects."""
+        return False
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters beside sigma."""
+        return 0
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of the reported coefficients."""
+        return ()
+
+    def full_name(self, name: str) -> str:
+        """Name of a coefficient that is unique in a fit."""
+        return f"residual({name})"
+
+    def expect_one_variance(self, what: str, instead: str) -> None:
+        """Raise ArgumentError where the model has parameters beside sigma."""
+        if self.n_params:
+            raise ArgumentError(
+                f"{what} takes one residual variance, and this fit has {self.argument}: {instead}."
+            )
+
+    def without_evaluation(self) -> Self:
+        """Names alone, which can be pickled."""
+        return self
+
+
+@dataclass(frozen=True)
+class EqualVariances(ResidualSpec):
+    """One residual variance."""
+
+    equal_variances = True
+    residual_sd = None
+
+
+@dataclass(frozen=True)
+class KnownStandardDeviations(ResidualSpec):
+    """Residual standard deviations that are given: their inverse squares are the weights."""
+
+    column: str | None  # column of the data, if they were given by name
+
+    estimates_sigma = False
+    residual_sd = "known"
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``lmer``."""
+        return "residual_sd="
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return "residual sds known"
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Line of the summary."""
+        return (("Residual", "standard deviations known"),)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        return "given"
+
+
+@dataclass(frozen=True)
+class NamedResidual(ResidualSpec):
+    """A registered residual model, asked for by ``residual="name(columns)"``."""
+
+    text: str  # as asked for
+    names: tuple[str, ...]  # of its parameters
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``lmer``."""
+        return f"residual='{self.text}'"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return f"residual {self.text}"
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Line of the summary."""
+        return (("Residual", self.text),)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        return f"modelled by '{self.text}'"
+
+    @property
+    def n_params(self) -> int:
+        """The number of names."""
+        return len(self.names)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """The names."""
+        return self.names

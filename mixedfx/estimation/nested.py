@@ -1,0 +1,191 @@
+"""Estimation of a residual model with parameters, theta and sigma profiled out.
+
+At given parameters ``x`` the model has known weights, and the deviance
+``d(x) = min_theta d(theta, x)`` is minimised in an outer problem, theta in an inner one that
+starts at its last optimum. By the envelope theorem the gradient is that at constant theta,
+:meth:`ResidualModel.score`.
+
+Reference: Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 5.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.build import Design
+from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.estimation.residual import JointEstimate
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
+from mixedfx.likelihood.scaled import scaled_scores, unscaled_factors
+from mixedfx.likelihood.score import score_factors
+from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.residuals.model import ResidualModel
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Step of the central differences, relative to coordinates above one.
+_STEP = 1e-3
+
+
+class ProfiledResidualDeviance:
+    """Deviance at the best theta and sigma, as a function of the residual model's parameters."""
+
+    def __init__(
+        self, design: Design, model: ResidualModel, *, reml: bool, control: Control
+    ) -> None:
+        self.design, self.model, self.reml, self.control = design, model, reml, control
+        self.sums = model.reduce(design)
+        self.evaluations = 0
+        self.inner: OptimizerResult | None = None  # theta at the last evaluation
+
+    def crossproducts(self, x: Vector) -> CrossProducts:
+        """Cross-products at the parameters."""
+        return self.model.reweight(self.sums, x)
+
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """Profiled deviance and its gradient."""
+        if not self.model.contains(x):
+            return np.inf, np.zeros_like(x)
+        crossprod = self.crossproducts(x)
+        # No warm start on the boundary, where zero is stationary at all weights.
+        interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
+        start = self.inner.theta if self.inner is not None and interior else None
+        self.inner = estimate_theta(
+            self.design,
+            GaussianLikelihood(crossprod, self.reml),
+            control=self.control,
+            start=start,
+        )
+        self.evaluations += self.inner.evaluations
+        solution = solve_pls(crossprod, self.inner.theta, reml=self.reml)
+        return solution.deviance, self.gradient(x, solution)
+
+    def gradient(self, x: Vector, solution: Solution) -> Vector:
+        """Gradient of the deviance by ``x`` at constant theta."""
+        return self.model.score(self.design.rows, x, solution)
+
+
+def estimate_nested(
+    design: Design, model: ResidualModel, *, reml: bool, control: Control
+) -> tuple[OptimizerResult, Design, JointEstimate]:
+    """Estimate the parameters and theta; the design returned has the estimated weights."""
+    model.check(design, reml=reml)
+    problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
+    optimum = minimize(
+        problem,
+        np.zeros(model.n_params),
+        initial_hessian=lambda: model.expected_hessian(),
+        tolerance=control.tolerance,
+        max_evaluations=control.max_evaluations,
+    )
+    assert problem.inner is not None
+    x, crossprod = optimum.x, problem.crossproducts(optimum.x)
+    solution = solve_pls(crossprod, problem.inner.theta, reml=reml)
+    model.check_optimum(design, x, solution, converged=optimum.converged)
+    return _estimate_at(problem, optimum)
+
+
+def _estimate_at(
+    problem: ProfiledResidualDeviance, optimum: TrustRegionResult
+) -> tuple[OptimizerResult, Design, JointEstimate]:
+    """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
+    model, x, crossprod = problem.model, optimum.x, problem.crossproducts(optimum.x)
+    start = None if problem.inner is None else problem.inner.theta
+    likelihood = GaussianLikelihood(crossprod, problem.reml)
+    inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
+    solution = likelihood.at(inner.theta)
+    joint = _joint_derivatives(problem, x, crossprod, solution)
+    shift = -model.log_sigma_offset(x)
+    relative = np.exp(-2.0 * (model.log_sds(x) + shift))
+    design = problem.design.with_weights(problem.design.rows.combined_weights(relative))
+    optimizer_result = replace(
+        inner,
+        theta=crossprod.parametrization.scaled(inner.theta, math.exp(shift)),
+        evaluations=problem.evaluations,
+        converged=optimum.converged and inner.converged,
+        message=f"{inner.message}; "
+        f"another step of the dispersion would gain {optimum.newton_decrement:.1e}",
+        trace=optimum.trace,
+    )
+    estimate = JointEstimate(
+        model,
+        params=x,
+        coefficients=model.coefficients(math.log(solution.sigma), x),
+        cov=_coefficient_covariance(problem, joint, crossprod),
+        gradient=joint.gradient,
+        hessian=joint.hessian,
+        vcov_jacobian=joint.vcov_jacobian,
+    )
+    return optimizer_result, design, estimate
+
+
+@dataclass(frozen=True)
+class _JointDerivatives:
+    """Derivatives by the m coordinates of theta and x together, sigma profiled out."""
+
+    gradient: Vector  # (m,) of the deviance
+    hessian: Matrix  # (m, m)
+    vcov_jacobian: Matrix  # (m, p, p) of cov(beta)
+    log_sigma_gradient: Vector  # (m,)
+
+
+def _joint_derivatives(
+    problem: ProfiledResidualDeviance, x: Vector, crossprod: CrossProducts, solution: Solution
+) -> _JointDerivatives:
+    """
+    Differentiate the deviance, cov(beta) and log sigma by theta and x, by central differences.
+
+    The score by x can need the leverage of every row: it is evaluated for differences along x
+    alone, and the block of theta and x follows by symmetry.
+    """
+    coordinates, theta = rank_reduced_coordinates(crossprod, solution.theta)
+    term_scaling, m, p = crossprod.term_scaling, len(theta), crossprod.p
+    point = np.concatenate([theta, x])
+
+    def evaluate(at: Vector, *, score_x: bool) -> Vector:
+        """Score (m,), covariance (p p,) and log sigma, one after the other."""
+        reweighted = problem.crossproducts(at[m:])
+        lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
+        perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
+        scores = scaled_scores(term_scaling, score_factors(perturbed))
+        by_theta = coordinates.pullback(at[:m], scores)
+        by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
+        cov = perturbed.sigma**2 * perturbed.vcov_unscaled
+        return np.concatenate([by_theta, by_x, cov.ravel(), [math.log(perturbed.sigma)]])
+
+    size, steps = len(point), relative_steps(point, _STEP)
+    by_theta = jacobian(
+        lambda t: evaluate(np.append(t, x), score_x=False), theta, steps[:m]
+    ).reshape(m, size + p * p + 1)  # without random terms theta is empty
+    by_x = jacobian(lambda s: evaluate(np.append(theta, s), score_x=True), x, steps[m:])
+    derivatives = np.concatenate([by_theta, by_x])
+    H, vcov_jacobian = derivatives[:, :size], derivatives[:, size:-1].reshape(size, p, p)
+    H[:m, m:] = H[m:, :m].T
+    gradient = evaluate(point, score_x=True)[:size]
+    return _JointDerivatives(gradient, 0.5 * (H + H.T), vcov_jacobian, derivatives[:, -1])
+
+
+def _coefficient_covariance(
+    problem: ProfiledResidualDeviance, joint: _JointDerivatives, crossprod: CrossProducts
+) -> Matrix:
+    """Covariance (r, r) of the reported coefficients, from that of log sigma and x."""
+    k = problem.model.n_params
+    inverse = 2.0 * np.linalg.pinv(joint.hessian, rcond=1e-10, hermitian=True)
+    J = np.zeros((k + 1, len(joint.hessian)))
+    J[0] = joint.log_sigma_gradient
+    J[1:, len(joint.hessian) - k :] = np.eye(k)
+    cov = J @ inverse @ J.T
+    nu = crossprod.n - crossprod.p if problem.reml else crossprod.n
+    cov[0, 0] += 0.5 / nu  # of log sigma given theta and x
+    to_coefficients = problem.model.coefficient_matrix
+    return np.asarray(to_coefficients @ cov @ to_coefficients.T)

@@ -1,0 +1,252 @@
+"""Estimates of a residual model, and what inference reads from them.
+
+Given the estimates, the model is one with known weights, and everything after estimation uses
+these weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.design.new_data import evaluate_new_dispersion
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
+from mixedfx.likelihood.pls import Solution
+from mixedfx.residuals.log_linear import LocationScale
+from mixedfx.residuals.model import (
+    ResidualDistribution,
+    ResidualModel,
+    ResidualParameter,
+)
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+class Derivatives(Protocol):
+    """Derivatives by the m free parameters of a fit but sigma."""
+
+    @property
+    def gradient(self) -> Vector:
+        """Of the deviance, (m,)."""
+        ...
+
+    @property
+    def hessian(self) -> Matrix:
+        """Of the deviance, (m, m)."""
+        ...
+
+    @property
+    def vcov_jacobian(self) -> Matrix:
+        """Of cov(beta), (m, p, p)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResidualEstimate:
+    """Estimates of a residual model; of this class itself, of one without parameters."""
+
+    model: ResidualModel
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters, sigma included where it is estimated."""
+        return self.model.n_params + self.model.spec.estimates_sigma
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """Reported parameters beside sigma."""
+        return ()
+
+    def deviance(self, solution: Solution) -> float:
+        """Deviance of the model, given that of the solution at the estimated weights."""
+        return solution.deviance
+
+    def at_estimates(self, solution: Solution) -> Solution:
+        """Solution with the coefficients and their covariance that the estimation implies."""
+        return solution
+
+    def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
+        """Weights as given, from those with the factor ``(sigma / sigma_i)**2`` estimated."""
+        return weights
+
+    def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
+        """Derivatives by all parameters, given those by theta at given weights."""
+        return by_theta()
+
+    def conditional_cov(self, cov: Matrix) -> Matrix:
+        """Covariance of the coefficients that ``vcov_jacobian`` is the derivative of."""
+        return cov
+
+    def row_variances(self, sds: Vector) -> Vector:
+        """Variances of new responses of the rows used, given their residual sds."""
+        return np.asarray(sds**2)
+
+    def new_variances(self, data: Any, sigma: float) -> Any:
+        """Variances of responses of new rows about their mean."""
+        return self.model.new_variances(data, sigma, np.zeros(0))
+
+    def distribution(self, sds: Vector, *, new_effects: bool) -> ResidualDistribution:
+        """Distribution of the residuals of the rows used; random effects of the scale anew."""
+        return self.model.distribution(sds)
+
+
+@dataclass(frozen=True)
+class JointEstimate(ResidualEstimate):
+    """
+    Estimates of parameters that were searched for together with theta.
+
+    Derivatives are by all m free parameters but sigma, unit-free: the coordinates of theta, then
+    the parameters of the residual model.
+    """
+
+    params: Vector = field(kw_only=True)  # (k,)
+    coefficients: Vector = field(kw_only=True)  # (r,) as reported
+    cov: Matrix = field(kw_only=True, repr=False)  # (r, r) of the coefficients
+    gradient: Vector = field(kw_only=True, repr=False)  # (m,) of the deviance
+    hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
+    vcov_jacobian: Matrix = field(kw_only=True, repr=False)  # (m, p, p) of cov(beta)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(*vars(self).values())
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """The coefficients."""
+        return self.model.components(self.coefficients, self.cov)
+
+    def relative_log_sds(self) -> Vector:
+        """Log standard deviations (n,) of the rows over the reported sigma."""
+        return self.model.log_sds(self.params) - self.model.log_sigma_offset(self.params)
+
+    def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
+        """Divide by the estimated weights."""
+        if weights is None:
+            return None
+        prior = np.asarray(weights * np.exp(2.0 * self.relative_log_sds()))
+        return None if np.abs(prior - 1.0).max() < 1e-12 else prior
+
+    def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
+        """Those of the search."""
+        return self
+
+    def new_variances(self, data: Any, sigma: float) -> Any:
+        """Variances at the estimated parameters."""
+        return self.model.new_variances(data, sigma, self.params)
+
+
+@dataclass(frozen=True)
+class ScaleEffects:
+    """Random effects ``v`` of the log residual standard deviation."""
+
+    sd: float  # tau
+    sd_error: float  # standard error of tau
+    effects: Vector  # (levels,) conditional modes
+    cond_sd: Vector  # (levels,) conditional standard deviations given data and parameters
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.effects, self.cond_sd)
+
+
+@dataclass(frozen=True)
+class RandomScaleDistribution(ResidualDistribution):
+    """Normal residuals whose log standard deviation has effects that are drawn anew."""
+
+    codes: Codes  # (n,) level of each row
+    n_levels: int
+    sd: float  # of the effects
+
+    def draw(self, rng: np.random.Generator) -> Vector:
+        """Draw the effects, then one residual for each row."""
+        log_sd = self.sd * rng.standard_normal(self.n_levels)
+        residual_sd = self.residual_sd * np.exp(log_sd[self.codes])
+        return residual_sd * rng.standard_normal(len(residual_sd))
+
+
+@dataclass(frozen=True)
+class LocationScaleEstimate(JointEstimate):
+    """
+    Estimates of a location-scale model, with the conditional modes of its random effects.
+
+    The derivatives are by the parameters of :class:`LocationScaleIndices`, then by ``v / tau``,
+    with the parameters constant; ``vcov_jacobian`` is of cov(beta) given ``v``.
+    """
+
+    model: LocationScale
+    random: ScaleEffects = field(kw_only=True)
+    integrated_deviance: float = field(kw_only=True)  # over v
+    # (p,) where the weights do not imply beta: under ML
+    beta: Vector | None = field(kw_only=True)
+    # (p, p) what the uncertainty of v adds to cov(beta) given v
+    vcov_correction: Matrix = field(kw_only=True, repr=False)
+
+    @property
+    def random_term(self) -> RandomTermRows:
+        """Random term of the log standard deviation."""
+        return self.model.random_term
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """The coefficients, and tau."""
+        group, random = self.random_term.group, self.random
+        tau = ResidualParameter(
+            f"sd({group})", f"sd(dispersion | {group})", random.sd, random.sd_error, "log"
+        )
+        return (*super().components, tau)
+
+    def deviance(self, solution: Solution) -> float:
+        """Integrated over the random effects."""
+        return self.integrated_deviance
+
+    def at_estimates(self, solution: Solution) -> Solution:
+        """Coefficients of the search under ML, and the covariance that ``v`` adds."""
+        if self.beta is not None:
+            solution = fix_coefficients(solution, self.beta)
+        return add_coefficient_covariance(solution, self.vcov_correction)
+
+    def _sds(self, columns: Matrix, codes: Codes) -> Vector:
+        """``exp(D gamma + v)``, with ``v = 0`` for new levels (code -1)."""
+        v = np.where(codes < 0, 0.0, self.random.effects[np.maximum(codes, 0)])
+        return np.asarray(np.exp(columns @ self.coefficients + v))
+
+    def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
+        """Divide by the estimated weights, at the modes of ``v``."""
+        if weights is None:
+            return None
+        sds = self._sds(self.model.rows.D, self.random_term.codes)
+        prior = weights / (sigma / sds) ** 2
+        return None if np.abs(prior - 1.0).max() < 1e-12 else np.asarray(prior)
+
+    def conditional_cov(self, cov: Matrix) -> Matrix:
+        """Given ``v``."""
+        return cov - self.vcov_correction
+
+    def row_variances(self, sds: Vector) -> Vector:
+        """``E exp(2 v)`` of the rows, ``v`` normal about its conditional mode."""
+        cond_var = self.random.cond_sd[self.random_term.codes] ** 2
+        return np.asarray(sds**2 * np.exp(2.0 * cond_var))
+
+    def new_variances(self, data: Any, sigma: float) -> Any:
+        """``E exp(2 (D gamma + v))`` of new rows, ``v`` normal about its conditional mode."""
+        columns, codes = evaluate_new_dispersion(self.model.spec, data)
+        assert codes is not None
+        cond_sd = self.random.cond_sd[np.maximum(codes, 0)]
+        sd = np.where(codes < 0, self.random.sd, cond_sd)
+        return np.asarray(self._sds(columns, codes) ** 2 * np.exp(2.0 * sd**2))
+
+    def distribution(self, sds: Vector, *, new_effects: bool) -> ResidualDistribution:
+        """With new effects, or those of the fit."""
+        if not new_effects:
+            return self.model.distribution(sds)
+        codes, n_levels = self.random_term.codes, self.random_term.n_levels
+        without_effects = sds / np.exp(self.random.effects[codes])
+        return RandomScaleDistribution(without_effects, codes, n_levels, self.random.sd)

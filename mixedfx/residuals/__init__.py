@@ -1,0 +1,1 @@
+"""Residual models: variance and correlation of the residuals behind one contract."""

@@ -1,0 +1,191 @@
+"""Residual models: the contract.
+
+The residuals have the covariance ``sigma**2 W^-1/2 R(params) W^-1/2`` with prior weights ``W``. A
+residual model is the family ``R`` on the rows of a design: it reduces the rows to sums once, gives
+the cross-products at any parameters from these sums, and reports its estimates; sigma and theta
+are profiled out of the search for the parameters. A new model is a subclass of
+:class:`ResidualModel`, or of :class:`~mixedfx.residuals.variance_function.VarianceFunction` where
+the residuals are independent, and a line in :mod:`mixedfx.residuals.registry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.design.build import Design
+from mixedfx.design.residual import (
+    EqualVariances,
+    KnownStandardDeviations,
+    ResidualRows,
+    ResidualSpec,
+)
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.source import as_frame, float_vector
+from mixedfx.errors import DataError, MissingColumnError
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pls import Solution
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ResidualParameter:
+    """One parameter of a residual model as it is reported."""
+
+    name: str  # row of fit.dispersion
+    full_name: str  # unique in a fit
+    value: float
+    std_error: float
+    # Wald limits are symmetric about the value, or about its logarithm
+    scale: Literal["identity", "log"] = "identity"
+
+
+@dataclass(frozen=True)
+class ResidualDistribution:
+    """Independent normal residuals of rows."""
+
+    residual_sd: Vector  # (n,)
+
+    def __post_init__(self) -> None:
+        """Make the array read-only."""
+        set_readonly(self.residual_sd)
+
+    def draw(self, rng: np.random.Generator) -> Vector:
+        """Draw one residual for each row."""
+        return self.residual_sd * rng.standard_normal(len(self.residual_sd))
+
+
+class ResidualModel(ResidualRows):
+    """
+    A family of residual covariances, on the rows of a design.
+
+    The defaults are those of a model without parameters beside sigma.
+    """
+
+    spec: ResidualSpec  # what it is called
+
+    # What finds the parameters: nothing beside an engine's theta, the nested search over them with
+    # theta inside, or Laplace's approximation where the scale has random effects.
+    estimator: ClassVar[Literal["engine", "nested", "laplace"]] = "nested"
+
+    @property
+    def n_params(self) -> int:
+        """Number k of parameters beside sigma."""
+        return self.spec.n_params
+
+    # ------------------------------------------------------------ the search
+
+    def check(self, design: Design, *, reml: bool) -> None:
+        """Refuse data for which the parameters have no estimate."""
+
+    def contains(self, params: Vector) -> bool:
+        """Whether the deviance is finite at the parameters."""
+        return True
+
+    def expected_hessian(self) -> Matrix:
+        """First Hessian of the search, (k, k), at parameters of zero."""
+        return np.eye(self.n_params)
+
+    def reduce(self, design: Design) -> Any:
+        """Sum the rows, once."""
+        return compute_crossproducts(design)
+
+    def reweight(self, sums: Any, params: Vector) -> CrossProducts:
+        """Cross-products at the parameters; no row is read."""
+        return cast(CrossProducts, sums)
+
+    def score(self, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
+        """Derivative (k,) of the deviance by the parameters, theta constant and sigma profiled."""
+        return np.zeros_like(params)
+
+    def check_optimum(
+        self, design: Design, params: Vector, solution: Solution, *, converged: bool
+    ) -> None:
+        """Refuse an optimum at which there is no estimate."""
+
+    # ------------------------------------------------------------ variances
+
+    def log_sds(self, params: Vector) -> Vector:
+        """Log standard deviations (n,) of rows of weight one, relative to sigma; (1,) if equal."""
+        return np.zeros(1)
+
+    def log_sigma_offset(self, params: Vector) -> float:
+        """Log of the reported sigma over that of the cross-products at the parameters."""
+        return 0.0
+
+    def mean_variance(self, sigma: float, sds: Vector) -> float:
+        """Residual variance averaged over rows with standard deviations ``sds``."""
+        return float(np.mean(sds**2))
+
+    def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
+        """Residual variances of new rows of weight one, at the reported sigma."""
+        return sigma**2
+
+    def distribution(self, sds: Vector) -> ResidualDistribution:
+        """Distribution of the residuals of rows with standard deviations ``sds``."""
+        return ResidualDistribution(sds)
+
+    # ------------------------------------------------------------ what is reported
+
+    @property
+    def coefficient_matrix(self) -> Matrix:
+        """Matrix (r, 1 + k) that maps ``(log sigma, params)`` of a solution to coefficients."""
+        return np.eye(1 + self.n_params)[1:]
+
+    @property
+    def log_sigma_row(self) -> Vector:
+        """Row (1 + k,) that maps ``(log sigma, params)`` of a solution to log sigma as reported."""
+        return np.asarray(np.eye(1 + self.n_params)[0])
+
+    def coefficients(self, log_sigma: float, params: Vector) -> Vector:
+        """Reported coefficients (r,) at a solution's log sigma and the parameters."""
+        return np.asarray(self.coefficient_matrix @ np.append(log_sigma, params))
+
+    def components(self, coefficients: Vector, cov: Matrix) -> tuple[ResidualParameter, ...]:
+        """Reported parameters, with standard errors."""
+        named = zip(self.spec.coefficient_names, coefficients, np.sqrt(np.diag(cov)), strict=True)
+        return tuple(
+            ResidualParameter(name, self.spec.full_name(name), float(value), float(error))
+            for name, value, error in named
+        )
+
+
+@dataclass(frozen=True)
+class Homoscedastic(ResidualModel):
+    """One residual variance: ``R = I``."""
+
+    spec: EqualVariances
+
+    estimator = "engine"
+
+    def mean_variance(self, sigma: float, sds: Vector) -> float:
+        """Variance of a row of weight one."""
+        return sigma**2
+
+
+@dataclass(frozen=True)
+class KnownVariances(ResidualModel):
+    """Residual standard deviations that are given."""
+
+    spec: KnownStandardDeviations
+
+    estimator = "engine"
+
+    def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
+        """Read from the column of the standard deviations."""
+        name, frame = self.spec.column, as_frame(data)
+        if name is None:
+            raise DataError(
+                "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
+                "column's name to predict new responses, or take interval='confidence'."
+            )
+        if name not in frame.columns:
+            raise MissingColumnError(f"residual_sd column '{name}' is not in the new data.")
+        return float_vector("residual_sd", frame[name]) ** 2
