@@ -194,7 +194,7 @@ def satterthwaites(fit, rows):
     return found
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("reml", [True, False], ids=["reml", "ml"])
 @pytest.mark.parametrize("weights", [None, "w"], ids=["unweighted", "weighted"])

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from reference_models import REFERENCES, fit_of
 from scipy import stats
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.design.build import fixed_matrix
@@ -513,8 +514,11 @@ KINDS = {
 
 
 @pytest.mark.covering(1)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("question", ["augment", "predict", "emmeans", "anova", "influence"])
+@pytest.mark.parametrize("kind", but_for(KINDS, ["float", "nullable integer", "category"]))
+@pytest.mark.parametrize(
+    "question",
+    but_for(["augment", "predict", "emmeans", "anova", "influence"], ["augment", "emmeans"]),
+)
 def test_the_data_may_change_after_the_fit(sleep, kind, question):
     change, other = KINDS[kind]
     data = pd.DataFrame(sleep[["Reaction", "Subject"]]).assign(Days=change(sleep["Days"]))

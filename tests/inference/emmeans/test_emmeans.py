@@ -29,9 +29,15 @@ from mixedfx.inference.emmeans.p_adjust import ADJUSTMENTS
 ROUNDING = 1e-9
 
 
+FITS = {}  # by formula, data and offset; the data stand beside the fit, so that ids stay theirs
+
+
 def means_of(formula, data, specs, df="satterthwaite", offset=None, **how):
-    """Fit, and take the means."""
-    fit = mfx.lmer(formula, data, offset=offset).model
+    """Fit, once for each formula, and take the means."""
+    key = formula, id(data), offset
+    if key not in FITS:
+        FITS[key] = mfx.lmer(formula, data, offset=offset).model, data
+    fit, _ = FITS[key]
     return emmeans(fit, denominator_df(fit, df), specs, **how)
 
 
