@@ -19,6 +19,7 @@ LAYERS = [
     ("bayes", "posterior mode and draws"),
     ("estimation", "finds theta; FittedModel; convergence diagnostics"),
     ("priors", "prior distributions, matched to parameters"),
+    ("residuals", "residual models: variance functions, location-scale"),
     ("likelihood", "cross-products; penalised least squares; score"),
     ("design", "formula and data to model matrices"),
     ("formula | covariance", "text to terms | theta to Lambda"),

@@ -26,6 +26,7 @@ from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.priors.specification import match_priors
+from mixedfx.residuals.registry import residual_request
 from mixedfx.results.results import Results
 
 # Upper bound of plausible starting values; theta is relative to the residual standard deviation.
@@ -41,6 +42,7 @@ class ModelOptions:
     offset: Any = None
     residual_sd: Any = None
     dispersion: str | None = None
+    residual: str | None = None
     priors: Mapping[str, Any] | None = None
     engine: dispatch.EngineName = "auto"
     start: npt.ArrayLike | None = None
@@ -56,6 +58,7 @@ def lmer(
     offset: Any = None,
     residual_sd: Any = None,
     dispersion: str | None = None,
+    residual: str | None = None,
     priors: Mapping[str, Any] | None = None,
     engine: dispatch.EngineName = "auto",
     start: npt.ArrayLike | None = None,
@@ -85,6 +88,10 @@ def lmer(
     dispersion : str, optional
         Log-linear model of the residual standard deviation: ``"~ kind"`` estimates one for each
         kind, ``"~ 1 + (1 | friend)"`` has random effects of friends on the logarithm.
+    residual : str, optional
+        Residual model by name, ``"name(columns)"``: one that was registered by
+        ``mixedfx.residuals.registry.register_residual``. The models of ``residual_sd`` and
+        ``dispersion``, which exclude it, have no name.
     priors : mapping of str to prior, optional
         Priors of :mod:`mixedfx.priors` by parameter, or by kind of parameter (``"fixed"``,
         ``"sd"``, ``"corr"``, ``"dispersion"``). The fit is then at the mode of the posterior,
@@ -136,6 +143,7 @@ def lmer(
         offset=offset,
         residual_sd=residual_sd,
         dispersion=dispersion,
+        residual=residual,
         priors=priors,
         engine=engine,
         start=start,
@@ -162,6 +170,7 @@ def fit_formula(
         offset=options.offset,
         residual_sd=options.residual_sd,
         dispersion=dispersion,
+        residual=None if options.residual is None else residual_request(options.residual),
         env=env,
     )
     return fit_design(
@@ -190,10 +199,16 @@ def _check_options(options: ModelOptions) -> None:
             "with residual_sd the residual standard deviations are known, so dispersion has "
             "nothing to estimate; give one of them."
         )
-    if options.start is not None and (options.dispersion is not None or options.priors is not None):
+    for name, given in (("dispersion", options.dispersion), ("residual_sd", options.residual_sd)):
+        if given is not None and options.residual is not None:
+            raise ArgumentError(
+                f"residual and {name} both say what the residual variances are; give one of them."
+            )
+    more = (options.dispersion, options.residual, options.priors)
+    if options.start is not None and any(value is not None for value in more):
         raise ArgumentError(
-            "start= begins a search for theta alone; with dispersion= or priors= more is searched "
-            "for, from the fit without them. Leave start= out."
+            "start= begins a search for theta alone; with dispersion=, residual= or priors= more "
+            "is searched for, from the fit without them. Leave start= out."
         )
     if options.priors is not None and not reml:
         raise ArgumentError(

@@ -33,6 +33,7 @@ from mixedfx.design.random import (
 from mixedfx.design.residual import (
     EqualVariances,
     KnownStandardDeviations,
+    ResidualRequest,
     ResidualRows,
     ResidualSpec,
 )
@@ -74,7 +75,7 @@ class _UsedRows:
     """The complete rows: variables of both formulas, and the arguments with one value a row."""
 
     variables: dict[str, pd.Series]
-    dispersion_variables: dict[str, pd.Series]
+    residual_variables: dict[str, pd.Series]
     weights: Vector | None
     offset: Vector | None
     residual_sd: Vector | None
@@ -90,22 +91,24 @@ def build(
     offset: Any = None,
     residual_sd: Any = None,
     dispersion: Formula | None = None,
+    residual: ResidualRequest | None = None,
     env: EvalEnvironment | None = None,
 ) -> Design:
     """Evaluate a formula on data."""
     frame = as_frame(data)
     formula = expand_dot(formula, [str(c) for c in frame.columns])
-    env = formula_environment(env, [formula, dispersion], frame)
+    residual_formula = dispersion if residual is None else residual.formula
+    env = formula_environment(env, [formula, residual_formula], frame)
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
-    used = _used_rows(formula, dispersion, frame, row_vectors, env)
+    used = _used_rows(formula, residual_formula, frame, row_vectors, env)
     column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
-    return _evaluate_rows(formula, dispersion, used, env, column_of)
+    return _evaluate_rows(formula, residual or dispersion, used, env, column_of)
 
 
 def _evaluate_rows(
     formula: Formula,
-    dispersion: Formula | None,
+    residual: ResidualRequest | Formula | None,
     used: _UsedRows,
     env: EvalEnvironment,
     column_of: dict[str, str | None],
@@ -117,7 +120,7 @@ def _evaluate_rows(
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
     residual_sd_column = column_of["residual_sd"]
-    residual_spec, residual_rows = _residual(formula, residual_sd_column, dispersion, used, env)
+    residual_spec, residual_rows = _residual(formula, residual_sd_column, residual, used, env)
     rows = ModelRows(
         y=y,
         X=_select_columns(evaluated.fixed, kept),
@@ -148,22 +151,22 @@ def _evaluate_rows(
 
 def _used_rows(
     formula: Formula,
-    dispersion: Formula | None,
+    residual: Formula | None,
     frame: pd.DataFrame,
     row_vectors: dict[str, Vector | None],
     env: EvalEnvironment,
 ) -> _UsedRows:
     variables = used_columns(formula, frame, env)
-    of_dispersion = {} if dispersion is None else used_columns(dispersion, frame, env)
-    keep = complete_cases(of_dispersion | variables, row_vectors)
+    of_residual = {} if residual is None else used_columns(residual, frame, env)
+    keep = complete_cases(of_residual | variables, row_vectors)
     index, n_dropped = frame.index, 0
     if keep is not None:
         variables = {name: column[keep] for name, column in variables.items()}
-        of_dispersion = {name: column[keep] for name, column in of_dispersion.items()}
+        of_residual = {name: column[keep] for name, column in of_residual.items()}
         row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
         index, n_dropped = index[keep], int(len(frame) - keep.sum())
     variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
-    return _UsedRows(variables, of_dispersion, **row_vectors, index=index, n_dropped=n_dropped)
+    return _UsedRows(variables, of_residual, **row_vectors, index=index, n_dropped=n_dropped)
 
 
 def _checked_weights(rows: _UsedRows) -> Vector | None:
@@ -215,24 +218,26 @@ def _random_terms(
 def _residual(
     formula: Formula,
     residual_sd: str | None,
-    dispersion: Formula | None,
+    residual: ResidualRequest | Formula | None,
     rows: _UsedRows,
     env: EvalEnvironment,
 ) -> tuple[ResidualSpec, ResidualRows]:
     """Residual model that the arguments ask for, and its columns."""
     if rows.residual_sd is not None:
         return KnownStandardDeviations(residual_sd), ResidualRows()
-    if dispersion is None:
+    if residual is None:
         return EqualVariances(), ResidualRows()
     variables = {
-        name: as_patsy_column(name, column) for name, column in rows.dispersion_variables.items()
+        name: as_patsy_column(name, column) for name, column in rows.residual_variables.items()
     }
+    if isinstance(residual, ResidualRequest):
+        return residual.build(variables)
     if formula.response in variables:
         raise DispersionError(
-            f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
+            f"the dispersion formula '{residual}' reads the response '{formula.response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    return build_dispersion(dispersion, variables, env, rows.index)
+    return build_dispersion(residual, variables, env, rows.index)
 
 
 def fixed_matrix(design: Design) -> Matrix:

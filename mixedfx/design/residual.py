@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx.errors import ArgumentError
+from mixedfx.formula.terms import Formula
 
 Mask = npt.NDArray[np.bool_]
 
@@ -86,6 +89,14 @@ class ResidualSpec:
     def without_evaluation(self) -> Self:
         """Names alone, which can be pickled."""
         return self
+
+
+@dataclass(frozen=True)
+class ResidualRequest:
+    """A residual model asked for by name."""
+
+    formula: Formula  # whose variables it reads
+    build: Callable[[Mapping[str, pd.Series]], tuple[ResidualSpec, ResidualRows]]
 
 
 @dataclass(frozen=True)

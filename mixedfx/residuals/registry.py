@@ -1,12 +1,26 @@
-"""Residual models of the built-in arguments of ``lmer``, and those known by name."""
+"""Residual models of the built-in arguments of ``lmer``, and those known by name.
+
+``residual="name(columns)"`` asks for a model that :func:`register_residual` has made known. The
+built-in ones are asked for by arguments of their own, ``residual_sd=`` and ``dispersion=``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import pandas as pd
 
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
-from mixedfx.design.residual import EqualVariances, KnownStandardDeviations, ResidualSpec
+from mixedfx.design.residual import (
+    EqualVariances,
+    KnownStandardDeviations,
+    ResidualRequest,
+    ResidualRows,
+    ResidualSpec,
+)
+from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.formula.parser import parse_residual
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import Homoscedastic, KnownVariances, ResidualModel
 
@@ -20,6 +34,36 @@ _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
     KnownStandardDeviations: lambda spec, _: KnownVariances(spec),
     DispersionSpec: _log_linear,
 }
+
+
+# Makes a model from the text in its parentheses, and the columns of the data named there, in the
+# rows that are used.
+Factory = Callable[[str, Mapping[str, pd.Series]], ResidualModel]
+
+_REGISTERED: dict[str, Factory] = {}
+
+
+def register_residual(name: str, factory: Factory) -> None:
+    """Make ``residual="name(columns)"`` an argument of ``lmer``."""
+    _REGISTERED[name] = factory
+
+
+def residual_request(text: str) -> ResidualRequest:
+    """Look up the residual model of ``residual=``."""
+    name, formula = parse_residual(text)
+    if name not in _REGISTERED:
+        known = ", ".join(map(repr, _REGISTERED)) or "none"
+        raise ArgumentError(
+            f"residual={text!r} asks for '{name}', which is no registered residual model; "
+            f"registered: {known}.{did_you_mean(name, _REGISTERED)}"
+        )
+    factory, inside = _REGISTERED[name], text.partition("(")[2].rpartition(")")[0].strip()
+
+    def build(columns: Mapping[str, pd.Series]) -> tuple[ResidualSpec, ResidualRows]:
+        model = factory(inside, columns)
+        return model.spec, model
+
+    return ResidualRequest(formula, build)
 
 
 def residual_model(design: Design) -> ResidualModel:
