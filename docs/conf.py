@@ -20,7 +20,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import mixedfx
-from mixedfx import datasets, errors
+from mixedfx import covariance, datasets, errors
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.results import Results
 
@@ -66,6 +66,7 @@ def _public_names() -> set[str]:
     """Every name that a page must document."""
     names = {f"mixedfx.{name}" for name in mixedfx.__all__} - {"mixedfx.datasets"}
     names |= {f"mixedfx.datasets.{name}" for name in datasets.__all__}
+    names |= {f"mixedfx.covariance.{name}" for name in covariance.__all__}
     names |= {
         f"mixedfx.errors.{name}"
         for name, value in vars(errors).items()

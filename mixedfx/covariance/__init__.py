@@ -1,1 +1,20 @@
-"""Parametrised covariance matrices of random effects."""
+"""Parametrised covariance matrices of random effects.
+
+Public are the names below, by which a structure is added to those of formulas.
+"""
+
+from mixedfx.covariance.registry import register_structure
+from mixedfx.covariance.structure import (
+    Component,
+    CovarianceStructure,
+    Positions,
+    cholesky_derivative,
+)
+
+__all__ = [
+    "Component",
+    "CovarianceStructure",
+    "Positions",
+    "cholesky_derivative",
+    "register_structure",
+]

@@ -49,7 +49,7 @@ class Diagonal(CovarianceStructure):
         """Roots of the diagonal."""
         return np.sqrt(np.clip(np.diag(cov), 0.0, None))
 
-    def of_factor(self, factor: Matrix, at: Positions) -> Vector:
+    def params_of_factor(self, factor: Matrix, at: Positions) -> Vector:
         """Diagonal of a diagonal factor."""
         return self.coordinates(at).params(factor)
 
@@ -66,15 +66,15 @@ class Diagonal(CovarianceStructure):
         return correlation_components(factor, pairs=False)
 
     def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
-        """Columns of L."""
+        """Nonzero columns of a diagonal factor."""
         sds = np.abs(np.diag(factor))
         return np.asarray(factor[:, (sds > 0.0) & (sds >= tolerance)])
 
     def rank_reduced(self, root: Matrix, at: Positions) -> tuple[TermCoordinates, Vector]:
         """Standard deviations of the effects that vary."""
         sds = np.sqrt((root**2).sum(axis=1))
-        live = np.flatnonzero(sds)
-        return EntryCoordinates(at.k, live, live), sds[live]
+        nonzero = np.flatnonzero(sds)
+        return EntryCoordinates(at.k, nonzero, nonzero), sds[nonzero]
 
     def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
         """The effects that do not vary, one by one."""

@@ -26,14 +26,14 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parametrization:
-    """Where each term's parameters stand in theta, and what they mean."""
+    """Covariance structure of each term, and its slice of theta."""
 
     structures: tuple[str, ...]  # names in the registry
     widths: tuple[int, ...]  # effects k of each term
 
     @cached_property
     def terms(self) -> tuple[tuple[CovarianceStructure, Positions], ...]:
-        """Structure of each term, and where its effects lie."""
+        """Structure of each term, and the positions of its effects."""
         return tuple(
             (STRUCTURES[name], Positions(k))
             for name, k in zip(self.structures, self.widths, strict=True)
@@ -65,7 +65,7 @@ class Parametrization:
     def to_params(self, lambdas: Sequence[Matrix]) -> Vector:
         """Theta of factors in any form, ``cov = Lambda Lambda'``."""
         parts = [
-            structure.of_factor(lam, at)
+            structure.params_of_factor(lam, at)
             for (structure, at), lam in zip(self.terms, lambdas, strict=True)
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
@@ -75,17 +75,17 @@ def rank_reduced(
     parametrization: Parametrization, roots: Sequence[Matrix]
 ) -> tuple[Coordinates, Vector]:
     """
-    Coordinates of the covariances of the ranks of some roots, and the roots in them.
+    Coordinates of the covariances with the ranks of the given roots, and their values at the roots.
 
-    In these a point on the boundary of the parameter space is an interior one, so that first and
-    second derivatives there say whether it is a minimum.
+    A covariance of reduced rank is on the boundary of the parameter space, but an interior point
+    in these coordinates, so that first and second derivatives there say whether it is a minimum.
     """
-    found = [
+    reduced = [
         structure.rank_reduced(root, at)
         for (structure, at), root in zip(parametrization.terms, roots, strict=True)
     ]
-    x = np.concatenate([np.zeros(0), *(part for _, part in found)])
-    return Coordinates(tuple(term for term, _ in found)), x
+    x = np.concatenate([np.zeros(0), *(part for _, part in reduced)])
+    return Coordinates(tuple(term for term, _ in reduced)), x
 
 
 def identity_params(parametrization: Parametrization) -> Vector:
@@ -95,7 +95,7 @@ def identity_params(parametrization: Parametrization) -> Vector:
 
 
 def canonical_signs(parametrization: Parametrization, theta: Vector) -> Vector:
-    """The one of the thetas of a covariance that is reported, without negative zeros."""
+    """The theta that is reported among those of one covariance, without negative zeros."""
     parts = [
         structure.canonical(theta[part], at)
         for (structure, at), part in zip(parametrization.terms, parametrization.slices, strict=True)

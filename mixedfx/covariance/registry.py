@@ -1,4 +1,4 @@
-"""Covariance structures that formulas know by name: one line each."""
+"""Registry of the covariance structures that are available in formulas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ STRUCTURES: dict[str, CovarianceStructure] = {}
 
 
 def register_structure(structure: CovarianceStructure) -> None:
-    """Make ``structure.name(x | g)`` a random term of formulas."""
+    """
+    Make ``structure.name(x | g)`` a random term of formulas.
+
+    Parameters
+    ----------
+    structure : CovarianceStructure
+        Takes the place of one of the same name, for the running process.
+
+    See Also
+    --------
+    CovarianceStructure : What a structure must provide.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> from mixedfx.covariance import register_structure
+    >>> from mixedfx.covariance.diagonal import Diagonal
+    >>> register_structure(Diagonal())
+    >>> mfx.parse("y ~ x + diag(x | g)").random[0].structure
+    'diag'
+    """
     STRUCTURES[structure.name] = structure
 
 

@@ -1,13 +1,13 @@
-"""Covariance structures of a term's random effects: the contract.
+"""Covariance structures of a term's random effects: what a structure must provide.
 
 A structure is a family of k x k covariances, given by a map from parameters to a factor,
 
     cov(b) = sigma**2 Lambda(theta) Lambda(theta)'
 
-and what inference needs of it: starting values, the derivative of the factor, the standard
+and by what inference needs of it: starting values, the derivative of the factor, the standard
 deviations and correlations that are reported. A structure is a subclass of
-:class:`CovarianceStructure` in a file of its own and a line in
-:mod:`mixedfx.covariance.registry`; its name is then a function in formulas,
+:class:`CovarianceStructure` registered by
+:func:`~mixedfx.covariance.registry.register_structure`; its name is then a function in formulas,
 ``ar1(0 + visit | patient)``.
 """
 
@@ -33,20 +33,43 @@ ZERO = 1e-4
 
 @dataclass(frozen=True)
 class Positions:
-    """What the effects of a term are to a structure: their number, and where they lie."""
+    """
+    Number of a term's effects, and their coordinates in time or space.
+
+    Parameters
+    ----------
+    k : int
+        Number of effects.
+    coordinates : ndarray of shape (k, d), optional
+        Times, or points in space; None for 0, 1, ..., k - 1.
+    """
 
     k: int
-    coordinates: Matrix | None = None  # (k, d): times, or points in space; None: 0, 1, ..., k - 1
+    coordinates: Matrix | None = None
 
 
 @dataclass(frozen=True)
 class Component:
-    """One standard deviation or correlation, as it is reported."""
+    """
+    One standard deviation or correlation, as it is reported.
+
+    Parameters
+    ----------
+    kind : {"sd", "corr"}
+        Standard deviation or correlation.
+    effects : tuple of int
+        The effects it belongs to; empty for all of the term.
+    value : float
+        Relative to sigma for a standard deviation; NaN for a correlation with a zero one.
+    parameter : int, optional
+        Index of the structure's parameter that alone determines it, as a monotone function:
+        it then has a profile likelihood.
+    """
 
     kind: Literal["sd", "corr"]
-    effects: tuple[int, ...]  # the effects it belongs to; empty: all of the term
-    value: float  # relative to sigma for a standard deviation; NaN: a correlation with a zero sd
-    parameter: int | None = None  # the structure's parameter that alone determines it
+    effects: tuple[int, ...]
+    value: float
+    parameter: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class StructureCoordinates:
 
     def params(self, factor: Matrix) -> Vector:
         """Parameters of a factor."""
-        return self.structure.of_factor(factor, self.at)
+        return self.structure.params_of_factor(factor, self.at)
 
     def canonical(self, x: Vector) -> Vector:
         """Parameters with non-negative standard deviations."""
@@ -89,20 +112,64 @@ class StructureCoordinates:
 
 class CovarianceStructure(ABC):
     """
-    A family of covariances of k effects; its parameters are unbounded reals.
+    Family of covariances of k effects, with unbounded real parameters.
 
-    A new structure writes the abstract methods. The others are right for a structure whose only
-    boundary is a covariance of zero.
+    A subclass defines ``name`` and the five abstract methods; the other methods are right for a
+    structure whose only boundary is a covariance of zero.
+
+    Attributes
+    ----------
+    name : str
+        The function in formulas.
+    invariance : {"scalar", "diagonal", "linear"}
+        Which transformations T of the term's columns, ``Z T``, leave the family as it is: by a
+        number (default), a diagonal matrix, or any regular matrix.
+    correlated : bool
+        Whether effects may be correlated (default).
+    linear : bool
+        Whether the covariance is linear in its parameters, as Kenward and Roger's method requires:
+        ``V = sum psi_i Z E_i Z'``, each entry of ``Lambda Lambda'`` free or zero. Default: False.
+    sd_params : tuple of int
+        Parameters that are standard deviations, of which the covariance is an even function;
+        default: the first.
+
+    See Also
+    --------
+    register_structure : Makes a structure available in formulas.
+
+    Examples
+    --------
+    One standard deviation for all effects, which are uncorrelated:
+
+    >>> import numpy as np
+    >>> from mixedfx.covariance import Component, CovarianceStructure, Positions
+    >>> class Homogeneous(CovarianceStructure):
+    ...     name = "homdiag"
+    ...     correlated = False
+    ...
+    ...     def n_params(self, k):
+    ...         return 1
+    ...
+    ...     def factor(self, params, at):
+    ...         return params[0] * np.eye(at.k)
+    ...
+    ...     def factor_jacobian(self, params, at):
+    ...         return np.eye(at.k)[None]
+    ...
+    ...     def nearest(self, cov, at):
+    ...         return np.sqrt([np.mean(np.diag(cov))])
+    ...
+    ...     def components(self, factor, at):
+    ...         return (Component("sd", (), float(factor[0, 0]), parameter=0),)
+    >>> Homogeneous().factor(np.array([2.0]), Positions(2))
+    array([[2., 0.],
+           [0., 2.]])
     """
 
-    name: ClassVar[str]  # the function in formulas
-    # Which changes W of the term's columns, Z W, leave the family as it is.
+    name: ClassVar[str]
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "scalar"
-    # Whether effects may be correlated.
     correlated: ClassVar[bool] = True
-    # Whether any entry of Lambda Lambda' that may be nonzero is free: V = sum psi_i Z E_i Z'.
     linear: ClassVar[bool] = False
-    # Parameters that are standard deviations; the covariance is an even function of them.
     sd_params: ClassVar[tuple[int, ...]] = (0,)
 
     @abstractmethod
@@ -119,14 +186,14 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def nearest(self, cov: Matrix, at: Positions) -> Vector:
-        """Parameters of a covariance in the family, or near one that is not."""
+        """Parameters of a (k, k) covariance, or of one near it that is in the family, (m,)."""
 
     @abstractmethod
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
-        """Standard deviations and correlations at a factor, as people read them."""
+        """Standard deviations and correlations at a factor, as they are reported."""
 
-    def of_factor(self, factor: Matrix, at: Positions) -> Vector:
-        """Parameters at a factor of any form, ``cov = factor factor'``; zeros for none."""
+    def params_of_factor(self, factor: Matrix, at: Positions) -> Vector:
+        """Parameters of ``factor factor'``, (m,); zeros where the factor is zero."""
         return (
             self.nearest(factor @ factor.T, at) if factor.any() else np.zeros(self.n_params(at.k))
         )
@@ -142,11 +209,12 @@ class CovarianceStructure(ABC):
         Whether a covariance plus a multiple of the identity is in the family, locally.
 
         Then the residual variance is not identifiable where each effect has one row only. The
-        identity is sought in the span of the derivatives of ``Lambda Lambda'`` at a generic point.
+        identity is sought in the span of the derivatives of ``Lambda Lambda'`` at an AR(1)-like
+        covariance, whose entries are distinct and nonzero.
         """
         at = Positions(k)
-        generic = 0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
-        params = self.nearest(generic, at)
+        distinct = 0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+        params = self.nearest(distinct, at)
         half = self.factor_jacobian(params, at) @ self.factor(params, at).T
         tangents = (half + half.transpose(0, 2, 1)).reshape(len(half), k * k).T
         identity = np.eye(k).ravel()
@@ -159,7 +227,7 @@ class CovarianceStructure(ABC):
 
     def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
         """
-        Factor F of full column rank, (k, r), ``F F' = L L'`` up to what is below the tolerance.
+        F of full column rank, (k, r), ``F F' = factor factor'`` up to what is below the tolerance.
 
         Directions count whose standard deviation is positive and at least ``tolerance``.
         """
@@ -167,10 +235,10 @@ class CovarianceStructure(ABC):
         return factor if largest > 0.0 and largest >= tolerance else factor[:, :0]
 
     def rank_reduced(self, root: Matrix, at: Positions) -> tuple[TermCoordinates, Vector]:
-        """Coordinates of the covariances of the rank of ``root``, and ``root`` in them."""
+        """Coordinates of the covariances with the rank of ``root``, and their values there."""
         if root.shape[1] == 0:
             return EntryCoordinates(at.k, np.arange(0), np.arange(0)), np.zeros(0)
-        return self.coordinates(at), self.of_factor(root, at)
+        return self.coordinates(at), self.params_of_factor(root, at)
 
     def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
         """
@@ -205,7 +273,19 @@ def correlation_components(factor: Matrix, pairs: bool) -> tuple[Component, ...]
 
 def cholesky_derivative(root: Matrix, by_matrix: Array) -> Array:
     """
-    Derivatives of the lower Cholesky factor from those of the matrix, (m, k, k).
+    Derivatives of the lower Cholesky factor of a matrix from those of the matrix.
+
+    Parameters
+    ----------
+    root : ndarray of shape (k, k)
+        Lower Cholesky factor.
+    by_matrix : ndarray of shape (m, k, k)
+        Derivatives of the matrix by m parameters.
+
+    Returns
+    -------
+    ndarray of shape (m, k, k)
+        Derivatives of the factor.
 
     References
     ----------

@@ -57,7 +57,7 @@ class Unstructured(CovarianceStructure):
         """Entries of the Cholesky factor."""
         return self.coordinates(at).params(relative_factor(cov))
 
-    def of_factor(self, factor: Matrix, at: Positions) -> Vector:
+    def params_of_factor(self, factor: Matrix, at: Positions) -> Vector:
         """Entries of the triangular factor, by rotating the columns."""
         return self.coordinates(at).params(lower_triangular_factor(factor))
 
@@ -77,7 +77,7 @@ class Unstructured(CovarianceStructure):
         return correlation_components(factor, pairs=True)
 
     def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
-        """Columns of ``V diag(s)``, with ``L L' = V diag(s^2) V'``."""
+        """Columns of ``V diag(s)``, with ``factor factor' = V diag(s^2) V'``."""
         values, vectors = np.linalg.eigh(factor @ factor.T)
         root = vectors * np.sqrt(np.clip(values, 0.0, None))
         return np.asarray(root[:, (values > 0.0) & (values >= tolerance**2)])
@@ -101,7 +101,7 @@ class Unstructured(CovarianceStructure):
         return reduced, reduced.params(lam)
 
     def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
-        """Eigenvalues and eigenvectors of ``N' S N``, N spanning the null space of L L'."""
+        """Eigenvalues and eigenvectors of ``N' S N``, N spanning the covariance's null space."""
         values, vectors = np.linalg.eigh(factor @ factor.T)
         null = vectors[:, values < _NULL]
         root = (vectors * np.sqrt(np.clip(values, 0.0, None)))[:, values >= _NULL]

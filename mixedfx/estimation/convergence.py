@@ -31,7 +31,8 @@ class ConvergenceDiagnostics:
     gradient : float
         Largest absolute derivative of the deviance by a free, unit-free parameter.
     newton_decrement : float
-        Reduction of the deviance that a further Newton step would bring.
+        Reduction of the deviance that a further Newton step would bring, ``g' H^-1 g / 2``; along
+        null directions of the Hessian, the absolute values of the gradient are added in its place.
     curvature : float
         Smallest eigenvalue of the Hessian over the free, unit-free parameters; positive at
         a strict minimum, infinite if no parameter is free.
@@ -40,7 +41,9 @@ class ConvergenceDiagnostics:
     boundary_slope : float
         Smallest rate at which the deviance rises on leaving the boundary, per unit of variance
         relative to ``sigma**2`` of a column of unit root mean square; infinite if no parameter
-        is on the boundary. If it is negative, the fit is no optimum.
+        is on the boundary, or an interior optimum has the same deviance; minus infinity if a factor
+        of reduced rank was reached and the limit on evaluations left the boundary unprobed. If it
+        is negative, the fit is no optimum.
     confirmed_by : str or None
         A second engine that reached the same optimum.
 

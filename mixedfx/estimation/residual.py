@@ -177,7 +177,8 @@ class LocationScaleEstimate(JointEstimate):
     """
     Estimates of a location-scale model, with the conditional modes of its random effects.
 
-    The derivatives are by the parameters of :class:`LocationScaleIndices`, then by ``v / tau``,
+    The derivatives are by the parameters of
+    :class:`~mixedfx.estimation.dispersion.laplace.LocationScaleIndices`, then by ``v / tau``,
     with the parameters constant; ``vcov_jacobian`` is of cov(beta) given ``v``.
     """
 

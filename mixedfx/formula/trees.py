@@ -20,8 +20,8 @@ from mixedfx.errors import FormulaError
 
 # `||` is parsed as a binary bar whose right operand is a unary bar.
 _BAR_OPERATORS = [Operator("|", 2, 50), Operator("|", 1, 60)]
-# Structures of glmmTMB that have no implementation: their names are recognised for the message.
-_UNAVAILABLE_STRUCTURES = ("cs", "ar1", "toep", "homdiag", "ou", "exp", "gau", "mat", "rr")
+# Structures of glmmTMB: unless a structure of the name is registered, the message names them.
+_GLMMTMB_STRUCTURES = ("cs", "ar1", "toep", "homdiag", "ou", "exp", "gau", "mat", "rr")
 
 
 def parse_tree(code: str, text: str) -> Any:
@@ -45,7 +45,7 @@ def structure_call(node: Any, text: str) -> tuple[str | None, Any]:
     if node.type != "PYTHON_EXPR":
         return None, None
     name, _, argument = node.token.extra.partition("(")
-    if name not in (*STRUCTURES, *_UNAVAILABLE_STRUCTURES) or "|" not in argument:
+    if name not in (*STRUCTURES, *_GLMMTMB_STRUCTURES) or "|" not in argument:
         return None, None
     if name not in STRUCTURES:
         available = f"Available are: {', '.join(STRUCTURES)}."

@@ -1,6 +1,7 @@
 """F tests of the terms of the fixed part, of types I, II and III.
 
-Type I adjusts each term for those written before it, type II for all that do not contain it,
+Type I adjusts each term for those before it, main effects preceding interactions and terms of one
+order standing as in the formula, as in R; type II for all that do not contain it,
 type III for all others in sum-to-zero coding, so that a main effect is averaged over the levels of
 the factors that it interacts with. Each type gives a term rows ``L`` of coefficients; the test is
 that of ``L beta = 0``.

@@ -164,17 +164,25 @@ class HypothesisTestsMixin(HasModel):
 
         Parameters
         ----------
-        type : {1, 2, 3}
-            I: sequential, in the order of the formula; II: each term given all those that do not
-            contain it; III: each term given all others, main effects averaged over the factors
-            they interact with, whatever the coding.
+        type : {1, 2, 3} or {"I", "II", "III"}
+            I: sequential, main effects before interactions and otherwise in the order of the
+            formula, as in R; II: each term given all those that do not contain it; III: each
+            term given all others, main effects averaged over the factors they interact with,
+            whatever the coding.
         df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom of the denominator.
 
         Returns
         -------
         pandas.DataFrame
-            Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``.
+            Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``. ``mean_sq`` is
+            ``F sigma**2`` and ``sum_sq`` is ``mean_sq num_df``, in squared units of the response.
+
+        Raises
+        ------
+        ArgumentError
+            If ``type`` or ``df_method`` is not one of the choices, or the method does not apply
+            to the fit.
 
         References
         ----------

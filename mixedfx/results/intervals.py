@@ -55,7 +55,8 @@ class IntervalsMixin(HasModel):
             Coverage, instead of ``alpha``.
         parm : str or list of str, optional
             Fixed effects by name, ``"sd(Days | Subject)"``,
-            ``"corr(Intercept, Days | Subject)"``, ``"sigma"``.
+            ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; of a dispersion model
+            ``"dispersion(kind[T.usual])"`` and ``"sd(dispersion | friend)"``.
         df_method : {"normal", "satterthwaite", "kenward-roger", "residual"}
             For Wald intervals of fixed effects. Normal quantiles are the default here, as in
             statsmodels and lme4; :meth:`tidy` has Satterthwaite's.
@@ -72,7 +73,9 @@ class IntervalsMixin(HasModel):
         ------
         ArgumentError
             If a name or the method is unknown, ``alpha`` or ``conf_level`` is not between 0 and
-            1, or both are given.
+            1, both are given, or the method does not apply to the fit.
+        TypeError
+            If a further argument is none of the bootstrap's.
 
         References
         ----------

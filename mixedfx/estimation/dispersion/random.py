@@ -1,10 +1,11 @@
 """Estimation of a location-scale model: a dispersion model with a random term.
 
-The outer parameters are those of :class:`LocationScaleIndices`: covariance factors of the mean's
-random effects, mean log residual standard deviation, dispersion coordinates, the standard
-deviation ``tau`` of the log residual standard deviations, and under ML the coefficients. The
-Laplace approximation to the deviance (:mod:`mixedfx.estimation.dispersion.laplace`) is minimised
-from the homoscedastic fit, with derivatives by central differences.
+The outer parameters (:class:`~mixedfx.estimation.dispersion.laplace.LocationScaleIndices`) are
+covariance factors of the mean's random effects, mean log residual standard deviation, dispersion
+coordinates, the standard deviation ``tau`` of the log residual standard deviations, and under ML
+the coefficients. The Laplace approximation to the deviance
+(:mod:`mixedfx.estimation.dispersion.laplace`) is minimised from the homoscedastic fit, with
+derivatives by central differences.
 
 Reference: Hedeker, Mermelstein and Demirtas (2008), Biometrics 64:627.
 """
