@@ -194,7 +194,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(by_folded[k]) for k in near)}?" if near else ""
 
 
-def expect_choice(name: str, value: object, choices: Iterable[str]) -> None:
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise an ``ArgumentError`` if the value of an argument is not among its choices."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:

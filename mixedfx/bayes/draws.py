@@ -6,7 +6,7 @@ marginal, ``b`` from its conditional distribution. With one grouping factor the 
     b = Lambda L^-T (L^-1 Lambda' Z'W(y - X beta) + sigma e),    e ~ N(0, I),    M = L L',
 
 level by level; with several, by conditioning on a simulated response (Matheron's rule):
-``b* + C Z'W(y - X beta - Z b* - e*)``, ``b*`` and ``e*`` drawn from the model and ``C`` the
+``b* + G Z'W(y - X beta - Z b* - e*)``, ``b*`` and ``e*`` drawn from the model and ``G`` the
 conditional covariance of ``b`` over ``sigma**2``.
 """
 
@@ -320,19 +320,19 @@ def _effects_by_point(
         w = w * np.exp(-2.0 * posterior.model.log_sds(params.residual[i]))
         simulated_b = np.zeros(symbolic.size)
         for position, factor in zip(crossprod.term_positions, params.cov_factors, strict=True):
-            L = symbolic.layout.levels(position.factor)
-            first = symbolic.starts[position.factor] + position.start * L
+            L = symbolic.layout.levels(position.group)
+            first = symbolic.starts[position.group] + position.start * L
             term_b = factor[:, :, i] @ rng.standard_normal((position.width, L))
             simulated_b[first : first + term_b.size] = term_b.ravel()
         simulated = Z @ simulated_b + sigma / np.sqrt(w) * rng.standard_normal(len(w))
         residuals = response - rows.X @ beta - simulated
         ZtWr = (Z.T @ (w * residuals))[:, None]
         b = simulated_b + solution.schur.numeric.solve(ZtWr)[:, 0]
-        by_factor = [
+        by_group = [
             b[symbolic.columns(f)].reshape(symbolic.layout.width(f), -1)
             for f in symbolic.layout.factors
         ]
-        yield beta, crossprod.term_rows(by_factor)
+        yield beta, crossprod.term_rows(by_group)
 
 
 def _correlations(spec: ModelSpec, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:

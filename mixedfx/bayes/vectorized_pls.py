@@ -80,7 +80,7 @@ class VectorizedPLS:
         beta = np.einsum("bij,bj->bi", inverse, XtVy)
         pwrss = schur[:, p, p] - np.einsum("bi,bi->b", XtVy, beta)
         nu = crossprod.n - p
-        log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + crossprod.log_det_RtR
+        log_x = 2.0 * np.log(np.einsum("bii->bi", root)).sum(axis=1) + crossprod.log_det_qr
         deviance = (
             log_det + log_x - crossprod.log_weights + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
         )

@@ -79,7 +79,7 @@ class ResidualSpec:
         """Name of a coefficient that is unique in a fit."""
         return f"residual({name})"
 
-    def expect_one_variance(self, what: str, instead: str) -> None:
+    def check_one_variance(self, what: str, instead: str) -> None:
         """Raise ArgumentError where the model has parameters beside sigma."""
         if self.n_params:
             raise ArgumentError(

@@ -1,7 +1,7 @@
-"""Model specification: what a formula learned from the rows, without the rows.
+"""Model specification: columns, levels and transforms of a formula evaluated on data.
 
-Its size is that of the columns and levels of a model: by it the same columns are built of other
-rows (:mod:`mixedfx.design.new_data`), and every estimate has its name.
+Its size depends on the numbers of columns and levels, not of rows. From it the same columns are
+computed for other rows (:mod:`mixedfx.design.new_data`), and estimates are named.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RandomTermSpec:
         return self.formula_term.group_name
 
     def component_name(self, kind: str, effects: tuple[int, ...]) -> str:
-        """Name of a component, ``sd(Days | Subject)``; of all effects together without any."""
+        """Name of a component, ``sd(Days | Subject)``; ``effects`` is empty for all of them."""
         names = [self.effect_names[i] for i in effects] or [self.formula_term.effects_name]
         return f"{kind}({', '.join(names)} | {self.group})"
 
@@ -54,7 +54,7 @@ class ModelSpec:
     variables: tuple[str, ...]  # columns of the data that the formula reads
     weights_column: str | None  # None: none, or given as values
     offset_column: str | None
-    nesting: Mapping[str, str]  # grouping factors nested in others: the innermost of those
+    nesting: Mapping[str, str]  # of each nested grouping factor the innermost one around it
     fixed_info: DesignInfo = field(repr=False)  # of all fixed columns
     env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
     # Sigma where it is not estimated from the rows: 1 with known residual sds, whose inverse
@@ -103,7 +103,7 @@ class ModelSpec:
         """
         Names and levels alone, which can be pickled.
 
-        patsy's design infos and environments refuse to be: they hold the functions of a formula.
+        patsy's design infos and environments cannot be: they hold the functions of a formula.
         """
         nothing = cast(Any, None)
         return replace(

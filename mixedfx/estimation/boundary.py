@@ -72,12 +72,12 @@ def full_rank_factors(
     parametrization: Parametrization, scaled: Sequence[Matrix], tolerance: float
 ) -> list[Matrix]:
     """
-    Factors F of full column rank, ``F F' = L L'`` up to directions below the tolerance.
+    Roots of full column rank of the scaled covariances ``F_t F_t'``, up to the tolerance.
 
     Directions are kept whose standard deviation is positive and at least ``tolerance``.
     """
     terms = zip(parametrization.terms, scaled, strict=True)
-    return [structure.full_rank_factor(L, tolerance) for (structure, _), L in terms]
+    return [structure.full_rank_factor(F, tolerance) for (structure, _), F in terms]
 
 
 def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> BoundaryProbe:
@@ -90,8 +90,8 @@ def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> 
         reml=likelihood.reml,
     )
     slope, factors = np.inf, []
-    for L, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
-        root, slopes, directions = structure.off_boundary(L, S)
+    for F, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
+        root, slopes, directions = structure.off_boundary(F, S)
         slope = min(slope, float(slopes.min(initial=np.inf)))
         falling = slopes < -SLOPE_TOLERANCE
         factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))

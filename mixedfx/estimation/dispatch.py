@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.errors import EngineRefusal, SearchError, expect_choice
+from mixedfx.errors import EngineRefusal, SearchError, check_choice
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.least_squares import least_squares_result
@@ -70,7 +70,7 @@ def estimate(
     start: Vector | None = None,
 ) -> OptimizerResult:
     """Estimate theta by the engine asked for; by least squares without random terms."""
-    expect_choice("engine", engine, ENGINES)
+    check_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:
@@ -78,10 +78,10 @@ def estimate(
         return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
         em: Engine = ExpectationMaximization()
-        _expect_no_refusal(em, design)
+        _check_no_refusal(em, design)
         return em.estimate(design, likelihood, control=control, start=start)
     if engine == "statsmodels":
-        _expect_no_refusal(mixedlm, design)
+        _check_no_refusal(mixedlm, design)
     profiled: Engine = Profiled()
     result = profiled.estimate(design, likelihood, control=control, start=start)
     if engine == "profiled":
@@ -97,7 +97,7 @@ def estimate(
     return _compare_optima(result, second, require_second=True)
 
 
-def _expect_no_refusal(engine: Engine, design: Design) -> None:
+def _check_no_refusal(engine: Engine, design: Design) -> None:
     """Raise where an engine that was asked for cannot fit a design."""
     if (reason := engine.refusal(design)) is not None:
         raise EngineRefusal(

@@ -50,8 +50,8 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import (
     DEVIANCE_ROUNDING,
+    check_positive_pwrss,
     deviance_at_theta,
-    expect_residuals,
     scaled_factors,
     scaled_scores,
     theta_from_scaled,
@@ -144,7 +144,7 @@ class ExpectationMaximization:
         gains: list[float] = []
         while True:
             lambdas = unscaled_factors(crossprod.term_scaling, scaled)
-            solution = expect_residuals(likelihood.at_factors(lambdas))
+            solution = check_positive_pwrss(likelihood.at_factors(lambdas))
             thetas.append(theta_from_scaled(crossprod, scaled))
             deviances.append(solution.deviance)
             updated = _updated_covariances(crossprod, solution)
@@ -213,8 +213,8 @@ def _starting_factors(
     interior, moved = [], False
     lambdas = parametrization.lambdas(np.asarray(start, dtype=float))
     scaled = scaled_factors(crossprod, lambdas)
-    for L, (structure, at) in zip(scaled, parametrization.terms, strict=True):
-        values, vectors = np.linalg.eigh(L @ L.T)
+    for F, (structure, at) in zip(scaled, parametrization.terms, strict=True):
+        values, vectors = np.linalg.eigh(F @ F.T)
         singular = values < ZERO**2
         moved |= bool(singular.any())
         cov = (vectors * np.where(singular, _MIN_START_VARIANCE, values)) @ vectors.T
@@ -242,9 +242,9 @@ def _updated_covariances(crossprod: CrossProducts, solution: Solution) -> list[M
         crossprod.parametrization.terms,
         strict=True,
     )
-    for b, C, scaling, (structure, _) in terms:
+    for b, C, T, (structure, _) in terms:
         mean = ((b / solution.sigma) @ (b / solution.sigma).T + C.sum(axis=2)) / b.shape[1]
-        scaled = np.asarray(np.linalg.solve(scaling, np.linalg.solve(scaling, mean).T))
+        scaled = np.asarray(np.linalg.solve(T, np.linalg.solve(T, mean).T))
         independent = structure.invariance == "diagonal"
         covariances.append(np.diag(np.diag(scaled)) if independent else scaled)
     return covariances
@@ -263,7 +263,7 @@ def _first_order_gain(
     for position, lam, new in zip(crossprod.term_positions, scaled, updated, strict=True):
         half = np.linalg.solve(lam, new)
         change = np.eye(len(lam)) - np.linalg.solve(lam, half.T)
-        gain += crossprod.ZtZ.layout.levels(position.factor) * float((change**2).sum())
+        gain += crossprod.ZtZ.layout.levels(position.group) * float((change**2).sum())
     return gain
 
 

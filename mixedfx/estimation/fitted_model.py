@@ -193,12 +193,12 @@ def _mark_not_converged(fit: FittedModel) -> FittedModel:
     )
 
 
-def expect_one_variance(fit: FittedModel, what: str, instead: str) -> None:
+def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:
     """Raise ArgumentError where the residual variance is modelled."""
-    fit.spec.residual.expect_one_variance(what, instead)
+    fit.spec.residual.check_one_variance(what, instead)
 
 
-def expect_no_priors(fit: FittedModel, what: str) -> None:
+def check_no_priors(fit: FittedModel, what: str) -> None:
     """Raise ArgumentError where a likelihood is needed and the fit is a posterior mode."""
     if fit.priors is not None:
         raise ArgumentError(

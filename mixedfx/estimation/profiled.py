@@ -35,8 +35,8 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import (
     DEVIANCE_ROUNDING,
     ScaledLikelihood,
+    check_positive_pwrss,
     deviance_at_theta,
-    expect_residuals,
     scaled_params,
     theta_from_scaled,
     unscaled_factors,
@@ -119,7 +119,7 @@ def estimate_theta(
     control: Control | None = None,
     start: Vector | None = None,
 ) -> OptimizerResult:
-    """Theta by the profiled engine; one evaluation where there are no random terms."""
+    """Estimate theta by the profiled engine, without choice of engine or a second one's result."""
     if not design.spec.random_terms:
         return least_squares_result(likelihood)
     with single_threaded_blas(likelihood.crossprod.symbolic.dense_size):
@@ -207,7 +207,7 @@ class _ScaledDeviance:
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         try:
-            solution = expect_residuals(self.function.at(x))
+            solution = check_positive_pwrss(self.function.at(x))
         except ResponseError:
             raise
         except (np.linalg.LinAlgError, ValueError):

@@ -67,12 +67,12 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         crossprod.column_rms,
         strict=True,
     )
-    for position, (structure, at), scaling, rms in terms:
+    for position, (structure, at), T, rms in terms:
         part = slice(position.start, position.start + position.width)
-        cov = covariances[position.factor][part, part] / residual_variance
+        cov = covariances[position.group][part, part] / residual_variance
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
-        to_scaled = np.linalg.inv(scaling) / rms  # from columns of unit root mean square
+        to_scaled = np.linalg.inv(T) / rms  # from columns of unit root mean square
         values, vectors = np.linalg.eigh(to_scaled @ cov @ to_scaled.T)
         values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
@@ -191,11 +191,11 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
 
 
 def _scaled_ZtZ(crossprod: CrossProducts, t: int) -> Matrix:
-    """``W'Z'Z W`` of a term, (k, k, levels)."""
-    position, scaling = crossprod.term_positions[t], crossprod.term_scaling[t]
+    """``T_t'Z_t'W Z_t T_t`` of a term, (k, k, levels)."""
+    position, T = crossprod.term_positions[t], crossprod.term_scaling[t]
     part = slice(position.start, position.start + position.width)
-    ZtZ = crossprod.ZtZ.diagonal[position.factor][part, part]
-    return matmul_left(scaling.T, matmul_right(ZtZ, scaling))
+    ZtZ = crossprod.ZtZ.diagonal[position.group][part, part]
+    return matmul_left(T.T, matmul_right(ZtZ, T))
 
 
 def floor_eigenvalues(H: Matrix) -> Matrix:

@@ -20,7 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
@@ -43,7 +43,7 @@ def compare(
     if len(fits) < 2:
         raise ArgumentError("compare() needs two fits or more.")
     for fit in fits:
-        expect_no_priors(fit, "compare()")
+        check_no_priors(fit, "compare()")
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _check_same_rows(fits[0], names[0], fit, name)
     refitted = [refit and fit.reml for fit in fits]
@@ -148,7 +148,7 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     .. [1] Self and Liang (1987), J. Am. Stat. Assoc. 82:605, cases 5 and 6.
     .. [2] Stram and Lee (1994), Biometrics 50:1171.
     """
-    expect_no_priors(fit, "ranova()")
+    check_no_priors(fit, "ranova()")
     if not fit.spec.random_terms:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
     npar = fit.n_params

@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.errors import ArgumentError, expect_choice
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.kenward_roger import kenward_roger
 from mixedfx.inference.satterthwaite import satterthwaite
 
@@ -73,9 +73,9 @@ class ConstantDf:
 
 def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     """Compute what a method's degrees of freedom need, once for a fit."""
-    expect_choice("df_method", method, DF_METHODS)
+    check_choice("df_method", method, DF_METHODS)
     if method == "kenward-roger":
-        expect_no_priors(fit, "df_method='kenward-roger'")
+        check_no_priors(fit, "df_method='kenward-roger'")
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
     if fit.priors is not None:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", cov, np.inf)

@@ -12,7 +12,7 @@ from mixedfx.estimation.residual import LocationScaleEstimate
 
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
     """Coefficients of the log residual standard deviation, and the sd of its random effects."""
-    _expect_parameters(fit)
+    _check_parameters(fit)
     components = fit.residual.components
     estimates = np.array([c.value for c in components])
     std_errors = [c.std_error for c in components]
@@ -22,7 +22,7 @@ def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
 
 def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
     """Conditional modes of the random effects of the log residual standard deviation."""
-    _expect_parameters(fit)
+    _check_parameters(fit)
     estimate = fit.residual
     if not isinstance(estimate, LocationScaleEstimate):
         raise ArgumentError(
@@ -34,7 +34,7 @@ def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
     return pd.DataFrame(columns, index=levels.labels.rename(estimate.random_term.group))
 
 
-def _expect_parameters(fit: FittedModel) -> None:
+def _check_parameters(fit: FittedModel) -> None:
     if not fit.residual.components:
         raise ArgumentError(
             "this fit has one residual standard deviation; fit with dispersion= to let it differ."

@@ -17,8 +17,8 @@ import pandas as pd
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
-from mixedfx.errors import DataError, EngineError, expect_choice
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.errors import DataError, EngineError, check_choice
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -63,9 +63,9 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     ----------
     .. [1] Demidenko and Stukel (2005), Stat. Med. 24:893, section 5.
     """
-    expect_no_priors(fit, "influence(group)")
-    expect_choice("group", group, fit.formula.groups)
-    expect_choice("method", method, ("one_step", "refit"))
+    check_no_priors(fit, "influence(group)")
+    check_choice("group", group, fit.formula.groups)
+    check_choice("method", method, ("one_step", "refit"))
     levels, codes = fit.spec.levels_of(group), fit.rows.codes_of(group)
     estimates = _estimates(fit.solution, fit.solution.theta)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):

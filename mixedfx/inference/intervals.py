@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx.errors import check_share
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.parameters import Parameter, parameters, select_parameters
 from mixedfx.inference.wald import t_quantile
@@ -58,8 +58,8 @@ def wald_intervals(
     varcorr = [p for p in selected if _is_varcorr(p)]
     if varcorr:
         interval = f"a Wald interval of {varcorr[0].name}"
-        expect_no_priors(fit, interval)
-        expect_one_variance(fit, interval, "take conf_int(method='bootstrap')")
+        check_no_priors(fit, interval)
+        check_one_variance(fit, interval, "take conf_int(method='bootstrap')")
         limits = _varcorr_limits(fit, conf_level)
     for p in selected:
         if p.kind == "fixed":

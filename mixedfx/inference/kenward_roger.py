@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.errors import ArgumentError
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.likelihood.covariance_components import (
     component_traces,
     covariance_components,
@@ -101,9 +101,9 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
        maximum likelihood, Biometrics 53:983, equations 5 and 6.
     .. [2] Halekoh and Hojsgaard (2014), J. Stat. Softw. 59(9), whose numbers these are.
     """
-    expect_no_priors(fit, "Kenward and Roger's method")
-    expect_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
-    _expect_linear_covariance(fit)
+    check_no_priors(fit, "Kenward and Roger's method")
+    check_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
+    _check_linear_covariance(fit)
     Phi = fit.solution.vcov_in_basis
     components = covariance_components(fit.solution)
     GtEG, Q = fixed_effect_products(fit.solution, components)
@@ -124,7 +124,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     return KenwardRoger(cov, W, P, fit)
 
 
-def _expect_linear_covariance(fit: FittedModel) -> None:
+def _check_linear_covariance(fit: FittedModel) -> None:
     """Refuse structures whose covariance is not linear in its entries."""
     terms = zip(fit.spec.random_terms, fit.crossprod.parametrization.terms, strict=True)
     for term, (structure, _) in terms:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.spec import RandomTermSpec
-from mixedfx.errors import expect_choice
+from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 
 Matrix = npt.NDArray[np.float64]
@@ -39,7 +39,8 @@ class Parameter:
     first: int | None  # effect within the term; column of a fixed or dispersion parameter
     second: int | None  # the other effect of a correlation
     value: float  # estimate; NaN for a dropped column, and where an effect's variance is zero
-    structural: int | None = None  # parameter of the covariance structure that it is
+    # index among its term's structure's parameters, if it is one of them alone
+    structure_param: int | None = None
 
 
 def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
@@ -57,7 +58,7 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
                 first=c.effects[0] if c.effects else None,
                 second=c.effects[1] if len(c.effects) > 1 else None,
                 value=c.value * sigma if c.kind == "sd" else c.value,
-                structural=c.parameter,
+                structure_param=c.parameter,
             )
             for c in structure.components(lam, at)
         ]
@@ -89,7 +90,7 @@ def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tup
     is_list = isinstance(parm, Iterable) and not isinstance(parm, str)
     names: list[object] = list(parm) if is_list else [parm]
     for name in names:
-        expect_choice("parm", name, by_name)
+        check_choice("parm", name, by_name)
     return tuple(by_name[str(name)] for name in dict.fromkeys(names))
 
 

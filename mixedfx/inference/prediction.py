@@ -23,8 +23,8 @@ from mixedfx.errors import (
     DataError,
     MissingColumnError,
     NewLevelError,
+    check_choice,
     check_share,
-    expect_choice,
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood import prediction_variance
@@ -36,7 +36,7 @@ Matrix = npt.NDArray[np.float64]
 
 def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool) -> pd.DataFrame:
     """Conditional modes of one group's random effects, one row a level."""
-    expect_choice("group", group, fit.formula.groups)
+    check_choice("group", group, fit.formula.groups)
     modes = fit.solution.conditional_modes()
     columns: dict[str, Vector] = {}
     sds: dict[str, Vector] = {}
@@ -56,13 +56,11 @@ def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool) -> pd.DataFrame:
 
 def ranef_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]:
     """Conditional covariance of each level's random effects, (k, k)."""
-    expect_choice("group", group, fit.formula.groups)
-    zero = np.zeros((fit.crossprod.p + 1, fit.crossprod.p + 1))
-    _, vcov_by_factor = fit.solution.schur.backward(zero)
+    check_choice("group", group, fit.formula.groups)
     terms = fit.spec.terms_of(group)
     names = [n for t in terms for n in fit.spec.random_terms[t].effect_names]
-    factor = fit.crossprod.term_positions[terms[0]].factor
-    cov = fit.solution.sigma**2 * vcov_by_factor[factor]
+    number = fit.crossprod.term_positions[terms[0]].group
+    cov = fit.solution.conditional_covariances_by_group()[number]
     levels = fit.spec.levels_of(group).labels
     return {
         level: pd.DataFrame(cov[:, :, i], index=names, columns=names)
@@ -72,7 +70,7 @@ def ranef_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]:
 
 def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
     """Fixed effects plus conditional modes, one row a level."""
-    expect_choice("group", group, fit.formula.groups)
+    check_choice("group", group, fit.formula.groups)
     modes = fit.solution.conditional_modes()
     terms = fit.spec.terms_of(group)
     index = fit.spec.levels_of(group).labels.rename(group)
@@ -101,9 +99,9 @@ def predict(
     se: bool = False,
 ) -> pd.Series | pd.DataFrame:
     """Mean of the response in the rows used, or in new rows, with standard errors and intervals."""
-    expect_choice("new_levels", new_levels, ("error", "population"))
+    check_choice("new_levels", new_levels, ("error", "population"))
     if interval is not None:
-        expect_choice("interval", interval, ("confidence", "prediction"))
+        check_choice("interval", interval, ("confidence", "prediction"))
     check_share("conf_level", conf_level)
     groups = _included_groups(fit, random)
     if data is None:
@@ -139,12 +137,12 @@ def _included_groups(fit: FittedModel, random: str | Sequence[str]) -> tuple[str
     if isinstance(random, str):
         if random in groups:
             return (random,)
-        expect_choice("random", random, ("all", "none", *groups))
+        check_choice("random", random, ("all", "none", *groups))
         return groups if random == "all" else ()
     if not isinstance(random, Sequence):
         raise ArgumentError(f"random={random!r} must be 'all', 'none' or a list of groups.")
     for name in random:
-        expect_choice("random", name, groups)
+        check_choice("random", name, groups)
     return tuple(random)
 
 

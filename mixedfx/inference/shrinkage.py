@@ -5,7 +5,7 @@ For a random intercept the partially pooled estimate is a weighted mean with the
     lambda_i = s^2 / (s^2 + sigma^2 / n_i)
 
 of the level's own (Gelman and Hill 2007, equation 12.1). In general the weight is the matrix
-``C_i A_i``, with ``A_i = Z_i'WZ_i`` and ``C_i = Lambda (Lambda' A_i Lambda + I)^-1 Lambda'``, all
+``G_i A_i``, with ``A_i = Z_i'WZ_i`` and ``G_i = Lambda (Lambda' A_i Lambda + I)^-1 Lambda'``, all
 other parameters and effects at their estimates.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.spec import RandomTermSpec
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.level_estimates import (
     MIN_EIGENVALUE,
@@ -42,7 +42,7 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
     .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
        Models, equation 12.1.
     """
-    expect_choice("group", group, fit.formula.groups)
+    check_choice("group", group, fit.formula.groups)
     terms = fit.spec.terms_of(group)
     table = pd.concat([_pooling_of_term(fit, t) for t in terms])
     levels = fit.spec.levels_of(group).labels
@@ -121,7 +121,7 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
     .. [1] Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical
        Models, section 12.2.
     """
-    expect_choice("group", group, fit.formula.groups)
+    check_choice("group", group, fit.formula.groups)
     terms = fit.spec.terms_of(group)
     if len(terms) > 1:
         raise ArgumentError(
@@ -131,7 +131,7 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
     random_term = fit.spec.random_terms[terms[0]]
     ols = dict(zip(fit.spec.X_names, fit.crossprod.ols_coef, strict=True))
     complete = np.array([ols.get(name, 0.0) for name in random_term.effect_names])
-    factor = fit.crossprod.term_positions[terms[0]].factor
+    factor = fit.crossprod.term_positions[terms[0]].group
     unpooled = complete[:, None] + _no_pooling_deviations(fit, random_term, factor)
     table = _pooling_of_term(fit, terms[0])[["partial"]]
     table.insert(0, "none", unpooled.ravel())

@@ -17,7 +17,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.errors import expect_choice
+from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.residuals.model import ResidualDistribution
@@ -53,7 +53,7 @@ class ResponseDistribution:
 
 def response_distribution(fit: FittedModel, *, random: RandomName = "new") -> ResponseDistribution:
     """Distribution of the response under the fit, with new effects or the conditional modes."""
-    expect_choice("random", random, RANDOM)
+    check_choice("random", random, RANDOM)
     rows, solution = fit.rows, fit.solution
     residuals = fit.residual.distribution(fit.residual_sds, new_effects=random == "new")
     if random == "fitted":

@@ -89,7 +89,7 @@ def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.
     """F test of several hypotheses on the fixed effects together."""
     independent = hypotheses.independent()
     rows, r = independent.rows, len(independent.rows)
-    _expect_positive_variance(fit, ddf, rows)
+    _check_positive_variance(fit, ddf, rows)
     difference = rows @ fit.solution.beta - independent.values
     scale, df = ddf.f_scale_and_df(rows)
     F = scale * float(difference @ np.linalg.solve(rows @ ddf.cov @ rows.T, difference)) / r
@@ -97,7 +97,7 @@ def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.
     return pd.Series(test, name="wald_test")
 
 
-def _expect_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix) -> None:
+def _check_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix) -> None:
     """Raise for hypotheses on coefficients that priors of zero variance make constants."""
     if fit.priors is None or (fit.priors.coef_sd > 0.0).all():
         return

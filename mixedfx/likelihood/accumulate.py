@@ -97,8 +97,8 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
     for random_term, position in zip(spec.random_terms, crossprod.term_positions, strict=True):
         for j, name in enumerate(random_term.effect_names):
             a = position.start + j
-            ztX = crossprod.ZtXy[position.factor][a, :p]
-            total = float(crossprod.ZtZ.diagonal[position.factor][a, a].sum())
+            ztX = crossprod.ZtXy[position.group][a, :p]
+            total = float(crossprod.ZtZ.diagonal[position.group][a, a].sum())
             if total - float(np.einsum("cl,cd,dl->", ztX, inverse, ztX)) < 1e-10 * total:
                 raise GroupingError(
                     f"the fixed part already tells the levels of '{random_term.group}' apart, so "
@@ -128,7 +128,7 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     """Cross-products of rows that differ in the response; shares what does not depend on it."""
     p, w, y = crossprod.p, rows.weights, rows.response_less_offset
     weighted = y if w is None else w * y
-    XtX = crossprod.XytXy[:p, :p]  # of X R^-1: it does not depend on the response
+    XtX = crossprod.XytXy[:p, :p]  # of X qr_R^-1: it does not depend on the response
     Xty = rows.X.T @ weighted
     if crossprod.qr_R is not None:
         Xty = linalg.solve_triangular(crossprod.qr_R, Xty, trans="T")
@@ -158,9 +158,9 @@ def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
     n, symbolic = rows.n, crossprod.symbolic
     Z = sparse.csr_array((n, symbolic.size))
     for position, random_term in zip(crossprod.term_positions, rows.random_terms, strict=True):
-        L = symbolic.layout.levels(position.factor)
+        L = symbolic.layout.levels(position.group)
         for a in range(position.width):
-            at = symbolic.starts[position.factor] + (position.start + a) * L + random_term.codes
+            at = symbolic.starts[position.group] + (position.start + a) * L + random_term.codes
             entries = (random_term.model_matrix[:, a], (np.arange(n), at))
             Z = Z + sparse.csr_array(entries, shape=(n, symbolic.size))
     return Z
@@ -173,7 +173,7 @@ def parametrization_of(spec: ModelSpec) -> Parametrization:
 
 
 def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | None]:
-    """Columns ``[X R^-1, y - offset - X ols_coef]``, with ols_coef and R (None: the identity)."""
+    """Columns ``[X qr_R^-1, y - offset - X ols_coef]``, ols_coef and qr_R (None: identity)."""
     X, y, ols_coef, qr_R = _centred(rows)
     return [np.ascontiguousarray(X[:, c]) for c in range(X.shape[1])] + [y], ols_coef, qr_R
 
@@ -202,10 +202,10 @@ def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
 def _term_position(
     random_term: RandomTermRows, groups: tuple[str, ...], by_group: list[list[RandomTermRows]]
 ) -> TermPosition:
-    factor = groups.index(random_term.group)
+    group = groups.index(random_term.group)
     start = 0
-    for other in by_group[factor]:
+    for other in by_group[group]:
         if other is random_term:
             break
         start += other.model_matrix.shape[1]
-    return TermPosition(factor, start, random_term.model_matrix.shape[1])
+    return TermPosition(group, start, random_term.model_matrix.shape[1])

@@ -61,7 +61,7 @@ def covariance_components(solution: Solution) -> list[CovarianceComponent]:
         psi = lam @ lam.T
         components += [
             CovarianceComponent(
-                position.factor, position.start + b, position.start + a, float(psi[a, b])
+                position.group, position.start + b, position.start + a, float(psi[a, b])
             )
             for a, b in zip(coordinates.rows.tolist(), coordinates.cols.tolist(), strict=True)
         ]

@@ -3,7 +3,7 @@
     Z'WZ (by pairs of levels that share rows)    Z'W[X, y]    [X, y]'W[X, y]
 
 Their size depends on the levels, not on the rows. For accuracy, y is replaced by its
-least-squares residuals, and an ill-conditioned X by ``X R^-1`` with orthonormal columns.
+least-squares residuals, and an ill-conditioned X by ``X qr_R^-1`` with orthonormal columns.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _INDEPENDENT = 1e-12
 class TermPosition:
     """Columns of one random term among those of its grouping factor."""
 
-    factor: int  # the grouping factor; terms of one group share it
-    start: int  # first of the term's columns within the factor
+    group: int  # number of the grouping factor
+    start: int  # first of the term's columns within the group
     width: int  # number of its columns
 
 
@@ -65,8 +65,8 @@ class CrossProducts:
     groups: tuple[str, ...]  # grouping factors
     levels: tuple[Levels, ...] = field(repr=False)  # of each grouping factor
     ZtZ: BlockMatrix = field(repr=False)  # Z'WZ, by grouping factor
-    ZtXy: tuple[Matrix, ...] = field(repr=False)  # Z'W[X R^-1, y - X ols_coef], (K, p + 1, L) each
-    XytXy: Matrix = field(repr=False)  # (p + 1, p + 1) of [X R^-1, y - X ols_coef]
+    ZtXy: tuple[Matrix, ...] = field(repr=False)  # Z'W[X qr_R^-1, y - X ols_coef], (K, p + 1, L)
+    XytXy: Matrix = field(repr=False)  # (p + 1, p + 1) of [X qr_R^-1, y - X ols_coef]
     term_positions: tuple[TermPosition, ...]  # of the random terms, in formula order
     parametrization: Parametrization  # of the random terms' covariances
     ols_coef: Vector = field(repr=False)  # (p,) weighted least-squares coefficients
@@ -104,7 +104,7 @@ class CrossProducts:
     @cached_property
     def column_rms(self) -> tuple[Vector, ...]:
         """Weighted root mean square of each term's columns, (k,): the inverse unit of its sds."""
-        sums = [np.einsum("aal->a", self.ZtZ.diagonal[s.factor]) for s in self.term_positions]
+        sums = [np.einsum("aal->a", self.ZtZ.diagonal[s.group]) for s in self.term_positions]
         return tuple(
             np.sqrt(total[s.start : s.start + s.width] / self.n)
             for total, s in zip(sums, self.term_positions, strict=True)
@@ -113,11 +113,11 @@ class CrossProducts:
     @cached_property
     def term_scaling(self) -> tuple[Matrix, ...]:
         """
-        Linear transformation T of each term's columns, ``Z T`` being free of units.
+        Linear transformation T_t of each term's columns, ``Z_t T_t`` being free of units.
 
-        T leaves the term's covariance structure as it is. An unstructured term is invariant to any
-        T; its transformed columns are also uncorrelated over the rows, which conditions the search
-        for slopes by columns far from zero.
+        T_t leaves the term's covariance structure as it is. An unstructured term is invariant to
+        any T_t; its transformed columns are also uncorrelated over the rows, which conditions the
+        search for slopes by columns far from zero.
         """
         term_scaling = []
         for position, rms, (structure, _) in zip(
@@ -128,7 +128,7 @@ class CrossProducts:
                 rms = np.full_like(rms, math.sqrt(float(np.mean(rms**2))))
             T = np.diag(1.0 / rms)
             if structure.invariance == "linear" and position.width > 1:
-                mean_products = self.ZtZ.diagonal[position.factor][part, part].sum(axis=2) / self.n
+                mean_products = self.ZtZ.diagonal[position.group][part, part].sum(axis=2) / self.n
                 eigenvalues = np.linalg.eigvalsh(T @ mean_products @ T)
                 if eigenvalues[0] > _INDEPENDENT:
                     root = np.linalg.cholesky(T @ mean_products @ T)
@@ -146,39 +146,39 @@ class CrossProducts:
         return math.sqrt(pwrss / nu) if self.sigma is None else self.sigma
 
     @property
-    def log_det_RtR(self) -> float:
-        """``log |R'R|``."""
+    def log_det_qr(self) -> float:
+        """``log |qr_R' qr_R|``."""
         if self.qr_R is None:
             return 0.0
         return 2.0 * float(np.log(np.abs(np.diag(self.qr_R))).sum())
 
     @property
     def ZtX(self) -> Matrix:
-        """``Z'WX R^-1``, (q, p), rows in the order of elimination."""
+        """``Z'WX qr_R^-1``, (q, p), rows in the order of elimination."""
         out = np.zeros((self.symbolic.size, self.p))
         for f in self.ZtZ.layout.factors:
             out[self.symbolic.columns(f)] = flatten(self.ZtXy[f][:, : self.p])
         return out
 
-    def lambdas_by_factor(self, lambdas: list[Matrix]) -> list[Matrix]:
+    def lambdas_by_group(self, lambdas: list[Matrix]) -> list[Matrix]:
         """Lambda of each grouping factor: block-diagonal over its terms."""
         result = [np.zeros(d.shape[:2]) for d in self.ZtZ.diagonal]
         for position, lam in zip(self.term_positions, lambdas, strict=True):
             part = slice(position.start, position.start + position.width)
-            result[position.factor][part, part] = lam
+            result[position.group][part, part] = lam
         return result
 
     def term_rows(self, arrays: list[Matrix]) -> list[Matrix]:
         """Each term's rows of one array per grouping factor."""
-        return [arrays[s.factor][s.start : s.start + s.width] for s in self.term_positions]
+        return [arrays[s.group][s.start : s.start + s.width] for s in self.term_positions]
 
     def term_blocks(self, arrays: list[Matrix]) -> list[Matrix]:
         """Each term's diagonal block of one square array per grouping factor."""
         parts = [slice(s.start, s.start + s.width) for s in self.term_positions]
-        return [arrays[s.factor][c, c] for s, c in zip(self.term_positions, parts, strict=True)]
+        return [arrays[s.group][c, c] for s, c in zip(self.term_positions, parts, strict=True)]
 
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
-        """``R^-1 in_basis R^-T``: covariance of the coefficients of X from that of ``X R^-1``."""
+        """Covariance of the coefficients of X from that of ``X qr_R^-1``."""
         if self.qr_R is None:
             return in_basis
         half = linalg.solve_triangular(self.qr_R, in_basis)
@@ -224,7 +224,7 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
 
 
 def _change_of_basis(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | None) -> Matrix:
-    """T with ``[X R_old^-1, y - X old] T = [X R^-1, y - X ols_coef]``."""
+    """T with ``[X own^-1, y - X own_coef] T = [X qr_R^-1, y - X ols_coef]``."""
     own = np.eye(crossprod.p) if crossprod.qr_R is None else crossprod.qr_R
     T = np.eye(crossprod.p + 1)
     T[:-1, :-1] = own

@@ -1,7 +1,7 @@
 """Estimates of the effects of each level: without pooling, and how far they are shrunk.
 
-With ``A_i = Z_i'WZ_i`` and ``sigma**2 C_i`` the conditional covariance of level i's effects, the
-conditional mode given the other effects is ``C_i A_i`` times the unpooled estimate.
+With ``A_i = Z_i'WZ_i`` and ``sigma**2 G_i`` the conditional covariance of level i's effects, the
+conditional mode given the other effects is ``G_i A_i`` times the unpooled estimate.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MIN_EIGENVALUE = 1e-10
 
 
 def shrinkage_weights(solution: Solution, t: int) -> tuple[Matrix, Matrix]:
-    """``A_i`` and ``C_i A_i`` of each level of term t alone, (k, k, levels) both."""
+    """``A_i`` and ``G_i A_i`` of each level of term t alone, (k, k, levels) both."""
     crossprod, position = solution.crossprod, solution.crossprod.term_positions[t]
     part = slice(position.start, position.start + position.width)
-    A = crossprod.ZtZ.diagonal[position.factor][part, part]
-    C, _, _ = penalized_inverse(A, solution.lambdas[t])
-    return A, matmul(C, A)
+    A = crossprod.ZtZ.diagonal[position.group][part, part]
+    G, _, _ = penalized_inverse(A, solution.lambdas[t])
+    return A, matmul(G, A)
 
 
 def level_deviations(

@@ -63,7 +63,7 @@ class GaussianLikelihood:
 
     @property
     def term_scaling(self) -> tuple[Matrix, ...]:
-        """Linear transformation of each term's columns that makes them free of units."""
+        """Linear transformation T_t of each term's columns that makes them free of units."""
         return self.crossprod.term_scaling
 
     @property
@@ -98,5 +98,5 @@ class GaussianLikelihood:
         return average_information(self.at(theta), jacobians)
 
     def maximum_likelihood(self) -> GaussianLikelihood:
-        """The same data and model with the other criterion replaced by maximum likelihood."""
+        """Maximum likelihood of the same cross-products; itself where that is the criterion."""
         return replace(self, reml=False)

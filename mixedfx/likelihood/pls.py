@@ -30,7 +30,7 @@ class Solution:
     """
     Solution of the penalised least-squares problem at one theta.
 
-    ``R`` is ``crossprod.qr_R``: the cross-products are those of ``X R^-1`` and ``y - X ols_coef``.
+    The cross-products are those of ``X qr_R^-1`` and ``y - X ols_coef`` (see ``crossprod``).
     """
 
     lambdas: tuple[Matrix, ...] = field(repr=False)  # each term's Lambda, (k, k)
@@ -40,8 +40,8 @@ class Solution:
     vcov_unscaled: Matrix = field(repr=False)  # (p, p) covariance of beta over sigma**2
     pwrss: float  # penalised weighted residual sum of squares
     schur: SchurComplement = field(repr=False)  # [X, y] after elimination of the random effects
-    coef_vector: Vector = field(repr=False)  # (p + 1,) residuals as a combination of [X R^-1, y]
-    vcov_in_basis: Matrix = field(repr=False)  # (p, p) R vcov_unscaled R'
+    coef_vector: Vector = field(repr=False)  # (p + 1,) residuals as combination of [X qr_R^-1, y]
+    vcov_in_basis: Matrix = field(repr=False)  # (p, p) qr_R vcov_unscaled qr_R'
     crossprod: CrossProducts = field(repr=False)
     reml: bool  # whether beta is integrated out
 
@@ -64,9 +64,9 @@ class Solution:
 
     def projected_crossproducts(self) -> list[Matrix]:
         """
-        ``sigma**2 Z'V^-1 [X R^-1, y - X beta]``, (K, p + 1, levels) per grouping factor.
+        ``sigma**2 Z'V^-1 [X qr_R^-1, y - X beta]``, (K, p + 1, levels) per grouping factor.
 
-        With A = Z'WZ and G = Lambda M^-1 Lambda': ``(I - A G) Z'W [X R^-1, y - X beta]``.
+        With A = Z'WZ and G = Lambda M^-1 Lambda': ``(I - A G) Z'W [X qr_R^-1, y - X beta]``.
         """
         crossprod, symbolic = self.crossprod, self.crossprod.symbolic
         rhs = np.empty((symbolic.size, crossprod.p + 1))
@@ -84,9 +84,18 @@ class Solution:
 
     def conditional_covariances(self) -> list[Matrix]:
         """Covariance of each level's effects given the data and the parameters, (k, k, levels)."""
+        return self.crossprod.term_blocks(self.conditional_covariances_by_group())
+
+    def conditional_covariances_by_group(self) -> list[Matrix]:
+        """
+        Conditional covariance of all effects of each level of a group, (K, K, levels).
+
+        The derivative of ``log|M|`` by the diagonal blocks of ``Z'WZ`` is the conditional
+        covariance over ``sigma**2``: reverse mode with a zero derivative of the Schur complement.
+        """
         m = self.crossprod.p + 1
         _, blocks = self.schur.backward(np.zeros((m, m)))
-        return [self.sigma**2 * b for b in self.crossprod.term_blocks(blocks)]
+        return [self.sigma**2 * block for block in blocks]
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
@@ -100,7 +109,7 @@ def solve_pls_at_factors(
     crossprod: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool
 ) -> Solution:
     """Solve at one factor of the relative covariance for each term, of any form."""
-    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_factor(list(lambdas)))
+    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(list(lambdas)))
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     p = crossprod.p
     C = schur.matrix
@@ -109,7 +118,7 @@ def solve_pls_at_factors(
     nu = crossprod.n - p if reml else crossprod.n
     log_det = numeric.log_det
     if reml:
-        log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_RtR
+        log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_qr
     sigma = crossprod.sigma_at(pwrss, nu)
     residual_part = nu * math.log(2.0 * math.pi * sigma**2) + pwrss / sigma**2
     change = coef

@@ -2,12 +2,12 @@
 
 The error of ``x'beta + z'b`` as an estimate of a row's mean has the variance, over ``sigma**2``,
 
-    z'Cz + (x - B'Cz)' Q (x - B'Cz),
+    z'Gz + (x - B'Gz)' Q (x - B'Gz),
 
-with ``C = Lambda M^-1 Lambda'``, ``B = Z'WX`` and ``Q = cov(beta) / sigma**2``: the quadratic form
+with ``G = Lambda M^-1 Lambda'``, ``B = Z'WX`` and ``Q = cov(beta) / sigma**2``: the quadratic form
 of ``[x, z]`` in the inverse of Henderson's mixed model equations (Henderson 1975, Biometrics
-31:423, section 4). At the rows of the fit, times the weight, it is their leverage. Of C only the
-entries of pairs of levels that can occur in one row are computed, or ``C z`` row by row where
+31:423, section 4). At the rows of the fit, times the weight, it is their leverage. Of G only the
+entries of pairs of levels that can occur in one row are computed, or ``G z`` row by row where
 these are too many.
 """
 
@@ -29,7 +29,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# Largest number of entries of C that are stored; with more, C z is computed for chunks of rows.
+# Largest number of entries of G that are stored; with more, G z is computed for chunks of rows.
 _MAX_STORED = 60_000_000
 # Numbers in a chunk of right-hand sides.
 _CHUNK = 4_000_000
@@ -77,34 +77,34 @@ def prediction_variance(solution: Solution, rows: PredictionRows) -> Vector:
 def unscaled_prediction_variance(
     solution: Solution, rows: PredictionRows, *, fixed: bool = True
 ) -> Vector:
-    """Prediction variance over ``sigma**2``; ``z'Cz`` alone if not ``fixed``."""
+    """Prediction variance over ``sigma**2``; ``z'Gz`` alone if not ``fixed``."""
     crossprod = solution.crossprod
-    zCz, zCB = np.zeros(len(rows.X)), np.zeros((1, 1))
+    zGz, zGB = np.zeros(len(rows.X)), np.zeros((1, 1))
     if crossprod.term_positions:
-        zCz, zCB = _random_part(crossprod, solution, rows)
+        zGz, zGB = _random_part(crossprod, solution, rows)
     if not fixed or not crossprod.p:
-        return zCz
+        return zGz
     x = rows.X
     if crossprod.qr_R is not None:
         x = linalg.solve_triangular(crossprod.qr_R, x.T, trans="T").T
-    x = x - zCB
-    return np.asarray(zCz + np.einsum("np,pq,nq->n", x, solution.vcov_in_basis, x))
+    x = x - zGB
+    return np.asarray(zGz + np.einsum("np,pq,nq->n", x, solution.vcov_in_basis, x))
 
 
 def _random_part(
     crossprod: CrossProducts, solution: Solution, rows: PredictionRows
 ) -> tuple[Vector, Matrix]:
-    """``z'Cz`` (n,) and ``z'CB`` (n, p) of each row."""
+    """``z'Gz`` (n,) and ``z'GB`` (n, p) of each row."""
     symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
-    CB = solve(crossprod.ZtX)
+    GB = solve(crossprod.ZtX)
     z_columns = _z_columns(crossprod, rows)
-    zCB = np.zeros((len(rows.X), crossprod.p))
+    zGB = np.zeros((len(rows.X), crossprod.p))
     for z in z_columns:
-        zCB += z.value[:, None] * CB[z.column]
+        zGB += z.value[:, None] * GB[z.column]
     probing = probing_vectors(symbolic)
     if probing.n_entries <= _MAX_STORED:
-        return _by_selected_inverse(probing, probing.apply(solve), z_columns), zCB
-    return _by_solving(symbolic.size, solve, z_columns), zCB
+        return _by_selected_inverse(probing, probing.apply(solve), z_columns), zGB
+    return _by_solving(symbolic.size, solve, z_columns), zGB
 
 
 def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]:
@@ -113,44 +113,44 @@ def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]
     terms = zip(crossprod.term_positions, rows.model_matrices, rows.codes, strict=True)
     for position, Z, codes in terms:
         level, has_effect = np.maximum(codes, 0), codes >= 0
-        L = symbolic.layout.levels(position.factor)
+        L = symbolic.layout.levels(position.group)
         for a in range(position.width):
             effect = position.start + a
-            column = symbolic.starts[position.factor] + effect * L + level
+            column = symbolic.starts[position.group] + effect * L + level
             value = np.where(has_effect, Z[:, a] if len(Z) else 0.0, 0.0)
-            columns.append(_ZColumn(position.factor, effect, level, column, value))
+            columns.append(_ZColumn(position.group, effect, level, column, value))
     return columns
 
 
 def _by_selected_inverse(
     probing: ProbingVectors, stored: Matrix, z_columns: list[_ZColumn]
 ) -> Vector:
-    """``z'Cz`` of each row from stored entries of C, zero between unconnected levels."""
+    """``z'Gz`` of each row from stored entries of G, zero between unconnected levels."""
     layout = probing.symbolic.layout
-    zCz = np.zeros(len(z_columns[0].level))
+    zGz = np.zeros(len(z_columns[0].level))
     for y in z_columns:
         for z in z_columns:
             f, g = y.factor, z.factor
             index = probing.index_in_component[g][z.level]
             vector = probing.first_vector[g] + index * layout.width(g) + z.effect
             connected = probing.component[f][y.level] == probing.component[g][z.level]
-            zCz += np.where(connected, stored[y.column, vector] * y.value * z.value, 0.0)
-    return zCz
+            zGz += np.where(connected, stored[y.column, vector] * y.value * z.value, 0.0)
+    return zGz
 
 
 def _by_solving(size: int, solve: Callable[[Matrix], Matrix], z_columns: list[_ZColumn]) -> Vector:
-    """``z'(C z)`` of each distinct row, in chunks of right-hand sides."""
+    """``z'(G z)`` of each distinct row, in chunks of right-hand sides."""
     keys = np.column_stack([part for z in z_columns for part in (z.column, z.value)])
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
     columns, values = distinct[:, ::2].astype(np.intp), distinct[:, 1::2]
-    zCz = np.empty(len(distinct))
+    zGz = np.empty(len(distinct))
     step = max(1, _CHUNK // size)
     for first in range(0, len(distinct), step):
         chunk = slice(first, first + step)
         z = np.zeros((size, len(columns[chunk])))
         np.add.at(z, (columns[chunk].T, np.arange(z.shape[1])), values[chunk].T)
-        zCz[chunk] = np.einsum("qn,qn->n", z, solve(z))
-    return np.asarray(zCz[inverse.ravel()])
+        zGz[chunk] = np.einsum("qn,qn->n", z, solve(z))
+    return np.asarray(zGz[inverse.ravel()])
 
 
 def leverage(rows: ModelRows, solution: Solution) -> Vector:

@@ -1,11 +1,11 @@
 """Change of variables to unit-free columns of the random terms.
 
-Term t's columns ``Z_t`` are replaced by ``Z_t W_t``, of unit root mean square and, for an
-unstructured term, uncorrelated (``W_t`` is :attr:`CrossProducts.term_scaling`). With
-``Lambda_t = W_t L_t`` the model is the same, and starting values, tolerances and Hessians in the
-scaled factors ``L_t`` do not depend on units. The chain rule is
+Term t's columns ``Z_t`` are replaced by ``Z_t T_t``, of unit root mean square and, for an
+unstructured term, uncorrelated (``T_t`` is :attr:`CrossProducts.term_scaling`). With
+``Lambda_t = T_t F_t`` the model is the same, and starting values, tolerances and Hessians in the
+scaled factors ``F_t`` do not depend on units. The chain rule is
 
-    dd / dL_t = W_t' dd / dLambda_t.
+    dd / dF_t = T_t' dd / dLambda_t.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ DEVIANCE_ROUNDING = 1e-6
 
 
 def scaled_factors(crossprod: CrossProducts, lambdas: Sequence[Matrix]) -> list[Matrix]:
-    """``L_t = W_t^-1 Lambda_t`` of each term."""
+    """``F_t = T_t^-1 Lambda_t`` of each term."""
     return [
-        np.asarray(np.linalg.solve(W, lam))
-        for W, lam in zip(crossprod.term_scaling, lambdas, strict=True)
+        np.asarray(np.linalg.solve(T, lam))
+        for T, lam in zip(crossprod.term_scaling, lambdas, strict=True)
     ]
 
 
 def unscaled_factors(term_scaling: Sequence[Matrix], scaled: Sequence[Matrix]) -> list[Matrix]:
-    """``Lambda_t = W_t L_t`` of each term."""
-    return [W @ L for W, L in zip(term_scaling, scaled, strict=True)]
+    """``Lambda_t = T_t F_t`` of each term."""
+    return [T @ F for T, F in zip(term_scaling, scaled, strict=True)]
 
 
 def scaled_scores(term_scaling: Sequence[Matrix], scores: Sequence[Matrix]) -> list[Matrix]:
-    """``dd / dL_t = W_t' dd / dLambda_t`` of each term."""
-    return [W.T @ score for W, score in zip(term_scaling, scores, strict=True)]
+    """``dd / dF_t = T_t' dd / dLambda_t`` of each term."""
+    return [T.T @ score for T, score in zip(term_scaling, scores, strict=True)]
 
 
 def scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
-    """Parameters of the scaled factors ``W_t^-1 Lambda_t(theta)``."""
+    """Parameters of the scaled factors ``T_t^-1 Lambda_t(theta)``."""
     parametrization = crossprod.parametrization
     lambdas = parametrization.lambdas(np.asarray(theta, dtype=float))
     return parametrization.to_params(scaled_factors(crossprod, lambdas))
@@ -76,7 +76,7 @@ class ScaledLikelihood:
 
     likelihood: GaussianLikelihood
     coordinates: Coordinates
-    term_scaling: tuple[Matrix, ...]  # W_t, (k, k)
+    term_scaling: tuple[Matrix, ...]  # T_t, (k, k)
 
     @staticmethod
     def of(likelihood: GaussianLikelihood, coordinates: Coordinates) -> ScaledLikelihood:
@@ -84,17 +84,17 @@ class ScaledLikelihood:
         return ScaledLikelihood(likelihood, coordinates, likelihood.crossprod.term_scaling)
 
     def factors(self, x: Vector) -> list[Matrix]:
-        """``L_t(x)`` of each term."""
+        """``F_t(x)`` of each term."""
         return self.coordinates.lambdas(x)
 
     def lambdas(self, x: Vector) -> list[Matrix]:
-        """``Lambda_t = W_t L_t(x)`` of each term."""
+        """``Lambda_t = T_t F_t(x)`` of each term."""
         return unscaled_factors(self.term_scaling, self.coordinates.lambdas(x))
 
     def jacobians(self, x: Vector) -> list[Array]:
         """Derivatives of each ``Lambda_t`` by its part of ``x``, (m, k, k)."""
         scaled = self.coordinates.jacobians(x)
-        return [W @ J for W, J in zip(self.term_scaling, scaled, strict=True)]
+        return [T @ J for T, J in zip(self.term_scaling, scaled, strict=True)]
 
     def at(self, x: Vector) -> Solution:
         """Solution at ``x``."""
@@ -123,9 +123,10 @@ class ScaledLikelihood:
         """
         Derivatives of the covariance of the fixed effects by ``x``, (m, p, p).
 
-        With ``D_i = d(Lambda Lambda')/dx_i``, ``G = sigma**2 Z'V^-1 X`` and
-        ``g = sigma**2 Z'V^-1 (y - X beta)``, the unscaled covariance Phi has the derivative
-        ``Phi G'D_i G Phi``; sigma**2, unless it is known, ``-sigma**2 g'D_i g / pwrss``.
+        With ``D_i = d(Lambda Lambda')/dx_i``, ``ZtVX = sigma**2 Z'V^-1 X`` and
+        ``ZtVr = sigma**2 Z'V^-1 (y - X beta)``, the unscaled covariance Phi has the derivative
+        ``Phi ZtVX'D_i ZtVX Phi``; sigma**2, unless it is known,
+        ``-sigma**2 ZtVr'D_i ZtVr / pwrss``.
         """
         solution, crossprod = self.at(x), self.likelihood.crossprod
         projected = crossprod.term_rows(solution.projected_crossproducts())
@@ -135,11 +136,11 @@ class ScaledLikelihood:
         for J, lam, rows in terms:
             half = J @ lam.T
             D = half + half.transpose(0, 2, 1)
-            G, g = rows[:, :-1], rows[:, -1]
-            GG = np.tensordot(G, G, axes=([2], [2]))  # (k, p, k, p)
-            by_x = Phi @ np.tensordot(D, GG, axes=([1, 2], [0, 2])) @ Phi
+            ZtVX, ZtVr = rows[:, :-1], rows[:, -1]
+            products = np.tensordot(ZtVX, ZtVX, axes=([2], [2]))  # (k, p, k, p)
+            by_x = Phi @ np.tensordot(D, products, axes=([1, 2], [0, 2])) @ Phi
             if sigma_free:
-                change = np.tensordot(D, g @ g.T, axes=2) / solution.pwrss
+                change = np.tensordot(D, ZtVr @ ZtVr.T, axes=2) / solution.pwrss
                 by_x = by_x - change[:, None, None] * Phi
             parts.append(by_x)
         in_basis = solution.sigma**2 * np.concatenate(parts)
@@ -148,8 +149,8 @@ class ScaledLikelihood:
         )
 
 
-def expect_residuals(solution: Solution) -> Solution:
-    """Refuse a response that the random effects explain exactly."""
+def check_positive_pwrss(solution: Solution) -> Solution:
+    """Raise a ``ResponseError`` if the random effects explain the response; else the solution."""
     crossprod = solution.crossprod
     if crossprod.profiles_sigma and solution.pwrss <= _ZERO_PWRSS * crossprod.XytXy[-1, -1]:
         raise ResponseError(
@@ -163,7 +164,7 @@ def expect_residuals(solution: Solution) -> Solution:
 def deviance_at_theta(
     likelihood: GaussianLikelihood, theta: Vector, scaled_deviance: float
 ) -> float:
-    """Deviance at theta; that at the scaled factors where ``W_t`` is scalar for every term."""
+    """Deviance at theta; that at the scaled factors where ``T_t`` is scalar for every term."""
     if max(likelihood.parametrization.widths) == 1:
         return scaled_deviance
     return likelihood.deviance(theta)

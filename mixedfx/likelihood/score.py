@@ -43,8 +43,8 @@ def score_factors(solution: Solution, *, sigma: float | None = None) -> list[Mat
     by_schur = (solution.sigma if sigma is None else sigma) ** -2.0 * np.outer(r, r)
     if solution.reml:
         by_schur[: crossprod.p, : crossprod.p] += solution.vcov_in_basis
-    by_factor, _ = solution.schur.backward(by_schur)
-    return crossprod.term_blocks(by_factor)
+    by_group, _ = solution.schur.backward(by_schur)
+    return crossprod.term_blocks(by_group)
 
 
 def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matrix:
@@ -73,11 +73,11 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     terms = zip(solution.lambdas, crossprod.term_positions, jacobians, strict=True)
     for lam, position, jacobian in terms:
         part = slice(position.start, position.start + position.width)
-        L = symbolic.layout.levels(position.factor)
-        Ztr = np.tensordot(crossprod.ZtXy[position.factor], solution.coef_vector, axes=(1, 0))
-        g = (Ztr - ZtZb[symbolic.columns(position.factor)].reshape(-1, L))[part]
+        L = symbolic.layout.levels(position.group)
+        Ztr = np.tensordot(crossprod.ZtXy[position.group], solution.coef_vector, axes=(1, 0))
+        g = (Ztr - ZtZb[symbolic.columns(position.group)].reshape(-1, L))[part]
         lamg = lam.T @ g
-        at = symbolic.starts[position.factor] + position.start * L
+        at = symbolic.starts[position.group] + position.start * L
         for J in jacobian:
             w = lam @ (J.T @ g) + J @ lamg
             directions[at : at + w.size, i] = w.ravel()

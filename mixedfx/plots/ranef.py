@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.plots.axes import (
     BLUE,
     GREY,
@@ -103,7 +103,7 @@ def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -
         )
     wanted = [effects] if isinstance(effects, str) else list(effects)
     for name in wanted:
-        expect_choice("effects", name, available)
+        check_choice("effects", name, available)
     if len(set(wanted)) != len(wanted) or not 1 <= len(wanted) <= 2:
         raise ArgumentError(f"effects={effects!r} must be one effect, or two different ones.")
     return wanted

@@ -1,4 +1,4 @@
-"""What the mixins of ``Results`` share: the fitted model, and its degrees of freedom."""
+"""Base of the mixins of ``Results``: the fitted model and its degrees of freedom."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
 
 
-class HasModel:
+class ResultsBase:
     """Base of the mixins; the dataclass ``Results`` defines the field."""
 
     model: FittedModel

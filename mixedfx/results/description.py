@@ -8,10 +8,10 @@ from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 
-class DescriptionMixin(HasModel):
+class DescriptionMixin(ResultsBase):
     """The model as a graph and as equations."""
 
     def graph(self) -> graphs.Graph:

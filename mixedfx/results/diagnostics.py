@@ -9,16 +9,16 @@ import pandas as pd
 
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
-from mixedfx.estimation.fitted_model import expect_no_priors
+from mixedfx.estimation.fitted_model import check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.inference import variance_explained
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results import tables
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 
-class DiagnosticsMixin(HasModel):
+class DiagnosticsMixin(ResultsBase):
     """Convergence, and how well the model describes the data."""
 
     # ---------------------------------------------------------------- convergence
@@ -71,7 +71,7 @@ class DiagnosticsMixin(HasModel):
         ArgumentError
             If the fit has priors.
         """
-        expect_no_priors(self.model, "statsmodels")
+        check_no_priors(self.model, "statsmodels")
         found = self.model.optimizer_result
         if found.engine != "statsmodels" or found.raw is None:
             found = StatsModels().estimate(

@@ -14,12 +14,12 @@ from mixedfx.formula.terms import Formula
 from mixedfx.inference import dispersion_table, prediction, varcorr, wald
 from mixedfx.inference import information_criteria as criteria
 from mixedfx.results import tables
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 Vector = npt.NDArray[np.float64]
 
 
-class EstimatesMixin(HasModel):
+class EstimatesMixin(ResultsBase):
     """Estimates, criteria, fitted values and predictions."""
 
     # ---------------------------------------------------------------- the model

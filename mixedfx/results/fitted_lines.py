@@ -15,7 +15,7 @@ import pandas as pd
 
 from mixedfx import plots
 from mixedfx.design.new_data import evaluate_new_data
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference.shrinkage import pooling
@@ -40,7 +40,7 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
     if x is not None:
         if not possible:
             raise ArgumentError(f"x={x!r} cannot run: '{fit.formula}' reads no column but groups.")
-        expect_choice("x", x, possible)
+        check_choice("x", x, possible)
         return x
     codes = fit.rows.codes_of(group)
     for name in possible:

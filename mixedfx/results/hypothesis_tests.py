@@ -13,10 +13,10 @@ from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
 from mixedfx.inference.emmeans.emmeans import EMMeans
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 
-class HypothesisTestsMixin(HasModel):
+class HypothesisTestsMixin(ResultsBase):
     """Tests of fixed and random effects, and marginal means."""
 
     # ---------------------------------------------------------------- fixed effects

@@ -7,14 +7,14 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import intervals
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]
 
@@ -27,7 +27,7 @@ class BootstrapOptions(TypedDict, total=False):
     n_jobs: int
 
 
-class IntervalsMixin(HasModel):
+class IntervalsMixin(ResultsBase):
     """Confidence intervals and profile likelihoods."""
 
     def conf_int(
@@ -95,7 +95,7 @@ class IntervalsMixin(HasModel):
         methods = ("wald", "profile", "bootstrap")
         if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
-        expect_choice("method", method, methods)
+        check_choice("method", method, methods)
         alpha = resolve_alpha(alpha, conf_level)
         unknown = set(bootstrap) - set(BootstrapOptions.__annotations__)
         if unknown:

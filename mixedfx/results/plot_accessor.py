@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixedfx import plots
 from mixedfx.diagrams import drawing
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import prediction, varcorr, variance_explained, wald
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
@@ -279,7 +279,7 @@ class PlotAccessor:
         names = list(bootstrap.draws.columns)
         chosen = [parm] if isinstance(parm, str) else list(parm or ())
         for name in chosen:
-            expect_choice("parm", name, names)
+            check_choice("parm", name, names)
         columns = [names.index(name) for name in chosen]
         if parm is None:
             columns = [i for i, name in enumerate(names) if not name.startswith("theta[")]
@@ -321,7 +321,7 @@ class PlotAccessor:
         matplotlib axes
             A point for each row, or a row for each level.
         """
-        expect_choice("kind", kind, ("fitted", "scale-location", "group"))
+        check_choice("kind", kind, ("fitted", "scale-location", "group"))
         if kind == "scale-location":
             standardised = influence(self.model)["std_resid"]
             label = "√|standardised residual|"
@@ -359,7 +359,7 @@ class PlotAccessor:
             One for the residuals, or one for each effect.
         """
         groups = self.model.formula.groups
-        expect_choice("of", of, ("resid", *groups))
+        check_choice("of", of, ("resid", *groups))
         if of not in groups:
             values = influence(self.model)["std_resid"]
             return plots.qq({"": values}, ylabel="standardised residual", ax=ax)

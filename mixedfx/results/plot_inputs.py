@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import prediction, varcorr
 from mixedfx.results.tables import residuals
@@ -23,7 +23,7 @@ def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") ->
         )
     if group is None:
         return groups[0]
-    expect_choice("group", group, groups)
+    check_choice("group", group, groups)
     return group
 
 

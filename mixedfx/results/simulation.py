@@ -10,10 +10,10 @@ from mixedfx.bayes import sample
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 from mixedfx.inference.simulation import simulate
-from mixedfx.results.base import HasModel
+from mixedfx.results.base import ResultsBase
 
 
-class SimulationMixin(HasModel):
+class SimulationMixin(ResultsBase):
     """Simulation, parametric bootstrap and posterior draws."""
 
     def simulate(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx.design.source import as_frame
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction
@@ -73,8 +73,8 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
 
 def influence(fit: FittedModel, of: str = "obs", method: str = "one_step") -> pd.DataFrame:
     """Influence of the rows, or of the levels of a grouping factor."""
-    expect_choice("method", method, ("one_step", "refit"))
-    expect_choice("of", of, ("obs", *fit.formula.groups))
+    check_choice("method", method, ("one_step", "refit"))
+    check_choice("of", of, ("obs", *fit.formula.groups))
     if of in fit.formula.groups:
         return influences.level_influence(fit, of, method)
     return influences.row_influence(fit)

@@ -178,7 +178,7 @@ def test_each_term_finds_its_columns_in_its_factor(case):
         case.design.rows.random_terms, case.crossprod.term_positions, strict=True
     ):
         expected = dense_z(random_term).reshape(case.design.rows.n, random_term.n_levels, -1)
-        found = Zs[position.factor][:, position.start : position.start + position.width]
+        found = Zs[position.group][:, position.start : position.start + position.width]
         np.testing.assert_array_equal(found.transpose(0, 2, 1), expected)
 
 
@@ -262,7 +262,7 @@ def test_the_basis_keeps_the_determinant(table):
     centred = np.column_stack([np.ones(60), t, t**2])
     # (1, year, year**2) = (1, t, t**2) T, with det T = 10 * 100.
     expected = np.linalg.slogdet(centred.T @ centred)[1] + 2.0 * np.log(10.0 * 100.0)
-    assert reduced.log_det_RtR == pytest.approx(expected, rel=1e-10)
+    assert reduced.log_det_qr == pytest.approx(expected, rel=1e-10)
 
 
 def test_well_conditioned_columns_are_left_as_they_are(table):

@@ -89,12 +89,12 @@ def levels_of_effects(
     """Level that each random effect (q,) of the mean belongs to; None if one belongs to several."""
     symbolic, out = crossprod.symbolic, np.zeros(crossprod.symbolic.size, dtype=np.intp)
     for position, mean_term in zip(crossprod.term_positions, rows.random_terms, strict=True):
-        L = symbolic.layout.levels(position.factor)
+        L = symbolic.layout.levels(position.group)
         level = np.zeros(L, dtype=np.intp)
         level[mean_term.codes] = random_term.codes
         if (level[mean_term.codes] != random_term.codes).any():
             return None
-        first = symbolic.starts[position.factor] + position.start * L
+        first = symbolic.starts[position.group] + position.start * L
         out[first : first + position.width * L] = np.tile(level, position.width)
     return out
 

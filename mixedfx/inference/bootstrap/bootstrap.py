@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, MixedfxWarning, expect_choice
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors
+from mixedfx.errors import ArgumentError, MixedfxWarning, check_choice
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.bootstrap.intervals import (
     INTERVALS,
     IntervalName,
@@ -114,7 +114,7 @@ class Bootstrap:
             If ``alpha`` or ``conf_level`` is not between zero and one, both are given, or a name
             is unknown.
         """
-        expect_choice("method", method, INTERVALS)
+        check_choice("method", method, INTERVALS)
         alpha = resolve_alpha(alpha, conf_level)
         columns = select_columns(list(self.draws.columns), parm)
         draws, estimates = self.draws.iloc[:, columns], self.estimates.iloc[columns]
@@ -173,7 +173,7 @@ def bootstrap(
         raise ArgumentError(
             f"n_jobs={n_jobs!r} must be a number of processes, or -1 for one per core."
         )
-    expect_no_priors(fit, "bootstrap()")
+    check_no_priors(fit, "bootstrap()")
     model = refit_model(fit, random)
     rngs = spawn_generators(rng, n)
     with (

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from mixedfx.errors import expect_choice
+from mixedfx.errors import check_choice
 
 Vector = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ def select_columns(names: list[str], parm: str | Sequence[str] | None) -> list[i
         return list(range(len(names)))
     selected = list(dict.fromkeys([parm] if isinstance(parm, str) else parm))
     for name in selected:
-        expect_choice("parm", name, names)
+        check_choice("parm", name, names)
     return [i for name in selected for i, other in enumerate(names) if other == name]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 
 Matrix = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def contrast_coefficients(
     k = len(names)
     if isinstance(method, Mapping):
         return _custom_contrasts(method, names)
-    expect_choice("method", method, METHODS)
+    check_choice("method", method, METHODS)
     check_two_means(k)
     if method == "eff":
         return [f"{name} effect" for name in names], np.eye(k) - 1.0 / k

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import integrate, optimize
 
-from mixedfx.errors import ArgumentError, expect_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
 
 Vector = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ def resolve_adjustment(method: str | Mapping[str, Any], adjust: Adjust | None) -
         if all_pairs:
             return "tukey"
         return "none" if method == "poly" or isinstance(method, Mapping) else "holm"
-    expect_choice("adjust", adjust, ADJUSTMENTS)
+    check_choice("adjust", adjust, ADJUSTMENTS)
     if adjust == "tukey" and not all_pairs:
         raise ArgumentError(
             "adjust='tukey' is for all pairs of means; take adjust='sidak' for other contrasts "

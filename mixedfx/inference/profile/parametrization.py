@@ -3,7 +3,7 @@
 For each kind of parameter there are coordinates of the relative covariances in which it is a
 function of one number, ``u``, and the nuisance parameters ``x`` are unconstrained:
 
-- a fixed effect: ``u`` standard errors from the estimate, ``x`` the factors ``T_t``;
+- a fixed effect: ``u`` standard errors from the estimate, ``x`` the factors ``F_t``;
 - sigma: ``u = log(sigma / sigma_hat)``, ``x`` the factors times ``sigma / sigma_hat``;
 - a standard deviation: ``u`` its ratio to ``sigma_hat``, the only entry of the effect's row of a
   rotated factor, times sigma; ``x`` is ``log(sigma / sigma_hat)`` and the other entries;
@@ -24,7 +24,7 @@ from mixedfx.covariance.structure import ZERO
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
-from mixedfx.inference.profile.structural import profile_structural
+from mixedfx.inference.profile.structure_parameter import profile_structure_parameter
 from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotate_scaling
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -40,8 +40,8 @@ def profile_parameter(
     name, likelihood, term = parameter.name, fit.likelihood.maximum_likelihood(), parameter.term
     if parameter.kind == "sigma":
         return _ProfiledSigma.at_optimum(name, likelihood, optimum)
-    if parameter.structural is not None:
-        return profile_structural(fit, optimum, parameter)
+    if parameter.structure_param is not None:
+        return profile_structure_parameter(fit, optimum, parameter)
     assert parameter.first is not None
     if parameter.kind == "fixed":
         kept = fit.spec.kept_columns.tolist()
@@ -135,12 +135,12 @@ class _ProfiledSigma(ProfiledParameter):
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         coordinates = self.factors.coordinates
         ratio = math.exp(u)
-        factors = [T / ratio for T in coordinates.lambdas(x)]
+        factors = [F / ratio for F in coordinates.lambdas(x)]
         solution, sigma = self.solve_pls(factors), self.optimum.sigma * ratio
-        by_factor = self.score_scaled_factors(solution, sigma)
+        by_entry = self.score_scaled_factors(solution, sigma)
         score_u = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2)
-        score_u -= sum(float(np.vdot(G, T)) for G, T in zip(by_factor, factors, strict=True))
-        score_x = coordinates.pullback(x, [G / ratio for G in by_factor])
+        score_u -= sum(float(np.vdot(by, F)) for by, F in zip(by_entry, factors, strict=True))
+        score_x = coordinates.pullback(x, [by / ratio for by in by_entry])
         return deviance_at_sigma(solution, sigma), score_u, score_x
 
 
@@ -149,12 +149,12 @@ class _ProfiledSd(ProfiledParameter):
     """
     The standard deviation of an effect; ``u`` is its ratio to ``sigma_hat``, the column scaled.
 
-    The effect's row of ``T`` has one entry, ``u sigma_hat / sigma``. The first of ``x`` is
+    The effect's row of ``F`` has one entry, ``u sigma_hat / sigma``. The first of ``x`` is
     ``log(sigma / sigma_hat)``, unless sigma is known.
     """
 
     term: int
-    entry: int  # row and column of the entry of T
+    entry: int  # row and column of the entry of F
     unit: float  # the standard deviation at u = 1
 
     @staticmethod
@@ -207,7 +207,7 @@ class _ProfiledCorrelation(ProfiledParameter):
     """
     The correlation of two effects; ``u`` is its arc sine, in which the score stays finite.
 
-    The effects' rows of ``T`` are ``(s, 0)`` and ``t (sin u, cos u)`` with ``s, t >= 0``, so the
+    The effects' rows of ``F`` are ``(s, 0)`` and ``t (sin u, cos u)`` with ``s, t >= 0``, so the
     first of ``x`` are ``sqrt(s)`` and ``sqrt(t)``: at ``t = 0`` the deviance can have a nonzero
     derivative by ``t``, but none by its root.
     """

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from mixedfx.errors import ArgumentError, SearchError, check_share
-from mixedfx.estimation.fitted_model import FittedModel, expect_no_priors, expect_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile.parametrization import profile_parameter
@@ -53,8 +53,8 @@ def profile(
        6.1.2.
     .. [2] Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), section 5.1.
     """
-    expect_no_priors(fit, "a profile")
-    expect_one_variance(fit, "a profile", _ALTERNATIVE)
+    check_no_priors(fit, "a profile")
+    check_one_variance(fit, "a profile", _ALTERNATIVE)
     targets = np.unique(_read_zetas(ZETAS if zetas is None else zetas))
     rows: list[tuple[str, float, float]] = []
     selected = select_parameters(fit, parm)
@@ -75,8 +75,8 @@ def profile_intervals(
     fit: FittedModel, conf_level: float, parm: Sequence[str] | str | None = None
 ) -> pd.DataFrame:
     """Confidence limits ``zeta(v) = -z`` and ``zeta(v) = z``, in columns 0 and 1."""
-    expect_no_priors(fit, "a profile")
-    expect_one_variance(fit, "a profile", _ALTERNATIVE)
+    check_no_priors(fit, "a profile")
+    check_one_variance(fit, "a profile", _ALTERNATIVE)
     check_share("conf_level", conf_level)
     zeta = float(norm.ppf(0.5 + 0.5 * conf_level))
     selected = select_parameters(fit, parm)

@@ -65,17 +65,17 @@ class ProfiledParameter(ABC):
         """Deviance, its derivative by ``u``, and its gradient by ``x`` (m,)."""
 
     def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
-        """Solve the penalised least-squares problem at ``Lambda_t = S_t T_t``."""
-        lambdas = [S @ T for S, T in zip(self.factors.term_scaling, factors, strict=True)]
+        """Solve the penalised least-squares problem at ``Lambda_t = T_t F_t``."""
+        lambdas = [T @ F for T, F in zip(self.factors.term_scaling, factors, strict=True)]
         solution = self.likelihood.at_factors(lambdas)
         if not solution.pwrss > _MIN_PWRSS * solution.crossprod.XytXy[-1, -1]:
             raise ValueError("the penalised residual sum of squares is zero to rounding")
         return solution
 
     def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
-        """Derivatives of the deviance by the entries of each ``T_t``, (k, k) each."""
+        """Derivatives of the deviance by the entries of each ``F_t``, (k, k) each."""
         by_lambda = score_factors(solution, sigma=sigma)
-        return [S.T @ G for S, G in zip(self.factors.term_scaling, by_lambda, strict=True)]
+        return [T.T @ by for T, by in zip(self.factors.term_scaling, by_lambda, strict=True)]
 
     def canonical_signs(self, x: Vector) -> Vector:
         """Choose one of the points that differ in the signs of the factors' columns only."""

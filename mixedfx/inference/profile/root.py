@@ -25,7 +25,7 @@ from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 
 Vector = npt.NDArray[np.float64]
 
-# A constrained deviance this much below the unconstrained minimum shows that it was not one.
+# Where a constrained deviance is lower than the fit's by more, the fit is not at the minimum.
 DEVIANCE_TOLERANCE = 1e-6
 # Residual of zeta from which one Newton step is exact to rounding.
 _ZETA_TOLERANCE = 1e-5

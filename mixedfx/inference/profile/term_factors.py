@@ -1,8 +1,8 @@
 """Scaled relative covariance factors, some of whose entries are fixed.
 
-Each term's relative covariance factor is written ``Lambda_t = S_t T_t``, with ``S_t`` a scaling
-that makes the term's columns unit-free and ``T_t`` lower triangular. Fixing entries of one
-``T_t`` and freeing the others parametrises the covariances at a given standard deviation or
+Each term's relative covariance factor is written ``Lambda_t = T_t F_t``, with ``T_t`` a scaling
+that makes the term's columns unit-free and ``F_t`` lower triangular. Fixing entries of one
+``F_t`` and freeing the others parametrises the covariances at a given standard deviation or
 correlation.
 """
 
@@ -28,21 +28,21 @@ MIN_SD = 0.01
 
 @dataclass(frozen=True)
 class TermFactors:
-    """Factors ``T_t`` of all terms at the optimum, and which of their entries are free."""
+    """Factors ``F_t`` of all terms at the optimum, and which of their entries are free."""
 
-    term_scaling: tuple[Matrix, ...]  # S_t, (k, k)
-    optimum: tuple[Matrix, ...]  # T_t at the optimum, (k, k)
+    term_scaling: tuple[Matrix, ...]  # T_t, (k, k)
+    optimum: tuple[Matrix, ...]  # F_t at the optimum, (k, k)
     coordinates: Coordinates  # the free entries
 
     @staticmethod
     def from_lambdas(
         likelihood: GaussianLikelihood, lambdas: Sequence[Matrix], term_scaling: Sequence[Matrix]
     ) -> TermFactors:
-        """Factor each ``Lambda_t`` as ``S_t T_t``: ``T_t T_t' = S_t^-1 Lambda Lambda' S_t^-T``."""
+        """Factor each ``Lambda_t`` as ``T_t F_t``: ``F_t F_t' = T_t^-1 Lambda Lambda' T_t^-T``."""
         parametrization = likelihood.parametrization
         scaled = [
-            np.asarray(np.linalg.solve(S, lam))
-            for S, lam in zip(term_scaling, lambdas, strict=True)
+            np.asarray(np.linalg.solve(T, lam))
+            for T, lam in zip(term_scaling, lambdas, strict=True)
         ]
         params = canonical_signs(parametrization, parametrization.to_params(scaled))
         factors = parametrization.lambdas(params)
@@ -69,10 +69,10 @@ class TermFactors:
 
 def rotate_scaling(scaling: Matrix, effects: list[int]) -> Matrix:
     """
-    Rotate the columns of ``S`` so that the rows of ``m`` effects span the first ``m`` columns only.
+    Rotate the columns of ``T`` so that the rows of ``m`` effects span the first ``m`` columns only.
 
-    Then ``S T`` has, in those rows, the first ``m`` rows of ``T`` times the rows' lengths in
-    ``S``, which the rotation keeps.
+    Then ``T F`` has, in those rows, the first ``m`` rows of ``F`` times the rows' lengths in
+    ``T``, which the rotation keeps.
     """
     m = len(effects)
     Q, R = np.linalg.qr(scaling[effects].T, mode="complete")

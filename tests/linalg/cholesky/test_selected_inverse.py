@@ -45,7 +45,7 @@ def dense(design, cp):
     for term, position in zip(design.rows.random_terms, cp.term_positions, strict=True):
         L = term.n_levels
         for j in range(position.width):
-            column = symbolic.starts[position.factor] + (position.start + j) * L + term.codes
+            column = symbolic.starts[position.group] + (position.start + j) * L + term.codes
             Z[np.arange(n), column] = term.model_matrix[:, j]
     weights = np.ones(n) if design.rows.weights is None else design.rows.weights
     return Z.T @ (weights[:, None] * Z)
@@ -55,7 +55,7 @@ def covariance(A, cp, theta):
     """``Lambda (Lambda' A Lambda + I)^-1 Lambda'``."""
     symbolic = cp.symbolic
     Lambda = np.zeros_like(A)
-    for f, lam in enumerate(cp.lambdas_by_factor(cp.parametrization.lambdas(theta))):
+    for f, lam in enumerate(cp.lambdas_by_group(cp.parametrization.lambdas(theta))):
         columns = symbolic.columns(f)
         Lambda[columns, columns] = np.kron(lam, np.eye(symbolic.layout.levels(f)))
     M = Lambda.T @ A @ Lambda + np.eye(len(A))
@@ -63,7 +63,7 @@ def covariance(A, cp, theta):
 
 
 def factor_of(cp, theta):
-    return factorize(cp.assembled, cp.lambdas_by_factor(cp.parametrization.lambdas(theta)))
+    return factorize(cp.assembled, cp.lambdas_by_group(cp.parametrization.lambdas(theta)))
 
 
 def assert_same(found, expected):

@@ -27,16 +27,16 @@ from mixedfx.likelihood.pls import Solution
 Vector = npt.NDArray[np.float64]
 
 
-def profile_structural(
+def profile_structure_parameter(
     fit: FittedModel, optimum: Solution, parameter: Parameter
 ) -> ProfiledParameter | None:
     """Parametrise the deviance for a parameter of a structure; None where the sd is zero."""
     assert parameter.term is not None
-    assert parameter.structural is not None
+    assert parameter.structure_param is not None
     likelihood = fit.likelihood.maximum_likelihood()
     factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
     params, min_start = factors.params, factors.min_start
-    index = factors.coordinates.slices[parameter.term].start + parameter.structural
+    index = factors.coordinates.slices[parameter.term].start + parameter.structure_param
     structure, at = likelihood.parametrization.terms[parameter.term]
     own = params[factors.coordinates.slices[parameter.term]]
     if parameter.kind == "corr" and np.isnan(parameter.value):
@@ -44,7 +44,7 @@ def profile_structural(
     is_sd = parameter.kind == "sd"
     log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
     scale = float(likelihood.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
-    return _ProfiledStructural(
+    return _ProfiledStructureParameter(
         parameter.name,
         likelihood,
         optimum,
@@ -54,7 +54,7 @@ def profile_structural(
         u_hat=float(params[index]),
         bounds=(0.0, np.inf) if is_sd else (-np.inf, np.inf),
         index=index,
-        of=_Transformation(structure, at, own, parameter.structural, parameter.kind, scale),
+        of=_Transformation(structure, at, own, parameter.structure_param, parameter.kind, scale),
         is_sd=is_sd,
     )
 
@@ -81,7 +81,7 @@ class _Transformation:
 
 
 @dataclass(frozen=True)
-class _ProfiledStructural(ProfiledParameter):
+class _ProfiledStructureParameter(ProfiledParameter):
     """One parameter of a covariance structure."""
 
     index: int  # among the coordinates of all terms
