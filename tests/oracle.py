@@ -1,4 +1,4 @@
-"""The definition, written down: dense marginal covariance from the textbook.
+"""The dense textbook definition of a linear mixed model.
 
 Shares no code with the criterion: it spreads every term into a dense Z, forms
 ``V = sigma**2 (W^-1 + sum_t Z_t (I (x) S_t) Z_t')`` whole, with ``S_t`` each term's relative
@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Truth:
+class DenseModel:
     deviance: float
     beta: np.ndarray
     sigma: float
@@ -51,13 +51,13 @@ def lambdas(design, theta) -> list[np.ndarray]:
     return result
 
 
-def truth(design, theta, *, reml: bool) -> Truth:
-    """Everything that a theta implies."""
-    return truth_of([lam @ lam.T for lam in lambdas(design, theta)], design, reml=reml)
+def dense_model(design, theta, *, reml: bool) -> DenseModel:
+    """Deviance, estimates and conditional moments at theta."""
+    return dense_model_of([lam @ lam.T for lam in lambdas(design, theta)], design, reml=reml)
 
 
-def truth_of(relative, design, *, reml: bool) -> Truth:
-    """Everything that the relative covariance of each term implies."""
+def dense_model_of(relative, design, *, reml: bool) -> DenseModel:
+    """Deviance, estimates and conditional moments at each term's relative covariance."""
     y, X = design.rows.response_less_offset, design.rows.X
     n, p = X.shape
     w = np.ones(n) if design.rows.weights is None else design.rows.weights
@@ -84,7 +84,7 @@ def truth_of(relative, design, *, reml: bool) -> Truth:
         cond.append(np.stack([joint[i : i + k, i : i + k] for i in starts]))
         at += count * k
     cov_beta = s2 * np.linalg.inv(information) if p else np.zeros((0, 0))
-    return Truth(float(deviance), beta, float(np.sqrt(s2)), cov_beta, effects, cond, joint)
+    return DenseModel(float(deviance), beta, float(np.sqrt(s2)), cov_beta, effects, cond, joint)
 
 
 def _block_diagonal(parts) -> np.ndarray:

@@ -39,6 +39,10 @@ RENAMED = {
         lambda fit: fit.emmeans("Days").averaged,
         lambda fit: fit.emmeans("Days").averaged_over,
     ),
+    "Graph.enclosing_plates\\(\\)": (
+        lambda fit: fit.graph().around(None),
+        lambda fit: fit.graph().enclosing_plates(None),
+    ),
     "mixedfx.ConvergenceDiagnostics": (
         lambda _: mfx.Certificate,
         lambda _: mfx.ConvergenceDiagnostics,

@@ -132,7 +132,7 @@ class PosteriorSamples:
             add("beta", draws.beta, ("term", list(spec.X_names)))
         random_terms = spec.random_terms
         if random_terms:
-            effects = [f"{e} | {b.group}" for b in random_terms for e in b.effect_names]
+            effects = [f"{e} | {term.group}" for term in random_terms for e in term.effect_names]
             add("sd", np.concatenate(draws.params.sds).T, ("effect", _number_duplicates(effects)))
         pairs, correlations = _correlations(spec, draws.params)
         if pairs:
@@ -206,8 +206,8 @@ def draw_posterior(
     sampled = sample_chains(
         posterior, draws=int(draws), chains=int(chains), rng=chain_rng, progress=progress
     )
-    Z = sampled.z.reshape(draws * chains, posterior.size)
-    params = posterior.transform.constrain(Z)
+    points = sampled.z.reshape(draws * chains, posterior.size)
+    params = posterior.transform.constrain(points)
     draw_effects = _draw_effects if posterior.vectorized is None else _draw_effects_vectorized
     effects = draw_effects(posterior, params, effects_rng)
     return PosteriorSamples(design, posterior, sampled, effects, rows_rng)
@@ -257,7 +257,7 @@ def _draw_effects_vectorized(
         beta[chunk] = in_basis
         if not crossprod.term_positions:
             continue
-        _, W = vectorized.whiten(params, chunk)
+        _, W = vectorized.factorize(params, chunk)
         ZtXy = crossprod.ZtXy[0]
         ZtWr = ZtXy[:, -1, :, None] - np.einsum("kcl,bc->klb", ZtXy[:, : crossprod.p], in_basis)
         u = np.einsum("cklb,klb->clb", W, ZtWr)
@@ -290,7 +290,9 @@ def _draw_effects(
     """Draw the effects of any model, point by point."""
     B, random_terms = len(params.sigma), posterior.design.rows.random_terms
     beta = np.empty((B, posterior.crossprod.p))
-    by_term = tuple(np.empty((B, b.model_matrix.shape[1], b.n_levels)) for b in random_terms)
+    by_term = tuple(
+        np.empty((B, term.model_matrix.shape[1], term.n_levels)) for term in random_terms
+    )
     Z = sparse_Z(posterior.design.rows, posterior.crossprod)
     for i, (coefficients, effects) in enumerate(_effects_by_point(posterior, params, Z, rng)):
         beta[i] = coefficients

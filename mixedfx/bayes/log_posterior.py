@@ -77,16 +77,16 @@ class LogPosterior:
         solution = solve_pls_at_factors(self.crossproducts(params, i), lambdas, reml=True)
         return update_with_normal_prior(solution, self.priors.coef_mean, self.priors.coef_sd)
 
-    def log_densities(self, Z: Matrix) -> Vector:
-        """Log posterior density (B,) of the coordinates ``Z`` (B, size), up to a constant."""
-        out = np.full(len(Z), -np.inf)
-        bounded = np.abs(Z).max(axis=1, initial=0.0) < _MAX_COORDINATE
-        params = self.transform.constrain(Z[bounded])
+    def log_densities(self, points: Matrix) -> Vector:
+        """Log posterior density (B,) of the coordinates ``points`` (B, size), up to a constant."""
+        out = np.full(len(points), -np.inf)
+        bounded = np.abs(points).max(axis=1, initial=0.0) < _MAX_COORDINATE
+        params = self.transform.constrain(points[bounded])
         # Far from the mode matrices can be singular to rounding, and numbers overflow.
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             log_prior = self.transform.log_prior(params, self.priors, jacobian=True)
             if self.vectorized is not None:
-                self.evaluations += len(Z)
+                self.evaluations += len(points)
                 deviances = self.vectorized.deviances(params)
             else:
                 deviances = np.array([self._deviance(params, i) for i in range(len(params.sigma))])

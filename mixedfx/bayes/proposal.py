@@ -53,19 +53,19 @@ class StudentTMixture:
         scaled = np.einsum("nij,nj->ni", self.scale_factors[component], noise)
         return np.asarray(self.locations[component] + scaled)
 
-    def log_densities(self, Z: Matrix) -> Vector:
+    def log_densities(self, points: Matrix) -> Vector:
         """Log density at points (n, d)."""
-        return np.asarray(special.logsumexp(self._component_log_densities(Z)[0], axis=0))
+        return np.asarray(special.logsumexp(self._component_log_densities(points)[0], axis=0))
 
-    def _component_log_densities(self, Z: Matrix) -> tuple[Matrix, Matrix]:
+    def _component_log_densities(self, points: Matrix) -> tuple[Matrix, Matrix]:
         """Weighted log densities and squared Mahalanobis distances, (components, n) each."""
-        d = Z.shape[1]
+        d = points.shape[1]
         constant = special.gammaln(0.5 * (_DF + d)) - special.gammaln(0.5 * _DF)
         constant -= 0.5 * d * np.log(_DF * np.pi)
         logs, distances = [], []
         components = zip(self.weights, self.locations, self.scale_factors, strict=True)
         for weight, location, factor in components:
-            scaled = linalg.solve_triangular(factor, (Z - location).T, lower=True)
+            scaled = linalg.solve_triangular(factor, (points - location).T, lower=True)
             distance = (scaled**2).sum(axis=0)
             log_det = float(np.log(np.diag(factor)).sum())
             tail = 0.5 * (_DF + d) * np.log1p(distance / _DF)
@@ -73,17 +73,17 @@ class StudentTMixture:
             distances.append(distance)
         return np.array(logs), np.array(distances)
 
-    def em_update(self, Z: Matrix, importance_weights: Vector) -> StudentTMixture:
+    def em_update(self, points: Matrix, importance_weights: Vector) -> StudentTMixture:
         """Update the mixture by one EM step on weighted points (Cappé et al. 2008)."""
-        logs, distances = self._component_log_densities(Z)
+        logs, distances = self._component_log_densities(points)
         responsibilities = np.exp(logs - special.logsumexp(logs, axis=0)) * importance_weights
         total = responsibilities.sum(axis=1)
-        d = Z.shape[1]
+        d = points.shape[1]
         locations, factors = self.locations.copy(), self.scale_factors.copy()
         for c in np.flatnonzero(total > _MIN_WEIGHT):
             w = responsibilities[c] * (_DF + d) / (_DF + distances[c])
-            locations[c] = w @ Z / w.sum()
-            deviations = Z - locations[c]
+            locations[c] = w @ points / w.sum()
+            deviations = points - locations[c]
             scale = (deviations * w[:, None]).T @ deviations / total[c]
             factor, failed = linalg.lapack.dpotrf(scale, lower=1, clean=1)
             if not failed and np.isfinite(factor).all():

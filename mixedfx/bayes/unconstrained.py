@@ -4,7 +4,7 @@ A standard deviation ``s`` has the coordinate ``log s``; a term's correlation ma
 its canonical partial correlations ``y``, Fisher's ``z = atanh y`` (Lewandowski, Kurowicka and
 Joe 2009; the parametrisation of Stan's ``cholesky_factor_corr``). Every real vector is a set of
 valid parameters. The log Jacobian of the transformation is the sum of ``log s`` and
-``log(1 - y**2)``. All functions are vectorised over points, the rows of ``Z``.
+``log(1 - y**2)``. All functions are vectorised over points, the rows of ``points``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mixedfx.priors.specification import PriorSpecification
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Column of ``Z`` that holds the logarithm of a free standard deviation (int), or the value of a
-# standard deviation that is fixed (float).
+# Column of ``points`` with the logarithm of a free standard deviation (int), or the value of a
+# constant one (float).
 ColumnOrValue = int | float
 
 # Step of the complex-step derivative, which has no cancellation.
@@ -32,7 +32,7 @@ _COMPLEX_STEP = 1e-30
 
 @dataclass(frozen=True)
 class TermColumns:
-    """Columns of ``Z`` that hold the parameters of one random-effects term."""
+    """Columns of ``points`` that hold the parameters of one random-effects term."""
 
     sds: tuple[ColumnOrValue, ...]  # one per effect
     partials: slice  # partial correlations, lower triangle row by row
@@ -73,7 +73,7 @@ class ConstrainedParameters:
 
 @dataclass(frozen=True)
 class ParameterTransform:
-    """Transformation of a model's unconstrained coordinates ``Z`` (B, size) to parameters."""
+    """Transformation of a model's unconstrained coordinates ``points`` (B, size) to parameters."""
 
     terms: tuple[TermColumns, ...]
     known_lambdas: tuple[Matrix, ...] | None  # relative factors (k, k), where theta is fixed
@@ -83,10 +83,10 @@ class ParameterTransform:
     to_gamma: Matrix = field(repr=False)  # (r, 1 + k), of (log sigma, residual)
     to_log_sigma: Vector = field(repr=False)  # (1 + k,), of (log sigma, residual)
 
-    def constrain(self, Z: Matrix) -> ConstrainedParameters:
+    def constrain(self, points: Matrix) -> ConstrainedParameters:
         """Transform coordinates to parameters."""
-        B = len(Z)
-        sigma = _exp_or_value(Z, self.sigma)
+        B = len(points)
+        sigma = _exp_or_value(points, self.sigma)
         sds, partials, cov_factors = [], [], []
         for t, term in enumerate(self.terms):
             if self.known_lambdas is not None:
@@ -95,13 +95,13 @@ class ParameterTransform:
                 sds.append(np.sqrt((factor**2).sum(axis=1)))
                 partials.append(np.zeros((0, B)))
                 continue
-            s = np.array([_exp_or_value(Z, at) for at in term.sds])
-            y = np.tanh(Z[:, term.partials].T)
+            s = np.array([_exp_or_value(points, at) for at in term.sds])
+            y = np.tanh(points[:, term.partials].T)
             sds.append(s)
             partials.append(y)
             cov_factors.append(s[:, None] * correlation_cholesky(y, term.width))
         return ConstrainedParameters(
-            tuple(sds), tuple(partials), tuple(cov_factors), sigma, Z[:, self.residual]
+            tuple(sds), tuple(partials), tuple(cov_factors), sigma, points[:, self.residual]
         )
 
     def gamma(self, params: ConstrainedParameters) -> Matrix:
@@ -197,9 +197,9 @@ class ParameterTransform:
         return out
 
 
-def _exp_or_value(Z: Matrix, at: ColumnOrValue) -> Vector:
+def _exp_or_value(points: Matrix, at: ColumnOrValue) -> Vector:
     """Standard deviation (B,) of a column of logarithms, or the fixed one."""
-    return np.exp(Z[:, at]) if isinstance(at, int) else np.full(len(Z), float(at))
+    return np.exp(points[:, at]) if isinstance(at, int) else np.full(len(points), float(at))
 
 
 def parameter_transform(

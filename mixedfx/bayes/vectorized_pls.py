@@ -126,7 +126,7 @@ class VectorizedPLS:
         B, XytXy = len(params.sigma[chunk]), self.crossprod.XytXy
         if self._outer_products is None:
             return np.zeros(B), np.repeat(XytXy[None], B, axis=0)
-        log_det, W = self.whiten(params, chunk)
+        log_det, W = self.factorize(params, chunk)
         K, m = len(W), len(XytXy)
         explained = np.zeros((m * m, B))
         for a in range(K):
@@ -137,7 +137,7 @@ class VectorizedPLS:
         finite = np.isfinite(log_det) & np.isfinite(schur).all(axis=(1, 2))
         return np.where(finite, log_det, np.nan), np.where(finite[:, None, None], schur, 0.0)
 
-    def whiten(self, params: ConstrainedParameters, chunk: slice) -> tuple[Vector, Matrix]:
+    def factorize(self, params: ConstrainedParameters, chunk: slice) -> tuple[Vector, Matrix]:
         """``log |M|`` (B,), and ``L^-1 Lambda'`` (K, K, levels, B) with ``M = L L'``."""
         A, lam = self.crossprod.ZtZ.diagonal[0], self._lambda(params, chunk)
         K, L, B = len(A), A.shape[2], lam.shape[2]

@@ -96,7 +96,7 @@ def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
     """Estimates from some of the rows; NaN where they do not exist."""
     design = subset_rows(fit.design, keep)
     n_estimates = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
-    zero_column = any(not b.model_matrix.any(axis=0).all() for b in design.rows.random_terms)
+    zero_column = any(not term.model_matrix.any(axis=0).all() for term in design.rows.random_terms)
     if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
         return np.full(n_estimates, np.nan)
     try:

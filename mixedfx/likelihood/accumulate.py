@@ -64,7 +64,7 @@ def compute_crossproducts(design: Design) -> CrossProducts:
         ),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
-        term_positions=tuple(_term_position(b, groups, by_group) for b in rows.random_terms),
+        term_positions=tuple(_term_position(term, groups, by_group) for term in rows.random_terms),
         parametrization=parametrization_of(spec),
         ols_coef=ols_coef,
         qr_R=qr_R,
@@ -110,9 +110,9 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
             first, second = (
                 {
                     e
-                    for b in spec.random_terms
-                    if b.group == crossprod.groups[k]
-                    for e in b.effect_names
+                    for term in spec.random_terms
+                    if term.group == crossprod.groups[k]
+                    for e in term.effect_names
                 }
                 for k in (i, j)
             )
@@ -146,7 +146,7 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     ZtXy = []
     for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
         new = old.copy()
-        random_terms = [b for b in rows.random_terms if b.group == group]
+        random_terms = [term for term in rows.random_terms if term.group == group]
         for a, z in enumerate(term_columns(random_terms)):
             new[a, p] = np.bincount(random_terms[0].codes, multiply(z, weighted), old.shape[2])
         ZtXy.append(new)
@@ -168,8 +168,8 @@ def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
 
 def parametrization_of(spec: ModelSpec) -> Parametrization:
     """Parametrization of the covariances of a model's random terms."""
-    structures = tuple(b.formula_term.structure for b in spec.random_terms)
-    return Parametrization(structures, tuple(len(b.effect_names) for b in spec.random_terms))
+    structures = tuple(term.formula_term.structure for term in spec.random_terms)
+    return Parametrization(structures, tuple(len(term.effect_names) for term in spec.random_terms))
 
 
 def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | None]:

@@ -15,8 +15,8 @@ Matrix = npt.NDArray[np.float64]
 
 def blocks_by_group(rows: ModelRows) -> list[list[RandomTermRows]]:
     """Random terms of each grouping factor."""
-    groups = dict.fromkeys(b.group for b in rows.random_terms)
-    return [[b for b in rows.random_terms if b.group == g] for g in groups]
+    groups = dict.fromkeys(term.group for term in rows.random_terms)
+    return [[term for term in rows.random_terms if term.group == g] for g in groups]
 
 
 def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
@@ -33,10 +33,10 @@ def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
 def term_columns(random_terms: list[RandomTermRows]) -> list[Vector | None]:
     """Columns of all terms of a grouping factor; None stands for a column of ones."""
     columns: list[Vector | None] = []
-    for b in random_terms:
-        for j in range(b.model_matrix.shape[1]):
-            column = b.model_matrix[:, j]
-            constant = b.model_matrix.strides[0] == 0 or (
+    for term in random_terms:
+        for j in range(term.model_matrix.shape[1]):
+            column = term.model_matrix[:, j]
+            constant = term.model_matrix.strides[0] == 0 or (
                 column[0] == 1.0 and (column == 1.0).all()
             )
             columns.append(None if constant else np.ascontiguousarray(column))

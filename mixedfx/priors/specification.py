@@ -130,18 +130,18 @@ def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _covariance_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
     """Names of each term's standard deviations, and of its correlations (empty without any)."""
-    structures = [STRUCTURES[b.formula_term.structure] for b in spec.random_terms]
-    sds = [[f"sd({e} | {b.group})" for e in b.effect_names] for b in spec.random_terms]
+    structures = [STRUCTURES[term.formula_term.structure] for term in spec.random_terms]
+    sds = [[f"sd({e} | {term.group})" for e in term.effect_names] for term in spec.random_terms]
     corrs = [
-        f"corr({b.group})" if structure.correlated and len(b.effect_names) > 1 else ""
-        for b, structure in zip(spec.random_terms, structures, strict=True)
+        f"corr({term.group})" if structure.correlated and len(term.effect_names) > 1 else ""
+        for term, structure in zip(spec.random_terms, structures, strict=True)
     ]
     counts = Counter([n for names in sds for n in names] + corrs)
 
     def distinct(name: str, term: object) -> str:
         return name if counts[name] == 1 or not name else f"{name} in {term}"
 
-    terms = [b.formula_term for b in spec.random_terms]
+    terms = [term.formula_term for term in spec.random_terms]
     return (
         [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
         [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],

@@ -54,7 +54,7 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
 
 def _containing(fit: FittedModel, group: str) -> list[str]:
     """Groups in which a group is nested, itself included."""
-    inner = next(b for b in fit.rows.random_terms if b.group == group)
+    inner = next(term for term in fit.rows.random_terms if term.group == group)
     containing = []
     for outer in fit.rows.random_terms:
         pairs = inner.codes.astype(np.int64) * outer.n_levels + outer.codes
@@ -95,7 +95,10 @@ def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) 
     """Means on a grid of x for each level, whose rows have its code; -1 for rows left out."""
     containing = _containing(fit, group)
     factors = {
-        f for b in fit.spec.random_terms if b.group in containing for f in b.formula_term.group
+        f
+        for term in fit.spec.random_terms
+        if term.group in containing
+        for f in term.formula_term.group
     }
     constant = set().union(*map(names_in, factors)) - {x}
     observed = x is not None and _is_coded(fit, x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from oracle import truth_of
+from oracle import dense_model_of
 from reference_models import FOLDER
 from scipy import optimize, stats
 
@@ -99,7 +99,7 @@ def test_it_is_certified(fit):
 def test_the_estimates_are_those_of_the_dense_definition(fit):
     sd, rho, sigma = fit.varcorr["sdcor"]
     R = rho ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
-    dense = truth_of([(sd / sigma) ** 2 * R], fit.model.design, reml=True)
+    dense = dense_model_of([(sd / sigma) ** 2 * R], fit.model.design, reml=True)
     assert (fit.deviance, fit.sigma) == pytest.approx((dense.deviance, dense.sigma), rel=1e-10)
     np.testing.assert_allclose(fit.params, dense.beta, rtol=1e-8)
     np.testing.assert_allclose(fit.cov_params(), dense.cov_beta, rtol=1e-8)
@@ -149,13 +149,13 @@ def test_satterthwaites_degrees_of_freedom_are_the_delta_method(fit):
 
     def deviance(params):
         sigma = params[2]
-        dense = truth_of([relative(params)], design, reml=True)
+        dense = dense_model_of([relative(params)], design, reml=True)
         nu = design.rows.n - 2
         ratio = (dense.sigma / sigma) ** 2
         return dense.deviance + nu * (ratio - 1.0 - np.log(ratio))
 
     def variance(params):
-        dense = truth_of([relative(params)], design, reml=True)
+        dense = dense_model_of([relative(params)], design, reml=True)
         return dense.cov_beta[1, 1] / dense.sigma**2 * params[2] ** 2
 
     at = fit.varcorr["sdcor"].to_numpy()

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from oracle import truth
+from oracle import dense_model
 from reference_models import REFERENCES, fit_of
 from scipy import stats
 
@@ -179,7 +179,7 @@ def test_a_model_without_random_terms_compares_by_its_likelihood(sleep):
     # statsmodels' and R's likelihood of a regression is that of maximum likelihood.
     plain, mixed = mfx.lmer("Reaction ~ Days", sleep), fit_of("sleep_ri__reml", "profiled")
     found = mfx.compare(plain, mixed, names=["plain", "mixed"])
-    expected = truth(plain.model.design, [], reml=False).deviance
+    expected = dense_model(plain.model.design, [], reml=False).deviance
     assert found.loc["plain", "deviance"] == pytest.approx(expected, rel=1e-12)
     assert found["npar"].tolist() == [3, 4]
     assert found["refitted"].tolist() == [False, True]
@@ -406,7 +406,7 @@ def test_without_its_only_random_term_a_model_is_a_regression(data, term, reml, 
     # By the criterion of the fit: lme4 itself has no REML criterion of a regression.
     fit = mfx.lmer(f"y ~ x + z + {term}", data, reml=reml, weights=weights)
     spec, rows = (replace(part, random_terms=()) for part in (fit.model.spec, fit.model.rows))
-    expected = truth(Design(spec, rows), [], reml=reml).deviance
+    expected = dense_model(Design(spec, rows), [], reml=reml).deviance
     found = fit.ranova().loc[term]
     assert -2 * found["llf"] == pytest.approx(expected, rel=1e-12)
     assert found["chisq"] == pytest.approx(expected - fit.deviance, abs=1e-9)

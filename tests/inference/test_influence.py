@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from oracle import dense_z, lambdas, truth
+from oracle import dense_model, dense_z, lambdas
 from tiers import but_for
 
 import mixedfx as mfx
@@ -264,7 +264,7 @@ def test_estimates_are_those_of_the_rest_at_its_theta(fits, tables, name, method
     for at, level in enumerate(table.index):
         found = table.loc[level, list(estimates(fit).index)] + estimates(fit)
         rest = without(design, codes != at)
-        expected = truth(rest, found.filter(like="theta[").to_numpy(), reml=fit.reml)
+        expected = dense_model(rest, found.filter(like="theta[").to_numpy(), reml=fit.reml)
         # The oracle inverts what is nearly dependent, in the columns' own units.
         digits = 5e-5 if name == "ill-conditioned" else 1e-10
         np.testing.assert_allclose(found[: len(fit.params)], expected.beta, rtol=digits)
@@ -318,7 +318,7 @@ def test_a_step_does_not_lead_uphill(weak):
     for at, level in enumerate(table.index):
         rest = without(design, design.rows.random_terms[0].codes != at)
         theta = weak.theta + table.loc[level, "theta[0]"]
-        before, after = (truth(rest, t, reml=True).deviance for t in (weak.theta, theta))
+        before, after = (dense_model(rest, t, reml=True).deviance for t in (weak.theta, theta))
         assert after <= before + 1e-9
 
 

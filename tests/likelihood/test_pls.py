@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from designs import THETAS, cases
 from hypothesis import given
-from oracle import dense_z, lambdas, truth, truth_of
+from oracle import dense_model, dense_model_of, dense_z, lambdas
 from tiers import examples
 
 import mixedfx as mfx
@@ -48,7 +48,7 @@ many = examples(60)
 
 def solved(case):
     found = solve_pls(case.crossprod, case.theta, reml=case.reml)
-    return found, truth(case.design, case.theta, reml=case.reml)
+    return found, dense_model(case.design, case.theta, reml=case.reml)
 
 
 def digits_of(case):
@@ -154,7 +154,7 @@ def differences(function, x, step):
 @given(cases(kinds=[k for k in THETAS if k != "large"]))
 def test_gradient_is_the_slope_of_the_oracle(case):
     def deviance(theta):
-        return truth(case.design, theta, reml=case.reml).deviance
+        return dense_model(case.design, theta, reml=case.reml).deviance
 
     found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml))
     assert_same(found, differences(deviance, case.theta, STEP), DIFFERENCES)
@@ -165,7 +165,7 @@ def test_gradient_is_the_slope_of_the_oracle(case):
 def test_gradient_is_the_slope_of_the_oracle_far_out(case):
     # Thetas of 10: a step in proportion, and slopes that are small against the deviance.
     def deviance(theta):
-        return truth(case.design, theta, reml=case.reml).deviance
+        return dense_model(case.design, theta, reml=case.reml).deviance
 
     found = score_theta(solve_pls(case.crossprod, case.theta, reml=case.reml))
     assert_same(found, differences(deviance, case.theta, 10 * STEP), FAR_DIFFERENCES)
@@ -214,7 +214,7 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
 
                 def deviance(x, t=t, natural=natural):
                     moved = [C + x[0] * natural if i == t else C for i, C in enumerate(relative)]
-                    return truth_of(moved, case.design, reml=case.reml).deviance
+                    return dense_model_of(moved, case.design, reml=case.reml).deviance
 
                 slope = differences(deviance, np.zeros(1), 1e-4)
                 # Off zero by 1e-4 in Lambda, score errs by the square of that in Sigma.
@@ -225,7 +225,7 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
 @given(cases(kinds=["ordinary", "some zero", "singular", "tiny"]))
 def test_average_information_is_its_definition(case):
     # Gilmour, Thompson and Cullis (1995): y'P V_i P V_j P y, sigma**2 profiled out.
-    design, expected = case.design, truth(case.design, case.theta, reml=case.reml)
+    design, expected = case.design, dense_model(case.design, case.theta, reml=case.reml)
     nu = design.rows.n - design.rows.X.shape[1] * case.reml
     weights = np.ones(design.rows.n) if design.rows.weights is None else design.rows.weights
     here = lambdas(design, case.theta)
@@ -396,7 +396,7 @@ def test_leading_factors_and_dense_blocks_agree_with_the_oracle(
     theta = np.random.default_rng(2).normal(size=schur.parametrization.size)
 
     def deviance(theta):
-        return truth(design, theta, reml=reml).deviance
+        return dense_model(design, theta, reml=reml).deviance
 
     found = solve_pls(schur, theta, reml=reml)
     assert found.deviance == pytest.approx(deviance(theta), rel=DIGITS)
@@ -425,7 +425,7 @@ IN_T = np.array([[1.0, 1985.0, 1985.0**2], [0.0, 10.0, 2 * 10 * 1985.0], [0.0, 0
 def test_nearly_dependent_columns_lose_no_digits_of_the_deviance(decades, reml):
     raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
     centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
-    expected = truth(centred, [0.7], reml=reml).deviance
+    expected = dense_model(centred, [0.7], reml=reml).deviance
     if reml:  # |X'V^-1 X| changes with the basis of X
         expected += 2.0 * np.linalg.slogdet(IN_T)[1]
     found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml).deviance
@@ -436,7 +436,7 @@ def test_nearly_dependent_columns_lose_no_digits_of_the_deviance(decades, reml):
 def test_nearly_dependent_columns_keep_their_coefficients(decades, reml):
     raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
     centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
-    expected = truth(centred, [0.7], reml=reml)
+    expected = dense_model(centred, [0.7], reml=reml)
     found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml)
     # The condition number of X is 1e9: its square, which normal equations have, leaves nothing.
     np.testing.assert_allclose(IN_T @ found.beta, expected.beta, rtol=1e-5, atol=1e-5)
@@ -447,7 +447,7 @@ def test_nearly_dependent_columns_keep_their_standard_errors(decades, reml):
     raw = build(mfx.parse("y ~ year + I(year**2) + (1 | g)"), decades)
     centred = build(mfx.parse("y ~ t + I(t**2) + (1 | g)"), decades)
     inverse = np.linalg.inv(IN_T)
-    expected = inverse @ truth(centred, [0.7], reml=reml).cov_beta @ inverse.T
+    expected = inverse @ dense_model(centred, [0.7], reml=reml).cov_beta @ inverse.T
     found = solve_pls(compute_crossproducts(raw), np.array([0.7]), reml=reml)
     se = found.sigma * np.sqrt(np.diag(found.vcov_unscaled))
     np.testing.assert_allclose(se, np.sqrt(np.diag(expected)), rtol=1e-6)
@@ -470,7 +470,7 @@ def test_response_far_from_zero_loses_no_digits(far, reml, weights):
     theta = np.array([0.8])
     away = build(mfx.parse("y ~ x + (1 | g)"), frame, weights=weights)
     near = build(mfx.parse("near ~ x + (1 | g)"), frame, weights=weights)
-    expected = truth(near, theta, reml=reml)
+    expected = dense_model(near, theta, reml=reml)
     found = solve_pls(compute_crossproducts(away), theta, reml=reml)
     # 1e-16 of 1e8 is 1e-8 of the spread: more digits are not in the data.
     assert found.deviance == pytest.approx(expected.deviance, rel=1e-7)
@@ -484,7 +484,7 @@ def test_huge_and_tiny_columns_lose_no_digits(far):
     frame = far.assign(big=1e9 * far["x"], small=1e-9 * far["x"] ** 2)
     plain = frame.assign(big=far["x"], small=far["x"] ** 2)
     formula = mfx.parse("near ~ big + small + (1 | g)")
-    expected = truth(build(formula, plain), [0.8], reml=False)
+    expected = dense_model(build(formula, plain), [0.8], reml=False)
     found = solve_pls(compute_crossproducts(build(formula, frame)), np.array([0.8]), reml=False)
     assert found.deviance == pytest.approx(expected.deviance, rel=1e-10)
     np.testing.assert_allclose(found.beta * [1.0, 1e9, 1e-9], expected.beta, rtol=1e-7)

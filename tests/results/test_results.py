@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from oracle import truth
+from oracle import dense_model
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DataError, MissingColumnError, NewLevelError
@@ -370,7 +370,7 @@ def test_conditional_covariances_have_the_conditional_sds_on_their_diagonal(fits
 def test_conditional_covariances_are_the_oracles(fits):
     # Also between two terms of one group, whose effects are independent only before the data.
     fit = fits["two terms of a group"]
-    joint = truth(fit.model.design, fit.theta, reml=True).joint_cov
+    joint = dense_model(fit.model.design, fit.theta, reml=True).joint_cov
     for at, level in enumerate(fit.ranef("site").index):
         places = [at, 6 + at]  # the intercepts of 6 sites, then their slopes
         np.testing.assert_allclose(
@@ -672,7 +672,7 @@ def test_weights_are_relative_precisions(rich):
     # Var(e_i) = sigma**2 / w_i: rows scaled by sqrt(w) have one variance. With theta as found,
     # the oracle, which divides by the weights, gives the same deviance and coefficients.
     fit = mfx.lmer(FORMULAS["slope"], rich, weights="w")
-    expected = truth(fit.model.design, fit.theta, reml=True)
+    expected = dense_model(fit.model.design, fit.theta, reml=True)
     assert fit.deviance == pytest.approx(expected.deviance, rel=ROUNDING)
     np.testing.assert_allclose(fit.params, expected.beta, rtol=1e-8)
 

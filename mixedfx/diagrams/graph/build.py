@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mixedfx._deprecation import warn_renamed
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
@@ -68,6 +69,11 @@ class Graph:
             Their names, the outermost first.
         """
         return enclosing_plates(self.plates, plate)
+
+    def around(self, plate: str | None) -> tuple[str, ...]:
+        """Do as :meth:`enclosing_plates`, under its former name."""
+        warn_renamed("Graph.around()", "Graph.enclosing_plates()")
+        return self.enclosing_plates(plate)
 
     def describe(self) -> str:
         """

@@ -6,12 +6,12 @@ Eliminating one factor with
 
     G = Lambda (Lambda' A Lambda + I)^-1 Lambda'
 
-leaves the Schur complement ``A <- A - Z' G Z``, where ``Z`` are the factor's entries in the later
-columns. Fill-in arises only between columns that share a level. Factors each nested in the next
-(the leading factors) keep block-diagonal blocks and are eliminated in turn, all levels at once;
-what crosses them is one dense trailing block, which LAPACK factorises. Factors that are small
-together form the dense block alone. Updating ``A`` rather than ``Lambda' A Lambda`` makes the
-first update linear in ``G`` with constant coefficients: a sparse matrix, built once.
+leaves the Schur complement ``A <- A - A_r' G A_r``, where ``A_r`` are the factor's entries in the
+later columns. Fill-in arises only between columns that share a level. Factors each nested in the
+next (the leading factors) keep block-diagonal blocks and are eliminated in turn, all levels at
+once; what crosses them is one dense trailing block, which LAPACK factorises. Factors that are
+small together form the dense block alone. Updating ``A`` rather than ``Lambda' A Lambda`` makes
+the first update linear in ``G`` with constant coefficients: a sparse matrix, built once.
 
 A block matrix is a pattern and values. The symbolic factor (elimination order, positions of
 fill-in) is computed once for a pattern, the assembled matrix (the values in that order, and the

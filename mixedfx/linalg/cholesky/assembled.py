@@ -41,24 +41,24 @@ class TransposePair:
 
 @dataclass(frozen=True)
 class PairwiseEntries:
-    """Entries ``Z`` of an eliminated factor, for a pairwise update."""
+    """Entries ``A_r`` of an eliminated factor, for a pairwise update."""
 
     values: Array  # (K, entries)
-    Z: TransposePair  # (K L, all columns)
+    A_r: TransposePair  # (K L, all columns)
     jacobians: tuple[TransposePair, ...]  # (trailing values, L), per distinct entry of G
 
     @classmethod
     def of(cls, step: EliminationStep, update: PairwiseUpdate, values: Array) -> PairwiseEntries:
         """Build the sparse matrices of the values."""
-        Z = TransposePair.of(step.entry_matrix(values))
-        return cls(values, Z, tuple(map(TransposePair.of, update.jacobians(values))))
+        A_r = TransposePair.of(step.entry_matrix(values))
+        return cls(values, A_r, tuple(map(TransposePair.of, update.jacobians(values))))
 
 
 @dataclass(frozen=True)
 class DenseEntries:
-    """Entries ``Z`` of an eliminated factor, for dense products over batches of levels."""
+    """Entries ``A_r`` of an eliminated factor, for dense products over batches of levels."""
 
-    Z: sparse.csr_array  # (K L, dense columns)
+    A_r: sparse.csr_array  # (K L, dense columns)
     K: int
     array: Array | None  # (K, L, dense columns), where there is a single batch
 
@@ -67,16 +67,16 @@ class DenseEntries:
         cls, step: EliminationStep, update: DenseUpdate, values: Array, dense_start: int
     ) -> DenseEntries:
         """Build the matrices of the values."""
-        Z = step.entry_matrix(values, dense_start)
+        A_r = step.entry_matrix(values, dense_start)
         single = len(update.batches) == 1
-        return cls(Z, step.K, Z.toarray().reshape(step.K, step.L, -1) if single else None)
+        return cls(A_r, step.K, A_r.toarray().reshape(step.K, step.L, -1) if single else None)
 
     def rows(self, first: int, last: int) -> Array:
         """Entries of a batch of levels as a dense array, (K, last - first, dense columns)."""
         if self.array is not None:
             return self.array
-        L = self.Z.shape[0] // self.K
-        rows = [self.Z[a * L + first : a * L + last].toarray() for a in range(self.K)]
+        L = self.A_r.shape[0] // self.K
+        rows = [self.A_r[a * L + first : a * L + last].toarray() for a in range(self.K)]
         return np.stack(rows)
 
 

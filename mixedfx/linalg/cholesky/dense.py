@@ -53,41 +53,41 @@ class DenseFactor:
         return DenseSolution(rhs, U, self._multiply_lambda(U, transpose=False))
 
     def backward(
-        self, solution: DenseSolution, matrix_adjoint: Array
+        self, solution: DenseSolution, dC: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
         """
-        Derivatives of ``log|S| + f(C)``, ``C = matrix - rhs'V``, given ``df/dC``.
+        Derivatives of ``log|S| + f(C)``, ``C = matrix - rhs'V``, given ``dC``, that of f by C.
 
         By ``A`` (lower triangle valid if all factors are scalar), by each factor's Lambda, and by
         the within-level blocks of ``A``:
-        ``dA = Lambda S^-1 Lambda' + V (df/dC) V'`` and
-        ``dLambda = 2 (A Lambda S^-1 - (rhs - A V) (df/dC) U')``.
+        ``dA = Lambda S^-1 Lambda' + V dC V'`` and
+        ``dLambda = 2 (A Lambda S^-1 - (rhs - A V) dC U')``.
         """
         inverse = self.cholesky.copy()
         _, info = dpotri(inverse.T, lower=0, overwrite_c=1)
         assert info == 0  # the diagonal of L is at least one
         if self.A is None:
-            return self._scalar_backward(inverse, solution, matrix_adjoint)
+            return self._scalar_backward(inverse, solution, dC)
         symmetrize(inverse)
-        return self._block_backward(inverse, solution, matrix_adjoint)
+        return self._block_backward(inverse, solution, dC)
 
     def _scalar_backward(
-        self, inverse: Array, solution: DenseSolution, matrix_adjoint: Array
+        self, inverse: Array, solution: DenseSolution, dC: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
         # Lambda' A Lambda S^-1 = I - S^-1 and Lambda' (rhs - A V) = U: A is not needed.
         scale, U, V = _lambda_diagonal(self.symbolic, self.lambdas), solution.U, solution.V
         half_by_log_lambda = 1.0 - np.diagonal(inverse)
-        half_by_log_lambda = half_by_log_lambda - np.einsum("tm,mc,tc->t", U, matrix_adjoint, U)
-        V_adjoint = V @ matrix_adjoint
+        half_by_log_lambda = half_by_log_lambda - np.einsum("tm,mc,tc->t", U, dC, U)
+        V_dC = V @ dC
         for i in range(0, len(inverse), _BLOCK_ROWS):
             rows = slice(i, i + _BLOCK_ROWS)
             block = inverse[rows, : i + _BLOCK_ROWS]
             block *= scale[rows, None]
             block *= scale[None, : i + _BLOCK_ROWS]
-            block += V_adjoint[rows] @ V[: i + _BLOCK_ROWS].T
-        A_adjoint = inverse
+            block += V_dC[rows] @ V[: i + _BLOCK_ROWS].T
+        dA = inverse
         lambda_gradients, level_blocks = {}, {}
-        diagonal = np.diagonal(A_adjoint)
+        diagonal = np.diagonal(dA)
         for f in self.symbolic.dense_factors:
             columns = _columns_in_block(self.symbolic, f)
             lam = self.lambdas[f][0, 0]
@@ -95,17 +95,17 @@ class DenseFactor:
             gradient = 2.0 * float(half_by_log_lambda[columns].sum()) / lam if lam != 0.0 else 0.0
             lambda_gradients[f] = np.array([[gradient]])
             level_blocks[f] = diagonal[columns].copy()[None, None]
-        return A_adjoint, lambda_gradients, level_blocks
+        return dA, lambda_gradients, level_blocks
 
     def _block_backward(
-        self, inverse: Array, solution: DenseSolution, matrix_adjoint: Array
+        self, inverse: Array, solution: DenseSolution, dC: Array
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
         assert self.A is not None
         U, V = solution.U, solution.V
         lam_S_inv = self._multiply_lambda(inverse, transpose=False)
-        A_adjoint = self._multiply_lambda(np.ascontiguousarray(lam_S_inv.T), transpose=False)
-        A_adjoint += (V @ matrix_adjoint) @ V.T
-        residual = (solution.rhs - self.A @ V) @ matrix_adjoint
+        dA = self._multiply_lambda(np.ascontiguousarray(lam_S_inv.T), transpose=False)
+        dA += (V @ dC) @ V.T
+        residual = (solution.rhs - self.A @ V) @ dC
         lambda_gradients, level_blocks = {}, {}
         for f in self.symbolic.dense_factors:
             K, L = self.symbolic.layout.width(f), self.symbolic.layout.levels(f)
@@ -117,9 +117,9 @@ class DenseFactor:
                 for a, rows in enumerate(effects):
                     trace = np.vdot(self.A[rows], transposed)
                     gradient[a, i] = 2.0 * (trace - np.vdot(residual[rows], U[cols]))
-                    block[a, i] = np.diagonal(A_adjoint[rows, cols])
+                    block[a, i] = np.diagonal(dA[rows, cols])
             lambda_gradients[f], level_blocks[f] = gradient, block
-        return A_adjoint, lambda_gradients, level_blocks
+        return dA, lambda_gradients, level_blocks
 
     def _multiply_lambda(self, matrix: Array, *, transpose: bool) -> Array:
         return multiply_lambda(self.symbolic, self.lambdas, matrix, transpose=transpose)

@@ -1,17 +1,17 @@
 """Numeric factorisation, forward and back substitution, and reverse-mode derivatives.
 
-For each leading factor, with diagonal block ``A``, entries ``Z`` in the later columns and
+For each leading factor, with diagonal block ``A``, entries ``A_r`` in the later columns and
 right-hand sides ``F``, all after the preceding eliminations,
 
     G = Lambda M^-1 Lambda',  M = Lambda' A Lambda + I
-    A_later <- A_later - Z' G Z,   F_later <- F_later - Z' G F,   C <- C - F' G F.
+    A_later <- A_later - A_r' G A_r,   F_later <- F_later - A_r' G F,   C <- C - F' G F.
 
-In reverse order, with the derivatives ``A_``, ``F_`` (half of it) and ``C_`` of ``log|M| + f(C)``
-by what follows, and ``N = Z F_later_``, level by level,
+In reverse order, with the derivatives ``dA``, ``dF`` (half of it) and ``dC`` of ``log|M| + f(C)``
+by what follows, and ``N = A_r dF_later``, level by level,
 
-    Q = Z A_later_ Z' + N F' + F N' + F C_ F'                    (minus the derivative by G)
+    Q = A_r dA_later A_r' + N F' + F N' + F dC F'                (minus the derivative by G)
     dLambda = 2 sum (A - (I - A G) Q) Lambda M^-1
-    A_ = G + G Q G,   F_ = -G (N + F C_),   Z_ = -2 G (Z A_later_ + F F_later_').
+    dA = G + G Q G,   dF = -G (N + F dC),   dA_r = -2 G (A_r dA_later + F dF_later').
 """
 
 from __future__ import annotations
@@ -169,45 +169,43 @@ class SchurComplement:
         columns = [(symbolic.columns(f), symbolic.layout.width(f)) for f in symbolic.layout.factors]
         return [b[c].reshape(K, -1) for c, K in columns], [u[c].reshape(K, -1) for c, K in columns]
 
-    def backward(self, matrix_adjoint: Array) -> tuple[list[Array], list[Array]]:
-        """Derivatives of ``log_det + f(matrix)``, given ``df/dmatrix`` (m, m), in reverse mode.
+    def backward(self, dC: Array) -> tuple[list[Array], list[Array]]:
+        """Derivatives of ``log_det + f(matrix)``, given ``dC``, (m, m), that of f, in reverse mode.
 
         By each Lambda (K, K), and by the diagonal blocks of ``A`` (K, K, L); for ``f = 0`` these
         are the conditional covariances of each level's effects over ``sigma**2``.
         """
         symbolic, steps = self.numeric.symbolic, self.numeric.steps
-        adjoints, lambda_gradients, level_blocks = self._dense_backward(matrix_adjoint)
+        adjoints, lambda_gradients, level_blocks = self._dense_backward(dC)
         for i in range(len(symbolic.steps) - 1, -1, -1):
             step, values = symbolic.steps[i], steps[i]
             F = self._rhs[step.factor]
-            Q, N = _update_adjoint(step, values, F, matrix_adjoint, adjoints, symbolic)
+            Q, N = _update_adjoint(step, values, F, dC, adjoints, symbolic)
             GQ = matmul(values.G, Q)
             by_lambda = values.A - Q + matmul(values.A, GQ)  # A - (I - A G) Q
             M_inv_lam = values.lam_M_inv.transpose(1, 0, 2)
             lambda_gradients[step.factor] = 2.0 * sum_outer(by_lambda, M_inv_lam)
-            A_adjoint = values.G + matmul(GQ, values.G)
-            level_blocks[step.factor] = A_adjoint
+            dA = values.G + matmul(GQ, values.G)
+            level_blocks[step.factor] = dA
             if i:
-                FC = np.tensordot(F, matrix_adjoint, axes=(1, 0)).transpose(0, 2, 1)
+                FC = np.tensordot(F, dC, axes=(1, 0)).transpose(0, 2, 1)
                 adjoints.rhs[step.columns] = -flatten(matmul(values.G, N + FC))
-                _store_adjoints(step, values, F, adjoints, A_adjoint)
+                _store_adjoints(step, values, F, adjoints, dA)
         factors = symbolic.layout.factors
         return [lambda_gradients[f] for f in factors], [level_blocks[f] for f in factors]
 
-    def _dense_backward(
-        self, matrix_adjoint: Array
-    ) -> tuple[_Adjoints, dict[int, Array], dict[int, Array]]:
+    def _dense_backward(self, dC: Array) -> tuple[_Adjoints, dict[int, Array], dict[int, Array]]:
         """Derivatives by the dense block, and by its factors' Lambdas and diagonal blocks."""
         symbolic = self.numeric.symbolic
         trailing = np.zeros(symbolic.dense_offset)
-        rhs = np.zeros((symbolic.size, len(matrix_adjoint)))
+        rhs = np.zeros((symbolic.size, len(dC)))
         if self.numeric.dense is None:
             return _Adjoints(rhs, trailing, None), {}, {}
         assert self._dense_solution is not None
         dense, lambda_gradients, level_blocks = self.numeric.dense.backward(
-            self._dense_solution, matrix_adjoint
+            self._dense_solution, dC
         )
-        rhs[symbolic.dense_start :] = -self._dense_solution.V @ matrix_adjoint
+        rhs[symbolic.dense_start :] = -self._dense_solution.V @ dC
         if any(isinstance(s.update, DenseUpdate) for s in symbolic.steps):
             symmetrize(dense)
         else:  # each value below the diagonal occurs twice in the matrix
@@ -253,18 +251,18 @@ def _subtract_dense_products(
     trailing: Array,
     symbolic: SymbolicFactor,
 ) -> None:
-    """Subtract ``Z' G Z`` from the dense block, by dense products."""
+    """Subtract ``A_r' G A_r`` from the dense block, by dense products."""
     assert isinstance(step.update, DenseUpdate)
     t = symbolic.dense_size
     dense = trailing[symbolic.dense_offset :].reshape(t, t)
     for first, last in step.update.batches:
-        Z = entries.rows(first, last)
-        GZ = np.zeros_like(Z)
+        A_r = entries.rows(first, last)
+        GA_r = np.zeros_like(A_r)
         for a in range(step.K):
             for b in range(step.K):
-                GZ[a] += G[a, b, first:last, None] * Z[b]
-        shape = (Z.shape[0] * Z.shape[1], -1)
-        dense -= Z.reshape(shape).T @ GZ.reshape(shape)
+                GA_r[a] += G[a, b, first:last, None] * A_r[b]
+        shape = (A_r.shape[0] * A_r.shape[1], -1)
+        dense -= A_r.reshape(shape).T @ GA_r.reshape(shape)
 
 
 def _sum_inner(F: Array, H: Array) -> Array:
@@ -278,23 +276,23 @@ def _sum_inner(F: Array, H: Array) -> Array:
 def _multiply_entries(
     entries: PairwiseEntries | DenseEntries | None, x: Array, symbolic: SymbolicFactor
 ) -> Array:
-    """``Z x``, for ``x`` over all columns."""
+    """``A_r x``, for ``x`` over all columns."""
     if isinstance(entries, PairwiseEntries):
-        return np.asarray(entries.Z.matrix @ x)
+        return np.asarray(entries.A_r.matrix @ x)
     assert entries is not None
-    return np.asarray(entries.Z @ x[symbolic.dense_start :])
+    return np.asarray(entries.A_r @ x[symbolic.dense_start :])
 
 
 def _multiply_entries_transposed(
     entries: PairwiseEntries | DenseEntries | None, V: Array, symbolic: SymbolicFactor
 ) -> Array:
-    """``Z' V``, (all columns, m)."""
+    """``A_r' V``, (all columns, m)."""
     flat = flatten(V)
     if isinstance(entries, PairwiseEntries):
-        return np.asarray(entries.Z.transpose @ flat)
+        return np.asarray(entries.A_r.transpose @ flat)
     assert entries is not None
     product = np.zeros((symbolic.size, flat.shape[1]))
-    product[symbolic.dense_start :] = entries.Z.T @ flat
+    product[symbolic.dense_start :] = entries.A_r.T @ flat
     return product
 
 
@@ -302,13 +300,13 @@ def _update_adjoint(
     step: EliminationStep,
     values: NumericStep,
     F: Array,
-    matrix_adjoint: Array,
+    dC: Array,
     adjoints: _Adjoints,
     symbolic: SymbolicFactor,
 ) -> tuple[Array, Array]:
-    """``Q = Z A_later_ Z' + N F' + F N' + F C_ F'`` at every level, and ``N = Z F_later_``."""
+    """``Q = A_r dA_later A_r' + N F' + F N' + F dC F'`` by level, and ``N = A_r dF_later``."""
     K = step.K
-    Q = weighted_outer(F, matrix_adjoint, F)
+    Q = weighted_outer(F, dC, F)
     if step.update is None:
         return Q, np.zeros_like(F)
     N = unflatten(_multiply_entries(values.entries, adjoints.rhs, symbolic), K)
@@ -316,21 +314,21 @@ def _update_adjoint(
         assert adjoints.dense is not None
         assert isinstance(values.entries, DenseEntries)
         for first, last in step.update.batches:
-            Z = values.entries.rows(first, last)
-            ZA = (Z.reshape(-1, Z.shape[2]) @ adjoints.dense).reshape(Z.shape)
+            A_r = values.entries.rows(first, last)
+            A_r_dA = (A_r.reshape(-1, A_r.shape[2]) @ adjoints.dense).reshape(A_r.shape)
             for a in range(K):
                 for b in range(K):
-                    Q[a, b, first:last] += np.einsum("ld,ld->l", ZA[a], Z[b])
+                    Q[a, b, first:last] += np.einsum("ld,ld->l", A_r_dA[a], A_r[b])
     else:
         assert isinstance(values.entries, PairwiseEntries)
         by_G = np.stack([j.transpose @ adjoints.trailing for j in values.entries.jacobians])
-        ZAZ = unpack_lower(by_G, K)
+        quadratic = unpack_lower(by_G, K)
         # The Jacobian by an entry of G below the diagonal covers its two places.
         for a in range(K):
             for b in range(a):
-                ZAZ[a, b] *= 0.5
-                ZAZ[b, a] *= 0.5
-        Q += ZAZ
+                quadratic[a, b] *= 0.5
+                quadratic[b, a] *= 0.5
+        Q += quadratic
     for c in range(F.shape[1]):
         NF = N[:, None, c] * F[None, :, c]
         Q += NF
@@ -339,12 +337,12 @@ def _update_adjoint(
 
 
 def _store_adjoints(
-    step: EliminationStep, values: NumericStep, F: Array, adjoints: _Adjoints, A_adjoint: Array
+    step: EliminationStep, values: NumericStep, F: Array, adjoints: _Adjoints, dA: Array
 ) -> None:
     """Store the derivatives by a step's diagonal block and entries with the trailing values."""
     assert step.diagonal_positions is not None
     K, trailing = step.K, adjoints.trailing
-    packed = [(1.0 if a == b else 2.0) * A_adjoint[a, b] for a in range(K) for b in range(a + 1)]
+    packed = [(1.0 if a == b else 2.0) * dA[a, b] for a in range(K) for b in range(a + 1)]
     trailing[step.diagonal_positions] = np.concatenate(packed)
     if step.update is None:
         return

@@ -2,7 +2,7 @@
 
 The values that elimination changes stand in one vector, the trailing values: the lower triangles
 of the diagonal blocks and the off-diagonal blocks of every leading factor but the first, then the
-dense trailing block. Eliminating a factor with entries ``Z`` subtracts ``Z' G Z`` from them.
+dense trailing block. Eliminating a factor with entries ``A_r`` subtracts ``A_r' G A_r`` from them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def level_pairs(counts: Ints, int_type: type[np.integer[Any]]) -> tuple[Ints, In
 
 @dataclass(frozen=True)
 class PairwiseUpdate:
-    """``Z' G Z`` as a sum over the pairs of entries of each level, with the targets of fill-in."""
+    """``A_r' G A_r`` as a sum over pairs of entries of each level, with the targets of fill-in."""
 
     counts: Ints  # (L,) entries of each level
     level_starts: Ints  # (L + 1,) first pair of each level, the pairs of a level adjacent
@@ -53,7 +53,7 @@ class PairwiseUpdate:
         return self.stored_pairs or level_pairs(self.counts, self.target.dtype.type)
 
     def jacobians(self, entries: Array) -> tuple[sparse.csc_array, ...]:
-        """Jacobians of ``Z' G Z`` by each distinct entry of ``G``, (trailing values, L)."""
+        """Jacobians of ``A_r' G A_r`` by each distinct entry of ``G``, (trailing values, L)."""
         first, second = self.pairs
         jacobians = []
         for a in range(entries.shape[0]):
@@ -69,7 +69,7 @@ class PairwiseUpdate:
 
 @dataclass(frozen=True)
 class DenseUpdate:
-    """``Z' G Z`` as dense products over batches of levels, where it fills the dense block."""
+    """``A_r' G A_r`` as dense products over batches of levels, where it fills the dense block."""
 
     batches: tuple[tuple[int, int], ...]  # first level and end of each batch
 
@@ -79,7 +79,7 @@ class EliminationStep:
     """
     Elimination of one leading factor.
 
-    Entry ``e`` of its ``Z`` belongs to level ``entry_levels[e]`` and to scalar column
+    Entry ``e`` of its ``A_r`` belongs to level ``entry_levels[e]`` and to scalar column
     ``entry_columns[e]`` of a later factor, with one value for each of its ``K`` columns.
     """
 
@@ -102,12 +102,12 @@ class EliminationStep:
 
     @cached_property
     def _row_starts(self) -> Ints:
-        """First entry of each row of ``Z``, (K L + 1,)."""
+        """First entry of each row of ``A_r``, (K L + 1,)."""
         counts = np.bincount(self.entry_levels, minlength=self.L)
         return np.concatenate([[0], np.cumsum(np.tile(counts, self.K))])
 
     def entry_matrix(self, entries: Array, first_column: int = 0) -> sparse.csr_array:
-        """``Z`` as a sparse matrix of shape (K L, all columns from the first given)."""
+        """``A_r`` as a sparse matrix of shape (K L, all columns from the first given)."""
         shape = (self.K * self.L, self.n_columns - first_column)
         columns = np.tile(self.entry_columns - first_column, self.K)
         return sparse.csr_array((entries.ravel(), columns, self._row_starts), shape=shape)

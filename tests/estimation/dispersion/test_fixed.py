@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from designs import cases
 from hypothesis import given
-from oracle import covariances, curvature, lambdas, marginal, slope, truth
+from oracle import covariances, curvature, dense_model, lambdas, marginal, slope
 from reference_models import FOLDER, Reference
 from scipy import special
 
@@ -357,7 +357,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
 
     def deviance(logs: np.ndarray) -> float:
         moved = design.with_weights(prior * np.exp(logs[codes]))
-        return truth(moved, case.theta, reml=case.reml).deviance
+        return dense_model(moved, case.theta, reml=case.reml).deviance
 
     expected = slope(deviance, np.zeros(3))
     np.testing.assert_allclose(np.bincount(codes, found), expected, rtol=1e-5, atol=1e-5)

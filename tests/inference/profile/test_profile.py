@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from oracle import truth_of
+from oracle import dense_model_of
 from reference_models import REFERENCES, fit_of, group_key
 from scipy import optimize
 from scipy.stats import norm
@@ -153,7 +153,7 @@ def few():
 def dense_deviance(design, sds, correlation, sigma):
     """Deviance by the definition, at these natural parameters."""
     cov = np.outer(sds, sds) * np.array([[1.0, correlation], [correlation, 1.0]])
-    at = truth_of([cov / sigma**2], design, reml=False)
+    at = dense_model_of([cov / sigma**2], design, reml=False)
     n, best = design.rows.n, at.sigma**2
     return at.deviance + n * (np.log(sigma**2 / best) + best / sigma**2 - 1.0)
 
