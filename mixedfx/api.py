@@ -17,15 +17,17 @@ import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx.design.build import build
+from mixedfx.design.residual import ResidualRequest
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse, parse_dispersion
+from mixedfx.formula.terms import Formula
 from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.likelihood.accumulate import parametrization_of
-from mixedfx.priors.specification import match_priors
+from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.residuals.registry import residual_request
 from mixedfx.results.results import Results
 
@@ -162,15 +164,18 @@ def fit_formula(
     """Fit a linear mixed model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
     _check_options(options)
-    dispersion = None if options.dispersion is None else parse_dispersion(options.dispersion)
+    residual: ResidualRequest | Formula | None = None
+    if options.dispersion is not None:
+        residual = parse_dispersion(options.dispersion)
+    elif options.residual is not None:
+        residual = residual_request(options.residual)
     design = build(
         parsed,
         data,
         weights=options.weights,
         offset=options.offset,
         residual_sd=options.residual_sd,
-        dispersion=dispersion,
-        residual=None if options.residual is None else residual_request(options.residual),
+        residual=residual,
         env=env,
     )
     return fit_design(
@@ -179,7 +184,7 @@ def fit_formula(
         reml=options.reml,
         control=options.control or Control(),
         start=_checked_start(options.start, parametrization_of(design.spec).size),
-        priors=None if options.priors is None else match_priors(options.priors, design.spec),
+        priors=NO_PRIORS if options.priors is None else match_priors(options.priors, design.spec),
     )
 
 

@@ -21,7 +21,7 @@ from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
-from mixedfx.priors.specification import PriorSpecification
+from mixedfx.priors.specification import NO_PRIORS, Priors, PriorSpecification
 from mixedfx.residuals.model import ResidualModel
 from mixedfx.residuals.registry import residual_model
 
@@ -39,10 +39,10 @@ def fit_design(
     control: Control,
     start: Vector | None = None,
     crossprod: CrossProducts | None = None,
-    priors: PriorSpecification | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
-    if priors is not None:
+    if isinstance(priors, PriorSpecification):
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
     model = residual_model(design)
     if model.estimator != "engine":

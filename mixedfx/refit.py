@@ -21,7 +21,7 @@ Vector = npt.NDArray[np.float64]
 def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
     """Fit the model of a fit to another response."""
     response = _checked_response(y, fit.rows)
-    if fit.residual.model.n_params or fit.priors is not None:
+    if fit.residual.model.n_params or fit.priors.specified:
         design = fit.original_design.with_response(response)
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
     design = fit.design.with_response(response)

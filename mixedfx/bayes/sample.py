@@ -10,7 +10,6 @@ from mixedfx.bayes.draws import draw_posterior
 from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.blas_threads import single_threaded_blas
-from mixedfx.priors.specification import match_priors
 
 _REQUIRED = ("arviz_base", "arviz_stats", "emcee")
 
@@ -30,7 +29,7 @@ def sample(
             f"the random term in {fit.spec.residual.argument} cannot be sampled; use "
             "strata, such as '~ kind', or fit.bootstrap()."
         )
-    priors = match_priors(None, design.spec) if fit.priors is None else fit.priors
+    priors = fit.priors.for_sampling(design.spec)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         samples = draw_posterior(
             design, priors, draws=draws, chains=chains, rng=rng, progress=progress

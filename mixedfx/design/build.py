@@ -90,20 +90,19 @@ def build(
     weights: Any = None,
     offset: Any = None,
     residual_sd: Any = None,
-    dispersion: Formula | None = None,
-    residual: ResidualRequest | None = None,
+    residual: ResidualRequest | Formula | None = None,
     env: EvalEnvironment | None = None,
 ) -> Design:
-    """Evaluate a formula on data."""
+    """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
     frame = as_frame(data)
     formula = expand_dot(formula, [str(c) for c in frame.columns])
-    residual_formula = dispersion if residual is None else residual.formula
+    residual_formula = residual.formula if isinstance(residual, ResidualRequest) else residual
     env = formula_environment(env, [formula, residual_formula], frame)
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
     used = _used_rows(formula, residual_formula, frame, row_vectors, env)
     column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
-    return _evaluate_rows(formula, residual or dispersion, used, env, column_of)
+    return _evaluate_rows(formula, residual, used, env, column_of)
 
 
 def _evaluate_rows(

@@ -24,11 +24,10 @@ from mixedfx.estimation.notes import Note, not_certified, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.formula.terms import Formula
-from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.priors.specification import PriorSpecification
+from mixedfx.priors.specification import NO_PRIORS, Priors
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -47,7 +46,7 @@ class FittedModel:
     solution: Solution  # with priors: that at the posterior mode
     notes: tuple[Note, ...]
     residual: ResidualEstimate
-    priors: PriorSpecification | None = None
+    priors: Priors = NO_PRIORS
 
     search = renamed_attribute("FittedModel", "search", "optimizer_result")
 
@@ -141,7 +140,7 @@ class FittedModel:
     def convergence(self) -> ConvergenceDiagnostics:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
         boundary = boundary_parameters(self.spec, self.crossprod, self.solution.theta)
-        derivatives = self.priors or self.derivatives
+        derivatives = self.priors.derivatives(lambda: self.derivatives)
         return diagnose_convergence(
             derivatives.gradient,
             derivatives.hessian,
@@ -156,17 +155,15 @@ def build_fitted_model(
     optimizer_result: OptimizerResult,
     *,
     residual: ResidualEstimate | None = None,
-    priors: PriorSpecification | None = None,
+    priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Solve at the engine's theta, and compare the deviance with the one that it reported."""
     crossprod = likelihood.crossprod
     residual = residual or ResidualEstimate(residual_model(design))
     solution = likelihood.at(optimizer_result.theta)
-    if priors is not None:
-        solution = update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd)
-    elif design.spec.is_least_squares:
+    if design.spec.is_least_squares and not priors.specified:
         solution, likelihood = solve_least_squares(crossprod), likelihood.maximum_likelihood()
-    solution = residual.at_estimates(solution)
+    solution = residual.at_estimates(priors.update(solution))
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
     # Negated, so that NaN is a disagreement.
     if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
@@ -200,7 +197,7 @@ def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:
 
 def check_no_priors(fit: FittedModel, what: str) -> None:
     """Raise ArgumentError where a likelihood is needed and the fit is a posterior mode."""
-    if fit.priors is not None:
+    if fit.priors.specified:
         raise ArgumentError(
             f"{what} asks the likelihood alone, and this fit has priors: fit.sample() draws from "
             "its posterior, and a fit without priors= has everything else."

@@ -16,7 +16,7 @@ from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.priors.specification import PriorSpecification
+from mixedfx.priors.specification import Priors
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def notes_on_fit(
     design: Design,
     crossprod: CrossProducts,
     optimizer_result: OptimizerResult,
-    priors: PriorSpecification | None,
+    priors: Priors,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
     boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
@@ -67,14 +67,14 @@ def _dropped(design: Design) -> list[Note]:
     return notes
 
 
-def _singular(boundary: tuple[str, ...], priors: PriorSpecification | None) -> list[Note]:
-    if not boundary or (priors is not None and priors.fixes_zero_sd):
+def _singular(boundary: tuple[str, ...], priors: Priors) -> list[Note]:
+    if not boundary or priors.fixes_zero_sd:
         return []
     where = (
         f"{', '.join(boundary)} {'is' if len(boundary) == 1 else 'are'} on the boundary (a "
         "variance of zero or a correlation of one)."
     )
-    if priors is not None:
+    if priors.specified:
         text = (
             f"singular mode: {where} The posterior's mode is there all the same; fit.sample() "
             "shows how far the posterior reaches, and a prior that is zero at zero, Gamma(2, ...), "

@@ -77,7 +77,7 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     if method == "kenward-roger":
         check_no_priors(fit, "df_method='kenward-roger'")
     cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
-    if fit.priors is not None:  # posterior standard deviations given the covariance parameters
+    if fit.priors.specified:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", cov, np.inf)
     if method == "satterthwaite":
         return satterthwaite(fit)

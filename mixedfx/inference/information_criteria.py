@@ -23,4 +23,4 @@ def bic(fit: FittedModel) -> float:
 
 def _penalized(fit: FittedModel, penalty: float) -> float:
     """Deviance plus a penalty for each parameter."""
-    return math.nan if fit.priors is not None else fit.deviance + penalty * fit.n_params
+    return math.nan if fit.priors.specified else fit.deviance + penalty * fit.n_params

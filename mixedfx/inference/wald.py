@@ -99,11 +99,8 @@ def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.
 
 def _check_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix) -> None:
     """Raise for hypotheses on coefficients that priors of zero variance make constants."""
-    if fit.priors is None or (fit.priors.coef_sd > 0.0).all():
-        return
-    variances = np.einsum("ri,ij,rj->r", rows, ddf.cov, rows)
-    if (variances <= 0.0).any():
-        names = [n for n, sd in zip(fit.spec.X_names, fit.priors.coef_sd, strict=True) if sd == 0.0]
+    names = fit.priors.constant_columns(fit.spec.X_names)
+    if names and (np.einsum("ri,ij,rj->r", rows, ddf.cov, rows) <= 0.0).any():
         raise ArgumentError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
             "there is nothing to test."

@@ -7,9 +7,10 @@ A parameter has the prior of its own name, else that of its class (``"fixed"``, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import PriorError, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
+from mixedfx.likelihood.constrained import update_with_normal_prior
+from mixedfx.likelihood.pls import Solution
 from mixedfx.priors.distributions import (
     LKJ,
     Constant,
@@ -47,9 +50,47 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
 _CLASSES = ("fixed", "sd", "corr", "dispersion")
 
 
+class Priors:
+    """Priors of a model; of this class itself none, and its estimates maximise the likelihood."""
+
+    specified: ClassVar[bool] = False
+    by_name: Mapping[str, Any] = MappingProxyType({})  # the priors as specified
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Lines of the summary's header."""
+        return ()
+
+    @property
+    def fixes_zero_sd(self) -> bool:
+        """Whether theta, or a standard deviation at zero, is constant."""
+        return False
+
+    def update(self, solution: Solution) -> Solution:
+        """Posterior of the coefficients, given the solution without priors."""
+        return solution
+
+    def derivatives(self, of_likelihood: Callable[[], Any]) -> Any:
+        """Gradient and Hessian of the criterion at its optimum, given those of the deviance."""
+        return of_likelihood()
+
+    def constant_columns(self, names: Sequence[str]) -> list[str]:
+        """Fixed columns, out of their names, whose coefficients are constant."""
+        return []
+
+    def for_sampling(self, spec: ModelSpec) -> PriorSpecification:
+        """Prior of every parameter of a posterior: flat without priors."""
+        return match_priors(None, spec)
+
+
+NO_PRIORS = Priors()
+
+
 @dataclass(frozen=True)
-class PriorSpecification:
+class PriorSpecification(Priors):
     """The prior of every parameter of a model; made by :func:`match_priors`."""
+
+    specified = True
 
     coef_mean: Vector  # (p,) fixed effects
     coef_sd: Vector  # (p,) infinite for a flat prior, zero for a constant
@@ -58,7 +99,7 @@ class PriorSpecification:
     sigma: SdPrior
     dispersion: tuple[Normal | Flat, ...]  # coefficients of the log residual sd
     theta: Vector | None  # (m,) relative covariance parameters, where they are constant
-    by_name: Mapping[str, Any] = field(default_factory=dict)  # the priors as specified
+    by_name: Mapping[str, Any] = field(default_factory=dict)
     # (d,) and (d, d): of -2 log posterior density at its mode, by all free parameters
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
     hessian: Matrix = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
@@ -66,6 +107,31 @@ class PriorSpecification:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """The priors by name."""
+        priors = "; ".join(f"{name} ~ {prior}" for name, prior in self.by_name.items())
+        return (
+            ("Priors", f"{priors}; others flat" if priors else "all flat"),
+            ("Criterion", "mode of the posterior; fit.sample() draws from it"),
+        )
+
+    def update(self, solution: Solution) -> Solution:
+        """Posterior under the normal priors of the coefficients."""
+        return update_with_normal_prior(solution, self.coef_mean, self.coef_sd)
+
+    def derivatives(self, of_likelihood: Callable[[], Any]) -> PriorSpecification:
+        """Derivatives of -2 log posterior density."""
+        return self
+
+    def constant_columns(self, names: Sequence[str]) -> list[str]:
+        """Columns with a prior standard deviation of zero."""
+        return [n for n, sd in zip(names, self.coef_sd, strict=True) if sd == 0.0]
+
+    def for_sampling(self, spec: ModelSpec) -> PriorSpecification:
+        """These priors."""
+        return self
 
     @property
     def fixes_zero_sd(self) -> bool:

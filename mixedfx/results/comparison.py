@@ -132,9 +132,9 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
     about |= {
         "Criterion": _criterion(fit),
         # A posterior mode does not maximise the likelihood.
-        "Log-likelihood": "" if fit.model.priors is not None else f"{fit.llf:.2f}",
-        "AIC": "" if fit.model.priors is not None else f"{fit.aic:.1f}",
-        "BIC": "" if fit.model.priors is not None else f"{fit.bic:.1f}",
+        "Log-likelihood": "" if fit.model.priors.specified else f"{fit.llf:.2f}",
+        "AIC": "" if fit.model.priors.specified else f"{fit.aic:.1f}",
+        "BIC": "" if fit.model.priors.specified else f"{fit.bic:.1f}",
         "R2 marginal": f"{fit.r2['marginal']:.3f}",
         "R2 conditional": f"{fit.r2['conditional']:.3f}",
     }
@@ -160,7 +160,7 @@ def _with_errors(
 
 
 def _criterion(fit: Results) -> str:
-    if fit.model.priors is not None:
+    if fit.model.priors.specified:
         return "posterior mode"
     if fit.model.spec.is_least_squares:
         return "least squares"

@@ -125,7 +125,7 @@ class EstimatesMixin(ResultsBase):
     @property
     def priors(self) -> dict[str, Any]:
         """The priors given, by parameter; all others are flat."""
-        return {} if self.model.priors is None else dict(self.model.priors.by_name)
+        return dict(self.model.priors.by_name)
 
     def dispersion_ranef(self) -> pd.DataFrame:
         """

@@ -98,7 +98,7 @@ class Results(
         Summary
             ``str()`` lays it out in 80 columns.
         """
-        if self.model.priors is not None:
+        if self.model.priors.specified:
             df_method = "normal"
         return summarize(self.model, self._denominator_df(df_method), df_method)
 
@@ -150,7 +150,7 @@ class Results(
 
     def __repr__(self) -> str:
         """Name the model, its criterion and the engine."""
-        at = criterion(self.model) if self.model.priors is None else "mode of the posterior"
+        at = "mode of the posterior" if self.model.priors.specified else criterion(self.model)
         return f"<mixedfx.Results: {self.formula}; {at}, {self.engine} engine>"
 
     def __str__(self) -> str:

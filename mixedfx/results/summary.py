@@ -54,11 +54,8 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
         engine = f"{engine} (the {confirmed_by} engine agrees)"
     model = ("Model", _title(fit)), ("Formula", str(fit.formula))
     lines = [*model, *fit.spec.residual.header, ("Engine", engine)]
-    if fit.priors is not None:
-        priors = "; ".join(f"{name} ~ {prior}" for name, prior in fit.priors.by_name.items())
-        lines.append(("Priors", f"{priors}; others flat" if priors else "all flat"))
-        lines.append(("Criterion", "mode of the posterior; fit.sample() draws from it"))
-        return [*lines, ("Tests", _TESTS["normal"])]
+    if fit.priors.specified:
+        return [*lines, *fit.priors.header, ("Tests", _TESTS["normal"])]
     tests = "residual" if _is_regression(fit) and df_method != "normal" else df_method
     if _is_regression(fit) and not fit.spec.residual.estimates_sigma:
         tests = "normal"
@@ -68,7 +65,7 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
 
 def _title(fit: FittedModel) -> str:
     method = "REML" if fit.reml else "maximum likelihood"
-    if fit.priors is not None:
+    if fit.priors.specified:
         method = "REML with priors"
     elif _is_regression(fit):
         method = "least squares"
@@ -78,7 +75,7 @@ def _title(fit: FittedModel) -> str:
 
 def _is_regression(fit: FittedModel) -> bool:
     """Whether the fit is a least-squares regression without priors."""
-    return fit.spec.is_least_squares and fit.priors is None
+    return fit.spec.is_least_squares and not fit.priors.specified
 
 
 def _dispersion(fit: FittedModel) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def frame() -> pd.DataFrame:
 
 def built(formula: str, dispersion: str | None = None, **options) -> Design:
     scale = None if dispersion is None else parse_dispersion(dispersion)
-    return build(mfx.parse(formula), frame(), dispersion=scale, **options)
+    return build(mfx.parse(formula), frame(), residual=scale, **options)
 
 
 def posterior_of(model: str, prior: str) -> LogPosterior:

@@ -40,7 +40,7 @@ def table(n: int = N) -> pd.DataFrame:
 
 def built(**options) -> Design:
     dispersion = parse_dispersion("~ poly(w, 2) + (1 | g)")
-    return build(parse(MODEL), table(), dispersion=dispersion, **options)
+    return build(parse(MODEL), table(), residual=dispersion, **options)
 
 
 def reachable(root: object) -> list[object]:
@@ -67,7 +67,8 @@ def test_a_specification_holds_nothing_as_long_as_the_rows():
 def test_a_specification_names_what_was_read():
     spec = built(weights="w", offset="z").spec
     assert set(spec.variables) == {"y", "x", "z", "w", "f", "k", "g"}
-    assert (spec.weights_column, spec.offset_column, spec.residual_sd_column) == ("w", "z", None)
+    assert (spec.weights_column, spec.offset_column) == ("w", "z")
+    assert spec.residual.keyword == "dispersion"
 
 
 def test_values_have_no_column():
@@ -136,4 +137,4 @@ def test_some_rows_have_their_own_levels_in_both_halves():
     for spec, rows in zip(some.spec.random_terms, some.rows.random_terms, strict=True):
         assert (spec.group, len(spec.levels)) == (rows.group, rows.n_levels)
         assert rows.codes.max() < rows.n_levels
-    assert len(some.spec.dispersion.levels) == some.rows.dispersion.random_term.n_levels == 19
+    assert len(some.spec.residual.levels) == some.rows.residual.random_term.n_levels == 19

@@ -368,7 +368,7 @@ def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
 @both_criteria
 def test_the_gradient_is_that_of_differences(name, reml):
     formula, dispersion, options = MODELS[name]
-    design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
+    design = build(mfx.parse(formula), frame(), residual=parse_dispersion(dispersion), **options)
     tight = Control(tolerance=1e-13)
     problem = ProfiledResidualDeviance(design, residual_model(design), reml=reml, control=tight)
     x = 0.3 * np.random.default_rng(1).normal(size=problem.model.n_params)

@@ -112,7 +112,7 @@ def _fitted(name: str, reml: bool) -> mfx.Results:
 @cache
 def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     formula, dispersion, options = MODELS[name]
-    design = build(mfx.parse(formula), frame(), dispersion=parse_dispersion(dispersion), **options)
+    design = build(mfx.parse(formula), frame(), residual=parse_dispersion(dispersion), **options)
     equal = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(equal, reml)
     start = likelihood.at(estimate_theta(design, likelihood).theta)
