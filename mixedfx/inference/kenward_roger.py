@@ -2,9 +2,9 @@
 
 The marginal covariance is linear in the variances and covariances ``psi``,
 ``V = psi_0 W^-1 + sum_i psi_i S_i`` with ``S_i = Z E_i Z'``. With ``K = Z'V^-1 Z`` and
-``G = Z'V^-1 X``, the matrices of Kenward and Roger (1997), section 2, are
+``J = Z'V^-1 X``, the matrices of Kenward and Roger (1997), section 2, are
 
-    P_i = -G'E_i G      Q_ij = G'E_i K E_j G      tr(V^-1 S_i V^-1 S_j) = tr(E_i K E_j K)
+    P_i = -J'E_i J      Q_ij = J'E_i K E_j J      tr(V^-1 S_i V^-1 S_j) = tr(E_i K E_j K)
 
 all of the size of the random effects instead of the rows; those of the residual variance follow
 from ``V^-1 V V^-1 = V^-1``. ``K = A - A Lambda M^-1 Lambda' A`` is applied to batches of probing
@@ -106,12 +106,12 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     _check_linear_covariance(fit)
     Phi = fit.solution.vcov_in_basis
     components = covariance_components(fit.solution)
-    GtEG, Q = fixed_effect_products(fit.solution, components)
+    JtEJ, Q = fixed_effect_products(fit.solution, components)
     tr_EK, tr_EKEK = component_traces(fit.solution, components)
-    P, traces = -GtEG, tr_EKEK
+    P, traces = -JtEJ, tr_EKEK
     if fit.crossprod.profiles_sigma:
         psi = np.array([c.psi for c in components])
-        P, Q, traces = _prepend_residual_variance(fit, psi, GtEG, Q, tr_EK, tr_EKEK)
+        P, Q, traces = _prepend_residual_variance(fit, psi, JtEJ, Q, tr_EK, tr_EKEK)
     PPhi = P @ Phi
     information = (
         traces - 2.0 * np.einsum("ab,ijab->ij", Phi, Q) + np.einsum("iab,jba->ij", PPhi, PPhi)
@@ -136,13 +136,13 @@ def _check_linear_covariance(fit: FittedModel) -> None:
 
 
 def _prepend_residual_variance(
-    fit: FittedModel, psi: Vector, GtEG: Matrix, Q: Matrix, tr_EK: Vector, tr_EKEK: Matrix
+    fit: FittedModel, psi: Vector, JtEJ: Matrix, Q: Matrix, tr_EK: Vector, tr_EKEK: Matrix
 ) -> tuple[Matrix, Matrix, Matrix]:
     """``P, Q`` and the traces with the residual variance first: ``S_0 = V - sum_i psi_i S_i``."""
     m, p = len(psi), fit.crossprod.p
     precision = np.linalg.inv(fit.solution.vcov_in_basis)
-    minus_P0 = precision - np.einsum("i,iab->ab", psi, GtEG)
-    Q0 = GtEG - np.einsum("i,ijab->jab", psi, Q)
+    minus_P0 = precision - np.einsum("i,iab->ab", psi, JtEJ)
+    Q0 = JtEJ - np.einsum("i,ijab->jab", psi, Q)
     all_Q = np.empty((m + 1, m + 1, p, p))
     all_Q[1:, 1:] = Q
     all_Q[0, 1:] = Q0
@@ -152,7 +152,7 @@ def _prepend_residual_variance(
     traces[1:, 1:] = tr_EKEK
     traces[0, 1:] = traces[1:, 0] = tr_EK - psi @ tr_EKEK
     traces[0, 0] = fit.crossprod.n - psi @ tr_EK - psi @ traces[0, 1:]
-    return -np.concatenate([minus_P0[None], GtEG]), all_Q, traces
+    return -np.concatenate([minus_P0[None], JtEJ]), all_Q, traces
 
 
 def _inverse(information: Matrix) -> Matrix:

@@ -1,11 +1,11 @@
 """Products and traces of the derivatives of V by its variances and covariances.
 
 For ``V = sigma**2 (W^-1 + sum_i psi_i S_i)``, ``S_i = Z E_i Z'``, with
-``G = sigma**2 Z'V^-1 X`` and
+``J = sigma**2 Z'V^-1 X`` and
 ``K = sigma**2 Z'V^-1 Z = A - A Lambda M^-1 Lambda' A``, what Kenward and Roger (1997) need is
 
-    X'V^-1 S_i V^-1 X            G'E_i G
-    X'V^-1 S_i V^-1 S_j V^-1 X   G'E_i K E_j G
+    X'V^-1 S_i V^-1 X            J'E_i J
+    X'V^-1 S_i V^-1 S_j V^-1 X   J'E_i K E_j J
     tr(V^-1 S_i V^-1 S_j)        tr(E_i K E_j K)
 
 all of the size of the random effects. K is applied to batches of probing vectors.
@@ -71,22 +71,22 @@ def covariance_components(solution: Solution) -> list[CovarianceComponent]:
 def fixed_effect_products(
     solution: Solution, components: list[CovarianceComponent]
 ) -> tuple[Matrix, Matrix]:
-    """``G'E_i G`` (m, p, p) and ``G'E_i K E_j G`` (m, m, p, p)."""
+    """``J'E_i J`` (m, p, p) and ``J'E_i K E_j J`` (m, m, p, p)."""
     symbolic, p, m = solution.crossprod.symbolic, solution.crossprod.p, len(components)
-    G = [ZtVXy[:, :p] for ZtVXy in solution.projected_crossproducts()]
-    GtEG = np.zeros((m, p, p))
-    EG = np.zeros((symbolic.size, m, p))
+    J = [ZtVXy[:, :p] for ZtVXy in solution.projected_crossproducts()]
+    JtEJ = np.zeros((m, p, p))
+    EJ = np.zeros((symbolic.size, m, p))
     for i, c in enumerate(components):
-        block = np.zeros_like(G[c.factor])
+        block = np.zeros_like(J[c.factor])
         for a, b in c.unit_entries:
-            block[a] += G[c.factor][b]
-        GtEG[i] = np.tensordot(G[c.factor], block, axes=((0, 2), (0, 2)))
-        EG[symbolic.columns(c.factor), i] = flatten(block)
-    flat = EG.reshape(symbolic.size, m * p)
+            block[a] += J[c.factor][b]
+        JtEJ[i] = np.tensordot(J[c.factor], block, axes=((0, 2), (0, 2)))
+        EJ[symbolic.columns(c.factor), i] = flatten(block)
+    flat = EJ.reshape(symbolic.size, m * p)
     Q = np.empty((m, p, m, p))
     for j in range(m):
-        Q[:, :, j] = (flat.T @ _multiply_by_K(solution, EG[:, j])).reshape(m, p, p)
-    return GtEG, Q.transpose(0, 2, 1, 3)
+        Q[:, :, j] = (flat.T @ _multiply_by_K(solution, EJ[:, j])).reshape(m, p, p)
+    return JtEJ, Q.transpose(0, 2, 1, 3)
 
 
 def _multiply_by_K(solution: Solution, columns: Matrix) -> Matrix:
