@@ -338,6 +338,7 @@ def test_strata_are_drawn_about_their_estimates():
     np.testing.assert_allclose(gamma.std(axis=0), error, rtol=0.15)
 
 
+@pytest.mark.full
 def test_the_coefficients_of_the_dispersion_are_named():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", dispersion="~ kind")
     with pytest.warns(SamplingWarning):

@@ -519,6 +519,7 @@ def test_dot_takes_columns_whose_names_are_odd(frame):
     assert _build("y ~ . + (1 | g)", odd).spec.column_names == ("Intercept", "Q('a b')")
 
 
+@pytest.mark.full
 def test_dot_takes_hundreds_of_columns():
     data = pd.DataFrame(np.random.default_rng(1).normal(size=(1500, 1201)))
     data.columns = ["y", *(f"x{i}" for i in range(1200))]

@@ -343,6 +343,7 @@ def test_pairs_of_entries_that_are_not_stored_give_the_same_numbers(case):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.full
 @many
 @given(crossed())
 def test_dense_products_in_batches_agree_with_whole_ones(case):
