@@ -1,1 +1,10 @@
-"""Residual models: variance and correlation of the residuals behind one contract."""
+"""Residual models: variances of the residuals, and what estimates them.
+
+Public are the names below, by which a model is added to those of ``lmer(..., residual=)``.
+"""
+
+from mixedfx.residuals.log_linear import VarianceFunction
+from mixedfx.residuals.model import ResidualModel
+from mixedfx.residuals.registry import register_residual
+
+__all__ = ["ResidualModel", "VarianceFunction", "register_residual"]

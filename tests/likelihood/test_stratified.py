@@ -1,6 +1,6 @@
 """Cross-products by stratum: at any weights they are those of the weighed rows.
 
-Source of truth: :func:`mixedfx.crossprod.cross` of the design with those weights, which sums
+Source of truth: :func:`compute_crossproducts` of the design with those weights, which sums
 over the rows and has its own tests.
 """
 
