@@ -62,14 +62,18 @@ class Component:
     value : float
         Relative to sigma for a standard deviation; NaN for a correlation with a zero one.
     parameter : int, optional
-        Index of the structure's parameter that alone determines it, as a monotone function:
+        Index of the structure's parameter that alone determines it, as an increasing function:
         it then has a profile likelihood.
+    limits : tuple of float
+        Limits of a correlation as its parameter goes to minus and plus infinity; profile
+        intervals that have no end within end there.
     """
 
     kind: Literal["sd", "corr"]
     effects: tuple[int, ...]
     value: float
     parameter: int | None = None
+    limits: tuple[float, float] = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ class CovarianceStructure(ABC):
     """
     Family of covariances of k effects, with unbounded real parameters.
 
-    A subclass defines ``name`` and the five abstract methods; the other methods are right for a
-    structure whose only boundary is a covariance of zero.
+    A subclass defines ``name`` and the five abstract methods. The other methods leave a boundary at
+    a covariance of zero where the deviance falls; a fit at another singular covariance is reported
+    as singular, without such a trial.
 
     Attributes
     ----------
@@ -178,7 +183,12 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def factor(self, params: Vector, at: Positions) -> Matrix:
-        """Lower triangular Lambda, relative to sigma, (k, k)."""
+        """
+        Lower triangular Lambda, relative to sigma, (k, k).
+
+        Called at any real parameters; a LinAlgError where the covariance is singular to rounding
+        makes a search turn back.
+        """
 
     @abstractmethod
     def factor_jacobian(self, params: Vector, at: Positions) -> Array:
@@ -186,7 +196,13 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def nearest(self, cov: Matrix, at: Positions) -> Vector:
-        """Parameters of a (k, k) covariance, or of one near it that is in the family, (m,)."""
+        """
+        Parameters of a (k, k) covariance, or of one near it that is in the family, (m,).
+
+        Of the covariance of ``factor(x)`` it returns ``x``, up to signs of standard deviations: the
+        optimum is read by it, so that it clips no more than rounding requires. It is also called
+        with starting values and the identity.
+        """
 
     @abstractmethod
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
@@ -254,8 +270,12 @@ class CovarianceStructure(ABC):
 
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
         """Sds of zero and correlations of one, at a factor in columns of unit root mean square."""
-        zero = float(np.sqrt((factor**2).sum(axis=1)).max(initial=0.0)) < ZERO
-        return (Component("sd", (), 0.0),) if zero else ()
+        sds = np.sqrt((factor**2).sum(axis=1))
+        if sds.max(initial=0.0) < ZERO:
+            return (Component("sd", (), 0.0),)
+        if np.linalg.svd(factor / sds[:, None], compute_uv=False)[-1] < ZERO:
+            return (Component("corr", (), 1.0),)
+        return ()
 
 
 def correlation_components(factor: Matrix, pairs: bool) -> tuple[Component, ...]:

@@ -127,7 +127,7 @@ def check_grouping_factor(
         raise GroupingError(
             f"random term {term} has {levels * k} effects ({k} for "
             f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "
-            "from the residual's. Use fewer effects."
+            "from the residual's. Use fewer effects, or give residual_sd=."
         )
 
 

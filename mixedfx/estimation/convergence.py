@@ -17,6 +17,8 @@ from mixedfx.estimation.optimizer_result import OptimizerResult
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# Curvature of a direction in which the deviance is constant to rounding.
+_ZERO_CURVATURE = 1e-6
 # Eigenvalues below this share of the largest are zero: along them the gradient itself counts.
 _FLAT = 1e-6
 
@@ -49,9 +51,10 @@ class ConvergenceDiagnostics:
 
     Notes
     -----
-    ``ok`` requires a Newton decrement below 1e-6, and a curvature and a boundary slope above
-    -1e-3: the first and second order conditions, and the Karush-Kuhn-Tucker condition on the
-    boundary, up to rounding.
+    ``ok`` requires a Newton decrement below 1e-6, a curvature above 1e-6 and a boundary slope above
+    -1e-3: the first and second order conditions of a strict minimum, and the Karush-Kuhn-Tucker
+    condition on the boundary, up to rounding. Where the curvature is zero the data do not
+    identify all parameters: other values fit equally well.
 
     Examples
     --------
@@ -76,13 +79,17 @@ class ConvergenceDiagnostics:
     def ok(self) -> bool:
         """Whether first and second order conditions hold to rounding."""
         return (
-            self.newton_decrement < 1e-6 and self.curvature > -1e-3 and self.boundary_slope > -1e-3
+            self.newton_decrement < 1e-6
+            and self.curvature > _ZERO_CURVATURE
+            and self.boundary_slope > -1e-3
         )
 
     def __str__(self) -> str:
         """Summarise in one line."""
         verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
         parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
+        if abs(self.curvature) <= _ZERO_CURVATURE:
+            parts.append("the deviance is flat: the data do not identify all parameters")
         if self.boundary:
             names = ", ".join(self.boundary)
             parts.append(f"on the boundary: {names} (boundary slope {self.boundary_slope:.3g})")

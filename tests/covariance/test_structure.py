@@ -6,6 +6,8 @@ definition (``oracle``), and differences.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,7 +53,7 @@ class AR1(CovarianceStructure):
 
     def nearest(self, cov, at):
         variance = np.mean(np.diag(cov))
-        rho = np.clip(np.mean(np.diag(cov, 1)) / variance, -0.99, 0.99)
+        rho = np.clip(np.mean(np.diag(cov, 1)) / variance, -1.0 + 1e-10, 1.0 - 1e-10)
         return np.array([np.sqrt(variance), rho / np.sqrt(1.0 - rho**2)])
 
     def components(self, factor, at):
@@ -130,7 +132,7 @@ def test_the_summary_shows_the_correlation(fit):
 
 
 def test_the_equation_has_one_covariance_matrix(fit):
-    assert "Σ" in str(fit.equation())
+    assert "Σ_patient ∈ ar1" in str(fit.equation())
     assert "0.6045" in str(fit.equation(estimates=True))
 
 
@@ -245,3 +247,36 @@ def test_kenward_and_roger_refuse_it(fit):
 
 def test_the_formula_is_written_as_it_was_read():
     assert str(mfx.parse(FORMULA)) == FORMULA
+
+
+def simulated(sd, rho, k, levels, seed):
+    rng, lag = np.random.default_rng(seed), np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+    b = sd * rng.normal(size=(levels, k)) @ np.linalg.cholesky(rho**lag).T
+    g, t = np.repeat(np.arange(levels), 2 * k), np.tile(np.repeat(np.arange(k), 2), levels)
+    y = b[g, t] + 0.5 * rng.normal(size=len(g))
+    return pd.DataFrame({"g": g, "t": [f"t{i}" for i in t], "y": y})
+
+
+def test_a_correlation_near_one_is_not_cut_off(registered):
+    fit = mfx.lmer("y ~ 1 + ar1(0 + t | g)", simulated(2.0, 0.995, 6, 40, seed=0))
+    assert fit.converged
+    assert fit.varcorr["sdcor"][1] > 0.99
+    crossprod, theta = fit.model.crossprod, fit.theta
+    near = [solve_pls(crossprod, theta * [1.0, f], reml=True).deviance for f in (0.9, 1.1)]
+    assert min(near) > fit.deviance
+
+
+def test_a_profile_interval_without_an_end_ends_at_the_limit(registered):
+    fit = mfx.lmer("y ~ 1 + ar1(0 + t | g)", simulated(0.4, 0.8, 4, 6, seed=1))
+    low, high = fit.conf_int(method="profile", parm="corr(t | g)").loc["corr(t | g)"]
+    assert -1.0 <= low < fit.varcorr["sdcor"][1] < high <= 1.0
+
+
+@pytest.mark.parametrize("seed", [1, 3, 8])
+def test_data_that_do_not_identify_it_are_not_certified(data, seed):
+    # With a correlation near zero AR(1) effects and residuals are one variance.
+    noise = data.assign(y=np.random.default_rng(seed).normal(size=len(data)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedfxWarning)
+        fit = mfx.lmer(FORMULA, noise)
+    assert not fit.certificate.ok

@@ -186,7 +186,7 @@ ERRORS = [
     ("y ~ x - (1 | g)", "(1 | g)", "top level"),
     ("y ~ (x | g | h)", "x | g", "top level"),
     ("y ~ x + diag(x || g)", "x || g", "single bar"),
-    ("y ~ x + cs(x | g)", "cs(x | g)", "us, diag"),
+    ("y ~ x + gau(x | g)", "gau(x | g)", "us, diag"),
     ("y + z ~ x", "y + z", "I(a + b)"),
     ("1 ~ x", "1", "response"),
     (". ~ x", ".", "response"),

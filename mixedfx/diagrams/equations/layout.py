@@ -19,7 +19,7 @@ class Line:
     ----------
     left : Math
         Its left side.
-    sign : {"~", "="}
+    sign : {"~", "=", "∈"}
         Distribution or definition.
     right : tuple of str
         Its right side in Unicode, line by line.
@@ -28,7 +28,7 @@ class Line:
     """
 
     left: Math
-    sign: Literal["~", "="]
+    sign: Literal["~", "=", "∈"]
     right: tuple[str, ...]
     latex: str
 
@@ -76,7 +76,7 @@ class Equation:
     @property
     def latex(self) -> str:
         """The equations in LaTeX: an ``aligned`` environment, for math mode."""
-        signs = {"~": r"\sim", "=": "="}
+        signs = {"~": r"\sim", "=": "=", "∈": r"\in"}
         rows = [f"{line.left.latex} &{signs[line.sign]} {line.latex}" for line in self.lines]
         body = " \\\\\n".join(rows)
         return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
@@ -104,7 +104,7 @@ class Equation:
         return f"where {and_list([f'{letter} numbers {numbered}', *clauses[1:]])}."
 
 
-def single_line(left: Math, sign: Literal["~", "="], right: Math) -> Line:
+def single_line(left: Math, sign: Literal["~", "=", "∈"], right: Math) -> Line:
     """Make an equation of one line."""
     return Line(left, sign, (right.unicode,), right.latex)
 

@@ -28,7 +28,11 @@ def matrix_lines(notation: Notation, i: int) -> Iterator[Line]:
     """Write out a term's covariance matrix."""
     names, matrix = notation.random[i], notation.scale(i)
     sds = [notation.sd(i, c) for c in names]
-    if not STRUCTURES[notation.model.effects[i].term.structure].correlated:
+    structure = STRUCTURES[notation.model.effects[i].term.structure]
+    if not structure.linear and notation.estimates is None:
+        yield single_line(matrix, "∈", Math(structure.name, rf"\mathrm{{{structure.name}}}"))
+        return
+    if not structure.correlated:
         yield single_line(matrix, "=", diagonal_matrix([squared(sd) for sd in sds]))
         return
     if len(names) == 2:

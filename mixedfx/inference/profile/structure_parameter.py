@@ -26,6 +26,9 @@ from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
 
+# A correlation whose parameter reaches ten to this power is at its limit.
+_MAX_POWER = 4
+
 
 def profile_structure_parameter(
     fit: FittedModel, optimum: Solution, parameter: Parameter
@@ -44,6 +47,7 @@ def profile_structure_parameter(
     is_sd = parameter.kind == "sd"
     log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
     scale = float(likelihood.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
+    value = _Transformation(structure, at, own, parameter.structure_param, parameter.kind, scale)
     return _ProfiledStructureParameter(
         parameter.name,
         likelihood,
@@ -52,9 +56,9 @@ def profile_structure_parameter(
         x_hat=np.append(log_sigma, np.delete(params, index)),
         min_start=np.append(log_sigma, np.delete(min_start, index)),
         u_hat=float(params[index]),
-        bounds=(0.0, np.inf) if is_sd else (-np.inf, np.inf),
+        bounds=(0.0, np.inf) if is_sd else (value.largest(-1.0), value.largest(1.0)),
         index=index,
-        of=_Transformation(structure, at, own, parameter.structure_param, parameter.kind, scale),
+        of=value,
         is_sd=is_sd,
     )
 
@@ -73,8 +77,28 @@ class _Transformation:
     def __call__(self, u: float) -> float:
         params = self.params.copy()
         params[self.index] = u
-        factor = self.structure.factor(params, self.at)
-        return self.scale * self._component(self.structure.components(factor, self.at)).value
+        return self.scale * self._component(self._components(params)).value
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Limits of a correlation as its parameter goes to minus and plus infinity."""
+        return self._component(self._components(self.params)).limits
+
+    def largest(self, sign: float) -> float:
+        """Largest power of ten, up to a limit, at which the covariance is regular."""
+        params = self.params.copy()
+        for power in range(_MAX_POWER, 0, -1):
+            params[self.index] = sign * 10.0**power
+            try:
+                factor = self.structure.factor(params, self.at)
+            except (np.linalg.LinAlgError, ArithmeticError):
+                continue
+            if np.isfinite(factor).all():
+                return sign * 10.0**power
+        return sign * math.inf
+
+    def _components(self, params: Vector) -> tuple[Component, ...]:
+        return self.structure.components(self.structure.factor(params, self.at), self.at)
 
     def _component(self, components: tuple[Component, ...]) -> Component:
         return next(c for c in components if (c.kind, c.parameter) == (self.kind, self.index))
@@ -89,6 +113,8 @@ class _ProfiledStructureParameter(ProfiledParameter):
     is_sd: bool
 
     def value(self, u: float) -> float:
+        if not self.is_sd and u in self.bounds:
+            return self.of.limits[self.bounds.index(u)]
         return self.of(u)
 
     def canonical_signs(self, x: Vector) -> Vector:
