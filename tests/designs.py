@@ -41,24 +41,24 @@ MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Factor:
-    """A grouping factor: at most so many levels, inside those of an earlier factor or across."""
+    """A grouping factor with at most so many levels, nested in an earlier factor or crossed."""
 
     levels: int
-    inside: int | None
+    nested_in: int | None  # an earlier factor
     terms: list[str]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its data, and a theta to look at it from."""
+    """A model, its data, and a theta at which to evaluate it."""
 
     rows: int
     factors: list[Factor]
     fixed: str
     weighted: bool
-    shifted: bool
+    has_offset: bool
     reml: bool
-    kind: str
+    theta_kind: str
     seed: int
 
     @property
@@ -67,14 +67,14 @@ class Case:
         return " + ".join([f"y ~ {self.fixed}", *random])
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
+    def data(self) -> pd.DataFrame:
         rng = np.random.default_rng(self.seed)
         n = self.rows
         codes: list[np.ndarray] = []
         for factor in self.factors:
             own = rng.integers(factor.levels, size=n)
             own[: factor.levels] = np.arange(factor.levels)  # every level occurs
-            outer = 0 * own if factor.inside is None else codes[factor.inside]
+            outer = 0 * own if factor.nested_in is None else codes[factor.nested_in]
             codes.append(own * (1 + outer.max()) + outer)
         return pd.DataFrame(
             {
@@ -90,7 +90,7 @@ class Case:
 
     @property
     def can_be_fitted(self) -> bool:
-        """Whether the design is one that a fit accepts: enough rows, no term told by another."""
+        """Whether the design is one that a fit accepts: enough rows, and all terms identifiable."""
         try:
             return self.crossprod.n > 0
         except DataError:
@@ -100,9 +100,9 @@ class Case:
     def design(self) -> Design:
         return build(
             mfx.parse(self.formula),
-            self.frame,
+            self.data,
             weights="w" if self.weighted else None,
-            offset="o" if self.shifted else None,
+            offset="o" if self.has_offset else None,
         )
 
     @cached_property
@@ -116,14 +116,14 @@ class Case:
         theta = rng.normal(size=parametrization.size)
         diagonal = parametrization.coordinates.is_sd
         theta[diagonal] = np.abs(theta[diagonal]) + 0.1
-        if self.kind == "some zero":
+        if self.theta_kind == "some zero":
             theta[rng.random(parametrization.size) < 0.4] = 0.0
-        if self.kind == "singular":  # a column of each Lambda vanishes
+        if self.theta_kind == "singular":  # a column of each Lambda vanishes
             lambdas = parametrization.lambdas(theta)
             for lam in lambdas:
                 lam[:, rng.integers(len(lam))] = 0.0
             theta = parametrization.to_params(lambdas)
-        factor = {"all zero": 0.0, "tiny": 1e-3, "large": 10.0}.get(self.kind, 1.0)
+        factor = {"all zero": 0.0, "tiny": 1e-3, "large": 10.0}.get(self.theta_kind, 1.0)
         return theta * factor
 
 
@@ -136,18 +136,18 @@ def cases(draw, kinds=tuple(THETAS), fixed=tuple(FIXED), most_factors=3) -> Case
         terms = draw(st.sampled_from(TERMS))
         # An intercept may have nearly a level per row; wider terms need more rows than effects.
         most = rows - 1 if terms == ["1 |"] else (rows - 1) // 4
-        inside = draw(st.sampled_from([None, *range(i)]))
-        if inside is not None:  # so many in each level of the outer factor
+        nested_in = draw(st.sampled_from([None, *range(i)]))
+        if nested_in is not None:  # so many in each level of the outer factor
             most = min(most, rows // 8)
-        factors.append(Factor(draw(st.integers(2, max(2, most))), inside, terms))
+        factors.append(Factor(draw(st.integers(2, max(2, most))), nested_in, terms))
     case = Case(
         rows=rows,
         factors=factors,
         fixed=draw(st.sampled_from(fixed)),
         weighted=draw(st.booleans()),
-        shifted=draw(st.booleans()),
+        has_offset=draw(st.booleans()),
         reml=draw(st.booleans()),
-        kind=draw(st.sampled_from(kinds)),
+        theta_kind=draw(st.sampled_from(kinds)),
         seed=draw(st.integers(0, 2**16)),
     )
     assume(case.can_be_fitted)

@@ -68,13 +68,13 @@ def dense_model_of(relative, design, *, reml: bool) -> DenseModel:
     Hi = np.linalg.inv(H)
     information = X.T @ Hi @ X
     beta = np.linalg.solve(information, X.T @ Hi @ y) if p else np.zeros(0)
-    rest = y - X @ beta
+    residuals = y - X @ beta
     nu = n - p if reml else n
-    s2 = rest @ Hi @ rest / nu
+    s2 = residuals @ Hi @ residuals / nu
     deviance = np.linalg.slogdet(H)[1] + nu * (1 + np.log(2 * np.pi * s2))
     if reml and p:
         deviance += np.linalg.slogdet(information)[1]
-    means = C @ Z.T @ Hi @ rest
+    means = C @ Z.T @ Hi @ residuals
     joint = s2 * (C - C @ Z.T @ Hi @ Z @ C)
     effects, cond, at = [], [], 0
     for random_term, count in zip(design.rows.random_terms, counts, strict=True):
@@ -120,8 +120,8 @@ def marginal(design, covariances, sds, *, reml: bool, beta=None) -> Marginal:
     information = X.T @ Vi @ X
     if beta is None:
         beta = np.linalg.solve(information, X.T @ Vi @ y) if p else np.zeros(0)
-    rest = y - X @ beta
-    deviance = n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + rest @ Vi @ rest
+    residuals = y - X @ beta
+    deviance = n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + residuals @ Vi @ residuals
     if reml and p:
         deviance += np.linalg.slogdet(information)[1] - p * np.log(2 * np.pi)
     cov_beta = np.linalg.inv(information) if p else np.zeros((0, 0))

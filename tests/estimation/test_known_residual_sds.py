@@ -77,7 +77,7 @@ def dense(fit: mfx.Results, theta=None):
 
 def _with_sds(case):
     sds = np.exp(np.random.default_rng(case.seed).normal(size=case.rows))
-    design = build(mfx.parse(case.formula), case.frame, residual_sd=sds)
+    design = build(mfx.parse(case.formula), case.data, residual_sd=sds)
     return design, sds, solve_pls(compute_crossproducts(design), case.theta, reml=case.reml)
 
 

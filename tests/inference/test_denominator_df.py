@@ -274,7 +274,7 @@ def drawn_definition(case):
     fit = at_given_theta(case)
     expected = kenward_rogers(fit)
     # At large thetas fewer digits are left, and what is unknown cannot be told from rounding.
-    unknown = 0.0 if case.kind == "large" else 1e-13
+    unknown = 0.0 if case.theta_kind == "large" else 1e-13
     known = np.abs(expected.known)
     assume(not ((known > unknown) & (known < 1e-5)).any())
     return denominator_df(fit, KENWARD_ROGER), expected
@@ -313,7 +313,7 @@ def test_adjusted_covariance_is_that_of_the_definition(case):
     scale = np.sqrt(np.outer(np.diag(expected.Phi), np.diag(expected.Phi)))
     largest = max(1.0, np.abs(expected.cov / scale).max())
     # Measured: 7e-10. As in likelihood/test_pls.py, elimination loses more at thetas of up to 30.
-    digits = 1e-6 if case.kind == "large" else 1e-8
+    digits = 1e-6 if case.theta_kind == "large" else 1e-8
     np.testing.assert_allclose(how.cov / scale, expected.cov / scale, rtol=0, atol=digits * largest)
 
 

@@ -53,7 +53,7 @@ def solved(case):
 
 def digits_of(case):
     """How closely two ways to compute a case agree, relatively."""
-    return FEWER_DIGITS if case.kind == "large" else DIGITS
+    return FEWER_DIGITS if case.theta_kind == "large" else DIGITS
 
 
 def assert_same(found, expected, digits):

@@ -76,7 +76,7 @@ def fit_of(case):
 
 
 def digits_of(case):
-    return FEWER_DIGITS if case.kind == "large" else DIGITS
+    return FEWER_DIGITS if case.theta_kind == "large" else DIGITS
 
 
 def dense(fit):
