@@ -1,4 +1,4 @@
-"""Covering arrays: the default tier's part of a product of cases shows every pair of values."""
+"""The two tiers together have every case, and the default tier shows every pair of values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 from math import prod
 
 import pytest
-from tiers import covering
+import tiers
+from tiers import but_for, covering
 
 SIZES = [(), (3,), (2, 5), (4, 6, 3, 4), (2, 2, 2, 2, 2, 2)]
 
@@ -28,3 +29,15 @@ def test_rows_are_few(sizes):
 
 def test_rows_are_the_same_each_time():
     assert covering((4, 6, 3, 4)) == covering((4, 6, 3, 4))
+
+
+def test_the_default_tier_has_the_kept_values_alone(monkeypatch):
+    monkeypatch.setattr(tiers, "in_default_tier", lambda: True)
+    assert but_for(["a", "b", "c"], ["c", "a"]) == ["a", "c"]
+
+
+def test_the_full_tier_has_the_others(monkeypatch):
+    monkeypatch.setattr(tiers, "in_default_tier", lambda: False)
+    kept, other = but_for([("a", 1), ("b", 2)], [("a", 1)])
+    assert kept == ("a", 1)
+    assert (other.values, [mark.name for mark in other.marks]) == (("b", 2), ["full"])
