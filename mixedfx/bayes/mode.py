@@ -157,8 +157,23 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
         deviance=update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd).deviance,
         trace=optimum.trace,
     )
-    priors = replace(priors, gradient=optimum.gradient, hessian=H)
+    free = _interior_coordinates(posterior, lambdas)
+    priors = replace(priors, gradient=optimum.gradient[free], hessian=H[np.ix_(free, free)])
     return PosteriorMode(optimizer_result, design, priors, residual)
+
+
+def _interior_coordinates(posterior: LogPosterior, lambdas: list[Matrix]) -> npt.NDArray[np.intp]:
+    """Coordinates but the log of a standard deviation of zero, and the partials of its effect."""
+    transform = posterior.transform
+    free = np.ones(transform.size, dtype=bool)
+    for term, lam in zip(transform.terms, lambdas, strict=True):
+        zero = np.logical_not(np.any(lam, axis=1))
+        sds = [c for c, off in zip(term.sds, zero, strict=True) if off and isinstance(c, int)]
+        free[sds] = False
+        rows, columns = np.tril_indices(len(lam), -1)
+        partials = np.arange(transform.size)[term.partials]
+        free[partials[(zero[rows] | zero[columns])[: len(partials)]]] = False
+    return np.flatnonzero(free)
 
 
 def _residual_estimate(
