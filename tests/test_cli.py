@@ -77,6 +77,7 @@ def test_ml_fits_by_maximum_likelihood(run):
     assert out == f"{_sleep(reml=False).summary()}\n"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["auto", "statsmodels", "profiled"])
 def test_engine_is_the_one_asked_for(run, engine):
     _, out, _ = run("fit", SLOPES, "FOLDER/sleep.csv", "--engine", engine)

@@ -22,6 +22,7 @@ def test_only_purely_nested_levels_are_a_tree(formula, tree):
     assert mfx.graph(formula).tree is tree
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("formula", [ROMCOM, SCHOOLS, CRASHES])
 def test_the_figures_of_the_text_are_drawn_from_the_formula(formula):
     ax = mfx.draw(formula)

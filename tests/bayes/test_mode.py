@@ -249,6 +249,7 @@ def test_standard_deviations_held_are_those_of_the_fit():
     assert np.sqrt(covariances(fit)[0][0, 0]) == pytest.approx(1.25, rel=1e-12)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("value", [1.0, 30.0])
 def test_a_single_standard_deviation_may_be_held(value):
     # The other one, the correlation and sigma are then at scipy's optimum of the dense density.

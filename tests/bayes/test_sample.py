@@ -596,6 +596,7 @@ def test_terms_of_one_factor_stand_side_by_side():
     assert list(posterior["effect"].to_numpy()) == ["Intercept | g", "x | g"]
 
 
+@pytest.mark.full
 def test_nested_factors_have_a_variable_each():
     fit = mfx.lmer("strength ~ 1 + (1 | batch / cask)", mfx.datasets.load("Pastes"))
     with pytest.warns(SamplingWarning):
@@ -647,6 +648,7 @@ def test_few_levels_will_do_with_a_proper_prior():
     assert 0.5 < sd.mean() < 4.0
 
 
+@pytest.mark.full
 def test_random_effects_of_the_dispersion_are_not_sampled():
     data = mfx.datasets.load("romcom")
     fit = mfx.lmer("rating ~ 1 + (1 | friend)", data, dispersion="~ 1 + (1 | friend)")

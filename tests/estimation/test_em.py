@@ -144,6 +144,7 @@ def test_the_deviance_never_rises_while_a_variance_goes_to_zero(reml):
     assert largest_increase(fitted(ZERO, reml=reml).model.optimizer_result.trace) < 1e-9
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary", "tiny", "large", "singular")))
 def test_the_deviance_never_rises_beyond_rounding_in_any_design(case):
     trace = estimated(case, 30, case.theta).trace
@@ -165,6 +166,7 @@ def test_it_ends_at_the_profiled_optimum(name, reml, far):
     assert fit.deviance == pytest.approx(optimum.deviance, abs=SAME)
 
 
+@pytest.mark.full
 @pytest.mark.covering(2)
 @every_model
 @both_criteria

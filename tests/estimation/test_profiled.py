@@ -182,6 +182,7 @@ def _with_temp(cake):
     return cake.assign(temp=cake["temperature"].astype(float))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("coding", ["0 + f", "C(f, Sum)", "C(f, Helmert)"])
 @both_criteria
 def test_coding_of_a_random_factor_leaves_the_likelihood(coding, reml):

@@ -190,6 +190,7 @@ DEEP = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", but_for(DEEP, ["parentheses", "signs", "a sum"]))
 def test_depth_ends_in_a_formula_or_a_formula_error(kind):
     _formula_or_error(DEEP[kind])

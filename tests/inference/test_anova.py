@@ -449,6 +449,7 @@ def test_rows_are_in_the_order_written_main_effects_first(lmer, fixed, order, ki
 CODINGS = ["Sum", "Helmert", "Diff", "Poly", "Treatment('q')", "Treatment"]
 
 
+@pytest.mark.full
 @pytest.mark.covering(2)
 @every_method
 @every_type

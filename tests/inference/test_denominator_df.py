@@ -424,6 +424,7 @@ def test_treatments_of_whole_batches_are_tested_as_by_the_batches_means(method, 
     np.testing.assert_allclose(found[["F", "p_value"]], expected, rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("more", [2, 4])
 @pytest.mark.parametrize("arms", [2, 3, 5])
@@ -572,6 +573,7 @@ def test_degrees_of_freedom_of_a_slope_do_not_depend_on_how_it_is_written(strong
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @both_methods
 @pytest.mark.parametrize("change", CHANGES)

@@ -189,6 +189,7 @@ def test_a_row_alone_in_its_column_has_no_influence_to_measure(data, fixed, row)
 # ---------------------------------------------------------------- levels: shape
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @methods
@@ -289,6 +290,7 @@ def without(design, keep):
     return replace(design, rows=cut_rows)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(["slope", "crossed", "weights and offset"], ["slope"]))
 def test_one_step_comes_closer_to_the_refit_as_single_levels_matter_less(name):
     # A Newton step with the Hessian of all data errs by the level's share of it: of the change

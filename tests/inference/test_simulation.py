@@ -85,6 +85,7 @@ def test_the_mean_of_responses_is_the_textbooks(fits, name, kind):
     assert np.abs(z.mean(axis=1)).max() < FAR / np.sqrt(DRAWS)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @every_kind

@@ -328,6 +328,7 @@ def test_dense_and_pairwise_products_agree(case):
     assert_outcomes_agree(case, *results)
 
 
+@pytest.mark.full
 @many
 @given(crossed())
 def test_pairs_of_entries_that_are_not_stored_give_the_same_numbers(case):

@@ -164,6 +164,7 @@ def test_leverage_sums_to_the_trace_of_the_hat_matrix(case):
     assert leverage(fit.rows, fit.solution).sum() == pytest.approx(expected, rel=digits_of(case))
 
 
+@pytest.mark.full
 @every_path
 @many
 @given(case=cases(kinds=[k for k in THETAS if k != "large"]))
@@ -277,6 +278,7 @@ def test_variances_of_other_rows_are_hendersons(path, case, seed):
     assert_same(found, by_henderson(fit, rows), digits_of(case))
 
 
+@pytest.mark.full
 @examples(20)
 @given(case=cases(), seed=st.integers(0, 99))
 def test_row_by_row_does_not_depend_on_the_chunks(case, seed):
@@ -299,6 +301,7 @@ def test_the_fixed_part_alone_has_the_covariance_of_the_coefficients(case):
     assert_same(prediction_variance(fit.solution, unknown), expected, digits_of(case))
 
 
+@pytest.mark.full
 @every_path
 @examples(20)
 @given(case=cases(kinds=["ordinary"]), seed=st.integers(0, 99))

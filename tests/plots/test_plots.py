@@ -142,6 +142,7 @@ def given_axes(count):
     return axes[0] if count > 1 else axes[0, 0]
 
 
+@pytest.mark.full
 @every_picture
 def test_a_picture_is_drawn_on_the_axes_given_and_opens_no_figure(fit, picture):
     count, draw = PICTURES[picture]
@@ -354,6 +355,7 @@ def panel(axes, level):
     return ax
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("level", ["308", "335"])
 def test_a_level_has_a_panel_with_its_rows(fit, sleep, level):
     axes = fit.plot.fitted()
@@ -522,6 +524,7 @@ def test_a_level_has_the_effects_of_the_levels_that_contain_it(nested):
     assert ax.get_title(loc="left") == "1 of 80 levels of publisher:app"
 
 
+@pytest.mark.full
 def test_levels_may_be_truth_values():
     data = simulated(8, 6)
     data["half"] = data["g"] < "g004"
@@ -592,6 +595,7 @@ def test_the_fixed_parts_share_needs_no_random_term(plain):
     )
 
 
+@pytest.mark.full
 def test_a_profile_is_that_of_the_table_with_its_interval(fit):
     parm = ["sd(Days | Subject)", "Days"]
     axes = fit.plot.profile(parm)

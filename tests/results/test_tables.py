@@ -490,6 +490,7 @@ def spoil(table):
         pass
 
 
+@pytest.mark.full
 @every_question
 def test_what_is_given_out_may_be_overwritten(fresh, question):
     ask = ASKED[question]
@@ -513,6 +514,7 @@ KINDS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", but_for(KINDS, ["float", "nullable integer", "category"]))
 @pytest.mark.parametrize(

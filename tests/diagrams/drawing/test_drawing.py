@@ -118,6 +118,7 @@ def check(function):
     return function
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("formula", but_for([*FORMULAS, *chance_formulas(15)], FEW))
 def test_nothing_covers_anything_else(formula, subtests):
     drawn = Drawn(formula)
@@ -252,6 +253,7 @@ def test_a_figure_is_made_in_the_pictures_size():
     plt.close("all")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("layout", but_for([None, "constrained", "tight"], [None]))
 def test_on_given_axes_it_is_made_smaller_with_its_letters(layout):
     _, axes = plt.subplots(1, 2, figsize=(6, 2.5), layout=layout)
@@ -268,6 +270,7 @@ def test_on_large_axes_it_keeps_its_size():
     plt.close("all")
 
 
+@pytest.mark.full
 def test_no_global_style_is_changed():
     before = dict(mpl.rcParams)
     draw(graph(FORMULAS[1]))

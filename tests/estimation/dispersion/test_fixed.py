@@ -281,6 +281,7 @@ def test_the_deviance_is_that_of_the_normal_density(name, reml):
     assert fitted(name, reml).deviance == pytest.approx(dense.deviance(dense.at), abs=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @both_criteria

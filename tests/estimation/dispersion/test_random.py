@@ -330,6 +330,7 @@ def test_quadrature_has_converged(reml):
     assert fine == pytest.approx(finer, abs=2e-4)
 
 
+@pytest.mark.full
 @reml_first
 def test_the_approximation_is_near_the_integral(reml):
     # The first term that Laplace's approximation leaves out is, of a level with n rows, of the
@@ -435,6 +436,7 @@ def without_spread(reml: bool) -> mfx.Results:
     return mfx.lmer("y ~ 1 + (1 | g)", equal(), dispersion="~ 1 + (1 | g)", reml=reml)
 
 
+@pytest.mark.full
 @reml_first
 def test_equal_spreads_give_a_standard_deviation_of_zero(reml):
     assert without_spread(reml).dispersion.loc["sd(g)", "estimate"] == 0.0
@@ -472,6 +474,7 @@ def sparse() -> mfx.Results:
     return fit_of("intercept", pd.concat([frame(), alone], ignore_index=True))
 
 
+@pytest.mark.full
 def test_a_group_of_one_row_has_a_finite_residual_sd():
     sds = sparse().residual_sd
     assert sds.min() / 3 < sds.iloc[-1] < 3 * sds.max()
@@ -483,6 +486,7 @@ def test_a_group_of_one_row_is_nearly_as_uncertain_as_before_it_was_seen():
     assert 0.8 < ratio <= 1.0
 
 
+@pytest.mark.full
 def test_real_friends_with_one_rating_have_a_residual_sd():
     ratings = mfx.datasets.load("romcom")
     assert ratings.groupby("friend", observed=True).size().min() == 1
@@ -493,6 +497,7 @@ def test_real_friends_with_one_rating_have_a_residual_sd():
 # ------------------------------------------------------------------ one model, said differently
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(["intercept", "weights"], ["weights"]))
 @reml_first
 def test_the_order_of_rows_does_not_matter(name, reml):
@@ -500,6 +505,7 @@ def test_the_order_of_rows_does_not_matter(name, reml):
     assert other.deviance == pytest.approx(fitted(name, reml).deviance, abs=1e-6)
 
 
+@pytest.mark.full
 @reml_first
 @pytest.mark.parametrize("unit", but_for([1e-4, 1e4], [1e4]))
 def test_the_unit_of_the_response_moves_only_the_intercept(reml, unit):
@@ -633,6 +639,7 @@ def test_a_prediction_interval_has_the_sd_of_its_level():
     np.testing.assert_allclose(half, special.ndtri(0.975) * expected, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_a_new_level_has_the_residual_variance_that_is_simulated():
     # Of a new level its effects of the mean and of the scale are drawn; 1,000 responses of six.
     fit = fitted("intercept")

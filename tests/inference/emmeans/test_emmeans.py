@@ -290,6 +290,7 @@ def test_contrasts_of_combinations_are_in_emmeans_order():
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("method", "labels"),
     {
@@ -496,6 +497,7 @@ def test_the_first_variable_varies_fastest(uneven):
     assert table[["b", "a"]].agg("".join, axis=1).tolist() == cells
 
 
+@pytest.mark.full
 def test_a_variable_in_both_is_split_by(uneven):
     formula = "y ~ a * b + (1 | g)"
     both = means_of(formula, uneven, ["a", "b"], by="b").contrasts()
@@ -658,6 +660,7 @@ def test_tukeys_p_values_are_those_of_scipy(one_way):
     np.testing.assert_allclose(found.contrasts()["p_value"], expected, rtol=1e-8)
 
 
+@pytest.mark.full
 def test_tukeys_intervals_are_those_of_scipy(one_way):
     found, groups = one_way
     theirs = stats.tukey_hsd(*groups).confidence_interval(0.9)
@@ -693,6 +696,7 @@ def test_tukeys_intervals_have_their_normal_limit(uneven):
     np.testing.assert_allclose(tails, 0.05, rtol=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize(
     ("adjust", "theirs"),

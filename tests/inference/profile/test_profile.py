@@ -287,6 +287,7 @@ def test_effects_in_another_order_have_the_same_limits():
 # ---------------------------------------------------------------- the table
 
 
+@pytest.mark.full
 def test_every_parameter_has_a_point_at_every_zeta():
     # The correlation alone comes to its end, at one, before it comes to 3.
     for name, rows in sleep_profile().groupby("parameter"):

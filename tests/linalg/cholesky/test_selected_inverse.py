@@ -81,6 +81,7 @@ def test_matrix_holds_the_cross_products_of_all_columns(case):
     assert_same(case.crossprod.assembled.sparse_matrix.toarray(), expected)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", but_for(THETAS, ["ordinary", "some zero", "large"]))
 def test_solve_multiplies_by_the_covariance_of_the_effects(kind):
     @examples(12)
@@ -94,6 +95,7 @@ def test_solve_multiplies_by_the_covariance_of_the_effects(kind):
     holds()
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_solve_does_not_change_its_right_hand_sides(case):
@@ -134,6 +136,7 @@ def test_columns_of_one_component_have_different_vectors(case):
     assert len(set(zip(component.tolist(), vector.tolist(), strict=True))) == len(vector)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch", [1, 40, selected_inverse._BATCH_ENTRIES])
 def test_products_hold_every_entry_that_can_be_nonzero(monkeypatch, batch):
     monkeypatch.setattr(selected_inverse, "_BATCH_ENTRIES", batch)
@@ -151,6 +154,7 @@ def test_products_hold_every_entry_that_can_be_nonzero(monkeypatch, batch):
     holds()
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_products_have_as_many_entries_as_announced(case):
