@@ -259,24 +259,29 @@ def _latex_text(text: str) -> str:
 
 def component_rows(components: pd.DataFrame) -> pd.DataFrame:
     """Arrange variance components as lme4 prints them."""
-    single = components[components["effect2"].isna()].reset_index(drop=True)
-    pairs = components[components["effect2"].notna()]
+    is_pair = components["effect2"].notna()
+    single = components[~is_pair].reset_index(drop=True)
+    effects = set(single["effect"])
+    # Per group and effect: correlations with other effects, and those of the term as a whole,
+    # which have the structure's name in place of an effect.
+    between: dict[tuple[Any, Any], dict[Any, float]] = {}
+    whole: dict[tuple[Any, Any], list[str]] = {}
+    pairs = components.loc[is_pair, ["group", "effect", "effect2", "sdcor"]]
+    for group, effect, other, corr in pairs.itertuples(index=False, name=None):
+        between.setdefault((group, other), {})[effect] = corr
+        if other not in effects:
+            whole.setdefault((group, effect), []).append(f"{corr:.2f} ({other})")
     correlations: list[list[str]] = []
     earlier: list[str] = []  # effects of the same term in the rows above
     last_group = None
-    for row in single.to_dict("records"):
-        new_term = row["group"] != last_group or row["effect"] in earlier
-        last_group = row["group"]
+    for group, effect in zip(single["group"], single["effect"], strict=True):
+        new_term = group != last_group or effect in earlier
+        last_group = group
         earlier = [] if new_term else earlier
-        own = pairs[(pairs["group"] == row["group"]) & (pairs["effect2"] == row["effect"])]
-        by_effect = dict(zip(own["effect"], own["sdcor"], strict=True))
+        by_effect = between.get((group, effect), {})
         shown = [f"{by_effect[e]:.2f}" for e in earlier if e in by_effect]
-        # A correlation of the term as a whole has the structure's name in place of an effect.
-        whole = pairs[(pairs["group"] == row["group"]) & (pairs["effect"] == row["effect"])]
-        whole = whole[~whole["effect2"].isin(single["effect"])]
-        shown += [f"{c['sdcor']:.2f} ({c['effect2']})" for c in whole.to_dict("records")]
-        correlations.append(shown)
-        earlier.append(row["effect"])
+        correlations.append(shown + whole.get((group, effect), []))
+        earlier.append(effect)
     repeated = single["group"].eq(single["group"].shift())
     rows = pd.DataFrame(
         {
