@@ -233,10 +233,11 @@ class Table:
 def _numeric(column: pd.Series) -> bool:
     """Whether all entries of a column are numbers, up to parentheses and marks."""
     texts = [str(v).strip(" ()*<") for v in column if str(v).strip()]
-    return bool(texts) and all(_is_number(t.split(" ")[0]) for t in texts)
+    return bool(texts) and all(is_number(t.split(" ")[0]) for t in texts)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number."""
     try:
         float(text)
     except ValueError:

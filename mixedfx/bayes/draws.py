@@ -263,7 +263,7 @@ def _draw_effects_vectorized(
         u = np.einsum("cklb,klb->clb", W, ZtWr)
         u += params.sigma[chunk] * rng.standard_normal((K, L, n))
         effects[chunk] = np.einsum("cklb,clb->bkl", W, u)
-    by_term = tuple(effects[:, s.start : s.start + s.width] for s in crossprod.term_positions)
+    by_term = tuple(effects[:, s.columns] for s in crossprod.term_positions)
     shift = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
     natural = _restore_constants(crossprod.ols_coef + shift, posterior.priors)
     return ParameterDraws(params, natural, by_term)

@@ -168,7 +168,7 @@ class VectorizedPLS:
         K = self.crossprod.ZtZ.layout.width(0)
         lam = np.zeros((K, K, len(sigma)))
         for position, factor in zip(self.crossprod.term_positions, params.cov_factors, strict=True):
-            block = slice(position.start, position.start + position.width)
+            block = position.columns
             lam[block, block] = factor[:, :, chunk] / sigma
         return lam
 

@@ -9,7 +9,7 @@ derivatives of a function by the entries of the factors back to ``x``:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -21,6 +21,11 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+
+
+def concatenate(parts: Iterable[Vector]) -> Vector:
+    """One vector of the terms' parts, empty without terms."""
+    return np.concatenate([np.zeros(0), *parts])
 
 
 class TermCoordinates(Protocol):
@@ -136,19 +141,19 @@ class Coordinates:
             term.pullback(x[part], by)
             for term, part, by in zip(self.terms, self.slices, by_factor, strict=True)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return concatenate(parts)
 
     def params(self, lambdas: Sequence[Matrix]) -> Vector:
         """``x`` of each term's factor."""
         parts = [term.params(lam) for term, lam in zip(self.terms, lambdas, strict=True)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return concatenate(parts)
 
     def canonical(self, x: Vector) -> Vector:
         """One of the points that differ in the signs of the columns of the factors only."""
         parts = [
             term.canonical(x[part]) for term, part in zip(self.terms, self.slices, strict=True)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return concatenate(parts)
 
     @property
     def is_sd(self) -> npt.NDArray[np.bool_]:

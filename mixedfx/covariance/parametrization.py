@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.structure import CovarianceStructure, Positions
 
@@ -68,7 +68,7 @@ class Parametrization:
             structure.params_of_factor(lam, at)
             for (structure, at), lam in zip(self.terms, lambdas, strict=True)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return concatenate(parts)
 
 
 def rank_reduced(
@@ -84,14 +84,14 @@ def rank_reduced(
         structure.rank_reduced(root, at)
         for (structure, at), root in zip(parametrization.terms, roots, strict=True)
     ]
-    x = np.concatenate([np.zeros(0), *(part for _, part in reduced)])
+    x = concatenate(part for _, part in reduced)
     return Coordinates(tuple(term for term, _ in reduced)), x
 
 
 def identity_params(parametrization: Parametrization) -> Vector:
     """Theta of covariances that are the identity, or nearest to it."""
     parts = [structure.nearest(np.eye(at.k), at) for structure, at in parametrization.terms]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return concatenate(parts)
 
 
 def canonical_signs(parametrization: Parametrization, theta: Vector) -> Vector:
@@ -100,4 +100,4 @@ def canonical_signs(parametrization: Parametrization, theta: Vector) -> Vector:
         structure.canonical(theta[part], at)
         for (structure, at), part in zip(parametrization.terms, parametrization.slices, strict=True)
     ]
-    return (np.concatenate(parts) if parts else np.zeros(0)) + 0.0
+    return concatenate(parts) + 0.0

@@ -14,9 +14,11 @@ from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.evaluation import build_matrices, group_values
-from mixedfx.design.source import as_frame
+from mixedfx.design.source import as_frame, float_vector
 from mixedfx.design.spec import ModelSpec
+from mixedfx.errors import DataError, MissingColumnError
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
@@ -82,6 +84,15 @@ def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Co
         values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
         codes[rows] = term.levels.encode(values)
     return D, codes
+
+
+def new_argument(argument: str, column: str | None, frame: pd.DataFrame, *, advice: str) -> Vector:
+    """Values in new rows of an argument of the fit, from the column of its name."""
+    if column is None:
+        raise DataError(f"the fit's {argument} was an array, so new rows have none: give {advice}")
+    if column not in frame.columns:
+        raise MissingColumnError(f"{argument} column '{column}' is not in the new data.")
+    return float_vector(argument, frame[column])
 
 
 def _fill_incomplete(matrix: Matrix, rows: Codes, m: int) -> Matrix:

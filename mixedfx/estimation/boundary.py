@@ -64,7 +64,7 @@ def boundary_parameters(
 def rank_reduced_coordinates(crossprod: CrossProducts, theta: Vector) -> tuple[Coordinates, Vector]:
     """Coordinates, and their values, of the scaled covariances at theta with their rank fixed."""
     parametrization = crossprod.parametrization
-    scaled = scaled_factors(crossprod, parametrization.lambdas(theta))
+    scaled = scaled_factors(crossprod.term_scaling, parametrization.lambdas(theta))
     return rank_reduced(parametrization, full_rank_factors(parametrization, scaled, ZERO))
 
 

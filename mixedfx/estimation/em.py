@@ -212,7 +212,7 @@ def _starting_factors(
         return parametrization.lambdas(moment_estimates(crossprod)), ()
     interior, moved = [], False
     lambdas = parametrization.lambdas(np.asarray(start, dtype=float))
-    scaled = scaled_factors(crossprod, lambdas)
+    scaled = scaled_factors(crossprod.term_scaling, lambdas)
     for F, (structure, at) in zip(scaled, parametrization.terms, strict=True):
         values, vectors = np.linalg.eigh(F @ F.T)
         singular = values < ZERO**2

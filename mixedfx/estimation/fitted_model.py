@@ -85,8 +85,7 @@ class FittedModel:
         crossprod = self.crossprod
         if not crossprod.profiles_sigma:
             return np.inf
-        unbiased = self.reml or self.spec.is_least_squares
-        return float(crossprod.n - crossprod.p if unbiased else crossprod.n)
+        return float(crossprod.nu(reml=self.reml or self.spec.is_least_squares))
 
     @property
     def formula_text(self) -> str:

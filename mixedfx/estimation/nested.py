@@ -21,11 +21,9 @@ from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
-from mixedfx.likelihood.scaled import scaled_scores, unscaled_factors
-from mixedfx.likelihood.score import score_factors
+from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.residuals.model import ResidualModel
@@ -48,26 +46,21 @@ class ProfiledResidualDeviance:
         self.evaluations = 0
         self.inner: OptimizerResult | None = None  # theta at the last evaluation
 
-    def crossproducts(self, x: Vector) -> CrossProducts:
-        """Cross-products at the parameters."""
-        return self.model.reweight(self.sums, x)
+    def likelihood(self, x: Vector) -> GaussianLikelihood:
+        """Likelihood of theta at the parameters."""
+        return GaussianLikelihood(self.model.reweight(self.sums, x), self.reml)
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Profiled deviance and its gradient."""
         if not self.model.contains(x):
             return np.inf, np.zeros_like(x)
-        crossprod = self.crossproducts(x)
+        likelihood = self.likelihood(x)
         # No warm start on the boundary, where zero is stationary at all weights.
         interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
         start = self.inner.theta if self.inner is not None and interior else None
-        self.inner = estimate_theta(
-            self.design,
-            GaussianLikelihood(crossprod, self.reml),
-            control=self.control,
-            start=start,
-        )
+        self.inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
         self.evaluations += self.inner.evaluations
-        solution = solve_pls(crossprod, self.inner.theta, reml=self.reml)
+        solution = likelihood.at(self.inner.theta)
         return solution.deviance, self.gradient(x, solution)
 
     def gradient(self, x: Vector, solution: Solution) -> Vector:
@@ -89,28 +82,27 @@ def estimate_nested(
         max_evaluations=control.max_evaluations,
     )
     assert problem.inner is not None
-    x, crossprod = optimum.x, problem.crossproducts(optimum.x)
-    solution = solve_pls(crossprod, problem.inner.theta, reml=reml)
-    model.check_optimum(design, x, solution, converged=optimum.converged)
-    return _estimate_at(problem, optimum)
+    likelihood = problem.likelihood(optimum.x)
+    solution = likelihood.at(problem.inner.theta)
+    model.check_optimum(design, optimum.x, solution, converged=optimum.converged)
+    return _estimate_at(problem, optimum, likelihood)
 
 
 def _estimate_at(
-    problem: ProfiledResidualDeviance, optimum: TrustRegionResult
+    problem: ProfiledResidualDeviance, optimum: TrustRegionResult, likelihood: GaussianLikelihood
 ) -> tuple[OptimizerResult, Design, JointEstimate]:
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
-    model, x, crossprod = problem.model, optimum.x, problem.crossproducts(optimum.x)
+    model, x = problem.model, optimum.x
     start = None if problem.inner is None else problem.inner.theta
-    likelihood = GaussianLikelihood(crossprod, problem.reml)
     inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
     solution = likelihood.at(inner.theta)
-    joint = _joint_derivatives(problem, x, crossprod, solution)
+    joint = _joint_derivatives(problem, x, solution)
     shift = -model.log_sigma_offset(x)
     relative = np.exp(-2.0 * (model.log_sds(x) + shift))
     design = problem.design.with_weights(problem.design.rows.combined_weights(relative))
     optimizer_result = replace(
         inner,
-        theta=crossprod.parametrization.scaled(inner.theta, math.exp(shift)),
+        theta=likelihood.parametrization.scaled(inner.theta, math.exp(shift)),
         evaluations=problem.evaluations,
         converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
@@ -121,7 +113,7 @@ def _estimate_at(
         model,
         params=x,
         coefficients=model.coefficients(math.log(solution.sigma), x),
-        cov=_coefficient_covariance(problem, joint, crossprod),
+        cov=_coefficient_covariance(problem, joint, likelihood.nu),
         gradient=joint.gradient,
         hessian=joint.hessian,
         vcov_jacobian=joint.vcov_jacobian,
@@ -140,7 +132,7 @@ class _JointDerivatives:
 
 
 def _joint_derivatives(
-    problem: ProfiledResidualDeviance, x: Vector, crossprod: CrossProducts, solution: Solution
+    problem: ProfiledResidualDeviance, x: Vector, solution: Solution
 ) -> _JointDerivatives:
     """
     Differentiate the deviance, cov(beta) and log sigma by theta and x, by central differences.
@@ -148,20 +140,18 @@ def _joint_derivatives(
     The score by x can need the leverage of every row: it is evaluated for differences along x
     alone, and the block of theta and x follows by symmetry.
     """
+    crossprod = solution.crossprod
     coordinates, theta = rank_reduced_coordinates(crossprod, solution.theta)
     term_scaling, m, p = crossprod.term_scaling, len(theta), crossprod.p
     point = np.concatenate([theta, x])
 
     def evaluate(at: Vector, *, score_x: bool) -> Vector:
         """Score (m,), covariance (p p,) and log sigma, one after the other."""
-        reweighted = problem.crossproducts(at[m:])
-        lambdas = unscaled_factors(term_scaling, coordinates.lambdas(at[:m]))
-        perturbed = solve_pls_at_factors(reweighted, lambdas, reml=problem.reml)
-        scores = scaled_scores(term_scaling, score_factors(perturbed))
-        by_theta = coordinates.pullback(at[:m], scores)
+        scaled = ScaledLikelihood(problem.likelihood(at[m:]), coordinates, term_scaling)
+        perturbed = scaled.at(at[:m])
+        by_theta = scaled.score_at(at[:m], perturbed)
         by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
-        cov = perturbed.sigma**2 * perturbed.vcov_unscaled
-        return np.concatenate([by_theta, by_x, cov.ravel(), [math.log(perturbed.sigma)]])
+        return np.concatenate([by_theta, by_x, perturbed.vcov.ravel(), [math.log(perturbed.sigma)]])
 
     size, steps = len(point), relative_steps(point, _STEP)
     by_theta = jacobian(
@@ -176,7 +166,7 @@ def _joint_derivatives(
 
 
 def _coefficient_covariance(
-    problem: ProfiledResidualDeviance, joint: _JointDerivatives, crossprod: CrossProducts
+    problem: ProfiledResidualDeviance, joint: _JointDerivatives, nu: int
 ) -> Matrix:
     """Covariance (r, r) of the reported coefficients, from that of log sigma and x."""
     k = problem.model.n_params
@@ -185,7 +175,6 @@ def _coefficient_covariance(
     J[0] = joint.log_sigma_gradient
     J[1:, len(joint.hessian) - k :] = np.eye(k)
     cov = J @ inverse @ J.T
-    nu = crossprod.n - crossprod.p if problem.reml else crossprod.n
     cov[0, 0] += 0.5 / nu  # of log sigma given theta and x
     to_coefficients = problem.model.coefficient_matrix
     return np.asarray(to_coefficients @ cov @ to_coefficients.T)

@@ -123,15 +123,15 @@ class JointEstimate(ResidualEstimate):
         """The coefficients."""
         return self.model.components(self.coefficients, self.cov)
 
-    def relative_log_sds(self) -> Vector:
-        """Log standard deviations (n,) of the rows over the reported sigma."""
+    def relative_log_sds(self, sigma: float) -> Vector:
+        """Log standard deviations (n,) of rows of weight one over the reported sigma."""
         return self.model.log_sds(self.params) - self.model.log_sigma_offset(self.params)
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
         """Divide by the estimated weights."""
         if weights is None:
             return None
-        prior = np.asarray(weights * np.exp(2.0 * self.relative_log_sds()))
+        prior = np.asarray(weights * np.exp(2.0 * self.relative_log_sds(sigma)))
         return None if np.abs(prior - 1.0).max() < 1e-12 else prior
 
     def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
@@ -214,18 +214,14 @@ class LocationScaleEstimate(JointEstimate):
             solution = fix_coefficients(solution, self.beta)
         return add_coefficient_covariance(solution, self.vcov_correction)
 
-    def _sds(self, columns: Matrix, codes: Codes) -> Vector:
-        """``exp(D gamma + v)``, with ``v = 0`` for new levels (code -1)."""
+    def _log_sds(self, columns: Matrix, codes: Codes) -> Vector:
+        """``D gamma + v``, with ``v = 0`` for new levels (code -1)."""
         v = np.where(codes < 0, 0.0, self.random.effects[np.maximum(codes, 0)])
-        return np.asarray(np.exp(columns @ self.coefficients + v))
+        return np.asarray(columns @ self.coefficients + v)
 
-    def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
-        """Divide by the estimated weights, at the modes of ``v``."""
-        if weights is None:
-            return None
-        sds = self._sds(self.model.rows.D, self.random_term.codes)
-        prior = weights / (sigma / sds) ** 2
-        return None if np.abs(prior - 1.0).max() < 1e-12 else np.asarray(prior)
+    def relative_log_sds(self, sigma: float) -> Vector:
+        """At the modes of ``v``."""
+        return np.asarray(self._log_sds(self.model.rows.D, self.random_term.codes) - np.log(sigma))
 
     def conditional_cov(self, cov: Matrix) -> Matrix:
         """Given ``v``."""
@@ -242,7 +238,7 @@ class LocationScaleEstimate(JointEstimate):
         assert codes is not None
         cond_sd = self.random.cond_sd[np.maximum(codes, 0)]
         sd = np.where(codes < 0, self.random.sd, cond_sd)
-        return np.asarray(self._sds(columns, codes) ** 2 * np.exp(2.0 * sd**2))
+        return np.asarray(np.exp(2.0 * (self._log_sds(columns, codes) + sd**2)))
 
     def distribution(self, sds: Vector, *, new_effects: bool) -> ResidualDistribution:
         """With new effects, or those of the fit."""

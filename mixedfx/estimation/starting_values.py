@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right, penalized_inverse
@@ -68,7 +68,7 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         strict=True,
     )
     for position, (structure, at), T, rms in terms:
-        part = slice(position.start, position.start + position.width)
+        part = position.columns
         cov = covariances[position.group][part, part] / residual_variance
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
@@ -76,7 +76,7 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         values, vectors = np.linalg.eigh(to_scaled @ cov @ to_scaled.T)
         values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
-    theta = np.concatenate([np.zeros(0), *params])
+    theta = concatenate(params)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
 
 
@@ -193,7 +193,7 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
 def _scaled_ZtZ(crossprod: CrossProducts, t: int) -> Matrix:
     """``T_t'Z_t'W Z_t T_t`` of a term, (k, k, levels)."""
     position, T = crossprod.term_positions[t], crossprod.term_scaling[t]
-    part = slice(position.start, position.start + position.width)
+    part = position.columns
     ZtZ = crossprod.ZtZ.diagonal[position.group][part, part]
     return matmul_left(T.T, matmul_right(ZtZ, T))
 

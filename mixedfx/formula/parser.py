@@ -87,15 +87,15 @@ def parse_dispersion(text: str) -> Formula:
     return _parse_dispersion(text)
 
 
-def parse_residual(text: str) -> tuple[str, Formula]:
-    """Parse ``"name(columns)"``: the name of a residual model, and the columns as a formula."""
+def parse_residual(text: str) -> tuple[str, str, Formula]:
+    """Parse ``"name(columns)"``: name of a residual model, columns as text and as a formula."""
     _check_is_text(text)
     line = _one_line(text)
     name, bracket, inside = line.partition("(")
     if not (name.strip().isidentifier() and bracket and inside.endswith(")")):
         problem = "a residual model is written as a call."
         raise FormulaError(problem, line, 0, max(len(line), 1), "Write 'name(columns)'.")
-    return name.strip(), _parse_dispersion(f"~ ({inside}")
+    return name.strip(), inside[:-1].strip(), _parse_dispersion(f"~ ({inside}")
 
 
 def _check_is_text(text: object) -> None:

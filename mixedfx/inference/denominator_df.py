@@ -76,7 +76,7 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     check_choice("df_method", method, DF_METHODS)
     if method == "kenward-roger":
         check_no_priors(fit, "df_method='kenward-roger'")
-    cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
+    cov = fit.solution.vcov
     if fit.priors.specified:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", cov, np.inf)
     if method == "satterthwaite":

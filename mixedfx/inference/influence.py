@@ -74,7 +74,7 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
         )
     p = fit.crossprod.p
     beta_changes = changes[:, :p]
-    precision = np.linalg.inv(fit.solution.sigma**2 * fit.solution.vcov_unscaled)
+    precision = np.linalg.inv(fit.solution.vcov)
     distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
     names = [
         *fit.spec.X_names,

@@ -16,12 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx.design.new_data import evaluate_new_data
-from mixedfx.design.source import float_vector
+from mixedfx.design.new_data import evaluate_new_data, new_argument
 from mixedfx.errors import (
     ArgumentError,
-    DataError,
-    MissingColumnError,
     NewLevelError,
     check_choice,
     check_share,
@@ -191,15 +188,10 @@ def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
 def _new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
     if fit.rows.offset is None:
         return 0.0
-    name = fit.spec.offset_column
-    if name is None:
-        raise DataError(
-            "the fit's offset was an array, so new rows have none: give the offset as a "
-            "column's name to predict, or add it to the prediction of a fit without."
-        )
-    if name not in frame.columns:
-        raise MissingColumnError(f"offset column '{name}' is not in the new data.")
-    return float_vector("offset", frame[name])
+    advice = (
+        "the offset as a column's name to predict, or add it to the prediction of a fit without."
+    )
+    return new_argument("offset", fit.spec.offset_column, frame, advice=advice)
 
 
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:

@@ -82,7 +82,7 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
     .. [2] Kuznetsova, Brockhoff and Christensen (2017), lmerTest package: tests in linear
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
-    cov = fit.solution.sigma**2 * fit.solution.vcov_unscaled
+    cov = fit.solution.vcov
     at = fit.derivatives
     values, vectors = np.linalg.eigh(at.hessian)
     positive = values > _MIN_EIGENVALUE * max(values.max(initial=0.0), 1.0)

@@ -36,7 +36,7 @@ def covariance(fit: FittedModel) -> pd.DataFrame:
     names = list(fit.spec.column_names)
     full = np.full((len(names), len(names)), np.nan)
     kept = fit.spec.kept_columns
-    full[np.ix_(kept, kept)] = fit.solution.sigma**2 * fit.solution.vcov_unscaled
+    full[np.ix_(kept, kept)] = fit.solution.vcov
     return pd.DataFrame(full, index=names, columns=names)
 
 

@@ -102,7 +102,7 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
     if not proper.any():
         return solution
     crossprod, s2 = solution.crossprod, solution.sigma**2
-    cov = s2 * solution.vcov_unscaled
+    cov = solution.vcov
     innovation_cov = cov[np.ix_(proper, proper)] + np.diag(sd[proper] ** 2)
     root = np.linalg.cholesky(innovation_cov)
     innovation = mean[proper] - solution.beta[proper]

@@ -50,6 +50,11 @@ class TermPosition:
     start: int  # first of the term's columns within the group
     width: int  # number of its columns
 
+    @property
+    def columns(self) -> slice:
+        """The term's columns within the group."""
+        return slice(self.start, self.start + self.width)
+
 
 @dataclass(frozen=True)
 class CrossProducts:
@@ -106,7 +111,7 @@ class CrossProducts:
         """Weighted root mean square of each term's columns, (k,): the inverse unit of its sds."""
         sums = [np.einsum("aal->a", self.ZtZ.diagonal[s.group]) for s in self.term_positions]
         return tuple(
-            np.sqrt(total[s.start : s.start + s.width] / self.n)
+            np.sqrt(total[s.columns] / self.n)
             for total, s in zip(sums, self.term_positions, strict=True)
         )
 
@@ -123,7 +128,7 @@ class CrossProducts:
         for position, rms, (structure, _) in zip(
             self.term_positions, self.column_rms, self.parametrization.terms, strict=True
         ):
-            part = slice(position.start, position.start + position.width)
+            part = position.columns
             if structure.invariance == "scalar":
                 rms = np.full_like(rms, math.sqrt(float(np.mean(rms**2))))
             T = np.diag(1.0 / rms)
@@ -135,6 +140,10 @@ class CrossProducts:
                     T = T @ np.linalg.inv(root).T
             term_scaling.append(T)
         return tuple(term_scaling)
+
+    def nu(self, *, reml: bool) -> int:
+        """Denominator of the profiled sigma**2: n, or n - p under REML."""
+        return self.n - self.p if reml else self.n
 
     @property
     def profiles_sigma(self) -> bool:
@@ -164,18 +173,17 @@ class CrossProducts:
         """Lambda of each grouping factor: block-diagonal over its terms."""
         result = [np.zeros(d.shape[:2]) for d in self.ZtZ.diagonal]
         for position, lam in zip(self.term_positions, lambdas, strict=True):
-            part = slice(position.start, position.start + position.width)
+            part = position.columns
             result[position.group][part, part] = lam
         return result
 
     def term_rows(self, arrays: list[Matrix]) -> list[Matrix]:
         """Each term's rows of one array per grouping factor."""
-        return [arrays[s.group][s.start : s.start + s.width] for s in self.term_positions]
+        return [arrays[s.group][s.columns] for s in self.term_positions]
 
     def term_blocks(self, arrays: list[Matrix]) -> list[Matrix]:
         """Each term's diagonal block of one square array per grouping factor."""
-        parts = [slice(s.start, s.start + s.width) for s in self.term_positions]
-        return [arrays[s.group][c, c] for s, c in zip(self.term_positions, parts, strict=True)]
+        return [arrays[s.group][s.columns, s.columns] for s in self.term_positions]
 
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
         """Covariance of the coefficients of X from that of ``X qr_R^-1``."""

@@ -23,7 +23,7 @@ MIN_EIGENVALUE = 1e-10
 def shrinkage_weights(solution: Solution, t: int) -> tuple[Matrix, Matrix]:
     """``A_i`` and ``G_i A_i`` of each level of term t alone, (k, k, levels) both."""
     crossprod, position = solution.crossprod, solution.crossprod.term_positions[t]
-    part = slice(position.start, position.start + position.width)
+    part = position.columns
     A = crossprod.ZtZ.diagonal[position.group][part, part]
     G, _, _ = penalized_inverse(A, solution.lambdas[t])
     return A, matmul(G, A)

@@ -74,7 +74,7 @@ class GaussianLikelihood:
     @property
     def nu(self) -> int:
         """Denominator of the profiled sigma**2: n, or n - p under REML."""
-        return self.crossprod.n - self.crossprod.p if self.reml else self.crossprod.n
+        return self.crossprod.nu(reml=self.reml)
 
     def at(self, theta: Vector) -> Solution:
         """Solution of the penalised least-squares problem at theta."""

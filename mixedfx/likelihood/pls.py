@@ -54,6 +54,11 @@ class Solution:
         """The covariance parameters."""
         return self.crossprod.parametrization.to_params(self.lambdas)
 
+    @property
+    def vcov(self) -> Matrix:
+        """Covariance of beta given theta, (p, p)."""
+        return np.asarray(self.sigma**2 * self.vcov_unscaled)
+
     def conditional_modes(self) -> list[Matrix]:
         """Conditional means ``b`` of the random effects (BLUPs), (k, levels) per term."""
         return self.crossprod.term_rows(self.schur.back_substitute(self.coef_vector)[0])
@@ -115,7 +120,7 @@ def solve_pls_at_factors(
     C = schur.matrix
     R_diagonal, coef, unscaled = _solve_coefficients(C[:p, :p], C[:p, p])
     pwrss = float(C[p, p] - C[:p, p] @ coef)
-    nu = crossprod.n - p if reml else crossprod.n
+    nu = crossprod.nu(reml=reml)
     log_det = numeric.log_det
     if reml:
         log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_qr

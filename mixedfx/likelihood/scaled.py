@@ -32,17 +32,16 @@ Array = npt.NDArray[np.float64]
 # Step of differences, relative to coordinates above one.
 _STEP = 1e-3
 # A penalised residual sum of squares below this share of the response's is rounding.
-_ZERO_PWRSS = 1e-14
+ZERO_PWRSS = 1e-14
 # A deviance at theta, in the units of the columns, that differs from the deviance at the scaled
 # factors by more than this has lost its digits to cancellation.
 DEVIANCE_ROUNDING = 1e-6
 
 
-def scaled_factors(crossprod: CrossProducts, lambdas: Sequence[Matrix]) -> list[Matrix]:
+def scaled_factors(term_scaling: Sequence[Matrix], lambdas: Sequence[Matrix]) -> list[Matrix]:
     """``F_t = T_t^-1 Lambda_t`` of each term."""
     return [
-        np.asarray(np.linalg.solve(T, lam))
-        for T, lam in zip(crossprod.term_scaling, lambdas, strict=True)
+        np.asarray(np.linalg.solve(T, lam)) for T, lam in zip(term_scaling, lambdas, strict=True)
     ]
 
 
@@ -60,7 +59,7 @@ def scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
     """Parameters of the scaled factors ``T_t^-1 Lambda_t(theta)``."""
     parametrization = crossprod.parametrization
     lambdas = parametrization.lambdas(np.asarray(theta, dtype=float))
-    return parametrization.to_params(scaled_factors(crossprod, lambdas))
+    return parametrization.to_params(scaled_factors(crossprod.term_scaling, lambdas))
 
 
 def theta_from_scaled(crossprod: CrossProducts, scaled: Sequence[Matrix]) -> Vector:
@@ -82,10 +81,6 @@ class ScaledLikelihood:
     def of(likelihood: GaussianLikelihood, coordinates: Coordinates) -> ScaledLikelihood:
         """The likelihood in columns of its own scaling."""
         return ScaledLikelihood(likelihood, coordinates, likelihood.crossprod.term_scaling)
-
-    def factors(self, x: Vector) -> list[Matrix]:
-        """``F_t(x)`` of each term."""
-        return self.coordinates.lambdas(x)
 
     def lambdas(self, x: Vector) -> list[Matrix]:
         """``Lambda_t = T_t F_t(x)`` of each term."""
@@ -152,7 +147,7 @@ class ScaledLikelihood:
 def check_positive_pwrss(solution: Solution) -> Solution:
     """Raise a ``ResponseError`` if the random effects explain the response; else the solution."""
     crossprod = solution.crossprod
-    if crossprod.profiles_sigma and solution.pwrss <= _ZERO_PWRSS * crossprod.XytXy[-1, -1]:
+    if crossprod.profiles_sigma and solution.pwrss <= ZERO_PWRSS * crossprod.XytXy[-1, -1]:
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "

@@ -72,7 +72,7 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     directions, along, i = np.zeros((symbolic.size, size)), np.zeros(size), 0
     terms = zip(solution.lambdas, crossprod.term_positions, jacobians, strict=True)
     for lam, position, jacobian in terms:
-        part = slice(position.start, position.start + position.width)
+        part = position.columns
         L = symbolic.layout.levels(position.group)
         Ztr = np.tensordot(crossprod.ZtXy[position.group], solution.coef_vector, axes=(1, 0))
         g = (Ztr - ZtZb[symbolic.columns(position.group)].reshape(-1, L))[part]
@@ -89,7 +89,7 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
 def _projected_products(solution: Solution, directions: Matrix, along: Vector) -> Matrix:
     """``w'Z'PZw / sigma**2`` for the columns of ``directions``, sigma profiled out."""
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
-    m, p, nu = directions.shape[1], crossprod.p, crossprod.n - crossprod.p * solution.reml
+    m, p, nu = directions.shape[1], crossprod.p, crossprod.nu(reml=solution.reml)
     columns = np.empty((symbolic.size, m + p))
     columns[:, :m] = crossprod.assembled.sparse_matrix @ directions
     columns[:, m:] = crossprod.ZtX

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
+from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (
     EqualVariances,
     KnownStandardDeviations,
@@ -25,8 +26,7 @@ from mixedfx.design.residual import (
     ResidualSpec,
 )
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.source import as_frame, float_vector
-from mixedfx.errors import DataError, MissingColumnError
+from mixedfx.design.source import as_frame
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
@@ -180,12 +180,9 @@ class KnownVariances(ResidualModel):
 
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """Read from the column of the standard deviations."""
-        name, frame = self.spec.column, as_frame(data)
-        if name is None:
-            raise DataError(
-                "the fit's residual_sd was an array, so new rows have none: give residual_sd as a "
-                "column's name to predict new responses, or take interval='confidence'."
-            )
-        if name not in frame.columns:
-            raise MissingColumnError(f"residual_sd column '{name}' is not in the new data.")
-        return float_vector("residual_sd", frame[name]) ** 2
+        advice = (
+            "residual_sd as a column's name to predict new responses, or take "
+            "interval='confidence'."
+        )
+        sds = new_argument("residual_sd", self.spec.column, as_frame(data), advice=advice)
+        return sds**2

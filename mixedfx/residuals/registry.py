@@ -50,14 +50,14 @@ def register_residual(name: str, factory: Factory) -> None:
 
 def residual_request(text: str) -> ResidualRequest:
     """Look up the residual model of ``residual=``."""
-    name, formula = parse_residual(text)
+    name, inside, formula = parse_residual(text)
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED)) or "none"
         raise ArgumentError(
             f"residual={text!r} asks for '{name}', which is no registered residual model; "
             f"registered: {known}.{did_you_mean(name, _REGISTERED)}"
         )
-    factory, inside = _REGISTERED[name], text.partition("(")[2].rpartition(")")[0].strip()
+    factory = _REGISTERED[name]
 
     def build(columns: Mapping[str, pd.Series]) -> tuple[ResidualSpec, ResidualRows]:
         model = factory(inside, columns)

@@ -395,17 +395,23 @@ def test_satterthwaite_is_exact_for_a_balanced_one_way_layout_of_any_variance(ra
     assert table(fit)["df"].item() == pytest.approx(19, rel=1e-3 if ratio < 0.01 else 1e-4)
 
 
+def treatments_of_batches(method, arms, more):
+    """Batches treated as a whole, ``more`` than there are treatments, and the F test of these."""
+    data = one_way(arms + more, 2.0)
+    data = data.assign(arm=data["batch"] % arms)
+    fit = mfx.lmer("y ~ C(arm) + (1 | batch)", data, engine="profiled", control=CLOSER)
+    terms = ", ".join(f"{name} = 0" for name in fit.params.index[1:])
+    found = fit.wald_test(terms, df_method=method)
+    return data, found
+
+
 @pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("arms", [2, 3, 4])
 def test_both_are_exact_for_treatments_of_whole_batches(method, arms, more):
     # An analysis of variance of the batches' means: b batches less a treatments.
-    data = one_way(arms + more, 2.0)
-    data = data.assign(arm=data["batch"] % arms)
-    fit = mfx.lmer("y ~ C(arm) + (1 | batch)", data, engine="profiled", control=CLOSER)
-    terms = ", ".join(f"{name} = 0" for name in fit.params.index[1:])
-    found = fit.wald_test(terms, df_method=method)
+    _, found = treatments_of_batches(method, arms, more)
     assert found["den_df"] == pytest.approx(more, rel=1e-6)
 
 
@@ -414,13 +420,9 @@ def test_both_are_exact_for_treatments_of_whole_batches(method, arms, more):
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("arms", [2, 3, 4])
 def test_treatments_of_whole_batches_are_tested_as_by_the_batches_means(method, arms, more):
-    data = one_way(arms + more, 2.0)
-    data = data.assign(arm=data["batch"] % arms)
-    fit = mfx.lmer("y ~ C(arm) + (1 | batch)", data, engine="profiled", control=CLOSER)
+    data, found = treatments_of_batches(method, arms, more)
     means = data.groupby("batch", as_index=False).mean()
     expected = stats.f_oneway(*(m["y"] for _, m in means.groupby("arm")))
-    terms = ", ".join(f"{name} = 0" for name in fit.params.index[1:])
-    found = fit.wald_test(terms, df_method=method)
     np.testing.assert_allclose(found[["F", "p_value"]], expected, rtol=1e-6)
 
 

@@ -76,7 +76,7 @@ def _interior_start(problem: LaplaceDeviance, theta: Vector) -> Vector:
     """Parameters of the scaled factors at theta, their diagonals bounded away from zero."""
     parametrization = problem.crossprod.parametrization
     factors = []
-    for scaled in scaled_factors(problem.crossprod, parametrization.lambdas(theta)):
+    for scaled in scaled_factors(problem.crossprod.term_scaling, parametrization.lambdas(theta)):
         factor = lower_triangular_factor(scaled)
         factor = factor * np.where(np.diag(factor) < 0.0, -1.0, 1.0)
         diagonal = np.diag_indices_from(factor)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mixedfx.formatting import format_column
+from mixedfx.formatting import format_column, is_number
 from mixedfx.inference.emmeans.reference_grid import level_text
 
 _NUMERIC_COLUMNS = ("emmean", "std_error", "df", "conf_low", "conf_high")
@@ -20,18 +20,10 @@ def mean_labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:
     texts = []
     for name in specs:
         levels = [level_text(value) for value in table[name]]
-        prefix = name if all(map(_is_number, levels)) else ""
+        prefix = name if all(map(is_number, levels)) else ""
         texts.append([prefix + level for level in levels])
     labels = [" ".join(parts) for parts in zip(*texts, strict=True)]
     return [f"({label})" if re.search(r"[-+*/]", label) else label for label in labels]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def formatted_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -19,14 +19,13 @@ import numpy.typing as npt
 from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import ZERO_PWRSS, scaled_scores, unscaled_factors
 from mixedfx.likelihood.score import score_factors
 from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A penalised residual sum of squares below this share of y'Wy is rounding.
-_MIN_PWRSS = 1e-14
 # Smallest eigenvalue taken for a Hessian in unit-free parameters.
 _MIN_EIGENVALUE = 1e-2
 # Step of the differences of the score, relative to coordinates above one.
@@ -66,16 +65,15 @@ class ProfiledParameter(ABC):
 
     def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
         """Solve the penalised least-squares problem at ``Lambda_t = T_t F_t``."""
-        lambdas = [T @ F for T, F in zip(self.factors.term_scaling, factors, strict=True)]
+        lambdas = unscaled_factors(self.factors.term_scaling, factors)
         solution = self.likelihood.at_factors(lambdas)
-        if not solution.pwrss > _MIN_PWRSS * solution.crossprod.XytXy[-1, -1]:
+        if not solution.pwrss > ZERO_PWRSS * solution.crossprod.XytXy[-1, -1]:
             raise ValueError("the penalised residual sum of squares is zero to rounding")
         return solution
 
     def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
         """Derivatives of the deviance by the entries of each ``F_t``, (k, k) each."""
-        by_lambda = score_factors(solution, sigma=sigma)
-        return [T.T @ by for T, by in zip(self.factors.term_scaling, by_lambda, strict=True)]
+        return scaled_scores(self.factors.term_scaling, score_factors(solution, sigma=sigma))
 
     def canonical_signs(self, x: Vector) -> Vector:
         """Choose one of the points that differ in the signs of the factors' columns only."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import scaled_factors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -40,10 +41,7 @@ class TermFactors:
     ) -> TermFactors:
         """Factor each ``Lambda_t`` as ``T_t F_t``: ``F_t F_t' = T_t^-1 Lambda Lambda' T_t^-T``."""
         parametrization = likelihood.parametrization
-        scaled = [
-            np.asarray(np.linalg.solve(T, lam))
-            for T, lam in zip(term_scaling, lambdas, strict=True)
-        ]
+        scaled = scaled_factors(term_scaling, lambdas)
         params = canonical_signs(parametrization, parametrization.to_params(scaled))
         factors = parametrization.lambdas(params)
         return TermFactors(tuple(term_scaling), tuple(factors), parametrization.coordinates)
