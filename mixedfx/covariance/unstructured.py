@@ -6,12 +6,14 @@ Parameters are the entries of the lower triangle of Lambda, column by column: lm
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx._arrays import set_readonly
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
 from mixedfx.covariance.structure import (
     ZERO,
@@ -42,8 +44,7 @@ class Unstructured(CovarianceStructure):
 
     def coordinates(self, at: Positions) -> EntryCoordinates:
         """Entries of the lower triangle, column by column."""
-        cols, rows = np.triu_indices(at.k)  # the upper triangle by rows is the lower by columns
-        return EntryCoordinates(at.k, rows, cols)
+        return _lower_triangle(at.k)
 
     def factor(self, params: Vector, at: Positions) -> Matrix:
         """Lower triangle filled column by column."""
@@ -119,6 +120,14 @@ class Unstructured(CovarianceStructure):
             if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
                 found.append(Component("corr", tuple(np.flatnonzero(~zero).tolist()), 1.0))
         return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _lower_triangle(k: int) -> EntryCoordinates:
+    """Entries of a lower triangle; a fit asks for them many times."""
+    cols, rows = np.triu_indices(k)  # the upper triangle by rows is the lower by columns
+    set_readonly(rows, cols)
+    return EntryCoordinates(k, rows, cols)
 
 
 def lower_triangular_factor(factor: Matrix) -> Matrix:
