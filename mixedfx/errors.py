@@ -26,7 +26,8 @@
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
     ├── SingularFitWarning           a variance is zero, or a correlation is one
     ├── ConvergenceWarning           the optimiser did not reach an optimum
-    └── SamplingWarning              too few draws, or chains that differ; names the parameters
+    ├── SamplingWarning              too few draws, or chains that differ; names the parameters
+    └── ExtrapolationWarning         a spline beyond its boundary knots; names the value
 
 Errors that report an invalid value also derive from :class:`ValueError`.
 """
@@ -176,6 +177,10 @@ class ConvergenceWarning(MixedfxWarning):
 
 class SamplingWarning(MixedfxWarning):
     """There are too few draws, or chains differ."""
+
+
+class ExtrapolationWarning(MixedfxWarning):
+    """A spline is evaluated beyond its boundary knots."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

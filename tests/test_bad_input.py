@@ -29,6 +29,7 @@ from mixedfx.errors import (
     DroppedColumnsWarning,
     EmptyDataError,
     EngineRefusal,
+    ExtrapolationWarning,
     FormulaError,
     GroupingError,
     InfiniteValueError,
@@ -1519,8 +1520,9 @@ def test_warning_is_kept_in_the_notes(frame, case):
 
 
 def test_every_kind_of_warning_is_tested():
-    of_draws = {SamplingWarning}  # no fit gives it: tests/bayes/test_sample.py
-    expected = set(MixedfxWarning.__subclasses__()) - of_draws
+    # No fit gives these: tests/bayes/test_sample.py, tests/design/test_splines.py.
+    of_others = {SamplingWarning, ExtrapolationWarning}
+    expected = set(MixedfxWarning.__subclasses__()) - of_others
     assert {kind for _, kind, _ in WARNED.values()} == expected
 
 

@@ -92,7 +92,6 @@ def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) ->
 # Functions of R, and their equivalents in a formula here.
 _R_EQUIVALENTS = {
     "relevel": 'C(f, Treatment("level"))',
-    "ns": "cr(x, df=4)",
     "ifelse": "np.where(condition, a, b)",
     "cut": "a column made by pandas.cut",
     "interaction": "a:b",

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import patsy.builtins
 from patsy import stateful_transform
 
+from mixedfx.design.splines import bs, ns
+
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
@@ -19,7 +21,7 @@ class _Poly:
     def __init__(self) -> None:
         self._chunks: list[Vector] = []
 
-    def memorize_chunk(self, x: Any, degree: int = 1) -> None:
+    def memorize_chunk(self, x: Any, degree: int = 1, raw: bool = False) -> None:
         self._chunks.append(np.asarray(x, dtype=float).ravel())
         self._degree = degree
 
@@ -30,7 +32,9 @@ class _Poly:
             raise ValueError(f"poly() needs more than degree = {degree} different values")
         self._alpha, self._norm2 = _recurrence(x, degree)
 
-    def transform(self, x: Any, degree: int = 1) -> Matrix:
+    def transform(self, x: Any, degree: int = 1, raw: bool = False) -> Matrix:
+        if raw:
+            return np.asarray(np.vander(np.asarray(x, dtype=float).ravel(), degree + 1)[:, -2::-1])
         columns = _polynomials(np.asarray(x, dtype=float).ravel(), self._alpha, self._norm2)
         return columns[:, 1:] / np.sqrt(self._norm2[1:])
 
@@ -65,11 +69,14 @@ def _polynomials(x: Vector, alpha: Vector, norm2: Vector) -> Matrix:
 # patsy's own functions, for grouping factors, which patsy does not evaluate.
 PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 
-# Beyond those that patsy defines: scale, bs, cr, C, I, Q.
+# Beyond those that patsy defines: scale, cr, C, I, Q; its bs is zero at the upper boundary knot
+# where an interior knot is there too, and refuses values beyond the boundary knots.
 FORMULA_FUNCTIONS = {
     "log": np.log,
     "exp": np.exp,
     "sqrt": np.sqrt,
     "poly": stateful_transform(_Poly),
+    "bs": bs,
+    "ns": ns,
     "np": np,
 }

@@ -19,7 +19,7 @@ from mixedfx.diagrams.graph.symbols import Math, sd_symbol
 from mixedfx.errors import ArgumentError
 
 # patsy's functions of which one call gives several columns; how many depends on data.
-_MULTICOLUMN_FUNCTIONS = ("C", "bs", "cc", "cr", "te", "poly")
+_MULTICOLUMN_FUNCTIONS = ("C", "bs", "ns", "cc", "cr", "te", "poly")
 _BETA, _SIGMA, _RHO = Math("β", r"\beta"), Math("σ", r"\sigma"), Math("ρ", r"\rho")
 
 
