@@ -37,10 +37,21 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class MixedfxError(Exception):
     """Base of every error that mixedfx raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by message and attributes, not by the arguments of the class's ``__init__``."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(cls: type[MixedfxError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = cls.__new__(cls, *args)
+    vars(error).update(state)
+    return error
 
 
 class FormulaError(MixedfxError, ValueError):

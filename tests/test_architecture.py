@@ -27,7 +27,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
-    {"errors", "_arrays"},
+    {"errors", "_arrays", "_keys"},
     {"linalg"},
     {"covariance", "families", "plots", "formatting", "datasets", "_deprecation"},
     {"formula"},

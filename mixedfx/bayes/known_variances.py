@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._keys import positions_of_keys
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.checks import check_positive
 from mixedfx.design.levels import Levels, factorize
@@ -107,7 +108,7 @@ def posterior_means(
     y = float_vector(f"the response '{response}'", frame[response])
     observed = ~np.isnan(y) & ~np.isnan(sds)
     check_positive("residual_sd", sds[observed], frame.index[observed])
-    levels = Levels((labels,), np.arange(len(labels)))
+    levels = Levels((labels,), (np.arange(len(labels)),))
     deviations, w = y[observed] - prior_mean, sds[observed] ** -2.0
     crossprod = _crossproducts(deviations, w, codes[observed], levels, response, group)
     effects = solve_pls(crossprod, np.array([prior_sd]), reml=False).conditional_modes()[0][0]
@@ -139,15 +140,15 @@ def _residual_sds(
     if value is None:
         raise ArgumentError("residual_sd=None must be a number, a column, an array or a dict.")
     if isinstance(value, pd.Series) and not value.index.equals(frame.index):
-        by_level = labels.isin(value.index).all() and value.index.is_unique
+        by_level = value.index.is_unique and (positions_of_keys(labels, value.index) >= 0).all()
         value = value.to_dict() if by_level else value
     if isinstance(value, Mapping):
-        absent = [label for label in labels if label not in value]
-        if absent:
-            raise ArgumentError(
-                f"residual_sd has no value for level {absent[0]!r}; name every level."
-            )
-        return float_vector("residual_sd", pd.Series([value[label] for label in labels]))[codes]
+        keys = pd.Index(list(value), dtype=object, tupleize_cols=False)
+        at = positions_of_keys(labels, keys)
+        if (at < 0).any():
+            absent = labels[at < 0][0]
+            raise ArgumentError(f"residual_sd has no value for level {absent!r}; name every level.")
+        return float_vector("residual_sd", pd.Series(list(value.values())).iloc[at])[codes]
     if not isinstance(value, str) and np.ndim(value) == 0:
         if _finite_number("residual_sd", value) <= 0.0:
             raise WeightsError(f"residual_sd={value!r} must be positive.")

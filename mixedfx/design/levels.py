@@ -1,7 +1,11 @@
 """Levels of a grouping factor: enumeration on the rows of a fit, and look-up on new rows.
 
-A level of ``a:b`` is an observed combination, coded in mixed radix: the position of the value of
-``a``, times the number of values of ``b``, plus the position of the value of ``b``.
+A level of ``a:b:c`` is an observed combination, numbered pair by pair: the number of the value of
+``a``, times the number of values of ``b``, plus the number of the value of ``b``, is renumbered
+among those observed before ``c`` is joined. No product exceeds levels times values, so that any
+number of factors fits into 64 bits.
+
+Keys are looked up as they are, and where that fails as text, as in R: ``308`` finds ``"308"``.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._arrays import set_readonly
+from mixedfx._keys import key_text, positions_of_keys
+
 Codes = npt.NDArray[np.intp]
 
 
@@ -22,11 +29,15 @@ class Levels:
     """The observed levels of a grouping factor."""
 
     factor_values: tuple[pd.Index, ...]  # the values of each factor that is combined
-    combinations: npt.NDArray[np.int64]  # (levels,) mixed-radix codes, increasing
+    value_positions: tuple[Codes, ...]  # of each factor, (levels,) positions of the levels' values
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(*self.value_positions)
 
     def __len__(self) -> int:
         """Count the levels."""
-        return len(self.combinations)
+        return len(self.value_positions[0])
 
     @cached_property
     def labels(self) -> pd.Index:
@@ -35,7 +46,7 @@ class Levels:
             return self.factor_values[0]
         texts = [
             values.astype(str).to_numpy(dtype=object)[positions]
-            for values, positions in zip(self.factor_values, self.value_positions(), strict=True)
+            for values, positions in zip(self.factor_values, self.value_positions, strict=True)
         ]
         labels = pd.Index([":".join(parts) for parts in zip(*texts, strict=True)])
         if labels.is_unique:
@@ -43,48 +54,51 @@ class Levels:
         # Values that contain colons: quoted, labels of different levels differ.
         return pd.Index([":".join(map(repr, parts)) for parts in zip(*texts, strict=True)])
 
-    def value_positions(self) -> list[npt.NDArray[np.int64]]:
-        """Position of each level's value among the values of each factor."""
-        positions, quotient = [], self.combinations
-        for values in reversed(self.factor_values):
-            quotient, remainder = np.divmod(quotient, len(values))
-            positions.append(remainder)
-        return positions[::-1]
-
     def take(self, kept: Codes) -> Levels:
         """Select levels by their numbers, in increasing order."""
         if len(self.factor_values) == 1:
-            return Levels((self.factor_values[0][kept],), np.arange(len(kept), dtype=np.int64))
-        return Levels(self.factor_values, self.combinations[kept])
+            return Levels((self.factor_values[0][kept],), (np.arange(len(kept)),))
+        return Levels(self.factor_values, tuple(p[kept] for p in self.value_positions))
 
     def union(self, other: Levels) -> tuple[Levels, Codes, Codes]:
         """Unite two sets of levels of one factor, with the new numbers of the levels of each."""
-        united = tuple(
-            a.union(b) for a, b in zip(self.factor_values, other.factor_values, strict=True)
-        )
-        recoded = []
-        for levels in (self, other):
-            combinations = np.zeros(len(levels), dtype=np.int64)
-            for new, old, positions in zip(
-                united, levels.factor_values, levels.value_positions(), strict=True
-            ):
-                combinations = combinations * len(new) + new.get_indexer(old)[positions]
-            recoded.append(combinations)
-        combinations = np.union1d(*recoded)
-        codes_self, codes_other = (np.searchsorted(combinations, c) for c in recoded)
-        return Levels(united, combinations), codes_self, codes_other
+        united, positions = [], []
+        for a, b, in_a, in_b in zip(
+            self.factor_values,
+            other.factor_values,
+            self.value_positions,
+            other.value_positions,
+            strict=True,
+        ):
+            united.append(_union_of_values(a, b))
+            new_a, new_b = (positions_of_keys(values, united[-1]) for values in (a, b))
+            positions.append(np.concatenate([new_a[in_a], new_b[in_b]]))
+        levels, codes = combine(list(zip(united, positions, strict=True)))
+        return levels, codes[: len(self)], codes[len(self) :]
 
     def encode(self, values: list[Any]) -> Codes:
         """Look up the level of each row, -1 where it is unseen; one array of values a factor."""
-        combinations = np.zeros(len(values[0]), dtype=np.int64)
-        seen = np.ones(len(combinations), dtype=bool)
-        for factor_values, column in zip(self.factor_values, values, strict=True):
-            positions = factor_values.get_indexer(_as_index(column))
-            seen &= positions >= 0
-            combinations = combinations * len(factor_values) + positions
-        at = np.searchsorted(self.combinations, combinations)
-        at = at.clip(max=len(self.combinations) - 1)
-        return np.where(seen & (self.combinations[at] == combinations), at, -1)
+        columns = [
+            positions_of_keys(_as_index(column), factor_values)
+            for factor_values, column in zip(self.factor_values, values, strict=True)
+        ]
+        of_rows, of_levels = columns[0], self.value_positions[0]
+        for size, column, positions in zip(
+            map(len, self.factor_values[1:]), columns[1:], self.value_positions[1:], strict=True
+        ):
+            pairs, of_levels = np.unique(of_levels * size + positions, return_inverse=True)
+            wanted = np.where((of_rows >= 0) & (column >= 0), of_rows * size + column, -1)
+            at = np.searchsorted(pairs, wanted).clip(max=len(pairs) - 1)
+            of_rows = np.where(pairs[at] == wanted, at, -1)
+        return of_rows
+
+
+def _union_of_values(a: pd.Index, b: pd.Index) -> pd.Index:
+    """Values of either, sorted where they compare; keys of one text are one value."""
+    further = b[positions_of_keys(b, a) < 0]
+    comparable = len(further) == 0 or a.inferred_type == further.inferred_type
+    united: pd.Index = a.union(further) if comparable else a.append(further)
+    return united
 
 
 def _as_index(values: Any) -> pd.Index:
@@ -98,10 +112,12 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     """Find the sorted values that occur (a categorical's in their order), and each row's code."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         categories, codes = values.cat.categories, values.cat.codes.to_numpy().astype(np.intp)
+        if categories.inferred_type.startswith("mixed"):
+            categories, codes = _merge_same_text(categories, codes)
         if (np.bincount(codes, minlength=len(categories)) > 0).all():
             return categories, codes
-        used = values.cat.remove_unused_categories().cat
-        return used.categories, used.codes.to_numpy().astype(np.intp)
+        used, codes = np.unique(codes, return_inverse=True)
+        return categories[used], codes.astype(np.intp)
     array = values.to_numpy()
     if array.dtype.kind in "iu":
         low, high = int(array.min()), int(array.max())
@@ -114,13 +130,26 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     return pd.Index(uniques), codes.astype(np.intp)
 
 
+def _merge_same_text(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Codes]:
+    """Merge values of several types that have one text, ``5`` and ``"5"``: all become text."""
+    merged, texts = pd.factorize(np.array([key_text(c) for c in categories], dtype=object))
+    if len(texts) == len(categories):
+        return categories, codes
+    order = np.argsort(texts)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return pd.Index(texts[order]), rank[merged][codes]
+
+
 def combine(factors: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
     """Number the observed combinations of several factors, each given as its values and codes."""
     factor_values = tuple(values for values, _ in factors)
+    codes = factors[0][1]
     if len(factors) == 1:
-        return Levels(factor_values, np.arange(len(factor_values[0]))), factors[0][1]
-    combinations = np.zeros(len(factors[0][1]), dtype=np.int64)
-    for values, codes in factors:
-        combinations = combinations * len(values) + codes
-    observed, codes = factorize(pd.Series(combinations))
-    return Levels(factor_values, observed.to_numpy(dtype=np.int64)), codes
+        return Levels(factor_values, (np.arange(len(factor_values[0])),)), codes
+    positions: tuple[Codes, ...] = (np.arange(len(factor_values[0])),)
+    for values, of_factor in factors[1:]:
+        pairs, codes = factorize(pd.Series(codes.astype(np.int64) * len(values) + of_factor))
+        before, last = np.divmod(pairs.to_numpy(dtype=np.intp), len(values))
+        positions = (*(p[before] for p in positions), last)
+    return Levels(factor_values, positions), codes

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx.design.new_data import evaluate_new_data, new_argument
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
     NewLevelError,
@@ -204,6 +205,29 @@ def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelEr
         labels = np.array([f"row {i}" for i in rows.index[:5]])
     listed = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
     return NewLevelError(
-        f"the fit has not seen these levels of '{random_term.group}': {listed}. "
+        f"the fit has not seen these levels of '{random_term.group}': {listed}."
+        f"{_differing_types(random_term, rows)} "
         "Predict them with new_levels='population', which takes their random effect as zero."
     )
+
+
+def _differing_types(random_term: RandomTermSpec, rows: pd.DataFrame) -> str:
+    """Sentence on the factors whose new values are of another type than those of the fit."""
+    sentences = []
+    for factor, known in zip(
+        random_term.formula_term.group, random_term.levels.factor_values, strict=True
+    ):
+        if factor in rows.columns:
+            new = pd.Index(rows[factor].to_numpy(dtype=object))
+            of_fit, of_new = _type_name(known), _type_name(new)
+            if of_fit != of_new:
+                sentences.append(
+                    f" '{factor}' holds {of_new} here, such as {new[0]!r}, and {of_fit} in the "
+                    f"fit, such as {known.tolist()[0]!r}; they are compared as text."
+                )
+    return "".join(sentences)
+
+
+def _type_name(values: pd.Index) -> str:
+    kind = pd.api.types.infer_dtype(values.tolist())
+    return {"string": "text", "integer": "integers", "floating": "floats"}.get(kind, kind)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx._keys import key_text
 from mixedfx.errors import ArgumentError, did_you_mean
 
 Vector = npt.NDArray[np.float64]
@@ -99,14 +100,14 @@ def select_levels(
         count = min(max_levels if wanted is None else int(wanted), len(labels))
         return np.unique(np.linspace(0, len(labels) - 1, count).round().astype(np.intp))
     names = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else wanted
-    code_of = {str(label): i for i, label in reversed(list(enumerate(labels)))}
+    code_of = {key_text(label): i for i, label in reversed(list(enumerate(labels)))}
     codes = []
     for name in names:
-        if str(name) not in code_of:
+        if key_text(name) not in code_of:
             some = ", ".join(map(repr, code_of)) if len(code_of) <= 10 else f"{len(code_of)} others"
             hint = did_you_mean(str(name), code_of)
             raise ArgumentError(f"{name!r} is not a level of '{group}', which has {some}.{hint}")
-        codes.append(code_of[str(name)])
+        codes.append(code_of[key_text(name)])
     if not codes:
         raise ArgumentError("levels=[] leaves nothing to draw.")
     return np.array(list(dict.fromkeys(codes)), dtype=np.intp)

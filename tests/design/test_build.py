@@ -908,9 +908,9 @@ def test_numeric_group_is_recognised_in_any_type(frame, fitted, kind):
     assert design.spec.random_terms[0].levels.labels[codes].tolist() == [7, -2, 7]
 
 
-def test_encode_gives_minus_one_for_levels_of_another_type(frame):
+def test_encode_finds_levels_of_another_type_by_their_text(frame):
     levels = _build("y ~ 1 + (1 | k)", frame).spec.random_terms[0].levels
-    assert levels.encode([np.array(["7", "-2"])]).tolist() == [-1, -1]
+    assert levels.encode([np.array(["7", "-2", "07"])]).tolist() == [2, 0, -1]
 
 
 def test_encode_gives_minus_one_for_combinations_that_never_occurred(frame):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx._keys import positions_of_keys
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
@@ -102,13 +103,16 @@ def _levels_at(name: str, variable: Variable, at: Any) -> pd.Series:
         levels = pd.Series(values, dtype=float)
     else:
         fit_levels = variable.levels.tolist()
-        for v in values:
-            if v not in fit_levels:
+        found = positions_of_keys(
+            pd.Index(values, dtype=object), pd.Index(fit_levels, dtype=object)
+        )
+        for v, position in zip(values, found, strict=True):
+            if position < 0:
                 listed = ", ".join(map(repr, fit_levels[:12]))
                 listed += ", ..." if len(fit_levels) > 12 else ""
                 hint = did_you_mean(v, map(str, fit_levels)) if isinstance(v, str) else ""
                 raise ArgumentError(f"at: '{name}' has no level {v!r}; it has {listed}.{hint}")
-        levels = variable.levels.iloc[[fit_levels.index(v) for v in values]].reset_index(drop=True)
+        levels = variable.levels.iloc[found].reset_index(drop=True)
     if levels.duplicated().any():
         raise ArgumentError(f"at: '{name}' repeats a value; give each once.")
     return levels

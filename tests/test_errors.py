@@ -1,0 +1,48 @@
+"""Errors and warnings survive a process boundary: a pool waits for ever for one that does not."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from mixedfx import errors
+
+CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, BaseException) and cls.__module__ == errors.__name__
+]
+_VALUES = {"str": "a ~ text", "int": 1, "float": 2.5}
+
+
+def _instance(cls):
+    """One instance, by the types of the arguments of its ``__init__``."""
+    if "__init__" not in vars(cls):
+        return cls("what is wrong")
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return cls(*(_VALUES[p.annotation] for p in parameters))
+
+
+def _pickled(protocol):
+    return lambda error: pickle.loads(pickle.dumps(error, protocol=protocol))
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, *(_pickled(p) for p in range(pickle.HIGHEST_PROTOCOL + 1))],
+)
+def test_copies_and_pickles_keep_class_text_and_attributes(cls, copied):
+    error = _instance(cls)
+    error.add_note("a note")
+    again = copied(error)
+    assert type(again) is cls
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+
+
+def test_the_classes_include_those_with_attributes():
+    with_attributes = {cls.__name__ for cls in CLASSES if "__init__" in vars(cls)}
+    assert {"FormulaError", "EngineDisagreement"} <= with_attributes
