@@ -12,6 +12,8 @@ from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.results.comparison import compare, table
 from mixedfx.results.results import Results
 
+__version__ = "0.1.0"
+
 
 def __dir__() -> list[str]:
     """List the public names."""

@@ -52,7 +52,7 @@ class ModelOptions:
 
 
 def lmer(
-    formula: str,
+    formula: str | Formula,
     data: Any,
     *,
     reml: bool = True,
@@ -71,7 +71,7 @@ def lmer(
 
     Parameters
     ----------
-    formula : str
+    formula : str or Formula
         lme4-style, such as ``"y ~ x + (x | group)"``; see :func:`mixedfx.parse`. Its terms are
         evaluated as Python: do not fit formulas from people you do not trust.
     data : DataFrame
@@ -159,7 +159,7 @@ def lmer(
 
 
 def fit_formula(
-    env: EvalEnvironment, formula: str, data: Any, options: ModelOptions
+    env: EvalEnvironment, formula: str | Formula, data: Any, options: ModelOptions
 ) -> FittedModel:
     """Fit a linear mixed model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
@@ -238,7 +238,9 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
     return theta
 
 
-def pooling_fits(formula: str, data: Any, group: str | None = None, **options: Any) -> pd.DataFrame:
+def pooling_fits(
+    formula: str | Formula, data: Any, group: str | None = None, **options: Any
+) -> pd.DataFrame:
     """
     Fit a model with complete, without and with partial pooling, and compare the coefficients.
 
@@ -247,7 +249,7 @@ def pooling_fits(formula: str, data: Any, group: str | None = None, **options: A
 
     Parameters
     ----------
-    formula : str
+    formula : str or Formula
         As for :func:`mixedfx.lmer`.
     data : DataFrame
         The data.

@@ -1,53 +1,81 @@
 """The command line: ``mixedfx fit FORMULA FILE`` and ``mixedfx demo``.
 
-Errors are one line on stderr, with exit status 2.
+Errors, of the output as of the input, are one line on stderr, with exit status 2; an interrupt has
+status 130. Without a command the help is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import pandas as pd
 
-from mixedfx import datasets
+from mixedfx import __version__, datasets
 from mixedfx.api import lmer
 from mixedfx.errors import FormulaError, MixedfxError, MixedfxWarning
 from mixedfx.estimation.dispatch import ENGINES
 from mixedfx.results.results import Results
 
 _PARQUET = (".parquet", ".pq")
+# Separators that a file's name implies; any other file is read as CSV.
+_SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+# What a shell makes hard to type.
+_ESCAPES = {"\\t": "\t", "tab": "\t", "space": r"\s+"}
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
     try:
         with warnings.catch_warnings():
             # The summary prints them among its notes.
             warnings.simplefilter("ignore", MixedfxWarning)
-            return int(options.run(options))
+            status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except MixedfxError as error:
         return _print_error(error)
     except BrokenPipeError:  # the reading end of a pipe, such as head, was closed
-        sys.stderr.close()
+        _discard_output()
         return 0
+    except (OSError, UnicodeEncodeError) as error:  # a full disk, a terminal without Greek letters
+        _discard_output()
+        return _print_error(OSError(f"cannot write the results: {error}"))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _discard_output() -> None:
+    """Make the interpreter's own flush at exit, of what could not be written, succeed."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="mixedfx", description="Mixed-effects regression from the command line."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_OneLineParser)
+    parser.add_argument("--version", action="version", version=f"mixedfx {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_OneLineParser)
     fit = commands.add_parser("fit", help="fit a formula to a file and print the summary")
     fit.add_argument("formula", help='lme4-style, e.g. "y ~ x + (x | group)"')
-    fit.add_argument("file", type=Path, help="CSV or Parquet file with a header")
+    fit.add_argument("file", help="CSV, TSV or Parquet file with a header; - reads standard input")
+    fit.add_argument("--sep", help="separator of the columns, such as ';' or tab; default: ','")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     fit.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto")
     fit.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -74,10 +102,11 @@ def _print_error(error: Exception) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    name = "standard input" if options.file == "-" else options.file
     try:
-        data = _read(options.file)
-    except (OSError, ValueError, ImportError) as error:
-        return _print_error(OSError(f"cannot read {options.file}: {error}"))
+        data = _read(options.file, options.sep)
+    except (OSError, ValueError, ImportError, pd.errors.ParserError) as error:
+        return _print_error(OSError(f"cannot read {name}: {error}"))
     fit = lmer(options.formula, data, reml=not options.ml, engine=options.engine)
     if options.json:
         print(json.dumps(_as_json(fit), indent=2))
@@ -86,10 +115,26 @@ def _fit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() in _PARQUET:
-        return pd.read_parquet(path)
-    return pd.read_csv(path)
+def _read(file: str, sep: str | None) -> pd.DataFrame:
+    """Read a table from a file, or from standard input for ``-``."""
+    suffixes = [s.lower() for s in Path(file).suffixes]
+    suffix = next((s for s in reversed(suffixes) if s not in _COMPRESSED), "")
+    if suffix in _PARQUET:
+        return pd.read_parquet(file)
+    source: str | IO[str] = sys.stdin if file == "-" else file
+    sep = _ESCAPES.get(sep, sep) if sep is not None else _SEPARATORS.get(suffix, ",")
+    if not sep:
+        raise ValueError("--sep is empty; give one character, such as ';', or tab.")
+    data = pd.read_csv(source, sep=sep, engine="python" if len(sep) > 1 else "c")
+    if len(data.columns) == 1 and (found := _other_separator(str(data.columns[0]))):
+        raise ValueError(f"its header is one column; the separator seems to be {found}.")
+    return data
+
+
+def _other_separator(header: str) -> str | None:
+    """Argument ``--sep`` that would divide a header which was read as one column."""
+    candidates = {"\t": "--sep tab", ";": "--sep ';'", "|": "--sep '|'", ",": "--sep ,"}
+    return next((option for sep, option in candidates.items() if sep in header), None)
 
 
 def _as_json(fit: Results) -> dict[str, Any]:

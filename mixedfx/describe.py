@@ -13,16 +13,17 @@ from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.diagrams.graph.build import Graph
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.parser import parse
+from mixedfx.formula.terms import Formula
 from mixedfx.results.results import Results
 
 
-def graph(formula: str, data: Any = None) -> Graph:
+def graph(formula: str | Formula, data: Any = None) -> Graph:
     """
     Build the directed acyclic graph of the model of a formula.
 
     Parameters
     ----------
-    formula : str
+    formula : str or Formula
         As for :func:`mixedfx.lmer`.
     data : DataFrame, optional
         To count levels and rows, and to detect nesting that the formula does not express.
@@ -53,13 +54,13 @@ def graph(formula: str, data: Any = None) -> Graph:
     return _graph(_design(formula, data))
 
 
-def equation(formula: str, data: Any = None) -> Equation:
+def equation(formula: str | Formula, data: Any = None) -> Equation:
     """
     Write a formula's model as equations, level by level.
 
     Parameters
     ----------
-    formula : str
+    formula : str or Formula
         As for :func:`mixedfx.lmer`.
     data : DataFrame, optional
         To expand the columns of factors, and to detect nesting that the formula does not
@@ -94,13 +95,13 @@ def equation(formula: str, data: Any = None) -> Equation:
     return equations.equation(spec.formula, nested=spec.nesting, columns=columns)
 
 
-def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
+def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
     """
     Draw the graph of a model with matplotlib.
 
     Parameters
     ----------
-    model : str, Graph or Results
+    model : str, Formula, Graph or Results
         A formula, its graph, or a fit.
     data : DataFrame, optional
         For a formula, to count levels and rows.
@@ -124,7 +125,7 @@ def draw(model: str | Graph | Results, data: Any = None, *, ax: Any = None) -> A
     """
     if isinstance(model, Results):
         model = model.graph()
-    if isinstance(model, str):
+    if isinstance(model, str | Formula):
         model = graph(model) if data is None else _graph(_design(model, data))
     if not isinstance(model, Graph):
         raise ArgumentError(f"draw() takes a formula, a graph or a fit, not {model!r}.")
@@ -136,5 +137,5 @@ def _graph(design: Design) -> Graph:
     return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting)
 
 
-def _design(formula: str, data: Any) -> Design:
+def _design(formula: str | Formula, data: Any) -> Design:
     return build(parse(formula), data, env=EvalEnvironment.capture(2))

@@ -123,7 +123,7 @@ class Summary:
         """
         parts = [f"**{t.title}**\n\n{t.to_markdown()}" for t in self.tables()]
         if self.notes:
-            parts.append("\n".join(f"- {note}" for note in self.notes))
+            parts.append("\n".join(f"- {_markdown_text(note)}" for note in self.notes))
         return "\n\n".join(parts)
 
     def to_latex(self) -> str:
@@ -155,6 +155,8 @@ class Table:
         Heading.
     frame : pandas.DataFrame
         Strings; the index is not shown.
+    notes : tuple of str
+        Remarks below the table.
 
     Examples
     --------
@@ -167,10 +169,12 @@ class Table:
 
     title: str
     frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Lay it out as plain text."""
-        return f"{self.title}:\n{self._format('plain')}"
+        notes = "".join("\n" + _wrapped("Note: ", note) for note in self.notes)
+        return f"{self.title}:\n{self._format('plain')}{notes}"
 
     __repr__ = __str__
 
@@ -183,7 +187,26 @@ class Table:
         str
             In the dialect of pandas and GitHub.
         """
-        return self._format("pipe")
+        return self._format("pipe") + "".join(f"\n\n{_markdown_text(n)}" for n in self.notes)
+
+    def to_csv(self, path: Any = None, **options: Any) -> str | None:
+        """
+        Write it as comma-separated values.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            File to write; without it the text is returned.
+        **options
+            Arguments of :meth:`pandas.DataFrame.to_csv`.
+
+        Returns
+        -------
+        str or None
+            The text, or None where a file was written.
+        """
+        text: str | None = self.frame.to_csv(path, **({"index": False} | options))
+        return text
 
     def to_html(self) -> str:
         """
@@ -194,7 +217,7 @@ class Table:
         str
             With the contents of the cells escaped.
         """
-        return self._format("html")
+        return self._format("html") + "".join(f"<p>{html.escape(n)}</p>" for n in self.notes)
 
     def to_latex(self) -> str:
         """
@@ -206,7 +229,8 @@ class Table:
             With the rules of the package booktabs, and the contents of the cells escaped.
         """
         # In LaTeX's OT1 encoding a bar in text prints as a dash.
-        return self._format("latex_booktabs").replace("|", r"\textbar{}")
+        text = self._format("latex_booktabs").replace("|", r"\textbar{}")
+        return text + "".join(f"\n\n{_latex_text(note)}" for note in self.notes)
 
     def _repr_html_(self) -> str:
         return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"
@@ -218,7 +242,7 @@ class Table:
         alignment = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
         frame = self.frame
         if style == "pipe":
-            frame = frame.map(_escape_pipes).rename(columns=_escape_pipes)
+            frame = frame.map(_markdown_text).rename(columns=_markdown_text)
         return str(
             tabulate(
                 frame.to_numpy().tolist(),
@@ -245,9 +269,14 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _escape_pipes(value: Any) -> str:
-    """Escape bars, which would end a Markdown cell."""
-    return str(value).replace("|", "\\|")
+# What Markdown would take for markup: emphasis except inside a word, code, links, tags,
+# mathematics, and the bar that ends a cell.
+_MARKDOWN = re.compile(r"[\\`*\[\]|$]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|~(?=~)|&(?=#?\w+;)")
+
+
+def _markdown_text(value: Any) -> str:
+    """Escape what Markdown would take for markup."""
+    return _MARKDOWN.sub(lambda m: "\\" + m[0], str(value))
 
 
 def _latex_text(text: str) -> str:

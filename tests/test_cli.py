@@ -266,7 +266,6 @@ ERRORS = {
     "unknown option": (("fit", SLOPES, "FOLDER/sleep.csv", "--reml"), "--reml"),
     "no file": (("fit", SLOPES), "file"),
     "unknown command": (("plot",), "'plot'"),
-    "no command": ((), "COMMAND"),
     "demo with a file": (("demo", "FOLDER/sleep.csv"), "sleep.csv"),
 }
 
@@ -326,3 +325,62 @@ def test_process_complains_in_one_line_though_numpy_warns(folder):
     # numpy's warning of the logarithm goes to the same stream unless it is held back.
     done = _process(folder, "fit", "Reaction ~ log(Days)", "FOLDER/sleep.csv")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+# ------------------------------------------------------------------ conventions of command lines
+
+
+def test_without_a_command_the_help_is_printed(run):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    assert out.startswith("usage: mixedfx")
+
+
+def test_version_is_the_packages(run):
+    assert run("--version")[:2] == (0, f"mixedfx {mfx.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "sep", "options"),
+    [("s.tsv", "\t", ()), ("s.txt", ";", ("--sep", ";")), ("s.dat", "\t", ("--sep", "tab"))],
+)
+def test_separators_are_read(run, folder, file, sep, options):
+    mfx.datasets.load("sleepstudy").to_csv(folder / file, index=False, sep=sep)
+    assert run("fit", SLOPES, f"FOLDER/{file}", *options) == (0, f"{_sleep().summary()}\n", "")
+
+
+def test_another_separator_is_named(run, folder):
+    mfx.datasets.load("sleepstudy").to_csv(folder / "semicolons.csv", index=False, sep=";")
+    status, _, err = run("fit", SLOPES, "FOLDER/semicolons.csv")
+    assert (status, "--sep ';'" in err) == (2, True)
+
+
+def test_a_compressed_file_is_read(run, folder):
+    mfx.datasets.load("sleepstudy").to_csv(folder / "s.csv.gz", index=False)
+    assert run("fit", SLOPES, "FOLDER/s.csv.gz")[0] == 0
+
+
+def _python(*arguments, **options):
+    command = [sys.executable, "-m", "mixedfx", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_standard_input_is_read_by_python_m(folder):
+    text = (folder / "sleep.csv").read_text()
+    done = _python("fit", SLOPES, "-", input=text)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{_sleep().summary()}\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_output_that_cannot_be_written_is_one_line(folder):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mixedfx", "fit", SLOPES, str(folder / "sleep.csv")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mixedfx: cannot write the results")
+    assert done.stderr.count("\n") == 1

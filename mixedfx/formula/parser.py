@@ -31,14 +31,14 @@ from mixedfx.formula.trees import (
 _WHITE_SPACE = str.maketrans(dict.fromkeys("\n\r\t\f\v", " "))
 
 
-def parse(text: str) -> Formula:
+def parse(text: str | Formula) -> Formula:
     """
     Parse an lme4-style formula.
 
     Parameters
     ----------
     text : str
-        For example ``"y ~ x + (x | g)"``. Random terms stand in parentheses and are added:
+        For example ``"y ~ x + (x | g)"``; a formula that is parsed already is returned. Random terms stand in parentheses and are added:
 
         ===========================  =====================================================
         written                      means
@@ -77,6 +77,8 @@ def parse(text: str) -> Formula:
     >>> f.random[1].group
     ('school', 'room')
     """
+    if isinstance(text, Formula):
+        return text
     _check_is_text(text)
     return _parse(text)
 

@@ -24,6 +24,7 @@ from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
+from mixedfx.inference.nesting import is_nested
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
@@ -67,11 +68,15 @@ def compare(
         index=pd.Index(list(names), name="model"),
     ).iloc[order]
     table["df"] = table["npar"].diff()
-    # Models with equally many parameters are not nested: no likelihood ratio test.
-    ratio = (-table["deviance"].diff()).clip(lower=0.0).where(table["df"] > 0) + 0.0
+    # The ratio has a distribution only where the model above is a special case of this one.
+    pairs = itertools.pairwise([fits[i] for i in order])
+    nested = [False, *(is_nested(above, below) for above, below in pairs)]
+    testable = (table["df"] > 0) & np.array(nested)
+    ratio = (-table["deviance"].diff()).clip(lower=0.0).where(testable) + 0.0
     table.insert(5, "chisq", ratio)
-    table["p_value"] = special.chdtrc(table["df"].where(table["df"] > 0), table["chisq"])
+    table.insert(7, "p_value", special.chdtrc(table["df"].where(testable), table["chisq"]))
     table["refitted"] = np.array(refitted)[order]
+    table["nested"] = [None, *nested[1:]]
     return table
 
 
@@ -80,19 +85,32 @@ def _check_same_rows(
 ) -> None:
     """Raise unless two fits have the same rows and the same response, but for rounding."""
     a, b = first.rows, other.rows
-    if a.n != b.n or not a.index.equals(b.index):
+    if not _same_index(a, b):
         raise ArgumentError(
             f"'{first_name}' and '{other_name}' were fitted to different rows ({a.n} and "
             f"{b.n}), so their likelihoods are not comparable. Fit both to rows that are "
             "complete for both."
         )
-    difference = np.abs(a.y - b.y).max()
-    if difference > 1e-12 * max(_response_magnitude(a), _response_magnitude(b)):
+    if not _same_response(a, b):
         raise ArgumentError(
             f"'{first_name}' and '{other_name}' have different responses "
             f"({first.formula.response}, {other.formula.response}), so their likelihoods are not "
             "comparable."
         )
+
+
+def same_rows(a: FittedModel, b: FittedModel) -> bool:
+    """Whether two fits have the same rows and the same response, but for rounding."""
+    return _same_index(a.rows, b.rows) and _same_response(a.rows, b.rows)
+
+
+def _same_index(a: ModelRows, b: ModelRows) -> bool:
+    return a.n == b.n and a.index.equals(b.index)
+
+
+def _same_response(a: ModelRows, b: ModelRows) -> bool:
+    largest = max(_response_magnitude(a), _response_magnitude(b))
+    return bool(np.abs(a.y - b.y).max() <= 1e-12 * largest)
 
 
 def _response_magnitude(rows: ModelRows) -> float:
@@ -105,16 +123,22 @@ def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> 
     """Raise unless all criteria are ML, or all are REML of the same fixed columns."""
     first = fits[0]
     for fit, name in zip(fits[1:], names[1:], strict=True):
+        if same_criterion(first, fit):
+            continue
         if fit.reml != first.reml:
             raise ArgumentError(
                 f"'{names[0]}' and '{name}' were fitted by different criteria (REML and maximum "
                 "likelihood); compare them with refit=True."
             )
-        if fit.reml is not False and not _same_columns(first.rows.X, fit.rows.X):
-            raise ArgumentError(
-                f"'{names[0]}' and '{name}' have different fixed columns, so their REML criteria "
-                "are not comparable; compare them with refit=True."
-            )
+        raise ArgumentError(
+            f"'{names[0]}' and '{name}' have different fixed columns, so their REML criteria "
+            "are not comparable; compare them with refit=True."
+        )
+
+
+def same_criterion(a: FittedModel, b: FittedModel) -> bool:
+    """Whether both are maximum likelihood, or REML of the same fixed columns."""
+    return a.reml == b.reml and (a.reml is False or _same_columns(a.rows.X, b.rows.X))
 
 
 def _same_columns(X1: Matrix, X2: Matrix) -> bool:

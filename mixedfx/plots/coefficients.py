@@ -33,7 +33,7 @@ def coefficients(table: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = Non
     y = np.arange(len(estimated))[::-1]
     estimate = estimated["estimate"].to_numpy()
     low, high = estimated["conf_low"].to_numpy(), estimated["conf_high"].to_numpy()
-    xerr = [estimate - low, high - estimate]
+    xerr = np.stack([estimate - low, high - estimate])
     ax.axvline(0.0, color=GREY, linewidth=1, zorder=1)
     ax.errorbar(estimate, y, xerr=xerr, fmt="o", markersize=5, color=BLUE, elinewidth=1.4, zorder=2)
     ax.set_yticks(y, [format_label(term) for term in estimated["term"]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,17 +14,21 @@ from mixedfx.inference.parameters import Parameter, parameters
 from mixedfx.results.results import Results
 
 
-def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = True) -> pd.DataFrame:
+def compare(
+    *fits: Results | Sequence[Results] | Mapping[str, Results],
+    names: Sequence[str] | None = None,
+    refit: bool = True,
+) -> pd.DataFrame:
     """
     Compare nested models by likelihood ratios, and any models by AIC and BIC.
 
     Parameters
     ----------
     *fits : Results
-        Two or more, of the same response in the same rows. The test assumes that each is nested
-        in the next, which is not checked.
+        Two or more, of the same response in the same rows; or one list of them, or one mapping
+        from names to them.
     names : sequence of str, optional
-        Names of the models; by default their formulas.
+        Names of the models; by default their formulas, or the keys of the mapping.
     refit : bool
         Whether REML fits are refitted by maximum likelihood (and marked in column ``refitted``),
         as models with different fixed parts must be. With ``refit=False`` all must have the same
@@ -34,7 +38,8 @@ def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = Tr
     -------
     pandas.DataFrame
         A row per model, by increasing number of parameters: ``npar aic bic llf deviance``,
-        ``chisq df p_value`` of the test against the row above, and ``refitted``.
+        ``chisq df p_value`` of the test against the row above, ``refitted``, and ``nested``,
+        whether the model above is a special case of this one: if not, there is no test.
 
     Raises
     ------
@@ -58,27 +63,32 @@ def compare(*fits: Results, names: Sequence[str] | None = None, refit: bool = Tr
     one       4  1802.08    NaN  NaN
     two       6  1763.94  42.14  2.0
     """
-    labels = _names("compare", fits, names)
-    return comparison.compare([fit.model for fit in fits], labels, refit=refit)
+    listed, labels = _named_fits("compare", fits, names)
+    labels = [fit.model.formula_text for fit in listed] if labels is None else labels
+    return comparison.compare([fit.model for fit in listed], labels, refit=refit)
 
 
-def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
+def table(
+    *fits: Results | Sequence[Results] | Mapping[str, Results], names: Sequence[str] | None = None
+) -> Table:
     """
     Tabulate the estimates of several fits side by side.
 
     Parameters
     ----------
     *fits : Results
-        One or more, of any data.
+        One or more, of any data; or one list of them, or one mapping from headings to them.
     names : sequence of str, optional
-        Headings; by default numbers in parentheses.
+        Headings; by default numbers in parentheses, or the keys of the mapping.
 
     Returns
     -------
     Table
         A column per fit: fixed effects with their standard errors in parentheses, standard
         deviations and correlations of the random effects, sigma, sample sizes and criteria; to
-        print, or ``to_markdown() to_html() to_latex()``; ``frame`` is the DataFrame.
+        print, or ``to_markdown() to_html() to_latex() to_csv()``; ``frame`` is the DataFrame.
+        A note says where REML criteria are of different fixed columns, or data differ, and the
+        criteria are therefore not comparable.
 
     Raises
     ------
@@ -96,27 +106,66 @@ def table(*fits: Results, names: Sequence[str] | None = None) -> Table:
     Intercept 251.41 (9.75) 251.41 (6.82)
          Days 10.47 (0.804)  10.47 (1.55)
     """
-    heads = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else names
-    heads = _names("table", fits, heads)
-    columns = [_column(fit) for fit in fits]
+    listed, named = _named_fits("table", fits, names)
+    heads = [f"({i})" for i in range(1, len(listed) + 1)] if named is None else named
+    columns = [_column(fit) for fit in listed]
     kinds = ("fixed", "sd", "corr", "sigma", "dispersion", "about")
     rows = list(dict.fromkeys((k, r) for k in kinds for column in columns for r in column[k]))
     cells = [[name, *(column[kind].get(name, "") for column in columns)] for kind, name in rows]
-    return Table("Estimates (standard errors)", pd.DataFrame(cells, columns=["", *heads]))
+    frame = pd.DataFrame(cells, columns=["", *heads])
+    return Table("Estimates (standard errors)", frame, _notes_on_criteria(listed, heads))
 
 
-def _names(what: str, fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
-    """Check the fits, and name each."""
+def _named_fits(
+    what: str, given: Sequence[Any], names: Sequence[str] | None
+) -> tuple[list[Results], list[str] | None]:
+    """Fits, given one by one, as one list or as one mapping, and their names if there are any."""
+    fits: Sequence[Any] = given
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        fits = list(given[0].values())
+        names = list(given[0]) if names is None else names
+    elif len(given) == 1 and isinstance(given[0], list | tuple):
+        fits = given[0]
     if not fits:
         raise ArgumentError(f"{what}() takes fits; none was given.")
     for fit in fits:
         if not isinstance(fit, Results):
-            raise ArgumentError(f"{what}() takes fits, not a {type(fit).__name__}.")
+            raise ArgumentError(f"{what}() takes fits, not {_described(fit)}.")
     if names is None:
-        names = [fit.model.formula_text for fit in fits]
-    if isinstance(names, str) or len(names) != len(fits):
+        return list(fits), None
+    if isinstance(names, str) or not isinstance(names, Iterable) or len(list(names)) != len(fits):
         raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
-    return list(names)
+    return list(fits), [str(name) for name in names]
+
+
+def _described(value: object) -> str:
+    kind = type(value).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _notes_on_criteria(fits: Sequence[Results], heads: Sequence[str]) -> tuple[str, ...]:
+    """Notes on columns whose log-likelihood, AIC and BIC are not comparable with the first's."""
+    first, notes = fits[0], []
+    others = list(zip(fits[1:], heads[1:], strict=True))
+    likelihoods = [(f, h) for f, h in others if not f.model.priors.specified]
+    by_data = [h for f, h in likelihoods if not comparison.same_rows(first.model, f.model)]
+    if by_data:
+        notes.append(
+            f"Other rows or another response than {heads[0]}'s: {', '.join(by_data)}; "
+            "log-likelihood, AIC and BIC are not comparable."
+        )
+    by_criterion = [
+        h
+        for f, h in likelihoods
+        if h not in by_data and not comparison.same_criterion(first.model, f.model)
+    ]
+    if by_criterion:
+        notes.append(
+            f"Log-likelihood, AIC and BIC of {', '.join(by_criterion)} are not comparable with "
+            f"{heads[0]}'s: REML criteria compare only between fits of the same fixed columns. "
+            "compare() fits them by maximum likelihood."
+        )
+    return tuple(notes)
 
 
 def _column(fit: Results) -> dict[str, dict[str, str]]:

@@ -138,3 +138,75 @@ def test_models_that_differ_in_their_dispersion_have_different_names():
     equal = mfx.lmer("rating ~ 1 + (1 | friend)", films)
     kinds = mfx.lmer("rating ~ 1 + (1 | friend)", films, dispersion="~ kind")
     assert mfx.compare(equal, kinds).index.is_unique
+
+
+# ------------------------------------------------------------------ how fits are given
+
+
+def test_fits_may_be_given_as_a_list_or_by_name(fits):
+    one_by_one = mfx.table(*fits, names=["a", "b", "c"])
+    assert mfx.table(fits, names=["a", "b", "c"]).frame.equals(one_by_one.frame)
+    named = dict(zip("abc", fits, strict=True))
+    assert mfx.table(named).frame.equals(one_by_one.frame)
+    assert mfx.compare(named).equals(mfx.compare(*fits, names=["a", "b", "c"]))
+
+
+@pytest.mark.parametrize("wrong", [[], {}, [1], {"a": 2}, 5, "fit", None])
+def test_a_list_without_fits_is_refused(wrong):
+    for function in (mfx.table, mfx.compare):
+        with pytest.raises(ArgumentError, match="takes fits"):
+            function(wrong)
+
+
+@pytest.mark.parametrize("names", [5, "ab", ["a"], [], object()])
+def test_names_that_do_not_number_the_fits_are_refused(fits, names):
+    with pytest.raises(ArgumentError, match="names="):
+        mfx.table(fits[0], fits[1], names=names)
+
+
+# ------------------------------------------------------------------ notes, and files
+
+
+def test_reml_criteria_of_different_fixed_parts_are_marked(fits):
+    (note,) = mfx.table(fits[1], fits[2], names=["slope", "none"]).notes
+    assert "none" in note
+    for text in (str, Table.to_markdown, Table.to_html, Table.to_latex):
+        assert "not comparable" in text(mfx.table(fits[1], fits[2])).replace("\n      ", " ")
+
+
+def test_comparable_fits_have_no_note(fits):
+    same = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
+    assert mfx.table(fits[1], same).notes == ()
+
+
+def test_other_data_are_marked(fits):
+    fewer = mfx.lmer("Reaction ~ Days + (1 | Subject)", mfx.datasets.load("sleepstudy")[:170])
+    assert "Other rows" in mfx.table(fits[1], fewer).notes[0]
+
+
+def test_a_table_is_written_as_csv(fits, tmp_path):
+    table = mfx.table(*fits)
+    assert table.to_csv() == table.frame.to_csv(index=False)
+    assert table.to_csv(tmp_path / "t.csv") is None
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == table.to_csv()
+
+
+# What CommonMark would render as emphasis, code, links, HTML or mathematics, and as it is escaped.
+MARKDOWN = {
+    "a*b*c": r"a\*b\*c",
+    "_x_": r"\_x\_",
+    "`q`": r"\`q\`",
+    "<b>x</b>": r"\<b>x\</b>",
+    "[t](u)": r"\[t\](u)",
+    "$y$": r"\$y\$",
+    "a|b": r"a\|b",
+    "~~z": r"\~~z",
+    "&amp;": r"\&amp;",
+    "x_1 < 2": "x_1 < 2",
+}
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_markdown_shows_names_as_they_are(name):
+    text = Table("t", pd.DataFrame({"Term": [name]})).to_markdown()
+    assert f"| {MARKDOWN[name]} " in text

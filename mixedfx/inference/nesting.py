@@ -1,0 +1,89 @@
+"""Whether one model is a special case of another: fixed columns, random terms, residual model.
+
+Model A is nested in model B if its fixed columns are in the span of B's, and its covariances
+``V = W^-1 + sum_i psi_i S_i`` in B's. ``S_i`` is in the span of other matrices if ``S_i v`` is in
+that of their products with v, for a random v with probability one: no matrix is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.build import Design
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.likelihood.accumulate import parametrization_of
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Share of a column's norm outside a span that is rounding.
+_OUTSIDE = 1e-8
+
+
+def is_nested(small: FittedModel, large: FittedModel) -> bool:
+    """Whether the first model is a special case of the second one, for the same rows."""
+    a, b = small.original_design, large.original_design
+    return _in_span(a.rows.X, b.rows.X) and _residuals_nested(a, b) and _random_terms_nested(a, b)
+
+
+def _in_span(columns: Matrix, others: Matrix) -> bool:
+    """Whether all columns are linear combinations of others."""
+    norms = np.linalg.norm(columns, axis=0)
+    scaled = columns / np.where(norms > 0.0, norms, 1.0)
+    if others.shape[1]:
+        basis = others / np.maximum(np.linalg.norm(others, axis=0), 1e-300)
+        scaled = scaled - basis @ np.linalg.lstsq(basis, scaled, rcond=None)[0]
+    return bool((np.linalg.norm(scaled, axis=0) <= _OUTSIDE).all())
+
+
+def _residuals_nested(a: Design, b: Design) -> bool:
+    """Whether a's residual variances are among b's, prior weights being equal up to a factor."""
+    weights = [1.0 if d.rows.weights is None else d.rows.weights for d in (a, b)]
+    ratio = np.broadcast_to(weights[0] / weights[1], a.rows.n)
+    if np.ptp(ratio) > _OUTSIDE * ratio.max() or (a.spec.fixed_sigma is None) > (
+        b.spec.fixed_sigma is None
+    ):
+        return False
+    if not a.spec.residual.n_params or a.spec.residual.argument == b.spec.residual.argument:
+        return True
+    columns = [getattr(d.rows.residual, "D", None) for d in (a, b)]
+    if columns[0] is None or columns[1] is None:
+        return False
+    if a.spec.residual.has_random_effects and not b.spec.residual.has_random_effects:
+        return False
+    return _in_span(columns[0], columns[1])
+
+
+def _random_terms_nested(a: Design, b: Design) -> bool:
+    """Whether a's covariances are among b's."""
+    own = {(t.group, str(t.formula_term)) for t in b.spec.random_terms}
+    structures = [structure for structure, _ in parametrization_of(a.spec).terms]
+    terms = zip(a.spec.random_terms, structures, a.rows.random_terms, strict=True)
+    # A term that both models have is nested, whatever its structure.
+    others = [(s, rows) for t, s, rows in terms if (t.group, str(t.formula_term)) not in own]
+    if not others:
+        return True
+    if not all(structure.linear for structure, _ in others):
+        return False
+    v = np.random.default_rng(0).standard_normal(a.rows.n)
+    spanned = [v if b.rows.weights is None else v / b.rows.weights]
+    for (structure, _), rows in zip(
+        parametrization_of(b.spec).terms, b.rows.random_terms, strict=True
+    ):
+        spanned += _products(rows, v, correlated=structure.correlated)
+    candidates = [p for s, rows in others for p in _products(rows, v, correlated=s.correlated)]
+    return _in_span(np.column_stack(candidates), np.column_stack(spanned))
+
+
+def _products(rows: RandomTermRows, v: Vector, *, correlated: bool) -> Iterator[Vector]:
+    """``Z (I (x) E_ij) Z' v`` of each entry of the covariance of a term's effects, each (n,)."""
+    Z, codes = rows.model_matrix, rows.codes
+    sums = [np.bincount(codes, Z[:, j] * v, rows.n_levels)[codes] for j in range(Z.shape[1])]
+    for i in range(Z.shape[1]):
+        yield Z[:, i] * sums[i]
+        for j in range(i if correlated else 0):
+            yield Z[:, i] * sums[j] + Z[:, j] * sums[i]
