@@ -12,7 +12,6 @@ documents is a warning, so the reference cannot fall behind the package.
 from __future__ import annotations
 
 import shutil
-from importlib.metadata import version as installed
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -27,9 +26,16 @@ from mixedfx.results.results import Results
 project = "mixedfx"
 author = "the mixedfx developers"
 project_copyright = author
-version = release = installed("mixedfx")
+version = release = mixedfx.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
+# The last one serves MathJax from the site itself: pages read offline show their mathematics.
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx-mathjax-offline",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

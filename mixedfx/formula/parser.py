@@ -38,7 +38,8 @@ def parse(text: str | Formula) -> Formula:
     Parameters
     ----------
     text : str
-        For example ``"y ~ x + (x | g)"``; a formula that is parsed already is returned. Random terms stand in parentheses and are added:
+        For example ``"y ~ x + (x | g)"``; a formula that is parsed already is returned. Random
+        terms stand in parentheses and are added:
 
         ===========================  =====================================================
         written                      means
