@@ -20,6 +20,8 @@
     │   ├── EngineRefusal            the engine cannot express the model; says why
     │   ├── EngineDisagreement       two computations of one likelihood differ
     │   └── SearchError              the optimiser failed
+    ├── StorageError                 a fit that cannot be kept, or a file that is none; says why
+    ├── RowsNotInMemory              a fit without its rows was asked for what needs them
     └── DatasetError                 an example data set that is unknown or damaged
 
     MixedfxWarning
@@ -164,6 +166,14 @@ class EngineDisagreement(EngineError):
 
 class SearchError(EngineError):
     """The optimiser of theta failed."""
+
+
+class StorageError(MixedfxError, ValueError):
+    """A fit that cannot be pickled or saved, or a file that does not hold one."""
+
+
+class RowsNotInMemory(MixedfxError):
+    """A fit without its rows, as ``fit.slim()`` gives it, was asked for what needs them."""
 
 
 class DatasetError(MixedfxError, ValueError):

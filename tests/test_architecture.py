@@ -40,6 +40,7 @@ ORDER = [
     {"fit"},
     {"refit"},
     {"inference"},
+    {"storage"},
     {"results"},
     {"api", "workflow", "describe"},
     {"cli", "mixedfx"},

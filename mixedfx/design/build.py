@@ -38,7 +38,7 @@ from mixedfx.design.residual import (
     ResidualSpec,
 )
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.source import as_frame, row_vector
+from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula.expansion import expand_dot
@@ -158,7 +158,7 @@ def _used_rows(
     variables = used_columns(formula, frame, env)
     of_residual = {} if residual is None else used_columns(residual, frame, env)
     keep = complete_cases(of_residual | variables, row_vectors)
-    index, n_dropped = frame.index, 0
+    index, n_dropped = own_labels(frame.index), 0
     if keep is not None:
         variables = {name: column[keep] for name, column in variables.items()}
         of_residual = {name: column[keep] for name, column in of_residual.items()}

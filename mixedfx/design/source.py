@@ -72,6 +72,15 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
     return pd.DataFrame(dict(data))
 
 
+def own_labels(index: pd.Index) -> pd.Index:
+    """Copy labels: those of a few rows of a large table would keep the labels of all its rows."""
+    if isinstance(index, pd.RangeIndex):
+        return index
+    if isinstance(index, pd.MultiIndex) and max(map(len, index.levels), default=0) > len(index):
+        index = index.remove_unused_levels()
+    return index.copy(deep=True)
+
+
 def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:
     """Look up an argument with one value a row (a column's name, or the values) as floats."""
     if value is None:

@@ -159,10 +159,11 @@ def build_fitted_model(
     """Solve at the engine's theta, and compare the deviance with the one that it reported."""
     crossprod = likelihood.crossprod
     residual = residual or ResidualEstimate(residual_model(design))
-    solution = likelihood.at(optimizer_result.theta)
     if design.spec.is_least_squares and not priors.specified:
-        solution, likelihood = solve_least_squares(crossprod), likelihood.maximum_likelihood()
-    solution = residual.at_estimates(priors.update(solution))
+        likelihood = likelihood.maximum_likelihood()
+    solution = solution_at_optimum(
+        design.spec, likelihood, optimizer_result.theta, residual, priors
+    )
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
     # Negated, so that NaN is a disagreement.
     if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
@@ -177,6 +178,21 @@ def build_fitted_model(
     if design.rows.weights is None or fit.convergence.ok:
         return fit
     return _mark_not_converged(fit)
+
+
+def solution_at_optimum(
+    spec: ModelSpec,
+    likelihood: GaussianLikelihood,
+    theta: Vector,
+    residual: ResidualEstimate,
+    priors: Priors,
+) -> Solution:
+    """Solution at theta, or of least squares, under the priors and the residual model."""
+    if spec.is_least_squares and not priors.specified:
+        solution = solve_least_squares(likelihood.crossprod)
+    else:
+        solution = likelihood.at(theta)
+    return residual.at_estimates(priors.update(solution))
 
 
 def _mark_not_converged(fit: FittedModel) -> FittedModel:

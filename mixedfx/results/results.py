@@ -7,7 +7,7 @@ from mixins, one for each topic, and delegate to functions of a fitted model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx.estimation.dispatch import EngineName
@@ -24,6 +24,7 @@ from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
+from mixedfx.storage import pickling  # noqa: F401  (makes fitted models picklable)
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,12 +142,9 @@ class Results(
         """Return the fit itself, which is immutable."""
         return self
 
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled: a formula may refer to functions, and pickles run code."""
-        raise TypeError(
-            "a fit cannot be pickled: its formula may hold functions of yours. Keep the formula "
-            "and the data, which give it again, or its tables, such as fit.tidy()."
-        )
+    def __reduce__(self) -> tuple[type[Self], tuple[FittedModel]]:
+        """Pickle the model; functions of its formula by reference, what follows from it not."""
+        return type(self), (self.model,)
 
     def __repr__(self) -> str:
         """Name the model, its criterion and the engine."""

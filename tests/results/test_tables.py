@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import pickle
 import re
 from dataclasses import fields, is_dataclass
 
@@ -602,11 +601,6 @@ def test_conf_int_has_no_unknown_arguments(fits):
 def test_a_copy_of_a_fit_is_the_fit(sleep):
     fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep)
     assert copy.deepcopy(fit) is copy.copy(fit) is fit
-
-
-def test_a_fit_says_why_it_is_not_pickled(sleep):
-    with pytest.raises(TypeError, match="Keep the formula and the data"):
-        pickle.dumps(mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep))
 
 
 def test_bootstrap_intervals_name_the_parameters_of_the_others(sleep):

@@ -1,0 +1,1 @@
+"""Fits that are kept: pickles, files without pickle, and fits without rows."""

@@ -1,0 +1,63 @@
+"""Classes of which a kept fit consists, by the name that a file gives them.
+
+A name stays what it is when a class is renamed: files of earlier versions have it.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.design.build import Design
+from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.design.levels import Levels
+from mixedfx.design.residual import (
+    EqualVariances,
+    KnownStandardDeviations,
+    NamedResidual,
+    ResidualRows,
+)
+from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
+from mixedfx.estimation.em import EMIterates
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.notes import Note
+from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.estimation.residual import (
+    JointEstimate,
+    LocationScaleEstimate,
+    ResidualEstimate,
+    ScaleEffects,
+)
+from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
+from mixedfx.priors.distributions import (
+    LKJ,
+    Constant,
+    Exponential,
+    Flat,
+    Gamma,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+)
+from mixedfx.priors.specification import Priors, PriorSpecification
+from mixedfx.residuals.log_linear import LocationScale, LogLinear
+from mixedfx.residuals.model import Homoscedastic, KnownVariances
+
+_STORED: tuple[type, ...] = (
+    *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
+    *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec),
+    *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
+    *(Parametrization, TermPosition, CrossProducts, GaussianLikelihood),
+    *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
+    *(OptimizerResult, EMIterates, Note, FittedModel),
+    *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
+    *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
+    *(Constant, Flat),
+)
+
+CLASSES = MappingProxyType({cls.__name__: cls for cls in _STORED})
+NAMES = MappingProxyType({cls: name for name, cls in CLASSES.items()})
