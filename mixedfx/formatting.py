@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx._escaping import latex_text, markdown_text
+
 _DISPERSION = "Log residual standard deviation"
 
 
@@ -123,7 +125,7 @@ class Summary:
         """
         parts = [f"**{t.title}**\n\n{t.to_markdown()}" for t in self.tables()]
         if self.notes:
-            parts.append("\n".join(f"- {_markdown_text(note)}" for note in self.notes))
+            parts.append("\n".join(f"- {markdown_text(note)}" for note in self.notes))
         return "\n\n".join(parts)
 
     def to_latex(self) -> str:
@@ -135,8 +137,8 @@ class Summary:
         str
             A ``tabular`` for each part, then the notes.
         """
-        parts = [f"\\textbf{{{_latex_text(t.title)}}}\n\n{t.to_latex()}" for t in self.tables()]
-        parts += [_latex_text(note) for note in self.notes]
+        parts = [f"\\textbf{{{latex_text(t.title)}}}\n\n{t.to_latex()}" for t in self.tables()]
+        parts += [latex_text(note) for note in self.notes]
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -187,7 +189,7 @@ class Table:
         str
             In the dialect of pandas and GitHub.
         """
-        return self._format("pipe") + "".join(f"\n\n{_markdown_text(n)}" for n in self.notes)
+        return self._format("pipe") + "".join(f"\n\n{markdown_text(n)}" for n in self.notes)
 
     def to_csv(self, path: Any = None, **options: Any) -> str | None:
         """
@@ -230,7 +232,7 @@ class Table:
         """
         # In LaTeX's OT1 encoding a bar in text prints as a dash.
         text = self._format("latex_booktabs").replace("|", r"\textbar{}")
-        return text + "".join(f"\n\n{_latex_text(note)}" for note in self.notes)
+        return text + "".join(f"\n\n{latex_text(note)}" for note in self.notes)
 
     def _repr_html_(self) -> str:
         return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"
@@ -242,7 +244,7 @@ class Table:
         alignment = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
         frame = self.frame
         if style == "pipe":
-            frame = frame.map(_markdown_text).rename(columns=_markdown_text)
+            frame = frame.map(markdown_text).rename(columns=markdown_text)
         return str(
             tabulate(
                 frame.to_numpy().tolist(),
@@ -267,24 +269,6 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-# What Markdown would take for markup: emphasis except inside a word, code, links, tags,
-# mathematics, and the bar that ends a cell.
-_MARKDOWN = re.compile(r"[\\`*\[\]|$]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|~(?=~)|&(?=#?\w+;)")
-
-
-def _markdown_text(value: Any) -> str:
-    """Escape what Markdown would take for markup."""
-    return _MARKDOWN.sub(lambda m: "\\" + m[0], str(value))
-
-
-def _latex_text(text: str) -> str:
-    """Escape the special characters of LaTeX."""
-    special = {c: f"\\{c}" for c in "&%$#_{}"}
-    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-    special |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-    return "".join(special.get(c, c) for c in text)
 
 
 def component_rows(components: pd.DataFrame) -> pd.DataFrame:

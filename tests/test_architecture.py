@@ -27,7 +27,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
-    {"errors", "_arrays", "_keys"},
+    {"errors", "_arrays", "_escaping", "_keys"},
     {"linalg"},
     {"covariance", "families", "plots", "formatting", "datasets", "_deprecation"},
     {"formula"},
@@ -43,7 +43,9 @@ ORDER = [
     {"storage"},
     {"results"},
     {"api", "workflow", "describe"},
-    {"cli", "mixedfx"},
+    {"mixedfx"},
+    {"cli"},
+    {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # What these document is read with help(): the functions and classes of mixedfx.__all__, tables,
