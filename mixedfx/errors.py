@@ -26,6 +26,8 @@
 
     MixedfxWarning
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
+    ├── NotEstimableWarning          new rows or means that the data do not determine, such as a cell
+    │                                without data; they are NaN
     ├── SingularFitWarning           a variance is zero, or a correlation is one
     ├── ConvergenceWarning           the optimiser did not reach an optimum
     ├── SamplingWarning              too few draws, or chains that differ; names the parameters
@@ -186,6 +188,10 @@ class MixedfxWarning(UserWarning):
 
 class DroppedColumnsWarning(MixedfxWarning):
     """Dependent fixed-effect columns were left out."""
+
+
+class NotEstimableWarning(MixedfxWarning):
+    """New rows, means or hypotheses are not estimable from the data, and NaN."""
 
 
 class SingularFitWarning(MixedfxWarning):

@@ -23,6 +23,7 @@ from mixedfx.design.checks import (
 from mixedfx.design.columns import as_patsy_column, formula_environment, used_columns
 from mixedfx.design.completeness import complete_cases
 from mixedfx.design.dispersion import build_dispersion
+from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
 from mixedfx.design.random import (
     RandomTerms,
@@ -144,6 +145,7 @@ def _evaluate_rows(
         fixed_info=evaluated.fixed_info,
         env=env,
         fixed_sigma=None if used.residual_sd is None else 1.0,
+        aliases=column_aliases(evaluated.fixed, kept),
     )
     return Design(spec, rows)
 

@@ -7,7 +7,6 @@ T depends on the terms and levels, not on the rows.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,48 +54,92 @@ def columns_of_term(spec: ModelSpec, term: FixedTerm) -> list[int]:
 
 
 def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:
-    """
-    Solve ``X_new = X_old T`` for T.
+    """Solve ``X_new = X_old T`` for T."""
+    contrast = {"sum": Sum(), "treatment": Treatment()}[coding]
+    if _has_coding(info, contrast):
+        return np.eye(len(info.column_names))
+    values, rows = _simulated(info)
+    return _solve(_columns(info, values, rows, None), _columns(info, values, rows, contrast))
 
-    The identity holds for all rows, so it is solved on simulated ones.
+
+def indicator_columns(info: DesignInfo) -> Matrix:
     """
-    p = len(info.column_names)
+    Solve ``X_indicators = X T`` for T.
+
+    The overparametrised model matrix has a column for each level and each combination of levels.
+    """
+    values, rows = _simulated(info)
+    built = []
+    for term in info.terms:
+        parts = []
+        for factor in term.factors:
+            learned = info.factor_infos[factor]
+            value = np.asarray(values[factor])
+            n_levels = len(learned.categories) if learned.type == "categorical" else 0
+            parts.append(np.eye(n_levels)[value] if n_levels else value)
+        built.append(_products(parts, rows))
+    X = _columns(info, values, rows, None)
+    return _solve(X, np.hstack(built) if built else np.zeros((rows, 0)))
+
+
+def _simulated(info: DesignInfo) -> tuple[dict[Any, Any], int]:
+    """Draw values of the factors in rows enough to solve identities that hold for all rows."""
     rng = np.random.default_rng(0)
-    rows = 20 * p + 200
+    rows = 20 * len(info.column_names) + 200
     values = {
         factor: rng.integers(len(learned.categories), size=rows)
         if learned.type == "categorical"
         else rng.standard_normal((rows, learned.num_columns))
         for factor, learned in info.factor_infos.items()
     }
-    X_old = _columns(info, values, rows, None)
-    X_new = _columns(info, values, rows, {"sum": Sum(), "treatment": Treatment()}[coding])
+    return values, rows
+
+
+def _solve(X_old: Matrix, X_new: Matrix) -> Matrix:
     T = np.linalg.lstsq(X_old, X_new, rcond=None)[0]
     return np.where(np.abs(T) < 1e-10, 0.0, T)
 
 
+def _has_coding(info: DesignInfo, contrast: Any) -> bool:
+    """Whether the factors have a coding already."""
+    return all(
+        np.array_equal(subterm.contrast_matrices[f].matrix, _contrasts(info, f, subterm, contrast))
+        for subterms in info.term_codings.values()
+        for subterm in subterms
+        for f in subterm.factors
+        if info.factor_infos[f].type == "categorical"
+    )
+
+
 def _columns(info: DesignInfo, values: dict[Any, Any], rows: int, contrast: Any) -> Matrix:
     """Build all columns from the factors' values, in patsy's order."""
-    columns = []
-    for subterms in info.term_codings.values():
-        for subterm in subterms:
-            coded = [_coded(info, f, subterm, values[f], contrast) for f in subterm.factors]
-            widths = [range(matrix.shape[1]) for matrix in reversed(coded)]
-            for indices in itertools.product(*widths):  # the first factor varies fastest
-                column = np.ones(rows)
-                for matrix, j in zip(coded, reversed(indices), strict=True):
-                    column = column * matrix[:, j]
-                columns.append(column)
-    return np.column_stack(columns) if columns else np.zeros((rows, 0))
+    built = [
+        _products([_coded(info, f, subterm, values[f], contrast) for f in subterm.factors], rows)
+        for subterms in info.term_codings.values()
+        for subterm in subterms
+    ]
+    return np.hstack(built) if built else np.zeros((rows, 0))
+
+
+def _products(parts: list[Matrix], rows: int) -> Matrix:
+    """Products of the columns of some matrices; those of the first vary fastest."""
+    product = np.ones((rows, 1))
+    for part in parts:
+        product = (part[:, :, None] * product[:, None, :]).reshape(rows, -1)
+    return product
 
 
 def _coded(info: DesignInfo, factor: Any, subterm: Any, value: Any, contrast: Any) -> Matrix:
-    learned = info.factor_infos[factor]
-    if learned.type == "numerical":
+    if info.factor_infos[factor].type == "numerical":
         return np.asarray(value)
+    if contrast is None:
+        return np.asarray(subterm.contrast_matrices[factor].matrix[value])
+    return np.asarray(_contrasts(info, factor, subterm, contrast)[value])
+
+
+def _contrasts(info: DesignInfo, factor: Any, subterm: Any, contrast: Any) -> Matrix:
+    """Another coding of a factor in a subterm, of full rank where the subterm's is, (levels, .)."""
     matrix = subterm.contrast_matrices[factor].matrix
-    if contrast is not None:
-        full_rank = matrix.shape[1] == matrix.shape[0]
-        code = contrast.code_with_intercept if full_rank else contrast.code_without_intercept
-        matrix = code(list(learned.categories)).matrix
-    return np.asarray(matrix[value])
+    full_rank = matrix.shape[1] == matrix.shape[0]
+    code = contrast.code_with_intercept if full_rank else contrast.code_without_intercept
+    return np.asarray(code(list(info.factor_infos[factor].categories)).matrix)

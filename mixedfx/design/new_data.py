@@ -13,6 +13,7 @@ import pandas as pd
 from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
+from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, group_values
 from mixedfx.design.source import as_frame, float_vector
 from mixedfx.design.spec import ModelSpec
@@ -24,7 +25,7 @@ Codes = npt.NDArray[np.intp]
 
 
 class NewRows(NamedTuple):
-    """Matrices of m new rows; NaN in the rows with a missing value in a variable used."""
+    """Matrices of m new rows; NaN where a variable used is missing, X where not estimable, too."""
 
     frame: pd.DataFrame
     X: Matrix  # (m, p)
@@ -45,7 +46,9 @@ def evaluate_new_data(
     fixed_part = replace(spec.formula, response="1", random=())
     variables, rows = select_complete_cases(used_columns(fixed_part, frame, env), m)
     complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
-    X = _fill_incomplete(complete, rows, m)[:, spec.kept_columns]
+    X = _fill_incomplete(complete[:, spec.kept_columns], rows, m)
+    not_estimable = alias_residuals(complete, spec.kept_columns, spec.aliases).any(axis=1)
+    X[rows[not_estimable]] = np.nan
     model_matrices, codes = [], []
     for term in spec.random_terms:
         term_codes = np.full(m, -1, dtype=np.intp)

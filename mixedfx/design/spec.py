@@ -20,6 +20,7 @@ from mixedfx.design.residual import ResidualSpec
 from mixedfx.formula.terms import Formula, RandomTerm
 
 Codes = npt.NDArray[np.intp]
+Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class ModelSpec:
     # Sigma where it is not estimated from the rows: 1 with known residual sds, whose inverse
     # squares are the weights.
     fixed_sigma: float | None = None
+    # C of X_d = X_k C, (p, d), of the columns left out; None if there are none.
+    aliases: Matrix | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.kept_columns)
+        set_readonly(self.kept_columns, self.aliases)
 
     @property
     def X_names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mixedfx.design.build import Design
+from mixedfx.design.cells import empty_cells, list_cells, nested_pairs
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import (
     ConvergenceWarning,
@@ -61,10 +62,28 @@ def _dropped(design: Design) -> list[Note]:
     if dropped_names:
         text = (
             "fixed columns that depend on the others were left out: "
-            f"{', '.join(dropped_names)}. Their coefficients are NaN."
+            f"{', '.join(dropped_names)}. Their coefficients are NaN.{_cells_without_data(design)}"
         )
         notes.append(Note(text, DroppedColumnsWarning))
     return notes
+
+
+def _cells_without_data(design: Design) -> str:
+    """Factors nested in others, or the cells without rows: why columns are dependent."""
+    info, variables = design.spec.fixed_info, design.rows.variables
+    factors = {f.name() for f, learned in info.factor_infos.items() if learned.type != "numerical"}
+    columns = {name: variables[name] for name in variables if name in factors}
+    nested = nested_pairs(columns)
+    if nested:
+        pairs = (f"{inner} is nested in {', '.join(around)}" for inner, around in nested.items())
+        return f" {'; '.join(pairs)}: marginal means are averaged over the cells that occur."
+    cells = empty_cells(info, variables)
+    if not cells:
+        return ""
+    return (
+        f" These cells are without data: {list_cells(cells)}. Means and predictions there are not "
+        "estimable, and an F test of a term is of what the other cells tell."
+    )
 
 
 def _singular(boundary: tuple[str, ...], priors: Priors) -> list[Note]:

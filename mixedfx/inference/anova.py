@@ -1,10 +1,11 @@
 """F tests of the terms of the fixed part, of types I, II and III.
 
 Type I adjusts each term for those before it, main effects preceding interactions and terms of one
-order standing as in the formula, as in R; type II for all that do not contain it,
-type III for all others in sum-to-zero coding, so that a main effect is averaged over the levels of
-the factors that it interacts with. Each type gives a term rows ``L`` of coefficients; the test is
-that of ``L beta = 0``.
+order standing as in the formula, as in R; type II for all that do not contain it; type III for all
+others, so that a main effect is averaged over the levels of the factors that it interacts with.
+Each type gives a term rows ``L`` of coefficients; the test is that of ``L beta = 0``. All rows are
+written in treatment coding, as lmerTest writes them, whatever the coding of the fit:
+Satterthwaite's degrees of freedom depend on how the rows of a hypothesis are taken.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import linalg
 
-from mixedfx.design.build import fixed_matrix
-from mixedfx.design.contrasts import FixedTerm, columns_of_term, fixed_terms, recoding
+from mixedfx.design.cells import list_cells
+from mixedfx.design.contrasts import FixedTerm
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.expansion import terms_of
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
+from mixedfx.inference.estimability import cells_without_data
+from mixedfx.inference.recoding import Recoding, recoded, type3_rows
 from mixedfx.inference.wald import f_test
 
 Matrix = npt.NDArray[np.float64]
@@ -42,11 +44,10 @@ def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
     is_integer = isinstance(number, int | np.integer) and not isinstance(number, bool)
     if not is_integer or number not in hypotheses:
         raise ArgumentError(f"type={type_!r} is not one of the choices 1, 2, 3.")
+    coding = recoded(fit)
     rows: list[dict[str, float]] = []
-    names: list[str] = []
-    for term in _ordered_terms(fit):
-        L = hypotheses[int(number)](fit, term)
-        names.append(term.name)
+    for term in coding.terms:
+        L = hypotheses[int(number)](fit, coding, term) @ coding.to_coding
         if not len(L):  # aliased with the other terms
             rows.append({"num_df": 0.0})
             continue
@@ -55,37 +56,53 @@ def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
         mean_sq = test["F"] * fit.solution.sigma**2
         rows.append({"sum_sq": mean_sq * test["num_df"], "mean_sq": mean_sq, **test})
     columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]
-    return pd.DataFrame(rows, index=pd.Index(names, name="term"), columns=columns, dtype=float)
+    index = pd.Index([term.name for term in coding.terms], name="term")
+    table = pd.DataFrame(rows, index=index, columns=columns, dtype=float)
+    table.attrs["notes"] = _notes(fit, int(number))
+    return table
 
 
-def _ordered_terms(fit: FittedModel) -> list[FixedTerm]:
-    """Terms with columns in the fit, without the intercept: by order, then as written."""
-    by_name = {term.name: term for term in fixed_terms(fit.spec.fixed_info)}
-    written = [t.name() for t in terms_of(fit.spec.formula.fixed)]
-    terms = [by_name[name] for name in written if by_name[name].factors]
-    terms = [term for term in terms if columns_of_term(fit.spec, term)]
-    return sorted(terms, key=lambda term: len(term.factors))
+def _notes(fit: FittedModel, number: int) -> list[str]:
+    """What the hypotheses are where cells are without data."""
+    cells = cells_without_data(fit)
+    if not cells:
+        return []
+    meaning = {
+        1: "each term is tested after those before it, over the cells with data.",
+        2: "each term is tested after those that do not contain it, over the cells with data.",
+        3: "a term that others contain is tested by the differences that the cells with data "
+        "tell, and no longer by averages over all levels of the other factors; the hypothesis "
+        "depends on which cells are empty.",
+    }
+    return [f"No data in these cells: {list_cells(cells)}: {meaning[number]}"]
 
 
-def _type1_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
+def _type1_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:
     """Rows that test a term after those before it."""
-    order = _ordered_terms(fit)
-    before = [i for t in order[: order.index(term)] for i in columns_of_term(fit.spec, t)]
-    return _adjusted_rows(fit, columns_of_term(fit.spec, term), before)
+    before = list(coding.terms[: coding.terms.index(term)])
+    return _adjusted_rows(fit, coding, coding.columns[term.name], coding.columns_of(before))
 
 
-def _type2_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
+def _type2_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:
     """Rows that test a term after those that do not contain it."""
-    order = _ordered_terms(fit)
-    others = [t for t in order if t != term and not t.contains(term)]
-    tested = columns_of_term(fit.spec, term)
-    rows = _adjusted_rows(fit, tested, [i for t in others for i in columns_of_term(fit.spec, t)])
-    if len(order) == 1 or len(others) + 1 < len(order):
-        return rows
-    return np.asarray(np.linalg.solve(rows[:, tested], rows))  # the coefficients themselves
+    if len(coding.terms) == 1:  # the types coincide; the rows, and so the df, must, too
+        return _type1_rows(fit, coding, term)
+    if not coding.containing(term):
+        return np.eye(fit.crossprod.p)[coding.columns[term.name]]
+    others = [t for t in coding.terms if t != term and not t.contains(term)]
+    return _adjusted_rows(fit, coding, coding.columns[term.name], coding.columns_of(others))
 
 
-def _adjusted_rows(fit: FittedModel, tested: list[int], adjusted_for: list[int]) -> Matrix:
+def _type3_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:
+    """Rows that test a term after all others, in the sense of the module's docstring."""
+    if len(coding.terms) == 1:
+        return _type1_rows(fit, coding, term)
+    return type3_rows(fit, coding, term)
+
+
+def _adjusted_rows(
+    fit: FittedModel, coding: Recoding, tested: list[int], adjusted_for: list[int]
+) -> Matrix:
     """
     Rows that test columns adjusted for some others, and not for the remaining ones.
 
@@ -93,43 +110,15 @@ def _adjusted_rows(fit: FittedModel, tested: list[int], adjusted_for: list[int])
     of the Cholesky factor ``R`` of ``X'WX = R'R``, divided by its diagonal.
     """
     p = fit.crossprod.p
-    terms = fixed_terms(fit.spec.fixed_info)
-    intercept = [i for t in terms if not t.factors for i in columns_of_term(fit.spec, t)]
-    leading = [*intercept, *adjusted_for, *tested]
+    leading = [*coding.columns.get("Intercept", []), *adjusted_for, *tested]
     order = [*leading, *(i for i in range(p) if i not in leading)]
     XtX = fit.crossprod.XytXy[:p, :p]
     if fit.crossprod.qr_R is not None:
         XtX = fit.crossprod.qr_R.T @ XtX @ fit.crossprod.qr_R
+    XtX = coding.from_coding.T @ XtX @ coding.from_coding
     size = np.sqrt(np.diag(XtX))
     R = linalg.cholesky((XtX / np.outer(size, size))[np.ix_(order, order)])
     rows = np.zeros((len(tested), p))
     rows[:, order] = R[len(leading) - len(tested) : len(leading)]
     rows = rows * size
-    return rows / rows[np.arange(len(tested)), tested][:, None]
-
-
-def _type3_rows(fit: FittedModel, term: FixedTerm) -> Matrix:
-    """
-    Rows that are zero where the sum-to-zero columns of the other terms suffice.
-
-    With columns dropped for cells without data, the hypothesis is that of the model without the
-    term in that coding, of as many rows as are estimable.
-    """
-    spec = fit.spec
-    if len(_ordered_terms(fit)) == 1:  # types coincide; the rows, and so the df, must, too
-        return _type1_rows(fit, term)
-    info = spec.fixed_info
-    sum_coding, treatment = recoding(info, "sum"), recoding(info, "treatment")
-    if spec.dropped_names:
-        aliases = np.linalg.lstsq(fit.rows.X, fixed_matrix(fit.design), rcond=None)[0]
-        sum_coding, treatment = aliases @ sum_coding, aliases @ treatment
-    removed = [t for t in fixed_terms(info) if t == term or not columns_of_term(fit.spec, t)]
-    others = np.delete(sum_coding, np.r_[tuple(t.columns for t in removed)], axis=1)
-    size = np.abs(others).max(axis=0, initial=0.0)
-    others = others[:, size > 0.0] / size[size > 0.0]
-    rows = np.asarray(linalg.null_space(others.T).T) if others.size else np.eye(fit.crossprod.p)
-    # Degrees of freedom depend on the rows that span a hypothesis: take differences from the
-    # first level, whatever the coding of the fit.
-    in_treatment = (rows @ treatment)[:, term.columns]
-    square = in_treatment.shape == (len(rows),) * 2
-    return np.linalg.solve(in_treatment, rows) if square else rows
+    return np.asarray(rows / rows[np.arange(len(tested)), tested][:, None])

@@ -8,6 +8,7 @@ and the residual variance.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,12 @@ from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
     NewLevelError,
+    NotEstimableWarning,
     check_choice,
     check_share,
 )
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.estimability import not_estimable_note
 from mixedfx.likelihood import prediction_variance
 from mixedfx.likelihood.prediction_variance import PredictionRows, prediction_rows
 
@@ -108,6 +111,9 @@ def predict(
     else:
         of_response = interval == "prediction"
         index, mean, rows = _new_rows(fit, data, groups, new_levels, effects=of_response)
+        note = not_estimable_note(fit, data)
+        if note is not None:
+            warnings.warn(note, NotEstimableWarning, stacklevel=4)
     predicted = pd.Series(mean, index=index, name="predicted")
     if interval is None and not se:
         return predicted

@@ -13,6 +13,7 @@ from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
 from mixedfx.inference.emmeans.emmeans import EMMeans
+from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.results.base import ResultsBase
 
 
@@ -117,6 +118,9 @@ class HypothesisTestsMixin(ResultsBase):
         """
         Test linear hypotheses on the fixed effects jointly, by an F test.
 
+        The test is of the space that the hypotheses span, in whatever rows and coding they are
+        written.
+
         Parameters
         ----------
         r_matrix : str, list of str, dict or array
@@ -146,7 +150,7 @@ class HypothesisTestsMixin(ResultsBase):
         >>> fit.wald_test("Intercept = 250, Days = 10").round(3)["den_df"]
         np.float64(17.0)
         """
-        hypotheses = linear_constraints(self.model, r_matrix)
+        hypotheses = echelon_hypotheses(self.model, linear_constraints(self.model, r_matrix))
         return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
 
     def f_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
@@ -177,6 +181,8 @@ class HypothesisTestsMixin(ResultsBase):
         pandas.DataFrame
             Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``. ``mean_sq`` is
             ``F sigma**2`` and ``sum_sq`` is ``mean_sq num_df``, in squared units of the response.
+            Where cells of the factors are without data, ``attrs["notes"]`` names them and says
+            what the hypotheses then are; a term that they leave nothing of has ``num_df`` 0.
 
         Raises
         ------
@@ -187,6 +193,8 @@ class HypothesisTestsMixin(ResultsBase):
         References
         ----------
         .. [1] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
+        .. [2] SAS Institute (1978), Tests of hypotheses in fixed-effects linear models: the four
+           types of estimable functions.
 
         Examples
         --------

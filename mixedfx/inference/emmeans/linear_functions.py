@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.build import fixed_matrix
+from mixedfx.design.estimability import ALIASING, alias_residuals, zero_rounding
 from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -28,9 +28,8 @@ from mixedfx.inference.emmeans.reference_grid import level_text
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A sum is rounding where it is below this share of its terms: sums of coefficients, and
-# residuals of least squares.
-_ROUNDING, _ALIASING = 1e-13, 1e-8
+# A sum of coefficients is rounding where it is below this share of its terms.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class LinearFunctions:
         size = np.abs(weights)
 
         def combined(values: npt.NDArray[np.float64], tolerance: float) -> Matrix:
-            return _zero_rounding(weights @ values, size @ np.abs(values), tolerance)
+            return zero_rounding(weights @ values, size @ np.abs(values), tolerance)
 
         return LinearFunctions(
             combined(self.rows, _ROUNDING),
-            combined(self.non_estimable, _ALIASING),
+            combined(self.non_estimable, ALIASING),
             combined(self.offset, _ROUNDING),
         )
 
@@ -72,11 +71,11 @@ class LinearFunctions:
 
         def mean(values: Matrix, tolerance: float) -> Matrix:
             cells = values.reshape(len(values) // n_cells, n_cells, values.shape[1])
-            return _zero_rounding(cells.mean(axis=1), np.abs(cells).mean(axis=1), tolerance)
+            return zero_rounding(cells.mean(axis=1), np.abs(cells).mean(axis=1), tolerance)
 
         return LinearFunctions(
             mean(self.rows, _ROUNDING),
-            mean(self.non_estimable, _ALIASING),
+            mean(self.non_estimable, ALIASING),
             self.offset[::n_cells].copy(),
         )
 
@@ -87,16 +86,11 @@ class LinearFunctions:
         return np.asarray(self.combine(linalg.null_space(self.non_estimable.T).T).rows)
 
 
-def _zero_rounding(values: Matrix, size: Matrix, tolerance: float) -> Matrix:
-    """Set sums to zero that are rounding relative to the size of their terms."""
-    return np.where(np.abs(values) <= tolerance * size, 0.0, values)
-
-
 def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
     """Fixed part of the linear predictor in each row of a grid; the offset is at its mean."""
     spec, rows = fit.spec, fit.rows
     # New data is evaluated in the columns kept; here the dropped ones are needed, too.
-    all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)))
+    all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)), aliases=None)
     X = np.asarray(evaluate_new_data(all_columns, grid, groups=())[1])
     if not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0]
@@ -106,25 +100,9 @@ def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
             "values with at=."
         )
     X_kept = X[:, spec.kept_columns]
-    dropped = np.setdiff1d(np.arange(X.shape[1]), spec.kept_columns)
-    non_estimable = np.zeros((len(X), 0))
-    if len(dropped):
-        aliases = _aliases(rows.X, fixed_matrix(fit.design)[:, dropped])
-        size = np.abs(X[:, dropped]) + np.abs(X_kept) @ np.abs(aliases)
-        non_estimable = _zero_rounding(X[:, dropped] - X_kept @ aliases, size, _ALIASING)
+    non_estimable = alias_residuals(X, spec.kept_columns, spec.aliases)
     offset = 0.0 if rows.offset is None else float(rows.offset.mean())
     return LinearFunctions(X_kept, non_estimable, np.full(len(X), offset))
-
-
-def _aliases(X_kept: Matrix, X_dropped: Matrix) -> Matrix:
-    """Least-squares ``C`` of ``X_d = X_k C``, (p, d), with columns at unit root mean square."""
-    size_kept = np.sqrt(np.square(X_kept).mean(axis=0))
-    size_dropped = np.sqrt(np.square(X_dropped).mean(axis=0))
-    size_dropped[size_dropped == 0.0] = 1.0  # a column of a cell without rows
-    C = np.linalg.lstsq(X_kept / size_kept, X_dropped / size_dropped, rcond=None)[0]
-    C[np.abs(C) < _ALIASING] = 0.0
-    C *= size_dropped / size_kept[:, None]
-    return np.asarray(C)
 
 
 def estimate_functions(
