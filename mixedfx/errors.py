@@ -26,8 +26,7 @@
 
     MixedfxWarning
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
-    ├── NotEstimableWarning          new rows or means that the data do not determine, such as a cell
-    │                                without data; they are NaN
+    ├── NotEstimableWarning          new rows or means that the data do not determine: NaN
     ├── SingularFitWarning           a variance is zero, or a correlation is one
     ├── ConvergenceWarning           the optimiser did not reach an optimum
     ├── SamplingWarning              too few draws, or chains that differ; names the parameters

@@ -115,14 +115,13 @@ def _evaluate_rows(
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
     evaluated = evaluate(formula, used.variables, env, len(used.index))
-    y = response_vector(evaluated.response, formula, used.index)
     weights = _checked_weights(used)
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
-    residual_sd_column = column_of["residual_sd"]
-    residual_spec, residual_rows = _residual(formula, residual_sd_column, residual, used, env)
+    sd_column = column_of["residual_sd"]
+    residual_spec, residual_rows = _residual(formula, sd_column, residual, used, env)
     rows = ModelRows(
-        y=y,
+        y=response_vector(evaluated.response, formula, used.index),
         X=_select_columns(evaluated.fixed, kept),
         random_terms=random_rows,
         weights=weights,

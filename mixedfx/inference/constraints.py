@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.cells import list_cells
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.estimability import cells_without_data
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -70,9 +72,11 @@ def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
     used = np.asarray(coefs.any(axis=0))
     dropped = [c for c in spec.dropped_names if used[spec.column_names.index(c)]]
     if dropped:
+        cells = cells_without_data(fit)
+        why = f" No row is in these cells: {list_cells(cells)}." if cells else ""
         raise ArgumentError(
             f"{', '.join(dropped)} was left out because it depends on other columns: it has no "
-            "estimate to test."
+            f"estimate to test.{why}"
         )
     labels = tuple(
         _label(row, value, spec.column_names) for row, value in zip(coefs, values, strict=True)

@@ -111,9 +111,6 @@ def predict(
     else:
         of_response = interval == "prediction"
         index, mean, rows = _new_rows(fit, data, groups, new_levels, effects=of_response)
-        note = not_estimable_note(fit, data)
-        if note is not None:
-            warnings.warn(note, NotEstimableWarning, stacklevel=4)
     predicted = pd.Series(mean, index=index, name="predicted")
     if interval is None and not se:
         return predicted
@@ -162,6 +159,9 @@ def _new_rows(
 ) -> tuple[pd.Index, Vector, PredictionRows]:
     """Index, mean and model matrices of new rows; NaN where a level is missing."""
     frame, X, values, codes = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
+    note = not_estimable_note(fit, data)
+    if note is not None:
+        warnings.warn(note, NotEstimableWarning, stacklevel=5)
     mean = X @ fit.solution.beta + _new_offset(fit, frame)
     for t, b in enumerate(fit.solution.conditional_modes()):
         if fit.spec.random_terms[t].group not in groups:

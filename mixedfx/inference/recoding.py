@@ -73,7 +73,7 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
     return Recoding(
         terms=tuple(term for term in ordered if term.factors),
         columns=columns,
-        to_coding=np.linalg.inv(from_coding),
+        to_coding=np.asarray(np.linalg.inv(from_coding), dtype=float),
         from_coding=from_coding,
         aliases=aliases,
     )

@@ -7,8 +7,9 @@ down here and by statsmodels; and for all models what the types have in common.
 
 from __future__ import annotations
 
-import warnings
+import json
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,14 @@ import pytest
 import statsmodels.formula.api as smf
 from reference_models import REFERENCES, fit_of, tiered
 from statsmodels.stats.anova import anova_lm
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DroppedColumnsWarning
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.inference.constraints import Constraints
+from mixedfx.inference.denominator_df import denominator_df
+from mixedfx.inference.wald import f_test
 
 # As in test_denominator_df.py: the search leaves 1e-6 of theta (measured here: 3e-6, and 4e-6 of
 # the degrees of freedom).
@@ -306,7 +311,8 @@ def test_hypotheses_of_types_one_and_two_are_written_as_in_lmertest(data, lmer, 
             rows = rows_of(term, [*others, term, *after], by_term, columns_of)
         else:
             rows = np.eye(ends[-1])[columns_of[term]]
-        expected = fit.wald_test(rows)
+        zero = Constraints(rows, np.zeros(len(rows)), ("",) * len(rows))
+        expected = f_test(fit.model, denominator_df(fit.model, "satterthwaite"), zero)
         np.testing.assert_allclose(table.loc[term, expected.index], expected, rtol=1e-8)
 
 
@@ -530,18 +536,71 @@ def test_an_interaction_has_a_degree_of_freedom_less_for_each_cell_without_data(
     assert table.loc["f:h", "num_df"] == 2 * 3 - 1
 
 
+# Random unbalanced designs of three factors and a covariate with one to three empty cells of A and
+# B, or of A, B and C. lmerTest 3.1-3, made by tests/reference/r/empty_cells.R.
+EMPTY_CELLS = Path(__file__).parent.parent / "reference" / "empty_cells"
+LMERTEST = json.loads((EMPTY_CELLS / "lmertest.json").read_text())
+
+
+def label(case):
+    return f"{case['data']}: {case['fixed']}"
+
+
+@pytest.mark.parametrize(
+    "case",
+    but_for(map(label, LMERTEST), [label(c) for c in LMERTEST if c["data"] == "one"]),
+)
+def test_tables_with_empty_cells_are_those_of_lmertest(case):
+    case = next(c for c in LMERTEST if label(c) == case)
+    data = pd.read_csv(EMPTY_CELLS / f"{case['data']}.csv")
+    fit = fit_with_gaps(f"y ~ {case['fixed'].replace('^', '**')} + (1 | s)", data)
+    for kind, table in zip(TYPES, case["tables"], strict=True):
+        expected = pd.DataFrame(table).set_index("term").sort_index()
+        found = fit.anova(type=kind).rename(index=lambda t: ":".join(sorted(t.split(":"))))
+        expected.index = [":".join(sorted(term.split(":"))) for term in expected.index]
+        found = found.loc[expected.index, expected.columns]
+        np.testing.assert_allclose(found["num_df"], expected["num_df"].fillna(0), err_msg=kind)
+        np.testing.assert_allclose(found["F"], expected["F"].astype(float), 1e-4, err_msg=kind)
+        np.testing.assert_allclose(found["den_df"], expected["den_df"], 1e-4, err_msg=kind)
+
+
+def test_the_empty_cells_are_named_with_what_the_hypothesis_is(empty_cell):
+    fit = fit_with_gaps("y ~ f * h + x + (1 | g)", empty_cell)
+    (note,) = fit.anova().attrs["notes"]
+    assert "f = r, h = d" in note
+    assert "averages over all levels" in note
+    assert any("f = r, h = d" in note for note in fit.notes)
+
+
+def test_a_table_without_empty_cells_has_no_notes(lmer):
+    assert lmer("y ~ f * h + x + (1 | g)").anova().attrs["notes"] == []
+
+
 @pytest.mark.covering(1)
-@weighted_or_not
-@pytest.mark.parametrize("fixed", ["f * h", "f * h + x", "f:h", "f + f:h", "f * h + f * x"])
-def test_type_three_with_gaps_leaves_each_term_out_all_the_same(empty_cell, fixed, weighted):
-    # In sum-to-zero coding, as far as the data tell the model without the term from that with it.
-    by_term = columns(summed(fixed), empty_cell)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DroppedColumnsWarning)
-        found, expected = found_and_expected(
-            empty_cell, fixed, 3, weighted, lambda term: without(by_term, summed(term))
-        )
-    np.testing.assert_allclose(found, expected, rtol=ROUNDING)
+@pytest.mark.parametrize("coding", ["Sum", "Helmert", "Treatment('q')"])
+@every_type
+def test_no_denominator_depends_on_the_coding(lmer, coding, kind):
+    # lmerTest writes types I and II in the coding of the fit, and so has another denominator for
+    # C(f, Sum); here all are those of treatment coding.
+    expected = lmer("y ~ f * h + x + (1 | g)", control=CLOSER).anova(type=kind)
+    recoded = f"y ~ C(f, {coding}) * h + x + (1 | g)"
+    found = lmer(recoded, control=CLOSER).anova(type=kind)
+    np.testing.assert_allclose(found["den_df"], expected["den_df"], rtol=1e-6)
+
+
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("coding", ["Treatment", "Sum", "Helmert"])
+@pytest.mark.parametrize("mixing", [[[1.0, 1.0], [1.0, -1.0]], [[1.0, 0.0], [100.0, 1.0]]])
+def test_one_hypothesis_has_one_denominator(lmer, coding, mixing):
+    fit = lmer(f"y ~ C(f, {coding}) + h + x + (1 | g)", control=CLOSER)
+    term = f"C(f, {coding})"
+    expected = lmer("y ~ f + h + x + (1 | g)", control=CLOSER).anova().loc["f"]
+    names = [name for name in fit.params.index if name.startswith(term)]
+    rows = np.array(mixing) @ np.array([fit.params.index == name for name in names], dtype=float)
+    found = fit.wald_test(rows)
+    np.testing.assert_allclose(found, expected[found.index], rtol=1e-6)
+    for kind in (2, 3):
+        np.testing.assert_allclose(fit.anova(type=kind).loc[term, "den_df"], found["den_df"], 1e-7)
 
 
 @pytest.mark.covering(1)

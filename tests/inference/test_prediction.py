@@ -17,7 +17,13 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, DroppedColumnsWarning, MissingColumnError, NewLevelError
+from mixedfx.errors import (
+    ArgumentError,
+    DroppedColumnsWarning,
+    MissingColumnError,
+    NewLevelError,
+    NotEstimableWarning,
+)
 
 # The equations are solved in two ways, neither of which is far from rounding, but for the
 # ill-conditioned model, whose columns have a condition number of 3e5 when scaled.
@@ -219,6 +225,48 @@ def test_dependent_columns_do_not_change_the_error(fits, data):
     plain = mfx.lmer("y ~ x + (x | site)", data)
     found = fit.predict(data.assign(twice=2 * data["x"]), interval="prediction", se=True)
     pd.testing.assert_frame_equal(found, plain.predict(data, interval="prediction", se=True))
+
+
+@pytest.fixture(scope="module")
+def holed():
+    """Two factors of which one combination has no rows, and the fit of their interaction."""
+    rng = np.random.default_rng(12)
+    a, b, g = rng.integers(3, size=120), rng.integers(2, size=120), rng.integers(8, size=120)
+    table = pd.DataFrame({"a": np.array(["p", "q", "r"])[a], "b": np.array(["lo", "hi"])[b]})
+    table["x"], table["g"] = rng.normal(size=120), g
+    table["y"] = a + b + table["x"] + rng.normal(size=8)[g] + rng.normal(size=120)
+    table = table[~((table["a"] == "r") & (table["b"] == "lo"))]
+    with pytest.warns(DroppedColumnsWarning, match="a = r, b = lo"):
+        return mfx.lmer("y ~ a * b + x + (1 | g)", table), table
+
+
+@pytest.mark.parametrize("how", [{}, {"se": True}, {"interval": "prediction", "random": "none"}])
+def test_a_cell_without_data_is_not_predicted(holed, how):
+    fit, table = holed
+    new = pd.DataFrame({"a": ["p", "r", "r"], "b": "lo", "x": 0.5, "g": [1, 1, 2]}, index=[5, 6, 7])
+    new.loc[7, "b"] = "hi"
+    with pytest.warns(NotEstimableWarning, match=r"1 of 3 rows is .* a = r, b = lo\.") as caught:
+        found = pd.DataFrame(fit.predict(new, **how))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert found.loc[6].isna().all()
+    # The others are those of a model of the cells.
+    cells = mfx.lmer("y ~ 0 + ab + x + (1 | g)", table.assign(ab=table["a"] + table["b"]))
+    expected = cells.predict(new.assign(ab=new["a"] + new["b"]).drop(index=6), **how)
+    np.testing.assert_allclose(found.drop(index=6).squeeze(), expected, rtol=1e-6)
+
+
+def test_a_missing_value_is_not_taken_for_a_cell_without_data(holed):
+    new = pd.DataFrame({"a": ["p", None], "b": "lo", "x": 0.5, "g": 1})
+    assert holed[0].predict(new).isna().tolist() == [False, True]
+
+
+def test_dependent_columns_that_part_in_new_rows_are_not_predicted(data):
+    with pytest.warns(DroppedColumnsWarning, match="twice"):
+        fit = mfx.lmer("y ~ x + twice + (x | site)", data.assign(twice=2 * data["x"]))
+    new = data.iloc[:2].assign(twice=2 * data["x"].iloc[:2] + [0.0, 1.0])
+    with pytest.warns(NotEstimableWarning, match="1 of 2 rows"):
+        assert fit.predict(new).isna().tolist() == [False, True]
 
 
 def test_an_offset_is_known_and_adds_no_error(fits, data):
