@@ -26,7 +26,7 @@
 
     MixedfxWarning
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
-    ├── NotEstimableWarning          new rows or means that the data do not determine: NaN
+    │   └── NotEstimableWarning      new rows or means that the data do not determine: NaN
     ├── SingularFitWarning           a variance is zero, or a correlation is one
     ├── ConvergenceWarning           the optimiser did not reach an optimum
     ├── SamplingWarning              too few draws, or chains that differ; names the parameters
@@ -189,7 +189,7 @@ class DroppedColumnsWarning(MixedfxWarning):
     """Dependent fixed-effect columns were left out."""
 
 
-class NotEstimableWarning(MixedfxWarning):
+class NotEstimableWarning(DroppedColumnsWarning):
     """New rows, means or hypotheses are not estimable from the data, and NaN."""
 
 
