@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
     check_finite,
     check_positive,
@@ -115,28 +116,26 @@ def _evaluate_rows(
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
     evaluated = evaluate(formula, used.variables, env, len(used.index))
-    weights = _checked_weights(used)
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
-    sd_column = column_of["residual_sd"]
-    residual_spec, residual_rows = _residual(formula, sd_column, residual, used, env)
+    of_residual = _residual(formula, column_of["residual_sd"], residual, used, env)
     rows = ModelRows(
         y=response_vector(evaluated.response, formula, used.index),
         X=_select_columns(evaluated.fixed, kept),
         random_terms=random_rows,
-        weights=weights,
+        weights=_checked_weights(used),
         offset=used.offset,
         index=used.index,
         n_dropped=used.n_dropped,
         variables=used.variables,
-        residual=residual_rows,
+        residual=of_residual[1],
     )
     spec = ModelSpec(
         formula=formula,
         column_names=tuple(evaluated.fixed_info.column_names),
         kept_columns=kept,
         random_terms=random_specs,
-        residual=residual_spec,
+        residual=of_residual[0],
         variables=tuple(used.variables),
         weights_column=column_of["weights"],
         offset_column=column_of["offset"],
@@ -145,6 +144,8 @@ def _evaluate_rows(
         env=env,
         fixed_sigma=None if used.residual_sd is None else 1.0,
         aliases=column_aliases(evaluated.fixed, kept),
+        row_dependent=evaluated.row_dependent,
+        categories=categories_read(formula, used.variables),
     )
     return Design(spec, rows)
 

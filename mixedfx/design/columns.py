@@ -32,7 +32,7 @@ def used_columns(
     """Collect the columns that a formula uses; a name that is defined nowhere is an error."""
     used: dict[str, pd.Series] = {}
     column_of = {str(c): c for c in frame.columns}
-    for code, names in _factor_codes(formula):
+    for code, names in factor_codes(formula):
         for name in names:
             if name in column_of:
                 column = frame[column_of[name]]
@@ -53,7 +53,7 @@ def formula_environment(
     The caller's own environment is its frame: kept, it would keep all variables there alive.
     """
     outer = (env or EvalEnvironment([{}])).with_outer_namespace(FORMULA_FUNCTIONS)
-    codes = [pair for formula in formulas if formula is not None for pair in _factor_codes(formula)]
+    codes = [pair for formula in formulas if formula is not None for pair in factor_codes(formula)]
     names = {name for _, names in codes for name in names}
     namespace = outer.namespace
     read = [n for n in sorted(names - set(map(str, frame.columns))) if n in namespace]
@@ -61,7 +61,7 @@ def formula_environment(
 
 
 @lru_cache(maxsize=256)
-def _factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Python code of each distinct factor of the formula, with the names in it."""
     codes = [formula.response] if formula.response else []
     for text in (formula.fixed, *(t.effects for t in formula.random)):

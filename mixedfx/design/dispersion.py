@@ -17,8 +17,9 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.categories import Categories, categories_read
 from mixedfx.design.checks import check_finite, independent_columns
-from mixedfx.design.evaluation import build_matrices, learn_design_infos
+from mixedfx.design.evaluation import build_matrices, find_row_dependent, learn_design_infos
 from mixedfx.design.levels import Levels
 from mixedfx.design.random import build_random_terms, subset_random_terms
 from mixedfx.design.residual import ResidualRows, ResidualSpec
@@ -45,6 +46,8 @@ class DispersionSpec(ResidualSpec):
     random_term: RandomTermSpec | None
     info: DesignInfo = field(repr=False)
     env: EvalEnvironment = field(repr=False)  # that of the model
+    row_dependent: tuple[str, ...] = ()  # factors computed from other rows
+    categories: Categories = field(default_factory=dict)  # of columns read by expressions
 
     @property
     def levels(self) -> Levels | None:
@@ -146,6 +149,7 @@ def build_dispersion(
 ) -> tuple[DispersionSpec, DispersionRows]:
     """Evaluate a formula of the residual standard deviation."""
     info = learn_design_infos([terms_of(formula.fixed)], variables, env)[0]
+    row_dependent = find_row_dependent([info], variables, env, len(index))
     D = build_matrices([info], variables, len(index))[0]
     names = tuple(info.column_names)
     for j, name in enumerate(names):
@@ -154,7 +158,8 @@ def build_dispersion(
     _check_columns(formula, D, names)
     if term_spec is None:
         _check_varies(formula, D)
-    spec = DispersionSpec(formula, names, term_spec, info, env)
+    categories = categories_read(formula, variables)
+    spec = DispersionSpec(formula, names, term_spec, info, env, row_dependent, categories)
     return spec, DispersionRows(D, term_rows, variables)
 
 

@@ -28,6 +28,15 @@ from patsy import (
 from mixedfx.design.checks import check_length, first_non_numeric
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.functions import PATSY_FUNCTIONS
+from mixedfx.design.row_dependence import (
+    EvaluatedTerm,
+    align_rows,
+    depends_on_rows,
+    forget_values,
+    is_rowwise,
+    row_dependent_factors,
+    with_row_factors,
+)
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.terms import Formula
@@ -47,6 +56,7 @@ class EvaluatedFormula:
     random: tuple[Matrix | None, ...]  # (n, k) of each random term; None for an intercept alone
     fixed_info: DesignInfo
     random_infos: tuple[DesignInfo | None, ...]
+    row_dependent: tuple[str, ...]  # factors computed from other rows, which new rows cannot have
 
 
 def evaluate(
@@ -61,6 +71,7 @@ def evaluate(
     if not response_is_column:
         termlists.append(terms_of("0 + " + formula.response))
     infos = learn_design_infos(termlists, variables, env)
+    row_dependent = find_row_dependent(infos[: len(texts)], variables, env, n)
     matrices = build_matrices(infos, variables, n)
     if response_is_column:
         response = variables[formula.response]
@@ -71,13 +82,14 @@ def evaluate(
     fixed_info, fixed = next(info_of_next), next(matrix_of_next)
     random_infos = tuple(next(info_of_next) if s else None for s in slopes)
     random = tuple(next(matrix_of_next) if s else None for s in slopes)
-    return EvaluatedFormula(response, fixed, random, fixed_info, random_infos)
+    return EvaluatedFormula(response, fixed, random, fixed_info, random_infos, row_dependent)
 
 
 def learn_design_infos(
     termlists: list[Any], variables: Mapping[str, Any], env: EvalEnvironment
 ) -> list[DesignInfo]:
     """Learn the levels and the state of the transforms of each list of terms."""
+    termlists = [with_row_factors(terms) for terms in termlists]
     try:
         with _silent_numpy(RuntimeWarning):
             infos: list[DesignInfo] = design_matrix_builders(
@@ -86,6 +98,14 @@ def learn_design_infos(
     except Exception as error:
         _fail_learning(error, termlists, variables, env)
     return infos
+
+
+def find_row_dependent(
+    infos: Sequence[DesignInfo], variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> tuple[str, ...]:
+    """Find the factors that are computed from other rows than their own."""
+    with _silent_numpy(Warning):
+        return row_dependent_factors(infos, variables, env, n)
 
 
 @contextmanager
@@ -129,6 +149,7 @@ def build_matrices(
                 built = build_design_matrices(with_factors, variables, NA_action=_NO_MISSING)
     except Exception as error:
         _fail_building(error, with_factors, variables)
+    forget_values(with_factors)
     for info, matrix in zip(with_factors, built, strict=True):
         if len(matrix) != n:
             for factor in info.factor_infos:
@@ -209,9 +230,24 @@ def group_values(
             value = env.eval(factor, inner_namespace={**PATSY_FUNCTIONS, **variables, **quoted})
     except Exception as error:
         raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
+    value = align_rows(factor, value, variables)
     value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
     if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
         raise GroupingError(
             f"grouping factor '{factor}' does not give one value per row; name a column."
         )
     return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))
+
+
+def group_depends_on_rows(
+    factor: str, values: pd.Series, variables: Mapping[str, Any], env: EvalEnvironment
+) -> bool:
+    """Whether a grouping factor is computed from other rows than its own."""
+    if is_rowwise(factor, variables, env):
+        return False
+
+    def on(part: Mapping[str, Any]) -> pd.Series:
+        return group_values(factor, part, env, len(next(iter(part.values()))))
+
+    with _silent_numpy(Warning):
+        return depends_on_rows(EvaluatedTerm(factor, values, on), variables, len(values))

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import patsy.builtins
 from patsy import stateful_transform
 
-from mixedfx.design.splines import bs, ns
+from mixedfx.design.group_means import group_mean, within
+from mixedfx.design.reductions import REMEMBER, remember
+from mixedfx.design.splines import bs, float_column, ns
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -22,7 +24,7 @@ class _Poly:
         self._chunks: list[Vector] = []
 
     def memorize_chunk(self, x: Any, degree: int = 1, raw: bool = False) -> None:
-        self._chunks.append(np.asarray(x, dtype=float).ravel())
+        self._chunks.append(float_column("poly", x))
         self._degree = degree
 
     def memorize_finish(self) -> None:
@@ -34,8 +36,8 @@ class _Poly:
 
     def transform(self, x: Any, degree: int = 1, raw: bool = False) -> Matrix:
         if raw:
-            return np.asarray(np.vander(np.asarray(x, dtype=float).ravel(), degree + 1)[:, -2::-1])
-        columns = _polynomials(np.asarray(x, dtype=float).ravel(), self._alpha, self._norm2)
+            return np.asarray(np.vander(float_column("poly", x), degree + 1)[:, -2::-1])
+        columns = _polynomials(float_column("poly", x), self._alpha, self._norm2)
         return columns[:, 1:] / np.sqrt(self._norm2[1:])
 
 
@@ -78,5 +80,8 @@ FORMULA_FUNCTIONS = {
     "poly": stateful_transform(_Poly),
     "bs": bs,
     "ns": ns,
+    "group_mean": group_mean,
+    "within": within,
+    REMEMBER: remember,
     "np": np,
 }

@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.categories import with_categories
 from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, group_values
+from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, float_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import DataError, MissingColumnError
+from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,8 +46,9 @@ def evaluate_new_data(
     """
     frame = as_frame(data)
     env, m = spec.env, len(frame)
+    _check_rows_independent(spec.fixed_info, spec.row_dependent)
     fixed_part = replace(spec.formula, response="1", random=())
-    variables, rows = select_complete_cases(used_columns(fixed_part, frame, env), m)
+    variables, rows = _complete_rows(spec, fixed_part, frame)
     complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
     X = _fill_incomplete(complete[:, spec.kept_columns], rows, m)
     not_estimable = alias_residuals(complete, spec.kept_columns, spec.aliases).any(axis=1)
@@ -57,10 +61,12 @@ def evaluate_new_data(
         if not (use_levels or effects):
             model_matrices.append(np.zeros((m, len(term.effect_names))))
             continue
+        _check_rows_independent(term.info, spec.row_dependent)
+        check_rows_independent(term.formula_term.group if use_levels else (), term.row_dependent)
         effects_part = replace(fixed_part, fixed=term.formula_term.effects)
         term_part = replace(fixed_part, fixed="1", random=(term.formula_term,))
         part = term_part if use_levels else effects_part
-        variables, rows = select_complete_cases(used_columns(part, frame, env), m)
+        variables, rows = _complete_rows(spec, part, frame)
         complete = np.ones((len(rows), 1))
         if term.info is not None:
             complete = build_matrices([term.info], variables, len(rows))[0]
@@ -78,7 +84,10 @@ def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Co
     """Build D of new rows, NaN where a value is missing, and their levels, -1 where unseen."""
     frame, term = as_frame(data), spec.random_term
     m = len(frame)
-    variables, rows = select_complete_cases(used_columns(spec.formula, frame, spec.env), m)
+    _check_rows_independent(spec.info, spec.row_dependent)
+    if term is not None:
+        check_rows_independent(term.formula_term.group, term.row_dependent)
+    variables, rows = _complete_rows(spec, spec.formula, frame)
     D = _fill_incomplete(build_matrices([spec.info], variables, len(rows))[0], rows, m)
     if term is None:
         return D, None
@@ -96,6 +105,20 @@ def new_argument(argument: str, column: str | None, frame: pd.DataFrame, *, advi
     if column not in frame.columns:
         raise MissingColumnError(f"{argument} column '{column}' is not in the new data.")
     return float_vector(argument, frame[column])
+
+
+def _complete_rows(
+    spec: ModelSpec | DispersionSpec, part: Formula, frame: pd.DataFrame
+) -> tuple[NewVariables, Codes]:
+    """Variables of a part of the formula in the complete rows, and the rows' positions."""
+    columns = used_columns(part, frame, spec.env)
+    variables, rows = select_complete_cases(columns, len(frame))
+    return with_categories(variables, spec.categories), rows
+
+
+def _check_rows_independent(info: Any, row_dependent: Sequence[str]) -> None:
+    if info is not None:
+        check_rows_independent([factor.code for factor in info.factor_infos], row_dependent)
 
 
 def _fill_incomplete(matrix: Matrix, rows: Codes, m: int) -> Matrix:

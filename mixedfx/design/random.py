@@ -12,7 +12,7 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx.design.checks import check_finite, check_grouping_factor
-from mixedfx.design.evaluation import group_values
+from mixedfx.design.evaluation import group_depends_on_rows, group_values
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
@@ -64,6 +64,15 @@ def _is_nested(inner: RandomTermRows, outer: RandomTermRows) -> bool:
     return bool((outer_of[inner.codes] == outer.codes).all())
 
 
+def _finite_values(
+    factor: str, variables: Mapping[str, Any], env: EvalEnvironment, index: pd.Index
+) -> pd.Series:
+    values = group_values(factor, variables, env, len(index))
+    if values.dtype.kind == "f":
+        check_finite(f"grouping factor '{factor}'", values.to_numpy(), index)
+    return values
+
+
 def build_random_terms(
     formula: Formula,
     variables: Mapping[str, Any],
@@ -78,15 +87,16 @@ def build_random_terms(
     n = len(index)
     levels_of: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
     levels_of_factor: dict[str, tuple[pd.Index, Codes]] = {}
+    row_dependent: set[str] = set()
     specs, rows = [], []
     for term, matrix, info in zip(formula.random, matrices, infos, strict=True):
         if term.group not in levels_of:
             for factor in term.group:
                 if factor not in levels_of_factor:
-                    values = group_values(factor, variables, env, n)
-                    if values.dtype.kind == "f":
-                        check_finite(f"grouping factor '{factor}'", values.to_numpy(), index)
+                    values = _finite_values(factor, variables, env, index)
                     levels_of_factor[factor] = factorize(values)
+                    if group_depends_on_rows(factor, values, variables, env):
+                        row_dependent.add(factor)
             levels_of[term.group] = combine([levels_of_factor[f] for f in term.group])
         levels, codes = levels_of[term.group]
         if matrix is None or info is None:  # an intercept alone
@@ -100,6 +110,7 @@ def build_random_terms(
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
             if not matrix[:, j].any():
                 raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
-        specs.append(RandomTermSpec(term, levels, names, info))
+        dependent = tuple(f for f in term.group if f in row_dependent)
+        specs.append(RandomTermSpec(term, levels, names, info, dependent))
         rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix))
     return tuple(specs), tuple(rows)

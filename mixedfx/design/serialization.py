@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from patsy import ContrastMatrix, DesignInfo, EvalEnvironment, EvalFactor, Term
+from patsy import ContrastMatrix, DesignInfo, EvalEnvironment, Term
 from patsy.design_info import FactorInfo, SubtermInfo
 from patsy.origin import Origin
 
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
+from mixedfx.design.row_dependence import RowFactor
 
 # Packages whose stateful transforms are known to hold plain values.
 _TRANSFORM_PACKAGES = ("mixedfx", "patsy")
@@ -113,7 +114,7 @@ def design_info(state: Mapping[str, Any]) -> DesignInfo:
 
 def _factor_info(state: Mapping[str, Any]) -> Any:
     code = state["code"]
-    factor = EvalFactor(code, Origin(code, 0, len(code)))
+    factor = RowFactor(code, Origin(code, 0, len(code)))
     learned: dict[str, Any] = {}
     factor.memorize_passes_needed(learned, environment_of(state["values"], state["flags"]))
     saved = {name: (kind, values) for name, kind, values in state["transforms"]}

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.categories import Categories
 from mixedfx.design.levels import Levels
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.formula.terms import Formula, RandomTerm
@@ -31,6 +32,7 @@ class RandomTermSpec:
     levels: Levels
     effect_names: tuple[str, ...]  # k
     info: DesignInfo | None = field(repr=False)  # None for an intercept alone
+    row_dependent: tuple[str, ...] = ()  # grouping factors computed from other rows
 
     @property
     def group(self) -> str:
@@ -63,6 +65,8 @@ class ModelSpec:
     fixed_sigma: float | None = None
     # C of X_d = X_k C, (p, d), of the columns left out; None if there are none.
     aliases: Matrix | None = field(default=None, repr=False)
+    row_dependent: tuple[str, ...] = ()  # factors of patsy computed from other rows
+    categories: Categories = field(default_factory=dict)  # of columns read by expressions
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

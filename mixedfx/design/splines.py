@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from patsy import stateful_transform
 from scipy.interpolate import BSpline
 from scipy.linalg import qr
@@ -41,7 +42,7 @@ class _Splines:
         self, x: Any, df: int | None, knots: Any, degree: int, intercept: bool, options: Any
     ) -> None:
         intercept |= bool(options.pop("include_intercept", False))  # patsy's word for it
-        self._chunks.append(_column(self.name, x))
+        self._chunks.append(float_column(self.name, x))
         self._df, self._degree, self._drop = df, degree, int(not intercept)
         self._given = None if knots is None else np.sort(np.atleast_1d(knots).astype(float))
         bounds = options.pop("boundary_knots", (None, None))
@@ -110,7 +111,7 @@ class _Splines:
         return np.pad(values, ((0, 0), self._zeros))[:, self._drop :]
 
     def transform(self, x: Any, *args: Any, **options: Any) -> Matrix:
-        values = _column(self.name, x)
+        values = float_column(self.name, x)
         outside = values[(values < self._lower) | (values > self._upper)]
         if len(outside):
             self._warn_outside(outside)
@@ -126,7 +127,7 @@ class _Splines:
             f"{self._upper:g}, at {farthest:g}: there it is {self._continuation}, which no data "
             "support.",
             ExtrapolationWarning,
-            stacklevel=_caller_level(),
+            stacklevel=caller_level(),
         )
 
     @property
@@ -187,14 +188,17 @@ class _NaturalSplines(_Splines):
         return "a straight line"
 
 
-def _column(name: str, x: Any) -> Vector:
+def float_column(name: str, x: Any) -> Vector:
+    """Argument of a formula function as floats, in the order of the rows."""
+    if isinstance(x, pd.Series) and not x.index.is_monotonic_increasing:
+        x = x.sort_index()
     values = np.asarray(x, dtype=float)
     if values.ndim > 1 and values.size != len(values):
         raise ValueError(f"{name}() takes one column")
     return values.reshape(-1)
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """Level of the first frame outside this package and patsy (which evaluates without a name)."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:

@@ -1,0 +1,72 @@
+"""Means of a column within groups and deviations from them, learned from the rows of the fit.
+
+``group_mean(x, g)`` is the mean of x over the rows of its group, and ``within(x, g)`` is x minus
+it: the between and within parts of a predictor (Mundlak 1978, Econometrica 46, 69-85). A group that
+the fit does not have gets the mean over all rows, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import stateful_transform
+
+from mixedfx.design.splines import caller_level, float_column
+from mixedfx.errors import ExtrapolationWarning
+
+Vector = npt.NDArray[np.float64]
+
+
+class _GroupMean:
+    """Mean of a column in each group, learned by patsy's protocol from the rows in chunks."""
+
+    name = "group_mean"
+
+    def __init__(self) -> None:
+        self._chunks: list[pd.DataFrame] = []
+
+    def memorize_chunk(self, x: Any, g: Any) -> None:
+        part = pd.DataFrame({"n": 1.0, "x": float_column(self.name, x), "g": _keys(g)})
+        self._chunks.append(part.groupby("g", sort=False)[["n", "x"]].sum())
+
+    def memorize_finish(self) -> None:
+        sums = pd.concat(self._chunks).groupby(level=0, sort=False).sum()
+        self._chunks = []
+        self._groups, self._means = sums.index, (sums["x"] / sums["n"]).to_numpy()
+        self._grand_mean = float(sums["x"].sum() / sums["n"].sum())
+
+    def transform(self, x: Any, g: Any) -> Vector:
+        keys = _keys(g)
+        at = self._groups.get_indexer(keys)
+        if (at < 0).any():
+            warnings.warn(
+                f"{self.name}() has no mean of the group {keys[at < 0][0]!r}, which the fit does "
+                f"not have: it takes that of all rows, {self._grand_mean:g}.",
+                ExtrapolationWarning,
+                stacklevel=caller_level(),
+            )
+        return np.where(at < 0, self._grand_mean, self._means[at])
+
+
+class _Within(_GroupMean):
+    """Deviation of a column from its mean in each group."""
+
+    name = "within"
+
+    def transform(self, x: Any, g: Any) -> Vector:
+        return float_column(self.name, x) - super().transform(x, g)
+
+
+def _keys(g: Any) -> pd.Index:
+    if isinstance(g, pd.Series) and not g.index.is_monotonic_increasing:
+        g = g.sort_index()
+    keys: pd.Index = pd.Index(np.asarray(g))
+    return keys
+
+
+group_mean = stateful_transform(_GroupMean)
+within = stateful_transform(_Within)
