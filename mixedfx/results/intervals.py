@@ -37,7 +37,7 @@ class IntervalsMixin(ResultsBase):
         *,
         conf_level: float | None = None,
         parm: str | Sequence[str] | None = None,
-        df_method: DfMethod = "normal",
+        df_method: DfMethod = "satterthwaite",
         **bootstrap: Unpack[BootstrapOptions],
     ) -> pd.DataFrame:
         """
@@ -57,9 +57,10 @@ class IntervalsMixin(ResultsBase):
             Fixed effects by name, ``"sd(Days | Subject)"``,
             ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; of a dispersion model
             ``"dispersion(kind[T.usual])"`` and ``"sd(dispersion | friend)"``.
-        df_method : {"normal", "satterthwaite", "kenward-roger", "residual"}
-            For Wald intervals of fixed effects. Normal quantiles are the default here, as in
-            statsmodels and lme4; :meth:`tidy` has Satterthwaite's.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+            For Wald intervals of fixed effects: t quantiles of these degrees of freedom, as in
+            :meth:`tidy`. ``"normal"`` gives the intervals of statsmodels and of lme4's
+            ``confint(method="Wald")``.
         **bootstrap
             ``n``, ``rng`` and ``n_jobs`` of the bootstrap: number of draws (1000), source of
             randomness or seed, number of processes.

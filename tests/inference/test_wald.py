@@ -226,10 +226,10 @@ def test_normal_p_values_are_both_tails_of_the_normal(fit):
     close(table["p_value"], 2 * stats.norm.sf(np.abs(table["statistic"])))
 
 
-def test_normal_intervals_are_those_of_conf_int(fit):
-    # statsmodels' and lme4's default for conf_int.
-    table = fit.tidy(df_method="normal").set_index("term")
-    close(table[["conf_low", "conf_high"]], fit.conf_int())
+@pytest.mark.parametrize("options", [{}, {"df_method": "normal"}])
+def test_intervals_are_those_of_conf_int(fit, options):
+    table = fit.tidy(**options).set_index("term")
+    close(table[["conf_low", "conf_high"]], fit.conf_int(**options))
 
 
 def test_far_tails_keep_their_digits():
