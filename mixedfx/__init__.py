@@ -11,6 +11,7 @@ from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.results.comparison import compare, table
 from mixedfx.results.results import Results
+from mixedfx.results.storage import read
 
 __version__ = "0.1.0"
 
@@ -45,5 +46,6 @@ __all__ = [
     "pooling_fits",
     "posterior_means",
     "priors",
+    "read",
     "table",
 ]

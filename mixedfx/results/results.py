@@ -21,10 +21,10 @@ from mixedfx.results.diagnostics import DiagnosticsMixin
 from mixedfx.results.estimates import EstimatesMixin
 from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
+from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
-from mixedfx.storage import pickling  # noqa: F401  (makes fitted models picklable)
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +35,7 @@ class Results(
     SimulationMixin,
     DiagnosticsMixin,
     DescriptionMixin,
+    KeepingMixin,
 ):
     """
     Results of :func:`mixedfx.lmer`; immutable.

@@ -8,6 +8,8 @@ objects, caches, and the Cholesky factor at the optimum.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType, ModuleType
@@ -31,6 +33,7 @@ from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel, solution_at_optimum
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.storage.checks import check_crossproducts
 from mixedfx.storage.classes import CLASSES, NAMES
 
 Node = Any
@@ -40,8 +43,14 @@ _SOLUTION = (
     *("lambdas", "deviance", "beta", "sigma", "vcov_unscaled", "pwrss", "coef_vector"),
     "vcov_in_basis",
 )
+# Largest difference of a deviance computed again, relative to n + |deviance|.
+_ROUNDING = 1e-6
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
-_LEAVES = (np.ndarray, np.generic, pd.Series, pd.DataFrame, pd.Index)
+_LEAVES = (
+    *(np.ndarray, np.generic, pd.Series, pd.DataFrame, pd.Index, pd.Interval, pd.Period),
+    *(datetime.date, datetime.time, datetime.timedelta, decimal.Decimal),
+    *(type(pd.NaT), type(pd.NA)),
+)
 
 
 class StateWriter:
@@ -56,7 +65,7 @@ class StateWriter:
         if type(value) in _SCALARS:
             return value
         if isinstance(value, np.ndarray) and value.size > 1 and not any(value.strides):
-            return ("broadcast", value.shape, value.ravel()[:1].copy())
+            return ("broadcast", list(value.shape), value.ravel()[:1].copy())
         if isinstance(value, np.ndarray) and not (
             value.flags.c_contiguous or value.flags.f_contiguous
         ):
@@ -68,7 +77,7 @@ class StateWriter:
             return (kind, [self.node(v) for v in value])
         if isinstance(value, Mapping):
             kind = "mapping" if isinstance(value, MappingProxyType) else "dict"
-            return (kind, [(self.node(k), self.node(v)) for k, v in value.items()])
+            return (kind, [[self.node(k), self.node(v)] for k, v in value.items()])
         if isinstance(value, type) and issubclass(value, errors.MixedfxWarning):
             return ("warning", value.__name__)
         return self._object(value)
@@ -202,7 +211,9 @@ def _warning(name: str) -> type[errors.MixedfxWarning]:
 def _fitted_model(given: dict[str, Any]) -> FittedModel:
     """Fitted model with the numbers kept, and the factors at the optimum computed again."""
     kept = given.pop("solution")
-    with single_threaded_blas(given["likelihood"].crossprod.symbolic.dense_size):
+    crossprod = given["likelihood"].crossprod
+    check_crossproducts(crossprod)
+    with single_threaded_blas(crossprod.symbolic.dense_size):
         solution = solution_at_optimum(
             given["design"].spec,
             given["likelihood"],
@@ -210,4 +221,8 @@ def _fitted_model(given: dict[str, Any]) -> FittedModel:
             given["residual"],
             given["priors"],
         )
+    rounding = _ROUNDING * (crossprod.n + abs(kept["deviance"]))
+    # Negated, so that NaN is a disagreement.
+    if not abs(solution.deviance - kept["deviance"]) <= rounding:
+        raise StorageError("its estimates are not those of its cross-products")
     return FittedModel(solution=replace(solution, **kept), **given)
