@@ -407,3 +407,40 @@ def test_a_fit_lists_the_priors_that_were_given():
 
 def test_a_fit_without_priors_lists_none():
     assert reml("sleepstudy").priors == {}
+
+
+# ------------------------------------------------------------------ ill-conditioned columns
+
+
+@cache
+def with_column(shift: float) -> mfx.Results:
+    """The slope has a prior, the intercept has none: where zero lies makes no difference."""
+    rng = np.random.default_rng(3)
+    g, x = np.repeat(np.arange(10), 6), rng.normal(size=60)
+    y = 2.0 + x + rng.normal(size=10)[g] + rng.normal(size=60)
+    return mfx.lmer(
+        "y ~ x + (1 | g)",
+        pd.DataFrame({"y": y, "x": x + shift, "g": g}),
+        priors={"x": Normal(0.5, 0.1), "sd": HalfNormal(1)},
+    )
+
+
+def test_a_prior_of_a_slope_far_from_zero_acts_as_near_it():
+    near, far = with_column(0.0), with_column(1e4)
+    assert near.model.crossprod.qr_R is None
+    assert far.model.crossprod.qr_R is not None
+    assert far.deviance == pytest.approx(near.deviance, abs=1e-6)
+    for quantity in ("params", "bse"):
+        expected = getattr(near, quantity)["x"]
+        assert getattr(far, quantity)["x"] == pytest.approx(expected, rel=1e-6)
+    assert far.sigma == pytest.approx(near.sigma, rel=1e-6)
+
+
+def test_draws_of_a_slope_far_from_zero_are_those_near_it():
+    # Equal covariances, and the same coefficients in another basis: the draws' moments are equal.
+    near, far = (with_column(shift).sample(draws=4000, rng=1).posterior for shift in (0.0, 1e4))
+    np.testing.assert_allclose(near["sigma"], far["sigma"], rtol=1e-5)
+    slopes = [tree["beta"].to_numpy()[..., 1].ravel() for tree in (near, far)]
+    error = np.std(slopes[0]) * np.sqrt(2.0 / len(slopes[0]))
+    assert abs(np.mean(slopes[0]) - np.mean(slopes[1])) < 4.5 * error
+    assert np.std(slopes[1]) == pytest.approx(np.std(slopes[0]), rel=0.1)

@@ -659,6 +659,17 @@ def test_independent_columns_are_a_basis_from_the_left(seed, sources):
     assert independent_columns(np.column_stack(columns)).tolist() == new
 
 
+@pytest.mark.parametrize("apart", [1e-5, 1e-6])
+def test_columns_that_are_nearly_parallel_do_not_hide_dependence(apart):
+    # The basis of columns this close loses orthogonality in one pass of Gram-Schmidt: the last
+    # column, a combination of two before it, then seems to be new.
+    rng = np.random.default_rng(0)
+    first, others = rng.normal(size=30), rng.normal(size=(30, 4))
+    near = first[:, None] + apart * others
+    X = np.column_stack([first, near, near[:, 0] + near[:, 1] - near[:, 2], others[:, 0]])
+    assert independent_columns(X).tolist() == [0, 1, 2, 3, 4]
+
+
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(-100, 100), min_size=4, max_size=4))
 def test_independent_columns_do_not_depend_on_units(seed, powers):
     rng = np.random.default_rng(seed)
@@ -805,6 +816,17 @@ def test_new_rows_are_numbered_by_level_unseen_or_missing(frame):
         design.spec, {"g": ["b", "other", None, "a"]}, groups=["g"]
     )
     assert codes.tolist() == [1, -1, -2, 0]
+
+
+def test_a_combination_with_an_unseen_value_is_no_level_of_its_neighbour(frame):
+    # In mixed radix (a, unseen) is the number of the level before (a, first): an observed one.
+    data = frame.assign(
+        a=np.resize(["p", "q"], len(frame)), b=np.resize(["u", "u", "v"], len(frame))
+    )
+    design = _build("y ~ 1 + (1 | a:b)", data)
+    new = {"a": ["p", "q", "other", "other", "q"], "b": ["new", "new", "u", "new", "v"]}
+    _, _, _, (codes,) = evaluate_new_data(design.spec, new, groups=["a:b"])
+    assert codes.tolist() == [-1, -1, -1, -1, 3]
 
 
 def test_new_rows_of_an_intercept_only_model_are_ones(frame):

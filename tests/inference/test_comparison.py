@@ -291,6 +291,24 @@ def test_reml_criteria_of_other_columns_in_small_units_are_refused(data):
         mfx.compare(one, two, refit=False)
 
 
+def test_reml_criteria_of_columns_that_differ_by_rounding_compare(data):
+    # 0.1 + 0.2 is not 0.3: the same columns, computed in two ways.
+    again = data.assign(x=(data["x"] + 0.7) - 0.7)
+    assert (again["x"] != data["x"]).any()
+    one, two = (mfx.lmer("y ~ x + (1 | site)", rows) for rows in (data, again))
+    assert mfx.compare(one, two, refit=False)["deviance"].to_list() == pytest.approx(
+        [one.deviance, one.deviance], rel=1e-12
+    )
+
+
+def test_reml_criteria_of_columns_that_differ_by_more_than_rounding_are_refused(data):
+    # A column in a unit larger by one part in 10^9 changes the criterion by 2e-9.
+    again = data.assign(x=(1.0 + 1e-9) * data["x"])
+    one, two = (mfx.lmer("y ~ x + (1 | site)", rows) for rows in (data, again))
+    with pytest.raises(ArgumentError, match="different fixed columns"):
+        mfx.compare(one, two, refit=False)
+
+
 def test_criteria_of_different_kinds_are_refused():
     fits = [fit_of("sleep_ri__ml", "profiled"), fit_of("sleep_rs__reml", "profiled")]
     with pytest.raises(ArgumentError, match="different criteria"):

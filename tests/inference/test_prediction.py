@@ -384,6 +384,17 @@ def test_a_new_level_is_refused_with_intervals_too(fits, data):
         fits["slope"].predict(data.assign(site="s99"), interval="prediction")
 
 
+@pytest.mark.parametrize("combination", [("B", "z"), ("Z", "a"), ("Z", "z")])
+def test_an_unseen_value_within_a_combination_is_a_new_level(combination):
+    pastes = mfx.datasets.load("Pastes")
+    fit = mfx.lmer("strength ~ 1 + (1 | batch:cask)", pastes)
+    new = pd.DataFrame([combination], columns=["batch", "cask"])
+    with pytest.raises(NewLevelError, match=":".join(combination)):
+        fit.predict(new)
+    population = fit.predict(new, new_levels="population")
+    assert population.to_list() == pytest.approx([fit.params["Intercept"]], rel=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_a_variance_of_zero_adds_nothing():
     fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff2"))

@@ -678,3 +678,25 @@ def test_too_many_columns_are_refused(monkeypatch):
     monkeypatch.setattr("mixedfx.estimation.dispersion.laplace._MAX_COLUMNS", 10)
     with pytest.raises(EngineRefusal, match="at most 10"):
         fit_of("crossed", frame())
+
+
+# ------------------------------------------------------------------ ill-conditioned columns
+
+
+def test_derivatives_by_the_scale_effects_of_a_slope_far_from_zero_are_those_near_it():
+    dispersion, near, far = parse_dispersion("~ 1 + (1 | g)"), [], []
+    for shift, found in ((0.0, near), (1e4, far)):
+        data = frame().assign(x=frame()["x"] + shift)
+        design = build(mfx.parse("y ~ x + (1 | g)"), data, residual=dispersion)
+        equal = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
+        likelihood = GaussianLikelihood(equal, True)
+        assert (likelihood.crossprod.qr_R is None) == (shift == 0.0)
+        start = likelihood.at(estimate_theta(design, likelihood).theta)
+        problem = LaplaceDeviance(design, residual_model(design), start, reml=True)
+        point = 0.3 * np.random.default_rng(4).normal(size=problem.indices.size) + 0.5
+        v = 0.6 * np.random.default_rng(5).normal(size=problem.random_term.n_levels)
+        at = problem.conditional_deviance(point, v)
+        found += [at.solution.deviance, problem.beta_jacobian(at)[1]]
+        found.append(problem.vcov_jacobian(point, v, at)[:, 1, 1])
+    for a, b in zip(near, far, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5)
