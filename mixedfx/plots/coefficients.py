@@ -84,7 +84,8 @@ def _interpolate(value: Vector, zeta: Vector) -> tuple[Vector, Vector]:
     increasing = np.concatenate([[True], np.diff(zeta) > 0.0])
     if increasing.sum() < 3:
         return value, zeta
-    zetas = np.linspace(zeta[increasing][0], zeta[increasing][-1], 121)
+    grid = np.linspace(zeta[increasing][0], zeta[increasing][-1], 121)
+    zetas = np.union1d(grid, zeta[increasing])  # a corner is one of the points
     return np.asarray(PchipInterpolator(zeta[increasing], value[increasing])(zetas)), zetas
 
 

@@ -13,7 +13,8 @@ in lme4: REML criteria with different constraints on the fixed effects are not c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,11 @@ from scipy.stats import norm
 from mixedfx.errors import ArgumentError, SearchError, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.estimation.profiled import estimate_theta
-from mixedfx.inference.parameters import select_parameters
+from mixedfx.inference.parameters import Parameter, select_parameters
 from mixedfx.inference.profile.parametrization import profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.root import DEVIANCE_TOLERANCE, ProfileBranch
+from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -34,6 +36,8 @@ Vector = npt.NDArray[np.float64]
 
 _Z = float(norm.ppf(0.975))
 ZETAS = (*(0.5 * k for k in range(-6, 7)), -_Z, _Z)
+# Distance of zeta from its highest value at the point from which it is called constant.
+_CORNER = 1e-4
 # Advice where a profile is refused.
 _ALTERNATIVE = "take conf_int(method='bootstrap'), or Wald intervals of the coefficients"
 
@@ -59,13 +63,11 @@ def profile(
     rows: list[tuple[str, float, float]] = []
     selected = select_parameters(fit, parm)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        optimum = _optimum(fit)
-        for parameter in selected:
-            profiled = profile_parameter(fit, optimum, parameter)
+        for parameter, profiled in zip(selected, _profiled(fit, selected), strict=True):
             if profiled is None:
                 continue
-            below = _branch_points(profiled, targets[targets < 0.0][::-1])
-            above = _branch_points(profiled, targets[targets > 0.0])
+            below = _branch_points(profiled, targets[targets < 0.0][::-1], corner=zetas is None)
+            above = _branch_points(profiled, targets[targets > 0.0], corner=zetas is None)
             points = [*below[::-1], (profiled.value(profiled.u_hat), 0.0), *above]
             rows += [(parameter.name, value, zeta) for value, zeta in points]
     return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
@@ -81,10 +83,22 @@ def profile_intervals(
     zeta = float(norm.ppf(0.5 + 0.5 * conf_level))
     selected = select_parameters(fit, parm)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        optimum = _optimum(fit)
-        limits = [_limits(profile_parameter(fit, optimum, p), zeta) for p in selected]
+        limits = [_limits(profiled, zeta) for profiled in _profiled(fit, selected)]
     index = pd.Index([p.name for p in selected], name="parameter", dtype=object)
     return pd.DataFrame(limits, index=index, columns=[0, 1], dtype=float)
+
+
+def _profiled(
+    fit: FittedModel, selected: Sequence[Parameter]
+) -> Iterator[ProfiledParameter | None]:
+    """Parametrise the deviance for each parameter, one after the other."""
+    optimum = _optimum(fit)
+    unidentified = UnidentifiedDeviance(fit, optimum)
+    for parameter in selected:
+        profiled = profile_parameter(fit, optimum, parameter)
+        if profiled is not None:
+            profiled = replace(profiled, unidentified_deviance=unidentified.of(parameter))
+        yield profiled
 
 
 def _read_zetas(zetas: Sequence[float]) -> Vector:
@@ -97,12 +111,22 @@ def _read_zetas(zetas: Sequence[float]) -> Vector:
     return targets
 
 
-def _branch_points(profiled: ProfiledParameter, targets: Vector) -> list[tuple[float, float]]:
-    """Value and zeta at each target of one side, in order, up to the end of the parameter space."""
+def _branch_points(
+    profiled: ProfiledParameter, targets: Vector, *, corner: bool
+) -> list[tuple[float, float]]:
+    """
+    Value and zeta at each target of one side, in order, up to the end of the parameter space.
+
+    With ``corner``, the point is among them from which zeta is constant up to the end.
+    """
     points: list[tuple[float, float]] = []
     if not len(targets):
         return points
     branch = ProfileBranch(profiled, math.copysign(1.0, targets[0]))
+    start = branch.highest_zeta - _CORNER
+    at = int(np.searchsorted(np.abs(targets), start))
+    if corner and 0.0 < start < abs(targets[-1]):
+        targets = np.insert(targets, at, math.copysign(start, targets[0]))
     for target in targets:
         u, zeta = branch.solve(abs(float(target)))
         if math.isfinite(u) and zeta > 0.0:

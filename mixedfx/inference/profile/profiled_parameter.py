@@ -3,6 +3,9 @@
 With ``u`` a monotone function of the profiled parameter and ``x`` all other covariance
 parameters, the profile deviance is ``D(u) = min_x d(u, x)``; by the envelope theorem its
 derivative is the partial one, ``dD/du = dd/du`` at the constrained minimum.
+
+Where ``u`` has no effect on the deviance, as a correlation has none where a standard deviation is
+zero, one minimum ``D_0`` is attained at every ``u``, and ``D(u) = min(min_x d(u, x), D_0)``.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -54,6 +57,8 @@ class ProfiledParameter(ABC):
     min_start: Vector  # (m,) smallest absolute starting values of x
     u_hat: float  # at the optimum, without unit
     bounds: tuple[float, float]  # of u in the parameter space; may be infinite
+    # lowest deviance of the models in which u has no effect: an upper bound of D at every u
+    unidentified_deviance: float = field(default=math.inf, kw_only=True)
 
     @abstractmethod
     def value(self, u: float) -> float:

@@ -47,7 +47,7 @@ _DEVIANCE_ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
-class _ProfilePoint:
+class ProfilePoint:
     """A minimum over the nuisance parameters with the profiled parameter fixed."""
 
     distance: float  # |u - u_hat|
@@ -72,14 +72,18 @@ class ProfileBranch:
         self.max_distance = distance if distance > ZERO else 0.0
         slope, deviance = profiled.local_quadratic.dzeta_du, profiled.optimum.deviance
         # By increasing distance from the estimate.
-        self.points = [_ProfilePoint(0.0, profiled.x_hat, deviance, 0.0, slope, confirmed=True)]
+        self.points = [ProfilePoint(0.0, profiled.x_hat, deviance, 0.0, slope, confirmed=True)]
 
     def solve(self, target: float) -> tuple[float, float]:
         """
         Solve ``|zeta(u)| = target``; returns ``u`` and the ``|zeta|`` reached.
 
-        That is below the target where the parameter space ends first.
+        That is below the target where the parameter space ends first, or where the deviance is
+        lower for every ``u``.
         """
+        if target >= self.highest_zeta:
+            finite = math.isfinite(self.max_distance)
+            return self.bound, self.at_bound().zeta if finite else self.highest_zeta
         for count in range(_MAX_POINTS):
             low, high = self._bracket(target)
             if high is None and low.distance == self.max_distance:
@@ -103,6 +107,20 @@ class ProfileBranch:
             "the searches with it fixed do not find the same optimum from both sides."
         )
 
+    @property
+    def highest_zeta(self) -> float:
+        """Upper bound of ``|zeta|`` at every ``u``."""
+        rise = self.profiled.unidentified_deviance - self.profiled.optimum.deviance
+        return math.sqrt(max(rise, 0.0))
+
+    def at_bound(self) -> ProfilePoint:
+        """The profile where the parameter space ends."""
+        if not self.max_distance:
+            return self.points[0]
+        stored = [p for p in self.points if p.distance == self.max_distance]
+        point = stored[0] if stored else self._evaluate(self.max_distance)
+        return point if point.confirmed else self._confirm(point)
+
     def _u(self, distance: float) -> float:
         at_bound = distance == self.max_distance
         return self.bound if at_bound else self.profiled.u_hat + self.sign * distance
@@ -110,12 +128,12 @@ class ProfileBranch:
     def _value(self, distance: float) -> float:
         return self.profiled.value(self._u(distance))
 
-    def _store(self, point: _ProfilePoint) -> _ProfilePoint:
+    def _store(self, point: ProfilePoint) -> ProfilePoint:
         others = [p for p in self.points if p.distance != point.distance]
         self.points = sorted([*others, point], key=lambda p: p.distance)
         return point
 
-    def _bracket(self, target: float) -> tuple[_ProfilePoint, _ProfilePoint | None]:
+    def _bracket(self, target: float) -> tuple[ProfilePoint, ProfilePoint | None]:
         """The last point before zeta first exceeds the target, and the first after it."""
         for low, high in itertools.pairwise(self.points):
             if high.zeta > target:
@@ -123,7 +141,7 @@ class ProfileBranch:
         return self.points[-1], None
 
     def _next_distance(
-        self, low: _ProfilePoint, high: _ProfilePoint | None, target: float, count: int
+        self, low: ProfilePoint, high: ProfilePoint | None, target: float, count: int
     ) -> float:
         """Newton's step from the nearer end of the bracket, safeguarded by bisection."""
         if high is None:
@@ -137,7 +155,7 @@ class ProfileBranch:
         newton = nearer.distance + (target - nearer.zeta) / nearer.dzeta_du
         return newton if low.distance < newton < high.distance else middle
 
-    def _evaluate(self, distance: float) -> _ProfilePoint:
+    def _evaluate(self, distance: float) -> ProfilePoint:
         """Minimise over the nuisance parameters, from the first starting value that converges."""
         for start in self._starting_values(distance):
             minimum = _minimize_nuisance(self.profiled, self._u(distance), start)
@@ -148,26 +166,31 @@ class ProfileBranch:
             "converge; no profile of it can be given."
         )
 
-    def _confirm(self, point: _ProfilePoint) -> _ProfilePoint:
+    def _confirm(self, point: ProfilePoint) -> ProfilePoint:
         """
         Minimise again from other starting values at one point, and store the lowest minimum.
 
-        They are the neighbours' values, which may be at another local minimum, and points on
-        both sides of the estimate along each axis of its Hessian.
+        They are the neighbours' values, which may be at another local minimum, points on both
+        sides of the estimate along each axis of its Hessian, and points near the boundary: one
+        standard deviation, or all, about zero.
         """
         profiled, best = self.profiled, point
         axes = _RESTART_DISTANCE * profiled.local_quadratic.hessian_inv_root.T
         restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
+        restarts += near_boundary(profiled)
         for start in [*self._starting_values(point.distance), *restarts]:
             minimum = _minimize_nuisance(profiled, self._u(point.distance), start, previous=best)
             if minimum is not None and minimum.deviance < best.deviance:
                 best = self._profile_point(point.distance, minimum)
         return self._store(replace(best, confirmed=True))
 
-    def _profile_point(self, distance: float, minimum: _ConstrainedMinimum) -> _ProfilePoint:
-        """Compute zeta and its derivative at a constrained minimum."""
+    def _profile_point(self, distance: float, minimum: _ConstrainedMinimum) -> ProfilePoint:
+        """Compute zeta and its derivative at a constrained minimum, or where u has no effect."""
         profiled = self.profiled
-        rise = minimum.deviance - profiled.optimum.deviance
+        deviance, score_u = minimum.deviance, minimum.score_u
+        if profiled.unidentified_deviance < deviance:
+            deviance, score_u = profiled.unidentified_deviance, 0.0
+        rise = deviance - profiled.optimum.deviance
         if rise < -DEVIANCE_TOLERANCE:
             raise SearchError(
                 f"with {profiled.name} fixed at {self._value(distance):.6g} the deviance is "
@@ -177,8 +200,8 @@ class ProfileBranch:
         zeta = math.sqrt(max(rise, 0.0))
         slope = profiled.local_quadratic.dzeta_du
         if rise > 0.0:
-            slope = self.sign * minimum.score_u / (2.0 * zeta)
-        return _ProfilePoint(distance, minimum.x, minimum.deviance, zeta, slope)
+            slope = self.sign * score_u / (2.0 * zeta)
+        return ProfilePoint(distance, minimum.x, deviance, zeta, slope)
 
     def _starting_values(self, distance: float) -> Iterator[Vector]:
         """Nuisance parameters predicted from neighbouring points, then those of the points."""
@@ -197,7 +220,17 @@ class ProfileBranch:
         yield self.profiled.x_hat
 
 
-def _linear_prediction(a: _ProfilePoint, b: _ProfilePoint, distance: float) -> Vector:
+def near_boundary(profiled: ProfiledParameter) -> list[Vector]:
+    """The estimates with one standard deviation, or all, at its smallest starting value."""
+    sds = np.flatnonzero(profiled.min_start)
+    sets = [sds[[i]] for i in range(len(sds))] + ([sds] if len(sds) > 1 else [])
+    at = np.zeros((len(sets), len(profiled.x_hat)), dtype=bool)
+    for row, chosen in zip(at, sets, strict=True):
+        row[chosen] = True
+    return list(np.where(at, profiled.min_start, profiled.x_hat))
+
+
+def _linear_prediction(a: ProfilePoint, b: ProfilePoint, distance: float) -> Vector:
     """Nuisance parameters at a distance, on the line through two points."""
     return a.x + (distance - a.distance) / (b.distance - a.distance) * (b.x - a.x)
 
@@ -216,7 +249,7 @@ class _SameMinimumError(Exception):
 
 
 def _minimize_nuisance(
-    profiled: ProfiledParameter, u: float, start: Vector, previous: _ProfilePoint | None = None
+    profiled: ProfiledParameter, u: float, start: Vector, previous: ProfilePoint | None = None
 ) -> _ConstrainedMinimum | None:
     """Minimise over the nuisance parameters; None if not converged, or at ``previous`` again."""
     quadratic = profiled.local_quadratic

@@ -24,7 +24,10 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SearchError, SingularFitWarning
 from mixedfx.inference.parameters import parameters, select_parameters
 from mixedfx.inference.profile import profile as module
+from mixedfx.inference.profile.parametrization import profile_parameter
 from mixedfx.inference.profile.profile import ZETAS, profile, profile_intervals
+from mixedfx.inference.profile.root import ProfileBranch
+from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
 from mixedfx.inference.varcorr import varcorr_table
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.pls import solve_pls, solve_pls_at_factors
@@ -541,3 +544,112 @@ def test_slopes_at_a_fixed_sigma_are_exact():
     np.testing.assert_allclose(
         crossprod.parametrization.coordinates.pullback(theta, found), expected, rtol=1e-4, atol=1e-4
     )
+
+
+# ---------------------------------------------------------------- a correlation without effect
+
+
+def correlated(seed: int) -> pd.DataFrame:
+    """Eight groups of five rows, the slopes of which vary little."""
+    rng = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(8), 5), np.tile(np.arange(5.0) - 2.0, 8)
+    effects = rng.normal(size=(8, 2)) @ np.array([[1.0, 0.2], [0.0, 0.3]])
+    y = effects[g, 0] + effects[g, 1] * x + rng.normal(size=40)
+    return pd.DataFrame({"y": y, "x": x, "g": g})
+
+
+CORR = "corr(Intercept, x | g)"
+
+
+def without_an_effect(data) -> float:
+    """The lower deviance of the two models in which one effect does not vary."""
+    terms = ("(1 | g)", "(0 + x | g)")
+    return min(lmer(f"y ~ x + {term}", data, reml=False).solution.deviance for term in terms)
+
+
+@pytest.mark.parametrize("seed", but_for(range(6), [1]))
+def test_a_correlation_is_as_free_as_the_models_in_which_an_effect_does_not_vary(seed):
+    # They give the same deviance at every correlation.
+    data = correlated(seed)
+    fit = lmer("y ~ x + (x | g)", data, reml=False)
+    highest = np.sqrt(max(without_an_effect(data) - fit.solution.deviance, 0.0))
+    table = profile(fit, CORR)
+    assert table["zeta"].abs().max() <= highest + EXACT
+    if highest < Z:
+        assert profile_intervals(fit, 0.95, CORR).loc[CORR].to_list() == [-1.0, 1.0]
+
+
+def two_basins() -> pd.DataFrame:
+    """Data in which a correlation has a local minimum, and a lower one without the slopes."""
+    rng = np.random.default_rng(358)
+    L = int(rng.integers(3, 9))
+    g = np.repeat(np.arange(L), rng.integers(2, 9, size=L))
+    x = rng.normal(size=len(g)) * rng.choice([0.3, 1, 3]) + rng.choice([0, 0, 2, -3])
+    x = x + rng.normal(size=L)[g] * rng.choice([0, 1, 2])
+    effects, sds = rng.standard_t(2, size=(L, 2)), rng.choice([0.3, 1, 2, 4], 2)
+    y = sds[0] * effects[g, 0] + sds[1] * effects[g, 1] * x + rng.normal(size=len(g))
+    return pd.DataFrame({"y": y, "x": x, "g": g})
+
+
+def test_a_local_minimum_does_not_hide_that_an_effect_may_not_vary():
+    # A search from the estimates gave [-0.393, 1]; zeta is at most 1.8976.
+    data = two_basins()
+    fit = lmer("y ~ x + (x | g)", data, reml=False)
+    highest = np.sqrt(without_an_effect(data) - fit.solution.deviance)
+    assert highest == pytest.approx(1.8976, abs=1e-4)
+    assert profile_intervals(fit, 0.95, CORR).loc[CORR].to_list() == [-1.0, 1.0]
+    rows = profile(fit, CORR)
+    assert rows["zeta"].min() == pytest.approx(-highest, abs=EXACT)
+    assert rows["value"].iloc[0] == -1.0
+
+
+def free_correlation(zeta: float):
+    """The profile of sleepstudy's correlation, were it free at this zeta."""
+    fit, name = sleep(), "corr(Intercept, Days | Subject)"
+    optimum = module._optimum(fit)
+    found = profile_parameter(fit, optimum, select_parameters(fit, name)[0])
+    return replace(found, unidentified_deviance=optimum.deviance + zeta**2)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_zeta_does_not_pass_the_deviance_at_which_the_correlation_is_free(sign):
+    branch = ProfileBranch(free_correlation(1.79), sign)
+    assert branch.solve(Z) == (branch.bound, pytest.approx(1.79, abs=1e-12))
+    # below it the profile is as it was
+    name = "corr(Intercept, Days | Subject)"
+    expected = profile(sleep(), name, zetas=[sign * 1.5])
+    (value,) = expected.loc[expected["zeta"] != 0.0, "value"]
+    assert branch.profiled.value(branch.solve(1.5)[0]) == pytest.approx(value, abs=EXACT)
+
+
+def test_the_profile_has_a_point_from_which_zeta_is_constant():
+    points = module._branch_points(free_correlation(1.79), ZETA_STEPS, corner=True)
+    values, zetas = np.transpose(points)
+    assert zetas == pytest.approx([0.5, 1.0, 1.5, 1.79, 1.79], abs=2e-4)
+    assert values[-1] == 1.0
+    assert (np.diff(values) > 0.0).all()
+    name = "corr(Intercept, Days | Subject)"
+    expected = profile(sleep(), name, zetas=[1.79])["value"].iloc[-1]
+    assert values[-2] == pytest.approx(expected, abs=1e-3)
+
+
+ZETA_STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
+
+
+def test_the_other_effects_of_a_term_stay_where_one_does_not_vary():
+    # Of three effects, those without the one whose deviance is lowest are still correlated.
+    rng = np.random.default_rng(4)
+    data = correlated(4).assign(z=rng.normal(size=40))
+    data["y"] += rng.normal(size=8)[data["g"]] * data["z"]
+    fit = lmer("y ~ x + (x + z | g)", data, reml=False)
+    optimum = module._optimum(fit)
+    found = UnidentifiedDeviance(fit, optimum)
+    by_name = {p.name: p for p in parameters(fit)}
+    assert found.of(by_name["sd(x | g)"]) == found.of(by_name["sigma"]) == np.inf
+    without = {
+        effect: lmer(f"y ~ x + ({rest} | g)", data, reml=False).solution.deviance
+        for effect, rest in {"Intercept": "0 + x + z", "x": "z", "z": "x"}.items()
+    }
+    for one, other in (("Intercept", "x"), ("Intercept", "z"), ("x", "z")):
+        expected = min(without[one], without[other])
+        assert found.of(by_name[f"corr({one}, {other} | g)"]) == pytest.approx(expected, abs=1e-6)
