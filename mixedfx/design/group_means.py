@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import stateful_transform
 
+from mixedfx._keys import positions_of_keys
 from mixedfx.design.splines import caller_level, float_column
 from mixedfx.errors import ExtrapolationWarning
 
@@ -41,7 +42,7 @@ class _GroupMean:
 
     def transform(self, x: Any, g: Any) -> Vector:
         keys = _keys(g)
-        at = self._groups.get_indexer(keys)
+        at = positions_of_keys(keys, self._groups)
         if (at < 0).any():
             warnings.warn(
                 f"{self.name}() has no mean of the group {keys[at < 0][0]!r}, which the fit does "

@@ -257,6 +257,14 @@ def test_new_rows_have_the_means_of_the_fit():
     np.testing.assert_allclose(fit.predict(new, random="none"), expected, rtol=1e-12)
 
 
+def test_groups_match_as_text():
+    data = table()
+    fit = mfx.lmer("y ~ group_mean(x, k) + (1 | g)", data)
+    new = data.iloc[NEW]
+    as_text = new.assign(k=new["k"].astype(str))
+    np.testing.assert_array_equal(fit.predict(as_text), fit.predict(new))
+
+
 def test_a_new_group_has_the_mean_of_all_rows():
     data = table()
     fit = mfx.lmer("y ~ group_mean(x, h) + (1 | g)", data)
