@@ -32,14 +32,14 @@ class _Remember:
 
     def memorize_chunk(self, value: Any) -> None:
         self._n_chunks += 1
-        self._value = value if np.ndim(value) == 0 else None
+        self.value = value if np.ndim(value) == 0 else None
 
     def memorize_finish(self) -> None:
-        if self._n_chunks > 1 and self._value is not None:
+        if self._n_chunks > 1 and self.value is not None:
             raise ValueError("a reduction such as x.mean() cannot be learned in chunks: center(x)")
 
     def transform(self, value: Any) -> Any:
-        return value if self._value is None else self._value
+        return value if self.value is None else self.value
 
 
 remember = stateful_transform(_Remember)

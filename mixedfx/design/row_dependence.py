@@ -55,6 +55,15 @@ class RowFactor(EvalFactor):  # type: ignore[misc]
         passes: int = EvalFactor(code, self.origin).memorize_passes_needed(state, env)
         return passes
 
+    def memorize_finish(self, state: dict[str, Any], which_pass: int) -> None:
+        """Finish a pass; in new rows a reduction is not computed again, of one row say."""
+        super().memorize_finish(state, which_pass)
+        for name in state["pass_bins"][which_pass]:
+            if getattr(state["transforms"][name], "value", None) is not None:
+                arguments = state["memorize_code"][name].removeprefix(f"{name}.memorize_chunk")
+                call = f"{name}.transform{arguments}"
+                state["eval_code"] = state["eval_code"].replace(call, f"{name}.value")
+
     def eval(self, memorize_state: dict[str, Any], data: Variables) -> Any:
         """Evaluate on some rows; on the rows of the fit, once."""
         evaluated = memorize_state.get("evaluated")
