@@ -241,6 +241,7 @@ class HypothesisTestsMixin(ResultsBase):
         *,
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
+        nesting: str | Mapping[str, Any] | None = "auto",
         df_method: DfMethod = "satterthwaite",
         conf_level: float = 0.95,
     ) -> EMMeans:
@@ -256,6 +257,12 @@ class HypothesisTestsMixin(ResultsBase):
         at : mapping, optional
             Values of variables, such as ``{"Days": [0, 9]}``; by default numeric variables are
             at their means and factors are averaged over.
+        nesting : str or mapping, optional
+            Factors whose levels belong to one combination of others': ``"var %in% fam"``, several
+            separated by commas, or ``{"var": "fam"}``. By default they are detected, where each
+            level occurs with one level of the other or the factor has no main effect; None for
+            none. Means are then averages over the combinations that occur, and a nested factor's
+            means are shown with the factors around it.
         df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
@@ -281,4 +288,6 @@ class HypothesisTestsMixin(ResultsBase):
         1   9.0   345.6       14.6  17.0     314.7      376.5
         """
         ddf = self._denominator_df(df_method)
-        return marginal_means.emmeans(self.model, ddf, specs, by=by, at=at, conf_level=conf_level)
+        return marginal_means.emmeans(
+            self.model, ddf, specs, by=by, at=at, nesting=nesting, conf_level=conf_level
+        )

@@ -25,7 +25,6 @@ from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference import wald
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
@@ -36,8 +35,17 @@ from mixedfx.inference.emmeans.linear_functions import (
     estimate_functions,
     linear_functions,
 )
+from mixedfx.inference.emmeans.nesting import (
+    Nesting,
+    cell_weights,
+    factor_nesting,
+    occurring,
+    shown_names,
+)
+from mixedfx.inference.emmeans.notes import mean_notes
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
 from mixedfx.inference.emmeans.reference_grid import (
+    Variable,
     fixed_variables,
     grid_levels,
     level_text,
@@ -46,6 +54,7 @@ from mixedfx.inference.emmeans.reference_grid import (
 )
 
 Matrix = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -68,8 +77,8 @@ class EMMeans:
     conf_level : float
         Coverage of the intervals of the means.
     notes : tuple of str
-        Caveats: means that are not estimable, interactions with variables averaged over, and
-        the degrees of freedom of a singular fit.
+        Caveats: nested factors, means that are not estimable, interactions with
+        variables averaged over, and the degrees of freedom of a singular fit.
 
     Examples
     --------
@@ -102,7 +111,7 @@ class EMMeans:
     _fit: FittedModel = field(repr=False)
     _ddf: DenominatorDf = field(repr=False)
     _functions: LinearFunctions = field(repr=False)
-    _n_groups: int = field(repr=False)  # combinations of the levels of ``by``
+    _groups: tuple[slice, ...] = field(repr=False)  # rows of each combination of ``by``'s levels
 
     averaged = renamed_attribute("EMMeans", "averaged", "averaged_over")
     held = renamed_attribute("EMMeans", "held", "fixed_at")
@@ -179,16 +188,17 @@ class EMMeans:
         if conf_level is None:
             conf_level = self.conf_level
         check_share("conf_level", conf_level)
-        names = mean_labels(self.table, self.specs)[: self._group_size]
-        labels, coefficients = contrast_coefficients(method, names)
+        all_names = mean_labels(self.table, self.specs)
         adjustment = resolve_adjustment(method, adjust)
         families = []
-        for start in self._group_starts:
-            functions = self._group(start).combine(coefficients)
+        for group in self._compared_groups(method):
+            labels, coefficients = contrast_coefficients(method, all_names[group])
+            functions = self._functions.select(group).combine(coefficients)
             family = estimate_functions(self._fit, self._ddf, functions, conf_level)
-            family = adjust_family(family, adjustment, k=self._group_size, conf_level=conf_level)
+            size = group.stop - group.start
+            family = adjust_family(family, adjustment, k=size, conf_level=conf_level)
             family.insert(0, "contrast", labels)
-            families.append(self._insert_by(family, start))
+            families.append(self._insert_by(family, group.start))
         return pd.concat(families, ignore_index=True)
 
     def joint(self) -> pd.DataFrame:
@@ -218,32 +228,26 @@ class EMMeans:
                F  num_df  den_df  p_value
         0  20.52     5.0   210.0      0.0
         """
-        check_two_means(self._group_size)
-        n_differences = self._group_size - 1
-        from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
         column_rms = np.sqrt(np.square(self._fit.rows.X).mean(axis=0))
         tests = []
-        for start in self._group_starts:
-            rows = self._group(start).combine(from_first).estimable_rows()
+        for group in self._compared_groups("pairwise"):
+            n_differences = group.stop - group.start - 1
+            from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
+            rows = self._functions.select(group).combine(from_first).estimable_rows()
             rows = rows[independent_columns((rows * column_rms).T)]
             test = pd.Series(np.nan, index=["F", "num_df", "den_df", "p_value"])
             if len(rows):
                 equal = Constraints(rows, np.zeros(len(rows)), ("equal means",) * len(rows))
                 test = wald.f_test(self._fit, self._ddf, equal)
-            tests.append(self._insert_by(test.to_frame().T.reset_index(drop=True), start))
+            tests.append(self._insert_by(test.to_frame().T.reset_index(drop=True), group.start))
         return pd.concat(tests, ignore_index=True)
 
-    @property
-    def _group_size(self) -> int:
-        """Number of means in each level of ``by``."""
-        return len(self.table) // self._n_groups
-
-    @property
-    def _group_starts(self) -> range:
-        return range(0, len(self.table), self._group_size)
-
-    def _group(self, start: int) -> LinearFunctions:
-        return self._functions.select(slice(start, start + self._group_size))
+    def _compared_groups(self, method: Any) -> list[slice]:
+        """Groups of means that are compared: all but nests of one level."""
+        if isinstance(method, Mapping):
+            return list(self._groups)
+        check_two_means(max(group.stop - group.start for group in self._groups))
+        return [group for group in self._groups if group.stop - group.start > 1]
 
     def _insert_by(self, table: pd.DataFrame, start: int) -> pd.DataFrame:
         """Insert the levels of ``by`` of one group as the first columns."""
@@ -282,6 +286,7 @@ def emmeans(
     *,
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
+    nesting: str | Mapping[str, Any] | None = "auto",
     conf_level: float = 0.95,
 ) -> EMMeans:
     """
@@ -299,54 +304,59 @@ def emmeans(
        version 1.8.4.
     """
     check_share("conf_level", conf_level)
-    if not fit.crossprod.p:
-        raise ArgumentError(f"'{fit.formula}' has no fixed effects, and so no means.")
-    grid_variables = fixed_variables(fit)
+    grid_variables = _grid_variables(fit)
     by_names = parse_names("by", by, grid_variables)
     spec_names = tuple(n for n in parse_names("specs", specs, grid_variables) if n not in by_names)
     levels = grid_levels(grid_variables, at)
+    nests = factor_nesting(fit, nesting, levels)
+    spec_names, by_names = shown_names(spec_names, by_names, nests)
     others = tuple(name for name in grid_variables if name not in spec_names + by_names)
     # The last variable varies fastest: cells to be averaged are consecutive.
     grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
     n_cells = math.prod(len(levels[name]) for name in others)
-    functions = linear_functions(fit, grid).average_cells(n_cells)
+    weights, cells = cell_weights(fit, grid, others, nests, n_cells), linear_functions(fit, grid)
+    targets = grid.iloc[::n_cells][[*by_names, *spec_names]]
+    shown = _shown_means(fit, targets, nests)
+    functions = cells.average_cells(weights).select(shown)
     means = estimate_functions(fit, ddf, functions, conf_level)
-    means = means.rename(columns={"estimate": "emmean"})
-    level_columns = {n: np.asarray(grid[n].iloc[::n_cells]) for n in (*by_names, *spec_names)}
-    columns = ["emmean", "std_error", "df", "conf_low", "conf_high"]
+    needed = grid.loc[(weights * shown[:, None] > 0.0).ravel() & ~cells.estimable]
+    sizes = shown.reshape(math.prod(len(levels[n]) for n in by_names), -1).sum(axis=1)
     return EMMeans(
-        table=pd.concat([pd.DataFrame(level_columns), means[columns]], axis=1),
+        table=_means_table(targets.loc[shown], means),
         specs=spec_names,
         by=by_names,
-        averaged_over=tuple(name for name in others if len(levels[name]) > 1),
-        fixed_at={name: levels[name].iloc[0] for name in others if len(levels[name]) == 1},
+        averaged_over=tuple(n for n in others if len(levels[n]) > 1),
+        fixed_at={n: levels[n].iloc[0] for n in others if len(levels[n]) == 1},
         conf_level=float(conf_level),
-        notes=_notes(fit, ddf, {*spec_names, *by_names}, functions),
+        notes=mean_notes(fit, ddf, (*by_names, *spec_names), nests, needed),
         _fit=fit,
         _ddf=ddf,
         _functions=functions,
-        _n_groups=math.prod(len(levels[name]) for name in by_names),
+        _groups=_group_slices(sizes),
     )
 
 
-def _notes(
-    fit: FittedModel, ddf: DenominatorDf, names: set[str], functions: LinearFunctions
-) -> tuple[str, ...]:
-    """Caveats of the means of some variables."""
-    notes = []
-    if not functions.estimable.all():
-        notes.append("NaN stands for means that are not estimable from these data.")
-    interacting: dict[str, None] = {}
-    columns = fit.rows.variables
-    for term in terms_of(fit.spec.formula.fixed):
-        used = {n for f in term.factors for n in names_in(f.name()) if n in columns}
-        if used & names:
-            interacting.update(dict.fromkeys(sorted(used - names)))
-    if interacting:
-        notes.append(
-            f"the means of {', '.join(sorted(names))} may mislead, as there is an interaction with "
-            f"{', '.join(interacting)}."
-        )
-    if ddf.remark is not None:
-        notes.append(ddf.remark)
-    return tuple(notes)
+def _grid_variables(fit: FittedModel) -> dict[str, Variable]:
+    if not fit.crossprod.p:
+        raise ArgumentError(f"'{fit.formula}' has no fixed effects, and so no means.")
+    return fixed_variables(fit)
+
+
+def _means_table(levels: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Levels of each mean, then its estimate and interval."""
+    columns = {str(name): np.asarray(levels[name]) for name in levels}
+    estimates = means.rename(columns={"estimate": "emmean"})
+    names = ["emmean", "std_error", "df", "conf_low", "conf_high"]
+    return pd.concat([pd.DataFrame(columns), estimates[names]], axis=1)
+
+
+def _shown_means(fit: FittedModel, means: pd.DataFrame, nests: Nesting) -> Mask:
+    """Whether the levels of the means occur together, where some are nested in others."""
+    shown = [occurring(fit, means, [n, *nests[n]]) for n in means if n in nests]
+    return np.asarray(np.logical_and.reduce([np.ones(len(means), dtype=bool), *shown]))
+
+
+def _group_slices(sizes: npt.NDArray[np.intp]) -> tuple[slice, ...]:
+    """Rows of consecutive groups of some sizes, those without rows left out."""
+    ends = np.cumsum(sizes).tolist()
+    return tuple(slice(end - n, end) for n, end in zip(sizes.tolist(), ends, strict=True) if n)

@@ -49,7 +49,7 @@ class LinearFunctions:
         """Whether each is estimable, (r,)."""
         return np.asarray(~self.non_estimable.any(axis=1))
 
-    def select(self, rows: slice) -> LinearFunctions:
+    def select(self, rows: slice | npt.NDArray[np.bool_]) -> LinearFunctions:
         """Select some of the functions."""
         return LinearFunctions(self.rows[rows], self.non_estimable[rows], self.offset[rows])
 
@@ -66,12 +66,15 @@ class LinearFunctions:
             combined(self.offset, _ROUNDING),
         )
 
-    def average_cells(self, n_cells: int) -> LinearFunctions:
-        """Means with equal weights of each ``n_cells`` consecutive functions."""
+    def average_cells(self, weights: Matrix) -> LinearFunctions:
+        """Weighted means of consecutive functions, weights (means, cells)."""
+        n_cells = weights.shape[1]
 
         def mean(values: Matrix, tolerance: float) -> Matrix:
             cells = values.reshape(len(values) // n_cells, n_cells, values.shape[1])
-            return zero_rounding(cells.mean(axis=1), np.abs(cells).mean(axis=1), tolerance)
+            means = np.einsum("mc,mcp->mp", weights, cells)
+            size = np.einsum("mc,mcp->mp", weights, np.abs(cells))
+            return zero_rounding(means, size, tolerance)
 
         return LinearFunctions(
             mean(self.rows, _ROUNDING),
