@@ -317,9 +317,12 @@ def emmeans(
     weights, cells = cell_weights(fit, grid, others, nests, n_cells), linear_functions(fit, grid)
     targets = grid.iloc[::n_cells][[*by_names, *spec_names]]
     shown = _shown_means(fit, targets, nests)
-    functions = cells.average_cells(weights).select(shown)
+    averages = cells.average_cells(weights)
+    functions = averages.select(shown)
     means = estimate_functions(fit, ddf, functions, conf_level)
-    needed = grid.loc[(weights * shown[:, None] > 0.0).ravel() & ~cells.estimable]
+    needed = grid.loc[
+        (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
+    ]
     sizes = shown.reshape(math.prod(len(levels[n]) for n in by_names), -1).sum(axis=1)
     return EMMeans(
         table=_means_table(targets.loc[shown], means),
