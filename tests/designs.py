@@ -18,6 +18,7 @@ import mixedfx as mfx
 from mixedfx.design.build import Design, build
 from mixedfx.errors import DataError
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.crossproducts import CrossProducts
 
 # What may vary by level: one or two terms, each written before its bar, and the bar.
@@ -107,7 +108,10 @@ class Case:
 
     @cached_property
     def crossprod(self) -> CrossProducts:
-        return compute_crossproducts(self.design)
+        """In the formula's own columns, those of the dense definition."""
+        widths = [len(term.effect_names) for term in self.design.spec.random_terms]
+        bases = tuple(ColumnBasis.scaling(np.ones(k)) for k in widths)
+        return compute_crossproducts(self.design, bases=bases)
 
     @cached_property
     def theta(self) -> np.ndarray:

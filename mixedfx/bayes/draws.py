@@ -263,7 +263,10 @@ def _draw_effects_vectorized(
         u = np.einsum("cklb,klb->clb", W, ZtWr)
         u += params.sigma[chunk] * rng.standard_normal((K, L, n))
         effects[chunk] = np.einsum("cklb,clb->bkl", W, u)
-    by_term = tuple(effects[:, s.columns] for s in crossprod.term_positions)
+    by_term = tuple(
+        basis.T @ effects[:, s.columns]
+        for s, basis in zip(crossprod.term_positions, crossprod.bases, strict=True)
+    )
     shift = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
     natural = _restore_constants(crossprod.ols_coef + shift, posterior.priors)
     return ParameterDraws(params, natural, by_term)
@@ -321,10 +324,11 @@ def _effects_by_point(
         w = rows.combined_weights(np.ones(rows.n))
         w = w * np.exp(-2.0 * posterior.model.log_sds(params.residual[i]))
         simulated_b = np.zeros(symbolic.size)
-        for position, factor in zip(crossprod.term_positions, params.cov_factors, strict=True):
+        terms = zip(crossprod.term_positions, crossprod.bases, params.cov_factors, strict=True)
+        for position, basis, factor in terms:
             L = symbolic.layout.levels(position.group)
             first = symbolic.starts[position.group] + position.start * L
-            term_b = factor[:, :, i] @ rng.standard_normal((position.width, L))
+            term_b = basis.own_factor(factor[:, :, i]) @ rng.standard_normal((position.width, L))
             simulated_b[first : first + term_b.size] = term_b.ravel()
         simulated = Z @ simulated_b + sigma / np.sqrt(w) * rng.standard_normal(len(w))
         residuals = response - rows.X @ beta - simulated
@@ -334,7 +338,7 @@ def _effects_by_point(
             b[symbolic.columns(f)].reshape(symbolic.layout.width(f), -1)
             for f in symbolic.layout.factors
         ]
-        yield beta, crossprod.term_rows(by_group)
+        yield beta, crossprod.effects(crossprod.term_rows(by_group))
 
 
 def _correlations(spec: ModelSpec, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:

@@ -26,6 +26,7 @@ from mixedfx.errors import (
     WeightsError,
     did_you_mean,
 )
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
@@ -181,6 +182,7 @@ def _crossproducts(
         XytXy=np.array([[float(w @ y**2)]]),
         term_positions=(TermPosition(0, 0, 1),),
         parametrization=Parametrization(("us",), (1,)),
+        bases=(ColumnBasis.scaling(np.ones(1)),),
         ols_coef=np.zeros(0),
         qr_R=None,
         log_weights=float(np.log(w).sum()),

@@ -27,7 +27,7 @@ from mixedfx.design.build import Design
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
-from mixedfx.likelihood.score import score_factors, score_log_sigma
+from mixedfx.likelihood.score import score_lambdas, score_log_sigma
 from mixedfx.priors.specification import PriorSpecification
 from mixedfx.residuals.registry import residual_model
 
@@ -73,8 +73,9 @@ class LogPosterior:
         """Posterior moments of the effects given the parameters of point ``i``, and ``d``."""
         self.evaluations += 1
         sigma = float(params.sigma[i])
+        crossprod = self.crossproducts(params, i)
         lambdas = [factor[:, :, i] / sigma for factor in params.cov_factors]
-        solution = solve_pls_at_factors(self.crossproducts(params, i), lambdas, reml=True)
+        solution = solve_pls_at_factors(crossprod, crossprod.own_factors(lambdas), reml=True)
         return update_with_normal_prior(solution, self.priors.coef_mean, self.priors.coef_sd)
 
     def log_densities(self, points: Matrix) -> Vector:
@@ -121,7 +122,7 @@ class LogPosterior:
     ) -> Vector:
         """Gradient of ``d``, by the chain rule from the scores of Lambda, log sigma and weights."""
         sigma = float(params.sigma[0])
-        by_lambda = score_factors(solution)
+        by_lambda = score_lambdas(solution)
         out = self.transform.pullback(z, [score / sigma for score in by_lambda])
         if isinstance(self.transform.sigma, int):
             by_sigma = score_log_sigma(solution)

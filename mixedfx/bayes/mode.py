@@ -24,7 +24,7 @@ from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg import differences
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.priors.specification import PriorSpecification
@@ -65,8 +65,7 @@ def starting_values(posterior: LogPosterior, control: Control) -> Vector:
     reml_fit = estimate_theta(
         posterior.design, GaussianLikelihood(crossprod, reml=True), control=control
     )
-    lambdas = crossprod.parametrization.lambdas(reml_fit.theta)
-    solution = solve_pls_at_factors(crossprod, lambdas, reml=True)
+    solution = solve_pls(crossprod, reml_fit.theta, reml=True)
     z = np.zeros(posterior.size)
     if isinstance(transform.sigma, int):
         z[transform.sigma] = math.log(solution.sigma)
@@ -145,9 +144,7 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
     for lam, rms in zip(lambdas, crossprod.column_rms, strict=True):
         lam[np.linalg.norm(lam, axis=1) * rms * sigma < ZERO * mean_sigma] = 0.0
     theta = canonical_signs(parametrization, parametrization.to_params(lambdas))
-    solution = solve_pls_at_factors(
-        compute_crossproducts(design), parametrization.lambdas(theta), reml=True
-    )
+    solution = solve_pls(compute_crossproducts(design), theta, reml=True)
     optimizer_result = OptimizerResult(
         theta=theta,
         engine="profiled",

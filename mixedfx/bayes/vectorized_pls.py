@@ -163,13 +163,16 @@ class VectorizedPLS:
         return log_det, W
 
     def _lambda(self, params: ConstrainedParameters, chunk: slice) -> Matrix:
-        """Relative factor (K, K, B) of the grouping factor, block-diagonal over its terms."""
+        """Relative factor (K, K, B) in the bases, block-diagonal over the terms."""
         sigma = params.sigma[chunk]
         K = self.crossprod.ZtZ.layout.width(0)
         lam = np.zeros((K, K, len(sigma)))
-        for position, factor in zip(self.crossprod.term_positions, params.cov_factors, strict=True):
+        crossprod = self.crossprod
+        terms = zip(crossprod.term_positions, crossprod.bases, params.cov_factors, strict=True)
+        for position, basis, factor in terms:
             block = position.columns
-            lam[block, block] = factor[:, :, chunk] / sigma
+            relative = factor[:, :, chunk] / sigma
+            lam[block, block] = np.tensordot(basis.inverse, relative, axes=(1, 0))
         return lam
 
 

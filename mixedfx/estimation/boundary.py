@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import Parametrization, rank_reduced
-from mixedfx.covariance.structure import ZERO
+from mixedfx.covariance.structure import ZERO, Component
 from mixedfx.design.spec import ModelSpec
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.scaled import scaled_factors, unscaled_factors
 from mixedfx.likelihood.score import score_covariance
 
 Vector = npt.NDArray[np.float64]
@@ -53,18 +52,31 @@ def boundary_parameters(
     """
     names = []
     lambdas = crossprod.parametrization.lambdas(theta)
-    structures = crossprod.parametrization.terms
-    terms = zip(spec.random_terms, structures, lambdas, crossprod.column_rms, strict=True)
-    for term, (structure, _), lam, rms in terms:
-        components = structure.boundary(lam * rms[:, None])
+    for t, (term, lam) in enumerate(zip(spec.random_terms, lambdas, strict=True)):
+        components = _boundary_components(crossprod, t, lam)
         names += [term.component_name(c.kind, c.effects) for c in components]
     return tuple(names)
 
 
-def rank_reduced_coordinates(crossprod: CrossProducts, theta: Vector) -> tuple[Coordinates, Vector]:
-    """Coordinates, and their values, of the scaled covariances at theta with their rank fixed."""
-    parametrization = crossprod.parametrization
-    scaled = scaled_factors(crossprod.term_scaling, parametrization.lambdas(theta))
+def _boundary_components(crossprod: CrossProducts, t: int, lam: Matrix) -> tuple[Component, ...]:
+    """
+    Sds of zero and correlations of one of a term.
+
+    By columns far from zero any regular covariance has a correlation of nearly one: it is singular
+    only if it is so in the basis too.
+    """
+    structure, _ = crossprod.parametrization.terms[t]
+    own, basis = structure.boundary(lam * crossprod.column_rms[t][:, None]), crossprod.bases[t]
+    if basis.is_diagonal:
+        return own
+    singular = structure.boundary(basis.own_factor(lam))
+    return (own or (Component("corr", tuple(range(len(lam))), 1.0),)) if singular else ()
+
+
+def rank_reduced_coordinates(
+    parametrization: Parametrization, scaled: Sequence[Matrix]
+) -> tuple[Coordinates, Vector]:
+    """Coordinates, and their values, of the scaled covariances with their rank fixed."""
     return rank_reduced(parametrization, full_rank_factors(parametrization, scaled, ZERO))
 
 
@@ -83,12 +95,7 @@ def full_rank_factors(
 def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> BoundaryProbe:
     """Eigenvalues of ``N' S N`` at scaled factors, and a step along the negative ones."""
     crossprod = likelihood.crossprod
-    scores = score_covariance(
-        crossprod,
-        unscaled_factors(crossprod.term_scaling, scaled),
-        term_scaling=crossprod.term_scaling,
-        reml=likelihood.reml,
-    )
+    scores = score_covariance(crossprod, scaled, reml=likelihood.reml)
     slope, factors = np.inf, []
     for F, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
         root, slopes, directions = structure.off_boundary(F, S)

@@ -6,6 +6,7 @@ columns. The Hessian is a fourth-order central difference of the analytic gradie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,9 +42,11 @@ class HessianAtOptimum:
         return self.scaled.vcov_jacobian(self.x)
 
 
-def hessian_at_optimum(likelihood: GaussianLikelihood, theta: Vector) -> HessianAtOptimum:
-    """Differentiate the score numerically at an optimum theta."""
-    coordinates, x = rank_reduced_coordinates(likelihood.crossprod, theta)
-    scaled = ScaledLikelihood.of(likelihood, coordinates)
+def hessian_at_optimum(
+    likelihood: GaussianLikelihood, factors: Sequence[Matrix]
+) -> HessianAtOptimum:
+    """Differentiate the score numerically at the scaled factors of an optimum."""
+    coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
+    scaled = ScaledLikelihood(likelihood, coordinates)
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))

@@ -48,15 +48,7 @@ from mixedfx.estimation.starting_values import expected_hessian, moment_estimate
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import (
-    DEVIANCE_ROUNDING,
-    check_positive_pwrss,
-    deviance_at_theta,
-    scaled_factors,
-    scaled_scores,
-    theta_from_scaled,
-    unscaled_factors,
-)
+from mixedfx.likelihood.scaled import check_positive_pwrss
 from mixedfx.likelihood.score import score_factors
 
 Vector = npt.NDArray[np.float64]
@@ -143,9 +135,8 @@ class ExpectationMaximization:
         deviances: list[float] = []
         gains: list[float] = []
         while True:
-            lambdas = unscaled_factors(crossprod.term_scaling, scaled)
-            solution = check_positive_pwrss(likelihood.at_factors(lambdas))
-            thetas.append(theta_from_scaled(crossprod, scaled))
+            solution = check_positive_pwrss(likelihood.at_factors(scaled))
+            thetas.append(crossprod.theta(scaled))
             deviances.append(solution.deviance)
             updated = _updated_covariances(crossprod, solution)
             gains.append(_first_order_gain(crossprod, scaled, updated))
@@ -158,40 +149,36 @@ class ExpectationMaximization:
                     break
             scaled = [relative_factor(covariance) for covariance in updated]
         iterates = EMIterates(np.stack(thetas), tuple(deviances))
-        return _optimizer_result(self.name, likelihood, iterates, remaining, control, remarks)
+        return _optimizer_result(self.name, solution, iterates, remaining, control, remarks)
 
 
 def _optimizer_result(
     name: str,
-    likelihood: GaussianLikelihood,
+    end: Solution,
     iterates: EMIterates,
     remaining: _RemainingGain,
     control: Control,
     remarks: tuple[str, ...],
 ) -> OptimizerResult:
-    """Theta at the last iterate; not converged where rounding has lost the deviance."""
+    """Theta at the last iterate."""
     theta, evaluations = iterates.thetas[-1].copy(), len(iterates.deviances)
     converged = remaining.converged(control.tolerance)
     message = f"about {remaining.value:.1e} of deviance is left to gain"
     if not converged:
         message = f"after {evaluations} iterations {message}"
         remarks += (_advice_on_limit(control),)
-    deviance = deviance_at_theta(likelihood, theta, iterates.deviances[-1])
-    rounding = abs(deviance - iterates.deviances[-1])
-    if rounding > DEVIANCE_ROUNDING:
-        converged = False
-        message = f"rounding moves the end by {rounding:.1e} in deviance"
     return OptimizerResult(
         theta=theta,
         engine=name,
         evaluations=evaluations,
         converged=converged,
         message=message,
-        deviance=deviance,
+        deviance=iterates.deviances[-1],
         trace=iterates.deviances,
         boundary_slope=remaining.boundary_slope,
         raw=iterates,
         remarks=remarks,
+        factors=end.factors,
     )
 
 
@@ -211,8 +198,7 @@ def _starting_factors(
     if start is None:
         return parametrization.lambdas(moment_estimates(crossprod)), ()
     interior, moved = [], False
-    lambdas = parametrization.lambdas(np.asarray(start, dtype=float))
-    scaled = scaled_factors(crossprod.term_scaling, lambdas)
+    scaled = crossprod.factors_at(start)
     for F, (structure, at) in zip(scaled, parametrization.terms, strict=True):
         values, vectors = np.linalg.eigh(F @ F.T)
         singular = values < ZERO**2
@@ -236,17 +222,15 @@ def _updated_covariances(crossprod: CrossProducts, solution: Solution) -> list[M
     conditional = crossprod.term_blocks(solution.schur.backward(inner)[1])
     covariances: list[Matrix] = []
     terms = zip(
-        solution.conditional_modes(),
+        solution.conditional_modes_in_basis(),
         conditional,
-        crossprod.term_scaling,
         crossprod.parametrization.terms,
         strict=True,
     )
-    for b, C, T, (structure, _) in terms:
+    for b, C, (structure, _) in terms:
         mean = ((b / solution.sigma) @ (b / solution.sigma).T + C.sum(axis=2)) / b.shape[1]
-        scaled = np.asarray(np.linalg.solve(T, np.linalg.solve(T, mean).T))
         independent = structure.invariance == "diagonal"
-        covariances.append(np.diag(np.diag(scaled)) if independent else scaled)
+        covariances.append(np.diag(np.diag(mean)) if independent else mean)
     return covariances
 
 
@@ -291,7 +275,7 @@ def _newton_decrement_and_slope(
     which dominates near a variance of zero.
     """
     coordinates = crossprod.parametrization.coordinates
-    scores = scaled_scores(crossprod.term_scaling, score_factors(solution))
+    scores = score_factors(solution)
     x = coordinates.params(scaled)
     g = coordinates.pullback(x, scores)
     H, boundary_slope = expected_hessian(crossprod, coordinates, x), math.inf

@@ -128,7 +128,7 @@ class FittedModel:
     @cached_property
     def hessian_at_optimum(self) -> HessianAtOptimum:
         """Gradient and Hessian of the deviance by the free scaled parameters."""
-        return hessian_at_optimum(self.likelihood, self.solution.theta)
+        return hessian_at_optimum(self.likelihood, self.solution.factors)
 
     @property
     def derivatives(self) -> Derivatives:
@@ -161,9 +161,7 @@ def build_fitted_model(
     residual = residual or ResidualEstimate(residual_model(design))
     if design.spec.is_least_squares and not priors.specified:
         likelihood = likelihood.maximum_likelihood()
-    solution = solution_at_optimum(
-        design.spec, likelihood, optimizer_result.theta, residual, priors
-    )
+    solution = solution_at_optimum(design.spec, likelihood, optimizer_result, residual, priors)
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
     # Negated, so that NaN is a disagreement.
     if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
@@ -183,15 +181,17 @@ def build_fitted_model(
 def solution_at_optimum(
     spec: ModelSpec,
     likelihood: GaussianLikelihood,
-    theta: Vector,
+    optimizer_result: OptimizerResult,
     residual: ResidualEstimate,
     priors: Priors,
 ) -> Solution:
-    """Solution at theta, or of least squares, under the priors and the residual model."""
+    """Solution at an engine's end point, or of least squares, under the priors and the residual model."""
     if spec.is_least_squares and not priors.specified:
         solution = solve_least_squares(likelihood.crossprod)
+    elif optimizer_result.factors is not None:
+        solution = likelihood.at_factors(optimizer_result.factors)
     else:
-        solution = likelihood.at(theta)
+        solution = likelihood.at(optimizer_result.theta)
     return residual.at_estimates(priors.update(solution))
 
 

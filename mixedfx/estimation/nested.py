@@ -60,7 +60,7 @@ class ProfiledResidualDeviance:
         start = self.inner.theta if self.inner is not None and interior else None
         self.inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
         self.evaluations += self.inner.evaluations
-        solution = likelihood.at(self.inner.theta)
+        solution = _end_of(likelihood, self.inner)
         return solution.deviance, self.gradient(x, solution)
 
     def gradient(self, x: Vector, solution: Solution) -> Vector:
@@ -83,9 +83,15 @@ def estimate_nested(
     )
     assert problem.inner is not None
     likelihood = problem.likelihood(optimum.x)
-    solution = likelihood.at(problem.inner.theta)
+    solution = _end_of(likelihood, problem.inner)
     model.check_optimum(design, optimum.x, solution, converged=optimum.converged)
     return _estimate_at(problem, optimum, likelihood)
+
+
+def _end_of(likelihood: GaussianLikelihood, inner: OptimizerResult) -> Solution:
+    """Solution at the end of the inner problem."""
+    factors = inner.factors
+    return likelihood.at(inner.theta) if factors is None else likelihood.at_factors(factors)
 
 
 def _estimate_at(
@@ -95,7 +101,7 @@ def _estimate_at(
     model, x = problem.model, optimum.x
     start = None if problem.inner is None else problem.inner.theta
     inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
-    solution = likelihood.at(inner.theta)
+    solution = _end_of(likelihood, inner)
     joint = _joint_derivatives(problem, x, solution)
     shift = -model.log_sigma_offset(x)
     relative = np.exp(-2.0 * (model.log_sds(x) + shift))
@@ -103,6 +109,7 @@ def _estimate_at(
     optimizer_result = replace(
         inner,
         theta=likelihood.parametrization.scaled(inner.theta, math.exp(shift)),
+        factors=None,  # the weights, and with them the bases, are others
         evaluations=problem.evaluations,
         converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
@@ -141,13 +148,13 @@ def _joint_derivatives(
     alone, and the block of theta and x follows by symmetry.
     """
     crossprod = solution.crossprod
-    coordinates, theta = rank_reduced_coordinates(crossprod, solution.theta)
-    term_scaling, m, p = crossprod.term_scaling, len(theta), crossprod.p
+    coordinates, theta = rank_reduced_coordinates(crossprod.parametrization, solution.factors)
+    m, p = len(theta), crossprod.p
     point = np.concatenate([theta, x])
 
     def evaluate(at: Vector, *, score_x: bool) -> Vector:
         """Score (m,), covariance (p p,) and log sigma, one after the other."""
-        scaled = ScaledLikelihood(problem.likelihood(at[m:]), coordinates, term_scaling)
+        scaled = ScaledLikelihood(problem.likelihood(at[m:]), coordinates)
         perturbed = scaled.at(at[:m])
         by_theta = scaled.score_at(at[:m], perturbed)
         by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))

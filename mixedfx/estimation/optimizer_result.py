@@ -64,6 +64,8 @@ class OptimizerResult:
     confirmed_by: str | None = None  # second engine that reached the same optimum
     raw: Any = field(default=None, repr=False)  # engine's own result: MixedLMResults, EMIterates
     remarks: tuple[str, ...] = ()  # for the user, beyond convergence
+    # the end point in the bases of the likelihood's cross-products; None: theta alone is known
+    factors: tuple[npt.NDArray[np.float64], ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

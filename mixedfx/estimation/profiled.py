@@ -30,16 +30,12 @@ from mixedfx.estimation.starting_values import (
     floor_eigenvalues,
     moment_estimates,
 )
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import (
-    DEVIANCE_ROUNDING,
     ScaledLikelihood,
     check_positive_pwrss,
-    deviance_at_theta,
-    scaled_params,
-    theta_from_scaled,
-    unscaled_factors,
 )
 from mixedfx.likelihood.score import average_information
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -83,7 +79,7 @@ class Profiled:
     ) -> OptimizerResult:
         """Estimate theta."""
         crossprod, parametrization = likelihood.crossprod, likelihood.parametrization
-        x = moment_estimates(crossprod) if start is None else scaled_params(crossprod, start)
+        x = moment_estimates(crossprod) if start is None else _scaled_params(crossprod, start)
         objective = _ScaledDeviance(likelihood, parametrization.coordinates)
         if start is None and _has_dominant_weight(design.rows):
             x = _best_start(objective, x)
@@ -126,6 +122,11 @@ def estimate_theta(
         return Profiled().estimate(design, likelihood, control=control or Control(), start=start)
 
 
+def _scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
+    """Parameters of the scaled factors at theta."""
+    return crossprod.parametrization.to_params(crossprod.factors_at(theta))
+
+
 def _has_dominant_weight(rows: ModelRows) -> bool:
     """Whether a weight exceeds the median so far that it determines the root mean squares."""
     w = rows.weights
@@ -158,26 +159,21 @@ def _optimizer_result(
     runs: Sequence[TrustRegionResult],
     boundary_slope: float,
 ) -> OptimizerResult:
-    """Theta at the end of the last run; not converged where rounding has lost the deviance."""
-    crossprod, end = objective.crossprod, runs[-1]
-    theta = theta_from_scaled(crossprod, objective.scaled(end.x))
-    deviance = deviance_at_theta(objective.likelihood, theta, end.value)
-    rounding = abs(deviance - end.value)
+    """Theta at the end of the last run."""
+    end = runs[-1]
+    factors = objective.scaled(end.x)
     message = f"another step would gain {end.newton_decrement:.1e}"
-    if rounding > DEVIANCE_ROUNDING:
-        message = f"rounding moves the optimum by {rounding:.1e} in deviance"
     trace = tuple(value for run in runs for value in run.trace)
     return OptimizerResult(
-        theta=theta,
+        theta=objective.crossprod.theta(factors),
         engine=name,
         evaluations=len(trace),
-        converged=end.converged
-        and boundary_slope > -SLOPE_TOLERANCE
-        and not rounding > DEVIANCE_ROUNDING,
+        converged=end.converged and boundary_slope > -SLOPE_TOLERANCE,
         message=message if end.converged else f"after {len(trace)} evaluations {message}",
-        deviance=deviance,
+        deviance=end.value,
         trace=trace,
         boundary_slope=boundary_slope,
+        factors=tuple(factors),
     )
 
 
@@ -191,7 +187,7 @@ class _ScaledDeviance:
         start: Vector | None = None,
     ) -> None:
         self.likelihood, self.coordinates = likelihood, coordinates
-        self.function = ScaledLikelihood.of(likelihood, coordinates)
+        self.function = ScaledLikelihood(likelihood, coordinates)
         self.crossprod = crossprod = likelihood.crossprod
         self.start = np.zeros(coordinates.size) if start is None else start
         # The expected Hessian takes each factor alone; what crossed or nested intercepts have in
@@ -273,6 +269,5 @@ def _reduced_rank_factors(objective: _ScaledDeviance, end: TrustRegionResult) ->
     if all(a.shape == b.shape for a, b in zip(nonzero, truncated, strict=True)):
         return nonzero
     square = [np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in truncated]
-    lambdas = unscaled_factors(crossprod.term_scaling, square)
-    deviance = objective.likelihood.at_factors(lambdas).deviance
+    deviance = objective.likelihood.at_factors(square).deviance
     return nonzero if deviance > end.value + _RANK_REDUCTION_TOLERANCE else truncated

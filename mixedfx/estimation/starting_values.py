@@ -4,7 +4,7 @@ Both use the cross-products of one grouping factor at a time, so that they cost 
 evaluation of the deviance. For a single factor the estimate is unbiased and the Hessian exact in
 expectation; for several they are approximations.
 
-All parameters are those of scaled columns (:mod:`mixedfx.likelihood.scaled`).
+All parameters are those of scaled factors (:mod:`mixedfx.likelihood.scaled`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right, penalized_inverse
+from mixedfx.linalg.cholesky.batched import matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 
 Vector = npt.NDArray[np.float64]
@@ -63,17 +63,15 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     terms = zip(
         crossprod.term_positions,
         crossprod.parametrization.terms,
-        crossprod.term_scaling,
-        crossprod.column_rms,
         strict=True,
     )
-    for position, (structure, at), T, rms in terms:
+    for position, (structure, at) in terms:
         part = position.columns
         cov = covariances[position.group][part, part] / residual_variance
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
-        to_scaled = np.linalg.inv(T) / rms  # from columns of unit root mean square
-        values, vectors = np.linalg.eigh(to_scaled @ cov @ to_scaled.T)
+        rms = moments[position.group].rms[part]
+        values, vectors = np.linalg.eigh(cov / np.outer(rms, rms))
         values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
@@ -175,7 +173,7 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
     H, traces = np.zeros((m, m)), np.zeros(m)
     terms = zip(coordinates.lambdas(x), coordinates.jacobians(x), coordinates.slices, strict=True)
     for t, (lam, jacobian, part) in enumerate(terms):
-        A = _scaled_ZtZ(crossprod, t)
+        A = _ZtZ_of(crossprod, t)
         k = len(lam)
         K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
@@ -190,12 +188,11 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
     return floor_eigenvalues(H)
 
 
-def _scaled_ZtZ(crossprod: CrossProducts, t: int) -> Matrix:
-    """``T_t'Z_t'W Z_t T_t`` of a term, (k, k, levels)."""
-    position, T = crossprod.term_positions[t], crossprod.term_scaling[t]
+def _ZtZ_of(crossprod: CrossProducts, t: int) -> Matrix:
+    """``Z_t'W Z_t`` of a term, (k, k, levels)."""
+    position = crossprod.term_positions[t]
     part = position.columns
-    ZtZ = crossprod.ZtZ.diagonal[position.group][part, part]
-    return matmul_left(T.T, matmul_right(ZtZ, T))
+    return np.ascontiguousarray(crossprod.ZtZ.diagonal[position.group][part, part])
 
 
 def floor_eigenvalues(H: Matrix) -> Matrix:

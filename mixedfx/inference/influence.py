@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import DataError, EngineError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import conditional_residuals, leverage
@@ -100,7 +100,8 @@ def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
     if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
         return np.full(n_estimates, np.nan)
     try:
-        likelihood = GaussianLikelihood.from_design(design, reml=fit.reml)
+        crossprod = compute_crossproducts(design, bases=fit.crossprod.bases)
+        likelihood = GaussianLikelihood(crossprod, fit.reml)
         if method == "refit":
             theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
         else:
@@ -113,7 +114,7 @@ def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
 def _one_step_theta(fit: FittedModel, likelihood: GaussianLikelihood) -> Vector:
     """Theta after one Newton step on other cross-products, with the Hessian of all rows."""
     at = fit.hessian_at_optimum
-    scaled = replace(at.scaled, likelihood=likelihood)
+    scaled = replace(at.scaled, likelihood=likelihood)  # in the bases of all rows
     gradient = scaled.score(at.x)
     if not len(gradient):
         return fit.solution.theta
@@ -123,5 +124,4 @@ def _one_step_theta(fit: FittedModel, likelihood: GaussianLikelihood) -> Vector:
         if scaled.at(at.x - step).deviance <= before:
             break
         step = 0.5 * step
-    parametrization = fit.crossprod.parametrization
-    return canonical_signs(parametrization, parametrization.to_params(scaled.lambdas(at.x - step)))
+    return likelihood.crossprod.theta(scaled.factors(at.x - step))

@@ -86,9 +86,10 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
 
 def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     """
-    ``A_i^-1 Z_i'W r_i`` by level, (k, levels); NaN where ``A_i`` is singular.
+    ``T A_i^-1 Z_i'W r_i`` by level, (k, levels); NaN where ``A_i`` is singular.
 
-    ``r`` are the residuals of the fixed part and of the other random terms.
+    ``A_i`` and ``Z_i`` are in the term's basis ``Z T``; ``r`` are the residuals of the fixed part
+    and of the other random terms.
     """
     rows, term = fit.rows, fit.rows.random_terms[t]
     partial = rows.response_less_offset - rows.X @ fit.solution.beta
@@ -97,9 +98,9 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
             other.add_to_linear_predictor(partial, -b)
     if rows.weights is not None:
         partial = partial * rows.weights
-    Ztr = np.array(
-        [np.bincount(term.codes, z * partial, term.n_levels) for z in term.model_matrix.T]
-    )
+    basis = fit.crossprod.bases[t]
+    columns = basis.columns(term.model_matrix)
+    Ztr = np.array([np.bincount(term.codes, z * partial, term.n_levels) for z in columns.T])
     size = np.sqrt(np.einsum("kkl->kl", A))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = A / (size[:, None] * size[None, :])
@@ -109,7 +110,7 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     if regular.any():
         rhs = (Ztr / np.where(size > 0, size, 1.0)).T[regular, :, None]
         effects[:, regular] = np.linalg.solve(scaled[regular], rhs)[:, :, 0].T / size[:, regular]
-    return effects
+    return basis.effects(effects)
 
 
 def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:

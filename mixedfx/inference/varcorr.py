@@ -11,7 +11,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 
 def covariance_matrices(fit: FittedModel) -> dict[str, pd.DataFrame]:
     """Covariance matrix of each group's random effects; its terms are independent."""
-    lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
+    lambdas = fit.solution.lambdas
     result: dict[str, pd.DataFrame] = {}
     for group in fit.formula.groups:
         terms = fit.spec.terms_of(group)
@@ -27,7 +27,7 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
     """Variances, covariances and the residual variance, a row each, as lme4's VarCorr."""
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     sigma = fit.solution.sigma
-    lambdas = fit.crossprod.parametrization.lambdas(fit.solution.theta)
+    lambdas = fit.solution.lambdas
     structures = fit.crossprod.parametrization.terms
     terms = zip(fit.spec.random_terms, structures, lambdas, strict=True)
     for random_term, (structure, at), lam in terms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import GroupingError, ResponseError
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
@@ -23,24 +25,33 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
-from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Below this smallest eigenvalue of the scaled cross-products, X is replaced by an orthonormal
-# basis: the squared condition number would cost more than a third of the digits.
-_ILL_CONDITIONED = 1e-5
+# Below this smallest eigenvalue of the scaled cross-products, X is replaced by another basis: the
+# digits lost to the squared condition number are those that large random effects leave.
+_ILL_CONDITIONED = 1e-2
 
 # Residuals below this share of the response are rounding errors.
 _EXACT = 2e-14
 
 
-def compute_crossproducts(design: Design) -> CrossProducts:
-    """Cross-products of all rows; refuses what the likelihood cannot identify."""
+def compute_crossproducts(
+    design: Design, *, bases: tuple[ColumnBasis, ...] | None = None
+) -> CrossProducts:
+    """
+    Cross-products of all rows, in given bases of the terms or in their own.
+
+    Refuses what the likelihood cannot identify.
+    """
     spec, rows, w = design.spec, design.rows, design.rows.weights
     Xy_columns, ols_coef, qr_R = centred_columns(rows)
-    by_group = blocks_by_group(rows)
+    parametrization = parametrization_of(spec)
+    if bases is None:
+        bases = term_bases(rows, parametrization)
+    by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
     groups = tuple(random_terms[0].group for random_terms in by_group)
     sums = [
         level_sums(random_terms, w, Xy_columns, random_terms[0].codes, random_terms[0].n_levels)
@@ -50,22 +61,18 @@ def compute_crossproducts(design: Design) -> CrossProducts:
         (i, j): off_diagonal_block(by_group[i], by_group[j], w)
         for i, j in itertools.combinations(range(len(groups)), 2)
     }
-    layout = BlockLayout(tuple(len(ZtZ) for ZtZ, _ in sums), tuple(ZtZ.shape[2] for ZtZ, _ in sums))
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response,
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=BlockMatrix(
-            BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()}),
-            tuple(ZtZ for ZtZ, _ in sums),
-            {ij: values for ij, (_, values) in blocks.items()},
-        ),
+        ZtZ=_block_matrix([ZtZ for ZtZ, _ in sums], blocks),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
-        term_positions=tuple(_term_position(term, groups, by_group) for term in rows.random_terms),
-        parametrization=parametrization_of(spec),
+        term_positions=_term_positions(rows.random_terms, groups),
+        parametrization=parametrization,
+        bases=bases,
         ols_coef=ols_coef,
         qr_R=qr_R,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
@@ -74,6 +81,15 @@ def compute_crossproducts(design: Design) -> CrossProducts:
     _check_residuals(design, Xy_columns[-1])
     _check_identified(spec, crossprod)
     return crossprod
+
+
+def _block_matrix(
+    diagonal: list[Matrix], blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]]
+) -> BlockMatrix:
+    """``Z'WZ`` of its blocks."""
+    layout = BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal))
+    pattern = BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()})
+    return BlockMatrix(pattern, tuple(diagonal), {ij: v for ij, (_, v) in blocks.items()})
 
 
 def _check_residuals(design: Design, residuals: Vector) -> None:
@@ -94,12 +110,16 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
     inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
-    for random_term, position in zip(spec.random_terms, crossprod.term_positions, strict=True):
+    terms = zip(spec.random_terms, crossprod.term_positions, strict=True)
+    for t, (random_term, position) in enumerate(terms):
+        part = position.columns
+        ZtX = crossprod.ZtXy[position.group][part, :p]
+        total = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2)
+        left = total - np.einsum("acl,cd,bdl->ab", ZtX, inverse, ZtX, optimize=True)
+        to_own = crossprod.bases[t].inverse
+        total, left = (np.diag(to_own.T @ products @ to_own) for products in (total, left))
         for j, name in enumerate(random_term.effect_names):
-            a = position.start + j
-            ztX = crossprod.ZtXy[position.group][a, :p]
-            total = float(crossprod.ZtZ.diagonal[position.group][a, a].sum())
-            if total - float(np.einsum("cl,cd,dl->", ztX, inverse, ztX)) < 1e-10 * total:
+            if left[j] < 1e-10 * total[j]:
                 raise GroupingError(
                     f"the fixed part already tells the levels of '{random_term.group}' apart, so "
                     f"the variance of '{name}' in {random_term.formula_term} cannot be estimated; "
@@ -127,26 +147,24 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
 def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     """Cross-products of rows that differ in the response; shares what does not depend on it."""
     p, w, y = crossprod.p, rows.weights, rows.response_less_offset
-    weighted = y if w is None else w * y
-    XtX = crossprod.XytXy[:p, :p]  # of X qr_R^-1: it does not depend on the response
-    Xty = rows.X.T @ weighted
+    X = rows.X
     if crossprod.qr_R is not None:
-        Xty = linalg.solve_triangular(crossprod.qr_R, Xty, trans="T")
-    ols_coef = np.asarray(np.linalg.solve(XtX, Xty) if p else Xty)
-    if crossprod.qr_R is not None:
-        ols_coef = np.asarray(linalg.solve_triangular(crossprod.qr_R, ols_coef))
-    residuals = y - rows.X @ ols_coef
+        X = linalg.solve_triangular(crossprod.qr_R, X.T, trans="T").T
+    XtX = crossprod.XytXy[:p, :p]  # it does not depend on the response
+    shift, centred = _centred_response(rows.X, y, w)
+    Xty = X.T @ (centred if w is None else w * centred)
+    coef = np.asarray(np.linalg.solve(XtX, Xty) if p else Xty)
+    residuals = centred - X @ coef
+    ols_coef = _shifted(coef, crossprod.qr_R, shift)
     weighted = residuals if w is None else w * residuals
-    Xtr = rows.X.T @ weighted
-    if crossprod.qr_R is not None:
-        Xtr = linalg.solve_triangular(crossprod.qr_R, Xtr, trans="T")
+    Xtr = X.T @ weighted
     XytXy = crossprod.XytXy.copy()
     XytXy[:p, p] = XytXy[p, :p] = Xtr
     XytXy[p, p] = residuals @ weighted
-    ZtXy = []
+    ZtXy, in_basis = [], rows_in_basis(rows.random_terms, crossprod.bases)
     for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
         new = old.copy()
-        random_terms = [term for term in rows.random_terms if term.group == group]
+        random_terms = [term for term in in_basis if term.group == group]
         for a, z in enumerate(term_columns(random_terms)):
             new[a, p] = np.bincount(random_terms[0].codes, multiply(z, weighted), old.shape[2])
         ZtXy.append(new)
@@ -154,10 +172,11 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
 
 
 def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
-    """The random effects' model matrix Z, (n, q), columns in the order of elimination."""
+    """The random effects' model matrix Z in its basis, (n, q), in the order of elimination."""
     n, symbolic = rows.n, crossprod.symbolic
     Z = sparse.csr_array((n, symbolic.size))
-    for position, random_term in zip(crossprod.term_positions, rows.random_terms, strict=True):
+    in_basis = rows_in_basis(rows.random_terms, crossprod.bases)
+    for position, random_term in zip(crossprod.term_positions, in_basis, strict=True):
         L = symbolic.layout.levels(position.group)
         for a in range(position.width):
             at = symbolic.starts[position.group] + (position.start + a) * L + random_term.codes
@@ -180,32 +199,60 @@ def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | Non
 
 def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     """Well-conditioned fixed columns, and the least-squares residuals of the response."""
-    X, y, w = rows.X, rows.response_less_offset, rows.weights
+    X, w = rows.X, rows.weights
     p = X.shape[1]
     if p == 0:
-        return X, y, np.zeros(0), None
+        return X, rows.response_less_offset, np.zeros(0), None
+    shift, y = _centred_response(X, rows.response_less_offset, w)
     weighted = X if w is None else w[:, None] * X
     XtX, Xty = X.T @ weighted, weighted.T @ y
     scale = 1.0 / np.sqrt(np.diag(XtX))
     values, vectors = np.linalg.eigh(XtX * np.outer(scale, scale))
     if values[0] > _ILL_CONDITIONED:
-        ols_coef = scale * (vectors @ ((vectors.T @ (scale * Xty)) / values))
-        return X, y - X @ ols_coef, ols_coef, None
-    root = np.ones(len(y)) if w is None else np.sqrt(w)
+        coef = scale * (vectors @ ((vectors.T @ (scale * Xty)) / values))
+        return X, y - X @ coef, _shifted(coef, None, shift), None
+    basis = well_conditioned(X, w)
+    if basis is None:
+        columns, R = _orthonormal(X, w)
+    else:
+        root = math.sqrt(len(X))
+        columns, R = basis.columns(X) / root, basis.inverse * root
+    weighted = columns if w is None else w[:, None] * columns
+    coef = np.asarray(np.linalg.solve(columns.T @ weighted, weighted.T @ y))
+    return columns, y - columns @ coef, _shifted(coef, R, shift), R
+
+
+def _orthonormal(X: Matrix, w: Vector | None) -> tuple[Matrix, Matrix]:
+    """Orthonormal columns of X, and R of its QR factorisation."""
+    root = np.ones(len(X)) if w is None else np.sqrt(w)
     Q, R = np.linalg.qr(root[:, None] * X)
-    Qty = Q.T @ (root * y)
-    ols_coef = np.asarray(linalg.solve_triangular(R, Qty))
-    orthonormal = Q / root[:, None]
-    return orthonormal, y - orthonormal @ Qty, ols_coef, R
+    return Q / root[:, None], R
 
 
-def _term_position(
-    random_term: RandomTermRows, groups: tuple[str, ...], by_group: list[list[RandomTermRows]]
-) -> TermPosition:
-    group = groups.index(random_term.group)
-    start = 0
-    for other in by_group[group]:
-        if other is random_term:
-            break
-        start += other.model_matrix.shape[1]
-    return TermPosition(group, start, random_term.model_matrix.shape[1])
+def _centred_response(X: Matrix, y: Vector, w: Vector | None) -> tuple[float, Vector]:
+    """Response less its mean, where the first fixed column is constant, and the mean."""
+    if not X.shape[1] or not (X[:, 0] == 1.0).all():
+        return 0.0, y
+    mean = float(y.mean() if w is None else (w @ y) / w.sum())
+    return mean, y - mean
+
+
+def _shifted(coef: Vector, qr_R: Matrix | None, shift: float) -> Vector:
+    """Coefficients of X from those of ``X qr_R^-1``, of a response that was shifted."""
+    if qr_R is not None:
+        coef = np.asarray(linalg.solve_triangular(qr_R, coef))
+    if shift != 0.0:
+        coef = np.append(coef[0] + shift, coef[1:])
+    return coef
+
+
+def _term_positions(
+    random_terms: tuple[RandomTermRows, ...], groups: tuple[str, ...]
+) -> tuple[TermPosition, ...]:
+    """Columns of each term among those of its grouping factor."""
+    positions, widths = [], dict.fromkeys(groups, 0)
+    for term in random_terms:
+        k = term.model_matrix.shape[1]
+        positions.append(TermPosition(groups.index(term.group), widths[term.group], k))
+        widths[term.group] += k
+    return tuple(positions)

@@ -1,4 +1,4 @@
-"""Products and traces of the derivatives of V by its variances and covariances.
+"""Products and traces of the derivatives of V by variances and covariances in the bases.
 
 For ``V = sigma**2 (W^-1 + sum_i psi_i S_i)``, ``S_i = Z E_i Z'``, with
 ``J = sigma**2 Z'V^-1 X`` and
@@ -47,12 +47,12 @@ class CovarianceComponent:
 
 
 def covariance_components(solution: Solution) -> list[CovarianceComponent]:
-    """Variances and covariances of the random effects, in the order of theta."""
+    """Variances and covariances of the effects in their bases, in the order of theta."""
     components = []
     crossprod = solution.crossprod
     terms = zip(
         crossprod.term_positions,
-        solution.lambdas,
+        solution.factors,
         crossprod.parametrization.coordinates.terms,
         strict=True,
     )

@@ -3,12 +3,15 @@
     Z'WZ (by pairs of levels that share rows)    Z'W[X, y]    [X, y]'W[X, y]
 
 Their size depends on the levels, not on the rows. For accuracy, y is replaced by its
-least-squares residuals, and an ill-conditioned X by ``X qr_R^-1`` with orthonormal columns.
+least-squares residuals, an ill-conditioned X by ``X qr_R^-1`` with nearly orthogonal columns, and
+the columns of each random term by those of a basis (:mod:`mixedfx.likelihood.basis`): Z stands
+for these throughout.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -18,9 +21,10 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.covariance.parametrization import Parametrization, canonical_signs
 from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
 from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten
@@ -36,10 +40,6 @@ from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-# Columns of a random term whose scaled cross-products have a smaller eigenvalue than this are
-# nearly dependent, and are only scaled.
-_INDEPENDENT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class CrossProducts:
     XytXy: Matrix = field(repr=False)  # (p + 1, p + 1) of [X qr_R^-1, y - X ols_coef]
     term_positions: tuple[TermPosition, ...]  # of the random terms, in formula order
     parametrization: Parametrization  # of the random terms' covariances
+    bases: tuple[ColumnBasis, ...] = field(repr=False)  # of each term's columns
     ols_coef: Vector = field(repr=False)  # (p,) weighted least-squares coefficients
-    qr_R: Matrix | None = field(repr=False)  # (p, p) R of a QR decomposition of X; None: identity
+    qr_R: Matrix | None = field(repr=False)  # (p, p) upper triangular; None: identity
     log_weights: float  # sum of the logarithms of the weights
     sigma: float | None = None  # residual sd of a row of weight one, where it is known
 
@@ -108,38 +109,42 @@ class CrossProducts:
 
     @cached_property
     def column_rms(self) -> tuple[Vector, ...]:
-        """Weighted root mean square of each term's columns, (k,): the inverse unit of its sds."""
-        sums = [np.einsum("aal->a", self.ZtZ.diagonal[s.group]) for s in self.term_positions]
-        return tuple(
-            np.sqrt(total[s.columns] / self.n)
-            for total, s in zip(sums, self.term_positions, strict=True)
-        )
+        """Weighted root mean square of each term's own columns, (k,): the inverse unit of its sds.
 
-    @cached_property
-    def term_scaling(self) -> tuple[Matrix, ...]:
+        ``Z'WZ = T^-T Z~'WZ~ T^-1``, a sum of squares for each column.
         """
-        Linear transformation T_t of each term's columns, ``Z_t T_t`` being free of units.
+        rms = []
+        for s, basis in zip(self.term_positions, self.bases, strict=True):
+            products = self.ZtZ.diagonal[s.group][s.columns, s.columns].sum(axis=2) / self.n
+            squares = np.einsum("ca,cd,da->a", basis.inverse, products, basis.inverse)
+            rms.append(np.sqrt(squares))
+        return tuple(rms)
 
-        T_t leaves the term's covariance structure as it is. An unstructured term is invariant to
-        any T_t; its transformed columns are also uncorrelated over the rows, which conditions the
-        search for slopes by columns far from zero.
-        """
-        term_scaling = []
-        for position, rms, (structure, _) in zip(
-            self.term_positions, self.column_rms, self.parametrization.terms, strict=True
-        ):
-            part = position.columns
-            if structure.invariance == "scalar":
-                rms = np.full_like(rms, math.sqrt(float(np.mean(rms**2))))
-            T = np.diag(1.0 / rms)
-            if structure.invariance == "linear" and position.width > 1:
-                mean_products = self.ZtZ.diagonal[position.group][part, part].sum(axis=2) / self.n
-                eigenvalues = np.linalg.eigvalsh(T @ mean_products @ T)
-                if eigenvalues[0] > _INDEPENDENT:
-                    root = np.linalg.cholesky(T @ mean_products @ T)
-                    T = T @ np.linalg.inv(root).T
-            term_scaling.append(T)
-        return tuple(term_scaling)
+    def own_factors(self, lambdas: Sequence[Matrix]) -> list[Matrix]:
+        """``F_t = T_t^-1 Lambda_t`` of each term."""
+        terms = zip(self.bases, lambdas, strict=True)
+        return [basis.own_factor(np.asarray(lam)) for basis, lam in terms]
+
+    def factors_at(self, theta: Vector) -> list[Matrix]:
+        """F of each term at theta."""
+        return self.own_factors(self.parametrization.lambdas(np.asarray(theta, dtype=float)))
+
+    def lambdas(self, factors: Sequence[Matrix]) -> list[Matrix]:
+        """Lower triangular Lambda of each term, of the covariance ``T F F'T'``."""
+        return [basis.factor(F) for basis, F in zip(self.bases, factors, strict=True)]
+
+    def theta(self, factors: Sequence[Matrix]) -> Vector:
+        """Theta of factors in the bases, of any shape of square root; signs canonical."""
+        parametrization = self.parametrization
+        return canonical_signs(parametrization, parametrization.to_params(self.lambdas(factors)))
+
+    def effects(self, own: Sequence[Matrix]) -> list[Matrix]:
+        """Effects of each term's columns, (k, levels), from those of its basis."""
+        return [basis.effects(b) for basis, b in zip(self.bases, own, strict=True)]
+
+    def changes_by_group(self) -> list[Matrix]:
+        """T of each grouping factor: block-diagonal over its terms."""
+        return self.lambdas_by_group([basis.T for basis in self.bases])
 
     def nu(self, *, reml: bool) -> int:
         """Denominator of the profiled sigma**2: n, or n - p under REML."""
@@ -169,10 +174,10 @@ class CrossProducts:
             out[self.symbolic.columns(f)] = flatten(self.ZtXy[f][:, : self.p])
         return out
 
-    def lambdas_by_group(self, lambdas: list[Matrix]) -> list[Matrix]:
-        """Lambda of each grouping factor: block-diagonal over its terms."""
+    def lambdas_by_group(self, factors: Sequence[Matrix]) -> list[Matrix]:
+        """F of each grouping factor: block-diagonal over its terms."""
         result = [np.zeros(d.shape[:2]) for d in self.ZtZ.diagonal]
-        for position, lam in zip(self.term_positions, lambdas, strict=True):
+        for position, lam in zip(self.term_positions, factors, strict=True):
             part = position.columns
             result[position.group][part, part] = lam
         return result
@@ -207,6 +212,7 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
             f"{', '.join(b.groups)}. Portions of one table need the same columns: make "
             "factors categorical with all their levels."
         )
+    b = _in_bases_of(b, a)
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
     qr_R = b.qr_R if a.qr_R is None else a.qr_R
     Ta, Tb = _change_of_basis(a, a.ols_coef, qr_R), _change_of_basis(b, a.ols_coef, qr_R)
@@ -228,6 +234,31 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
         XytXy=Ta.T @ a.XytXy @ Ta + Tb.T @ b.XytXy @ Tb,
         qr_R=qr_R,
         log_weights=a.log_weights + b.log_weights,
+    )
+
+
+def _in_bases_of(crossprod: CrossProducts, other: CrossProducts) -> CrossProducts:
+    """Cross-products in the bases of other ones of the same model."""
+    changes = crossprod.lambdas_by_group(
+        [own.inverse @ basis.T for own, basis in zip(crossprod.bases, other.bases, strict=True)]
+    )
+    ZtZ = crossprod.ZtZ
+
+    def transform(i: int, values: Matrix, j: int) -> Matrix:
+        return np.asarray(np.einsum("ca,cdl,db->abl", changes[i], values, changes[j]))
+
+    return replace(
+        crossprod,
+        bases=other.bases,
+        ZtZ=BlockMatrix(
+            ZtZ.pattern,
+            tuple(transform(f, values, f) for f, values in enumerate(ZtZ.diagonal)),
+            {(i, j): transform(i, values, j) for (i, j), values in ZtZ.off_diagonal.items()},
+        ),
+        ZtXy=tuple(
+            np.einsum("ca,cml->aml", change, ZtXy)
+            for change, ZtXy in zip(changes, crossprod.ZtXy, strict=True)
+        ),
     )
 
 

@@ -21,12 +21,14 @@ MIN_EIGENVALUE = 1e-10
 
 
 def shrinkage_weights(solution: Solution, t: int) -> tuple[Matrix, Matrix]:
-    """``A_i`` and ``G_i A_i`` of each level of term t alone, (k, k, levels) both."""
+    """``A_i`` in the term's basis, and ``G_i A_i`` of each level alone, (k, k, levels) both."""
     crossprod, position = solution.crossprod, solution.crossprod.term_positions[t]
     part = position.columns
     A = crossprod.ZtZ.diagonal[position.group][part, part]
-    G, _, _ = penalized_inverse(A, solution.lambdas[t])
-    return A, matmul(G, A)
+    G, _, _ = penalized_inverse(A, solution.factors[t])
+    basis = crossprod.bases[t]
+    weights = np.einsum("ac,cdl,db->abl", basis.T, matmul(G, A), basis.inverse, optimize=True)
+    return A, weights
 
 
 def level_deviations(
@@ -57,6 +59,7 @@ def level_deviations(
     if len(aliased):
         return np.zeros((0, 0)), aliased
     coef_vector = np.append(-np.linalg.solve(schur[:-1, :-1], schur[:-1, -1]), 1.0)
-    deviations = np.tensordot(solved, coef_vector, axes=(1, 0))
+    in_basis = np.tensordot(solved, coef_vector, axes=(1, 0))
+    deviations = crossprod.changes_by_group()[factor] @ in_basis
     rank = np.linalg.matrix_rank(A_by_level, hermitian=True)
     return np.where(rank == len(A), deviations, np.nan), aliased

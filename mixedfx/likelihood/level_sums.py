@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.rows import RandomTermRows
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def blocks_by_group(rows: ModelRows) -> list[list[RandomTermRows]]:
+def blocks_by_group(random_terms: Sequence[RandomTermRows]) -> list[list[RandomTermRows]]:
     """Random terms of each grouping factor."""
-    groups = dict.fromkeys(term.group for term in rows.random_terms)
-    return [[term for term in rows.random_terms if term.group == g] for g in groups]
+    groups = dict.fromkeys(term.group for term in random_terms)
+    return [[term for term in random_terms if term.group == g] for g in groups]
 
 
 def column_products(columns: list[Vector], w: Vector | None) -> Matrix:

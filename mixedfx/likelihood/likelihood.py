@@ -62,13 +62,8 @@ class GaussianLikelihood:
         return self.crossprod.profiles_sigma
 
     @property
-    def term_scaling(self) -> tuple[Matrix, ...]:
-        """Linear transformation T_t of each term's columns that makes them free of units."""
-        return self.crossprod.term_scaling
-
-    @property
     def column_rms(self) -> tuple[Vector, ...]:
-        """Root mean square of each term's columns."""
+        """Root mean square of each term's own columns."""
         return self.crossprod.column_rms
 
     @property
@@ -80,9 +75,9 @@ class GaussianLikelihood:
         """Solution of the penalised least-squares problem at theta."""
         return solve_pls(self.crossprod, theta, reml=self.reml)
 
-    def at_factors(self, lambdas: Sequence[Matrix]) -> Solution:
-        """Solution at one factor of the relative covariance for each term."""
-        return solve_pls_at_factors(self.crossprod, lambdas, reml=self.reml)
+    def at_factors(self, factors: Sequence[Matrix]) -> Solution:
+        """Solution at one factor F of the relative covariance for each term, in its basis."""
+        return solve_pls_at_factors(self.crossprod, factors, reml=self.reml)
 
     def deviance(self, theta: Vector) -> float:
         """-2 log-likelihood, or the REML criterion, all constants included."""
@@ -90,12 +85,15 @@ class GaussianLikelihood:
 
     def score(self, theta: Vector) -> Vector:
         """Derivative of the deviance by theta, (m,)."""
-        return score_theta(self.at(theta))
+        return score_theta(self.at(theta), theta)
 
     def information(self, theta: Vector) -> Matrix:
         """Average information: the mean of observed and expected Hessian, (m, m)."""
         jacobians = self.parametrization.coordinates.jacobians(np.asarray(theta, dtype=float))
-        return average_information(self.at(theta), jacobians)
+        in_basis = [
+            basis.inverse @ J for basis, J in zip(self.crossprod.bases, jacobians, strict=True)
+        ]
+        return average_information(self.at(theta), in_basis)
 
     def maximum_likelihood(self) -> GaussianLikelihood:
         """Maximum likelihood of the same cross-products; itself where that is the criterion."""

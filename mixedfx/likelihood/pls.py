@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,12 @@ class Solution:
     """
     Solution of the penalised least-squares problem at one theta.
 
-    The cross-products are those of ``X qr_R^-1`` and ``y - X ols_coef`` (see ``crossprod``).
+    The cross-products are those of ``X qr_R^-1`` and ``y - X ols_coef`` (see ``crossprod``), and
+    of each term's columns in their basis. What has no unit of its own there (effects, Lambda,
+    theta) is reported for the columns of the formula.
     """
 
-    lambdas: tuple[Matrix, ...] = field(repr=False)  # each term's Lambda, (k, k)
+    factors: tuple[Matrix, ...] = field(repr=False)  # each term's F, (k, k), in its basis
     deviance: float  # -2 log-likelihood or the REML criterion, all constants included
     beta: Vector  # (p,) fixed effects
     sigma: float  # residual standard deviation, in units of the response
@@ -49,10 +52,15 @@ class Solution:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
 
+    @cached_property
+    def lambdas(self) -> tuple[Matrix, ...]:
+        """Each term's Lambda, (k, k), lower triangular."""
+        return tuple(self.crossprod.lambdas(self.factors))
+
     @property
     def theta(self) -> Vector:
         """The covariance parameters."""
-        return self.crossprod.parametrization.to_params(self.lambdas)
+        return self.crossprod.theta(self.factors)
 
     @property
     def vcov(self) -> Matrix:
@@ -61,11 +69,15 @@ class Solution:
 
     def conditional_modes(self) -> list[Matrix]:
         """Conditional means ``b`` of the random effects (BLUPs), (k, levels) per term."""
-        return self.crossprod.term_rows(self.schur.back_substitute(self.coef_vector)[0])
+        return self.crossprod.effects(self.conditional_modes_in_basis())
 
     def spherical_modes(self) -> list[Matrix]:
-        """Spherical effects ``u``, ``b = Lambda u``, (k, levels) per term."""
+        """Spherical effects ``u``, ``b = T F u``, (k, levels) per term."""
         return self.crossprod.term_rows(self.schur.back_substitute(self.coef_vector)[1])
+
+    def conditional_modes_in_basis(self) -> list[Matrix]:
+        """``b~`` with ``b = T b~``, (k, levels) per term."""
+        return self.crossprod.term_rows(self.schur.back_substitute(self.coef_vector)[0])
 
     def projected_crossproducts(self) -> list[Matrix]:
         """
@@ -100,21 +112,23 @@ class Solution:
         """
         m = self.crossprod.p + 1
         _, blocks = self.schur.backward(np.zeros((m, m)))
-        return [self.sigma**2 * block for block in blocks]
+        changes = [self.sigma * T for T in self.crossprod.changes_by_group()]
+        return [
+            np.einsum("ac,cdl,bd->abl", T, block, T, optimize=True)
+            for T, block in zip(changes, blocks, strict=True)
+        ]
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
     """Solve at theta; the deviance is equation 34 (ML) or 41 (REML) of Bates et al. (2015)."""
-    return solve_pls_at_factors(
-        crossprod, crossprod.parametrization.lambdas(np.asarray(theta, dtype=float)), reml=reml
-    )
+    return solve_pls_at_factors(crossprod, crossprod.factors_at(theta), reml=reml)
 
 
 def solve_pls_at_factors(
-    crossprod: CrossProducts, lambdas: Sequence[Matrix], *, reml: bool
+    crossprod: CrossProducts, factors: Sequence[Matrix], *, reml: bool
 ) -> Solution:
-    """Solve at one factor of the relative covariance for each term, of any form."""
-    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(list(lambdas)))
+    """Solve at one factor F of the relative covariance for each term, of any form."""
+    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(factors))
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     p = crossprod.p
     C = schur.matrix
@@ -130,7 +144,7 @@ def solve_pls_at_factors(
     if crossprod.qr_R is not None:
         change = linalg.solve_triangular(crossprod.qr_R, coef, check_finite=False)
     return Solution(
-        lambdas=tuple(lambdas),
+        factors=tuple(factors),
         deviance=log_det - crossprod.log_weights + residual_part,
         beta=crossprod.ols_coef + change,
         sigma=sigma,

@@ -110,8 +110,11 @@ def _random_part(
 def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]:
     """Entries of Z that can be non-zero, one for each effect of each term."""
     symbolic, columns = crossprod.symbolic, []
-    terms = zip(crossprod.term_positions, rows.model_matrices, rows.codes, strict=True)
-    for position, Z, codes in terms:
+    terms = zip(
+        crossprod.term_positions, crossprod.bases, rows.model_matrices, rows.codes, strict=True
+    )
+    for position, basis, model_matrix, codes in terms:
+        Z = basis.columns(model_matrix) if len(model_matrix) else model_matrix
         level, has_effect = np.maximum(codes, 0), codes >= 0
         L = symbolic.layout.levels(position.group)
         for a in range(position.width):

@@ -24,10 +24,18 @@ Array = npt.NDArray[np.float64]
 _OFFSET = 1e-4
 
 
-def score_theta(solution: Solution) -> Vector:
-    """Derivative of the deviance by theta."""
+def score_theta(solution: Solution, theta: Vector | None = None) -> Vector:
+    """Derivative of the deviance by theta, at its solution; by default at canonical signs."""
     coordinates = solution.crossprod.parametrization.coordinates
-    return coordinates.pullback(solution.theta, score_factors(solution))
+    at = solution.theta if theta is None else np.asarray(theta, dtype=float)
+    return coordinates.pullback(at, score_lambdas(solution))
+
+
+def score_lambdas(solution: Solution) -> list[Matrix]:
+    """Derivative of the deviance by every entry of every Lambda: ``T^-T dd / dF``."""
+    bases = solution.crossprod.bases
+    scores = zip(bases, score_factors(solution), strict=True)
+    return [basis.inverse.T @ by for basis, by in scores]
 
 
 def score_log_sigma(solution: Solution) -> float:
@@ -38,7 +46,7 @@ def score_log_sigma(solution: Solution) -> float:
 
 
 def score_factors(solution: Solution, *, sigma: float | None = None) -> list[Matrix]:
-    """Derivative of the deviance by every entry of every Lambda; Lambda fixed, sigma profiled."""
+    """Derivative of the deviance by every entry of every F; Lambda fixed, sigma profiled."""
     crossprod, r = solution.crossprod, solution.coef_vector
     by_schur = (solution.sigma if sigma is None else sigma) ** -2.0 * np.outer(r, r)
     if solution.reml:
@@ -53,8 +61,8 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
 
     Notes
     -----
-    ``jacobians`` are the derivatives of each term's Lambda by its parameters, (m, k, k). With
-    ``D_i`` the derivative of ``Lambda Lambda'``, ``g = Z'W(y - X beta - Z b)`` and
+    ``jacobians`` are the derivatives of each term's F by its parameters, (m, k, k). With
+    ``D_i`` the derivative of ``F F'``, ``g = Z'W(y - X beta - Z b)`` and
     ``w_i = D_i g``, the entries are ``w_i' Z'PZ w_j / sigma**2 - h_i h_j / nu``,
     ``h_i = g'w_i / sigma**2``. The traces in both Hessians cancel in their average.
 
@@ -70,7 +78,7 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     ZtZb = crossprod.assembled.sparse_matrix @ flat
     size = sum(len(jacobian) for jacobian in jacobians)
     directions, along, i = np.zeros((symbolic.size, size)), np.zeros(size), 0
-    terms = zip(solution.lambdas, crossprod.term_positions, jacobians, strict=True)
+    terms = zip(solution.factors, crossprod.term_positions, jacobians, strict=True)
     for lam, position, jacobian in terms:
         part = position.columns
         L = symbolic.layout.levels(position.group)
@@ -109,30 +117,24 @@ def _projected_products(solution: Solution, directions: Matrix, along: Vector) -
 
 
 def score_covariance(
-    crossprod: CrossProducts,
-    lambdas: Sequence[Matrix],
-    *,
-    term_scaling: Sequence[Matrix],
-    reml: bool,
+    crossprod: CrossProducts, factors: Sequence[Matrix], *, reml: bool
 ) -> list[Matrix]:
     """
-    Derivative of the deviance by each term's relative covariance ``Lambda Lambda'``, scaled.
+    Derivative of the deviance by each term's relative covariance ``F F'``.
 
     Notes
     -----
-    The derivative by Lambda is ``2 S Lambda``, which does not determine S where Lambda is
-    singular. It is taken at a factor of full rank with singular values of at least an offset; the
-    error of S is of the order of the offset squared.
+    The derivative by F is ``2 S F``, which does not determine S where F is singular. It is taken
+    at a factor of full rank with singular values of at least an offset; the error of S is of the
+    order of the offset squared.
     """
     roots = []
-    for lam, T in zip(lambdas, term_scaling, strict=True):
-        scaled = np.linalg.solve(T, lam)
-        values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    for F in factors:
+        values, vectors = np.linalg.eigh(F @ F.T)
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
-    near = [T @ root for root, T in zip(roots, term_scaling, strict=True)]
     result = []
-    by_lambda = score_factors(solve_pls_at_factors(crossprod, near, reml=reml))
-    for by, root, T in zip(by_lambda, roots, term_scaling, strict=True):
-        S = np.linalg.solve(root.T, 0.5 * (T.T @ by).T).T
+    by_factor = score_factors(solve_pls_at_factors(crossprod, roots, reml=reml))
+    for by, root in zip(by_factor, roots, strict=True):
+        S = np.linalg.solve(root.T, 0.5 * by.T).T
         result.append(0.5 * (S + S.T))
     return result

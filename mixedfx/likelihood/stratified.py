@@ -17,6 +17,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
+from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, LevelPairs
@@ -83,7 +84,8 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     """Cross-products of a design by stratum."""
     plain, w = compute_crossproducts(design), design.rows.weights
     Xy_columns, _, _ = centred_columns(design.rows)
-    by_group, S = blocks_by_group(design.rows), int(codes.max()) + 1
+    by_group = blocks_by_group(rows_in_basis(design.rows.random_terms, plain.bases))
+    S = int(codes.max()) + 1
     diagonal, right, off_diagonal = [], [], {}
     for random_terms in by_group:
         cell, level, stratum = _cells(random_terms[0].codes, codes, S)

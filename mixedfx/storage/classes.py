@@ -30,6 +30,7 @@ from mixedfx.estimation.residual import (
     ScaleEffects,
 )
 from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
@@ -51,7 +52,7 @@ _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
-    *(Parametrization, TermPosition, CrossProducts, GaussianLikelihood),
+    *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, Note, FittedModel),
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),

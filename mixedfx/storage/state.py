@@ -217,7 +217,7 @@ def _fitted_model(given: dict[str, Any]) -> FittedModel:
         solution = solution_at_optimum(
             given["design"].spec,
             given["likelihood"],
-            given["optimizer_result"].theta,
+            given["optimizer_result"],
             given["residual"],
             given["priors"],
         )

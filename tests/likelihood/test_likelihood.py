@@ -26,7 +26,7 @@ def likelihood_of(case):
 def scaled_of(case):
     likelihood = likelihood_of(case)
     coordinates = likelihood.parametrization.coordinates
-    return ScaledLikelihood.of(likelihood, coordinates)
+    return ScaledLikelihood(likelihood, coordinates)
 
 
 def assert_close(found, expected, digits):
@@ -70,9 +70,7 @@ def test_derivatives_at_the_boundary_are_in_coordinates_of_the_rank(case):
         )
     ]
     coordinates, x = rank_reduced(parametrization, roots)
-    scaled = ScaledLikelihood(
-        likelihood, coordinates, tuple(np.eye(k) for k in parametrization.widths)
-    )
+    scaled = ScaledLikelihood(likelihood, coordinates)
     assert scaled.at(x).deviance == pytest.approx(likelihood.deviance(case.theta), rel=1e-8)
     expected = jacobian(lambda at: scaled.at(at).deviance, x, relative_steps(x, 1e-3))
     assert_close(scaled.score(x), expected.reshape(-1), 1e-5)

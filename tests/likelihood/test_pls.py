@@ -19,6 +19,7 @@ from tiers import examples
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.score import average_information, score_covariance, score_theta
 from mixedfx.linalg.cholesky import analysis
@@ -201,9 +202,8 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
     # Section 5 of the criterion: dd = tr(S d Sigma), in units of the columns' root mean square.
     relative = [lam @ lam.T for lam in lambdas(case.design, case.theta)]
     column_rms = case.crossprod.column_rms
-    at = case.crossprod.parametrization.lambdas(case.theta)
-    term_scaling = [np.diag(1 / s) for s in column_rms]
-    found = score_covariance(case.crossprod, at, term_scaling=term_scaling, reml=case.reml)
+    unit = compute_crossproducts(case.design, bases=tuple(map(ColumnBasis.scaling, column_rms)))
+    found = score_covariance(unit, unit.factors_at(case.theta), reml=case.reml)
     for t, (S, scale) in enumerate(zip(found, column_rms, strict=True)):
         k = len(scale)
         for a in range(k):

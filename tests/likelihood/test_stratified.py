@@ -70,9 +70,9 @@ def both(design, codes, seed=0):
     """The sums over strata, and those over rows, at the same random weights."""
     weights = np.exp(np.random.default_rng(seed).normal(size=codes.max() + 1))
     by_row = weights[codes] if design.rows.weights is None else weights[codes] * design.rows.weights
-    return sum_by_stratum(design, codes).reweight(weights), compute_crossproducts(
-        design.with_weights(by_row)
-    )
+    strata = sum_by_stratum(design, codes)
+    by_rows = compute_crossproducts(design.with_weights(by_row), bases=strata.plain.bases)
+    return strata.reweight(weights), by_rows
 
 
 def parts(found):

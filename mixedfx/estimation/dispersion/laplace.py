@@ -45,7 +45,6 @@ from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.likelihood.prediction_variance import conditional_residuals
-from mixedfx.likelihood.scaled import unscaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.trust_region import minimize
 from mixedfx.residuals.log_linear import LocationScale
@@ -149,9 +148,8 @@ class LaplaceDeviance:
         return np.asarray(mean + deviations[self.fixed_stratum])
 
     def cov_factors(self, params: Vector) -> list[Matrix]:
-        """Factors of the absolute covariances of the random effects."""
-        scaled = self.crossprod.parametrization.lambdas(params[self.indices.theta])
-        relative = unscaled_factors(self.crossprod.term_scaling, scaled)
+        """Factors of the absolute covariances of the random effects, in their bases."""
+        relative = self.crossprod.parametrization.lambdas(params[self.indices.theta])
         return [self.homoscedastic.sigma * factor for factor in relative]
 
     def beta(self, params: Vector) -> Vector:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
@@ -29,7 +29,6 @@ from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import LocationScaleEstimate, ScaleEffects
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
-from mixedfx.likelihood.scaled import scaled_factors
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.differences import jacobian
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
@@ -56,12 +55,11 @@ def estimate_location_scale(
     assert isinstance(model, LocationScale)
     crossprod = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(crossprod, reml)
-    theta = estimate_theta(design, likelihood, control=control).theta
-    lambdas = crossprod.parametrization.lambdas(theta)
-    homoscedastic = solve_pls_at_factors(crossprod, lambdas, reml=reml)
+    factors = estimate_theta(design, likelihood, control=control).factors
+    homoscedastic = solve_pls_at_factors(crossprod, factors or (), reml=reml)
     problem = LaplaceDeviance(design, model, homoscedastic, reml=reml)
     params = np.zeros(problem.indices.size)
-    params[problem.indices.theta] = _interior_start(problem, theta)
+    params[problem.indices.theta] = _interior_start(problem, homoscedastic.factors)
     params[problem.indices.tau] = _START_TAU
     optimum = _minimize(problem, params, control)
     if abs(optimum.x[problem.indices.tau]) < _ZERO_TAU:
@@ -72,11 +70,11 @@ def estimate_location_scale(
     return _estimate_at(problem, optimum)
 
 
-def _interior_start(problem: LaplaceDeviance, theta: Vector) -> Vector:
-    """Parameters of the scaled factors at theta, their diagonals bounded away from zero."""
+def _interior_start(problem: LaplaceDeviance, scaled_factors: Sequence[Matrix]) -> Vector:
+    """Parameters of scaled factors, their diagonals bounded away from zero."""
     parametrization = problem.crossprod.parametrization
     factors = []
-    for scaled in scaled_factors(problem.crossprod.term_scaling, parametrization.lambdas(theta)):
+    for scaled in scaled_factors:
         factor = lower_triangular_factor(scaled)
         factor = factor * np.where(np.diag(factor) < 0.0, -1.0, 1.0)
         diagonal = np.diag_indices_from(factor)
@@ -191,11 +189,9 @@ def _estimate_at(
     sigma = math.exp(log_mean + float(coordinates.to_log_sigma[1:] @ x))
     sds = np.exp(problem.log_sds(at.params)[problem.codes] + at.v[problem.random_term.codes])
     weights = problem.design.rows.combined_weights((sigma / sds) ** 2)
-    parametrization = problem.crossprod.parametrization
-    absolute = [lower_triangular_factor(factor) for factor in problem.cov_factors(at.params)]
-    theta = parametrization.to_params([factor / sigma for factor in absolute])
+    factors = [factor / sigma for factor in problem.cov_factors(at.params)]
     optimizer_result = OptimizerResult(
-        theta=canonical_signs(parametrization, theta),
+        theta=problem.crossprod.theta(factors),
         engine="profiled",
         evaluations=problem.evaluations,
         converged=optimum.converged,

@@ -25,7 +25,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.structure_parameter import profile_structure_parameter
-from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotate_scaling
+from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotation_of
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -71,7 +71,7 @@ class _ProfiledCoefficient(ProfiledParameter):
     def at_optimum(
         name: str, likelihood: GaussianLikelihood, optimum: Solution, column: int
     ) -> _ProfiledCoefficient:
-        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
+        factors = TermFactors.at_optimum(optimum)
         return _ProfiledCoefficient(
             name,
             likelihood,
@@ -115,7 +115,7 @@ class _ProfiledSigma(ProfiledParameter):
 
     @staticmethod
     def at_optimum(name: str, likelihood: GaussianLikelihood, optimum: Solution) -> _ProfiledSigma:
-        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
+        factors = TermFactors.at_optimum(optimum)
         terms = likelihood.parametrization.terms
         may_be_zero = not all(structure.absorbs_residual(at.k) for structure, at in terms)
         return _ProfiledSigma(
@@ -161,11 +161,13 @@ class _ProfiledSd(ProfiledParameter):
     def at_optimum(
         name: str, likelihood: GaussianLikelihood, optimum: Solution, term: int, effect: int
     ) -> _ProfiledSd:
-        term_scaling, entry = list(likelihood.term_scaling), effect
+        T, entry, changed = optimum.crossprod.bases[term].T, effect, {}
+        unit = float(T[effect, effect])
         structure, _ = likelihood.parametrization.terms[term]
         if structure.invariance == "linear":
-            term_scaling[term], entry = rotate_scaling(term_scaling[term], [effect]), 0
-        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, term_scaling)
+            changed[term], (unit,) = rotation_of(T, [effect])
+            entry = 0
+        factors = TermFactors.at_optimum(optimum, changed)
         free = factors.fix_entries(term, [(entry, entry)])
         log_sigma = np.zeros(int(likelihood.profiles_sigma))
         return _ProfiledSd(
@@ -179,7 +181,7 @@ class _ProfiledSd(ProfiledParameter):
             bounds=(0.0, np.inf),
             term=term,
             entry=entry,
-            unit=optimum.sigma * float(term_scaling[term][effect, entry]),
+            unit=optimum.sigma * unit,
         )
 
     def value(self, u: float) -> float:
@@ -218,9 +220,8 @@ class _ProfiledCorrelation(ProfiledParameter):
     def at_optimum(
         name: str, likelihood: GaussianLikelihood, optimum: Solution, term: int, effects: list[int]
     ) -> _ProfiledCorrelation:
-        term_scaling = list(likelihood.term_scaling)
-        term_scaling[term] = rotate_scaling(term_scaling[term], effects)
-        factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, term_scaling)
+        B, _ = rotation_of(optimum.crossprod.bases[term].T, effects)
+        factors = TermFactors.at_optimum(optimum, {term: B})
         free = factors.fix_entries(term, [(0, 0), (1, 0), (1, 1)])
         (s, _), second_row = factors.optimum[term][:2, :2]
         root_lengths = np.sqrt([s, np.hypot(*second_row)])

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import ZERO_PWRSS, scaled_scores, unscaled_factors
+from mixedfx.likelihood.scaled import ZERO_PWRSS
 from mixedfx.likelihood.score import score_factors
 from mixedfx.linalg.differences import jacobian, relative_steps
 
@@ -69,16 +69,17 @@ class ProfiledParameter(ABC):
         """Deviance, its derivative by ``u``, and its gradient by ``x`` (m,)."""
 
     def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
-        """Solve the penalised least-squares problem at ``Lambda_t = T_t F_t``."""
-        lambdas = unscaled_factors(self.factors.term_scaling, factors)
-        solution = self.likelihood.at_factors(lambdas)
+        """Solve the penalised least-squares problem at the scaled factors ``B_t F_t``."""
+        scaled = [B @ F for B, F in zip(self.factors.changes, factors, strict=True)]
+        solution = self.likelihood.at_factors(scaled)
         if not solution.pwrss > ZERO_PWRSS * solution.crossprod.XytXy[-1, -1]:
             raise ValueError("the penalised residual sum of squares is zero to rounding")
         return solution
 
     def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
         """Derivatives of the deviance by the entries of each ``F_t``, (k, k) each."""
-        return scaled_scores(self.factors.term_scaling, score_factors(solution, sigma=sigma))
+        scores = score_factors(solution, sigma=sigma)
+        return [B.T @ score for B, score in zip(self.factors.changes, scores, strict=True)]
 
     def canonical_signs(self, x: Vector) -> Vector:
         """Choose one of the points that differ in the signs of the factors' columns only."""

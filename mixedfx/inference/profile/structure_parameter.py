@@ -37,7 +37,7 @@ def profile_structure_parameter(
     assert parameter.term is not None
     assert parameter.structure_param is not None
     likelihood = fit.likelihood.maximum_likelihood()
-    factors = TermFactors.from_lambdas(likelihood, optimum.lambdas, likelihood.term_scaling)
+    factors = TermFactors.at_optimum(optimum)
     params, min_start = factors.params, factors.min_start
     index = factors.coordinates.slices[parameter.term].start + parameter.structure_param
     structure, at = likelihood.parametrization.terms[parameter.term]
@@ -46,7 +46,7 @@ def profile_structure_parameter(
         return None
     is_sd = parameter.kind == "sd"
     log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
-    scale = float(likelihood.term_scaling[parameter.term][0, 0]) * optimum.sigma if is_sd else 1.0
+    scale = float(optimum.crossprod.bases[parameter.term].T[0, 0]) * optimum.sigma if is_sd else 1.0
     value = _Transformation(structure, at, own, parameter.structure_param, parameter.kind, scale)
     return _ProfiledStructureParameter(
         parameter.name,

@@ -1,14 +1,13 @@
 """Scaled relative covariance factors, some of whose entries are fixed.
 
-Each term's relative covariance factor is written ``Lambda_t = T_t F_t``, with ``T_t`` a scaling
-that makes the term's columns unit-free and ``F_t`` lower triangular. Fixing entries of one
-``F_t`` and freeing the others parametrises the covariances at a given standard deviation or
-correlation.
+Each term's scaled factor (:mod:`mixedfx.likelihood.scaled`) is written ``B_t F_t``, with ``B_t``
+the identity or a change of basis, and ``F_t`` lower triangular. Fixing entries of one ``F_t`` and
+freeing the others parametrises the covariances at a given standard deviation or correlation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +15,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
 from mixedfx.covariance.parametrization import canonical_signs
-from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.scaled import scaled_factors
+from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,20 +29,23 @@ MIN_SD = 0.01
 class TermFactors:
     """Factors ``F_t`` of all terms at the optimum, and which of their entries are free."""
 
-    term_scaling: tuple[Matrix, ...]  # T_t, (k, k)
+    changes: tuple[Matrix, ...]  # B_t, (k, k)
     optimum: tuple[Matrix, ...]  # F_t at the optimum, (k, k)
     coordinates: Coordinates  # the free entries
 
     @staticmethod
-    def from_lambdas(
-        likelihood: GaussianLikelihood, lambdas: Sequence[Matrix], term_scaling: Sequence[Matrix]
-    ) -> TermFactors:
-        """Factor each ``Lambda_t`` as ``T_t F_t``: ``F_t F_t' = T_t^-1 Lambda Lambda' T_t^-T``."""
-        parametrization = likelihood.parametrization
-        scaled = scaled_factors(term_scaling, lambdas)
+    def at_optimum(optimum: Solution, changed: Mapping[int, Matrix] | None = None) -> TermFactors:
+        """Factors at an optimum, with ``B_t`` of some terms other than the identity."""
+        parametrization = optimum.crossprod.parametrization
+        changes = [np.eye(len(F)) for F in optimum.factors]
+        for t, B in (changed or {}).items():
+            changes[t] = B
+        scaled = [
+            np.asarray(np.linalg.solve(B, F)) for B, F in zip(changes, optimum.factors, strict=True)
+        ]
         params = canonical_signs(parametrization, parametrization.to_params(scaled))
         factors = parametrization.lambdas(params)
-        return TermFactors(tuple(term_scaling), tuple(factors), parametrization.coordinates)
+        return TermFactors(tuple(changes), tuple(factors), parametrization.coordinates)
 
     def fix_entries(self, term: int, entries: list[tuple[int, int]]) -> TermFactors:
         """Remove entries of one term's factor from the free ones."""
@@ -65,17 +66,16 @@ class TermFactors:
         return np.where(self.coordinates.is_sd, MIN_SD, 0.0)
 
 
-def rotate_scaling(scaling: Matrix, effects: list[int]) -> Matrix:
+def rotation_of(T: Matrix, effects: list[int]) -> tuple[Matrix, Vector]:
     """
-    Rotate the columns of ``T`` so that the rows of ``m`` effects span the first ``m`` columns only.
+    Change of basis B such that the rows of ``m`` effects in ``T B`` are multiples of unit vectors.
 
-    Then ``T F`` has, in those rows, the first ``m`` rows of ``F`` times the rows' lengths in
-    ``T``, which the rotation keeps.
+    Then ``T B F`` has, in those rows, the first ``m`` rows of ``F`` times the rows' lengths in
+    ``T``, which are the second value. B is a rotation but for its first ``m`` columns.
     """
     m = len(effects)
-    Q, R = np.linalg.qr(scaling[effects].T, mode="complete")
-    rotated = scaling @ Q
-    lengths = np.diag(np.linalg.norm(scaling[effects], axis=1))
-    rotated[:, :m] = rotated[:, :m] @ np.linalg.solve(R[:m].T, lengths)
-    rotated[effects] = np.eye(m, len(scaling)) * np.diag(lengths)[:, None]  # exact zeros
-    return np.asarray(rotated)
+    Q, R = np.linalg.qr(T[effects].T, mode="complete")
+    lengths = np.linalg.norm(T[effects], axis=1)
+    B = Q.copy()
+    B[:, :m] = Q[:, :m] @ np.linalg.solve(R[:m].T, np.diag(lengths))
+    return B, lengths

@@ -1,0 +1,174 @@
+"""Well-conditioned bases of the columns of X and of each random term.
+
+Cross-products of columns far from zero (years, dates) lose digits: a mean of c standard deviations
+costs c**2 of them. They are therefore formed in a basis of the same space, an exact change of
+variables made on the rows,
+
+    Z~ = (Z - 1 m') R^-1 = Z T        Lambda = T F        b = T b~
+
+with m the means of the columns beside a constant one (a difference is rounded relative to itself,
+so subtracting them loses nothing) and R upper triangular. The columns of Z~ have unit root mean
+square and, where the covariance structure is invariant to it, are uncorrelated: starting values,
+tolerances and Hessians in F do not depend on units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.covariance.unstructured import lower_triangular_factor
+from mixedfx.design.rows import ModelRows, RandomTermRows
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Above this smallest eigenvalue of centred columns' scaled cross-products, their Cholesky factor
+# is as good a basis as that of a QR factorisation, and cheaper.
+_WELL_CONDITIONED = 1e-2
+# Centred columns with a smaller diagonal entry of R, scaled to unit length, are dependent.
+_INDEPENDENT = 1e-10
+
+
+@dataclass(frozen=True)
+class ColumnBasis:
+    """Basis ``(M - M_1 means') R^-1`` of the columns of a matrix M, (n, k), M_1 the first."""
+
+    means: Vector  # (k,) zero unless the first column is constant, and of that one
+    R: Matrix  # (k, k) upper triangular
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.means, self.R)
+
+    @staticmethod
+    def scaling(rms: Vector) -> ColumnBasis:
+        """Columns divided by their root mean squares."""
+        return ColumnBasis(np.zeros(len(rms)), np.diag(np.where(rms > 0.0, rms, 1.0)))
+
+    @cached_property
+    def is_identity(self) -> bool:
+        """Whether the columns are those of M."""
+        return not self.means.any() and bool((np.eye(len(self.R)) == self.R).all())
+
+    @cached_property
+    def is_diagonal(self) -> bool:
+        """Whether columns are scaled only."""
+        return not self.means.any() and bool((np.diag(np.diag(self.R)) == self.R).all())
+
+    @cached_property
+    def T(self) -> Matrix:
+        """``M T`` are the columns of the basis, (k, k)."""
+        T = np.array(np.linalg.inv(self.R), dtype=np.float64)
+        T[0] -= self.means @ T
+        T.setflags(write=False)
+        return T
+
+    @cached_property
+    def inverse(self) -> Matrix:
+        """``T^-1 = R (I + e_1 means')``, (k, k)."""
+        inverse = self.R + np.outer(self.R[:, 0], self.means)
+        inverse.setflags(write=False)
+        return inverse
+
+    def columns(self, M: Matrix) -> Matrix:
+        """``(M - M_1 means') R^-1``, (n, k)."""
+        if self.is_identity:
+            return M
+        if self.is_diagonal:
+            return np.asarray(M / np.diag(self.R))
+        # By the first column, the constant, so that differences of rows transform likewise.
+        return np.asarray((M - M[:, :1] * self.means) @ np.linalg.inv(self.R))
+
+    def factor(self, own: Matrix) -> Matrix:
+        """Lower triangular factor of the covariance of the effects of M: of ``T F F'T'``."""
+        if self.is_identity:
+            return lower_triangular_factor(own)
+        lower = lower_triangular_factor(self.T @ own)
+        return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
+
+    def own_factor(self, factor: Matrix) -> Matrix:
+        """``T^-1 Lambda``, a factor of the covariance of the basis's effects, of any shape."""
+        return factor if self.is_identity else self.inverse @ factor
+
+    def effects(self, own: Matrix) -> Matrix:
+        """Effects ``T b~`` of M's columns, (k, levels), from those of the basis."""
+        return own if self.is_identity else self.T @ own
+
+    def covariances(self, own: Matrix) -> Matrix:
+        """Covariances ``T C T'`` of M's effects, (k, k, levels), from those of the basis."""
+        if self.is_identity:
+            return own
+        return np.asarray(np.einsum("ac,cdl,bd->abl", self.T, own, self.T, optimize=True))
+
+
+def identity_basis(k: int) -> ColumnBasis:
+    """Columns as they are."""
+    return ColumnBasis(np.zeros(k), np.eye(k))
+
+
+def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
+    """Basis of columns of weighted unit mean square, uncorrelated; None of dependent columns."""
+    n, k = M.shape
+    means = np.zeros(k)
+    total = float(n) if w is None else float(w.sum())
+    if k > 1 and (M[:, 0] == 1.0).all():
+        means[1:] = (M[:, 1:].sum(axis=0) if w is None else w @ M[:, 1:]) / total
+    centred = M - means if means.any() else M
+    weighted = centred if w is None else np.sqrt(w)[:, None] * centred
+    lengths = np.sqrt(np.einsum("nk,nk->k", weighted, weighted))
+    if not lengths.min(initial=1.0) > 0.0 or not np.isfinite(lengths).all():
+        return None
+    unit = weighted / lengths
+    products = unit.T @ unit
+    if np.linalg.eigvalsh(products)[0] > _WELL_CONDITIONED:
+        R = np.linalg.cholesky(products).T
+    else:
+        R = np.asarray(np.linalg.qr(unit, mode="r"))
+        R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
+    if np.diag(R).min(initial=1.0) < _INDEPENDENT:
+        return None
+    return ColumnBasis(means, R * (lengths / np.sqrt(n)))
+
+
+def term_bases(rows: ModelRows, parametrization: Parametrization) -> tuple[ColumnBasis, ...]:
+    """Basis of each random term's columns that leaves its covariance structure as it is."""
+    bases = []
+    for term, (structure, _) in zip(rows.random_terms, parametrization.terms, strict=True):
+        basis = None
+        if structure.invariance == "linear" and term.model_matrix.shape[1] > 1:
+            basis = well_conditioned(term.model_matrix, rows.weights)
+        if basis is None:
+            rms = _root_mean_squares(term.model_matrix, rows.weights)
+            if structure.invariance == "scalar":
+                rms = np.full_like(rms, np.sqrt(np.mean(rms**2)))
+            basis = ColumnBasis.scaling(rms)
+        bases.append(basis)
+    return tuple(bases)
+
+
+def _root_mean_squares(M: Matrix, w: Vector | None) -> Vector:
+    """Weighted root mean square of each column."""
+    if M.strides[0] == 0:
+        mean = 1.0 if w is None else float(w.sum()) / len(M)
+        return np.asarray(np.abs(M[0]) * np.sqrt(mean))
+    squares = np.einsum("nk,nk->k", M, M) if w is None else w @ np.square(M)
+    return np.asarray(np.sqrt(squares / len(M)))
+
+
+def rows_in_basis(
+    terms: Sequence[RandomTermRows], bases: Sequence[ColumnBasis]
+) -> tuple[RandomTermRows, ...]:
+    """Random terms with the columns of their bases."""
+    return tuple(
+        term
+        if basis.is_identity
+        else RandomTermRows(term.group, term.n_levels, term.codes, basis.columns(term.model_matrix))
+        for term, basis in zip(terms, bases, strict=True)
+    )
