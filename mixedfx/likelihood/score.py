@@ -31,10 +31,10 @@ def score_theta(solution: Solution, theta: Vector | None = None) -> Vector:
     return coordinates.pullback(at, score_lambdas(solution))
 
 
-def score_lambdas(solution: Solution) -> list[Matrix]:
+def score_lambdas(solution: Solution, *, sigma: float | None = None) -> list[Matrix]:
     """Derivative of the deviance by every entry of every Lambda: ``T^-T dd / dF``."""
     bases = solution.crossprod.bases
-    scores = zip(bases, score_factors(solution), strict=True)
+    scores = zip(bases, score_factors(solution, sigma=sigma), strict=True)
     return [basis.inverse.T @ by for basis, by in scores]
 
 

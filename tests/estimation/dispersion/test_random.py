@@ -124,7 +124,7 @@ def somewhere(name: str, reml: bool):
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
     point = 0.3 * rng.normal(size=problem.indices.size) + 0.5
     v = 0.6 * rng.normal(size=problem.random_term.n_levels)
-    G = [lam @ lam.T for lam in problem.cov_factors(point)]
+    G = [lam @ lam.T for lam in problem.crossprod.lambdas(problem.cov_factors(point))]
     base = np.exp(problem.log_sds(point))[problem.codes]
     weights = problem.design.rows.weights
     base = base if weights is None else base / np.sqrt(weights)

@@ -31,7 +31,7 @@ from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
 from mixedfx.inference.varcorr import varcorr_table
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
 from mixedfx.likelihood.pls import solve_pls, solve_pls_at_factors
-from mixedfx.likelihood.score import score_factors
+from mixedfx.likelihood.score import score_factors, score_lambdas
 
 Z = float(norm.ppf(0.975))
 # lme4 interpolates its limits: their own zeta is up to 1e-3 off, its slope being one a unit of
@@ -537,7 +537,7 @@ def test_the_deviance_at_a_fixed_sigma_is_that_of_the_definition():
 
 def test_slopes_at_a_fixed_sigma_are_exact():
     crossprod, theta, sigma = sleep().crossprod, sleep().optimizer_result.theta, 20.0
-    found = score_factors(solve_pls(crossprod, theta, reml=False), sigma=sigma)
+    found = score_lambdas(solve_pls(crossprod, theta, reml=False), sigma=sigma)
     expected = optimize.approx_fprime(
         theta, lambda at: deviance_at_sigma(solve_pls(crossprod, at, reml=False), sigma), 1e-7
     )
