@@ -185,7 +185,7 @@ def solution_at_optimum(
     residual: ResidualEstimate,
     priors: Priors,
 ) -> Solution:
-    """Solution at an engine's end point, or of least squares, under the priors and the residual model."""
+    """Solution at an engine's end, or of least squares, with priors and the residual model."""
     if spec.is_least_squares and not priors.specified:
         solution = solve_least_squares(likelihood.crossprod)
     elif optimizer_result.factors is not None:

@@ -38,7 +38,7 @@ def notes_on_fit(
     boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
     return (
         *_dropped(design),
-        *_singular(boundary, priors),
+        *_singular(boundary, priors, converged=optimizer_result.converged),
         *_not_converged(design.spec, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
@@ -86,7 +86,7 @@ def _cells_without_data(design: Design) -> str:
     )
 
 
-def _singular(boundary: tuple[str, ...], priors: Priors) -> list[Note]:
+def _singular(boundary: tuple[str, ...], priors: Priors, *, converged: bool) -> list[Note]:
     if not boundary or priors.fixes_zero_sd:
         return []
     where = (
@@ -100,9 +100,10 @@ def _singular(boundary: tuple[str, ...], priors: Priors) -> list[Note]:
             "avoids it."
         )
         return [Note(text, SingularFitWarning)]
+    all_the_same = "; the estimates are the optimum all the same" if converged else ""
     text = (
-        f"singular fit: {where} The data do not support every random effect; the estimates are "
-        "the optimum all the same. A simpler model leaves a term out, or its correlations with "
+        f"singular fit: {where} The data do not support every random effect{all_the_same}. A "
+        "simpler model leaves a term out, or its correlations with "
         "'||'; fit.rank_pca() and fit.ranova() help to choose."
     )
     return [Note(text, SingularFitWarning)]

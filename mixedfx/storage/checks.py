@@ -26,6 +26,10 @@ def check_crossproducts(crossprod: CrossProducts) -> None:
         in_range = _within(pairs.rows, sizes[i][1]) and _within(pairs.cols, sizes[j][1])
         if len(pairs.rows) != len(pairs.cols) or not in_range:
             raise StorageError("its levels are out of range")
+    for basis, position in zip(crossprod.bases, crossprod.term_positions, strict=True):
+        k = position.width
+        expected.append((k, k))  # type: ignore[arg-type]
+        shapes.append(basis.R.shape if basis.means.shape == (k,) else ())
     if shapes != expected or [len(levels) for levels in crossprod.levels] != list(layout.n_levels):
         raise StorageError("its cross-products have the wrong shapes")
 

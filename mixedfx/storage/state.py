@@ -40,7 +40,7 @@ Node = Any
 
 # Numbers of a solution that are kept; its factors are computed again from theta.
 _SOLUTION = (
-    *("lambdas", "deviance", "beta", "sigma", "vcov_unscaled", "pwrss", "coef_vector"),
+    *("factors", "deviance", "beta", "sigma", "vcov_unscaled", "pwrss", "coef_vector"),
     "vcov_in_basis",
 )
 # Largest difference of a deviance computed again, relative to n + |deviance|.
