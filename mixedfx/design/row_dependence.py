@@ -72,7 +72,7 @@ class RowFactor(EvalFactor):  # type: ignore[misc]
         value = align_rows(self.code, super().eval(memorize_state, data), data)
         dtype = getattr(value, "dtype", None)
         if isinstance(data, NewVariables) and isinstance(dtype, pd.CategoricalDtype):
-            return np.asarray(value, dtype=object)  # patsy matches values with the fit's levels
+            return np.asarray(value)  # patsy matches values with the levels of the fit
         return value
 
     def eval_once(self, memorize_state: dict[str, Any], data: Variables) -> Any:
