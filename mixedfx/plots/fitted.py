@@ -56,6 +56,8 @@ class FittedLines:
         The response.
     n_levels : int
         Number of levels, also of those not shown.
+    held_at : str
+        Levels of the factors that vary within levels, at which all lines are; empty without.
     """
 
     points: pd.DataFrame
@@ -65,6 +67,7 @@ class FittedLines:
     x: str | None
     response: str
     n_levels: int
+    held_at: str = ""
 
 
 def fitted(table: FittedLines, *, unpooled: bool = True, ax: Any = None) -> Any:
@@ -129,13 +132,23 @@ def _label_panels(table: FittedLines, axes: Any, *, own_figure: bool) -> None:
         figure = axes[0].figure
         figure.supxlabel(format_label(table.x), fontsize=10)
         figure.supylabel(format_label(table.response), fontsize=10)
+        if table.held_at:
+            figure.suptitle(f"Lines at {table.held_at}", fontsize=8, x=0.02, ha="left")
         handles, labels = axes[0].get_legend_handles_labels()
         legend(figure, handles=handles, labels=labels, loc="outside upper right", ncols=3)
         return
+    _write_held_at(table, axes[0])
     for one in axes:
         one.set_xlabel(format_label(table.x))
         one.set_ylabel(format_label(table.response))
     legend(axes[0])
+
+
+def _write_held_at(table: FittedLines, ax: Any) -> None:
+    """Write at which levels of other factors the lines are."""
+    if table.held_at:
+        place = {"transform": ax.transAxes, "ha": "left", "va": "top", "fontsize": 8}
+        ax.text(0.01, 0.99, f"Lines at {table.held_at}", **place)
 
 
 def _all_in_one(table: FittedLines, ax: Any) -> Any:
@@ -169,6 +182,7 @@ def _all_in_one(table: FittedLines, ax: Any) -> Any:
     ax.set_xlabel(format_label(table.x))
     ax.set_ylabel(format_label(table.response))
     ax.set_title(_level_count(table, len(polylines)), fontsize=10, loc="left")
+    _write_held_at(table, ax)
     despine(ax)
     legend(ax, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     for handle in ax.get_legend().get_lines():
@@ -220,6 +234,7 @@ def _one_row_per_level(table: FittedLines, unpooled: bool, ax: Any) -> Any:
     ax.plot(lines["partial"], y, "o", color=BLUE, markersize=size * 0.8, label=_PARTIALLY_POOLED)
     ax.set_xlabel(format_label(table.response))
     label_rows(ax, lines["level"], table.group)
+    _write_held_at(table, ax)
     if len(lines) < table.n_levels:
         ax.set_title(_level_count(table, len(lines)), fontsize=10, loc="left", pad=22)
     despine(ax)

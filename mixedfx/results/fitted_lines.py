@@ -1,7 +1,8 @@
 """Fitted lines of the levels of a group, partially pooled and unpooled, and of the population.
 
-All columns but x are at the level's mean or most frequent value, so that a level's line passes
-through its data.
+Of the other columns, numbers are at the level's mean and factors that do not vary within levels at
+the level's own value, so that its line passes through its data. Factors that vary within levels are
+at one combination for all lines, the commonest of the data, which the figure names.
 """
 
 from __future__ import annotations
@@ -79,19 +80,70 @@ def fitted_lines(
     position = np.full(len(labels), -1, dtype=np.intp)
     position[chosen] = np.arange(len(chosen))
     codes = position[fit.rows.codes_of(group)]
-    lines = _lines_of_levels(fit, x, group, codes)
+    common = _common_levels(fit, x, group)
+    lines = _lines_of_levels(fit, x, group, codes, common)
     lines["level"] = labels.to_numpy(dtype=object)[chosen[lines["level"]]]
-    population = _line_of_population(fit, x)
+    population = _line_of_population(fit, x, common)
     used = codes >= 0
     response = fit.rows.y[used]
     points = pd.DataFrame({"level": level_of_each_row(fit, group)[used], "response": response})
     if x is not None:
         points.insert(1, "x", fit.rows.model_frame[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
-    return plots.FittedLines(points, lines, population, group, x, fit.formula.response, len(labels))
+    held_at = _held_at(fit, x, group, common)
+    return plots.FittedLines(
+        points, lines, population, group, x, fit.formula.response, len(labels), held_at
+    )
 
 
-def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) -> pd.DataFrame:
+def _common_levels(fit: FittedModel, x: str | None, group: str) -> dict[str, Any]:
+    """Commonest combination of the factors that vary within levels of a group, x left out."""
+    frame = fit.rows.model_frame.reset_index(drop=True)
+    names = [name for name, varies in _other_factors(fit, x, group).items() if varies]
+    if not names:
+        return {}
+    counts = frame.groupby(names, observed=True, sort=False).size()
+    commonest: Any = counts.index[int(np.argmax(counts.to_numpy()))]
+    return dict(zip(names, commonest if len(names) > 1 else [commonest], strict=True))
+
+
+def _other_factors(fit: FittedModel, x: str | None, group: str) -> dict[str, bool]:
+    """Factors among the effects but x, and whether each varies within levels of a group."""
+    texts = [fit.formula.fixed, *(t.effects for t in fit.formula.random)]
+    names = dict.fromkeys(name for text in texts for name in _columns_in(text, fit))
+    codes, found = fit.rows.codes_of(group), {}
+    for name in names:
+        column = fit.rows.variables[name]
+        if name != x and not plots.is_number(column):
+            values = pd.factorize(np.asarray(column))[0]
+            found[name] = len(np.unique(np.stack([codes, values]), axis=1).T) > len(
+                np.unique(codes)
+            )
+    return found
+
+
+def _held_at(fit: FittedModel, x: str | None, group: str, common: dict[str, Any]) -> str:
+    """Say in words at which levels of other factors the lines are."""
+    own = [name for name, varies in _other_factors(fit, x, group).items() if not varies]
+    parts = [f"{name} = {level}" for name, level in common.items()]
+    if own:
+        parts.append(f"{', '.join(own)} as in each level")
+    return "; ".join(parts)
+
+
+def _at_common_levels(fit: FittedModel, common: dict[str, Any]) -> pd.DataFrame:
+    """Model frame with some factors at one level in all rows, their types kept."""
+    frame = fit.rows.model_frame
+    for name, level in common.items():
+        column = frame[name]
+        row = int(np.argmax(np.asarray(column == level)))
+        frame[name] = column.iloc[np.full(len(column), row)].set_axis(frame.index)
+    return frame
+
+
+def _lines_of_levels(
+    fit: FittedModel, x: str | None, group: str, codes: Codes, common: dict[str, Any]
+) -> pd.DataFrame:
     """Means on a grid of x for each level, whose rows have its code; -1 for rows left out."""
     containing = _containing(fit, group)
     factors = {
@@ -102,7 +154,8 @@ def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) 
     }
     constant = set().union(*map(names_in, factors)) - {x}
     observed = x is not None and _is_coded(fit, x)
-    rows, at = plots.data_grid(fit.rows.model_frame, codes, x=x, own=constant, observed=observed)
+    frame = _at_common_levels(fit, {n: v for n, v in common.items() if n not in constant})
+    rows, at = plots.data_grid(frame, codes, x=x, own=constant, observed=observed)
     used = codes >= 0
     offset = np.bincount(codes[used], _offset(fit)[used]) / np.bincount(codes[used])
     lines = _means(fit, rows, offset[at], containing, _unpooled_shifts(fit, group))
@@ -112,12 +165,13 @@ def _lines_of_levels(fit: FittedModel, x: str | None, group: str, codes: Codes) 
     return lines
 
 
-def _line_of_population(fit: FittedModel, x: str | None) -> pd.DataFrame:
+def _line_of_population(fit: FittedModel, x: str | None, common: dict[str, Any]) -> pd.DataFrame:
     """Means without random effects on a grid of x over all rows."""
     observed = x is not None and _is_coded(fit, x)
     offset = _offset(fit)
     together = np.zeros(len(offset), dtype=np.intp)
-    rows, at = plots.data_grid(fit.rows.model_frame, together, x=x, observed=observed)
+    frame = _at_common_levels(fit, common)
+    rows, at = plots.data_grid(frame, together, x=x, observed=observed)
     line = _means(fit, rows, np.full(len(at), offset.mean()), [], {})[["population"]]
     if x is not None:
         line.insert(0, "x", rows[x].to_numpy())

@@ -134,9 +134,10 @@ class PlotAccessor:
         Draw the data of each level with its fitted line.
 
         Up to 30 levels have a panel each; the lines of more are drawn in one panel. The table is
-        ``fit.predict()`` on a grid of x, all other columns at the level's mean or most common
-        value: with the effects of the group, and of groups that contain it, for the level; with
-        ``random="none"`` for the population. The unpooled line has the effects ``unpooled`` of
+        ``fit.predict()`` on a grid of x, other numbers at the level's mean and its own factors
+        at their value; factors that vary within levels are at the commonest combination of the
+        data in all panels, which the figure names. A level's line has the effects of the group,
+        and of groups that contain it; the population's ``random="none"``. The unpooled line has the effects ``unpooled`` of
         ``fit.pooling(group)``.
 
         Parameters

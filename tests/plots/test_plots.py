@@ -442,6 +442,27 @@ def test_a_number_that_the_formula_makes_a_factor_runs_over_its_own_values(sleep
     np.testing.assert_allclose(y[1:] - y[0], fit.params.to_numpy()[1:])
 
 
+def test_factors_that_vary_within_levels_are_at_one_combination_in_all_panels():
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(list("abcd"), 20), "x": rng.normal(size=80)})
+    data["arm"] = np.repeat(["f", "m", "f", "m"], 20)
+    share = np.repeat([0.3, 0.8, 0.3, 0.8], 20)
+    data["cond"] = np.where(rng.random(80) < share, "hi", "lo")
+    data["y"] = 3.0 * (data["cond"] == "hi") + data["x"] + rng.normal(size=80)
+    data["y"] += np.repeat(rng.normal(size=4), 20)
+    fit = mfx.lmer("y ~ x + cond + arm + (1 | g)", data)
+    axes = fit.plot.fitted()
+    common = data["cond"].value_counts().index[0]
+    for ax, level, arm in zip(axes, "abcd", "fmfm", strict=True):
+        x, y = line(ax, "partially pooled")
+        new = pd.DataFrame({"x": x, "cond": common, "arm": arm, "g": level})
+        np.testing.assert_allclose(y, fit.predict(new))
+    written = axes[0].figure.get_suptitle()
+    assert written == f"Lines at cond = {common}; arm as in each level"
+    (overlay,) = fit.plot.fitted(ax=plt.subplots()[1])
+    assert written in [text.get_text() for text in overlay.texts]
+
+
 def test_an_unknown_column_is_refused_and_the_columns_listed(fit, crossed):
     with pytest.raises(ArgumentError, match="x='hours' is not one of the choices 'Days'"):
         fit.plot.fitted("hours")

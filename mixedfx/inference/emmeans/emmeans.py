@@ -323,7 +323,6 @@ def emmeans(
     needed = grid.loc[
         (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
     ]
-    sizes = shown.reshape(math.prod(len(levels[n]) for n in by_names), -1).sum(axis=1)
     return EMMeans(
         table=_means_table(targets.loc[shown], means),
         specs=spec_names,
@@ -335,7 +334,7 @@ def emmeans(
         _fit=fit,
         _ddf=ddf,
         _functions=functions,
-        _groups=_group_slices(sizes),
+        _groups=_group_slices(targets.loc[shown, [*by_names]]),
     )
 
 
@@ -359,7 +358,11 @@ def _shown_means(fit: FittedModel, means: pd.DataFrame, nests: Nesting) -> Mask:
     return np.asarray(np.logical_and.reduce([np.ones(len(means), dtype=bool), *shown]))
 
 
-def _group_slices(sizes: npt.NDArray[np.intp]) -> tuple[slice, ...]:
-    """Rows of consecutive groups of some sizes, those without rows left out."""
+def _group_slices(by: pd.DataFrame) -> tuple[slice, ...]:
+    """Rows of each combination of the levels of some variables, which are consecutive."""
+    if not len(by.columns):
+        return (slice(0, len(by)),)
+    codes = by.groupby(list(by), sort=False, observed=True).ngroup()
+    sizes = np.bincount(codes)
     ends = np.cumsum(sizes).tolist()
     return tuple(slice(end - n, end) for n, end in zip(sizes.tolist(), ends, strict=True) if n)
