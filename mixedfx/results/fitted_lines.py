@@ -116,9 +116,8 @@ def _other_factors(fit: FittedModel, x: str | None, group: str) -> dict[str, boo
         column = fit.rows.variables[name]
         if name != x and not plots.is_number(column):
             values = pd.factorize(np.asarray(column))[0]
-            found[name] = len(np.unique(np.stack([codes, values]), axis=1).T) > len(
-                np.unique(codes)
-            )
+            pairs = np.unique(np.stack([codes, values]), axis=1).shape[1]
+            found[name] = pairs > len(np.unique(codes))
     return found
 
 

@@ -137,8 +137,8 @@ class PlotAccessor:
         ``fit.predict()`` on a grid of x, other numbers at the level's mean and its own factors
         at their value; factors that vary within levels are at the commonest combination of the
         data in all panels, which the figure names. A level's line has the effects of the group,
-        and of groups that contain it; the population's ``random="none"``. The unpooled line has the effects ``unpooled`` of
-        ``fit.pooling(group)``.
+        and of groups that contain it; the population's ``random="none"``. The unpooled
+        line has the effects ``unpooled`` of ``fit.pooling(group)``.
 
         Parameters
         ----------

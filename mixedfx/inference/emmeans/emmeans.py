@@ -310,7 +310,7 @@ def emmeans(
     levels = grid_levels(grid_variables, at)
     nests = factor_nesting(fit, nesting, levels)
     spec_names, by_names = shown_names(spec_names, by_names, nests)
-    others = tuple(name for name in grid_variables if name not in spec_names + by_names)
+    others = tuple(n for n in grid_variables if n not in spec_names + by_names)
     # The last variable varies fastest: cells to be averaged are consecutive.
     grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
     n_cells = math.prod(len(levels[name]) for name in others)
@@ -319,12 +319,11 @@ def emmeans(
     shown = _shown_means(fit, targets, nests)
     averages = cells.average_cells(weights)
     functions = averages.select(shown)
-    means = estimate_functions(fit, ddf, functions, conf_level)
     needed = grid.loc[
         (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
     ]
     return EMMeans(
-        table=_means_table(targets.loc[shown], means),
+        table=_means_table(targets.loc[shown], estimate_functions(fit, ddf, functions, conf_level)),
         specs=spec_names,
         by=by_names,
         averaged_over=tuple(n for n in others if len(levels[n]) > 1),
