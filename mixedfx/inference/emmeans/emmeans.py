@@ -316,8 +316,7 @@ def emmeans(
     n_cells = math.prod(len(levels[name]) for name in others)
     weights, cells = cell_weights(fit, grid, others, nests, n_cells), linear_functions(fit, grid)
     targets = grid.iloc[::n_cells][[*by_names, *spec_names]]
-    shown = _shown_means(fit, targets, nests)
-    averages = cells.average_cells(weights)
+    shown, averages = _shown_means(fit, targets, nests), cells.average_cells(weights)
     functions = averages.select(shown)
     needed = grid.loc[
         (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
