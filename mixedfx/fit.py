@@ -17,6 +17,7 @@ from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.unidentified import check_residual_identified
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -43,18 +44,28 @@ def fit_design(
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
     if isinstance(priors, PriorSpecification):
+        _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
     model = residual_model(design)
     if model.estimator != "engine":
+        _check_identified(design, reml=reml)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
     if crossprod is None:
         crossprod = compute_crossproducts(design)
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
+        check_residual_identified(design.spec, likelihood)
         optimizer_result = dispatch.estimate(
             engine, design, likelihood, control=control, start=start
         )
         return build_fitted_model(design, likelihood, optimizer_result)
+
+
+def _check_identified(design: Design, *, reml: bool) -> None:
+    """Refuse, before any search, terms that take the residual variance over."""
+    if design.spec.n_random_effects >= design.rows.n - (design.rows.X.shape[1] if reml else 0):
+        likelihood = GaussianLikelihood.from_design(design, reml=reml)
+        check_residual_identified(design.spec, likelihood)
 
 
 def _fit_residual_model(

@@ -608,9 +608,9 @@ GROUPS = [
     ),
     Bad(
         "group: as many effects as rows",
-        _fits_with("y ~ x + (x | k)", k=np.repeat(np.arange(30), 2)),
+        _fits_with("y ~ x + (t | k)", k=np.repeat(np.arange(30), 2), t=np.tile([0.0, 1.0], 30)),
         GroupingError,
-        ("(x | k)", "60 effects", "fewer effects"),
+        ("(t | k)", "60 effects", "fewer effects"),
     ),
     Bad(
         "group: unknown function",

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
 from mixedfx.formula.terms import Formula, RandomTerm
 
@@ -107,9 +106,13 @@ def check_length(name: str, length: int, n: int) -> None:
 
 
 def check_grouping_factor(
-    term: RandomTerm, levels: int, k: int, n: int, *, residual_sd_known: bool = False
+    term: RandomTerm, levels: int, n: int, *, residual_sd_known: bool = False
 ) -> None:
-    """Raise for a grouping factor whose variance is not identifiable from n rows."""
+    """
+    Raise for a grouping factor with a single level, or with one row per level.
+
+    What else is not identified is told by :mod:`mixedfx.likelihood.identifiability`.
+    """
     name = term.group_name
     if levels < 2:
         raise GroupingError(
@@ -122,12 +125,6 @@ def check_grouping_factor(
             f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "
             "its variance cannot be told from the residual's, unless residual_sd= gives that, as "
             "in a meta-analysis."
-        )
-    if levels * k >= n and STRUCTURES[term.structure].absorbs_residual(k):
-        raise GroupingError(
-            f"random term {term} has {levels * k} effects ({k} for "
-            f"each of {levels} levels of '{name}') for {n} rows: its variances cannot be told "
-            "from the residual's. Use fewer effects, or give residual_sd=."
         )
 
 

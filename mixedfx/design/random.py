@@ -103,9 +103,7 @@ def build_random_terms(
             matrix, names = np.broadcast_to(1.0, (n, 1)).view(), ("Intercept",)
         else:
             names = tuple(info.column_names)
-        check_grouping_factor(
-            term, len(levels), matrix.shape[1], n, residual_sd_known=residual_sd_known
-        )
+        check_grouping_factor(term, len(levels), n, residual_sd_known=residual_sd_known)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
             if not matrix[:, j].any():

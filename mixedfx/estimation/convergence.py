@@ -48,13 +48,17 @@ class ConvergenceDiagnostics:
         is negative, the fit is no optimum.
     confirmed_by : str or None
         A second engine that reached the same optimum.
+    unidentified : tuple of str
+        What the rows identify of variances and covariances that cannot be told apart, whatever
+        the response: the derivatives of V by them are linearly dependent.
 
     Notes
     -----
     ``ok`` requires a Newton decrement below 1e-6, a curvature above 1e-6 and a boundary slope above
     -1e-3: the first and second order conditions of a strict minimum, and the Karush-Kuhn-Tucker
     condition on the boundary, up to rounding. Where the curvature is zero the data do not
-    identify all parameters: other values fit equally well.
+    identify all parameters: other values fit equally well. ``ok`` is False too where anything is
+    ``unidentified``.
 
     Examples
     --------
@@ -70,6 +74,7 @@ class ConvergenceDiagnostics:
     boundary: tuple[str, ...]
     boundary_slope: float
     confirmed_by: str | None
+    unidentified: tuple[str, ...] = ()
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
     slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
@@ -82,13 +87,16 @@ class ConvergenceDiagnostics:
             self.newton_decrement < 1e-6
             and self.curvature > _ZERO_CURVATURE
             and self.boundary_slope > -1e-3
+            and not self.unidentified
         )
 
     def __str__(self) -> str:
         """Summarise in one line."""
         verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
         parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
-        if abs(self.curvature) <= _ZERO_CURVATURE:
+        if self.unidentified:
+            parts.append("; ".join(self.unidentified))
+        elif abs(self.curvature) <= _ZERO_CURVATURE:
             parts.append("the deviance is flat: the data do not identify all parameters")
         if self.boundary:
             names = ", ".join(self.boundary)

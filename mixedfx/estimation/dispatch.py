@@ -116,6 +116,7 @@ def _confirm(
     """Fit by MixedLM from an interior optimum of a small model; a failure is only remarked on."""
     if (
         not result.converged
+        or likelihood.dependences
         or not suits_mixedlm(design)
         or boundary_parameters(design.spec, likelihood.crossprod, result.theta)
     ):

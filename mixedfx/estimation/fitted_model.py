@@ -23,6 +23,7 @@ from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, not_certified, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
+from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -140,12 +141,18 @@ class FittedModel:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
         boundary = boundary_parameters(self.spec, self.crossprod, self.solution.theta)
         derivatives = self.priors.derivatives(lambda: self.derivatives)
-        return diagnose_convergence(
+        diagnostics = diagnose_convergence(
             derivatives.gradient,
             derivatives.hessian,
             boundary=boundary,
             optimizer_result=self.optimizer_result,
         )
+        return replace(diagnostics, unidentified=self.unidentified)
+
+    @cached_property
+    def unidentified(self) -> tuple[str, ...]:
+        """Statements of what the rows do not identify; priors identify all."""
+        return () if self.priors.specified else unidentified(self.spec, self.likelihood)
 
 
 def build_fitted_model(
@@ -170,12 +177,16 @@ def build_fitted_model(
         )
     notes = notes_on_fit(design, crossprod, optimizer_result, priors)
     fit = FittedModel(design, likelihood, optimizer_result, solution, notes, residual, priors)
+    if fit.unidentified:
+        return _mark_not_converged(fit, unidentified_note(fit.unidentified))
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,
     # since the Hessian costs more than many a fit.
     if design.rows.weights is None or fit.convergence.ok:
         return fit
-    return _mark_not_converged(fit)
+    if any(note.warning is ConvergenceWarning for note in fit.notes):
+        return _mark_not_converged(fit)
+    return _mark_not_converged(fit, not_certified(fit.convergence))
 
 
 def solution_at_optimum(
@@ -195,11 +206,9 @@ def solution_at_optimum(
     return residual.at_estimates(priors.update(solution))
 
 
-def _mark_not_converged(fit: FittedModel) -> FittedModel:
-    """Set ``converged`` to False, with a note unless there is a note on convergence."""
-    notes = fit.notes
-    if not any(note.warning is ConvergenceWarning for note in notes):
-        notes = (*notes, not_certified(fit.convergence))
+def _mark_not_converged(fit: FittedModel, *notes: Note) -> FittedModel:
+    """Set ``converged`` to False, with the note that says why."""
+    notes = (*fit.notes, *notes)
     return replace(
         fit, optimizer_result=replace(fit.optimizer_result, converged=False), notes=notes
     )

@@ -136,11 +136,11 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
                 }
                 for k in (i, j)
             )
-            if first & second:
+            if first == second:  # of others, the sums are identified: see identifiability.py
                 raise GroupingError(
                     f"grouping factors '{crossprod.groups[i]}' and '{crossprod.groups[j]}' divide "
                     "the rows in the same way, so their variances of "
-                    f"{', '.join(sorted(first & second))} cannot be told apart; leave one out."
+                    f"{', '.join(sorted(first))} cannot be told apart; leave one out."
                 )
 
 

@@ -8,7 +8,9 @@ sigma being maximised out, or REML, beta being integrated out (formulas in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.identifiability import Dependence, dependences
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import average_information, score_theta
 
@@ -40,6 +43,10 @@ class GaussianLikelihood:
     def with_response(self, rows: ModelRows) -> GaussianLikelihood:
         """Likelihood of rows that differ in the response alone."""
         return replace(self, crossprod=with_response(self.crossprod, rows))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached properties out of copies and pickles."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def parametrization(self) -> Parametrization:
@@ -70,6 +77,11 @@ class GaussianLikelihood:
     def nu(self) -> int:
         """Denominator of the profiled sigma**2: n, or n - p under REML."""
         return self.crossprod.nu(reml=self.reml)
+
+    @cached_property
+    def dependences(self) -> tuple[Dependence, ...]:
+        """What the rows do not identify of the covariance parameters."""
+        return dependences(self.crossprod, reml=self.reml)
 
     def at(self, theta: Vector) -> Solution:
         """Solution of the penalised least-squares problem at theta."""
