@@ -1,0 +1,297 @@
+"""Linear dependence among the derivatives of V by its covariance parameters.
+
+With ``V = sigma**2 (W^-1 + sum_t Z_t (I (x) Psi_t) Z_t')`` the covariance parameters are locally
+identified if and only if the derivatives of V, projected by
+
+    P = W - W X (X'WX)^-1 X'W    (REML)        P = W    (ML)
+
+are linearly independent (Rothenberg 1971, Identification in parametric models, theorem 1: their
+Gram matrix is the information). For directions ``S_i = Z E_i Z'`` it is, with ``U = Z'WX R^-1``,
+``R'R = X'WX`` and ``K = Z'PZ = Z'WZ - U U'``,
+
+    tr(P S_i P S_j) = tr(E_i K E_j K)    tr(P W^-1 P S_i) = tr(E_i K)    tr(P W^-1 P W^-1) = n - p
+
+which neither the response nor the estimates enter, and nothing of which has the size of the rows.
+Beyond the sums over levels, K is needed only where ``Z'WZ`` is not zero:
+
+    tr(E_i K E_j K) = tr(E_i A E_j A) - 2 tr(E_i A E_j U U') + tr(U'E_i U U'E_j U),   A = Z'WZ.
+
+Columns and directions are those of the scaled factors (:mod:`mixedfx.likelihood.scaled`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.linalg.cholesky.block_matrix import Ints
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+
+# A combination of derivatives is zero if its squared norm is below this share of the largest
+# derivative's of its terms: rounding is about 1e-14 of it.
+_DEPENDENT = 1e-10
+# Entries of a dependence below this share of its largest are rounding.
+_NEGLIGIBLE = 1e-4
+# Numbers in the largest temporary array of a sum over pairs of levels.
+_BATCH = 4_000_000
+
+
+@dataclass(frozen=True)
+class CovarianceEntry:
+    """An entry of a term's covariance: a variance where ``row`` is ``col``."""
+
+    term: int
+    row: int
+    col: int
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """
+    Entries of the covariances that are identified in combination only.
+
+    ``coefficients`` (nullity, entries) are those of the derivatives of V in combinations that are
+    zero: a move of the entries along one of its rows leaves the likelihood as it is.
+    """
+
+    entries: tuple[CovarianceEntry, ...]
+    coefficients: Matrix
+    with_residual: bool  # whether the residual variance is among what cannot be told apart
+
+
+def dependences(crossprod: CrossProducts, *, reml: bool) -> tuple[Dependence, ...]:
+    """Dependences among the derivatives of V, each of other entries; empty where identified."""
+    directions = [_tangents(structure, at) for structure, at in crossprod.parametrization.terms]
+    sizes = [len(tangents) for tangents in directions]
+    # W^-1 has full rank: without as many random effects no combination of the others equals it.
+    may_absorb_residual = crossprod.profiles_sigma and (
+        crossprod.symbolic.size >= crossprod.nu(reml=reml)
+    )
+    if sum(sizes) + may_absorb_residual <= 1:
+        return ()
+    gram = _gram_matrix(crossprod, directions, reml=reml)
+    scale = np.concatenate([_term_scale(gram, part) for part in _slices(sizes)] + [np.ones(1)])
+    scale[-1] = np.sqrt(gram[-1, -1])
+    gram = gram / np.outer(scale, scale)
+    if not may_absorb_residual:
+        gram, scale = gram[:-1, :-1], scale[:-1]
+    if _positive_definite(gram - _DEPENDENT * np.eye(len(gram))):
+        return ()
+    values, vectors = np.linalg.eigh(gram)
+    null = vectors[:, values < _DEPENDENT] / scale[:, None]
+    return _by_entries(crossprod, directions, null.T)
+
+
+def _tangents(structure: CovarianceStructure, at: Positions) -> Array:
+    """
+    Orthonormal basis of the derivatives of a term's covariance in scaled columns, (m, k, k).
+
+    Taken at a covariance with distinct entries, so that no derivative vanishes by symmetry.
+    """
+    k = at.k
+    params = structure.nearest(0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k))), at)
+    half = structure.factor_jacobian(params, at) @ structure.factor(params, at).T
+    flat = (half + half.transpose(0, 2, 1)).reshape(len(half), k * k)
+    _, s, basis = np.linalg.svd(flat, full_matrices=False)
+    return np.asarray(basis[s > 1e-10 * s[0]].reshape(-1, k, k))
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _term_scale(gram: Matrix, part: slice) -> Vector:
+    """Norm of a term's largest derivative, for each of its directions."""
+    norms = np.diag(gram)[part]
+    return np.full(len(norms), np.sqrt(norms.max(initial=0.0)) or 1.0)
+
+
+def _positive_definite(matrix: Matrix) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _gram_matrix(crossprod: CrossProducts, directions: Sequence[Array], *, reml: bool) -> Matrix:
+    """``tr(P V_i P V_j)`` of the directions of all terms, and of the residual variance last."""
+    factors = _ScaledBlocks.of(crossprod, reml=reml)
+    by_factor = _by_factor(crossprod, directions)
+    ends = np.cumsum([0, *(len(tangents) for tangents in directions)]).tolist()
+    m = ends[-1]
+    gram = np.zeros((m + 1, m + 1))
+    for f, (at_f, E_f) in enumerate(by_factor):
+        gram[at_f, m] = gram[m, at_f] = np.tensordot(E_f, factors.within(f), axes=2)
+        for g, (at_g, E_g) in enumerate(by_factor[: f + 1]):
+            products = E_f.reshape(len(E_f), -1) @ factors.products(f, g)
+            gram[np.ix_(at_f, at_g)] = products @ E_g.reshape(len(E_g), -1).T
+            gram[np.ix_(at_g, at_f)] = gram[np.ix_(at_f, at_g)].T
+    gram[m, m] = crossprod.nu(reml=reml)
+    return gram
+
+
+def _by_factor(crossprod: CrossProducts, directions: Sequence[Array]) -> list[tuple[Ints, Array]]:
+    """Directions of each grouping factor: their positions, and as (m, K, K) over its columns."""
+    parts = _slices([len(tangents) for tangents in directions])
+    found = []
+    for f, width in enumerate(crossprod.ZtZ.layout.widths):
+        at, stacked = [], []
+        for position, part, tangents in zip(
+            crossprod.term_positions, parts, directions, strict=True
+        ):
+            if position.group == f:
+                E = np.zeros((len(tangents), width, width))
+                E[:, position.columns, position.columns] = tangents
+                at.append(np.arange(part.start, part.stop))
+                stacked.append(E)
+        found.append((np.concatenate(at), np.concatenate(stacked)))
+    return found
+
+
+@dataclass(frozen=True)
+class _ScaledBlocks:
+    """``Z'WZ`` and U in scaled columns."""
+
+    crossprod: CrossProducts
+    scaling: list[Matrix]  # (K, K) of each factor
+    U: list[Array]  # (K, L, p) of each factor; p is 0 for ML
+
+    @classmethod
+    def of(cls, crossprod: CrossProducts, *, reml: bool) -> _ScaledBlocks:
+        """Scale the columns, and make those of X orthonormal."""
+        scaling = crossprod.lambdas_by_group(list(crossprod.term_scaling))
+        p = crossprod.p if reml else 0
+        R = np.linalg.cholesky(crossprod.XytXy[:p, :p]).T
+        U = []
+        for T, ZtXy in zip(scaling, crossprod.ZtXy, strict=True):
+            K, _, L = ZtXy.shape
+            ZtX = np.tensordot(T.T, ZtXy[:, :p], axes=1).transpose(1, 0, 2).reshape(p, K * L)
+            flat = linalg.solve_triangular(R, ZtX, trans="T") if p else ZtX
+            U.append(flat.T.reshape(K, L, p))
+        return cls(crossprod, scaling, U)
+
+    def within(self, f: int) -> Matrix:
+        """Sum over the levels of the blocks of K within them, (K, K)."""
+        total = self.crossprod.ZtZ.diagonal[f].sum(axis=2)
+        U = self.U[f].reshape(len(total), -1)
+        return np.asarray(self.scaling[f].T @ total @ self.scaling[f] - U @ U.T)
+
+    def products(self, f: int, g: int) -> Matrix:
+        """``tr(e_a e_b' K_fg e_c e_d' K_gf)`` at [(a, b), (c, d)], (K_f^2, K_g^2)."""
+        rows, cols, values = self._blocks(f, g)
+        Kf, Kg = values.shape[:2]
+        p = self.U[f].shape[2]
+        total = np.zeros((Kf * Kg, Kf * Kg))  # sum of k_bc k_ad at [(b, c), (a, d)]
+        size = max(_BATCH // (max(Kf, Kg) * max(Kf * Kg, p, 1)), 1)
+        for first in range(0, len(rows), size):
+            batch = slice(first, first + size)
+            scaled = np.einsum(
+                "ea,efl,fb->abl", self.scaling[f], values[:, :, batch], self.scaling[g],
+                optimize=True,
+            ).reshape(Kf * Kg, -1)  # fmt: skip
+            total += scaled @ scaled.T
+            if p:
+                U_f, U_g = self.U[f][:, rows[batch]], self.U[g][:, cols[batch]]
+                cross = scaled @ np.einsum("alj,blj->abl", U_f, U_g).reshape(Kf * Kg, -1).T
+                total -= cross + cross.T
+        total = total.reshape(Kf, Kg, Kf, Kg).transpose(2, 0, 1, 3).reshape(Kf * Kf, Kg * Kg)
+        return np.asarray(total + self._products_through_fixed(f, g))
+
+    def _blocks(self, f: int, g: int) -> tuple[Ints, Ints, Array]:
+        """Levels of two factors that share rows, and the blocks of ``Z'WZ`` between them."""
+        if f == g:
+            levels = np.arange(self.crossprod.ZtZ.layout.levels(f))
+            return levels, levels, self.crossprod.ZtZ.diagonal[f]
+        block = self.crossprod.ZtZ.block(f, g)
+        return block.rows, block.cols, block.values
+
+    def _products_through_fixed(self, f: int, g: int) -> Matrix:
+        """``tr(U'e_a e_b'U U'e_c e_d'U)`` at [(a, b), (c, d)], a batch of columns at a time."""
+        Kf, Kg, p = len(self.U[f]), len(self.U[g]), self.U[f].shape[2]
+        total = np.zeros((Kf * Kf, Kg * Kg))
+        size = max(_BATCH // (max(Kf, Kg) ** 2 * max(p, 1)), 1)
+        for first in range(0, p, size):
+            part = slice(first, first + size)
+            of_f, of_g = self._through_fixed(f, part), self._through_fixed(g, part)
+            transposed = of_g.reshape(Kg, Kg, -1).transpose(1, 0, 2).reshape(Kg * Kg, -1)
+            total += of_f @ transposed.T
+        return total
+
+    def _through_fixed(self, f: int, part: slice) -> Matrix:
+        """Some columns of ``U' e_a e_b' U`` for each pair of columns of a factor, (K^2, p s)."""
+        U = self.U[f]
+        K, _, p = U.shape
+        flat = U.transpose(1, 0, 2)[:, :, part].reshape(U.shape[1], -1)
+        products = np.stack([U[a].T @ flat for a in range(K)])  # (K, p, K s)
+        return products.reshape(K, p, K, -1).transpose(0, 2, 1, 3).reshape(K * K, -1)
+
+
+def _by_entries(
+    crossprod: CrossProducts, directions: Sequence[Array], null: Matrix
+) -> tuple[Dependence, ...]:
+    """Split a null space (nullity, m [+ 1]) by the entries of the covariances that it moves."""
+    parts = _slices([len(tangents) for tangents in directions])
+    entries, columns, sizes = [], [], []
+    for t, (part, E, T, rms) in enumerate(
+        zip(parts, directions, crossprod.term_scaling, crossprod.column_rms, strict=True)
+    ):
+        moved = T @ np.tensordot(null[:, part], E, axes=1) @ T.T
+        for a in range(len(T)):
+            for b in range(a, len(T)):
+                entries.append(CovarianceEntry(t, a, b))
+                columns.append(moved[:, a, b])
+                sizes.append(rms[a] * rms[b])
+    moves = np.array(columns).T
+    residual = null[:, parts[-1].stop :]
+    unit_free = np.hstack([moves * np.array(sizes), residual])
+    projector = _projector(unit_free)
+    involved = np.abs(projector) > _NEGLIGIBLE * max(float(np.abs(projector).max()), 1e-300)
+    found = []
+    for block in _components(involved):
+        own = [i for i in block if i < len(entries)]
+        found.append(
+            Dependence(
+                tuple(entries[i] for i in own),
+                _row_space(unit_free[:, block])[:, : len(own)] / np.array(sizes)[own],
+                len(own) < len(block),
+            )
+        )
+    return tuple(found)
+
+
+def _row_space(matrix: Matrix) -> Matrix:
+    """Orthonormal basis of the rows."""
+    _, s, rows = np.linalg.svd(matrix, full_matrices=False)
+    return np.asarray(rows[s > 1e-6 * max(float(s[0]), 1e-300)])
+
+
+def _projector(matrix: Matrix) -> Matrix:
+    basis = _row_space(matrix)
+    return np.asarray(basis.T @ basis)
+
+
+def _components(adjacent: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Connected components of the indices that have any neighbour, each in order."""
+    left, found = [i for i in range(len(adjacent)) if adjacent[i, i]], []
+    while left:
+        block, queue = {left[0]}, [left[0]]
+        while queue:
+            for j in np.flatnonzero(adjacent[queue.pop()]).tolist():
+                if j not in block:
+                    block.add(j)
+                    queue.append(j)
+        found.append(sorted(block))
+        left = [i for i in left if i not in block]
+    return found
