@@ -15,7 +15,7 @@ from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement
+from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement, SingularFitWarning
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
@@ -178,6 +178,8 @@ def build_fitted_model(
     notes = notes_on_fit(design, crossprod, optimizer_result, priors)
     fit = FittedModel(design, likelihood, optimizer_result, solution, notes, residual, priors)
     if fit.unidentified:
+        # A note on the boundary would call the estimates the optimum, and they are one of many.
+        fit = replace(fit, notes=tuple(n for n in notes if n.warning is not SingularFitWarning))
         return _mark_not_converged(fit, unidentified_note(fit.unidentified))
     # Only very uneven weights are known to make an engine report convergence away from an
     # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,

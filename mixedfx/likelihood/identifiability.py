@@ -134,7 +134,7 @@ def _gram_matrix(crossprod: CrossProducts, directions: Sequence[Array], *, reml:
     gram = np.zeros((m + 1, m + 1))
     for f, (at_f, E_f) in enumerate(by_factor):
         gram[at_f, m] = gram[m, at_f] = np.tensordot(E_f, factors.within(f), axes=2)
-        for g, (at_g, E_g) in enumerate(by_factor[: f + 1]):
+        for g, (at_g, E_g) in enumerate(by_factor[f:], start=f):
             products = E_f.reshape(len(E_f), -1) @ factors.products(f, g)
             gram[np.ix_(at_f, at_g)] = products @ E_g.reshape(len(E_g), -1).T
             gram[np.ix_(at_g, at_f)] = gram[np.ix_(at_f, at_g)].T
@@ -166,7 +166,7 @@ class _ScaledBlocks:
 
     crossprod: CrossProducts
     scaling: list[Matrix]  # (K, K) of each factor
-    U: list[Array]  # (K, L, p) of each factor; p is 0 for ML
+    U: list[Array]  # (K, p, L) of each factor; p is 0 for ML
 
     @classmethod
     def of(cls, crossprod: CrossProducts, *, reml: bool) -> _ScaledBlocks:
@@ -174,12 +174,13 @@ class _ScaledBlocks:
         scaling = crossprod.lambdas_by_group(list(crossprod.term_scaling))
         p = crossprod.p if reml else 0
         R = np.linalg.cholesky(crossprod.XytXy[:p, :p]).T
-        U = []
-        for T, ZtXy in zip(scaling, crossprod.ZtXy, strict=True):
-            K, _, L = ZtXy.shape
-            ZtX = np.tensordot(T.T, ZtXy[:, :p], axes=1).transpose(1, 0, 2).reshape(p, K * L)
-            flat = linalg.solve_triangular(R, ZtX, trans="T") if p else ZtX
-            U.append(flat.T.reshape(K, L, p))
+        inverse = linalg.solve_triangular(R, np.eye(p)) if p else R
+        U = [
+            np.tensordot(inverse.T, np.tensordot(T.T, ZtXy[:, :p], axes=1), axes=(1, 1)).transpose(
+                1, 0, 2
+            )
+            for T, ZtXy in zip(scaling, crossprod.ZtXy, strict=True)
+        ]
         return cls(crossprod, scaling, U)
 
     def within(self, f: int) -> Matrix:
@@ -192,19 +193,16 @@ class _ScaledBlocks:
         """``tr(e_a e_b' K_fg e_c e_d' K_gf)`` at [(a, b), (c, d)], (K_f^2, K_g^2)."""
         rows, cols, values = self._blocks(f, g)
         Kf, Kg = values.shape[:2]
-        p = self.U[f].shape[2]
+        p, both = self.U[f].shape[1], np.kron(self.scaling[f], self.scaling[g])
         total = np.zeros((Kf * Kg, Kf * Kg))  # sum of k_bc k_ad at [(b, c), (a, d)]
         size = max(_BATCH // (max(Kf, Kg) * max(Kf * Kg, p, 1)), 1)
         for first in range(0, len(rows), size):
             batch = slice(first, first + size)
-            scaled = np.einsum(
-                "ea,efl,fb->abl", self.scaling[f], values[:, :, batch], self.scaling[g],
-                optimize=True,
-            ).reshape(Kf * Kg, -1)  # fmt: skip
+            scaled = both.T @ values[:, :, batch].reshape(Kf * Kg, -1)
             total += scaled @ scaled.T
             if p:
-                U_f, U_g = self.U[f][:, rows[batch]], self.U[g][:, cols[batch]]
-                cross = scaled @ np.einsum("alj,blj->abl", U_f, U_g).reshape(Kf * Kg, -1).T
+                U_f, U_g = self.U[f].take(rows[batch], 2), self.U[g].take(cols[batch], 2)
+                cross = scaled @ np.einsum("ajl,bjl->abl", U_f, U_g).reshape(Kf * Kg, -1).T
                 total -= cross + cross.T
         total = total.reshape(Kf, Kg, Kf, Kg).transpose(2, 0, 1, 3).reshape(Kf * Kf, Kg * Kg)
         return np.asarray(total + self._products_through_fixed(f, g))
@@ -214,12 +212,12 @@ class _ScaledBlocks:
         if f == g:
             levels = np.arange(self.crossprod.ZtZ.layout.levels(f))
             return levels, levels, self.crossprod.ZtZ.diagonal[f]
-        block = self.crossprod.ZtZ.block(f, g)
-        return block.rows, block.cols, block.values
+        pairs = self.crossprod.ZtZ.pattern.pairs[f, g]
+        return pairs.rows, pairs.cols, self.crossprod.ZtZ.off_diagonal[f, g]
 
     def _products_through_fixed(self, f: int, g: int) -> Matrix:
         """``tr(U'e_a e_b'U U'e_c e_d'U)`` at [(a, b), (c, d)], a batch of columns at a time."""
-        Kf, Kg, p = len(self.U[f]), len(self.U[g]), self.U[f].shape[2]
+        Kf, Kg, p = len(self.U[f]), len(self.U[g]), self.U[f].shape[1]
         total = np.zeros((Kf * Kf, Kg * Kg))
         size = max(_BATCH // (max(Kf, Kg) ** 2 * max(p, 1)), 1)
         for first in range(0, p, size):
@@ -232,9 +230,8 @@ class _ScaledBlocks:
     def _through_fixed(self, f: int, part: slice) -> Matrix:
         """Some columns of ``U' e_a e_b' U`` for each pair of columns of a factor, (K^2, p s)."""
         U = self.U[f]
-        K, _, p = U.shape
-        flat = U.transpose(1, 0, 2)[:, :, part].reshape(U.shape[1], -1)
-        products = np.stack([U[a].T @ flat for a in range(K)])  # (K, p, K s)
+        K, p, L = U.shape
+        products = U.reshape(K * p, L) @ U[:, part].reshape(-1, L).T
         return products.reshape(K, p, K, -1).transpose(0, 2, 1, 3).reshape(K * K, -1)
 
 
