@@ -16,7 +16,8 @@ Beyond the sums over levels, K is needed only where ``Z'WZ`` is not zero:
 
     tr(E_i K E_j K) = tr(E_i A E_j A) - 2 tr(E_i A E_j U U') + tr(U'E_i U U'E_j U),   A = Z'WZ.
 
-Columns and directions are those of the scaled factors (:mod:`mixedfx.likelihood.scaled`).
+Columns are those of the terms' bases (:mod:`mixedfx.likelihood.basis`), in which the structures
+are the same.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _positive_definite(matrix: Matrix) -> bool:
 
 def _gram_matrix(crossprod: CrossProducts, directions: Sequence[Array], *, reml: bool) -> Matrix:
     """``tr(P V_i P V_j)`` of the directions of all terms, and of the residual variance last."""
-    factors = _ScaledBlocks.of(crossprod, reml=reml)
+    factors = _Blocks.of(crossprod, reml=reml)
     by_factor = _by_factor(crossprod, directions)
     ends = np.cumsum([0, *(len(tangents) for tangents in directions)]).tolist()
     m = ends[-1]
@@ -161,44 +162,40 @@ def _by_factor(crossprod: CrossProducts, directions: Sequence[Array]) -> list[tu
 
 
 @dataclass(frozen=True)
-class _ScaledBlocks:
-    """``Z'WZ`` and U in scaled columns."""
+class _Blocks:
+    """``Z'WZ`` and U in the columns of the bases."""
 
     crossprod: CrossProducts
-    scaling: list[Matrix]  # (K, K) of each factor
     U: list[Array]  # (K, p, L) of each factor; p is 0 for ML
 
     @classmethod
-    def of(cls, crossprod: CrossProducts, *, reml: bool) -> _ScaledBlocks:
-        """Scale the columns, and make those of X orthonormal."""
-        scaling = crossprod.lambdas_by_group(list(crossprod.term_scaling))
+    def of(cls, crossprod: CrossProducts, *, reml: bool) -> _Blocks:
+        """Make the columns of X orthonormal."""
         p = crossprod.p if reml else 0
         R = np.linalg.cholesky(crossprod.XytXy[:p, :p]).T
         inverse = linalg.solve_triangular(R, np.eye(p)) if p else R
         U = [
-            np.tensordot(inverse.T, np.tensordot(T.T, ZtXy[:, :p], axes=1), axes=(1, 1)).transpose(
-                1, 0, 2
-            )
-            for T, ZtXy in zip(scaling, crossprod.ZtXy, strict=True)
+            np.tensordot(inverse.T, ZtXy[:, :p], axes=(1, 1)).transpose(1, 0, 2)
+            for ZtXy in crossprod.ZtXy
         ]
-        return cls(crossprod, scaling, U)
+        return cls(crossprod, U)
 
     def within(self, f: int) -> Matrix:
         """Sum over the levels of the blocks of K within them, (K, K)."""
         total = self.crossprod.ZtZ.diagonal[f].sum(axis=2)
         U = self.U[f].reshape(len(total), -1)
-        return np.asarray(self.scaling[f].T @ total @ self.scaling[f] - U @ U.T)
+        return np.asarray(total - U @ U.T)
 
     def products(self, f: int, g: int) -> Matrix:
         """``tr(e_a e_b' K_fg e_c e_d' K_gf)`` at [(a, b), (c, d)], (K_f^2, K_g^2)."""
         rows, cols, values = self._blocks(f, g)
         Kf, Kg = values.shape[:2]
-        p, both = self.U[f].shape[1], np.kron(self.scaling[f], self.scaling[g])
+        p = self.U[f].shape[1]
         total = np.zeros((Kf * Kg, Kf * Kg))  # sum of k_bc k_ad at [(b, c), (a, d)]
         size = max(_BATCH // (max(Kf, Kg) * max(Kf * Kg, p, 1)), 1)
         for first in range(0, len(rows), size):
             batch = slice(first, first + size)
-            scaled = both.T @ values[:, :, batch].reshape(Kf * Kg, -1)
+            scaled = values[:, :, batch].reshape(Kf * Kg, -1)
             total += scaled @ scaled.T
             if p:
                 U_f, U_g = self.U[f].take(rows[batch], 2), self.U[g].take(cols[batch], 2)
@@ -240,9 +237,10 @@ def _by_entries(
 ) -> tuple[Dependence, ...]:
     """Split a null space (nullity, m [+ 1]) by the entries of the covariances that it moves."""
     parts = _slices([len(tangents) for tangents in directions])
+    changes = [basis.T for basis in crossprod.bases]
     entries, columns, sizes = [], [], []
     for t, (part, E, T, rms) in enumerate(
-        zip(parts, directions, crossprod.term_scaling, crossprod.column_rms, strict=True)
+        zip(parts, directions, changes, crossprod.column_rms, strict=True)
     ):
         moved = T @ np.tensordot(null[:, part], E, axes=1) @ T.T
         for a in range(len(T)):
