@@ -12,16 +12,16 @@ import json
 import math
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import pandas as pd
+from patsy import EvalEnvironment
 
 from mixedfx import __version__, datasets
-from mixedfx.api import lmer
-from mixedfx.errors import FormulaError, MixedfxError, MixedfxWarning
+from mixedfx.api import ModelOptions, fit_formula
+from mixedfx.errors import FormulaError, MixedfxError
 from mixedfx.estimation.dispatch import ENGINES
 from mixedfx.results.results import Results
 
@@ -42,10 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        with warnings.catch_warnings():
-            # The summary prints them among its notes.
-            warnings.simplefilter("ignore", MixedfxWarning)
-            status = int(options.run(options))
+        status = int(options.run(options))
         sys.stdout.flush()
         return status
     except MixedfxError as error:
@@ -107,12 +104,17 @@ def _fit(options: argparse.Namespace) -> int:
         data = _read(options.file, options.sep)
     except (OSError, ValueError, ImportError, pd.errors.ParserError) as error:
         return _print_error(OSError(f"cannot read {name}: {error}"))
-    fit = lmer(options.formula, data, reml=not options.ml, engine=options.engine)
+    fit = _fit_quietly(options.formula, data, reml=not options.ml, engine=options.engine)
     if options.json:
         print(json.dumps(_as_json(fit), indent=2))
     else:
         print(fit.summary())
     return 0
+
+
+def _fit_quietly(formula: str, data: pd.DataFrame, **options: Any) -> Results:
+    """Fit without the warnings that ``lmer`` gives of its notes, which the summary prints."""
+    return Results(fit_formula(EvalEnvironment([{}]), formula, data, ModelOptions(**options)))
 
 
 def _read(file: str, sep: str | None) -> pd.DataFrame:
@@ -180,7 +182,7 @@ def _jsonable(value: Any) -> Any:
 
 def _demo(_: argparse.Namespace) -> int:
     sleep = datasets.load("sleepstudy")
-    fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    fit = _fit_quietly("Reaction ~ Days + (Days | Subject)", sleep)
     print("Reaction times (ms) of 18 subjects over ten days of sleep deprivation\n")
     print(fit.summary())
     print("\nVariance components (fit.varcorr):")

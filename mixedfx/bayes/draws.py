@@ -12,7 +12,6 @@ conditional covariance of ``b`` over ``sigma**2``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -103,8 +102,7 @@ class PosteriorSamples:
         names = [name for name in posterior.data_vars if not _is_random_effect(str(name))]
         parameters = posterior[names]
         problems, large_rhat = [], ""
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of constants
+        with np.errstate(all="ignore"):  # of constants
             if posterior.sizes["chain"] > 1:
                 large_rhat = _list_entries(stats.rhat(parameters), lambda v: not v < RHAT)
             small_ess = _list_entries(stats.ess(parameters, method="bulk"), lambda v: not v > ESS)

@@ -6,9 +6,7 @@ the fit, :func:`build_matrices` evaluates the columns on these or other rows.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -91,7 +89,7 @@ def learn_design_infos(
     """Learn the levels and the state of the transforms of each list of terms."""
     termlists = [with_row_factors(terms) for terms in termlists]
     try:
-        with _silent_numpy(RuntimeWarning):
+        with np.errstate(all="ignore"):
             infos: list[DesignInfo] = design_matrix_builders(
                 termlists, lambda: iter([variables]), env, _NO_MISSING
             )
@@ -104,16 +102,8 @@ def find_row_dependent(
     infos: Sequence[DesignInfo], variables: Mapping[str, Any], env: EvalEnvironment, n: int
 ) -> tuple[str, ...]:
     """Find the factors that are computed from other rows than their own."""
-    with _silent_numpy(Warning):
+    with np.errstate(all="ignore"):
         return row_dependent_factors(infos, variables, env, n)
-
-
-@contextmanager
-def _silent_numpy(category: type[Warning]) -> Iterator[None]:
-    """Suppress warnings of expressions in a formula: infinite and undefined values are errors."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield
 
 
 def _built_response(info: DesignInfo, matrix: Matrix) -> Matrix:
@@ -144,7 +134,7 @@ def build_matrices(
     with_factors = [info for info in infos if info.factor_infos]
     built: Sequence[Any] = []
     try:
-        with _silent_numpy(RuntimeWarning):
+        with np.errstate(all="ignore"):
             if with_factors:
                 built = build_design_matrices(with_factors, variables, NA_action=_NO_MISSING)
     except Exception as error:
@@ -173,7 +163,7 @@ def _fail_learning(
     for factor in dict.fromkeys(f for terms in termlists for t in terms for f in t.factors):
         single = [[Term([factor])]]
         try:
-            with _silent_numpy(Warning):
+            with np.errstate(all="ignore"):
                 infos = design_matrix_builders(single, lambda: iter([variables]), env, _NO_MISSING)
                 build_design_matrices(infos, variables, NA_action=_NO_MISSING)
         except Exception as reason:
@@ -249,5 +239,5 @@ def group_depends_on_rows(
     def on(part: Mapping[str, Any]) -> pd.Series:
         return group_values(factor, part, env, len(next(iter(part.values()))))
 
-    with _silent_numpy(Warning):
+    with np.errstate(all="ignore"):
         return depends_on_rows(EvaluatedTerm(factor, values, on), variables, len(values))

@@ -10,6 +10,8 @@ statsmodels is imported in this module only, and when first needed.
 
 from __future__ import annotations
 
+import importlib
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,7 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.mixedlm_results import mixedlm_results
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -36,6 +39,9 @@ Codes = npt.NDArray[np.intp]
 
 # MixedLM's Hessian holds matrices of rows by rows of a group: this many entries is 4 GB.
 _MAX_DENSE_ENTRIES = 5e8
+
+
+_IMPORT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,21 @@ class StatsModels:
         )
 
 
+def _import_module(name: str) -> Any:
+    """
+    Import a module of statsmodels' regressions, and leave the process's warning filters alone.
+
+    statsmodels inserts some when it is first imported, which would change what a program shows.
+    """
+    with _IMPORT_LOCK:
+        filters: Any = warnings.filters
+        before = list(filters)
+        module = importlib.import_module(f"statsmodels.regression.{name}")
+        for inserted in [f for f in filters if f not in before]:
+            filters.remove(inserted)
+    return module
+
+
 def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
     """Roles of the random terms in MixedLM, or the reason why there are none."""
     random_terms, rows = design.spec.random_terms, design.rows.random_terms
@@ -180,23 +201,22 @@ def _fit_mixedlm(
     design: Design, likelihood: GaussianLikelihood, terms: _MixedLMTerms, start: Vector | None
 ) -> Any:
     """MixedLM's result; SearchError where it fails or its log-likelihood is not finite."""
-    from statsmodels.regression.mixed_linear_model import MixedLM
-
+    lm = _import_module("mixed_linear_model")
     arguments = _mixedlm_arguments(design, terms)
-    params = None
-    if start is not None:
-        params = _start_params(design.spec, likelihood.crossprod, terms, start)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    if start is None:
+        parametrization = likelihood.crossprod.parametrization
+        start = parametrization.to_params([np.eye(k) for k in parametrization.widths])
+    params = _start_params(design.spec, likelihood.crossprod, terms, start)
+    with np.errstate(all="ignore"):
         try:
-            model = MixedLM(
+            model = lm.MixedLM(
                 pd.Series(
                     np.array(design.rows.response_less_offset), name=design.spec.formula.response
                 ),
                 pd.DataFrame(np.array(design.rows.X), columns=list(design.spec.X_names)),
                 **arguments,
             )
-            result = model.fit(start_params=params, reml=likelihood.reml, method="bfgs")
+            result = mixedlm_results(lm, model, params, reml=likelihood.reml)
             finite = np.isfinite(result.llf)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
             raise SearchError(f"MixedLM failed: {type(error).__name__}: {error}") from error
@@ -207,8 +227,6 @@ def _fit_mixedlm(
 
 def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
     """Arguments ``groups``, ``exog_re`` and ``exog_vc`` of MixedLM."""
-    from statsmodels.regression.mixed_linear_model import VCSpec
-
     codes = top_level_codes(design)
     if terms.top is None:
         groups = np.full(len(codes), "all")
@@ -221,7 +239,9 @@ def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
         _component(spec_of[t], rows_of[t], j, rows) for t, j in terms.components(design.spec)
     ]
     if components:
-        exog_vc = VCSpec(*(list(part) for part in zip(*components, strict=True)))
+        exog_vc = _import_module("mixed_linear_model").VCSpec(
+            *(list(part) for part in zip(*components, strict=True))
+        )
     exog_re = None
     if terms.correlated is not None:
         exog_re = pd.DataFrame(
@@ -263,15 +283,13 @@ def _start_params(
     spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, theta: Vector
 ) -> Any:
     """MixedLM's parameters at theta: covariances over sigma**2 (coefficients are profiled out)."""
-    from statsmodels.regression.mixed_linear_model import MixedLMParams
-
     lambdas = crossprod.parametrization.lambdas(theta)
     vcomp = [lambdas[t][j, j] ** 2 for t, j in terms.components(spec)]
     cov_re = np.empty((0, 0))
     if terms.correlated is not None:
         lam = lambdas[terms.correlated]
         cov_re = lam @ lam.T
-    return MixedLMParams.from_components(
+    return _import_module("mixed_linear_model").MixedLMParams.from_components(
         fe_params=np.zeros(crossprod.p), cov_re=cov_re, vcomp=np.array(vcomp)
     )
 
@@ -290,13 +308,12 @@ def _theta(spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, resu
 
 def _fit_least_squares(design: Design) -> OptimizerResult:
     """Ordinary or weighted least squares, where the formula has no random terms."""
-    from statsmodels.regression.linear_model import OLS, WLS
-
+    lm = _import_module("linear_model")
     spec, rows = design.spec, design.rows
     response = np.array(rows.response_less_offset)
     y = pd.Series(response, index=rows.index, name=spec.formula.response)
     X = pd.DataFrame(np.array(rows.X), index=rows.index, columns=list(spec.X_names))
-    model = OLS(y, X) if rows.weights is None else WLS(y, X, weights=rows.weights)
+    model = lm.OLS(y, X) if rows.weights is None else lm.WLS(y, X, weights=rows.weights)
     result = model.fit()
     return OptimizerResult(
         theta=np.zeros(0),

@@ -3,11 +3,16 @@
 Splitting a matrix of a hundred columns between threads gains nothing, and on a busy machine the
 threads wait for each other: fits were measured to take a hundred times longer. For large dense
 blocks the user's setting applies.
+
+The number is one of the process. Where several Python threads limit it at once, the first stores
+the user's setting and the last restores it: each restoring what it found could leave the limit.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -15,12 +20,41 @@ from typing import Any
 _MULTITHREADED_SIZE = 1500
 
 
-def single_threaded_blas(columns: int) -> AbstractContextManager[Any]:
+class _Limit:
+    """Limit of one BLAS thread, held by any number of blocks at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._limiter: Any = None
+
+    def acquire(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._limiter = _controller().limit(limits=1, user_api="blas")
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._limiter.restore_original_limits()
+
+
+_LIMIT = _Limit()
+
+
+@contextmanager
+def single_threaded_blas(columns: int) -> Iterator[None]:
     """Limit BLAS to one thread for a dense block of few columns."""
     if columns >= _MULTITHREADED_SIZE:
-        return nullcontext()
-    limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return limits
+        yield
+        return
+    _LIMIT.acquire()
+    try:
+        yield
+    finally:
+        _LIMIT.release()
 
 
 @cache

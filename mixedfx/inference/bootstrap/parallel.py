@@ -5,7 +5,6 @@ Each draw has a generator of its own, so the draws do not depend on the number o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -34,7 +33,10 @@ def iter_batches(
         return
     size = min(max(len(rngs) // (_BATCHES_PER_WORKER * n_workers), 1), _MAX_BATCH_SIZE)
     starts = range(0, len(rngs), size)
-    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(
+    pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
+    # An interrupt cancels tasks, of which joblib would warn.
+    pool._warn_exit_early = lambda: None
+    yield from pool(
         delayed(_refit_batch)(model, start, rngs[start : start + size]) for start in starts
     )
 
@@ -57,9 +59,7 @@ def collect_draws(
             draws += batch
             advance(len(batch))
     except KeyboardInterrupt:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of joblib, about cancelled tasks
-            batches.close()
+        batches.close()
     return draws
 
 

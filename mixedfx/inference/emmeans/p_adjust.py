@@ -8,17 +8,17 @@ intervals; those of single contrasts are kept.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import integrate, optimize
+from scipy import optimize
 
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
+from mixedfx.inference.emmeans.studentized_range import studentized_range_tail
 
 Vector = npt.NDArray[np.float64]
 
@@ -104,11 +104,9 @@ def _critical_values(adjust: Adjust, df: Vector, k: int, conf_level: float) -> V
 
 def _studentized_range_tail(t: Any, k: int, df: Any) -> Vector:
     """Probability that some pair of ``k`` independent means has a t statistic above ``t``."""
-    from scipy.stats import studentized_range  # slow to import
-
-    with warnings.catch_warnings():  # of the last digits, below one degree of freedom
-        warnings.simplefilter("ignore", integrate.IntegrationWarning)
-        return np.asarray(studentized_range.sf(math.sqrt(2.0) * t, k, df))
+    q, df = np.broadcast_arrays(math.sqrt(2.0) * np.asarray(t, dtype=float), df)
+    pairs = zip(q.ravel().tolist(), df.ravel().tolist(), strict=True)
+    return np.reshape([studentized_range_tail(a, k, b) for a, b in pairs], q.shape)
 
 
 def _studentized_range_quantile(conf_level: float, k: int, df: Vector) -> Vector:
