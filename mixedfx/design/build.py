@@ -21,11 +21,12 @@ from mixedfx.design.checks import (
     independent_columns,
     response_vector,
 )
-from mixedfx.design.columns import as_patsy_column, formula_environment, used_columns
-from mixedfx.design.completeness import complete_cases
+from mixedfx.design.columns import as_patsy_column, formula_environment, plain_columns, used_columns
+from mixedfx.design.completeness import complete_cases, evaluated_values, is_date
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
+from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.random import (
     RandomTerms,
     build_random_terms,
@@ -42,6 +43,7 @@ from mixedfx.design.residual import (
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
+from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula.expansion import expand_dot
 from mixedfx.formula.terms import Formula
@@ -78,11 +80,26 @@ class _UsedRows:
 
     variables: dict[str, pd.Series]
     residual_variables: dict[str, pd.Series]
+    term_values: dict[str, Any]  # of expressions, by their code
     weights: Vector | None
     offset: Vector | None
     residual_sd: Vector | None
     index: pd.Index
     n_dropped: int
+
+    def evaluated(self) -> EvaluatedVariables:
+        """Variables of the formula with the values of its expressions."""
+        return EvaluatedVariables(self.variables, self.term_values)
+
+    def model_rows(self, **arrays: Any) -> ModelRows:
+        """Rows of the model, with the arrays computed from these."""
+        return ModelRows(
+            offset=self.offset,
+            index=self.index,
+            n_dropped=self.n_dropped,
+            variables=self.variables,
+            **arrays,
+        )
 
 
 def build(
@@ -115,19 +132,15 @@ def _evaluate_rows(
     column_of: dict[str, str | None],
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
-    evaluated = evaluate(formula, used.variables, env, len(used.index))
+    evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
     of_residual = _residual(formula, column_of["residual_sd"], residual, used, env)
-    rows = ModelRows(
+    rows = used.model_rows(
         y=response_vector(evaluated.response, formula, used.index),
         X=_select_columns(evaluated.fixed, kept),
         random_terms=random_rows,
         weights=_checked_weights(used),
-        offset=used.offset,
-        index=used.index,
-        n_dropped=used.n_dropped,
-        variables=used.variables,
         residual=of_residual[1],
     )
     spec = ModelSpec(
@@ -159,15 +172,26 @@ def _used_rows(
 ) -> _UsedRows:
     variables = used_columns(formula, frame, env)
     of_residual = {} if residual is None else used_columns(residual, frame, env)
-    keep = complete_cases(of_residual | variables, row_vectors)
+    formulas = [formula] if residual is None else [formula, residual]
+    columns = of_residual | variables
+    terms = evaluate_terms(formulas, columns, env, len(frame))
+    plain = set().union(*(plain_columns(f, columns) for f in formulas))
+    keep = complete_cases({name: columns[name] for name in plain}, terms, row_vectors)
     index, n_dropped = own_labels(frame.index), 0
     if keep is not None:
         variables = {name: column[keep] for name, column in variables.items()}
         of_residual = {name: column[keep] for name, column in of_residual.items()}
         row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
         index, n_dropped = index[keep], int(len(frame) - keep.sum())
-    variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
-    return _UsedRows(variables, of_residual, **row_vectors, index=index, n_dropped=n_dropped)
+    variables = {
+        name: as_patsy_column(name, column)
+        for name, column in variables.items()
+        if name in plain or not is_date(column)
+    }
+    values = evaluated_values(terms, keep, len(frame))
+    return _UsedRows(
+        variables, of_residual, values, **row_vectors, index=index, n_dropped=n_dropped
+    )
 
 
 def _checked_weights(rows: _UsedRows) -> Vector | None:
@@ -207,7 +231,7 @@ def _random_terms(
 ) -> RandomTerms:
     return build_random_terms(
         formula,
-        rows.variables,
+        rows.evaluated(),
         env,
         evaluated.random,
         evaluated.random_infos,
@@ -238,7 +262,8 @@ def _residual(
             f"the dispersion formula '{residual}' reads the response '{formula.response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    return build_dispersion(residual, variables, env, rows.index)
+    evaluated = EvaluatedVariables(variables, rows.term_values)
+    return build_dispersion(residual, evaluated, env, rows.index)
 
 
 def fixed_matrix(design: Design) -> Matrix:

@@ -38,7 +38,7 @@ def with_categories(variables: Mapping[str, pd.Series], categories: Categories) 
         known, ordered = categories[name]
         values = pd.Index(np.asarray(columns[name], dtype=object))
         codes = known.get_indexer(values)
-        unseen = values[codes < 0].unique()
+        unseen = values[codes < 0].dropna().unique()
         if len(unseen):
             known = known.astype(object).append(unseen)
             codes = known.get_indexer(values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -42,6 +42,17 @@ def used_columns(
             elif code == name or not _is_defined(name, env):
                 _fail_missing(name, code, formula, list(column_of))
     return used
+
+
+def plain_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> set[str]:
+    """Columns that stand in a formula by themselves, not in expressions alone."""
+    found = set()
+    for code, names in factor_codes(formula):
+        if code in columns:
+            found.add(code)
+        elif len(names) == 2 and code.startswith("Q("):
+            found |= set(names) & columns.keys()
+    return found
 
 
 def formula_environment(
@@ -108,6 +119,26 @@ def _fail_function(name: str, code: str) -> NoReturn:
     )
 
 
+def as_expression_column(column: pd.Series) -> pd.Series:
+    """
+    Convert a column to the type that expressions see, missing values included.
+
+    Numbers are widened, so that ``x**2`` does not overflow. Text stays text, and dates stay dates:
+    an expression gives what it would give before the formula.
+    """
+    dtype: Any = column.dtype
+    kind = getattr(dtype, "kind", "O")
+    if isinstance(dtype, pd.CategoricalDtype) or kind in "mMc":
+        return column.reset_index(drop=True)
+    if not column.hasnans and not column.isna().any():
+        is_number = pd.api.types.is_numeric_dtype(dtype)
+        if is_number or pd.api.types.infer_dtype(column) in (*_NUMBERS_AS_OBJECTS, "integer"):
+            return as_patsy_column("", column)
+    elif kind == "f" and isinstance(dtype, np.dtype):
+        return pd.Series(column.to_numpy(dtype=float, copy=True))
+    return column.reset_index(drop=True)
+
+
 def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> pd.Series:
     """
     Convert a column without missing values to the type that patsy evaluates fastest.
@@ -127,6 +158,8 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
         return pd.Series(column.array).cat.remove_unused_categories()
+    if kind in "iub" and column.hasnans:  # a term treats the missing values
+        return pd.Series(column.to_numpy(dtype=float, na_value=np.nan))
     if pd.api.types.is_bool_dtype(dtype):
         return pd.Series(column.to_numpy(dtype=bool), copy=True)
     if kind == "u" or pd.api.types.is_unsigned_integer_dtype(dtype):

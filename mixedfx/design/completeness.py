@@ -1,4 +1,4 @@
-"""Complete cases: rows without a missing value in any variable that a formula uses."""
+"""Complete cases: rows without a missing value in any column or term that a formula uses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from patsy import EvalEnvironment
 
-from mixedfx.design.columns import as_patsy_column
+from mixedfx.design.categories import Categories, with_categories
+from mixedfx.design.columns import as_patsy_column, plain_columns, used_columns
+from mixedfx.design.row_dependence import NewVariables
+from mixedfx.design.term_values import TermValue, evaluate_terms
 from mixedfx.errors import EmptyDataError
+from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -17,11 +22,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def complete_cases(
-    variables: Mapping[str, pd.Series], row_vectors: Mapping[str, Vector | None]
+    columns: Mapping[str, pd.Series],
+    terms: Mapping[str, TermValue],
+    row_vectors: Mapping[str, Vector | None],
 ) -> Mask | None:
     """Mark the complete rows; None if all are, an error if none is."""
-    missing = {name: _is_missing(column) for name, column in variables.items()}
+    missing = {name: _is_missing(column) for name, column in columns.items()}
     missing |= {name: np.isnan(v) for name, v in row_vectors.items() if v is not None}
+    missing |= {code: term.missing for code, term in terms.items()}
     if not any(m.any() for m in missing.values()):
         return None
     complete = ~np.logical_or.reduce(list(missing.values()))
@@ -33,18 +41,41 @@ def complete_cases(
     return np.asarray(complete)
 
 
+def evaluated_values(
+    terms: Mapping[str, TermValue], keep: Mask | None, n: int, *, new_data: bool = False
+) -> dict[str, object]:
+    """Values of the terms, and of the arguments of their transforms, in the complete rows."""
+    at = np.arange(n) if keep is None else np.flatnonzero(keep)
+    known = {code: value for term in terms.values() for code, value in term.arguments.items()}
+    known |= {code: term for code, term in terms.items() if term.value is not None}
+    return {code: term.take(code, at, new_data=new_data) for code, term in known.items()}
+
+
 def select_complete_cases(
-    variables: Mapping[str, pd.Series], n: int
-) -> tuple[dict[str, pd.Series], Codes]:
-    """Variables of the complete ones of n new rows, typed for patsy, and the rows' positions."""
-    if not variables:
-        return {}, np.arange(n)
-    complete = ~np.logical_or.reduce([_is_missing(c) for c in variables.values()])
-    columns = {
+    formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, categories: Categories
+) -> tuple[NewVariables, Codes]:
+    """Variables of the complete ones of new rows, typed for patsy, and the rows' positions."""
+    m, columns = len(frame), used_columns(formula, frame, env)
+    if not columns:
+        return NewVariables({}), np.arange(m)
+    terms = evaluate_terms([formula], with_categories(columns, categories), env, m)
+    plain = plain_columns(formula, columns)
+    missing = [_is_missing(columns[name]) for name in plain]
+    missing += [term.missing for term in terms.values()]
+    complete = ~np.logical_or.reduce(missing)
+    variables = {
         name: as_patsy_column(name, column[complete], new_data=True)
-        for name, column in variables.items()
+        for name, column in columns.items()
+        if name in plain or not is_date(column)
     }
-    return columns, np.flatnonzero(complete)
+    values = evaluated_values(terms, complete, m, new_data=True)
+    known = NewVariables(with_categories(variables, categories), values)
+    return known, np.flatnonzero(complete)
+
+
+def is_date(column: pd.Series) -> bool:
+    """Whether a column holds dates or durations, which stand in expressions only."""
+    return getattr(column.dtype, "kind", "O") in "mM"
 
 
 def _is_missing(column: pd.Series) -> Mask:

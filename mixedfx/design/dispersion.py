@@ -160,7 +160,7 @@ def build_dispersion(
         _check_varies(formula, D)
     categories = categories_read(formula, variables)
     spec = DispersionSpec(formula, names, term_spec, info, env, row_dependent, categories)
-    return spec, DispersionRows(D, term_rows, variables)
+    return spec, DispersionRows(D, term_rows, dict(variables))
 
 
 def _random_intercept(

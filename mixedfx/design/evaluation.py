@@ -26,6 +26,7 @@ from patsy import (
 from mixedfx.design.checks import check_length, first_non_numeric
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.functions import PATSY_FUNCTIONS
+from mixedfx.design.known_values import is_box, known_values
 from mixedfx.design.row_dependence import (
     EvaluatedTerm,
     align_rows,
@@ -35,6 +36,7 @@ from mixedfx.design.row_dependence import (
     row_dependent_factors,
     with_row_factors,
 )
+from mixedfx.design.term_values import normalized
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.terms import Formula
@@ -214,6 +216,10 @@ def group_values(
     if factor in variables:
         column: pd.Series = variables[factor]
         return column
+    known = known_values(variables)
+    if normalized(factor) in known:
+        value = known[normalized(factor)]
+        return pd.Series(value.data if is_box(value) else value)
     quoted = {"Q": lambda name: variables[name]}
     try:
         with np.errstate(all="ignore"):
@@ -221,7 +227,7 @@ def group_values(
     except Exception as error:
         raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
     value = align_rows(factor, value, variables)
-    value = getattr(value, "data", value) if type(value).__name__ == "_CategoricalBox" else value
+    value = value.data if is_box(value) else value
     if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
         raise GroupingError(
             f"grouping factor '{factor}' does not give one value per row; name a column."

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.categories import with_categories
-from mixedfx.design.columns import used_columns
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
@@ -111,9 +109,7 @@ def _complete_rows(
     spec: ModelSpec | DispersionSpec, part: Formula, frame: pd.DataFrame
 ) -> tuple[NewVariables, Codes]:
     """Variables of a part of the formula in the complete rows, and the rows' positions."""
-    columns = used_columns(part, frame, spec.env)
-    variables, rows = select_complete_cases(columns, len(frame))
-    return with_categories(variables, spec.categories), rows
+    return select_complete_cases(part, frame, spec.env, spec.categories)
 
 
 def _check_rows_independent(info: Any, row_dependent: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ import pandas as pd
 from patsy import EvalEnvironment, EvalFactor, Term
 
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
+from mixedfx.design.known_values import EvaluatedVariables, is_box, known_values, with_known_values
 from mixedfx.design.reductions import REMEMBER, with_remembered_reductions
 from mixedfx.errors import DataError
 from mixedfx.formula.expansion import names_in
@@ -41,7 +42,7 @@ _ROWWISE_NODES = (
 )
 
 
-class NewVariables(dict[str, Any]):
+class NewVariables(EvaluatedVariables):
     """Columns of new rows, in which a factor need not have all of its levels."""
 
 
@@ -66,6 +67,9 @@ class RowFactor(EvalFactor):  # type: ignore[misc]
 
     def eval(self, memorize_state: dict[str, Any], data: Variables) -> Any:
         """Evaluate on some rows; on the rows of the fit, once."""
+        known = known_values(data)
+        if self.code in known:
+            return known[self.code]
         evaluated = memorize_state.get("evaluated")
         if evaluated is not None and evaluated[0] is data:
             return evaluated[1]
@@ -74,6 +78,12 @@ class RowFactor(EvalFactor):  # type: ignore[misc]
         if isinstance(data, NewVariables) and isinstance(dtype, pd.CategoricalDtype):
             return np.asarray(value)  # patsy matches values with the levels of the fit
         return value
+
+    def _eval(self, code: str, memorize_state: dict[str, Any], data: Variables) -> Any:
+        """Evaluate patsy's code, the arguments of its transforms taken as evaluated before."""
+        code, taken = with_known_values(code, known_values(data))
+        inner = {**data, **taken} if taken else data
+        return super()._eval(code, memorize_state, inner)
 
     def eval_once(self, memorize_state: dict[str, Any], data: Variables) -> Any:
         """Evaluate, and keep the values until :func:`forget_values`."""
@@ -96,7 +106,7 @@ def forget_values(infos: Iterable[Any]) -> None:
 
 def align_rows(code: str, value: Any, variables: Variables) -> Any:
     """Put a column in the order of the rows, by its index, which must have each row once."""
-    if type(value).__name__ == "_CategoricalBox":
+    if is_box(value):
         value.data = align_rows(code, value.data, variables)
         return value
     if not isinstance(value, pd.Series | pd.DataFrame):
@@ -236,7 +246,7 @@ def _is_same(a: Any, b: Any) -> bool:
 
 def _columns(value: Any) -> Any:
     """Values of a term as an array of rows and columns, of floats or of objects."""
-    if type(value).__name__ == "_CategoricalBox":
+    if is_box(value):
         value = value.data
     array = np.atleast_1d(np.asarray(value))
     if array.dtype.kind not in "biuf":

@@ -43,15 +43,15 @@ def _terms_of(text: str) -> tuple[Term, ...]:
 def names_in(code: str) -> set[str]:
     """Names that a Python expression reads: columns, variables and functions."""
     names: set[str] = set()
-    of_lambdas: set[str] = set()
+    own: set[str] = set()  # of comprehensions and lambdas
     for node in ast.walk(ast.parse(code.strip(), mode="eval")):
         if isinstance(node, ast.Name):
-            names.add(node.id)
+            (names if isinstance(node.ctx, ast.Load) else own).add(node.id)
         elif isinstance(node, ast.arg):
-            of_lambdas.add(node.arg)
+            own.add(node.arg)
         elif isinstance(node, ast.Call) and called_name(node) == "Q":
             names |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
-    return names - of_lambdas
+    return names - own
 
 
 def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from reference_models import REFERENCES, fit_of, tiered
 from statsmodels.regression.linear_model import OLS, WLS
-from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMResults
+from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 import mixedfx as mfx
+import mixedfx.estimation.statsmodels as statsmodels_engine
 from mixedfx.design.build import build
 from mixedfx.errors import (
     ArgumentError,
@@ -281,14 +282,14 @@ def failing(*args, **kwargs):
 
 
 def test_auto_survives_a_failure_of_mixedlm(sleep, monkeypatch):
-    monkeypatch.setattr(MixedLM, "fit", failing)
+    monkeypatch.setattr(statsmodels_engine, "mixedlm_results", failing)
     fit = mfx.lmer(SLEEP, sleep)
     assert fit.engine == "profiled"
     assert any("not checked by statsmodels" in note for note in fit.notes)
 
 
 def test_a_failure_of_mixedlm_asked_for_is_an_error_with_its_message(sleep, monkeypatch):
-    monkeypatch.setattr(MixedLM, "fit", failing)
+    monkeypatch.setattr(statsmodels_engine, "mixedlm_results", failing)
     with pytest.raises(SearchError, match="Singular matrix"):
         mfx.lmer(SLEEP, sleep, engine="statsmodels")
 
@@ -296,13 +297,13 @@ def test_a_failure_of_mixedlm_asked_for_is_an_error_with_its_message(sleep, monk
 @pytest.mark.parametrize("engine", ["auto", "statsmodels"])
 def test_mixedlm_starts_at_the_profiled_optimum(sleep, monkeypatch, engine):
     optimum = mfx.lmer(SLEEP, sleep, engine="profiled")
-    fit, starts = MixedLM.fit, []
+    results, starts = statsmodels_engine.mixedlm_results, []
 
-    def recorded(self, *args, **kwargs):
-        starts.append(kwargs["start_params"])
-        return fit(self, *args, **kwargs)
+    def recorded(lm, model, start, **kwargs):
+        starts.append(start)
+        return results(lm, model, start, **kwargs)
 
-    monkeypatch.setattr(MixedLM, "fit", recorded)
+    monkeypatch.setattr(statsmodels_engine, "mixedlm_results", recorded)
     mfx.lmer(SLEEP, sleep, engine=engine)
     relative = optimum.cov_re.to_numpy() / optimum.scale
     assert len(starts) == 1
@@ -416,7 +417,7 @@ def test_the_statsmodels_result_is_made_once(sleep):
 
 def test_auto_has_the_statsmodels_result_at_hand(sleep, monkeypatch):
     fit = mfx.lmer(SLEEP, sleep)
-    monkeypatch.setattr(MixedLM, "fit", failing)
+    monkeypatch.setattr(statsmodels_engine, "mixedlm_results", failing)
     assert isinstance(fit.statsmodels._results, MixedLMResults)
 
 
