@@ -231,4 +231,7 @@ def _take(code: str, value: Any, at: Codes, *, new_data: bool) -> Any:
     if np.ndim(value) > 1:
         return np.asarray(value)[at]
     column = pd.Series(value).iloc[at].reset_index(drop=True)
+    categories = getattr(column.dtype, "categories", None)
+    if new_data and categories is not None and categories.dtype.kind in "iuf":
+        return pd.Series(np.asarray(column))  # numbers, as of f.map({"a": 1.0})
     return as_patsy_column(code, column, new_data=new_data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,7 @@ def read_model(path: Any, functions: Mapping[str, Any] | None, trust: Any) -> Fi
     if not isinstance(trust, bool | np.bool_):
         raise ArgumentError(f"trust={trust!r:.80} must be True or False.")
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"):
             reader = StateReader(_module_of(bool(trust)), _function_of(given, bool(trust)))
             fit = reader.value(read_archive(target))
             if not isinstance(fit, FittedModel):
