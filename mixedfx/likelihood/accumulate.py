@@ -115,7 +115,7 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
         part = position.columns
         ZtX = crossprod.ZtXy[position.group][part, :p]
         total = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2)
-        left = total - np.einsum("acl,cd,bdl->ab", ZtX, inverse, ZtX, optimize=True)
+        left = total - np.tensordot(ZtX, inverse @ ZtX, axes=([1, 2], [1, 2]))
         to_own = crossprod.bases[t].inverse
         total, left = (np.diag(to_own.T @ products @ to_own) for products in (total, left))
         for j, name in enumerate(random_term.effect_names):
