@@ -173,7 +173,7 @@ class StorageError(MixedfxError, ValueError):
     """A fit that cannot be pickled or saved, or a file that does not hold one."""
 
 
-class RowsNotInMemory(MixedfxError):
+class RowsNotInMemory(MixedfxError, ValueError):
     """A fit without its rows, as ``fit.slim()`` gives it, was asked for what needs them."""
 
 

@@ -1288,7 +1288,23 @@ DATASETS = [
     ),
 ]
 
+KEPT_FITS = [
+    Bad(
+        "read: no such file",
+        lambda d: mfx.read("no such file.mfx"),
+        errors.StorageError,
+        ("'no such file.mfx'", "cannot be read"),
+    ),
+    Bad(
+        "slim: residuals",
+        lambda d: mfx.lmer(MODEL, d).slim().resid,
+        errors.RowsNotInMemory,
+        ("fit.resid needs the rows", "Keep the full fit"),
+    ),
+]
+
 BAD = [
+    *KEPT_FITS,
     *FORMULAS,
     *TABLES,
     *ROWS,

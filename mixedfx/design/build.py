@@ -63,11 +63,11 @@ class Design:
 
     def with_response(self, y: Vector) -> Design:
         """Replace the response."""
-        return replace(self, rows=replace(self.rows, y=y))
+        return replace(self, rows=self.rows.replaced(y=y))
 
     def with_weights(self, weights: Vector | None) -> Design:
         """Replace the prior weights."""
-        return replace(self, rows=replace(self.rows, weights=weights))
+        return replace(self, rows=self.rows.replaced(weights=weights))
 
     def with_sigma(self, sigma: float | None) -> Design:
         """Replace the value at which sigma is fixed; None lets it be estimated."""

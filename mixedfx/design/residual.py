@@ -27,6 +27,10 @@ class ResidualRows:
         """Arrays alone, which can be pickled."""
         return self
 
+    def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Summary of the rows, see :mod:`mixedfx.design.slim`."""
+        return compute()
+
 
 class ResidualSpec:
     """What a residual model is called, and what it estimates; no rows."""

@@ -7,8 +7,9 @@ the product never is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,24 @@ class ModelRows:
     def n(self) -> int:
         """Number of rows."""
         return len(self.y)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether rows have prior weights."""
+        return self.weights is not None
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether rows have an offset."""
+        return self.offset is not None
+
+    def replaced(self, **arrays: Vector | None) -> ModelRows:
+        """Replace the response or the weights."""
+        return replace(self, **arrays)  # type: ignore[arg-type]
+
+    def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Summary of the rows, see :mod:`mixedfx.design.slim`."""
+        return compute()
 
     @property
     def response_less_offset(self) -> Vector:

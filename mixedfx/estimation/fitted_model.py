@@ -119,7 +119,11 @@ class FittedModel:
     @property
     def residual_variance(self) -> float:
         """``sigma**2``; where residual variances are known or modelled, their mean over rows."""
-        return self.residual.model.mean_variance(self.solution.sigma, self.residual_sds)
+        variance: float = self.rows.summarized(
+            "residual variance",
+            lambda: self.residual.model.mean_variance(self.solution.sigma, self.residual_sds),
+        )
+        return variance
 
     @property
     def n_params(self) -> int:

@@ -12,12 +12,14 @@ import pandas as pd
 from mixedfx.design.cells import Cell, cells_of_rows, empty_cells, list_cells
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.design.source import as_frame
 from mixedfx.estimation.fitted_model import FittedModel
 
 Mask = npt.NDArray[np.bool_]
 
 
+@summary_of_rows("cells without data")
 def cells_without_data(fit: FittedModel) -> list[Cell]:
     """Combinations of factors' levels in the fixed part that no row of the fit has."""
     if fit.spec.aliases is None:
@@ -27,7 +29,7 @@ def cells_without_data(fit: FittedModel) -> list[Cell]:
 
 def needed_cells(fit: FittedModel, rows: pd.DataFrame) -> list[Cell]:
     """Cells without data that rows which are not estimable are in, or else the rows' levels."""
-    names = [name for name in fit.rows.variables if name in rows]
+    names = [name for name in fit.spec.variables if name in rows]
     variables = {
         name: as_patsy_column(name, rows[name].reset_index(drop=True), new_data=True)
         for name in names

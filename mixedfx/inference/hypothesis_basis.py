@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.recoding import recoded
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Pivots below this share of their row are rounding.
@@ -28,12 +30,18 @@ def echelon_hypotheses(fit: FittedModel, hypotheses: Constraints) -> Constraints
         return independent
     coding = recoded(fit)
     # With columns at unit root mean square a pivot does not depend on the covariates' units.
-    size = np.sqrt(np.square(fit.rows.X @ coding.from_coding).mean(axis=0))
+    size = coding_rms(fit)
     scaled = independent.rows @ coding.from_coding / size
     reduced, pivots = _echelon(np.column_stack([scaled, independent.values]), len(size))
     rows = reduced[:, :-1] * size / size[pivots][:, None]
     values = reduced[:, -1] / size[pivots]
     return Constraints(rows @ coding.to_coding, values, independent.labels)
+
+
+@summary_of_rows("coding rms")
+def coding_rms(fit: FittedModel) -> Vector:
+    """Root mean square of each column of X in the treatment coding, (p,)."""
+    return np.asarray(np.sqrt(np.square(fit.rows.X @ recoded(fit).from_coding).mean(axis=0)))
 
 
 def _echelon(augmented: Matrix, n_columns: int) -> tuple[Matrix, list[int]]:

@@ -193,7 +193,7 @@ def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
 
 
 def _new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
-    if fit.rows.offset is None:
+    if not fit.rows.has_offset:
         return 0.0
     advice = (
         "the offset as a column's name to predict, or add it to the prediction of a fit without."

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.contrasts import FixedTerm, fixed_terms, indicator_columns, recoding
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import terms_of
 
@@ -63,7 +64,7 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
     from_all = aliases @ recoding(spec.fixed_info, coding)
     order = [i for t in ordered for i in range(*t.columns.indices(n_columns))]
     if spec.aliases is not None:
-        R = np.linalg.qr(fit.rows.X, mode="r")
+        R = qr_R_of_rows(fit)
         order = [order[i] for i in independent_columns(R @ from_all[:, order])]
     from_coding = from_all[:, order]
     columns = {
@@ -77,6 +78,12 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
         from_coding=from_coding,
         aliases=aliases,
     )
+
+
+@summary_of_rows("qr R")
+def qr_R_of_rows(fit: FittedModel) -> Matrix:
+    """R of a QR decomposition of X, (p, p)."""
+    return np.asarray(np.linalg.qr(fit.rows.X, mode="r"))
 
 
 def type3_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx.design.contrasts import columns_of_term, fixed_terms
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -40,6 +41,7 @@ class VarianceShares:
         return pd.Series(shares, name="r2")
 
 
+@summary_of_rows("variance shares")
 def variance_shares(fit: FittedModel) -> VarianceShares:
     """
     Divide the variance between the fixed part, the groups and the residual.

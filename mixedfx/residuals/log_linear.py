@@ -44,7 +44,10 @@ class LogLinear(VarianceFunction):
     @cached_property
     def coordinates(self) -> DispersionCoordinates:
         """Coordinates ``(mu, x)`` of ``D gamma``; the parameters are ``x``."""
-        return DispersionCoordinates.from_columns(self.rows.D, self.codes)
+        coordinates: DispersionCoordinates = self.rows.summarized(
+            "coordinates", lambda: DispersionCoordinates.from_columns(self.rows.D, self.codes)
+        )
+        return coordinates
 
     def stratum_label(self, row: int) -> str:
         """Values of the formula's variables."""

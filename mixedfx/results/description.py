@@ -76,7 +76,7 @@ class DescriptionMixin(ResultsBase):
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
                 weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
-                offset=spec.offset_column or self.model.rows.offset is not None,
+                offset=spec.offset_column or self.model.rows.has_offset,
                 residual_sd=spec.residual.explanation,
             ),
         )

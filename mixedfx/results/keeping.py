@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self, cast
 
 from mixedfx.results.base import ResultsBase
 from mixedfx.storage import pickling  # noqa: F401  (fitted models can be pickled from here on)
 from mixedfx.storage.files import save_model
+from mixedfx.storage.slim import slim_model
 
 
 class KeepingMixin(ResultsBase):
     """Writing a fit to a file."""
+
+    def slim(self) -> Self:
+        """
+        Leave out the rows: the fit for a prediction service.
+
+        Returns
+        -------
+        Results
+            Estimates, tests, marginal means, and predictions of new data are those of this fit.
+            What needs the rows (residuals, fitted values, simulations, refits, most plots) raises
+            an error.
+
+        Raises
+        ------
+        RowsNotInMemory
+            By what needs the rows.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.slim().predict(sleep).equals(fit.predict(sleep))
+        True
+        """
+        slim: Self = cast(Any, type(self))(slim_model(self.model))
+        return slim
 
     def save(self, path: Any) -> None:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from mixedfx.estimation.fitted_model import FittedModel
@@ -10,7 +9,7 @@ from mixedfx.formatting import Summary
 from mixedfx.inference import dispersion_table, varcorr, wald
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.information_criteria import aic, bic
-from mixedfx.results.tables import residuals
+from mixedfx.storage.summaries import residual_quantiles
 
 _TESTS = {
     "satterthwaite": "t, degrees of freedom by Satterthwaite's method",
@@ -22,10 +21,7 @@ _TESTS = {
 
 def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
     """Collect the tables of a fit, its tests with the degrees of freedom ``ddf``."""
-    scaled = residuals(fit) / fit.solution.sigma
-    if fit.rows.weights is not None:
-        scaled = scaled * np.sqrt(fit.rows.weights)
-    quantiles = np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0])
+    quantiles = residual_quantiles(fit)
     groups = "; ".join(f"{name}, {count}" for name, count in fit.spec.ngroups.items())
     notes = tuple(note.text for note in fit.notes)
     return Summary(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mixedfx.design.slim import SlimRows
 from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -43,6 +44,10 @@ def _within(codes: Any, n_levels: int) -> bool:
 def check_rows(fit: FittedModel) -> None:
     """Raise StorageError where the rows differ in number, or the estimates are not numbers."""
     rows, spec, crossprod = fit.rows, fit.spec, fit.crossprod
+    if not (np.isfinite(fit.solution.beta).all() and np.isfinite(fit.solution.sigma)):
+        raise StorageError("its estimates are not numbers")
+    if isinstance(rows, SlimRows):
+        return
     vectors: list[Any] = [rows.y, *(v for v in (rows.weights, rows.offset) if v is not None)]
     vectors += [term.codes for term in rows.random_terms]
     # Without a value for each row an array could claim any number of them.
@@ -57,5 +62,3 @@ def check_rows(fit: FittedModel) -> None:
     widths = {rows.X.shape[1], len(spec.X_names), len(fit.solution.beta), crossprod.p}
     if lengths != {crossprod.n} or len(widths) != 1:
         raise StorageError("its rows and columns differ in number")
-    if not (np.isfinite(fit.solution.beta).all() and np.isfinite(fit.solution.sigma)):
-        raise StorageError("its estimates are not numbers")

@@ -18,6 +18,7 @@ from mixedfx.design.residual import (
     ResidualRows,
 )
 from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
@@ -30,6 +31,8 @@ from mixedfx.estimation.residual import (
     ScaleEffects,
 )
 from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.inference.emmeans.reference_grid import Variable
+from mixedfx.inference.variance_explained import VarianceShares
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -45,6 +48,7 @@ from mixedfx.priors.distributions import (
     Normal,
 )
 from mixedfx.priors.specification import Priors, PriorSpecification
+from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import Homoscedastic, KnownVariances
 
@@ -58,6 +62,7 @@ _STORED: tuple[type, ...] = (
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat),
+    *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )
 
 CLASSES = MappingProxyType({cls.__name__: cls for cls in _STORED})

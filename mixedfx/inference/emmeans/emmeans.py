@@ -32,6 +32,7 @@ from mixedfx.inference.emmeans.contrasts import Method, check_two_means, contras
 from mixedfx.inference.emmeans.display import formatted_table, mean_labels
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
+    column_rms,
     estimate_functions,
     linear_functions,
 )
@@ -228,13 +229,13 @@ class EMMeans:
                F  num_df  den_df  p_value
         0  20.52     5.0   210.0      0.0
         """
-        column_rms = np.sqrt(np.square(self._fit.rows.X).mean(axis=0))
+        size = column_rms(self._fit)
         tests = []
         for group in self._compared_groups("pairwise"):
             n_differences = group.stop - group.start - 1
             from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
             rows = self._functions.select(group).combine(from_first).estimable_rows()
-            rows = rows[independent_columns((rows * column_rms).T)]
+            rows = rows[independent_columns((rows * size).T)]
             test = pd.Series(np.nan, index=["F", "num_df", "den_df", "p_value"])
             if len(rows):
                 equal = Constraints(rows, np.zeros(len(rows)), ("equal means",) * len(rows))

@@ -19,6 +19,7 @@ from scipy import linalg
 from mixedfx._arrays import set_readonly
 from mixedfx.design.estimability import ALIASING, alias_residuals, zero_rounding
 from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
@@ -91,7 +92,7 @@ class LinearFunctions:
 
 def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
     """Fixed part of the linear predictor in each row of a grid; the offset is at its mean."""
-    spec, rows = fit.spec, fit.rows
+    spec = fit.spec
     # New data is evaluated in the columns kept; here the dropped ones are needed, too.
     all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)), aliases=None)
     X = np.asarray(evaluate_new_data(all_columns, grid, groups=())[1])
@@ -104,8 +105,19 @@ def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
         )
     X_kept = X[:, spec.kept_columns]
     non_estimable = alias_residuals(X, spec.kept_columns, spec.aliases)
-    offset = 0.0 if rows.offset is None else float(rows.offset.mean())
-    return LinearFunctions(X_kept, non_estimable, np.full(len(X), offset))
+    return LinearFunctions(X_kept, non_estimable, np.full(len(X), mean_offset(fit)))
+
+
+@summary_of_rows("mean offset")
+def mean_offset(fit: FittedModel) -> float:
+    """Mean of the offset over the rows."""
+    return 0.0 if fit.rows.offset is None else float(fit.rows.offset.mean())
+
+
+@summary_of_rows("column rms")
+def column_rms(fit: FittedModel) -> Vector:
+    """Root mean square of each column of X, (p,)."""
+    return np.asarray(np.sqrt(np.square(fit.rows.X).mean(axis=0)))
 
 
 def estimate_functions(

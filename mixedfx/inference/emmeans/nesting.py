@@ -18,10 +18,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.cells import factor_label, nested_pairs
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import terms_of
-from mixedfx.inference.emmeans.reference_grid import parse_names
+from mixedfx.inference.emmeans.reference_grid import fixed_variables, parse_names
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -65,16 +66,25 @@ def _closed(nesting: Nesting) -> Nesting:
 
 def _detected(fit: FittedModel, levels: Mapping[str, pd.Series]) -> Nesting:
     """Nesting in the rows of the fit, and of factors without a main effect."""
-    variables = fit.rows.variables
-    names = [n for n in levels if len(levels[n]) > 1 and _has_levels(variables[n], levels[n])]
-    on_grid = np.ones(fit.rows.n, dtype=bool)
+    observed = observed_levels(fit)
+    candidates = [n for n in levels if len(levels[n]) > 1 and n in observed]
+    names = [n for n in candidates if _has_levels(observed[n], levels[n])]
+    on_grid = np.ones(len(observed), dtype=bool)
     for n in names:
-        on_grid &= np.isin(np.asarray(variables[n]), np.asarray(levels[n]))
-    nesting = nested_pairs({n: variables[n][on_grid] for n in names})
+        on_grid &= np.isin(np.asarray(observed[n]), np.asarray(levels[n]))
+    nesting = nested_pairs({n: observed[n][on_grid] for n in names})
     for inner, around in _without_main_effect(fit).items():
         if inner in names and set(around) <= set(names):
             nesting[inner] = tuple(dict.fromkeys([*nesting.get(inner, ()), *around]))
     return nesting
+
+
+@summary_of_rows("observed levels")
+def observed_levels(fit: FittedModel) -> pd.DataFrame:
+    """Combinations that occur of the fixed part's factors, and of variables with few values."""
+    names = [name for name, v in fixed_variables(fit).items() if len(v.levels) > 1]
+    columns = {name: fit.rows.variables[name] for name in names}
+    return pd.DataFrame(columns).drop_duplicates(ignore_index=True)
 
 
 def _has_levels(column: pd.Series, levels: pd.Series) -> bool:
@@ -89,7 +99,7 @@ def _without_main_effect(fit: FittedModel) -> dict[str, tuple[str, ...]]:
     In ``a + a:b`` the margin ``b`` of ``a:b`` is absent: ``b`` is nested in ``a``.
     """
     label = {
-        f.name(): factor_label(f.name(), fit.rows.variables)
+        f.name(): factor_label(f.name(), fit.spec.variables)
         for f in fit.spec.fixed_info.factor_infos
     }
     terms = [
@@ -124,7 +134,9 @@ def shown_names(
 def occurring(fit: FittedModel, grid: pd.DataFrame, names: Iterable[str]) -> Mask:
     """Whether the rows of the fit have a combination of variables, for each row of a grid."""
     names = list(names)
-    data = pd.DataFrame({n: np.asarray(fit.rows.variables[n]) for n in names}).drop_duplicates()
+    observed = observed_levels(fit)
+    source = observed if set(names) <= set(observed) else fit.rows.variables
+    data = pd.DataFrame({n: np.asarray(source[n]) for n in names}).drop_duplicates()
     seen = set(data.itertuples(index=False, name=None))
     cells = pd.DataFrame({n: np.asarray(grid[n]) for n in names})
     return np.array([cell in seen for cell in cells.itertuples(index=False, name=None)], dtype=bool)

@@ -49,7 +49,7 @@ def _interaction_notes(
     notes = []
     within = {inner for inner, around in nests.items() if names & set(around)}
     interacting: dict[str, None] = {}
-    columns = fit.rows.variables
+    columns = fit.spec.variables
     for term in terms_of(fit.spec.formula.fixed):
         used = {n for f in term.factors for n in names_in(f.name()) if n in columns}
         if used & names:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._keys import positions_of_keys
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
@@ -34,6 +35,7 @@ class Variable:
     numeric: bool  # whether at= may give it other values
 
 
+@summary_of_rows("fixed variables")
 def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
     """Variables that the fixed part uses, by name."""
     columns, factor_infos = fit.rows.variables, fit.spec.fixed_info.factor_infos
