@@ -36,6 +36,7 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import (
     ScaledLikelihood,
     check_positive_pwrss,
+    deviance_rounding,
 )
 from mixedfx.likelihood.score import average_information
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -54,6 +55,8 @@ _MAX_RANK_REDUCTIONS = 5
 _DOMINANT_WEIGHT = 1e4
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
+# A deviance of which rounding may have taken more than this is not certified.
+_MAX_ROUNDING = 1e-4
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
 # one, predicts a larger gain than this.
 _RESTART_GAIN = 1e-8
@@ -163,12 +166,20 @@ def _optimizer_result(
     end = runs[-1]
     factors = objective.scaled(end.x)
     message = f"another step would gain {end.newton_decrement:.1e}"
+    rounding = deviance_rounding(objective.likelihood.at_factors(factors))
+    if rounding > _MAX_ROUNDING:
+        message = (
+            f"rounding may move the deviance by {rounding:.1e}, the random effects being that much "
+            "larger than the residuals"
+        )
     trace = tuple(value for run in runs for value in run.trace)
     return OptimizerResult(
         theta=objective.crossprod.theta(factors),
         engine=name,
         evaluations=len(trace),
-        converged=end.converged and boundary_slope > -SLOPE_TOLERANCE,
+        converged=end.converged
+        and boundary_slope > -SLOPE_TOLERANCE
+        and not rounding > _MAX_ROUNDING,
         message=message if end.converged else f"after {len(trace)} evaluations {message}",
         deviance=end.value,
         trace=trace,

@@ -105,3 +105,10 @@ def check_positive_pwrss(solution: Solution) -> Solution:
             "zero. Look for a grouping factor within whose levels the response does not vary."
         )
     return solution
+
+
+def deviance_rounding(solution: Solution) -> float:
+    """Bound of the rounding of a deviance: its sum of squares is a difference of larger numbers."""
+    crossprod = solution.crossprod
+    lost = float(crossprod.XytXy[-1, -1]) / solution.pwrss
+    return crossprod.nu(reml=solution.reml) * lost * float(np.finfo(float).eps)

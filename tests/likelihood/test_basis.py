@@ -108,3 +108,13 @@ def test_years_as_such_with_large_effects_have_a_summary():
         assert "year" in str(found.summary())
     assert found.deviance == pytest.approx(expected.deviance, abs=1e-5)
     assert found.bse["year"] == pytest.approx(expected.bse["t"], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.ConvergenceWarning")
+@pytest.mark.parametrize(("ratio", "converged"), [(1e2, True), (1e6, False)])
+def test_effects_a_million_times_the_residuals_are_not_certified(ratio, converged):
+    # The balanced one-way deviance has a closed form, which at 1e6 is missed by 0.01.
+    rng, g = np.random.default_rng(0), np.repeat(np.arange(8), 6)
+    y = ratio * rng.normal(size=8)[g] + rng.normal(size=48)
+    fit = mfx.lmer("y ~ 1 + (1 | g)", pd.DataFrame({"y": y, "g": g}), engine="profiled")
+    assert fit.converged == converged
