@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from mixedfx.bayes import sample
+from mixedfx.errors import ArgumentError
+from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 from mixedfx.inference.simulation import simulate
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.results.results import Results
+
+
+@dataclass(frozen=True)
+class _OfModel:
+    """A function of results, applied to a fitted model."""
+
+    statistic: Callable[[Any], Any]
+    results: Callable[[FittedModel], Any]
+
+    def __call__(self, model: FittedModel) -> Any:
+        return self.statistic(self.results(model))
 
 
 class SimulationMixin(ResultsBase):
@@ -53,6 +71,7 @@ class SimulationMixin(ResultsBase):
         random: Literal["new", "fitted"] = "new",
         n_jobs: int = 1,
         progress: bool = True,
+        statistic: Callable[[Results], Any] | None = None,
     ) -> Bootstrap:
         """
         Refit the model to simulated responses: the parametric bootstrap.
@@ -69,6 +88,10 @@ class SimulationMixin(ResultsBase):
             Number of processes; -1 for all cores.
         progress : bool
             Whether to show a progress bar.
+        statistic : callable, optional
+            Function of a fit (:class:`Results`) that returns a number, a sequence, a Series or a
+            dictionary of numbers, which are then bootstrapped instead of the parameters. It is
+            called with this fit first; a draw for which it raises an error is a failure.
 
         Returns
         -------
@@ -86,9 +109,23 @@ class SimulationMixin(ResultsBase):
         >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
         >>> fit.bootstrap(50, rng=1, progress=False).draws.shape
         (50, 4)
+        >>> icc = fit.bootstrap(50, rng=1, progress=False, statistic=lambda fit: fit.icc)
+        >>> list(icc.draws)
+        ['Batch']
         """
+        of_model = None
+        if statistic is not None:
+            if not callable(statistic):
+                raise ArgumentError(f"statistic={statistic!r} must be a function of a fit.")
+            of_model = _OfModel(statistic, type(self))
         return resampling.bootstrap(
-            self.model, n, rng=rng, random=random, n_jobs=n_jobs, progress=progress
+            self.model,
+            n,
+            rng=rng,
+            random=random,
+            n_jobs=n_jobs,
+            progress=progress,
+            statistic=of_model,
         )
 
     def sample(

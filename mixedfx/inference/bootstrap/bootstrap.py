@@ -31,6 +31,7 @@ from mixedfx.inference.bootstrap.refit import (
     parameter_values,
     refit_model,
 )
+from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.simulation import RandomName
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -161,6 +162,7 @@ def bootstrap(
     random: RandomName = "new",
     n_jobs: int = 1,
     progress: bool = True,
+    statistic: Statistic | None = None,
 ) -> Bootstrap:
     """
     Refit a model to ``n`` responses simulated from it.
@@ -174,30 +176,41 @@ def bootstrap(
             f"n_jobs={n_jobs!r} must be a number of processes, or -1 for one per core."
         )
     check_no_priors(fit, "bootstrap()")
-    model = refit_model(fit, random)
+    # Where the function fails on the fit itself, its own error is the best message.
+    estimates = None if statistic is None else statistic_values(statistic(fit))
+    model = refit_model(fit, random, statistic)
     rngs = spawn_generators(rng, n)
     with (
         single_threaded_blas(fit.crossprod.symbolic.dense_size),
         progress_bar(n, progress) as advance,
     ):
         draws = collect_draws(iter_batches(model, rngs, n_jobs), advance)
-    result = _assemble(fit, draws, n)
+    if estimates is None:
+        values = parameter_values(fit.solution, fit.residual)
+        estimates = pd.Series(values, index=parameter_names(fit))
+    result = _assemble(estimates, draws, n)
     for message in _warnings(result):
         warnings.warn(message, MixedfxWarning, stacklevel=3)
     return result
 
 
-def _assemble(fit: FittedModel, results: list[Draw | Failure], n: int) -> Bootstrap:
+def _assemble(estimates: pd.Series, results: list[Draw | Failure], n: int) -> Bootstrap:
     """Tabulate draws and failures by their numbers, whatever the order they were made in."""
-    draws = sorted((d for d in results if isinstance(d, Draw)), key=lambda d: d.number)
-    failures = sorted((f for f in results if isinstance(f, Failure)), key=lambda f: f.draw)
-    names = parameter_names(fit)
+    names = list(estimates.index)
+    lengths = [
+        Failure(d.number, "wrong length", f"{len(d.values)} values instead of {len(names)}")
+        for d in results
+        if isinstance(d, Draw) and len(d.values) != len(names)
+    ]
+    draws = [d for d in results if isinstance(d, Draw) and len(d.values) == len(names)]
+    draws = sorted(draws, key=lambda d: d.number)
+    failures = [*(f for f in results if isinstance(f, Failure)), *lengths]
+    failures = sorted(failures, key=lambda f: f.draw)
     numbers = pd.Index([d.number for d in draws], dtype=np.int64, name="draw")
     values = np.array([d.values for d in draws]).reshape(len(draws), len(names))
-    estimates = parameter_values(fit.solution, fit.residual)
     return Bootstrap(
         draws=pd.DataFrame(values, index=numbers, columns=names),
-        estimates=pd.Series(estimates, index=names, name="estimate"),
+        estimates=estimates.rename("estimate"),
         requested=int(n),
         failures=tuple(failures),
         singular=sum(d.singular for d in draws),

@@ -19,6 +19,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
+from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
     RandomName,
@@ -70,14 +71,18 @@ class RefitModel:
     design: Design
     likelihood: GaussianLikelihood
     responses: ResponseDistribution
+    statistic: Statistic | None  # without it the parameters
 
 
-def refit_model(fit: FittedModel, random: RandomName) -> RefitModel:
-    """Take from a fit what a refit needs, without what cannot be pickled or is large."""
+def refit_model(
+    fit: FittedModel, random: RandomName, statistic: Statistic | None = None
+) -> RefitModel:
+    """Take from a fit what a refit needs, and a statistic of it all of the design."""
     design = fit.original_design
-    design = Design(design.spec.without_evaluation(), design.rows.without_variables())
+    if statistic is None:
+        design = Design(design.spec.without_evaluation(), design.rows.without_variables())
     responses = response_distribution(fit, random=random)
-    return RefitModel(design, fit.likelihood, responses)
+    return RefitModel(design, fit.likelihood, responses, statistic)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
@@ -85,7 +90,7 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     design = model.design.with_response(model.responses.draw(rng))
     try:
         if design.spec.residual.n_params:
-            return _refit_with_residual_model(design, number, model.likelihood.reml)
+            return _refit_with_residual_model(model, design, number)
         likelihood = model.likelihood.with_response(design.rows)
         # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
         # the boundary the score of theta = 0 would be zero.
@@ -96,17 +101,28 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
     singular = bool(boundary_parameters(design.spec, likelihood.crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution, fit.residual), singular)
+    return _draw(model, fit, number, singular)
 
 
-def _refit_with_residual_model(design: Design, number: int, reml: bool) -> Draw | Failure:
+def _refit_with_residual_model(model: RefitModel, design: Design, number: int) -> Draw | Failure:
     """Fit a model whose residual model has parameters."""
-    fit = fit_design(design, engine="profiled", reml=reml, control=Control())
+    fit = fit_design(design, engine="profiled", reml=model.likelihood.reml, control=Control())
     result = fit.optimizer_result
     if not result.converged:
         return Failure(number, "not converged", result.message)
     singular = bool(boundary_parameters(fit.spec, fit.crossprod, result.theta))
-    return Draw(number, parameter_values(fit.solution, fit.residual), singular)
+    return _draw(model, fit, number, singular)
+
+
+def _draw(model: RefitModel, fit: FittedModel, number: int, singular: bool) -> Draw | Failure:
+    """Parameters, or the statistic, of a refit; what the user's function raises is a failure."""
+    if model.statistic is None:
+        return Draw(number, parameter_values(fit.solution, fit.residual), singular)
+    try:
+        values = statistic_values(model.statistic(fit)).to_numpy()
+    except Exception as error:
+        return Failure(number, type(error).__name__, str(error))
+    return Draw(number, values, singular)
 
 
 def parameter_values(solution: Solution, residual: ResidualEstimate) -> Vector:
