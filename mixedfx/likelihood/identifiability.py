@@ -41,6 +41,8 @@ Array = npt.NDArray[np.float64]
 # A combination of derivatives is zero if its squared norm is below this share of the largest
 # derivative's of its terms: rounding is about 1e-14 of it.
 _DEPENDENT = 1e-10
+# Smallest eigenvalue of scaled cross-products of independent columns.
+_INDEPENDENT = 1e-6
 # Entries of a dependence below this share of its largest are rounding.
 _NEGLIGIBLE = 1e-4
 # Numbers in the largest temporary array of a sum over pairs of levels.
@@ -80,6 +82,8 @@ def dependences(crossprod: CrossProducts, *, reml: bool) -> tuple[Dependence, ..
     )
     if sum(sizes) + may_absorb_residual <= 1:
         return ()
+    if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):
+        return ()
     gram = _gram_matrix(crossprod, directions, reml=reml)
     scale = np.concatenate([_term_scale(gram, part) for part in _slices(sizes)] + [np.ones(1)])
     scale[-1] = np.sqrt(gram[-1, -1])
@@ -91,6 +95,26 @@ def dependences(crossprod: CrossProducts, *, reml: bool) -> tuple[Dependence, ..
     values, vectors = np.linalg.eigh(gram)
     null = vectors[:, values < _DEPENDENT] / scale[:, None]
     return _by_entries(crossprod, directions, null.T)
+
+
+def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
+    """
+    Whether one factor's columns are independent within enough levels: sufficient, and cheap.
+
+    A combination D of derivatives is block diagonal, ``Z_l C Z_l'`` with C not zero, so that its
+    rank is at least the number of levels with independent columns. ``P D P = 0`` requires
+    ``D = X A' + A X'`` for some A, of rank 2p at most.
+    """
+    if len(crossprod.ZtZ.diagonal) > 1:
+        return False
+    enough = 2 * (crossprod.p if reml else 0) + 1
+    blocks = crossprod.ZtZ.diagonal[0]
+    blocks = blocks[:, :, :: max(blocks.shape[2] // (2 * enough + 50), 1)].transpose(2, 0, 1)
+    lengths = np.sqrt(np.einsum("lkk->lk", blocks))
+    blocks = blocks[(lengths > 0.0).all(axis=1)]
+    lengths = lengths[(lengths > 0.0).all(axis=1)][:, :, None]
+    smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
+    return bool((smallest > _INDEPENDENT).sum() >= enough)
 
 
 def _tangents(structure: CovarianceStructure, at: Positions) -> Array:

@@ -21,7 +21,7 @@ def statistic_values(value: Any) -> pd.Series:
         if isinstance(value, pd.Series | Mapping):
             series = pd.Series(value, dtype=float)
             return series.set_axis([str(name) for name in series.index])
-        numbers = np.asarray(value, dtype=float)
+        numbers = np.asarray(np.empty((0, 0)) if value is None else value, dtype=float)
     except (TypeError, ValueError):
         numbers = np.empty((0, 0))
     if numbers.ndim > 1:
