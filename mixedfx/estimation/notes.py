@@ -71,6 +71,8 @@ def _dropped(design: Design) -> list[Note]:
 def _cells_without_data(design: Design) -> str:
     """Factors nested in others, or the cells without rows: why columns are dependent."""
     info, variables = design.spec.fixed_info, design.rows.variables
+    if info is None or not variables:  # a refit, whose notes nobody reads
+        return ""
     factors = {f.name() for f, learned in info.factor_infos.items() if learned.type != "numerical"}
     columns = {name: variables[name] for name in variables if name in factors}
     nested = nested_pairs(columns)
