@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -15,9 +15,6 @@ from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 from mixedfx.inference.simulation import simulate
 from mixedfx.results.base import ResultsBase
-
-if TYPE_CHECKING:
-    from mixedfx.results.results import Results
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class SimulationMixin(ResultsBase):
         random: Literal["new", "fitted"] = "new",
         n_jobs: int = 1,
         progress: bool = True,
-        statistic: Callable[[Results], Any] | None = None,
+        statistic: Callable[[Any], Any] | None = None,
     ) -> Bootstrap:
         """
         Refit the model to simulated responses: the parametric bootstrap.
