@@ -14,6 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 LAYERS = [
     ("cli | api, describe", "command line | model, Results; a formula drawn"),
     ("results", "the names of statsmodels and lme4"),
+    ("storage", "fits in files and pickles, and without rows"),
     ("inference", "tests, intervals, profile, bootstrap, means, prediction"),
     ("refit | fit", "another response | the estimator that a design needs"),
     ("bayes", "posterior mode and draws"),

@@ -46,6 +46,9 @@ def check_rows(fit: FittedModel) -> None:
     rows, spec, crossprod = fit.rows, fit.spec, fit.crossprod
     if not (np.isfinite(fit.solution.beta).all() and np.isfinite(fit.solution.sigma)):
         raise StorageError("its estimates are not numbers")
+    n_dropped = len(spec.column_names) - len(spec.X_names)
+    if spec.aliases is not None and spec.aliases.shape != (crossprod.p, n_dropped):
+        raise StorageError("its dropped columns are not those of its formula")
     if isinstance(rows, SlimRows):
         return
     vectors: list[Any] = [rows.y, *(v for v in (rows.weights, rows.offset) if v is not None)]

@@ -43,6 +43,7 @@ _SOLUTION = (
     *("factors", "deviance", "beta", "sigma", "vcov_unscaled", "pwrss", "coef_vector"),
     "vcov_in_basis",
 )
+_FEW = 64  # integers that are not worth a change of type
 # Largest difference of a deviance computed again, relative to n + |deviance|.
 _ROUNDING = 1e-6
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
@@ -69,7 +70,9 @@ class StateWriter:
         if isinstance(value, np.ndarray) and not (
             value.flags.c_contiguous or value.flags.f_contiguous
         ):
-            return np.ascontiguousarray(value)  # as it is after a pickle: equal fits, equal trees
+            value = np.ascontiguousarray(value)  # as it is after a pickle: equal fits, equal trees
+        if isinstance(value, np.ndarray) and value.dtype == np.int64 and value.size > _FEW:
+            return _narrow(value)
         if isinstance(value, _LEAVES):
             return value
         kind = _CONTAINERS.get(type(value))
@@ -137,6 +140,15 @@ class StateWriter:
         return node
 
 
+def _narrow(value: np.ndarray[Any, Any]) -> Node:
+    """Integers in as few bytes as they need: levels of rows and of pairs."""
+    low, high = int(value.min()), int(value.max())
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return ("narrow", value.astype(dtype))
+    return value
+
+
 _CONTAINERS: dict[type, str] = {tuple: "tuple", list: "list", set: "set", frozenset: "frozenset"}
 _MAKERS: dict[str, Callable[[Any], Any]] = {
     **{kind: maker for maker, kind in _CONTAINERS.items()},
@@ -163,6 +175,8 @@ class StateReader:
             return _MAKERS[kind]([(self.value(k), self.value(v)) for k, v in node[1]])
         if kind == "broadcast":
             return np.broadcast_to(node[2][0], node[1]).view()
+        if kind == "narrow":
+            return node[1].astype(np.int64)
         if kind == "warning":
             return _warning(node[1])
         if kind == "same":

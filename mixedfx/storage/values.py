@@ -25,7 +25,18 @@ Json = Any
 Array = npt.NDArray[Any]
 
 _TREE = (
-    *("tuple", "list", "set", "frozenset", "dict", "mapping", "broadcast", "warning", "same"),
+    *(
+        "tuple",
+        "list",
+        "set",
+        "frozenset",
+        "dict",
+        "mapping",
+        "broadcast",
+        "narrow",
+        "warning",
+        "same",
+    ),
     *("object", "design", "environment", "formula function", "module", "function"),
 )
 _NUMPY_KINDS = "biufcmMUS"
@@ -155,7 +166,9 @@ class ValueWriter:
             missing = "nan" if isinstance(dtype.na_value, float) else "NA"
             texts = [None if pd.isna(v) else str(v) for v in array]
             return {"texts": [texts, dtype.storage, missing]}
-        if isinstance(dtype, np.dtype):
+        if isinstance(array, np.ndarray | pd.arrays.NumpyExtensionArray) or isinstance(
+            dtype, np.dtype
+        ):
             return self._array(np.asarray(array))
         if hasattr(array, "_mask") and hasattr(array, "_data"):  # Int64, Float64, boolean
             data, mask = self._array(array._data), self._array(array._mask)
