@@ -78,7 +78,8 @@ def lmer(
         pandas, or anything with ``to_pandas()`` or the Arrow interface, or a mapping of
         columns. Rows with a missing value in a used column are dropped; the data are not changed.
     reml : bool
-        Restricted maximum likelihood (default), or maximum likelihood.
+        Restricted maximum likelihood (default), or maximum likelihood. Without random terms the
+        criterion is R's ``logLik(lm, REML=)``; sigma is ``sqrt(rss / (n - p))`` either way.
     weights : str or array, optional
         Relative precisions: the residual variance of a row is ``sigma**2 / weight``.
     offset : str or array, optional

@@ -74,7 +74,7 @@ def estimate(
     mixedlm: Engine = StatsModels()
     if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:
-            return least_squares_result(likelihood.maximum_likelihood())
+            return least_squares_result(likelihood)
         return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
         em: Engine = ExpectationMaximization()

@@ -170,8 +170,6 @@ def build_fitted_model(
     """Solve at the engine's theta, and compare the deviance with the one that it reported."""
     crossprod = likelihood.crossprod
     residual = residual or ResidualEstimate(residual_model(design))
-    if design.spec.is_least_squares and not priors.specified:
-        likelihood = likelihood.maximum_likelihood()
     solution = solution_at_optimum(design.spec, likelihood, optimizer_result, residual, priors)
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
     # Negated, so that NaN is a disagreement.
@@ -204,7 +202,7 @@ def solution_at_optimum(
 ) -> Solution:
     """Solution at an engine's end, or of least squares, with priors and the residual model."""
     if spec.is_least_squares and not priors.specified:
-        solution = solve_least_squares(likelihood.crossprod)
+        solution = solve_least_squares(likelihood)
     elif optimizer_result.factors is not None:
         solution = likelihood.at_factors(optimizer_result.factors)
     else:

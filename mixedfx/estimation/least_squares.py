@@ -1,7 +1,8 @@
 """Least squares: the model without random terms, whose theta is empty.
 
-``sigma^2 = rss / (n - p)``, as R's ``lm`` and statsmodels' OLS report it, while the log-likelihood
-is that of maximum likelihood, at ``rss / n``.
+By REML ``sigma^2 = rss / (n - p)``, and the criterion is that of R's ``logLik(lm, REML=TRUE)``. By
+maximum likelihood the log-likelihood is at ``rss / n``, while sigma and with it the standard errors
+stay at ``rss / (n - p)``, as R's ``lm`` and statsmodels' OLS report them.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from dataclasses import replace
 import numpy as np
 
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution, solve_pls
 
 _NO_THETA = np.zeros(0)
 
 
-def solve_least_squares(crossprod: CrossProducts) -> Solution:
-    """Solve at maximum likelihood, with the unbiased sigma where sigma is not known."""
-    solution = solve_pls(crossprod, _NO_THETA, reml=False)
-    if not crossprod.profiles_sigma:
+def solve_least_squares(likelihood: GaussianLikelihood) -> Solution:
+    """Solve by either criterion, with the unbiased sigma where sigma is not known."""
+    solution = likelihood.at(_NO_THETA)
+    if not likelihood.profiles_sigma or likelihood.reml:
         return solution
-    return replace(solution, sigma=solve_pls(crossprod, _NO_THETA, reml=True).sigma)
+    return replace(solution, sigma=solve_pls(likelihood.crossprod, _NO_THETA, reml=True).sigma)
 
 
 def least_squares_result(likelihood: GaussianLikelihood) -> OptimizerResult:

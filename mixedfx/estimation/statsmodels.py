@@ -11,6 +11,7 @@ statsmodels is imported in this module only, and when first needed.
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import warnings
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.mixedlm_results import mixedlm_results
+from mixedfx.estimation.model_spec import attach_formula
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -98,7 +100,7 @@ class StatsModels:
     ) -> OptimizerResult:
         """Fit by MixedLM, or by OLS or WLS where there are no random terms."""
         if not design.spec.random_terms:
-            return _fit_least_squares(design)
+            return _fit_least_squares(design, reml=likelihood.reml)
         crossprod, reason = likelihood.crossprod, self.refusal(design)
         if reason is None and start is not None:
             boundary = boundary_parameters(design.spec, crossprod, start)
@@ -216,6 +218,7 @@ def _fit_mixedlm(
                 pd.DataFrame(np.array(design.rows.X), columns=list(design.spec.X_names)),
                 **arguments,
             )
+            attach_formula(model, design.spec)
             result = mixedlm_results(lm, model, params, reml=likelihood.reml)
             finite = np.isfinite(result.llf)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
@@ -306,7 +309,7 @@ def _theta(spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, resu
     return canonical_signs(parametrization, parametrization.to_params(lambdas))
 
 
-def _fit_least_squares(design: Design) -> OptimizerResult:
+def _fit_least_squares(design: Design, *, reml: bool) -> OptimizerResult:
     """Ordinary or weighted least squares, where the formula has no random terms."""
     lm = _import_module("linear_model")
     spec, rows = design.spec, design.rows
@@ -314,17 +317,26 @@ def _fit_least_squares(design: Design) -> OptimizerResult:
     y = pd.Series(response, index=rows.index, name=spec.formula.response)
     X = pd.DataFrame(np.array(rows.X), index=rows.index, columns=list(spec.X_names))
     model = lm.OLS(y, X) if rows.weights is None else lm.WLS(y, X, weights=rows.weights)
-    result = model.fit()
+    result = attach_formula(model, spec).fit()
     return OptimizerResult(
         theta=np.zeros(0),
         engine="statsmodels",
         evaluations=0,
         converged=True,
         message="least squares",
-        deviance=-2.0 * float(result.llf),
+        deviance=_reml_criterion(result) if reml else -2.0 * float(result.llf),
         raw=result,
         remarks=(
             "the formula has no random terms: this is "
             f"{'ordinary' if rows.weights is None else 'weighted'} least squares.",
         ),
     )
+
+
+def _reml_criterion(result: Any) -> float:
+    """``(n - p) (1 + log(2 pi s^2)) + log|X'WX| - log|W|`` of OLS or WLS, as R's logLik.lm."""
+    s2, df = float(result.scale), float(result.df_resid)
+    singular_values = np.linalg.svd(result.model.wexog, compute_uv=False)
+    log_weights = np.log(np.broadcast_to(result.model.weights, int(result.nobs))).sum()
+    log_det = 2.0 * float(np.log(singular_values).sum())
+    return df * (1.0 + math.log(2.0 * math.pi * s2)) + log_det - float(log_weights)

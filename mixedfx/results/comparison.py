@@ -211,9 +211,8 @@ def _with_errors(
 def _criterion(fit: Results) -> str:
     if fit.model.priors.specified:
         return "posterior mode"
-    if fit.model.spec.is_least_squares:
-        return "least squares"
-    return "REML" if fit.reml else "ML"
+    criterion = "REML" if fit.reml else "ML"
+    return f"least squares ({criterion})" if fit.model.spec.is_least_squares else criterion
 
 
 def _digits(values: pd.Series) -> list[str]:

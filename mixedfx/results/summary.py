@@ -64,7 +64,7 @@ def _title(fit: FittedModel) -> str:
     if fit.priors.specified:
         method = "REML with priors"
     elif _is_regression(fit):
-        method = "least squares"
+        method = f"least squares ({'REML' if fit.reml else 'maximum likelihood'})"
     kind = "mixed model" if fit.spec.ngroups else "regression"
     return f"linear {kind}, fitted by {method}"
 

@@ -444,7 +444,8 @@ def by_least_squares(data, weighted):
 @pytest.fixture(scope="module", params=[False, True], ids=["ordinary", "weighted"])
 def regressions(request, rich):
     weights = "w" if request.param else None
-    return mfx.lmer("y ~ x + z", rich, weights=weights), by_least_squares(rich, request.param)
+    fit = mfx.lmer("y ~ x + z", rich, weights=weights, reml=False)
+    return fit, by_least_squares(rich, request.param)
 
 
 @pytest.mark.parametrize("quantity", ["params", "bse", "tvalues", "fittedvalues", "resid"])
@@ -472,7 +473,7 @@ def test_without_random_terms_the_statsmodels_result_is_at_hand(regressions):
 
 @pytest.mark.parametrize("engine", ["auto", "profiled", "statsmodels"])
 def test_without_random_terms_every_engine_is_least_squares(rich, engine):
-    fit = mfx.lmer("y ~ x + z", rich, engine=engine)
+    fit = mfx.lmer("y ~ x + z", rich, engine=engine, reml=False)
     assert fit.llf == pytest.approx(by_least_squares(rich, weighted=False).llf, rel=1e-12)
 
 
@@ -480,9 +481,42 @@ def test_without_random_terms_it_is_said(regressions):
     assert any("no random terms" in note for note in regressions[0].notes)
 
 
-def test_without_random_terms_reml_is_not_claimed(regressions):
-    # The log-likelihood is that of maximum likelihood, as statsmodels' is.
-    assert not regressions[0].reml
+# R 4: as.numeric(logLik(lm(...), REML = TRUE)), logLik(lm(...)), sigma(lm(...)) on sleepstudy with
+# i = 1:180, w = 1 + i %% 5, o = 3 * sin(i); nlme::gls gives the first two of "plain", "weights".
+LM = {
+    "plain": (-946.83183173605, -950.14652817818, 47.714719743779),
+    "weights": (-956.0145836388, -959.33236112312, 81.046374848526),
+    "both": (-814.84156464336, -872.26019598201, 52.534855400948),
+    "offset": (-978.6790919097, -981.03419492412, 56.488493419565),
+}
+LM_CALLS = {
+    "plain": ("Reaction ~ Days", {}),
+    "weights": ("Reaction ~ Days", {"weights": "w"}),
+    "both": ("Reaction ~ Days + C(Subject)", {"weights": "w", "offset": "o"}),
+    "offset": ("Reaction ~ 1", {"offset": "o"}),
+}
+
+
+@pytest.mark.parametrize("case", LM)
+def test_without_random_terms_both_criteria_are_those_of_lm(sleep, case):
+    i = np.arange(1, len(sleep) + 1)
+    formula, options = LM_CALLS[case]
+    data = sleep.assign(w=1.0 + i % 5, o=3.0 * np.sin(i))
+    by_reml = mfx.lmer(formula, data, **options)
+    by_ml = mfx.lmer(formula, data, reml=False, **options)
+    assert (by_reml.reml, by_ml.reml) == (True, False)
+    found = (by_reml.llf, by_ml.llf, by_reml.sigma)
+    assert found == pytest.approx(LM[case], rel=1e-12)
+    assert by_ml.sigma == pytest.approx(by_reml.sigma, rel=1e-12)
+    npar = len(by_reml.params) + 1
+    assert by_reml.aic == pytest.approx(2 * npar - 2 * LM[case][0], rel=1e-12)
+
+
+def test_without_random_terms_the_criterion_is_named(sleep):
+    fit = mfx.lmer("Reaction ~ Days", sleep)
+    assert "least squares (REML)" in str(fit.summary())
+    assert "REML criterion 1893.6637" in str(fit.summary())
+    assert "least squares (REML)" in str(mfx.table(fit))
 
 
 def test_without_random_terms_an_offset_is_taken_off_the_response(rich):

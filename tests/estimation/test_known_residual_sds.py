@@ -152,7 +152,7 @@ def test_the_random_effects_are_their_conditional_means(name):
 def test_no_random_term_gives_generalised_least_squares(reml):
     fit = mfx.lmer("y ~ x", frame(), residual_sd="se", reml=reml)
     design = fit.model.design
-    truth = marginal(design, [], frame()["se"], reml=False)
+    truth = marginal(design, [], frame()["se"], reml=reml)
     assert fit.deviance == pytest.approx(truth.deviance, abs=1e-8)
     np.testing.assert_allclose(fit.params, truth.beta, rtol=1e-10)
     np.testing.assert_allclose(fit.cov_params(), truth.cov_beta, rtol=1e-10)

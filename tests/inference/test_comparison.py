@@ -177,13 +177,21 @@ def test_models_of_as_many_parameters_are_not_tested():
 
 
 def test_a_model_without_random_terms_compares_by_its_likelihood(sleep):
-    # statsmodels' and R's likelihood of a regression is that of maximum likelihood.
     plain, mixed = mfx.lmer("Reaction ~ Days", sleep), fit_of("sleep_ri__reml", "profiled")
     found = mfx.compare(plain, mixed, names=["plain", "mixed"])
     expected = dense_model(plain.model.design, [], reml=False).deviance
     assert found.loc["plain", "deviance"] == pytest.approx(expected, rel=1e-12)
     assert found["npar"].tolist() == [3, 4]
-    assert found["refitted"].tolist() == [False, True]
+    assert found["refitted"].tolist() == [True, True]
+
+
+def test_a_model_without_random_terms_compares_by_its_reml_criterion(sleep):
+    plain, mixed = mfx.lmer("Reaction ~ Days", sleep), fit_of("sleep_ri__reml", "profiled")
+    found = mfx.compare(plain, mixed, names=["plain", "mixed"], refit=False)
+    expected = dense_model(plain.model.design, [], reml=True).deviance
+    assert found.loc["plain", "deviance"] == pytest.approx(expected, rel=1e-12)
+    ranova = mixed.ranova()  # leaves the only random term out
+    assert found.loc["mixed", "chisq"] == pytest.approx(ranova["chisq"].iloc[1], rel=1e-9)
 
 
 def test_a_larger_model_is_not_worse_by_rounding(data):
