@@ -1,4 +1,4 @@
-"""Predictions of the statsmodels result from a table, against predictions without random effects."""
+"""Predictions of the statsmodels result from a table, against ours without random effects."""
 
 import pickle
 
