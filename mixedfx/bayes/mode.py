@@ -56,7 +56,7 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
     posterior.model.check(design, reml=True)
     start = starting_values(posterior, control)
     optimum = maximize_posterior(posterior, start, jacobian=False, control=control)
-    return _mode_at(posterior, optimum)
+    return _mode_at(posterior, optimum, control)
 
 
 def starting_values(posterior: LogPosterior, control: Control) -> Vector:
@@ -124,7 +124,9 @@ def objective_hessian(posterior: LogPosterior, z: Vector, *, jacobian: bool) -> 
     return 0.5 * (H + H.T)
 
 
-def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMode:
+def _mode_at(
+    posterior: LogPosterior, optimum: TrustRegionResult, control: Control
+) -> PosteriorMode:
     """Evaluate the model at the optimum: theta relative to sigma, weights, derivatives."""
     params, crossprod = posterior.transform.constrain(optimum.x[None]), posterior.crossprod
     design, priors = posterior.design, posterior.priors
@@ -150,6 +152,7 @@ def _mode_at(posterior: LogPosterior, optimum: TrustRegionResult) -> PosteriorMo
         engine="profiled",
         evaluations=posterior.evaluations,
         converged=optimum.converged,
+        limit_reached=not optimum.converged and optimum.evaluations >= control.max_evaluations,
         message=f"another step would gain {optimum.newton_decrement:.1e}",
         deviance=update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd).deviance,
         trace=optimum.trace,

@@ -36,6 +36,11 @@ class TermCoordinates(Protocol):
         """Number of coordinates, ``m``."""
         ...
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether Lambda is linear in ``x``."""
+        ...
+
     def factor(self, x: Vector) -> Matrix:
         """Lambda at ``x``, (k, k)."""
         ...
@@ -74,6 +79,11 @@ class EntryCoordinates:
     def size(self) -> int:
         """Number of free entries."""
         return len(self.rows)
+
+    @property
+    def is_linear(self) -> bool:
+        """Each entry is a coordinate, or zero."""
+        return True
 
     def factor(self, x: Vector) -> Matrix:
         """Lambda with the free entries ``x``."""
@@ -130,6 +140,11 @@ class Coordinates:
     def size(self) -> int:
         """Length of ``x``."""
         return sum(term.size for term in self.terms)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether every term's Lambda is linear in ``x``."""
+        return all(term.is_linear for term in self.terms)
 
     def lambdas(self, x: Vector) -> list[Matrix]:
         """Lambda of each term at ``x``."""

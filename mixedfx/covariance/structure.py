@@ -88,6 +88,11 @@ class StructureCoordinates:
         """Number of parameters."""
         return self.structure.n_params(self.at.k)
 
+    @property
+    def is_linear(self) -> bool:
+        """A structure does not say, so it is not relied on."""
+        return False
+
     def factor(self, x: Vector) -> Matrix:
         """Lambda at the parameters ``x``."""
         return self.structure.factor(x, self.at)

@@ -17,6 +17,12 @@ from mixedfx.estimation.optimizer_result import OptimizerResult
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# A fit from which more than this is to be gained is not at the optimum.
+_MOST_TO_GAIN = 1e-6
+# An optimum cannot be told where rounding changes the deviance by more than this.
+_LOST = 1e-5
+# Rounding error of a deviance, relative to its size.
+_ROUNDING = 1e-13
 # Curvature of a direction in which the deviance is constant to rounding.
 _ZERO_CURVATURE = 1e-6
 # Eigenvalues below this share of the largest are zero: along them the gradient itself counts.
@@ -51,11 +57,18 @@ class ConvergenceDiagnostics:
     unidentified : tuple of str
         What the rows identify of variances and covariances that cannot be told apart, whatever
         the response: the derivatives of V by them are linearly dependent.
+    tolerance : float
+        Least Newton decrement of a fit that is not at the optimum: 1e-6, or ten times
+        ``Control.tolerance``, plus the rounding error.
+    rounding : float
+        Estimate of the rounding error of the deviance, which grows with the variances of the
+        random effects relative to the residual one.
 
     Notes
     -----
-    ``ok`` requires a Newton decrement below 1e-6, a curvature above 1e-6 and a boundary slope above
-    -1e-3: the first and second order conditions of a strict minimum, and the Karush-Kuhn-Tucker
+    ``ok`` requires a Newton decrement below the tolerance, a curvature above 1e-6 and a boundary
+    slope above -1e-3: the first and second order conditions of a strict minimum, and the
+    Karush-Kuhn-Tucker
     condition on the boundary, up to rounding. Where the curvature is zero the data do not
     identify all parameters: other values fit equally well. ``ok`` is False too where anything is
     ``unidentified``.
@@ -75,6 +88,8 @@ class ConvergenceDiagnostics:
     boundary_slope: float
     confirmed_by: str | None
     unidentified: tuple[str, ...] = ()
+    tolerance: float = 1e-6
+    rounding: float = 0.0
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
     slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
@@ -83,27 +98,45 @@ class ConvergenceDiagnostics:
     @property
     def ok(self) -> bool:
         """Whether first and second order conditions hold to rounding."""
-        return (
-            self.newton_decrement < 1e-6
-            and self.curvature > _ZERO_CURVATURE
-            and self.boundary_slope > -1e-3
-            and not self.unidentified
-        )
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The conditions that do not hold, in words."""
+        found = list(self.unidentified)
+        # Negated, so that NaN fails.
+        if not self.newton_decrement < self.tolerance:
+            found.append(f"another step would lower the deviance by {self.newton_decrement:.1e}")
+        if self.curvature < -_ZERO_CURVATURE:
+            found.append(f"it is a saddle of the deviance, of curvature {self.curvature:.1e}")
+        elif self.unidentified:
+            found += self.unidentified
+        elif not self.unidentified and not self.curvature > _ZERO_CURVATURE:
+            found.append("the deviance is flat: the data do not identify all parameters")
+        if self.boundary_slope == -np.inf:
+            found.append("the boundary was reached, and not probed for a direction of descent")
+        elif not self.boundary_slope > -1e-3:
+            found.append(
+                f"the deviance falls on leaving the boundary, by {-self.boundary_slope:.1e} per "
+                "unit of relative variance"
+            )
+        if not self.rounding < _LOST:
+            found.append(
+                f"rounding changes the deviance by {self.rounding:.1e}, as the random effects vary "
+                "so much more than the residuals, or weights are so uneven"
+            )
+        return tuple(found)
 
     def __str__(self) -> str:
         """Summarise in one line."""
         verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
         parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
-        if self.unidentified:
-            parts.append("; ".join(self.unidentified))
-        elif abs(self.curvature) <= _ZERO_CURVATURE:
-            parts.append("the deviance is flat: the data do not identify all parameters")
         if self.boundary:
             names = ", ".join(self.boundary)
             parts.append(f"on the boundary: {names} (boundary slope {self.boundary_slope:.3g})")
         if self.confirmed_by:
             parts.append(f"{self.confirmed_by} agrees")
-        return f"{verdict}: {'; '.join(parts)}"
+        return f"{verdict}: {'; '.join([*self.failures, *parts])}"
 
 
 def diagnose_convergence(
@@ -112,11 +145,21 @@ def diagnose_convergence(
     *,
     boundary: tuple[str, ...],
     optimizer_result: OptimizerResult,
+    rounding: float = 0.0,
 ) -> ConvergenceDiagnostics:
     """Evaluate the conditions of a minimum from the derivatives by the free parameters."""
     slope, confirmed_by = optimizer_result.boundary_slope, optimizer_result.confirmed_by
+    tolerance = max(_MOST_TO_GAIN, 10.0 * optimizer_result.tolerance)
+    tolerance += rounding + _ROUNDING * abs(optimizer_result.deviance)
     if not len(gradient):
-        return ConvergenceDiagnostics(0.0, 0.0, np.inf, boundary, slope, confirmed_by)
+        return ConvergenceDiagnostics(
+            0.0, 0.0, np.inf, boundary, slope, confirmed_by, tolerance, rounding
+        )
+    if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
+        nan = float("nan")
+        return ConvergenceDiagnostics(
+            nan, nan, nan, boundary, slope, confirmed_by, tolerance, rounding
+        )
     values, vectors = np.linalg.eigh(hessian)
     along = vectors.T @ gradient
     steep = values > _FLAT * max(values[-1], 1e-300)
@@ -128,4 +171,6 @@ def diagnose_convergence(
         boundary=boundary,
         boundary_slope=slope,
         confirmed_by=confirmed_by,
+        tolerance=tolerance,
+        rounding=rounding,
     )

@@ -1,7 +1,8 @@
 """Gradient and Hessian of the deviance at an optimum, over the parameters that are free there.
 
 A singular covariance is parametrised with its rank fixed (:func:`rank_reduced`), in scaled
-columns. The Hessian is a fourth-order central difference of the analytic gradient.
+columns. The Hessian is exact for small models, else a fourth-order central difference of the
+analytic gradient.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.likelihood.score import average_information
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -36,6 +39,23 @@ class HessianAtOptimum:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
 
+    @property
+    def relative(self) -> HessianAtOptimum:
+        """
+        Derivatives by ``x_i / s_i``, ``s_i`` the sd of the effects that ``x_i`` moves, at least 1.
+
+        The curvature of a variance falls with its square: relative to it, it does not.
+        """
+        scale = np.ones(len(self.x))
+        coordinates = self.scaled.coordinates
+        terms = zip(coordinates.lambdas(self.x), coordinates.jacobians(self.x), strict=True)
+        for (F, J), part in zip(terms, coordinates.slices, strict=True):
+            moved = (J != 0.0).any(axis=2)  # (m, k)
+            sds = np.sqrt((F**2).sum(axis=1))
+            scale[part] = np.maximum(1.0, np.where(moved, sds, 0.0).max(axis=1, initial=0.0))
+        hessian = self.hessian * np.outer(scale, scale)
+        return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
+
     @cached_property
     def vcov_jacobian(self) -> Array:
         """Derivatives of the covariance of the fixed effects by ``x``, (m, p, p)."""
@@ -45,8 +65,23 @@ class HessianAtOptimum:
 def hessian_at_optimum(
     likelihood: GaussianLikelihood, factors: Sequence[Matrix]
 ) -> HessianAtOptimum:
-    """Differentiate the score numerically at the scaled factors of an optimum."""
+    """Differentiate the deviance at the scaled factors of an optimum."""
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
+    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
+        return HessianAtOptimum(scaled, x, *derivatives(likelihood, coordinates, x))
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))
+
+
+def information_at_optimum(
+    likelihood: GaussianLikelihood, factors: Sequence[Matrix]
+) -> HessianAtOptimum:
+    """Gradient, and the average information in place of the Hessian: one evaluation, not 4 m."""
+    coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
+    scaled = ScaledLikelihood(likelihood, coordinates)
+    if not len(x):
+        return HessianAtOptimum(scaled, x, x, np.zeros((0, 0)))
+    solution = scaled.at(x)
+    information = average_information(solution, scaled.jacobians(x))
+    return HessianAtOptimum(scaled, x, scaled.score_at(x, solution), information)

@@ -178,6 +178,9 @@ def _optimizer_result(
         boundary_slope=remaining.boundary_slope,
         raw=iterates,
         remarks=remarks,
+        tolerance=control.tolerance,
+        limit_reached=not converged,
+        refuses=not converged,  # it stops at 1e-10 of deviance, the certificate at 1e-6
         factors=end.factors,
     )
 

@@ -18,16 +18,22 @@ from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement, SingularFitWarning
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
-from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
+from mixedfx.estimation.curvature import (
+    HessianAtOptimum,
+    hessian_at_optimum,
+    information_at_optimum,
+)
 from mixedfx.estimation.least_squares import solve_least_squares
-from mixedfx.estimation.notes import Note, not_certified, notes_on_fit
+from mixedfx.estimation.notes import Note, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.priors.specification import NO_PRIORS, Priors
 from mixedfx.residuals.registry import residual_model
 
@@ -35,6 +41,8 @@ Vector = npt.NDArray[np.float64]
 
 # Largest difference of two computations of a deviance, relative to n + |deviance|.
 _DEVIANCE_ROUNDING = 1e-8
+# Rounding errors are about this share of their bound.
+_SHARE_OF_BOUND = 0.1
 
 
 @dataclass(frozen=True)
@@ -144,12 +152,15 @@ class FittedModel:
     def convergence(self) -> ConvergenceDiagnostics:
         """Optimality conditions at the estimates, of the criterion that was optimised."""
         boundary = boundary_parameters(self.spec, self.crossprod, self.solution.theta)
-        derivatives = self.priors.derivatives(lambda: self.derivatives)
+        derivatives = self.priors.derivatives(
+            lambda: self.residual.derivatives(lambda: self._curvature().relative)
+        )
         diagnostics = diagnose_convergence(
             derivatives.gradient,
             derivatives.hessian,
             boundary=boundary,
             optimizer_result=self.optimizer_result,
+            rounding=self._rounding(),
         )
         return replace(diagnostics, unidentified=self.unidentified)
 
@@ -157,6 +168,18 @@ class FittedModel:
     def unidentified(self) -> tuple[str, ...]:
         """Statements of what the rows do not identify; priors identify all."""
         return () if self.priors.specified else unidentified(self.spec, self.likelihood)
+
+    def _rounding(self) -> float:
+        """Rounding error of the deviance: ``eps n`` times the largest relative variance."""
+        largest = max((float(np.abs(F).max()) for F in self.solution.factors), default=0.0)
+        by_variance = float(np.finfo(float).eps) * self.crossprod.n * largest**2
+        return max(by_variance, _SHARE_OF_BOUND * deviance_rounding(self.solution))
+
+    def _curvature(self) -> HessianAtOptimum:
+        """Derivatives that certify an optimum: of a large model the average information."""
+        if "hessian_at_optimum" in self.__dict__ or self.crossprod.symbolic.size <= DENSE_EFFECTS:
+            return self.hessian_at_optimum
+        return information_at_optimum(self.likelihood, self.solution.factors)
 
 
 def build_fitted_model(
@@ -177,20 +200,8 @@ def build_fitted_model(
         raise EngineDisagreement(
             optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * solution.deviance
         )
-    notes = notes_on_fit(design, crossprod, optimizer_result, priors)
-    fit = FittedModel(design, likelihood, optimizer_result, solution, notes, residual, priors)
-    if fit.unidentified:
-        # A note on the boundary would call the estimates the optimum, and they are one of many.
-        fit = replace(fit, notes=tuple(n for n in notes if n.warning is not SingularFitWarning))
-        return _mark_not_converged(fit, unidentified_note(fit.unidentified))
-    # Only very uneven weights are known to make an engine report convergence away from an
-    # optimum: columns are scaled by weighted root mean squares. Other fits are not checked here,
-    # since the Hessian costs more than many a fit.
-    if design.rows.weights is None or fit.convergence.ok:
-        return fit
-    if any(note.warning is ConvergenceWarning for note in fit.notes):
-        return _mark_not_converged(fit)
-    return _mark_not_converged(fit, not_certified(fit.convergence))
+    fit = FittedModel(design, likelihood, optimizer_result, solution, (), residual, priors)
+    return _with_verdict(fit)
 
 
 def solution_at_optimum(
@@ -210,12 +221,23 @@ def solution_at_optimum(
     return residual.at_estimates(priors.update(solution))
 
 
-def _mark_not_converged(fit: FittedModel, *notes: Note) -> FittedModel:
-    """Set ``converged`` to False, with the note that says why."""
-    notes = (*fit.notes, *notes)
-    return replace(
-        fit, optimizer_result=replace(fit.optimizer_result, converged=False), notes=notes
-    )
+def _with_verdict(fit: FittedModel) -> FittedModel:
+    """Set ``converged`` by the conditions of an optimum, with all notes; engines may refuse."""
+    certificate, found = fit.convergence, fit.optimizer_result
+    result = replace(found, converged=certificate.ok and not found.refuses)
+    notes = notes_on_fit(fit.design, fit.crossprod, result, fit.priors, certificate)
+    if fit.unidentified:
+        # A note on the boundary would call the estimates the optimum, and they are one of many.
+        kept = (
+            note for note in notes if note.warning not in (SingularFitWarning, ConvergenceWarning)
+        )
+        notes = (*kept, unidentified_note(fit.unidentified))
+    decided = replace(fit, optimizer_result=result, notes=notes)
+    # What was computed holds for the copy: the Hessian is the costly part.
+    for name in ("convergence", "hessian_at_optimum", "unidentified"):
+        if name in fit.__dict__:
+            decided.__dict__[name] = fit.__dict__[name]
+    return decided
 
 
 def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:

@@ -114,6 +114,8 @@ def _estimate_at(
         converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
         f"another step of the dispersion would gain {optimum.newton_decrement:.1e}",
+        limit_reached=inner.limit_reached
+        or (not optimum.converged and optimum.evaluations >= problem.control.max_evaluations),
         trace=optimum.trace,
     )
     estimate = JointEstimate(

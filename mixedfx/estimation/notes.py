@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from mixedfx.design.build import Design
 from mixedfx.design.cells import empty_cells, list_cells, nested_pairs
-from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import (
     ConvergenceWarning,
     DroppedColumnsWarning,
@@ -33,24 +32,16 @@ def notes_on_fit(
     crossprod: CrossProducts,
     optimizer_result: OptimizerResult,
     priors: Priors,
+    certificate: ConvergenceDiagnostics,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
     boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
     return (
         *_dropped(design),
         *_singular(boundary, priors, converged=optimizer_result.converged),
-        *_not_converged(design.spec, optimizer_result),
+        *_not_converged(certificate, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
-
-
-def not_certified(diagnostics: ConvergenceDiagnostics) -> Note:
-    """Note on a weighted fit whose optimality conditions fail."""
-    text = (
-        f"{diagnostics}: the search ended where the deviance is not at its lowest. Very uneven "
-        "weights or residual standard deviations are the commonest reason: try start= values."
-    )
-    return Note(text, ConvergenceWarning)
 
 
 def _dropped(design: Design) -> list[Note]:
@@ -111,16 +102,20 @@ def _singular(boundary: tuple[str, ...], priors: Priors, *, converged: bool) -> 
     return [Note(text, SingularFitWarning)]
 
 
-def _not_converged(spec: ModelSpec, optimizer_result: OptimizerResult) -> list[Note]:
-    if optimizer_result.converged:
+def _not_converged(certificate: ConvergenceDiagnostics, result: OptimizerResult) -> list[Note]:
+    """Why a fit is not known to be at an optimum, and what to do."""
+    if result.converged:
         return []
-    advice = ""
-    if optimizer_result.engine != "em" and any(
-        len(term.effect_names) > 1 for term in spec.random_terms
-    ):
+    reasons = list(certificate.failures)
+    if result.refuses or result.limit_reached or not reasons:
+        reasons.append(result.message)
+    advice = " Other start= values may lead to the optimum."
+    if certificate.rounding > certificate.tolerance / 2.0:
+        advice = " Make weights or residual standard deviations more even."
+    if result.limit_reached:
         advice = (
-            " Random slopes by columns far from zero, such as years or dates, are the "
-            "commonest reason: subtract their means."
+            " The limit on evaluations was reached: give it more, by "
+            f"control=Control(max_evaluations={10 * result.evaluations})."
         )
-    text = f"the search did not converge: {optimizer_result.message}.{advice}"
+    text = f"the search did not converge: {'; '.join(reasons)}.{advice}"
     return [Note(text, ConvergenceWarning)]

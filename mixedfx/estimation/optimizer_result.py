@@ -64,6 +64,11 @@ class OptimizerResult:
     confirmed_by: str | None = None  # second engine that reached the same optimum
     raw: Any = field(default=None, repr=False)  # engine's own result: MixedLMResults, EMIterates
     remarks: tuple[str, ...] = ()  # for the user, beyond convergence
+    tolerance: float = 0.0  # what the search was to leave to gain
+    limit_reached: bool = False  # whether the limit on evaluations ended the search
+    # Whether the engine's criterion counts beside the conditions of an optimum: where it is
+    # stricter than these.
+    refuses: bool = False
     # the end point in the bases of the likelihood's cross-products; None: theta alone is known
     factors: tuple[npt.NDArray[np.float64], ...] | None = field(default=None, repr=False)
 

@@ -10,7 +10,7 @@ direction of descent (:mod:`mixedfx.estimation.boundary`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,13 +30,13 @@ from mixedfx.estimation.starting_values import (
     floor_eigenvalues,
     moment_estimates,
 )
+from mixedfx.estimation.starts import grid_minima
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import (
     ScaledLikelihood,
     check_positive_pwrss,
-    deviance_rounding,
 )
 from mixedfx.likelihood.score import average_information
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -50,13 +50,13 @@ _RANK_REDUCTION_TOLERANCE = 1e-9
 # Directions with a scaled standard deviation below this are candidates for a rank reduction.
 _NEARLY_ZERO = 10 * ZERO
 _MAX_RANK_REDUCTIONS = 5
+# Moment estimates are no start where a point of the grid is lower by more than this.
+_FAR = 4.0
 # With weights this many times their median, root mean squares are those of a few rows, and the
 # moment estimates are of no use as starting values.
 _DOMINANT_WEIGHT = 1e4
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
-# A deviance of which rounding may have taken more than this is not certified.
-_MAX_ROUNDING = 1e-4
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
 # one, predicts a larger gain than this.
 _RESTART_GAIN = 1e-8
@@ -67,6 +67,7 @@ class Profiled:
     """Engine for every model: trust-region minimisation of the profiled deviance."""
 
     name: str = "profiled"
+    several_starts: bool = True  # beside a start that is given
 
     def refusal(self, design: Design) -> str | None:
         """None: every design can be fitted."""
@@ -81,34 +82,95 @@ class Profiled:
         start: Vector | None = None,
     ) -> OptimizerResult:
         """Estimate theta."""
-        crossprod, parametrization = likelihood.crossprod, likelihood.parametrization
-        x = moment_estimates(crossprod) if start is None else _scaled_params(crossprod, start)
-        objective = _ScaledDeviance(likelihood, parametrization.coordinates)
+        ends: list[_End] = []
+        for x in self._starts(design, likelihood, ends, start):
+            if ends and _evaluations(_all_runs(ends)) >= control.max_evaluations:
+                break
+            try:
+                ends.append(_descend(likelihood, x, _remaining(control, _all_runs(ends))))
+            except ResponseError:
+                # Without residuals at the end of a further start, not of the first.
+                if not ends:
+                    raise
+        best = min(ends, key=lambda end: end.value)
+        return _optimizer_result(self.name, best, _all_runs(ends), control)
+
+    def _starts(
+        self,
+        design: Design,
+        likelihood: GaussianLikelihood,
+        ends: Sequence[_End],
+        start: Vector | None,
+    ) -> Iterator[Vector]:
+        """Starting values; those of the grid only where no descent has ended beside them."""
+        crossprod, to_params = likelihood.crossprod, likelihood.parametrization.to_params
+        if start is not None:
+            yield _scaled_params(crossprod, start)
+            if not self.several_starts:
+                return
+        x, grid = moment_estimates(crossprod), grid_minima(likelihood)
         if start is None and _has_dominant_weight(design.rows):
-            x = _best_start(objective, x)
-        runs = [_minimize(objective, x, control)]
-        for _ in range(_MAX_RANK_REDUCTIONS):
-            boundary_slope = np.inf
-            factors = _reduced_rank_factors(objective, runs[-1])
-            if tuple(F.shape[1] for F in factors) == parametrization.widths:
-                break
-            boundary_slope = -np.inf  # not an optimum until the boundary has been probed
-            if not _may_continue(control, runs):
-                break
-            # With the lower triangle of a singular Lambda the gradient can be zero away from an
-            # optimum; with the rank fixed it cannot (see rank_reduced).
-            objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, factors))
-            runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
-            probe = probe_boundary(likelihood, objective.scaled(runs[-1].x))
-            boundary_slope = probe.slope
-            if probe.descent is None or not _may_continue(control, runs):
-                break
-            objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, probe.descent))
-            runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
-            if runs[-1].converged and runs[-1].value > runs[-2].value - _RANK_REDUCTION_TOLERANCE:
-                boundary_slope = np.inf  # interior optimum whose deviance is that of the boundary
-                break
-        return _optimizer_result(self.name, objective, runs, boundary_slope)
+            x = _best_start(_ScaledDeviance(likelihood, likelihood.parametrization.coordinates), x)
+        value, known = -np.inf, min((end.value for end in ends), default=np.inf)
+        if grid or ends:
+            value = likelihood.at_factors(likelihood.parametrization.lambdas(x)).deviance
+        if value < known and (not grid or value <= grid[0].value + _FAR):
+            yield x
+        for point in grid:
+            if not any(point.is_beside(end.scaled) for end in ends):
+                yield to_params(point.factors)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where a descent ended, and the minimisations that led there."""
+
+    objective: _ScaledDeviance
+    runs: tuple[TrustRegionResult, ...]
+    boundary_slope: float
+
+    @property
+    def value(self) -> float:
+        """The deviance."""
+        return self.runs[-1].value
+
+    @property
+    def scaled(self) -> list[Matrix]:
+        """The scaled factors."""
+        return self.objective.scaled(self.runs[-1].x)
+
+
+def _all_runs(ends: Sequence[_End]) -> list[TrustRegionResult]:
+    return [run for end in ends for run in end.runs]
+
+
+def _descend(likelihood: GaussianLikelihood, x: Vector, control: Control) -> _End:
+    """Minimise from one start; reduce the rank and probe the boundary at the end."""
+    parametrization, boundary_slope = likelihood.parametrization, np.inf
+    objective = _ScaledDeviance(likelihood, parametrization.coordinates)
+    runs = [_minimize(objective, x, control)]
+    for _ in range(_MAX_RANK_REDUCTIONS):
+        boundary_slope = np.inf
+        factors = _reduced_rank_factors(objective, runs[-1])
+        if tuple(F.shape[1] for F in factors) == parametrization.widths:
+            break
+        boundary_slope = -np.inf  # not an optimum until the boundary has been probed
+        if not _may_continue(control, runs):
+            break
+        # With the lower triangle of a singular Lambda the gradient can be zero away from an
+        # optimum; with the rank fixed it cannot (see rank_reduced).
+        objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, factors))
+        runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
+        probe = probe_boundary(likelihood, objective.scaled(runs[-1].x))
+        boundary_slope = probe.slope
+        if probe.descent is None or not _may_continue(control, runs):
+            break
+        objective = _ScaledDeviance(likelihood, *rank_reduced(parametrization, probe.descent))
+        runs.append(_minimize(objective, objective.start, _remaining(control, runs)))
+        if runs[-1].converged and runs[-1].value > runs[-2].value - _RANK_REDUCTION_TOLERANCE:
+            boundary_slope = np.inf  # interior optimum whose deviance is that of the boundary
+            break
+    return _End(objective, tuple(runs), boundary_slope)
 
 
 def estimate_theta(
@@ -122,7 +184,9 @@ def estimate_theta(
     if not design.spec.random_terms:
         return least_squares_result(likelihood)
     with single_threaded_blas(likelihood.crossprod.symbolic.dense_size):
-        return Profiled().estimate(design, likelihood, control=control or Control(), start=start)
+        return Profiled(several_starts=start is None).estimate(
+            design, likelihood, control=control or Control(), start=start
+        )
 
 
 def _scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
@@ -157,33 +221,23 @@ def _remaining(control: Control, runs: Sequence[TrustRegionResult]) -> Control:
 
 
 def _optimizer_result(
-    name: str,
-    objective: _ScaledDeviance,
-    runs: Sequence[TrustRegionResult],
-    boundary_slope: float,
+    name: str, best: _End, runs: Sequence[TrustRegionResult], control: Control
 ) -> OptimizerResult:
-    """Theta at the end of the last run."""
-    end = runs[-1]
+    """Theta at the lowest end of all runs."""
+    objective, end, boundary_slope = best.objective, best.runs[-1], best.boundary_slope
     factors = objective.scaled(end.x)
-    message = f"another step would gain {end.newton_decrement:.1e}"
-    rounding = deviance_rounding(objective.likelihood.at_factors(factors))
-    if rounding > _MAX_ROUNDING:
-        message = (
-            f"rounding may move the deviance by {rounding:.1e}, the random effects being that much "
-            "larger than the residuals"
-        )
     trace = tuple(value for run in runs for value in run.trace)
     return OptimizerResult(
         theta=objective.crossprod.theta(factors),
         engine=name,
         evaluations=len(trace),
-        converged=end.converged
-        and boundary_slope > -SLOPE_TOLERANCE
-        and not rounding > _MAX_ROUNDING,
-        message=message if end.converged else f"after {len(trace)} evaluations {message}",
+        converged=end.converged and boundary_slope > -SLOPE_TOLERANCE,
+        message=f"after {len(trace)} evaluations a step would gain {end.newton_decrement:.1e}",
         deviance=end.value,
         trace=trace,
         boundary_slope=boundary_slope,
+        tolerance=control.tolerance,
+        limit_reached=not end.converged and len(trace) >= control.max_evaluations,
         factors=tuple(factors),
     )
 

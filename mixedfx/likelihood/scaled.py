@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
+from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import average_information, score_factors
@@ -60,7 +61,9 @@ class ScaledLikelihood:
         return average_information(self.at(x), self.jacobians(x))
 
     def hessian(self, x: Vector) -> Matrix:
-        """Second derivatives of the deviance by ``x``, differences of the score, (m, m)."""
+        """Second derivatives of the deviance by ``x``, (m, m)."""
+        if self.likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
+            return derivatives(self.likelihood, self.coordinates, x)[1]
         # Near zero the score is a cubic, whose differences of fourth order are exact.
         H = jacobian(self.score, x, relative_steps(x, _STEP))
         return 0.5 * (H + H.T)

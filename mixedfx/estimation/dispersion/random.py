@@ -67,7 +67,7 @@ def estimate_location_scale(
         params[problem.indices.tau] = 0.0
         value, _ = problem(params)
         optimum = replace(optimum, x=params, value=value)
-    return _estimate_at(problem, optimum)
+    return _estimate_at(problem, optimum, control)
 
 
 def _interior_start(problem: LaplaceDeviance, scaled_factors: Sequence[Matrix]) -> Vector:
@@ -180,7 +180,7 @@ def _evaluate(problem: LaplaceDeviance, params: Vector) -> _Optimum:
 
 
 def _estimate_at(
-    problem: LaplaceDeviance, optimum: TrustRegionResult
+    problem: LaplaceDeviance, optimum: TrustRegionResult, control: Control
 ) -> tuple[OptimizerResult, Design, LocationScaleEstimate]:
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariances."""
     at, indices = _evaluate(problem, optimum.x), problem.indices
@@ -195,6 +195,7 @@ def _estimate_at(
         engine="profiled",
         evaluations=problem.evaluations,
         converged=optimum.converged,
+        limit_reached=not optimum.converged and optimum.evaluations >= control.max_evaluations,
         message=f"another step would gain {optimum.newton_decrement:.1e}",
         deviance=at.conditional.solution.deviance,
         trace=optimum.trace,

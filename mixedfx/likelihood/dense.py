@@ -1,0 +1,243 @@
+"""Small models by dense matrices: deviances at many covariances at once, and the exact Hessian.
+
+With the columns of Z multiplied by the terms' factors, ``A = Lambda' Z'WZ Lambda``, the Cholesky
+factor of
+
+    [ A + I         Lambda'Z'W[X, y] ]
+    [ [X, y]'WZ Lambda  [X, y]'W[X, y] ]
+
+has ``log|M|``, ``log|R'R|`` and the penalised residual sum of squares on its diagonal (Bates et al.
+2015, equation 18). For up to some hundred random effects one batched factorisation of many such
+matrices costs less than a few evaluations level by level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.linalg.cholesky.batched import flatten
+from mixedfx.linalg.differences import jacobian, relative_steps
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+
+# Elements of the matrices that are factorised at once.
+_CHUNK_SIZE = 2_000_000
+# A penalised residual sum of squares below this share of the response's is rounding.
+_ZERO_PWRSS = 1e-14
+# Random effects up to which derivatives by dense matrices cost less than differences.
+DENSE_EFFECTS = 150
+# Step of differences, relative to coordinates above one.
+_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class DenseCrossProducts:
+    """``[Z, X, y]'W[Z, X, y]`` as one matrix, the columns of Z in the terms' order."""
+
+    crossprod: CrossProducts
+    matrix: Matrix  # (q + p + 1, q + p + 1)
+    columns: tuple[slice, ...]  # of each term, effect by effect: (k, levels)
+
+    @property
+    def q(self) -> int:
+        """Number of random effects."""
+        return len(self.matrix) - self.crossprod.p - 1
+
+    @staticmethod
+    def of(crossprod: CrossProducts) -> DenseCrossProducts:
+        """Expand the cross-products."""
+        symbolic, layout = crossprod.symbolic, crossprod.symbolic.layout
+        rows, columns, at = [], [], 0
+        for position in crossprod.term_positions:
+            L = layout.levels(position.group)
+            first = symbolic.starts[position.group] + position.start * L
+            rows.append(np.arange(first, first + position.width * L))
+            columns.append(slice(at, at + position.width * L))
+            at += position.width * L
+        order = np.concatenate([np.arange(0), *rows])
+        ZtXy = np.empty((symbolic.size, crossprod.p + 1))
+        for f in layout.factors:
+            ZtXy[symbolic.columns(f)] = flatten(crossprod.ZtXy[f])
+        ZtXy = ZtXy[order]
+        ZtZ = crossprod.assembled.sparse_matrix.toarray()[np.ix_(order, order)]
+        matrix = np.block([[ZtZ, ZtXy], [ZtXy.T, crossprod.XytXy]])
+        return DenseCrossProducts(crossprod, matrix, tuple(columns))
+
+    def times(self, bases: Sequence[Matrix]) -> DenseCrossProducts:
+        """Cross-products with each term's columns ``Z_t`` multiplied by a (k, k) matrix."""
+        matrix = self.matrix.copy()
+        for part, basis in zip(self.columns, bases, strict=True):
+            if len(basis) > 1:
+                matrix[:, part] = _times(matrix[:, part], basis)
+                matrix[part] = _times(matrix[part].T, basis).T
+        return DenseCrossProducts(self.crossprod, matrix, self.columns)
+
+    def deviances(self, sds: Matrix, *, reml: bool) -> Vector:
+        """
+        Deviances (B,) at Lambda = diag(s) for each row s, (B, sum of k), of ``sds``.
+
+        Infinite where a matrix is singular or the residual sum of squares is rounding.
+        """
+        step = max(1, _CHUNK_SIZE // len(self.matrix) ** 2)
+        parts = [self._deviances(sds[i : i + step], reml) for i in range(0, len(sds), step)]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _deviances(self, sds: Matrix, reml: bool) -> Vector:
+        crossprod, p = self.crossprod, self.crossprod.p
+        log_det, matrices, scale = self._eliminate_largest(sds)
+        q = scale.shape[1]
+        matrices[:, :q] *= scale[:, :, None]
+        matrices[:, :, :q] *= scale[:, None, :]
+        matrices[:, range(q), range(q)] += 1.0
+        pivots = _pivots(matrices)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = 2.0 * np.log(pivots)
+            pwrss, nu = pivots[:, -1] ** 2, crossprod.nu(reml=reml)
+            log_det += logs[:, :q].sum(axis=1) - crossprod.log_weights
+            if reml:
+                log_det += logs[:, q : q + p].sum(axis=1) + crossprod.log_det_qr
+            s2 = pwrss / nu if crossprod.sigma is None else np.full(len(pwrss), crossprod.sigma**2)
+            deviance = log_det + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
+        valid = np.isfinite(deviance)
+        if crossprod.profiles_sigma:
+            valid &= pwrss > _ZERO_PWRSS * crossprod.XytXy[-1, -1]
+        return np.where(valid, deviance, np.inf)
+
+    def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Matrix]:
+        """
+        Eliminate the largest term of one column, whose block of ``Z'WZ`` is diagonal.
+
+        Returns its ``log|M|`` (B,), the Schur complements (B, r, r) of the other columns, and the
+        standard deviations (B, r - p - 1) of the effects among them.
+        """
+        levels = self.crossprod.symbolic.layout.levels
+        terms = self.crossprod.term_positions
+        counts = [[levels(term.group)] * term.width for term in terms]
+        per_effect = np.concatenate([np.repeat(i, sum(c)) for i, c in enumerate(counts)])
+        column = np.repeat(np.arange(sds.shape[1]), [count for c in counts for count in c])
+        scalar = [t for t, term in enumerate(terms) if term.width == 1]
+        if not scalar:
+            repeated = np.repeat(self.matrix[None], len(sds), axis=0)
+            return np.zeros(len(sds)), repeated, sds[:, column]
+        largest = max(scalar, key=lambda t: levels(terms[t].group))
+        part, rest = self.columns[largest], np.flatnonzero(per_effect != largest)
+        others = np.concatenate([rest, np.arange(self.q, len(self.matrix))])
+        variances = sds[:, column[part.start], None] ** 2
+        M = 1.0 + variances * np.diagonal(self.matrix)[part]
+        A = self.matrix[others, part]
+        products = (A[:, None] * A[None, :]).reshape(len(A) ** 2, -1)
+        explained = ((variances / M) @ products.T).reshape(-1, len(A), len(A))
+        schur = self.matrix[np.ix_(others, others)] - explained
+        return np.log(M).sum(axis=1), schur, sds[:, column[rest]]
+
+
+def _times(matrix: Matrix, factor: Matrix) -> Matrix:
+    """``matrix (factor (x) I)``: columns effect by effect, each of all levels."""
+    k = len(factor)
+    return np.concatenate(
+        [
+            sum((factor[a, b] * block for a, block in enumerate(np.split(matrix, k, axis=1))))
+            for b in range(k)
+        ],
+        axis=1,
+    )
+
+
+def _pivots(matrices: Array) -> Matrix:
+    """Diagonals (B, m) of the Cholesky factors; NaN for a matrix that is not positive definite."""
+    try:
+        return np.asarray(np.einsum("bii->bi", np.linalg.cholesky(matrices)))
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full(matrices.shape[:2], np.nan)
+        half = len(matrices) // 2
+        return np.concatenate([_pivots(matrices[:half]), _pivots(matrices[half:])])
+
+
+def derivatives(
+    likelihood: GaussianLikelihood, coordinates: Coordinates, x: Vector
+) -> tuple[Vector, Matrix]:
+    """
+    Gradient (m,) and Hessian (m, m) of the deviance by coordinates ``x`` of the factors.
+
+    With ``D_i`` and ``D_ij`` the derivatives of ``Lambda Lambda'``, ``K = Z'V^-1 Z``, or ``Z'PZ``
+    under REML, ``K_P = Z'PZ`` and ``h = Z'Py``, all with V over sigma squared,
+
+        tr(D_i K) - h'D_i h / sigma**2,
+        tr(D_ij K) - tr(D_i K D_j K) + (2 h'D_i K_P D_j h - h'D_ij h) / sigma**2
+            - (h'D_i h)(h'D_j h) / (nu sigma**4),
+
+    without the last term where sigma is known.
+    """
+    crossprod, reml = likelihood.crossprod, likelihood.reml
+    dense, factors = DenseCrossProducts.of(crossprod), coordinates.lambdas(x)
+    at = _Projected.of(dense, factors)
+    K, s2 = at.K_P if reml else at.K_V, crossprod.sigma_at(at.pwrss, crossprod.nu(reml=reml)) ** 2
+    KD, Dh, by_factor, second = [], [], [], []
+    for F, J, part in zip(factors, coordinates.jacobians(x), dense.columns, strict=True):
+        half = J @ F.T
+        D = half + half.transpose(0, 2, 1)
+        h_t = at.h[part].reshape(len(F), -1)
+        KD.append(np.array([_times(K[:, part], d) for d in D]).reshape(len(D), len(K), h_t.size))
+        Dh.append((D @ h_t).reshape(len(D), h_t.size))
+        blocks = K[part, part].reshape(len(F), h_t.shape[1], len(F), h_t.shape[1])
+        S = np.einsum("albl->ab", blocks) - h_t @ h_t.T / s2  # derivative by Lambda Lambda'
+        by_factor.append(2.0 * S @ F)
+        second.append(2.0 * np.tensordot(J, S @ J, axes=([1, 2], [1, 2])))
+    H = np.zeros((coordinates.size, coordinates.size))
+    for t, (rows, part_t) in enumerate(zip(coordinates.slices, dense.columns, strict=True)):
+        H[rows, rows] += second[t]
+        for u, (cols, part_u) in enumerate(zip(coordinates.slices, dense.columns, strict=True)):
+            product = np.tensordot(KD[t][:, part_u], KD[u][:, part_t], axes=([1, 2], [2, 1]))
+            H[rows, cols] += 2.0 / s2 * Dh[t] @ at.K_P[part_t, part_u] @ Dh[u].T - product
+    if crossprod.profiles_sigma:
+        along = [d @ at.h[part] for d, part in zip(Dh, dense.columns, strict=True)]
+        hDh = np.concatenate([np.zeros(0), *along]) / s2
+        H -= np.outer(hDh, hDh) / crossprod.nu(reml=reml)
+    if not coordinates.is_linear:
+        # The second derivatives of the factors, with the derivative by them constant.
+        H += jacobian(lambda z: coordinates.pullback(z, by_factor), x, relative_steps(x, _STEP))
+    return coordinates.pullback(x, by_factor), np.asarray(0.5 * (H + H.T))
+
+
+@dataclass(frozen=True)
+class _Projected:
+    """Cross-products of Z in the metrics of V^-1 and of P, over sigma squared."""
+
+    K_V: Matrix  # (q, q) Z'V^-1 Z
+    K_P: Matrix  # (q, q) Z'PZ
+    h: Vector  # (q,) Z'Py
+    pwrss: float  # y'Py
+
+    @staticmethod
+    def of(dense: DenseCrossProducts, lambdas: Sequence[Matrix]) -> _Projected:
+        """``V^-1 = I - Z Lambda M^-1 Lambda'Z'`` of all columns, then P of those of Z."""
+        q = dense.q
+        left = np.concatenate(
+            [
+                np.zeros((0, len(dense.matrix))),
+                *(
+                    _times(dense.matrix[:, part], lam).T
+                    for part, lam in zip(dense.columns, lambdas, strict=True)
+                ),
+            ]
+        )
+        M = np.eye(q)
+        for part, lam in zip(dense.columns, lambdas, strict=True):
+            M[:, part] += _times(left[:, part], lam)
+        half = linalg.solve_triangular(np.linalg.cholesky(M), left, lower=True, check_finite=False)
+        by_V = dense.matrix - half.T @ half
+        K_V, C, XtVX = by_V[:q, :q], by_V[:q, q:-1], by_V[q:-1, q:-1]
+        coef = np.linalg.solve(XtVX, by_V[q:-1, [*range(q), -1]])
+        pwrss = float(by_V[-1, -1] - by_V[-1, q:-1] @ coef[:, -1])
+        return _Projected(K_V, K_V - C @ coef[:, :q], by_V[:q, -1] - C @ coef[:, -1], pwrss)

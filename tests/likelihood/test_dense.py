@@ -1,0 +1,79 @@
+"""Small models by dense matrices: deviances of many covariances at once, and exact derivatives.
+
+Source of truth: the penalised least squares of ``tests/likelihood/test_pls.py`` at each point, and
+differences of the score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from designs import cases
+from hypothesis import given
+from tiers import examples
+
+import mixedfx as mfx
+from mixedfx.design.build import build
+from mixedfx.likelihood.dense import DenseCrossProducts, derivatives
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.linalg.differences import jacobian, relative_steps
+
+
+def diagonal_factors(likelihood, sds):
+    """One diagonal factor for each term, of its part of the standard deviations."""
+    ends = np.cumsum(likelihood.parametrization.widths)
+    return [np.diag(part) for part in np.split(sds, ends[:-1])]
+
+
+@examples(60)
+@given(cases())
+def test_deviances_at_many_points_are_those_of_one_after_another(case):
+    likelihood = GaussianLikelihood(case.crossprod, case.reml)
+    rng = np.random.default_rng(case.seed)
+    sds = 10.0 ** rng.uniform(-2.0, 2.0, (4, sum(likelihood.parametrization.widths)))
+    found = DenseCrossProducts.of(case.crossprod).deviances(sds, reml=case.reml)
+    expected = [likelihood.at_factors(diagonal_factors(likelihood, row)).deviance for row in sds]
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-6)
+
+
+@examples(30)
+@given(cases())
+def test_orthogonal_combinations_of_columns_rotate_the_factors(case):
+    likelihood = GaussianLikelihood(case.crossprod, case.reml)
+    rng = np.random.default_rng(case.seed)
+    widths = likelihood.parametrization.widths
+    bases = [np.linalg.qr(rng.normal(size=(k, k)))[0] for k in widths]
+    sds = 10.0 ** rng.uniform(-1.0, 1.0, (1, sum(widths)))
+    dense = DenseCrossProducts.of(case.crossprod).times(bases)
+    diagonal = diagonal_factors(likelihood, sds[0])
+    expected = likelihood.at_factors([Q @ F for Q, F in zip(bases, diagonal, strict=True)])
+    found = dense.deviances(sds, reml=case.reml)[0]
+    np.testing.assert_allclose(found, expected.deviance, rtol=1e-8, atol=1e-6)
+
+
+def test_a_known_sigma_is_not_profiled_out():
+    studies = pd.DataFrame({"y": [28.0, 8, -3, 7, -1, 1, 18, 12], "g": list("ABCDEFGH")})
+    errors = [15.0, 10, 16, 11, 9, 11, 10, 18]  # Rubin (1981), J. Educ. Stat. 6:377, table 1
+    design = build(mfx.parse("y ~ 1 + (1 | g)"), studies, residual_sd=errors)
+    likelihood = GaussianLikelihood.from_design(design, reml=True)
+    coordinates, x = likelihood.parametrization.coordinates, np.array([0.7])
+    scaled = ScaledLikelihood(likelihood, coordinates)
+    gradient, hessian = derivatives(likelihood, coordinates, x)
+    np.testing.assert_allclose(gradient, scaled.score(x), rtol=1e-10)
+    np.testing.assert_allclose(hessian, jacobian(scaled.score, x, np.array([1e-3])), rtol=1e-8)
+    found = DenseCrossProducts.of(likelihood.crossprod).deviances(x[None], reml=likelihood.reml)
+    np.testing.assert_allclose(found, scaled.at(x).deviance, rtol=1e-12)
+
+
+@examples(60)
+@given(cases())
+def test_derivatives_are_those_of_differences(case):
+    likelihood = GaussianLikelihood(case.crossprod, case.reml)
+    coordinates = likelihood.parametrization.coordinates
+    scaled = ScaledLikelihood(likelihood, coordinates)
+    gradient, hessian = derivatives(likelihood, coordinates, case.theta)
+    expected = jacobian(scaled.score, case.theta, relative_steps(case.theta, 1e-3))
+    size = max(np.abs(expected).max(), 1e-2)
+    np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-5 * size)
+    np.testing.assert_allclose(gradient, scaled.score(case.theta), rtol=0, atol=1e-8 * size)
