@@ -151,15 +151,12 @@ def diagnose_convergence(
     slope, confirmed_by = optimizer_result.boundary_slope, optimizer_result.confirmed_by
     tolerance = max(_MOST_TO_GAIN, 10.0 * optimizer_result.tolerance)
     tolerance += rounding + _ROUNDING * abs(optimizer_result.deviance)
+    limits = {"tolerance": tolerance, "rounding": rounding}
     if not len(gradient):
-        return ConvergenceDiagnostics(
-            0.0, 0.0, np.inf, boundary, slope, confirmed_by, tolerance, rounding
-        )
+        return ConvergenceDiagnostics(0.0, 0.0, np.inf, boundary, slope, confirmed_by, **limits)
     if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
         nan = float("nan")
-        return ConvergenceDiagnostics(
-            nan, nan, nan, boundary, slope, confirmed_by, tolerance, rounding
-        )
+        return ConvergenceDiagnostics(nan, nan, nan, boundary, slope, confirmed_by, **limits)
     values, vectors = np.linalg.eigh(hessian)
     along = vectors.T @ gradient
     steep = values > _FLAT * max(values[-1], 1e-300)
@@ -171,6 +168,5 @@ def diagnose_convergence(
         boundary=boundary,
         boundary_slope=slope,
         confirmed_by=confirmed_by,
-        tolerance=tolerance,
-        rounding=rounding,
+        **limits,
     )
