@@ -6,7 +6,7 @@ The Newton decrement ``g' H^-1 g / 2`` is what one more Newton step would lower 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -148,25 +148,29 @@ def diagnose_convergence(
     rounding: float = 0.0,
 ) -> ConvergenceDiagnostics:
     """Evaluate the conditions of a minimum from the derivatives by the free parameters."""
-    slope, confirmed_by = optimizer_result.boundary_slope, optimizer_result.confirmed_by
     tolerance = max(_MOST_TO_GAIN, 10.0 * optimizer_result.tolerance)
     tolerance += rounding + _ROUNDING * abs(optimizer_result.deviance)
-    limits = {"tolerance": tolerance, "rounding": rounding}
+    trivial = ConvergenceDiagnostics(
+        0.0,
+        0.0,
+        np.inf,
+        boundary,
+        optimizer_result.boundary_slope,
+        optimizer_result.confirmed_by,
+        tolerance=tolerance,
+        rounding=rounding,
+    )
     if not len(gradient):
-        return ConvergenceDiagnostics(0.0, 0.0, np.inf, boundary, slope, confirmed_by, **limits)
+        return trivial
     if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
-        nan = float("nan")
-        return ConvergenceDiagnostics(nan, nan, nan, boundary, slope, confirmed_by, **limits)
+        return replace(trivial, gradient=np.nan, newton_decrement=np.nan, curvature=np.nan)
     values, vectors = np.linalg.eigh(hessian)
     along = vectors.T @ gradient
     steep = values > _FLAT * max(values[-1], 1e-300)
     newton_decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
-    return ConvergenceDiagnostics(
+    return replace(
+        trivial,
         gradient=float(np.abs(gradient).max()),
         newton_decrement=newton_decrement + float(np.abs(along[~steep]).sum()),
         curvature=float(values[0]),
-        boundary=boundary,
-        boundary_slope=slope,
-        confirmed_by=confirmed_by,
-        **limits,
     )
