@@ -2,6 +2,7 @@
 
 from mixedfx import datasets, errors, priors
 from mixedfx._deprecation import warn_renamed as _warn_renamed
+from mixedfx._other_programs import missing_function as _missing_function
 from mixedfx.api import lmer, pooling_fits
 from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.describe import draw, equation, graph
@@ -26,7 +27,7 @@ def __getattr__(name: str) -> object:
     if name == "Certificate":
         _warn_renamed("mixedfx.Certificate", "mixedfx.ConvergenceDiagnostics")
         return ConvergenceDiagnostics
-    raise AttributeError(f"module 'mixedfx' has no attribute {name!r}")
+    raise _missing_function(name)
 
 
 __all__ = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from mixedfx._warnings import warn_caller
 from mixedfx.errors import ArgumentError
 
 P = ParamSpec("P")
@@ -16,7 +16,7 @@ R = TypeVar("R")
 def warn_renamed(old: str, new: str) -> None:
     """Warn the caller of the calling function that a name has changed."""
     text = f"{old} is now {new}; the old name works for one release more."
-    warnings.warn(text, FutureWarning, stacklevel=3)
+    warn_caller(text, FutureWarning)
 
 
 def renamed_attribute(owner: str, old: str, new: str) -> property:

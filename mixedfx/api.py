@@ -6,7 +6,6 @@ fit with complete and no pooling.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_arguments
+from mixedfx._warnings import warn_caller
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, brief, check_flag
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -51,6 +52,7 @@ class ModelOptions:
     control: Control | None = None
 
 
+@explains_arguments(FIT_ARGUMENTS)
 def lmer(
     formula: str | Formula,
     data: Any,
@@ -152,10 +154,10 @@ def lmer(
         start=start,
         control=control,
     )
-    fit = fit_formula(EvalEnvironment.capture(1), formula, data, options)
+    fit = fit_formula(EvalEnvironment.capture(2), formula, data, options)
     for note in fit.notes:
         if note.warning is not None:
-            warnings.warn(note.text, note.warning, stacklevel=2)
+            warn_caller(note.text, note.warning)
     return Results(fit)
 
 
@@ -192,10 +194,9 @@ def fit_formula(
 def _check_options(options: ModelOptions) -> None:
     """Refuse options of the wrong type, and those that exclude each other."""
     reml, control = options.reml, options.control
-    if not isinstance(reml, bool | np.bool_):
-        raise ArgumentError(f"reml={reml!r} must be True (REML) or False (maximum likelihood).")
+    check_flag("reml", reml, ": REML or maximum likelihood")
     if control is not None and not isinstance(control, Control):
-        raise ArgumentError(f"control={control!r} must be a mixedfx.Control.")
+        raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
     if options.weights is not None and options.residual_sd is not None:
         raise ArgumentError(
             "weights and residual_sd both say what a row's residual variance is; give one of them."
@@ -229,7 +230,7 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
     try:
         theta = np.array(start, dtype=float)
     except (TypeError, ValueError):
-        raise ArgumentError(f"start={start!r} must be numbers.") from None
+        raise ArgumentError(f"start={brief(start)} must be numbers.") from None
     if theta.shape != (size,):
         raise ArgumentError(
             f"start has shape {theta.shape}, but theta has {size} parameters; see fit.theta."
@@ -239,6 +240,7 @@ def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.flo
     return theta
 
 
+@explains_arguments(FIT_ARGUMENTS)
 def pooling_fits(
     formula: str | Formula, data: Any, group: str | None = None, **options: Any
 ) -> pd.DataFrame:
@@ -287,7 +289,8 @@ def pooling_fits(
     308     Intercept     251.4  244.2    253.7
             Days           10.5   21.8     19.7
     """
-    fit = fit_formula(EvalEnvironment.capture(1), formula, data, ModelOptions(**options))
+    check_options("pooling_fits", options, ModelOptions.__dataclass_fields__)
+    fit = fit_formula(EvalEnvironment.capture(2), formula, data, ModelOptions(**options))
     groups = fit.formula.groups
     if group is None and len(groups) != 1:
         listed = ", ".join(map(repr, groups)) or "none"

@@ -11,7 +11,7 @@ from mixedfx.diagrams import drawing, equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.diagrams.graph.build import Graph
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, brief
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 from mixedfx.results.results import Results
@@ -128,7 +128,7 @@ def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = 
     if isinstance(model, str | Formula):
         model = graph(model) if data is None else _graph(_design(model, data))
     if not isinstance(model, Graph):
-        raise ArgumentError(f"draw() takes a formula, a graph or a fit, not {model!r}.")
+        raise ArgumentError(f"draw() takes a formula, a graph or a fit, not {brief(model)}.")
     return drawing.draw(model, ax=ax)
 
 

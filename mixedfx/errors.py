@@ -15,7 +15,9 @@
     │   ├── DispersionError          a dispersion formula that the data cannot identify
     │   └── NewLevelError            prediction for a level that is not in the fit
     ├── ArgumentError                an argument outside its choices; lists them
+    │   ├── CallError                an argument that a function does not have, or that is missing
     │   └── PriorError               a prior of the wrong kind, or of no parameter
+    ├── UnknownAttributeError        a name that a fit does not have; names ours
     ├── EngineError
     │   ├── EngineRefusal            the engine cannot express the model; says why
     │   ├── EngineDisagreement       two computations of one likelihood differ
@@ -39,8 +41,11 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import operator
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 
 class MixedfxError(Exception):
@@ -130,6 +135,14 @@ class NewLevelError(DataError):
 
 class ArgumentError(MixedfxError, ValueError):
     """An argument outside its choices."""
+
+
+class CallError(ArgumentError, TypeError):
+    """An argument that a function does not have, or a missing one that it needs."""
+
+
+class UnknownAttributeError(MixedfxError, AttributeError):
+    """A name that a fit does not have."""
 
 
 class PriorError(ArgumentError):
@@ -225,17 +238,69 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(by_folded[k]) for k in near)}?" if near else ""
 
 
+def brief(value: object) -> str:
+    """Text of a value in a message: its repr, or its type where that is long."""
+    try:
+        text = repr(value)
+    except Exception:  # a faulty __repr__ of the caller's
+        text = ""
+    if text and "\n" not in text and len(text) <= 60:
+        return text
+    shape = getattr(value, "shape", None)
+    of_shape = f" of shape {shape}" if isinstance(shape, tuple) else ""
+    return f"<{type(value).__name__}{of_shape}>"
+
+
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise an ``ArgumentError`` if the value of an argument is not among its choices."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ArgumentError(f"{name}={value!r} is not one of the choices {listed}.{hint}")
+        raise ArgumentError(f"{name}={brief(value)} is not one of the choices {listed}.{hint}")
 
 
 def check_share(name: str, value: object) -> None:
     """Raise an ``ArgumentError`` if an argument is not strictly between zero and one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
         usual = 0.05 if name == "alpha" else 0.95
-        raise ArgumentError(f"{name}={value!r} must be a number between 0 and 1, such as {usual}.")
+        raise ArgumentError(
+            f"{name}={brief(value)} must be a number between 0 and 1, such as {usual}."
+        )
+
+
+def check_flag(name: str, value: object, meaning: str = "") -> None:
+    """Raise an ``ArgumentError`` if a switch is neither True nor False, as the text "no" is."""
+    if not _is_bool(value):
+        raise ArgumentError(f"{name}={brief(value)} must be True or False{meaning}.")
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def check_count(
+    name: str,
+    value: Any,
+    least: int = 1,
+    *,
+    most: int = 10_000_000,
+    what: str = "a positive integer",
+) -> int:
+    """Return an argument as an int; raise an ``ArgumentError`` if it is none, or out of range."""
+    try:
+        count = least - 1 if _is_bool(value) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if not least <= count <= most:
+        limit = f", at most {most:,}" if count > most else ""
+        raise ArgumentError(f"{name}={brief(value)} must be {what}{limit}.")
+    return count
+
+
+def name_list(name: str, value: object) -> list[str]:
+    """Names given one alone or in an iterable; raise if they are not text."""
+    names = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    if not all(isinstance(one, str) for one in names):
+        raise ArgumentError(f"{name}={brief(value)} must be a name or a list of names.")
+    return [str(one) for one in names]

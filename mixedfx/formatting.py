@@ -6,6 +6,7 @@ Numbers have the decimals that their column needs, as in lme4's printed summarie
 from __future__ import annotations
 
 import html
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._escaping import latex_text, markdown_text
+from mixedfx.errors import ArgumentError, brief
 
 _DISPERSION = "Log residual standard deviation"
 
@@ -207,6 +209,8 @@ class Table:
         str or None
             The text, or None where a file was written.
         """
+        if not (path is None or isinstance(path, str | os.PathLike) or hasattr(path, "write")):
+            raise ArgumentError(f"path={brief(path)} must be the path of a file, or an open file.")
         text: str | None = self.frame.to_csv(path, **({"index": False} | options))
         return text
 

@@ -27,9 +27,17 @@ PACKAGE = Path(mixedfx.__file__).parent
 
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
-    {"errors", "_arrays", "_escaping", "_keys"},
+    {"errors", "_arrays", "_escaping", "_keys", "_warnings"},
     {"linalg"},
-    {"covariance", "families", "plots", "formatting", "datasets", "_deprecation"},
+    {
+        "covariance",
+        "families",
+        "plots",
+        "formatting",
+        "datasets",
+        "_deprecation",
+        "_other_programs",
+    },
     {"formula"},
     {"diagrams", "design"},
     {"likelihood"},

@@ -1303,7 +1303,63 @@ KEPT_FITS = [
     ),
 ]
 
+OTHER_PROGRAMS = [
+    Bad(
+        f"another program's argument: {name}",
+        _fits(MODEL, **{name: value}),
+        errors.CallError,
+        (f"no argument {name}=", *words),
+    )
+    for name, value, words in (
+        ("REML", False, ("reml=",)),
+        ("groups", "g", ("(1 | group)",)),
+        ("re_formula", "~x", ("(x | group)",)),
+        ("vc_formula", {}, ("(1 | group)",)),
+        ("weight", "z", ("weights=",)),
+        ("family", "binomial", ("generalised models", "not fitted")),
+        ("cov_type", "HC3", ("weights=", "dispersion=")),
+        ("method", "lbfgs", ("reml=", "engine=")),
+    )
+] + [
+    Bad("no data", lambda d: mfx.lmer(MODEL), errors.CallError, ("data", "lmer(formula, data)")),
+    Bad(
+        "pooling_fits: another argument",
+        lambda d: mfx.pooling_fits(MODEL, d, wieghts="z"),
+        errors.CallError,
+        ("'wieghts'", "Did you mean 'weights'"),
+    ),
+    Bad(
+        "predict: another program's argument",
+        _predicts(MODEL, lambda d: d, re_form=None),
+        errors.CallError,
+        ("random=",),
+    ),
+    *(
+        Bad(
+            f"another program's attribute: {name}",
+            lambda d, name=name: getattr(mfx.lmer(MODEL, d), name),
+            errors.UnknownAttributeError,
+            (f"'{name}'", ours),
+        )
+        for name, ours in (
+            ("fixef", "params"),
+            ("AIC", "aic"),
+            ("BIC", "bic"),
+            ("VarCorr", "varcorr"),
+            ("logLik", "llf"),
+            ("coefficients", "params"),
+            ("fe_pvalues", "pvalues"),
+            ("random_effect", "random_effects"),
+            ("confint", "conf_int()"),
+            ("summary2", "summary()"),
+            ("fitedvalues", "Did you mean 'fittedvalues'"),
+        )
+    ),
+    Bad("glmer", lambda d: mfx.glmer, errors.UnknownAttributeError, ("generalised",)),
+]
+
 BAD = [
+    *OTHER_PROGRAMS,
     *KEPT_FITS,
     *FORMULAS,
     *TABLES,
@@ -1357,7 +1413,8 @@ def test_table_covers_every_error_that_a_user_can_reach():
 
 @pytest.mark.parametrize("error", sorted({bad.error for bad in BAD}, key=lambda e: e.__name__))
 def test_errors_of_wrong_values_are_value_errors(error):
-    assert issubclass(error, ValueError) or error is SearchError
+    # An attribute that is not there is no value.
+    assert issubclass(error, ValueError | AttributeError) or error is SearchError
 
 
 # ------------------------------------------------------------------ odd, but not wrong

@@ -27,7 +27,7 @@ from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.design.spec import ModelSpec
-from mixedfx.errors import ArgumentError, PriorError
+from mixedfx.errors import PriorError, check_count, check_flag
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.priors.distributions import Flat
@@ -194,9 +194,8 @@ def draw_posterior(
 ) -> PosteriorSamples:
     """Sample the covariance parameters by MCMC, then the effects given each draw."""
     for name, value, least in (("draws", draws, 4), ("chains", chains, 1)):
-        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not integer or value < least:
-            raise ArgumentError(f"{name}={value!r} must be an integer of at least {least}.")
+        check_count(name, value, least, what=f"an integer of at least {least}")
+    check_flag("progress", progress)
     source = spawn_generators(rng, 1)[0]
     _check_proper(design.spec, priors)
     posterior = LogPosterior(design, priors)

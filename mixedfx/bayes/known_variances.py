@@ -7,6 +7,7 @@ theta, by the penalised least squares of every other model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from mixedfx.errors import (
     EmptyDataError,
     MissingColumnError,
     WeightsError,
+    brief,
     did_you_mean,
 )
 from mixedfx.likelihood.basis import ColumnBasis
@@ -99,7 +101,7 @@ def posterior_means(
             )
     prior_mean, prior_sd = _finite_number("mean", mean), _finite_number("sd", sd)
     if prior_sd < 0.0:
-        raise ArgumentError(f"sd={sd!r} must not be negative.")
+        raise ArgumentError(f"sd={brief(sd)} must not be negative.")
     kept = frame[group].notna().to_numpy()
     if not kept.any():
         raise EmptyDataError(f"the grouping column '{group}' is missing in every row.")
@@ -117,10 +119,13 @@ def posterior_means(
 
 
 def _finite_number(name: str, value: Any) -> float:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not np.isfinite(value):
-        raise ArgumentError(f"{name}={value!r} must be a finite number.")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name}={brief(value)} must be a finite number.")
+    return number
 
 
 def _categorical(column: pd.Series) -> pd.Series:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib.util import find_spec
 from typing import Any
 
+from mixedfx._warnings import warn_caller
 from mixedfx.bayes.draws import draw_posterior
 from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
 from mixedfx.estimation.fitted_model import FittedModel
@@ -36,5 +36,5 @@ def sample(
         )
         problems = samples.convergence_problems()
     for problem in problems:
-        warnings.warn(f"{problem}: draw more, by draws=.", SamplingWarning, stacklevel=3)
+        warn_caller(f"{problem}: draw more, by draws=.", SamplingWarning)
     return samples.data_tree

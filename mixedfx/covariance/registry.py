@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixedfx.covariance.diagonal import Diagonal
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.covariance.unstructured import Unstructured
+from mixedfx.errors import ArgumentError, brief
 
 STRUCTURES: dict[str, CovarianceStructure] = {}
 
@@ -31,7 +32,14 @@ def register_structure(structure: CovarianceStructure) -> None:
     >>> mfx.parse("y ~ x + diag(x | g)").random[0].structure
     'diag'
     """
-    STRUCTURES[structure.name] = structure
+    if not isinstance(structure, CovarianceStructure):
+        raise ArgumentError(
+            f"structure={brief(structure)} must be an object of a CovarianceStructure."
+        )
+    name = getattr(structure, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ArgumentError(f"the structure's name={brief(name)} must be a name, such as 'ar1'.")
+    STRUCTURES[name] = structure
 
 
 register_structure(Unstructured())

@@ -7,7 +7,6 @@ the fit does not have gets the mean over all rows, with a warning.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ import pandas as pd
 from patsy import stateful_transform
 
 from mixedfx._keys import positions_of_keys
-from mixedfx.design.splines import caller_level, float_column
+from mixedfx._warnings import warn_caller
+from mixedfx.design.splines import float_column
 from mixedfx.errors import ExtrapolationWarning
 
 Vector = npt.NDArray[np.float64]
@@ -44,11 +44,10 @@ class _GroupMean:
         keys = _keys(g)
         at = positions_of_keys(keys, self._groups)
         if (at < 0).any():
-            warnings.warn(
+            warn_caller(
                 f"{self.name}() has no mean of the group {keys[at < 0][0]!r}, which the fit does "
                 f"not have: it takes that of all rows, {self._grand_mean:g}.",
                 ExtrapolationWarning,
-                stacklevel=caller_level(),
             )
         return np.where(at < 0, self._grand_mean, self._means[at])
 

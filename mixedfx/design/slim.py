@@ -106,9 +106,10 @@ def _asked_for() -> str:
     while frame.f_back is not None:
         frame = frame.f_back
         module = str(frame.f_globals.get("__name__"))
-        if module.startswith("mixedfx.") and not module.endswith("._deprecation"):
+        # Decorators are in modules with an underscore.
+        if module.startswith("mixedfx.") and not module.startswith("mixedfx._"):
             owner, _, function = frame.f_code.co_qualname.rpartition(".")
             name = f"fit.{function}" if owner.endswith("Mixin") or owner == "Results" else function
-            if owner == "PlotAccessor":
+            if owner in ("PlotAccessor", "DiagnosticPlots"):
                 name = f"fit.plot.{function}"
     return name

@@ -12,8 +12,6 @@ Statistical Models in S, chapter 7.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from patsy import stateful_transform
 from scipy.interpolate import BSpline
 from scipy.linalg import qr
 
+from mixedfx._warnings import warn_caller
 from mixedfx.errors import ExtrapolationWarning
 
 Vector = npt.NDArray[np.float64]
@@ -122,12 +121,11 @@ class _Splines:
 
     def _warn_outside(self, outside: Vector) -> None:
         farthest = outside[np.argmax(np.abs(outside - (self._lower + self._upper) / 2))]
-        warnings.warn(
+        warn_caller(
             f"{self.name}() is evaluated beyond its boundary knots {self._lower:g} and "
             f"{self._upper:g}, at {farthest:g}: there it is {self._continuation}, which no data "
             "support.",
             ExtrapolationWarning,
-            stacklevel=caller_level(),
         )
 
     @property
@@ -196,17 +194,6 @@ def float_column(name: str, x: Any) -> Vector:
     if values.ndim > 1 and values.size != len(values):
         raise ValueError(f"{name}() takes one column")
     return values.reshape(-1)
-
-
-def caller_level() -> int:
-    """Level of the first frame outside this package and patsy (which evaluates without a name)."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in ("mixedfx", "patsy", ""):
-            break
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 bs = stateful_transform(_BSplines)

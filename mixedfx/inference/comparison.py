@@ -19,7 +19,7 @@ from scipy import special
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
@@ -41,6 +41,7 @@ def compare(
     ----------
     .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.1.
     """
+    check_flag("refit", refit)
     if len(fits) < 2:
         raise ArgumentError("compare() needs two fits or more.")
     for fit in fits:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.cells import list_cells
-from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import cells_without_data
 
@@ -66,7 +66,7 @@ def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
         raise _parse_error(r_matrix, spec.column_names, error) from None
     values = values.reshape(-1)
     if not (np.isfinite(coefs).all() and np.isfinite(values).all()):
-        raise ArgumentError(f"the constraint {r_matrix!r} is not finite.")
+        raise ArgumentError(f"the constraint {brief(r_matrix)} is not finite.")
     if not np.abs(coefs).max(axis=1, initial=0.0).all():
         raise ArgumentError(f"a constraint in {r_matrix!r} involves no coefficient.")
     used = np.asarray(coefs.any(axis=0))
@@ -94,7 +94,7 @@ def _parse_error(r_matrix: Any, names: tuple[str, ...], error: Exception) -> Arg
         unknown = [w for w in re.split(r"[=\s,*]+|(?<=\s)[-+]", text) if w and w not in names]
         hint = next((h for h in (did_you_mean(w, names) for w in unknown) if h), "")
     return ArgumentError(
-        f"the constraint {r_matrix!r} cannot be read: {reason}. Write something like "
+        f"the constraint {brief(r_matrix)} cannot be read: {reason}. Write something like "
         f"'{names[-1]} = 0'; coefficients are: {', '.join(names)}.{hint}"
     )
 

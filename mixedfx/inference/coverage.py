@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixedfx.errors import ArgumentError, check_share
+from mixedfx.errors import ArgumentError, brief, check_share
 
 
 class _DefaultAlpha(float):
@@ -19,8 +19,8 @@ def resolve_alpha(alpha: float, conf_level: float | None) -> float:
         return alpha
     if not isinstance(alpha, _DefaultAlpha):
         raise ArgumentError(
-            f"alpha={alpha!r} and conf_level={conf_level!r} both say what the coverage is; give "
-            "one of them."
+            f"alpha={brief(alpha)} and conf_level={brief(conf_level)} both say what the coverage "
+            "is; give one of them."
         )
     check_share("conf_level", conf_level)
     return 1.0 - conf_level

@@ -8,7 +8,6 @@ and the residual variance.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx._warnings import warn_caller
 from mixedfx.design.new_data import evaluate_new_data, new_argument
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
     NewLevelError,
     NotEstimableWarning,
+    brief,
     check_choice,
     check_share,
 )
@@ -141,7 +142,7 @@ def _included_groups(fit: FittedModel, random: str | Sequence[str]) -> tuple[str
         check_choice("random", random, ("all", "none", *groups))
         return groups if random == "all" else ()
     if not isinstance(random, Sequence):
-        raise ArgumentError(f"random={random!r} must be 'all', 'none' or a list of groups.")
+        raise ArgumentError(f"random={brief(random)} must be 'all', 'none' or a list of groups.")
     for name in random:
         check_choice("random", name, groups)
     return tuple(random)
@@ -161,7 +162,7 @@ def _new_rows(
     frame, X, values, codes = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
     note = not_estimable_note(fit, data)
     if note is not None:
-        warnings.warn(note, NotEstimableWarning, stacklevel=5)
+        warn_caller(note, NotEstimableWarning)
     mean = X @ fit.solution.beta + _new_offset(fit, frame)
     for t, b in enumerate(fit.solution.conditional_modes()):
         if fit.spec.random_terms[t].group not in groups:

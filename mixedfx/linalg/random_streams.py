@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, brief, check_count
 
 
 def spawn_generators(rng: Any, n: int) -> list[np.random.Generator]:
     """Spawn one generator for each of ``n`` draws."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ArgumentError(f"n={n!r} must be a positive integer: how many to draw.")
+    n = check_count("n", n)
     try:
-        return np.random.default_rng(rng).spawn(int(n))
+        return np.random.default_rng(rng).spawn(n)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"rng={rng!r} must be a seed (an integer that is not negative), a "
+            f"rng={brief(rng)} must be a seed (an integer that is not negative), a "
             f"numpy.random.Generator that can be spawned from, or None: {error}"
         ) from None

@@ -44,7 +44,7 @@ def subplots(
         message = 'pictures need matplotlib: python -m pip install "mixedfx[plot]"'
         raise ImportError(message) from None
     if ax is not None:
-        return _check_axes(ax, count, what)
+        return check_axes(ax, count, what)
     ncols = min(ncols or count, count)
     nrows = -(-count // ncols)
     _, grid = pyplot.subplots(
@@ -66,13 +66,14 @@ def subplots(
     return axes[:count]
 
 
-def _check_axes(ax: Any, count: int, what: str) -> Any:
+def check_axes(ax: Any, count: int, what: str = "") -> Any:
+    """Return the caller's axes as a flat array; raise if they are none, or not ``count``."""
     from matplotlib.axes import Axes
 
     axes = flatten_axes(ax)
-    invalid = next((one for one in axes if not isinstance(one, Axes)), None)
-    if invalid is not None:
-        raise ArgumentError(f"ax= takes matplotlib axes, not {type(invalid).__name__}.")
+    for one in axes:
+        if not isinstance(one, Axes):
+            raise ArgumentError(f"ax= takes matplotlib axes, not {type(one).__name__}.")
     if len(axes) != count:
         needed = "1 axes is" if count == 1 else f"{count} axes are"
         reason = f", one for each {what}" if what and count > 1 else ""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx.errors import check_share
 from mixedfx.plots.axes import (
     BLUE,
     GREY,
@@ -96,8 +97,11 @@ def boxplot_by_level(values: pd.Series, levels: Any, *, group: str, ax: Any = No
     return ax
 
 
-def qq(samples: Mapping[str, pd.Series], *, ylabel: str, ax: Any = None) -> Any:
+def qq(
+    samples: Mapping[str, pd.Series], *, ylabel: str, conf_level: float = 0.95, ax: Any = None
+) -> Any:
     """Plot standardised values against standard normal quantiles, with pointwise bands."""
+    check_share("conf_level", conf_level)
     axes = subplots(ax, len(samples), size=(4.0, 3.8), what="effect", ncols=3)
     for one, (title, values) in zip(axes, samples.items(), strict=True):
         if title:
@@ -105,7 +109,7 @@ def qq(samples: Mapping[str, pd.Series], *, ylabel: str, ax: Any = None) -> Any:
         one.set_xlabel("quantile of the standard normal")
         one.set_ylabel(ylabel)
         despine(one)
-        table = quantiles(values)
+        table = quantiles(values, conf_level=conf_level)
         if len(table):
             _draw_qq(one, table)
         else:

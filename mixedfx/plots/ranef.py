@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice, check_share, name_list
 from mixedfx.plots.axes import (
     BLUE,
     GREY,
@@ -30,8 +31,10 @@ from mixedfx.plots.axes import (
 _ARROW = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "inches"}
 
 
-def caterpillar(effects: pd.DataFrame, *, width: float = 1.96, ax: Any = None) -> Any:
+def caterpillar(effects: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = None) -> Any:
     """Plot the conditional modes of the levels, sorted, with intervals."""
+    check_share("conf_level", conf_level)
+    width = float(special.ndtri(0.5 + conf_level / 2))
     names = [c for c in effects.columns if f"{c}_sd" in effects.columns]
     axes = subplots(ax, len(names), size=size_for_rows(effects.index, 3.6), what="effect")
     for one, name in zip(axes, names, strict=True):
@@ -101,11 +104,11 @@ def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -
             f"{len(available)} effects are too many for one picture: choose effects= from {pairs}, "
             "or one of them."
         )
-    wanted = [effects] if isinstance(effects, str) else list(effects)
+    wanted = name_list("effects", effects)
     for name in wanted:
         check_choice("effects", name, available)
     if len(set(wanted)) != len(wanted) or not 1 <= len(wanted) <= 2:
-        raise ArgumentError(f"effects={effects!r} must be one effect, or two different ones.")
+        raise ArgumentError(f"effects={brief(effects)} must be one effect, or two different ones.")
     return wanted
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.spec import ModelSpec
-from mixedfx.errors import PriorError, did_you_mean
+from mixedfx.errors import PriorError, brief, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.pls import Solution
@@ -188,7 +188,7 @@ def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(priors, Mapping):
         raise PriorError(
-            f"priors={priors!r} must be a dict from parameters to priors, such as "
+            f"priors={brief(priors)} must be a dict from parameters to priors, such as "
             "{'sd': mfx.priors.HalfNormal(10)}."
         )
     return dict(priors)

@@ -19,7 +19,7 @@ from mixedfx.design.residual import (
     ResidualRows,
     ResidualSpec,
 )
-from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.formula.parser import parse_residual
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import Homoscedastic, KnownVariances, ResidualModel
@@ -45,6 +45,10 @@ _REGISTERED: dict[str, Factory] = {}
 
 def register_residual(name: str, factory: Factory) -> None:
     """Make ``residual="name(columns)"`` an argument of ``lmer``."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ArgumentError(f"name={brief(name)} must be a name, such as 'ar1'.")
+    if not callable(factory):
+        raise ArgumentError(f"factory={brief(factory)} must be a function of text and columns.")
     _REGISTERED[name] = factory
 
 

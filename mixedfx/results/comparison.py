@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, brief
 from mixedfx.formatting import Table
 from mixedfx.inference import comparison
 from mixedfx.inference.parameters import Parameter, parameters
@@ -134,7 +134,7 @@ def _named_fits(
     if names is None:
         return list(fits), None
     if isinstance(names, str) or not isinstance(names, Iterable) or len(list(names)) != len(fits):
-        raise ArgumentError(f"names={names!r} must be {len(fits)} names, one for each fit.")
+        raise ArgumentError(f"names={brief(names)} must be {len(fits)} names, one for each fit.")
     return list(fits), [str(name) for name in names]
 
 

@@ -6,6 +6,7 @@ from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.layout import Equation
+from mixedfx.errors import check_flag
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.results.base import ResultsBase
@@ -67,6 +68,7 @@ class DescriptionMixin(ResultsBase):
         Yieldᵢⱼ | Yᵢ ~ N(Yᵢ, 49.51²)
                   Yᵢ ~ N(1528, 42²)
         """
+        check_flag("estimates", estimates)
         spec = self.model.spec
         effects = tuple(term.effect_names for term in spec.random_terms)
         return equations.equation(

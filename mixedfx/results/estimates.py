@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._deprecation import renamed_argument
+from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
+from mixedfx.errors import check_flag
 from mixedfx.formula.terms import Formula
 from mixedfx.inference import dispersion_table, prediction, varcorr, wald
 from mixedfx.inference import information_criteria as criteria
@@ -170,6 +172,7 @@ class EstimatesMixin(ResultsBase):
 
     # ---------------------------------------------------------------- random effects
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def ranef(
         self, group: str | None = None, *, cond_sd: bool = False
     ) -> pd.DataFrame | dict[str, pd.DataFrame]:
@@ -204,6 +207,7 @@ class EstimatesMixin(ResultsBase):
         A         -17.61
         B           0.39
         """
+        check_flag("cond_sd", cond_sd)
         if group is not None:
             return prediction.ranef_table(self.model, group, cond_sd=cond_sd)
         return {
@@ -279,6 +283,7 @@ class EstimatesMixin(ResultsBase):
         return tables.residuals(self.model)
 
     @renamed_argument("level", "conf_level")
+    @explains_arguments(METHOD_ARGUMENTS)
     def predict(
         self,
         data: Any = None,
@@ -341,6 +346,7 @@ class EstimatesMixin(ResultsBase):
         0      253.7     198.1      309.3
         1      345.6     214.2      477.0
         """
+        check_flag("se", se)
         return prediction.predict(
             self.model,
             data,

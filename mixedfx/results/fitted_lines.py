@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedfx import plots
 from mixedfx.design.new_data import evaluate_new_data
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference.shrinkage import pooling
@@ -40,7 +40,9 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
     possible = list(dict.fromkeys(name for text in texts for name in _columns_in(text, fit)))
     if x is not None:
         if not possible:
-            raise ArgumentError(f"x={x!r} cannot run: '{fit.formula}' reads no column but groups.")
+            raise ArgumentError(
+                f"x={brief(x)} cannot run: '{fit.formula}' reads no column but groups."
+            )
         check_choice("x", x, possible)
         return x
     codes = fit.rows.codes_of(group)

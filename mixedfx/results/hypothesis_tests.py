@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.inference import anova as anova_tables
 from mixedfx.inference import comparison, wald
 from mixedfx.inference.constraints import linear_constraints
@@ -28,6 +29,7 @@ class HypothesisTestsMixin(ResultsBase):
         table = self.tidy().set_index("term")
         return table["p_value"].rename_axis(None)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def tidy(
         self, *, df_method: DfMethod = "satterthwaite", conf_level: float = 0.95
     ) -> pd.DataFrame:
@@ -64,6 +66,7 @@ class HypothesisTestsMixin(ResultsBase):
         """
         return wald.tidy(self.model, self._denominator_df(df_method), conf_level=conf_level)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def t_test(
         self,
         r_matrix: Any,
@@ -157,6 +160,7 @@ class HypothesisTestsMixin(ResultsBase):
         """Test linear hypotheses jointly: another name of :meth:`wald_test`."""
         return self.wald_test(r_matrix, df_method=df_method)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def anova(
         self,
         type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
@@ -235,6 +239,7 @@ class HypothesisTestsMixin(ResultsBase):
         """
         return comparison.ranova(self.model)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def emmeans(
         self,
         specs: str | Sequence[str],

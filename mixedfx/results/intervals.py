@@ -7,11 +7,12 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pandas as pd
 
+from mixedfx._other_programs import METHOD_ARGUMENTS, check_options, explains_arguments
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import intervals
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
-from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.inference.denominator_df import DF_METHODS, DfMethod
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.results.base import ResultsBase
@@ -30,6 +31,7 @@ class BootstrapOptions(TypedDict, total=False):
 class IntervalsMixin(ResultsBase):
     """Confidence intervals and profile likelihoods."""
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def conf_int(
         self,
         alpha: float = DEFAULT_ALPHA,
@@ -75,7 +77,7 @@ class IntervalsMixin(ResultsBase):
         ArgumentError
             If a name or the method is unknown, ``alpha`` or ``conf_level`` is not between 0 and
             1, both are given, or the method does not apply to the fit.
-        TypeError
+        CallError
             If a further argument is none of the bootstrap's.
 
         References
@@ -97,10 +99,9 @@ class IntervalsMixin(ResultsBase):
         if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         check_choice("method", method, methods)
+        check_choice("df_method", df_method, DF_METHODS)
         alpha = resolve_alpha(alpha, conf_level)
-        unknown = set(bootstrap) - set(BootstrapOptions.__annotations__)
-        if unknown:
-            raise TypeError(f"conf_int() got an unexpected keyword argument {min(unknown)!r}")
+        check_options("conf_int", bootstrap, BootstrapOptions.__annotations__)
         names = [parameter.name for parameter in select_parameters(self.model, parm)]
         if method == "wald":
             ddf = self._denominator_df(df_method)

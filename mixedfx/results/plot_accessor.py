@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mixedfx import plots
 from mixedfx.diagrams import drawing
-from mixedfx.errors import ArgumentError, check_choice
-from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.inference import prediction, varcorr, variance_explained, wald
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
+from mixedfx.inference.bootstrap.intervals import select_columns
 from mixedfx.inference.denominator_df import DfMethod, denominator_df
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.description import graph_of
+from mixedfx.results.diagnostic_plots import DiagnosticPlots
 from mixedfx.results.fitted_lines import axis_column, fitted_lines
-from mixedfx.results.plot_inputs import (
-    grouping_factor,
-    level_of_each_row,
-    scaled_residuals,
-    standardised_effects,
-)
-from mixedfx.results.tables import fitted_values, influence
+from mixedfx.results.plot_inputs import grouping_factor
 
 
 @dataclass(frozen=True)
-class PlotAccessor:
+class PlotAccessor(DiagnosticPlots):
     """
     Plots of a fit, ``fit.plot``. Each method returns matplotlib axes.
 
@@ -46,8 +40,6 @@ class PlotAccessor:
     ``ax`` is where to draw, with a new figure by default; plots of several panels take a
     sequence. ``group`` is a grouping factor, by default the first of the formula.
     """
-
-    model: FittedModel
 
     def graph(self, *, ax: Any = None) -> Any:
         """
@@ -67,9 +59,11 @@ class PlotAccessor:
 
     # ---------------------------------------------------------------- levels
 
-    def caterpillar(self, group: str | None = None, *, ax: Any = None) -> Any:
+    def caterpillar(
+        self, group: str | None = None, *, conf_level: float = 0.95, ax: Any = None
+    ) -> Any:
         """
-        Draw a group's random effects, sorted, with 95% conditional intervals.
+        Draw a group's random effects, sorted, with conditional intervals.
 
         The table is ``fit.ranef(group, cond_sd=True)``.
 
@@ -77,6 +71,8 @@ class PlotAccessor:
         ----------
         group : str, optional
             A grouping factor; by default the first.
+        conf_level : float
+            Coverage of the intervals.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each effect.
 
@@ -86,7 +82,8 @@ class PlotAccessor:
             One for each effect.
         """
         group = grouping_factor(self.model, group)
-        return plots.caterpillar(prediction.ranef_table(self.model, group, cond_sd=True), ax=ax)
+        table = prediction.ranef_table(self.model, group, cond_sd=True)
+        return plots.caterpillar(table, conf_level=conf_level, ax=ax)
 
     def shrinkage(
         self,
@@ -160,6 +157,7 @@ class PlotAccessor:
         numpy.ndarray of matplotlib axes
             One for each level, or one.
         """
+        check_flag("unpooled", unpooled)
         group = grouping_factor(self.model, group)
         x = axis_column(self.model, group, x)
         return plots.fitted(fitted_lines(self.model, x, group, levels), unpooled=unpooled, ax=ax)
@@ -195,6 +193,7 @@ class PlotAccessor:
         matplotlib axes
             A row for each coefficient.
         """
+        check_flag("intercept", intercept)
         ddf = denominator_df(self.model, df_method)
         table = wald.tidy(self.model, ddf, conf_level=conf_level)
         others = table["term"] != "Intercept"
@@ -223,6 +222,7 @@ class PlotAccessor:
         matplotlib axes
             A bar for each source.
         """
+        check_flag("fixed", fixed)
         if not fixed:
             grouping_factor(self.model, None, advice="; or count the fixed part: fixed=True")
         shares = variance_explained.variance_shares(self.model)
@@ -231,9 +231,15 @@ class PlotAccessor:
         variances = pd.concat([of_fixed, shares.groups, of_residual])
         return plots.variance(variances / variances.sum(), ax=ax)
 
-    def profile(self, parm: str | Sequence[str] | None = None, *, ax: Any = None) -> Any:
+    def profile(
+        self,
+        parm: str | Sequence[str] | None = None,
+        *,
+        conf_level: float = 0.95,
+        ax: Any = None,
+    ) -> Any:
         """
-        Draw profile likelihoods with their 95% intervals.
+        Draw profile likelihoods with their intervals.
 
         The tables are ``fit.profile(parm)`` and ``fit.conf_int(method="profile", parm=parm)``.
 
@@ -241,6 +247,8 @@ class PlotAccessor:
         ----------
         parm : str or sequence of str, optional
             Parameters by name; by default all.
+        conf_level : float
+            Coverage of the intervals.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each parameter.
 
@@ -249,14 +257,20 @@ class PlotAccessor:
         numpy.ndarray of matplotlib axes
             One for each parameter.
         """
-        points = profiles.profile(self.model, parm)
-        return plots.profile(points, profiles.profile_intervals(self.model, 0.95, parm), ax=ax)
+        limits = profiles.profile_intervals(self.model, conf_level, parm)
+        points = profiles.profile(self.model, parm, conf_level=conf_level)
+        return plots.profile(points, limits, conf_level=conf_level, ax=ax)
 
     def density(
-        self, bootstrap: Bootstrap, parm: str | Sequence[str] | None = None, *, ax: Any = None
+        self,
+        bootstrap: Bootstrap,
+        parm: str | Sequence[str] | None = None,
+        *,
+        conf_level: float = 0.95,
+        ax: Any = None,
     ) -> Any:
         """
-        Draw the distribution of bootstrap estimates, with 95% intervals.
+        Draw the distribution of bootstrap estimates, with percentile intervals.
 
         The tables are ``draws``, ``estimates`` and ``conf_int()`` of the bootstrap.
 
@@ -266,6 +280,8 @@ class PlotAccessor:
             From ``fit.bootstrap()``.
         parm : str or sequence of str, optional
             Parameters by name; by default all but the entries of theta.
+        conf_level : float
+            Coverage of the intervals.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; one for each parameter.
 
@@ -278,121 +294,14 @@ class PlotAccessor:
             kind = type(bootstrap).__name__
             raise ArgumentError(f"density() draws what fit.bootstrap() gives, not {kind}.")
         names = list(bootstrap.draws.columns)
-        chosen = [parm] if isinstance(parm, str) else list(parm or ())
-        for name in chosen:
-            check_choice("parm", name, names)
-        columns = [names.index(name) for name in chosen]
+        columns = select_columns(names, parm)
         if parm is None:
             columns = [i for i, name in enumerate(names) if not name.startswith("theta[")]
+        if not columns:
+            raise ArgumentError("parm=[] names no parameter to draw.")
         return plots.density(
             bootstrap.draws.iloc[:, columns],
             bootstrap.estimates.iloc[columns],
-            bootstrap.conf_int().iloc[columns],
+            bootstrap.conf_int(conf_level=conf_level).iloc[columns],
             ax=ax,
         )
-
-    # ---------------------------------------------------------------- checks
-
-    def residuals(
-        self,
-        kind: Literal["fitted", "scale-location", "group"] = "fitted",
-        group: str | None = None,
-        *,
-        ax: Any = None,
-    ) -> Any:
-        """
-        Draw the residuals.
-
-        The table is ``fit.augment()``, and for ``"scale-location"`` ``fit.influence()`` with
-        the standardised residuals. In weighted fits residuals are multiplied by the square
-        root of the weight, so that all have the same variance.
-
-        Parameters
-        ----------
-        kind : {"fitted", "scale-location", "group"}
-            Residuals against fitted values; square roots of absolute standardised residuals
-            against fitted values; residuals by the levels of a group.
-        group : str, optional
-            A grouping factor, for ``"group"``; by default the first.
-        ax : matplotlib axes, optional
-            Where to draw.
-
-        Returns
-        -------
-        matplotlib axes
-            A point for each row, or a row for each level.
-        """
-        check_choice("kind", kind, ("fitted", "scale-location", "group"))
-        if kind == "scale-location":
-            standardised = influence(self.model)["std_resid"]
-            label = "√|standardised residual|"
-            table = pd.DataFrame(
-                {"fitted": fitted_values(self.model), label: np.sqrt(standardised.abs())}
-            )
-            return plots.scatter_with_trend(table, "fitted", label, ax=ax)
-        scaled = scaled_residuals(self.model)
-        if kind == "group":
-            group = grouping_factor(self.model, group)
-            labels = level_of_each_row(self.model, group)
-            return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
-        table = pd.concat([fitted_values(self.model), scaled], axis=1)
-        return plots.scatter_with_trend(table, "fitted", str(scaled.name), zero=True, ax=ax)
-
-    def qq(self, of: str = "resid", *, ax: Any = None) -> Any:
-        """
-        Draw standardised residuals, or random effects, against normal quantiles.
-
-        Residuals are ``std_resid`` of ``fit.influence()``. Effects are those of
-        ``fit.ranef(group, cond_sd=True)``, divided by the marginal standard deviation of the
-        conditional modes, ``sqrt(variance - cond_sd**2)``. :func:`mixedfx.plots.quantiles` has
-        the points.
-
-        Parameters
-        ----------
-        of : str
-            ``"resid"``, or a grouping factor.
-        ax : matplotlib axes, or a sequence of them, optional
-            Where to draw; for a group, one for each effect.
-
-        Returns
-        -------
-        numpy.ndarray of matplotlib axes
-            One for the residuals, or one for each effect.
-        """
-        groups = self.model.formula.groups
-        check_choice("of", of, ("resid", *groups))
-        if of not in groups:
-            values = influence(self.model)["std_resid"]
-            return plots.qq({"": values}, ylabel="standardised residual", ax=ax)
-        samples = standardised_effects(self.model, of)
-        return plots.qq(samples, ylabel=f"standardised effect of {of}", ax=ax)
-
-    def influence(
-        self,
-        of: str = "obs",
-        *,
-        method: Literal["one_step", "refit"] = "one_step",
-        ax: Any = None,
-    ) -> Any:
-        """
-        Draw Cook's distances of rows, or of levels.
-
-        The table is ``fit.influence(of)``.
-
-        Parameters
-        ----------
-        of : str
-            ``"obs"`` for rows, or a grouping factor.
-        method : {"one_step", "refit"}
-            For levels, as of ``fit.influence()``.
-        ax : matplotlib axes, optional
-            Where to draw.
-
-        Returns
-        -------
-        matplotlib axes
-            A stem for each row or level.
-        """
-        table = influence(self.model, of, method)
-        group = of if of in self.model.formula.groups else None
-        return plots.influence(table["cooks_distance"], group=group, ax=ax)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mixedfx._deprecation import renamed_attribute
+from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
+from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.dispatch import EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -86,6 +88,7 @@ class Results(
         """Plots of the fit, such as ``fit.plot.caterpillar()``; they need matplotlib."""
         return PlotAccessor(self.model)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def summary(self, *, df_method: DfMethod = "satterthwaite") -> Summary:
         """
         Summarize the fit in tables, to print or to show in a notebook.
@@ -104,6 +107,7 @@ class Results(
             df_method = "normal"
         return summarize(self.model, self._denominator_df(df_method), df_method)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def refit(
         self, y: Any, *, engine: EngineName = "profiled", control: Control | None = None
     ) -> Self:
@@ -132,8 +136,16 @@ class Results(
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
+        if control is not None and not isinstance(control, Control):
+            raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
         again = refit(self.model, y, engine=engine, reml=self.reml, control=control or Control())
         return type(self)(again)
+
+    def __getattr__(self, name: str) -> Any:
+        """Explain names that a fit does not have; names that it has are found without this."""
+        if hasattr(type(self), name):  # a property that raised: its own error
+            return object.__getattribute__(self, name)
+        raise missing_attribute(self, name)
 
     def __copy__(self) -> Self:
         """Return the fit itself, which is immutable."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.bayes import sample
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -31,6 +32,7 @@ class _OfModel:
 class SimulationMixin(ResultsBase):
     """Simulation, parametric bootstrap and posterior draws."""
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def simulate(
         self, n: int = 1, *, rng: Any = None, random: Literal["new", "fitted"] = "new"
     ) -> pd.DataFrame:
@@ -60,6 +62,7 @@ class SimulationMixin(ResultsBase):
         """
         return simulate(self.model, n, rng=rng, random=random)
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def bootstrap(
         self,
         n: int = 1000,
@@ -125,6 +128,7 @@ class SimulationMixin(ResultsBase):
             statistic=of_model,
         )
 
+    @explains_arguments(METHOD_ARGUMENTS)
     def sample(
         self, draws: int = 1000, *, chains: int = 4, rng: Any = None, progress: bool = True
     ) -> Any:

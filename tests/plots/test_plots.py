@@ -234,7 +234,41 @@ def test_a_caterpillars_intervals_are_conditional(fit):
     ax = fit.plot.caterpillar("Subject")[1]
     table = fit.ranef("Subject", cond_sd=True).sort_values("Days")
     ends = np.array([segment[:, 0] for segment in ax.collections[0].get_segments()])
-    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * 1.96 * table["Days_sd"])
+    width = 2 * stats.norm.ppf(0.975)
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], width * table["Days_sd"])
+
+
+@pytest.mark.parametrize("conf_level", [0.5, 0.99])
+def test_a_caterpillars_intervals_have_the_coverage_asked_for(fit, conf_level):
+    ax = fit.plot.caterpillar("Subject", conf_level=conf_level)[1]
+    table = fit.ranef("Subject", cond_sd=True).sort_values("Days")
+    ends = np.array([segment[:, 0] for segment in ax.collections[0].get_segments()])
+    width = 2 * stats.norm.ppf(0.5 + conf_level / 2)
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], width * table["Days_sd"])
+
+
+def test_a_profile_reaches_the_limits_asked_for(fit):
+    low, high = fit.conf_int(method="profile", parm="Days", conf_level=0.999).loc["Days"]
+    (ax,) = fit.plot.profile("Days", conf_level=0.999)
+    x, zeta = ax.lines[3].get_data()
+    # Points at the limits, where zeta is the normal quantile, 3.29: beyond those of a 95% interval.
+    assert np.interp([low, high], x, zeta) == pytest.approx([-3.2905, 3.2905], abs=1e-3)
+
+
+def test_a_densitys_interval_has_the_coverage_asked_for(fit):
+    boot = fit.bootstrap(50, rng=1, progress=False)
+    (ax,) = fit.plot.density(boot, "Days", conf_level=0.5)
+    low, high = boot.conf_int(conf_level=0.5).loc["Days"]
+    assert ax.get_xlabel() == f"{low:.2f} to {high:.2f}".replace("-", "−")
+
+
+def test_the_band_of_a_quantile_plot_has_the_coverage_asked_for(fit):
+    def width(**options):
+        (ax,) = fit.plot.qq("resid", **options)
+        band = ax.collections[0].get_paths()[0].vertices[:, 1]
+        return np.ptp(band)
+
+    assert width(conf_level=0.5) < width() < width(conf_level=0.999)
 
 
 def test_the_names_of_many_levels_are_left_out(nested):

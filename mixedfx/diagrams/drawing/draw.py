@@ -16,6 +16,7 @@ from mixedfx.diagrams.drawing.text import (
     text_width,
 )
 from mixedfx.diagrams.graph.build import Graph
+from mixedfx.plots.axes import check_axes
 
 # Okabe and Ito's blue and greys: distinct under every kind of colour vision.
 _BLUE, _DARK_GREY, _LIGHT_GREY = "#0072B2", "#333333", "#DDDDDD"
@@ -31,6 +32,8 @@ def draw(graph: Graph, *, ax: Any = None) -> Any:
     factors are nested, those of crossed factors overlap.
     """
     pyplot = _pyplot()
+    if ax is not None:
+        (ax,) = check_axes(ax, 1)
     texts = {n.name: node_label(n) for n in graph.nodes} | {
         f"plate {p.name}": plate_title(p) for p in graph.plates
     }

@@ -19,7 +19,7 @@ from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_m
 from mixedfx.diagrams.graph.names import INTERCEPT, display_name
 from mixedfx.diagrams.graph.nesting import GroupingFactor, check_group_names
 from mixedfx.diagrams.graph.symbols import Math
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.formula.terms import Formula
 
 
@@ -68,6 +68,8 @@ class Graph:
         tuple of str
             Their names, the outermost first.
         """
+        if plate is not None:
+            check_choice("plate", plate, [p.name for p in self.plates])
         return enclosing_plates(self.plates, plate)
 
     def around(self, plate: str | None) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def hierarchical_model(
     formula: str | Formula, nested: Mapping[str, str] | None = None
 ) -> HierarchicalModel:
     """Centre the terms of a formula hierarchically, and assign symbols to them."""
-    formula = parse(formula) if isinstance(formula, str) else formula
+    formula = parse(formula)
     fixed = tuple(t.name() for t in terms_of(formula.fixed))
     if "." in fixed:
         text = str(formula)

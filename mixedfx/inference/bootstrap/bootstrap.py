@@ -6,7 +6,6 @@ bootMer.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, MixedfxWarning, check_choice
+from mixedfx._warnings import warn_caller
+from mixedfx.errors import (
+    ArgumentError,
+    MixedfxWarning,
+    check_choice,
+    check_count,
+    check_flag,
+)
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.bootstrap.intervals import (
     INTERVALS,
@@ -171,10 +177,11 @@ def bootstrap(
     ----------
     .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, chapter 2.
     """
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0:
-        raise ArgumentError(
-            f"n_jobs={n_jobs!r} must be a number of processes, or -1 for one per core."
-        )
+    processes = "a number of processes, or -1 for one per core"
+    if not check_count("n_jobs", n_jobs, -1, most=10_000, what=processes):
+        raise ArgumentError(f"n_jobs=0 must be {processes}.")
+    check_flag("progress", progress)
+    n = check_count("n", n)
     check_no_priors(fit, "bootstrap()")
     # Where the function fails on the fit itself, its own error is the best message.
     estimates = None if statistic is None else statistic_values(statistic(fit))
@@ -190,7 +197,7 @@ def bootstrap(
         estimates = pd.Series(values, index=parameter_names(fit))
     result = _assemble(estimates, draws, n)
     for message in _warnings(result):
-        warnings.warn(message, MixedfxWarning, stacklevel=3)
+        warn_caller(message, MixedfxWarning)
     return result
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from mixedfx.errors import check_choice
+from mixedfx.errors import check_choice, name_list
 
 Vector = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def select_columns(names: list[str], parm: str | Sequence[str] | None) -> list[i
     """Positions of parameters by name, of all for None; a name can occur twice."""
     if parm is None:
         return list(range(len(names)))
-    selected = list(dict.fromkeys([parm] if isinstance(parm, str) else parm))
+    selected = list(dict.fromkeys(name_list("parm", parm)))
     for name in selected:
         check_choice("parm", name, names)
     return [i for name in selected for i, other in enumerate(names) if other == name]

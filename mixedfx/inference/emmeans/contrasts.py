@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 
 Matrix = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def _custom_contrasts(method: Mapping[Any, Any], names: Sequence[str]) -> tuple[
         if row.shape != (len(names),) or not np.isfinite(row).all():
             raise ArgumentError(
                 f"the coefficients of {label!r} must be {len(names)} numbers, for "
-                f"{', '.join(names)}; got {coefficients!r}."
+                f"{', '.join(names)}; got {brief(coefficients)}."
             )
         rows.append(row)
     return [str(label) for label in method], np.array(rows)

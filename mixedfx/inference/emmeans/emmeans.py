@@ -23,12 +23,17 @@ import pandas as pd
 from mixedfx._arrays import set_readonly
 from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.checks import independent_columns
-from mixedfx.errors import ArgumentError, check_share
+from mixedfx.errors import ArgumentError, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
-from mixedfx.inference.emmeans.contrasts import Method, check_two_means, contrast_coefficients
+from mixedfx.inference.emmeans.contrasts import (
+    METHODS,
+    Method,
+    check_two_means,
+    contrast_coefficients,
+)
 from mixedfx.inference.emmeans.display import formatted_table, mean_labels
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
@@ -189,6 +194,8 @@ class EMMeans:
         if conf_level is None:
             conf_level = self.conf_level
         check_share("conf_level", conf_level)
+        if not isinstance(method, Mapping):
+            check_choice("method", method, METHODS)
         all_names = mean_labels(self.table, self.specs)
         adjustment = resolve_adjustment(method, adjust)
         families = []

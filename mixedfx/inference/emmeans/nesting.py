@@ -39,11 +39,9 @@ def factor_nesting(fit: FittedModel, given: Any, levels: Mapping[str, pd.Series]
         given = dict(_parsed(part) for part in given.split(","))
     if not isinstance(given, Mapping):
         raise ArgumentError(f"nesting={given!r} must be as 'var %in% fam' or {{'var': 'fam'}}.")
+    names = {inner: parse_names("nesting", [inner], levels) for inner in given}
     return _closed(
-        {
-            parse_names("nesting", inner, levels)[0]: parse_names("nesting", around, levels)
-            for inner, around in given.items()
-        }
+        {names[inner][0]: parse_names("nesting", around, levels) for inner, around in given.items()}
     )
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from mixedfx._keys import positions_of_keys
 from mixedfx.design.slim import summary_of_rows
-from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in, terms_of
 
@@ -84,7 +84,7 @@ def _check_known(argument: str, name: Any, variables: Mapping[str, Any]) -> None
 def grid_levels(variables: Mapping[str, Variable], at: Any) -> dict[str, pd.Series]:
     """Values of each variable on the grid: those of ``at``, or its default ones."""
     if not isinstance(at, Mapping | None):
-        raise ArgumentError(f"at={at!r} must map variables to values, as {{'x': [0, 1]}}.")
+        raise ArgumentError(f"at={brief(at)} must map variables to values, as {{'x': [0, 1]}}.")
     for name in at or {}:
         _check_known("at", name, variables)
     return {

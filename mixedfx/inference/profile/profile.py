@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from mixedfx.errors import ArgumentError, SearchError, check_share
+from mixedfx.errors import ArgumentError, SearchError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.parameters import Parameter, select_parameters
@@ -34,8 +34,7 @@ from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 
-_Z = float(norm.ppf(0.975))
-ZETAS = (*(0.5 * k for k in range(-6, 7)), -_Z, _Z)
+ZETAS = tuple(0.5 * k for k in range(-6, 7))
 # Distance of zeta from its highest value at the point from which it is called constant.
 _CORNER = 1e-4
 # Advice where a profile is refused.
@@ -47,9 +46,12 @@ def profile(
     parm: Sequence[str] | str | None = None,
     *,
     zetas: Sequence[float] | None = None,
+    conf_level: float = 0.95,
 ) -> pd.DataFrame:
     """
     Profile each parameter: rows ``parameter value zeta`` at the roots of ``zeta``.
+
+    Without ``zetas`` they are from -3 to 3, with the limits of the ``conf_level`` interval.
 
     References
     ----------
@@ -59,7 +61,9 @@ def profile(
     """
     check_no_priors(fit, "a profile")
     check_one_variance(fit, "a profile", _ALTERNATIVE)
-    targets = np.unique(_read_zetas(ZETAS if zetas is None else zetas))
+    check_share("conf_level", conf_level)
+    limit = float(norm.ppf(0.5 + 0.5 * conf_level))
+    targets = np.unique(_read_zetas((*ZETAS, -limit, limit) if zetas is None else zetas))
     rows: list[tuple[str, float, float]] = []
     selected = select_parameters(fit, parm)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
@@ -105,9 +109,9 @@ def _read_zetas(zetas: Sequence[float]) -> Vector:
     try:
         targets = np.atleast_1d(np.asarray(zetas, dtype=float))
     except (TypeError, ValueError):
-        raise ArgumentError(f"zetas={zetas!r} must be numbers.") from None
+        raise ArgumentError(f"zetas={brief(zetas)} must be numbers.") from None
     if targets.ndim != 1 or not np.isfinite(targets).all():
-        raise ArgumentError(f"zetas={zetas!r} must be finite numbers.")
+        raise ArgumentError(f"zetas={brief(zetas)} must be finite numbers.")
     return targets
 
 

@@ -1,0 +1,175 @@
+"""Names of other programs: arguments and attributes that users of those try, and ours instead."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from mixedfx.errors import CallError, UnknownAttributeError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RANDOM_TERMS = "random effects stand in the formula: '... + (1 | group)', '... + (x | group)'"
+_GENERALISED = (
+    "this version fits linear models with normal residuals only; generalised models, such as "
+    "logistic or Poisson ones, are not fitted"
+)
+_SEARCH = "the optimiser is chosen by engine=, and its limits by control=mixedfx.Control(...)"
+
+FIT_ARGUMENTS: Mapping[str, str] = {
+    "REML": "write reml=True or reml=False",
+    "groups": _RANDOM_TERMS,
+    "group": _RANDOM_TERMS,
+    "re_formula": _RANDOM_TERMS,
+    "vc_formula": _RANDOM_TERMS,
+    "exog_re": _RANDOM_TERMS,
+    "random": _RANDOM_TERMS,
+    "weight": "write weights=",
+    "family": _GENERALISED,
+    "link": _GENERALISED,
+    "nAGQ": _GENERALISED,
+    "cov_type": (
+        "standard errors are those of the model; where residual variances differ, "
+        "write weights=, residual_sd= or dispersion="
+    ),
+    "method": f"for REML or maximum likelihood write reml=True or reml=False; {_SEARCH}",
+    "optimizer": _SEARCH,
+    "maxiter": _SEARCH,
+    "tol": _SEARCH,
+    "dispformula": "write dispersion='~ ...'",
+    "subset": "give the rows, as data[data['x'] > 0]",
+    "na_action": "rows with a missing value in a used column are left out, and counted in notes",
+    "missing": "rows with a missing value in a used column are left out, and counted in notes",
+    "contrasts": "write the coding into the formula: C(f, Sum)",
+    "start_params": "write start=, values of theta",
+    "df": "the table is the second argument, data",
+    "verbose": "fit.convergence and fit.notes say how the search went",
+}
+_SEED = dict.fromkeys(("seed", "random_state", "random_seed"), "write rng=")
+METHOD_ARGUMENTS: Mapping[str, str] = {
+    **_SEED,
+    "nsim": "write n=",
+    "newdata": "write data=",
+    "new_data": "write data=",
+    "exog": "write data=",
+    "re_form": "write random='all', 'none' or a list of groups",
+    "allow_new_levels": "write new_levels='population'",
+    "level": "write conf_level=",
+    "ddf": "write df_method=",
+    "df": "write df_method=",
+    "condVar": "write cond_sd=True",
+    "newresp": "write y=",
+}
+
+# Of Results; each is a name there.
+ATTRIBUTES: Mapping[str, str] = {
+    "fixef": "params",
+    "coefficients": "params",
+    "coefs": "tidy()",
+    "AIC": "aic",
+    "BIC": "bic",
+    "VarCorr": "varcorr",
+    "varcor": "varcorr",
+    "logLik": "llf",
+    "loglik": "llf",
+    "loglike": "llf",
+    "fe_pvalues": "pvalues",
+    "pvals": "pvalues",
+    "p_values": "pvalues",
+    "bse_fe": "bse",
+    "std_errors": "bse",
+    "random_effect": "random_effects",
+    "confint": "conf_int()",
+    "summary2": "summary()",
+    "vcov": "cov_params()",
+    "residuals": "resid",
+    "fitted": "fittedvalues",
+    "fitted_values": "fittedvalues",
+    "rsquared": "r2",
+    "isSingular": "is_singular",
+    "df_residual": "df_resid",
+    "ngrps": "ngroups",
+    "rePCA": "rank_pca()",
+    "post_hoc": "emmeans()",
+    "getME": "theta, params and cov_re",
+}
+
+# Of the module.
+FUNCTIONS: Mapping[str, str] = {
+    "glmer": _GENERALISED,
+    "glmm": _GENERALISED,
+    "mixedlm": "models are fitted by mixedfx.lmer(formula, data)",
+    "MixedLM": "models are fitted by mixedfx.lmer(formula, data)",
+    "Lmer": "models are fitted by mixedfx.lmer(formula, data)",
+    "fit": "models are fitted by mixedfx.lmer(formula, data)",
+    "lm": "mixedfx.lmer(formula, data) fits formulas without random terms, too",
+    "anova": "take fit.anova(), or mixedfx.compare(a, b) for two fits",
+    "emmeans": "take fit.emmeans('variable')",
+    "ranef": "take fit.ranef()",
+    "VarCorr": "take fit.varcorr",
+    "load": "take mixedfx.datasets.load(name), or mixedfx.read(path) for a saved fit",
+}
+
+
+def explains_arguments(
+    known: Mapping[str, str],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function: arguments that it does not have are errors that name the right ones."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        listed = signature.parameters.values()
+        names = [p.name for p in listed if p.kind != p.VAR_KEYWORD]
+        required = [
+            p.name for p in listed if p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty
+        ]
+
+        @functools.wraps(function)
+        def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in names and name in known:
+                    raise CallError(
+                        f"{function.__name__}() has no argument {name}=: {known[name]}."
+                    )
+            missing = [name for name in required[len(args) :] if name not in kwargs]
+            if missing:
+                call = f"{function.__name__}({', '.join(required)})"
+                raise CallError(
+                    f"{function.__name__}() needs {' and '.join(missing)}: write {call}."
+                )
+            return function(*args, **kwargs)
+
+        return explained
+
+    return decorate
+
+
+def check_options(function: str, options: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:
+    """Raise for keyword arguments that a function does not pass on."""
+    for name in options:
+        if name not in accepted:
+            hint = did_you_mean(name, accepted)
+            raise CallError(f"{function}() got an unexpected keyword argument {name!r}.{hint}")
+
+
+def missing_attribute(owner: object, name: str) -> AttributeError:
+    """Error for a name that a fit does not have."""
+    kind = type(owner).__name__
+    text = f"'{kind}' object has no attribute '{name}'"
+    if name.startswith("_"):  # asked for by protocols, in large numbers
+        return AttributeError(text, name=name, obj=owner)
+    if name in ATTRIBUTES:
+        return UnknownAttributeError(f"{text}; here it is {ATTRIBUTES[name]}.")
+    public = [other for other in dir(type(owner)) if not other.startswith("_")]
+    return UnknownAttributeError(f"{text}.{did_you_mean(name, public)}")
+
+
+def missing_function(name: str) -> AttributeError:
+    """Error for a name that the module does not have."""
+    text = f"module 'mixedfx' has no attribute '{name}'"
+    if name in FUNCTIONS:
+        return UnknownAttributeError(f"{text}: {FUNCTIONS[name]}.")
+    return AttributeError(text)

@@ -1,0 +1,145 @@
+"""The plots that check a fit: residuals, normal quantiles, influence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mixedfx import plots
+from mixedfx.errors import check_choice
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.results.plot_inputs import (
+    grouping_factor,
+    level_of_each_row,
+    scaled_residuals,
+    standardised_effects,
+)
+from mixedfx.results.tables import fitted_values, influence
+
+
+@dataclass(frozen=True)
+class DiagnosticPlots:
+    """
+    Plots of residuals, random effects and influence.
+
+    Parameters
+    ----------
+    model : FittedModel
+        The fit.
+    """
+
+    model: FittedModel
+
+    def residuals(
+        self,
+        kind: Literal["fitted", "scale-location", "group"] = "fitted",
+        group: str | None = None,
+        *,
+        ax: Any = None,
+    ) -> Any:
+        """
+        Draw the residuals.
+
+        The table is ``fit.augment()``, and for ``"scale-location"`` ``fit.influence()`` with
+        the standardised residuals. In weighted fits residuals are multiplied by the square
+        root of the weight, so that all have the same variance.
+
+        Parameters
+        ----------
+        kind : {"fitted", "scale-location", "group"}
+            Residuals against fitted values; square roots of absolute standardised residuals
+            against fitted values; residuals by the levels of a group.
+        group : str, optional
+            A grouping factor, for ``"group"``; by default the first.
+        ax : matplotlib axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        matplotlib axes
+            A point for each row, or a row for each level.
+        """
+        check_choice("kind", kind, ("fitted", "scale-location", "group"))
+        if group is not None:
+            grouping_factor(self.model, group)
+        if kind == "scale-location":
+            standardised = influence(self.model)["std_resid"]
+            label = "√|standardised residual|"
+            table = pd.DataFrame(
+                {"fitted": fitted_values(self.model), label: np.sqrt(standardised.abs())}
+            )
+            return plots.scatter_with_trend(table, "fitted", label, ax=ax)
+        scaled = scaled_residuals(self.model)
+        if kind == "group":
+            group = grouping_factor(self.model, group)
+            labels = level_of_each_row(self.model, group)
+            return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
+        table = pd.concat([fitted_values(self.model), scaled], axis=1)
+        return plots.scatter_with_trend(table, "fitted", str(scaled.name), zero=True, ax=ax)
+
+    def qq(self, of: str = "resid", *, conf_level: float = 0.95, ax: Any = None) -> Any:
+        """
+        Draw standardised residuals, or random effects, against normal quantiles.
+
+        Residuals are ``std_resid`` of ``fit.influence()``. Effects are those of
+        ``fit.ranef(group, cond_sd=True)``, divided by the marginal standard deviation of the
+        conditional modes, ``sqrt(variance - cond_sd**2)``. :func:`mixedfx.plots.quantiles` has
+        the points.
+
+        Parameters
+        ----------
+        of : str
+            ``"resid"``, or a grouping factor.
+        conf_level : float
+            Coverage of the pointwise bands.
+        ax : matplotlib axes, or a sequence of them, optional
+            Where to draw; for a group, one for each effect.
+
+        Returns
+        -------
+        numpy.ndarray of matplotlib axes
+            One for the residuals, or one for each effect.
+        """
+        groups = self.model.formula.groups
+        check_choice("of", of, ("resid", *groups))
+        if of not in groups:
+            values = influence(self.model)["std_resid"]
+            return plots.qq(
+                {"": values}, ylabel="standardised residual", conf_level=conf_level, ax=ax
+            )
+        samples = standardised_effects(self.model, of)
+        ylabel = f"standardised effect of {of}"
+        return plots.qq(samples, ylabel=ylabel, conf_level=conf_level, ax=ax)
+
+    def influence(
+        self,
+        of: str = "obs",
+        *,
+        method: Literal["one_step", "refit"] = "one_step",
+        ax: Any = None,
+    ) -> Any:
+        """
+        Draw Cook's distances of rows, or of levels.
+
+        The table is ``fit.influence(of)``.
+
+        Parameters
+        ----------
+        of : str
+            ``"obs"`` for rows, or a grouping factor.
+        method : {"one_step", "refit"}
+            For levels, as of ``fit.influence()``.
+        ax : matplotlib axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        matplotlib axes
+            A stem for each row or level.
+        """
+        table = influence(self.model, of, method)
+        group = of if of in self.model.formula.groups else None
+        return plots.influence(table["cooks_distance"], group=group, ax=ax)
