@@ -44,7 +44,9 @@ def _complaint(call: Call, parameter, name: str) -> str | None:
     if error is None:
         is_flag = parameter.name in flags(call) and name != "True"
         return f"{what} is accepted" if is_flag else None
-    if not isinstance(error, MixedfxError | OSError):  # files have Python's own errors
+    # Files have Python's own errors, and a function of the caller's has its own.
+    of_caller = parameter.name == "statistic" and name in ("lambda", "class")
+    if not isinstance(error, MixedfxError | OSError) and not of_caller:
         return f"{what}: {type(error).__name__}: {error}"
     if len(str(error)) > 1500:
         return f"{what}: a message of {len(str(error))} characters"

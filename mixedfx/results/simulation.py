@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.bayes import sample
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
@@ -116,7 +116,7 @@ class SimulationMixin(ResultsBase):
         of_model = None
         if statistic is not None:
             if not callable(statistic):
-                raise ArgumentError(f"statistic={statistic!r} must be a function of a fit.")
+                raise ArgumentError(f"statistic={brief(statistic)} must be a function of a fit.")
             of_model = _OfModel(statistic, type(self))
         return resampling.bootstrap(
             self.model,
