@@ -27,7 +27,7 @@ from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
-from mixedfx.estimation.unidentified import unidentified, unidentified_note
+from mixedfx.estimation.unidentified import unidentified_note
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS
@@ -167,7 +167,9 @@ class FittedModel:
     @cached_property
     def unidentified(self) -> tuple[str, ...]:
         """Statements of what the rows do not identify; priors identify all."""
-        return () if self.priors.specified else unidentified(self.spec, self.likelihood)
+        return (
+            () if self.priors.specified else self.residual.unidentified(self.likelihood, self.spec)
+        )
 
     def _rounding(self) -> float:
         """Rounding error of the deviance: ``eps n`` times the largest relative variance."""

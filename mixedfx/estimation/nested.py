@@ -21,6 +21,8 @@ from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate
+from mixedfx.estimation.unidentified import unidentified
+from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import ScaledLikelihood
@@ -33,6 +35,9 @@ Matrix = npt.NDArray[np.float64]
 
 # Step of the central differences, relative to coordinates above one.
 _STEP = 1e-3
+# Curvature below this share of the largest is rounding of differences; a coefficient that moves by
+# less than the second along such a direction is identified.
+_FLAT, _MOVED = 1e-6, 1e-3
 
 
 class ProfiledResidualDeviance:
@@ -126,8 +131,18 @@ def _estimate_at(
         gradient=joint.gradient,
         hessian=joint.hessian,
         vcov_jacobian=joint.vcov_jacobian,
+        not_identified=_not_identified(problem, x, likelihood),
     )
     return optimizer_result, design, estimate
+
+
+def _not_identified(
+    problem: ProfiledResidualDeviance, x: Vector, likelihood: GaussianLikelihood
+) -> tuple[str, ...]:
+    """Statements of what the rows do not identify of theta, sigma and x."""
+    residual = problem.model.variance_directions(problem.sums, x)
+    found = dependences(likelihood.crossprod, reml=likelihood.reml, residual=residual)
+    return unidentified(problem.design.spec, found)
 
 
 @dataclass(frozen=True)
@@ -177,13 +192,24 @@ def _joint_derivatives(
 def _coefficient_covariance(
     problem: ProfiledResidualDeviance, joint: _JointDerivatives, nu: int
 ) -> Matrix:
-    """Covariance (r, r) of the reported coefficients, from that of log sigma and x."""
+    """
+    Covariance (r, r) of the reported coefficients, from that of log sigma and x.
+
+    NaN where the data do not identify a coefficient: the deviance is flat along a move of it.
+    """
     k = problem.model.n_params
-    inverse = 2.0 * np.linalg.pinv(joint.hessian, rcond=1e-10, hermitian=True)
+    values, vectors = np.linalg.eigh(joint.hessian)
+    flat = values < _FLAT * values.max(initial=0.0)
+    steep = vectors[:, ~flat] / np.sqrt(0.5 * values[~flat])
     J = np.zeros((k + 1, len(joint.hessian)))
     J[0] = joint.log_sigma_gradient
     J[1:, len(joint.hessian) - k :] = np.eye(k)
-    cov = J @ inverse @ J.T
-    cov[0, 0] += 0.5 / nu  # of log sigma given theta and x
     to_coefficients = problem.model.coefficient_matrix
-    return np.asarray(to_coefficients @ cov @ to_coefficients.T)
+    root = to_coefficients @ J @ steep
+    cov = root @ root.T
+    # of log sigma given theta and x
+    cov += 0.5 / nu * np.outer(to_coefficients[:, 0], to_coefficients[:, 0])
+    moved = np.abs(to_coefficients @ J @ vectors[:, flat]).max(axis=1, initial=0.0)
+    unknown = moved > _MOVED * np.linalg.norm(to_coefficients, axis=1)
+    cov[unknown], cov[:, unknown] = np.nan, np.nan
+    return np.asarray(cov)

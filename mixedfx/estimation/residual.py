@@ -16,7 +16,10 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import ModelSpec
+from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.residuals.log_linear import LocationScale
 from mixedfx.residuals.model import (
@@ -81,6 +84,10 @@ class ResidualEstimate:
         """Derivatives by all parameters, given those by theta at given weights."""
         return by_theta()
 
+    def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
+        """Statements of what the rows do not identify of the variances."""
+        return unidentified(spec, likelihood.dependences)
+
     def conditional_cov(self, cov: Matrix) -> Matrix:
         """Covariance of the coefficients that ``vcov_jacobian`` is the derivative of."""
         return cov
@@ -113,6 +120,8 @@ class JointEstimate(ResidualEstimate):
     gradient: Vector = field(kw_only=True, repr=False)  # (m,) of the deviance
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
     vcov_jacobian: Matrix = field(kw_only=True, repr=False)  # (m, p, p) of cov(beta)
+    # Statements of what the rows do not identify, of residual variances too
+    not_identified: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -137,6 +146,10 @@ class JointEstimate(ResidualEstimate):
     def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
         """Those of the search."""
         return self
+
+    def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
+        """Those found at the estimates."""
+        return self.not_identified
 
     def new_variances(self, data: Any, sigma: float) -> Any:
         """Variances at the estimated parameters."""
@@ -187,8 +200,10 @@ class LocationScaleEstimate(JointEstimate):
     integrated_deviance: float = field(kw_only=True)  # over v
     # (p,) where the weights do not imply beta: under ML
     beta: Vector | None = field(kw_only=True)
-    # (p, p) what the uncertainty of v adds to cov(beta) given v
+    # (p, p) what the uncertainty of v adds to cov(beta) given v, and the same of X qr_R^-1
     vcov_correction: Matrix = field(kw_only=True, repr=False)
+    vcov_correction_in_basis: Matrix = field(kw_only=True, repr=False)
+    qr_R: Matrix | None = field(kw_only=True, repr=False)
 
     @property
     def random_term(self) -> RandomTermRows:
@@ -212,7 +227,7 @@ class LocationScaleEstimate(JointEstimate):
         """Coefficients of the search under ML, and the covariance that ``v`` adds."""
         if self.beta is not None:
             solution = fix_coefficients(solution, self.beta)
-        return add_coefficient_covariance(solution, self.vcov_correction)
+        return add_coefficient_covariance(solution, self.vcov_correction_in_basis, self.qr_R)
 
     def _log_sds(self, columns: Matrix, codes: Codes) -> Vector:
         """``D gamma + v``, with ``v = 0`` for new levels (code -1)."""

@@ -8,6 +8,8 @@ identified is named.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mixedfx.design.spec import ModelSpec
@@ -39,9 +41,9 @@ def check_residual_identified(spec: ModelSpec, likelihood: GaussianLikelihood) -
     )
 
 
-def unidentified(spec: ModelSpec, likelihood: GaussianLikelihood) -> tuple[str, ...]:
+def unidentified(spec: ModelSpec, found: Sequence[Dependence]) -> tuple[str, ...]:
     """Statement of each combination of variances and covariances that alone is identified."""
-    return tuple(_statement(spec, d) for d in likelihood.dependences)
+    return tuple(_statement(spec, d) for d in found)
 
 
 def unidentified_note(statements: tuple[str, ...]) -> Note:
@@ -62,6 +64,8 @@ def _statement(spec: ModelSpec, dependence: Dependence) -> str:
         by_term.setdefault(entry.term, []).append(entry)
     names = {t: [_entry_name(spec, e) for e in own] for t, own in by_term.items()}
     terms = {t: str(spec.random_terms[t].formula_term) for t in by_term}
+    if dependence.with_residual:
+        return _with_residual(spec, [f"{_and(own)} of {terms[t]}" for t, own in names.items()])
     if len(by_term) == len(entries) > 1 and _is_sum(dependence):
         distinct = {own[0] for own in names.values()}
         if len(distinct) == 1:
@@ -74,6 +78,14 @@ def _statement(spec: ModelSpec, dependence: Dependence) -> str:
     if len(entries) == len(dependence.coefficients) + 1:
         return f"only a weighted sum of {_and(each)} is identified"
     return f"only weighted sums of {_and(each)} are identified"
+
+
+def _with_residual(spec: ModelSpec, entries: list[str]) -> str:
+    """What is identified of entries together with residual variances."""
+    variances = f"the residual variances of {spec.residual.argument}"
+    if not entries:
+        return f"not all of {variances} are identified"
+    return f"only sums of {_and([*entries, variances])} are identified"
 
 
 def _is_sum(dependence: Dependence) -> bool:

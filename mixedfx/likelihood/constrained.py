@@ -56,27 +56,40 @@ def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solu
 
 def fix_coefficients(solution: Solution, beta: Vector) -> Solution:
     """Solution with all fixed effects fixed at ``beta``, sigma being known."""
+    crossprod = solution.crossprod
+    coef = beta - crossprod.ols_coef
+    coef = coef if crossprod.qr_R is None else crossprod.qr_R @ coef
+    return replace(fix_coefficients_in_basis(solution, coef), beta=np.asarray(beta, dtype=float))
+
+
+def fix_coefficients_in_basis(solution: Solution, coef: Vector) -> Solution:
+    """Solution with ``qr_R (beta - ols_coef)`` fixed, sigma being known."""
     crossprod, p = solution.crossprod, solution.crossprod.p
     assert not crossprod.profiles_sigma
-    change = beta - solution.beta
-    change_in_basis = change if crossprod.qr_R is None else crossprod.qr_R @ change
-    coef_vector = solution.coef_vector.copy()
-    coef_vector[:p] -= change_in_basis
-    increase = float(change_in_basis @ solution.schur.matrix[:p, :p] @ change_in_basis)
+    change = coef + solution.coef_vector[:p]
+    increase = float(change @ solution.schur.matrix[:p, :p] @ change)
+    own = coef if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, coef)
     return replace(
         solution,
         deviance=solution.deviance + increase / solution.sigma**2,
-        beta=np.asarray(beta, dtype=float),
+        beta=crossprod.ols_coef + own,
         pwrss=solution.pwrss + increase,
-        coef_vector=coef_vector,
+        coef_vector=np.append(-coef, 1.0),
     )
 
 
-def add_coefficient_covariance(solution: Solution, extra: Matrix) -> Solution:
-    """Add a covariance to that of the fixed effects, such as that from estimated dispersion."""
-    unscaled = extra / solution.sigma**2
-    qr_R = solution.crossprod.qr_R
-    in_basis = unscaled if qr_R is None else qr_R @ unscaled @ qr_R.T
+def add_coefficient_covariance(solution: Solution, extra: Matrix, qr_R: Matrix | None) -> Solution:
+    """
+    Add a covariance to that of the fixed effects, such as that from estimated dispersion.
+
+    ``extra`` is of the coefficients of ``X qr_R^-1``, in a basis that need not be the solution's.
+    """
+    crossprod = solution.crossprod
+    T = np.eye(len(extra)) if crossprod.qr_R is None else crossprod.qr_R
+    if qr_R is not None:
+        T = linalg.solve_triangular(qr_R, T.T, trans="T").T
+    in_basis = T @ extra @ T.T / solution.sigma**2
+    unscaled = crossprod.vcov_of_coefficients(in_basis)
     return replace(
         solution,
         vcov_unscaled=solution.vcov_unscaled + unscaled,

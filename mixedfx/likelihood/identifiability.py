@@ -1,7 +1,8 @@
 """Linear dependence among the derivatives of V by its covariance parameters.
 
-With ``V = sigma**2 (W^-1 + sum_t Z_t (I (x) Psi_t) Z_t')`` the covariance parameters are locally
-identified if and only if the derivatives of V, projected by
+With ``V = sigma**2 (W^-1 + sum_t Z_t (I (x) Psi_t) Z_t')``, W depending on the parameters of a
+residual model if there are any, the covariance parameters are locally identified if and only if
+the derivatives of V, projected by
 
     P = W - W X (X'WX)^-1 X'W    (REML)        P = W    (ML)
 
@@ -11,10 +12,9 @@ Gram matrix is the information). For directions ``S_i = Z E_i Z'`` it is, with `
 
     tr(P S_i P S_j) = tr(E_i K E_j K)    tr(P W^-1 P S_i) = tr(E_i K)    tr(P W^-1 P W^-1) = n - p
 
-which neither the response nor the estimates enter, and nothing of which has the size of the rows.
-Beyond the sums over levels, K is needed only where ``Z'WZ`` is not zero:
-
-    tr(E_i K E_j K) = tr(E_i A E_j A) - 2 tr(E_i A E_j U U') + tr(U'E_i U U'E_j U),   A = Z'WZ.
+which neither the response nor, unless W depends on them, the estimates enter, and nothing of which
+has the size of the rows (:mod:`mixedfx.likelihood.projected_blocks`; derivatives by a residual
+model's parameters: :mod:`mixedfx.likelihood.residual_directions`).
 
 Columns are those of the terms' bases (:mod:`mixedfx.likelihood.basis`), in which the structures
 are the same.
@@ -28,10 +28,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.covariance.structure import CovarianceStructure, Positions
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.projected_blocks import ProjectedBlocks
+from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.cholesky.block_matrix import Ints
 
 Vector = npt.NDArray[np.float64]
@@ -45,8 +46,6 @@ _DEPENDENT = 1e-10
 _INDEPENDENT = 1e-6
 # Entries of a dependence below this share of its largest are rounding.
 _NEGLIGIBLE = 1e-4
-# Numbers in the largest temporary array of a sum over pairs of levels.
-_BATCH = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -69,27 +68,31 @@ class Dependence:
 
     entries: tuple[CovarianceEntry, ...]
     coefficients: Matrix
-    with_residual: bool  # whether the residual variance is among what cannot be told apart
+    with_residual: bool  # whether residual variances are among what cannot be told apart
 
 
-def dependences(crossprod: CrossProducts, *, reml: bool) -> tuple[Dependence, ...]:
-    """Dependences among the derivatives of V, each of other entries; empty where identified."""
+def dependences(
+    crossprod: CrossProducts, *, reml: bool, residual: ResidualDirections | None = None
+) -> tuple[Dependence, ...]:
+    """
+    Dependences among the derivatives of V, each of other entries; empty where identified.
+
+    ``residual`` are the derivatives by the residual variances: by one of them unless given.
+    """
+    residual = OneVariance() if residual is None else residual
     directions = [_tangents(structure, at) for structure, at in crossprod.parametrization.terms]
     sizes = [len(tangents) for tangents in directions]
-    # W^-1 has full rank: without as many random effects no combination of the others equals it.
-    may_absorb_residual = crossprod.profiles_sigma and (
-        crossprod.symbolic.size >= crossprod.nu(reml=reml)
-    )
-    if sum(sizes) + may_absorb_residual <= 1:
+    may_absorb_residual = residual.can_be_absorbed(crossprod, reml=reml)
+    if sum(sizes) + may_absorb_residual * residual.size <= 1:
         return ()
     if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):
         return ()
-    gram = _gram_matrix(crossprod, directions, reml=reml)
-    scale = np.concatenate([_term_scale(gram, part) for part in _slices(sizes)] + [np.ones(1)])
-    scale[-1] = np.sqrt(gram[-1, -1])
+    gram = _gram_matrix(crossprod, directions, residual, reml=reml)
+    parts = _slices([*sizes, residual.size])
+    scale = np.concatenate([_term_scale(gram, part) for part in parts])
     gram = gram / np.outer(scale, scale)
     if not may_absorb_residual:
-        gram, scale = gram[:-1, :-1], scale[:-1]
+        gram, scale = gram[: sum(sizes), : sum(sizes)], scale[: sum(sizes)]
     if _positive_definite(gram - _DEPENDENT * np.eye(len(gram))):
         return ()
     values, vectors = np.linalg.eigh(gram)
@@ -150,20 +153,26 @@ def _positive_definite(matrix: Matrix) -> bool:
     return True
 
 
-def _gram_matrix(crossprod: CrossProducts, directions: Sequence[Array], *, reml: bool) -> Matrix:
-    """``tr(P V_i P V_j)`` of the directions of all terms, and of the residual variance last."""
-    factors = _Blocks.of(crossprod, reml=reml)
+def _gram_matrix(
+    crossprod: CrossProducts,
+    directions: Sequence[Array],
+    residual: ResidualDirections,
+    *,
+    reml: bool,
+) -> Matrix:
+    """``tr(P V_i P V_j)`` of the directions of all terms, and of the residual variances last."""
+    blocks = ProjectedBlocks.of(crossprod, reml=reml)
     by_factor = _by_factor(crossprod, directions)
-    ends = np.cumsum([0, *(len(tangents) for tangents in directions)]).tolist()
-    m = ends[-1]
-    gram = np.zeros((m + 1, m + 1))
+    m = sum(len(tangents) for tangents in directions)
+    gram = np.zeros((m + residual.size, m + residual.size))
     for f, (at_f, E_f) in enumerate(by_factor):
-        gram[at_f, m] = gram[m, at_f] = np.tensordot(E_f, factors.within(f), axes=2)
+        gram[at_f, m:] = np.tensordot(E_f, residual.within(blocks, f), axes=([1, 2], [1, 2]))
+        gram[m:, at_f] = gram[at_f, m:].T
         for g, (at_g, E_g) in enumerate(by_factor[f:], start=f):
-            products = E_f.reshape(len(E_f), -1) @ factors.products(f, g)
+            products = E_f.reshape(len(E_f), -1) @ blocks.products(f, g)
             gram[np.ix_(at_f, at_g)] = products @ E_g.reshape(len(E_g), -1).T
             gram[np.ix_(at_g, at_f)] = gram[np.ix_(at_f, at_g)].T
-    gram[m, m] = crossprod.nu(reml=reml)
+    gram[m:, m:] = residual.products(blocks)
     return gram
 
 
@@ -185,81 +194,10 @@ def _by_factor(crossprod: CrossProducts, directions: Sequence[Array]) -> list[tu
     return found
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """``Z'WZ`` and U in the columns of the bases."""
-
-    crossprod: CrossProducts
-    U: list[Array]  # (K, p, L) of each factor; p is 0 for ML
-
-    @classmethod
-    def of(cls, crossprod: CrossProducts, *, reml: bool) -> _Blocks:
-        """Make the columns of X orthonormal."""
-        p = crossprod.p if reml else 0
-        R = np.linalg.cholesky(crossprod.XytXy[:p, :p]).T
-        inverse = linalg.solve_triangular(R, np.eye(p)) if p else R
-        U = [
-            np.tensordot(inverse.T, ZtXy[:, :p], axes=(1, 1)).transpose(1, 0, 2)
-            for ZtXy in crossprod.ZtXy
-        ]
-        return cls(crossprod, U)
-
-    def within(self, f: int) -> Matrix:
-        """Sum over the levels of the blocks of K within them, (K, K)."""
-        total = self.crossprod.ZtZ.diagonal[f].sum(axis=2)
-        U = self.U[f].reshape(len(total), -1)
-        return np.asarray(total - U @ U.T)
-
-    def products(self, f: int, g: int) -> Matrix:
-        """``tr(e_a e_b' K_fg e_c e_d' K_gf)`` at [(a, b), (c, d)], (K_f^2, K_g^2)."""
-        rows, cols, values = self._blocks(f, g)
-        Kf, Kg = values.shape[:2]
-        p = self.U[f].shape[1]
-        total = np.zeros((Kf * Kg, Kf * Kg))  # sum of k_bc k_ad at [(b, c), (a, d)]
-        size = max(_BATCH // (max(Kf, Kg) * max(Kf * Kg, p, 1)), 1)
-        for first in range(0, len(rows), size):
-            batch = slice(first, first + size)
-            scaled = values[:, :, batch].reshape(Kf * Kg, -1)
-            total += scaled @ scaled.T
-            if p:
-                U_f, U_g = self.U[f].take(rows[batch], 2), self.U[g].take(cols[batch], 2)
-                cross = scaled @ np.einsum("ajl,bjl->abl", U_f, U_g).reshape(Kf * Kg, -1).T
-                total -= cross + cross.T
-        total = total.reshape(Kf, Kg, Kf, Kg).transpose(2, 0, 1, 3).reshape(Kf * Kf, Kg * Kg)
-        return np.asarray(total + self._products_through_fixed(f, g))
-
-    def _blocks(self, f: int, g: int) -> tuple[Ints, Ints, Array]:
-        """Levels of two factors that share rows, and the blocks of ``Z'WZ`` between them."""
-        if f == g:
-            levels = np.arange(self.crossprod.ZtZ.layout.levels(f))
-            return levels, levels, self.crossprod.ZtZ.diagonal[f]
-        pairs = self.crossprod.ZtZ.pattern.pairs[f, g]
-        return pairs.rows, pairs.cols, self.crossprod.ZtZ.off_diagonal[f, g]
-
-    def _products_through_fixed(self, f: int, g: int) -> Matrix:
-        """``tr(U'e_a e_b'U U'e_c e_d'U)`` at [(a, b), (c, d)], a batch of columns at a time."""
-        Kf, Kg, p = len(self.U[f]), len(self.U[g]), self.U[f].shape[1]
-        total = np.zeros((Kf * Kf, Kg * Kg))
-        size = max(_BATCH // (max(Kf, Kg) ** 2 * max(p, 1)), 1)
-        for first in range(0, p, size):
-            part = slice(first, first + size)
-            of_f, of_g = self._through_fixed(f, part), self._through_fixed(g, part)
-            transposed = of_g.reshape(Kg, Kg, -1).transpose(1, 0, 2).reshape(Kg * Kg, -1)
-            total += of_f @ transposed.T
-        return total
-
-    def _through_fixed(self, f: int, part: slice) -> Matrix:
-        """Some columns of ``U' e_a e_b' U`` for each pair of columns of a factor, (K^2, p s)."""
-        U = self.U[f]
-        K, p, L = U.shape
-        products = U.reshape(K * p, L) @ U[:, part].reshape(-1, L).T
-        return products.reshape(K, p, K, -1).transpose(0, 2, 1, 3).reshape(K * K, -1)
-
-
 def _by_entries(
     crossprod: CrossProducts, directions: Sequence[Array], null: Matrix
 ) -> tuple[Dependence, ...]:
-    """Split a null space (nullity, m [+ 1]) by the entries of the covariances that it moves."""
+    """Split a null space (nullity, m [+ r]) by the entries of the covariances that it moves."""
     parts = _slices([len(tangents) for tangents in directions])
     changes = [basis.T for basis in crossprod.bases]
     entries, columns, sizes = [], [], []

@@ -63,6 +63,19 @@ class StratifiedSums:
         """Make the arrays read-only."""
         set_readonly(self.codes, self.counts)
 
+    @property
+    def XytXy_by_stratum(self) -> Matrix:
+        """``[X, y]'W[X, y]`` of each stratum at the design's own weights, (p + 1, p + 1, S)."""
+        return self._XytXy.values
+
+    def ZtZ_within(self, f: int, weights: Vector) -> Matrix:
+        """Blocks of ``Z'WZ`` within a factor's levels, of strata of any weights, (K, K, L)."""
+        return self._ZtZ[f].reweight(weights)
+
+    def ZtXy_within(self, f: int, weights: Vector) -> Matrix:
+        """``Z'W[X, y]`` of a factor, of strata of any weights, (K, p + 1, L)."""
+        return self._ZtXy[f].reweight(weights)
+
     def reweight(self, weights: Vector) -> CrossProducts:
         """Cross-products at one weight a stratum, times the design's own weights."""
         plain = self.plain

@@ -30,6 +30,7 @@ from mixedfx.design.source import as_frame
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -104,6 +105,10 @@ class ResidualModel(ResidualRows):
     def score(self, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Derivative (k,) of the deviance by the parameters, theta constant and sigma profiled."""
         return np.zeros_like(params)
+
+    def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
+        """Derivatives of V by sigma and the parameters, for what the rows identify."""
+        return OneVariance()
 
     def check_optimum(
         self, design: Design, params: Vector, solution: Solution, *, converged: bool

@@ -28,6 +28,7 @@ from mixedfx.likelihood.prediction_variance import (
     prediction_rows,
     unscaled_prediction_variance,
 )
+from mixedfx.likelihood.residual_directions import ResidualDirections, StratumVariances
 from mixedfx.likelihood.stratified import StratifiedSums, sum_by_stratum
 from mixedfx.residuals.degenerate import check_degenerate_strata, raise_degenerate_stratum
 from mixedfx.residuals.model import ResidualModel
@@ -115,6 +116,11 @@ class VarianceFunction(ResidualModel, ABC):
         by_log_weight = score_log_weights(rows, solution, self.log_sds(params))
         by_stratum = np.bincount(self.codes, by_log_weight, len(self.counts))
         return np.asarray(-2.0 * self.log_sd_jacobian(params).T @ by_stratum)
+
+    def variance_directions(self, sums: StratifiedSums, params: Vector) -> ResidualDirections:
+        """Of the strata's variances."""
+        weights = np.exp(-2.0 * self.stratum_log_sds(params))
+        return StratumVariances.of(sums, weights, self.log_sd_jacobian(params))
 
     def check(self, design: Design, *, reml: bool) -> None:
         """Refuse a stratum with a standard deviation of its own that can be interpolated."""

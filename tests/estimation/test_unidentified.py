@@ -156,3 +156,41 @@ def test_terms_that_take_the_residual_over_are_refused(formula, frame, named):
     with pytest.raises(GroupingError, match="cannot be told from the residual's") as error:
         mfx.lmer(formula, frame)
     assert named in str(error.value)
+
+
+# ---------------------------------------------------------------- modelled residual variances
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    ("terms", "identified"), [("(t || id)", "(1 | id)"), ("(1 | id) + (0 + t | id)", "(1 | id)")]
+)
+def test_a_slope_and_a_residual_difference_of_pairs_are_known_in_their_sum_only(
+    terms, identified, reml
+):
+    # V of a pair is [[a + r0, a], [a, a + b + r1]]: b and r1 enter as b + r1.
+    data, options = pre_post()[0], {"dispersion": "~ t", "reml": reml}
+    with pytest.warns(ConvergenceWarning, match="do not identify"):
+        fit = mfx.lmer(f"y ~ t + {terms}", data, **options)
+    expected = mfx.lmer(f"y ~ t + {identified}", data, **options)
+    assert not fit.converged
+    assert not fit.convergence.ok
+    (statement,) = fit.convergence.unidentified
+    assert "only sums of var(t | id) of" in statement
+    assert np.isnan(fit.dispersion["std_error"].iloc[-1])
+    assert "and the residual variances of dispersion='~ t' are identified" in statement
+    assert fit.deviance == pytest.approx(expected.deviance, abs=1e-6)
+    np.testing.assert_allclose(fit.params, expected.params, atol=1e-5)
+    np.testing.assert_allclose(fit.bse, expected.bse, rtol=1e-4)
+    assert "identified" in str(fit.summary())
+
+
+@pytest.mark.parametrize("terms", ["(1 | id)", "(t | id)", "(t || id)"])
+def test_modelled_residual_variances_that_are_identified_are_certified(terms):
+    # Three rows a cell tell the residual from the slope.
+    data = pd.concat([pre_post()[0]] * 3, ignore_index=True)
+    data["y"] += 0.4 * (1 + data["t"]) * np.random.default_rng(3).normal(size=len(data))
+    fit = mfx.lmer(f"y ~ t + {terms}", data, dispersion="~ t")
+    assert fit.convergence.unidentified == ()
+    assert fit.converged
+    assert fit.convergence.ok

@@ -41,7 +41,7 @@ from mixedfx.estimation.dispersion.hessian import (
 )
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
-from mixedfx.likelihood.constrained import fix_coefficients
+from mixedfx.likelihood.constrained import fix_coefficients_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.likelihood.prediction_variance import conditional_residuals
@@ -83,7 +83,7 @@ class LocationScaleIndices:
     mean_log_sd: int  # minus log sigma of the homoscedastic fit
     dispersion: slice  # coordinates x of the other columns of D
     tau: int  # standard deviation of v; its sign is not identified
-    beta: slice  # minus the homoscedastic fit's, in its standard errors; empty under REML
+    beta: slice  # minus the homoscedastic fit's, standardised by its covariance; none under REML
     size: int
 
     @staticmethod
@@ -152,11 +152,20 @@ class LaplaceDeviance:
         relative = self.crossprod.parametrization.lambdas(params[self.indices.theta])
         return [self.homoscedastic.sigma * factor for factor in relative]
 
-    def beta(self, params: Vector) -> Vector:
-        """Coefficients of the outer parameters."""
+    @cached_property
+    def coef_root(self) -> Matrix:
+        """Root (p, p) of the covariance of the homoscedastic fit's coefficients of ``X qr_R^-1``.
+
+        Errors of single coefficients are no unit of them: with a column far from zero the
+        coefficients are correlated to rounding.
+        """
         fit = self.homoscedastic
-        errors = fit.sigma * np.sqrt(np.diag(fit.vcov_unscaled))
-        return np.asarray(fit.beta + errors * params[self.indices.beta])
+        return np.asarray(fit.sigma * np.linalg.cholesky(fit.vcov_in_basis))
+
+    def coefficients_in_basis(self, params: Vector) -> Vector:
+        """``qr_R (beta - ols_coef)`` of the outer parameters, (p,)."""
+        own = -self.homoscedastic.coef_vector[:-1]
+        return np.asarray(own + self.coef_root @ params[self.indices.beta])
 
     def level_factors(self, log_sds: Vector) -> LevelFactors:
         """Factors of ``T_g'W T_g`` at ``v = 0`` and a first log sd of zero; the last are kept."""
@@ -192,7 +201,7 @@ class LaplaceDeviance:
         crossprod = replace(crossprod, sigma=1.0)
         solution = solve_pls_at_factors(crossprod, self.cov_factors(params), reml=self.reml)
         if not self.reml:
-            solution = fix_coefficients(solution, self.beta(params))
+            solution = fix_coefficients_in_basis(solution, self.coefficients_in_basis(params))
         residuals = conditional_residuals(self.design.rows, solution)
         eWe: Vector = np.bincount(self.random_term.codes, w * residuals**2, len(v)).astype(float)
         TtWe = self.T.T @ (sparse.diags_array(w * residuals) @ self.level_indicators)
@@ -239,13 +248,10 @@ class LaplaceDeviance:
         sign, log_det = np.linalg.slogdet(0.5 * hessian())
         return (value + float(log_det) if sign > 0 else np.inf), last[0][1]
 
-    def beta_jacobian(self, conditional: ConditionalDeviance) -> Matrix:
-        """Derivatives (p, levels) of the generalised least-squares ``beta`` by ``v``."""
+    def coef_jacobian(self, conditional: ConditionalDeviance) -> Matrix:
+        """Derivatives (p, levels) of the generalised least-squares ``qr_R beta`` by ``v``."""
         projected = conditional.traces.projected_residuals
-        in_basis = -2.0 * conditional.solution.vcov_in_basis @ projected
-        if conditional.crossprod.qr_R is None:
-            return np.asarray(in_basis)
-        return np.asarray(linalg.solve_triangular(conditional.crossprod.qr_R, in_basis))
+        return np.asarray(-2.0 * conditional.solution.vcov_in_basis @ projected)
 
     def vcov_jacobian(self, params: Vector, v: Vector, conditional: ConditionalDeviance) -> Matrix:
         """``dQ/dv_g = 2 Q X'V^-1 R_g V^-1 X Q`` (levels, p, p), with ``Q = (X'V^-1 X)^-1``."""

@@ -27,8 +27,11 @@ from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDe
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import LocationScaleEstimate, ScaleEffects
+from mixedfx.estimation.unidentified import unidentified
+from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.residual_directions import StratumVariances
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.linalg.differences import jacobian
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
@@ -219,6 +222,7 @@ def _residual_estimate(
     hessian_u = 2.0 * np.eye(len(at.u)) + at.tau**2 * at.conditional.hessian
     vcov_by_u = signed_tau * problem.vcov_jacobian(at.params, at.v, at.conditional)
     cond_sd = at.tau * np.sqrt(np.diag(at.unscaled_cov_v))
+    correction = _vcov_correction(problem, at)
     return LocationScaleEstimate(
         problem.model,
         params=np.append(at.params[indices.dispersion], at.tau),
@@ -230,24 +234,43 @@ def _residual_estimate(
         hessian=np.asarray(linalg.block_diag(at.hessian, hessian_u)),
         vcov_jacobian=np.concatenate([_vcov_jacobian(problem, at.params)[at.free], vcov_by_u]),
         beta=None if problem.reml else at.conditional.solution.beta,
-        vcov_correction=_vcov_correction(problem, at),
+        vcov_correction=problem.crossprod.vcov_of_coefficients(correction),
+        vcov_correction_in_basis=correction,
+        qr_R=problem.crossprod.qr_R,
+        not_identified=_not_identified(problem, at),
     )
 
 
 def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> Matrix:
     """
-    Covariance (p, p) that the uncertainty of ``v`` adds to that of beta given ``v``.
+    Covariance (p, p) that the uncertainty of ``v`` adds to that of ``qr_R beta`` given ``v``.
 
-    Under REML ``J Cov(v) J'`` with ``J = d beta / dv``, by the law of total variance; under ML the
-    block of beta of ``2 H^-1`` less the covariance given ``v``.
+    Under REML ``J Cov(v) J'`` with ``J = d qr_R beta / dv``, by the law of total variance; under ML
+    the block of beta of ``2 H^-1`` less the covariance given ``v``.
     """
     if problem.reml:
-        J = problem.beta_jacobian(at.conditional)
+        J = problem.coef_jacobian(at.conditional)
         return np.asarray(J @ at.cov_v @ J.T)
-    p, fit = problem.crossprod.p, problem.homoscedastic
-    errors = fit.sigma * np.sqrt(np.diag(fit.vcov_unscaled))
-    cov = at.inverse[len(at.inverse) - p :, len(at.inverse) - p :] * np.outer(errors, errors)
-    return np.asarray(cov - at.conditional.solution.vcov_unscaled)
+    first, root = len(at.inverse) - problem.crossprod.p, problem.coef_root
+    cov = root @ at.inverse[first:, first:] @ root.T
+    return np.asarray(cov - at.conditional.solution.vcov_in_basis)
+
+
+def _not_identified(problem: LaplaceDeviance, at: _Optimum) -> tuple[str, ...]:
+    """
+    Statements of what the rows do not identify.
+
+    No covariance of the mean's effects equals residual variances at all values of ``v``: with
+    differences between the levels only covariances of the effects can be unidentified.
+    """
+    crossprod, residual = at.conditional.crossprod, None
+    if at.tau == 0.0:
+        columns = problem.coordinates.stratum_columns[problem.fixed_stratum]
+        weights = np.exp(-2.0 * problem.log_sds(at.params))
+        crossprod = replace(crossprod, sigma=None)
+        residual = StratumVariances.of(problem.strata, weights, columns)
+    found = dependences(crossprod, reml=problem.reml, residual=residual)
+    return unidentified(problem.design.spec, found)
 
 
 def _vcov_jacobian(problem: LaplaceDeviance, params: Vector) -> Matrix:

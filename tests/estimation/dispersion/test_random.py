@@ -24,6 +24,7 @@ from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.prediction_variance import prediction_rows, prediction_variance
 from mixedfx.likelihood.stratified import sum_by_stratum
 from mixedfx.residuals.registry import residual_model
 
@@ -119,6 +120,12 @@ def problem_of(name: str, reml: bool) -> LaplaceDeviance:
     return LaplaceDeviance(design, residual_model(design), start, reml=reml)
 
 
+def beta_at(problem: LaplaceDeviance, point: np.ndarray) -> np.ndarray:
+    crossprod, coef = problem.crossprod, problem.coefficients_in_basis(point)
+    R = np.eye(crossprod.p) if crossprod.qr_R is None else crossprod.qr_R
+    return crossprod.ols_coef + np.linalg.solve(R, coef)
+
+
 def somewhere(name: str, reml: bool):
     """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
@@ -128,7 +135,7 @@ def somewhere(name: str, reml: bool):
     base = np.exp(problem.log_sds(point))[problem.codes]
     weights = problem.design.rows.weights
     base = base if weights is None else base / np.sqrt(weights)
-    beta = None if reml else problem.beta(point)
+    beta = None if reml else beta_at(problem, point)
 
     def dense(v: np.ndarray) -> float:
         sds = base * np.exp(v[problem.random_term.codes])
@@ -696,7 +703,55 @@ def test_derivatives_by_the_scale_effects_of_a_slope_far_from_zero_are_those_nea
         point = 0.3 * np.random.default_rng(4).normal(size=problem.indices.size) + 0.5
         v = 0.6 * np.random.default_rng(5).normal(size=problem.random_term.n_levels)
         at = problem.conditional_deviance(point, v)
-        found += [at.solution.deviance, problem.beta_jacobian(at)[1]]
+        R = np.eye(2) if at.crossprod.qr_R is None else at.crossprod.qr_R
+        found += [at.solution.deviance, np.linalg.solve(R, problem.coef_jacobian(at))[1]]
         found.append(problem.vcov_jacobian(point, v, at)[:, 1, 1])
     for a, b in zip(near, far, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5)
+
+
+def invariants(fit: mfx.Results, column: str) -> dict[str, np.ndarray]:
+    """What a shift of a fixed column leaves as it is, intercepts aside."""
+    tidy = fit.tidy().set_index("term").loc[column]
+    leverage = prediction_variance(fit.model.solution, prediction_rows(fit.model.rows))
+    return {
+        "deviance": fit.deviance,
+        "slope": tidy[["estimate", "std_error", "df"]].to_numpy(dtype=float),
+        "scale": fit.dispersion[["estimate", "std_error"]].to_numpy(dtype=float),
+        "fitted": fit.fittedvalues.to_numpy(),
+        "prediction": np.sqrt(leverage),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shift", "reml"),
+    [
+        (1e4, False),
+        *(pytest.param(*c, marks=pytest.mark.full) for c in ((1e4, True), (1e6, False))),
+    ],
+)
+def test_estimates_and_errors_do_not_depend_on_the_zero_of_a_column(shift, reml):
+    data = frame()[frame()["g"].isin(sorted(frame()["g"].unique())[:6])]
+    data = data.assign(far=data["x"] + shift)
+    options = {"dispersion": "~ 1 + (1 | g)", "reml": reml}
+    near = invariants(mfx.lmer("y ~ x + (1 | g)", data, **options), "x")
+    fit = mfx.lmer("y ~ far + (1 | g)", data, **options)
+    assert fit.converged
+    assert fit.convergence.ok
+    for name, value in invariants(fit, "far").items():
+        np.testing.assert_allclose(value, near[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.full
+def test_random_residual_scales_that_are_equal_leave_the_sum_unidentified():
+    # As of dispersion="~ t": of pairs only the sum of var(t) and of a residual variance is known.
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"id": np.repeat(np.arange(30), 2), "t": np.tile([0, 1], 30)})
+    residual = np.tile([1.0, -1.0], 30) * rng.choice([-1.0, 1.0], size=30).repeat(2)
+    data["y"] = data["t"] + residual + rng.normal(size=30)[data["id"]]
+    with pytest.warns(mfx.errors.ConvergenceWarning, match="not identify"):
+        fit = mfx.lmer("y ~ t + (t || id)", data, dispersion="~ t + (1 | id)")
+    assert fit.model.residual.random.sd == 0.0
+    assert not fit.converged
+    (statement,) = fit.convergence.unidentified
+    assert "var(t | id) of (t || id) and the residual variances of dispersion=" in statement
