@@ -28,6 +28,7 @@ from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
 from mixedfx.inference.shrinkage import pooled_coefficients
 from mixedfx.likelihood.accumulate import parametrization_of
+from mixedfx.linalg.available_memory import memory_errors_named
 from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.residuals.registry import residual_request
 from mixedfx.results.results import Results
@@ -154,7 +155,9 @@ def lmer(
         start=start,
         control=control,
     )
-    fit = fit_formula(EvalEnvironment.capture(2), formula, data, options)
+    env = EvalEnvironment.capture(2)
+    with memory_errors_named():
+        fit = fit_formula(env, formula, data, options)
     for note in fit.notes:
         if note.warning is not None:
             warn_caller(note.text, note.warning)

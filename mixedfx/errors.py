@@ -12,6 +12,7 @@
     │   ├── ResponseError            a response that is not numeric, or does not vary
     │   ├── GroupingError            a grouping factor with too few or too many levels
     │   ├── WeightsError             weights or residual_sd that are not positive
+    │   ├── SizeError                columns, levels or terms beyond memory; says the bytes
     │   ├── DispersionError          a dispersion formula that the data cannot identify
     │   └── NewLevelError            prediction for a level that is not in the fit
     ├── ArgumentError                an argument outside its choices; lists them
@@ -123,6 +124,10 @@ class GroupingError(DataError):
 
 class WeightsError(DataError):
     """Weights, or known residual standard deviations, that are not positive."""
+
+
+class SizeError(DataError):
+    """A fixed part or a factorisation that needs more memory, or far more time, than there is."""
 
 
 class DispersionError(DataError):

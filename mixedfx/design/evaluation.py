@@ -36,6 +36,7 @@ from mixedfx.design.row_dependence import (
     row_dependent_factors,
     with_row_factors,
 )
+from mixedfx.design.size import check_columns, check_factors
 from mixedfx.design.term_values import normalized
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
@@ -70,7 +71,9 @@ def evaluate(
     termlists = [terms_of(text) for text in texts]
     if not response_is_column:
         termlists.append(terms_of("0 + " + formula.response))
+    check_factors(termlists[: len(texts)], variables, n)
     infos = learn_design_infos(termlists, variables, env)
+    check_columns(infos[: len(texts)], n)
     row_dependent = find_row_dependent(infos[: len(texts)], variables, env, n)
     matrices = build_matrices(infos, variables, n)
     if response_is_column:

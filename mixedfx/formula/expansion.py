@@ -17,6 +17,7 @@ from patsy.desc import INTERCEPT, Evaluator
 from patsy.infix_parser import ParseNode, Token
 
 from mixedfx.errors import FormulaError
+from mixedfx.formula.size import check_number_of_terms
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.trees import (
     called_name,
@@ -79,6 +80,7 @@ def _evaluate(node: Any, text: str) -> Any:
     """Expand ``*``, ``/`` and ``**`` by patsy's evaluator."""
     if tilde := find_node(node, lambda n: n.type == "~"):
         fail("'~' can stand only once.", text, tilde, "Write 'response ~ terms'.")
+    check_number_of_terms(node, text)
     try:
         return Evaluator().eval(node, require_evalexpr=False)
     except PatsyError as error:

@@ -79,11 +79,14 @@ def signed_operands(node: Any) -> list[tuple[str, Any]]:
 
 
 def find_node(node: Any, predicate: Callable[[Any], bool]) -> Any:
-    """First node, depth first, for which the predicate holds, or None."""
-    if predicate(node):
-        return node
-    matches = (find_node(arg, predicate) for arg in node.args)
-    return next((match for match in matches if match is not None), None)
+    """First node, depth first, for which the predicate holds; iterative, as chains may be long."""
+    nodes = [node]
+    while nodes:
+        node = nodes.pop()
+        if predicate(node):
+            return node
+        nodes.extend(reversed(node.args))
+    return None
 
 
 def is_dot(node: Any) -> bool:

@@ -25,6 +25,7 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
+from mixedfx.likelihood.size import check_dense_block
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -67,7 +68,7 @@ def compute_crossproducts(
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=_block_matrix([ZtZ for ZtZ, _ in sums], blocks),
+        ZtZ=_block_matrix([ZtZ for ZtZ, _ in sums], blocks, groups),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
         term_positions=_term_positions(rows.random_terms, groups),
@@ -84,11 +85,14 @@ def compute_crossproducts(
 
 
 def _block_matrix(
-    diagonal: list[Matrix], blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]]
+    diagonal: list[Matrix],
+    blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]],
+    groups: tuple[str, ...],
 ) -> BlockMatrix:
     """``Z'WZ`` of its blocks."""
     layout = BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal))
     pattern = BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()})
+    check_dense_block(pattern, groups)
     return BlockMatrix(pattern, tuple(diagonal), {ij: v for ij, (_, v) in blocks.items()})
 
 
