@@ -15,8 +15,10 @@ from mixedfx.errors import SizeError
 
 _ASSUMED = 16_000_000_000
 # Limit and use of the control group, by the names of its second and first version.
-_CONTROL_GROUP = (("memory.max", "memory.current"),)
-_CONTROL_GROUP += (("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),)
+_CONTROL_GROUP = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 
 
 def check_memory(what: str, n_bytes: float, *, copies: int, advice: str) -> None:
