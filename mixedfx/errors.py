@@ -48,6 +48,8 @@ from typing import Any
 
 import numpy as np
 
+from mixedfx._tracebacks import short_traceback
+
 
 class MixedfxError(Exception):
     """Base of every error that mixedfx raises."""
@@ -55,6 +57,10 @@ class MixedfxError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by message and attributes, not by the arguments of the class's ``__init__``."""
         return _restored, (type(self), self.args, vars(self))
+
+    def _render_traceback_(self) -> list[str]:
+        """Lines that IPython shows; ``%xmode Verbose`` and ``__traceback__`` have all frames."""
+        return short_traceback(self)
 
 
 def _restored(cls: type[MixedfxError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:

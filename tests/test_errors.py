@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,36 @@ def test_copies_and_pickles_keep_class_text_and_attributes(cls, copied):
 def test_the_classes_include_those_with_attributes():
     with_attributes = {cls.__name__ for cls in CLASSES if "__init__" in vars(cls)}
     assert {"FormulaError", "EngineDisagreement"} <= with_attributes
+
+
+# ------------------------------------------------------------------ IPython
+
+_CELLS = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_line_magic("colors", "NoColor")
+shell.run_cell("import mixedfx as mfx, pandas as pd; d = pd.DataFrame({'y': [1.0, 2, 3]})")
+shell.run_cell("def f(text):\\n    return mfx.lmer(text, d)")
+for mode in ("Context", "Verbose"):
+    shell.run_line_magic("xmode", mode)
+    print("MODE", mode)
+    shell.run_cell("f('y ~ x')")
+    print("FRAMES", sys.last_value.__traceback__.tb_next is not None)
+"""
+
+
+def test_a_traceback_in_ipython_is_that_of_the_callers_lines():
+    pytest.importorskip("IPython")
+    command = [sys.executable, "-c", _CELLS]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    short, full = text.split("MODE Verbose")
+    short = short.split("MODE Context")[1]
+    assert "f('y ~ x')" in short
+    assert "return mfx.lmer(text, d)" in short
+    assert "MissingColumnError: " in short
+    assert "'x' is not in the data" in short
+    assert "api.py" not in short
+    assert len(short.splitlines()) <= 10
+    assert "api.py" in full
+    assert text.count("FRAMES True") == 2

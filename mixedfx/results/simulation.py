@@ -96,8 +96,8 @@ class SimulationMixin(ResultsBase):
         Returns
         -------
         Bootstrap
-            With ``draws``, ``table``, ``conf_int()`` and ``failures``; after an interrupt,
-            of the draws made so far.
+            With ``draws``, ``table``, ``conf_int()`` and ``failures``; after an interrupt, or
+            where a worker process was killed, of the draws made so far.
 
         References
         ----------

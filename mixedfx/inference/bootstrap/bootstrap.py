@@ -191,12 +191,12 @@ def bootstrap(
         single_threaded_blas(fit.crossprod.symbolic.dense_size),
         progress_bar(n, progress) as advance,
     ):
-        draws = collect_draws(iter_batches(model, rngs, n_jobs), advance)
+        draws, ended = collect_draws(iter_batches(model, rngs, n_jobs), advance)
     if estimates is None:
         values = parameter_values(fit.solution, fit.residual)
         estimates = pd.Series(values, index=parameter_names(fit))
     result = _assemble(estimates, draws, n)
-    for message in _warnings(result):
+    for message in _warnings(result, ended):
         warn_caller(message, MixedfxWarning)
     return result
 
@@ -224,11 +224,11 @@ def _assemble(estimates: pd.Series, results: list[Draw | Failure], n: int) -> Bo
     )
 
 
-def _warnings(result: Bootstrap) -> Iterator[str]:
+def _warnings(result: Bootstrap, ended: str) -> Iterator[str]:
     n_failed = len(result.failures)
     n_draws = len(result.draws) + n_failed
     if n_draws < result.requested:
-        yield f"interrupted after {n_draws} of {result.requested} draws, which are returned."
+        yield f"{ended} after {n_draws} of {result.requested} draws, which are returned."
     if n_failed:
         yield (
             f"{n_failed} of {n_draws} draws failed and are left out: "

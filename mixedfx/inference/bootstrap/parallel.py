@@ -6,6 +6,7 @@ Each draw has a generator of its own, so the draws do not depend on the number o
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -51,8 +52,8 @@ def _refit_batch(
 
 def collect_draws(
     batches: Generator[list[Draw | Failure], None, None], advance: Callable[[int], object]
-) -> list[Draw | Failure]:
-    """Collect draws until the last or a keyboard interrupt."""
+) -> tuple[list[Draw | Failure], str]:
+    """Collect draws until the last, a keyboard interrupt or the end of a process; say which."""
     draws: list[Draw | Failure] = []
     try:
         for batch in batches:
@@ -60,7 +61,11 @@ def collect_draws(
             advance(len(batch))
     except KeyboardInterrupt:
         batches.close()
-    return draws
+        return draws, "interrupted"
+    except BrokenExecutor:
+        batches.close()
+        return draws, "a worker process was killed, as it is when memory is short,"
+    return draws, ""
 
 
 @contextmanager

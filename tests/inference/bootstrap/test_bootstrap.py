@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -328,6 +330,55 @@ def test_processes_can_be_interrupted(dyestuff, monkeypatch):
         found = quiet(dyestuff, 200, n_jobs=2)
     assert 0 < len(found.draws) < 200
     pd.testing.assert_frame_equal(found.draws, whole.loc[found.draws.index], check_exact=True)
+
+
+_KILLED = """
+import os, signal, sys, time, warnings
+import mixedfx as mfx
+
+def main(path):
+    parent = os.getpid()
+    fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+
+    def sigma(fit):  # a process that was killed in the middle of the draws
+        if os.getpid() != parent:
+            with open(path, "ab") as counter:
+                counter.write(b"x")
+            if os.path.getsize(path) > 60:
+                time.sleep(1.0)  # what was made before arrives
+                os.kill(os.getpid(), signal.SIGKILL)
+        return fit.sigma
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = fit.bootstrap(200, rng=1, n_jobs=2, progress=False, statistic=sigma)
+    again = fit.bootstrap(200, rng=1, progress=False, statistic=sigma)
+    assert 0 < len(found.draws) < 200, len(found.draws)
+    assert found.draws.equals(again.draws.loc[found.draws.index])
+    (warning,) = [w for w in caught if issubclass(w.category, mfx.errors.MixedfxWarning)]
+    print(warning.message)
+
+main(sys.argv[1])
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal of POSIX")
+def test_a_killed_process_leaves_the_draws_made(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED)
+    command = [sys.executable, str(script), str(tmp_path / "counter")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "a worker process was killed" in done.stdout
+    assert "of 200 draws, which are returned" in done.stdout
+
+
+def test_the_end_of_a_process_leaves_the_draws_made(dyestuff, monkeypatch):
+    whole = quiet(dyestuff, 3).draws
+    failing(monkeypatch, {3: raising(BrokenProcessPool("terminated"))})
+    with pytest.warns(MixedfxWarning, match=r"killed.* after 3 of 50 draws"):
+        found = quiet(dyestuff, 50)
+    pd.testing.assert_frame_equal(found.draws, whole, check_exact=True)
 
 
 @pytest.mark.parametrize(
