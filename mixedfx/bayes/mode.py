@@ -22,6 +22,7 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls
@@ -196,5 +197,5 @@ def _residual_estimate(
         cov=np.asarray(cov),
         gradient=optimum.gradient,
         hessian=H,
-        vcov_jacobian=np.zeros((len(H), p, p)),
+        vcov_jacobian=CoefficientCovariance(np.zeros((len(H), p, p)), None),
     )

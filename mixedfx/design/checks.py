@@ -14,10 +14,13 @@ from mixedfx.formula.terms import Formula, RandomTerm
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 # A fixed column is linearly dependent if its component orthogonal to the columns before it is
-# shorter than this fraction of its length: the tolerance of R's lm and lme4.
+# shorter than this fraction of its length about its mean: the tolerance of R's lm and lme4.
 RANK_TOLERANCE = 1e-7
+# And where that component is rounding, relative to the length of the column.
+_ROUNDING = 1e-13
 
 # Weights whose ratio exceeds this leave too few digits of double precision for the smaller one.
 _LARGEST_WEIGHT_RATIO = 1e13
@@ -128,11 +131,14 @@ def check_grouping_factor(
         )
 
 
-def independent_columns(X: Matrix) -> Codes:
+def independent_columns(X: Matrix, indicators: Mask | None = None) -> Codes:
     """
     Indices of the columns that are linearly independent of those before them.
 
-    The limited pivoting of R's ``lm``, with ``RANK_TOLERANCE``. Where the smallest eigenvalue of
+    The limited pivoting of R's ``lm``, with ``RANK_TOLERANCE`` of the length that is left of a
+    column when the indicators before it are taken out: about its mean where there is an intercept,
+    and about those of cells in an interaction. A column far from zero depends on no other one.
+    Indicators are columns of -1, 0 and 1, unless they are told. Where the smallest eigenvalue of
     the scaled cross-products rules dependence out, the rows are not orthogonalised.
     """
     p = X.shape[1]
@@ -142,17 +148,28 @@ def independent_columns(X: Matrix) -> Codes:
         correlations = XtX / np.outer(lengths, lengths)
         if np.linalg.eigvalsh(correlations)[0] > 1e-6:
             return np.arange(p)
+    is_indicator = ((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0)
+    if indicators is not None:
+        is_indicator = indicators
     lengths = np.linalg.norm(X, axis=0)
-    Q = np.zeros((X.shape[0], 0))
+    R = np.asarray(np.linalg.qr(X / np.where(lengths > 0.0, lengths, 1.0), mode="r"))
+    Q = Q_indicators = np.zeros((len(R), 0))
     independent = []
     for j in range(p):
         if lengths[j] == 0.0:
             continue
-        residual = X[:, j] / lengths[j]
-        for _ in range(2):  # reorthogonalise: twice is enough (Kahan, in Parlett 1980)
-            residual = residual - Q @ (Q.T @ residual)
-        norm = np.linalg.norm(residual)
-        if norm > RANK_TOLERANCE:
+        within, residual = _less_projection(R[:, j], Q_indicators), _less_projection(R[:, j], Q)
+        length, norm = float(np.linalg.norm(within)), float(np.linalg.norm(residual))
+        if norm > max(RANK_TOLERANCE * length, _ROUNDING):
             independent.append(j)
             Q = np.column_stack([Q, residual / norm])
+            if is_indicator[j]:
+                Q_indicators = np.column_stack([Q_indicators, within / length])
     return np.array(independent, dtype=np.intp)
+
+
+def _less_projection(column: Vector, Q: Matrix) -> Vector:
+    """Component of a column orthogonal to those of Q."""
+    for _ in range(2):  # reorthogonalise: twice is enough (Kahan, in Parlett 1980)
+        column = column - Q @ (Q.T @ column)
+    return column

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
@@ -23,7 +24,6 @@ from mixedfx.likelihood.score import average_information
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class HessianAtOptimum:
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
 
     @cached_property
-    def vcov_jacobian(self) -> Array:
+    def vcov_jacobian(self) -> CoefficientCovariance:
         """Derivatives of the covariance of the fixed effects by ``x``, (m, p, p)."""
         return self.scaled.vcov_jacobian(self.x)
 

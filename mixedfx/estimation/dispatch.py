@@ -21,7 +21,12 @@ from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
-from mixedfx.estimation.statsmodels import StatsModels, largest_group, top_level_codes
+from mixedfx.estimation.statsmodels import (
+    MAX_CONDITION,
+    StatsModels,
+    largest_group,
+    top_level_codes,
+)
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
@@ -120,6 +125,7 @@ def _confirm(
         not result.converged
         or likelihood.dependences
         or not suits_mixedlm(design)
+        or likelihood.crossprod.condition > MAX_CONDITION
         or boundary_parameters(design.spec, likelihood.crossprod, result.theta)
     ):
         return result

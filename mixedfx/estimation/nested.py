@@ -22,6 +22,7 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate
 from mixedfx.estimation.unidentified import unidentified
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -151,7 +152,7 @@ class _JointDerivatives:
 
     gradient: Vector  # (m,) of the deviance
     hessian: Matrix  # (m, m)
-    vcov_jacobian: Matrix  # (m, p, p) of cov(beta)
+    vcov_jacobian: CoefficientCovariance  # (m, p, p) of cov(beta)
     log_sigma_gradient: Vector  # (m,)
 
 
@@ -175,7 +176,8 @@ def _joint_derivatives(
         perturbed = scaled.at(at[:m])
         by_theta = scaled.score_at(at[:m], perturbed)
         by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
-        return np.concatenate([by_theta, by_x, perturbed.vcov.ravel(), [math.log(perturbed.sigma)]])
+        cov = perturbed.coefficient_covariance.in_basis
+        return np.concatenate([by_theta, by_x, cov.ravel(), [math.log(perturbed.sigma)]])
 
     size, steps = len(point), relative_steps(point, _STEP)
     by_theta = jacobian(
@@ -186,7 +188,12 @@ def _joint_derivatives(
     H, vcov_jacobian = derivatives[:, :size], derivatives[:, size:-1].reshape(size, p, p)
     H[:m, m:] = H[m:, :m].T
     gradient = evaluate(point, score_x=True)[:size]
-    return _JointDerivatives(gradient, 0.5 * (H + H.T), vcov_jacobian, derivatives[:, -1])
+    return _JointDerivatives(
+        gradient,
+        0.5 * (H + H.T),
+        CoefficientCovariance(vcov_jacobian, crossprod.qr_R),  # one basis at all weights
+        derivatives[:, -1],
+    )
 
 
 def _coefficient_covariance(

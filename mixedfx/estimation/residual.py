@@ -18,6 +18,7 @@ from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.unidentified import unidentified
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -47,7 +48,7 @@ class Derivatives(Protocol):
         ...
 
     @property
-    def vcov_jacobian(self) -> Matrix:
+    def vcov_jacobian(self) -> CoefficientCovariance:
         """Of cov(beta), (m, p, p)."""
         ...
 
@@ -88,7 +89,7 @@ class ResidualEstimate:
         """Statements of what the rows do not identify of the variances."""
         return unidentified(spec, likelihood.dependences)
 
-    def conditional_cov(self, cov: Matrix) -> Matrix:
+    def conditional_cov(self, cov: CoefficientCovariance) -> CoefficientCovariance:
         """Covariance of the coefficients that ``vcov_jacobian`` is the derivative of."""
         return cov
 
@@ -119,7 +120,8 @@ class JointEstimate(ResidualEstimate):
     cov: Matrix = field(kw_only=True, repr=False)  # (r, r) of the coefficients
     gradient: Vector = field(kw_only=True, repr=False)  # (m,) of the deviance
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
-    vcov_jacobian: Matrix = field(kw_only=True, repr=False)  # (m, p, p) of cov(beta)
+    # (m, p, p) of cov(beta)
+    vcov_jacobian: CoefficientCovariance = field(kw_only=True, repr=False)
     # Statements of what the rows do not identify, of residual variances too
     not_identified: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -200,10 +202,8 @@ class LocationScaleEstimate(JointEstimate):
     integrated_deviance: float = field(kw_only=True)  # over v
     # (p,) where the weights do not imply beta: under ML
     beta: Vector | None = field(kw_only=True)
-    # (p, p) what the uncertainty of v adds to cov(beta) given v, and the same of X qr_R^-1
-    vcov_correction: Matrix = field(kw_only=True, repr=False)
-    vcov_correction_in_basis: Matrix = field(kw_only=True, repr=False)
-    qr_R: Matrix | None = field(kw_only=True, repr=False)
+    # (p, p) what the uncertainty of v adds to cov(beta) given v
+    vcov_correction: CoefficientCovariance = field(kw_only=True, repr=False)
 
     @property
     def random_term(self) -> RandomTermRows:
@@ -227,7 +227,7 @@ class LocationScaleEstimate(JointEstimate):
         """Coefficients of the search under ML, and the covariance that ``v`` adds."""
         if self.beta is not None:
             solution = fix_coefficients(solution, self.beta)
-        return add_coefficient_covariance(solution, self.vcov_correction_in_basis, self.qr_R)
+        return add_coefficient_covariance(solution, self.vcov_correction)
 
     def _log_sds(self, columns: Matrix, codes: Codes) -> Vector:
         """``D gamma + v``, with ``v = 0`` for new levels (code -1)."""
@@ -238,9 +238,9 @@ class LocationScaleEstimate(JointEstimate):
         """At the modes of ``v``."""
         return np.asarray(self._log_sds(self.model.rows.D, self.random_term.codes) - np.log(sigma))
 
-    def conditional_cov(self, cov: Matrix) -> Matrix:
+    def conditional_cov(self, cov: CoefficientCovariance) -> CoefficientCovariance:
         """Given ``v``."""
-        return cov - self.vcov_correction
+        return cov.less(self.vcov_correction)
 
     def row_variances(self, sds: Vector) -> Vector:
         """``E exp(2 v)`` of the rows, ``v`` normal about its conditional mode."""

@@ -41,6 +41,9 @@ Codes = npt.NDArray[np.intp]
 
 # MixedLM's Hessian holds matrices of rows by rows of a group: this many entries is 4 GB.
 _MAX_DENSE_ENTRIES = 5e8
+# It takes columns as they are, and loses the square of their condition number: with a larger one
+# its log-likelihood differs from that of centred columns by more than 1e-6.
+MAX_CONDITION = 1e4
 
 
 _IMPORT_LOCK = threading.Lock()
@@ -109,6 +112,11 @@ class StatsModels:
                     f"the optimum is singular ({', '.join(boundary)}), where MixedLM cannot give "
                     "effects or standard errors"
                 )
+        if reason is None and crossprod.condition > MAX_CONDITION:
+            reason = (
+                "columns far from zero, or nearly dependent, would leave its log-likelihood too "
+                "few digits"
+            )
         if reason is not None:
             raise EngineRefusal(f"statsmodels cannot fit {design.spec.formula}: {reason}.")
         terms = _mixedlm_terms(design)

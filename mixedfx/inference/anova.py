@@ -112,12 +112,13 @@ def _adjusted_rows(
     p = fit.crossprod.p
     leading = [*coding.columns.get("Intercept", []), *adjusted_for, *tested]
     order = [*leading, *(i for i in range(p) if i not in leading)]
-    XtX = fit.crossprod.XytXy[:p, :p]
+    # Of a QR factorisation of their square root, which keeps the digits of columns far from zero.
+    root = linalg.cholesky(fit.crossprod.XytXy[:p, :p])
     if fit.crossprod.qr_R is not None:
-        XtX = fit.crossprod.qr_R.T @ XtX @ fit.crossprod.qr_R
-    XtX = coding.from_coding.T @ XtX @ coding.from_coding
-    size = np.sqrt(np.diag(XtX))
-    R = linalg.cholesky((XtX / np.outer(size, size))[np.ix_(order, order)])
+        root = root @ fit.crossprod.qr_R
+    root = root @ coding.from_coding
+    size = np.sqrt(np.square(root).sum(axis=0))
+    R = np.linalg.qr((root / size)[:, order], mode="r")
     rows = np.zeros((len(tested), p))
     rows[:, order] = R[len(leading) - len(tested) : len(leading)]
     rows = rows * size

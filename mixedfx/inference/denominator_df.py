@@ -18,6 +18,7 @@ from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.kenward_roger import kenward_roger
 from mixedfx.inference.satterthwaite import satterthwaite
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -28,6 +29,11 @@ DF_METHODS: tuple[DfMethod, ...] = ("satterthwaite", "kenward-roger", "residual"
 
 class DenominatorDf(Protocol):
     """Covariance of the fixed effects and degrees of freedom of tests of them, by one method."""
+
+    @property
+    def covariance(self) -> CoefficientCovariance:
+        """Covariance of the fixed effects, for their linear combinations."""
+        ...
 
     @property
     def name(self) -> str:
@@ -58,9 +64,14 @@ class ConstantDf:
     """The same degrees of freedom for every combination."""
 
     name: str  # "residual" or "normal"
-    cov: Matrix  # (p, p)
+    covariance: CoefficientCovariance
     df: float
     remark: str | None = None
+
+    @property
+    def cov(self) -> Matrix:
+        """Covariance of the fixed effects, (p, p)."""
+        return self.covariance.matrix
 
     def t_df(self, row: Vector) -> float:
         """Degrees of freedom of one combination of the fixed effects, (p,)."""
@@ -76,9 +87,9 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     check_choice("df_method", method, DF_METHODS)
     if method == "kenward-roger":
         check_no_priors(fit, "df_method='kenward-roger'")
-    cov = fit.solution.vcov
+    covariance = fit.solution.coefficient_covariance
     if fit.priors.specified:  # posterior standard deviations given the covariance parameters
-        return ConstantDf("normal", cov, np.inf)
+        return ConstantDf("normal", covariance, np.inf)
     if method == "satterthwaite":
         return satterthwaite(fit)
     if method == "kenward-roger" and fit.spec.random_terms:  # without random effects: residual df
@@ -89,4 +100,4 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
             )
         return kenward_roger(fit)
     df_resid = float(fit.crossprod.n - fit.crossprod.p)
-    return ConstantDf(method, cov, np.inf if method == "normal" else df_resid)
+    return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)

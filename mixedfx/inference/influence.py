@@ -73,8 +73,10 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
             [_estimates_without(fit, codes != i, method) - estimates for i in range(len(levels))]
         )
     p = fit.crossprod.p
-    beta_changes = changes[:, :p]
-    precision = np.linalg.inv(fit.solution.vcov)
+    cov, beta_changes = fit.solution.coefficient_covariance, changes[:, :p]
+    precision = np.linalg.inv(cov.in_basis)
+    if cov.qr_R is not None:
+        beta_changes = beta_changes @ cov.qr_R.T
     distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
     names = [
         *fit.spec.X_names,

@@ -84,7 +84,7 @@ def _coefficient_limits(
         return np.nan, np.nan
     row = np.zeros(fit.crossprod.p)
     row[column[0]] = 1.0
-    std_error = float(np.sqrt(ddf.cov[column[0], column[0]]))
+    std_error = float(np.sqrt(ddf.covariance.variances(row[None])[0]))
     half = std_error * float(t_quantile(0.5 + conf_level / 2, np.array(ddf.t_df(row))))
     return p.value - half, p.value + half
 

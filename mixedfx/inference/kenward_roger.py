@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, orthonormal_rows
 from mixedfx.likelihood.covariance_components import (
     component_traces,
     covariance_components,
@@ -38,12 +38,17 @@ _ROUNDING = 1e-6
 class KenwardRoger:
     """Adjusted covariance of the fixed effects, and what its F tests need."""
 
-    cov: Matrix  # (p, p) adjusted covariance
+    covariance: CoefficientCovariance  # adjusted
     W: Matrix = field(repr=False)  # (m + 1, m + 1) covariance of psi_hat, the residual's first
     P: Matrix = field(repr=False)  # (m + 1, p, p): -X'V^-1 S_i V^-1 X
     _fit: FittedModel = field(repr=False)
     name: str = "kenward-roger"  # for df_method=
     remark: str | None = None  # the formulas hold on the boundary as they are
+
+    @property
+    def cov(self) -> Matrix:
+        """Adjusted covariance of the fixed effects, (p, p)."""
+        return self.covariance.matrix
 
     def t_df(self, row: Vector) -> float:
         """Degrees of freedom of one combination of the fixed effects."""
@@ -57,8 +62,7 @@ class KenwardRoger:
         ----------
         .. [1] Kenward and Roger (1997), Biometrics 53:983, section 3.
         """
-        if self._fit.crossprod.qr_R is not None:
-            rows = linalg.solve_triangular(self._fit.crossprod.qr_R, rows.T, trans="T").T
+        rows, _ = orthonormal_rows(rows, self._fit.crossprod.qr_R)  # of any rows of one span
         q, Phi = len(rows), self._fit.solution.vcov_in_basis
         Theta = rows.T @ np.linalg.solve(rows @ Phi @ rows.T, rows)
         products = np.array([Theta @ Phi @ P @ Phi for P in self.P])
@@ -120,7 +124,7 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     # Phi_A = Phi + 2 Phi { sum_ij W_ij (Q_ij - P_i Phi P_j) } Phi
     bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, PPhi, P)
     adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
-    cov = fit.solution.sigma**2 * fit.crossprod.vcov_of_coefficients(adjusted)
+    cov = CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
     return KenwardRoger(cov, W, P, fit)
 
 

@@ -65,7 +65,9 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
     order = [i for t in ordered for i in range(*t.columns.indices(n_columns))]
     if spec.aliases is not None:
         R = qr_R_of_rows(fit)
-        order = [order[i] for i in independent_columns(R @ from_all[:, order])]
+        numeric = {i for t in ordered if t.numeric for i in range(*t.columns.indices(n_columns))}
+        indicators = np.array([i not in numeric for i in order])
+        order = [order[i] for i in independent_columns(R @ from_all[:, order], indicators)]
     from_coding = from_all[:, order]
     columns = {
         term.name: [i for i, j in enumerate(order) if term.columns.start <= j < term.columns.stop]

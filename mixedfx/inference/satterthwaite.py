@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
 
 # Eigenvalues of the Hessian below this share of the largest are taken as zero.
 _MIN_EIGENVALUE = 1e-8
@@ -35,19 +35,25 @@ _MIN_EIGENVALUE = 1e-8
 class Satterthwaite:
     """Covariance of the fixed effects, and Satterthwaite's degrees of freedom of its variances."""
 
-    cov: Matrix  # (p, p)
+    covariance: CoefficientCovariance
     remark: str | None  # of a singular fit
     _nu: float
-    _estimated_cov: Matrix = field(repr=False)  # (p, p) of which the next are derivatives
-    _vcov_jacobian: Array = field(repr=False)  # (m, p, p)
+    _estimated_cov: CoefficientCovariance = field(repr=False)  # the next are derivatives of it
+    _vcov_jacobian: CoefficientCovariance = field(repr=False)  # (m, p, p)
     _hessian_inverse: Matrix = field(repr=False)  # (m, m) of the deviance
     name: str = "satterthwaite"  # for df_method=
+
+    @property
+    def cov(self) -> Matrix:
+        """Covariance of the fixed effects, (p, p)."""
+        return self.covariance.matrix
 
     def t_df(self, row: Vector) -> float:
         """Degrees of freedom of one combination of the fixed effects."""
         if not len(self._hessian_inverse):
             return self._nu
-        h = self._vcov_jacobian @ row @ row / float(row @ self._estimated_cov @ row)
+        variance = float(self._estimated_cov.variances(row[None])[0])
+        h = self._vcov_jacobian.variances(row[None])[:, 0] / variance
         inverse_df = 1.0 / self._nu + float(h @ self._hessian_inverse @ h)
         return 1.0 / inverse_df if inverse_df > 0.0 else np.inf
 
@@ -60,7 +66,7 @@ class Satterthwaite:
         .. [1] Fai and Cornelius (1996), J. Stat. Comput. Simul. 54:363.
         .. [2] Kuznetsova, Brockhoff and Christensen (2017), J. Stat. Softw. 82(13), section 2.
         """
-        _, vectors = np.linalg.eigh(rows @ self.cov @ rows.T)
+        _, vectors = np.linalg.eigh(self.covariance.of(rows))
         dfs = np.array([self.t_df(v @ rows) for v in vectors.T])
         if np.isinf(dfs).all():
             return 1.0, np.inf
@@ -82,7 +88,7 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
     .. [2] Kuznetsova, Brockhoff and Christensen (2017), lmerTest package: tests in linear
        mixed effects models, J. Stat. Softw. 82(13), equation 6.
     """
-    cov = fit.solution.vcov
+    covariance = fit.solution.coefficient_covariance
     at = fit.derivatives
     values, vectors = np.linalg.eigh(at.hessian)
     positive = values > _MIN_EIGENVALUE * max(values.max(initial=0.0), 1.0)
@@ -94,5 +100,5 @@ def satterthwaite(fit: FittedModel) -> Satterthwaite:
             f"degrees of freedom are the limit on the boundary, where {', '.join(on_boundary)} "
             f"{'is' if len(on_boundary) == 1 else 'are'} taken as known."
         )
-    estimated_cov = fit.residual.conditional_cov(cov)
-    return Satterthwaite(cov, remark, fit.nu, estimated_cov, at.vcov_jacobian, inverse)
+    estimated_cov = fit.residual.conditional_cov(covariance)
+    return Satterthwaite(covariance, remark, fit.nu, estimated_cov, at.vcov_jacobian, inverse)

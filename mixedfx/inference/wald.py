@@ -19,6 +19,7 @@ from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
+from mixedfx.likelihood.coefficient_covariance import orthonormal_rows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def t_tests(
     """Estimate, t test of ``row @ beta = value`` and interval of each row, (r, p)."""
     check_share("conf_level", conf_level)
     estimate = rows @ fit.solution.beta
-    std_error = np.sqrt(np.maximum(np.einsum("rp,pq,rq->r", rows, ddf.cov, rows), 0.0))
+    std_error = np.sqrt(np.maximum(ddf.covariance.variances(rows), 0.0))
     df = np.array([ddf.t_df(row) for row in rows])
     divisor = np.where(std_error > 0.0, std_error, np.nan)  # no test of a constant
     statistic = (estimate - (0.0 if values is None else values)) / divisor
@@ -92,7 +93,9 @@ def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.
     _check_positive_variance(fit, ddf, rows)
     difference = rows @ fit.solution.beta - independent.values
     scale, df = ddf.f_scale_and_df(rows)
-    F = scale * float(difference @ np.linalg.solve(rows @ ddf.cov @ rows.T, difference)) / r
+    Q, T = orthonormal_rows(rows, ddf.covariance.qr_R)
+    along = T @ difference
+    F = scale * float(along @ np.linalg.solve(Q @ ddf.covariance.in_basis @ Q.T, along)) / r
     test = {"F": F, "num_df": float(r), "den_df": df, "p_value": f_p_value(F, r, df)}
     return pd.Series(test, name="wald_test")
 
@@ -100,7 +103,7 @@ def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.
 def _check_positive_variance(fit: FittedModel, ddf: DenominatorDf, rows: Matrix) -> None:
     """Raise for hypotheses on coefficients that priors of zero variance make constants."""
     names = fit.priors.constant_columns(fit.spec.X_names)
-    if names and (np.einsum("ri,ij,rj->r", rows, ddf.cov, rows) <= 0.0).any():
+    if names and (ddf.covariance.variances(rows) <= 0.0).any():
         raise ArgumentError(
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} constant by the priors, so "
             "there is nothing to test."

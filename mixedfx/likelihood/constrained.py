@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, rows_in_basis
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -30,7 +31,7 @@ def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solu
     """
     crossprod = solution.crossprod
     n, qr_R = crossprod.n, crossprod.qr_R
-    row_in_basis = row if qr_R is None else linalg.solve_triangular(qr_R, row, trans="T")
+    row_in_basis = rows_in_basis(row[None], qr_R)[0]
     along_in_basis = solution.vcov_in_basis @ row_in_basis
     along = solution.vcov_unscaled @ row
     variance = float(row_in_basis @ along_in_basis)
@@ -78,22 +79,14 @@ def fix_coefficients_in_basis(solution: Solution, coef: Vector) -> Solution:
     )
 
 
-def add_coefficient_covariance(solution: Solution, extra: Matrix, qr_R: Matrix | None) -> Solution:
-    """
-    Add a covariance to that of the fixed effects, such as that from estimated dispersion.
-
-    ``extra`` is of the coefficients of ``X qr_R^-1``, in a basis that need not be the solution's.
-    """
-    crossprod = solution.crossprod
-    T = np.eye(len(extra)) if crossprod.qr_R is None else crossprod.qr_R
-    if qr_R is not None:
-        T = linalg.solve_triangular(qr_R, T.T, trans="T").T
-    in_basis = T @ extra @ T.T / solution.sigma**2
-    unscaled = crossprod.vcov_of_coefficients(in_basis)
+def add_coefficient_covariance(solution: Solution, extra: CoefficientCovariance) -> Solution:
+    """Add a covariance to that of the fixed effects, such as that from estimated dispersion."""
+    crossprod, s2 = solution.crossprod, solution.sigma**2
+    in_basis = solution.vcov_in_basis + extra.in_basis_of(crossprod.qr_R) / s2
     return replace(
         solution,
-        vcov_unscaled=solution.vcov_unscaled + unscaled,
-        vcov_in_basis=solution.vcov_in_basis + in_basis,
+        vcov_unscaled=crossprod.vcov_of_coefficients(in_basis),
+        vcov_in_basis=in_basis,
     )
 
 

@@ -160,6 +160,15 @@ class CrossProducts:
         return math.sqrt(pwrss / nu) if self.sigma is None else self.sigma
 
     @property
+    def condition(self) -> float:
+        """Largest condition number of X, and of a term's columns, at unit length."""
+        changes = [basis.inverse for basis in self.bases]
+        if self.qr_R is not None:
+            changes.append(self.qr_R)
+        conditions = [np.linalg.cond(R / np.linalg.norm(R, axis=0)) for R in changes if len(R)]
+        return float(max(conditions, default=1.0))
+
+    @property
     def log_det_qr(self) -> float:
         """``log |qr_R' qr_R|``."""
         if self.qr_R is None:

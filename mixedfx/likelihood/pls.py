@@ -18,6 +18,7 @@ from scipy import linalg
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedfx._arrays import set_readonly
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
 from mixedfx.linalg.cholesky.numeric import SchurComplement, factorize
@@ -65,7 +66,12 @@ class Solution:
     @property
     def vcov(self) -> Matrix:
         """Covariance of beta given theta, (p, p)."""
-        return np.asarray(self.sigma**2 * self.vcov_unscaled)
+        return self.coefficient_covariance.matrix
+
+    @property
+    def coefficient_covariance(self) -> CoefficientCovariance:
+        """Covariance of beta given theta, for its linear combinations."""
+        return CoefficientCovariance(self.sigma**2 * self.vcov_in_basis, self.crossprod.qr_R)
 
     def conditional_modes(self) -> list[Matrix]:
         """Conditional means ``b`` of the random effects (BLUPs), (k, levels) per term."""

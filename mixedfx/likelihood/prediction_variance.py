@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.design.rows import ModelRows
+from mixedfx.likelihood.coefficient_covariance import rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
@@ -84,10 +84,7 @@ def unscaled_prediction_variance(
         zGz, zGB = _random_part(crossprod, solution, rows)
     if not fixed or not crossprod.p:
         return zGz
-    x = rows.X
-    if crossprod.qr_R is not None:
-        x = linalg.solve_triangular(crossprod.qr_R, x.T, trans="T").T
-    x = x - zGB
+    x = rows_in_basis(rows.X, crossprod.qr_R) - zGB
     return np.asarray(zGz + np.einsum("np,pq,nq->n", x, solution.vcov_in_basis, x))
 
 

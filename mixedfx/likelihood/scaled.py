@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -68,7 +69,7 @@ class ScaledLikelihood:
         H = jacobian(self.score, x, relative_steps(x, _STEP))
         return 0.5 * (H + H.T)
 
-    def vcov_jacobian(self, x: Vector) -> Array:
+    def vcov_jacobian(self, x: Vector) -> CoefficientCovariance:
         """
         Derivatives of the covariance of the fixed effects by ``x``, (m, p, p).
 
@@ -92,10 +93,7 @@ class ScaledLikelihood:
                 change = np.tensordot(D, ZtVr @ ZtVr.T, axes=2) / solution.pwrss
                 by_x = by_x - change[:, None, None] * Phi
             parts.append(by_x)
-        in_basis = solution.sigma**2 * np.concatenate(parts)
-        return np.array([crossprod.vcov_of_coefficients(part) for part in in_basis]).reshape(
-            in_basis.shape
-        )
+        return CoefficientCovariance(solution.sigma**2 * np.concatenate(parts), crossprod.qr_R)
 
 
 def check_positive_pwrss(solution: Solution) -> Solution:

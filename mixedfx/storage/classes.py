@@ -34,6 +34,7 @@ from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable
 from mixedfx.inference.variance_explained import VarianceShares
 from mixedfx.likelihood.basis import ColumnBasis
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
@@ -57,6 +58,7 @@ _STORED: tuple[type, ...] = (
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
+    CoefficientCovariance,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, Note, FittedModel),
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),

@@ -678,6 +678,24 @@ def test_independent_columns_do_not_depend_on_units(seed, powers):
     assert independent_columns(X * 10.0 ** np.array(powers)).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("c", [0.0, 1e3, 1e7, 1e10])
+def test_columns_far_from_zero_are_independent_and_what_depends_on_them_is_found(c):
+    rng = np.random.default_rng(1)
+    z, one, a = rng.normal(size=90), np.ones(90), np.arange(90) % 3
+    A, x = (a[:, None] == [1, 2]).astype(float), rng.normal(size=90) + c
+    interaction = A * x[:, None]
+    X = np.column_stack([one, A, x, 2.0 * x, x + 1.0, z, interaction, interaction * 3.0 + A])
+    assert independent_columns(X).tolist() == [0, 1, 2, 3, 6, 7, 8]
+    cells = np.column_stack([a == 0, A, x, one, x - 5.0])  # the constant is among their sums
+    assert independent_columns(cells).tolist() == [0, 1, 2, 3]
+
+
+def test_dates_in_nanoseconds_are_independent_and_their_hours_are_not():
+    ns = 1.6e18 + 3.6e12 * np.arange(200.0)
+    X = np.column_stack([np.ones(200), ns, ns / 3.6e12, ns - 1.6e18])
+    assert independent_columns(X).tolist() == [0, 1]
+
+
 # ------------------------------------------------------------------ poly
 
 FIVE = {"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 1.0, 0.0, 2.0, 5.0]}

@@ -56,7 +56,7 @@ def test_the_derivatives_of_the_covariance_are_those_of_differences(case):
         return solution.sigma**2 * solution.vcov_unscaled
 
     expected = jacobian(vcov, x, relative_steps(x, 1e-3))
-    assert_close(scaled.vcov_jacobian(x), expected, 1e-5)
+    assert_close(scaled.vcov_jacobian(x).matrix, expected, 1e-5)
 
 
 @given(cases(kinds=["singular"]))

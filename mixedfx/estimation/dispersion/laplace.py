@@ -26,7 +26,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, sparse
+from scipy import sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
@@ -41,6 +41,7 @@ from mixedfx.estimation.dispersion.hessian import (
 )
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
@@ -253,16 +254,16 @@ class LaplaceDeviance:
         projected = conditional.traces.projected_residuals
         return np.asarray(-2.0 * conditional.solution.vcov_in_basis @ projected)
 
-    def vcov_jacobian(self, params: Vector, v: Vector, conditional: ConditionalDeviance) -> Matrix:
+    def vcov_jacobian(
+        self, params: Vector, v: Vector, conditional: ConditionalDeviance
+    ) -> CoefficientCovariance:
         """``dQ/dv_g = 2 Q X'V^-1 R_g V^-1 X Q`` (levels, p, p), with ``Q = (X'V^-1 X)^-1``."""
         crossprod, solution = conditional.crossprod, conditional.solution
         p = crossprod.p
         w, CZtX = self.weights(params, v), solution.schur.numeric.solve(crossprod.ZtX)
         # W^-1 V^-1 X Q, row by row
         VXQ = (self.T @ np.concatenate([-CZtX, np.eye(p)])) @ solution.vcov_in_basis
-        if crossprod.qr_R is not None:
-            VXQ = linalg.solve_triangular(crossprod.qr_R, VXQ.T).T
         out = np.zeros((len(v), p, p))
         products = 2.0 * w[:, None, None] * VXQ[:, :, None] * VXQ[:, None]
         np.add.at(out, self.random_term.codes, products)
-        return out
+        return CoefficientCovariance(out, crossprod.qr_R)

@@ -28,6 +28,7 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.unidentified import unidentified
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls_at_factors
@@ -220,9 +221,8 @@ def _residual_estimate(
         tau_error = math.sqrt(max(float(at.covariance([indices.tau])[0, 0]), 0.0))
     by_u = signed_tau * at.conditional.gradient + 2.0 * at.u
     hessian_u = 2.0 * np.eye(len(at.u)) + at.tau**2 * at.conditional.hessian
-    vcov_by_u = signed_tau * problem.vcov_jacobian(at.params, at.v, at.conditional)
+    vcov_by_v = problem.vcov_jacobian(at.params, at.v, at.conditional)
     cond_sd = at.tau * np.sqrt(np.diag(at.unscaled_cov_v))
-    correction = _vcov_correction(problem, at)
     return LocationScaleEstimate(
         problem.model,
         params=np.append(at.params[indices.dispersion], at.tau),
@@ -232,16 +232,19 @@ def _residual_estimate(
         integrated_deviance=at.deviance,
         gradient=np.append(at.gradient, by_u),
         hessian=np.asarray(linalg.block_diag(at.hessian, hessian_u)),
-        vcov_jacobian=np.concatenate([_vcov_jacobian(problem, at.params)[at.free], vcov_by_u]),
+        vcov_jacobian=CoefficientCovariance(
+            np.concatenate(
+                [_vcov_jacobian(problem, at.params)[at.free], signed_tau * vcov_by_v.in_basis]
+            ),
+            vcov_by_v.qr_R,
+        ),
         beta=None if problem.reml else at.conditional.solution.beta,
-        vcov_correction=problem.crossprod.vcov_of_coefficients(correction),
-        vcov_correction_in_basis=correction,
-        qr_R=problem.crossprod.qr_R,
+        vcov_correction=_vcov_correction(problem, at),
         not_identified=_not_identified(problem, at),
     )
 
 
-def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> Matrix:
+def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> CoefficientCovariance:
     """
     Covariance (p, p) that the uncertainty of ``v`` adds to that of ``qr_R beta`` given ``v``.
 
@@ -250,10 +253,11 @@ def _vcov_correction(problem: LaplaceDeviance, at: _Optimum) -> Matrix:
     """
     if problem.reml:
         J = problem.coef_jacobian(at.conditional)
-        return np.asarray(J @ at.cov_v @ J.T)
+        return CoefficientCovariance(J @ at.cov_v @ J.T, problem.crossprod.qr_R)
     first, root = len(at.inverse) - problem.crossprod.p, problem.coef_root
     cov = root @ at.inverse[first:, first:] @ root.T
-    return np.asarray(cov - at.conditional.solution.vcov_in_basis)
+    cov = cov - at.conditional.solution.vcov_in_basis
+    return CoefficientCovariance(cov, problem.crossprod.qr_R)
 
 
 def _not_identified(problem: LaplaceDeviance, at: _Optimum) -> tuple[str, ...]:
@@ -274,9 +278,9 @@ def _not_identified(problem: LaplaceDeviance, at: _Optimum) -> tuple[str, ...]:
 
 
 def _vcov_jacobian(problem: LaplaceDeviance, params: Vector) -> Matrix:
-    """Derivatives (m, p, p) of cov(beta) given the mode, by central differences."""
+    """Derivatives (m, p, p) of cov(beta) given the mode, in the basis, by central differences."""
     steps = np.full(len(params), _SECOND_STEP)
-    return jacobian(lambda at: problem(at)[1].solution.vcov_unscaled, params, steps, order=2)
+    return jacobian(lambda at: problem(at)[1].solution.vcov_in_basis, params, steps, order=2)
 
 
 def _remarks(problem: LaplaceDeviance, tau: float) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _adjusted_p_values(adjust: Adjust, p: Vector, t: Vector, df: Vector, k: int)
         steps = np.minimum.accumulate((p[order] * m / np.arange(1, m + 1))[::-1])[::-1]
     p_values = np.empty(m)
     p_values[order] = np.minimum(1.0, steps)
-    return p_values
+    return np.maximum(p_values, p)  # m p / m is not p to the last digit
 
 
 def _critical_values(adjust: Adjust, df: Vector, k: int, conf_level: float) -> Vector:

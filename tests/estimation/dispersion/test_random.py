@@ -564,7 +564,7 @@ def test_effects_of_the_mean_are_those_of_the_weights_at_the_mode(name):
     fit = fitted(name)
     truth = marginal(fit.model.design, covariances(fit), fit.residual_sd, reml=True)
     np.testing.assert_allclose(fit.params, truth.beta, rtol=1e-7)
-    given = fit.cov_params() - fit.model.residual.vcov_correction
+    given = fit.cov_params() - fit.model.residual.vcov_correction.matrix
     np.testing.assert_allclose(given, truth.cov_beta, rtol=1e-6)
 
 
@@ -585,7 +585,9 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
 
     J = np.array([slope(lambda at, j=j: best(at)[j], u) for j in range(2)])
     expected = J @ (2.0 * np.linalg.inv(H)) @ J.T
-    np.testing.assert_allclose(fit.model.residual.vcov_correction, expected, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(
+        fit.model.residual.vcov_correction.matrix, expected, rtol=1e-4, atol=1e-9
+    )
 
 
 @pytest.mark.full
@@ -705,7 +707,7 @@ def test_derivatives_by_the_scale_effects_of_a_slope_far_from_zero_are_those_nea
         at = problem.conditional_deviance(point, v)
         R = np.eye(2) if at.crossprod.qr_R is None else at.crossprod.qr_R
         found += [at.solution.deviance, np.linalg.solve(R, problem.coef_jacobian(at))[1]]
-        found.append(problem.vcov_jacobian(point, v, at)[:, 1, 1])
+        found.append(problem.vcov_jacobian(point, v, at).matrix[:, 1, 1])
     for a, b in zip(near, far, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5)
 
