@@ -48,11 +48,16 @@ from typing import Any
 
 import numpy as np
 
+from mixedfx._names import decode, written
 from mixedfx._tracebacks import short_traceback
 
 
 class MixedfxError(Exception):
     """Base of every error that mixedfx raises."""
+
+    def __init__(self, *args: object) -> None:
+        # Messages show names as they are in the data, not as identifiers of formulas.
+        super().__init__(*(decode(a) if isinstance(a, str) else a for a in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by message and attributes, not by the arguments of the class's ``__init__``."""
@@ -90,14 +95,9 @@ class FormulaError(MixedfxError, ValueError):
         end = max(start + 1, end)
         line = text.replace("\n", " ").replace("\t", " ")
         message = f"{problem}\n\n    {line}\n    {' ' * start}{'^' * (end - start)}"
-        super().__init__(f"{message}\n\n{advice}" if advice else message)
-        self.problem, self.text, self.start, self.end, self.advice = (
-            problem,
-            text,
-            start,
-            end,
-            advice,
-        )
+        super().__init__(f"{message}\n\n{written(advice)}" if advice else message)
+        self.problem, self.advice = decode(problem), written(advice)
+        self.text, self.start, self.end = text, start, end
 
 
 class DataError(MixedfxError, ValueError):

@@ -27,7 +27,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
-    {"_tracebacks"},
+    {"_names", "_tracebacks"},
     {"errors", "_arrays", "_escaping", "_keys", "_warnings"},
     {"linalg"},
     {

@@ -6,13 +6,11 @@ import ast
 import keyword
 from typing import Any
 
-from mixedfx.formula.trees import called_name, fail, find_node, is_dot, structure_call
+from mixedfx.formula.trees import called_name, fail, find_node, is_dot, source_text, structure_call
 
 # Functions of R and what to write instead; {0} stands for the argument.
 _R_FUNCTIONS = {
-    "factor": "C({0})",
     "ordered": "C({0})",
-    "as.factor": "C({0})",
     "as.numeric": "{0}",
     "as.integer": "{0}",
 }
@@ -30,6 +28,10 @@ def check_python(node: Any, text: str) -> None:
     """Refuse invalid Python, and R syntax that means something else in Python."""
     if node.type == "PYTHON_EXPR" and not is_dot(node):
         _check_expression(node, text)
+    if node.type == "**" and node.args[0].type == "PYTHON_EXPR" and not is_dot(node.args[0]):
+        power = f"{node.args[0].token.extra}**{source_text(node.args[1], text)}"
+        problem = "a power is that of a sum, (a + b)**2; of one variable it is the variable itself."
+        fail(problem, text, node, f"Write 'I({power})' for its values to that power.")
     for arg in node.args:
         check_python(arg, text)
 
@@ -44,15 +46,33 @@ def _check_expression(node: Any, text: str) -> None:
     try:
         tree = ast.parse(code, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        advice = 'Put odd column names in quotes: Q("odd name").'
+        advice = "Put a column name that is no identifier in backticks: `odd name`."
         fail(f"'{code}' is not a Python expression.", text, node, advice)
     for python_node in ast.walk(tree):
-        if isinstance(python_node, ast.BinOp) and isinstance(python_node.op, ast.BitXor):
-            power = code.replace(" ^ ", "**")
-            power = power if power.startswith("I(") or "(" in code else f"I({power})"
-            fail("'^' is exclusive-or in Python, not a power.", text, node, f"Write '{power}'.")
         if isinstance(python_node, ast.Call):
             _check_call(python_node, text, node)
+
+
+def offset_code(node: Any) -> str | None:
+    """Code of the argument of an ``offset()`` term; None for other nodes."""
+    if node.type != "PYTHON_EXPR" or not node.token.extra.startswith("offset("):
+        return None
+    call = ast.parse(node.token.extra, mode="eval").body
+    is_offset = isinstance(call, ast.Call) and called_name(call) == "offset"
+    if not isinstance(call, ast.Call) or not is_offset or len(call.args) != 1 or call.keywords:
+        return None
+    return ast.unparse(call.args[0])
+
+
+def check_offset(sign: str, operand: Any, text: str) -> None:
+    """Refuse an offset that is removed, or stands inside another term."""
+    if (inner := find_node(operand, lambda n: offset_code(n) is not None)) is None:
+        return
+    if inner is not operand:
+        problem = "an offset is added to the other terms."
+        fail(problem, text, inner, "Write '... + offset(x)', or pass offset= to lmer().")
+    if sign == "-":
+        fail("an offset cannot be removed.", text, operand, "Leave it out.")
 
 
 def _check_call(call: ast.Call, text: str, node: Any) -> None:
@@ -60,8 +80,9 @@ def _check_call(call: ast.Call, text: str, node: Any) -> None:
     argument = ", ".join(ast.unparse(a) for a in call.args[:1])
     if name in _R_FUNCTIONS:
         _fail_r_function(name, argument, text, node)
-    if name == "offset":
-        fail("an offset is not a term.", text, node, f"Pass offset={argument!r} to lmer().")
+    if name == "offset" and offset_code(node) is None:
+        problem = "an offset is one expression, added to the other terms."
+        fail(problem, text, node, "Write '... + offset(x)', or pass offset= to lmer().")
     if name == "Q" and not (call.args and isinstance(call.args[0], ast.Constant)):
         fail("Q() quotes a column name.", text, node, 'Write Q("odd name").')
 

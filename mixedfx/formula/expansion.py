@@ -7,7 +7,6 @@ several such operands counts.
 from __future__ import annotations
 
 import ast
-import keyword
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,11 +15,11 @@ from patsy import PatsyError, Term
 from patsy.desc import INTERCEPT, Evaluator
 from patsy.infix_parser import ParseNode, Token
 
+from mixedfx._names import encode
 from mixedfx.errors import FormulaError
 from mixedfx.formula.size import check_number_of_terms
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.trees import (
-    called_name,
     fail,
     fail_as_patsy,
     find_node,
@@ -42,7 +41,7 @@ def _terms_of(text: str) -> tuple[Term, ...]:
 
 
 def names_in(code: str) -> set[str]:
-    """Names that a Python expression reads: columns, variables and functions."""
+    """Identifiers that a Python expression reads: columns (encoded), variables and functions."""
     names: set[str] = set()
     own: set[str] = set()  # of comprehensions and lambdas
     for node in ast.walk(ast.parse(code.strip(), mode="eval")):
@@ -50,8 +49,6 @@ def names_in(code: str) -> set[str]:
             (names if isinstance(node.ctx, ast.Load) else own).add(node.id)
         elif isinstance(node, ast.arg):
             own.add(node.arg)
-        elif isinstance(node, ast.Call) and called_name(node) == "Q":
-            names |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
     return names - own
 
 
@@ -59,7 +56,7 @@ def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
     """Expand a signed sum into distinct terms, the intercept first."""
     terms: dict[Term, None] = {}
     intercept: bool | None = None  # None until one is written or removed
-    for i, (sign, node) in enumerate(operands):
+    for sign, node in operands:
         if node.type in ("ZERO", "ONE"):
             intercept = (node.type == "ONE") == (sign == "+")
             continue
@@ -71,8 +68,8 @@ def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
             for term in expanded.terms:
                 terms.pop(term, None)
             intercept = False if expanded.intercept else intercept
-        if i == 0 and expanded.intercept_removed:
-            intercept = False
+        if expanded.intercept_removed:
+            intercept = sign == "-"
     return [*([] if intercept is False else [INTERCEPT]), *terms]
 
 
@@ -115,7 +112,7 @@ def expand_dot(formula: Formula, columns: list[str]) -> Formula:
     used = names_in(formula.response)
     for term in formula.random:
         used |= set().union(*map(names_in, term.group))
-    others = [_quoted(c) for c in columns if c not in used]
+    others = [name for name in map(encode, columns) if name not in used]
     if not others:
         at = formula.source.find(".")
         raise FormulaError("'.' stands for no column.", formula.source, at, at + 1)
@@ -136,9 +133,3 @@ def _substitute_dot(node: Any, columns: list[str]) -> Any:
         pairs = [nodes[i : i + 2] for i in range(0, len(nodes), 2)]
         nodes = [p[0] if len(p) == 1 else ParseNode("+", None, p, node.origin) for p in pairs]
     return nodes[0]
-
-
-def _quoted(column: str) -> str:
-    """Column name as patsy text: ``Q('...')`` where it is no identifier."""
-    plain = column.isidentifier() and not keyword.iskeyword(column)
-    return column if plain else f"Q({column!r})"

@@ -9,12 +9,14 @@ replaced later, by :func:`mixedfx.formula.expansion.expand_dot`.
 
 from __future__ import annotations
 
+import ast
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from mixedfx.errors import FormulaError
-from mixedfx.formula.checks import check_no_bar, check_python
+from mixedfx.formula.checks import check_no_bar, check_offset, check_python, offset_code
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
+from mixedfx.formula.rewriting import rewrite
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.formula.trees import (
     fail,
@@ -109,7 +111,9 @@ def _check_is_text(text: object) -> None:
 
 @lru_cache(maxsize=256)
 def _parse(source: str) -> Formula:
-    text = _one_line(source)
+    line = _one_line(source)
+    rewritten = rewrite(line)
+    text = rewritten.text
     try:
         tree = parse_tree(text, text)
         if tree.type != "~" or len(tree.args) != 2:
@@ -117,16 +121,20 @@ def _parse(source: str) -> Formula:
         left, right = tree.args
         check_python(left, text)
         response = _response(left, text)
-        fixed, random = _right_side(right, text)
+        fixed, random, offset = _right_side(right, text)
+    except FormulaError as error:
+        raise rewritten.in_source(error) from None
     except RecursionError:
-        fail_nested_too_deeply(text)
-    return Formula(response, fixed, random, source=text)
+        fail_nested_too_deeply(line)
+    return Formula(response, fixed, random, source=line, offset=offset)
 
 
 @lru_cache(maxsize=256)
 def _parse_dispersion(source: str) -> Formula:
-    text = _one_line(source)
-    text = text if "~" in text else f"~ {text}"
+    line = _one_line(source)
+    line = line if "~" in line else f"~ {line}"
+    rewritten = rewrite(line)
+    text = rewritten.text
     try:
         tree = parse_tree(text, text)
         if tree.type != "~" or len(tree.args) != 1:
@@ -134,10 +142,15 @@ def _parse_dispersion(source: str) -> Formula:
             fail("a dispersion formula has no response.", text, tree, advice)
         if dot := find_node(tree.args[0], is_dot):
             fail("'.' has no meaning in a dispersion formula.", text, dot, "Name the columns.")
-        fixed, random = _right_side(tree.args[0], text)
+        fixed, random, offset = _right_side(tree.args[0], text)
+        if offset:
+            advice = "Known residual standard deviations are the argument residual_sd."
+            fail("a dispersion formula has no offset.", text, tree, advice)
+    except FormulaError as error:
+        raise rewritten.in_source(error) from None
     except RecursionError:
-        fail_nested_too_deeply(text)
-    return Formula("", fixed, random, source=text)
+        fail_nested_too_deeply(line)
+    return Formula("", fixed, random, source=line)
 
 
 def _one_line(source: str) -> str:
@@ -153,16 +166,20 @@ def _response(node: Any, text: str) -> str:
     return str(node.token.extra)
 
 
-def _right_side(node: Any, text: str) -> tuple[str, tuple[RandomTerm, ...]]:
-    """Text of the fixed part, and the random terms, of the right side of a formula."""
+def _right_side(node: Any, text: str) -> tuple[str, tuple[RandomTerm, ...], str]:
+    """Text of the fixed part, random terms, and offset, of the right side of a formula."""
     operands, random = _separate_random_terms(node, text)
+    offsets = [code for _, operand in operands if (code := offset_code(operand)) is not None]
+    operands = [(sign, o) for sign, o in operands if offset_code(o) is None]
     fixed = fixed_text(operands, text)
     seen: set[RandomTerm] = set()
     for term in random:
         if term in seen:
             fail(f"the random term {term} stands twice.", text, node, "Leave one of them out.")
         seen.add(term)
-    return fixed, tuple(random)
+    offset = " + ".join(f"({code})" for code in offsets)
+    # Unparsed, which leaves the parentheses that are needed, it is the same when parsed again.
+    return fixed, tuple(random), ast.unparse(ast.parse(offset, mode="eval")) if offset else ""
 
 
 def _separate_random_terms(node: Any, text: str) -> tuple[list[tuple[str, Any]], list[RandomTerm]]:
@@ -182,6 +199,7 @@ def _separate_random_terms(node: Any, text: str) -> tuple[list[tuple[str, Any]],
         else:
             check_no_bar(operand, text)
             check_python(operand, text)
+            check_offset(sign, operand, text)
             fixed.append((sign, operand))
     return fixed, random
 
@@ -201,6 +219,10 @@ def _random_terms(bar: Any, text: str, structure: str | None) -> list[RandomTerm
         if structure is not None:
             fail(f"'||' cannot stand inside {structure}().", text, bar, "Use a single bar.")
         group, structure = group.args[0], "diag"
+    if power := find_node(group, lambda n: n.type == "**"):
+        combined = ":".join(source_text(arg, text) for arg in power.args)
+        advice = f"Write '{combined}' for each combination of their levels."
+        fail("a grouping factor is not raised to a power.", text, power, advice)
     for side in (effects, group):
         check_no_bar(side, text)
         check_python(side, text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mixedfx._names import decode, written
+
 # Structures that have a bar of their own; others are written as functions.
 _BARS = {"us": "|", "diag": "||"}
 
@@ -37,19 +39,20 @@ class RandomTerm:
     @property
     def effects_name(self) -> str:
         """The effects together: their text without the mark of a missing intercept."""
-        return self.effects.removeprefix("0 + ")
+        return decode(self.effects.removeprefix("0 + "))
 
     @property
     def group_name(self) -> str:
         """Name of the grouping factor: the factors joined with colons."""
-        return ":".join(self.group)
+        return decode(":".join(self.group))
 
     def __str__(self) -> str:
         """Write the term as lme4 does."""
+        effects, group = written(self.effects), written(":".join(self.group))
         bar = _BARS.get(self.structure)
         if bar is None:
-            return f"{self.structure}({self.effects} | {self.group_name})"
-        return f"({self.effects} {bar} {self.group_name})"
+            return f"{self.structure}({effects} | {group})"
+        return f"({effects} {bar} {group})"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Formula:
         The random terms, in the order written.
     source : str
         The text that was parsed; not part of equality.
+    offset : str
+        Python text of the sum of the ``offset()`` terms; empty without any.
 
     Notes
     -----
@@ -83,11 +88,19 @@ class Formula:
     fixed: str
     random: tuple[RandomTerm, ...]
     source: str = field(default="", compare=False)
+    offset: str = ""
 
     def __str__(self) -> str:
         """Write the formula so that it parses back to an equal one."""
-        left = f"{self.response} ~" if self.response else "~"
-        return " + ".join([f"{left} {self.fixed}", *map(str, self.random)])
+        left = f"{written(self.response)} ~" if self.response else "~"
+        offset = [f"offset({written(self.offset)})"] if self.offset else []
+        fixed = f"{left} {written(self.fixed)}"
+        return " + ".join([fixed, *offset, *map(str, self.random)])
+
+    @property
+    def response_name(self) -> str:
+        """The response as it is shown: its column's name, or its expression."""
+        return decode(self.response)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -73,9 +73,16 @@ def signed_operands(node: Any) -> list[tuple[str, Any]]:
     """Signs and operands of a chain of sums and differences; iterative, as chains may be long."""
     later = []
     while node.type in ("+", "-") and len(node.args) == 2:
-        later.append((node.type, node.args[1]))
+        later.append((node.type, _without_plus(node.args[1])))
         node = node.args[0]
-    return [("+", node), *reversed(later)]
+    return [("+", _without_plus(node)), *reversed(later)]
+
+
+def _without_plus(node: Any) -> Any:
+    """Operand of a unary plus, which changes nothing."""
+    while node.type == "+" and len(node.args) == 1:
+        node = node.args[0]
+    return node
 
 
 def find_node(node: Any, predicate: Callable[[Any], bool]) -> Any:
@@ -129,12 +136,8 @@ def fail_as_patsy(error: PatsyError, text: str) -> NoReturn:
     advice = ""
     if "Unmatched '('" in message or "unclosed bracket" in message:
         message, advice = "'(' is never closed", "Close the random term, e.g. '(1 | group)'."
-    elif "`" in text:
-        advice = 'Put odd column names in quotes: Q("odd name").'
     elif "expected a noun" in message:
         message = "a term is missing here"
-    elif "^" in text[start:end]:
-        advice = "A power is written '**'."
     elif "besides '0' and '1'" in message:
         advice = "Only 0 and 1 may stand as numbers, for the intercept."
     raise FormulaError(f"{message}.", text, start, end, advice) from None

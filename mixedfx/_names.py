@@ -1,0 +1,64 @@
+"""Column names that are no Python identifiers, written as identifiers that can be read back.
+
+patsy evaluates a term as Python, where a column is an identifier that no function, word of the
+language or variable of the caller may stand for. A name that is not such an identifier
+(``reading score``, ``class``, ``log``) is encoded: the prefix, then letters and digits as they are,
+an underscore doubled, and every other character as its code point in hexadecimal between
+underscores. Texts for people are decoded.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+
+_PREFIX = "Q__"
+_ENCODED = re.compile(r"\bQ__((?:[0-9A-Za-z]|_[0-9a-f]*_)*)")
+_ESCAPE = re.compile(r"_([0-9a-f]*)_")
+# Functions that formulas know: as the name of a column they are encoded.
+FUNCTION_NAMES = frozenset(
+    {"I", "C", "Q", "Treatment", "Poly", "Sum", "Helmert", "Diff", "center", "standardize", "bs"}
+    | {"cr", "cc", "te", "np", "offset", "factor", "dummy", "group_mean", "within", "ns"}
+    | {"log", "log1p", "log2", "log10", "exp", "sqrt", "abs", "poly", "scale", "mm"}
+)
+# Names that patsy takes for functions or numbers.
+RESERVED = FUNCTION_NAMES | {"inf", "Inf", "infinity", "Infinity", "nan", "NaN", "NA"}
+
+
+def encode(name: str) -> str:
+    """Identifier of a column: the name itself, or its encoding where that is no identifier."""
+    plain = (
+        name.isidentifier()
+        and not keyword.iskeyword(name)
+        and name not in RESERVED
+        and not name.startswith(_PREFIX)
+        and unicodedata.normalize("NFKC", name) == name
+    )
+    return name if plain else _PREFIX + "".join(map(_encoded_character, name))
+
+
+def _encoded_character(character: str) -> str:
+    if character == "_":
+        return "__"
+    plain = character.isascii() and character.isalnum()
+    return character if plain else f"_{ord(character):x}_"
+
+
+def decode(code: str) -> str:
+    """Text with the names as they are in the data: for tables, plots and messages."""
+    return _ENCODED.sub(_decoded, code) if _PREFIX in code else code
+
+
+def written(code: str) -> str:
+    """Text with encoded names in backticks, which parses to the same code."""
+    return _ENCODED.sub(_quoted, code) if _PREFIX in code else code
+
+
+def _decoded(match: re.Match[str]) -> str:
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else "_", match[1])
+
+
+def _quoted(match: re.Match[str]) -> str:
+    name = _decoded(match)
+    return f"Q({name!r})" if "`" in name or "\n" in name else f"`{name}`"
