@@ -18,7 +18,20 @@ _ENCODED = re.compile(r"\bQ__((?:[0-9A-Za-z]|_[0-9a-f]*_)*)")
 _ESCAPE = re.compile(r"_([0-9a-f]*)_")
 # Functions that formulas know: as the name of a column they are encoded.
 FUNCTION_NAMES = frozenset(
-    {"I", "C", "Q", "Treatment", "Poly", "Sum", "Helmert", "Diff", "center", "standardize", "bs"}
+    {
+        "I",
+        "C",
+        "Q",
+        "ContrastMatrix",
+        "Treatment",
+        "Poly",
+        "Sum",
+        "Helmert",
+        "Diff",
+        "center",
+        "standardize",
+        "bs",
+    }
     | {"cr", "cc", "te", "np", "offset", "factor", "dummy", "group_mean", "within", "ns"}
     | {"log", "log1p", "log2", "log10", "exp", "sqrt", "abs", "poly", "scale", "mm"}
 )

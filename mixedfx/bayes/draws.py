@@ -75,7 +75,7 @@ class PosteriorSamples:
         values, dims, coords = self._variables(shape)
         rows = self.design.rows.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = _without_slash(self.design.spec.formula.response)
+        response = _without_slash(self.design.spec.formula.response_name)
         response = f"{response}_response" if response in ("row", "chain", "draw") else response
         predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}

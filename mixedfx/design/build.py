@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx._names import decode
 from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
     check_finite,
@@ -25,7 +26,7 @@ from mixedfx.design.columns import as_patsy_column, formula_environment, plain_c
 from mixedfx.design.completeness import complete_cases, evaluated_values, is_date
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
-from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
+from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
 from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.random import (
     RandomTerms,
@@ -45,7 +46,7 @@ from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import DataError, DispersionError
-from mixedfx.formula.expansion import expand_dot
+from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
@@ -91,6 +92,10 @@ class _UsedRows:
         """Variables of the formula with the values of its expressions."""
         return EvaluatedVariables(self.variables, self.term_values)
 
+    def with_offset(self, offset: Vector) -> _UsedRows:
+        """Add an offset to that of the argument."""
+        return replace(self, offset=offset if self.offset is None else self.offset + offset)
+
     def model_rows(self, **arrays: Any) -> ModelRows:
         """Rows of the model, with the arrays computed from these."""
         return ModelRows(
@@ -114,14 +119,22 @@ def build(
 ) -> Design:
     """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
     frame = as_frame(data)
-    formula = expand_dot(formula, [str(c) for c in frame.columns])
+    names = [str(c) for c in frame.columns]
+    formula = expand_dot(resolve_dotted(formula, names), names)
+    if isinstance(residual, Formula):
+        residual = resolve_dotted(residual, names)
     residual_formula = residual.formula if isinstance(residual, ResidualRequest) else residual
     env = formula_environment(env, [formula, residual_formula], frame)
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
     used = _used_rows(formula, residual_formula, frame, row_vectors, env)
+    if formula.offset:
+        used = used.with_offset(
+            offset_values(formula.offset, used.evaluated(), env, len(used.index))
+        )
     column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
-    return _evaluate_rows(formula, residual, used, env, column_of)
+    design = _evaluate_rows(formula, residual, used, env, column_of)
+    return replace(design, spec=replace(design.spec, offset_is_argument=offset is not None))
 
 
 def _evaluate_rows(
@@ -145,11 +158,11 @@ def _evaluate_rows(
     )
     spec = ModelSpec(
         formula=formula,
-        column_names=tuple(evaluated.fixed_info.column_names),
+        column_names=tuple(map(decode, evaluated.fixed_info.column_names)),
         kept_columns=kept,
         random_terms=random_specs,
         residual=of_residual[0],
-        variables=tuple(used.variables),
+        variables=tuple(map(decode, used.variables)),
         weights_column=column_of["weights"],
         offset_column=column_of["offset"],
         nesting=nested_factors(random_rows),

@@ -16,6 +16,7 @@ import pandas as pd
 from patsy import DesignInfo, NAAction, PatsyError
 from patsy.categorical import categorical_to_int
 
+from mixedfx._names import decode, encode
 from mixedfx.formula.expansion import names_in
 
 Codes = npt.NDArray[np.intp]
@@ -28,8 +29,8 @@ _MAX_CELLS, _MAX_LISTED = 100_000, 6
 
 def factor_label(code: str, variables: Iterable[str]) -> str:
     """Column of the data that a factor is made of, if it is one; else the factor's code."""
-    used = names_in(code) & set(variables)
-    return used.pop() if len(used) == 1 else code
+    used = names_in(code) & set(map(encode, variables))
+    return decode(used.pop() if len(used) == 1 else code)
 
 
 def factor_codes(info: DesignInfo, variables: Mapping[str, Any]) -> dict[Any, Codes]:
@@ -82,7 +83,7 @@ def cells_of_rows(info: DesignInfo, variables: Mapping[str, Any], empty: list[Ce
 def _levels(info: DesignInfo, key: Sequence[Any], variables: Iterable[str]) -> Cell:
     """Name the levels of a cell given by factors and positions."""
     return {
-        factor_label(factor.name(), variables): info.factor_infos[factor].categories[i]
+        factor_label(factor.name(), map(decode, variables)): info.factor_infos[factor].categories[i]
         for factor, i in key
     }
 

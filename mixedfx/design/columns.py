@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -17,7 +17,8 @@ import pandas as pd
 import patsy.builtins
 from patsy import EvalEnvironment
 
-from mixedfx.design.functions import FORMULA_FUNCTIONS
+from mixedfx._names import decode, encode
+from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.terms import Formula
@@ -31,27 +32,43 @@ def used_columns(
 ) -> dict[str, pd.Series]:
     """Collect the columns that a formula uses; a name that is defined nowhere is an error."""
     used: dict[str, pd.Series] = {}
-    column_of = {str(c): c for c in frame.columns}
+    columns_of = _columns_by_name(frame)
     for code, names in factor_codes(formula):
         for name in names:
-            if name in column_of:
-                column = frame[column_of[name]]
-                if isinstance(column, pd.DataFrame):
-                    raise ColumnTypeError(f"the data has several columns named '{name}'.")
-                used[name] = column
+            if name in columns_of:
+                used[name] = _column(name, frame, columns_of[name])
             elif code == name or not _is_defined(name, env):
-                _fail_missing(name, code, formula, list(column_of))
+                _fail_missing(name, code, formula, frame)
     return used
+
+
+def _columns_by_name(frame: pd.DataFrame) -> dict[str, list[Hashable]]:
+    """Columns by the identifier of their text; several where texts are equal, as of 5 and "5"."""
+    columns_of: dict[str, list[Hashable]] = {}
+    for column in frame.columns:
+        columns_of.setdefault(encode(str(column)), []).append(column)
+    return columns_of
+
+
+def _column(name: str, frame: pd.DataFrame, columns: list[Hashable]) -> pd.Series:
+    """One column of a table; among those with equal texts the one that is text."""
+    texts = [c for c in columns if isinstance(c, str)]
+    chosen = texts or columns
+    column = frame[chosen[0]]
+    if len(chosen) > 1 or isinstance(column, pd.DataFrame):
+        listed = ", ".join(map(repr, chosen))
+        raise ColumnTypeError(
+            f"the data has several columns named '{name}' ({listed}): rename all but one."
+        )
+    return column
 
 
 def plain_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> set[str]:
     """Columns that stand in a formula by themselves, not in expressions alone."""
     found = set()
-    for code, names in factor_codes(formula):
+    for code, _ in factor_codes(formula):
         if code in columns:
             found.add(code)
-        elif len(names) == 2 and code.startswith("Q("):
-            found |= set(names) & columns.keys()
     return found
 
 
@@ -63,12 +80,16 @@ def formula_environment(
 
     The caller's own environment is its frame: kept, it would keep all variables there alive.
     """
-    outer = (env or EvalEnvironment([{}])).with_outer_namespace(FORMULA_FUNCTIONS)
+    outer = env or EvalEnvironment([{}])
     codes = [pair for formula in formulas if formula is not None for pair in factor_codes(formula)]
     names = {name for _, names in codes for name in names}
+    names -= {encode(str(column)) for column in frame.columns}
+    # A formula's functions go before the caller's names: a logger called log does not hide log().
+    functions = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
     namespace = outer.namespace
-    read = [n for n in sorted(names - set(map(str, frame.columns))) if n in namespace]
-    return outer.subset(read)
+    read = [name for name in sorted(names - functions.keys()) if name in namespace]
+    of_formula = {name: functions[name] for name in sorted(names & functions.keys())}
+    return EvalEnvironment([of_formula, *outer.subset(read)._namespaces], outer.flags)
 
 
 @lru_cache(maxsize=256)
@@ -79,6 +100,8 @@ def factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
         codes += [f.name() for term in terms_of(text) for f in term.factors]
     for term in formula.random:
         codes += term.group
+    if formula.offset:
+        codes.append(formula.offset)
     return tuple((code, tuple(sorted(names_in(code)))) for code in dict.fromkeys(codes))
 
 
@@ -86,14 +109,19 @@ def _is_defined(name: str, env: EvalEnvironment) -> bool:
     return name in env.namespace or hasattr(patsy.builtins, name) or hasattr(builtins, name)
 
 
-def _fail_missing(name: str, code: str, formula: Formula, columns: list[str]) -> NoReturn:
+def _fail_missing(identifier: str, code: str, formula: Formula, frame: pd.DataFrame) -> NoReturn:
+    name, code, columns = decode(identifier), decode(code), [str(c) for c in frame.columns]
     if re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", code):
         _fail_function(name, code)
-    role = "grouping column" if any(code in t.group for t in formula.random) else "column"
+    role = "grouping column" if any(identifier in t.group for t in formula.random) else "column"
     if not formula.response:
         role = f"dispersion {role}"
-    if code.replace(" ", "") in columns and code != name:
-        hint = f" Write Q({code.replace(' ', '')!r}) for a name with odd characters."
+    if name in map(str, frame.index.names):
+        hint = " It is in the index: reset_index() makes a column of it."
+    elif frame.columns.nlevels > 1:
+        hint = " Columns have several levels; data.columns.map('_'.join) makes names of them."
+    elif code.replace(" ", "") in columns and code != name:
+        hint = f" Write `{code.replace(' ', '')}`, in backticks, for that column."
     else:
         hint = did_you_mean(name, columns)
     names = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from patsy import DesignInfo, Sum, Treatment
 
+from mixedfx._names import decode
 from mixedfx.design.spec import ModelSpec
 
 Matrix = npt.NDArray[np.float64]
@@ -38,7 +39,7 @@ def fixed_terms(info: DesignInfo) -> tuple[FixedTerm, ...]:
     kinds = {factor: learned.type for factor, learned in info.factor_infos.items()}
     return tuple(
         FixedTerm(
-            term.name(),
+            decode(term.name()),
             info.term_slices[term],
             frozenset(f.name() for f in term.factors),
             frozenset(f.name() for f in term.factors if kinds[f] == "numerical"),

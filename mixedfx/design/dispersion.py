@@ -17,6 +17,7 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
+from mixedfx._names import decode
 from mixedfx.design.categories import Categories, categories_read
 from mixedfx.design.checks import check_finite, independent_columns
 from mixedfx.design.evaluation import build_matrices, find_row_dependent, learn_design_infos
@@ -125,7 +126,8 @@ class DispersionRows(ResidualRows):
     def stratum_label(self, row: int) -> str:
         """Label the stratum of a row by the values of the formula's variables."""
         parts = []
-        for name, column in list(self.variables.items())[:_MAX_NAMED]:
+        named = [(decode(name), column) for name, column in self.variables.items()]
+        for name, column in named[:_MAX_NAMED]:
             value = column.iloc[row]
             parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
         return ", ".join(parts) if parts else "all rows"
@@ -151,7 +153,7 @@ def build_dispersion(
     info = learn_design_infos([terms_of(formula.fixed)], variables, env)[0]
     row_dependent = find_row_dependent([info], variables, env, len(index))
     D = build_matrices([info], variables, len(index))[0]
-    names = tuple(info.column_names)
+    names = tuple(map(decode, info.column_names))
     for j, name in enumerate(names):
         check_finite(f"column '{name}' of the dispersion", D[:, j], index)
     term_spec, term_rows = _random_intercept(formula, variables, env, index)

@@ -23,6 +23,7 @@ from patsy import (
     design_matrix_builders,
 )
 
+from mixedfx._names import decode
 from mixedfx.design.checks import check_length, first_non_numeric
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.functions import PATSY_FUNCTIONS
@@ -37,6 +38,7 @@ from mixedfx.design.row_dependence import (
     with_row_factors,
 )
 from mixedfx.design.size import check_columns, check_factors
+from mixedfx.design.source import float_vector
 from mixedfx.design.term_values import normalized
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
@@ -216,26 +218,41 @@ def group_values(
     factor: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int
 ) -> pd.Series:
     """Evaluate one grouping factor: a column, or an expression of columns."""
-    if factor in variables:
-        column: pd.Series = variables[factor]
-        return column
+    what = f"grouping factor '{factor}'"
+    value = _row_values(factor, what, variables, env)
+    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
+        raise GroupingError(f"{what} does not give one value per row; name a column.")
+    if isinstance(value, pd.Series) and factor in variables:
+        return value
+    return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))
+
+
+def offset_values(
+    code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> npt.NDArray[np.float64]:
+    """Evaluate the sum of a formula's offsets, (n,)."""
+    what = f"offset({decode(code)})"
+    value = np.asarray(_row_values(code, what, variables, env))
+    if value.shape != (n,):
+        raise DataError(f"{what} does not give one value per row.")
+    return float_vector(what, pd.Series(value))
+
+
+def _row_values(code: str, what: str, variables: Mapping[str, Any], env: EvalEnvironment) -> Any:
+    """Value of a column or an expression that patsy does not evaluate."""
+    if code in variables:
+        return variables[code]
     known = known_values(variables)
-    if normalized(factor) in known:
-        value = known[normalized(factor)]
+    if normalized(code) in known:
+        value = known[normalized(code)]
         return pd.Series(value.data if is_box(value) else value)
-    quoted = {"Q": lambda name: variables[name]}
     try:
         with np.errstate(all="ignore"):
-            value = env.eval(factor, inner_namespace={**PATSY_FUNCTIONS, **variables, **quoted})
+            value = env.eval(code, inner_namespace={**PATSY_FUNCTIONS, **variables})
     except Exception as error:
-        raise DataError(f"grouping factor '{factor}' could not be evaluated: {error}") from error
-    value = align_rows(factor, value, variables)
-    value = value.data if is_box(value) else value
-    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
-        raise GroupingError(
-            f"grouping factor '{factor}' does not give one value per row; name a column."
-        )
-    return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))
+        raise DataError(f"{what} could not be evaluated: {error}") from error
+    value = align_rows(code, value, variables)
+    return value.data if is_box(value) else value
 
 
 def group_depends_on_rows(

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import patsy.builtins
 from patsy import stateful_transform
 
+from mixedfx._keys import key_text
 from mixedfx.design.group_means import group_mean, within
 from mixedfx.design.reductions import REMEMBER, remember
 from mixedfx.design.splines import bs, float_column, ns
@@ -68,6 +70,15 @@ def _polynomials(x: Vector, alpha: Vector, norm2: Vector) -> Matrix:
     return np.column_stack(columns)
 
 
+def dummy(f: Any, *levels: Any) -> Vector:
+    """Indicator of some levels of a factor, lme4's ``dummy(f, "b")``."""
+    if not levels:
+        raise ValueError("dummy() takes a factor and its levels, dummy(f, 'b')")
+    texts = {key_text(level) for level in levels}
+    found = [key_text(value) in texts for value in pd.Series(f).tolist()]
+    return np.asarray(found, dtype=float)
+
+
 # patsy's own functions, for grouping factors, which patsy does not evaluate.
 PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 
@@ -75,6 +86,11 @@ PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtin
 # where an interior knot is there too, and refuses values beyond the boundary knots.
 FORMULA_FUNCTIONS = {
     "log": np.log,
+    "log1p": np.log1p,
+    "log2": np.log2,
+    "log10": np.log10,
+    "abs": np.abs,
+    "dummy": dummy,
     "exp": np.exp,
     "sqrt": np.sqrt,
     "poly": stateful_transform(_Poly),

@@ -13,7 +13,7 @@ import pandas as pd
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
-from mixedfx.design.evaluation import build_matrices, group_values
+from mixedfx.design.evaluation import build_matrices, group_values, offset_values
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, float_vector
 from mixedfx.design.spec import ModelSpec
@@ -45,7 +45,7 @@ def evaluate_new_data(
     frame = as_frame(data)
     env, m = spec.env, len(frame)
     _check_rows_independent(spec.fixed_info, spec.row_dependent)
-    fixed_part = replace(spec.formula, response="1", random=())
+    fixed_part = replace(spec.formula, response="1", random=(), offset="")
     variables, rows = _complete_rows(spec, fixed_part, frame)
     complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
     X = _fill_incomplete(complete[:, spec.kept_columns], rows, m)
@@ -94,6 +94,17 @@ def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Co
         values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
         codes[rows] = term.levels.encode(values)
     return D, codes
+
+
+def new_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
+    """The formula's offset in new rows, NaN where a value is missing; zeros without one."""
+    code, m = spec.formula.offset, len(frame)
+    if not code:
+        return np.zeros(m)
+    part = replace(spec.formula, response="1", fixed="1", random=())
+    variables, rows = _complete_rows(spec, part, frame)
+    values = offset_values(code, variables, spec.env, len(rows))
+    return _fill_incomplete(values[:, None], rows, m)[:, 0]
 
 
 def new_argument(argument: str, column: str | None, frame: pd.DataFrame, *, advice: str) -> Vector:

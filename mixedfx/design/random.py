@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
+from mixedfx._names import decode
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values
 from mixedfx.design.levels import Levels, combine, factorize
@@ -100,9 +101,10 @@ def build_random_terms(
             levels_of[term.group] = combine([levels_of_factor[f] for f in term.group])
         levels, codes = levels_of[term.group]
         if matrix is None or info is None:  # an intercept alone
-            matrix, names = np.broadcast_to(1.0, (n, 1)).view(), ("Intercept",)
+            matrix = np.broadcast_to(1.0, (n, 1)).view()
+            names: tuple[str, ...] = ("Intercept",)
         else:
-            names = tuple(info.column_names)
+            names = tuple(map(decode, info.column_names))
         check_grouping_factor(term, len(levels), n, residual_sd_known=residual_sd_known)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx._names import decode
 from mixedfx.design.residual import ResidualRows
 
 Vector = npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ class ModelRows:
     offset: Vector | None  # (n,) part of the linear predictor
     index: pd.Index  # labels
     n_dropped: int  # further rows, left out for missing values
-    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
+    variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula, by identifier
     residual: ResidualRows = field(default_factory=ResidualRows, repr=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,12 @@ class ModelRows:
     @property
     def model_frame(self) -> pd.DataFrame:
         """The variables that the formula reads, with the data's index."""
-        return pd.DataFrame(dict(self.variables)).set_axis(self.index, axis=0)
+        return pd.DataFrame(self.columns).set_axis(self.index, axis=0)
+
+    @property
+    def columns(self) -> dict[str, pd.Series]:
+        """The variables by their names in the data."""
+        return {decode(name): column for name, column in self.variables.items()}
 
     def without_variables(self) -> ModelRows:
         """Arrays alone."""

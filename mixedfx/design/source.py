@@ -40,8 +40,13 @@ def as_frame(data: Any) -> pd.DataFrame:
             _fail_table(data)
     else:
         _fail_table(data)
-    if not isinstance(frame, pd.DataFrame) or frame.columns.nlevels > 1:
-        raise ColumnTypeError("data must be a table with plain (single-level) column names.")
+    if not isinstance(frame, pd.DataFrame):
+        _fail_table(data)
+    if frame.columns.nlevels > 1:
+        raise ColumnTypeError(
+            "the columns of data have names of several levels (a MultiIndex); make one of each: "
+            "data.columns = ['_'.join(map(str, c)) for c in data.columns]."
+        )
     if len(frame) == 0:
         raise EmptyDataError("the data has no rows.")
     return frame
@@ -81,11 +86,20 @@ def own_labels(index: pd.Index) -> pd.Index:
     return index.copy(deep=True)
 
 
+def column_named(name: str, frame: pd.DataFrame) -> Any:
+    """Column of a name: itself, in backticks, or a number with this text; the name if none is."""
+    plain = name[1:-1] if len(name) > 2 and name[0] == name[-1] == "`" else name
+    if plain in frame.columns:
+        return plain
+    return next((c for c in frame.columns if str(c) == plain), name)
+
+
 def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:
     """Look up an argument with one value a row (a column's name, or the values) as floats."""
     if value is None:
         return None
     if isinstance(value, str):
+        value = column_named(value, frame)
         if value not in frame.columns:
             columns = ", ".join(map(str, frame.columns))
             hint = did_you_mean(value, map(str, frame.columns))

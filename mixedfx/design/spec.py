@@ -56,13 +56,14 @@ class ModelSpec:
     residual: ResidualSpec
     variables: tuple[str, ...]  # columns of the data that the formula reads
     weights_column: str | None  # None: none, or given as values
-    offset_column: str | None
+    offset_column: str | None  # of the argument
     nesting: Mapping[str, str]  # of each nested grouping factor the innermost one around it
     fixed_info: DesignInfo = field(repr=False)  # of all fixed columns
     env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
     # Sigma where it is not estimated from the rows: 1 with known residual sds, whose inverse
     # squares are the weights.
     fixed_sigma: float | None = None
+    offset_is_argument: bool = False  # beside what the formula has as offset()
     # C of X_d = X_k C, (p, d), of the columns left out; None if there are none.
     aliases: Matrix | None = field(default=None, repr=False)
     row_dependent: tuple[str, ...] = ()  # factors of patsy computed from other rows

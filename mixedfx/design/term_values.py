@@ -65,7 +65,7 @@ def evaluate_terms(
     for formula in formulas:
         for code, names in factor_codes(formula):
             key = normalized(code)
-            if code in columns or key in values or _quoted_name(code) in columns:
+            if code in columns or key in values:
                 continue
             own = {name: columns[name] for name in names if name in columns}
             typed |= {k: as_expression_column(c) for k, c in own.items() if k not in typed}
@@ -78,16 +78,6 @@ def normalized(code: str) -> str:
     """Code of an expression with patsy's spacing."""
     text: str = EvalFactor(code).code
     return text
-
-
-@lru_cache(maxsize=1024)
-def _quoted_name(code: str) -> str | None:
-    """Name of the column that ``Q("...")`` is, if the code is that alone."""
-    node = ast.parse(code.strip(), mode="eval").body
-    if isinstance(node, ast.Call) and called_name(node) == "Q" and len(node.args) == 1:
-        argument = node.args[0]
-        return str(argument.value) if isinstance(argument, ast.Constant) else None
-    return None
 
 
 def _evaluate(
@@ -145,9 +135,8 @@ def _try(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment, n: i
 
 def _evaluated(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment) -> Any:
     scope = env.with_outer_namespace(PATSY_FUNCTIONS)
-    quoted = {"Q": lambda name: columns[name]}
     with np.errstate(all="ignore"):
-        return scope.eval(code, inner_namespace={**columns, **quoted})
+        return scope.eval(code, inner_namespace=dict(columns))
 
 
 def _remembers(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment) -> bool:

@@ -221,7 +221,8 @@ def _fit_mixedlm(
         try:
             model = lm.MixedLM(
                 pd.Series(
-                    np.array(design.rows.response_less_offset), name=design.spec.formula.response
+                    np.array(design.rows.response_less_offset),
+                    name=design.spec.formula.response_name,
                 ),
                 pd.DataFrame(np.array(design.rows.X), columns=list(design.spec.X_names)),
                 **arguments,
@@ -322,7 +323,7 @@ def _fit_least_squares(design: Design, *, reml: bool) -> OptimizerResult:
     lm = _import_module("linear_model")
     spec, rows = design.spec, design.rows
     response = np.array(rows.response_less_offset)
-    y = pd.Series(response, index=rows.index, name=spec.formula.response)
+    y = pd.Series(response, index=rows.index, name=spec.formula.response_name)
     X = pd.DataFrame(np.array(rows.X), index=rows.index, columns=list(spec.X_names))
     model = lm.OLS(y, X) if rows.weights is None else lm.WLS(y, X, weights=rows.weights)
     result = attach_formula(model, spec).fit()

@@ -7,6 +7,8 @@ several such operands counts.
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,8 +17,9 @@ from patsy import PatsyError, Term
 from patsy.desc import INTERCEPT, Evaluator
 from patsy.infix_parser import ParseNode, Token
 
-from mixedfx._names import encode
+from mixedfx._names import decode, encode
 from mixedfx.errors import FormulaError
+from mixedfx.formula.rewriting import STRING
 from mixedfx.formula.size import check_number_of_terms
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.trees import (
@@ -28,6 +31,8 @@ from mixedfx.formula.trees import (
     signed_operands,
     source_text,
 )
+
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.\w+)+")
 
 
 def terms_of(text: str) -> list[Term]:
@@ -50,6 +55,11 @@ def names_in(code: str) -> set[str]:
         elif isinstance(node, ast.arg):
             own.add(node.arg)
     return names - own
+
+
+def columns_in(code: str, columns: Collection[str]) -> set[str]:
+    """Those of some columns, by their names in the data, that a Python expression reads."""
+    return {name for name in map(decode, names_in(code)) if name in columns}
 
 
 def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
@@ -101,6 +111,29 @@ def fixed_text(operands: list[tuple[str, Any]], text: str) -> str:
         return terms_text(expand(operands, text))
     signed = [f" {sign} {source_text(node, text)}" for sign, node in operands]
     return "".join(signed).removeprefix(" + ").strip()
+
+
+def resolve_dotted(formula: Formula, columns: Collection[str]) -> Formula:
+    """Take ``my.var`` for the column of that name, if there is one, not for an attribute."""
+    dotted = sorted((c for c in columns if _DOTTED.fullmatch(c)), key=len, reverse=True)
+    if not dotted or "." not in formula.source:
+        return formula
+    name = "|".join(map(re.escape, dotted))
+    pattern = re.compile(rf"{STRING}|(?<![\w.])(?P<name>{name})(?![\w(])")
+
+    def resolved(code: str) -> str:
+        return pattern.sub(lambda m: encode(m[0]) if m["name"] else m[0], code)
+
+    return replace(
+        formula,
+        response=resolved(formula.response),
+        fixed=resolved(formula.fixed),
+        random=tuple(
+            replace(t, effects=resolved(t.effects), group=tuple(map(resolved, t.group)))
+            for t in formula.random
+        ),
+        offset=resolved(formula.offset),
+    )
 
 
 def expand_dot(formula: Formula, columns: list[str]) -> Formula:

@@ -26,10 +26,11 @@ from mixedfx._names import RESERVED, encode
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.errors import FormulaError
 
-_STRING = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
+# A string literal of Python.
+STRING = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
 _TOKEN = re.compile(
-    rf"(?P<quoted>(?<![\w.])Q\s*\(\s*(?P<inside>{_STRING})\s*\))"
-    rf"|(?P<string>{_STRING})"
+    rf"(?P<quoted>(?<![\w.])Q\s*\(\s*(?P<inside>{STRING})\s*\))"
+    rf"|(?P<string>{STRING})"
     r"|`(?P<backtick>[^`]*)`"
     r"|(?P<within>%in%)"
     r"|(?P<power>\^)"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx._names import decode
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
@@ -251,7 +252,7 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | N
         assert info is not None
         ones = np.broadcast_to(1.0, (len(rows.codes), 1)).view()
         intercept = replace(random_term, effect_names=("Intercept",), info=None)
-        return [(info.terms[0].name(), (intercept, replace(rows, model_matrix=ones)))]
+        return [(decode(info.terms[0].name()), (intercept, replace(rows, model_matrix=ones)))]
     reduced_terms: list[tuple[str, _ReducedTerm | None]] = []
     for term in info.terms:
         # Main effects are not removed beside their interaction: the test depends on the coding.
@@ -263,5 +264,7 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | N
         keep[info.term_slices[term]] = False
         names = tuple(itertools.compress(random_term.effect_names, keep))
         reduced = replace(rows, model_matrix=rows.model_matrix[:, keep])
-        reduced_terms.append((term.name(), (replace(random_term, effect_names=names), reduced)))
+        reduced_terms.append(
+            (decode(term.name()), (replace(random_term, effect_names=names), reduced))
+        )
     return reduced_terms

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from patsy.constraint import linear_constraint
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.cells import list_cells
@@ -53,11 +54,10 @@ class Constraints:
 def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
     """Parse equations, or rows of coefficients, with patsy."""
     spec = fit.spec
-    info = spec.fixed_info
     if not spec.column_names:
         raise ArgumentError(f"'{fit.formula}' has no fixed effects to test.")
     try:
-        parsed = info.linear_constraint(r_matrix)
+        parsed = linear_constraint(_without_backticks(r_matrix), list(spec.column_names))
         coefs, values = (
             np.asarray(parsed.coefs, dtype=float),
             np.asarray(parsed.constants, dtype=float),
@@ -82,6 +82,15 @@ def linear_constraints(fit: FittedModel, r_matrix: Any) -> Constraints:
         _label(row, value, spec.column_names) for row, value in zip(coefs, values, strict=True)
     )
     return Constraints(coefs[:, spec.kept_columns], values, labels)
+
+
+def _without_backticks(given: Any) -> Any:
+    """Equations with names as the coefficients have them, which patsy finds as they are."""
+    if isinstance(given, str):
+        return given.replace("`", "")
+    if isinstance(given, list | tuple) and any(isinstance(part, str) for part in given):
+        return [_without_backticks(part) for part in given]
+    return given
 
 
 def _parse_error(r_matrix: Any, names: tuple[str, ...], error: Exception) -> ArgumentError:

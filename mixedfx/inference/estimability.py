@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._names import encode
 from mixedfx.design.cells import Cell, cells_of_rows, empty_cells, list_cells
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.new_data import evaluate_new_data
@@ -31,7 +32,7 @@ def needed_cells(fit: FittedModel, rows: pd.DataFrame) -> list[Cell]:
     """Cells without data that rows which are not estimable are in, or else the rows' levels."""
     names = [name for name in fit.spec.variables if name in rows]
     variables = {
-        name: as_patsy_column(name, rows[name].reset_index(drop=True), new_data=True)
+        encode(name): as_patsy_column(name, rows[name].reset_index(drop=True), new_data=True)
         for name in names
     }
     return cells_of_rows(fit.spec.fixed_info, variables, cells_without_data(fit))

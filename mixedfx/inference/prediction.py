@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx._warnings import warn_caller
-from mixedfx.design.new_data import evaluate_new_data, new_argument
+from mixedfx.design.new_data import evaluate_new_data, new_argument, new_offset
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
@@ -194,12 +194,14 @@ def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
 
 
 def _new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
-    if not fit.rows.has_offset:
-        return 0.0
+    of_formula = new_offset(fit.spec, frame)
+    if not fit.spec.offset_is_argument:
+        return of_formula
     advice = (
         "the offset as a column's name to predict, or add it to the prediction of a fit without."
     )
-    return new_argument("offset", fit.spec.offset_column, frame, advice=advice)
+    argument = new_argument("offset", fit.spec.offset_column, frame, advice=advice)
+    return argument + of_formula
 
 
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:

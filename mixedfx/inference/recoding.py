@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._names import decode
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.contrasts import FixedTerm, fixed_terms, indicator_columns, recoding
 from mixedfx.design.slim import summary_of_rows
@@ -55,7 +56,7 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
     """Find the coefficients of a coding of all factors."""
     spec = fit.spec
     by_name = {term.name: term for term in fixed_terms(spec.fixed_info)}
-    written = [by_name[t.name()] for t in terms_of(spec.formula.fixed)]
+    written = [by_name[decode(t.name())] for t in terms_of(spec.formula.fixed)]
     ordered = sorted(written, key=lambda term: len(term.factors))  # the intercept first
     n_columns = len(spec.column_names)
     aliases = np.eye(n_columns)[spec.kept_columns]

@@ -46,9 +46,9 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
     terms = fit.spec.terms_of(group)
     table = pd.concat([_pooling_of_term(fit, t) for t in terms])
     levels = fit.spec.levels_of(group).labels
-    effects = list(dict.fromkeys(table.index.get_level_values("effect")))
+    effects = list(dict.fromkeys(table.index.get_level_values(-1)))
     if len(effects) == 1 and len(terms) == 1:
-        return table.droplevel("effect")
+        return table.droplevel(-1)
     order = pd.MultiIndex.from_product([levels, effects], names=[group, "effect"])
     return (
         table.reindex(order) if len(table) == len(order) else table.sort_index(sort_remaining=False)
@@ -138,7 +138,7 @@ def pooled_coefficients(fit: FittedModel, group: str) -> pd.DataFrame:
     table.insert(0, "none", unpooled.ravel())
     table.insert(0, "complete", np.repeat(complete, unpooled.shape[1]))
     if len(random_term.effect_names) == 1:
-        return table.droplevel("effect")
+        return table.droplevel(-1)
     levels = random_term.levels.labels
     order = pd.MultiIndex.from_product([levels, random_term.effect_names], names=[group, "effect"])
     return table.reindex(order)

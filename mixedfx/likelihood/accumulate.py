@@ -64,7 +64,7 @@ def compute_crossproducts(
     }
     crossprod = CrossProducts(
         n=rows.n,
-        response=spec.formula.response,
+        response=spec.formula.response_name,
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),

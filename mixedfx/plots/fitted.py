@@ -203,7 +203,7 @@ def _draw_polylines(ax: Any, polylines: Sequence[Any]) -> None:
 
 def _one_row_per_level(table: FittedLines, unpooled: bool, ax: Any) -> Any:
     """Plot without a covariate: points and means of each level in a row of its own."""
-    lines = table.lines.sort_values("partial", kind="stable")
+    lines = table.lines.iloc[np.argsort(table.lines["partial"].to_numpy(), kind="stable")]
     axes = subplots(ax, 1, size=size_for_rows(lines["level"], 5.2))
     (ax,) = axes
     many = len(lines) > MAX_TICK_LABELS

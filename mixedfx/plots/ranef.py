@@ -43,7 +43,7 @@ def caterpillar(effects: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = No
 
 
 def _draw_caterpillar(ax: Any, effects: pd.DataFrame, name: str, width: float) -> None:
-    ordered = effects.sort_values(name)
+    ordered = effects.iloc[np.argsort(effects[name].to_numpy(), kind="stable")]
     y = np.arange(len(ordered))
     many = len(ordered) > MAX_TICK_LABELS
     ax.axvline(0.0, color=GREY, linewidth=1, zorder=1)
@@ -90,8 +90,8 @@ def _split_by_effect(pooling: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "an effect stands in several terms of one group, so its levels have no single "
             "unpooled estimate to draw."
         )
-    effects = pooling.index.get_level_values("effect")
-    return {name: pooling[effects == name].droplevel("effect") for name in dict.fromkeys(effects)}
+    effects = pooling.index.get_level_values(-1)
+    return {name: pooling[effects == name].droplevel(-1) for name in dict.fromkeys(effects)}
 
 
 def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -> list[str]:
@@ -115,7 +115,7 @@ def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -
 def _shrinkage_1d(table: pd.DataFrame, name: str, ax: Any) -> Any:
     """Plot one effect, a row per level."""
     (ax,) = subplots(ax, 1, size=size_for_rows(table.index, 4.8))
-    ordered = table.sort_values("partial")
+    ordered = table.iloc[np.argsort(table["partial"].to_numpy(), kind="stable")]
     many = len(ordered) > MAX_TICK_LABELS
     y = np.arange(len(ordered))
     partial, unpooled = ordered["partial"].to_numpy(), ordered["unpooled"].to_numpy()

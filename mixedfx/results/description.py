@@ -78,7 +78,7 @@ class DescriptionMixin(ResultsBase):
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
                 weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
-                offset=spec.offset_column or self.model.rows.has_offset,
+                offset=spec.offset_column or spec.offset_is_argument,
                 residual_sd=spec.residual.explanation,
             ),
         )

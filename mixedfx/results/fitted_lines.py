@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx import plots
+from mixedfx._names import decode, encode
 from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.expansion import columns_in, names_in, terms_of
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.plot_inputs import level_of_each_row
 
@@ -29,8 +30,9 @@ Codes = npt.NDArray[np.intp]
 def _columns_in(text: str, fit: FittedModel) -> list[str]:
     """Columns of the data that a patsy expression reads, in order."""
     codes = [factor.name() for term in terms_of(text) for factor in term.factors]
-    names = [name for code in codes for name in sorted(names_in(code), key=code.find)]
-    return [name for name in dict.fromkeys(names) if name in fit.rows.variables]
+    columns = fit.rows.columns
+    names = [n for c in codes for n in sorted(columns_in(c, columns), key=decode(c).find)]
+    return list(dict.fromkeys(names))
 
 
 def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
@@ -47,7 +49,7 @@ def axis_column(fit: FittedModel, group: str, x: str | None) -> str | None:
         return x
     codes = fit.rows.codes_of(group)
     for name in possible:
-        column = fit.rows.variables[name]
+        column = fit.rows.columns[name]
         if plots.is_number(column):
             grouped = column.groupby(codes)
             if (grouped.max() > grouped.min()).any():
@@ -70,7 +72,7 @@ def _is_coded(fit: FittedModel, x: str) -> bool:
     """Whether the formula makes a factor of a column, which then has observed values only."""
     texts = [fit.formula.fixed, *(t.effects for t in fit.formula.random)]
     factors = {f.name() for text in texts for term in terms_of(text) for f in term.factors}
-    return any(code.startswith("C(") and x in names_in(code) for code in factors)
+    return any(code.startswith("C(") and encode(x) in names_in(code) for code in factors)
 
 
 def fitted_lines(
@@ -94,7 +96,7 @@ def fitted_lines(
         lines["inside"] = _inside(lines, points)
     held_at = _held_at(fit, x, group, common)
     return plots.FittedLines(
-        points, lines, population, group, x, fit.formula.response, len(labels), held_at
+        points, lines, population, group, x, fit.formula.response_name, len(labels), held_at
     )
 
 
@@ -115,7 +117,7 @@ def _other_factors(fit: FittedModel, x: str | None, group: str) -> dict[str, boo
     names = dict.fromkeys(name for text in texts for name in _columns_in(text, fit))
     codes, found = fit.rows.codes_of(group), {}
     for name in names:
-        column = fit.rows.variables[name]
+        column = fit.rows.columns[name]
         if name != x and not plots.is_number(column):
             values = pd.factorize(np.asarray(column))[0]
             pairs = np.unique(np.stack([codes, values]), axis=1).shape[1]
@@ -194,9 +196,7 @@ def _unpooled_shifts(fit: FittedModel, group: str) -> dict[int, Any]:
         if shift.index.nlevels == 1:
             by_term[t] = shift.to_numpy()[None, :]
         elif shift.index.is_unique:
-            by_term[t] = np.array(
-                [shift.xs(name, level="effect") for name in random_term.effect_names]
-            )
+            by_term[t] = np.array([shift.xs(name, level=-1) for name in random_term.effect_names])
         else:  # an effect in two terms: only the sum of the two is determined
             by_term[t] = np.full((len(random_term.effect_names), len(random_term.levels)), np.nan)
     return by_term

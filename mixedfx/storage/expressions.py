@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import patsy.builtins
 
+from mixedfx._names import encode
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.functions import FORMULA_FUNCTIONS
 from mixedfx.design.serialization import environment_values
@@ -64,7 +65,7 @@ def check_formula(spec: ModelSpec, consented: set[str]) -> None:
 
 def _columns_of(spec: ModelSpec) -> set[str]:
     """Columns of the data; of a dispersion formula the factors that are one."""
-    columns = set(spec.variables)
+    columns = set(map(encode, spec.variables))
     if isinstance(spec.residual, DispersionSpec):
         columns |= {f.name() for f in spec.residual.info.factor_infos}
     return columns

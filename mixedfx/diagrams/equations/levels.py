@@ -66,7 +66,7 @@ def _response_lines(notation: Notation, row_terms: RowTerms) -> Iterator[Line]:
         column = model.row_value(weights if isinstance(weights, str) else "w")
         variance += Math("/", " / ") + column
     summands = _linear_predictor(notation)
-    if offset := row_terms.offset:
+    if offset := row_terms.offset or model.formula.offset:
         column = model.row_value(offset if isinstance(offset, str) else "offset")
         summands.append((PLUS, column))
     mean = signed_sum(summands)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixedfx._deprecation import warn_renamed
+from mixedfx._names import encode
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
@@ -172,7 +173,7 @@ def _nodes_and_edges(
     if beta := _coefficients(model):
         parents.append(add("beta", "parameter", beta, None))
     for name in model.covariates:
-        parents.append(add(name, "covariate", model.row_value(f"Q({name!r})"), rows))
+        parents.append(add(name, "covariate", model.row_value(encode(name)), rows))
     sigma = Math("σ", r"\sigma")
     if residual_sd is None:
         parents.append(add("sigma", "parameter", sigma, None))

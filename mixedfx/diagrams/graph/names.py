@@ -1,6 +1,6 @@
 """Names of variables and effects, parsed from the Python code of a formula's terms.
 
-Code such as ``C(f, Sum)``, ``Q('odd name')`` or ``np.log(x)`` is parsed without data, so a formula
+Code such as ``C(f, Sum)`` or ``np.log(x)`` is parsed without data, so a formula
 and its fit show the same names.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from mixedfx._names import decode
+
 INTERCEPT = "Intercept"
 
 # Names before a dot that are modules, not columns.
@@ -16,9 +18,9 @@ _MODULES = {"math", "np", "numpy", "pandas", "pd", "scipy", "sp", "special", "st
 
 
 def display_name(code: str) -> str:
-    """Strip patsy's ``Q()``, ``C()`` and ``I()`` from the name of a factor or column."""
+    """Strip patsy's ``C()`` and ``I()`` from the name of a factor or column."""
     wrapper = code[:2]
-    for end in range(len(code), 2, -1) if wrapper in ("Q(", "C(", "I(") else ():
+    for end in range(len(code), 2, -1) if wrapper in ("C(", "I(") else ():
         try:
             call = ast.parse(code[:end].strip(), mode="eval").body
         except (SyntaxError, ValueError):
@@ -26,11 +28,9 @@ def display_name(code: str) -> str:
         if not isinstance(call, ast.Call) or not call.args:
             continue
         argument, suffix = call.args[0], code[end:]
-        if wrapper == "Q(" and isinstance(argument, ast.Constant):
-            return str(argument.value) + suffix
         name = display_name(ast.unparse(argument))
         return f"({name}){suffix}" if wrapper == "I(" else name + suffix
-    return code
+    return decode(code)
 
 
 def split_interaction(name: str) -> list[str]:
@@ -52,9 +52,6 @@ def column_names_in(node: ast.AST) -> Iterator[str]:
     """Find the names in an expression that denote columns."""
     if isinstance(node, ast.Call):
         function = ast.unparse(node.func)
-        if function == "Q":
-            yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
-            return
         if isinstance(node.func, ast.Attribute):
             yield from column_names_in(node.func)
         # Further arguments of C() are contrasts, and keywords of any function are settings.
@@ -63,7 +60,7 @@ def column_names_in(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Attribute):
         yield from (n for n in column_names_in(node.value) if n not in _MODULES)
     elif isinstance(node, ast.Name):
-        yield node.id
+        yield decode(node.id)
     else:
         for child in ast.iter_child_nodes(node):
             yield from column_names_in(child)

@@ -81,7 +81,7 @@ def _detected(fit: FittedModel, levels: Mapping[str, pd.Series]) -> Nesting:
 def observed_levels(fit: FittedModel) -> pd.DataFrame:
     """Combinations that occur of the fixed part's factors, and of variables with few values."""
     names = [name for name, v in fixed_variables(fit).items() if len(v.levels) > 1]
-    columns = {name: fit.rows.variables[name] for name in names}
+    columns = {name: fit.rows.columns[name] for name in names}
     return pd.DataFrame(columns).drop_duplicates(ignore_index=True)
 
 
@@ -133,7 +133,7 @@ def occurring(fit: FittedModel, grid: pd.DataFrame, names: Iterable[str]) -> Mas
     """Whether the rows of the fit have a combination of variables, for each row of a grid."""
     names = list(names)
     observed = observed_levels(fit)
-    source = observed if set(names) <= set(observed) else fit.rows.variables
+    source = observed if set(names) <= set(observed) else fit.rows.columns
     data = pd.DataFrame({n: np.asarray(source[n]) for n in names}).drop_duplicates()
     seen = set(data.itertuples(index=False, name=None))
     cells = pd.DataFrame({n: np.asarray(grid[n]) for n in names})

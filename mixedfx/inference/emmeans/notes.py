@@ -6,7 +6,7 @@ import pandas as pd
 
 from mixedfx.design.cells import list_cells
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.expansion import columns_in, terms_of
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.emmeans.nesting import Nesting
 from mixedfx.inference.estimability import needed_cells
@@ -51,7 +51,7 @@ def _interaction_notes(
     interacting: dict[str, None] = {}
     columns = fit.spec.variables
     for term in terms_of(fit.spec.formula.fixed):
-        used = {n for f in term.factors for n in names_in(f.name()) if n in columns}
+        used = {n for f in term.factors for n in columns_in(f.name(), columns)}
         if used & names:
             interacting.update(dict.fromkeys(sorted(used - names - within)))
     if interacting:

@@ -20,7 +20,7 @@ from mixedfx._keys import positions_of_keys
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.expansion import columns_in, terms_of
 
 # Numeric variables with at most so many values keep them all: emmeans' `cov.keep`.
 _MAX_KEPT_VALUES = 2
@@ -38,12 +38,12 @@ class Variable:
 @summary_of_rows("fixed variables")
 def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
     """Variables that the fixed part uses, by name."""
-    columns, factor_infos = fit.rows.variables, fit.spec.fixed_info.factor_infos
+    columns, factor_infos = fit.rows.columns, fit.spec.fixed_info.factor_infos
     n_categories: dict[str, int] = {}  # of factors made of one variable, such as C(year)
     names: dict[str, None] = {}
     for term in terms_of(fit.spec.formula.fixed):
         for factor in term.factors:
-            used = sorted(names_in(factor.name()) & set(columns))
+            used = sorted(columns_in(factor.name(), columns))
             names.update(dict.fromkeys(used))
             if len(used) == 1 and factor_infos[factor].type == "categorical":
                 n = len(factor_infos[factor].categories)
