@@ -15,6 +15,7 @@ import unicodedata
 
 _PREFIX = "Q__"
 _ENCODED = re.compile(r"\bQ__((?:[0-9A-Za-z]|_[0-9a-f]*_)*)")
+_NOT_IN_BACKTICKS = re.compile(r"[`\n\r\t\f\v]")
 _ESCAPE = re.compile(r"_([0-9a-f]*)_")
 # Functions that formulas know: as the name of a column they are encoded.
 FUNCTION_NAMES = frozenset(
@@ -28,12 +29,11 @@ FUNCTION_NAMES = frozenset(
         "Sum",
         "Helmert",
         "Diff",
-        "center",
-        "standardize",
-        "bs",
+        "factor",
+        "dummy",
     }
-    | {"cr", "cc", "te", "np", "offset", "factor", "dummy", "group_mean", "within", "ns"}
-    | {"log", "log1p", "log2", "log10", "exp", "sqrt", "abs", "poly", "scale", "mm"}
+    | {"center", "standardize", "scale", "bs", "cr", "cc", "te", "ns", "poly", "offset", "mm", "np"}
+    | {"log", "log1p", "log2", "log10", "exp", "sqrt", "abs", "group_mean", "within"}
 )
 # Names that patsy takes for functions or numbers.
 RESERVED = FUNCTION_NAMES | {"inf", "Inf", "infinity", "Infinity", "nan", "NaN", "NA"}
@@ -74,4 +74,6 @@ def _decoded(match: re.Match[str]) -> str:
 
 def _quoted(match: re.Match[str]) -> str:
     name = _decoded(match)
-    return f"Q({name!r})" if "`" in name or "\n" in name else f"`{name}`"
+    # Backticks take neither themselves nor white space that a line of text has not.
+    plain = name.strip() and not _NOT_IN_BACKTICKS.search(name)
+    return f"`{name}`" if plain else f"Q({name!r})"

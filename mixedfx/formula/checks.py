@@ -28,12 +28,19 @@ def check_python(node: Any, text: str) -> None:
     """Refuse invalid Python, and R syntax that means something else in Python."""
     if node.type == "PYTHON_EXPR" and not is_dot(node):
         _check_expression(node, text)
-    if node.type == "**" and node.args[0].type == "PYTHON_EXPR" and not is_dot(node.args[0]):
+    if _is_power_of_variable(node, text):
         power = f"{node.args[0].token.extra}**{source_text(node.args[1], text)}"
         problem = "a power is that of a sum, (a + b)**2; of one variable it is the variable itself."
         fail(problem, text, node, f"Write 'I({power})' for its values to that power.")
     for arg in node.args:
         check_python(arg, text)
+
+
+def _is_power_of_variable(node: Any, text: str) -> bool:
+    base = node.args[0] if node.type == "**" else None
+    if base is None or base.type != "PYTHON_EXPR" or is_dot(base):
+        return False
+    return not source_text(node, text).startswith("(")
 
 
 def _check_expression(node: Any, text: str) -> None:

@@ -66,7 +66,7 @@ def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
     """Expand a signed sum into distinct terms, the intercept first."""
     terms: dict[Term, None] = {}
     intercept: bool | None = None  # None until one is written or removed
-    for sign, node in operands:
+    for i, (sign, node) in enumerate(operands):
         if node.type in ("ZERO", "ONE"):
             intercept = (node.type == "ONE") == (sign == "+")
             continue
@@ -78,7 +78,7 @@ def expand(operands: list[tuple[str, Any]], text: str) -> list[Term]:
             for term in expanded.terms:
                 terms.pop(term, None)
             intercept = False if expanded.intercept else intercept
-        if expanded.intercept_removed:
+        if expanded.intercept_removed and (i == 0 or (node.type == "-" and len(node.args) == 1)):
             intercept = sign == "-"
     return [*([] if intercept is False else [INTERCEPT]), *terms]
 

@@ -64,8 +64,9 @@ class Rewritten:
 
 def rewrite(source: str) -> Rewritten:
     """Rewrite the source of a formula."""
-    if source.count("`") % 2:
-        start = source.rindex("`")
+    unclosed = _TOKEN.sub(lambda match: " " * len(match[0]), source)
+    if "`" in unclosed:
+        start = unclosed.index("`")
         raise FormulaError(
             "'`' is never closed.", source, start, len(source), "Close the name, `reading score`."
         )

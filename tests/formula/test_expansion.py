@@ -174,7 +174,8 @@ def test_fixed_columns_are_patsys_with_random_terms_or_without(frame, written):
     expected = patsy.dmatrix(written, frame)
     alone = build(parse(f"y ~ {written}"), frame)
     np.testing.assert_allclose(alone.rows.X, np.asarray(expected), rtol=0, atol=1e-13)
-    assert list(alone.spec.column_names) == expected.design_info.column_names
+    names = [n.replace('Q("odd name")', "odd name") for n in expected.design_info.column_names]
+    assert list(alone.spec.column_names) == names
     beside = build(parse(f"y ~ {written} + (x | f) + (1 | k)"), frame)
     np.testing.assert_array_equal(beside.rows.X, alone.rows.X)
 

@@ -11,6 +11,7 @@ import re
 import pytest
 
 import mixedfx as mfx
+from mixedfx._names import encode
 from mixedfx.diagrams.graph.build import graph
 from mixedfx.diagrams.graph.model_terms import hierarchical_model
 from mixedfx.diagrams.graph.names import display_name, split_interaction
@@ -340,9 +341,9 @@ def test_symbols_are_unique():
     ("code", "expected"),
     [
         ("x", "x"),
-        ('Q("a b")', "a b"),
+        (encode("a b"), "a b"),
         ("C(f, Treatment('a'))[T.b]", "f[T.b]"),
-        ("C(Q('odd)'))[b]", "odd)[b]"),
+        (f"C({encode('odd)')})[b]", "odd)[b]"),
         ("I(x ** 2)", "(x ** 2)"),
         ("np.log(x)", "np.log(x)"),
         ("Q(", "Q("),
