@@ -12,6 +12,7 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
+from collections.abc import Callable
 
 _PREFIX = "Q__"
 _ENCODED = re.compile(r"\bQ__((?:[0-9A-Za-z]|_[0-9a-f]*_)*)")
@@ -61,6 +62,29 @@ def _encoded_character(character: str) -> str:
 def decode(code: str) -> str:
     """Text with the names as they are in the data: for tables, plots and messages."""
     return _ENCODED.sub(_decoded, code) if _PREFIX in code else code
+
+
+# How patsy writes levels that are neither numbers nor text, and how they are shown.
+_LEVELS: dict[str, str | Callable[[re.Match[str]], str]] = {
+    r"Timestamp\('([^']+?)(?: 00:00:00)?'(?:, tz='[^']*')?\)": r"\1",
+    r"Timedelta\('([^']+)'\)": r"\1",
+    r"Period\('([^']+)', '[^']*'\)": r"\1",
+    r"datetime\.date\((\d+), (\d+), (\d+)\)": lambda m: f"{m[1]}-{int(m[2]):02}-{int(m[3]):02}",
+    r"datetime\.time\((\d+), (\d+)\)": lambda m: f"{int(m[1]):02}:{int(m[2]):02}",
+    r"Interval\((.+?), (.+?), closed='right'\)": r"(\1, \2]",
+    r"Interval\((.+?), (.+?), closed='left'\)": r"[\1, \2)",
+    r"Interval\((.+?), (.+?), closed='both'\)": r"[\1, \2]",
+    r"Interval\((.+?), (.+?), closed='neither'\)": r"(\1, \2)",
+}
+
+
+def column_label(code: str) -> str:
+    """Name of a column of a model matrix, with names and levels as people read them."""
+    name, bracket, levels = decode(code).partition("[")
+    if bracket and "(" in levels:
+        for pattern, shown in _LEVELS.items():
+            levels = re.sub(pattern, shown, levels)
+    return name + bracket + levels
 
 
 def written(code: str) -> str:

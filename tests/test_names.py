@@ -5,7 +5,9 @@ Source of truth: the same data with plain names.
 
 from __future__ import annotations
 
+import datetime
 import logging
+import re
 from math import log
 
 import matplotlib.pyplot as plt
@@ -172,3 +174,62 @@ def test_rows_without_an_offset_are_left_out(data):
     fit = mfx.lmer("y ~ f + offset(log(x)) + (1 | g)", data.assign(x=x))
     assert fit.nobs == len(data) - 1
     assert np.isnan(fit.predict(data[:5].assign(x=x[:5]))[3])
+
+
+# ------------------------------------------------------------------ dates, times, intervals
+
+
+DAYS = pd.Timestamp("2020-01-31") + pd.to_timedelta(np.arange(12) * 31, unit="D")
+# Values of a column, and the label of its second level.
+DATES = {
+    "dates": (DAYS, "2020-03-02"),
+    "times": (DAYS + pd.Timedelta("3h"), "2020-03-02 03:00:00"),
+    "time zone": (DAYS.tz_localize("Europe/Vienna"), "2020-03-02 00:00:00+0100"),
+    "periods": (DAYS.to_period("M"), "2020-03"),
+    "Python's dates": (DAYS.date, "2020-03-02"),
+    "times of day": ([datetime.time(h, 30) for h in range(12)], "01:30"),
+    "durations": (pd.to_timedelta(np.arange(12), unit="h"), "0 days 01:00:00"),
+    "intervals": (pd.interval_range(0, 12, 12), "(1, 2]"),
+}
+
+
+@pytest.fixture(scope="module")
+def dated() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"k": np.tile(np.arange(12), 10), "x": rng.normal(size=120)})
+    return frame.assign(y=rng.normal(size=12)[frame["k"]] + rng.normal(size=120))
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_group(dated, kind):
+    values, _ = DATES[kind]
+    frame = dated.assign(t=pd.Series(values)[dated["k"]].to_numpy())
+    fit, expected = mfx.lmer("y ~ x + (1 | t)", frame), mfx.lmer("y ~ x + (1 | k)", dated)
+    assert fit.deviance == pytest.approx(expected.deviance, rel=1e-12)
+    np.testing.assert_allclose(fit.ranef("t"), expected.ranef("k"))
+    np.testing.assert_allclose(fit.predict(frame[:20]), expected.fittedvalues[:20])
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_make_factors_with_readable_labels(dated, kind):
+    values, label = DATES[kind]
+    frame = dated.assign(t=pd.Series(values)[dated["k"]].to_numpy())
+    if kind == "time zone":
+        frame["t"] = frame["t"].dt.tz_localize("UTC").dt.tz_convert("Europe/Vienna")
+    fit, expected = (
+        mfx.lmer("y ~ C(t) + (1 | x > 0)", frame),
+        mfx.lmer("y ~ C(k) + (1 | x > 0)", dated),
+    )
+    assert fit.params.index[1] == f"C(t)[T.{label}]"
+    np.testing.assert_allclose(fit.params, expected.params)
+    np.testing.assert_allclose(fit.predict(frame[:20]), expected.fittedvalues[:20])
+
+
+def test_a_date_is_no_covariate(dated):
+    data = dated.assign(t=DAYS[dated["k"]])
+    with pytest.raises(ColumnTypeError, match="days") as caught:
+        mfx.lmer("y ~ t + (1 | k)", data)
+    advice = re.search(r"data\['days'\] = (.+), or write", str(caught.value))[1]
+    data["days"] = eval(advice, {"data": data})
+    assert mfx.lmer("y ~ days + (1 | k)", data).converged
+    assert mfx.lmer("y ~ t.dt.month + (1 | t.dt.year)", data).nobs == len(data)

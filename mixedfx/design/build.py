@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode
+from mixedfx._names import column_label, decode
 from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
     check_finite,
@@ -22,8 +22,14 @@ from mixedfx.design.checks import (
     independent_columns,
     response_vector,
 )
-from mixedfx.design.columns import as_patsy_column, formula_environment, plain_columns, used_columns
-from mixedfx.design.completeness import complete_cases, evaluated_values, is_date
+from mixedfx.design.columns import (
+    as_patsy_column,
+    check_dates,
+    formula_environment,
+    plain_columns,
+    used_columns,
+)
+from mixedfx.design.completeness import complete_cases, evaluated_values
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
@@ -158,7 +164,7 @@ def _evaluate_rows(
     )
     spec = ModelSpec(
         formula=formula,
-        column_names=tuple(map(decode, evaluated.fixed_info.column_names)),
+        column_names=tuple(map(column_label, evaluated.fixed_info.column_names)),
         kept_columns=kept,
         random_terms=random_specs,
         residual=of_residual[0],
@@ -186,6 +192,9 @@ def _used_rows(
     variables = used_columns(formula, frame, env)
     of_residual = {} if residual is None else used_columns(residual, frame, env)
     formulas = [formula] if residual is None else [formula, residual]
+    check_dates(formula, variables)
+    if residual is not None:
+        check_dates(residual, of_residual)
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))
@@ -196,11 +205,7 @@ def _used_rows(
         of_residual = {name: column[keep] for name, column in of_residual.items()}
         row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
         index, n_dropped = index[keep], int(len(frame) - keep.sum())
-    variables = {
-        name: as_patsy_column(name, column)
-        for name, column in variables.items()
-        if name in plain or not is_date(column)
-    }
+    variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
     values = evaluated_values(terms, keep, len(frame))
     return _UsedRows(
         variables, of_residual, values, **row_vectors, index=index, n_dropped=n_dropped

@@ -17,7 +17,7 @@ import pandas as pd
 import patsy.builtins
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode, encode
+from mixedfx._names import decode, encode, written
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
@@ -147,6 +147,28 @@ def _fail_function(name: str, code: str) -> NoReturn:
     )
 
 
+def is_date(column: pd.Series) -> bool:
+    """Whether a column holds dates or durations: levels, but no numbers."""
+    return getattr(column.dtype, "kind", "O") in "mM"
+
+
+def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+    """Refuse dates and durations as covariates or as the response."""
+    texts = (formula.fixed, *(term.effects for term in formula.random))
+    codes = [f.name() for text in texts for term in terms_of(text) for f in term.factors]
+    for code in dict.fromkeys([formula.response, *codes, formula.offset]):
+        if code in columns and is_date(columns[code]):
+            name = decode(code)
+            days = f"data[{name!r}]"
+            if getattr(columns[code].dtype, "kind", "") == "M":
+                days = f"({days} - {days}.min())"
+            raise ColumnTypeError(
+                f"column '{name}' holds {columns[code].dtype}, which is no number: make one before "
+                f"the formula, for example data['days'] = {days}.dt.days, or write "
+                f"C({written(code)}) for a factor with a level for each."
+            )
+
+
 def as_expression_column(column: pd.Series) -> pd.Series:
     """
     Convert a column to the type that expressions see, missing values included.
@@ -177,11 +199,12 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     """
     dtype: Any = column.dtype
     kind = getattr(dtype, "kind", "O")
-    if kind in "mMc":
-        raise ColumnTypeError(
-            f"column '{name}' holds {dtype}; turn it into numbers first, for example days "
-            "since a start."
-        )
+    if kind == "c":
+        raise ColumnTypeError(f"column '{name}' holds complex numbers; take a part of them.")
+    if kind in "mM":
+        if new_data or isinstance(dtype, pd.ArrowDtype):
+            column = pd.Series(column.to_numpy(dtype=object), dtype=object)
+        return column if new_data else pd.Series(pd.Categorical(column))
     if isinstance(dtype, pd.CategoricalDtype):
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)

@@ -66,16 +66,10 @@ def select_complete_cases(
     variables = {
         name: as_patsy_column(name, column[complete], new_data=True)
         for name, column in columns.items()
-        if name in plain or not is_date(column)
     }
     values = evaluated_values(terms, complete, m, new_data=True)
     known = NewVariables(with_categories(variables, categories), values)
     return known, np.flatnonzero(complete)
-
-
-def is_date(column: pd.Series) -> bool:
-    """Whether a column holds dates or durations, which stand in expressions only."""
-    return getattr(column.dtype, "kind", "O") in "mM"
 
 
 def _is_missing(column: pd.Series) -> Mask:

@@ -17,7 +17,7 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
-from mixedfx._names import decode
+from mixedfx._names import column_label, decode
 from mixedfx.design.categories import Categories, categories_read
 from mixedfx.design.checks import check_finite, independent_columns
 from mixedfx.design.evaluation import build_matrices, find_row_dependent, learn_design_infos
@@ -153,7 +153,7 @@ def build_dispersion(
     info = learn_design_infos([terms_of(formula.fixed)], variables, env)[0]
     row_dependent = find_row_dependent([info], variables, env, len(index))
     D = build_matrices([info], variables, len(index))[0]
-    names = tuple(map(decode, info.column_names))
+    names = tuple(map(column_label, info.column_names))
     for j, name in enumerate(names):
         check_finite(f"column '{name}' of the dispersion", D[:, j], index)
     term_spec, term_rows = _random_intercept(formula, variables, env, index)

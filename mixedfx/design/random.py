@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
-from mixedfx._names import decode
+from mixedfx._names import column_label
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values
 from mixedfx.design.levels import Levels, combine, factorize
@@ -104,7 +104,7 @@ def build_random_terms(
             matrix = np.broadcast_to(1.0, (n, 1)).view()
             names: tuple[str, ...] = ("Intercept",)
         else:
-            names = tuple(map(decode, info.column_names))
+            names = tuple(map(column_label, info.column_names))
         check_grouping_factor(term, len(levels), n, residual_sd_known=residual_sd_known)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
