@@ -128,7 +128,8 @@ def lmer(
     Warns
     -----
     SingularFitWarning, DroppedColumnsWarning, ConvergenceWarning
-        Also kept in ``notes``.
+        Also kept in ``notes``; as are ``DroppedRowsWarning``, for more than a tenth of the rows,
+        and ``ColumnWarning``, for row numbers that ``.`` stands for.
 
     References
     ----------

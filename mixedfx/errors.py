@@ -28,6 +28,8 @@
     └── DatasetError                 an example data set that is unknown or damaged
 
     MixedfxWarning
+    ├── DroppedRowsWarning           more than a tenth of the rows have missing values
+    ├── ColumnWarning                a column is probably not meant as it is used
     ├── DroppedColumnsWarning        dependent fixed-effect columns were left out
     │   └── NotEstimableWarning      new rows or means that the data do not determine: NaN
     ├── SingularFitWarning           a variance is zero, or a correlation is one
@@ -207,6 +209,14 @@ class DatasetError(MixedfxError, ValueError):
 
 class MixedfxWarning(UserWarning):
     """Base of every warning that mixedfx issues."""
+
+
+class DroppedRowsWarning(MixedfxWarning):
+    """More than a tenth of the rows have missing values and were left out."""
+
+
+class ColumnWarning(MixedfxWarning):
+    """A column is probably not meant as it is used, such as row numbers as a fixed effect."""
 
 
 class DroppedColumnsWarning(MixedfxWarning):

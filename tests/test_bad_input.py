@@ -22,11 +22,13 @@ from mixedfx import errors
 from mixedfx.errors import (
     ArgumentError,
     ColumnTypeError,
+    ColumnWarning,
     ConvergenceWarning,
     DataError,
     DatasetError,
     DispersionError,
     DroppedColumnsWarning,
+    DroppedRowsWarning,
     EmptyDataError,
     EngineRefusal,
     ExtrapolationWarning,
@@ -42,6 +44,7 @@ from mixedfx.errors import (
     SamplingWarning,
     SearchError,
     SingularFitWarning,
+    SizeError,
     WeightsError,
 )
 
@@ -72,6 +75,11 @@ def _with(data: pd.DataFrame, column: str, row: int, value: Any) -> pd.DataFrame
     values = data[column].astype(object).to_list()
     values[row] = value
     return data.assign(**{column: values})
+
+
+def _codes(n: int) -> np.ndarray:
+    """Each of half as many numbers twice."""
+    return np.arange(n) % (n // 2)
 
 
 def _at(row: int, value: float) -> np.ndarray:
@@ -508,16 +516,10 @@ VALUES = [
         ("'y'", "row7", "make them missing"),
     ),
     Bad(
-        "value: logarithm of a negative covariate",
-        _fits("y ~ log(x) + (1 | g)"),
-        InfiniteValueError,
-        ("'log(x)'", "nan"),
-    ),
-    Bad(
-        "value: logarithm of a negative response",
-        _fits("log(y) ~ x + (1 | g)"),
-        InfiniteValueError,
-        ("'log(y)'", "nan"),
+        "value: a factor of thousands of levels",
+        lambda d: mfx.lmer("y ~ C(x) + (1 | g)", pd.concat([d] * 100).assign(x=_codes(6000))),
+        SizeError,
+        ("'C(x)'", "3,000 levels", "144 MB", "(1 | x)"),
     ),
     Bad(
         "value: division by zero",
@@ -843,12 +845,6 @@ SDS = [
         lambda d: mfx.lmer(MODEL, d.assign(row=range(N)), dispersion="~ 1 + (1 | row)"),
         GroupingError,
         ("'row'", "60 levels"),
-    ),
-    Bad(
-        "dispersion: undefined values",
-        _fits(MODEL, dispersion="~ np.log(x)"),
-        InfiniteValueError,
-        ("np.log(x)", "dispersion", "row"),
     ),
     Bad(
         "dispersion: no such column",
@@ -1534,6 +1530,26 @@ def _warned(call: Callable[[], object]) -> list[warnings.WarningMessage]:
 
 
 WARNED = {
+    "logarithm of a negative covariate": (
+        lambda d: mfx.lmer("y ~ log(x) + (1 | g)", d.assign(y=d["x"] + d["y"])),
+        DroppedRowsWarning,
+        "log(x) (29)",
+    ),
+    "logarithm of a negative response": (
+        lambda d: mfx.lmer("log(y) ~ x", d),
+        DroppedRowsWarning,
+        "log(y) (40)",
+    ),
+    "logarithm of a negative number in the dispersion": (
+        lambda d: mfx.lmer("y ~ x", d, dispersion="~ np.log(x)"),
+        DroppedRowsWarning,
+        "np.log(x) (29)",
+    ),
+    "row numbers": (
+        lambda d: mfx.lmer("y ~ . - f + (1 | g)", d.assign(h=np.arange(N))),
+        ColumnWarning,
+        "'h'",
+    ),
     "dropped column": (
         lambda d: mfx.lmer("y ~ x + twice + (1 | g)", d.assign(twice=2 * d["x"])),
         DroppedColumnsWarning,
@@ -1642,7 +1658,7 @@ def test_singular_fit_is_an_optimum_all_the_same():
 def test_dropped_rows_are_noted_and_not_warned_of(frame):
     frame.loc["row7", "x"] = np.nan
     fit = mfx.lmer(MODEL, frame)
-    assert fit.notes == ("1 of 60 rows have missing values and were left out.",)
+    assert fit.notes == ("1 of 60 rows have missing values and were left out: x (1).",)
 
 
 @pytest.mark.parametrize("engine", ["auto", "statsmodels", "profiled"])

@@ -29,7 +29,7 @@ from mixedfx.design.columns import (
     plain_columns,
     used_columns,
 )
-from mixedfx.design.completeness import complete_cases, evaluated_values
+from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
@@ -93,6 +93,7 @@ class _UsedRows:
     residual_sd: Vector | None
     index: pd.Index
     n_dropped: int
+    missing: dict[str, int]  # rows with a missing value, by column, argument or term
 
     def evaluated(self) -> EvaluatedVariables:
         """Variables of the formula with the values of its expressions."""
@@ -108,6 +109,7 @@ class _UsedRows:
             offset=self.offset,
             index=self.index,
             n_dropped=self.n_dropped,
+            missing=self.missing,
             variables=self.variables,
             **arrays,
         )
@@ -198,7 +200,8 @@ def _used_rows(
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))
-    keep = complete_cases({name: columns[name] for name in plain}, terms, row_vectors)
+    missing = missing_values({n: columns[n] for n in columns if n in plain}, terms, row_vectors)
+    keep = complete_cases(missing)
     index, n_dropped = own_labels(frame.index), 0
     if keep is not None:
         variables = {name: column[keep] for name, column in variables.items()}
@@ -208,7 +211,13 @@ def _used_rows(
     variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
     values = evaluated_values(terms, keep, len(frame))
     return _UsedRows(
-        variables, of_residual, values, **row_vectors, index=index, n_dropped=n_dropped
+        variables,
+        of_residual,
+        values,
+        **row_vectors,
+        index=index,
+        n_dropped=n_dropped,
+        missing={name: int(mask.sum()) for name, mask in missing.items()},
     )
 
 

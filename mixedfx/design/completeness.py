@@ -21,20 +21,25 @@ Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 
-def complete_cases(
+def missing_values(
     columns: Mapping[str, pd.Series],
     terms: Mapping[str, TermValue],
     row_vectors: Mapping[str, Vector | None],
-) -> Mask | None:
-    """Mark the complete rows; None if all are, an error if none is."""
+) -> dict[str, Mask]:
+    """Rows with a missing value in each column, argument and term that has any."""
     missing = {name: _is_missing(column) for name, column in columns.items()}
     missing |= {name: np.isnan(v) for name, v in row_vectors.items() if v is not None}
     missing |= {code: term.missing for code, term in terms.items()}
-    if not any(m.any() for m in missing.values()):
+    return {name: mask for name, mask in missing.items() if mask.any()}
+
+
+def complete_cases(missing: Mapping[str, Mask]) -> Mask | None:
+    """Mark the complete rows; None if all are, an error if none is."""
+    if not missing:
         return None
     complete = ~np.logical_or.reduce(list(missing.values()))
     if not complete.any():
-        counts = ", ".join(f"{name} ({m.sum()})" for name, m in missing.items() if m.any())
+        counts = ", ".join(f"{name} ({m.sum()})" for name, m in missing.items())
         raise EmptyDataError(
             f"no row is complete: of {len(complete)} rows, missing values are in {counts}."
         )

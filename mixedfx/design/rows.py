@@ -57,6 +57,7 @@ class ModelRows:
     n_dropped: int  # further rows, left out for missing values
     variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula, by identifier
     residual: ResidualRows = field(default_factory=ResidualRows, repr=False)
+    missing: Mapping[str, int] = field(default_factory=dict)  # of n_dropped, by column or term
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

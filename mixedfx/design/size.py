@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from patsy import DesignInfo, Term
 
+from mixedfx._names import decode, written
 from mixedfx.errors import DataError, SizeError
 from mixedfx.linalg.available_memory import check_memory, size_text
 
@@ -43,7 +44,7 @@ def check_factors(
         for term, count in columns.items():
             if count > _MANY_COLUMNS:
                 raise SizeError(
-                    f"term '{term.name()}' has {count:,} columns, in {n:,} rows "
+                    f"term '{decode(term.name())}' has {count:,} columns, in {n:,} rows "
                     f"{size_text(8.0 * n * count)}: {_advice([f.name() for f in term.factors])}"
                 )
         largest = max(levels, key=levels.__getitem__, default=None)
@@ -57,13 +58,13 @@ def _check_fixed(factor: str, levels: int, n: int, p: int) -> None:
     """Refuse the factor with most levels of the fixed part, given its number of columns."""
     if levels >= n > 1:
         raise DataError(
-            f"factor '{factor}' has a different value in each of the {n:,} rows: as a fixed "
-            f"effect it explains the response exactly. Leave it out, as in '. - {factor}' after "
+            f"factor '{decode(factor)}' has a different value in each of the {n:,} rows: as a fixed "
+            f"effect it explains the response exactly. Leave it out, as in '. - {written(factor)}' after "
             "'.'; if it is numbers held as text, make it numbers with pandas.to_numeric."
         )
     if levels > _MANY_LEVELS and n * float(p) ** 2 > _MANY_MULTIPLICATIONS:
         raise SizeError(
-            f"factor '{factor}' has {levels:,} levels, so the fixed part has about {p:,} columns "
+            f"factor '{decode(factor)}' has {levels:,} levels, so the fixed part has about {p:,} columns "
             f"in {n:,} rows, {size_text(8.0 * n * p)} as a dense matrix: {_advice([factor])}"
         )
 
@@ -72,7 +73,7 @@ def _check_random(factor: str, levels: int) -> None:
     """Refuse a factor in the effects of a random term, each level's with its own variance."""
     if levels > _MANY_LEVELS:
         raise SizeError(
-            f"factor '{factor}' has {levels:,} levels, each of which is an effect with its own "
+            f"factor '{decode(factor)}' has {levels:,} levels, each of which is an effect with its own "
             f"variance, and {levels * (levels - 1) // 2:,} correlations. {_advice([factor])}"
         )
 
@@ -103,4 +104,4 @@ def _advice(factors: Sequence[str]) -> str:
     """What to write instead, given the names of the factors, the largest first."""
     name = _CATEGORICAL.match(factors[0])
     group = factors[0] if name is None else name[1]
-    return f"Write '(1 | {group})' for effects that vary between its levels, or leave it out."
+    return f"Write '(1 | {written(group)})' for effects that vary between its levels, or leave it out."

@@ -14,6 +14,7 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
+from mixedfx.estimation.data_notes import notes_on_data
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.priors.specification import Priors
@@ -37,26 +38,23 @@ def notes_on_fit(
     """All notes on a fit, in the order in which they are reported."""
     boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
     return (
-        *_dropped(design),
+        *(Note(*note) for note in notes_on_data(design)),
+        *_dropped_columns(design),
         *_singular(boundary, priors, converged=optimizer_result.converged),
         *_not_converged(certificate, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
 
 
-def _dropped(design: Design) -> list[Note]:
-    notes = []
-    n_dropped, dropped_names = design.rows.n_dropped, design.spec.dropped_names
-    if n_dropped:
-        total = n_dropped + design.rows.n
-        notes.append(Note(f"{n_dropped} of {total} rows have missing values and were left out."))
-    if dropped_names:
-        text = (
-            "fixed columns that depend on the others were left out: "
-            f"{', '.join(dropped_names)}. Their coefficients are NaN.{_cells_without_data(design)}"
-        )
-        notes.append(Note(text, DroppedColumnsWarning))
-    return notes
+def _dropped_columns(design: Design) -> list[Note]:
+    dropped_names = design.spec.dropped_names
+    if not dropped_names:
+        return []
+    text = (
+        "fixed columns that depend on the others were left out: "
+        f"{', '.join(dropped_names)}. Their coefficients are NaN.{_cells_without_data(design)}"
+    )
+    return [Note(text, DroppedColumnsWarning)]
 
 
 def _cells_without_data(design: Design) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.design.build import build
+from mixedfx.errors import DroppedRowsWarning
 from mixedfx.formula.parser import parse
 
 # pandas announces that values outside the categories will be an error; they are missing until then.
@@ -108,10 +109,12 @@ def test_a_term_drops_the_rows_of_a_column_made_before(term, place):
 )
 def test_every_type_of_text_gives_the_estimates_of_lme4(term, dtype):
     # R: lmer(y ~ m + (1 | g)), m = c(a = "q", b = "r")[f]: 48 rows.
-    fit = mfx.lmer(f"y ~ {term} + (1 | g)", DATA.assign(f=F.astype(dtype)))
+    with pytest.warns(DroppedRowsWarning, match="48 of 96 rows"):
+        fit = mfx.lmer(f"y ~ {term} + (1 | g)", DATA.assign(f=F.astype(dtype)))
     assert fit.nobs == 48
     np.testing.assert_allclose(fit.params, [1.87390379, 0.31240863], atol=1e-7)
-    assert fit.notes == ("48 of 96 rows have missing values and were left out.",)
+    left_out = f"48 of 96 rows have missing values and were left out: {term} (48)."
+    assert fit.notes == (left_out,)
 
 
 @pytest.mark.parametrize("dtype", ["Float64", "float64[pyarrow]"])
@@ -122,7 +125,8 @@ def test_numbers_that_a_term_makes_missing(dtype):
 
 
 def test_intervals_by_cut_give_the_estimates_of_lme4():
-    fit = mfx.lmer("y ~ pd.cut(x, [-1, 0, 1]) + (1 | g)", DATA)
+    with pytest.warns(DroppedRowsWarning):
+        fit = mfx.lmer("y ~ pd.cut(x, [-1, 0, 1]) + (1 | g)", DATA)
     assert fit.nobs == 76
     np.testing.assert_allclose(fit.params, [1.52254293, 0.91040867], atol=1e-6)
 
@@ -193,7 +197,8 @@ def test_missing_arguments_of_a_transform_are_missing(transform, argument):
 
 def test_new_rows_in_which_a_term_is_missing_predict_nothing():
     formula = "y ~ f.map(dict(a='q', b='r')) + x.where(x > -1) + (1 | g.where(x > -2))"
-    fit = mfx.lmer(formula, DATA)
+    with pytest.warns(DroppedRowsWarning):
+        fit = mfx.lmer(formula, DATA)
     predicted = fit.predict(DATA)
     complete = F.isin(["a", "b"]) & (X > -1)
     np.testing.assert_array_equal(predicted.notna(), complete)

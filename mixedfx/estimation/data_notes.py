@@ -1,0 +1,104 @@
+"""Notes on the data of a fit: rows left out, columns that number the rows, responses of 0 and 1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._names import decode, written
+from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
+from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
+from mixedfx.formula.terms import Formula
+
+Vector = npt.NDArray[np.float64]
+# A note's text, and the category that it is warned with; None: kept only.
+DataNote = tuple[str, type[MixedfxWarning] | None]
+
+# ``.`` by itself, all other columns; and what it is not looked for in.
+_DOT, _QUOTED = re.compile(r"(?<![\w.)\]])\.(?![\w.])"), re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'")
+# A warning is given where more than this share of the rows is left out.
+_LARGE_SHARE = 0.1
+# A count has zeros, is skewed to the right (by more than this, the mean below this share of the
+# maximum), and varies at least about as a Poisson variable does.
+_SKEWNESS, _MEAN_OVER_MAXIMUM, _VARIANCE_OVER_MEAN = 0.4, 0.4, 0.7
+_FEWEST_ROWS = 10
+
+
+def notes_on_data(design: Design) -> list[DataNote]:
+    """Notes on a design's rows, in the order in which they are reported."""
+    formula, rows = design.spec.formula, design.rows
+    found = [_dropped_rows(rows), _row_numbers(formula, rows.variables), _response(formula, rows.y)]
+    return [note for note in found if note is not None]
+
+
+def _dropped_rows(rows: ModelRows) -> DataNote | None:
+    if not rows.n_dropped:
+        return None
+    total = rows.n_dropped + rows.n
+    columns = ", ".join(f"{decode(name)} ({count})" for name, count in rows.missing.items())
+    text = f"{rows.n_dropped} of {total} rows have missing values and were left out"
+    text += f": {columns}." if columns else "."
+    return text, DroppedRowsWarning if rows.n_dropped > _LARGE_SHARE * total else None
+
+
+def _row_numbers(formula: Formula, variables: Mapping[str, pd.Series]) -> DataNote | None:
+    """Columns that ``.`` stands for and that number the rows."""
+    if not variables or not _DOT.search(_QUOTED.sub("", formula.source)):
+        return None
+    names = [name for name, column in variables.items() if _numbers_rows(name, formula, column)]
+    if not names:
+        return None
+    listed = " and ".join(repr(decode(name)) for name in names)
+    text = (
+        f"'.' stands for {listed}, too, a number of its own for each row: leave it out, as in "
+        f"'. - {written(names[0])}', unless an order of the rows is meant."
+    )
+    return text, ColumnWarning
+
+
+def _numbers_rows(name: str, formula: Formula, column: pd.Series) -> bool:
+    """Whether a column that is written nowhere in the formula numbers the rows consecutively."""
+    named = re.search(rf"(?<!\w){re.escape(decode(name))}(?!\w)", formula.source)
+    if named or column.dtype.kind not in "if" or len(column) < _FEWEST_ROWS:
+        return False
+    values = np.sort(column.to_numpy())
+    return bool((np.diff(values) == 1).all())
+
+
+def _response(formula: Formula, y: Vector) -> DataNote | None:
+    """What the estimates mean where the response is 0 and 1, or looks like a count."""
+    whole = len(y) >= _FEWEST_ROWS and y.min() == 0.0 and bool((y == np.rint(y)).all())
+    if not whole:
+        return None
+    name = decode(formula.response)
+    if y.max() == 1.0:
+        return (
+            f"the response '{name}' is 0 or 1: this is a linear probability model, whose "
+            "coefficients are differences of probabilities, whose residual variance depends on "
+            "the mean, and whose fitted values may leave 0 to 1. Generalised models (binomial) "
+            "suit it, which this version does not fit."
+        ), None
+    if not _looks_like_a_count(y):
+        return None
+    return (
+        f"the response '{name}' looks like a count: coefficients are differences of mean counts, "
+        "the residual variance, taken as constant, grows with the mean, and fitted values may be "
+        "negative. Generalised models (Poisson, negative binomial) suit it, which this version "
+        "does not fit; np.sqrt or np.log1p of it is nearer to this model."
+    ), None
+
+
+def _looks_like_a_count(y: Vector) -> bool:
+    """Whether whole numbers from zero on are distributed as counts are, not as scores."""
+    mean, variance = float(y.mean()), float(y.var())
+    skewness = float(((y - mean) ** 3).mean()) / variance**1.5
+    return (
+        skewness > _SKEWNESS
+        and mean < _MEAN_OVER_MAXIMUM * float(y.max())
+        and variance > _VARIANCE_OVER_MEAN * mean
+    )
