@@ -56,15 +56,17 @@ def check_factors(
 
 def _check_fixed(factor: str, levels: int, n: int, p: int) -> None:
     """Refuse the factor with most levels of the fixed part, given its number of columns."""
+    name = decode(factor)
     if levels >= n > 1:
         raise DataError(
-            f"factor '{decode(factor)}' has a different value in each of the {n:,} rows: as a fixed "
-            f"effect it explains the response exactly. Leave it out, as in '. - {written(factor)}' after "
-            "'.'; if it is numbers held as text, make it numbers with pandas.to_numeric."
+            f"factor '{name}' has a different value in each of the {n:,} rows: as a fixed "
+            "effect it explains the response exactly. Leave it out, as in "
+            f"'. - {written(factor)}' after '.'; if it is numbers held as text, make it "
+            "numbers with pandas.to_numeric."
         )
     if levels > _MANY_LEVELS and n * float(p) ** 2 > _MANY_MULTIPLICATIONS:
         raise SizeError(
-            f"factor '{decode(factor)}' has {levels:,} levels, so the fixed part has about {p:,} columns "
+            f"factor '{name}' has {levels:,} levels, so the fixed part has about {p:,} columns "
             f"in {n:,} rows, {size_text(8.0 * n * p)} as a dense matrix: {_advice([factor])}"
         )
 
@@ -73,7 +75,7 @@ def _check_random(factor: str, levels: int) -> None:
     """Refuse a factor in the effects of a random term, each level's with its own variance."""
     if levels > _MANY_LEVELS:
         raise SizeError(
-            f"factor '{decode(factor)}' has {levels:,} levels, each of which is an effect with its own "
+            f"factor '{decode(factor)}' has {levels:,} levels, each an effect with its own "
             f"variance, and {levels * (levels - 1) // 2:,} correlations. {_advice([factor])}"
         )
 
@@ -104,4 +106,6 @@ def _advice(factors: Sequence[str]) -> str:
     """What to write instead, given the names of the factors, the largest first."""
     name = _CATEGORICAL.match(factors[0])
     group = factors[0] if name is None else name[1]
-    return f"Write '(1 | {written(group)})' for effects that vary between its levels, or leave it out."
+    return (
+        f"Write '(1 | {written(group)})' for effects that vary between its levels, or leave it out."
+    )
