@@ -140,10 +140,10 @@ FORMULAS = [
     Bad("formula: nothing on the right", _fits("y ~"), FormulaError, ("term is missing", "y ~")),
     Bad("formula: no group", _fits("y ~ x + (1 | )"), FormulaError, ("term is missing", "(1 | )")),
     Bad(
-        "formula: R's power",
-        _fits("y ~ I(x^2) + (1 | g)"),
+        "formula: power of one variable",
+        _fits("y ~ x^2 + (1 | g)"),
         FormulaError,
-        ("exclusive-or", "I(x**2)"),
+        ("x^2", "I(x**2)"),
     ),
     Bad(
         "formula: random term twice",
@@ -159,10 +159,10 @@ FORMULAS = [
     ),
     Bad("formula: two responses", _fits("y + z ~ x"), FormulaError, ("response", "I(a + b)")),
     Bad(
-        "formula: offset as a term",
-        _fits("y ~ x + offset(z)"),
+        "formula: offset inside a term",
+        _fits("y ~ x:offset(z)"),
         FormulaError,
-        ("offset", "offset='z'"),
+        ("offset", "offset="),
     ),
     Bad(
         "formula: structure that is not there",
@@ -235,7 +235,7 @@ TABLES = [
         "table: two levels of column names",
         lambda d: mfx.lmer(MODEL, pd.concat({"top": d}, axis=1)),
         ColumnTypeError,
-        ("single-level", "column names"),
+        ("several levels", "join"),
     ),
     Bad(
         "table: mapping of scalars",
@@ -358,10 +358,10 @@ NAMES = [
         ("offset", "'Z'", "mean 'z'"),
     ),
     Bad(
-        "name: name with a dot",
-        lambda d: mfx.lmer("y ~ a.b", d.rename(columns={"x": "a.b"})),
+        "name: name with a minus",
+        lambda d: mfx.lmer("y ~ I(a-b)", d.rename(columns={"x": "a-b"})),
         MissingColumnError,
-        ("'a'", "Q('a.b')"),
+        ("'a'", "a-b"),
     ),
     Bad(
         "name: covariate twice",
@@ -394,7 +394,7 @@ TYPES = [
         "type: dates as a covariate",
         _fits_with(x=DAYS),
         ColumnTypeError,
-        ("'x'", "datetime64", "numbers"),
+        ("'x'", "datetime64", "number"),
     ),
     Bad(
         "type: dates with a zone",
@@ -406,14 +406,13 @@ TYPES = [
         "type: dates as a response",
         _fits_with(y=DAYS),
         ColumnTypeError,
-        ("'y'", "datetime64", "numbers"),
+        ("'y'", "datetime64", "number"),
     ),
-    Bad("type: dates as a group", _fits_with(g=DAYS), ColumnTypeError, ("'g'", "datetime64")),
     Bad(
         "type: durations",
         _fits_with(x=DAYS - DAYS[0]),
         ColumnTypeError,
-        ("'x'", "timedelta64", "numbers"),
+        ("'x'", "timedelta64", "number"),
     ),
     Bad(
         "type: complex covariate", _fits_with(x=np.full(N, 1j)), ColumnTypeError, ("'x'", "complex")
@@ -520,6 +519,18 @@ VALUES = [
         lambda d: mfx.lmer("y ~ C(x) + (1 | g)", pd.concat([d] * 100).assign(x=_codes(6000))),
         SizeError,
         ("'C(x)'", "3,000 levels", "144 MB", "(1 | x)"),
+    ),
+    Bad(
+        "value: logarithm of zero as a covariate",
+        _fits("y ~ log(0 * x) + (1 | g)"),
+        InfiniteValueError,
+        ("'log(0 * x)'", "inf"),
+    ),
+    Bad(
+        "value: logarithm of zero as the response",
+        _fits("log(0 * y) ~ x + (1 | g)"),
+        InfiniteValueError,
+        ("'log(0 * y)'", "inf"),
     ),
     Bad(
         "value: division by zero",
@@ -845,6 +856,12 @@ SDS = [
         lambda d: mfx.lmer(MODEL, d.assign(row=range(N)), dispersion="~ 1 + (1 | row)"),
         GroupingError,
         ("'row'", "60 levels"),
+    ),
+    Bad(
+        "dispersion: infinite values",
+        _fits(MODEL, dispersion="~ np.log(0 * x)"),
+        InfiniteValueError,
+        ("np.log(0 * x)", "dispersion", "row"),
     ),
     Bad(
         "dispersion: no such column",
@@ -1189,7 +1206,7 @@ PREDICTIONS = [
     Bad(
         "prediction: dates for numbers",
         _predicts(MODEL, lambda d: d.assign(x=DAYS)),
-        ColumnTypeError,
+        DataError,
         ("'x'",),
     ),
     Bad(

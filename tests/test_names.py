@@ -214,12 +214,8 @@ def test_dates_group(dated, kind):
 def test_dates_make_factors_with_readable_labels(dated, kind):
     values, label = DATES[kind]
     frame = dated.assign(t=pd.Series(values)[dated["k"]].to_numpy())
-    if kind == "time zone":
-        frame["t"] = frame["t"].dt.tz_localize("UTC").dt.tz_convert("Europe/Vienna")
-    fit, expected = (
-        mfx.lmer("y ~ C(t) + (1 | x > 0)", frame),
-        mfx.lmer("y ~ C(k) + (1 | x > 0)", dated),
-    )
+    fit = mfx.lmer("y ~ C(t) + (1 | x > 0)", frame)
+    expected = mfx.lmer("y ~ C(k) + (1 | x > 0)", dated)
     assert fit.params.index[1] == f"C(t)[T.{label}]"
     np.testing.assert_allclose(fit.params, expected.params)
     np.testing.assert_allclose(fit.predict(frame[:20]), expected.fittedvalues[:20])

@@ -128,7 +128,7 @@ def _try(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment, n: i
     except Exception:  # patsy evaluates it again, and that error is reported
         return None
     data = value.data if is_box(value) else value
-    if np.ndim(data) == 0 or len(data) != n:
+    if isinstance(data, tuple) or np.ndim(data) == 0 or len(data) != n:
         return None
     return align_rows(code, value, columns)
 
