@@ -51,6 +51,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.term_values import evaluate_terms
+from mixedfx.design.text_numbers import check_text_numbers
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.terms import Formula
@@ -194,9 +195,12 @@ def _used_rows(
     variables = used_columns(formula, frame, env)
     of_residual = {} if residual is None else used_columns(residual, frame, env)
     formulas = [formula] if residual is None else [formula, residual]
-    check_dates(formula, variables)
-    if residual is not None:
-        check_dates(residual, of_residual)
+    for part, read in [
+        (formula, variables),
+        *([] if residual is None else [(residual, of_residual)]),
+    ]:
+        check_dates(part, read)
+        check_text_numbers(part, read, frame.index)
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))

@@ -1,0 +1,154 @@
+"""Columns of text that reads as numbers, which as factors would have a level for every value.
+
+Where such a column stands by itself in the response, the fixed part or the effects of a random
+term, it is refused if
+
+- it holds numbers beside text, mostly numbers;
+- or some of its text does not read as a number, at most a fifth of the rows, and the rest has a
+  decimal fraction, more than 12 values, or at least four, if all that does not read is a mark of
+  missing values or a misspelt number (``"n/a"``, ``"-"``, ``"1,5"``), or stands in one row each
+  while there are five rows a value;
+- or all of it reads as numbers, and has a decimal fraction, or more than 20 values with fewer than
+  five rows each.
+
+Other text of digits, such as the codes "1", "2", "3", is a factor, as are ``C(x)``, categoricals,
+and grouping factors of any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedfx._names import decode, written
+from mixedfx.design.columns import plain_columns
+from mixedfx.errors import ColumnTypeError, ResponseError
+from mixedfx.formula.terms import Formula
+
+_LARGEST_STRAY_SHARE = 0.2
+_MANY_VALUES_WITH_STRAYS, _FEW_VALUES = 12, 4
+_MANY_VALUES, _ROWS_PER_VALUE = 20, 5
+
+# Marks of missing values, and numbers with a comma, a unit, a sign of currency or an inequality.
+_MISSING = {"", "-", "--", "---", ".", "..", "?", "n/a", "na", "#n/a", "n.a.", "nan", "null", "nil"}
+_MISSING |= {"none", "missing", "unknown", "#value!", "#div/0!", "#ref!", "inf", "-inf"}
+_MISSPELT = re.compile(r"[<>~≈=$€£]*\s*[-+]?\d[\d.,' ]*\s*([%$€£]|[a-zA-Zµ°/²³]{1,5})?")
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Values of a column that are not missing, and which of them read as numbers."""
+
+    column: pd.Series
+    values: pd.Series  # distinct values
+    counts: np.ndarray[Any, np.dtype[np.intp]]  # rows of each
+    numbers: pd.Series  # NaN where a value does not read as one
+
+    @property
+    def share_of_strays(self) -> float:
+        """Share of the rows whose text does not read as a number."""
+        return float(self.counts[self.numbers.isna()].sum() / self.counts.sum())
+
+    @property
+    def n_numbers(self) -> int:
+        """Distinct numbers."""
+        return int(self.numbers.nunique())
+
+    @property
+    def has_fractions(self) -> bool:
+        """Whether a number is no integer."""
+        read = self.numbers.dropna()
+        return bool((read != np.rint(read)).any())
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether some values are numbers, not text, and those are at least half of the rows."""
+        kinds = np.array([isinstance(v, int | float | np.number) for v in self.values])
+        return bool(kinds.any() and self.counts[kinds].sum() >= 0.5 * self.counts.sum())
+
+
+def check_text_numbers(formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index) -> None:
+    """Refuse text that is meant as numbers, naming its column, a value and the row of that."""
+    ungrouped = replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
+    for name in sorted(plain_columns(ungrouped, columns)):
+        if (text := _text_of(columns[name])) is not None:
+            _check(name, text, index, is_response=name == formula.response)
+
+
+def _text_of(column: pd.Series) -> _Text | None:
+    """Text of a column that is neither numeric nor categorical, if any of it reads as one."""
+    dtype: Any = column.dtype
+    if not str(dtype).startswith(("object", "str", "large_string")):
+        return None
+    try:
+        codes, values = pd.factorize(column.to_numpy(dtype=object))
+    except TypeError:  # unhashable objects have their own error
+        return None
+    kinds = {type(v) for v in values}
+    if str not in kinds or not kinds <= {str, int, float} | set(np.sctypeDict.values()):
+        return None
+    distinct = pd.Series(values, dtype=object)
+    numbers = pd.to_numeric(distinct.astype(str).str.strip(), errors="coerce")
+    numbers = numbers.where(np.isfinite(numbers)).astype(float)
+    counts = np.bincount(codes[codes >= 0], minlength=len(values))
+    return _Text(column, distinct, counts, numbers) if numbers.notna().any() else None
+
+
+def _check(name: str, text: _Text, index: pd.Index, *, is_response: bool) -> None:
+    strays = text.values[text.numbers.isna()]
+    shown, rows = decode(name), len(text.column)
+    coerced = f"pandas.to_numeric(data[{shown!r}], errors='coerce')"
+    if len(strays):
+        if not (is_response or text.holds_numbers or _are_strays(text, strays)):
+            return
+        value = strays.iloc[0]
+        count = int(text.counts[text.numbers.isna()].sum())
+        problem = f"is numbers but for {count} of {rows} rows, the first {value!r}"
+        advice = (
+            f"Make it numbers, with these rows missing: {coerced}, or na_values=[{value!r}] where "
+            "the file is read"
+        )
+    else:
+        if not (is_response or text.holds_numbers or _are_numbers(text)):
+            return
+        value = next(v for v in text.values if isinstance(v, str))
+        problem = f"is text that reads as numbers, such as {value!r}"
+        advice = f"Make it numbers: {coerced}"
+    row = index[int(np.argmax((text.column == value).to_numpy(dtype=bool, na_value=False)))]
+    if is_response:
+        raise ResponseError(
+            f"the response '{shown}' is not numeric: it {problem} in row {row}. {advice}."
+        )
+    raise ColumnTypeError(
+        f"column '{shown}' {problem} in row {row}: as a factor it would have {len(text.values)} "
+        f"levels. {advice}; or write C({written(name)}) if levels are meant."
+    )
+
+
+def _are_strays(text: _Text, strays: pd.Series) -> bool:
+    """Whether the values that do not read as numbers stand in a column of numbers."""
+    if text.share_of_strays > _LARGEST_STRAY_SHARE:
+        return False
+    if text.has_fractions or text.n_numbers > _MANY_VALUES_WITH_STRAYS:
+        return True
+    marks = all(_is_mark(str(value).strip()) for value in strays)
+    alone = int(text.counts.sum()) >= _ROWS_PER_VALUE * len(text.values) and bool(
+        (text.counts[text.numbers.isna()] == 1).all()
+    )
+    return (marks or alone) and text.n_numbers >= _FEW_VALUES
+
+
+def _is_mark(value: str) -> bool:
+    return value.lower() in _MISSING or _MISSPELT.fullmatch(value) is not None
+
+
+def _are_numbers(text: _Text) -> bool:
+    """Whether text that all reads as numbers is measurements rather than codes."""
+    rows = float(text.counts.sum())
+    many = text.n_numbers > _MANY_VALUES and rows < _ROWS_PER_VALUE * text.n_numbers
+    return text.has_fractions or many
