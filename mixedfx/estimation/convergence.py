@@ -164,13 +164,21 @@ def diagnose_convergence(
         return trivial
     if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
         return replace(trivial, gradient=np.nan, newton_decrement=np.nan, curvature=np.nan)
-    values, vectors = np.linalg.eigh(hessian)
-    along = vectors.T @ gradient
-    steep = values > _FLAT * max(values[-1], 1e-300)
-    newton_decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
+    decrement, curvature = newton_decrement(gradient, hessian)
     return replace(
         trivial,
         gradient=float(np.abs(gradient).max()),
-        newton_decrement=newton_decrement + float(np.abs(along[~steep]).sum()),
-        curvature=float(values[0]),
+        newton_decrement=decrement,
+        curvature=curvature,
     )
+
+
+def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
+    """Newton decrement, null directions by their gradient, and the smallest curvature."""
+    if not len(gradient):
+        return 0.0, np.inf
+    values, vectors = np.linalg.eigh(hessian)
+    along = vectors.T @ gradient
+    steep = values > _FLAT * max(values[-1], 1e-300)
+    decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
+    return decrement + float(np.abs(along[~steep]).sum()), float(values[0])

@@ -62,6 +62,15 @@ class HessianAtOptimum:
         return self.scaled.vcov_jacobian(self.x)
 
 
+def derivatives_at_optimum(
+    likelihood: GaussianLikelihood, factors: Sequence[Matrix]
+) -> HessianAtOptimum:
+    """Derivatives that certify an optimum: of a large model the average information."""
+    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
+        return hessian_at_optimum(likelihood, factors)
+    return information_at_optimum(likelihood, factors)
+
+
 def hessian_at_optimum(
     likelihood: GaussianLikelihood, factors: Sequence[Matrix]
 ) -> HessianAtOptimum:

@@ -20,8 +20,8 @@ from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
+    derivatives_at_optimum,
     hessian_at_optimum,
-    information_at_optimum,
 )
 from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, notes_on_fit
@@ -141,6 +141,9 @@ class FittedModel:
     @cached_property
     def hessian_at_optimum(self) -> HessianAtOptimum:
         """Gradient and Hessian of the deviance by the free scaled parameters."""
+        known = self._derivatives_of_search
+        if known is not None and self.crossprod.symbolic.size <= DENSE_EFFECTS:
+            return known
         return hessian_at_optimum(self.likelihood, self.solution.factors)
 
     @property
@@ -181,7 +184,14 @@ class FittedModel:
         """Derivatives that certify an optimum: of a large model the average information."""
         if "hessian_at_optimum" in self.__dict__ or self.crossprod.symbolic.size <= DENSE_EFFECTS:
             return self.hessian_at_optimum
-        return information_at_optimum(self.likelihood, self.solution.factors)
+        known = self._derivatives_of_search
+        return known or derivatives_at_optimum(self.likelihood, self.solution.factors)
+
+    @property
+    def _derivatives_of_search(self) -> HessianAtOptimum | None:
+        """Derivatives that the search ended with, where it ended at the solution."""
+        found = self.optimizer_result
+        return None if found.factors is None else found.derivatives
 
 
 def build_fitted_model(
@@ -226,7 +236,8 @@ def solution_at_optimum(
 def _with_verdict(fit: FittedModel) -> FittedModel:
     """Set ``converged`` by the conditions of an optimum, with all notes; engines may refuse."""
     certificate, found = fit.convergence, fit.optimizer_result
-    result = replace(found, converged=certificate.ok and not found.refuses)
+    converged = certificate.ok and not found.refuses
+    result = replace(found, converged=converged, derivatives=None)
     notes = notes_on_fit(fit.design, fit.crossprod, result, fit.priors, certificate)
     if fit.unidentified:
         # A note on the boundary would call the estimates the optimum, and they are one of many.

@@ -71,6 +71,8 @@ class OptimizerResult:
     refuses: bool = False
     # the end point in the bases of the likelihood's cross-products; None: theta alone is known
     factors: tuple[npt.NDArray[np.float64], ...] | None = field(default=None, repr=False)
+    # HessianAtOptimum at ``factors``, or with the information of a large model; not kept
+    derivatives: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

@@ -1,0 +1,219 @@
+"""Descent from one starting value to a local minimum of the profiled deviance.
+
+A trust-region minimisation in scaled factors (:mod:`mixedfx.likelihood.scaled`). A covariance that
+comes out nearly singular is reduced in rank where that does not raise the deviance, and the
+boundary is then probed for a direction of descent (:mod:`mixedfx.estimation.boundary`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import rank_reduced
+from mixedfx.covariance.structure import ZERO
+from mixedfx.errors import ResponseError
+from mixedfx.estimation.boundary import full_rank_factors, probe_boundary
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.starting_values import expected_hessian, floor_eigenvalues
+from mixedfx.likelihood.dense import DENSE_EFFECTS
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import ScaledLikelihood, check_positive_pwrss
+from mixedfx.likelihood.score import average_information
+from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Setting a vanishing variance to zero may raise the deviance by no more than rounding does.
+_RANK_REDUCTION_TOLERANCE = 1e-9
+# Directions with a scaled standard deviation below this are candidates for a rank reduction.
+_NEARLY_ZERO = 10 * ZERO
+_MAX_RANK_REDUCTIONS = 5
+# With fewer random effects an evaluation costs less than an average information matrix.
+_MIN_EFFECTS_FOR_INFORMATION = 1000
+# A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
+# one, predicts a larger gain than this.
+_RESTART_GAIN = 1e-8
+
+
+class ScaledDeviance:
+    """Deviance and gradient as functions of coordinates of the scaled factors."""
+
+    def __init__(
+        self,
+        likelihood: GaussianLikelihood,
+        coordinates: Coordinates,
+        start: Vector,
+    ) -> None:
+        self.likelihood, self.coordinates = likelihood, coordinates
+        self.function = ScaledLikelihood(likelihood, coordinates)
+        self.crossprod = crossprod = likelihood.crossprod
+        self.start = start
+        # The expected Hessian takes each factor alone; what crossed or nested intercepts have in
+        # common needs the average information. For vector-valued terms that is singular at a
+        # singular Lambda, where overfitted models spend most iterations, and costs more than it
+        # saves.
+        self.use_average_information = (
+            len(crossprod.ZtZ.diagonal) > 1
+            and max(crossprod.parametrization.widths) == 1
+            and crossprod.symbolic.size > _MIN_EFFECTS_FOR_INFORMATION
+        )
+        self.last: tuple[Vector, Vector, Solution] | None = None  # x, gradient, solution
+
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """Deviance and gradient at ``x``; infinite where the matrices are not positive definite."""
+        if self.last is not None and x is self.last[0]:
+            return self.last[2].deviance, self.last[1]
+        try:
+            solution = check_positive_pwrss(self.function.at(x))
+        except ResponseError:
+            raise
+        except (np.linalg.LinAlgError, ValueError):
+            return np.inf, np.zeros_like(x)
+        gradient = self.function.score_at(x, solution)
+        self.last = x, gradient, solution
+        return solution.deviance, gradient
+
+    def scaled(self, x: Vector) -> list[Matrix]:
+        """Scaled factors at ``x``."""
+        return self.coordinates.lambdas(x)
+
+    def initial_hessian(self, x: Vector) -> Matrix:
+        """Expected Hessian at ``x``; its mean with the average information where that is used."""
+        expected = expected_hessian(self.crossprod, self.coordinates, x)
+        average = self.hessian()
+        return expected if average is None else 0.5 * (expected + average)
+
+    def hessian(self) -> Matrix | None:
+        """
+        Average information at the last point evaluated; None where it is not used.
+
+        The deviance of a scalar factor is a function of ``x**2``: near zero its second
+        derivative is ``(dd/dx) / x``, which no information matrix contains.
+        """
+        if not self.use_average_information or self.last is None:
+            return None
+        x, gradient, solution = self.last
+        H = average_information(solution, self.function.jacobians(x))
+        by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
+        return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
+
+
+class NewtonDeviance(ScaledDeviance):
+    """With the exact Hessian: of large models, by differences, at the start alone."""
+
+    def initial_hessian(self, x: Vector) -> Matrix:
+        """Second derivatives at ``x``."""
+        return self.function.hessian(x)
+
+    def hessian(self) -> Matrix | None:
+        """Second derivatives at the last point evaluated, of small models."""
+        if self.last is None or self.crossprod.symbolic.size > DENSE_EFFECTS:
+            return None
+        return self.function.hessian(self.last[0])
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a descent ended, and the minimisations that led there."""
+
+    objective: ScaledDeviance
+    runs: tuple[TrustRegionResult, ...]
+    boundary_slope: float
+
+    @property
+    def value(self) -> float:
+        """The deviance."""
+        return self.runs[-1].value
+
+    @property
+    def scaled(self) -> list[Matrix]:
+        """The scaled factors."""
+        return self.objective.scaled(self.runs[-1].x)
+
+
+def descend(objective: ScaledDeviance, control: Control) -> Descent:
+    """Minimise from one start; reduce the rank and probe the boundary at the end."""
+    likelihood, boundary_slope = objective.likelihood, np.inf
+    parametrization = likelihood.parametrization
+    runs = [_minimize(objective, objective.start, control)]
+    for _ in range(_MAX_RANK_REDUCTIONS):
+        boundary_slope = np.inf
+        factors = _reduced_rank_factors(objective, runs[-1])
+        if tuple(F.shape[1] for F in factors) == parametrization.widths:
+            break
+        boundary_slope = -np.inf  # not an optimum until the boundary has been probed
+        if not _may_continue(control, runs):
+            break
+        # With the lower triangle of a singular Lambda the gradient can be zero away from an
+        # optimum; with the rank fixed it cannot (see rank_reduced).
+        objective = ScaledDeviance(likelihood, *rank_reduced(parametrization, factors))
+        runs.append(_minimize(objective, objective.start, remaining(control, runs)))
+        probe = probe_boundary(likelihood, objective.scaled(runs[-1].x))
+        boundary_slope = probe.slope
+        if probe.descent is None or not _may_continue(control, runs):
+            break
+        objective = ScaledDeviance(likelihood, *rank_reduced(parametrization, probe.descent))
+        runs.append(_minimize(objective, objective.start, remaining(control, runs)))
+        if runs[-1].converged and runs[-1].value > runs[-2].value - _RANK_REDUCTION_TOLERANCE:
+            boundary_slope = np.inf  # interior optimum whose deviance is that of the boundary
+            break
+    return Descent(objective, tuple(runs), boundary_slope)
+
+
+def _minimize(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRegionResult:
+    """Minimise, and once more where the expected Hessian at the end predicts a further gain."""
+    end = _minimize_once(objective, x, control)
+    if not end.converged or not len(x):
+        return end
+    H = expected_hessian(objective.crossprod, objective.coordinates, end.x)
+    gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
+    if gain < _RESTART_GAIN:
+        return end
+    restarted = _minimize_once(objective, end.x, remaining(control, [end]))
+    return replace(restarted, trace=end.trace + restarted.trace)
+
+
+def _minimize_once(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRegionResult:
+    return minimize(
+        objective,
+        x,
+        initial_hessian=lambda: objective.initial_hessian(x),
+        hessian=objective.hessian,
+        tolerance=control.tolerance,
+        max_evaluations=control.max_evaluations,
+    )
+
+
+def _reduced_rank_factors(objective: ScaledDeviance, end: TrustRegionResult) -> list[Matrix]:
+    """Scaled factors of full column rank, nearly null directions dropped at no cost in deviance."""
+    crossprod, scaled = objective.crossprod, objective.scaled(end.x)
+    nonzero = full_rank_factors(crossprod.parametrization, scaled, 0.0)
+    truncated = full_rank_factors(crossprod.parametrization, scaled, _NEARLY_ZERO)
+    if all(a.shape == b.shape for a, b in zip(nonzero, truncated, strict=True)):
+        return nonzero
+    square = [np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in truncated]
+    deviance = objective.likelihood.at_factors(square).deviance
+    return nonzero if deviance > end.value + _RANK_REDUCTION_TOLERANCE else truncated
+
+
+def count_evaluations(runs: Sequence[TrustRegionResult]) -> int:
+    """Evaluations of the deviance in all runs."""
+    return sum(len(run.trace) for run in runs)
+
+
+def _may_continue(control: Control, runs: Sequence[TrustRegionResult]) -> bool:
+    return runs[-1].converged and count_evaluations(runs) < control.max_evaluations
+
+
+def remaining(control: Control, runs: Sequence[TrustRegionResult]) -> Control:
+    """Limits, less the evaluations that have been used."""
+    return replace(
+        control, max_evaluations=max(control.max_evaluations - count_evaluations(runs), 1)
+    )

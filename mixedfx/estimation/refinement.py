@@ -1,0 +1,57 @@
+"""Newton steps from the end of a descent where its derivatives say that it is no minimum.
+
+A quasi-Newton minimisation can stop early: where columns are nearly collinear, or variances
+differ by orders of magnitude, its Hessian understates what a further step gains. From such an
+end, and from a saddle, the trust region is restarted with the exact Hessian, which follows
+negative curvature. The derivatives at the end are those of the certificate
+(:mod:`mixedfx.estimation.convergence`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixedfx.errors import ResponseError
+from mixedfx.estimation.boundary import SLOPE_TOLERANCE
+from mixedfx.estimation.convergence import newton_decrement
+from mixedfx.estimation.curvature import HessianAtOptimum, derivatives_at_optimum
+from mixedfx.estimation.descent import Descent, NewtonDeviance, descend, remaining
+from mixedfx.estimation.optimizer_result import Control
+
+# Taken are gains of a tenth of what the certificate tolerates.
+_LEAST_GAIN = 1e-7
+# A curvature below this is that of a saddle; as much above zero the deviance is flat.
+_NEGATIVE_CURVATURE = -1e-6
+_MAX_RESTARTS = 4
+
+
+def refine(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum]:
+    """Lower the deviance by Newton steps until its derivatives are those of a minimum."""
+    likelihood = end.objective.likelihood
+    at = derivatives_at_optimum(likelihood, end.scaled)
+    for _ in range(_MAX_RESTARTS):
+        if control.max_evaluations <= 1 or not is_improvable(at, end):
+            break
+        objective = NewtonDeviance(likelihood, at.scaled.coordinates, at.x)
+        try:
+            further = descend(objective, control)
+        except ResponseError:
+            break
+        if not further.value <= end.value:
+            break
+        gained, control = end.value - further.value, remaining(control, further.runs)
+        end = Descent(further.objective, (*end.runs, *further.runs), further.boundary_slope)
+        at = derivatives_at_optimum(likelihood, end.scaled)
+        if gained == 0.0:
+            break
+    return end, at
+
+
+def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
+    """Whether a further step gains, the curvature is negative, or the boundary can be left."""
+    relative = at.relative
+    if not (np.isfinite(relative.gradient).all() and np.isfinite(relative.hessian).all()):
+        return False
+    decrement, curvature = newton_decrement(relative.gradient, relative.hessian)
+    leaves_boundary = -np.inf < end.boundary_slope < -SLOPE_TOLERANCE
+    return decrement > _LEAST_GAIN or curvature < _NEGATIVE_CURVATURE or leaves_boundary
