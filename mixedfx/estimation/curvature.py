@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
-from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
+from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.likelihood.score import average_information
@@ -78,7 +78,7 @@ def hessian_at_optimum(
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
     if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-        return HessianAtOptimum(scaled, x, *derivatives(likelihood, coordinates, x))
+        return HessianAtOptimum(scaled, x, *scaled.exact_derivatives(x))
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))
 

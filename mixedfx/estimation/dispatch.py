@@ -21,6 +21,7 @@ from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
+from mixedfx.estimation.starts import can_have_several_minima
 from mixedfx.estimation.statsmodels import (
     MAX_CONDITION,
     StatsModels,
@@ -28,6 +29,7 @@ from mixedfx.estimation.statsmodels import (
     top_level_codes,
 )
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import deviance_rounding
 
 Vector = npt.NDArray[np.float64]
 
@@ -86,7 +88,8 @@ def estimate(
     if engine == "em":
         em: Engine = ExpectationMaximization()
         _check_no_refusal(em, design)
-        return em.estimate(design, likelihood, control=control, start=start)
+        result = em.estimate(design, likelihood, control=control, start=start)
+        return _compare_with_lowest(result, design, likelihood, control=control)
     if engine == "statsmodels":
         _check_no_refusal(mixedlm, design)
     profiled: Engine = Profiled()
@@ -102,6 +105,24 @@ def estimate(
         )
     second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     return _compare_optima(result, second, require_second=True)
+
+
+def _compare_with_lowest(
+    result: OptimizerResult, design: Design, likelihood: GaussianLikelihood, *, control: Control
+) -> OptimizerResult:
+    """Not converged where the profiled engine's starts lead to a lower minimum."""
+    if not result.converged or not can_have_several_minima(likelihood):
+        return result
+    lowest = Profiled().estimate(design, likelihood, control=control)
+    rounding = deviance_rounding(likelihood.at(result.theta))
+    tolerance = max(_SAME_OPTIMUM, 10.0 * control.tolerance) + rounding  # the certificate's
+    if result.deviance <= lowest.deviance + tolerance:
+        return result
+    message = (
+        f"{result.engine} ended at a local minimum, {result.deviance - lowest.deviance:.2g} above "
+        "that of engine='profiled'"
+    )
+    return replace(result, converged=False, refuses=True, message=message)
 
 
 def _check_no_refusal(engine: Engine, design: Design) -> None:

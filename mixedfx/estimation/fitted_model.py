@@ -41,8 +41,6 @@ Vector = npt.NDArray[np.float64]
 
 # Largest difference of two computations of a deviance, relative to n + |deviance|.
 _DEVIANCE_ROUNDING = 1e-8
-# Rounding errors are about this share of their bound.
-_SHARE_OF_BOUND = 0.1
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class FittedModel:
         """Rounding error of the deviance: ``eps n`` times the largest relative variance."""
         largest = max((float(np.abs(F).max()) for F in self.solution.factors), default=0.0)
         by_variance = float(np.finfo(float).eps) * self.crossprod.n * largest**2
-        return max(by_variance, _SHARE_OF_BOUND * deviance_rounding(self.solution))
+        return max(by_variance, deviance_rounding(self.solution))
 
     def _curvature(self) -> HessianAtOptimum:
         """Derivatives that certify an optimum: of a large model the average information."""

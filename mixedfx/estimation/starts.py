@@ -10,7 +10,6 @@ one has ended beside it. A grid of many points is one batched factorisation
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.linalg.grid_minima import minima_on_grid
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -32,6 +32,8 @@ _MANY_LEVELS = 12
 _POINTS = {1: 13, 2: 12, 3: 10, 4: 7, 5: 5, 6: 4}
 # Minimisations that are started from the grid at most.
 _MAX_STARTS = 8
+# The grid is made finer around points whose deviance is within this of the lowest.
+_NEAR = 4.0
 # Powers of ten of the least and the greatest standard deviation of the grid.
 _LEAST, _GREATEST = -1.5, 3.0
 
@@ -70,19 +72,22 @@ def grid_minima(likelihood: GaussianLikelihood) -> list[GridPoint]:
 
     None where one start is enough, or effects are too many.
     """
+    if not can_have_several_minima(likelihood):
+        return []
     directions = _directions(likelihood)
     count = 1 + max(int(of_term.max()) for of_term in directions)
-    if not _is_due(likelihood) or count not in _POINTS:
+    if count not in _POINTS:
         return []
-    exponents = np.linspace(_LEAST, _GREATEST, _POINTS[count])
-    indices = np.array(list(itertools.product(range(len(exponents)), repeat=count)))
-    sds = 10.0 ** exponents[indices][:, np.concatenate(directions)]
-    dense, step = DenseCrossProducts.of(likelihood.crossprod), float(exponents[1] - exponents[0])
+    columns, axis = np.concatenate(directions), np.linspace(_LEAST, _GREATEST, _POINTS[count])
     found = []
     for bases in _bases(likelihood):
-        values = dense.times(bases).deviances(sds, reml=likelihood.reml)
-        for i in np.flatnonzero(_local_minima(values.reshape((len(exponents),) * count))):
-            found.append(GridPoint(values[i], exponents[indices[i]], step, directions, bases))
+        dense = likelihood.dense.times(bases)
+
+        def deviances(exponents: Matrix, dense: DenseCrossProducts = dense) -> Vector:
+            return dense.deviances(10.0 ** exponents[:, columns], reml=likelihood.reml)
+
+        minima = minima_on_grid(deviances, axis, count, near=_NEAR)
+        found += [GridPoint(m.value, m.point, m.step, directions, bases) for m in minima]
     return sorted(found, key=lambda point: point.value)[:_MAX_STARTS]
 
 
@@ -99,7 +104,7 @@ def _bases(likelihood: GaussianLikelihood) -> list[tuple[Matrix, ...]]:
     return [plain, tuple(combined)]
 
 
-def _is_due(likelihood: GaussianLikelihood) -> bool:
+def can_have_several_minima(likelihood: GaussianLikelihood) -> bool:
     """Whether there can be several minima, and few enough effects for a grid."""
     terms, layout = likelihood.crossprod.term_positions, likelihood.crossprod.ZtZ.layout
     levels = [layout.levels(term.group) for term in terms]
@@ -131,14 +136,3 @@ def _cosines(k: int) -> Matrix:
     angles = np.pi / k * np.outer(np.arange(k) + 0.5, np.arange(k))
     basis = np.cos(angles)
     return np.asarray(basis / np.sqrt((basis**2).sum(axis=0)))
-
-
-def _local_minima(values: Matrix) -> npt.NDArray[np.bool_]:
-    """Whether a point of a grid is finite and no neighbour, diagonal ones included, is lower."""
-    lowest = values
-    for axis in range(values.ndim):
-        padding = [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)]
-        padded = np.pad(lowest, padding, constant_values=np.inf)
-        n = values.shape[axis]
-        lowest = np.minimum.reduce([padded.take(range(i, i + n), axis=axis) for i in range(3)])
-    return np.isfinite(values) & (values <= lowest)

@@ -22,7 +22,6 @@ from scipy import linalg
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.differences import jacobian, relative_steps
 
@@ -165,7 +164,7 @@ def _pivots(matrices: Array) -> Matrix:
 
 
 def derivatives(
-    likelihood: GaussianLikelihood, coordinates: Coordinates, x: Vector
+    dense: DenseCrossProducts, coordinates: Coordinates, x: Vector, *, reml: bool
 ) -> tuple[Vector, Matrix]:
     """
     Gradient (m,) and Hessian (m, m) of the deviance by coordinates ``x`` of the factors.
@@ -179,8 +178,7 @@ def derivatives(
 
     without the last term where sigma is known.
     """
-    crossprod, reml = likelihood.crossprod, likelihood.reml
-    dense, factors = DenseCrossProducts.of(crossprod), coordinates.lambdas(x)
+    crossprod, factors = dense.crossprod, coordinates.lambdas(x)
     at = _Projected.of(dense, factors)
     K, s2 = at.K_P if reml else at.K_V, crossprod.sigma_at(at.pwrss, crossprod.nu(reml=reml)) ** 2
     KD, Dh, by_factor, second = [], [], [], []

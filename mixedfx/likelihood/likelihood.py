@@ -20,6 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.identifiability import Dependence, dependences
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import average_information, score_theta
@@ -82,6 +83,11 @@ class GaussianLikelihood:
     def dependences(self) -> tuple[Dependence, ...]:
         """What the rows do not identify of the covariance parameters."""
         return dependences(self.crossprod, reml=self.reml)
+
+    @cached_property
+    def dense(self) -> DenseCrossProducts:
+        """The cross-products as one matrix: for small models."""
+        return DenseCrossProducts.of(self.crossprod)
 
     def at(self, theta: Vector) -> Solution:
         """Solution of the penalised least-squares problem at theta."""

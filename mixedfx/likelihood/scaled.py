@@ -28,6 +28,8 @@ Array = npt.NDArray[np.float64]
 _STEP = 1e-3
 # A penalised residual sum of squares below this share of the response's is rounding.
 ZERO_PWRSS = 1e-14
+# Rounding errors of sums are about this share of their bound.
+_SHARE_OF_BOUND = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,17 @@ class ScaledLikelihood:
     def hessian(self, x: Vector) -> Matrix:
         """Second derivatives of the deviance by ``x``, (m, m)."""
         if self.likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-            return derivatives(self.likelihood, self.coordinates, x)[1]
+            return derivatives(
+                self.likelihood.dense, self.coordinates, x, reml=self.likelihood.reml
+            )[1]
         # Near zero the score is a cubic, whose differences of fourth order are exact.
         H = jacobian(self.score, x, relative_steps(x, _STEP))
         return 0.5 * (H + H.T)
+
+    def exact_derivatives(self, x: Vector) -> tuple[Vector, Matrix]:
+        """Gradient (m,) and Hessian (m, m) by dense matrices: of small models."""
+        likelihood = self.likelihood
+        return derivatives(likelihood.dense, self.coordinates, x, reml=likelihood.reml)
 
     def vcov_jacobian(self, x: Vector) -> CoefficientCovariance:
         """
@@ -109,7 +118,18 @@ def check_positive_pwrss(solution: Solution) -> Solution:
 
 
 def deviance_rounding(solution: Solution) -> float:
-    """Bound of the rounding of a deviance: its sum of squares is a difference of larger numbers."""
-    crossprod = solution.crossprod
-    lost = float(crossprod.XytXy[-1, -1]) / solution.pwrss
-    return crossprod.nu(reml=solution.reml) * lost * float(np.finfo(float).eps)
+    """
+    Estimate of the rounding error of a deviance: its parts are differences of larger numbers.
+
+    What the random effects leave of ``y'Wy`` is pwrss, and of ``x_j'Wx_j`` it is ``1 / Phi_jj``,
+    which enters the deviance with the squared t statistic of the change from least squares, and
+    under REML in ``log|R'R|``.
+    """
+    crossprod, p = solution.crossprod, solution.crossprod.p
+    nu = crossprod.nu(reml=solution.reml)
+    of_response = _SHARE_OF_BOUND * nu * float(crossprod.XytXy[-1, -1]) / solution.pwrss
+    Phi = np.diagonal(solution.vcov_in_basis)
+    t_squared = solution.coef_vector[:p] ** 2 / Phi / solution.sigma**2
+    lost = np.diagonal(crossprod.XytXy)[:p] * Phi
+    of_coefficients = float((lost * (float(solution.reml) + t_squared)).sum())
+    return (of_response + of_coefficients) * float(np.finfo(float).eps)

@@ -59,7 +59,7 @@ def test_a_known_sigma_is_not_profiled_out():
     likelihood = GaussianLikelihood.from_design(design, reml=True)
     coordinates, x = likelihood.parametrization.coordinates, np.array([0.7])
     scaled = ScaledLikelihood(likelihood, coordinates)
-    gradient, hessian = derivatives(likelihood, coordinates, x)
+    gradient, hessian = derivatives(likelihood.dense, coordinates, x, reml=True)
     np.testing.assert_allclose(gradient, scaled.score(x), rtol=1e-10)
     np.testing.assert_allclose(hessian, jacobian(scaled.score, x, np.array([1e-3])), rtol=1e-8)
     found = DenseCrossProducts.of(likelihood.crossprod).deviances(x[None], reml=likelihood.reml)
@@ -72,7 +72,7 @@ def test_derivatives_are_those_of_differences(case):
     likelihood = GaussianLikelihood(case.crossprod, case.reml)
     coordinates = likelihood.parametrization.coordinates
     scaled = ScaledLikelihood(likelihood, coordinates)
-    gradient, hessian = derivatives(likelihood, coordinates, case.theta)
+    gradient, hessian = derivatives(likelihood.dense, coordinates, case.theta, reml=case.reml)
     expected = jacobian(scaled.score, case.theta, relative_steps(case.theta, 1e-3))
     size = max(np.abs(expected).max(), 1e-2)
     np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-5 * size)

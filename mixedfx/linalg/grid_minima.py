@@ -1,0 +1,93 @@
+"""Local minima of a function on a grid, which is made finer around the lowest points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# The grid is halved in as few dimensions as these, around this many of its lowest points.
+_MAX_DIMENSIONS, _MAX_POINTS = 3, 40
+
+
+@dataclass(frozen=True)
+class GridMinimum:
+    """A point of a grid that is no higher than its neighbours."""
+
+    value: float
+    point: Vector  # (dimensions,)
+    step: float  # of the grid there
+
+
+def minima_on_grid(
+    function: Callable[[Matrix], Vector], axis: Vector, dimensions: int, *, near: float
+) -> list[GridMinimum]:
+    """
+    Local minima of ``function`` of many points (B, dimensions), all of one axis, equally spaced.
+
+    A point is compared with its neighbours along the axes; in few dimensions along the diagonals
+    too, and around the points that are within ``near`` of the lowest on a grid of half the step.
+    """
+    indices = _all_indices(len(axis), dimensions)
+    values = function(axis[indices]).reshape((len(axis),) * dimensions)
+    step = float(axis[1] - axis[0])
+    minima = _local_minima(values, diagonals=dimensions <= _MAX_DIMENSIONS)
+    lowest = float(values.min())
+    if not 1 < dimensions <= _MAX_DIMENSIONS or not np.isfinite(lowest):
+        return _minima(values, axis, minima, step)
+    is_near = values <= min(lowest + near, _at_rank(values, _MAX_POINTS))
+    fine_axis = np.linspace(axis[0], axis[-1], 2 * len(axis) - 1)
+    fine = np.full((len(fine_axis),) * dimensions, np.inf)
+    around, even = np.zeros(fine.shape, dtype=bool), (slice(None, None, 2),) * dimensions
+    fine[even], around[even] = values, is_near
+    added = np.argwhere(_neighbourhood(around) & np.isinf(fine))
+    fine[tuple(added.T)] = function(fine_axis[added])
+    low = _local_minima(fine) & (fine <= fine.min() + near) & _neighbourhood(around)
+    return [
+        *_minima(fine, fine_axis, low, 0.5 * step),
+        *_minima(values, axis, minima & ~is_near, step),
+    ]
+
+
+def _minima(values: Array, axis: Vector, minima: Mask, step: float) -> list[GridMinimum]:
+    return [GridMinimum(float(values[tuple(i)]), axis[i], step) for i in np.argwhere(minima)]
+
+
+@lru_cache(maxsize=16)
+def _all_indices(points: int, dimensions: int) -> Ints:
+    """Indices (points**dimensions, dimensions) of a grid."""
+    indices = np.indices((points,) * dimensions).reshape(dimensions, -1).T
+    indices.flags.writeable = False
+    return indices
+
+
+def _at_rank(values: Array, rank: int) -> float:
+    """The value that so many are not above, at most."""
+    flat = values.ravel()
+    return float(np.partition(flat, rank - 1)[rank - 1]) if rank < flat.size else np.inf
+
+
+def _local_minima(values: Array, *, diagonals: bool = True) -> Mask:
+    """Whether a point is finite and no neighbour, on request diagonal ones included, is lower."""
+    lowest = values
+    for axis in range(values.ndim):
+        before = (lowest if diagonals else values).swapaxes(0, axis)
+        after = before.copy()
+        np.minimum(after[1:], before[:-1], out=after[1:])
+        np.minimum(after[:-1], before[1:], out=after[:-1])
+        lowest = np.minimum(lowest, after.swapaxes(0, axis))
+    return np.asarray(np.isfinite(values) & (values <= lowest))
+
+
+def _neighbourhood(points: Mask) -> Mask:
+    """The points and their neighbours, diagonal ones included."""
+    return np.asarray(~_local_minima(np.where(points, 0.0, 1.0)) | points)
