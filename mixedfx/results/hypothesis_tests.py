@@ -256,7 +256,9 @@ class HypothesisTestsMixin(ResultsBase):
         Parameters
         ----------
         specs : str or list of str
-            Variables at whose levels the means are estimated.
+            Variables at whose levels the means are estimated; or a formula as in R,
+            ``"~ a | b"`` for ``specs="a", by="b"``. A method of contrasts on its left side,
+            ``"pairwise ~ a | b"``, is that of ``contrasts()``; they are printed below the means.
         by : str or list of str, optional
             Variables within whose levels contrasts are computed.
         at : mapping, optional
@@ -291,6 +293,13 @@ class HypothesisTestsMixin(ResultsBase):
            Days  emmean  std_error    df  conf_low  conf_high
         0   0.0   251.4        6.8  17.0     237.0      265.8
         1   9.0   345.6       14.6  17.0     314.7      376.5
+        >>> cake = mfx.datasets.load("cake")
+        >>> fit = mfx.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", cake)
+        >>> fit.emmeans("revpairwise ~ recipe").contrasts()[["contrast", "p_value"]].round(3)
+          contrast  p_value
+        0    B - A    0.820
+        1    C - A    0.810
+        2    C - B    1.000
         """
         ddf = self._denominator_df(df_method)
         return marginal_means.emmeans(

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mixedfx.formatting import format_column, is_number
+from mixedfx.inference.emmeans.p_adjust import resolve_adjustment
 from mixedfx.inference.emmeans.reference_grid import level_text
 
-_NUMERIC_COLUMNS = ("emmean", "std_error", "df", "conf_low", "conf_high")
+# Significant digits of the columns that are numbers.
+_DIGITS = {"emmean": 5, "estimate": 5, "std_error": 5, "df": 3, "statistic": 3, "p_value": 3}
+_DIGITS |= {"conf_low": 5, "conf_high": 5}
 
 
 def mean_labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:
@@ -30,10 +33,15 @@ def formatted_table(table: pd.DataFrame) -> pd.DataFrame:
     """Format every column as text: levels flush left, numbers to the digits needed."""
     formatted: dict[str, list[str]] = {}
     for name in table.columns:
-        if name in _NUMERIC_COLUMNS:
-            formatted[name] = format_column(table[name], digits=3 if name == "df" else 5)
+        if name in _DIGITS:
+            formatted[name] = format_column(table[name], digits=_DIGITS[name])
         else:
             texts = [level_text(value) for value in table[name]]
             width = max(map(len, [name, *texts]))
             formatted[name.ljust(width)] = [text.ljust(width) for text in texts]
     return pd.DataFrame(formatted)
+
+
+def contrasts_caption(method: str) -> str:
+    """Sentence on contrasts of a method: what they are, and how they are adjusted."""
+    return f"Contrasts: {method}. Adjustment: {resolve_adjustment(method, None)}."

@@ -34,13 +34,14 @@ from mixedfx.inference.emmeans.contrasts import (
     check_two_means,
     contrast_coefficients,
 )
-from mixedfx.inference.emmeans.display import formatted_table, mean_labels
+from mixedfx.inference.emmeans.display import contrasts_caption, formatted_table, mean_labels
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
     column_rms,
     estimate_functions,
     linear_functions,
 )
+from mixedfx.inference.emmeans.means_formula import means_request
 from mixedfx.inference.emmeans.nesting import (
     Nesting,
     cell_weights,
@@ -55,7 +56,6 @@ from mixedfx.inference.emmeans.reference_grid import (
     fixed_variables,
     grid_levels,
     level_text,
-    parse_names,
     reference_grid,
 )
 
@@ -82,6 +82,9 @@ class EMMeans:
         From the other variables to their one value: the mean of a covariate, or that of ``at``.
     conf_level : float
         Coverage of the intervals of the means.
+    method : str or None
+        How ``contrasts()`` compares the means unless told: the left side of a formula such as
+        ``"pairwise ~ a"``. If there is one, printing shows the contrasts below the means.
     notes : tuple of str
         Caveats: nested factors, means that are not estimable, interactions with
         variables averaged over, and the degrees of freedom of a singular fit.
@@ -113,11 +116,17 @@ class EMMeans:
     averaged_over: tuple[str, ...]
     fixed_at: Mapping[str, Any]
     conf_level: float
+    method: Method | None
     notes: tuple[str, ...]
     _fit: FittedModel = field(repr=False)
     _ddf: DenominatorDf = field(repr=False)
     _functions: LinearFunctions = field(repr=False)
     _groups: tuple[slice, ...] = field(repr=False)  # rows of each combination of ``by``'s levels
+
+    def __post_init__(self) -> None:
+        """Raise if a method is to compare one mean."""
+        if self.method is not None:
+            self._compared_groups(self.method)
 
     averaged = renamed_attribute("EMMeans", "averaged", "averaged_over")
     held = renamed_attribute("EMMeans", "held", "fixed_at")
@@ -132,7 +141,7 @@ class EMMeans:
 
     def contrasts(
         self,
-        method: Method | Mapping[str, Sequence[float]] = "pairwise",
+        method: Method | Mapping[str, Sequence[float]] | None = None,
         *,
         adjust: Adjust | None = None,
         conf_level: float | None = None,
@@ -142,12 +151,13 @@ class EMMeans:
 
         Parameters
         ----------
-        method : str or mapping of str to sequence of float
+        method : str or mapping of str to sequence of float, optional
             ``"pairwise"``: all differences, earlier less later; ``"revpairwise"``: later less
             earlier; ``"trt.vs.ctrl"``: each less the first; ``"consec"``: each less the one
             before; ``"eff"``: each less the mean of the means; ``"poly"``: orthogonal
             polynomials over equal steps, in the integers of published tables; or a mapping
-            from labels to a coefficient for each mean.
+            from labels to a coefficient for each mean. Without it the method of the formula of
+            the means, or ``"pairwise"``.
         adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}, optional
             Adjustment for multiplicity within each level of ``by``. Without it
             ``"tukey"`` for all pairs, ``"none"`` for polynomials and for coefficients given,
@@ -194,6 +204,7 @@ class EMMeans:
         if conf_level is None:
             conf_level = self.conf_level
         check_share("conf_level", conf_level)
+        method = (self.method or "pairwise") if method is None else method
         if not isinstance(method, Mapping):
             check_choice("method", method, METHODS)
         all_names = mean_labels(self.table, self.specs)
@@ -277,14 +288,22 @@ class EMMeans:
     def __str__(self) -> str:
         """Text of the table with its captions."""
         lines = [textwrap.fill(text, 80) for text in self._captions()]
-        return "\n".join([formatted_table(self.table).to_string(index=False), "", *lines])
+        text = "\n".join([formatted_table(self.table).to_string(index=False), "", *lines])
+        if self.method is None:
+            return text
+        caption = contrasts_caption(self.method)
+        return f"{text}\n\n{formatted_table(self.contrasts()).to_string(index=False)}\n\n{caption}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """HTML of the same."""
-        table = formatted_table(self.table).to_html(index=False, border=0)
-        return table + "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
+        shown = formatted_table(self.table).to_html(index=False, border=0)
+        shown += "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
+        if self.method is None:
+            return shown
+        shown += formatted_table(self.contrasts()).to_html(index=False, border=0)
+        return f"{shown}<p>{html.escape(contrasts_caption(self.method))}</p>"
 
 
 def emmeans(
@@ -313,11 +332,10 @@ def emmeans(
     """
     check_share("conf_level", conf_level)
     grid_variables = _grid_variables(fit)
-    by_names = parse_names("by", by, grid_variables)
-    spec_names = tuple(n for n in parse_names("specs", specs, grid_variables) if n not in by_names)
+    request = means_request(specs, by, grid_variables)
     levels = grid_levels(grid_variables, at)
     nests = factor_nesting(fit, nesting, levels)
-    spec_names, by_names = shown_names(spec_names, by_names, nests)
+    spec_names, by_names = shown_names(request.specs, request.by, nests)
     others = tuple(n for n in grid_variables if n not in spec_names + by_names)
     # The last variable varies fastest: cells to be averaged are consecutive.
     grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
@@ -336,6 +354,7 @@ def emmeans(
         averaged_over=tuple(n for n in others if len(levels[n]) > 1),
         fixed_at={n: levels[n].iloc[0] for n in others if len(levels[n]) == 1},
         conf_level=float(conf_level),
+        method=request.method,
         notes=mean_notes(fit, ddf, (*by_names, *spec_names), nests, needed),
         _fit=fit,
         _ddf=ddf,
