@@ -14,6 +14,7 @@ from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, group_values, offset_values
+from mixedfx.design.levels import combine, factorize
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, float_vector
 from mixedfx.design.spec import ModelSpec
@@ -96,7 +97,22 @@ def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Co
     return D, codes
 
 
-def new_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
+def all_levels(spec: ModelSpec, frame: pd.DataFrame, t: int, codes: Codes) -> tuple[Codes, int]:
+    """Levels of new rows in a random term, unseen ones numbered behind those of the fit."""
+    term = spec.random_terms[t]
+    unseen = codes == -1
+    if not unseen.any():
+        return codes, len(term.levels)
+    part = replace(spec.formula, response="1", fixed="1", random=(term.formula_term,), offset="")
+    variables, rows = _complete_rows(spec, part, frame.loc[unseen])
+    values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
+    new, numbers = combine([factorize(v) for v in values])
+    result = codes.copy()
+    result[np.flatnonzero(unseen)[rows]] = len(term.levels) + numbers
+    return result, len(term.levels) + len(new)
+
+
+def formula_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
     """The formula's offset in new rows, NaN where a value is missing; zeros without one."""
     code, m = spec.formula.offset, len(frame)
     if not code:

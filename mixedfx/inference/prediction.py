@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx._warnings import warn_caller
-from mixedfx.design.new_data import evaluate_new_data, new_argument, new_offset
+from mixedfx.design.new_data import evaluate_new_data, formula_offset, new_argument
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
@@ -163,7 +163,7 @@ def _new_rows(
     note = not_estimable_note(fit, data)
     if note is not None:
         warn_caller(note, NotEstimableWarning)
-    mean = X @ fit.solution.beta + _new_offset(fit, frame)
+    mean = X @ fit.solution.beta + new_offset(fit, frame)
     for t, b in enumerate(fit.solution.conditional_modes()):
         if fit.spec.random_terms[t].group not in groups:
             continue
@@ -193,8 +193,9 @@ def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
     return np.asarray(fit.solution.sigma**2 * total)
 
 
-def _new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
-    of_formula = new_offset(fit.spec, frame)
+def new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
+    """Offset of new rows: of the formula, and of the argument."""
+    of_formula = formula_offset(fit.spec, frame)
     if not fit.spec.offset_is_argument:
         return of_formula
     advice = (

@@ -8,6 +8,7 @@ number nor on the process that draws it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.new_data import all_levels, evaluate_new_data, new_argument
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.errors import check_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.given_parameters import parameter_values
+from mixedfx.inference.prediction import new_offset
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.residuals.model import ResidualDistribution
 
@@ -51,26 +55,84 @@ class ResponseDistribution:
         return y + self.residuals.draw(rng)
 
 
-def response_distribution(fit: FittedModel, *, random: RandomName = "new") -> ResponseDistribution:
+def response_distribution(
+    fit: FittedModel, *, random: RandomName = "new", params: Mapping[str, Any] | None = None
+) -> ResponseDistribution:
     """Distribution of the response under the fit, with new effects or the conditional modes."""
     check_choice("random", random, RANDOM)
-    rows, solution = fit.rows, fit.solution
-    residuals = fit.residual.distribution(fit.residual_sds, new_effects=random == "new")
+    rows, values = fit.rows, parameter_values(fit, params)
+    sds = fit.residual_sds * (values.sigma / fit.solution.sigma)
+    residuals = fit.residual.distribution(sds, new_effects=random == "new")
     if random == "fitted":
-        mean = rows.linear_predictor(solution.beta, solution.conditional_modes())
+        mean = rows.linear_predictor(values.beta, fit.solution.conditional_modes())
         return ResponseDistribution(mean, (), (), residuals)
-    mean = rows.fixed_predictor(solution.beta)
-    factors = tuple(solution.sigma * lam for lam in solution.lambdas)
-    return ResponseDistribution(mean, rows.random_terms, factors, residuals)
+    mean = rows.fixed_predictor(values.beta)
+    return ResponseDistribution(mean, rows.random_terms, values.effect_factors, residuals)
+
+
+def new_response_distribution(
+    fit: FittedModel, data: Any, *, random: RandomName, params: Mapping[str, Any] | None
+) -> tuple[ResponseDistribution, pd.Index]:
+    """Distribution of the responses of new rows; effects of levels that are unseen are drawn."""
+    check_choice("random", random, RANDOM)
+    values, spec = parameter_values(fit, params), fit.spec
+    new = evaluate_new_data(spec, data, groups=fit.formula.groups, effects=True)
+    mean = new.X @ values.beta + new_offset(fit, new.frame)
+    terms, factors = [], []
+    for t, (Z, codes, b) in enumerate(
+        zip(new.model_matrices, new.codes, fit.solution.conditional_modes(), strict=True)
+    ):
+        mean = np.where(codes == -2, np.nan, mean)
+        levels, n_levels = all_levels(spec, new.frame, t, codes)
+        drawn = np.nan_to_num(Z)
+        if random == "fitted":
+            known = codes >= 0
+            mean = mean + np.where(known, np.einsum("nk,kn->n", drawn, b[:, levels * known]), 0.0)
+            drawn = np.where(known[:, None], 0.0, drawn)
+            if not (codes == -1).any():
+                continue
+        factors.append(values.effect_factors[t])
+        group = spec.random_terms[t].group
+        terms.append(RandomTermRows(group, n_levels, np.maximum(levels, 0), drawn))
+    sds = _new_residual_sds(fit, new.frame, values.sigma)
+    residuals = ResidualDistribution(sds)
+    distribution = ResponseDistribution(mean, tuple(terms), tuple(factors), residuals)
+    return distribution, new.frame.index
+
+
+def _new_residual_sds(fit: FittedModel, frame: pd.DataFrame, sigma: float) -> Vector:
+    """Residual standard deviation of each new row, (m,)."""
+    if fit.spec.residual.has_random_effects:
+        raise ArgumentError(
+            "simulate(data=) takes no random effects of the residual standard deviation: leave "
+            "data= out, or fit without the random term of dispersion=."
+        )
+    variances = fit.residual.new_variances(frame, fit.solution.sigma)
+    variances = np.broadcast_to(variances, len(frame)) * (sigma / fit.solution.sigma) ** 2
+    if fit.prior_weights is not None and fit.spec.residual.estimates_sigma:
+        advice = "weights as a column's name to simulate new rows."
+        variances = variances / new_argument(
+            "weights", fit.spec.weights_column, frame, advice=advice
+        )
+    return np.asarray(np.sqrt(variances))
 
 
 def simulate(
-    fit: FittedModel, n: int = 1, *, rng: Any = None, random: RandomName = "new"
+    fit: FittedModel,
+    n: int = 1,
+    *,
+    rng: Any = None,
+    random: RandomName = "new",
+    data: Any = None,
+    params: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Draw ``n`` responses from a fit, a column each."""
-    distribution = response_distribution(fit, random=random)
+    if data is None:
+        distribution, index = response_distribution(fit, random=random, params=params), None
+    else:
+        distribution, index = new_response_distribution(fit, data, random=random, params=params)
     generators = spawn_generators(rng, n)
     responses = np.empty((len(distribution.mean), n), order="F")
     for column, generator in enumerate(generators):
         responses[:, column] = distribution.draw(generator)
-    return pd.DataFrame(responses, index=fit.rows.index)
+    return pd.DataFrame(responses, index=fit.rows.index if index is None else index)

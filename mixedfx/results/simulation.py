@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,13 @@ class SimulationMixin(ResultsBase):
 
     @explains_arguments(METHOD_ARGUMENTS)
     def simulate(
-        self, n: int = 1, *, rng: Any = None, random: Literal["new", "fitted"] = "new"
+        self,
+        n: int = 1,
+        *,
+        rng: Any = None,
+        random: Literal["new", "fitted"] = "new",
+        data: Any = None,
+        params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """
         Simulate responses from the fitted model.
@@ -46,12 +52,20 @@ class SimulationMixin(ResultsBase):
         rng : numpy.random.Generator or int, optional
             Source of randomness, or its seed.
         random : {"new", "fitted"}
-            Draw new random effects, or condition on the predicted ones.
+            Draw new random effects, or condition on the predicted ones; those of levels that the
+            fit has not seen are always drawn.
+        data : DataFrame, optional
+            Rows to simulate the response of, instead of those of the fit; NaN where a value is
+            missing.
+        params : mapping of str to float, optional
+            Other values of some parameters, by the names of :meth:`conf_int`: fixed effects,
+            ``"sd(Days | Subject)"``, ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; or
+            ``"theta"``, an array as ``theta``.
 
         Returns
         -------
         pandas.DataFrame
-            A row for each row used, a column per simulated response.
+            A row for each row used, or of ``data``, a column per simulated response.
 
         Examples
         --------
@@ -59,8 +73,11 @@ class SimulationMixin(ResultsBase):
         >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
         >>> fit.simulate(3, rng=1).shape
         (30, 3)
+        >>> drawn = fit.simulate(1, rng=1, params={"sigma": 0.0, "sd(Intercept | Batch)": 0.0})
+        >>> float(drawn[0].max())
+        1527.5
         """
-        return simulate(self.model, n, rng=rng, random=random)
+        return simulate(self.model, n, rng=rng, random=random, data=data, params=params)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def bootstrap(
@@ -111,7 +128,7 @@ class SimulationMixin(ResultsBase):
         (50, 4)
         >>> icc = fit.bootstrap(50, rng=1, progress=False, statistic=lambda fit: fit.icc)
         >>> list(icc.draws)
-        ['Batch']
+        ['Batch', 'total']
         """
         of_model = None
         if statistic is not None:
