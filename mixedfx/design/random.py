@@ -17,8 +17,9 @@ from mixedfx.design.evaluation import group_depends_on_rows, group_values
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
-from mixedfx.errors import DataError
-from mixedfx.formula.terms import Formula
+from mixedfx.design.swapped import swapped_sides
+from mixedfx.errors import DataError, GroupingError
+from mixedfx.formula.terms import Formula, RandomTerm
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -74,6 +75,15 @@ def _finite_values(
     return values
 
 
+def _check_sides(
+    term: RandomTerm, info: DesignInfo | None, variables: Mapping[str, Any], levels: int, n: int
+) -> None:
+    """Refuse a term of swapped sides that has as many effects as rows; others get a note."""
+    meant = swapped_sides(term, info, variables)
+    if meant is not None and info is not None and levels * len(info.column_names) >= n:
+        raise GroupingError(meant)
+
+
 def build_random_terms(
     formula: Formula,
     variables: Mapping[str, Any],
@@ -105,6 +115,7 @@ def build_random_terms(
             names: tuple[str, ...] = ("Intercept",)
         else:
             names = tuple(map(column_label, info.column_names))
+        _check_sides(term, info, variables, len(levels), n)
         check_grouping_factor(term, len(levels), n, residual_sd_known=residual_sd_known)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)

@@ -12,6 +12,7 @@ import pandas as pd
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
+from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
 from mixedfx.formula.terms import Formula
 
@@ -33,6 +34,11 @@ def notes_on_data(design: Design) -> list[DataNote]:
     """Notes on a design's rows, in the order in which they are reported."""
     formula, rows = design.spec.formula, design.rows
     found = [_dropped_rows(rows), _row_numbers(formula, rows.variables), _response(formula, rows.y)]
+    meant = [
+        swapped_sides(term.formula_term, term.info, rows.variables)
+        for term in design.spec.random_terms
+    ]
+    found += [(text, ColumnWarning) for text in meant if text is not None]
     return [note for note in found if note is not None]
 
 

@@ -6,6 +6,7 @@ import ast
 import keyword
 from typing import Any
 
+from mixedfx.formula.missing_plus import check_plus
 from mixedfx.formula.trees import called_name, fail, find_node, is_dot, source_text, structure_call
 
 # Functions of R and what to write instead; {0} stands for the argument.
@@ -45,6 +46,7 @@ def _is_power_of_variable(node: Any, text: str) -> bool:
 
 def _check_expression(node: Any, text: str) -> None:
     code = node.token.extra
+    check_plus(text, node)
     name, _, argument = code.partition("(")
     if name in _R_FUNCTIONS and argument:
         _fail_r_function(name, argument.removesuffix(")"), text, node)

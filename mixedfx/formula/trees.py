@@ -136,6 +136,8 @@ def fail_as_patsy(error: PatsyError, text: str) -> NoReturn:
     advice = ""
     if "Unmatched '('" in message or "unclosed bracket" in message:
         message, advice = "'(' is never closed", "Close the random term, e.g. '(1 | group)'."
+    elif "expected an operator" in message:
+        advice = "Write '+' between terms."
     elif "expected a noun" in message:
         message = "a term is missing here"
     elif "besides '0' and '1'" in message:

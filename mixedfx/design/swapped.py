@@ -1,0 +1,48 @@
+"""Random terms whose sides are probably swapped: ``(Subject | Days)`` for ``(Days | Subject)``.
+
+The grouping factor is a number, and the effects are those of a factor of three levels or more with
+several rows each; and the numbers are not integers, or hardly occur twice, or are fewer than the
+factor's levels. Subjects numbered by integers, ``(condition | subject)``, are none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from patsy import DesignInfo
+
+from mixedfx._names import decode, written
+from mixedfx.formula.terms import RandomTerm
+
+_FEWEST_LEVELS, _FEWEST_ROWS, _FEW_ROWS = 3, 2.0, 1.5
+
+
+def swapped_sides(
+    term: RandomTerm, info: DesignInfo | None, variables: Mapping[str, Any]
+) -> str | None:
+    """What the term means and what was probably meant, as a sentence; None for other terms."""
+    values = variables.get(term.group[0]) if len(term.group) == 1 else None
+    if info is None or not isinstance(values, pd.Series) or values.dtype.kind not in "if":
+        return None
+    factors = {f.name(): i for f, i in info.factor_infos.items()}
+    if len(factors) != 1:
+        return None
+    ((name, learned),) = factors.items()
+    if name not in variables or learned.type != "categorical":
+        return None
+    levels, numbers, n = len(learned.categories), int(values.nunique()), len(values)
+    if levels < _FEWEST_LEVELS or n < _FEWEST_ROWS * levels:
+        return None
+    fractions = bool((values != np.rint(values)).any())
+    if not (fractions or n < _FEW_ROWS * numbers or levels > numbers):
+        return None
+    group, factor = term.group[0], decode(name)
+    return (
+        f"{decode(str(term))} gives each of the {numbers} values of '{decode(group)}' an effect of "
+        f"each of the {levels} levels of '{factor}'. The sides are probably swapped: write "
+        f"'({written(group)} | {written(name)})' for a slope of '{decode(group)}' that varies "
+        f"between the levels of '{factor}'."
+    )
