@@ -12,7 +12,7 @@ _MARKDOWN = re.compile(r"[\\`*\[\]|$]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|
 
 def markdown_text(value: Any) -> str:
     """Escape what Markdown would take for markup."""
-    return _MARKDOWN.sub(lambda m: "\\" + m[0], str(value))
+    return _MARKDOWN.sub(lambda m: "\\" + m[0], _one_line(value))
 
 
 def latex_text(text: str) -> str:
@@ -20,4 +20,14 @@ def latex_text(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     special |= {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-    return "".join(special.get(c, c) for c in text)
+    return "".join(special.get(c, c) for c in _one_line(text))
+
+
+def html_block(content: str) -> str:
+    """Wrap HTML so that notebooks do not set what stands between dollars as mathematics."""
+    return f'<div class="tex2jax_ignore mathjax_ignore">{content}</div>'
+
+
+def _one_line(value: Any) -> str:
+    """Text without line breaks, which would end a row."""
+    return " ".join(str(value).splitlines())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedfx._escaping import latex_text, markdown_text
+from mixedfx._escaping import html_block, latex_text, markdown_text
 from mixedfx.errors import ArgumentError, brief
 
 _DISPERSION = "Log residual standard deviation"
@@ -114,7 +114,7 @@ class Summary:
         """
         parts = [f"<h4>{html.escape(t.title)}</h4>{t.to_html()}" for t in self.tables()]
         items = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return "<div>" + "".join(parts) + (f"<ul>{items}</ul>" if items else "") + "</div>"
+        return html_block("".join(parts) + (f"<ul>{items}</ul>" if items else ""))
 
     def to_markdown(self) -> str:
         """
@@ -239,7 +239,7 @@ class Table:
         return text + "".join(f"\n\n{latex_text(note)}" for note in self.notes)
 
     def _repr_html_(self) -> str:
-        return f"<h4>{html.escape(self.title)}</h4>{self.to_html()}"
+        return html_block(f"<h4>{html.escape(self.title)}</h4>{self.to_html()}")
 
     def _format(self, style: str) -> str:
         from tabulate import tabulate

@@ -106,17 +106,17 @@ def label_rows(ax: Any, labels: Iterable[object], group: str) -> None:
     texts = [format_label(label) for label in labels]
     if len(texts) > MAX_TICK_LABELS:
         ax.set_yticks([])
-        ax.set_ylabel(f"{len(texts):,} levels of {group}")
+        ax.set_ylabel(f"{len(texts):,} levels of {format_label(group)}")
     else:
         ax.set_yticks(np.arange(len(texts)), texts)
-        ax.set_ylabel(group)
+        ax.set_ylabel(format_label(group))
     margin = 0.6 if len(texts) <= MAX_TICK_LABELS else 0.01 * len(texts)
     ax.set_ylim(-margin, len(texts) - 1 + margin)
 
 
 def format_label(label: object, *, max_length: int = _MAX_LABEL_LENGTH) -> str:
     """Text of a label, a long one abbreviated in the middle, without mathtext."""
-    text = str(label)
+    text = " ".join(str(label).split("\n"))
     if len(text) > max_length:
         end = max_length * 2 // 5
         text = text[: max_length - 1 - end] + "…" + text[-end:]

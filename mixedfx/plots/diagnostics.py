@@ -107,7 +107,7 @@ def qq(
         if title:
             one.set_title(format_label(title))
         one.set_xlabel("quantile of the standard normal")
-        one.set_ylabel(ylabel)
+        one.set_ylabel(format_label(ylabel, max_length=60))
         despine(one)
         table = quantiles(values, conf_level=conf_level)
         if len(table):
@@ -157,7 +157,9 @@ def influence(distance: pd.Series, *, group: str | None = None, ax: Any = None) 
     margin = 0.5 + 0.01 * len(values)
     ax.set_xlim(1.0 - margin, len(values) + margin)
     ax.set_xlabel(
-        "row, in the order of the data" if group is None else f"level of {group}, by number"
+        "row, in the order of the data"
+        if group is None
+        else f"level of {format_label(group)}, by number"
     )
     ax.set_ylabel("Cook's distance")
     despine(ax)

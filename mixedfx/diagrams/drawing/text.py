@@ -47,4 +47,4 @@ def plate_title(plate: Plate) -> str:
     """Label, index and count of a plate in mathtext."""
     index = f" ${plate.index}$" if plate.index else ""
     count = "" if plate.count is None else f" ({plate.count:,})"
-    return plate.label.replace("$", r"\$") + index + count
+    return plate.label.replace("$", r"\$").replace("\n", " ") + index + count

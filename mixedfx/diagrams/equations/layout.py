@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ class Equation:
     def __str__(self) -> str:
         """Return the equations, the meaning of their indices, and the notes."""
         sentences = [
-            textwrap.fill(text, 80) for text in (self._describe_indices("{}"), *self.notes)
+            textwrap.fill(text, 80)
+            for text in (self._describe_indices("{}", self.where), *self.notes)
         ]
         return "\n\n".join([self.unicode, *sentences])
 
@@ -92,16 +94,24 @@ class Equation:
 
     def _repr_latex_(self) -> str:
         notes = [note.replace("$", r"\$") for note in self.notes]
-        return "\n\n".join([f"$$\n{self.latex}\n$$", self._describe_indices("${}$"), *notes])
+        where = [(letter, _latex_name(name)) for letter, name in self.where[:-1]]
+        indices = self._describe_indices("${}$", (*where, self.where[-1]))
+        return "\n\n".join([f"$$\n{self.latex}\n$$", indices, *notes])
 
-    def _describe_indices(self, form: str) -> str:
+    def _describe_indices(self, form: str, where: Sequence[tuple[str, str]]) -> str:
         """Sentence that says what the indices number."""
-        groups, (row, rows) = self.where[:-1], self.where[-1]
+        groups, (row, rows) = where[:-1], where[-1]
         clauses = [f"{form.format(letter)} those of {label}" for letter, label in groups]
         clauses.append(f"{form.format(row)} the {rows}")
         letter, _, numbered = clauses[0].partition(" ")
         numbered = numbered.replace("those", "the levels", 1) if groups else numbered
         return f"where {and_list([f'{letter} numbers {numbered}', *clauses[1:]])}."
+
+
+def _latex_name(name: str) -> str:
+    """Name in a sentence; as mathematics, escaped for LaTeX and MathJax alike, if need be."""
+    plain = re.fullmatch(r"[^\W_]+(?:[ ():,.-]+[^\W_]+)*[)]?", name)
+    return name if plain else f"${Math.upright(name).latex}$"
 
 
 def single_line(left: Math, sign: Literal["~", "=", "∈"], right: Math) -> Line:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mixedfx._deprecation import warn_renamed
 from mixedfx._names import encode
+from mixedfx._escaping import markdown_text
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
@@ -116,7 +117,7 @@ class Graph:
         return mermaid(self.nodes, self.edges, self.plates)
 
     def _repr_markdown_(self) -> str:
-        return f"```mermaid\n{self.to_mermaid()}```\n\n{self.reason}\n"
+        return f"```mermaid\n{self.to_mermaid()}```\n\n{markdown_text(self.reason)}\n"
 
 
 def graph(

@@ -46,6 +46,7 @@ class Math:
     @classmethod
     def upright(cls, text: str) -> Math:
         """Set a name from the data in roman type, its special characters escaped."""
+        text = text.replace("\n", " ")
         return cls(text, r"\mathrm{" + "".join(_LATEX.get(c, c) for c in text) + "}")
 
     def subscript(self, indices: str, *, number: int | None = None) -> Math:
@@ -57,8 +58,9 @@ class Math:
 
     def name_subscript(self, *names: str) -> Math:
         """Add a subscript of names; in Unicode after an underscore, as few letters have one."""
-        latex = ",".join(Math.upright(n).latex for n in names)
-        return self + Math("_" + ",".join(names), f"_{{{latex}}}")
+        upright = [Math.upright(name) for name in names]
+        latex = ",".join(name.latex for name in upright)
+        return self + Math("_" + ",".join(n.unicode for n in upright), f"_{{{latex}}}")
 
 
 def index_letter(position: int) -> str:

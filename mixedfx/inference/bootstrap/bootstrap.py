@@ -6,6 +6,7 @@ bootMer.
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx._escaping import html_block
 from mixedfx._warnings import warn_caller
 from mixedfx.errors import (
     ArgumentError,
@@ -157,7 +159,8 @@ class Bootstrap:
         return f"{total}, {len(self.failures)} failed{kinds}, {self.singular} singular"
 
     def _repr_html_(self) -> str:
-        return f"<div><p>Bootstrap: {self._counts()}</p>{self.table.to_html(border=0)}</div>"
+        table = self.table.to_html(border=0)
+        return html_block(f"<p>Bootstrap: {html.escape(self._counts())}</p>{table}")
 
 
 def bootstrap(

@@ -22,6 +22,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx._deprecation import renamed_attribute
+from mixedfx._escaping import html_block
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
@@ -301,9 +302,9 @@ class EMMeans:
         shown = formatted_table(self.table).to_html(index=False, border=0)
         shown += "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
         if self.method is None:
-            return shown
+            return html_block(shown)
         shown += formatted_table(self.contrasts()).to_html(index=False, border=0)
-        return f"{shown}<p>{html.escape(contrasts_caption(self.method))}</p>"
+        return html_block(f"{shown}<p>{html.escape(contrasts_caption(self.method))}</p>")
 
 
 def emmeans(
