@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixedfx._deprecation import warn_renamed
-from mixedfx._names import encode
 from mixedfx._escaping import markdown_text
+from mixedfx._names import encode
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
