@@ -15,7 +15,7 @@ CLASSES = [
     for _, cls in inspect.getmembers(errors, inspect.isclass)
     if issubclass(cls, BaseException) and cls.__module__ == errors.__name__
 ]
-_VALUES = {"str": "a ~ text", "int": 1, "float": 2.5}
+_VALUES = {"str": "a ~ text", "object": "what is wrong", "int": 1, "float": 2.5}
 
 
 def _instance(cls):
