@@ -8,6 +8,7 @@ without the Jacobian of their coordinates: with flat priors the mode is the REML
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
+from mixedfx.estimation.starts import can_have_several_minima
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import update_with_normal_prior
@@ -35,6 +37,10 @@ Matrix = npt.NDArray[np.float64]
 
 # Least starting value of a standard deviation over the residual one, for columns of unit RMS.
 _MIN_START = 0.1
+# The same of standard deviations that start near zero, and of up to how many in all combinations.
+_SMALL_START, _MAX_SUBSETS = 0.02, 3
+# A partial correlation nearer to one than this is one: its coordinate is infinite.
+_ONE = 1e-6
 # Step of the central differences of the gradient.
 _STEP = 1e-4
 # Tolerance in -2 log density: a prior can be far steeper than any likelihood.
@@ -55,9 +61,49 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
     """Maximise the posterior density, and evaluate the model at the maximum."""
     posterior = LogPosterior(design, priors)
     posterior.model.check(design, reml=True)
-    start = starting_values(posterior, control)
-    optimum = maximize_posterior(posterior, start, jacobian=False, control=control)
-    return _mode_at(posterior, optimum, control)
+    starts = _several_starts(posterior, starting_values(posterior, control))
+    optima = [
+        maximize_posterior(posterior, start, jacobian=False, control=control) for start in starts
+    ]
+    best = min(optima, key=lambda optimum: optimum.value)
+    return _mode_at(posterior, best, control)
+
+
+def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
+    """
+    Starting values, with standard deviations near zero too where there can be several modes.
+
+    A prior that is highest at zero has a mode there beside that of the likelihood. Standard
+    deviations are made small one by one, all but one and together, and the residual model's
+    parameters get a step either way.
+    """
+    crossprod, starts = posterior.crossprod, [start]
+    if not can_have_several_minima(GaussianLikelihood(crossprod, reml=True)):
+        return starts
+    transform = posterior.transform
+    sds = [
+        (column, math.log(_SMALL_START / rms[a]) + _log_sigma(posterior, start))
+        for term, rms in zip(transform.terms, crossprod.column_rms, strict=True)
+        for a, column in enumerate(term.sds)
+        if isinstance(column, int)
+    ]
+    sizes = range(1, len(sds) + 1) if len(sds) <= _MAX_SUBSETS else [len(sds)]
+    for small in itertools.chain.from_iterable(itertools.combinations(sds, r) for r in sizes):
+        other = start.copy()
+        for column, value in small:
+            other[column] = value
+        starts.append(other)
+    for j in range(transform.size)[transform.residual][:_MAX_SUBSETS]:
+        for step in (-1.0, 1.0):
+            other = start.copy()
+            other[j] += step
+            starts.append(other)
+    return starts
+
+
+def _log_sigma(posterior: LogPosterior, z: Vector) -> float:
+    """Logarithm of sigma of the cross-products at a point."""
+    return math.log(float(posterior.transform.constrain(z[None]).sigma[0]))
 
 
 def starting_values(posterior: LogPosterior, control: Control) -> Vector:
@@ -158,21 +204,29 @@ def _mode_at(
         deviance=update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd).deviance,
         trace=optimum.trace,
     )
-    free = _interior_coordinates(posterior, lambdas)
+    free = _interior_coordinates(posterior, optimum.x, lambdas)
     priors = replace(priors, gradient=optimum.gradient[free], hessian=H[np.ix_(free, free)])
     return PosteriorMode(optimizer_result, design, priors, residual)
 
 
-def _interior_coordinates(posterior: LogPosterior, lambdas: list[Matrix]) -> npt.NDArray[np.intp]:
-    """Coordinates but the log of a standard deviation of zero, and the partials of its effect."""
+def _interior_coordinates(
+    posterior: LogPosterior, z: Vector, lambdas: list[Matrix]
+) -> npt.NDArray[np.intp]:
+    """
+    Coordinates that are not on the boundary.
+
+    Left out are the log of a standard deviation of zero, the partial correlations of its effect,
+    and those of one.
+    """
     transform = posterior.transform
     free = np.ones(transform.size, dtype=bool)
     for term, lam in zip(transform.terms, lambdas, strict=True):
+        partials = np.arange(transform.size)[term.partials]
+        free[partials[1.0 - np.abs(np.tanh(z[partials])) < _ONE]] = False
         zero = np.logical_not(np.any(lam, axis=1))
         sds = [c for c, off in zip(term.sds, zero, strict=True) if off and isinstance(c, int)]
         free[sds] = False
         rows, columns = np.tril_indices(len(lam), -1)
-        partials = np.arange(transform.size)[term.partials]
         free[partials[(zero[rows] | zero[columns])[: len(partials)]]] = False
     return np.flatnonzero(free)
 

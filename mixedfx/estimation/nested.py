@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
+from mixedfx.errors import DispersionError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate
+from mixedfx.estimation.residual_starts import residual_starts
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.identifiability import dependences
@@ -39,6 +41,8 @@ _STEP = 1e-3
 # Curvature below this share of the largest is rounding of differences; a coefficient that moves by
 # less than the second along such a direction is identified.
 _FLAT, _MOVED = 1e-6, 1e-3
+# A descent whose parameters are within this of a known minimum's is compared with it.
+_NEAR = 0.4
 
 
 class ProfiledResidualDeviance:
@@ -80,18 +84,61 @@ def estimate_nested(
     """Estimate the parameters and theta; the design returned has the estimated weights."""
     model.check(design, reml=reml)
     problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
+    refused = None
+    ends: list[tuple[TrustRegionResult, OptimizerResult]] = []
+    for start in residual_starts(design, model, problem.likelihood(np.zeros(model.n_params))):
+        problem.inner = None
+        try:
+            optimum = _descend(problem, start, [known for known, _ in ends])
+        except _KnownMinimum:
+            continue
+        except DispersionError as error:
+            # A stratum that is fitted ever more closely: the error is that of the first start.
+            refused = refused or error
+            continue
+        assert problem.inner is not None
+        ends.append((optimum, problem.inner))
+    if not ends:
+        assert refused is not None
+        raise refused
+    best, problem.inner = min(ends, key=lambda end: end[0].value)
+    return _estimate_at(problem, best, problem.likelihood(best.x))
+
+
+class _KnownMinimum(Exception):
+    """A minimisation has come to a minimum that another one ended at."""
+
+
+def _leads_to(end: TrustRegionResult, x: Vector, value: float) -> bool:
+    """Whether a value near an end is that of the quadratic expansion there."""
+    move = x - end.x
+    rise = 0.5 * float(move @ end.hessian @ move)
+    return bool(np.abs(move).max() < _NEAR and abs(value - end.value - rise) < 0.3 * rise + 1e-4)
+
+
+def _descend(
+    problem: ProfiledResidualDeviance, start: Vector, known: list[TrustRegionResult]
+) -> TrustRegionResult:
+    """Minimise from a start; :class:`DispersionError` where there is no estimate at the end."""
+    model, control = problem.model, problem.control
+
+    def function(x: Vector) -> tuple[float, Vector]:
+        value, gradient = problem(x)
+        if any(_leads_to(end, x, value) for end in known):
+            raise _KnownMinimum
+        return value, gradient
+
     optimum = minimize(
-        problem,
-        np.zeros(model.n_params),
+        function,
+        start,
         initial_hessian=lambda: model.expected_hessian(),
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
     assert problem.inner is not None
-    likelihood = problem.likelihood(optimum.x)
-    solution = _end_of(likelihood, problem.inner)
-    model.check_optimum(design, optimum.x, solution, converged=optimum.converged)
-    return _estimate_at(problem, optimum, likelihood)
+    solution = _end_of(problem.likelihood(optimum.x), problem.inner)
+    model.check_optimum(problem.design, optimum.x, solution, converged=optimum.converged)
+    return optimum
 
 
 def _end_of(likelihood: GaussianLikelihood, inner: OptimizerResult) -> Solution:

@@ -111,7 +111,8 @@ class Profiled:
         if value < known and (not grid or value <= grid[0].value + _FAR):
             yield first
         for point in grid:
-            if not any(point.is_beside(end.scaled) for end in ends):
+            # An end above the point is of another minimum, however near.
+            if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
                 yield at(parametrization.to_params(point.factors))
 
 

@@ -112,7 +112,7 @@ def can_have_several_minima(likelihood: GaussianLikelihood) -> bool:
     # Columns that are not centred are nearly collinear: variances of theirs can change places.
     covariances = likelihood.parametrization.terms
     collinear = any(at.k > 1 and structure.invariance != "linear" for structure, at in covariances)
-    few = len(terms) > 1 or levels[0] < _MANY_LEVELS or collinear
+    few = len(terms) > 1 or min(levels, default=_MANY_LEVELS) < _MANY_LEVELS or collinear
     return few and effects <= _MAX_EFFECTS
 
 

@@ -94,6 +94,10 @@ class ResidualModel(ResidualRows):
         """First Hessian of the search, (k, k), at parameters of zero."""
         return np.eye(self.n_params)
 
+    def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
+        """Parameters (k,) that residuals of the rows of a fit suggest: starting values."""
+        return np.zeros(self.n_params)
+
     def reduce(self, design: Design) -> Any:
         """Sum the rows, once."""
         return compute_crossproducts(design)

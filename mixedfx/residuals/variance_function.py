@@ -41,6 +41,8 @@ Mask = npt.NDArray[np.bool_]
 # A standard deviation, relative to the mean one, below the first bound is taken to be zero; below
 # the second it is if the stratum has fewer residual degrees of freedom than the third.
 _ZERO_SD, _SMALL_SD, _MIN_RESIDUAL_DF = 1e-4, 1e-2, 1e-2
+# Least mean square of a stratum among starting values, over that of all rows.
+_LEAST_SHARE = 1e-3
 # Log standard deviations further from their mean have an infinite deviance.
 MAX_LOG_RATIO = math.log(1e7)
 
@@ -102,6 +104,16 @@ class VarianceFunction(ResidualModel, ABC):
         J, counts = self.log_sd_jacobian(np.zeros(self.n_params)), self.counts
         centred = J - counts @ J / counts.sum()
         return np.asarray(4.0 * centred.T @ (counts[:, None] * centred))
+
+    def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
+        """Least-squares fit of the log root mean squares of the strata, weighted by their rows."""
+        squares = residuals**2 if weights is None else weights * residuals**2
+        mean_squares = np.bincount(self.codes, squares) / self.counts
+        floor = _LEAST_SHARE * float(squares.mean())
+        log_sds = 0.5 * np.log(np.maximum(mean_squares, max(floor, 1e-300)))
+        J, root = self.log_sd_jacobian(np.zeros(self.n_params)), np.sqrt(self.counts)
+        columns = root[:, None] * np.column_stack([np.ones(len(root)), J])
+        return np.asarray(np.linalg.lstsq(columns, root * log_sds, rcond=None)[0][1:])
 
     def reduce(self, design: Design) -> StratifiedSums:
         """Cross-products by stratum."""

@@ -444,3 +444,45 @@ def test_draws_of_a_slope_far_from_zero_are_those_near_it():
     error = np.std(slopes[0]) * np.sqrt(2.0 / len(slopes[0]))
     assert abs(np.mean(slopes[0]) - np.mean(slopes[1])) < 4.5 * error
     assert np.std(slopes[1]) == pytest.approx(np.std(slopes[0]), rel=0.1)
+
+
+def two_modes() -> pd.DataFrame:
+    rng = np.random.default_rng(16)
+    m, n = int(rng.integers(2, 7)), int(rng.integers(12, 40))
+    g = np.r_[np.arange(m), rng.integers(m, size=n - m)]
+    h, x = rng.integers(3, size=n), rng.normal(size=n)
+    k = rng.permutation(np.r_[np.repeat([0, 1], 4), rng.integers(2, size=n - 8)])
+    tau = rng.choice([0, 0.3, 1, 3])
+    y = tau * rng.normal(size=m)[g] + 0.5 * rng.normal(size=3)[h]
+    y = y + rng.normal(size=n) * np.where(k, 1, rng.choice([0.3, 1, 3])) + rng.choice([0, 2]) * 1.0
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "k": k.astype(str)})
+
+
+@pytest.mark.filterwarnings("ignore:singular mode")
+def test_the_higher_of_two_modes_is_found():
+    # From the REML estimates alone the search ended 0.137 lower, with sd(Intercept | g) positive.
+    data, formula = two_modes(), "y ~ x + (x || g)"
+
+    def objective(priors) -> float:
+        fit = mfx.lmer(formula, data, priors=priors, dispersion="~ k")
+        assert fit.converged
+        of_g = fit.varcorr["group"].str.startswith("g")
+        return fit.deviance + 2.0 * float(fit.varcorr.loc[of_g, "sdcor"].sum())
+
+    free = objective({"sd": Exponential(1.0)})
+    at_zero = {"sd(Intercept | g)": Constant(0.0), "sd(x | g)": Exponential(1.0)}
+    assert free <= objective(at_zero) + 1e-8
+
+
+@pytest.mark.filterwarnings("ignore:singular mode")
+def test_a_correlation_of_one_at_the_mode_is_on_the_boundary_and_certified():
+    # Its coordinate, Fisher's z, goes to infinity, where the density is flat.
+    rng = np.random.default_rng(3)
+    g, x = np.repeat(np.arange(4), 8), rng.normal(size=32)
+    y = 2.0 * rng.normal(size=4)[g] * (1.0 + 0.5 * x) + rng.normal(size=32)
+    fit = mfx.lmer(
+        "y ~ x + (x | g)", pd.DataFrame({"y": y, "x": x, "g": g}), priors={"sd": HalfNormal(3.0)}
+    )
+    assert fit.convergence.boundary == ("corr(Intercept, x | g)",)
+    assert fit.convergence.ok
+    assert fit.converged

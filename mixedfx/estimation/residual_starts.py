@@ -1,0 +1,45 @@
+"""Starting values of a residual model's parameters where the deviance can have several minima.
+
+With few levels a difference can be taken by the residual variances or, through the coefficients
+and the random effects, by the mean: the deviance, theta profiled out, has a minimum for each.
+Starts are equal variances, those of the residuals of the fixed part alone and beside random effects
+of any size, and a step either way along each parameter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.build import Design
+from mixedfx.estimation.starts import can_have_several_minima
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.prediction_variance import conditional_residuals
+from mixedfx.residuals.model import ResidualModel
+
+Vector = npt.NDArray[np.float64]
+
+# Scaled standard deviations of the random effects at which residuals are taken.
+_NONE, _ANY_SIZE = 0.0, 30.0
+# A step of this many log standard deviations, root mean square over the rows.
+_STEP = 1.0
+# With more parameters or rows no steps are taken along each.
+_MAX_PARAMS, _MAX_ROWS = 4, 2000
+
+
+def residual_starts(
+    design: Design, model: ResidualModel, likelihood: GaussianLikelihood
+) -> list[Vector]:
+    """Starting values, the first of equal variances; ``likelihood`` is that of these."""
+    zero = np.zeros(model.n_params)
+    if not can_have_several_minima(likelihood) or design.rows.n > _MAX_ROWS:
+        return [zero]
+    starts, terms = [zero], likelihood.parametrization.terms
+    for size in (_NONE, _ANY_SIZE):
+        solution = likelihood.at_factors([size * np.eye(at.k) for _, at in terms])
+        residuals = conditional_residuals(design.rows, solution)
+        starts.append(model.params_near(residuals, design.rows.weights))
+    if model.n_params <= _MAX_PARAMS:
+        for step in _STEP * np.eye(model.n_params):
+            starts += [step, -step]
+    return starts
