@@ -84,7 +84,13 @@ class ColumnBasis:
         if self.is_diagonal:
             return np.asarray(M / np.diag(self.R))
         # By the first column, the constant, so that differences of rows transform likewise.
-        return np.asarray((M - M[:, :1] * self.means) @ np.linalg.inv(self.R))
+        centred = [M[:, j] - M[:, 0] * m if m else M[:, j] for j, m in enumerate(self.means)]
+        upper, out = np.linalg.inv(self.R), np.empty(M.shape, order="F")
+        for j in range(M.shape[1]):  # by columns, which is how they are used
+            np.multiply(centred[0], upper[0, j], out=out[:, j])
+            for i in range(1, j + 1):
+                out[:, j] += centred[i] * upper[i, j]
+        return out
 
     def factor(self, own: Matrix) -> Matrix:
         """Lower triangular factor of the covariance of the effects of M: of ``T F F'T'``."""
@@ -122,15 +128,15 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
         means[1:] = (M[:, 1:].sum(axis=0) if w is None else w @ M[:, 1:]) / total
     centred = M - means if means.any() else M
     weighted = centred if w is None else np.sqrt(w)[:, None] * centred
-    lengths = np.sqrt(np.einsum("nk,nk->k", weighted, weighted))
+    products = weighted.T @ weighted
+    lengths = np.sqrt(np.diag(products))
     if not lengths.min(initial=1.0) > 0.0 or not np.isfinite(lengths).all():
         return None
-    unit = weighted / lengths
-    products = unit.T @ unit
+    products = products / np.outer(lengths, lengths)
     if np.linalg.eigvalsh(products)[0] > _WELL_CONDITIONED:
         R = np.linalg.cholesky(products).T
     else:
-        R = np.asarray(np.linalg.qr(unit, mode="r"))
+        R = np.asarray(np.linalg.qr(weighted / lengths, mode="r"))
         R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
     if np.diag(R).min(initial=1.0) < _INDEPENDENT:
         return None
