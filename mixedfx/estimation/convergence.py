@@ -19,8 +19,10 @@ Matrix = npt.NDArray[np.float64]
 
 # A fit from which more than this is to be gained is not at the optimum.
 _MOST_TO_GAIN = 1e-6
-# An optimum cannot be told where rounding changes the deviance by more than this.
-_LOST = 1e-5
+# An optimum cannot be told where rounding changes the deviance by more than this, and than this
+# share of it.
+_LOST = 1e-6
+_LOST_SHARE = 1e-11
 # Rounding error of a deviance, relative to its size.
 _ROUNDING = 1e-13
 # Curvature of a direction in which the deviance is constant to rounding.
@@ -63,6 +65,8 @@ class ConvergenceDiagnostics:
     rounding : float
         Estimate of the rounding error of the deviance, which grows with the variances of the
         random effects relative to the residual one.
+    rounding_limit : float
+        Rounding error from which an optimum cannot be told: 1e-6, or 1e-11 of the deviance.
 
     Notes
     -----
@@ -90,6 +94,7 @@ class ConvergenceDiagnostics:
     unidentified: tuple[str, ...] = ()
     tolerance: float = 1e-6
     rounding: float = 0.0
+    rounding_limit: float = _LOST
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
     slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
@@ -120,10 +125,11 @@ class ConvergenceDiagnostics:
                 f"the deviance falls on leaving the boundary, by {-self.boundary_slope:.1e} per "
                 "unit of relative variance"
             )
-        if not self.rounding < _LOST:
+        if not self.rounding < self.rounding_limit:
             found.append(
                 f"rounding changes the deviance by {self.rounding:.1e}, as the random effects vary "
-                "so much more than the residuals, or weights are so uneven"
+                "so much more than the residuals, a column of a term without correlations, such as "
+                "(x || g), is so far from zero, or weights are so uneven"
             )
         return tuple(found)
 
@@ -159,6 +165,7 @@ def diagnose_convergence(
         optimizer_result.confirmed_by,
         tolerance=tolerance,
         rounding=rounding,
+        rounding_limit=max(_LOST, _LOST_SHARE * abs(optimizer_result.deviance)),
     )
     if not len(gradient):
         return trivial

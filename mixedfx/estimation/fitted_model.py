@@ -161,7 +161,7 @@ class FittedModel:
             derivatives.hessian,
             boundary=boundary,
             optimizer_result=self.optimizer_result,
-            rounding=self._rounding(),
+            rounding=deviance_rounding(self.solution),
         )
         return replace(diagnostics, unidentified=self.unidentified)
 
@@ -171,12 +171,6 @@ class FittedModel:
         return (
             () if self.priors.specified else self.residual.unidentified(self.likelihood, self.spec)
         )
-
-    def _rounding(self) -> float:
-        """Rounding error of the deviance: ``eps n`` times the largest relative variance."""
-        largest = max((float(np.abs(F).max()) for F in self.solution.factors), default=0.0)
-        by_variance = float(np.finfo(float).eps) * self.crossprod.n * largest**2
-        return max(by_variance, deviance_rounding(self.solution))
 
     def _curvature(self) -> HessianAtOptimum:
         """Derivatives that certify an optimum: of a large model the average information."""

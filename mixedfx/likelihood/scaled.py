@@ -28,8 +28,10 @@ Array = npt.NDArray[np.float64]
 _STEP = 1e-3
 # A penalised residual sum of squares below this share of the response's is rounding.
 ZERO_PWRSS = 1e-14
-# Rounding errors of sums are about this share of their bound.
+# Rounding errors measured are about this share of their bound where terms or columns are many ...
 _SHARE_OF_BOUND = 0.1
+# ... and up to this many times the share of one variance: against 60 digits, n of 60 to 3000.
+_OF_VARIANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -132,4 +134,22 @@ def deviance_rounding(solution: Solution) -> float:
     t_squared = solution.coef_vector[:p] ** 2 / Phi / solution.sigma**2
     lost = np.diagonal(crossprod.XytXy)[:p] * Phi
     of_coefficients = float((lost * (float(solution.reml) + t_squared)).sum())
-    return (of_response + of_coefficients) * float(np.finfo(float).eps)
+    of_effects = crossprod.n * _lost_to_effects(solution)
+    return max(of_response + of_coefficients, of_effects) * float(np.finfo(float).eps)
+
+
+def _lost_to_effects(solution: Solution) -> float:
+    """
+    Share by which numbers of the random effects' equations exceed what is left of them.
+
+    The largest relative variance, over the smallest eigenvalue of the products of the term's
+    columns where these are collinear: of diagonal structures, by columns far from zero.
+    """
+    crossprod, lost = solution.crossprod, [0.0]
+    for F, position in zip(solution.factors, crossprod.term_positions, strict=True):
+        part = position.columns
+        products = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2) / crossprod.n
+        smallest = max(float(np.linalg.eigvalsh(products)[0]), float(np.finfo(float).eps))
+        largest = float(np.abs(F).max(initial=0.0)) ** 2
+        lost.append(largest * max(_OF_VARIANCE, _SHARE_OF_BOUND / smallest))
+    return max(lost)
