@@ -180,8 +180,11 @@ def as_expression_column(column: pd.Series) -> pd.Series:
     kind = getattr(dtype, "kind", "O")
     if isinstance(dtype, pd.CategoricalDtype) or kind in "mMc":
         return column.reset_index(drop=True)
+    if kind == "O" and pd.api.types.infer_dtype(column, skipna=True) == "boolean":
+        # Of objects ~True would be -2.
+        column = column.astype("boolean")
     if not column.hasnans and not column.isna().any():
-        is_number = pd.api.types.is_numeric_dtype(dtype)
+        is_number = pd.api.types.is_numeric_dtype(column.dtype)
         if is_number or pd.api.types.infer_dtype(column) in (*_NUMBERS_AS_OBJECTS, "integer"):
             return as_patsy_column("", column)
     elif kind == "f" and isinstance(dtype, np.dtype):
@@ -226,6 +229,8 @@ def _object_column(name: str, column: pd.Series, *, new_data: bool) -> pd.Series
     inferred = pd.api.types.infer_dtype(column, skipna=True)
     if inferred == "integer":
         return _widen_integers(column)
+    if inferred == "boolean" and not column.hasnans:
+        return pd.Series(column.to_numpy(dtype=bool))
     if inferred in _NUMBERS_AS_OBJECTS:
         return pd.Series(column.to_numpy(dtype=float))
     if new_data:
