@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mixedfx.formatting import format_column, is_number
-from mixedfx.inference.emmeans.p_adjust import resolve_adjustment
 from mixedfx.inference.emmeans.reference_grid import level_text
 
 # Significant digits of the columns that are numbers.
@@ -40,8 +39,3 @@ def formatted_table(table: pd.DataFrame) -> pd.DataFrame:
             width = max(map(len, [name, *texts]))
             formatted[name.ljust(width)] = [text.ljust(width) for text in texts]
     return pd.DataFrame(formatted)
-
-
-def contrasts_caption(method: str) -> str:
-    """Sentence on contrasts of a method: what they are, and how they are adjusted."""
-    return f"Contrasts: {method}. Adjustment: {resolve_adjustment(method, None)}."

@@ -29,13 +29,14 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
+from mixedfx.inference.emmeans.contrast_table import contrast_table
 from mixedfx.inference.emmeans.contrasts import (
     METHODS,
     Method,
     check_two_means,
     contrast_coefficients,
 )
-from mixedfx.inference.emmeans.display import contrasts_caption, formatted_table, mean_labels
+from mixedfx.inference.emmeans.display import formatted_table, mean_labels
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
     column_rms,
@@ -174,7 +175,8 @@ class EMMeans:
         pandas.DataFrame
             The variables of ``by``, then ``contrast estimate std_error df statistic p_value
             conf_low conf_high``. NaN for contrasts that are not estimable; a contrast can be
-            estimable although its means are not.
+            estimable although its means are not. It is printed with its adjustment and for how
+            many contrasts that is, which ``attrs`` has, too.
 
         Raises
         ------
@@ -210,8 +212,8 @@ class EMMeans:
             check_choice("method", method, METHODS)
         all_names = mean_labels(self.table, self.specs)
         adjustment = resolve_adjustment(method, adjust)
-        families = []
-        for group in self._compared_groups(method):
+        groups, families = self._compared_groups(method), []
+        for group in groups:
             labels, coefficients = contrast_coefficients(method, all_names[group])
             functions = self._functions.select(group).combine(coefficients)
             family = estimate_functions(self._fit, self._ddf, functions, conf_level)
@@ -219,7 +221,8 @@ class EMMeans:
             family = adjust_family(family, adjustment, k=size, conf_level=conf_level)
             family.insert(0, "contrast", labels)
             families.append(self._insert_by(family, group.start))
-        return pd.concat(families, ignore_index=True)
+        sizes = [group.stop - group.start for group in groups]
+        return contrast_table(families, sizes, adjustment)
 
     def joint(self) -> pd.DataFrame:
         """
@@ -292,8 +295,9 @@ class EMMeans:
         text = "\n".join([formatted_table(self.table).to_string(index=False), "", *lines])
         if self.method is None:
             return text
-        caption = contrasts_caption(self.method)
-        return f"{text}\n\n{formatted_table(self.contrasts()).to_string(index=False)}\n\n{caption}"
+        contrasts = self.contrasts()
+        caption = f"Contrasts: {self.method}. {contrasts.attrs['caption']}"
+        return f"{text}\n\n{formatted_table(contrasts).to_string(index=False)}\n\n{caption}"
 
     __repr__ = __str__
 
@@ -303,8 +307,10 @@ class EMMeans:
         shown += "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
         if self.method is None:
             return html_block(shown)
-        shown += formatted_table(self.contrasts()).to_html(index=False, border=0)
-        return html_block(f"{shown}<p>{html.escape(contrasts_caption(self.method))}</p>")
+        contrasts = self.contrasts()
+        caption = f"Contrasts: {self.method}. {contrasts.attrs['caption']}"
+        shown += formatted_table(contrasts).to_html(index=False, border=0)
+        return html_block(f"{shown}<p>{html.escape(caption)}</p>")
 
 
 def emmeans(
