@@ -39,6 +39,8 @@ Matrix = npt.NDArray[np.float64]
 _MIN_START = 0.1
 # The same of standard deviations that start near zero, and of up to how many in all combinations.
 _SMALL_START, _MAX_SUBSETS = 0.02, 3
+# Logarithm of a standard deviation of zero.
+_LOG_ZERO = -60.0
 # A partial correlation nearer to one than this is one: its coordinate is infinite.
 _ONE = 1e-6
 # Step of the central differences of the gradient.
@@ -66,7 +68,20 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
         maximize_posterior(posterior, start, jacobian=False, control=control) for start in starts
     ]
     best = min(optima, key=lambda optimum: optimum.value)
-    return _mode_at(posterior, best, control)
+    return _mode_at(posterior, _at_zero(posterior, best), control)
+
+
+def _at_zero(posterior: LogPosterior, optimum: TrustRegionResult) -> TrustRegionResult:
+    """Set standard deviations to zero where that is no lower: their logarithm goes there slowly."""
+    for term in posterior.transform.terms:
+        for column in term.sds:
+            if isinstance(column, int):
+                x = optimum.x.copy()
+                x[column] = _LOG_ZERO
+                value, gradient = posterior.objective(x, jacobian=False)
+                if value <= optimum.value + _TOLERANCE:
+                    optimum = replace(optimum, x=x, value=value, gradient=gradient)
+    return optimum
 
 
 def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
@@ -78,7 +93,9 @@ def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
     parameters get a step either way.
     """
     crossprod, starts = posterior.crossprod, [start]
-    if not can_have_several_minima(GaussianLikelihood(crossprod, reml=True)):
+    likelihood = GaussianLikelihood(crossprod, reml=True)
+    # Of sums that alone are identified any part can be near zero.
+    if not can_have_several_minima(likelihood) or likelihood.dependences:
         return starts
     transform = posterior.transform
     sds = [
