@@ -6,12 +6,15 @@ The Newton decrement ``g' H^-1 g / 2`` is what one more Newton step would lower 
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx._deprecation import renamed_attribute
+from mixedfx._escaping import html_block
 from mixedfx.estimation.optimizer_result import OptimizerResult
 
 Vector = npt.NDArray[np.float64]
@@ -27,6 +30,8 @@ _LOST_SHARE = 1e-11
 _ROUNDING = 1e-13
 # Curvature of a direction in which the deviance is constant to rounding.
 _ZERO_CURVATURE = 1e-6
+# The deviance may fall on leaving the boundary by rounding, per unit of relative variance.
+_LEAST_SLOPE = -1e-3
 # Eigenvalues below this share of the largest are zero: along them the gradient itself counts.
 _FLAT = 1e-6
 
@@ -114,13 +119,11 @@ class ConvergenceDiagnostics:
             found.append(f"another step would lower the deviance by {self.newton_decrement:.1e}")
         if self.curvature < -_ZERO_CURVATURE:
             found.append(f"it is a saddle of the deviance, of curvature {self.curvature:.1e}")
-        elif self.unidentified:
-            found += self.unidentified
         elif not self.unidentified and not self.curvature > _ZERO_CURVATURE:
             found.append("the deviance is flat: the data do not identify all parameters")
         if self.boundary_slope == -np.inf:
             found.append("the boundary was reached, and not probed for a direction of descent")
-        elif not self.boundary_slope > -1e-3:
+        elif not self.boundary_slope > _LEAST_SLOPE:
             found.append(
                 f"the deviance falls on leaving the boundary, by {-self.boundary_slope:.1e} per "
                 "unit of relative variance"
@@ -133,16 +136,52 @@ class ConvergenceDiagnostics:
             )
         return tuple(found)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """Each condition with its value, what is required, and whether it holds; all: ``ok``."""
+        conditions = [
+            ("newton_decrement", self.newton_decrement, "<", self.tolerance),
+            ("curvature", self.curvature, ">", _ZERO_CURVATURE),
+            ("boundary_slope", self.boundary_slope, ">", _LEAST_SLOPE),
+            ("rounding", self.rounding, "<", self.rounding_limit),
+            ("number of unidentified", float(len(self.unidentified)), "<", 1.0),
+        ]
+        rows = [
+            (name, value, f"{sign} {limit:.3g}", value < limit if sign == "<" else value > limit)
+            for name, value, sign, limit in conditions
+        ]
+        columns = ["condition", "value", "required", "holds"]
+        return pd.DataFrame(rows, columns=columns).set_index("condition")
+
+    def _repr_html_(self) -> str:
+        shown = self.table.assign(
+            value=[f"{value:.3g}" for value in self.table["value"]],
+            holds=["yes" if holds else "NO" for holds in self.table["holds"]],
+        )
+        items = "".join(f"<li>{html.escape(text)}</li>" for text in self.failures)
+        remarks = [*self._remarks(), f"largest derivative: {self.gradient:.1e}"]
+        return html_block(
+            f"<p><b>{self._verdict}</b></p>"
+            + (f"<ul>{items}</ul>" if items else "")
+            + str(shown.to_html(border=0))
+            + "".join(f"<p>{html.escape(text)}</p>" for text in remarks)
+        )
+
+    @property
+    def _verdict(self) -> str:
+        return "optimum certified" if self.ok else "NOT certified as an optimum"
+
+    def _remarks(self) -> list[str]:
+        """Parameters on the boundary, and the engine that agrees."""
+        names = ", ".join(self.boundary)
+        slope = f"(boundary slope {self.boundary_slope:.3g})"
+        on_boundary = [f"on the boundary: {names} {slope}"] if names else []
+        return on_boundary + ([f"{self.confirmed_by} agrees"] if self.confirmed_by else [])
+
     def __str__(self) -> str:
         """Summarise in one line."""
-        verdict = "optimum certified" if self.ok else "NOT certified as an optimum"
         parts = [f"gradient {self.gradient:.1e}", f"curvature {self.curvature:.3g}"]
-        if self.boundary:
-            names = ", ".join(self.boundary)
-            parts.append(f"on the boundary: {names} (boundary slope {self.boundary_slope:.3g})")
-        if self.confirmed_by:
-            parts.append(f"{self.confirmed_by} agrees")
-        return f"{verdict}: {'; '.join([*self.failures, *parts])}"
+        return f"{self._verdict}: {'; '.join([*self.failures, *parts, *self._remarks()])}"
 
 
 def diagnose_convergence(

@@ -53,3 +53,35 @@ def test_an_earlier_name_warns_and_gives_the_same_value(old):
 def test_the_boundary_is_named_with_its_slope():
     text = str(diagnostics([], np.zeros((0, 0)), boundary=("sd(Intercept | g)",)))
     assert "on the boundary: sd(Intercept | g) (boundary slope 9.9)" in text
+
+
+# ------------------------------------------------------------------ in a notebook
+
+
+GOOD = {"gradient": 1e-8, "newton_decrement": 1e-12, "curvature": 1.0, "boundary": ()}
+GOOD |= {"boundary_slope": np.inf, "confirmed_by": None}
+
+
+@pytest.mark.parametrize(
+    ("worse", "condition"),
+    [
+        ({}, None),
+        ({"newton_decrement": 1.0}, "newton_decrement"),
+        ({"newton_decrement": np.nan}, "newton_decrement"),
+        ({"curvature": -1.0}, "curvature"),
+        ({"curvature": 0.0}, "curvature"),
+        ({"boundary_slope": -1.0, "boundary": ("sd(x | g)",)}, "boundary_slope"),
+        ({"boundary_slope": -np.inf, "boundary": ("sd(x | g)",)}, "boundary_slope"),
+        ({"rounding": 1.0}, "rounding"),
+        ({"unidentified": ("only the sum of <a> and b is identified",)}, "number of unidentified"),
+    ],
+)
+def test_the_table_of_conditions_says_what_the_verdict_is_made_of(worse, condition):
+    found = ConvergenceDiagnostics(**GOOD | worse)
+    assert list(found.table.index[~found.table["holds"]]) == ([condition] if condition else [])
+    assert found.ok == found.table["holds"].all()
+    assert len(set(found.failures)) == len(found.failures)
+    shown = found._repr_html_()
+    assert ("NOT certified" in shown) == (condition is not None) == ("<td>NO</td>" in shown)
+    assert "<a>" not in shown
+    assert all(name in shown for name in found.table.index)
