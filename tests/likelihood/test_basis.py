@@ -118,3 +118,34 @@ def test_effects_a_million_times_the_residuals_are_not_certified(ratio, converge
     y = ratio * rng.normal(size=8)[g] + rng.normal(size=48)
     fit = mfx.lmer("y ~ 1 + (1 | g)", pd.DataFrame({"y": y, "g": g}), engine="profiled")
     assert fit.converged == converged
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(24))
+def test_years_as_they_stand_are_fitted_as_centred_years(seed):
+    rng = np.random.default_rng(seed)
+    n, fixed = 200, ["year", "1"][seed % 6 == 5]
+    g, h = rng.integers(0, 18, n), rng.integers(0, 6, n)
+    year = rng.integers(1990, 2025, n).astype(float)
+    t, sds = (year - 2007.0) / 10.0, rng.choice([0.3, 1.0, 3.0], 2)
+    y = t + sds[0] * rng.normal(size=18)[g] + sds[1] * rng.normal(size=18)[g] * t
+    y += rng.normal(size=6)[h] + rng.normal(size=n)
+    table = pd.DataFrame({"y": y, "year": year, "g": g, "h": h, "w": np.exp(rng.normal(size=n))})
+    formula = f"y ~ {fixed} + " + ["(year | g)", "(year | g) + (1 | h)", "(year | g/h)"][seed % 3]
+    options = {"weights": "w"} if seed % 4 == 0 else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        far, near = (
+            mfx.lmer(formula, data, reml=seed % 2 == 0, **options)
+            for data in (table, table.assign(year=year - 2007.0))
+        )
+    assert far.converged == near.converged
+    assert far.convergence.ok == near.convergence.ok
+    assert far.deviance == pytest.approx(near.deviance, abs=1e-6)
+    assert "year" in str(far.summary())
+    if fixed == "year":
+        found, expected = (f.tidy().set_index("term").loc["year"] for f in (far, near))
+        columns = ["estimate", "std_error", "df"]
+        np.testing.assert_allclose(
+            found[columns].astype(float), expected[columns].astype(float), rtol=1e-5
+        )
