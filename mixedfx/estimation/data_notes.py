@@ -28,6 +28,9 @@ _LARGE_SHARE = 0.1
 # maximum), and varies at least about as a Poisson variable does.
 _SKEWNESS, _MEAN_OVER_MAXIMUM, _VARIANCE_OVER_MEAN = 0.4, 0.4, 0.7
 _FEWEST_ROWS = 10
+# Known residual sds below the first share of the response's sd lose digits; those of the second
+# change variances of random effects by their square, relatively.
+_SMALL_RESIDUAL_SD, _ENOUGH_RESIDUAL_SD = 1e-4, 1e-3
 
 
 def notes_on_data(design: Design) -> list[DataNote]:
@@ -39,6 +42,7 @@ def notes_on_data(design: Design) -> list[DataNote]:
         for term in design.spec.random_terms
     ]
     found += [(text, ColumnWarning) for text in meant if text is not None]
+    found.append(_small_residual_sds(design))
     return [note for note in found if note is not None]
 
 
@@ -74,6 +78,23 @@ def _numbers_rows(name: str, formula: Formula, column: pd.Series) -> bool:
         return False
     values = np.sort(column.to_numpy())
     return bool((np.diff(values) == 1).all())
+
+
+def _small_residual_sds(design: Design) -> DataNote | None:
+    """Known residual sds beside which the random effects leave too few digits."""
+    w = design.rows.weights
+    if w is None or design.spec.fixed_sigma is None or not design.spec.random_terms:
+        return None
+    largest = design.spec.fixed_sigma / float(np.sqrt(w.min()))
+    spread = float(design.rows.response_less_offset.std())
+    if largest > _SMALL_RESIDUAL_SD * spread:
+        return None
+    return (
+        f"residual_sd is at most {largest:.2g}, and the response's standard deviation "
+        f"{spread:.2g}: in double precision little is left of the residuals beside the random "
+        f"effects. If the random effects explain the response but for these, residual_sd of "
+        f"{_ENOUGH_RESIDUAL_SD * spread:.2g} give the same estimates to about six digits."
+    ), None
 
 
 def _response(formula: Formula, y: Vector) -> DataNote | None:

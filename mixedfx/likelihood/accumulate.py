@@ -14,7 +14,7 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.errors import GroupingError, ResponseError
+from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_sums import (
@@ -37,6 +37,9 @@ _ILL_CONDITIONED = 1e-2
 
 # Residuals below this share of the response are rounding errors.
 _EXACT = 2e-14
+
+# Ratio of weights from which nothing may be left of the lighter rows.
+_UNEVEN = 1e8
 
 
 def compute_crossproducts(
@@ -80,7 +83,7 @@ def compute_crossproducts(
         sigma=spec.fixed_sigma,
     )
     _check_residuals(design, Xy_columns[-1])
-    _check_identified(spec, crossprod)
+    _check_identified(spec, crossprod, w)
     return crossprod
 
 
@@ -110,7 +113,17 @@ def _check_residuals(design: Design, residuals: Vector) -> None:
         )
 
 
-def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
+def _check_even_weights(weights: Vector | None) -> None:
+    """Name uneven weights, where they are why the fixed part leaves nothing to the levels."""
+    if weights is not None and weights.max() > _UNEVEN * weights.min():
+        raise WeightsError(
+            f"weights (or residual_sd**-2) range from {weights.min():.2g} to {weights.max():.2g}: "
+            "beside the heaviest rows, which the fixed part fits, the others are lost in double "
+            "precision, and with them the levels. Make them more even, or leave rows out."
+        )
+
+
+def _check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
     inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
@@ -124,6 +137,7 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts) -> None:
         total, left = (np.diag(to_own.T @ products @ to_own) for products in (total, left))
         for j, name in enumerate(random_term.effect_names):
             if left[j] < 1e-10 * total[j]:
+                _check_even_weights(weights)
                 raise GroupingError(
                     f"the fixed part already tells the levels of '{random_term.group}' apart, so "
                     f"the variance of '{name}' in {random_term.formula_term} cannot be estimated; "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from mixedfx._escaping import html_block
 from mixedfx.inference.emmeans.p_adjust import Adjust
 
 # The adjustment of the intervals, where it is not that of the p-values.
@@ -42,7 +43,7 @@ class ContrastTable(pd.DataFrame, metaclass=_AnyDataFrame):
 
     def _repr_html_(self) -> str:
         caption = html.escape(str(self.attrs.get("caption", "")))
-        return f"{self.to_html()}<p>{caption}</p>"
+        return html_block(f"{self.to_html()}<p>{caption}</p>")
 
 
 def contrast_table(
