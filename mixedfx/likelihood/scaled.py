@@ -130,10 +130,11 @@ def deviance_rounding(solution: Solution) -> float:
     crossprod, p = solution.crossprod, solution.crossprod.p
     nu = crossprod.nu(reml=solution.reml)
     of_response = _SHARE_OF_BOUND * nu * float(crossprod.XytXy[-1, -1]) / solution.pwrss
+    # Phi is zero where a coefficient is known: t_j^2 Phi_jj is written without dividing by it.
+    scaled_t_squared = (solution.coef_vector[:p] / solution.sigma) ** 2
     Phi = np.diagonal(solution.vcov_in_basis)
-    t_squared = solution.coef_vector[:p] ** 2 / Phi / solution.sigma**2
-    lost = np.diagonal(crossprod.XytXy)[:p] * Phi
-    of_coefficients = float((lost * (float(solution.reml) + t_squared)).sum())
+    lost = np.diagonal(crossprod.XytXy)[:p] * (float(solution.reml) * Phi + scaled_t_squared)
+    of_coefficients = float(lost.sum())
     of_effects = crossprod.n * _lost_to_effects(solution)
     return max(of_response + of_coefficients, of_effects) * float(np.finfo(float).eps)
 

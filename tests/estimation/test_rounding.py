@@ -71,3 +71,10 @@ def test_a_diagonal_term_by_a_column_far_from_zero_has_the_rounding_error_of_its
     # A change by 1e-12 of theta is one of 1e-11 of the deviance: the rest is rounding.
     assert np.ptp(deviances) < 3 * fit.convergence.rounding
     assert fit.convergence.ok == (fit.convergence.rounding < 1e-6)
+
+
+def test_a_known_coefficient_adds_what_its_share_of_the_response_rounds():
+    # Its variance is zero, which divided t^2: a warning, and an infinite rounding error.
+    priors = {"Intercept": mfx.priors.Normal(5, 0), "x": mfx.priors.Normal(1, 0)}
+    known = mfx.lmer("y ~ x + (1 | g)", data_of(1.0), priors=priors)
+    assert known.convergence.ok
