@@ -40,6 +40,7 @@ from mixedfx.design.row_dependence import (
 from mixedfx.design.size import check_columns, check_factors
 from mixedfx.design.source import float_vector
 from mixedfx.design.term_values import normalized
+from mixedfx.design.text_numbers import text_in_expression
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.terms import Formula
@@ -174,8 +175,9 @@ def _fail_learning(
                 infos = design_matrix_builders(single, lambda: iter([variables]), env, _NO_MISSING)
                 build_design_matrices(infos, variables, NA_action=_NO_MISSING)
         except Exception as reason:
+            advice = text_in_expression(factor.name(), variables)
             raise DataError(
-                f"term '{factor.name()}' could not be evaluated: {_reason(reason)}"
+                f"term '{factor.name()}' could not be evaluated: {_reason(reason)}{advice}"
             ) from error
     raise DataError(f"the formula could not be evaluated: {_reason(error)}") from error
 

@@ -28,6 +28,7 @@ import pandas as pd
 from mixedfx._names import decode, written
 from mixedfx.design.columns import plain_columns
 from mixedfx.errors import ColumnTypeError, ResponseError
+from mixedfx.formula.expansion import names_in
 from mixedfx.formula.terms import Formula
 
 _LARGEST_STRAY_SHARE = 0.2
@@ -152,3 +153,21 @@ def _are_numbers(text: _Text) -> bool:
     rows = float(text.counts.sum())
     many = text.n_numbers > _MANY_VALUES and rows < _ROWS_PER_VALUE * text.n_numbers
     return text.has_fractions or many
+
+
+def text_in_expression(code: str, variables: Mapping[str, Any]) -> str:
+    """Advice where an expression reads text that is mostly numbers; empty if it reads none."""
+    for name in sorted(names_in(code)):
+        column = variables.get(name)
+        text = _text_of(column.astype(object)) if isinstance(column, pd.Series) else None
+        if text is None or text.share_of_strays > _LARGEST_STRAY_SHARE:
+            continue
+        value = next(v for v in text.values if isinstance(v, str))
+        if text.numbers.isna().any():
+            value = text.values[text.numbers.isna()].iloc[0]
+        shown = decode(name)
+        return (
+            f". Column '{shown}' holds text, such as {value!r}: make it numbers, "
+            f"pandas.to_numeric(data[{shown!r}], errors='coerce')."
+        )
+    return ""

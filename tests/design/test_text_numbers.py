@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ColumnTypeError, ResponseError
+from mixedfx.errors import ColumnTypeError, DataError, ResponseError
 
 FORMULA = "Reaction ~ x + (1 | Subject)"
 
@@ -104,3 +104,9 @@ def test_many_levels_of_digits_with_many_rows_each_are_a_factor(sleep):
 def test_groups_are_of_any_text(sleep):
     data = with_text(sleep, "n/a", 1.5)
     assert mfx.lmer("Reaction ~ 1 + (1 | x)", data, engine="profiled").ngroups == {"x": 11}
+
+
+@pytest.mark.parametrize(("stray", "shown"), [("n/a", "n/a"), (None, "0")])
+def test_text_in_an_expression_is_named(sleep, stray, shown):
+    with pytest.raises(DataError, match=f"Column 'x' holds text, such as '{shown}': make it num"):
+        mfx.lmer("Reaction ~ np.log1p(x) + (1 | Subject)", with_text(sleep, stray))
