@@ -55,7 +55,7 @@ def parse(text: str | Formula) -> Formula:
         ===========================  =====================================================
 
         Everything else is patsy's: ``I(x**2)``, ``np.log(x)``, ``C(f, Sum)``,
-        ``Q("odd name")``, ``bs(x, 4)``, ``a*b``, ``a:b``, ``- 1``.
+        `` `odd name` ``, ``bs(x, 4)``, ``a*b``, ``a:b``, ``- 1``.
 
     Returns
     -------
