@@ -39,7 +39,7 @@ class HessianAtOptimum:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
 
-    @property
+    @cached_property
     def relative(self) -> HessianAtOptimum:
         """
         Derivatives by ``x_i / s_i``, ``s_i`` the sd of the effects that ``x_i`` moves, at least 1.

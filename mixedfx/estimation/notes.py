@@ -12,11 +12,9 @@ from mixedfx.errors import (
     MixedfxWarning,
     SingularFitWarning,
 )
-from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.data_notes import notes_on_data
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.priors.specification import Priors
 
 
@@ -30,17 +28,15 @@ class Note:
 
 def notes_on_fit(
     design: Design,
-    crossprod: CrossProducts,
     optimizer_result: OptimizerResult,
     priors: Priors,
     certificate: ConvergenceDiagnostics,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
-    boundary = boundary_parameters(design.spec, crossprod, optimizer_result.theta)
     return (
         *(Note(*note) for note in notes_on_data(design)),
         *_dropped_columns(design),
-        *_singular(boundary, priors, converged=optimizer_result.converged),
+        *_singular(certificate.boundary, priors, converged=optimizer_result.converged),
         *_not_converged(certificate, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )

@@ -13,8 +13,10 @@ matrices costs less than a few evaluations level by level.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +24,12 @@ from scipy import linalg
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 # Elements of the matrices that are factorised at once.
 _CHUNK_SIZE = 2_000_000
@@ -55,22 +57,36 @@ class DenseCrossProducts:
     @staticmethod
     def of(crossprod: CrossProducts) -> DenseCrossProducts:
         """Expand the cross-products."""
-        symbolic, layout = crossprod.symbolic, crossprod.symbolic.layout
-        rows, columns, at = [], [], 0
-        for position in crossprod.term_positions:
-            L = layout.levels(position.group)
-            first = symbolic.starts[position.group] + position.start * L
-            rows.append(np.arange(first, first + position.width * L))
-            columns.append(slice(at, at + position.width * L))
-            at += position.width * L
-        order = np.concatenate([np.arange(0), *rows])
-        ZtXy = np.empty((symbolic.size, crossprod.p + 1))
-        for f in layout.factors:
-            ZtXy[symbolic.columns(f)] = flatten(crossprod.ZtXy[f])
-        ZtXy = ZtXy[order]
-        ZtZ = crossprod.assembled.sparse_matrix.toarray()[np.ix_(order, order)]
-        matrix = np.block([[ZtZ, ZtXy], [ZtXy.T, crossprod.XytXy]])
-        return DenseCrossProducts(crossprod, matrix, tuple(columns))
+        positions, layout, p = crossprod.term_positions, crossprod.ZtZ.layout, crossprod.p
+        levels = [layout.levels(term.group) for term in positions]
+        sizes = [term.width * L for term, L in zip(positions, levels, strict=True)]
+        starts, q = [sum(sizes[:t]) for t in range(len(sizes))], sum(sizes)
+        matrix = np.zeros((q + p + 1, q + p + 1))
+        matrix[q:, q:] = crossprod.XytXy
+
+        def rows(t: int, at: npt.NDArray[np.integer[Any]]) -> Codes:
+            """Rows (k, len(at)) of the effects of a term at some levels."""
+            effects = np.arange(positions[t].width)[:, None]
+            return np.asarray(starts[t] + effects * levels[t] + at)
+
+        for t, term in enumerate(positions):
+            part, L = term.columns, levels[t]
+            Xy = crossprod.ZtXy[term.group][part].transpose(0, 2, 1).reshape(-1, p + 1)
+            matrix[starts[t] : starts[t] + sizes[t], q:] = Xy
+            matrix[q:, starts[t] : starts[t] + sizes[t]] = Xy.T
+            for u, other in enumerate(positions):
+                if other.group == term.group:
+                    at = np.arange(L)
+                    values = crossprod.ZtZ.diagonal[term.group][part, other.columns]
+                    matrix[rows(t, at)[:, None], rows(u, at)] = values
+        for (f, g), block in crossprod.ZtZ.blocks():
+            for t, u in itertools.product(range(len(positions)), repeat=2):
+                if (positions[t].group, positions[u].group) == (f, g):
+                    row, col = rows(t, block.rows)[:, None], rows(u, block.cols)
+                    values = block.values[positions[t].columns, positions[u].columns]
+                    matrix[row, col] = matrix[col, row] = values
+        columns = tuple(slice(a, a + size) for a, size in zip(starts, sizes, strict=True))
+        return DenseCrossProducts(crossprod, matrix, columns)
 
     def times(self, bases: Sequence[Matrix]) -> DenseCrossProducts:
         """Cross-products with each term's columns ``Z_t`` multiplied by a (k, k) matrix."""

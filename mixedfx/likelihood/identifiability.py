@@ -80,12 +80,12 @@ def dependences(
     ``residual`` are the derivatives by the residual variances: by one of them unless given.
     """
     residual = OneVariance() if residual is None else residual
+    may_absorb_residual = residual.can_be_absorbed(crossprod, reml=reml)
+    if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):
+        return ()
     directions = [_tangents(structure, at) for structure, at in crossprod.parametrization.terms]
     sizes = [len(tangents) for tangents in directions]
-    may_absorb_residual = residual.can_be_absorbed(crossprod, reml=reml)
     if sum(sizes) + may_absorb_residual * residual.size <= 1:
-        return ()
-    if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):
         return ()
     gram = _gram_matrix(crossprod, directions, residual, reml=reml)
     parts = _slices([*sizes, residual.size])
@@ -127,6 +127,8 @@ def _tangents(structure: CovarianceStructure, at: Positions) -> Array:
     Taken at a covariance with distinct entries, so that no derivative vanishes by symmetry.
     """
     k = at.k
+    if k == 1 and structure.n_params(k) == 1:
+        return np.ones((1, 1, 1))
     params = structure.nearest(0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k))), at)
     half = structure.factor_jacobian(params, at) @ structure.factor(params, at).T
     flat = (half + half.transpose(0, 2, 1)).reshape(len(half), k * k)

@@ -58,7 +58,7 @@ class Solution:
         """Each term's Lambda, (k, k), lower triangular."""
         return tuple(self.crossprod.lambdas(self.factors))
 
-    @property
+    @cached_property
     def theta(self) -> Vector:
         """The covariance parameters."""
         return self.crossprod.theta(self.factors)
