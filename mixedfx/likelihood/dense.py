@@ -130,30 +130,25 @@ class DenseCrossProducts:
 
     def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Matrix]:
         """
-        Eliminate the largest term of one column, whose block of ``Z'WZ`` is diagonal.
+        Eliminate the effect of most levels, whose block of ``Z'WZ`` is diagonal.
 
         Returns its ``log|M|`` (B,), the Schur complements (B, r, r) of the other columns, and the
         standard deviations (B, r - p - 1) of the effects among them.
         """
-        levels = self.crossprod.symbolic.layout.levels
-        terms = self.crossprod.term_positions
-        counts = [[levels(term.group)] * term.width for term in terms]
-        per_effect = np.concatenate([np.repeat(i, sum(c)) for i, c in enumerate(counts)])
-        column = np.repeat(np.arange(sds.shape[1]), [count for c in counts for count in c])
-        scalar = [t for t, term in enumerate(terms) if term.width == 1]
-        if not scalar:
-            repeated = np.repeat(self.matrix[None], len(sds), axis=0)
-            return np.zeros(len(sds)), repeated, sds[:, column]
-        largest = max(scalar, key=lambda t: levels(terms[t].group))
-        part, rest = self.columns[largest], np.flatnonzero(per_effect != largest)
+        terms, levels = self.crossprod.term_positions, self.crossprod.ZtZ.layout.levels
+        counts = [levels(term.group) for term in terms for _ in range(term.width)]
+        effect = np.repeat(np.arange(len(counts)), counts)  # of each column of Z
+        largest = int(np.argmax(counts))
+        first = sum(counts[:largest])
+        part, rest = slice(first, first + counts[largest]), np.flatnonzero(effect != largest)
         others = np.concatenate([rest, np.arange(self.q, len(self.matrix))])
-        variances = sds[:, column[part.start], None] ** 2
+        variances = sds[:, largest, None] ** 2
         M = 1.0 + variances * np.diagonal(self.matrix)[part]
         A = self.matrix[others, part]
         products = (A[:, None] * A[None, :]).reshape(len(A) ** 2, -1)
         explained = ((variances / M) @ products.T).reshape(-1, len(A), len(A))
         schur = self.matrix[np.ix_(others, others)] - explained
-        return np.log(M).sum(axis=1), schur, sds[:, column[rest]]
+        return np.log(M).sum(axis=1), schur, sds[:, effect[rest]]
 
 
 def _times(matrix: Matrix, factor: Matrix) -> Matrix:
