@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,15 +74,22 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
 
 def _at_zero(posterior: LogPosterior, optimum: TrustRegionResult) -> TrustRegionResult:
     """Set standard deviations to zero where that is no lower: their logarithm goes there slowly."""
-    for term in posterior.transform.terms:
-        for column in term.sds:
-            if isinstance(column, int):
-                x = optimum.x.copy()
-                x[column] = _LOG_ZERO
-                value, gradient = posterior.objective(x, jacobian=False)
-                if value <= optimum.value + _TOLERANCE:
-                    optimum = replace(optimum, x=x, value=value, gradient=gradient)
+    for _, _, column in _free_sds(posterior):
+        x = optimum.x.copy()
+        x[column] = _LOG_ZERO
+        value, gradient = posterior.objective(x, jacobian=False)
+        if value <= optimum.value + _TOLERANCE:
+            optimum = replace(optimum, x=x, value=value, gradient=gradient)
     return optimum
+
+
+def _free_sds(posterior: LogPosterior) -> Iterator[tuple[int, int, int]]:
+    """Term, effect and coordinate of each standard deviation that is not known."""
+    if posterior.transform.known_lambdas is None:
+        for t, term in enumerate(posterior.transform.terms):
+            for a, column in enumerate(term.sds):
+                if isinstance(column, int):
+                    yield t, a, column
 
 
 def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
@@ -99,10 +107,8 @@ def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
         return starts
     transform = posterior.transform
     sds = [
-        (column, math.log(_SMALL_START / rms[a]) + _log_sigma(posterior, start))
-        for term, rms in zip(transform.terms, crossprod.column_rms, strict=True)
-        for a, column in enumerate(term.sds)
-        if isinstance(column, int)
+        (column, math.log(_SMALL_START / crossprod.column_rms[t][a]) + _log_sigma(posterior, start))
+        for t, a, column in _free_sds(posterior)
     ]
     sizes = range(1, len(sds) + 1) if len(sds) <= _MAX_SUBSETS else [len(sds)]
     for small in itertools.chain.from_iterable(itertools.combinations(sds, r) for r in sizes):

@@ -123,6 +123,20 @@ def test_known_residual_standard_deviations_with_flat_priors_are_reml():
     np.testing.assert_allclose(ours.theta, plain.theta, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("data", "formula"),
+    [("romcom", "rating ~ 1 + (1 | friend)"), ("Dyestuff", "Yield ~ 1 + (1 | Batch)")],
+)
+def test_known_parameters_are_those_of_the_fit_that_they_come_from(data, formula):
+    # No standard deviation is free then: six batches have several starts where one is.
+    table = mfx.datasets.load(data)
+    plain = mfx.lmer(formula, table)
+    priors = {"theta": Constant(plain.theta), "sigma": Constant(plain.sigma)}
+    known = mfx.lmer(formula, table, priors=priors)
+    assert known.deviance == pytest.approx(plain.deviance, abs=1e-8)
+    np.testing.assert_allclose(known.params, plain.params, rtol=1e-10)
+
+
 # ------------------------------------------------------------------ proper priors
 
 
