@@ -108,7 +108,7 @@ def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
     rank is at least the number of levels with independent columns. ``P D P = 0`` requires
     ``D = X A' + A X'`` for some A, of rank 2p at most.
     """
-    if len(crossprod.ZtZ.diagonal) > 1:
+    if len(crossprod.ZtZ.diagonal) != 1:
         return False
     enough = 2 * (crossprod.p if reml else 0) + 1
     blocks = crossprod.ZtZ.diagonal[0]
