@@ -32,6 +32,8 @@ Matrix = npt.NDArray[np.float64]
 # Above this smallest eigenvalue of centred columns' scaled cross-products, their Cholesky factor
 # is as good a basis as that of a QR factorisation, and cheaper.
 _WELL_CONDITIONED = 1e-2
+# Rounding of a sum of products, relative to their size.
+_ROUNDING = 1e-14
 # Centred columns with a smaller diagonal entry of R, scaled to unit length, are dependent.
 _INDEPENDENT = 1e-10
 
@@ -96,7 +98,11 @@ class ColumnBasis:
         """Lower triangular factor of the covariance of the effects of M: of ``T F F'T'``."""
         if self.is_identity:
             return lower_triangular_factor(own)
-        lower = lower_triangular_factor(self.T @ own)
+        changed = self.T @ own
+        # A standard deviation of zero is exactly zero in any basis.
+        rounding = _ROUNDING * (np.abs(self.T) @ np.abs(own)).max(axis=1)
+        changed[np.abs(changed).max(axis=1) <= rounding] = 0.0
+        lower = lower_triangular_factor(changed)
         return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
 
     def own_factor(self, factor: Matrix) -> Matrix:

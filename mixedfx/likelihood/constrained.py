@@ -107,22 +107,22 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
     proper = np.isfinite(sd)
     if not proper.any():
         return solution
-    crossprod, s2 = solution.crossprod, solution.sigma**2
-    cov = solution.vcov
-    innovation_cov = cov[np.ix_(proper, proper)] + np.diag(sd[proper] ** 2)
-    root = np.linalg.cholesky(innovation_cov)
+    crossprod, s2, p = solution.crossprod, solution.sigma**2, solution.crossprod.p
+    # In the basis of X: of nearly dependent columns the covariances are large and cancel.
+    rows = rows_in_basis(np.eye(p)[proper], crossprod.qr_R)
+    cov_rows = s2 * solution.vcov_in_basis @ rows.T
+    root = np.linalg.cholesky(rows @ cov_rows + np.diag(sd[proper] ** 2))
     innovation = mean[proper] - solution.beta[proper]
     scaled = linalg.solve_triangular(root, innovation, lower=True)
-    gain = np.asarray(linalg.cho_solve((root, True), cov[proper])).T
-    beta = solution.beta + gain @ innovation
-    posterior_cov = cov - gain @ cov[proper]
-    posterior_cov = 0.5 * (posterior_cov + posterior_cov.T)
+    gain = np.asarray(linalg.cho_solve((root, True), cov_rows.T)).T
+    change = gain @ innovation - solution.coef_vector[:p]
+    in_basis = solution.vcov_in_basis - gain @ cov_rows.T / s2
+    in_basis = 0.5 * (in_basis + in_basis.T)
+    beta = crossprod.ols_coef + rows_in_basis(np.eye(p), crossprod.qr_R) @ change
+    vcov_unscaled = np.array(crossprod.vcov_of_coefficients(in_basis))
     fixed = proper & (sd == 0.0)  # exactly, since rounding leaves a remainder
-    beta[fixed], posterior_cov[fixed], posterior_cov[:, fixed] = mean[fixed], 0.0, 0.0
+    beta[fixed], vcov_unscaled[fixed], vcov_unscaled[:, fixed] = mean[fixed], 0.0, 0.0
     log_det = 2.0 * float(np.log(np.diag(root)).sum())
-    change, in_basis = beta - crossprod.ols_coef, posterior_cov / s2
-    if crossprod.qr_R is not None:
-        change, in_basis = crossprod.qr_R @ change, crossprod.qr_R @ in_basis @ crossprod.qr_R.T
     coef_vector = np.append(-change, 1.0)
     return replace(
         solution,
@@ -131,7 +131,7 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
         + float(scaled @ scaled)
         + int(proper.sum()) * math.log(2.0 * math.pi),
         beta=beta,
-        vcov_unscaled=posterior_cov / s2,
+        vcov_unscaled=vcov_unscaled,
         pwrss=float(coef_vector @ solution.schur.matrix @ coef_vector),
         coef_vector=coef_vector,
         vcov_in_basis=in_basis,

@@ -97,10 +97,14 @@ def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
     all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)), aliases=None)
     X = np.asarray(evaluate_new_data(all_columns, grid, groups=())[1])
     if not np.isfinite(X).all():
-        row, column = np.argwhere(~np.isfinite(X))[0]
+        bad = np.argwhere(~np.isfinite(X))
+        row, names = bad[0, 0], spec.column_names
+        # All columns of a row in which a term is missing are: the term is an expression.
+        of_row = [c for r, c in bad if r == row]
+        column = next((c for c in of_row if "(" in names[c]), of_row[0])
         where = ", ".join(f"{name} = {level_text(grid[name].iloc[row])}" for name in grid.columns)
         raise ArgumentError(
-            f"fixed column '{spec.column_names[column]}' is not finite at {where}: choose other "
+            f"fixed column '{names[column]}' is not finite at {where}: choose other "
             "values with at=."
         )
     X_kept = X[:, spec.kept_columns]

@@ -409,6 +409,7 @@ def test_a_column_that_was_left_out_has_neither_limits_nor_rows():
 # ---------------------------------------------------------------- names
 
 
+@pytest.mark.filterwarnings("ignore:the data do not identify every variance")
 def test_two_terms_with_one_effect_have_two_names():
     data = mfx.datasets.load("sleepstudy")
     fit = lmer("Reaction ~ Days + (Days | Subject) + (0 + Days | Subject)", data)
