@@ -39,7 +39,7 @@ from mixedfx.linalg.trust_region import TrustRegionResult
 
 Vector = npt.NDArray[np.float64]
 
-# Moment estimates are no start where a point of the grid is lower by more than this.
+# Moment estimates are the last start where a point of the grid is lower by more than this.
 _FAR = 4.0
 # With weights this many times their median, root mean squares are those of a few rows, and the
 # moment estimates are of no use as starting values.
@@ -108,12 +108,15 @@ class Profiled:
         if grid or ends:
             value = _deviance_at_start(first)
         known = min((end.value for end in ends), default=np.inf)
-        if value < known and (not grid or value <= grid[0].value + _FAR):
+        is_first = value < known and (not grid or value <= grid[0].value + _FAR)
+        if is_first:
             yield first
         for point in grid:
             # An end above the point is of another minimum, however near.
             if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
                 yield at(parametrization.to_params(point.factors))
+        if grid and not is_first:
+            yield first
 
 
 def _all_runs(ends: Sequence[Descent]) -> list[TrustRegionResult]:
