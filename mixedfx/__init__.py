@@ -1,6 +1,6 @@
 """Mixed-effects regression for Python, with lme4's formulas and pandas' tables."""
 
-from mixedfx import datasets, errors, priors
+from mixedfx import covariance, datasets, errors, priors, residuals
 from mixedfx._deprecation import warn_renamed as _warn_renamed
 from mixedfx._other_programs import missing_function as _missing_function
 from mixedfx.api import lmer, pooling_fits
@@ -37,6 +37,7 @@ __all__ = [
     "RandomTerm",
     "Results",
     "compare",
+    "covariance",
     "datasets",
     "draw",
     "equation",
@@ -48,5 +49,6 @@ __all__ = [
     "posterior_means",
     "priors",
     "read",
+    "residuals",
     "table",
 ]
