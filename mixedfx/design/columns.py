@@ -134,6 +134,12 @@ _R_EQUIVALENTS = {
     "ifelse": "np.where(condition, a, b)",
     "cut": "a column made by pandas.cut",
     "interaction": "a:b",
+    "c": "[a, b]",
+    "mean": "x.mean()",
+    "sd": "x.std()",
+    "ave": "group_mean(x, g)",
+    "pmin": "np.minimum(a, b)",
+    "pmax": "np.maximum(a, b)",
 }
 
 

@@ -92,6 +92,9 @@ def _check_call(call: ast.Call, text: str, node: Any) -> None:
     if name == "offset" and offset_code(node) is None:
         problem = "an offset is one expression, added to the other terms."
         fail(problem, text, node, "Write '... + offset(x)', or pass offset= to lmer().")
+    if name == "scale" and any(k.arg == "scale" for k in call.keywords):
+        advice = f"Write 'center({argument})' for R's scale=FALSE, else 'scale({argument})'."
+        fail("scale() has no argument 'scale'.", text, node, advice)
     if name == "Q" and not (call.args and isinstance(call.args[0], ast.Constant)):
         fail("Q() quotes a column name.", text, node, 'Write Q("odd name").')
 

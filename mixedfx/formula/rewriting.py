@@ -8,6 +8,9 @@ written                rewritten
 ``a ^ b``              ``a ** b``
 ``a %in% b``           ``a:b``
 ``factor(f)``          ``C(f)``
+``splines::ns(x, 4)``  ``ns(x, 4)``
+``C(f, contr.sum)``    ``C(f, Sum)``
+``raw=TRUE``           ``raw=True``
 =====================  ==================================================
 
 Positions in the rewritten text are mapped back to the source, for the carets of messages.
@@ -35,8 +38,14 @@ _TOKEN = re.compile(
     r"|(?P<within>%in%)"
     r"|(?P<power>\^)"
     r"|(?P<factor>(?<![\w.])(?:as\.)?factor(?=\s*\())"
+    r"|(?P<package>(?<![\w.])(?:base|stats|splines|lme4)::(?=[^\W\d]))"
+    r"|(?P<contrast>(?<![\w.])contr\.(?:sum|poly|helmert|treatment)(?![\w.]))"
+    r"|(?P<constant>(?<=[=,])(?<![=!<>]=)\s*(?:TRUE|FALSE|NULL)(?![\w.]))"
     r"|(?P<name>(?<![\w.])[^\W\d]\w*)"
 )
+# Values of arguments, and contrasts, that R writes otherwise.
+_CONSTANTS = {"TRUE": "True", "FALSE": "False", "NULL": "None"}
+_CONTRASTS = {"sum": "Sum", "poly": "Poly", "helmert": "Helmert", "treatment": "Treatment"}
 # What may stand beside a name that is a term by itself.
 _BEFORE, _AFTER = "~+-*/:|(^%`", "~+-*/:|)^%`"
 
@@ -108,6 +117,12 @@ def _replacement(match: re.Match[str], source: str) -> str | None:
         return "**"
     if match["factor"]:
         return "C"
+    if match["package"]:
+        return ""
+    if match["contrast"]:
+        return _CONTRASTS[match["contrast"].removeprefix("contr.")]
+    if match["constant"]:
+        return _CONSTANTS[match["constant"].strip()]
     name = match["name"]
     if name and (keyword.iskeyword(name) or name in RESERVED) and _stands_alone(match):
         return encode(name)
