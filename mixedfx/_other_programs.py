@@ -64,6 +64,13 @@ METHOD_ARGUMENTS: Mapping[str, str] = {
     "newresp": "write y=",
 }
 
+EMMEANS_ARGUMENTS: Mapping[str, str] = {
+    **METHOD_ARGUMENTS,
+    "adjust": "write fit.emmeans(...).contrasts(adjust=...)",
+    "method": "write fit.emmeans(...).contrasts(method)",
+    "cov_keep": "write at={'x': [0, 1]}",
+}
+
 # Of Results; each is a name there.
 ATTRIBUTES: Mapping[str, str] = {
     "fixef": "params",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
+from mixedfx._other_programs import EMMEANS_ARGUMENTS, METHOD_ARGUMENTS, explains_arguments
 from mixedfx.inference import anova as anova_tables
 from mixedfx.inference import comparison, wald
 from mixedfx.inference.constraints import linear_constraints
@@ -239,7 +239,7 @@ class HypothesisTestsMixin(ResultsBase):
         """
         return comparison.ranova(self.model)
 
-    @explains_arguments(METHOD_ARGUMENTS)
+    @explains_arguments(EMMEANS_ARGUMENTS)
     def emmeans(
         self,
         specs: str | Sequence[str],

@@ -34,6 +34,7 @@ class MeansRequest:
 def means_request(specs: Any, by: Any, variables: Mapping[str, Any]) -> MeansRequest:
     """Validate the names as given, or those of a formula in ``specs``."""
     by_names = parse_names("by", by, variables)
+    _check_tilde(specs, variables)
     if not isinstance(specs, str) or specs in variables or "~" not in specs:
         request = MeansRequest(parse_names("specs", specs, variables), by_names)
     else:
@@ -42,6 +43,26 @@ def means_request(specs: Any, by: Any, variables: Mapping[str, Any]) -> MeansReq
             raise ArgumentError(f"by={by!r} is given twice: '{specs}' names it behind the bar.")
         request = replace(request, by=request.by or by_names)
     return replace(request, specs=tuple(n for n in request.specs if n not in request.by))
+
+
+def _check_tilde(specs: Any, variables: Collection[str]) -> None:
+    """Refuse a formula without its tilde, and one in a list."""
+    if isinstance(specs, list | tuple) and len(specs) == 1 and "~" in str(specs[0]):
+        if specs[0] not in variables:
+            raise ArgumentError(f"specs: a formula is text by itself: write {specs[0]!r}.")
+    elif isinstance(specs, str) and specs not in variables and _parses(f"~ {specs}", variables):
+        raise ArgumentError(f"specs: a formula begins with '~': write '~ {specs.strip()}'.")
+
+
+def _parses(source: str, variables: Collection[str]) -> bool:
+    """Whether a text joins several variables by operators."""
+    if not any(mark in source for mark in ("|", *_JOINING)):
+        return False
+    try:
+        _parse(source, variables)
+    except FormulaError:
+        return False
+    return True
 
 
 def _parse(source: str, variables: Collection[str]) -> MeansRequest:

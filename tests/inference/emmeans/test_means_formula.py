@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, FormulaError
+from mixedfx.errors import ArgumentError, CallError, FormulaError
 
 # R 4.2.2, lmerTest, emmeans 1.8.4 with lmer.df = "satterthwaite", on lme4's cake:
 # m <- lmer(angle ~ recipe * temp + (1 | recipe:replicate), cake)
@@ -130,3 +130,23 @@ def test_one_mean_has_no_contrasts(cake_fit):
 def test_variables_behind_the_bar_are_not_given_as_by_too(cake_fit):
     with pytest.raises(ArgumentError, match="by='temp' is given twice"):
         cake_fit.emmeans("~ recipe | temp", by="temp")
+
+
+@pytest.mark.parametrize(
+    ("specs", "advice"),
+    [
+        ("recipe | temp", "write '~ recipe | temp'"),
+        ("recipe*temp", "write '~ recipe*temp'"),
+        (["pairwise ~ recipe"], "write 'pairwise ~ recipe'"),
+    ],
+)
+def test_a_formula_without_tilde_or_in_a_list_says_how_it_is_written(cake_fit, specs, advice):
+    with pytest.raises(ArgumentError) as caught:
+        cake_fit.emmeans(specs)
+    assert advice in str(caught.value)
+    assert len(cake_fit.emmeans(advice.partition("'")[2].strip("'")).table)
+
+
+def test_the_adjustment_is_an_argument_of_contrasts(cake_fit):
+    with pytest.raises(CallError, match=r"contrasts\(adjust=...\)"):
+        cake_fit.emmeans("pairwise ~ recipe", adjust="none")
