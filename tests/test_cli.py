@@ -365,12 +365,14 @@ def _python(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
+@pytest.mark.full
 def test_standard_input_is_read_by_python_m(folder):
     text = (folder / "sleep.csv").read_text()
     done = _python("fit", SLOPES, "-", input=text)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{_sleep().summary()}\n", "")
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 def test_output_that_cannot_be_written_is_one_line(folder):
     with Path("/dev/full").open("w") as full:

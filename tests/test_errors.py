@@ -67,6 +67,7 @@ for mode in ("Context", "Verbose"):
 """
 
 
+@pytest.mark.full
 def test_a_traceback_in_ipython_is_that_of_the_callers_lines():
     pytest.importorskip("IPython")
     command = [sys.executable, "-c", _CELLS]

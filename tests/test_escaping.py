@@ -99,6 +99,7 @@ def test_a_graph_as_text_has_the_name_in_quotes(fit_of, name):
     assert markdown_text(graph.reason) in graph._repr_markdown_()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "role"),
     but_for(

@@ -61,7 +61,9 @@ class Solution:
     @cached_property
     def theta(self) -> Vector:
         """The covariance parameters."""
-        return self.crossprod.theta(self.factors)
+        theta = self.crossprod.theta(self.factors)
+        theta.setflags(write=False)
+        return theta
 
     @property
     def vcov(self) -> Matrix:

@@ -39,6 +39,7 @@ def formula(frame, mean, sd, residual):
     return pd.Series(out)
 
 
+@pytest.mark.full
 @examples(1000)
 @given(
     seed=st.integers(0, 2**20),

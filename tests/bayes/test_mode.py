@@ -450,6 +450,7 @@ def test_a_prior_of_a_slope_far_from_zero_acts_as_near_it():
     assert far.sigma == pytest.approx(near.sigma, rel=1e-6)
 
 
+@pytest.mark.full
 def test_draws_of_a_slope_far_from_zero_are_those_near_it():
     # Equal covariances, and the same coefficients in another basis: the draws' moments are equal.
     near, far = (with_column(shift).sample(draws=4000, rng=1).posterior for shift in (0.0, 1e4))
@@ -472,6 +473,7 @@ def two_modes() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "k": k.astype(str)})
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:singular mode")
 def test_the_higher_of_two_modes_is_found():
     # From the REML estimates alone the search ended 0.137 lower, with sd(Intercept | g) positive.

@@ -390,6 +390,7 @@ def test_a_normal_prior_of_log_sigma_is_the_prior_that_is_drawn_from():
 # ------------------------------------------------------------------ chains
 
 
+@pytest.mark.full
 def test_chains_of_sleepstudy_are_good_by_default():
     posterior = sleep_tree()["posterior"].to_dataset()
     for name, array in arviz_stats.ess(posterior, method="bulk").data_vars.items():

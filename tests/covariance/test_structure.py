@@ -141,6 +141,7 @@ def test_priors_refuse_it(data):
         mfx.lmer(FORMULA, data, priors={"sd": mfx.priors.HalfNormal(1.0)})
 
 
+@pytest.mark.full
 def test_satterthwaites_degrees_of_freedom_are_the_delta_method(fit):
     # df = 2 v^2 / (g' A g), A = 2 H^-1, in (sd, rho, sigma) of the dense likelihood.
     design = fit.model.design
@@ -179,6 +180,7 @@ def second_differences(f, at, step=1e-3):
     )
 
 
+@pytest.mark.full
 def test_profile_intervals_end_where_the_deviance_has_risen_by_the_quantile(data, fit):
     limits = fit.conf_int(method="profile", parm=["sd(visit | patient)", "corr(visit | patient)"])
     assert (limits[0] < fit.varcorr["sdcor"][:2].to_numpy()).all()

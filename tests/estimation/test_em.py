@@ -111,6 +111,7 @@ def textbook_step(design, theta, *, reml):
     return result
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary",)))
 def test_a_step_is_the_textbooks(case):
     iterates = estimated(case, 2, case.theta).raw

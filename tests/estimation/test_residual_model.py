@@ -95,6 +95,7 @@ def both(name: str, reml: bool) -> tuple[mfx.Results, mfx.Results]:
     )
 
 
+@pytest.mark.full
 @every_model
 @both_criteria
 def test_the_numbers_are_those_of_the_built_in_model(name, reml):
@@ -145,6 +146,7 @@ def test_simulated_responses_are_those_of_the_built_in_model():
     pd.testing.assert_frame_equal(own.simulate(2, rng=1), built_in.simulate(2, rng=1), rtol=1e-7)
 
 
+@pytest.mark.full
 def test_a_bootstrap_refits_the_model():
     own, built_in = both("romcom", True)
     draws, expected = own.bootstrap(5, rng=3).draws, built_in.bootstrap(5, rng=3).draws

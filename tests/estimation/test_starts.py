@@ -245,6 +245,7 @@ def test_a_perturbed_theta_is_not_certified(name, share):
     assert any("another step would lower the deviance" in note.text for note in other.notes)
 
 
+@pytest.mark.full
 def test_convergence_and_the_certificate_never_disagree():
     for seed in range(12):
         fixed, terms, data, reml, _ = random_set(seed)

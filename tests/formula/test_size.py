@@ -45,6 +45,7 @@ def test_what_has_fewer_terms_is_expanded(fixed, n_terms):
     assert len(parsed.fixed.split(" + ")) == n_terms
 
 
+@pytest.mark.full
 def test_a_sum_of_a_thousand_columns_is_fitted_as_far_as_data_go():
     data = {f"x{i}": [0.5 * i, 1.0] for i in range(1000)} | {"y": [1.0, 2.0], "g": ["a", "b"]}
     with pytest.raises(DataError, match="rows"):

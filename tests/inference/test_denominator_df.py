@@ -306,6 +306,7 @@ many = examples(80)
 with_fixed_effects = cases(fixed=("1", "x", "0 + x", "x + z + c"))
 
 
+@pytest.mark.full
 @many
 @given(with_fixed_effects)
 def test_adjusted_covariance_is_that_of_the_definition(case):
@@ -317,6 +318,7 @@ def test_adjusted_covariance_is_that_of_the_definition(case):
     np.testing.assert_allclose(how.cov / scale, expected.cov / scale, rtol=0, atol=digits * largest)
 
 
+@pytest.mark.full
 @many
 @given(with_fixed_effects)
 def test_degrees_of_freedom_of_each_coefficient_are_those_of_the_definition(case):

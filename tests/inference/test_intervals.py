@@ -178,6 +178,7 @@ SPREADS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("alpha", [0.05, 0.5])
 @pytest.mark.parametrize("name", but_for(SPREADS, list(SPREADS)[::2]))
@@ -314,12 +315,14 @@ def test_a_predictor_may_be_called_sigma(data, method):
 # ---------------------------------------------------------------- the bootstrap's
 
 
+@pytest.mark.full
 def test_bootstrap_intervals_are_those_of_the_bootstrap(sleep):
     found = sleep.conf_int(0.2, "bootstrap", n=40, rng=3, parm=["Days", "sigma"])
     expected = sleep.bootstrap(40, rng=3, progress=False).conf_int(0.2, ["Days", "sigma"])
     pd.testing.assert_frame_equal(found, expected, check_names=False)
 
 
+@pytest.mark.full
 def test_bootstrap_intervals_are_the_same_from_the_same_seed(sleep):
     one, two, other = (sleep.conf_int(method="bootstrap", n=20, rng=rng) for rng in (3, 3, 4))
     pd.testing.assert_frame_equal(one, two)
@@ -343,6 +346,7 @@ def test_what_is_wrong_is_refused_before_anything_is_drawn(sleep, monkeypatch, w
     assert drawn == []
 
 
+@pytest.mark.full
 def test_asking_for_intervals_leaves_the_fit(data):
     fit = mfx.lmer("y ~ x + (x | g)", data)
     before = fit.params.tolist(), fit.theta.tolist(), fit.sigma

@@ -66,6 +66,7 @@ def test_the_nullity_is_that_of_the_dense_derivatives(case):
 TERMS = ["1 | g", "x | g", "0 + x | g", "0 + f | g", "f | g", "f || g", "1 | g:f", "b | g", "1 | h"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("rows_a_cell", [1, 2])
 def test_pairs_of_terms_have_the_dense_nullity(rows_a_cell, reml):

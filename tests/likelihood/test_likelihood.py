@@ -47,6 +47,7 @@ def test_the_hessian_is_the_derivative_of_the_score(case):
     assert_close(scaled.hessian(x), jacobian(scaled.score, x, relative_steps(x, 2e-3)), 1e-4)
 
 
+@pytest.mark.full
 @given(cases(kinds=INTERIOR))
 def test_the_derivatives_of_the_covariance_are_those_of_differences(case):
     scaled, x = scaled_of(case), case.theta
@@ -59,6 +60,7 @@ def test_the_derivatives_of_the_covariance_are_those_of_differences(case):
     assert_close(scaled.vcov_jacobian(x).matrix, expected, 1e-5)
 
 
+@pytest.mark.full
 @given(cases(kinds=["singular"]))
 def test_derivatives_at_the_boundary_are_in_coordinates_of_the_rank(case):
     likelihood = likelihood_of(case)

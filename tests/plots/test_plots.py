@@ -208,6 +208,7 @@ def test_an_unknown_source_is_refused_and_the_groups_listed(fit, name):
 SINGULAR = ["caterpillar", "shrinkage", "fitted", "variance", "residuals", "qq", "profile"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(SINGULAR, ["caterpillar", "shrinkage", "profile"]))
 def test_a_singular_fit_is_drawn(singular, name):
     axes = np.ravel(getattr(singular.plot, name)())
@@ -247,6 +248,7 @@ def test_a_caterpillars_intervals_have_the_coverage_asked_for(fit, conf_level):
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], width * table["Days_sd"])
 
 
+@pytest.mark.full
 def test_a_profile_reaches_the_limits_asked_for(fit):
     low, high = fit.conf_int(method="profile", parm="Days", conf_level=0.999).loc["Days"]
     (ax,) = fit.plot.profile("Days", conf_level=0.999)
@@ -400,6 +402,7 @@ def test_a_level_has_a_panel_with_its_rows(fit, sleep, level):
     assert len(axes) == 18
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("label", "random"), [("partially pooled", "all"), ("population", "none")])
 def test_the_lines_are_predictions(fit, label, random):
     x, y = line(panel(fit.plot.fitted(), "335"), label)
@@ -670,6 +673,7 @@ def test_a_profile_is_that_of_the_table_with_its_interval(fit):
         )
 
 
+@pytest.mark.full
 def test_a_profiles_interval_is_told_below_it(fit):
     (ax,) = fit.plot.profile("Days")
     assert ax.get_xlabel() == "7.36 to 13.58"

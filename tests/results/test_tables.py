@@ -603,6 +603,7 @@ def test_a_copy_of_a_fit_is_the_fit(sleep):
     assert copy.deepcopy(fit) is copy.copy(fit) is fit
 
 
+@pytest.mark.full
 def test_bootstrap_intervals_name_the_parameters_of_the_others(sleep):
     fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep, engine="profiled")
     drawn = fit.conf_int(method="bootstrap", n=20, rng=1)

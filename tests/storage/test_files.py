@@ -259,6 +259,7 @@ def test_a_newer_format_says_to_upgrade(saved, tmp_path):
         mfx.read(path)
 
 
+@pytest.mark.full
 def test_a_compressed_member_is_not_unpacked(saved, tmp_path):
     path = tmp_path / "bomb.mfx"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

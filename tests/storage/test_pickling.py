@@ -84,6 +84,7 @@ def results_of(fit):
     }
 
 
+@pytest.mark.full
 def test_what_a_fit_gives_can_be_pickled():
     fit = mfx.lmer("Reaction ~ Days + kind + (1 | Subject)", DATA, engine="profiled")
     for value, ask in results_of(fit).values():
@@ -147,6 +148,7 @@ def test_the_factor_at_the_optimum_is_not_pickled():
     assert len(pickle.dumps(fit)) < 8 * 300 * 300
 
 
+@pytest.mark.full
 def test_labels_of_other_rows_are_not_kept():
     n = 10**5
     frame = pd.DataFrame({"y": np.random.default_rng(1).normal(size=n), "g": np.arange(n) % 5})

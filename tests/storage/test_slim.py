@@ -32,6 +32,7 @@ import mixedfx as mfx
 from mixedfx.errors import RowsNotInMemory
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(MODELS, ["dropped"]))
 def test_a_slim_fit_gives_what_needs_no_rows(name, tmp_path):
     fit = kept_fit(name)
@@ -43,6 +44,7 @@ def test_a_slim_fit_gives_what_needs_no_rows(name, tmp_path):
         assert_same_fit(fit, again, WITHOUT_ROWS)
 
 
+@pytest.mark.full
 def test_tests_of_factors_need_no_rows():
     fit = kept_fit("factors")
     slim = fit.slim()
@@ -82,12 +84,14 @@ def test_what_needs_rows_says_so(name):
     assert "Keep the full fit" in str(caught.value)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["weights", "dispersion", "location-scale"])
 def test_what_needs_rows_of_unequal_variances_says_so(name):
     for ask in OF_ROWS.values():
         assert "Keep the full fit" in asked(ask, kept_fit(name).slim())
 
 
+@pytest.mark.full
 def test_a_slim_fit_has_the_size_of_the_model():
     rng = np.random.default_rng(1)
     n = 50_000

@@ -233,6 +233,7 @@ def no_arrow_runs_through_a_text(drawn):
 # ---------------------------------------------------------------- axes
 
 
+@pytest.mark.full
 def test_what_is_observed_is_shaded():
     found = Drawn("y ~ x + (1 | g)")
     shaded = {n for n, e in found.ellipses.items() if e.get_facecolor()[:3] == (13 / 15,) * 3}

@@ -349,6 +349,7 @@ def test_satterthwaites_df_are_the_delta_method_on_the_dense_likelihood(name, re
 # ------------------------------------------------------------------ the gradient
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary", "some zero")))
 def test_the_slope_by_log_weights_is_that_of_the_dense_deviance(case):
     design, codes = case.design, np.arange(case.rows) % 3
@@ -468,6 +469,7 @@ def test_the_unit_of_the_weights_moves_only_the_intercept(scale):
     np.testing.assert_allclose(other.dispersion["estimate"], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_refit_is_a_fit_of_the_new_response():
     y = frame()["y"] + frame()["z"]
     for name in ("kind", "weights", "offset"):

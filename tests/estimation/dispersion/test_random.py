@@ -241,6 +241,7 @@ def at_the_fit(name: str, reml: bool):
     return integrand, *integrand.mode(integrand.point)
 
 
+@pytest.mark.full
 @every_fit
 def test_the_deviance_is_laplaces_approximation_of_the_dense_integrand(name, reml):
     integrand, u, H = at_the_fit(name, reml)
@@ -348,6 +349,7 @@ def test_the_approximation_is_near_the_integral(reml):
     assert abs(gap) < 0.1
 
 
+@pytest.mark.full
 @reml_first
 def test_the_approximation_becomes_exact_as_the_spread_goes_to_zero(reml):
     # With the prior's curvature 1 / tau**2 the term is of the order of tau**4.
@@ -449,6 +451,7 @@ def test_equal_spreads_give_a_standard_deviation_of_zero(reml):
     assert without_spread(reml).dispersion.loc["sd(g)", "estimate"] == 0.0
 
 
+@pytest.mark.full
 @reml_first
 def test_a_standard_deviation_of_zero_is_remarked_on(reml):
     assert any("no differences in their residual" in note for note in without_spread(reml).notes)
@@ -487,6 +490,7 @@ def test_a_group_of_one_row_has_a_finite_residual_sd():
     assert sds.min() / 3 < sds.iloc[-1] < 3 * sds.max()
 
 
+@pytest.mark.full
 def test_a_group_of_one_row_is_nearly_as_uncertain_as_before_it_was_seen():
     fit = sparse()
     ratio = fit.dispersion_ranef()["cond_sd"].iloc[-1] / fit.dispersion["estimate"].iloc[-1]

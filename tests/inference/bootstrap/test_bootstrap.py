@@ -169,6 +169,7 @@ def test_with_the_fitted_effects_only_residuals_vary(sleep):
     assert abs(ratio - 1) < FAR / np.sqrt(2 * 300)
 
 
+@pytest.mark.full
 def test_residual_variances_are_chi_squared_without_random_terms(fits):
     results = fits["no random terms"]
     drawn = quiet(results, 1000).draws["sigma"]

@@ -90,6 +90,7 @@ def own_key(parameter, fit):
 FEW = ["dyestuff__reml", "pastes_nested__ml", "penicillin__reml", "sleep_rs__ml", "sleep_zc__reml"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(PROFILED, FEW))
 def test_limits_match_lme4(name):
     reference, fit = REFERENCES[name], fit_of(name, "profiled").model
@@ -181,6 +182,7 @@ def dense_minimum(fit, fixed, value):
     return optimize.minimize(deviance, start, method="Nelder-Mead", options=options).fun
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "fixed",
     ["sd(Intercept | Subject)", "sd(Days | Subject)", "corr(Intercept, Days | Subject)", "sigma"],
@@ -249,11 +251,13 @@ def test_without_random_terms_sigma_has_the_formula_of_its_likelihood():
 # ---------------------------------------------------------------- symmetry
 
 
+@pytest.mark.full
 def test_a_reml_fit_has_the_profile_of_maximum_likelihood():
     found = profile_intervals(sleep(reml=True), 0.95)
     np.testing.assert_allclose(found, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_limits_scale_with_the_response():
     data = mfx.datasets.load("sleepstudy")
     scaled = data.assign(Reaction=1e4 * data["Reaction"])
@@ -262,6 +266,7 @@ def test_limits_scale_with_the_response():
     np.testing.assert_allclose(found / unit, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_limits_do_not_depend_on_the_order_of_levels_and_rows():
     data = mfx.datasets.load("sleepstudy").sample(frac=1.0, random_state=3)
     data["Subject"] = pd.Categorical(data["Subject"], data["Subject"].unique())
@@ -278,6 +283,7 @@ def test_limits_of_a_slope_by_year_are_those_by_its_deviations():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_effects_in_another_order_have_the_same_limits():
     data = mfx.datasets.load("sleepstudy").assign(one=1.0)
     turned = lmer("Reaction ~ Days + (0 + Days + one | Subject)", data, reml=False)
@@ -300,6 +306,7 @@ def test_every_parameter_has_a_point_at_every_zeta():
         assert len(found) == len(ZETAS)
 
 
+@pytest.mark.full
 def test_a_correlation_ends_at_one_with_the_zeta_of_the_singular_model():
     rows = sleep_profile().set_index("parameter").loc["corr(Intercept, Days | Subject)"]
     fit = sleep()
@@ -360,6 +367,7 @@ def test_an_estimate_of_zero_has_no_rows_below_it():
     assert table["value"].iloc[0] == 0.0
 
 
+@pytest.mark.full
 def test_an_estimate_of_a_correlation_of_one_has_no_rows_beyond_it():
     fit, name = fit_of("psych_sing__ml", "profiled").model, "corr(Intercept, cond[T.B] | item)"
     table = profile(fit, name, zetas=[-1.0, 0.25])
@@ -592,6 +600,7 @@ def two_basins() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "g": g})
 
 
+@pytest.mark.full
 def test_a_local_minimum_does_not_hide_that_an_effect_may_not_vary():
     # A search from the estimates gave [-0.393, 1]; zeta is at most 1.8976.
     data = two_basins()
@@ -637,6 +646,7 @@ def test_the_profile_has_a_point_from_which_zeta_is_constant():
 ZETA_STEPS = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
 
 
+@pytest.mark.full
 def test_the_other_effects_of_a_term_stay_where_one_does_not_vary():
     # Of three effects, those without the one whose deviance is lowest are still correlated.
     rng = np.random.default_rng(4)
