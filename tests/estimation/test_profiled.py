@@ -519,7 +519,8 @@ def test_a_start_at_the_optimum_stays_there(name):
     formula, data = model_of(name)
     best = mfx.lmer(formula, data, engine="profiled")
     other = mfx.lmer(formula, data, engine="profiled", start=best.theta)
-    assert other.model.optimizer_result.evaluations <= 3
+    # Three from there, and those of the other starts, which look for a lower minimum.
+    assert other.model.optimizer_result.evaluations <= 12
     np.testing.assert_allclose(other.theta, best.theta, rtol=0, atol=ESTIMATES)
 
 
