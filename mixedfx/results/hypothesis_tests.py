@@ -297,8 +297,8 @@ class HypothesisTestsMixin(ResultsBase):
         >>> fit = mfx.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", cake)
         >>> fit.emmeans("revpairwise ~ recipe").contrasts()[["contrast", "p_value"]].round(3)
           contrast  p_value
-        0    B - A    0.820
-        1    C - A    0.810
+        0    B - A     0.82
+        1    C - A     0.81
         2    C - B    1.000
         """
         ddf = self._denominator_df(df_method)
