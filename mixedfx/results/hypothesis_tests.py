@@ -299,7 +299,7 @@ class HypothesisTestsMixin(ResultsBase):
           contrast  p_value
         0    B - A     0.82
         1    C - A     0.81
-        2    C - B    1.000
+        2    C - B     1.00
         """
         ddf = self._denominator_df(df_method)
         return marginal_means.emmeans(
