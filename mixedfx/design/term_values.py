@@ -92,9 +92,10 @@ def _evaluate(
         value, rows = _value(code, columns, env, incomplete)
         if value is None:
             return TermValue(None, None, incomplete)
+        # Learned from the complete rows of the fit: of one new row the deviation is 0 / 0 here.
+        if _remembers(code, columns, env):
+            return TermValue(None, None, incomplete)
         missing = incomplete | _missing(value, rows, n)
-        if _remembers(code, columns, env):  # learned from the complete rows
-            return TermValue(None, None, missing)
         return TermValue(value, rows, missing)
     arguments = {}
     for part in parts:

@@ -117,6 +117,7 @@ REDUCTIONS = [
     "I(x / x.max())",
     "I((x - np.mean(x)) / np.std(x))",
     "I((x - x.mean()) / (x - x.mean()).std())",
+    "I((x - np.mean(x)) / np.std(x))",
     "x.clip(upper=x.quantile(0.9))",
     "I(x > x.median())",
     "I(x - max(x))",
