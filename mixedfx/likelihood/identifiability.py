@@ -102,20 +102,30 @@ def dependences(
 
 def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
     """
-    Whether one factor's columns are independent within enough levels: sufficient, and cheap.
+    Whether the factors' columns are independent within enough levels: sufficient, and cheap.
 
-    A combination D of derivatives is block diagonal, ``Z_l C Z_l'`` with C not zero, so that its
-    rank is at least the number of levels with independent columns. ``P D P = 0`` requires
-    ``D = X A' + A X'`` for some A, of rank 2p at most.
+    A combination ``D = sum_f D_f`` of derivatives is block diagonal in each factor, ``Z_l C Z_l'``
+    with C not zero: the rank of ``D_f`` is at least the number of levels with independent columns,
+    and at most that of columns. Of the last factor in D, by increasing numbers, the rank less those
+    of the factors before it is one of D. ``P D P = 0`` requires ``D = X A' + A X'`` for some A, of
+    rank 2p at most.
     """
-    if len(crossprod.ZtZ.diagonal) != 1:
-        return False
-    enough = 2 * (crossprod.p if reml else 0) + 1
-    blocks = crossprod.ZtZ.diagonal[0]
+    columns = 2 * (crossprod.p if reml else 0)
+    for block in sorted(crossprod.ZtZ.diagonal, key=lambda block: block.shape[2]):
+        if not _has_independent_levels(block, columns + 1):
+            return False
+        columns += block.shape[0] * block.shape[2]
+    return True
+
+
+def _has_independent_levels(blocks: Array, enough: int) -> bool:
+    """Whether at least so many levels have independent columns, by their ``Z_l'W Z_l``."""
     blocks = blocks[:, :, :: max(blocks.shape[2] // (2 * enough + 50), 1)].transpose(2, 0, 1)
     lengths = np.sqrt(np.einsum("lkk->lk", blocks))
-    blocks = blocks[(lengths > 0.0).all(axis=1)]
-    lengths = lengths[(lengths > 0.0).all(axis=1)][:, :, None]
+    positive = (lengths > 0.0).all(axis=1)
+    if blocks.shape[1] == 1:
+        return int(positive.sum()) >= enough
+    blocks, lengths = blocks[positive], lengths[positive][:, :, None]
     smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
     return bool((smallest > _INDEPENDENT).sum() >= enough)
 
