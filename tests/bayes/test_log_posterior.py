@@ -112,8 +112,6 @@ def dense(posterior: LogPosterior, z: np.ndarray):
         sds,
         reml=True,
     )
-    if not known.any():
-        return law.deviance
     V = law.V + (X[:, known] * priors.coef_sd[known] ** 2) @ X[:, known].T
     return _reml(y - X[:, known] @ m[known], X[:, ~known], V)
 

@@ -300,10 +300,12 @@ def test_effects_in_another_order_have_the_same_limits():
 def test_every_parameter_has_a_point_at_every_zeta():
     # The correlation alone comes to its end, at one, before it comes to 3.
     for name, rows in sleep_profile().groupby("parameter"):
-        reached = sorted(ZETAS)[: -1 if name.startswith("corr") else None]
+        # Those of the limits of 95% are points, too.
+        asked = sorted([*ZETAS, -Z, Z])
+        reached = asked[: -1 if name.startswith("corr") else None]
         found = rows["zeta"].to_list()
         assert found[: len(reached)] == pytest.approx(reached, abs=1e-12)
-        assert len(found) == len(ZETAS)
+        assert len(found) == len(asked)
 
 
 @pytest.mark.full
