@@ -47,6 +47,7 @@ def fit_of():
     return fit
 
 
+@pytest.mark.full
 @every_name
 @pytest.mark.parametrize("role", ["x", "g"])
 def test_markdown_shows_the_name_and_no_cell_more(fit_of, name, role):
@@ -56,6 +57,7 @@ def test_markdown_shows_the_name_and_no_cell_more(fit_of, name, role):
     assert markdown_text(name) in rows[0]
 
 
+@pytest.mark.full
 @every_name
 def test_html_is_text_that_mathjax_leaves_alone(fit_of, name):
     shown = fit_of(name, "x")._repr_html_()
@@ -79,6 +81,7 @@ def test_latex_has_no_character_that_ends_a_cell_or_a_line(fit_of, name):
     assert not re.search(r"(?<!\\)[%#$]", text)
 
 
+@pytest.mark.full
 @every_name
 @pytest.mark.parametrize("role", ["x", "g", "y"])
 def test_an_equation_has_dollars_around_its_mathematics_alone(fit_of, name, role):

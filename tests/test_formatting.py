@@ -73,7 +73,7 @@ def check(function):
     return function
 
 
-FEW = ["slopes, ML", "nested", "singular", "contrasts", "no fixed part", "weighted"]
+FEW = ["slopes, ML", "singular", "weighted"]
 
 
 @pytest.mark.parametrize("name", but_for(MODELS, FEW))
@@ -261,6 +261,7 @@ def _components(*rows):
 RESIDUAL = ("Residual", None, None, 1.0, 1.0)
 
 
+@pytest.mark.full
 @given(st.lists(st.from_regex(r"[a-z]{1,30}", fullmatch=True), min_size=1, max_size=12))
 def test_long_notes_are_wrapped(words):
     text = f"a note on ({', '.join(words)} | group)."

@@ -188,6 +188,7 @@ def test_coefficients_have_their_conditional_moments(model, prior):
     np.testing.assert_allclose(cov, np.linalg.inv(precision), rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @every_prior

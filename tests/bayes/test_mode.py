@@ -67,6 +67,7 @@ INFORMED = {
 # ------------------------------------------------------------------ flat priors
 
 
+@pytest.mark.full
 @every_set
 def test_flat_priors_have_the_deviance_of_reml(name):
     assert flat(name).deviance == pytest.approx(reml(name).deviance, abs=1e-8)

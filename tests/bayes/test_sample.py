@@ -102,6 +102,7 @@ def held(name: str):
     return fit, fit.sample(draws, rng=2)
 
 
+@pytest.mark.full
 @every_held
 def test_fixed_effects_are_drawn_with_their_standard_errors(name):
     fit, tree = held(name)

@@ -379,6 +379,7 @@ COLUMN_KINDS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", COLUMN_KINDS)
 def test_kind_of_column_makes_no_difference(frame, kind):
     _same(_build(MODEL, COLUMN_KINDS[kind](frame)), _build(MODEL, frame))

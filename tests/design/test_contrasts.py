@@ -76,6 +76,7 @@ def by_patsy(fixed, data):
 # ---------------------------------------------------------------- the columns
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_formula
 @pytest.mark.parametrize("coding", ["sum", "treatment"])

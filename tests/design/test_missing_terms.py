@@ -83,6 +83,7 @@ def _same_space(A, B):
     return A.shape == B.shape and np.allclose(fitted, B, atol=1e-8 * (1 + np.abs(B).max()))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_drops_the_rows_of_a_column_made_before(term, place):
@@ -96,6 +97,7 @@ def test_a_term_drops_the_rows_of_a_column_made_before(term, place):
         assert _same_space(own.model_matrix, made.model_matrix)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["category", "string", "string[pyarrow]", object])
 @pytest.mark.parametrize(
     "term",

@@ -57,6 +57,7 @@ def _fit(text, data):
         return mfx.lmer(text, data)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_fit_is_that_of_a_column_of_bools(rows, kind, model):

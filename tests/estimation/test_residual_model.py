@@ -109,6 +109,7 @@ def test_the_numbers_are_those_of_the_built_in_model(name, reml):
     assert (own.aic, own.bic) == pytest.approx((built_in.aic, built_in.bic), rel=1e-8)
 
 
+@pytest.mark.full
 @every_model
 @both_criteria
 def test_satterthwaites_df_are_those_of_the_built_in_model(name, reml):

@@ -161,6 +161,7 @@ def test_terms_that_take_the_residual_over_are_refused(formula, frame, named):
 # ---------------------------------------------------------------- modelled residual variances
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize(
     ("terms", "identified"), [("(t || id)", "(1 | id)"), ("(1 | id) + (0 + t | id)", "(1 | id)")]

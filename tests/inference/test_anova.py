@@ -362,6 +362,7 @@ def test_a_numeric_terms_row_is_the_square_of_its_t_test(lmer, kind, method):
 # ---------------------------------------------------------------- what the types share
 
 
+@pytest.mark.full
 @pytest.mark.covering(2)
 @every_method
 @pytest.mark.parametrize("term", ["f", "h", "x", "f:h", "bs(x, 4)", "f:x"])

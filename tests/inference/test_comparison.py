@@ -413,6 +413,7 @@ def test_each_term_is_made_smaller_in_each_way(data, model):
     assert list(found.index) == ["<none>", *SMALLER[model]]
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize(("model", "left_out", "rest"), LEFT)
 @pytest.mark.parametrize("options", [{}, {"reml": False, "weights": "w", "offset": "off"}])

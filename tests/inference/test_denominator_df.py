@@ -194,6 +194,7 @@ def satterthwaites(fit, rows):
     return found
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("reml", [True, False], ids=["reml", "ml"])
@@ -328,6 +329,7 @@ def test_degrees_of_freedom_of_each_coefficient_are_those_of_the_definition(case
         assert how.t_df(row) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.full
 @many
 @given(cases(fixed=("x", "x + z + c")))
 def test_joint_tests_are_those_of_the_definition(case):
@@ -417,6 +419,7 @@ def test_both_are_exact_for_treatments_of_whole_batches(method, arms, more):
     assert found["den_df"] == pytest.approx(more, rel=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])
@@ -566,6 +569,7 @@ def fitted(formula, data, **options):
     return mfx.lmer(formula, data, weights=weights, engine="profiled", control=CLOSER, **options)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @both_methods
 @pytest.mark.parametrize("change", CHANGES)

@@ -198,6 +198,7 @@ def test_the_table_of_levels_has_every_estimate(fits, tables, name, method):
     assert list(tables[name, method]) == expected
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @methods
@@ -231,6 +232,7 @@ def test_cooks_distance_is_the_change_in_its_own_covariance(fits, tables, name, 
 # ---------------------------------------------------------------- levels: left out
 
 
+@pytest.mark.full
 @every_model
 def test_a_refit_is_the_fit_without_the_level(fits, tables, data, name):
     formula, options = MODELS[name]

@@ -69,6 +69,7 @@ RESIDUALS = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("first", "second", "there", "back"), RESIDUALS)
 def test_residual_models_are_nested_too(data, first, second, there, back):
     a, b = _fit(data, "x + (1 | g)", **first).model, _fit(data, "x + (1 | g)", **second).model

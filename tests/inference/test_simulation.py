@@ -77,6 +77,7 @@ every_model = pytest.mark.parametrize("name", but_for(MODELS, list(MODELS)[::2])
 every_kind = pytest.mark.parametrize("kind", RANDOM)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @every_kind

@@ -247,6 +247,7 @@ def test_leverage_without_any_variance_between_groups_is_that_of_least_squares()
 # ---------------------------------------------------------------- the joint covariance
 
 
+@pytest.mark.full
 @every_path
 @many
 @given(case=cases())

@@ -781,6 +781,7 @@ GIVEN_OUT = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", GIVEN_OUT)
 def test_what_is_given_out_can_be_changed_without_changing_the_fit(name):
     fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))

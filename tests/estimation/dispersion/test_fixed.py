@@ -273,6 +273,7 @@ def surface(name: str, reml: bool):
     return slope(dense.deviance, dense.at), curvature(dense.deviance, dense.at)
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @both_criteria

@@ -249,6 +249,7 @@ def test_the_deviance_is_laplaces_approximation_of_the_dense_integrand(name, rem
     assert fitted(name, reml).deviance == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.full
 @every_model
 def test_the_effects_are_the_mode_of_the_dense_integrand(name):
     fit, (_, u, _) = fitted(name), at_the_fit(name, True)

@@ -92,6 +92,7 @@ def named_by_hand(results):
 # ---------------------------------------------------------------- what a draw is
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("kind", ["new", "fitted"])

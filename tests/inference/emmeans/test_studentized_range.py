@@ -22,6 +22,7 @@ def test_matches_ptukey(arguments):
     assert found == pytest.approx(PTUKEY[arguments], abs=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("df", [0.3, 1.0, 2.5, 17.0, 1e4, np.inf])
 @pytest.mark.parametrize("q", [0.0, 0.5, 3.5, 12.0])
 def test_of_two_values_is_twice_the_tail_of_t(q, df):

@@ -129,6 +129,7 @@ def test_intervals_end_exactly_at_the_boundary_where_those_of_lme4_do(name):
 # ---------------------------------------------------------------- zeta, computed otherwise
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("effect", ["Intercept", "Days"])
 def test_a_fixed_effect_in_the_offset_gives_the_same_zetas(effect):
     data = mfx.datasets.load("sleepstudy")
@@ -274,6 +275,7 @@ def test_limits_do_not_depend_on_the_order_of_levels_and_rows():
     np.testing.assert_allclose(found, profile_intervals(sleep(), 0.95), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_limits_of_a_slope_by_year_are_those_by_its_deviations():
     data = mfx.datasets.load("sleepstudy").assign(year=lambda d: 2000.0 + d["Days"])
     years = lmer("Reaction ~ year + (year | Subject)", data, reml=False)
@@ -321,6 +323,7 @@ def test_a_correlation_ends_at_one_with_the_zeta_of_the_singular_model():
     assert rows["zeta"].iloc[-1] ** 2 == pytest.approx(end.fun - fit.solution.deviance, abs=1e-6)
 
 
+@pytest.mark.full
 def test_values_rise_with_zeta():
     for _, rows in sleep_profile().groupby("parameter"):
         assert (np.diff(rows["value"]) > 0).all()
@@ -344,6 +347,7 @@ def test_zero_is_the_estimate_of_maximum_likelihood():
     np.testing.assert_allclose(found, list(expected.values()), rtol=1e-5)
 
 
+@pytest.mark.full
 def test_intervals_are_the_rows_of_the_profile():
     table = sleep_profile().set_index(["parameter", "zeta"])["value"]
     limits = profile_intervals(sleep(), 0.95)
