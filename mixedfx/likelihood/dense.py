@@ -244,7 +244,9 @@ class _Projected:
         M = np.eye(q)
         for part, lam in zip(dense.columns, lambdas, strict=True):
             M[:, part] += _times(left[:, part], lam)
-        half = linalg.solve_triangular(np.linalg.cholesky(M), left, lower=True, check_finite=False)
+        root = np.linalg.cholesky(M)
+        # Without random effects there is nothing to solve, which older LAPACK wrappers refuse.
+        half = linalg.solve_triangular(root, left, lower=True, check_finite=False) if q else left
         by_V = dense.matrix - half.T @ half
         K_V, C, XtVX = by_V[:q, :q], by_V[:q, q:-1], by_V[q:-1, q:-1]
         coef = np.linalg.solve(XtVX, by_V[q:-1, [*range(q), -1]])

@@ -37,7 +37,7 @@ def table() -> pd.DataFrame:
             "o": pd.Categorical(
                 np.tile(["low", "mid", "high"], 32), ["low", "mid", "high"], ordered=True
             ),
-            "t": np.tile(pd.date_range("2020-01-31", periods=12, freq="ME").astype(str), 8),
+            "t": np.tile(pd.date_range("2020-01-31", periods=12, freq="31D").astype(str), 8),
         }
     )
 
