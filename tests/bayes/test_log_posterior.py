@@ -255,6 +255,7 @@ def test_a_point_too_far_has_no_density(formula):
     assert posterior.objective(Z[0], jacobian=True)[0] == np.inf
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["slopes", "crossed", "no random effects", "strata"])
 def test_no_point_is_too_far_to_be_asked_for(model):
     # Warnings are errors here: overflows and singular matrices must end in a number.

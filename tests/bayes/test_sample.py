@@ -241,6 +241,7 @@ def test_two_standard_deviations_have_their_posterior(sampler):
     assert agrees(tree, "sigma", *summary(shares, sigmas[None]))
 
 
+@pytest.mark.full
 def test_quantiles_are_those_of_the_grid():
     tree = dyestuff().sample(5000, rng=4)
     sds, _, shares = dyestuff_grid()
@@ -422,6 +423,7 @@ def test_a_single_chain_is_not_compared():
     assert tree["posterior"].sizes["chain"] == 1
 
 
+@pytest.mark.full
 def test_a_seed_gives_the_same_draws():
     one, other = sleep().sample(rng=1), sleep_tree()
     for group in ("posterior", "posterior_predictive", "sample_stats"):
@@ -436,6 +438,7 @@ def test_ensembles_give_the_same_draws_for_a_seed(monkeypatch):
     np.testing.assert_array_equal(one["posterior"]["sd"], other["posterior"]["sd"])
 
 
+@pytest.mark.full
 def test_another_seed_gives_other_draws():
     other = sleep().sample(rng=np.random.default_rng(2))
     assert (other["posterior"]["sigma"] != sleep_tree()["posterior"]["sigma"]).any()
@@ -544,6 +547,7 @@ def test_predictions_are_of_fewer_draws_where_there_are_many_rows(monkeypatch):
 GROUP_NAMES = ["sample", "chain", "draw", "term", "effect", "beta", "sigma"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(GROUP_NAMES, ["chain", "sigma"]))
 def test_a_group_may_have_the_name_of_a_dimension_or_variable(name):
     data = small().rename(columns={"g": name})
@@ -607,6 +611,7 @@ def test_nested_factors_have_a_variable_each():
     assert posterior["b_batch:cask"].shape == (2, 50, 30, 1)
 
 
+@pytest.mark.full
 def test_a_fit_by_maximum_likelihood_is_sampled_as_by_reml():
     ml = mfx.lmer(SLEEP, mfx.datasets.load("sleepstudy"), reml=False)
     found, other = ml.sample(rng=1)["posterior"]["sigma"], sleep_tree()["posterior"]["sigma"]

@@ -207,6 +207,7 @@ def test_a_bootstrap_estimates_its_components(fit):
     assert drawn.draws[["sd(visit | patient)", "corr(visit | patient)"]].std().min() > 0.0
 
 
+@pytest.mark.full
 def test_simulated_responses_have_the_fits_covariance(fit):
     drawn = fit.simulate(4000, rng=2).to_numpy()
     sd, rho, sigma = fit.varcorr["sdcor"]

@@ -385,6 +385,7 @@ def test_kind_of_column_makes_no_difference(frame, kind):
     _same(_build(MODEL, COLUMN_KINDS[kind](frame)), _build(MODEL, frame))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", COLUMN_KINDS)
 def test_kind_of_column_makes_no_difference_to_missing_values(frame, kind):
     changed = COLUMN_KINDS[kind](frame)

@@ -28,6 +28,7 @@ def test_the_number_of_terms_is_named(formula, count):
     assert caught.value.end > caught.value.start
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fixed", "n_terms"),
     [

@@ -241,6 +241,7 @@ def without(by_term, term):
     return [np.hstack([np.zeros((len(everything), 0)), *others]), everything]
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @weighted_or_not
 @pytest.mark.parametrize("fixed", [*FIXED, "0 + f", "0 + f + x", "0 + f:h", "0 + f + h"])

@@ -407,6 +407,7 @@ LEFT = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", SMALLER)
 def test_each_term_is_made_smaller_in_each_way(data, model):
     found = mfx.lmer(model, data, engine="profiled").ranova()
@@ -456,6 +457,7 @@ def test_the_first_row_is_the_model_itself(data, reml):
     assert first[["chisq", "df", "p_value", "p_mixture"]].isna().all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", SMALLER)
 def test_statistics_are_twice_the_likelihoods_differences(data, model):
     found = mfx.lmer(model, data).ranova()
@@ -468,6 +470,7 @@ def test_statistics_are_twice_the_likelihoods_differences(data, model):
 # ---------------------------------------------------------------- ranova: p-values
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", SMALLER)
 def test_plain_p_values_are_chi_squared(data, model):
     found = mfx.lmer(model, data).ranova().iloc[1:]

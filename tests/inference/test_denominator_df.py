@@ -409,6 +409,7 @@ def treatments_of_batches(method, arms, more):
     return data, found
 
 
+@pytest.mark.full
 @pytest.mark.covering(2)
 @both_methods
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 9])

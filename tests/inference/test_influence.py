@@ -256,6 +256,7 @@ def test_levels_of_any_factor_are_left_out(fits, data, name, group):
         assert table.loc[level, "nobs"] == (labels == level).sum()
 
 
+@pytest.mark.full
 @pytest.mark.covering(1)
 @every_model
 @methods

@@ -33,6 +33,7 @@ def check(function):
     return function
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", tiered(REFERENCES))
 def test_reference_models(name, subtests):
     for holds in CHECKS:

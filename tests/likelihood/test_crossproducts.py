@@ -111,6 +111,7 @@ def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
         assert list(zip(c.rows, c.cols, strict=True)) == expected
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
@@ -170,6 +171,7 @@ def test_rows_and_columns_are_counted(case):
     assert (case.crossprod.n, case.crossprod.p) == case.design.rows.X.shape
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_each_term_finds_its_columns_in_its_factor(case):
@@ -182,6 +184,7 @@ def test_each_term_finds_its_columns_in_its_factor(case):
         np.testing.assert_array_equal(found.transpose(0, 2, 1), expected)
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_the_order_of_the_rows_changes_only_rounding(case):
@@ -426,6 +429,7 @@ def analyses(monkeypatch):
     return analysed
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("formula", ["y ~ x + (x | g) + (1 | h)", "y ~ x + (x | g) + (1 | g:h)"])
 def test_fifty_portions_add_up_to_all_rows_with_one_analysis(formula, analyses):
     rng = np.random.default_rng(9)

@@ -121,6 +121,7 @@ TERMS = [
 ]  # fmt: skip
 
 
+@pytest.mark.full
 @both_criteria
 @pytest.mark.parametrize("dispersion", ["~ t", "~ C(t)", "~ late", "~ x"])
 def test_the_nullity_is_that_of_dense_derivatives(dispersion, reml):

@@ -451,6 +451,7 @@ def test_points_show_the_response_with_its_offset_and_only_rows_that_were_used(w
     assert lowest > 100
 
 
+@pytest.mark.full
 def test_the_first_column_that_varies_within_levels_runs(fit, many, weighted):
     found = [f.plot.fitted(levels=2)[0].figure.get_supxlabel() for f in (fit, many, weighted)]
     assert found == ["Days", "x", "x"]

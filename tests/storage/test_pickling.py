@@ -42,6 +42,7 @@ def pickled(value):
     return pickle.loads(pickle.dumps(value))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name",
     but_for(MODELS, ["splines", "function", "weights"]),

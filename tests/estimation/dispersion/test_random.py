@@ -458,6 +458,7 @@ def test_a_standard_deviation_of_zero_is_remarked_on(reml):
     assert any("no differences in their residual" in note for note in without_spread(reml).notes)
 
 
+@pytest.mark.full
 @reml_first
 def test_with_a_standard_deviation_of_zero_the_deviance_is_the_plain_fits(reml):
     plain = mfx.lmer("y ~ 1 + (1 | g)", equal(), reml=reml)
@@ -559,6 +560,7 @@ def test_restricted_fits_are_compared_by_their_maximum_likelihood():
     assert -2.0 * table["llf"].iloc[1] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.full
 def test_leaving_the_only_term_out_gives_the_fit_without_it():
     expected = fitted("no random terms").deviance - fitted("intercept").deviance
     assert fitted("intercept").ranova()["chisq"].iloc[1] == pytest.approx(expected, abs=1e-6)

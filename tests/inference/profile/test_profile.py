@@ -582,6 +582,7 @@ def without_an_effect(data) -> float:
     return min(lmer(f"y ~ x + {term}", data, reml=False).solution.deviance for term in terms)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", but_for(range(6), [1]))
 def test_a_correlation_is_as_free_as_the_models_in_which_an_effect_does_not_vary(seed):
     # They give the same deviance at every correlation.
