@@ -229,3 +229,13 @@ def test_a_date_is_no_covariate(dated):
     data["days"] = eval(advice, {"data": data})
     assert mfx.lmer("y ~ days + (1 | k)", data).converged
     assert mfx.lmer("y ~ t.dt.month + (1 | t.dt.year)", data).nobs == len(data)
+
+
+@pytest.mark.parametrize(("given", "column"), [("`o o`", "o o"), ("o o", "o o"), ("7", 7)])
+def test_an_offset_column_of_any_name_is_read_in_new_rows(data, given, column):
+    fit = mfx.lmer("y ~ x + (1 | g)", data.assign(o=data["x"]), offset="o")
+    renamed = data.assign(o=data["x"]).rename(columns={"o": column})
+    of_any_name = mfx.lmer("y ~ x + (1 | g)", renamed, offset=given)
+    expected = fit.predict(data.assign(o=1.5).head(7))
+    found = of_any_name.predict(data.assign(o=1.5).rename(columns={"o": column}).head(7))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

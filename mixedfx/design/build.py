@@ -137,13 +137,8 @@ def build(
     arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
     row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
     used = _used_rows(formula, residual_formula, frame, row_vectors, env)
-    if formula.offset:
-        used = used.with_offset(
-            offset_values(formula.offset, used.evaluated(), env, len(used.index))
-        )
     column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
-    design = _evaluate_rows(formula, residual, used, env, column_of)
-    return replace(design, spec=replace(design.spec, offset_is_argument=offset is not None))
+    return _evaluate_rows(formula, residual, used, env, column_of)
 
 
 def _evaluate_rows(
@@ -154,7 +149,10 @@ def _evaluate_rows(
     column_of: dict[str, str | None],
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
-    evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
+    n, offset_is_argument = len(used.index), used.offset is not None
+    evaluated = evaluate(formula, used.evaluated(), env, n)
+    if formula.offset:
+        used = used.with_offset(offset_values(formula.offset, used.evaluated(), env, n))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env)
     of_residual = _residual(formula, column_of["residual_sd"], residual, used, env)
@@ -178,6 +176,7 @@ def _evaluate_rows(
         fixed_info=evaluated.fixed_info,
         env=env,
         fixed_sigma=None if used.residual_sd is None else 1.0,
+        offset_is_argument=offset_is_argument,
         aliases=column_aliases(evaluated.fixed, kept),
         row_dependent=evaluated.row_dependent,
         categories=categories_read(formula, used.variables),

@@ -87,22 +87,25 @@ def formula_environment(
     # A formula's functions go before the caller's names: a logger called log does not hide log().
     functions = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
     namespace = outer.namespace
-    read = [name for name in sorted(names - functions.keys()) if name in namespace]
+    read = {name: namespace[name] for name in sorted(names - functions.keys()) if name in namespace}
     of_formula = {name: functions[name] for name in sorted(names & functions.keys())}
-    return EvalEnvironment([of_formula, *outer.subset(read)._namespaces], outer.flags)
+    return EvalEnvironment([read | of_formula], outer.flags)
 
 
 @lru_cache(maxsize=256)
 def factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Python code of each distinct factor of the formula, with the names in it."""
-    codes = [formula.response] if formula.response else []
-    for text in (formula.fixed, *(t.effects for t in formula.random)):
-        codes += [f.name() for term in terms_of(text) for f in term.factors]
+    codes = _covariate_codes(formula)
     for term in formula.random:
         codes += term.group
-    if formula.offset:
-        codes.append(formula.offset)
     return tuple((code, tuple(sorted(names_in(code)))) for code in dict.fromkeys(codes))
+
+
+def _covariate_codes(formula: Formula) -> list[str]:
+    """Code of the response, of each factor of the fixed part and of the effects, and the offset."""
+    texts = (formula.fixed, *(t.effects for t in formula.random))
+    factors = [f.name() for text in texts for term in terms_of(text) for f in term.factors]
+    return [code for code in (formula.response, *factors, formula.offset) if code]
 
 
 def _is_defined(name: str, env: EvalEnvironment) -> bool:
@@ -118,8 +121,6 @@ def _fail_missing(identifier: str, code: str, formula: Formula, frame: pd.DataFr
         role = f"dispersion {role}"
     if name in map(str, frame.index.names):
         hint = " It is in the index: reset_index() makes a column of it."
-    elif frame.columns.nlevels > 1:
-        hint = " Columns have several levels; data.columns.map('_'.join) makes names of them."
     elif code.replace(" ", "") in columns and code != name:
         hint = f" Write `{code.replace(' ', '')}`, in backticks, for that column."
     else:
@@ -160,9 +161,7 @@ def is_date(column: pd.Series) -> bool:
 
 def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
     """Refuse dates and durations as covariates or as the response."""
-    texts = (formula.fixed, *(term.effects for term in formula.random))
-    codes = [f.name() for text in texts for term in terms_of(text) for f in term.factors]
-    for code in dict.fromkeys([formula.response, *codes, formula.offset]):
+    for code in _covariate_codes(formula):
         if code in columns and is_date(columns[code]):
             name = decode(code)
             days = f"data[{name!r}]"

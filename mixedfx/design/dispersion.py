@@ -118,6 +118,11 @@ class DispersionRows(ResidualRows):
         """Level of each row in the random term, (n,)."""
         return None if self.random_term is None else self.random_term.codes
 
+    @property
+    def log_sd_columns(self) -> Matrix:
+        """D."""
+        return self.D
+
     def stratum_codes(self) -> Codes:
         """Number the distinct rows of D, (n,)."""
         _, codes = np.unique(self.D, axis=0, return_inverse=True)

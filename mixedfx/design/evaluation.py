@@ -26,7 +26,6 @@ from patsy import (
 from mixedfx._names import decode
 from mixedfx.design.checks import check_length, first_non_numeric
 from mixedfx.design.columns import as_patsy_column
-from mixedfx.design.functions import PATSY_FUNCTIONS
 from mixedfx.design.known_values import is_box, known_values
 from mixedfx.design.row_dependence import (
     EvaluatedTerm,
@@ -250,7 +249,7 @@ def _row_values(code: str, what: str, variables: Mapping[str, Any], env: EvalEnv
         return pd.Series(value.data if is_box(value) else value)
     try:
         with np.errstate(all="ignore"):
-            value = env.eval(code, inner_namespace={**PATSY_FUNCTIONS, **variables})
+            value = env.eval(code, inner_namespace=dict(variables))
     except Exception as error:
         raise DataError(f"{what} could not be evaluated: {error}") from error
     value = align_rows(code, value, variables)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from patsy import EvalEnvironment
 
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
@@ -16,8 +17,8 @@ from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, group_values, offset_values
 from mixedfx.design.levels import combine, factorize
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
-from mixedfx.design.source import as_frame, float_vector
-from mixedfx.design.spec import ModelSpec
+from mixedfx.design.source import as_frame, column_named, float_vector
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import DataError, MissingColumnError
 from mixedfx.formula.terms import Formula
 
@@ -73,9 +74,9 @@ def evaluate_new_data(
         if use_levels:
             term_codes[:] = -2
             if len(rows):
-                factors = term.formula_term.group
-                values = [group_values(f, variables, env, len(rows)) for f in factors]
-                term_codes[rows] = term.levels.encode(values)
+                term_codes[rows] = term.levels.encode(
+                    _group_values(term, variables, env, len(rows))
+                )
     return NewRows(frame, X, model_matrices, codes)
 
 
@@ -92,8 +93,7 @@ def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Co
         return D, None
     codes = np.full(m, -1, dtype=np.intp)
     if len(rows):
-        values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
-        codes[rows] = term.levels.encode(values)
+        codes[rows] = term.levels.encode(_group_values(term, variables, spec.env, len(rows)))
     return D, codes
 
 
@@ -105,11 +105,18 @@ def all_levels(spec: ModelSpec, frame: pd.DataFrame, t: int, codes: Codes) -> tu
         return codes, len(term.levels)
     part = replace(spec.formula, response="1", fixed="1", random=(term.formula_term,), offset="")
     variables, rows = _complete_rows(spec, part, frame.loc[unseen])
-    values = [group_values(f, variables, spec.env, len(rows)) for f in term.formula_term.group]
+    values = _group_values(term, variables, spec.env, len(rows))
     new, numbers = combine([factorize(v) for v in values])
     result = codes.copy()
     result[np.flatnonzero(unseen)[rows]] = len(term.levels) + numbers
     return result, len(term.levels) + len(new)
+
+
+def _group_values(
+    term: RandomTermSpec, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> list[pd.Series]:
+    """Values of the factors whose combinations are a term's levels."""
+    return [group_values(factor, variables, env, n) for factor in term.formula_term.group]
 
 
 def formula_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
@@ -127,9 +134,10 @@ def new_argument(argument: str, column: str | None, frame: pd.DataFrame, *, advi
     """Values in new rows of an argument of the fit, from the column of its name."""
     if column is None:
         raise DataError(f"the fit's {argument} was an array, so new rows have none: give {advice}")
-    if column not in frame.columns:
+    name = column_named(column, frame)
+    if name not in frame.columns:
         raise MissingColumnError(f"{argument} column '{column}' is not in the new data.")
-    return float_vector(argument, frame[column])
+    return float_vector(argument, frame[name])
 
 
 def _complete_rows(

@@ -13,11 +13,17 @@ import pandas as pd
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.terms import Formula
 
+Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
 class ResidualRows:
     """Columns of a residual model in the rows of a design; none of this class itself."""
+
+    @property
+    def log_sd_columns(self) -> Matrix | None:
+        """Columns in which the log sds are linear, (n, q), where the model has them."""
+        return None
 
     def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
         """Select rows; returns the specification and the columns."""

@@ -24,7 +24,6 @@ import pandas as pd
 from patsy import EvalEnvironment, EvalFactor
 
 from mixedfx.design.columns import as_expression_column, as_patsy_column, factor_codes
-from mixedfx.design.functions import PATSY_FUNCTIONS
 from mixedfx.design.known_values import is_box
 from mixedfx.design.reductions import REMEMBER, with_remembered_reductions
 from mixedfx.design.row_dependence import align_rows
@@ -135,9 +134,8 @@ def _try(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment, n: i
 
 
 def _evaluated(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment) -> Any:
-    scope = env.with_outer_namespace(PATSY_FUNCTIONS)
     with np.errstate(all="ignore"):
-        return scope.eval(code, inner_namespace=dict(columns))
+        return env.eval(code, inner_namespace=dict(columns))
 
 
 def _remembers(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment) -> bool:
@@ -161,7 +159,7 @@ def _functions_in(code: str) -> frozenset[str]:
 
 def _arguments_of_transforms(code: str, env: EvalEnvironment) -> list[str] | None:
     """Arguments of the innermost stateful transforms in an expression; None if there is none."""
-    scope = env.with_outer_namespace(PATSY_FUNCTIONS).namespace
+    scope = env.namespace
     if not any(_is_stateful(scope.get(name)) for name in _functions_in(code)):
         return None
 

@@ -64,15 +64,14 @@ def _statement(spec: ModelSpec, dependence: Dependence) -> str:
         by_term.setdefault(entry.term, []).append(entry)
     names = {t: [_entry_name(spec, e) for e in own] for t, own in by_term.items()}
     terms = {t: str(spec.random_terms[t].formula_term) for t in by_term}
+    each = [f"{_and(own)} of {terms[t]}" for t, own in names.items()]
     if dependence.with_residual:
-        return _with_residual(spec, [f"{_and(own)} of {terms[t]}" for t, own in names.items()])
+        return _with_residual(spec, each)
     if len(by_term) == len(entries) > 1 and _is_sum(dependence):
         distinct = {own[0] for own in names.values()}
         if len(distinct) == 1:
             return f"only the sum of {distinct.pop()} of {_and(list(terms.values()))} is identified"
-        each = [f"{own[0]} of {terms[t]}" for t, own in names.items()]
         return f"only the sum of {_and(each)} is identified"
-    each = [f"{_and(own)} of {terms[t]}" for t, own in names.items()]
     if len(entries) == 1:
         return f"nothing is known of {each[0]}"
     if len(entries) == len(dependence.coefficients) + 1:

@@ -50,7 +50,7 @@ def _residuals_nested(a: Design, b: Design) -> bool:
         return False
     if not a.spec.residual.n_params or a.spec.residual.argument == b.spec.residual.argument:
         return True
-    columns = [getattr(d.rows.residual, "D", None) for d in (a, b)]
+    columns = [d.rows.residual.log_sd_columns for d in (a, b)]
     if columns[0] is None or columns[1] is None:
         return False
     if a.spec.residual.has_random_effects and not b.spec.residual.has_random_effects:

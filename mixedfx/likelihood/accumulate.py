@@ -16,6 +16,7 @@ from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
+from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
@@ -165,9 +166,7 @@ def _check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector
 def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     """Cross-products of rows that differ in the response; shares what does not depend on it."""
     p, w, y = crossprod.p, rows.weights, rows.response_less_offset
-    X = rows.X
-    if crossprod.qr_R is not None:
-        X = linalg.solve_triangular(crossprod.qr_R, X.T, trans="T").T
+    X = combinations_in_basis(rows.X, crossprod.qr_R)
     XtX = crossprod.XytXy[:p, :p]  # it does not depend on the response
     shift, centred = _centred_response(rows.X, y, w)
     Xty = X.T @ (centred if w is None else w * centred)

@@ -21,7 +21,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def rows_in_basis(rows: Matrix, qr_R: Matrix | None) -> Matrix:
+def combinations_in_basis(rows: Matrix, qr_R: Matrix | None) -> Matrix:
     """Combinations ``L qr_R^-1`` of the coefficients of ``X qr_R^-1``, (r, p)."""
     if qr_R is None:
         return rows
@@ -30,7 +30,7 @@ def rows_in_basis(rows: Matrix, qr_R: Matrix | None) -> Matrix:
 
 def orthonormal_rows(rows: Matrix, qr_R: Matrix | None) -> tuple[Matrix, Matrix]:
     """Orthonormal rows Q of coefficients of ``X qr_R^-1``, and T with ``Q qr_R = T rows``."""
-    Q, R = np.linalg.qr(rows_in_basis(rows, qr_R).T)
+    Q, R = np.linalg.qr(combinations_in_basis(rows, qr_R).T)
     return np.asarray(Q.T), np.asarray(linalg.solve_triangular(R, np.eye(len(rows)), trans="T"))
 
 
@@ -54,12 +54,12 @@ class CoefficientCovariance:
 
     def of(self, rows: Matrix) -> Matrix:
         """``L V L'`` of combinations L, (..., r, r)."""
-        own = rows_in_basis(rows, self.qr_R)
+        own = combinations_in_basis(rows, self.qr_R)
         return np.asarray(own @ self.in_basis @ own.T)
 
     def variances(self, rows: Matrix) -> Vector:
         """Diagonal of ``L V L'``, (..., r)."""
-        own = rows_in_basis(rows, self.qr_R)
+        own = combinations_in_basis(rows, self.qr_R)
         return np.asarray(np.einsum("rp,...pq,rq->...r", own, self.in_basis, own))
 
     def less(self, other: CoefficientCovariance) -> CoefficientCovariance:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, rows_in_basis
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, combinations_in_basis
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ def constrain_coefficient(solution: Solution, row: Vector, value: float) -> Solu
     """
     crossprod = solution.crossprod
     n, qr_R = crossprod.n, crossprod.qr_R
-    row_in_basis = rows_in_basis(row[None], qr_R)[0]
+    row_in_basis = combinations_in_basis(row[None], qr_R)[0]
     along_in_basis = solution.vcov_in_basis @ row_in_basis
     along = solution.vcov_unscaled @ row
     variance = float(row_in_basis @ along_in_basis)
@@ -109,7 +109,7 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
         return solution
     crossprod, s2, p = solution.crossprod, solution.sigma**2, solution.crossprod.p
     # In the basis of X: of nearly dependent columns the covariances are large and cancel.
-    rows = rows_in_basis(np.eye(p)[proper], crossprod.qr_R)
+    rows = combinations_in_basis(np.eye(p)[proper], crossprod.qr_R)
     cov_rows = s2 * solution.vcov_in_basis @ rows.T
     root = np.linalg.cholesky(rows @ cov_rows + np.diag(sd[proper] ** 2))
     innovation = mean[proper] - solution.beta[proper]
@@ -118,7 +118,7 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
     change = gain @ innovation - solution.coef_vector[:p]
     in_basis = solution.vcov_in_basis - gain @ cov_rows.T / s2
     in_basis = 0.5 * (in_basis + in_basis.T)
-    beta = crossprod.ols_coef + rows_in_basis(np.eye(p), crossprod.qr_R) @ change
+    beta = crossprod.ols_coef + combinations_in_basis(np.eye(p), crossprod.qr_R) @ change
     vcov_unscaled = np.array(crossprod.vcov_of_coefficients(in_basis))
     fixed = proper & (sd == 0.0)  # exactly, since rounding leaves a remainder
     beta[fixed], vcov_unscaled[fixed], vcov_unscaled[:, fixed] = mean[fixed], 0.0, 0.0

@@ -25,6 +25,7 @@ from mixedfx.covariance.parametrization import Parametrization, canonical_signs
 from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
 from mixedfx.likelihood.basis import ColumnBasis
+from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
 from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten
@@ -40,6 +41,9 @@ from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+
+# A penalised residual sum of squares below this share of the response's is rounding.
+_ZERO_PWRSS = 1e-14
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,11 @@ class CrossProducts:
         """Each term's diagonal block of one square array per grouping factor."""
         return [arrays[s.group][s.columns, s.columns] for s in self.term_positions]
 
+    @property
+    def zero_pwrss(self) -> float:
+        """Penalised residual sum of squares below which it is rounding of the response's."""
+        return _ZERO_PWRSS * float(self.XytXy[-1, -1])
+
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
         """Covariance of the coefficients of X from that of ``X qr_R^-1``."""
         if self.qr_R is None:
@@ -275,9 +284,7 @@ def _change_of_basis(crossprod: CrossProducts, ols_coef: Vector, qr_R: Matrix | 
     """T with ``[X own^-1, y - X own_coef] T = [X qr_R^-1, y - X ols_coef]``."""
     own = np.eye(crossprod.p) if crossprod.qr_R is None else crossprod.qr_R
     T = np.eye(crossprod.p + 1)
-    T[:-1, :-1] = own
-    if qr_R is not None:
-        T[:-1, :-1] = linalg.solve_triangular(qr_R, own.T, trans="T").T
+    T[:-1, :-1] = combinations_in_basis(own, qr_R)
     T[:-1, -1] = own @ (crossprod.ols_coef - ols_coef)
     return T
 

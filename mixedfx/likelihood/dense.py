@@ -33,8 +33,6 @@ Codes = npt.NDArray[np.intp]
 
 # Elements of the matrices that are factorised at once.
 _CHUNK_SIZE = 2_000_000
-# A penalised residual sum of squares below this share of the response's is rounding.
-_ZERO_PWRSS = 1e-14
 # Random effects up to which derivatives by dense matrices cost less than differences.
 DENSE_EFFECTS = 150
 # Step of differences, relative to coordinates above one.
@@ -125,7 +123,7 @@ class DenseCrossProducts:
             deviance = log_det + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
         valid = np.isfinite(deviance)
         if crossprod.profiles_sigma:
-            valid &= pwrss > _ZERO_PWRSS * crossprod.XytXy[-1, -1]
+            valid &= pwrss > crossprod.zero_pwrss
         return np.where(valid, deviance, np.inf)
 
     def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Matrix]:

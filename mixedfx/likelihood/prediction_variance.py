@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.rows import ModelRows
-from mixedfx.likelihood.coefficient_covariance import rows_in_basis
+from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
@@ -84,7 +84,7 @@ def unscaled_prediction_variance(
         zGz, zGB = _random_part(crossprod, solution, rows)
     if not fixed or not crossprod.p:
         return zGz
-    x = rows_in_basis(rows.X, crossprod.qr_R) - zGB
+    x = combinations_in_basis(rows.X, crossprod.qr_R) - zGB
     return np.asarray(zGz + np.einsum("np,pq,nq->n", x, solution.vcov_in_basis, x))
 
 

@@ -26,8 +26,6 @@ Array = npt.NDArray[np.float64]
 
 # Step of differences, relative to coordinates above one.
 _STEP = 1e-3
-# A penalised residual sum of squares below this share of the response's is rounding.
-ZERO_PWRSS = 1e-14
 # Rounding errors measured are about this share of their bound where terms or columns are many ...
 _SHARE_OF_BOUND = 0.1
 # ... and up to this many times the share of one variance: against 60 digits, n of 60 to 3000.
@@ -110,7 +108,7 @@ class ScaledLikelihood:
 def check_positive_pwrss(solution: Solution) -> Solution:
     """Raise a ``ResponseError`` if the random effects explain the response; else the solution."""
     crossprod = solution.crossprod
-    if crossprod.profiles_sigma and solution.pwrss <= ZERO_PWRSS * crossprod.XytXy[-1, -1]:
+    if crossprod.profiles_sigma and solution.pwrss <= crossprod.zero_pwrss:
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "

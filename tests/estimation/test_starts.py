@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from designs import drawn_strata
 from oracle import dense_model
 from tiers import but_for
 
@@ -273,17 +274,7 @@ def test_the_hessian_of_the_certificate_is_that_of_the_tests():
 def test_a_grid_point_below_an_end_beside_it_starts_a_search():
     # Two minima one step of the grid apart: the end above the other was taken for it. Source: the
     # lowest of 20 minimisations by scipy of the dense REML criterion, 52.870612427.
-    rng = np.random.default_rng(54)
-    m, K = int(rng.integers(2, 7)), int(rng.integers(2, 5))
-    n = int(rng.integers(max(4 * K, 12), 45))
-    g = np.r_[np.arange(m), rng.integers(m, size=n - m)]
-    k = rng.permutation(np.r_[np.repeat(np.arange(K), 3), rng.integers(K, size=n - 3 * K)])
-    x, sd = rng.normal(size=n), np.exp(rng.choice([0.3, 1, 1.5]) * rng.normal(size=K))
-    tau, h = rng.choice([0, 0.3, 1, 3]), rng.integers(3, size=n)
-    rng.random(), rng.choice(3)
-    y = tau * rng.normal(size=m)[g] + sd[k] * rng.normal(size=n) + x * rng.normal()
-    y = y + 0.5 * rng.normal(size=3)[h] + rng.choice([0, 2])
-    data = pd.DataFrame({"y": y, "x": x, "g": g, "h": h})
+    _, data, _ = drawn_strata(54)
     for terms in ("(1 | g) + (1 | h)", "(1 | h) + (1 | g)"):
         fit = mfx.lmer(f"y ~ 0 + x + {terms}", data)
         assert fit.deviance == pytest.approx(52.870612427, abs=1e-6)

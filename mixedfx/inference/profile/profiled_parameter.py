@@ -22,7 +22,6 @@ import numpy.typing as npt
 from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import ZERO_PWRSS
 from mixedfx.likelihood.score import score_factors
 from mixedfx.linalg.differences import jacobian, relative_steps
 
@@ -72,7 +71,7 @@ class ProfiledParameter(ABC):
         """Solve the penalised least-squares problem at the scaled factors ``B_t F_t``."""
         scaled = [B @ F for B, F in zip(self.factors.changes, factors, strict=True)]
         solution = self.likelihood.at_factors(scaled)
-        if not solution.pwrss > ZERO_PWRSS * solution.crossprod.XytXy[-1, -1]:
+        if not solution.pwrss > solution.crossprod.zero_pwrss:
             raise ValueError("the penalised residual sum of squares is zero to rounding")
         return solution
 
