@@ -179,7 +179,7 @@ def test_no_import_leads_back_to_where_it_began():
 
 LATE = {  # libraries that cost seconds or are optional, and who may import them
     "matplotlib": {"mixedfx.plots", "mixedfx.diagrams.drawing"},
-    "statsmodels": {"mixedfx.estimation.statsmodels"},
+    "statsmodels": {"mixedfx.estimation.statsmodels", "mixedfx.families.statsmodels"},
     "emcee": {"mixedfx.bayes"},
     "arviz_base": {"mixedfx.bayes"},
     "arviz_stats": {"mixedfx.bayes"},

@@ -1,0 +1,31 @@
+"""Response distributions and links of generalised mixed models."""
+
+from mixedfx.families.binomial import Binomial
+from mixedfx.families.derivatives import ParamDerivatives, RowDerivatives
+from mixedfx.families.family import Family
+from mixedfx.families.gamma import Gamma
+from mixedfx.families.gaussian import Gaussian
+from mixedfx.families.inverse_gaussian import InverseGaussian
+from mixedfx.families.link_registry import LINKS
+from mixedfx.families.links import Link
+from mixedfx.families.nbinom1 import NegativeBinomial1
+from mixedfx.families.nbinom2 import NegativeBinomial2
+from mixedfx.families.poisson import Poisson
+from mixedfx.families.registry import FAMILIES, resolve_family
+
+__all__ = [
+    "FAMILIES",
+    "LINKS",
+    "Binomial",
+    "Family",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
+    "Link",
+    "NegativeBinomial1",
+    "NegativeBinomial2",
+    "ParamDerivatives",
+    "Poisson",
+    "RowDerivatives",
+    "resolve_family",
+]

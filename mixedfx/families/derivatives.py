@@ -1,0 +1,76 @@
+"""Derivatives of log densities, as families return them; arrays may share memory, so copy to write.
+
+Every expression broadcasts: ``y`` and ``w`` have shape (n,), ``eta`` (n,) or (nodes, n).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+class RowDerivatives(NamedTuple):
+    """
+    Derivatives of each row's log density by its linear predictor.
+
+    Attributes
+    ----------
+    value : ndarray
+        Log density without the family's ``constants``; -inf where eta is outside the domain.
+    first : ndarray
+        ``d value / d eta``.
+    weight : ndarray
+        ``-d2 value / d eta2``: observed information, which can be negative.
+    weight_slope : ndarray or None
+        ``d weight / d eta``, if the third derivative was asked for.
+    """
+
+    value: Array
+    first: Array
+    weight: Array
+    weight_slope: Array | None
+
+
+class ParamDerivatives(NamedTuple):
+    """
+    Derivatives of the row derivatives by the logarithms of the family's r parameters.
+
+    Attributes
+    ----------
+    value, first, weight : ndarray of shape (r, *eta.shape)
+        Derivatives of ``RowDerivatives.value``, ``first`` and ``weight``.
+    """
+
+    value: Array
+    first: Array
+    weight: Array
+
+
+class LogDerivatives(NamedTuple):
+    """Logarithm of a probability and its derivatives by eta; ``third`` only on request."""
+
+    value: Array
+    first: Array
+    second: Array
+    third: Array | None
+
+
+class MeanDerivatives(NamedTuple):
+    """Log density and its derivatives by the mean; ``third`` only on request."""
+
+    value: Array
+    first: Array
+    second: Array
+    third: Array | None
+
+
+def weighted(rows: RowDerivatives, w: Array | float | None) -> RowDerivatives:
+    """Row derivatives of ``w`` times the log density."""
+    if w is None:
+        return rows
+    slope = None if rows.weight_slope is None else w * rows.weight_slope
+    return RowDerivatives(w * rows.value, w * rows.first, w * rows.weight, slope)

@@ -1,0 +1,277 @@
+"""Response distributions: log densities by the linear predictor, and what belongs to them.
+
+A row has the log density ``l(y; eta, w, params)``. Laplace's approximation needs ``l``,
+``dl/deta``, ``-d2l/deta2`` and its slope, and the first three by the logarithms of the family's
+parameters; they are evaluated some hundred times in a fit, so nothing is checked in them.
+
+``y`` is on the scale of the mean: a proportion k / n where ``w`` holds trials n. Other weights are
+prior weights: a normal, gamma or inverse normal response has the dispersion over ``w``; of counts,
+``w`` multiplies the log density.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.errors import check_choice
+from mixedfx.families.cumulative_links import Log
+from mixedfx.families.derivatives import (
+    Array,
+    MeanDerivatives,
+    ParamDerivatives,
+    RowDerivatives,
+    weighted,
+)
+from mixedfx.families.link_registry import LINKS
+from mixedfx.families.links import Link
+from mixedfx.families.support import check_support, check_varies
+
+Vector = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+__all__ = ["Family", "MeanFamily", "ParamDerivatives", "RowDerivatives"]
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """
+    Distribution of a response around its mean, with the link of that mean.
+
+    Parameters
+    ----------
+    link : Link
+        One of the family's ``links``; :meth:`with_link` makes a family from a link's name.
+
+    Attributes
+    ----------
+    name : str
+        Name of the family in ``family=``.
+    links : tuple of str
+        Links that it takes; the first is the default.
+    param_names : tuple of str
+        Its parameters, all positive, which are searched as logarithms.
+    discrete : bool
+        Whether the response is a count or a proportion of counts.
+    mergeable : bool
+        Whether rows of equal eta merge: ``y`` to the weighted mean, ``w`` to the sum.
+    positive_mean : bool
+        Whether the mean must be positive.
+    support : str
+        Values that a response can have, in words.
+
+    See Also
+    --------
+    resolve_family : A family by its name, or from a family of statsmodels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixedfx.families import Poisson
+    >>> family = Poisson.with_link("log")
+    >>> family.derivatives(np.array([2.0]), None, np.array([0.0]), np.empty(0)).first
+    array([1.])
+    """
+
+    name: ClassVar[str]
+    links: ClassVar[tuple[str, ...]]
+    param_names: ClassVar[tuple[str, ...]] = ()
+    discrete: ClassVar[bool] = False
+    mergeable: ClassVar[bool] = False
+    positive_mean: ClassVar[bool] = False
+    support: ClassVar[str]
+    # A linear predictor in the domain of every link, at which rows outside it are evaluated.
+    _inner_eta: ClassVar[float] = 1.0
+
+    link: Link
+
+    @classmethod
+    def with_link(cls, link: str | None = None) -> Self:
+        """Family with the link of that name, or with its default link."""
+        name = cls.links[0] if link is None else link
+        check_choice(f"family '{cls.name}': link", name, cls.links)
+        return cls(LINKS[name])
+
+    def __str__(self) -> str:
+        """Names of the family and its link."""
+        return f"{self.name} ({self.link.name})"
+
+    # ------------------------------------------------------------ log density
+
+    @np.errstate(all="ignore")
+    def derivatives(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool = False
+    ) -> RowDerivatives:
+        """
+        Log density of each row, with its derivatives by the linear predictor.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,)
+            Response on the scale of the mean.
+        w : ndarray of shape (n,) or None
+            Trials, or prior weights; None for ones.
+        eta : ndarray of shape (..., n)
+            Linear predictor, offset included.
+        params : ndarray of shape (r,)
+            Values of ``param_names``.
+        third : bool
+            Whether the slope of the weight is computed.
+
+        Returns
+        -------
+        RowDerivatives
+            Of the log density without ``constants(y, w)``.
+        """
+        valid = self.valid(eta)
+        if valid is None or valid.all():
+            return self._rows(y, w, eta, params, third=third)
+        rows = self._rows(y, w, np.where(valid, eta, self._inner_eta), params, third=third)
+        return rows._replace(value=np.where(valid, rows.value, -np.inf))
+
+    @abstractmethod
+    def _rows(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> RowDerivatives:
+        """``derivatives`` where eta is in the domain."""
+
+    @np.errstate(all="ignore")
+    def by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
+        """
+        Derivatives of each row's derivatives by the logarithms of the parameters.
+
+        Parameters
+        ----------
+        y, w, eta, params
+            As of ``derivatives``.
+
+        Returns
+        -------
+        ParamDerivatives
+            Each of shape (r, *eta.shape).
+        """
+        valid = self.valid(eta)
+        inner = eta if valid is None else np.where(valid, eta, self._inner_eta)
+        return self._by_params(y, w, inner, params)
+
+    def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
+        none = np.empty((0, *np.shape(eta)))
+        return ParamDerivatives(none, none, none)
+
+    @abstractmethod
+    def constants(self, y: Vector, w: Vector | None) -> Vector:
+        """Part of each row's log density that depends on neither eta nor the parameters."""
+
+    def valid(self, eta: Array) -> Mask | None:
+        """Where a linear predictor is in the family's domain; None: everywhere."""
+        return self.link.valid(eta, positive=self.positive_mean)
+
+    # ------------------------------------------------------------ response
+
+    def check_response(
+        self, name: str, y: Vector, w: Vector | None = None, index: pd.Index | None = None
+    ) -> None:
+        """
+        Raise if the response is outside the family's support, or constant.
+
+        Parameters
+        ----------
+        name : str
+            How the message calls the response: its column or expression.
+        y : ndarray of shape (n,)
+            Response on the scale of the mean.
+        w : ndarray of shape (n,), optional
+            Trials, or prior weights.
+        index : pandas.Index, optional
+            Labels of the rows in the message; their positions by default.
+
+        Raises
+        ------
+        ResponseError
+            Says the first rows, what was seen, and which family takes such values.
+        """
+        check_support(self, name, y, w, index)
+        check_varies(name, y, trials=None)
+
+    @abstractmethod
+    def outside(self, y: Vector, w: Vector | None) -> Mask:
+        """Rows whose response is outside the support."""
+
+    def seen(self, y: float, w: float | None) -> str:
+        """A row's response in a message."""
+        return f"{y:g}"
+
+    # ------------------------------------------------------------ starting values
+
+    def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
+        """Means inside the support near the response, as R's ``mustart``."""
+        return y
+
+    def starting_params(self, y: Vector, w: Vector | None, mu: Vector) -> Vector:
+        """Parameters by moments, given the means."""
+        return np.empty(0)
+
+    # ------------------------------------------------------------ distribution
+
+    def mean(self, eta: Array) -> Array:
+        """Mean of the response at a linear predictor."""
+        with np.errstate(all="ignore"):
+            return self.link.mean(eta)
+
+    @abstractmethod
+    def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
+        """Variance of the response on the scale of the mean, weights included."""
+
+    @abstractmethod
+    def simulate(
+        self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator
+    ) -> Vector:
+        """Draw responses on the scale of the mean; weights of counts are not used."""
+
+    @abstractmethod
+    def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
+        """``P(Y < y)`` and ``P(Y <= y)``; weights of counts are not used."""
+
+    @abstractmethod
+    def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
+        """Squared deviance residuals, as R's ``dev.resids``, weights included."""
+
+    def statsmodels_family(self, params: Vector) -> Any:
+        """
+        Family of statsmodels with the same mean, variance and link, for ``sm.GLM``.
+
+        Of ``nbinom1``, whose variance is proportional to the mean, it is Poisson's.
+        """
+        from mixedfx.families.statsmodels import to_statsmodels
+
+        return to_statsmodels(self.name, self.link.name, params)
+
+
+@dataclass(frozen=True)
+class MeanFamily(Family):
+    """A family whose log density, for unit weight and dispersion, is a simple function of mu."""
+
+    def _rows(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> RowDerivatives:
+        return weighted(self._unit(y, eta, third=third), w)
+
+    def _unit(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
+        """Derivatives for unit weight and dispersion."""
+        if isinstance(self.link, Log):
+            return self._unit_log_link(y, eta, third=third)
+        mu = self.link.mean(eta)
+        return self.link.chain(eta, mu, self._unit_by_mean(y, mu, third=third))
+
+    @abstractmethod
+    def _unit_log_link(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
+        """The same for the log link, from one exponential."""
+
+    @abstractmethod
+    def _unit_by_mean(self, y: Array, mu: Array, *, third: bool) -> MeanDerivatives:
+        """The same by the mean."""

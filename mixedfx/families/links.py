@@ -1,0 +1,147 @@
+"""Links: the mean as a function of the linear predictor eta, with three derivatives.
+
+By the chain rule a log density l(mu) has the derivatives by eta (mu', mu'', mu''' those of the
+mean)
+
+    l' mu',    l'' mu'^2 + l' mu'',    l''' mu'^3 + 3 l'' mu' mu'' + l' mu'''.
+
+The links of probabilities are in :mod:`mixedfx.families.cumulative_links`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives
+
+Mask = npt.NDArray[np.bool_]
+
+# exp() of a larger linear predictor is close to overflow, with room for a product of three.
+MAX_EXPONENT = 230.0
+
+
+def bounded_exp(x: Array) -> Array:
+    """Exponential, constant where its cube would leave double precision."""
+    return np.exp(np.clip(x, -MAX_EXPONENT, MAX_EXPONENT))
+
+
+@dataclass(frozen=True)
+class Link(ABC):
+    """
+    The mean as a function of the linear predictor.
+
+    Attributes
+    ----------
+    name : str
+        R's name of the link.
+    domain : {"real", "positive", "nonzero"}
+        Linear predictors that have a mean.
+    keeps_sign : bool
+        Whether a mean is positive only where eta is, so that a positive mean needs ``eta > 0``.
+
+    See Also
+    --------
+    mixedfx.families.cumulative_links.CumulativeLink : Links that are distribution functions.
+    """
+
+    name: ClassVar[str]
+    domain: ClassVar[Literal["real", "positive", "nonzero"]] = "real"
+    keeps_sign: ClassVar[bool] = False
+
+    @abstractmethod
+    def link(self, mu: Array) -> Array:
+        """Linear predictor of a mean."""
+
+    @abstractmethod
+    def mean(self, eta: Array) -> Array:
+        """Mean at a linear predictor."""
+
+    @abstractmethod
+    def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
+        """First three derivatives of the mean by eta; ``mu`` is the mean at eta."""
+
+    def valid(self, eta: Array, *, positive: bool = False) -> Mask | None:
+        """Where eta has a mean, or a positive one; None: everywhere."""
+        if self.domain == "positive" or (positive and self.keeps_sign):
+            return np.asarray(eta > 0)
+        return np.asarray(eta != 0) if self.domain == "nonzero" else None
+
+    def chain(self, eta: Array, mu: Array, by_mean: MeanDerivatives) -> RowDerivatives:
+        """Derivatives of a log density by eta from those by the mean."""
+        m1, m2, m3 = self.mean_derivatives(eta, mu)
+        value, d1, d2, d3 = by_mean
+        second = d2 * m1**2 + d1 * m2
+        slope = None if d3 is None else -(d3 * m1**3 + 3.0 * d2 * m1 * m2 + d1 * m3)
+        return RowDerivatives(value, d1 * m1, -second, slope)
+
+
+@dataclass(frozen=True)
+class Identity(Link):
+    """``mu = eta``."""
+
+    name = "identity"
+    keeps_sign = True
+
+    def link(self, mu: Array) -> Array:
+        """``mu``."""
+        return mu
+
+    def mean(self, eta: Array) -> Array:
+        """``eta``."""
+        return eta
+
+    def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
+        """``1, 0, 0``."""
+        zero = np.zeros_like(eta)
+        return np.ones_like(eta), zero, zero
+
+    def chain(self, eta: Array, mu: Array, by_mean: MeanDerivatives) -> RowDerivatives:
+        """The derivatives themselves."""
+        value, d1, d2, d3 = by_mean
+        return RowDerivatives(value, d1, -d2, None if d3 is None else -d3)
+
+
+@dataclass(frozen=True)
+class Inverse(Link):
+    """``mu = 1 / eta``."""
+
+    name = "inverse"
+    domain = "nonzero"
+    keeps_sign = True
+
+    def link(self, mu: Array) -> Array:
+        """``1 / mu``."""
+        return 1.0 / mu
+
+    def mean(self, eta: Array) -> Array:
+        """``1 / eta``."""
+        return 1.0 / eta
+
+    def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
+        """``-mu^2, 2 mu^3, -6 mu^4``."""
+        return -(mu**2), 2.0 * mu**3, -6.0 * mu**4
+
+
+@dataclass(frozen=True)
+class Sqrt(Link):
+    """``mu = eta^2`` for ``eta > 0``."""
+
+    name = "sqrt"
+    domain = "positive"
+
+    def link(self, mu: Array) -> Array:
+        """``sqrt(mu)``."""
+        return np.asarray(np.sqrt(mu))
+
+    def mean(self, eta: Array) -> Array:
+        """``eta^2``."""
+        return eta**2
+
+    def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
+        """``2 eta, 2, 0``."""
+        return 2.0 * eta, np.full_like(eta, 2.0), np.zeros_like(eta)

@@ -1,0 +1,63 @@
+"""Negative binomial distribution with variance ``mu + alpha mu^2``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
+from mixedfx.families.family import Vector
+from mixedfx.families.gamma_ratios import log_gamma_ratio
+from mixedfx.families.links import bounded_exp
+from mixedfx.families.negative_binomial import NegativeBinomial
+
+
+@dataclass(frozen=True)
+class NegativeBinomial2(NegativeBinomial):
+    """Counts with variance ``mu + alpha mu^2``; ``1 / alpha`` is R's theta."""
+
+    name = "nbinom2"
+
+    def _size(self, mu: Array, alpha: float) -> Array:
+        return np.asarray(1.0 / alpha)
+
+    def _rows(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> RowDerivatives:
+        alpha = float(params[0])
+        mu = bounded_exp(eta)
+        s = alpha * mu
+        q = 1.0 / (1.0 + s)
+        value = (-1.0 / alpha - y) * np.log1p(s)
+        value += y * eta
+        value += _gamma_ratio(y, alpha)[0]
+        mu_q = mu * q
+        weight = (alpha * y + 1.0) * mu_q
+        weight *= q
+        slope = weight * (1.0 - s) * q if third else None
+        return weighted(RowDerivatives(value, y * q - mu_q, weight, slope), w)
+
+    def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
+        alpha = float(params[0])
+        mu = bounded_exp(eta)
+        s = alpha * mu
+        q = 1.0 / (1.0 + s)
+        p = s * q
+        value = (np.log1p(s) - p) / alpha - y * p - _gamma_ratio(y, alpha)[1]
+        first = (mu - y) * p * q
+        weight = mu * q * q * (alpha * y - 2.0 * (1.0 + alpha * y) * p)
+        scale = 1.0 if w is None else w
+        return ParamDerivatives(*((scale * part)[np.newaxis] for part in (value, first, weight)))
+
+
+def _gamma_ratio(y: Array, alpha: float) -> tuple[Array, Array]:
+    """C(y, 1 / alpha) and its derivative by log(1 / alpha), from a table where that is shorter."""
+    k = np.asarray(1.0 / alpha)
+    largest = float(y.max(initial=0.0))
+    if not largest < y.size:
+        return log_gamma_ratio(y, k, third=False)[:2]
+    table = log_gamma_ratio(np.arange(math.floor(largest) + 1.0), k, third=False)
+    rows = y.astype(np.intp)
+    return table.value[rows], table.first[rows]

@@ -1,0 +1,157 @@
+"""Registry of the families, and families from what users give."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from mixedfx.errors import ArgumentError, brief, did_you_mean
+from mixedfx.families import statsmodels as bridge
+from mixedfx.families.binomial import Binomial
+from mixedfx.families.family import Family
+from mixedfx.families.gamma import Gamma
+from mixedfx.families.gaussian import Gaussian
+from mixedfx.families.inverse_gaussian import InverseGaussian
+from mixedfx.families.link_registry import LINKS
+from mixedfx.families.links import Link
+from mixedfx.families.nbinom1 import NegativeBinomial1
+from mixedfx.families.nbinom2 import NegativeBinomial2
+from mixedfx.families.poisson import Poisson
+
+_ALL: tuple[type[Family], ...] = (
+    Binomial,
+    Poisson,
+    Gaussian,
+    Gamma,
+    InverseGaussian,
+    NegativeBinomial2,
+    NegativeBinomial1,
+)
+FAMILIES = MappingProxyType({family.name: family for family in _ALL})
+
+# Spellings of other programs, without case, points, underscores and blanks.
+_OTHER_NAMES = {
+    "inversegaussian": "inverse_gaussian",
+    "invgauss": "inverse_gaussian",
+    "normal": "gaussian",
+    "bernoulli": "binomial",
+    "negativebinomial": "nbinom2",
+    "negbinomial": "nbinom2",
+    "negbin": "nbinom2",
+    "nbinom": "nbinom2",
+    "nb2": "nbinom2",
+    "nb1": "nbinom1",
+}
+_OTHER_LINKS = {"cauchy": "cauchit", "inversepower": "inverse", "1/mu": "inverse"}
+# Estimating equations without a likelihood, and what has one.
+_QUASI = {
+    "quasibinomial": "'binomial' with a random intercept of each row, (1 | row),",
+    "quasipoisson": "'nbinom1', whose variance is mu (1 + alpha),",
+}
+
+
+def resolve_family(family: Any = "binomial", link: Any = None) -> Family:
+    """
+    Family with its link, from what a user gives.
+
+    Parameters
+    ----------
+    family : str, Family, or a family of statsmodels
+        A name of ``FAMILIES`` or its spelling in R; one of our families; or an object or a class
+        of ``sm.families``, whose link is taken. ``sm.families.NegativeBinomial`` is ``nbinom2``,
+        whose alpha is estimated.
+    link : str or a link of statsmodels, optional
+        One of the family's links; by default that of the object given, else the family's first.
+
+    Returns
+    -------
+    Family
+        A family with its link.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such family or link, with the nearest names; or if the object given has
+        another link than ``link``.
+
+    Examples
+    --------
+    >>> from mixedfx.families import resolve_family
+    >>> str(resolve_family("binomial", "probit"))
+    'binomial (probit)'
+    >>> resolve_family("Gamma").name
+    'gamma'
+    """
+    wanted = None if link is None else _link_name(link)
+    if isinstance(family, type) and issubclass(family, Family) and family in _ALL:
+        return family.with_link(wanted)
+    if isinstance(family, Family):
+        given = family.link.name
+        _check_one_link(family, given, wanted)
+        return family
+    if bridge.is_of_statsmodels(family):
+        return _from_statsmodels(family, wanted)
+    if not isinstance(family, str):
+        raise ArgumentError(
+            f"family={brief(family)} must be one of the names {_listed(FAMILIES)}, or a family of "
+            "statsmodels, such as sm.families.Poisson()."
+        )
+    return FAMILIES[_family_name(family)].with_link(wanted)
+
+
+def _from_statsmodels(family: Any, wanted: str | None) -> Family:
+    ours = FAMILIES[bridge.family_name(family)]
+    if isinstance(family, type):
+        # A class has its default link, which an explicit one replaces.
+        return ours.with_link(wanted or bridge.link_name(family().link))
+    given = bridge.link_name(family.link)
+    _check_one_link(family, given, wanted)
+    return ours.with_link(given)
+
+
+def _check_one_link(family: Any, given: str, wanted: str | None) -> None:
+    if wanted is not None and wanted != given:
+        name = getattr(family, "name", type(family).__name__)
+        raise ArgumentError(
+            f"link='{wanted}', but the {name} family given has the link '{given}'. Give the "
+            "family's name with link=, or the link in the family object alone."
+        )
+
+
+def _family_name(name: str) -> str:
+    if name in FAMILIES:
+        return name
+    folded = _folded(name)
+    by_folded = {_folded(known): known for known in FAMILIES} | _OTHER_NAMES
+    if folded in by_folded:
+        return by_folded[folded]
+    if folded in _QUASI:
+        raise ArgumentError(
+            f"family={brief(name)} has no likelihood; {_QUASI[folded]} allows for overdispersion."
+        )
+    hint = did_you_mean(folded, [*FAMILIES, *_OTHER_NAMES]) or did_you_mean(name, FAMILIES)
+    for other, ours in _OTHER_NAMES.items():
+        hint = hint.replace(repr(other), repr(ours))
+    raise ArgumentError(
+        f"family={brief(name)} is not one of the families {_listed(FAMILIES)}.{hint}"
+    )
+
+
+def _link_name(link: Any) -> str:
+    if isinstance(link, Link):
+        return link.name
+    if bridge.is_of_statsmodels(link):
+        return bridge.link_name(link)
+    if not isinstance(link, str):
+        raise ArgumentError(f"link={brief(link)} must be a name, such as 'log' or 'logit'.")
+    folded = _folded(link)
+    name = _OTHER_LINKS.get(folded, folded)
+    return name if name in LINKS else link
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.casefold() if c not in "._- ")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,90 @@
+"""Families of statsmodels from ours, and ours from theirs.
+
+Theirs are recognised by the names of their classes, so that statsmodels is not imported to see
+that a value is none of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.errors import ArgumentError, brief
+
+Vector = npt.NDArray[np.float64]
+
+# Their class of our family, and that of our link.
+FAMILIES = MappingProxyType(
+    {
+        "binomial": "Binomial",
+        "poisson": "Poisson",
+        "gaussian": "Gaussian",
+        "gamma": "Gamma",
+        "inverse_gaussian": "InverseGaussian",
+        "nbinom2": "NegativeBinomial",
+    }
+)
+LINKS = MappingProxyType(
+    {
+        "logit": "Logit",
+        "probit": "Probit",
+        "cloglog": "CLogLog",
+        "cauchit": "Cauchy",
+        "log": "Log",
+        "sqrt": "Sqrt",
+        "identity": "Identity",
+        "inverse": "InversePower",
+    }
+)
+_POWER_LINKS = {1.0: "identity", 0.5: "sqrt", -1.0: "inverse"}
+
+
+def is_of_statsmodels(value: object) -> bool:
+    """Whether a value is an object or a class of ``statsmodels.genmod.families``."""
+    cls = value if isinstance(value, type) else type(value)
+    return any(c.__module__.startswith("statsmodels.genmod.families") for c in cls.__mro__)
+
+
+def family_name(value: Any) -> str:
+    """Our name of a family of statsmodels, given as an object or a class."""
+    return _ours(value, FAMILIES, "family")
+
+
+def link_name(value: Any) -> str:
+    """Our name of a link of statsmodels, given as an object or a class."""
+    power = getattr(value, "power", None)
+    if isinstance(power, int | float) and float(power) in _POWER_LINKS:
+        return _POWER_LINKS[float(power)]
+    return _ours(value, LINKS, "link")
+
+
+def _ours(value: Any, classes: MappingProxyType[str, str], what: str) -> str:
+    cls = value if isinstance(value, type) else type(value)
+    # Former names of links are lower-case subclasses; a user's subclass is its base.
+    bases = [c.__name__ for c in cls.__mro__ if c.__module__.startswith("statsmodels.")]
+    for base in bases:
+        for ours, theirs in classes.items():
+            if base == theirs:
+                return ours
+    listed = ", ".join(f"{theirs} ('{ours}')" for ours, theirs in classes.items())
+    raise ArgumentError(
+        f"{what}={brief(value)}: {bases[0] if bases else cls.__name__} of statsmodels is not "
+        f"supported; supported are {listed}."
+    )
+
+
+def to_statsmodels(family: str, link: str, params: Vector) -> Any:
+    """Family of statsmodels with a link; ``nbinom1`` as Poisson, of proportional variance."""
+    from statsmodels.genmod import families
+
+    theirs = getattr(families, FAMILIES.get(family, "Poisson"))
+    named = getattr(families.links, LINKS[link], None)
+    options = {"alpha": float(params[0])} if family == "nbinom2" else {}
+    with warnings.catch_warnings():
+        # It warns of links, the identity of a gamma mean among them, whose means can be negative.
+        warnings.simplefilter("ignore")
+        return theirs(link=families.links.Power(power=0.5) if named is None else named(), **options)
