@@ -20,7 +20,9 @@ coefficients of the first update) once for a block matrix, the numeric factor at
 Derivatives are computed in reverse mode (Giles 2008, Collected matrix derivative results for
 forward and reverse mode algorithmic differentiation): the derivative of the log-determinant by
 ``A`` is ``Lambda M^-1 Lambda'`` on the pattern of ``A``, which is also the conditional covariance
-of the random effects over ``sigma**2``.
+of the random effects over ``sigma**2``. One reverse pass (:mod:`~.reverse_mode`) serves the
+columns of a Schur complement and, without columns, all blocks of that matrix
+(:mod:`~.inverse_blocks`).
 
 Memory, in numbers of 8 bytes, for ``m`` right-hand sides: about ``L K (4 K + 3 m)`` for each
 leading factor, 2.5 for each pair of entries that share a level of the first (1.5 where there are

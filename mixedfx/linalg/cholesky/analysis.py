@@ -7,6 +7,7 @@ eliminated factor the update ``z_i' G z_j`` has one target among the trailing va
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,11 @@ class _Analysis:
         self.off_diagonal_offset: dict[tuple[int, int], int] = {}
         self.dense_offset = self._assign_offsets()
         self.trailing_size = self.dense_offset + self.dense_size**2
+        self.entries = {f: self._entries(i, f) for i, f in enumerate(leading)}
 
     def symbolic_factor(self) -> SymbolicFactor:
+        first_positions = self._first_positions()
+        in_a_row = [np.zeros(0, dtype=np.intp), *(at.ravel() for at in first_positions.values())]
         return SymbolicFactor(
             layout=self.layout,
             pairs=self.pattern.pairs,
@@ -110,8 +114,67 @@ class _Analysis:
             dense_start=self.dense_start,
             trailing_size=self.trailing_size,
             dense_offset=self.dense_offset,
-            pair_order=self.pair_order,
+            trailing_positions=self._trailing_positions(),
+            first_positions=first_positions,
+            first_order=np.argsort(np.concatenate(in_a_row)),
         )
+
+    def _trailing_positions(self) -> dict[tuple[int, int], Ints]:
+        """Positions in the trailing values of all blocks that elimination changes."""
+        positions: dict[tuple[int, int], Ints] = {}
+        for i, f in enumerate(self.leading[1:], start=1):
+            a, L = np.arange(self.layout.width(f))[:, None, None], self.layout.levels(f)
+            row, column = np.maximum(a, a.transpose(1, 0, 2)), np.minimum(a, a.transpose(1, 0, 2))
+            triangle = self.diagonal_offset[f] + (row * (row + 1) // 2 + column) * L
+            positions[f, f] = triangle + np.arange(L)
+            for g in self.order[i + 1 :]:
+                shape = (len(a), self.layout.width(g), len(self.leading_pairs[f, g]))
+                offset = self.off_diagonal_offset[f, g]
+                at = (offset + np.arange(np.prod(shape))).reshape(shape)
+                positions[min(f, g), max(f, g)] = self._in_stored_order(f, g, at)
+        for f, g in itertools.combinations_with_replacement(sorted(self.dense), 2):
+            pairs = LevelPairs(*[np.arange(self.layout.levels(f))] * 2)
+            if f != g:
+                pairs = self.pattern.pairs[f, g]
+            rows, cols = pairs.rows, pairs.cols
+            of_f, of_g = self._dense_columns(f, rows)[:, None], self._dense_columns(g, cols)[None]
+            lower = np.maximum(of_f, of_g) * self.dense_size + np.minimum(of_f, of_g)
+            positions[f, g] = self.dense_offset + lower
+        return positions
+
+    def _dense_columns(self, f: int, levels: Ints) -> Ints:
+        """Columns of the dense block of a factor's levels, (K, levels)."""
+        effects = np.arange(self.layout.width(f))[:, None] * self.layout.levels(f)
+        return np.asarray(self.starts[f] - self.dense_start + effects + levels)
+
+    def _in_stored_order(self, f: int, g: int, block: Ints) -> Ints:
+        """Block of a leading and a later factor, (K_f, K_g, pairs), as its values are stored."""
+        order = self.pair_order[f, g]
+        if order is None:
+            return block
+        stored = np.empty_like(block)
+        stored[:, :, order] = block
+        return stored.transpose(1, 0, 2)
+
+    def _first_positions(self) -> dict[int, Ints]:
+        """Positions among the first step's entries of those of each other factor."""
+        positions: dict[int, Ints] = {}
+        if not self.leading or len(self.order) == 1:
+            return positions
+        f, start = self.leading[0], 0
+        by = self.entries[f][2]
+        place: Ints = np.empty_like(by)
+        place[by] = np.arange(len(by))
+        for g in self.order[1:]:
+            shape = (self.layout.width(g), len(self.leading_pairs[f, g]))
+            at = place[start : start + shape[0] * shape[1]].reshape(shape)
+            start += at.size
+            order = self.pair_order[f, g]
+            positions[g] = at
+            if order is not None:
+                positions[g] = np.empty_like(at)
+                positions[g][:, order] = at
+        return positions
 
     def _assign_offsets(self) -> int:
         """Assign offsets to all blocks that elimination changes; that of the dense block."""
@@ -126,7 +189,7 @@ class _Analysis:
         return offset
 
     def _step(self, i: int, f: int) -> EliminationStep:
-        levels, columns, order, positions = self._entries(i, f)
+        levels, columns, _, positions = self.entries[f]
         K, L = self.layout.width(f), self.layout.levels(f)
         diagonal = None
         if i:
@@ -143,11 +206,11 @@ class _Analysis:
             else:
                 update = self._pairwise_update(counts, columns, first_step=not i)
         start, n_columns = self.starts[f], self.size
-        entries = (levels, columns, order, positions)
+        entries = (levels, columns, positions)
         return EliminationStep(f, K, L, start, n_columns, *entries, diagonal, update)
 
-    def _entries(self, i: int, f: int) -> tuple[Ints, Ints, Ints | None, Ints | None]:
-        """Levels, columns, and order or positions, of a factor's entries in later columns."""
+    def _entries(self, i: int, f: int) -> tuple[Ints, Ints, Ints, Ints | None]:
+        """Levels and columns of a factor's entries in later columns, their order, and positions."""
         K, levels, columns, positions = self.layout.width(f), [], [], []
         for g in self.order[i + 1 :]:
             pairs, Kg, Lg = self.leading_pairs[f, g], self.layout.width(g), self.layout.levels(g)
@@ -160,14 +223,11 @@ class _Analysis:
                     positions.append(offset + np.arange(len(pairs)))
         if not levels:
             empty = np.zeros(0, dtype=np.int64)
-            return empty, empty, None, None
-        if len(levels) == 1:  # the entries of a single later column are sorted
-            return levels[0], columns[0], None, positions[0] if i else None
+            return empty, empty, empty, None
         level, column = np.concatenate(levels), np.concatenate(columns)
         by = np.argsort(level * self.size + column, kind="stable")
-        if i:
-            return level[by], column[by], None, np.concatenate(positions, axis=1)[:, by]
-        return level[by], column[by], by, None
+        at = np.concatenate(positions, axis=1)[:, by] if i else None
+        return level[by], column[by], by, at
 
     def _dense_update_pays(self, K: int, L: int, n_pairs: float) -> bool:
         """Whether dense products are faster; they apply to a single leading factor only."""

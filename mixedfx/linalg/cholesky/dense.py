@@ -53,7 +53,7 @@ class DenseFactor:
         return DenseSolution(rhs, U, self._multiply_lambda(U, transpose=False))
 
     def backward(
-        self, solution: DenseSolution, dC: Array
+        self, solution: DenseSolution | None = None, dC: Array | None = None
     ) -> tuple[Array, dict[int, Array], dict[int, Array]]:
         """
         Derivatives of ``log|S| + f(C)``, ``C = matrix - rhs'V``, given ``dC``, that of f by C.
@@ -61,11 +61,14 @@ class DenseFactor:
         By ``A`` (lower triangle valid if all factors are scalar), by each factor's Lambda, and by
         the within-level blocks of ``A``:
         ``dA = Lambda S^-1 Lambda' + V dC V'`` and
-        ``dLambda = 2 (A Lambda S^-1 - (rhs - A V) dC U')``.
+        ``dLambda = 2 (A Lambda S^-1 - (rhs - A V) dC U')``. Without a solution, of ``log|S|``.
         """
         inverse = self.cholesky.copy()
         _, info = dpotri(inverse.T, lower=0, overwrite_c=1)
         assert info == 0  # the diagonal of L is at least one
+        if solution is None or dC is None:
+            none = np.empty((len(inverse), 0))
+            solution, dC = DenseSolution(none, none, none), np.empty((0, 0))
         if self.A is None:
             return self._scalar_backward(inverse, solution, dC)
         symmetrize(inverse)
@@ -84,7 +87,8 @@ class DenseFactor:
             block = inverse[rows, : i + _BLOCK_ROWS]
             block *= scale[rows, None]
             block *= scale[None, : i + _BLOCK_ROWS]
-            block += V_dC[rows] @ V[: i + _BLOCK_ROWS].T
+            if len(dC):
+                block += V_dC[rows] @ V[: i + _BLOCK_ROWS].T
         dA = inverse
         lambda_gradients, level_blocks = {}, {}
         diagonal = np.diagonal(dA)
@@ -104,7 +108,8 @@ class DenseFactor:
         U, V = solution.U, solution.V
         lam_S_inv = self._multiply_lambda(inverse, transpose=False)
         dA = self._multiply_lambda(np.ascontiguousarray(lam_S_inv.T), transpose=False)
-        dA += (V @ dC) @ V.T
+        if len(dC):
+            dA += (V @ dC) @ V.T
         residual = (solution.rhs - self.A @ V) @ dC
         lambda_gradients, level_blocks = {}, {}
         for f in self.symbolic.dense_factors:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from mixedfx.linalg.cholesky.batched import matmul
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockLayout, Ints, LevelPairs
 
 # Up to so many pairs (8 bytes each) the entries of each pair are stored, not only counted.
@@ -38,6 +39,34 @@ def level_pairs(counts: Ints, int_type: type[np.integer[Any]]) -> tuple[Ints, In
 
 
 @dataclass(frozen=True)
+class TransposePair:
+    """A sparse matrix and its transpose, stored as building one costs more than a product."""
+
+    matrix: Any
+    transpose: Any
+
+    @classmethod
+    def pattern(cls, matrix: sparse.csc_array | sparse.csr_array) -> TransposePair:
+        """Positions of a matrix without its values."""
+        pair = cls(matrix, matrix.T)
+        pair.matrix.data = pair.transpose.data = np.empty(0)
+        return pair
+
+    def with_values(self, values: Array) -> TransposePair:
+        """Matrices of the same positions; SciPy's constructors would check them each time."""
+        return TransposePair(
+            _with_values(self.matrix, values), _with_values(self.transpose, values)
+        )
+
+
+def _with_values(pattern: Any, values: Array) -> Any:
+    """Shallow copy of a sparse matrix with other values, in a tenth of the time of copy.copy."""
+    matrix = object.__new__(type(pattern))
+    vars(matrix).update(vars(pattern), data=values)
+    return matrix
+
+
+@dataclass(frozen=True)
 class PairwiseUpdate:
     """``A_r' G A_r`` as a sum over pairs of entries of each level, with the targets of fill-in."""
 
@@ -52,18 +81,50 @@ class PairwiseUpdate:
         """Entries of each pair, the one with the later column first."""
         return self.stored_pairs or level_pairs(self.counts, self.target.dtype.type)
 
-    def jacobians(self, entries: Array) -> tuple[sparse.csc_array, ...]:
+    @cached_property
+    def _jacobian(self) -> TransposePair:
+        """Pattern of the Jacobians, (trailing values, L)."""
+        shape = (self.trailing_size, len(self.level_starts) - 1)
+        columns = (np.zeros(len(self.target)), self.target, self.level_starts)
+        return TransposePair.pattern(sparse.csc_array(columns, shape=shape))
+
+    @cached_property
+    def _pairs_of_first(self) -> Ints:
+        """Number of pairs of which each entry is the first, (entries,); these are adjacent."""
+        first_entry = np.cumsum(self.counts) - self.counts
+        return np.asarray(np.arange(self.counts.sum()) - np.repeat(first_entry, self.counts) + 1)
+
+    @cached_property
+    def _stored_pair_matrix(self) -> TransposePair:
+        return self._pair_matrix()
+
+    def _pair_matrix(self) -> TransposePair:
+        """Pattern of a triangular matrix with a value for each pair, (entries, entries)."""
+        second, starts = self.pairs[1], np.concatenate([[0], np.cumsum(self._pairs_of_first)])
+        shape = (len(starts) - 1, len(starts) - 1)
+        starts = starts.astype(self.level_starts.dtype)
+        matrix = sparse.csr_array((np.zeros(len(second)), second, starts), shape=shape)
+        return TransposePair.pattern(matrix)
+
+    def multiply(self, entries: Array, trailing: Array) -> Array:
+        """``A_r (T + T')`` at the entries, (K, entries); ``T`` is a triangle of trailing values."""
+        pattern = self._pair_matrix() if self.stored_pairs is None else self._stored_pair_matrix
+        T = pattern.with_values(trailing[self.target])
+        return np.stack([T.matrix @ z + T.transpose @ z for z in entries])
+
+    def jacobians(self, entries: Array) -> tuple[TransposePair, ...]:
         """Jacobians of ``A_r' G A_r`` by each distinct entry of ``G``, (trailing values, L)."""
-        first, second = self.pairs
+        second, times = self.pairs[1], self._pairs_of_first
         jacobians = []
         for a in range(entries.shape[0]):
             for b in range(a + 1):
-                value = entries[a, first] * entries[b, second]
+                value = entries[b].take(second)
+                value *= np.repeat(entries[a], times)
                 if a != b:
-                    value += entries[b, first] * entries[a, second]
-                shape = (self.trailing_size, len(self.level_starts) - 1)
-                columns = (value, self.target, self.level_starts)
-                jacobians.append(sparse.csc_array(columns, shape=shape))
+                    other = entries[a].take(second)
+                    other *= np.repeat(entries[b], times)
+                    value += other
+                jacobians.append(self._jacobian.with_values(value))
         return tuple(jacobians)
 
 
@@ -90,7 +151,6 @@ class EliminationStep:
     n_columns: int  # scalar columns of all factors
     entry_levels: Ints  # (entries,) sorted by level, then column
     entry_columns: Ints  # (entries,)
-    entry_order: Ints | None  # in the first step, sorts the entries; None: they are sorted
     entry_positions: Ints | None  # (K, entries) in the trailing values, in later steps
     diagonal_positions: slice | None  # of the factor's own block in the trailing values, likewise
     update: PairwiseUpdate | DenseUpdate | None  # None for a factor without entries
@@ -101,16 +161,50 @@ class EliminationStep:
         return slice(self.start, self.start + self.K * self.L)
 
     @cached_property
-    def _row_starts(self) -> Ints:
-        """First entry of each row of ``A_r``, (K L + 1,)."""
+    def level_starts(self) -> Ints:
+        """First entry of each level, (L + 1,)."""
         counts = np.bincount(self.entry_levels, minlength=self.L)
-        return np.concatenate([[0], np.cumsum(np.tile(counts, self.K))])
+        return np.concatenate([[0], np.cumsum(counts)])
 
-    def entry_matrix(self, entries: Array, first_column: int = 0) -> sparse.csr_array:
-        """``A_r`` as a sparse matrix of shape (K L, all columns from the first given)."""
-        shape = (self.K * self.L, self.n_columns - first_column)
-        columns = np.tile(self.entry_columns - first_column, self.K)
-        return sparse.csr_array((entries.ravel(), columns, self._row_starts), shape=shape)
+    @cached_property
+    def _entry_pattern(self) -> TransposePair:
+        shape = (self.K * self.L, self.n_columns)
+        columns = np.tile(self.entry_columns, self.K)
+        row_starts = np.concatenate([[0], np.cumsum(np.tile(np.diff(self.level_starts), self.K))])
+        values = np.zeros(len(columns))
+        return TransposePair.pattern(sparse.csr_array((values, columns, row_starts), shape=shape))
+
+    def entry_matrix(self, entries: Array) -> TransposePair:
+        """``A_r`` as a sparse matrix of shape (K L, all columns)."""
+        return self._entry_pattern.with_values(entries.ravel())
+
+    def sum_by_level(self, Y: Array, entries: Array) -> Array:
+        """``Y A_r'``, symmetric, from the entries of both: (K, K, L)."""
+        Q = np.empty((self.K, self.K, self.L))
+        for a in range(self.K):
+            for b in range(a + 1):
+                Q[a, b] = Q[b, a] = self._sum_products(Y[a], entries[b])
+        return Q
+
+    def multiply_by_level(self, G: Array, Y: Array) -> Array:
+        """``G Y`` at the entries, (K, entries), for blocks (K, K, L)."""
+        if self._entries_per_level is None:
+            return matmul(G.take(self.entry_levels, axis=2), Y[:, None])[:, 0]
+        by_level = Y.reshape(self.K, self.L, -1)
+        return matmul(G[..., None], by_level[:, None]).reshape(self.K, -1)
+
+    def _sum_products(self, y: Array, z: Array) -> Array:
+        """Sums over the entries of each level of their products, (L,)."""
+        if self._entries_per_level is None:
+            return np.asarray(np.bincount(self.entry_levels, y * z, self.L), dtype=np.float64)
+        shape = (self.L, self._entries_per_level)
+        return np.asarray(np.einsum("le,le->l", y.reshape(shape), z.reshape(shape)))
+
+    @cached_property
+    def _entries_per_level(self) -> int | None:
+        """Number of entries of each level; None if they differ."""
+        counts = np.diff(self.level_starts)
+        return int(counts[0]) if (counts == counts[0]).all() else None
 
 
 @dataclass(frozen=True)
@@ -126,9 +220,13 @@ class SymbolicFactor:
     dense_start: int  # first scalar column of the dense block
     trailing_size: int  # number of trailing values
     dense_offset: int  # position of the dense block in the trailing values
-    # Order of the pairs of a leading and a later factor by the levels of the leading one; None
-    # where they are stored in this order.
-    pair_order: Mapping[tuple[int, int], Ints | None] = field(repr=False)
+    # Positions in the trailing values of each block that elimination changes, (K_f, K_g, pairs)
+    # for f < g and (K, K, L) for f = g: those of the lower triangle for values on both sides.
+    trailing_positions: Mapping[tuple[int, int], Ints] = field(repr=False)
+    # Positions among the first step's entries of each other factor's, (K_g, pairs).
+    first_positions: Mapping[int, Ints] = field(repr=False)
+    # Order that sorts them if all (K_g, pairs) stand in a row, in the elimination order.
+    first_order: Ints = field(repr=False)
 
     @property
     def leading_factors(self) -> tuple[int, ...]:
