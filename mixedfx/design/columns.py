@@ -21,6 +21,7 @@ from mixedfx._names import decode, encode, written
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 # pandas' names for object columns of numbers, such as a database's NUMERIC.
@@ -105,7 +106,8 @@ def _covariate_codes(formula: Formula) -> list[str]:
     """Code of the response, of each factor of the fixed part and of the effects, and the offset."""
     texts = (formula.fixed, *(t.effects for t in formula.random))
     factors = [f.name() for text in texts for term in terms_of(text) for f in term.factors]
-    return [code for code in (formula.response, *factors, formula.offset) if code]
+    codes = (*response_code(formula.response).parts, *factors, formula.offset)
+    return [code for code in codes if code]
 
 
 def _is_defined(name: str, env: EvalEnvironment) -> bool:

@@ -29,6 +29,7 @@ from mixedfx._names import decode, written
 from mixedfx.design.columns import plain_columns
 from mixedfx.errors import ColumnTypeError, ResponseError
 from mixedfx.formula.expansion import names_in
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 _LARGEST_STRAY_SHARE = 0.2
@@ -75,10 +76,11 @@ class _Text:
 
 def check_text_numbers(formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index) -> None:
     """Refuse text that is meant as numbers, naming its column, a value and the row of that."""
+    response = response_code(formula.response).parts
     ungrouped = replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
     for name in sorted(plain_columns(ungrouped, columns)):
         if (text := _text_of(columns[name])) is not None:
-            _check(name, text, index, is_response=name == formula.response)
+            _check(name, text, index, is_response=name in response)
 
 
 def _text_of(column: pd.Series) -> _Text | None:

@@ -19,6 +19,7 @@ from patsy.infix_parser import ParseNode, Token
 
 from mixedfx._names import decode, encode
 from mixedfx.errors import FormulaError
+from mixedfx.formula.response import response_code
 from mixedfx.formula.rewriting import STRING
 from mixedfx.formula.size import check_number_of_terms
 from mixedfx.formula.terms import Formula
@@ -142,7 +143,7 @@ def expand_dot(formula: Formula, columns: list[str]) -> Formula:
     tree = parse_tree("~ " + text, formula.source).args[0]
     if not find_node(tree, is_dot):
         return formula
-    used = names_in(formula.response)
+    used = set().union(*map(names_in, response_code(formula.response).parts))
     for term in formula.random:
         used |= set().union(*map(names_in, term.group))
     others = [name for name in map(encode, columns) if name not in used]

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from mixedfx.errors import FormulaError
 from mixedfx.formula.checks import check_no_bar, check_offset, check_python, offset_code
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
+from mixedfx.formula.response import check_predictors, response_text
 from mixedfx.formula.rewriting import rewrite
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.formula.trees import (
@@ -52,6 +53,7 @@ def parse(text: str | Formula) -> Formula:
         ``(1 | a/b)``                ``(1 | a) + (1 | a:b)``, to any depth
         ``(1 | a:b)``                levels are the observed combinations
         ``(x | a + b)``              ``(x | a) + (x | b)``; ``a*b`` adds ``a:b``
+        ``cbind(k, n - k) ~``        k successes and n - k failures; ``prop(k, n) ~`` the same
         ===========================  =====================================================
 
         Everything else is patsy's: ``I(x**2)``, ``np.log(x)``, ``C(f, Sum)``,
@@ -120,7 +122,7 @@ def _parse(source: str) -> Formula:
             fail("the formula has no response.", text, tree, "Write 'response ~ terms'.")
         left, right = tree.args
         check_python(left, text)
-        response = _response(left, text)
+        response = response_text(left, text)
         fixed, random, offset = _right_side(right, text)
     except FormulaError as error:
         raise rewritten.in_source(error) from None
@@ -158,17 +160,10 @@ def _one_line(source: str) -> str:
     return source.translate(_WHITE_SPACE).strip()
 
 
-def _response(node: Any, text: str) -> str:
-    """Text of the response, which is a single Python expression."""
-    if node.type != "PYTHON_EXPR" or is_dot(node):
-        problem = "the response must be one column or expression."
-        fail(problem, text, node, "For a sum of columns write 'I(a + b) ~ ...'.")
-    return str(node.token.extra)
-
-
 def _right_side(node: Any, text: str) -> tuple[str, tuple[RandomTerm, ...], str]:
     """Text of the fixed part, random terms, and offset, of the right side of a formula."""
     operands, random = _separate_random_terms(node, text)
+    check_predictors(node, text)
     offsets = [code for _, operand in operands if (code := offset_code(operand)) is not None]
     operands = [(sign, o) for sign, o in operands if offset_code(o) is None]
     fixed = fixed_text(operands, text)

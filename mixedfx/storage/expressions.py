@@ -20,6 +20,7 @@ from mixedfx.design.functions import FORMULA_FUNCTIONS
 from mixedfx.design.serialization import environment_values
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import StorageError
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 # Modules whose functions are computed with, not run: of numpy, see _NUMPY; of pandas, see _PANDAS.
@@ -58,7 +59,7 @@ def check_formula(spec: ModelSpec, consented: set[str]) -> None:
         formulas.append(spec.residual.formula)
         names |= set(environment_values(spec.residual.env))
     codes = [f.name() for info in infos if info is not None for f in info.factor_infos]
-    codes += [f.response for f in formulas if f.response]
+    codes += [code for f in formulas for code in response_code(f.response).parts]
     codes += [factor for f in formulas for term in f.random for factor in term.group]
     check_expressions(codes, names)
 
