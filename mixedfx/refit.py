@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.response import Observed, response_values
 from mixedfx.design.rows import ModelRows
-from mixedfx.errors import ColumnTypeError, InfiniteValueError, ResponseError
+from mixedfx.design.spec import ModelSpec
+from mixedfx.errors import ColumnTypeError, InfiniteValueError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.likelihood.accumulate import with_response
 
-Vector = npt.NDArray[np.float64]
-
 
 def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
     """Fit the model of a fit to another response."""
-    response = _checked_response(y, fit.rows)
+    response = new_response(y, fit.spec, fit.rows).y
     if fit.residual.model.n_params or fit.priors.specified:
         design = fit.original_design.with_response(response)
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
@@ -29,30 +28,46 @@ def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control
     return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
 
 
-def _checked_response(y: Any, rows: ModelRows) -> Vector:
-    """New response as numbers, in the order of the fit's rows."""
-    n = rows.n
-    if isinstance(y, pd.Series):
+def new_response(y: Any, spec: ModelSpec, rows: ModelRows) -> Observed:
+    """New response on the scale of the mean, in the order of the fit's rows, and its weights."""
+    if isinstance(y, pd.Series | pd.DataFrame):
         if not rows.index.isin(y.index).all() or not y.index.is_unique:
             raise ColumnTypeError(
                 "the new response's index does not hold each row that the fit used, once."
             )
         y = y.loc[rows.index]
-    try:
-        values = np.array(y, dtype=float)
-    except (TypeError, ValueError):
-        raise ResponseError("the new response is not numeric.") from None
-    if values.shape != (n,):
+    values = _typed(y)
+    if len(values) != rows.n:
         raise ColumnTypeError(
-            f"the new response has shape {values.shape}; the fit used {n} rows, so give {n} "
-            "values, or a Series with the data's index."
+            f"the new response has shape {np.shape(y)}; the fit used {rows.n} rows, so give "
+            f"{rows.n} values, or a Series with the data's index."
         )
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
+    missing = np.asarray(pd.isna(values)).reshape(rows.n, -1).any(axis=1)
+    if values.dtype.kind == "f":
+        missing = missing | ~np.isfinite(values).reshape(rows.n, -1).all(axis=1)
+    if missing.any():
         raise InfiniteValueError(
-            f"the new response is missing or infinite in {count} rows; refit needs every row "
-            "that the fit used. Fit anew to leave rows out."
+            f"the new response is missing or infinite in {missing.sum()} rows; refit needs every "
+            "row that the fit used. Fit anew to leave rows out."
         )
-    if values.min() == values.max():
-        raise ResponseError(f"the new response is {values[0]:g} in every row.")
+    name = spec.formula.response
+    return response_values(spec.response, name, values, spec.family, rows.weights, rows.index)
+
+
+def _typed(y: Any) -> Any:
+    """Values as an array of floats, (n,) or (n, columns), or of objects where they are levels."""
+    if isinstance(y, pd.DataFrame) or np.ndim(y) != 1:
+        values: Any = y
+    else:
+        values = pd.Series(y)
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return values.to_numpy(dtype=object)
+    try:
+        values = np.array(values, dtype=float)
+    except (TypeError, ValueError):
+        values = np.array(values, dtype=object)
+    if values.ndim not in (1, 2):
+        raise ColumnTypeError(
+            f"the new response has shape {values.shape}; give a value for each row."
+        )
     return values

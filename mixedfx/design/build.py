@@ -6,7 +6,7 @@ The data are checked here, before any number is computed from them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,10 @@ from mixedfx._names import column_label, decode
 from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
     check_finite,
+    check_offset_range,
     check_positive,
     check_weight_range,
     independent_columns,
-    response_vector,
 )
 from mixedfx.design.columns import (
     as_patsy_column,
@@ -47,12 +47,15 @@ from mixedfx.design.residual import (
     ResidualRows,
     ResidualSpec,
 )
+from mixedfx.design.response import observe_response
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.design.text_numbers import check_text_numbers
 from mixedfx.errors import DataError, DispersionError
+from mixedfx.families.family import Family
+from mixedfx.families.registry import NORMAL
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.terms import Formula
 
@@ -96,6 +99,12 @@ class _UsedRows:
     n_dropped: int
     missing: dict[str, int]  # rows with a missing value, by column, argument or term
 
+    @property
+    def prior_weights(self) -> Vector | None:
+        """Weights, or inverse squares of the known residual standard deviations."""
+        with np.errstate(all="ignore"):
+            return self.weights if self.residual_sd is None else self.residual_sd**-2.0
+
     def evaluated(self) -> EvaluatedVariables:
         """Variables of the formula with the values of its expressions."""
         return EvaluatedVariables(self.variables, self.term_values)
@@ -116,15 +125,22 @@ class _UsedRows:
         )
 
 
+class RowArguments(TypedDict, total=False):
+    """Arguments with one value a row: a column's name, or the values."""
+
+    weights: Any
+    offset: Any
+    residual_sd: Any
+
+
 def build(
     formula: Formula,
     data: Any,
     *,
-    weights: Any = None,
-    offset: Any = None,
-    residual_sd: Any = None,
     residual: ResidualRequest | Formula | None = None,
+    family: Family = NORMAL,
     env: EvalEnvironment | None = None,
+    **arguments: Unpack[RowArguments],
 ) -> Design:
     """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
     frame = as_frame(data)
@@ -134,16 +150,17 @@ def build(
         residual = resolve_dotted(residual, names)
     residual_formula = residual.formula if isinstance(residual, ResidualRequest) else residual
     env = formula_environment(env, [formula, residual_formula], frame)
-    arguments = {"weights": weights, "offset": offset, "residual_sd": residual_sd}
-    row_vectors = {name: row_vector(value, name, frame) for name, value in arguments.items()}
-    used = _used_rows(formula, residual_formula, frame, row_vectors, env)
-    column_of = {name: v if isinstance(v, str) else None for name, v in arguments.items()}
-    return _evaluate_rows(formula, residual, used, env, column_of)
+    given = {name: arguments.get(name) for name in RowArguments.__annotations__}
+    row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
+    used = _used_rows(formula, residual_formula, frame, row_vectors, env, family)
+    column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
+    return _evaluate_rows(formula, residual, family, used, env, column_of)
 
 
 def _evaluate_rows(
     formula: Formula,
     residual: ResidualRequest | Formula | None,
+    family: Family,
     used: _UsedRows,
     env: EvalEnvironment,
     column_of: dict[str, str | None],
@@ -154,13 +171,17 @@ def _evaluate_rows(
     if formula.offset:
         used = used.with_offset(offset_values(formula.offset, used.evaluated(), env, n))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
-    random_specs, random_rows = _random_terms(formula, used, evaluated, env)
+    random_specs, random_rows = _random_terms(formula, used, evaluated, env, family)
     of_residual = _residual(formula, column_of["residual_sd"], residual, used, env)
+    response, observed = observe_response(
+        formula, evaluated.response, family, used.prior_weights, used.index
+    )
+    _check_row_vectors(used, family)
     rows = used.model_rows(
-        y=response_vector(evaluated.response, formula, used.index),
+        y=observed.y,
         X=_select_columns(evaluated.fixed, kept),
         random_terms=random_rows,
-        weights=_checked_weights(used),
+        weights=observed.weights,
         residual=of_residual[1],
     )
     spec = ModelSpec(
@@ -180,6 +201,8 @@ def _evaluate_rows(
         aliases=column_aliases(evaluated.fixed, kept),
         row_dependent=evaluated.row_dependent,
         categories=categories_read(formula, used.variables),
+        family=family,
+        response=response,
     )
     return Design(spec, rows)
 
@@ -190,6 +213,7 @@ def _used_rows(
     frame: pd.DataFrame,
     row_vectors: dict[str, Vector | None],
     env: EvalEnvironment,
+    family: Family,
 ) -> _UsedRows:
     variables = used_columns(formula, frame, env)
     of_residual = {} if residual is None else used_columns(residual, frame, env)
@@ -199,7 +223,7 @@ def _used_rows(
         *([] if residual is None else [(residual, of_residual)]),
     ]:
         check_dates(part, read)
-        check_text_numbers(part, read, frame.index)
+        check_text_numbers(part, read, frame.index, two_levels=family.takes_trials)
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))
@@ -224,16 +248,16 @@ def _used_rows(
     )
 
 
-def _checked_weights(rows: _UsedRows) -> Vector | None:
-    """Check offset, weights and residual sds, of which the inverse squares are the weights."""
-    check_positive("weights", rows.weights, rows.index)
-    check_positive("residual_sd", rows.residual_sd, rows.index)
-    known_sds = rows.residual_sd is not None
-    weights = rows.weights if rows.residual_sd is None else rows.residual_sd**-2.0
-    check_weight_range("residual_sd" if known_sds else "weights", weights, rows.index)
+def _check_row_vectors(rows: _UsedRows, family: Family) -> None:
+    """Check offset, weights and residual sds; trials are checked with the response."""
+    if not family.takes_trials:
+        check_positive("weights", rows.weights, rows.index)
+        check_positive("residual_sd", rows.residual_sd, rows.index)
+        name = "weights" if rows.residual_sd is None else "residual_sd"
+        check_weight_range(name, rows.prior_weights, rows.index)
     if rows.offset is not None:
         check_finite("offset", rows.offset, rows.index)
-    return weights
+        check_offset_range(rows.offset, family.mean, rows.index)
 
 
 def _select_columns(fixed: Matrix, kept: Codes) -> Matrix:
@@ -257,7 +281,11 @@ def _independent_fixed_columns(
 
 
 def _random_terms(
-    formula: Formula, rows: _UsedRows, evaluated: EvaluatedFormula, env: EvalEnvironment
+    formula: Formula,
+    rows: _UsedRows,
+    evaluated: EvaluatedFormula,
+    env: EvalEnvironment,
+    family: Family,
 ) -> RandomTerms:
     return build_random_terms(
         formula,
@@ -266,7 +294,7 @@ def _random_terms(
         evaluated.random,
         evaluated.random_infos,
         rows.index,
-        residual_sd_known=rows.residual_sd is not None,
+        one_row_levels=rows.residual_sd is not None or family != NORMAL,
     )
 
 

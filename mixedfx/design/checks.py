@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.errors import DataError, GroupingError, InfiniteValueError, ResponseError, WeightsError
-from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.errors import DataError, GroupingError, InfiniteValueError, WeightsError
+from mixedfx.formula.terms import RandomTerm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -28,24 +29,8 @@ _LARGEST_WEIGHT_RATIO = 1e13
 # Squares of numbers outside this range underflow or overflow in double precision.
 _SMALLEST, _LARGEST = 1e-145, 1e145
 
-
-def response_vector(value: Any, formula: Formula, index: pd.Index) -> Vector:
-    """Convert the response to floats."""
-    name = formula.response
-    array = np.asarray(value)
-    if array.dtype.kind in "OUS" or isinstance(getattr(value, "dtype", None), pd.CategoricalDtype):
-        raise ResponseError(
-            f"the response '{name}' is not numeric: it holds {first_non_numeric(array)}. "
-            "Make it numbers, for example with pandas.to_numeric."
-        )
-    if array.ndim == 2 and array.shape[1] != 1:
-        raise ResponseError(f"the response '{name}' has {array.shape[1]} columns; it must be one.")
-    y = array.reshape(-1).astype(float)
-    check_length(name, len(y), len(index))
-    check_finite(f"the response '{name}'", y, index)
-    if y.min() == y.max():
-        raise ResponseError(f"the response '{name}' is {y[0]:g} in every row: nothing to explain.")
-    return y
+# Largest number whose exponential is finite.
+_LARGEST_EXPONENT = float(np.log(np.finfo(float).max))
 
 
 def first_non_numeric(array: Any) -> str:
@@ -102,6 +87,23 @@ def check_weight_range(what: str, weights: Vector | None, index: pd.Index) -> No
         )
 
 
+def check_offset_range(offset: Vector, mean: Callable[[Vector], Vector], index: pd.Index) -> None:
+    """Raise for an offset beyond which the mean, as a function of it, leaves double precision."""
+    size = np.abs(offset)
+    if size.max(initial=0.0) <= _LARGEST_EXPONENT:
+        return
+    with np.errstate(all="ignore"):
+        at_offset, further = mean(size), mean(2.0 * size)
+    overflows = (size > _LARGEST_EXPONENT) & (~np.isfinite(at_offset) | (at_offset == further))
+    if overflows.any():
+        at = int(np.argmax(overflows))
+        raise DataError(
+            f"offset is {offset[at]:g} in row {index[at]}, where the mean leaves double precision "
+            f"({overflows.sum()} rows). The offset is on the scale of the linear predictor: of an "
+            "exposure it is the logarithm, such as offset(log(time))."
+        )
+
+
 def check_length(name: str, length: int, n: int) -> None:
     """Raise for a term that does not give one value a row."""
     if length != n:
@@ -109,11 +111,12 @@ def check_length(name: str, length: int, n: int) -> None:
 
 
 def check_grouping_factor(
-    term: RandomTerm, levels: int, n: int, *, residual_sd_known: bool = False
+    term: RandomTerm, levels: int, n: int, *, one_row_levels: bool = False
 ) -> None:
     """
     Raise for a grouping factor with a single level, or with one row per level.
 
+    Rows may have a level each where they have no residual variance that is estimated.
     What else is not identified is told by :mod:`mixedfx.likelihood.identifiability`.
     """
     name = term.group_name
@@ -121,9 +124,7 @@ def check_grouping_factor(
         raise GroupingError(
             f"grouping factor '{name}' has only one level; a variance between levels needs two."
         )
-    if residual_sd_known:
-        return
-    if levels >= n:
+    if levels >= n and not one_row_levels:
         raise GroupingError(
             f"grouping factor '{name}' has {levels} levels for {n} rows: with one row per level "
             "its variance cannot be told from the residual's, unless residual_sd= gives that, as "

@@ -22,6 +22,7 @@ from patsy import (
     build_design_matrices,
     design_matrix_builders,
 )
+from patsy.categorical import categorical_to_int
 
 from mixedfx._names import decode
 from mixedfx.design.checks import check_length, first_non_numeric
@@ -42,6 +43,7 @@ from mixedfx.design.term_values import normalized
 from mixedfx.design.text_numbers import text_in_expression
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
@@ -54,7 +56,7 @@ _NO_MISSING = NAAction(on_NA="raise", NA_types=[])
 class EvaluatedFormula:
     """A formula's response and model matrices on the rows of the fit."""
 
-    response: Any
+    response: tuple[Any, ...]  # one column; two of successes and failures or trials
     fixed: Matrix  # (n, all fixed columns)
     random: tuple[Matrix | None, ...]  # (n, k) of each random term; None for an intercept alone
     fixed_info: DesignInfo
@@ -66,23 +68,24 @@ def evaluate(
     formula: Formula, variables: Mapping[str, Any], env: EvalEnvironment, n: int
 ) -> EvaluatedFormula:
     """Learn and build all columns of a formula, each distinct factor evaluated once."""
-    response_is_column = formula.response in variables
+    codes = response_code(formula.response).parts
+    is_learned = len(codes) == 1 and codes[0] not in variables
     slopes = [t.effects != "1" for t in formula.random]
     texts = [formula.fixed]
     texts += [t.effects for t, has_slopes in zip(formula.random, slopes, strict=True) if has_slopes]
     termlists = [terms_of(text) for text in texts]
-    if not response_is_column:
+    if is_learned:
         termlists.append(terms_of("0 + " + formula.response))
     check_factors(termlists[: len(texts)], variables, n)
     infos = learn_design_infos(termlists, variables, env)
     check_columns(infos[: len(texts)], n)
     row_dependent = find_row_dependent(infos[: len(texts)], variables, env, n)
     matrices = build_matrices(infos, variables, n)
-    if response_is_column:
-        response = variables[formula.response]
+    if is_learned:
+        response: tuple[Any, ...] = (_built_response(infos[-1], matrices.pop(), variables),)
     else:
-        response = _built_response(infos[-1], matrices.pop())
-    _check_several_levels(infos)
+        response = tuple(_count_values(code, variables, env, n) for code in codes)
+    _check_several_levels(infos[: len(texts)])
     info_of_next, matrix_of_next = iter(infos), iter(matrices)
     fixed_info, fixed = next(info_of_next), next(matrix_of_next)
     random_infos = tuple(next(info_of_next) if s else None for s in slopes)
@@ -113,12 +116,25 @@ def find_row_dependent(
         return row_dependent_factors(infos, variables, env, n)
 
 
-def _built_response(info: DesignInfo, matrix: Matrix) -> Matrix:
-    """Reduce a comparison, which patsy codes as two indicators, to zeros and ones."""
-    learned = next(iter(info.factor_infos.values()))
-    if learned.type == "categorical" and learned.categories == (False, True):
-        return matrix[:, 1:]
-    return matrix
+def _built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any]) -> Any:
+    """Values of an expression; levels as a categorical column, a comparison as zeros and ones."""
+    factor, learned = next(iter(info.factor_infos.items()))
+    if learned.type != "categorical":
+        return matrix
+    value = factor.eval(learned.state, variables)
+    codes = np.asarray(categorical_to_int(value, learned.categories, _NO_MISSING), dtype=np.intp)
+    if set(learned.categories) <= {False, True}:
+        return np.array(learned.categories, dtype=float)[codes]
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(learned.categories)))
+
+
+def _count_values(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
+    """Values of a column or of an expression in a response; a number is that of every row."""
+    value = _row_values(code, f"'{decode(code)}' in the response", variables, env)
+    if np.ndim(value) == 0:
+        return np.full(n, value)
+    check_length(code, len(value), n)
+    return value
 
 
 def _check_several_levels(infos: Sequence[DesignInfo]) -> None:

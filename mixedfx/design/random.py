@@ -92,7 +92,7 @@ def build_random_terms(
     infos: Sequence[DesignInfo | None],
     index: pd.Index,
     *,
-    residual_sd_known: bool = False,
+    one_row_levels: bool = False,
 ) -> RandomTerms:
     """Find the levels of each random term, and check its columns."""
     n = len(index)
@@ -116,7 +116,7 @@ def build_random_terms(
         else:
             names = tuple(map(column_label, info.column_names))
         _check_sides(term, info, variables, len(levels), n)
-        check_grouping_factor(term, len(levels), n, residual_sd_known=residual_sd_known)
+        check_grouping_factor(term, len(levels), n, one_row_levels=one_row_levels)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
             if not matrix[:, j].any():

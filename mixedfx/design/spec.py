@@ -18,6 +18,9 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.categories import Categories
 from mixedfx.design.levels import Levels
 from mixedfx.design.residual import ResidualSpec
+from mixedfx.design.response import ResponseSpec
+from mixedfx.families.family import Family
+from mixedfx.families.registry import NORMAL
 from mixedfx.formula.terms import Formula, RandomTerm
 
 Codes = npt.NDArray[np.intp]
@@ -68,6 +71,8 @@ class ModelSpec:
     aliases: Matrix | None = field(default=None, repr=False)
     row_dependent: tuple[str, ...] = ()  # factors of patsy computed from other rows
     categories: Categories = field(default_factory=dict)  # of columns read by expressions
+    family: Family = NORMAL  # distribution of the response, with its link
+    response: ResponseSpec = field(default_factory=ResponseSpec)  # how it is written
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

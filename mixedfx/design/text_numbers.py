@@ -74,12 +74,19 @@ class _Text:
         return bool(kinds.any() and self.counts[kinds].sum() >= 0.5 * self.counts.sum())
 
 
-def check_text_numbers(formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index) -> None:
-    """Refuse text that is meant as numbers, naming its column, a value and the row of that."""
+def check_text_numbers(
+    formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index, *, two_levels: bool = False
+) -> None:
+    """
+    Refuse text that is meant as numbers, naming its column, a value and the row of that.
+
+    With ``two_levels`` the response may be any text of two values.
+    """
     response = response_code(formula.response).parts
     ungrouped = replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
     for name in sorted(plain_columns(ungrouped, columns)):
-        if (text := _text_of(columns[name])) is not None:
+        text = _text_of(columns[name])
+        if text is not None and not (two_levels and name in response and len(text.values) == 2):
             _check(name, text, index, is_response=name in response)
 
 

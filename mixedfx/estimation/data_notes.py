@@ -14,6 +14,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
+from mixedfx.families.registry import NORMAL
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ _SMALL_RESIDUAL_SD, _ENOUGH_RESIDUAL_SD = 1e-4, 1e-3
 def notes_on_data(design: Design) -> list[DataNote]:
     """Notes on a design's rows, in the order in which they are reported."""
     formula, rows = design.spec.formula, design.rows
-    found = [_dropped_rows(rows), _row_numbers(formula, rows.variables), _response(formula, rows.y)]
+    found = [_dropped_rows(rows), _row_numbers(formula, rows.variables), _response(design)]
     meant = [
         swapped_sides(term.formula_term, term.info, rows.variables)
         for term in design.spec.random_terms
@@ -97,7 +98,15 @@ def _small_residual_sds(design: Design) -> DataNote | None:
     ), None
 
 
-def _response(formula: Formula, y: Vector) -> DataNote | None:
+def _response(design: Design) -> DataNote | None:
+    """What is modelled: which level, or the mean of what looks like no normal response."""
+    spec, y = design.spec, design.rows.y
+    if note := spec.response.note(spec.formula.response_name):
+        return note, None
+    return _not_normal(spec.formula, y) if spec.family == NORMAL else None
+
+
+def _not_normal(formula: Formula, y: Vector) -> DataNote | None:
     """What the estimates mean where the response is 0 and 1, or looks like a count."""
     whole = len(y) >= _FEWEST_ROWS and y.min() == 0.0 and bool((y == np.rint(y)).all())
     if not whole:
@@ -107,16 +116,16 @@ def _response(formula: Formula, y: Vector) -> DataNote | None:
         return (
             f"the response '{name}' is 0 or 1: this is a linear probability model, whose "
             "coefficients are differences of probabilities, whose residual variance depends on "
-            "the mean, and whose fitted values may leave 0 to 1. Generalised models (binomial) "
-            "suit it, which this version does not fit."
+            "the mean, and whose fitted values may leave 0 to 1. mfx.glmer(formula, data, "
+            'family="binomial") models the probability by odds ratios.'
         ), None
     if not _looks_like_a_count(y):
         return None
     return (
         f"the response '{name}' looks like a count: coefficients are differences of mean counts, "
         "the residual variance, taken as constant, grows with the mean, and fitted values may be "
-        "negative. Generalised models (Poisson, negative binomial) suit it, which this version "
-        "does not fit; np.sqrt or np.log1p of it is nearer to this model."
+        'negative. mfx.glmer(formula, data, family="poisson") models the mean by rate ratios, '
+        'and family="nbinom2" counts that vary more than Poisson\'s.'
     ), None
 
 

@@ -17,6 +17,7 @@ from mixedfx.design.residual import (
     NamedResidual,
     ResidualRows,
 )
+from mixedfx.design.response import ResponseSpec, Successes, TwoLevels
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
@@ -30,6 +31,7 @@ from mixedfx.estimation.residual import (
     ResidualEstimate,
     ScaleEffects,
 )
+from mixedfx.families import FAMILIES, LINKS
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable
 from mixedfx.inference.variance_explained import VarianceShares
@@ -55,6 +57,7 @@ from mixedfx.residuals.model import Homoscedastic, KnownVariances
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
+    *(ResponseSpec, TwoLevels, Successes),
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
@@ -67,5 +70,11 @@ _STORED: tuple[type, ...] = (
     *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )
 
-CLASSES = MappingProxyType({cls.__name__: cls for cls in _STORED})
+# Families and links, whose names others have too: a prior, a transform.
+_SUFFIXED: dict[str, type] = {
+    **{f"{family.__name__}Family": family for family in FAMILIES.values()},
+    **{f"{type(link).__name__}Link": type(link) for link in LINKS.values()},
+}
+
+CLASSES = MappingProxyType({cls.__name__: cls for cls in _STORED} | _SUFFIXED)
 NAMES = MappingProxyType({cls: name for name, cls in CLASSES.items()})

@@ -1,0 +1,281 @@
+"""The response as it is written, and on the scale of the mean: k / n of a binomial response.
+
+==========================================  ======================  ==========
+written                                     y                       weights
+==========================================  ======================  ==========
+numbers, truth values                       the numbers             as given
+two levels                                  1 in rows of the second as given
+``cbind(k, n - k)``, ``prop(k, n)``         k / n, 0 where n is 0   n
+==========================================  ======================  ==========
+
+A binomial response's weights are its trials; without weights there is one trial a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._names import written
+from mixedfx.design.checks import check_finite, first_non_numeric
+from mixedfx.design.source import float_vector
+from mixedfx.errors import ResponseError, WeightsError
+from mixedfx.families.family import Family
+from mixedfx.formula.response import response_code
+from mixedfx.formula.terms import Formula
+
+Vector = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_GLMER = 'mfx.glmer(formula, data, family="binomial")'
+_MOST_LISTED = 6
+# A number of successes y n this near to a whole number is that number.
+_ROUNDING = 1e-6
+
+
+class Observed(NamedTuple):
+    """Response on the scale of the mean, and prior weights or trials; None: all are one."""
+
+    y: Vector
+    weights: Vector | None
+
+
+@dataclass(frozen=True)
+class ResponseSpec:
+    """A response of numbers, taken as they are."""
+
+    n_parts: ClassVar[int] = 1  # columns that it is written with
+
+    def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
+        """Response and weights of some rows."""
+        array = np.asarray(parts[0])
+        if array.dtype.kind in "OUS":
+            raise ResponseError(
+                f"the response '{name}' is not numeric: it holds {first_non_numeric(array)}. "
+                "Make it numbers, for example with pandas.to_numeric."
+            )
+        if array.ndim == 2 and array.shape[1] != 1:
+            raise ResponseError(
+                f"the response '{name}' has {array.shape[1]} columns; it must be one, or "
+                "'cbind(k, n - k)' for successes and failures."
+            )
+        return Observed(array.reshape(-1).astype(float), weights)
+
+    def note(self, name: str) -> str:
+        """What the mean is of, where the response does not say it; empty where it does."""
+        return ""
+
+
+@dataclass(frozen=True)
+class TwoLevels(ResponseSpec):
+    """A response of two levels: the mean is the probability of the second."""
+
+    failure: Any
+    success: Any
+
+    def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
+        """One in the rows of the second level."""
+        values = pd.Series(np.asarray(parts[0], dtype=object))
+        is_success = (values == self.success).to_numpy(dtype=bool)
+        known = is_success | (values == self.failure).to_numpy(dtype=bool)
+        if not known.all():
+            raise ResponseError(
+                f"the response '{name}' is {self.failure!r} or {self.success!r}, not "
+                f"{values[~known].iloc[0]!r}."
+            )
+        return Observed(is_success.astype(float), weights)
+
+    def note(self, name: str) -> str:
+        """Which level is the success."""
+        return (
+            f"the mean is the probability that '{name}' is {self.success!r}, the second of its "
+            f"levels {self.failure!r} and {self.success!r}."
+        )
+
+
+@dataclass(frozen=True)
+class Successes(ResponseSpec):
+    """Numbers of successes beside those of failures (``cbind``), or of trials (``prop``)."""
+
+    n_parts: ClassVar[int] = 2
+    function: str
+
+    def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
+        """``k / n`` with n trials."""
+        if weights is not None:
+            raise WeightsError(
+                f"the response '{name}' says how many trials a row has; leave weights= out. A row "
+                "that counts w times has w times as many successes and trials."
+            )
+        k, second = (float_vector(f"the response '{name}'", pd.Series(part)) for part in parts)
+        n = k + second if self.function == "cbind" else second
+        with np.errstate(all="ignore"):
+            return Observed(np.where(n == 0.0, 0.0, k / n), n)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Code of the response and labels of the rows, for messages, which decode names."""
+
+    name: str
+    index: pd.Index
+
+    def fail(self, what: str, bad: Mask, values: Vector, advice: str) -> NoReturn:
+        """Raise for some rows, naming the first ones and the first value."""
+        at = np.flatnonzero(bad)
+        listed = ", ".join(f"{self.index[i]}" for i in at[:3])
+        more = f" and {len(at) - 3} more" if len(at) > 3 else ""
+        raise ResponseError(
+            f"the response '{self.name}' has {what} in row{'s'[: len(at) > 1]} {listed}{more}, "
+            f"the first {values[at[0]]:g}. {advice}"
+        )
+
+
+def observe_response(
+    formula: Formula,
+    parts: Sequence[Any],
+    family: Family,
+    weights: Vector | None,
+    index: pd.Index,
+) -> tuple[ResponseSpec, Observed]:
+    """Find how the response is written, and its values in the rows of the fit."""
+    spec = _specification(formula, parts, family)
+    rows = _Rows(formula.response, index)
+    if isinstance(spec, Successes):
+        _check_counts(spec, parts, rows)
+    return spec, _checked(spec.observe(rows.name, parts, weights), family, rows)
+
+
+def response_values(
+    spec: ResponseSpec,
+    name: str,
+    values: npt.NDArray[Any],
+    family: Family,
+    weights: Vector | None,
+    index: pd.Index,
+) -> Observed:
+    """
+    Values of another response in the rows of a fit, whose weights or trials are given.
+
+    Floats are on the scale of the mean, proportions where rows have trials; objects are levels of
+    the fit; two columns of successes, as in the formula, have trials of their own.
+    """
+    parts = [values] if values.ndim < 2 else list(values.T)
+    if len(parts) == 1 and values.dtype.kind == "f":
+        spec = ResponseSpec()
+    if len(parts) != spec.n_parts:
+        raise ResponseError(
+            f"the new response has {len(parts)} columns; '{name}' takes "
+            f"{'its two' if spec.n_parts == 2 else 'one'}, or numbers on the scale of the mean."
+        )
+    rows = _Rows(name, index)
+    if isinstance(spec, Successes):
+        _check_counts(spec, parts, rows)
+        weights = None
+    return _checked(spec.observe(name, parts, weights), family, rows)
+
+
+def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> ResponseSpec:
+    name, function = formula.response, response_code(formula.response).function
+    if function:
+        if not family.takes_trials:
+            raise ResponseError(
+                f"the response '{name}' is successes of trials, which a {family.name} family does "
+                f"not have: fit it by {_GLMER}."
+            )
+        return Successes(function)
+    dtype = getattr(parts[0], "dtype", None)
+    if not isinstance(dtype, pd.CategoricalDtype):
+        return ResponseSpec()
+    levels = dtype.categories.tolist()
+    if len(levels) == 1:
+        raise ResponseError(
+            f"the response '{name}' is {levels[0]!r} in every row used: nothing to explain."
+        )
+    if len(levels) == 2 and family.takes_trials:
+        return TwoLevels(*levels)
+    listed = ", ".join(map(repr, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
+    if len(levels) == 2:
+        advice = f"{_GLMER} models the probability that it is {levels[1]!r}"
+    else:
+        advice = f"Of one level against the others, {_is(name, levels[-1])}, {_GLMER} models the "
+        advice += "probability"
+    raise ResponseError(
+        f"the response '{name}' is not numeric: it has {len(levels)} levels, {listed}. {advice}; "
+        "or make it numbers, for example with pandas.to_numeric."
+    )
+
+
+def _is(name: str, level: Any) -> str:
+    """Response that is 1 in the rows of one level, as it is written."""
+    value = f"{level:g}" if isinstance(level, float) else repr(level)
+    if isinstance(level, str) and '"' not in level:
+        value = f'"{level}"'
+    return f"'I({written(name)} == {value}) ~ ...'"
+
+
+def _check_counts(spec: Successes, parts: Sequence[Any], rows: _Rows) -> None:
+    """Refuse counts that are negative or not whole, and more successes than trials."""
+    labels = ("successes", "failures" if spec.function == "cbind" else "trials")
+    columns = [float_vector(f"the response '{rows.name}'", pd.Series(part)) for part in parts]
+    for label, values in zip(labels, columns, strict=True):
+        check_finite(f"the response '{rows.name}'", values, rows.index)
+        fractional = values != np.rint(values)
+        if fractional.any():
+            advice = "Numbers of successes and trials are whole; a proportion takes weights=trials."
+            rows.fail(f"{label} that are no whole numbers", fractional, values, advice)
+        if (values < 0.0).any():
+            advice = "Are there more successes than trials? Counts without a number of trials are "
+            advice += 'of family="poisson".'
+            rows.fail(f"negative {label}", values < 0.0, values, advice)
+    k, n = columns
+    if spec.function == "prop" and (k > n).any():
+        advice = "prop(k, n) takes successes and trials; cbind(k, m), successes and failures."
+        rows.fail("more successes than trials", k > n, k, advice)
+
+
+def _checked(observed: Observed, family: Family, rows: _Rows) -> Observed:
+    """Check a response against its family's support; whole successes where there are trials."""
+    check_finite(f"the response '{rows.name}'", observed.y, rows.index)
+    if family.takes_trials:
+        observed = _with_whole_successes(observed, rows)
+    y, weights, index = *observed, rows.index
+    if family.takes_trials and weights is not None and not weights.all():
+        # As in R, rows without trials stay, without effect.
+        has_trials = weights > 0.0
+        if not has_trials.any():
+            raise ResponseError(f"the response '{rows.name}' has no trials in any row.")
+        y, weights, index = y[has_trials], weights[has_trials], index[has_trials]
+    family.check_response(rows.name, y, weights, index)
+    return observed
+
+
+def _with_whole_successes(observed: Observed, rows: _Rows) -> Observed:
+    """Trials as whole numbers, None where all are one, and proportions of whole successes."""
+    y, n = observed
+    values = np.unique(y) if n is None else np.zeros(0)
+    if len(values) == 2 and (values == np.rint(values)).all() and tuple(values) != (0.0, 1.0):
+        raise ResponseError(
+            f"the response '{rows.name}' is {values[0]:g} or {values[1]:g}, not 0 or 1: write "
+            f"{_is(rows.name, values[1])} for the probability of {values[1]:g}."
+        )
+    if n is None:
+        return observed
+    check_finite("weights", n, rows.index)
+    wrong = (n != np.rint(n)) | (n < 0.0)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise WeightsError(
+            f"weights of a binomial response are numbers of trials: they must be whole and not "
+            f"negative; {wrong.sum()} are not, the first is {n[at]:g} in row {rows.index[at]}."
+        )
+    if (n == 1.0).all():
+        return Observed(y, None)
+    k = y * n
+    whole = np.abs(k - np.rint(k)) <= _ROUNDING * np.maximum(n, 1.0)
+    return Observed(np.where(whole & (n > 0.0), np.rint(k) / np.maximum(n, 1.0), y), n)
