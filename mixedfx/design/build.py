@@ -47,7 +47,7 @@ from mixedfx.design.residual import (
     ResidualRows,
     ResidualSpec,
 )
-from mixedfx.design.response import observe_response
+from mixedfx.design.response import Observed, ResponseSpec, observe_response
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, own_labels, row_vector
 from mixedfx.design.spec import ModelSpec
@@ -109,8 +109,11 @@ class _UsedRows:
         """Variables of the formula with the values of its expressions."""
         return EvaluatedVariables(self.variables, self.term_values)
 
-    def with_offset(self, offset: Vector) -> _UsedRows:
-        """Add an offset to that of the argument."""
+    def with_offset_of(self, formula: Formula, env: EvalEnvironment) -> _UsedRows:
+        """Add the formula's offset to that of the argument."""
+        if not formula.offset:
+            return self
+        offset = offset_values(formula.offset, self.evaluated(), env, len(self.index))
         return replace(self, offset=offset if self.offset is None else self.offset + offset)
 
     def model_rows(self, **arrays: Any) -> ModelRows:
@@ -166,30 +169,22 @@ def _evaluate_rows(
     column_of: dict[str, str | None],
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
-    n, offset_is_argument = len(used.index), used.offset is not None
-    evaluated = evaluate(formula, used.evaluated(), env, n)
-    if formula.offset:
-        used = used.with_offset(offset_values(formula.offset, used.evaluated(), env, n))
+    offset_is_argument, used = used.offset is not None, used.with_offset_of(formula, env)
+    evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env, family)
-    of_residual = _residual(formula, column_of["residual_sd"], residual, used, env)
-    response, observed = observe_response(
-        formula, evaluated.response, family, used.prior_weights, used.index
-    )
-    _check_row_vectors(used, family)
+    residual_spec, residual_rows = _residual(formula, column_of["residual_sd"], residual, used, env)
+    response_spec, observed = _response(formula, evaluated, used, family)
+    X = _select_columns(evaluated.fixed, kept)
     rows = used.model_rows(
-        y=observed.y,
-        X=_select_columns(evaluated.fixed, kept),
-        random_terms=random_rows,
-        weights=observed.weights,
-        residual=of_residual[1],
+        X=X, random_terms=random_rows, residual=residual_rows, **observed._asdict()
     )
     spec = ModelSpec(
         formula=formula,
         column_names=tuple(map(column_label, evaluated.fixed_info.column_names)),
         kept_columns=kept,
         random_terms=random_specs,
-        residual=of_residual[0],
+        residual=residual_spec,
         variables=tuple(map(decode, used.variables)),
         weights_column=column_of["weights"],
         offset_column=column_of["offset"],
@@ -202,9 +197,18 @@ def _evaluate_rows(
         row_dependent=evaluated.row_dependent,
         categories=categories_read(formula, used.variables),
         family=family,
-        response=response,
+        response=response_spec,
     )
     return Design(spec, rows)
+
+
+def _response(
+    formula: Formula, evaluated: EvaluatedFormula, used: _UsedRows, family: Family
+) -> tuple[ResponseSpec, Observed]:
+    """Response on the scale of the mean, with weights, and how it is written."""
+    found = observe_response(formula, evaluated.response, family, used.prior_weights, used.index)
+    _check_row_vectors(used, family)
+    return found
 
 
 def _used_rows(

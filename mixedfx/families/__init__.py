@@ -11,11 +11,12 @@ from mixedfx.families.links import Link
 from mixedfx.families.nbinom1 import NegativeBinomial1
 from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
-from mixedfx.families.registry import FAMILIES, resolve_family
+from mixedfx.families.registry import FAMILIES, NORMAL, resolve_family
 
 __all__ = [
     "FAMILIES",
     "LINKS",
+    "NORMAL",
     "Binomial",
     "Family",
     "Gamma",

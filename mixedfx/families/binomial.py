@@ -28,6 +28,7 @@ class Binomial(Family):
     discrete = True
     mergeable = True
     positive_mean = True
+    takes_trials = True
     support = "0 and 1, or whole numbers of successes of whole numbers of trials"
     _inner_eta = -1.0
 

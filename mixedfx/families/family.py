@@ -62,6 +62,8 @@ class Family(ABC):
         Whether rows of equal eta merge: ``y`` to the weighted mean, ``w`` to the sum.
     positive_mean : bool
         Whether the mean must be positive.
+    takes_trials : bool
+        Whether the response is successes of trials, which the weights are.
     support : str
         Values that a response can have, in words.
 
@@ -84,6 +86,7 @@ class Family(ABC):
     discrete: ClassVar[bool] = False
     mergeable: ClassVar[bool] = False
     positive_mean: ClassVar[bool] = False
+    takes_trials: ClassVar[bool] = False
     support: ClassVar[str]
     # A linear predictor in the domain of every link, at which rows outside it are evaluated.
     _inner_eta: ClassVar[float] = 1.0

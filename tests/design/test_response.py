@@ -261,7 +261,7 @@ def test_successes_and_levels_are_for_binomial_families(data, family):
     with pytest.raises(ResponseError, match=r'mfx\.glmer\(formula, data, family="binomial"\)'):
         design_of("cbind(k, n - k)", data, family)
     text = data.assign(z=data["y"].map({0: "no", 1: "yes"}))
-    with pytest.raises(ResponseError, match="'no', 'yes'.*probability that it is 'yes'"):
+    with pytest.raises(ResponseError, match=r"'no', 'yes'.*probability that it is 'yes'"):
         design_of("z", text, family)
 
 
@@ -314,7 +314,7 @@ def test_an_offset_on_the_scale_of_the_mean_may_be_large(data, family, link):
     assert rows.offset[0] == 5000.0
 
 
-# ---------------------------------------------------------------- new data, storage, other responses
+# ---------------------------------------------------------------- new data, other responses
 
 
 @pytest.mark.parametrize("response", ["cbind(k, n - k)", "prop(k, n)", "y", "I(y > 0)"])

@@ -87,13 +87,18 @@ def test_row_numbers_that_are_written_are_meant(data):
 @pytest.mark.parametrize("kind", [float, int, bool, "boolean"])
 def test_a_response_of_zero_and_one_is_noted_not_warned_of(data, kind):
     binary = data.assign(y=(data["y"] > 0).astype(kind))
-    assert "'y' is 0 or 1: this is a linear probability model" in notes_of("y ~ x + (1|g)", binary)
+    notes = notes_of("y ~ x + (1|g)", binary)
+    assert "'y' is 0 or 1: this is a linear probability model" in notes
+    assert 'mfx.glmer(formula, data, family="binomial")' in notes
 
 
 def test_a_response_that_looks_like_a_count_is_noted(data):
     rng = np.random.default_rng(5)
     counts = data.assign(y=rng.poisson(np.exp(0.5 + 0.3 * data["x"])))
-    assert "'y' looks like a count" in notes_of("y ~ x", counts)
+    notes = notes_of("y ~ x", counts)
+    assert "'y' looks like a count" in notes
+    assert 'family="poisson"' in notes
+    assert 'family="nbinom2"' in notes
 
 
 SCORES = {
@@ -113,8 +118,11 @@ def test_scores_are_no_counts(data, name):
     assert "looks like" not in notes_of("y ~ x", scores)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy", "cake", "Penicillin", "Pastes", "romcom"])
+RESPONSES = ("Reaction", "angle", "diameter", "strength", "rating", "Yield", "y")
+
+
+@pytest.mark.parametrize("name", mfx.datasets.names())
 def test_responses_of_the_example_data_are_not_remarked_on(name):
     data = mfx.datasets.load(name)
-    response = next(c for c in data if c in ("Reaction", "angle", "diameter", "strength", "rating"))
+    response = next(c for c in data if c in RESPONSES)
     assert "the response" not in notes_of(f"{response} ~ 1", data)
