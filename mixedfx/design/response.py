@@ -80,15 +80,13 @@ class TwoLevels(ResponseSpec):
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """One in the rows of the second level."""
-        values = pd.Series(np.asarray(parts[0], dtype=object))
-        is_success = (values == self.success).to_numpy(dtype=bool)
-        known = is_success | (values == self.failure).to_numpy(dtype=bool)
-        if not known.all():
+        codes = pd.Categorical(parts[0], categories=[self.failure, self.success]).codes
+        if (codes < 0).any():
+            value = np.asarray(parts[0], dtype=object)[int(np.argmax(codes < 0))]
             raise ResponseError(
-                f"the response '{name}' is {self.failure!r} or {self.success!r}, not "
-                f"{values[~known].iloc[0]!r}."
+                f"the response '{name}' is {self.failure!r} or {self.success!r}, not {value!r}."
             )
-        return Observed(is_success.astype(float), weights)
+        return Observed(codes.astype(float), weights)
 
     def note(self, name: str) -> str:
         """Which level is the success."""
@@ -258,8 +256,10 @@ def _checked(observed: Observed, family: Family, rows: _Rows) -> Observed:
 def _with_whole_successes(observed: Observed, rows: _Rows) -> Observed:
     """Trials as whole numbers, None where all are one, and proportions of whole successes."""
     y, n = observed
-    values = np.unique(y) if n is None else np.zeros(0)
-    if len(values) == 2 and (values == np.rint(values)).all() and tuple(values) != (0.0, 1.0):
+    values = np.zeros(0)
+    if n is None and not ((y == 0.0) | (y == 1.0)).all():
+        values = np.unique(y)
+    if len(values) == 2 and (values == np.rint(values)).all():
         raise ResponseError(
             f"the response '{rows.name}' is {values[0]:g} or {values[1]:g}, not 0 or 1: write "
             f"{_is(rows.name, values[1])} for the probability of {values[1]:g}."
