@@ -198,11 +198,12 @@ def build_fitted_model(
     crossprod = likelihood.crossprod
     residual = residual or ResidualEstimate(residual_model(design))
     solution = solution_at_optimum(design.spec, likelihood, optimizer_result, residual, priors)
-    rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(solution.deviance))
+    recomputed = residual.criterion(solution)
+    rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(recomputed))
     # Negated, so that NaN is a disagreement.
-    if not abs(optimizer_result.deviance - solution.deviance) <= rounding:
+    if not abs(optimizer_result.deviance - recomputed) <= rounding:
         raise EngineDisagreement(
-            optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * solution.deviance
+            optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * recomputed
         )
     fit = FittedModel(design, likelihood, optimizer_result, solution, (), residual, priors)
     return _with_verdict(fit)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.new_data import evaluate_new_dispersion
-from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
@@ -73,9 +73,17 @@ class ResidualEstimate:
         """Deviance of the model, given that of the solution at the estimated weights."""
         return solution.deviance
 
+    def criterion(self, solution: Solution) -> float:
+        """What the search minimised, computed again at its end."""
+        return solution.deviance
+
     def at_estimates(self, solution: Solution) -> Solution:
         """Solution with the coefficients and their covariance that the estimation implies."""
         return solution
+
+    def working_rows(self, rows: ModelRows) -> ModelRows:
+        """Rows of the linear model whose solution a fit holds; of a linear model its own."""
+        return rows
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
         """Weights as given, from those with the factor ``(sigma / sigma_i)**2`` estimated."""

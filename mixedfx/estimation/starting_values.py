@@ -9,6 +9,7 @@ All parameters are those of scaled factors (:mod:`mixedfx.likelihood.scaled`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,18 +163,26 @@ def _covariance(ZtZ: Matrix, Ztr: Matrix, residual_variance: float, inflation: f
 
 
 def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vector) -> Matrix:
+    """Expected Hessian of the deviance, each term taken alone, sigma profiled out or known."""
+    blocks = [_ZtZ_of(crossprod, t) for t in range(len(crossprod.term_positions))]
+    n = crossprod.n if crossprod.profiles_sigma else None
+    return expected_hessian_of_blocks(blocks, coordinates, x, n)
+
+
+def expected_hessian_of_blocks(
+    blocks: Sequence[Matrix], coordinates: Coordinates, x: Vector, n: int | None
+) -> Matrix:
     """
-    Expected Hessian of the deviance, each term taken alone.
+    Expected Hessian from ``Z_t'WZ_t`` of each term, (k, k, levels).
 
     ``H_ij = sum_l tr(D_i K_l D_j K_l) - t_i t_j / n``, with ``D_i = d(Lambda Lambda')/dx_i``,
     ``K_l = Z_l' V^-1 Z_l sigma**2`` and ``t_i = sum_l tr(D_i K_l)``; without the last term where
-    sigma is known.
+    sigma is known (``n`` None).
     """
     m = coordinates.size
     H, traces = np.zeros((m, m)), np.zeros(m)
-    terms = zip(coordinates.lambdas(x), coordinates.jacobians(x), coordinates.slices, strict=True)
-    for t, (lam, jacobian, part) in enumerate(terms):
-        A = _ZtZ_of(crossprod, t)
+    lambdas, jacobians = coordinates.lambdas(x), coordinates.jacobians(x)
+    for A, lam, jacobian, part in zip(blocks, lambdas, jacobians, coordinates.slices, strict=True):
         k = len(lam)
         K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
         flat = K.reshape(k * k, -1)
@@ -183,8 +192,8 @@ def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vect
         DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
         H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
-    if crossprod.profiles_sigma:
-        H -= np.outer(traces, traces) / crossprod.n
+    if n is not None:
+        H -= np.outer(traces, traces) / n
     return floor_eigenvalues(H)
 
 

@@ -75,7 +75,7 @@ def compute_crossproducts(
         ZtZ=_block_matrix([ZtZ for ZtZ, _ in sums], blocks, groups),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
-        term_positions=_term_positions(rows.random_terms, groups),
+        term_positions=term_positions(rows.random_terms, groups),
         parametrization=parametrization,
         bases=bases,
         ols_coef=ols_coef,
@@ -94,10 +94,21 @@ def _block_matrix(
     groups: tuple[str, ...],
 ) -> BlockMatrix:
     """``Z'WZ`` of its blocks."""
-    layout = BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal))
-    pattern = BlockPattern(layout, {ij: pairs for ij, (pairs, _) in blocks.items()})
-    check_dense_block(pattern, groups)
+    widths, levels = tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal)
+    pattern = block_pattern(widths, levels, {ij: pairs for ij, (pairs, _) in blocks.items()}, groups)
     return BlockMatrix(pattern, tuple(diagonal), {ij: v for ij, (_, v) in blocks.items()})
+
+
+def block_pattern(
+    widths: tuple[int, ...],
+    n_levels: tuple[int, ...],
+    pairs: dict[tuple[int, int], LevelPairs],
+    groups: tuple[str, ...],
+) -> BlockPattern:
+    """Pattern of ``Z'WZ``; refuses one whose dense block does not fit into memory."""
+    pattern = BlockPattern(BlockLayout(widths, n_levels), pairs)
+    check_dense_block(pattern, groups)
+    return pattern
 
 
 def _check_residuals(design: Design, residuals: Vector) -> None:
@@ -263,7 +274,7 @@ def _shifted(coef: Vector, qr_R: Matrix | None, shift: float) -> Vector:
     return coef
 
 
-def _term_positions(
+def term_positions(
     random_terms: tuple[RandomTermRows, ...], groups: tuple[str, ...]
 ) -> tuple[TermPosition, ...]:
     """Columns of each term among those of its grouping factor."""

@@ -1,0 +1,1 @@
+"""Estimation of generalised linear mixed models: search over covariances, coefficients, family."""

@@ -1,0 +1,120 @@
+"""Estimates of a generalised model, and what inference reads from them.
+
+Given the estimates, the model is a linear one of the working response with known weights
+(:mod:`mixedfx.estimation.glmm.working`): conditional modes and their covariances are its. The
+criterion, the covariance of the coefficients and the family's parameters are of the marginal
+likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.design.rows import ModelRows
+from mixedfx.estimation.residual import Derivatives, ResidualEstimate
+from mixedfx.families.family import Family
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
+from mixedfx.likelihood.constrained import fix_coefficients
+from mixedfx.likelihood.pls import Solution
+from mixedfx.residuals.model import ResidualParameter
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FamilyEstimate(ResidualEstimate):
+    """
+    Estimates of the marginal likelihood.
+
+    The m free parameters are, in this order, coordinates of the scaled factors with their rank
+    fixed, the coefficients of X in its basis, and the logarithms of the family's parameters.
+    """
+
+    family: Family = field(kw_only=True)
+    nagq: int = field(kw_only=True)  # nodes of each effect; 1: Laplace; 0: at the joint mode
+    marginal_deviance: float = field(kw_only=True)
+    beta: Vector = field(kw_only=True)  # (p,)
+    params: Vector = field(kw_only=True)  # (r,) of the family, natural values
+    x: Vector = field(kw_only=True, repr=False)  # (m,) the free parameters
+    gradient: Vector = field(kw_only=True, repr=False)  # (m,)
+    hessian: Matrix = field(kw_only=True, repr=False)  # (m, m)
+    working_response: Vector | None = field(kw_only=True, repr=False)  # (n,) ``eta + g / w``
+    working_weights: Vector | None = field(kw_only=True, repr=False)  # (n,)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(*vars(self).values())
+
+    @property
+    def n_params(self) -> int:
+        """Number of the family's parameters."""
+        return len(self.params)
+
+    @property
+    def acov(self) -> Matrix:
+        """Covariance of the free parameters, ``2 H^-1``, (m, m)."""
+        return np.asarray(2.0 * np.linalg.pinv(self.hessian, rcond=1e-14, hermitian=True))
+
+    @property
+    def n_covariance(self) -> int:
+        """Number of coordinates of the covariances among the free parameters."""
+        return len(self.x) - len(self.beta) - len(self.params)
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """The family's parameters, intervals about their logarithms."""
+        first = len(self.x) - len(self.params)
+        errors = np.sqrt(np.maximum(np.diag(self.acov)[first:], 0.0)) * self.params
+        named = zip(self.family.param_names, self.params, errors, strict=True)
+        return tuple(
+            ResidualParameter(name, name, float(value), float(error), "log")
+            for name, value, error in named
+        )
+
+    def deviance(self, solution: Solution) -> float:
+        """-2 log-likelihood, random effects integrated out."""
+        return self.marginal_deviance
+
+    def criterion(self, solution: Solution) -> float:
+        """The same, evaluated from modes of zero on the rows as they are."""
+        return self.marginal_deviance
+
+    def at_estimates(self, solution: Solution) -> Solution:
+        """Coefficients of the marginal likelihood, and their covariance."""
+        m, p = self.n_covariance, len(self.beta)
+        solution = fix_coefficients(solution, self.beta)
+        in_basis = np.ascontiguousarray(self.acov[m : m + p, m : m + p])
+        return replace(
+            solution,
+            vcov_unscaled=solution.crossprod.vcov_of_coefficients(in_basis),
+            vcov_in_basis=in_basis,
+        )
+
+    def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
+        """By all free parameters."""
+        return self  # type: ignore[return-value]
+
+    @property
+    def vcov_jacobian(self) -> CoefficientCovariance:
+        """Not computed: tests are normal."""
+        raise NotImplementedError
+
+    def working_rows(self, rows: ModelRows) -> ModelRows:
+        """Rows of the working linear model: its response and weights."""
+        assert self.working_response is not None
+        return rows.replaced(y=self.working_response, weights=self.working_weights)
+
+    def row_variances(self, sds: Vector) -> Vector:
+        """Variance of new responses of the rows used, about their means."""
+        raise NotImplementedError
+
+    def new_variances(self, data: Any, sigma: float) -> Any:
+        """Variance of responses of new rows about their means."""
+        raise NotImplementedError

@@ -1,0 +1,264 @@
+"""Search for the maximum of the marginal likelihood of a generalised model.
+
+A trust-region quasi-Newton minimisation of the deviance over the scaled covariance factors, the
+coefficients and the logarithms of the family's parameters, by its exact gradient. As for a linear
+model, a covariance that comes out nearly singular is reduced in rank, where the deviance does not
+rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estimation.boundary`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.parametrization import rank_reduced
+from mixedfx.covariance.structure import ZERO
+from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.starting_values import expected_hessian_of_blocks, floor_eigenvalues
+from mixedfx.likelihood.generalized.likelihood import (
+    GeneralizedLikelihood,
+    MarginalCoordinates,
+    MarginalEvaluation,
+    Point,
+)
+from mixedfx.likelihood.generalized.pirls import ModesNotFound
+from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Setting a vanishing variance to zero may raise the deviance by no more than this.
+_RANK_REDUCTION_TOLERANCE = 1e-8
+_NEARLY_ZERO = 10 * ZERO
+_MAX_RANK_REDUCTIONS = 5
+# Smallest singular value of the factor at which a singular covariance is differentiated.
+_OFFSET = 1e-4
+# Scaled standard deviation given to a direction in which the boundary is left.
+_STEP_OFF = 0.1
+# Step of the difference that gives the curvature by the logarithm of a family parameter.
+_PARAM_STEP = 1e-2
+
+
+class MarginalObjective:
+    """Deviance and gradient as a function of one vector; keeps the last evaluation."""
+
+    def __init__(
+        self,
+        likelihood: GeneralizedLikelihood,
+        coordinates: MarginalCoordinates,
+        modes_start: Sequence[Matrix] | None = None,
+    ) -> None:
+        self.likelihood, self.coordinates = likelihood, coordinates
+        self.modes_start = modes_start
+        self.last: tuple[Vector, MarginalEvaluation] | None = None
+
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """Deviance and gradient; infinite where the modes are not found."""
+        try:
+            evaluation = self.evaluate(x)
+            value = evaluation.deviance
+        except ModesNotFound:
+            return np.inf, np.zeros_like(x)
+        if not np.isfinite(value):
+            return np.inf, np.zeros_like(x)
+        rows = self.likelihood.rows
+        return value, self.coordinates.gradient(x, rows, evaluation.gradient)
+
+    def evaluate(self, x: Vector) -> MarginalEvaluation:
+        """Evaluation at ``x``, the modes from those of the last one."""
+        if self.last is not None and np.array_equal(self.last[0], x):
+            return self.last[1]
+        evaluation = self.likelihood.at(self.coordinates.point(x), self.modes_start)
+        self.last = x, evaluation
+        self.modes_start = evaluation.modes.u
+        return evaluation
+
+    def initial_hessian(self, x: Vector) -> Matrix:
+        """Expected Hessian of the working linear model, and differences by family parameters."""
+        coordinates, m = self.coordinates, self.coordinates.covariance.size
+        evaluation = self.evaluate(x)
+        H = np.zeros((coordinates.size, coordinates.size))
+        H[:m, :m] = working_hessian(evaluation, coordinates.covariance, x[:m])
+        H[coordinates.beta, coordinates.beta] = 2.0 * working_information(evaluation)
+        gradient = self(x)[1]
+        for i in range(coordinates.beta.stop, coordinates.size):
+            moved = x.copy()
+            moved[i] += _PARAM_STEP
+            column = (self(moved)[1] - gradient) / _PARAM_STEP
+            if np.isfinite(column).all() and column[i] > 0.0:
+                H[i, i] = column[i]
+            else:
+                H[i, i] = float(self.likelihood.rows.n)
+        return floor_eigenvalues(H)
+
+
+def working_information(evaluation: MarginalEvaluation) -> Matrix:
+    """``X'V^-1 X`` of the working linear model in the basis of X, (p, p)."""
+    modes, rows = evaluation.modes, evaluation.modes.rows
+    w = np.maximum(modes.at_rows.weight, 0.0)
+    XtWX = (rows.X * w[:, None]).T @ rows.X
+    blocks = [
+        np.stack([factor.sums(w * rows.X[:, j]) for j in range(rows.p)], axis=1)
+        if rows.p
+        else np.zeros((factor.width, 0, factor.n_levels))
+        for factor in rows.factors
+    ]
+    return np.asarray(modes.numeric.schur_complement(blocks, XtWX).matrix)
+
+
+def working_hessian(evaluation: MarginalEvaluation, coordinates: Coordinates, x: Vector) -> Matrix:
+    """Expected Hessian of the working model by covariance coordinates, each term alone."""
+    modes, rows = evaluation.modes, evaluation.modes.rows
+    diagonal = modes.numeric.assembled.diagonal
+    blocks = [diagonal[s.group][s.columns, s.columns] for s in rows.term_positions]
+    return expected_hessian_of_blocks(blocks, coordinates, x, None)
+
+
+@dataclass(frozen=True)
+class MarginalSearch:
+    """Where a search ended."""
+
+    objective: MarginalObjective
+    runs: tuple[TrustRegionResult, ...]
+    boundary_slope: float
+
+    @property
+    def end(self) -> TrustRegionResult:
+        """The last minimisation."""
+        return self.runs[-1]
+
+    @property
+    def evaluation(self) -> MarginalEvaluation:
+        """Evaluation at the end."""
+        return self.objective.evaluate(self.end.x)
+
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations of the deviance."""
+        return sum(len(run.trace) for run in self.runs)
+
+
+def search(
+    likelihood: GeneralizedLikelihood,
+    theta: Vector,
+    point: Point,
+    control: Control,
+    modes_start: Sequence[Matrix] | None = None,
+) -> MarginalSearch:
+    """Minimise from one start; reduce the rank and probe the boundary at the end."""
+    rows = likelihood.rows
+    p, r = rows.p, len(point.log_params)
+    coordinates = MarginalCoordinates(rows.parametrization.coordinates, p, r)
+    objective = MarginalObjective(likelihood, coordinates, modes_start)
+    runs = [_minimize(objective, coordinates.vector(theta, point), control)]
+    slope = np.inf
+    for _ in range(_MAX_RANK_REDUCTIONS):
+        slope = np.inf
+        reduced = _reduced_rank(objective, runs[-1])
+        if reduced is None:
+            break
+        slope = -np.inf
+        if not _may_continue(control, runs):
+            break
+        objective, x = _with_roots(objective, reduced, runs[-1].x)
+        runs.append(_minimize(objective, x, _remaining(control, runs)))
+        slope, off = _probe_boundary(objective, runs[-1].x)
+        if off is None or not _may_continue(control, runs):
+            break
+        objective, x = _with_roots(objective, off, runs[-1].x)
+        runs.append(_minimize(objective, x, _remaining(control, runs)))
+        if runs[-1].converged and runs[-1].value > runs[-2].value - _RANK_REDUCTION_TOLERANCE:
+            slope = np.inf
+            break
+    return MarginalSearch(objective, tuple(runs), slope)
+
+
+def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
+    return minimize(
+        objective,
+        x,
+        initial_hessian=lambda: objective.initial_hessian(x),
+        tolerance=control.tolerance,
+        max_evaluations=control.max_evaluations,
+    )
+
+
+def _with_roots(
+    objective: MarginalObjective, roots: Sequence[Matrix], x: Vector
+) -> tuple[MarginalObjective, Vector]:
+    """The objective over covariances with the ranks of the roots."""
+    old = objective.coordinates
+    covariance, theta = rank_reduced(objective.likelihood.rows.parametrization, roots)
+    new = MarginalCoordinates(covariance, old.p, old.r)
+    rest = x[old.covariance.size :]
+    moved = MarginalObjective(objective.likelihood, new, objective.modes_start)
+    return moved, np.concatenate([theta, rest])
+
+
+def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[Matrix] | None:
+    """Factors without nearly null directions, where these cost nothing; None: all are needed."""
+    parametrization = objective.likelihood.rows.parametrization
+    point = objective.coordinates.point(end.x)
+    factors = full_rank_factors(parametrization, point.factors, _NEARLY_ZERO)
+    if tuple(F.shape[1] for F in factors) == parametrization.widths:
+        return None
+    square = tuple(np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in factors)
+    try:
+        deviance = objective.likelihood.at(
+            Point(square, point.beta, point.log_params), objective.modes_start
+        ).deviance
+    except ModesNotFound:
+        return None
+    return factors if deviance <= end.value + _RANK_REDUCTION_TOLERANCE else None
+
+
+def _probe_boundary(objective: MarginalObjective, x: Vector) -> tuple[float, list[Matrix] | None]:
+    """Slope of the deviance off the boundary, and factors off it where the deviance falls."""
+    rows = objective.likelihood.rows
+    point = objective.coordinates.point(x)
+    scores = score_covariance(objective.likelihood, point, objective.modes_start)
+    slope, factors = np.inf, []
+    terms = zip(point.factors, scores, rows.parametrization.terms, strict=True)
+    for F, S, (structure, _) in terms:
+        root, slopes, directions = structure.off_boundary(F, S)
+        slope = min(slope, float(slopes.min(initial=np.inf)))
+        falling = slopes < -SLOPE_TOLERANCE
+        factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))
+    return slope, factors if slope < -SLOPE_TOLERANCE else None
+
+
+def score_covariance(
+    likelihood: GeneralizedLikelihood, point: Point, modes_start: Sequence[Matrix] | None
+) -> list[Matrix]:
+    """
+    Derivative S of the deviance by each term's covariance ``F F'``.
+
+    The derivative by F is ``2 S F``: taken at a factor whose singular values are at least an
+    offset, as in :func:`mixedfx.likelihood.score.score_covariance`.
+    """
+    roots = []
+    for F in point.factors:
+        values, vectors = np.linalg.eigh(F @ F.T)
+        roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
+    at = likelihood.at(Point(tuple(roots), point.beta, point.log_params), modes_start)
+    by_factor = likelihood.rows.term_blocks(at.gradient.by_lambda)
+    scores = []
+    for by, root in zip(by_factor, roots, strict=True):
+        S = np.linalg.solve(root.T, 0.5 * by.T).T
+        scores.append(0.5 * (S + S.T))
+    return scores
+
+
+def _may_continue(control: Control, runs: Sequence[TrustRegionResult]) -> bool:
+    used = sum(len(run.trace) for run in runs)
+    return runs[-1].converged and used < control.max_evaluations
+
+
+def _remaining(control: Control, runs: Sequence[TrustRegionResult]) -> Control:
+    used = sum(len(run.trace) for run in runs)
+    return Control(control.tolerance, max(control.max_evaluations - used, 1))

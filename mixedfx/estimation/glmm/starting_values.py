@@ -1,0 +1,141 @@
+"""Starting values of a generalised model: without random effects, then by the working model.
+
+Iteratively reweighted least squares without random effects (McCullagh and Nelder 1989, section
+2.5) give beta and the family's parameters; moment estimates of the working linear model there give
+the covariances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.spec import ModelSpec
+from mixedfx.errors import SearchError
+from mixedfx.estimation.glmm.working import working_crossproducts
+from mixedfx.estimation.starting_values import moment_estimates
+from mixedfx.families.family import RowDerivatives
+from mixedfx.likelihood.generalized.likelihood import Point
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+_MAX_ITERATIONS = 50
+_MAX_HALVINGS = 30
+# Newton decrement of a start that is good enough.
+_TOLERANCE = 1e-6
+# Largest starting sd of an effect of a column of unit root mean square, on the link's scale.
+_MAX_SD = 2.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """A point, and the coordinates of its covariances."""
+
+    point: Point
+    theta: Vector  # coordinates of the scaled factors
+
+
+def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDerivatives]:
+    """Coefficients in the basis and family parameters without random effects, and the rows."""
+    family = rows.family
+    mu = family.starting_mean(rows.y, rows.weights)
+    params = family.starting_params(rows.y, rows.weights, mu)
+    with np.errstate(all="ignore"):
+        beta = _first_coefficients(rows, mu, params)
+        beta, at = _newton(rows, beta, params)
+        for _ in range(2 if len(params) else 0):
+            mean = family.mean(rows.fixed_predictor(beta))
+            params = family.starting_params(rows.y, rows.weights, mean)
+            beta, at = _newton(rows, beta, params)
+    return beta, params, at
+
+
+def _first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Vector:
+    """Least squares of the link of the starting mean, shrunk to the mean where that is invalid."""
+    eta = np.asarray(rows.family.link.link(mu))
+    target = eta if rows.offset is None else eta - rows.offset
+    if not rows.p:
+        return np.zeros(0)
+    w = np.ones(len(eta)) if rows.weights is None else rows.weights
+    beta = np.linalg.lstsq((rows.X * w[:, None]).T @ rows.X, rows.X.T @ (w * target), rcond=None)[0]
+    total = float((w * target).sum() / w.sum())
+    constant = np.linalg.lstsq(rows.X, np.full(len(eta), total), rcond=None)[0]
+    for share in (1.0, 0.5, 0.25, 0.0):
+        tried = share * beta + (1.0 - share) * constant
+        at = _at(rows, tried, params)
+        if np.isfinite(at.value.sum()):
+            return np.asarray(tried)
+    return np.asarray(constant)
+
+
+def _at(rows: GeneralizedRows, beta: Vector, params: Vector) -> RowDerivatives:
+    eta = rows.fixed_predictor(beta)
+    return rows.family.derivatives(rows.y, rows.weights, eta, params, third=False)
+
+
+def _newton(
+    rows: GeneralizedRows, beta: Vector, params: Vector
+) -> tuple[Vector, RowDerivatives]:
+    """Damped Newton steps in beta."""
+    at = _at(rows, beta, params)
+    value = float(at.value.sum())
+    if not np.isfinite(value):
+        raise SearchError(
+            f"no starting value: without random effects the mean of '{rows.family.name}' with "
+            f"link '{rows.family.link.name}' is outside its range in some rows. Use a link that "
+            f"keeps it inside ({', '.join(rows.family.links)}), or give start=."
+        )
+    for _ in range(_MAX_ITERATIONS if rows.p else 0):
+        weight = at.weight if (at.weight > 0.0).all() else np.maximum(np.abs(at.weight), 1e-8)
+        score = rows.X.T @ at.first
+        information = (rows.X * weight[:, None]).T @ rows.X
+        step = np.linalg.lstsq(information, score, rcond=1e-14)[0]
+        decrement = float(score @ step)
+        share = 1.0
+        for _ in range(_MAX_HALVINGS):
+            tried = _at(rows, beta + share * step, params)
+            if float(tried.value.sum()) >= value - 1e-12 * abs(value):
+                break
+            share *= 0.5
+        else:
+            break
+        beta, at, value = beta + share * step, tried, float(tried.value.sum())
+        if decrement < _TOLERANCE:
+            break
+    return beta, at
+
+
+def starting_point(
+    spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None
+) -> Start:
+    """
+    Coefficients and parameters without random effects, covariances of the working model.
+
+    Theta, of the columns of the formula, takes the place of these.
+    """
+    beta, params, at = fit_without_effects(rows)
+    parametrization = rows.parametrization
+    m = parametrization.size
+    with np.errstate(all="ignore"):
+        at = at._replace(weight=np.maximum(at.weight, 1e-10))
+        crossprod = working_crossproducts(spec, rows, beta, 0.0, at)
+        if theta is not None:
+            theta = parametrization.to_params(crossprod.factors_at(theta))
+        else:
+            theta = _bounded(parametrization, moment_estimates(crossprod)) if m else np.zeros(0)
+    factors = tuple(parametrization.coordinates.lambdas(theta))
+    return Start(Point(factors, beta, np.log(params)), theta)
+
+
+def _bounded(parametrization: object, theta: Vector) -> Vector:
+    """Covariances with standard deviations of at most 2 on the link's scale."""
+    coordinates = parametrization.coordinates  # type: ignore[attr-defined]
+    factors = []
+    for F in coordinates.lambdas(theta):
+        largest = float(np.sqrt((F**2).sum(axis=1)).max(initial=0.0))
+        factors.append(F * min(1.0, _MAX_SD / largest) if largest > 0.0 else F)
+    return np.asarray(parametrization.to_params(factors))  # type: ignore[attr-defined]

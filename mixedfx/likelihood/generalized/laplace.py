@@ -1,0 +1,90 @@
+"""Laplace's approximation of -2 log-likelihood, and its exact gradient.
+
+At the modes, with A = Z Lambda, ``h_i = a_i'H^-1 a_i``, ``c = w1 h`` (``w1 = dw/deta``) and
+``s = H^-1 A'c``,
+
+    dd/dbeta   = X'(-2 g + c - w As)
+    dd/dLambda = 2 [Z'WZ Lambda H^-1] - 2 (Z'g) u' + Z'(c - w As) u' + (Z'g) s'
+    dd/dphi    = -2 sum dl/dphi + sum h dw/dphi + (As)' dg/dphi,
+
+the products of level vectors summed over levels. As A'(c - w As) = s and A'g = u, only the rows
+``w As``, a solve and the entries of ``Lambda H^-1 Lambda'`` at levels that share rows are needed:
+derivatives of the determinant (Kristensen and others 2016, J. Stat. Softw. 70(5), section 2, by
+the implicit function theorem).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.likelihood.generalized.pirls import Modes
+from mixedfx.linalg.cholesky.batched import flatten, unflatten
+from mixedfx.linalg.cholesky.inverse_blocks import log_det_derivatives
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MarginalGradient:
+    """Gradient of -2 log-likelihood."""
+
+    by_lambda: tuple[Matrix, ...] = field(repr=False)  # (K, K) of each grouping factor, in bases
+    by_beta: Vector  # (p,) of coefficients in the basis of X
+    by_log_params: Vector  # (r,) by the logarithms of the family's parameters
+
+
+def laplace_deviance(modes: Modes) -> float:
+    """``-2 sum l + u'u + log|H|``."""
+    return modes.numeric.log_det - 2.0 * modes.penalized_loglik
+
+
+def laplace_gradient(modes: Modes) -> MarginalGradient:
+    """Gradient of Laplace's deviance."""
+    rows, at = modes.rows, modes.at_rows
+    assert at.weight_slope is not None
+    of_log_det = log_det_derivatives(modes.numeric)
+    h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
+    c = at.weight_slope * h
+    As = rows.random_predictor(_solve(modes, rows.sums(c)))
+    through = c - at.weight * As
+    Zt_through = rows.sums(through)
+    by_lambda = []
+    terms = zip(modes.lambdas, modes.u, modes.Ztg, Zt_through, of_log_det.by_lambda, strict=True)
+    for lam, u, Ztg, Ztt, by in terms:
+        s = lam.T @ Ztt
+        by_lambda.append(by + (Ztt - 2.0 * Ztg) @ u.T + Ztg @ s.T)
+    by_params = by_family_params(modes, h, As, direct=None)
+    return MarginalGradient(tuple(by_lambda), rows.X.T @ (through - 2.0 * at.first), by_params)
+
+
+def by_family_params(
+    modes: Modes, h: Vector, As: Vector | float, *, direct: Vector | None
+) -> Vector:
+    """
+    ``-2 sum dl/dphi + sum h dw/dphi + (As)' dg/dphi`` by log parameters, (r,).
+
+    ``direct`` takes the place of ``sum dl/dphi`` where the density is averaged over nodes.
+    """
+    rows = modes.rows
+    if not len(modes.params):
+        return np.zeros(0)
+    by = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
+    if direct is None:
+        direct = by.value.sum(axis=-1)
+    return np.asarray(-2.0 * direct + by.weight @ h + (by.first * As).sum(axis=-1))
+
+
+def _solve(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:
+    """``Lambda H^-1 Lambda' v`` of each factor, (K, L)."""
+    symbolic = modes.numeric.symbolic
+    flat = np.empty((symbolic.size, 1))
+    for f, v in enumerate(rhs):
+        flat[symbolic.columns(f)] = flatten(v[:, None])
+    solved = modes.numeric.solve(flat)
+    layout = symbolic.layout
+    return [unflatten(solved[symbolic.columns(f)], layout.width(f))[:, 0] for f in layout.factors]

@@ -1,0 +1,123 @@
+"""Marginal likelihood of a generalised model as a function of all its parameters.
+
+The point of the search is (F, beta, log phi): each term's factor of the covariance in its basis,
+coefficients of the columns of X in theirs, and logarithms of the family's parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.likelihood.generalized.laplace import (
+    MarginalGradient,
+    laplace_deviance,
+    laplace_gradient,
+)
+from mixedfx.likelihood.generalized.pirls import Modes, find_modes
+from mixedfx.likelihood.generalized.quadrature import Quadrature
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Values of all parameters."""
+
+    factors: tuple[Matrix, ...]  # (k, k) of each term, in its basis
+    beta: Vector  # (p,) of the columns of ``rows.X``
+    log_params: Vector  # (r,)
+
+
+@dataclass(frozen=True)
+class MarginalEvaluation:
+    """Deviance at one point, and the modes there."""
+
+    point: Point
+    modes: Modes = field(repr=False)
+    nagq: int
+
+    @cached_property
+    def _quadrature(self) -> Quadrature:
+        return Quadrature(self.modes, self.nagq, with_gradient=True)
+
+    @cached_property
+    def deviance(self) -> float:
+        """-2 log-likelihood, constants included."""
+        if self.nagq == 1:
+            return laplace_deviance(self.modes)
+        with np.errstate(all="ignore"):
+            return self._quadrature.deviance
+
+    @cached_property
+    def gradient(self) -> MarginalGradient:
+        """Gradient of the deviance."""
+        if self.nagq == 1:
+            return laplace_gradient(self.modes)
+        with np.errstate(all="ignore"):
+            return self._quadrature.gradient()
+
+
+@dataclass(frozen=True)
+class GeneralizedLikelihood:
+    """Laplace's approximation (``nagq`` 1), or adaptive quadrature with ``nagq`` nodes."""
+
+    rows: GeneralizedRows
+    nagq: int = 1
+
+    def at(
+        self, point: Point, start: Sequence[Matrix] | None = None
+    ) -> MarginalEvaluation:
+        """Evaluate at a point, the modes from those of a point near."""
+        rows = self.rows
+        lambdas = rows.by_group(point.factors)
+        fixed = rows.fixed_predictor(point.beta)
+        modes = find_modes(rows, lambdas, fixed, np.exp(point.log_params), start)
+        return MarginalEvaluation(point, modes, self.nagq)
+
+    def with_nodes(self, nagq: int) -> GeneralizedLikelihood:
+        """The same rows with another number of nodes."""
+        return replace(self, nagq=nagq)
+
+
+@dataclass(frozen=True)
+class MarginalCoordinates:
+    """One vector of all parameters: covariance coordinates, beta, log family parameters."""
+
+    covariance: Coordinates
+    p: int
+    r: int
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return self.covariance.size + self.p + self.r
+
+    @property
+    def beta(self) -> slice:
+        """Part of the coefficients."""
+        m = self.covariance.size
+        return slice(m, m + self.p)
+
+    def point(self, x: Vector) -> Point:
+        """Values of the parameters."""
+        m = self.covariance.size
+        end = m + self.p
+        return Point(tuple(self.covariance.lambdas(x[:m])), x[m:end], x[end:])
+
+    def vector(self, theta: Vector, point: Point) -> Vector:
+        """Vector of a point whose covariance coordinates are theta."""
+        return np.concatenate([theta, point.beta, point.log_params])
+
+    def gradient(self, x: Vector, rows: GeneralizedRows, by: MarginalGradient) -> Vector:
+        """Gradient by the vector."""
+        m = self.covariance.size
+        by_theta = self.covariance.pullback(x[:m], rows.term_blocks(by.by_lambda))
+        return np.concatenate([by_theta, by.by_beta, by.by_log_params])

@@ -1,0 +1,181 @@
+"""Conditional modes of the random effects: penalised iteratively reweighted least squares.
+
+The modes minimise ``-sum l(eta) + u'u/2`` at given Lambda, beta and family parameters. A Newton
+step solves (Bates and others 2015, section 3, with the observed weights W)
+
+    (Lambda'Z'WZ Lambda + I) u_new = Lambda'Z'(W Zb + g),       b = Lambda u,
+
+and is shortened until the objective falls: with one grouping factor level by level, as its levels
+are independent. The determinant is not stationary at the modes, so that these are found to the
+last digits: the search ends by the gradient ``Lambda'Z'g - u``, whose norm bounds the error of u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.families.family import RowDerivatives
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.linalg.cholesky.assembled import assemble
+from mixedfx.linalg.cholesky.numeric import NumericFactor, factorize
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Norm of the gradient of a spherical effect at which the modes are found.
+_TOLERANCE = 1e-11
+# A gradient below this is at the modes if rounding of the objective lets it fall no further.
+_ROUNDING = 1e-6
+_MAX_ITERATIONS = 100
+_MAX_HALVINGS = 40
+
+
+class ModesNotFound(ArithmeticError):
+    """The search for the modes did not end at a minimum; a search turns back there."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Conditional modes at one set of parameters, and what the rows are there."""
+
+    rows: GeneralizedRows = field(repr=False)
+    lambdas: tuple[Matrix, ...] = field(repr=False)  # of each grouping factor
+    params: Vector  # of the family, natural values
+    fixed: Vector = field(repr=False)  # (n,) offset + X beta
+    u: tuple[Matrix, ...] = field(repr=False)  # (K, L) spherical effects of each factor
+    eta: Vector = field(repr=False)  # (n,)
+    at_rows: RowDerivatives = field(repr=False)  # to the third derivative
+    Ztg: tuple[Matrix, ...] = field(repr=False)  # (K, L), ``Z'g`` of each factor
+    numeric: NumericFactor = field(repr=False)  # at the weights of the modes
+    iterations: int
+
+    @property
+    def b(self) -> list[Matrix]:
+        """Effects ``Lambda u`` in the bases, (K, L) of each factor."""
+        return _scaled(self.lambdas, self.u)
+
+    @property
+    def penalized_loglik(self) -> float:
+        """``sum l - u'u/2``, constants included."""
+        return float(self.at_rows.value.sum()) + self.rows.constants - 0.5 * _squares(self.u)
+
+
+def find_modes(
+    rows: GeneralizedRows,
+    lambdas: Sequence[Matrix],
+    fixed: Vector,
+    params: Vector,
+    start: Sequence[Matrix] | None = None,
+) -> Modes:
+    """Find the modes, from a start that is near or from zero."""
+    return _Search(rows, tuple(lambdas), fixed, params).run(start)
+
+
+def _scaled(lambdas: Sequence[Matrix], u: Sequence[Matrix]) -> list[Matrix]:
+    return [lam @ v for lam, v in zip(lambdas, u, strict=True)]
+
+
+def _squares(u: Sequence[Matrix]) -> float:
+    return float(sum(np.vdot(v, v) for v in u))
+
+
+@dataclass
+class _Search:
+    """Damped Newton search at one set of parameters."""
+
+    rows: GeneralizedRows
+    lambdas: tuple[Matrix, ...]
+    fixed: Vector
+    params: Vector
+
+    def run(self, start: Sequence[Matrix] | None) -> Modes:
+        """Newton steps from the start."""
+        with np.errstate(all="ignore"):
+            zero = [np.zeros((f.width, f.n_levels)) for f in self.rows.factors]
+            u = zero if start is None else [np.array(v) for v in start]
+            Zb, at = self._at(u)
+            if start is not None and not np.isfinite(at.value.sum()):
+                u = zero
+                Zb, at = self._at(u)
+            if not np.isfinite(at.value.sum()):
+                raise ModesNotFound("the mean is outside the family's range")
+            return self._iterate(u, Zb, at)
+
+    def _iterate(self, u: list[Matrix], Zb: Vector | float, at: RowDerivatives) -> Modes:
+        last = np.inf
+        for iteration in range(1, _MAX_ITERATIONS + 1):
+            Ztg = self.rows.sums(at.first)
+            gradient = [lam.T @ v - w for lam, v, w in zip(self.lambdas, Ztg, u, strict=True)]
+            norm = np.sqrt(_squares(gradient))
+            scale = np.sqrt(self.rows.q) + np.sqrt(_squares(u))
+            small = norm <= _TOLERANCE * scale or (last <= _ROUNDING * scale and norm >= 0.5 * last)
+            numeric = self._factorize(at.weight)
+            if small and numeric is not None:
+                eta = self.fixed + Zb
+                full = self._derivatives(eta, third=True)
+                found = (self.lambdas, self.params, self.fixed, tuple(u), eta, full, tuple(Ztg))
+                return Modes(self.rows, *found, numeric, iteration)
+            if numeric is None:
+                numeric = self._factorize(np.maximum(at.weight, 0.0))
+            if numeric is None:
+                break
+            last = norm if norm <= _ROUNDING * scale else np.inf
+            target = self._newton_target(numeric, at, Ztg, Zb)
+            u, Zb, at = self._step(u, target, at)
+        raise ModesNotFound("the conditional modes of the random effects were not found")
+
+    def _newton_target(
+        self, numeric: NumericFactor, at: RowDerivatives, Ztg: list[Matrix], Zb: Vector | float
+    ) -> list[Matrix]:
+        """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
+        rhs = [s + v for s, v in zip(self.rows.sums(at.weight * Zb), Ztg, strict=True)]
+        schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
+        return schur.back_substitute(np.ones(1))[1]
+
+    def _step(
+        self, u: list[Matrix], target: list[Matrix], at: RowDerivatives
+    ) -> tuple[list[Matrix], Vector | float, RowDerivatives]:
+        """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
+        levelwise = len(u) == 1
+        before = self._objective(u, at, levelwise=levelwise)
+        share = np.ones_like(before)
+        for _ in range(_MAX_HALVINGS):
+            trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
+            Zb, trial_at = self._at(trial)
+            after = self._objective(trial, trial_at, levelwise=levelwise)
+            # Negated, so that NaN is a failure.
+            failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)))
+            if not failed.any():
+                return trial, Zb, trial_at
+            share = np.where(failed, 0.5 * share, share)
+        raise ModesNotFound("no step lowers the objective of the conditional modes")
+
+    def _objective(self, u: list[Matrix], at: RowDerivatives, *, levelwise: bool) -> Vector:
+        """``-sum l + u'u/2``: of each level of a single factor, or of all."""
+        if levelwise:
+            factor = self.rows.factors[0]
+            by_level = np.bincount(factor.codes, at.value, factor.n_levels)
+            return np.asarray(0.5 * (u[0] ** 2).sum(axis=0) - by_level)
+        return np.array([0.5 * _squares(u) - float(at.value.sum())])
+
+    def _at(self, u: list[Matrix]) -> tuple[Vector | float, RowDerivatives]:
+        """``Zb`` and the derivatives of the rows at spherical effects."""
+        Zb = self.rows.random_predictor(_scaled(self.lambdas, u))
+        return Zb, self._derivatives(self.fixed + Zb, third=False)
+
+    def _derivatives(self, eta: Vector, *, third: bool) -> RowDerivatives:
+        rows = self.rows
+        return rows.family.derivatives(rows.y, rows.weights, eta, self.params, third=third)
+
+    def _factorize(self, weights: Vector) -> NumericFactor | None:
+        """Factorise M; None where it is not positive definite."""
+        try:
+            assembled = assemble(self.rows.weighted_products(weights))
+            numeric = factorize(assembled, self.lambdas)
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+        return numeric if np.isfinite(numeric.log_det) else None

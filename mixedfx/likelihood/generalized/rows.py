@@ -1,0 +1,314 @@
+"""Rows of a generalised model, in well-conditioned bases, and sums over them.
+
+Everything that the likelihood computes from rows is a linear predictor, a sum over the rows of a
+level, or a sum over the rows that two levels share. Rows that are equal but for the response are
+merged where the family allows: their log densities add up to that of their weighted mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.design.build import Design
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.families.family import Family
+from mixedfx.likelihood.accumulate import block_pattern, parametrization_of, term_positions
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
+from mixedfx.likelihood.crossproducts import TermPosition
+from mixedfx.likelihood.level_sums import blocks_by_group, multiply, term_columns
+from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, BlockPattern, LevelPairs
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# Rows are merged where that leaves at most this share of them.
+_WORTH_MERGING = 0.8
+
+
+@dataclass(frozen=True)
+class FactorRows:
+    """Columns of all terms of one grouping factor, and the level of each row."""
+
+    codes: Codes  # (n,)
+    n_levels: int
+    columns: tuple[Vector | None, ...]  # K of them; None is a column of ones
+    products: Mapping[tuple[int, int], Vector | None] = field(repr=False)  # of columns a >= b
+
+    @staticmethod
+    def of(terms: Sequence[RandomTermRows]) -> FactorRows:
+        """Columns of the terms of one grouping factor."""
+        columns = tuple(term_columns(list(terms)))
+        K = len(columns)
+        products = {
+            (a, b): multiply(columns[a], columns[b]) for a in range(K) for b in range(a + 1)
+        }
+        return FactorRows(terms[0].codes, terms[0].n_levels, columns, products)
+
+    @property
+    def width(self) -> int:
+        """Number of columns, K."""
+        return len(self.columns)
+
+    def predictor(self, effects: Matrix) -> Vector:
+        """``Z b`` of effects (K, L), (n,)."""
+        total: Vector | None = None
+        for column, effect in zip(self.columns, effects, strict=True):
+            part = effect[self.codes]
+            if column is not None:
+                part *= column
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def sums(self, values: Vector) -> Matrix:
+        """``Z'v``, (K, L)."""
+        L = self.n_levels
+        return np.array(
+            [np.bincount(self.codes, _times(values, column), L) for column in self.columns]
+        )
+
+    def blocks(self, weights: Vector) -> Matrix:
+        """``Z'WZ`` within the levels, (K, K, L)."""
+        K, L = self.width, self.n_levels
+        out = np.empty((K, K, L))
+        for (a, b), product in self.products.items():
+            out[a, b] = out[b, a] = np.bincount(self.codes, _times(weights, product), L)
+        return out
+
+    def quadratic(self, blocks: Matrix) -> Vector:
+        """``z'Bz`` of each row for a symmetric block of each level, (n,)."""
+        total = np.zeros(len(self.codes))
+        for (a, b), product in self.products.items():
+            part = blocks[a, b][self.codes]
+            total += _times(part, product) if a == b else 2.0 * _times(part, product)
+        return total
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """Pair of levels of two grouping factors that each row belongs to."""
+
+    index: Codes  # (n,) into the pairs of the block pattern
+    n_pairs: int
+
+    def blocks(self, weights: Vector, first: FactorRows, second: FactorRows) -> Matrix:
+        """``Z_1'W Z_2`` over the pairs, (K_1, K_2, pairs)."""
+        return np.array(
+            [
+                [
+                    np.bincount(self.index, _times(_times(weights, a), b), self.n_pairs)
+                    for b in second.columns
+                ]
+                for a in first.columns
+            ]
+        )
+
+    def bilinear(self, blocks: Matrix, first: FactorRows, second: FactorRows) -> Vector:
+        """``z_1'B z_2`` of each row for a block of each pair, (n,)."""
+        total = np.zeros(len(self.index))
+        for a, column_a in enumerate(first.columns):
+            for b, column_b in enumerate(second.columns):
+                total += _times(_times(blocks[a, b][self.index], column_a), column_b)
+        return total
+
+
+def _times(values: Vector, column: Vector | None) -> Vector:
+    return values if column is None else values * column
+
+
+@dataclass(frozen=True)
+class GeneralizedRows:
+    """Rows of a generalised model: response, offset, fixed columns, and columns of each factor."""
+
+    family: Family
+    y: Vector  # (n,) response on the scale of the mean
+    weights: Vector | None  # (n,) trials, prior weights, or numbers of merged rows
+    offset: Vector | None
+    X: Matrix = field(repr=False)  # (n, p) of unit root mean square, nearly uncorrelated
+    qr_R: Matrix = field(repr=False)  # (p, p), X_formula = X qr_R
+    factors: tuple[FactorRows, ...] = field(repr=False)
+    pairs: Mapping[tuple[int, int], PairRows] = field(repr=False)
+    pattern: BlockPattern = field(repr=False)
+    groups: tuple[str, ...]
+    term_positions: tuple[TermPosition, ...]
+    parametrization: Parametrization
+    bases: tuple[ColumnBasis, ...] = field(repr=False)
+    constants: float  # what of the log density depends on no parameter
+    n: int  # rows of the data, before merging
+    row_of: Codes | None = field(repr=False)  # (n,) merged row of each row of the data
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.y, self.weights, self.offset, self.X, self.qr_R, self.row_of)
+
+    @staticmethod
+    def of(design: Design, *, merge: bool = True) -> GeneralizedRows:
+        """Rows of a design, merged where that pays."""
+        spec, rows = design.spec, design.rows
+        parametrization = parametrization_of(spec)
+        bases = term_bases(rows.replaced(weights=None), parametrization)
+        by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
+        groups = tuple(terms[0].group for terms in by_group)
+        pairs = {
+            (i, j): _level_pairs(by_group[i][0], by_group[j][0])
+            for i, j in itertools.combinations(range(len(groups)), 2)
+        }
+        widths = tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group)
+        levels = tuple(terms[0].n_levels for terms in by_group)
+        X, qr_R = _fixed_basis(rows.X)
+        whole = GeneralizedRows(
+            family=spec.family,
+            y=rows.y,
+            weights=rows.weights,
+            offset=rows.offset,
+            X=X,
+            qr_R=qr_R,
+            factors=tuple(map(FactorRows.of, by_group)),
+            pairs={ij: pair for ij, (_, pair) in pairs.items()},
+            pattern=block_pattern(
+                widths, levels, {ij: levels_of for ij, (levels_of, _) in pairs.items()}, groups
+            ),
+            groups=groups,
+            term_positions=term_positions(rows.random_terms, groups),
+            parametrization=parametrization,
+            bases=bases,
+            constants=float(spec.family.constants(rows.y, rows.weights).sum()),
+            n=rows.n,
+            row_of=None,
+        )
+        return _merged(whole) if merge and spec.family.mergeable else whole
+
+    def with_response(self, y: Vector, weights: Vector | None) -> GeneralizedRows:
+        """The same rows with another response, on the scale of the mean; rows must be unmerged."""
+        assert self.row_of is None
+        constants = float(self.family.constants(y, weights).sum())
+        return replace(self, y=y, weights=weights, constants=constants)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed columns."""
+        return self.X.shape[1]
+
+    @property
+    def q(self) -> int:
+        """Number of random effects."""
+        return sum(f.width * f.n_levels for f in self.factors)
+
+    def fixed_predictor(self, beta: Vector) -> Vector:
+        """``offset + X beta``, of coefficients in the basis, (n,)."""
+        eta = self.X @ beta
+        return eta if self.offset is None else eta + self.offset
+
+    def random_predictor(self, effects: Sequence[Matrix]) -> Vector | float:
+        """``Z b`` of the effects of each factor, (n,); zero without factors."""
+        parts = [f.predictor(b) for f, b in zip(self.factors, effects, strict=True)]
+        return sum(parts[1:], parts[0]) if parts else 0.0
+
+    def sums(self, values: Vector) -> list[Matrix]:
+        """``Z'v`` of each factor, (K, L)."""
+        return [f.sums(values) for f in self.factors]
+
+    def weighted_products(self, weights: Vector) -> BlockMatrix:
+        """``Z'WZ``."""
+        off_diagonal = {
+            (i, j): pair.blocks(weights, self.factors[i], self.factors[j])
+            for (i, j), pair in self.pairs.items()
+        }
+        return BlockMatrix(
+            self.pattern, tuple(f.blocks(weights) for f in self.factors), off_diagonal
+        )
+
+    def quadratic(
+        self, diagonal: Sequence[Matrix], off_diagonal: Mapping[tuple[int, int], Matrix]
+    ) -> Vector:
+        """``z'Bz`` of each row for a symmetric B on the block pattern, (n,)."""
+        total = np.zeros(len(self.y))
+        for factor, blocks in zip(self.factors, diagonal, strict=True):
+            total += factor.quadratic(blocks)
+        for (i, j), pair in self.pairs.items():
+            total += 2.0 * pair.bilinear(off_diagonal[i, j], self.factors[i], self.factors[j])
+        return total
+
+    def by_group(self, factors: Sequence[Matrix]) -> list[Matrix]:
+        """One factor of each grouping factor: block-diagonal over its terms."""
+        result = [np.zeros((f.width, f.width)) for f in self.factors]
+        for position, lam in zip(self.term_positions, factors, strict=True):
+            result[position.group][position.columns, position.columns] = lam
+        return result
+
+    def term_blocks(self, by_group: Sequence[Matrix]) -> list[Matrix]:
+        """Each term's diagonal block of one square array for each grouping factor."""
+        return [by_group[s.group][s.columns, s.columns] for s in self.term_positions]
+
+
+def _fixed_basis(X: Matrix) -> tuple[Matrix, Matrix]:
+    """Columns of unit root mean square, nearly uncorrelated, and R with ``X = columns R``."""
+    n, p = X.shape
+    if p == 0:
+        return X, np.zeros((0, 0))
+    basis = well_conditioned(X, None)
+    if basis is not None:
+        return np.ascontiguousarray(basis.columns(X)), np.array(basis.inverse)
+    Q, R = np.linalg.qr(X)
+    return Q * np.sqrt(n), R / np.sqrt(n)
+
+
+def _level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
+    """Pairs of levels that share rows, and the pair of each row."""
+    width = second.n_levels
+    keys, index = np.unique(first.codes * np.int64(width) + second.codes, return_inverse=True)
+    rows, cols = np.divmod(keys, width)
+    return LevelPairs(rows, cols), PairRows(index.ravel(), len(keys))
+
+
+def _merged(rows: GeneralizedRows) -> GeneralizedRows:
+    """Merge rows that have all columns, levels and the offset in common, where that pays."""
+    first, index = _equal_rows(rows)
+    if len(first) > _WORTH_MERGING * len(rows.y):
+        return rows
+    w = np.ones(len(rows.y)) if rows.weights is None else rows.weights
+    weights = np.bincount(index, w, len(first))
+    total = np.bincount(index, w * rows.y, len(first))
+    y = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0.0)
+    factors = []
+    for factor in rows.factors:
+        columns = tuple(None if c is None else c[first] for c in factor.columns)
+        products = {ab: None if v is None else v[first] for ab, v in factor.products.items()}
+        factors.append(FactorRows(factor.codes[first], factor.n_levels, columns, products))
+    return replace(
+        rows,
+        y=y,
+        weights=weights,
+        offset=None if rows.offset is None else rows.offset[first],
+        X=np.ascontiguousarray(rows.X[first]),
+        factors=tuple(factors),
+        pairs={ij: PairRows(pair.index[first], pair.n_pairs) for ij, pair in rows.pairs.items()},
+        row_of=index,
+    )
+
+
+def _equal_rows(rows: GeneralizedRows) -> tuple[Codes, Codes]:
+    """First of the rows of each kind, and the kind of each row; all differ if in doubt."""
+    columns = [rows.X[:, j] for j in range(rows.p)]
+    columns += [c for factor in rows.factors for c in factor.columns if c is not None]
+    columns += [] if rows.offset is None else [rows.offset]
+    # A random projection is equal for equal rows, being computed in the same order in each.
+    rng = np.random.default_rng(0)
+    key = np.zeros(len(rows.y))
+    for column in columns:
+        key += rng.uniform(0.5, 1.5) * column
+    for factor in rows.factors:
+        key += rng.uniform(0.5, 1.5) * factor.codes
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    index = index.ravel()
+    same = all((column == column[first][index]).all() for column in columns)
+    same = same and all((f.codes == f.codes[first][index]).all() for f in rows.factors)
+    return (first, index) if same else (np.arange(len(rows.y)), np.arange(len(rows.y)))
