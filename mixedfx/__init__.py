@@ -1,6 +1,6 @@
 """Mixed-effects regression for Python, with lme4's formulas and pandas' tables."""
 
-from mixedfx import covariance, datasets, errors, priors, residuals
+from mixedfx import covariance, datasets, errors, families, priors, residuals
 from mixedfx._deprecation import warn_renamed as _warn_renamed
 from mixedfx._other_programs import missing_function as _missing_function
 from mixedfx.api import lmer, pooling_fits
@@ -10,6 +10,7 @@ from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.generalized import glmer
 from mixedfx.results.comparison import compare, table
 from mixedfx.results.results import Results
 from mixedfx.results.storage import read
@@ -42,6 +43,8 @@ __all__ = [
     "draw",
     "equation",
     "errors",
+    "families",
+    "glmer",
     "graph",
     "lmer",
     "parse",

@@ -14,8 +14,8 @@ R = TypeVar("R")
 
 _RANDOM_TERMS = "random effects stand in the formula: '... + (1 | group)', '... + (x | group)'"
 _GENERALISED = (
-    "this version fits linear models with normal residuals only; generalised models, such as "
-    "logistic or Poisson ones, are not fitted"
+    "lmer fits normal responses: for binomial, Poisson and other families write "
+    "mfx.glmer(formula, data, family=...)"
 )
 _SEARCH = "the optimiser is chosen by engine=, and its limits by control=mixedfx.Control(...)"
 
@@ -47,6 +47,18 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "start_params": "write start=, values of theta",
     "df": "the table is the second argument, data",
     "verbose": "fit.convergence and fit.notes say how the search went",
+}
+GENERALIZED_ARGUMENTS: Mapping[str, str] = {
+    **{name: advice for name, advice in FIT_ARGUMENTS.items() if name not in ("family", "link")},
+    "nAGQ": "write nagq=",
+    "method": f"generalised models are fitted by maximum likelihood; {_SEARCH}",
+    "REML": "generalised models are fitted by maximum likelihood",
+    "reml": "generalised models are fitted by maximum likelihood",
+    "exposure": "write offset= the logarithm of the exposure",
+    "trials": "write weights= the trials of a proportion, or 'prop(k, n) ~ ...'",
+    "size": "write weights= the trials of a proportion, or 'prop(k, n) ~ ...'",
+    "engine": "the marginal likelihood has one engine; nagq= says how it integrates",
+    "residual_sd": "the family says how the response varies",
 }
 _SEED = dict.fromkeys(("seed", "random_state", "random_seed"), "write rng=")
 METHOD_ARGUMENTS: Mapping[str, str] = {

@@ -190,7 +190,7 @@ def fit_formula(
         engine=options.engine,
         reml=options.reml,
         control=options.control or Control(),
-        start=_checked_start(options.start, parametrization_of(design.spec).size),
+        start=checked_start(options.start, parametrization_of(design.spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, design.spec),
     )
 
@@ -199,8 +199,7 @@ def _check_options(options: ModelOptions) -> None:
     """Refuse options of the wrong type, and those that exclude each other."""
     reml, control = options.reml, options.control
     check_flag("reml", reml, ": REML or maximum likelihood")
-    if control is not None and not isinstance(control, Control):
-        raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
+    check_control(control)
     if options.weights is not None and options.residual_sd is not None:
         raise ArgumentError(
             "weights and residual_sd both say what a row's residual variance is; give one of them."
@@ -227,7 +226,13 @@ def _check_options(options: ModelOptions) -> None:
         )
 
 
-def _checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:
+def check_control(control: object) -> None:
+    """Refuse what is no :class:`Control`."""
+    if control is not None and not isinstance(control, Control):
+        raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
+
+
+def checked_start(start: npt.ArrayLike | None, size: int) -> npt.NDArray[np.float64] | None:
     """Starting values of theta as an array of shape (m,)."""
     if start is None:
         return None

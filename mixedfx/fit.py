@@ -15,6 +15,7 @@ from mixedfx.errors import EngineRefusal
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.glmm.fit import fit_generalized
 from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.unidentified import check_residual_identified
@@ -23,7 +24,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import NO_PRIORS, Priors, PriorSpecification
-from mixedfx.residuals.model import ResidualModel
+from mixedfx.residuals.model import FamilyModel, ResidualModel
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -47,6 +48,8 @@ def fit_design(
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
     model = residual_model(design)
+    if isinstance(model, FamilyModel):
+        return fit_generalized(design, model.spec, control=control, start=start)
     if model.estimator != "engine":
         _check_identified(design, reml=reml)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)

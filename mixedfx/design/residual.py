@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import ArgumentError
+from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
@@ -145,6 +146,56 @@ class KnownStandardDeviations(ResidualSpec):
     def explanation(self) -> str | None:
         """Note of the equations."""
         return "given"
+
+
+@dataclass(frozen=True)
+class FamilyResidual(ResidualSpec):
+    """No residual: the response has the distribution of a family around its mean."""
+
+    family: Family
+    nagq: int = 1  # nodes of quadrature; 1: Laplace's approximation
+
+    estimates_sigma = False
+    residual_sd = None
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``glmer``."""
+        return f"family='{self.family.name}'"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return str(self.family)
+
+    @property
+    def approximation(self) -> str:
+        """How the random effects are integrated out, in words."""
+        if self.nagq == 0:
+            return "Laplace, coefficients at the joint mode (nagq=0)"
+        if self.nagq == 1:
+            return "Laplace"
+        return f"adaptive Gauss-Hermite quadrature, {self.nagq} nodes"
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """Lines of the summary."""
+        family = f"{self.family.name}, {self.family.link.name} link"
+        return (("Family", family), ("Integral", self.approximation))
+
+    @property
+    def n_params(self) -> int:
+        """Number of the family's parameters."""
+        return len(self.family.param_names)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of the family's parameters."""
+        return self.family.param_names
+
+    def full_name(self, name: str) -> str:
+        """The name itself."""
+        return name
 
 
 @dataclass(frozen=True)

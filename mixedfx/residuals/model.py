@@ -21,6 +21,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (
     EqualVariances,
+    FamilyResidual,
     KnownStandardDeviations,
     ResidualRows,
     ResidualSpec,
@@ -73,8 +74,9 @@ class ResidualModel(ResidualRows):
     spec: ResidualSpec  # what it is called
 
     # What finds the parameters: nothing beside an engine's theta, the nested search over them with
-    # theta inside, or Laplace's approximation where the scale has random effects.
-    estimator: ClassVar[Literal["engine", "nested", "laplace"]] = "nested"
+    # theta inside, Laplace's approximation where the scale has random effects, or the marginal
+    # likelihood of a family.
+    estimator: ClassVar[Literal["engine", "nested", "laplace", "marginal"]] = "nested"
 
     @property
     def n_params(self) -> int:
@@ -195,3 +197,12 @@ class KnownVariances(ResidualModel):
         )
         sds = new_argument("residual_sd", self.spec.column, as_frame(data), advice=advice)
         return sds**2
+
+
+@dataclass(frozen=True)
+class FamilyModel(ResidualModel):
+    """Distribution of the response around its mean, in the place of residuals."""
+
+    spec: FamilyResidual
+
+    estimator = "marginal"

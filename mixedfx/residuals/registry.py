@@ -14,6 +14,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.residual import (
     EqualVariances,
+    FamilyResidual,
     KnownStandardDeviations,
     ResidualRequest,
     ResidualRows,
@@ -22,7 +23,7 @@ from mixedfx.design.residual import (
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.formula.parser import parse_residual
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
-from mixedfx.residuals.model import Homoscedastic, KnownVariances, ResidualModel
+from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, ResidualModel
 
 
 def _log_linear(spec: DispersionSpec, rows: DispersionRows) -> ResidualModel:
@@ -33,6 +34,7 @@ _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
     EqualVariances: lambda spec, _: Homoscedastic(spec),
     KnownStandardDeviations: lambda spec, _: KnownVariances(spec),
     DispersionSpec: _log_linear,
+    FamilyResidual: lambda spec, _: FamilyModel(spec),
 }
 
 

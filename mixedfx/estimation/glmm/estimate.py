@@ -22,7 +22,7 @@ from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.pls import Solution
-from mixedfx.residuals.model import ResidualParameter
+from mixedfx.residuals.model import FamilyModel, ResidualParameter
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -37,8 +37,7 @@ class FamilyEstimate(ResidualEstimate):
     fixed, the coefficients of X in its basis, and the logarithms of the family's parameters.
     """
 
-    family: Family = field(kw_only=True)
-    nagq: int = field(kw_only=True)  # nodes of each effect; 1: Laplace; 0: at the joint mode
+    model: FamilyModel
     marginal_deviance: float = field(kw_only=True)
     beta: Vector = field(kw_only=True)  # (p,)
     params: Vector = field(kw_only=True)  # (r,) of the family, natural values
@@ -51,6 +50,16 @@ class FamilyEstimate(ResidualEstimate):
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
+
+    @property
+    def family(self) -> Family:
+        """Distribution of the response, with its link."""
+        return self.model.spec.family
+
+    @property
+    def nagq(self) -> int:
+        """Nodes of quadrature; 1: Laplace's approximation."""
+        return self.model.spec.nagq
 
     @property
     def n_params(self) -> int:

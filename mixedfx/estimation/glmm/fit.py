@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
+from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, SearchError
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
@@ -22,6 +24,7 @@ from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.residuals.model import FamilyModel
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -29,9 +32,10 @@ Matrix = npt.NDArray[np.float64]
 
 
 def fit_generalized(
-    design: Design, *, nagq: int, control: Control, start: Vector | None = None
+    design: Design, spec: FamilyResidual, *, control: Control, start: Vector | None = None
 ) -> FittedModel:
     """Maximise the marginal likelihood of a design's family."""
+    nagq = spec.nagq
     check_nagq(design, nagq)
     with single_threaded_blas(design.spec.n_random_effects):
         rows = GeneralizedRows.of(design)
@@ -109,9 +113,7 @@ def assemble_fit(
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
     again = _evaluated_anew(design, evaluation)
     estimate = FamilyEstimate(
-        residual_model(design),
-        family=design.spec.family,
-        nagq=nagq,
+        cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
         beta=own_coefficients(rows, evaluation.point.beta),
         params=np.exp(evaluation.point.log_params),

@@ -43,7 +43,7 @@ def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDeriv
     """Coefficients in the basis and family parameters without random effects, and the rows."""
     family = rows.family
     mu = family.starting_mean(rows.y, rows.weights)
-    params = family.starting_params(rows.y, rows.weights, mu)
+    params = np.ones(len(family.param_names))
     with np.errstate(all="ignore"):
         beta = _first_coefficients(rows, mu, params)
         beta, at = _newton(rows, beta, params)

@@ -1,0 +1,169 @@
+"""Fit generalised linear mixed models from a formula and a table: :func:`glmer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
+from patsy import EvalEnvironment
+
+from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
+from mixedfx._warnings import warn_caller
+from mixedfx.api import check_control, checked_start
+from mixedfx.design.build import build
+from mixedfx.design.residual import FamilyResidual
+from mixedfx.errors import check_count
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.families.registry import resolve_family
+from mixedfx.fit import fit_design
+from mixedfx.formula.parser import parse
+from mixedfx.formula.terms import Formula
+from mixedfx.likelihood.accumulate import parametrization_of
+from mixedfx.linalg.available_memory import memory_errors_named
+from mixedfx.priors.specification import NO_PRIORS, match_priors
+from mixedfx.results.results import Results
+
+# More nodes change nothing but the time.
+_MAX_NODES = 100
+
+
+@dataclass(frozen=True)
+class GeneralizedOptions:
+    """Arguments of :func:`glmer` beside formula and data; see there."""
+
+    family: Any = "binomial"
+    link: Any = None
+    nagq: int = 1
+    weights: Any = None
+    offset: Any = None
+    priors: Mapping[str, Any] | None = None
+    start: npt.ArrayLike | None = None
+    control: Control | None = None
+
+
+@explains_arguments(GENERALIZED_ARGUMENTS)
+def glmer(
+    formula: str | Formula,
+    data: Any,
+    family: Any = "binomial",
+    *,
+    link: Any = None,
+    nagq: int = 1,
+    weights: Any = None,
+    offset: Any = None,
+    priors: Mapping[str, Any] | None = None,
+    start: npt.ArrayLike | None = None,
+    control: Control | None = None,
+) -> Results:
+    """
+    Fit a generalised linear mixed model by maximum likelihood.
+
+    Parameters
+    ----------
+    formula : str or Formula
+        lme4-style, such as ``"y ~ x + (x | group)"``. On its left side a binomial response is 0
+        and 1, truth values, two levels (the second is the success), ``cbind(k, n - k)``,
+        ``prop(k, n)``, or a proportion with ``weights=`` trials.
+    data : DataFrame
+        As for :func:`mixedfx.lmer`.
+    family : str or family of statsmodels
+        ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
+        ``"inverse_gaussian"`` or ``"gaussian"``; or ``sm.families.Poisson()``, with its link.
+    link : str, optional
+        Link of the mean; by default the family's first in :data:`mixedfx.families.FAMILIES`.
+    nagq : int
+        1, Laplace's approximation of the integral over the random effects; 2 and more, nodes of
+        adaptive Gauss-Hermite quadrature for each effect, of one grouping factor; 0, Laplace with
+        the coefficients at the joint mode with the random effects, which is faster and less exact.
+    weights : str or array, optional
+        Trials of a proportion; for other families prior weights: of a count, the row counts that
+        often; of a continuous response, its dispersion is divided by them.
+    offset : str or array, optional
+        Known term of the linear predictor, such as the logarithm of an exposure.
+    priors : mapping of str to prior, optional
+        Priors of :mod:`mixedfx.priors`; the fit is then at the mode of the posterior. A normal
+        prior on the coefficients keeps them finite where they separate the responses.
+    start : array of shape (m,), optional
+        Starting values of theta.
+    control : Control, optional
+        Tolerance and limit of the search.
+
+    Returns
+    -------
+    Results
+        As of :func:`mixedfx.lmer`: z tests, standard errors from the Hessian by all parameters.
+
+    Raises
+    ------
+    FormulaError
+        If the formula is invalid.
+    DataError
+        If the data do not suit the formula or the family; subclasses name the reason.
+    ArgumentError
+        If there is no such family or link, or ``nagq`` does not suit the formula.
+    SearchError
+        If the likelihood is not finite at the starting values.
+
+    Notes
+    -----
+    Laplace's approximation takes the observed information, as glmmTMB does; lme4's ``glmer``
+    takes the expected one, which differs for links that are not canonical. Theta is the Cholesky
+    factor of the random effects' covariance itself, on the scale of the link.
+
+    References
+    ----------
+    .. [1] Breslow and Clayton (1993), J. Am. Stat. Assoc. 88:9.
+    .. [2] Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4:12.
+    .. [3] Brooks and others (2017), The R Journal 9:378.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> crash = mfx.datasets.load("appcrash")
+    >>> fit = mfx.glmer("crashes ~ version + (1 | device)", crash, family="poisson")
+    >>> fit.family.name
+    'poisson'
+    """
+    options = GeneralizedOptions(
+        family=family,
+        link=link,
+        nagq=nagq,
+        weights=weights,
+        offset=offset,
+        priors=priors,
+        start=start,
+        control=control,
+    )
+    env = EvalEnvironment.capture(2)
+    with memory_errors_named():
+        fit = fit_generalized_formula(env, formula, data, options)
+    for note in fit.notes:
+        if note.warning is not None:
+            warn_caller(note.text, note.warning)
+    return Results(fit)
+
+
+def fit_generalized_formula(
+    env: EvalEnvironment, formula: str | Formula, data: Any, options: GeneralizedOptions
+) -> FittedModel:
+    """Fit a generalised model; ``env`` is the caller's namespace, where its functions are."""
+    parsed = parse(formula)
+    check_control(options.control)
+    nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES)
+    family = resolve_family(options.family, options.link)
+    design = build(
+        parsed, data, weights=options.weights, offset=options.offset, family=family, env=env
+    )
+    spec = replace(design.spec, residual=FamilyResidual(family, nagq))
+    design = replace(design, spec=spec)
+    return fit_design(
+        design,
+        engine="auto",
+        reml=False,
+        control=options.control or Control(),
+        start=checked_start(options.start, parametrization_of(spec).size),
+        priors=NO_PRIORS if options.priors is None else match_priors(options.priors, spec),
+    )
