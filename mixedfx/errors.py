@@ -23,6 +23,7 @@
     │   ├── EngineRefusal            the engine cannot express the model; says why
     │   ├── EngineDisagreement       two computations of one likelihood differ
     │   └── SearchError              the optimiser failed
+    │       └── ModesNotFound        no conditional modes at some parameters
     ├── StorageError                 a fit that cannot be kept, or a file that is none; says why
     ├── RowsNotInMemory              a fit without its rows was asked for what needs them
     └── DatasetError                 an example data set that is unknown or damaged
@@ -193,6 +194,10 @@ class EngineDisagreement(EngineError):
 
 class SearchError(EngineError):
     """The optimiser of theta failed."""
+
+
+class ModesNotFound(SearchError):
+    """The conditional modes of a generalised model were not found at some parameters."""
 
 
 class StorageError(MixedfxError, ValueError):

@@ -95,7 +95,9 @@ def _block_matrix(
 ) -> BlockMatrix:
     """``Z'WZ`` of its blocks."""
     widths, levels = tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal)
-    pattern = block_pattern(widths, levels, {ij: pairs for ij, (pairs, _) in blocks.items()}, groups)
+    pattern = block_pattern(
+        widths, levels, {ij: pairs for ij, (pairs, _) in blocks.items()}, groups
+    )
     return BlockMatrix(pattern, tuple(diagonal), {ij: v for ij, (_, v) in blocks.items()})
 
 

@@ -108,7 +108,7 @@ class FamilyEstimate(ResidualEstimate):
 
     def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
         """By all free parameters."""
-        return self  # type: ignore[return-value]
+        return self
 
     @property
     def vcov_jacobian(self) -> CoefficientCovariance:

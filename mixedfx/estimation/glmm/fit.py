@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
-from mixedfx.errors import ArgumentError, SearchError
+from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian
@@ -19,7 +19,6 @@ from mixedfx.estimation.glmm.starting_values import starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
-from mixedfx.likelihood.generalized.pirls import ModesNotFound
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -102,9 +101,7 @@ def find_optimum(
     return Optimum(found, x, gradient, hessian)
 
 
-def assemble_fit(
-    design: Design, found: Optimum, *, nagq: int, control: Control
-) -> FittedModel:
+def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:
     """The fitted model at an optimum."""
     evaluation, result = found.evaluation, found.search
     modes, rows = evaluation.modes, evaluation.modes.rows

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
 from mixedfx.covariance.structure import ZERO
+from mixedfx.errors import ModesNotFound
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian_of_blocks, floor_eigenvalues
@@ -26,7 +27,6 @@ from mixedfx.likelihood.generalized.likelihood import (
     MarginalEvaluation,
     Point,
 )
-from mixedfx.likelihood.generalized.pirls import ModesNotFound
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]

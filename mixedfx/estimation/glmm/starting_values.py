@@ -77,9 +77,7 @@ def _at(rows: GeneralizedRows, beta: Vector, params: Vector) -> RowDerivatives:
     return rows.family.derivatives(rows.y, rows.weights, eta, params, third=False)
 
 
-def _newton(
-    rows: GeneralizedRows, beta: Vector, params: Vector
-) -> tuple[Vector, RowDerivatives]:
+def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> tuple[Vector, RowDerivatives]:
     """Damped Newton steps in beta."""
     at = _at(rows, beta, params)
     value = float(at.value.sum())
@@ -109,9 +107,7 @@ def _newton(
     return beta, at
 
 
-def starting_point(
-    spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None
-) -> Start:
+def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None) -> Start:
     """
     Coefficients and parameters without random effects, covariances of the working model.
 

@@ -72,9 +72,7 @@ class GeneralizedLikelihood:
     rows: GeneralizedRows
     nagq: int = 1
 
-    def at(
-        self, point: Point, start: Sequence[Matrix] | None = None
-    ) -> MarginalEvaluation:
+    def at(self, point: Point, start: Sequence[Matrix] | None = None) -> MarginalEvaluation:
         """Evaluate at a point, the modes from those of a point near."""
         rows = self.rows
         lambdas = rows.by_group(point.factors)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.errors import ModesNotFound
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.linalg.cholesky.assembled import assemble
@@ -32,10 +33,6 @@ _TOLERANCE = 1e-11
 _ROUNDING = 1e-6
 _MAX_ITERATIONS = 100
 _MAX_HALVINGS = 40
-
-
-class ModesNotFound(ArithmeticError):
-    """The search for the modes did not end at a minimum; a search turns back there."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def _squares(u: Sequence[Matrix]) -> float:
     return float(sum(np.vdot(v, v) for v in u))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Search:
     """Damped Newton search at one set of parameters."""
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from mixedfx.likelihood.generalized.laplace import MarginalGradient, by_family_params
 from mixedfx.likelihood.generalized.pirls import Modes
+from mixedfx.likelihood.generalized.rows import FactorRows
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
 from mixedfx.linalg.gauss_hermite import normal_quadrature
 
@@ -125,14 +126,14 @@ def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
     K, L, n, r = factor.width, factor.n_levels, len(rows.y), len(modes.params)
     nodes, omega = normal_quadrature(quadrature.k, K)
     C = quadrature.inverse.transpose(1, 0, 2)
-    at_mode = _by_level(rows, modes.at_rows.value) - 0.5 * (u**2).sum(axis=0)
+    at_mode = _by_level(factor, modes.at_rows.value) - 0.5 * (u**2).sum(axis=0)
     total, first, by_params = np.zeros(L), np.zeros(n), np.zeros((r, n))
     sum_r, sum_rx, sum_gu = np.zeros((K, L)), np.zeros((K, K, L)), np.zeros((K, K, L))
     for x, weight in zip(nodes, omega, strict=True):
         u_k = u + np.tensordot(x, C, axes=(0, 1))
         eta = modes.fixed + factor.predictor(lam @ u_k)
         at = family.derivatives(rows.y, rows.weights, eta, modes.params, third=False)
-        log_v = _by_level(rows, at.value) - 0.5 * (u_k**2).sum(axis=0) - at_mode
+        log_v = _by_level(factor, at.value) - 0.5 * (u_k**2).sum(axis=0) - at_mode
         v = weight * np.exp(log_v + 0.5 * float(x @ x))
         total += v
         if not gradient:
@@ -159,9 +160,9 @@ def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
     )
 
 
-def _by_level(rows: object, values: Vector) -> Vector:
-    factor = rows.factors[0]  # type: ignore[attr-defined]
-    return np.bincount(factor.codes, values, factor.n_levels)
+def _by_level(factor: FactorRows, values: Vector) -> Vector:
+    """Sum over the rows of each level, (L,)."""
+    return np.bincount(factor.codes, values, factor.n_levels).astype(float)
 
 
 def cholesky_levels(H: Array) -> Array:

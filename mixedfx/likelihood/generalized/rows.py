@@ -195,7 +195,7 @@ class GeneralizedRows:
     @property
     def p(self) -> int:
         """Number of fixed columns."""
-        return self.X.shape[1]
+        return int(self.X.shape[1])
 
     @property
     def q(self) -> int:
@@ -275,7 +275,7 @@ def _merged(rows: GeneralizedRows) -> GeneralizedRows:
     if len(first) > _WORTH_MERGING * len(rows.y):
         return rows
     w = np.ones(len(rows.y)) if rows.weights is None else rows.weights
-    weights = np.bincount(index, w, len(first))
+    weights = np.bincount(index, w, len(first)).astype(float)
     total = np.bincount(index, w * rows.y, len(first))
     y = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0.0)
     factors = []
