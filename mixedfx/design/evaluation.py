@@ -123,8 +123,8 @@ def _built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, An
         return matrix
     value = factor.eval(learned.state, variables)
     codes = np.asarray(categorical_to_int(value, learned.categories, _NO_MISSING), dtype=np.intp)
-    if set(learned.categories) <= {False, True}:
-        return np.array(learned.categories, dtype=float)[codes]
+    if learned.categories == (False, True):
+        return codes.astype(float)
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(learned.categories)))
 
 

@@ -84,15 +84,17 @@ class TwoLevels(ResponseSpec):
         if (codes < 0).any():
             value = np.asarray(parts[0], dtype=object)[int(np.argmax(codes < 0))]
             raise ResponseError(
-                f"the response '{name}' is {self.failure!r} or {self.success!r}, not {value!r}."
+                f"the response '{name}' is {_label(self.failure)} or {_label(self.success)}, not "
+                f"{_label(value)}."
             )
         return Observed(codes.astype(float), weights)
 
     def note(self, name: str) -> str:
         """Which level is the success."""
+        failure, success = _label(self.failure), _label(self.success)
         return (
-            f"the mean is the probability that '{name}' is {self.success!r}, the second of its "
-            f"levels {self.failure!r} and {self.success!r}."
+            f"the mean is the probability that '{name}' is {success}, the second of its levels "
+            f"{failure} and {success}."
         )
 
 
@@ -193,13 +195,13 @@ def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> Re
     levels = dtype.categories.tolist()
     if len(levels) == 1:
         raise ResponseError(
-            f"the response '{name}' is {levels[0]!r} in every row used: nothing to explain."
+            f"the response '{name}' is {_label(levels[0])} in every row used: nothing to explain."
         )
     if len(levels) == 2 and family.takes_trials:
         return TwoLevels(*levels)
-    listed = ", ".join(map(repr, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
+    listed = ", ".join(map(_label, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
     if len(levels) == 2:
-        advice = f"{_GLMER} models the probability that it is {levels[1]!r}"
+        advice = f"{_GLMER} models the probability that it is {_label(levels[1])}"
     else:
         advice = f"Of one level against the others, {_is(name, levels[-1])}, {_GLMER} models the "
         advice += "probability"
@@ -207,6 +209,11 @@ def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> Re
         f"the response '{name}' is not numeric: it has {len(levels)} levels, {listed}. {advice}; "
         "or make it numbers, for example with pandas.to_numeric."
     )
+
+
+def _label(level: Any) -> str:
+    """A level in a message: text in quotes."""
+    return repr(level) if isinstance(level, str) else str(level)
 
 
 def _is(name: str, level: Any) -> str:

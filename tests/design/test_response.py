@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from patsy import EvalEnvironment
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -23,6 +24,7 @@ from mixedfx.errors import (
 from mixedfx.families import NORMAL, resolve_family
 from mixedfx.formula.parser import parse
 from mixedfx.refit import new_response
+from mixedfx.storage.expressions import check_formula
 
 N = 40
 BINOMIAL, POISSON = resolve_family("binomial"), resolve_family("poisson")
@@ -81,6 +83,17 @@ def test_the_second_level_is_the_success_and_is_named(data):
     spec = design_of("z", data.assign(z=z)).spec
     assert spec.response == TwoLevels("yes", "no")
     assert "probability that 'z' is 'no', the second" in spec.response.note("z")
+
+
+def test_levels_given_in_a_formula_keep_their_order(data):
+    design = design_of("C(y, levels=[1, 0])", data)
+    assert design.spec.response == TwoLevels(1, 0)
+    np.testing.assert_array_equal(design.rows.y, 1 - data["y"])
+
+
+def test_levels_that_are_no_text_are_named_as_they_print(data):
+    spec = design_of("z", data.assign(z=pd.cut(data["y"], [-1.0, 0.5, 2.0]))).spec
+    assert "is (0.5, 2.0], the second" in spec.response.note("z")
 
 
 def test_of_categories_without_rows_none_is_a_level(data):
@@ -143,6 +156,22 @@ def test_a_number_of_trials_is_that_of_every_row(data):
     rows = design_of("prop(k, 8)", data).rows
     np.testing.assert_array_equal(rows.y, data["k"] / 8)
     np.testing.assert_array_equal(rows.weights, np.full(N, 8.0))
+
+
+def test_trials_may_be_a_variable_of_the_caller(data):
+    trials = 9
+    env = EvalEnvironment.capture(0)
+    rows = design_of("cbind(k, trials - k)", data, env=env).rows
+    np.testing.assert_array_equal(rows.weights, np.full(N, float(trials)))
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "object"])
+def test_successes_of_any_numeric_type_are_read_with_their_missing_values(data, dtype):
+    k = data["k"].astype(dtype)
+    k.iloc[3] = None if dtype == "object" else pd.NA
+    design = design_of("cbind(k, n - k)", data.assign(k=k))
+    kept = data.index != "r3"
+    np.testing.assert_array_equal(design.rows.y, (data["k"] / data["n"])[kept])
 
 
 def test_single_trials_are_no_weights(data):
@@ -343,6 +372,16 @@ def test_a_specification_pickles_with_family_and_response(data, response, link):
 def test_a_specification_pickles_with_each_family(data, family):
     spec = design_of("k", data.assign(k=data["k"] + 1), resolve_family(family)).spec
     assert pickle.loads(pickle.dumps(spec)).family == spec.family
+
+
+@pytest.mark.parametrize("response", ["cbind(k, n - k)", "prop(prop, n)", "I(k / n)"])
+def test_a_file_may_bring_responses_along(data, response):
+    spec = design_of(response, data.assign(prop=data["k"]), weights=trials_of(response)).spec
+    check_formula(spec, set())
+
+
+def trials_of(response):
+    return "n" if response.startswith("I(") else None
 
 
 def test_the_specification_of_a_linear_model_is_normal(data):

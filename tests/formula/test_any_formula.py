@@ -51,7 +51,9 @@ randoms = st.one_of(
 )
 formulas = st.builds(
     lambda y, fixed, random: f"{y} ~ {' + '.join([fixed, *random])}",
-    st.sampled_from(["y", "np.log(y)", 'Q("the response")', "I(a + b)"]),
+    st.sampled_from(
+        ["y", "np.log(y)", 'Q("the response")', "I(a + b)", "cbind(a, b - a)", "prop(`a b`, n)"]
+    ),
     st.sampled_from(["1", "0"]) | parts,
     st.lists(randoms, max_size=3),
 )
