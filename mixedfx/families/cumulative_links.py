@@ -103,12 +103,16 @@ class Logit(CumulativeLink):
         With s = 1 where eta is positive, else 0, the value is ``(y - s) eta - log(1 + t)``, and
         what is left of the mean to 0 or 1 is ``t / (1 + t)``: no digit is lost in either tail.
         """
-        t = np.exp(-np.abs(eta))
-        d = 1.0 / (1.0 + t)
+        t = np.abs(eta)
+        np.negative(t, out=t)
+        np.exp(t, out=t)
+        d = 1.0 + t
+        np.reciprocal(d, out=d)
         beyond = y - ~np.signbit(eta)
         value = beyond * eta
-        value -= np.log1p(t)
-        tail = t * d
+        tail = np.log1p(t)
+        value -= tail
+        np.multiply(t, d, out=tail)
         first = np.copysign(tail, eta)
         first += beyond
         weight = np.multiply(tail, d, out=tail)

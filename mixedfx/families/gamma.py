@@ -44,7 +44,7 @@ class Gamma(DispersionFamily):
     def _unit_by_mean(self, y: Array, mu: Array, *, third: bool) -> MeanDerivatives:
         z, v = y / mu, 1.0 / mu
         rest = z - 1.0
-        third_ = (6.0 * z - 2.0) * v**3 if third else None
+        third_ = (6.0 * z - 2.0) * v * v * v if third else None
         return MeanDerivatives(np.log(z) - rest, rest * v, (1.0 - 2.0 * z) * v * v, third_)
 
     def outside(self, y: Vector, w: Vector | None) -> Mask:

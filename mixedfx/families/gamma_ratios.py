@@ -5,9 +5,9 @@ The negative binomial's constants are, with k = 1 / alpha or mu / alpha,
     C(y, k) = lgamma(y + k) - lgamma(k) - y log k = sum over 0 < j < y of log(1 + j / k),
 
 zero in the Poisson limit of large k, where the difference of the two logarithms keeps no digit.
-From ``LARGE`` on it is evaluated by Stirling's series, lgamma(z) = (z - 1/2) log z - z +
-log(2 pi) / 2 + s(z), with an absolute error of a few units of rounding times y; below, where
-nothing cancels, from the gamma and polygamma functions themselves.
+Up to y = ``LARGE`` the terms are added; beyond, and where k is large, Stirling's series is taken,
+lgamma(z) = (z - 1/2) log z - z + log(2 pi) / 2 + s(z), in a form whose absolute error is a few
+units of rounding times y.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scipy import special
 
 from mixedfx.families.derivatives import Array
 
-# Five terms of Stirling's series and of its third derivative are exact to 1e-16 from here on.
-LARGE = 32.0
+# Seven terms of Stirling's series and of its third derivative are exact to 1e-16 from here on.
+LARGE = 16.0
 # Coefficients of s(z) z in powers of 1 / z^2 (Abramowitz and Stegun 1964, 6.1.41), and of its
 # derivatives s' z^2, s'' z^3 and s''' z^4.
-_STIRLING = np.array([1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188])
-_POWERS = 2.0 * np.arange(5) + 1.0
+_STIRLING = np.array([1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156])
+_POWERS = 2.0 * np.arange(len(_STIRLING)) + 1.0
 _STIRLING_1 = -_STIRLING * _POWERS
 _STIRLING_2 = -_STIRLING_1 * (_POWERS + 1.0)
 _STIRLING_3 = -_STIRLING_2 * (_POWERS + 2.0)
@@ -42,31 +42,72 @@ class GammaRatio(NamedTuple):
 
 def log_gamma_ratio(y: Array, k: Array, *, third: bool = True) -> GammaRatio:
     """C(y, k) for whole numbers y and k > 0, with its derivatives by log k."""
-    y, k = np.broadcast_arrays(y, k)
-    large = k >= LARGE
-    if large.all():
-        return _large(y, k, third=third)
-    if not large.any():
-        return _small(y, k, third=third)
-    out = [np.empty(y.shape) for _ in range(4 if third else 3)]
-    for where, method in ((large, _large), (~large, _small)):
-        parts = method(y[where], k[where], third=third)
-        for target, part in zip(out, parts, strict=False):
-            target[where] = part
-    return GammaRatio(out[0], out[1], out[2], out[3] if third else None)
+    shape = np.broadcast_shapes(np.shape(y), np.shape(k))
+    y, k = np.broadcast_to(y, shape).ravel(), np.broadcast_to(k, shape).ravel()
+    many = y > LARGE
+    stirling = many & (k >= LARGE)
+    if stirling.all():
+        parts = _large(y, k, third=third)
+    else:
+        # Rows of Stirling's series have no terms here.
+        m = np.where(stirling, 0.0, np.minimum(y, LARGE)) if many.any() else y
+        parts = _by_terms(m, k, third=third)
+        for where, method in ((stirling, _large), (many & ~stirling, _after_terms)):
+            if where.any():
+                added = method(y[where], k[where], third=third)
+                for part, rest in zip(parts, added, strict=True):
+                    if part is not None and rest is not None:
+                        part[where] += rest
+    value, first, second, d3 = parts
+    d3 = None if d3 is None else d3.reshape(shape)
+    return GammaRatio(value.reshape(shape), first.reshape(shape), second.reshape(shape), d3)
 
 
-def _small(y: Array, k: Array, *, third: bool) -> GammaRatio:
-    """From the polygamma functions at k + 1 and k + y, as the sum's term j = 0 is zero."""
-    k = np.maximum(k, _SMALLEST)
-    m, low = np.maximum(y - 1.0, 0.0), k + 1.0
-    up = low + m
-    d1 = k * (special.psi(up) - special.psi(low))
-    # The trigamma function is zeta(2, z); the next one is -2 zeta(3, z).
-    d2 = k**2 * (special.zeta(2.0, up) - special.zeta(2.0, low))
-    value = special.gammaln(up) - special.gammaln(low) - m * np.log(k)
-    d3 = -2.0 * k**3 * (special.zeta(3.0, up) - special.zeta(3.0, low)) if third else None
-    return GammaRatio(value, d1 - m, d1 + d2, None if d3 is None else d1 + 3.0 * d2 + d3)
+def _by_terms(m: Array, k: Array, *, third: bool) -> GammaRatio:
+    """
+    Sums over 0 < j < m, m at most ``LARGE``, of log(1 + j / k) and its derivatives.
+
+    With p = j / (k + j) the derivatives by log k are -p, p (1 - p) and -p (1 - p) (1 - 2 p). Rows
+    are taken in decreasing order of m, so that those with a term j are the first ones.
+    """
+    counts = m.astype(np.uint8)
+    order = np.argsort(counts, kind="stable")[::-1]
+    k = np.maximum(k[order], _SMALLEST)
+    rows_with = len(counts) - np.cumsum(np.bincount(counts, minlength=1))  # m > j
+    product, sums = np.ones_like(k), [np.zeros_like(k) for _ in range(3 if third else 2)]
+    unit = np.maximum(k, 1.0)  # the product of 1 + j / k overflows for small k
+    for j in range(1, int(counts.max(initial=0))):
+        n = int(rows_with[j])
+        z = k[:n] + j
+        product[:n] *= z / unit[:n]
+        p = j / z
+        power = p.copy()
+        for total in sums:
+            total[:n] += power
+            power *= p
+    value = np.log(product) - np.maximum(counts[order] - 1.0, 0.0) * np.log(k / unit)
+    out = [value, -sums[0], sums[0] - sums[1]]
+    if third:
+        out.append(-sums[0] + 3.0 * sums[1] - 2.0 * sums[2])
+    parts = [np.empty_like(k) for _ in out]
+    for part, sorted_ in zip(parts, out, strict=True):
+        part[order] = sorted_
+    return GammaRatio(parts[0], parts[1], parts[2], parts[3] if third else None)
+
+
+def _after_terms(y: Array, k: Array, *, third: bool) -> GammaRatio:
+    """Sums over ``LARGE <= j < y``: C of y - LARGE and K = k + LARGE, in terms of log k."""
+    K, m = k + LARGE, y - LARGE
+    share = k / K  # d log K / d log k
+    rest = LARGE / K
+    C = _large(m, K, third=third)
+    slope = C.first + m
+    value = C.value + m * np.log(K / np.maximum(k, _SMALLEST))
+    second = share * (rest * slope + share * C.second)
+    if C.third is None:
+        return GammaRatio(value, share * slope - m, second, None)
+    d3 = share * (rest * (rest - share) * slope + share * (3.0 * rest * C.second + share * C.third))
+    return GammaRatio(value, share * slope - m, second, d3)
 
 
 def _large(y: Array, k: Array, *, third: bool) -> GammaRatio:

@@ -47,12 +47,12 @@ class InverseGaussian(DispersionFamily):
 
     def _unit_by_mean(self, y: Array, mu: Array, *, third: bool) -> MeanDerivatives:
         v, z = 1.0 / mu, y / mu
-        rest = z - 1.0
+        rest, squared = z - 1.0, v * v
         return MeanDerivatives(
             -0.5 * rest * rest / y,
-            rest * v * v,
-            (2.0 - 3.0 * z) * v**3,
-            (12.0 * z - 6.0) * v**4 if third else None,
+            rest * squared,
+            (2.0 - 3.0 * z) * v * squared,
+            (12.0 * z - 6.0) * squared * squared if third else None,
         )
 
     def outside(self, y: Vector, w: Vector | None) -> Mask:

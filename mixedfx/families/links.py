@@ -75,8 +75,9 @@ class Link(ABC):
         """Derivatives of a log density by eta from those by the mean."""
         m1, m2, m3 = self.mean_derivatives(eta, mu)
         value, d1, d2, d3 = by_mean
-        second = d2 * m1**2 + d1 * m2
-        slope = None if d3 is None else -(d3 * m1**3 + 3.0 * d2 * m1 * m2 + d1 * m3)
+        squared = m1 * m1
+        second = d2 * squared + d1 * m2
+        slope = None if d3 is None else -(m1 * (d3 * squared + 3.0 * d2 * m2) + d1 * m3)
         return RowDerivatives(value, d1 * m1, -second, slope)
 
 
@@ -124,7 +125,8 @@ class Inverse(Link):
 
     def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
         """``-mu^2, 2 mu^3, -6 mu^4``."""
-        return -(mu**2), 2.0 * mu**3, -6.0 * mu**4
+        squared = mu * mu
+        return -squared, 2.0 * mu * squared, -6.0 * squared * squared
 
 
 @dataclass(frozen=True)

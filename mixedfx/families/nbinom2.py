@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
-from mixedfx.families.gamma_ratios import log_gamma_ratio
+from mixedfx.families.gamma_ratios import GammaRatio, log_gamma_ratio
 from mixedfx.families.links import bounded_exp
 from mixedfx.families.negative_binomial import NegativeBinomial
 
@@ -32,7 +33,8 @@ class NegativeBinomial2(NegativeBinomial):
         q = 1.0 / (1.0 + s)
         value = (-1.0 / alpha - y) * np.log1p(s)
         value += y * eta
-        value += _gamma_ratio(y, alpha)[0]
+        C, rows = _gamma_ratio(y, alpha)
+        value += C.value[rows]
         mu_q = mu * q
         weight = (alpha * y + 1.0) * mu_q
         weight *= q
@@ -45,19 +47,19 @@ class NegativeBinomial2(NegativeBinomial):
         s = alpha * mu
         q = 1.0 / (1.0 + s)
         p = s * q
-        value = (np.log1p(s) - p) / alpha - y * p - _gamma_ratio(y, alpha)[1]
+        C, rows = _gamma_ratio(y, alpha)
+        value = (np.log1p(s) - p) / alpha - y * p - C.first[rows]
         first = (mu - y) * p * q
         weight = mu * q * q * (alpha * y - 2.0 * (1.0 + alpha * y) * p)
         scale = 1.0 if w is None else w
         return ParamDerivatives(*((scale * part)[np.newaxis] for part in (value, first, weight)))
 
 
-def _gamma_ratio(y: Array, alpha: float) -> tuple[Array, Array]:
-    """C(y, 1 / alpha) and its derivative by log(1 / alpha), from a table where that is shorter."""
+def _gamma_ratio(y: Array, alpha: float) -> tuple[GammaRatio, Any]:
+    """C(y, 1 / alpha), with the rows' indices into it: a table of all y where that is shorter."""
     k = np.asarray(1.0 / alpha)
     largest = float(y.max(initial=0.0))
     if not largest < y.size:
-        return log_gamma_ratio(y, k, third=False)[:2]
-    table = log_gamma_ratio(np.arange(math.floor(largest) + 1.0), k, third=False)
-    rows = y.astype(np.intp)
-    return table.value[rows], table.first[rows]
+        return log_gamma_ratio(y, k, third=False), slice(None)
+    table = np.arange(math.floor(largest) + 1.0)
+    return log_gamma_ratio(table, k, third=False), y.astype(np.intp)

@@ -46,7 +46,7 @@ _POWER_LINKS = {1.0: "identity", 0.5: "sqrt", -1.0: "inverse"}
 def is_of_statsmodels(value: object) -> bool:
     """Whether a value is an object or a class of ``statsmodels.genmod.families``."""
     cls = value if isinstance(value, type) else type(value)
-    return any(c.__module__.startswith("statsmodels.genmod.families") for c in cls.__mro__)
+    return cls.__module__.startswith("statsmodels.genmod.families")
 
 
 def family_name(value: Any) -> str:
@@ -64,16 +64,16 @@ def link_name(value: Any) -> str:
 
 def _ours(value: Any, classes: MappingProxyType[str, str], what: str) -> str:
     cls = value if isinstance(value, type) else type(value)
-    # Former names of links are lower-case subclasses; a user's subclass is its base.
-    bases = [c.__name__ for c in cls.__mro__ if c.__module__.startswith("statsmodels.")]
-    for base in bases:
-        for ours, theirs in classes.items():
-            if base == theirs:
-                return ours
+    # The class itself, not its bases: their LogLog is a CLogLog, and a user's may compute anything.
+    # Former names of links are theirs in lower case.
+    folded = cls.__name__.replace("_", "").casefold()
+    for ours, theirs in classes.items():
+        if folded == theirs.casefold() and is_of_statsmodels(cls):
+            return ours
     listed = ", ".join(f"{theirs} ('{ours}')" for ours, theirs in classes.items())
     raise ArgumentError(
-        f"{what}={brief(value)}: {bases[0] if bases else cls.__name__} of statsmodels is not "
-        f"supported; supported are {listed}."
+        f"{what}={brief(value)}: the {what} {cls.__name__} is not supported. Those of "
+        f"statsmodels that are: {listed}."
     )
 
 

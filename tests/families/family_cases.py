@@ -1,0 +1,79 @@
+"""Every family with every link, and responses, predictors and parameters within its support."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from mixedfx.families import FAMILIES, Family
+
+PARAMS = {"sigma": [0.2, 3.0], "phi": [0.05, 1.7], "alpha": [1e-8, 0.02, 0.8, 1e4]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family at parameters, with n rows."""
+
+    family: Family
+    params: np.ndarray
+    weighted: bool
+
+    @property
+    def eta(self):
+        eta = np.linspace(0.15, 2.9, 24)
+        if self.family.name == "binomial" and self.family.link.name == "log":
+            return -eta
+        positive = self.family.link.name in ("sqrt", "identity", "inverse")
+        return eta if positive else eta - 1.4
+
+    @property
+    def mu(self):
+        return self.family.mean(self.eta)
+
+    @property
+    def w(self):
+        """Trials, or prior weights."""
+        return np.tile([1.0, 2.0, 5.0, 8.0], 6) if self.weighted else None
+
+    @property
+    def y(self):
+        if self.family.name == "binomial":
+            w = np.ones(24) if self.w is None else self.w
+            return np.rint(w * np.tile([0.0, 0.4, 1.0], 8)) / w
+        if self.family.discrete:
+            return np.tile([0.0, 1.0, 2.0, 6.0, 19.0, 340.0], 4)
+        return np.tile([0.2, 1.0, 2.5, 9.0], 6)
+
+    def __str__(self):
+        weighted = ", weighted" if self.weighted else ""
+        return f"{self.family} {[float(p) for p in self.params]}{weighted}"
+
+
+CASES = [
+    Case(family.with_link(link), np.array(params), weighted)
+    for family in FAMILIES.values()
+    for link in family.links
+    for params in ([[p] for name in family.param_names for p in PARAMS[name]] or [[]])
+    for weighted in (False, True)
+]
+
+
+def distribution(case):
+    """The rows' distributions by SciPy; prior weights of counts are not part of them."""
+    mu, name = case.mu, case.family.name
+    w = np.ones_like(mu) if case.w is None else case.w
+    if name == "binomial":
+        return stats.binom(w.astype(int), mu)
+    if name == "poisson":
+        return stats.poisson(mu)
+    param = case.params[0]
+    if name == "gaussian":
+        return stats.norm(mu, param / np.sqrt(w))
+    if name == "gamma":
+        return stats.gamma(w / param, scale=mu * param / w)
+    if name == "inverse_gaussian":
+        return stats.invgauss(mu * param / w, scale=w / param)
+    k = mu / param if name == "nbinom1" else np.full_like(mu, 1.0 / param)
+    return stats.nbinom(k, 1.0 / (1.0 + mu / k))

@@ -1,0 +1,116 @@
+"""Means, variances, deviances and draws of the families, and families of statsmodels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from families.family_cases import CASES, distribution
+
+from mixedfx.families import FAMILIES, resolve_family
+
+REGULAR = [c for c in CASES if not set(c.params) & {1e-8, 1e4}]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if 1e-8 not in c.params], ids=str)
+def test_probabilities_below_and_up_to_the_response(case):
+    y = case.y if case.family.name != "binomial" or case.w is None else np.rint(case.y * case.w)
+    below, up_to = case.family.cdf(case.y, case.mu, case.w, case.params)
+    of_scipy = distribution(case)
+    before = y - 1.0 if case.family.discrete else y
+    np.testing.assert_allclose(below, of_scipy.cdf(before), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(up_to, of_scipy.cdf(y), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.family.name[:2] == "nb"], ids=str)
+def test_probabilities_of_counts_are_sums_of_the_density(case):
+    # SciPy's own keep half of their digits where alpha is small.
+    family, y = case.family, np.arange(30.0)
+    for eta in (-1.0, 1.3):
+        etas = np.full(30, eta)
+        density = family.derivatives(y, None, etas, case.params).value + family.constants(y, None)
+        below, up_to = family.cdf(y, np.exp(etas), None, case.params)
+        total = np.cumsum(np.exp(density))
+        np.testing.assert_allclose(up_to, total, rtol=1e-11)
+        np.testing.assert_allclose(below, np.concatenate([[0.0], total[:-1]]), rtol=1e-11)
+
+
+@pytest.mark.parametrize("case", REGULAR, ids=str)
+def test_draws_have_the_mean_and_the_variance(case):
+    family, n = case.family, 20_000
+    mu, w = np.tile(case.mu, (n, 1)), None if case.w is None else np.tile(case.w, (n, 1))
+    draws = family.simulate(mu, w, case.params, np.random.default_rng(1))
+    of_counts = family.discrete and family.name != "binomial"
+    variance = family.variance(case.mu, None if of_counts else case.w, case.params)
+    errors = (draws.mean(axis=0) - case.mu) / np.sqrt(variance / n)
+    assert np.abs(errors).max() < 4.5
+    np.testing.assert_allclose(np.mean(draws.var(axis=0) / variance), 1.0, atol=0.05)
+    assert not family.outside(draws[0], None if of_counts else case.w).any()
+
+
+@pytest.mark.parametrize("case", [c for c in REGULAR if len(c.params)], ids=str)
+def test_parameters_by_moments_are_near(case):
+    family, mu = case.family, np.repeat(case.mu, 20_000)
+    y = family.simulate(mu, None, case.params, np.random.default_rng(3))
+    np.testing.assert_allclose(
+        family.starting_params(y, None, mu), case.params, rtol=0.1, atol=0.01
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_starting_means_have_a_linear_predictor(case):
+    mu = case.family.starting_mean(case.y, case.w)
+    eta = case.family.link.link(mu)
+    assert np.isfinite(eta).all()
+    assert np.isfinite(case.family.derivatives(case.y, case.w, eta, case.params).value).all()
+
+
+@pytest.mark.parametrize("case", REGULAR, ids=str)
+def test_mean_variance_and_deviance_are_those_of_statsmodels(case):
+    theirs = case.family.statsmodels_family(case.params)
+    np.testing.assert_allclose(case.mu, theirs.fitted(case.eta), rtol=1e-12)
+    if case.family.name == "nbinom1":  # has none of its own there
+        np.testing.assert_allclose(
+            case.family.variance(case.mu, None, case.params),
+            theirs.variance(case.mu) * (1.0 + case.params[0]),
+        )
+        return
+    scale = 1.0
+    if case.params.size and case.family.name != "nbinom2":
+        scale = case.params[0] ** case.family.power
+    np.testing.assert_allclose(
+        case.family.variance(case.mu, None, case.params), scale * theirs.variance(case.mu)
+    )
+    w = np.ones(24) if case.w is None else case.w
+    y = case.y if case.family.name == "binomial" else np.maximum(case.y, 0.2)
+    deviance = case.family.unit_deviance(y, case.mu, case.w, case.params).sum()
+    np.testing.assert_allclose(deviance, theirs.deviance(y, case.mu, var_weights=w), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["nbinom1", "nbinom2"])
+def test_a_deviance_is_zero_at_the_response_and_positive_elsewhere(name):
+    family, y = resolve_family(name), np.array([1.0, 7.0, 300.0])
+    params = np.array([0.6])
+    np.testing.assert_allclose(family.unit_deviance(y, y, None, params), 0.0, atol=1e-12)
+    assert (family.unit_deviance(y, 1.3 * y, None, params) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gamma", "inverse_gaussian"])
+def test_twice_the_fall_of_the_log_density_is_the_deviance_over_the_scale(name):
+    family = resolve_family(name, "log")
+    y, params, mu = np.array([0.3, 2.0]), np.array([0.7]), np.array([0.5, 1.1])
+    w = np.array([2.0, 3.0])
+    fall = [family.derivatives(y, w, np.log(m), params).value for m in (y, mu)]
+    deviance = family.unit_deviance(y, mu, w, params) / 0.7**family.power
+    np.testing.assert_allclose(2.0 * (fall[0] - fall[1]), deviance, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_statsmodels_fits_each_of_its_families(name):
+    family = resolve_family(name)
+    rng = np.random.default_rng(5)
+    X = sm.add_constant(rng.standard_normal(400))
+    params = np.full(len(family.param_names), 0.3)
+    y = family.simulate(family.mean(X @ [0.3, 0.5]), None, params, rng)
+    fitted = sm.GLM(y, X, family=family.statsmodels_family(params)).fit()
+    np.testing.assert_allclose(fitted.params, [0.3, 0.5], atol=0.35)
