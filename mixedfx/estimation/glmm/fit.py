@@ -11,9 +11,10 @@ import numpy.typing as npt
 from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
+from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
-from mixedfx.estimation.glmm.hessian import marginal_hessian
+from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
 from mixedfx.estimation.glmm.search import MarginalSearch, search
 from mixedfx.estimation.glmm.starting_values import starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
@@ -95,15 +96,15 @@ def find_optimum(
         raise SearchError(
             "the likelihood is not finite at the starting values. Give others by start=."
         )
-    end = found.end
-    x, gradient = end.x, end.gradient
-    hessian = marginal_hessian(found.objective, x, end.hessian)
+    x, hessian = found.end.x, marginal_hessian(found.objective, found.end.x, found.end.hessian)
+    x, gradient = newton_step(found.objective, x, hessian)
     return Optimum(found, x, gradient, hessian)
 
 
 def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:
     """The fitted model at an optimum."""
     evaluation, result = found.evaluation, found.search
+    decrement, _ = newton_decrement(found.gradient, found.hessian)
     modes, rows = evaluation.modes, evaluation.modes.rows
     at, Zb = modes.at_rows, modes.eta - modes.fixed
     with np.errstate(all="ignore"):
@@ -127,7 +128,7 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
         engine="laplace" if nagq <= 1 else "quadrature",
         evaluations=result.evaluations,
         converged=result.end.converged,
-        message=f"another step would gain {result.end.newton_decrement:.1e}",
+        message=f"another step would gain {decrement:.1e}",
         deviance=evaluation.deviance,
         trace=tuple(value for run in result.runs for value in run.trace),
         boundary_slope=result.boundary_slope,
@@ -140,7 +141,9 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
 
 def _evaluated_anew(design: Design, evaluation: MarginalEvaluation) -> MarginalEvaluation:
     """The same point on the rows as they are, unmerged, the modes from zero."""
-    rows = GeneralizedRows.of(design, merge=False)
+    rows = evaluation.modes.rows
+    if rows.row_of is not None:
+        rows = GeneralizedRows.of(design, merge=False)
     return GeneralizedLikelihood(rows, evaluation.nagq).at(evaluation.point)
 
 

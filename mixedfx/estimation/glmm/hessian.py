@@ -17,6 +17,8 @@ Matrix = npt.NDArray[np.float64]
 # Step of the differences, in conditional standard errors by the search's own Hessian.
 _STEP = 1e-4
 _LARGEST_STEP = 1e-3
+# Rounding of the deviance, relative.
+_ROUNDING = 1e-11
 
 
 def marginal_hessian(objective: MarginalObjective, x: Vector, approximate: Matrix) -> Matrix:
@@ -39,3 +41,17 @@ def marginal_hessian(objective: MarginalObjective, x: Vector, approximate: Matri
             H[i] = np.nan
     objective.modes_start = modes
     return 0.5 * (H + H.T)
+
+
+def newton_step(objective: MarginalObjective, x: Vector, hessian: Matrix) -> tuple[Vector, Vector]:
+    """A Newton step from the end of a search, where it does not raise the deviance; gradient."""
+    value, gradient = objective(x)
+    values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.zeros(0)
+    if not len(values) or values[0] <= 0.0:
+        return x, gradient
+    moved = x - np.linalg.solve(hessian, gradient)
+    end, by = objective(moved)
+    rounding = _ROUNDING * (1.0 + abs(value))
+    if end <= value + rounding and np.linalg.norm(by) <= np.linalg.norm(gradient):
+        return moved, by
+    return x, gradient

@@ -33,13 +33,16 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Setting a vanishing variance to zero may raise the deviance by no more than this.
-_RANK_REDUCTION_TOLERANCE = 1e-8
+_RANK_REDUCTION_TOLERANCE = 1e-7
 _NEARLY_ZERO = 10 * ZERO
 _MAX_RANK_REDUCTIONS = 5
 # Smallest singular value of the factor at which a singular covariance is differentiated.
 _OFFSET = 1e-4
 # Scaled standard deviation given to a direction in which the boundary is left.
 _STEP_OFF = 0.1
+# The search ends where a step would gain this, which is followed by a Newton step with the Hessian
+# at its end: that is the Hessian at the optimum but for five digits.
+_BEFORE_NEWTON_STEP = 1e-8
 # Step of the difference that gives the curvature by the logarithm of a family parameter.
 _PARAM_STEP = 1e-2
 
@@ -183,7 +186,7 @@ def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> Trus
         objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
-        tolerance=control.tolerance,
+        tolerance=max(control.tolerance, _BEFORE_NEWTON_STEP),
         max_evaluations=control.max_evaluations,
     )
 
