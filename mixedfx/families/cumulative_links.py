@@ -19,6 +19,7 @@ from mixedfx.families.derivatives import Array, LogDerivatives, RowDerivatives
 from mixedfx.families.links import Link, Mask, bounded_exp
 
 _SQRT_HALF, _SQRT_2_OVER_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
+_DENSITY_0 = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution
 # Third powers of 1 / eta stay finite.
 _NEAREST_TO_ZERO = 1e-100
 
@@ -45,6 +46,11 @@ class CumulativeLink(Link):
         reflected = self.log_cdf(-eta, third=third)
         d3 = None if reflected.third is None else -reflected.third
         return LogDerivatives(reflected.value, -reflected.first, reflected.second, d3)
+
+    def _from_bernoulli(self, eta: Array, *, third: bool) -> LogDerivatives:
+        """``log F(eta)`` of a link that writes ``log_bernoulli``."""
+        value, first, weight, slope = self.log_bernoulli(np.ones(1), eta, third=third)
+        return LogDerivatives(value, first, -weight, None if slope is None else -slope)
 
     def probability_valid(self, eta: Array) -> Mask | None:
         """Where ``0 < F(eta) < 1`` in exact arithmetic; None: everywhere."""
@@ -93,8 +99,7 @@ class Logit(CumulativeLink):
 
     def log_cdf(self, eta: Array, *, third: bool = False) -> LogDerivatives:
         """``-log(1 + exp(-eta))``."""
-        value, first, weight, slope = self.log_bernoulli(np.ones(1), eta, third=third)
-        return LogDerivatives(value, first, -weight, None if slope is None else -slope)
+        return self._from_bernoulli(eta, third=third)
 
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """
@@ -140,16 +145,36 @@ class Probit(CumulativeLink):
         return np.asarray(special.ndtr(eta))
 
     def log_cdf(self, eta: Array, *, third: bool = False) -> LogDerivatives:
-        """
-        With r the density over the probability, ``L1 = r``, ``L2 = -r (eta + r)``.
+        """``log Phi(eta)``."""
+        return self._from_bernoulli(eta, third=third)
 
-        ``r = sqrt(2 / pi) / erfcx(-eta / sqrt(2))`` keeps its digits far in the lower tail.
+    def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """
-        r = _SQRT_2_OVER_PI / special.erfcx(-_SQRT_HALF * eta)
-        sum_ = eta + r
-        second = -r * sum_
-        d3 = -second * sum_ - r * (1.0 + second) if third else None
-        return LogDerivatives(special.log_ndtr(eta), r, second, d3)
+        ``y log Phi(eta) + (1 - y) log Phi(-eta)`` from one scaled error function, at |eta|.
+
+        With x = -|eta|, Phi(x) = exp(-x^2 / 2) E / 2 where E = erfcx(-x / sqrt(2)). With r the
+        density over Phi(x), log Phi(x) has the derivatives r and -r (x + r); with v the density
+        over 1 - Phi(x), log(1 - Phi(x)) has -v and -v (v - x). Either tail keeps its digits.
+        """
+        up = eta > 0
+        x = -np.abs(eta)
+        of_tail = np.abs(up - y)  # of the event whose probability is Phi(x)
+        rest = 1.0 - of_tail
+        E = special.erfcx(-_SQRT_HALF * x)
+        half_square = 0.5 * x * x
+        h = np.exp(-half_square)
+        far = 0.5 * E * h
+        value = of_tail * (np.log(0.5 * E) - half_square) + rest * np.log1p(-far)
+        r, v = _SQRT_2_OVER_PI / E, _DENSITY_0 * h / (1.0 - far)
+        x_r, v_x = x + r, v - x
+        d2, e2 = r * x_r, v * v_x  # minus the second derivatives
+        sign = 1.0 - 2.0 * up  # dx / deta
+        first = sign * (of_tail * r - rest * v)
+        weight = of_tail * d2 + rest * e2
+        if not third:
+            return RowDerivatives(value, first, weight, None)
+        slope = of_tail * (r * (1.0 - d2) - d2 * x_r) + rest * (e2 * v_x + v * (e2 - 1.0))
+        return RowDerivatives(value, first, weight, sign * slope)
 
 
 @dataclass(frozen=True)
