@@ -1,0 +1,110 @@
+"""The reference models of R with a family: data, parameters by our names, fits, likelihoods."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import pandas as pd
+from reference_models import FOLDER, Reference, _typed
+
+import mixedfx as mfx
+from mixedfx.estimation.glmm.working import basis_coefficients
+from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
+
+_FAMILIES = {"Gamma": "gamma", "inverse.gaussian": "inverse_gaussian"}
+
+
+@dataclass(frozen=True)
+class GeneralizedReference(Reference):
+    """One reference model of a family other than the normal."""
+
+    @property
+    def family(self) -> str:
+        return _FAMILIES.get(self["family"], self["family"])
+
+    @cached_property
+    def data(self) -> pd.DataFrame:
+        return _typed(pd.read_csv(FOLDER / "generalized" / "data" / self["data"]), self["factors"])
+
+    @property
+    def nagq(self) -> int:
+        return self["nAGQ"]
+
+    @property
+    def family_params(self) -> list[float]:
+        """Parameters of the family as ours are defined, from R's definition."""
+        dispersion = self["dispersion"]
+        if dispersion is None:
+            return []
+        if dispersion.get("value") is not None:
+            return [self._by_our_definition(dispersion["value"])]
+        # The plain code estimates the logarithm: of Gamma's, that of the shape.
+        value = np.exp(dispersion["fixef"][0]["estimate"])
+        return [1.0 / value if self.family == "gamma" else self._by_our_definition(value)]
+
+    def _by_our_definition(self, value: float) -> float:
+        translate = {
+            "Var = sigma^2 mu^2 (shape = 1 / sigma^2); value is sigma": value**2,
+            "Var = mu (1 + mu / phi)": 1.0 / value,
+            "Var = mu (1 + phi)": value,
+            "Var = phi mu^3": value,
+        }
+        return translate[self["dispersion"]["definition"]]
+
+    def log_params(self, log_dispersion: list[float] | None) -> np.ndarray:
+        """The family's log parameters from TMB's, which for Gamma is the log of the shape."""
+        reciprocal = self.family in ("gamma", "nbinom2")
+        return np.array([-v if reciprocal else v for v in log_dispersion or []])
+
+    def fit(self, formula: str | None = None) -> mfx.Results:
+        """Fit the model, or one of another formula."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return mfx.glmer(
+                formula or self["formula_py"],
+                self.data,
+                family=self.family,
+                link=self["link"],
+                nagq=self.nagq,
+                weights=self["weights"],
+                offset=self["offset"],
+            )
+
+    def point(self, fit, rows, check) -> Point:
+        """Point of the likelihood that R was evaluated at."""
+        beta = pd.Series(check["beta"], self.fixed_names)[fit.params.index].to_numpy()
+        factors = fit.model.crossprod.factors_at(self.theta(check["theta"], fit))
+        return Point(
+            tuple(factors), basis_coefficients(rows, beta), self.log_params(check.get("disp"))
+        )
+
+    def loglik_at(self, fit, check, nagq: int = 1) -> float:
+        """Log-likelihood there, by ours."""
+        rows = GeneralizedRows.of(fit.model.design)
+        at = GeneralizedLikelihood(rows, nagq).at(self.point(fit, rows, check))
+        return -0.5 * at.deviance
+
+    @property
+    def reduced_formula(self) -> str:
+        """The formula without the term of the likelihood ratio test."""
+        return f"{self['formula_py']} - {self['lrt']['dropped']}"
+
+
+def _load() -> dict[str, GeneralizedReference]:
+    paths = sorted((FOLDER / "generalized" / "models").glob("*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return {record["id"]: GeneralizedReference(record) for record in records}
+
+
+GENERALIZED = _load()
+
+
+@cache
+def generalized_fit(name: str) -> mfx.Results:
+    """Fit a reference model once."""
+    return GENERALIZED[name].fit()

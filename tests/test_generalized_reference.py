@@ -1,0 +1,170 @@
+"""Every reference model with a family, number by number.
+
+Source of truth: the files of tests/reference/generalized/models. Laplace's approximation is that of
+R's glmmTMB, searched on to a gradient of 1e-8 or less and recomputed by a plain likelihood;
+quadrature and the inverse Gaussian models are of that plain likelihood.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from generalized_models import GENERALIZED, generalized_fit
+from reference_models import group_key
+from tiers import but_for
+
+# The search ends where another step would gain less than 1e-8 of a deviance; R's, 1e-12.
+LOGLIK = 1e-6
+# A gain of 1e-8 is a ten-thousandth of a standard error; the Hessian is of differences.
+FIXED = 1e-4
+COMPONENTS = 1e-3
+# At given parameters nothing is searched but the modes.
+ROUNDING = 1e-8
+
+CHECKS = []
+
+
+def check(function):
+    """Register a comparison of a fit with its reference."""
+    CHECKS.append(function)
+    return function
+
+
+# Quadrature is in the default tier by nine nodes.
+DEFAULT = [name for name in GENERALIZED if not name.endswith(("agq5", "agq25"))]
+
+
+@pytest.mark.parametrize("name", but_for(GENERALIZED, DEFAULT))
+def test_generalised_fit_matches_r(name, subtests):
+    fit, reference = generalized_fit(name), GENERALIZED[name]
+    for compare in CHECKS:
+        with subtests.test(compare.__name__):
+            compare(fit, reference)
+
+
+@check
+def the_search_converges(fit, reference):
+    assert fit.converged
+
+
+@check
+def rows_levels_and_parameters_are_counted_as_by_r(fit, reference):
+    levels = {group_key(group): count for group, count in fit.ngroups.items()}
+    assert (fit.nobs, levels) == (reference["nobs"], reference.level_counts)
+    assert fit.df_modelwc == reference["df_model"]
+
+
+@check
+def log_likelihood_and_information_criteria_match_r(fit, reference):
+    found = [fit.llf, fit.deviance / -2.0, fit.aic / -2.0, fit.bic / -2.0]
+    expected = [reference["loglik"]] * 2 + [reference[k] / -2.0 for k in ("aic", "bic")]
+    assert found == pytest.approx(expected, rel=0, abs=LOGLIK)
+
+
+@check
+def log_likelihood_matches_r_at_given_parameters(fit, reference):
+    checks = reference.record.get("devfun_check") or []
+    found = [reference.loglik_at(fit, at) for at in checks]
+    assert found == pytest.approx([at["loglik"] for at in checks], rel=ROUNDING)
+
+
+@check
+def quadrature_matches_r_at_the_estimates_of_laplace(fit, reference):
+    # R's plain code gives none where a node is outside the range of the link.
+    rows = reference.record.get("agq_at_laplace_estimates") or []
+    nodes = [row for row in rows if row["loglik"] is not None]
+    found = [reference.loglik_at(fit, reference["devfun_check"][0], row["nAGQ"]) for row in nodes]
+    assert found == pytest.approx([row["loglik"] for row in nodes], rel=ROUNDING)
+
+
+@check
+def likelihood_without_a_term_matches_r(fit, reference):
+    lrt = reference.record.get("lrt")
+    if lrt:
+        reduced = reference.fit(reference.reduced_formula)
+        assert reduced.llf == pytest.approx(lrt["loglik_reduced"], rel=0, abs=LOGLIK)
+        assert len(fit.params) - len(reduced.params) == lrt["df"]
+
+
+@check
+def fixed_effects_match_r(fit, reference):
+    found = pd.DataFrame({"estimate": fit.params, "se": fit.bse}).sort_index()
+    expected = reference.fixed[["estimate", "se"]].sort_index()
+    np.testing.assert_allclose(found["se"], expected["se"], rtol=FIXED)
+    # Coefficients near zero are measured by their standard error.
+    share = (found["estimate"] - expected["estimate"]) / expected["se"]
+    np.testing.assert_allclose(share, 0.0, atol=FIXED)
+
+
+@check
+def z_values_of_the_fixed_effects_match_r(fit, reference):
+    found, expected = fit.tvalues.sort_index(), reference.fixed["z"].sort_index()
+    np.testing.assert_allclose(found, expected, rtol=FIXED, atol=FIXED)
+
+
+@check
+def covariance_of_the_fixed_effects_matches_r(fit, reference):
+    expected = reference.vcov
+    found = fit.cov_params().loc[expected.index, expected.columns]
+    se = reference.fixed["se"].to_numpy()
+    scale = np.outer(se, se)
+    np.testing.assert_allclose(found.to_numpy() / scale, expected / scale, rtol=0, atol=2 * FIXED)
+
+
+@check
+def standard_deviations_match_r(fit, reference):
+    rows = fit.varcorr[fit.varcorr["effect2"].isna() & fit.varcorr["effect"].notna()]
+    found = {(group_key(r.group), r.effect): r.sdcor for r in rows.itertuples()}
+    assert found == pytest.approx(reference.deviations, rel=COMPONENTS, abs=0)
+
+
+@check
+def correlations_match_r(fit, reference):
+    rows = fit.varcorr[fit.varcorr["effect2"].notna()]
+    found = {
+        (group_key(r.group), frozenset((r.effect, r.effect2))): r.sdcor for r in rows.itertuples()
+    }
+    assert found == pytest.approx(reference.correlations, rel=0, abs=COMPONENTS)
+
+
+@check
+def theta_matches_r(fit, reference):
+    expected = reference.theta(np.atleast_1d(reference["theta"]), fit)
+    np.testing.assert_allclose(fit.theta, expected, rtol=0, atol=COMPONENTS * max(1, *expected))
+
+
+@check
+def parameters_of_the_family_match_r(fit, reference):
+    np.testing.assert_allclose(fit.model.residual.params, reference.family_params, rtol=COMPONENTS)
+
+
+def _groups(fit, reference):
+    labels = {group_key(label): label for label in reference["ranef"]}
+    return [(group, labels[group_key(group)]) for group in fit.formula.groups]
+
+
+def _by_text(table):
+    return table.set_axis(table.index.astype(str))
+
+
+@check
+def conditional_modes_match_r(fit, reference):
+    for group, label in _groups(fit, reference):
+        expected = reference.level_table("ranef", label, group)
+        found = _by_text(fit.ranef(group)).loc[expected.index]
+        for effect in expected:
+            sd = reference.deviations[group_key(group), effect]
+            np.testing.assert_allclose(
+                found[effect], expected[effect], rtol=0, atol=COMPONENTS * sd, err_msg=group
+            )
+
+
+@check
+def conditional_standard_deviations_match_r(fit, reference):
+    for group, label in _groups(fit, reference):
+        expected = reference.level_table("ranef_cond_sd", label, group)
+        found = _by_text(fit.ranef(group, cond_sd=True)).loc[expected.index]
+        np.testing.assert_allclose(
+            found[[f"{effect}_sd" for effect in expected]], expected, rtol=COMPONENTS, err_msg=group
+        )
