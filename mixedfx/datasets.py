@@ -35,8 +35,14 @@ _REGISTRY: dict[str, _Columns] = {
     "Dyestuff2": _Columns(factors=("Batch",)),
     "Pastes": _Columns(factors=("batch", "cask", "sample")),
     "Penicillin": _Columns(factors=("plate", "sample")),
-    "appcrash": _Columns(factors=("publisher", "app", "device")),
+    "answers": _Columns(
+        factors=("student", "grade", "item", "kind"),
+        # The easiest kind is the reference.
+        levels={"kind": ("arithmetic", "algebra", "geometry")},
+    ),
+    "appcrash": _Columns(factors=("publisher", "app", "device", "version")),
     "cake": _Columns(factors=("replicate", "recipe", "temperature")),
+    "cbpp": _Columns(factors=("herd", "period")),
     "romcom": _Columns(
         factors=("friend", "movie", "kind"),
         # By increasing residual standard deviation, so that ratios to the first exceed 1.
@@ -59,7 +65,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()[:3]
-    ('appcrash', 'cake', 'Dyestuff')
+    ('answers', 'appcrash', 'cake')
     """
     return tuple(sorted(_REGISTRY, key=str.casefold))
 

@@ -122,10 +122,14 @@ def glmer(
     Examples
     --------
     >>> import mixedfx as mfx
-    >>> crash = mfx.datasets.load("appcrash")
-    >>> fit = mfx.glmer("crashes ~ version + (1 | device)", crash, family="poisson")
-    >>> fit.family.name
-    'poisson'
+    >>> herds = mfx.datasets.load("cbpp")
+    >>> fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds)
+    >>> fit.params.round(3)
+    Intercept     -1.399
+    period[T.2]   -0.992
+    period[T.3]   -1.129
+    period[T.4]   -1.580
+    Name: estimate, dtype: float64
     """
     options = GeneralizedOptions(
         family=family,

@@ -23,8 +23,10 @@ ROWS = {
     "Dyestuff2": 30,
     "Pastes": 60,
     "Penicillin": 144,
+    "answers": 2880,
     "appcrash": 2390,
     "cake": 270,
+    "cbpp": 56,
     "romcom": 389,
     "schools": 1940,
     "sleepstudy": 180,
@@ -34,8 +36,10 @@ FACTORS = {
     "Dyestuff2": {"Batch"},
     "Pastes": {"batch", "cask", "sample"},
     "Penicillin": {"plate", "sample"},
-    "appcrash": {"publisher", "app", "device"},
+    "answers": {"student", "grade", "item", "kind"},
+    "appcrash": {"publisher", "app", "device", "version"},
     "cake": {"replicate", "recipe", "temperature"},
+    "cbpp": {"herd", "period"},
     "romcom": {"friend", "movie", "kind"},
     "schools": {"state", "district", "school", "classroom", "ses"},
     "sleepstudy": {"Subject"},
@@ -146,6 +150,41 @@ def test_levels_that_end_in_numbers_sort_by_number():
 
 def test_levels_that_are_numbers_sort_by_number():
     assert datasets._natural_order(["15", "9", "100"]) == ["9", "15", "100"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "zero"),
+    [
+        ("appcrash", "crashes", True),
+        ("cbpp", "incidence", True),
+        ("cbpp", "size", False),
+    ],
+)
+def test_counts_are_whole_numbers(name, column, zero):
+    counts = datasets.load(name)[column]
+    assert (counts == counts.round()).all()
+    assert (counts.min() == 0) if zero else (counts.min() > 0)
+
+
+def test_answers_are_wrong_or_correct():
+    assert set(datasets.load("answers")["correct"]) == {0.0, 1.0}
+
+
+def test_every_student_answers_every_item_once():
+    answers = datasets.load("answers")
+    assert (pd.crosstab(answers["student"], answers["item"]) == 1).all(axis=None)
+
+
+def test_exposure_is_positive():
+    # Its logarithm is an offset.
+    assert datasets.load("appcrash")["exposure"].min() > 0
+
+
+def test_no_herd_has_more_cases_than_animals():
+    # Reference: lme4::cbpp of lme4 1.1-31, 99 new cases among 842 animals.
+    herds = datasets.load("cbpp")
+    assert (herds["incidence"] <= herds["size"]).all()
+    assert herds[["incidence", "size"]].sum().tolist() == [99.0, 842.0]
 
 
 def test_reference_fits_were_made_on_the_shipped_files():

@@ -12,7 +12,8 @@ FACTORS <- list(
   offsim = "g", facslope = c("g", "f"), quad = c("g", "f"), nasim = c("g", "f"),
   romcom = c("friend", "movie", "kind"), romcom5 = c("friend", "movie", "kind"),
   schools = c("state", "district", "school", "classroom", "ses"),
-  appcrash = c("publisher", "app", "device")
+  appcrash = c("publisher", "app", "device", "version"),
+  answers = c("student", "grade", "item", "kind"), cbpp = c("herd", "period")
 )
 KINDS <- c("steady", "usual", "erratic")
 LEVELS <- list(
@@ -21,7 +22,8 @@ LEVELS <- list(
   star_k = list(cltype = c("reg", "small", "regA")),
   RatPupWeight = list(sex = c("Male", "Female"), Treatment = c("Control", "Low", "High")),
   facslope = list(f = c("lo", "mid", "hi")),
-  romcom = list(kind = KINDS), romcom5 = list(kind = KINDS)
+  romcom = list(kind = KINDS), romcom5 = list(kind = KINDS),
+  answers = list(kind = c("arithmetic", "algebra", "geometry"))
 )
 
 # Find the file of a data set: in data beside this folder, or among those of the package.

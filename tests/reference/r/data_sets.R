@@ -152,7 +152,8 @@ schools <- function() {
              y = rounded(y, 4))
 }
 
-# Eighty apps of fifteen publishers, each on about thirty of 200 devices.
+# Eighty apps of fifteen publishers, each on about thirty of 200 devices, in one of three versions.
+# The score y is the logarithm of version 1's crashes in 100 hours.
 appcrash <- function() {
   set.seed(9)
   publisher <- c(1:15, sample(15, 65, TRUE, prob = (1:15) / 120))
@@ -161,8 +162,29 @@ appcrash <- function() {
   device <- unlist(lapply(sizes, function(k) sort(sample(200, k))))
   y <- 2 + rnorm(15, 0, 0.5)[publisher[i]] + rnorm(80, 0, 0.4)[i] + rnorm(200, 0, 0.6)[device] +
     rnorm(length(i), 0, 0.7)
+  y <- rounded(y, 5)
+  version <- sample(3, length(i), TRUE, prob = c(.3, .45, .25))
+  exposure <- rounded(exp(rnorm(length(i), log(30), 0.8)), 1)
+  crashes <- rpois(length(i), exposure / 100 * exp(y + c(0, -0.4, -0.2)[version]))
   data.frame(publisher = sprintf("pub%02d", publisher[i]), app = sprintf("app%02d", i),
-             device = sprintf("dev%03d", device), y = rounded(y, 5))
+             device = sprintf("dev%03d", device), y = y, version = paste0("v", version),
+             exposure = exposure, crashes = crashes)
+}
+
+# A hundred and twenty students answer 24 items of three kinds: Rasch's model.
+answers <- function() {
+  set.seed(15)
+  d <- expand.grid(item = labels_of("i", 24), student = sprintf("s%03d", 1:120))
+  grade <- sample(c("7", "8"), 120, TRUE)
+  hours <- rounded(runif(120, 0, 10), 1)
+  ability <- rnorm(120, 0, 1) + 0.12 * (hours - 5) + 0.5 * (grade == "8")
+  kinds <- rep(c("arithmetic", "algebra", "geometry"), each = 8)
+  difficulty <- rnorm(24, 0, 0.8) - rep(c(1.2, 0.2, -0.4), each = 8)
+  s <- number(d$student)
+  i <- number(d$item)
+  correct <- rbinom(nrow(d), 1, plogis(ability[s] - difficulty[i]))
+  data.frame(student = d$student, grade = grade[s], hours = hours[s], item = d$item,
+             kind = kinds[i], correct = correct)
 }
 
 DATA_SETS <- list(
@@ -184,7 +206,8 @@ DATA_SETS <- list(
                                      matrix(c(0.09, -0.018, -0.018, 0.0225), 2)),
   wtsim.csv = wtsim, offsim.csv = offsim, facslope.csv = facslope, quad.csv = quad,
   nasim.csv = nasim, romcom.csv = romcom,
-  romcom5.csv = romcom5, schools.csv = schools, appcrash.csv = appcrash
+  romcom5.csv = romcom5, schools.csv = schools, appcrash.csv = appcrash, answers.csv = answers,
+  cbpp.csv = function() published("cbpp")[, c("herd", "period", "incidence", "size")]
 )
 
 make_data_set <- function(file) {
