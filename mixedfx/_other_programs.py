@@ -18,6 +18,7 @@ _GENERALISED = (
     "mfx.glmer(formula, data, family=...)"
 )
 _SEARCH = "the optimiser is chosen by engine=, and its limits by control=mixedfx.Control(...)"
+_BY_GLMER = "generalised models are fitted by mixedfx.glmer(formula, data, family=...)"
 
 FIT_ARGUMENTS: Mapping[str, str] = {
     "REML": "write reml=True or reml=False",
@@ -118,8 +119,9 @@ ATTRIBUTES: Mapping[str, str] = {
 
 # Of the module.
 FUNCTIONS: Mapping[str, str] = {
-    "glmer": _GENERALISED,
-    "glmm": _GENERALISED,
+    "glmm": _BY_GLMER,
+    "glmmTMB": _BY_GLMER,
+    "glm": f"{_BY_GLMER}, without random terms too",
     "mixedlm": "models are fitted by mixedfx.lmer(formula, data)",
     "MixedLM": "models are fitted by mixedfx.lmer(formula, data)",
     "Lmer": "models are fitted by mixedfx.lmer(formula, data)",

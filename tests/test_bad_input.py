@@ -1368,7 +1368,7 @@ OTHER_PROGRAMS = [
             ("fitedvalues", "Did you mean 'fittedvalues'"),
         )
     ),
-    Bad("glmer", lambda d: mfx.glmer, errors.UnknownAttributeError, ("generalised",)),
+    Bad("glmmTMB", lambda d: mfx.glmmTMB, errors.UnknownAttributeError, ("mixedfx.glmer",)),
 ]
 
 BAD = [
