@@ -42,7 +42,10 @@ class ResidualRows:
 class ResidualSpec:
     """What a residual model is called, and what it estimates; no rows."""
 
+    linear: ClassVar[bool] = True  # whether the response is linear in normal effects
     estimates_sigma: ClassVar[bool] = True
+    # Methods of denominator degrees of freedom; the first is the default.
+    df_methods: ClassVar[tuple[str, ...]] = ("satterthwaite", "kenward-roger", "residual", "normal")
     equal_variances: ClassVar[bool] = False  # all rows of weight one have the variance sigma**2
     residual_sd: ClassVar[Literal["known", "modelled"] | None] = "modelled"  # in graphs
 
@@ -95,6 +98,21 @@ class ResidualSpec:
         if self.n_params:
             raise ArgumentError(
                 f"{what} takes one residual variance, and this fit has {self.argument}: {instead}."
+            )
+
+    def check_df_method(self, method: str) -> None:
+        """Raise ArgumentError for degrees of freedom that the model does not have."""
+
+    def check_covariance_intervals(self, what: str, instead: str) -> None:
+        """Raise ArgumentError where Wald intervals of the covariances are not computed."""
+        self.check_one_variance(what, instead)
+
+    def check_modelled(self) -> None:
+        """Raise ArgumentError where the residual standard deviation is not modelled."""
+        if not self.coefficient_names:
+            raise ArgumentError(
+                "this fit has one residual standard deviation; fit with dispersion= to let it "
+                "differ."
             )
 
     def without_evaluation(self) -> Self:
@@ -155,8 +173,30 @@ class FamilyResidual(ResidualSpec):
     family: Family
     nagq: int = 1  # nodes of quadrature; 1: Laplace's approximation
 
+    linear = False
     estimates_sigma = False
+    df_methods = ("normal",)
     residual_sd = None
+
+    def check_df_method(self, method: str) -> None:
+        """Raise for all but the normal distribution."""
+        if method not in self.df_methods:
+            raise ArgumentError(
+                f"df_method='{method}' gives t tests of linear models, and this one is "
+                "generalised: its Wald tests are normal, df_method='normal', the default. "
+                "Profile or bootstrap intervals, fit.conf_int(method='profile'), do without "
+                "that approximation."
+            )
+
+    def check_covariance_intervals(self, what: str, instead: str) -> None:
+        """None is refused: the marginal likelihood has all derivatives."""
+
+    def check_modelled(self) -> None:
+        """There is no residual standard deviation."""
+        raise ArgumentError(
+            f"a fit of the family '{self.family.name}' has no model of a residual standard "
+            "deviation; the family's parameters are in fit.family_params."
+        )
 
     @property
     def argument(self) -> str:

@@ -97,7 +97,7 @@ class ModelSpec:
     @property
     def is_least_squares(self) -> bool:
         """Whether nothing but coefficients and sigma is estimated."""
-        return not self.random_terms and not self.residual.n_params
+        return self.residual.linear and not self.random_terms and not self.residual.n_params
 
     @property
     def n_random_effects(self) -> int:

@@ -21,7 +21,6 @@ from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_conv
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
     derivatives_at_optimum,
-    hessian_at_optimum,
 )
 from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, notes_on_fit
@@ -142,7 +141,7 @@ class FittedModel:
         known = self._derivatives_of_search
         if known is not None and self.crossprod.symbolic.size <= DENSE_EFFECTS:
             return known
-        return hessian_at_optimum(self.likelihood, self.solution.factors)
+        return self.residual.hessian_at_optimum(self.likelihood, self.solution)
 
     @property
     def derivatives(self) -> Derivatives:

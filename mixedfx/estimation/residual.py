@@ -6,17 +6,19 @@ these weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
+from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
@@ -68,6 +70,48 @@ class ResidualEstimate:
     def components(self) -> tuple[ResidualParameter, ...]:
         """Reported parameters beside sigma."""
         return ()
+
+    def family_params(self, sigma: float) -> dict[str, float]:
+        """Parameters of the response's distribution beside its mean; sigma of the normal one."""
+        return {"sigma": sigma} if self.model.spec.estimates_sigma else {}
+
+    def varcorr_sd(self, sigma: float) -> float | None:
+        """Residual standard deviation in the table of variances; None where there is none."""
+        return sigma if self.model.spec.estimates_sigma else None
+
+    def scale(self, sigma: float) -> float | None:
+        """Variance of a response of weight one over its variance function; None: not a number."""
+        return sigma**2
+
+    def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
+        """Response less mean, over its standard deviation, at the linear predictor."""
+        scaled = (rows.y - eta) / sigma
+        return scaled if rows.weights is None else np.asarray(scaled * np.sqrt(rows.weights))
+
+    def hypothesis_root(self, solution: Solution) -> Matrix:
+        """Root R of the matrix ``R'R`` (p, p) by which terms are adjusted for others: ``X'WX``."""
+        crossprod = solution.crossprod
+        p = crossprod.p
+        # Of a QR factorisation of their square root, which keeps the digits of columns far from
+        # zero.
+        root = linalg.cholesky(crossprod.XytXy[:p, :p])
+        return np.asarray(root if crossprod.qr_R is None else root @ crossprod.qr_R)
+
+    @property
+    def test_columns(self) -> tuple[str, ...]:
+        """Columns of the table of tests of terms."""
+        return ("sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value")
+
+    def test_row(self, test: Mapping[str, float], sigma: float) -> dict[str, float]:
+        """Row of that table, of an F test."""
+        mean_sq = test["F"] * sigma**2
+        return {"sum_sq": mean_sq * test["num_df"], "mean_sq": mean_sq, **test}
+
+    def hessian_at_optimum(
+        self, likelihood: GaussianLikelihood, solution: Solution
+    ) -> HessianAtOptimum:
+        """Derivatives of the deviance by coordinates of theta, all else profiled out."""
+        return hessian_at_optimum(likelihood, solution.factors)
 
     def deviance(self, solution: Solution) -> float:
         """Deviance of the model, given that of the solution at the estimated weights."""

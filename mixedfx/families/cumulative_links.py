@@ -87,6 +87,7 @@ class Logit(CumulativeLink):
     """Logistic distribution."""
 
     name = "logit"
+    ratio = "odds ratio"
     symmetric = True
 
     def link(self, mu: Array) -> Array:
@@ -209,6 +210,7 @@ class CLogLog(CumulativeLink):
     """Gompertz (smallest extreme value) distribution: the link of proportional hazards."""
 
     name = "cloglog"
+    ratio = "hazard ratio"
 
     def link(self, mu: Array) -> Array:
         """``log(-log(1 - mu))``."""
@@ -238,6 +240,7 @@ class Log(CumulativeLink):
     """``mu = exp(eta)``; a probability for ``eta < 0``."""
 
     name = "log"
+    ratio = "ratio"
 
     def link(self, mu: Array) -> Array:
         """``log(mu)``."""

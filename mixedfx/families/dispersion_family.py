@@ -57,6 +57,10 @@ class DispersionFamily(MeanFamily):
         variance = float(params[0]) ** self.power * self._variance_function(mu)
         return variance if w is None else variance / w
 
+    def scale(self, params: Vector) -> float | None:
+        """The parameter to its power."""
+        return float(params[0]) ** self.power
+
     @abstractmethod
     def _variance_function(self, mu: Array) -> Array:
         """V(mu)."""

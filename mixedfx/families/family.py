@@ -230,6 +230,14 @@ class Family(ABC):
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """Variance of the response on the scale of the mean, weights included."""
 
+    def scale(self, params: Vector) -> float | None:
+        """Factor of the variance function for unit weight, where it is a parameter; else None."""
+        return None
+
+    def is_special_case_of(self, other: Family) -> bool:
+        """Whether another family has this distribution among its own, with the same link."""
+        return self == other
+
     @abstractmethod
     def simulate(
         self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator

@@ -51,6 +51,8 @@ class Link(ABC):
 
     name: ClassVar[str]
     domain: ClassVar[Literal["real", "positive", "nonzero"]] = "real"
+    # What the exponential of a difference of linear predictors is; None: nothing of the mean.
+    ratio: ClassVar[str | None] = None
     keeps_sign: ClassVar[bool] = False
 
     @abstractmethod

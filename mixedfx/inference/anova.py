@@ -1,4 +1,4 @@
-"""F tests of the terms of the fixed part, of types I, II and III.
+"""F or chi-squared tests of the terms of the fixed part, of types I, II and III.
 
 Type I adjusts each term for those before it, main effects preceding interactions and terms of one
 order standing as in the formula, as in R; type II for all that do not contain it; type III for all
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import linalg
 
 from mixedfx.design.cells import list_cells
 from mixedfx.design.contrasts import FixedTerm
@@ -28,6 +27,9 @@ from mixedfx.inference.recoding import Recoding, recoded, type3_rows
 from mixedfx.inference.wald import f_test
 
 Matrix = npt.NDArray[np.float64]
+
+# Test of a term that is aliased with the others.
+_NOTHING_TESTED = {"F": np.nan, "num_df": 0.0, "den_df": np.nan, "p_value": np.nan}
 
 
 def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
@@ -49,13 +51,12 @@ def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
     for term in coding.terms:
         L = hypotheses[int(number)](fit, coding, term) @ coding.to_coding
         if not len(L):  # aliased with the other terms
-            rows.append({"num_df": 0.0})
+            rows.append(fit.residual.test_row(_NOTHING_TESTED, fit.solution.sigma))
             continue
         zero = Constraints(L, np.zeros(len(L)), (term.name,) * len(L))
         test = f_test(fit, ddf, zero)
-        mean_sq = test["F"] * fit.solution.sigma**2
-        rows.append({"sum_sq": mean_sq * test["num_df"], "mean_sq": mean_sq, **test})
-    columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]
+        rows.append(fit.residual.test_row(test, fit.solution.sigma))
+    columns = list(fit.residual.test_columns)
     index = pd.Index([term.name for term in coding.terms], name="term")
     table = pd.DataFrame(rows, index=index, columns=columns, dtype=float)
     table.attrs["notes"] = _notes(fit, int(number))
@@ -107,16 +108,13 @@ def _adjusted_rows(
     Rows that test columns adjusted for some others, and not for the remaining ones.
 
     With the columns in the order ``adjusted_for, tested, remaining``, they are the tested rows
-    of the Cholesky factor ``R`` of ``X'WX = R'R``, divided by its diagonal.
+    of the Cholesky factor ``R`` of ``X'WX = R'R``, divided by its diagonal. Of a generalised
+    model ``R'R`` is the inverse of cov(beta): the statistics of type I then add up.
     """
     p = fit.crossprod.p
     leading = [*coding.columns.get("Intercept", []), *adjusted_for, *tested]
     order = [*leading, *(i for i in range(p) if i not in leading)]
-    # Of a QR factorisation of their square root, which keeps the digits of columns far from zero.
-    root = linalg.cholesky(fit.crossprod.XytXy[:p, :p])
-    if fit.crossprod.qr_R is not None:
-        root = root @ fit.crossprod.qr_R
-    root = root @ coding.from_coding
+    root = fit.residual.hypothesis_root(fit.solution) @ coding.from_coding
     size = np.sqrt(np.square(root).sum(axis=0))
     R = np.linalg.qr((root / size)[:, order], mode="r")
     rows = np.zeros((len(tested), p))

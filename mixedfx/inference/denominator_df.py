@@ -3,7 +3,8 @@
 A :class:`DenominatorDf` gives the covariance of the fixed effects and the degrees of freedom of
 any t or F test of their linear combinations. Methods: Satterthwaite's
 (:mod:`mixedfx.inference.satterthwaite`), Kenward and Roger's
-(:mod:`mixedfx.inference.kenward_roger`), ``n - p``, and infinity.
+(:mod:`mixedfx.inference.kenward_roger`), ``n - p``, and infinity, the only one of generalised
+models.
 """
 
 from __future__ import annotations
@@ -82,9 +83,18 @@ class ConstantDf:
         return 1.0, self.df
 
 
-def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
-    """Compute what a method's degrees of freedom need, once for a fit."""
+def resolve_df_method(fit: FittedModel, method: str | None) -> str:
+    """Check a method's name, and that the model has it; None is the default of the model."""
+    if method is None:
+        return fit.spec.residual.df_methods[0]
     check_choice("df_method", method, DF_METHODS)
+    fit.spec.residual.check_df_method(method)
+    return method
+
+
+def denominator_df(fit: FittedModel, method: str | None) -> DenominatorDf:
+    """Compute what a method's degrees of freedom need, once for a fit."""
+    method = resolve_df_method(fit, method)
     if method == "kenward-roger":
         check_no_priors(fit, "df_method='kenward-roger'")
     covariance = fit.solution.coefficient_covariance

@@ -12,7 +12,7 @@ from mixedfx.estimation.residual import LocationScaleEstimate
 
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
     """Coefficients of the log residual standard deviation, and the sd of its random effects."""
-    _check_parameters(fit)
+    fit.spec.residual.check_modelled()
     components = fit.residual.components
     estimates = np.array([c.value for c in components])
     std_errors = [c.std_error for c in components]
@@ -22,7 +22,7 @@ def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
 
 def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
     """Conditional modes of the random effects of the log residual standard deviation."""
-    _check_parameters(fit)
+    fit.spec.residual.check_modelled()
     estimate = fit.residual
     if not isinstance(estimate, LocationScaleEstimate):
         raise ArgumentError(
@@ -32,10 +32,3 @@ def dispersion_effects(fit: FittedModel) -> pd.DataFrame:
     assert levels is not None
     columns = {"log_sd": random.effects, "cond_sd": random.cond_sd, "ratio": np.exp(random.effects)}
     return pd.DataFrame(columns, index=levels.labels.rename(estimate.random_term.group))
-
-
-def _check_parameters(fit: FittedModel) -> None:
-    if not fit.residual.components:
-        raise ArgumentError(
-            "this fit has one residual standard deviation; fit with dispersion= to let it differ."
-        )

@@ -7,7 +7,9 @@ parameter space (Pinheiro and Bates 2000, section 2.4.3); the variance of a tran
 
     [h has sigma] / (2 nu) + (dh/dx)' 2 H^-1 (dh/dx)
 
-with ``H`` the Hessian of the profiled deviance in the coordinates ``x`` of theta.
+with ``H`` the Hessian of the profiled deviance in the coordinates ``x`` of theta. Of a generalised
+model it is of the marginal deviance, whose coefficients and family parameters are profiled out,
+and a family's parameter is transformed by the logarithm.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx.errors import check_share
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.parameters import Parameter, parameters, select_parameters
 from mixedfx.inference.wald import t_quantile
@@ -59,7 +61,9 @@ def wald_intervals(
     if varcorr:
         interval = f"a Wald interval of {varcorr[0].name}"
         check_no_priors(fit, interval)
-        check_one_variance(fit, interval, "take conf_int(method='bootstrap')")
+        fit.spec.residual.check_covariance_intervals(
+            interval, "take conf_int(method='bootstrap')"
+        )
         limits = _varcorr_limits(fit, conf_level)
     for p in selected:
         if p.kind == "fixed":

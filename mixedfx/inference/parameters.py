@@ -30,11 +30,12 @@ class Parameter:
     One parameter of a fit.
 
     Its name is ``sd(Days | Subject)``, ``corr(Intercept, Days | Subject)``, ``sigma``,
-    ``dispersion(kind[T.usual])``, or that of a column of ``X``.
+    ``dispersion(kind[T.usual])``, that of a family's parameter such as ``alpha``, or that of a
+    column of ``X``.
     """
 
     name: str  # unique in its fit
-    kind: Kind  # "dispersion": a parameter of the log residual standard deviation
+    kind: Kind  # "dispersion": a parameter of the residual model or of the family
     term: int | None  # random term, from 0 in formula order
     first: int | None  # effect within the term; column of a fixed or dispersion parameter
     second: int | None  # the other effect of a correlation
@@ -66,13 +67,12 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     estimates = np.full(len(columns), np.nan)
     estimates[fit.spec.kept_columns] = fit.solution.beta
     # A fixed effect always has the name of its column.
-    residual = "sigma" if "sigma" not in columns else "sigma(Residual)"
-    own_sigma = [Parameter(residual, "sigma", None, None, None, sigma)]
+    own_sigma = [Parameter(_unlike("sigma", columns), "sigma", None, None, None, sigma)]
     return (
         *_add_terms_to_equal_names(random, fit.spec.random_terms),
         *(own_sigma if fit.spec.residual.estimates_sigma else []),
         *(
-            Parameter(c.full_name, "dispersion", None, i, None, c.value)
+            Parameter(_unlike(c.full_name, columns), "dispersion", None, i, None, c.value)
             for i, c in enumerate(fit.residual.components)
         ),
         *(
@@ -80,6 +80,11 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
             for i, name in enumerate(columns)
         ),
     )
+
+
+def _unlike(name: str, columns: Sequence[str]) -> str:
+    """Name of a parameter of the residual model or family that no column of X has."""
+    return name if name not in columns else f"{name}(Residual)"
 
 
 def select_parameters(fit: FittedModel, parm: Sequence[str] | str | None) -> tuple[Parameter, ...]:

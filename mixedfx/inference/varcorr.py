@@ -42,8 +42,9 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
                 rows.append((random_term.group, names[0], None, cov[i, i], sigma * c.value))
             else:
                 rows.append((random_term.group, names[0], names[1], cov[j, i], c.value))
-    if fit.spec.residual.estimates_sigma:
-        rows.append(("Residual", None, None, sigma**2, sigma))
+    residual_sd = fit.residual.varcorr_sd(sigma)
+    if residual_sd is not None:
+        rows.append(("Residual", None, None, residual_sd**2, residual_sd))
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])
     names_only = result[["group", "effect", "effect2"]].astype(object)
     result[["group", "effect", "effect2"]] = names_only.where(names_only.notna(), np.nan)

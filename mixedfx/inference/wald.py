@@ -86,6 +86,23 @@ def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataF
     return full.rename_axis("term").reset_index()
 
 
+def exponentiated(fit: FittedModel, table: pd.DataFrame) -> pd.DataFrame:
+    """Exponentials of estimates and limits, standard errors by the delta method."""
+    link = fit.spec.family.link
+    if not fit.spec.residual.linear and link.ratio is None:
+        raise ArgumentError(
+            f"exponentiate=True: exponentials of coefficients have no meaning for the "
+            f"{link.name} link; they are odds ratios for logit, ratios of means for log, hazard "
+            "ratios for cloglog. fit.emmeans(...) compares means on the scale of the response."
+        )
+    ratios = table.copy()
+    shown = ["estimate", "conf_low", "conf_high"]
+    with np.errstate(over="ignore"):
+        ratios[shown] = np.exp(table[shown])
+    ratios["std_error"] = ratios["estimate"] * table["std_error"]
+    return ratios
+
+
 def f_test(fit: FittedModel, ddf: DenominatorDf, hypotheses: Constraints) -> pd.Series:
     """F test of several hypotheses on the fixed effects together."""
     independent = hypotheses.independent()

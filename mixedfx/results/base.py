@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.denominator_df import DF_METHODS, DenominatorDf, denominator_df
+from mixedfx.inference.denominator_df import (
+    DenominatorDf,
+    denominator_df,
+    resolve_df_method,
+)
 
 
 class ResultsBase:
@@ -14,9 +17,9 @@ class ResultsBase:
 
     model: FittedModel
 
-    def _denominator_df(self, method: str) -> DenominatorDf:
-        """Degrees of freedom by a method, computed once."""
-        check_choice("df_method", method, DF_METHODS)
+    def _denominator_df(self, method: str | None) -> DenominatorDf:
+        """Degrees of freedom by a method, computed once; None: that of the kind of model."""
+        method = resolve_df_method(self.model, method)
         if method not in self._df_by_method:
             self._df_by_method[method] = denominator_df(self.model, method)
         return self._df_by_method[method]

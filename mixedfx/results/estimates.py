@@ -12,8 +12,9 @@ import pandas as pd
 from mixedfx._deprecation import renamed_argument
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.errors import check_flag
+from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
-from mixedfx.inference import dispersion_table, prediction, varcorr, wald
+from mixedfx.inference import dispersion_table, family_estimates, prediction, varcorr, wald
 from mixedfx.inference import information_criteria as criteria
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
@@ -53,7 +54,7 @@ class EstimatesMixin(ResultsBase):
 
     @property
     def df_modelwc(self) -> int:
-        """Number of parameters that AIC counts: fixed effects, theta, residual variance."""
+        """Number of parameters that AIC counts: fixed effects, theta, residual or family's."""
         return self.model.n_params
 
     # ---------------------------------------------------------------- fixed effects
@@ -75,8 +76,13 @@ class EstimatesMixin(ResultsBase):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Estimates over their standard errors."""
+        """Estimates over their standard errors; of a generalised model these are z."""
         return (self.params / self.bse).rename("t value")
+
+    @property
+    def zvalues(self) -> pd.Series:
+        """Estimates over their standard errors, the same numbers as :attr:`tvalues`."""
+        return (self.params / self.bse).rename("z value")
 
     def cov_params(self) -> pd.DataFrame:
         """
@@ -97,14 +103,47 @@ class EstimatesMixin(ResultsBase):
         Residual standard deviation of a row of weight one, in units of the response.
 
         It is 1 where the standard deviations are known; with a dispersion formula, it is that of
-        a row where all columns of the formula but the intercept are zero.
+        a row where all columns of the formula but the intercept are zero. Of a generalised model
+        it is the square root of :attr:`scale`, as R's ``sigma``.
         """
-        return self.model.solution.sigma
+        return family_estimates.sigma(self.model)
 
     @property
     def scale(self) -> float:
-        """Residual variance of a row of weight one."""
-        return self.model.solution.sigma**2
+        """
+        Residual variance of a row of weight one.
+
+        Of a generalised model the family's dispersion, as in statsmodels: ``sigma**2`` of a normal
+        response, ``phi`` of a gamma or inverse normal one, 1 of all others.
+        """
+        return self.sigma**2
+
+    @property
+    def family(self) -> Family:
+        """Distribution of the response, with its link; normal of a linear model."""
+        return self.model.spec.family
+
+    @property
+    def family_params(self) -> pd.Series:
+        """
+        Parameters of the distribution beside its mean, by name.
+
+        ``alpha`` of a negative binomial, whose variance is ``mu + alpha mu**2`` (``nbinom2``, R's
+        theta is ``1 / alpha``) or ``mu (1 + alpha)`` (``nbinom1``); ``phi`` of a gamma or inverse
+        normal response, of variance ``phi mu**2`` or ``phi mu**3``; ``sigma`` of a normal one.
+        """
+        return family_estimates.family_params(self.model)
+
+    @property
+    def family_deviance(self) -> float:
+        """
+        Deviance of the responses about their fitted means: the sum of squared deviance residuals.
+
+        It is what R's ``deviance(glmer(...))`` gives, at the conditional modes;
+        :attr:`deviance` is -2 log-likelihood. Of a linear model, the weighted sum of squares of
+        the residuals.
+        """
+        return family_estimates.family_deviance(self.model)
 
     @property
     def residual_sd(self) -> pd.Series:

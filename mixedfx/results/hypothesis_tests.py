@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from mixedfx._other_programs import EMMEANS_ARGUMENTS, METHOD_ARGUMENTS, explains_arguments
+from mixedfx.errors import check_flag
 from mixedfx.inference import anova as anova_tables
 from mixedfx.inference import comparison, wald
 from mixedfx.inference.constraints import linear_constraints
@@ -25,23 +26,34 @@ class HypothesisTestsMixin(ResultsBase):
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided p-values of the fixed effects, with Satterthwaite's degrees of freedom."""
+        """Two-sided p-values of the fixed effects, as of :meth:`tidy`."""
         table = self.tidy().set_index("term")
         return table["p_value"].rename_axis(None)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def tidy(
-        self, *, df_method: DfMethod = "satterthwaite", conf_level: float = 0.95
+        self,
+        *,
+        df_method: DfMethod | None = None,
+        conf_level: float = 0.95,
+        exponentiate: bool = False,
     ) -> pd.DataFrame:
         """
         Tabulate the fixed effects with their tests and intervals.
 
         Parameters
         ----------
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
-            Degrees of freedom.
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+            Degrees of freedom; by default Satterthwaite's of a linear model, and normal
+            distributions of a generalised one, which has no others.
         conf_level : float
             Coverage of the intervals.
+        exponentiate : bool
+            Whether to give the exponentials of estimates and limits: odds ratios of a logit
+            link, ratios of means of a log link, hazard ratios of ``cloglog``, ratios of medians
+            of a linear model of the log response. The standard error is that of the exponential by
+            the delta method, ``exp(estimate) std_error``, as of R's broom.mixed; statistic and
+            p-value remain those of the coefficient.
 
         Returns
         -------
@@ -64,14 +76,16 @@ class HypothesisTestsMixin(ResultsBase):
         0  Intercept   251.405      6.825  17.0      0.0
         1       Days    10.467      1.546  17.0      0.0
         """
-        return wald.tidy(self.model, self._denominator_df(df_method), conf_level=conf_level)
+        check_flag("exponentiate", exponentiate)
+        table = wald.tidy(self.model, self._denominator_df(df_method), conf_level=conf_level)
+        return wald.exponentiated(self.model, table) if exponentiate else table
 
     @explains_arguments(METHOD_ARGUMENTS)
     def t_test(
         self,
         r_matrix: Any,
         *,
-        df_method: DfMethod = "satterthwaite",
+        df_method: DfMethod | None = None,
         conf_level: float = 0.95,
     ) -> pd.DataFrame:
         """
@@ -82,7 +96,7 @@ class HypothesisTestsMixin(ResultsBase):
         r_matrix : str, list of str, dict or array
             As in statsmodels: ``"Days = 10"``, ``"a[T.2] = a[T.3]"``, several separated by
             commas, or rows of coefficients.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom.
         conf_level : float
             Coverage of the intervals.
@@ -117,9 +131,9 @@ class HypothesisTestsMixin(ResultsBase):
             conf_level=conf_level,
         )
 
-    def wald_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
+    def wald_test(self, r_matrix: Any, *, df_method: DfMethod | None = None) -> pd.Series:
         """
-        Test linear hypotheses on the fixed effects jointly, by an F test.
+        Test linear hypotheses on the fixed effects jointly, by an F or a chi-squared test.
 
         The test is of the space that the hypotheses span, in whatever rows and coding they are
         written.
@@ -128,13 +142,14 @@ class HypothesisTestsMixin(ResultsBase):
         ----------
         r_matrix : str, list of str, dict or array
             As for :meth:`t_test`.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom of the denominator.
 
         Returns
         -------
         pandas.Series
-            ``F num_df den_df p_value``.
+            ``F num_df den_df p_value``. Of a generalised model, and with normal distributions,
+            ``den_df`` is infinite: ``F num_df`` is Wald's chi-squared.
 
         Raises
         ------
@@ -156,7 +171,7 @@ class HypothesisTestsMixin(ResultsBase):
         hypotheses = echelon_hypotheses(self.model, linear_constraints(self.model, r_matrix))
         return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
 
-    def f_test(self, r_matrix: Any, *, df_method: DfMethod = "satterthwaite") -> pd.Series:
+    def f_test(self, r_matrix: Any, *, df_method: DfMethod | None = None) -> pd.Series:
         """Test linear hypotheses jointly: another name of :meth:`wald_test`."""
         return self.wald_test(r_matrix, df_method=df_method)
 
@@ -165,10 +180,10 @@ class HypothesisTestsMixin(ResultsBase):
         self,
         type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
         *,
-        df_method: DfMethod = "satterthwaite",
+        df_method: DfMethod | None = None,
     ) -> pd.DataFrame:
         """
-        Test each term of the fixed part by an F test.
+        Test each term of the fixed part, by F tests or Wald's chi-squared tests.
 
         Parameters
         ----------
@@ -177,7 +192,7 @@ class HypothesisTestsMixin(ResultsBase):
             formula, as in R; II: each term given all those that do not contain it; III: each
             term given all others, main effects averaged over the factors they interact with,
             whatever the coding.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom of the denominator.
 
         Returns
@@ -187,6 +202,9 @@ class HypothesisTestsMixin(ResultsBase):
             ``F sigma**2`` and ``sum_sq`` is ``mean_sq num_df``, in squared units of the response.
             Where cells of the factors are without data, ``attrs["notes"]`` names them and says
             what the hypotheses then are; a term that they leave nothing of has ``num_df`` 0.
+            Of a generalised model the columns are ``chisq df p_value``. Types II and III are
+            those of R's ``car::Anova`` (type III with contrasts that sum to zero), which has no
+            type I: it divides the joint statistic of all terms in the order of the formula.
 
         Raises
         ------
@@ -247,7 +265,7 @@ class HypothesisTestsMixin(ResultsBase):
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
         nesting: str | Mapping[str, Any] | None = "auto",
-        df_method: DfMethod = "satterthwaite",
+        df_method: DfMethod | None = None,
         conf_level: float = 0.95,
     ) -> EMMeans:
         """
@@ -270,7 +288,7 @@ class HypothesisTestsMixin(ResultsBase):
             level occurs with one level of the other or the factor has no main effect; None for
             none. Means are then averages over the combinations that occur, and a nested factor's
             means are shown with the factors around it.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom.
         conf_level : float
             Coverage of the intervals.

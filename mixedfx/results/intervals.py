@@ -12,7 +12,7 @@ from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import intervals
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
-from mixedfx.inference.denominator_df import DF_METHODS, DfMethod
+from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.results.base import ResultsBase
@@ -39,7 +39,7 @@ class IntervalsMixin(ResultsBase):
         *,
         conf_level: float | None = None,
         parm: str | Sequence[str] | None = None,
-        df_method: DfMethod = "satterthwaite",
+        df_method: DfMethod | None = None,
         **bootstrap: Unpack[BootstrapOptions],
     ) -> pd.DataFrame:
         """
@@ -59,7 +59,7 @@ class IntervalsMixin(ResultsBase):
             Fixed effects by name, ``"sd(Days | Subject)"``,
             ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; of a dispersion model
             ``"dispersion(kind[T.usual])"`` and ``"sd(dispersion | friend)"``.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             For Wald intervals of fixed effects: t quantiles of these degrees of freedom, as in
             :meth:`tidy`. ``"normal"`` gives the intervals of statsmodels and of lme4's
             ``confint(method="Wald")``.
@@ -99,7 +99,7 @@ class IntervalsMixin(ResultsBase):
         if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         check_choice("method", method, methods)
-        check_choice("df_method", df_method, DF_METHODS)
+        df_method = resolve_df_method(self.model, df_method)
         alpha = resolve_alpha(alpha, conf_level)
         check_options("conf_int", bootstrap, BootstrapOptions.__annotations__)
         names = [parameter.name for parameter in select_parameters(self.model, parm)]

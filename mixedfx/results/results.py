@@ -16,7 +16,7 @@ from mixedfx.estimation.dispatch import EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
-from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.refit import refit
 from mixedfx.results.description import DescriptionMixin
 from mixedfx.results.diagnostics import DiagnosticsMixin
@@ -52,9 +52,11 @@ class Results(
     Arguments that several methods share:
 
     ``df_method``
-        Denominator degrees of freedom of tests and intervals: ``"satterthwaite"``, as lmerTest;
+        Denominator degrees of freedom of tests and intervals: ``"satterthwaite"``, as lmerTest,
+        the default of linear models;
         ``"kenward-roger"``, as pbkrtest, with its adjusted covariance matrix, for REML fits;
-        ``"residual"``, rows less fixed effects; ``"normal"``, infinite: z and chi-squared tests.
+        ``"residual"``, rows less fixed effects; ``"normal"``, infinite: z and chi-squared tests,
+        the only choice of generalised models.
     ``conf_level``
         Coverage of intervals, strictly between 0 and 1.
     ``parm``
@@ -89,13 +91,13 @@ class Results(
         return PlotAccessor(self.model)
 
     @explains_arguments(METHOD_ARGUMENTS)
-    def summary(self, *, df_method: DfMethod = "satterthwaite") -> Summary:
+    def summary(self, *, df_method: DfMethod | None = None) -> Summary:
         """
         Summarize the fit in tables, to print or to show in a notebook.
 
         Parameters
         ----------
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}
+        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
             Degrees of freedom of the tests; with priors they are normal.
 
         Returns
@@ -103,9 +105,10 @@ class Results(
         Summary
             ``str()`` lays it out in 80 columns.
         """
+        method = resolve_df_method(self.model, df_method)
         if self.model.priors.specified:
-            df_method = "normal"
-        return summarize(self.model, self._denominator_df(df_method), df_method)
+            method = "normal"
+        return summarize(self.model, self._denominator_df(method), method)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def refit(

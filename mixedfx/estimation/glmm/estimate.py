@@ -8,20 +8,25 @@ likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import ModelRows
+from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.residuals.model import FamilyModel, ResidualParameter
 
 Vector = npt.NDArray[np.float64]
@@ -86,6 +91,53 @@ class FamilyEstimate(ResidualEstimate):
             ResidualParameter(name, name, float(value), float(error), "log")
             for name, value, error in named
         )
+
+    def family_params(self, sigma: float) -> dict[str, float]:
+        """The family's parameters, by name."""
+        return dict(zip(self.family.param_names, self.params.tolist(), strict=True))
+
+    def varcorr_sd(self, sigma: float) -> float | None:
+        """That of a normal response."""
+        return self.family_params(sigma).get("sigma")
+
+    def scale(self, sigma: float) -> float | None:
+        """The family's, None of counts."""
+        return self.family.scale(self.params)
+
+    def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
+        """By the family's mean and variance."""
+        mu = self.family.mean(eta)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of no trials
+            variance = self.family.variance(mu, rows.weights, self.params)
+            return np.asarray((rows.y - mu) / np.sqrt(variance))
+
+    def hypothesis_root(self, solution: Solution) -> Matrix:
+        """Of the inverse of cov(beta), as R's ``car::Anova`` adjusts Wald tests."""
+        L = np.linalg.cholesky(solution.vcov_in_basis)
+        inverse = linalg.solve_triangular(L, np.eye(len(L)), lower=True)
+        qr_R = solution.crossprod.qr_R
+        return np.asarray(inverse if qr_R is None else inverse @ qr_R)
+
+    @property
+    def test_columns(self) -> tuple[str, ...]:
+        """Of chi-squared tests."""
+        return ("chisq", "df", "p_value")
+
+    def test_row(self, test: Mapping[str, float], sigma: float) -> dict[str, float]:
+        """The F statistic times its degrees of freedom."""
+        df = test["num_df"]
+        return {"chisq": test["F"] * df, "df": df, "p_value": test["p_value"]}
+
+    def hessian_at_optimum(
+        self, likelihood: GaussianLikelihood, solution: Solution
+    ) -> HessianAtOptimum:
+        """Of the marginal deviance, coefficients and the family's parameters profiled out."""
+        coordinates, x = rank_reduced_coordinates(likelihood.parametrization, solution.factors)
+        m = self.n_covariance
+        A, B, C = self.hessian[:m, :m], self.hessian[:m, m:], self.hessian[m:, m:]
+        profiled = A - B @ np.linalg.pinv(C, rcond=1e-14, hermitian=True) @ B.T
+        scaled = ScaledLikelihood(likelihood, coordinates)
+        return HessianAtOptimum(scaled, x, self.gradient[:m].copy(), profiled)
 
     def deviance(self, solution: Solution) -> float:
         """-2 log-likelihood, random effects integrated out."""
