@@ -54,7 +54,7 @@ def anova(fit: FittedModel, ddf: DenominatorDf, type_: Any) -> pd.DataFrame:
             rows.append(fit.residual.test_row(_NOTHING_TESTED, fit.solution.sigma))
             continue
         zero = Constraints(L, np.zeros(len(L)), (term.name,) * len(L))
-        test = f_test(fit, ddf, zero)
+        test = {str(k): v for k, v in f_test(fit, ddf, zero).items()}
         rows.append(fit.residual.test_row(test, fit.solution.sigma))
     columns = list(fit.residual.test_columns)
     index = pd.Index([term.name for term in coding.terms], name="term")

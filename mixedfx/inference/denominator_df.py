@@ -24,7 +24,7 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+DfMethod = Literal["auto", "satterthwaite", "kenward-roger", "residual", "normal"]
 DF_METHODS: tuple[DfMethod, ...] = ("satterthwaite", "kenward-roger", "residual", "normal")
 
 
@@ -83,16 +83,16 @@ class ConstantDf:
         return 1.0, self.df
 
 
-def resolve_df_method(fit: FittedModel, method: str | None) -> str:
-    """Check a method's name, and that the model has it; None is the default of the model."""
-    if method is None:
+def resolve_df_method(fit: FittedModel, method: str) -> str:
+    """Check a method's name, and that the model has it; ``"auto"`` is the model's default."""
+    check_choice("df_method", method, ("auto", *DF_METHODS))
+    if method == "auto":
         return fit.spec.residual.df_methods[0]
-    check_choice("df_method", method, DF_METHODS)
     fit.spec.residual.check_df_method(method)
     return method
 
 
-def denominator_df(fit: FittedModel, method: str | None) -> DenominatorDf:
+def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     """Compute what a method's degrees of freedom need, once for a fit."""
     method = resolve_df_method(fit, method)
     if method == "kenward-roger":

@@ -61,9 +61,7 @@ def wald_intervals(
     if varcorr:
         interval = f"a Wald interval of {varcorr[0].name}"
         check_no_priors(fit, interval)
-        fit.spec.residual.check_covariance_intervals(
-            interval, "take conf_int(method='bootstrap')"
-        )
+        fit.spec.residual.check_covariance_intervals(interval, "take conf_int(method='bootstrap')")
         limits = _varcorr_limits(fit, conf_level)
     for p in selected:
         if p.kind == "fixed":

@@ -17,8 +17,8 @@ class ResultsBase:
 
     model: FittedModel
 
-    def _denominator_df(self, method: str | None) -> DenominatorDf:
-        """Degrees of freedom by a method, computed once; None: that of the kind of model."""
+    def _denominator_df(self, method: str) -> DenominatorDf:
+        """Degrees of freedom by a method, computed once."""
         method = resolve_df_method(self.model, method)
         if method not in self._df_by_method:
             self._df_by_method[method] = denominator_df(self.model, method)

@@ -12,10 +12,9 @@ import pandas as pd
 from mixedfx._deprecation import renamed_argument
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.errors import check_flag
-from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
-from mixedfx.inference import dispersion_table, family_estimates, prediction, varcorr, wald
 from mixedfx.inference import information_criteria as criteria
+from mixedfx.inference import prediction, varcorr, wald
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
 
@@ -98,93 +97,9 @@ class EstimatesMixin(ResultsBase):
     # ---------------------------------------------------------------- variance components
 
     @property
-    def sigma(self) -> float:
-        """
-        Residual standard deviation of a row of weight one, in units of the response.
-
-        It is 1 where the standard deviations are known; with a dispersion formula, it is that of
-        a row where all columns of the formula but the intercept are zero. Of a generalised model
-        it is the square root of :attr:`scale`, as R's ``sigma``.
-        """
-        return family_estimates.sigma(self.model)
-
-    @property
-    def scale(self) -> float:
-        """
-        Residual variance of a row of weight one.
-
-        Of a generalised model the family's dispersion, as in statsmodels: ``sigma**2`` of a normal
-        response, ``phi`` of a gamma or inverse normal one, 1 of all others.
-        """
-        return self.sigma**2
-
-    @property
-    def family(self) -> Family:
-        """Distribution of the response, with its link; normal of a linear model."""
-        return self.model.spec.family
-
-    @property
-    def family_params(self) -> pd.Series:
-        """
-        Parameters of the distribution beside its mean, by name.
-
-        ``alpha`` of a negative binomial, whose variance is ``mu + alpha mu**2`` (``nbinom2``, R's
-        theta is ``1 / alpha``) or ``mu (1 + alpha)`` (``nbinom1``); ``phi`` of a gamma or inverse
-        normal response, of variance ``phi mu**2`` or ``phi mu**3``; ``sigma`` of a normal one.
-        """
-        return family_estimates.family_params(self.model)
-
-    @property
-    def family_deviance(self) -> float:
-        """
-        Deviance of the responses about their fitted means: the sum of squared deviance residuals.
-
-        It is what R's ``deviance(glmer(...))`` gives, at the conditional modes;
-        :attr:`deviance` is -2 log-likelihood. Of a linear model, the weighted sum of squares of
-        the residuals.
-        """
-        return family_estimates.family_deviance(self.model)
-
-    @property
-    def residual_sd(self) -> pd.Series:
-        """Residual standard deviation of each row, in units of the response."""
-        return pd.Series(
-            self.model.residual_sds.copy(), index=self.model.rows.index, name="residual_sd"
-        )
-
-    @property
-    def dispersion(self) -> pd.DataFrame:
-        """
-        Coefficients of the log residual standard deviation, with ``dispersion=``.
-
-        A row per coefficient, ``estimate std_error sd``: ``sd`` is the exponential of the
-        estimate, a standard deviation for the intercept and a ratio for the others. Last, with
-        a random term, the standard deviation between its levels.
-        """
-        return dispersion_table.dispersion_coefficients(self.model)
-
-    @property
     def priors(self) -> dict[str, Any]:
         """The priors given, by parameter; all others are flat."""
         return dict(self.model.priors.by_name)
-
-    def dispersion_ranef(self) -> pd.DataFrame:
-        """
-        Random effects of the dispersion formula, by level.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``log_sd``, the conditional mode of each level's effect on the log residual standard
-            deviation; ``cond_sd``, its standard deviation given the data; ``ratio``, the
-            exponential of ``log_sd``.
-
-        Raises
-        ------
-        ArgumentError
-            If the fit has no random term in its dispersion formula.
-        """
-        return dispersion_table.dispersion_effects(self.model)
 
     @property
     def theta(self) -> Vector:

@@ -34,7 +34,7 @@ class HypothesisTestsMixin(ResultsBase):
     def tidy(
         self,
         *,
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
         conf_level: float = 0.95,
         exponentiate: bool = False,
     ) -> pd.DataFrame:
@@ -43,8 +43,8 @@ class HypothesisTestsMixin(ResultsBase):
 
         Parameters
         ----------
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
-            Degrees of freedom; by default Satterthwaite's of a linear model, and normal
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom; ``"auto"`` is Satterthwaite's of a linear model, and normal
             distributions of a generalised one, which has no others.
         conf_level : float
             Coverage of the intervals.
@@ -85,7 +85,7 @@ class HypothesisTestsMixin(ResultsBase):
         self,
         r_matrix: Any,
         *,
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
         conf_level: float = 0.95,
     ) -> pd.DataFrame:
         """
@@ -96,7 +96,7 @@ class HypothesisTestsMixin(ResultsBase):
         r_matrix : str, list of str, dict or array
             As in statsmodels: ``"Days = 10"``, ``"a[T.2] = a[T.3]"``, several separated by
             commas, or rows of coefficients.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
             Coverage of the intervals.
@@ -131,7 +131,7 @@ class HypothesisTestsMixin(ResultsBase):
             conf_level=conf_level,
         )
 
-    def wald_test(self, r_matrix: Any, *, df_method: DfMethod | None = None) -> pd.Series:
+    def wald_test(self, r_matrix: Any, *, df_method: DfMethod = "auto") -> pd.Series:
         """
         Test linear hypotheses on the fixed effects jointly, by an F or a chi-squared test.
 
@@ -142,7 +142,7 @@ class HypothesisTestsMixin(ResultsBase):
         ----------
         r_matrix : str, list of str, dict or array
             As for :meth:`t_test`.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom of the denominator.
 
         Returns
@@ -171,7 +171,7 @@ class HypothesisTestsMixin(ResultsBase):
         hypotheses = echelon_hypotheses(self.model, linear_constraints(self.model, r_matrix))
         return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
 
-    def f_test(self, r_matrix: Any, *, df_method: DfMethod | None = None) -> pd.Series:
+    def f_test(self, r_matrix: Any, *, df_method: DfMethod = "auto") -> pd.Series:
         """Test linear hypotheses jointly: another name of :meth:`wald_test`."""
         return self.wald_test(r_matrix, df_method=df_method)
 
@@ -180,7 +180,7 @@ class HypothesisTestsMixin(ResultsBase):
         self,
         type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
         *,
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
     ) -> pd.DataFrame:
         """
         Test each term of the fixed part, by F tests or Wald's chi-squared tests.
@@ -192,7 +192,7 @@ class HypothesisTestsMixin(ResultsBase):
             formula, as in R; II: each term given all those that do not contain it; III: each
             term given all others, main effects averaged over the factors they interact with,
             whatever the coding.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom of the denominator.
 
         Returns
@@ -265,7 +265,7 @@ class HypothesisTestsMixin(ResultsBase):
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
         nesting: str | Mapping[str, Any] | None = "auto",
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
         conf_level: float = 0.95,
     ) -> EMMeans:
         """
@@ -288,7 +288,7 @@ class HypothesisTestsMixin(ResultsBase):
             level occurs with one level of the other or the factor has no main effect; None for
             none. Means are then averages over the combinations that occur, and a nested factor's
             means are shown with the factors around it.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
             Coverage of the intervals.

@@ -39,7 +39,7 @@ class IntervalsMixin(ResultsBase):
         *,
         conf_level: float | None = None,
         parm: str | Sequence[str] | None = None,
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
         **bootstrap: Unpack[BootstrapOptions],
     ) -> pd.DataFrame:
         """
@@ -59,7 +59,7 @@ class IntervalsMixin(ResultsBase):
             Fixed effects by name, ``"sd(Days | Subject)"``,
             ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; of a dispersion model
             ``"dispersion(kind[T.usual])"`` and ``"sd(dispersion | friend)"``.
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             For Wald intervals of fixed effects: t quantiles of these degrees of freedom, as in
             :meth:`tidy`. ``"normal"`` gives the intervals of statsmodels and of lme4's
             ``confint(method="Wald")``.
@@ -99,7 +99,7 @@ class IntervalsMixin(ResultsBase):
         if str(alpha) in methods:
             raise ArgumentError(f"alpha={alpha!r} comes first; write conf_int(method={alpha!r}).")
         check_choice("method", method, methods)
-        df_method = resolve_df_method(self.model, df_method)
+        resolve_df_method(self.model, df_method)
         alpha = resolve_alpha(alpha, conf_level)
         check_options("conf_int", bootstrap, BootstrapOptions.__annotations__)
         names = [parameter.name for parameter in select_parameters(self.model, parm)]

@@ -167,7 +167,7 @@ class PlotAccessor(DiagnosticPlots):
     def coefficients(
         self,
         *,
-        df_method: DfMethod | None = None,
+        df_method: DfMethod = "auto",
         intercept: bool = False,
         conf_level: float = 0.95,
         ax: Any = None,
@@ -179,7 +179,7 @@ class PlotAccessor(DiagnosticPlots):
 
         Parameters
         ----------
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         intercept : bool
             Whether to draw the intercept; it is drawn if there is no other coefficient.

@@ -20,6 +20,7 @@ from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.refit import refit
 from mixedfx.results.description import DescriptionMixin
 from mixedfx.results.diagnostics import DiagnosticsMixin
+from mixedfx.results.distribution import DistributionMixin
 from mixedfx.results.estimates import EstimatesMixin
 from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
@@ -32,6 +33,7 @@ from mixedfx.results.summary import criterion, summarize
 @dataclass(frozen=True, repr=False)
 class Results(
     EstimatesMixin,
+    DistributionMixin,
     HypothesisTestsMixin,
     IntervalsMixin,
     SimulationMixin,
@@ -52,8 +54,8 @@ class Results(
     Arguments that several methods share:
 
     ``df_method``
-        Denominator degrees of freedom of tests and intervals: ``"satterthwaite"``, as lmerTest,
-        the default of linear models;
+        Denominator degrees of freedom of tests and intervals: ``"auto"``, Satterthwaite's of
+        linear models and normal of generalised ones; ``"satterthwaite"``, as lmerTest;
         ``"kenward-roger"``, as pbkrtest, with its adjusted covariance matrix, for REML fits;
         ``"residual"``, rows less fixed effects; ``"normal"``, infinite: z and chi-squared tests,
         the only choice of generalised models.
@@ -91,13 +93,13 @@ class Results(
         return PlotAccessor(self.model)
 
     @explains_arguments(METHOD_ARGUMENTS)
-    def summary(self, *, df_method: DfMethod | None = None) -> Summary:
+    def summary(self, *, df_method: DfMethod = "auto") -> Summary:
         """
         Summarize the fit in tables, to print or to show in a notebook.
 
         Parameters
         ----------
-        df_method : {"satterthwaite", "kenward-roger", "residual", "normal"}, optional
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom of the tests; with priors they are normal.
 
         Returns

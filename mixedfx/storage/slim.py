@@ -15,6 +15,7 @@ from mixedfx.inference.emmeans.linear_functions import column_rms, mean_offset
 from mixedfx.inference.emmeans.nesting import observed_levels
 from mixedfx.inference.emmeans.reference_grid import fixed_variables
 from mixedfx.inference.estimability import cells_without_data
+from mixedfx.inference.family_estimates import family_deviance
 from mixedfx.inference.hypothesis_basis import coding_rms
 from mixedfx.inference.recoding import qr_R_of_rows
 from mixedfx.inference.variance_explained import variance_shares
@@ -25,7 +26,7 @@ from mixedfx.storage.summaries import residual_quantiles
 # Computed from the rows while they are there; each is of the size of the model.
 _SUMMARIES = (
     *(fixed_variables, column_rms, mean_offset, cells_without_data, coding_rms, qr_R_of_rows),
-    *(observed_levels, variance_shares, residual_quantiles),
+    *(observed_levels, variance_shares, residual_quantiles, family_deviance),
 )
 
 

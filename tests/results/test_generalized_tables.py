@@ -1,0 +1,226 @@
+"""Tables and tests of generalised models.
+
+Source of truth: R 4.2.2 with glmmTMB 1.1.5 and lme4 1.1-31 on the same files, by the calls that the
+tests quote; glmmTMB with ``optim``'s BFGS at ``reltol = 1e-14``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError
+
+DATA = Path(__file__).parent.parent / "reference" / "generalized" / "data"
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+# glmmTMB's own Hessian is by differences, of which five digits remain.
+TOLERANCE = 2e-5
+
+
+def read(name, *categories):
+    data = pd.read_csv(DATA / f"{name}.csv")
+    return data.astype(dict.fromkeys(categories, str))
+
+
+@pytest.fixture(scope="module")
+def cbpp():
+    return mfx.glmer(CBPP, read("cbpp", "period", "herd"), family="binomial")
+
+
+@pytest.fixture(scope="module")
+def epil():
+    """Negative binomial: a parameter of the family."""
+    data = read("epil2", "subject")
+    return mfx.glmer("y ~ Base * trt + Age + Visit + (1 | subject)", data, family="nbinom2")
+
+
+@pytest.fixture(scope="module")
+def salamanders():
+    """Two crossed factors with an interaction."""
+    return mfx.glmer("count ~ spp * mined + (1 | site)", read("Salamanders"), family="nbinom2")
+
+
+@pytest.fixture(scope="module")
+def gamma():
+    return mfx.glmer("y ~ x + f + (1 | g)", read("gammasim", "g", "f"), family="gamma", link="log")
+
+
+# ------------------------------------------------------------------ z tests
+
+
+def test_tests_are_normal(cbpp):
+    table = cbpp.tidy().set_index("term")
+    z = table["estimate"] / table["std_error"]
+    assert np.isinf(table["df"]).all()
+    np.testing.assert_allclose(table["statistic"], z)
+    np.testing.assert_allclose(cbpp.zvalues, z)
+    np.testing.assert_allclose(cbpp.tvalues, z)
+    # R: 2 * pnorm(-abs(z)), the definition.
+    np.testing.assert_allclose(cbpp.pvalues, 2.0 * stats.norm.sf(np.abs(z)))
+    np.testing.assert_allclose(
+        cbpp.conf_int()[1], table["estimate"] + stats.norm.ppf(0.975) * table["std_error"]
+    )
+
+
+def test_z_values_of_a_linear_fit_are_its_t_values():
+    fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+    np.testing.assert_array_equal(fit.zvalues, fit.tvalues)
+
+
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger", "residual"])
+@pytest.mark.parametrize("ask", ["tidy", "anova", "summary", "conf_int"])
+def test_degrees_of_freedom_of_linear_models_are_refused(cbpp, ask, method):
+    with pytest.raises(ArgumentError, match=r"df_method='normal'.*profile"):
+        getattr(cbpp, ask)(df_method=method)
+
+
+def test_normal_and_default_tests_are_the_same(cbpp):
+    pd.testing.assert_frame_equal(cbpp.tidy(), cbpp.tidy(df_method="normal"))
+
+
+def test_wald_test_is_chi_squared_over_its_degrees_of_freedom(cbpp):
+    test = cbpp.wald_test("period[T.2] = 0, period[T.3] = 0")
+    b, V = cbpp.params.to_numpy()[1:3], cbpp.cov_params().to_numpy()[1:3, 1:3]
+    np.testing.assert_allclose(2.0 * test["F"], b @ np.linalg.solve(V, b))
+    assert test["den_df"] == np.inf
+
+
+# With contr.sum: b <- fixef(m)$cond; V <- vcov(m)$cond; W <- function(j) b[j] %*% solve(V[j, j],
+# b[j]). III: W(own columns); II: W(own and interaction) - W(interaction), as car::Anova has them.
+WALD = {
+    2: {"spp": 88.61925956, "mined": 57.6907366491, "spp:mined": 17.0941238414},
+    3: {"spp": 60.7476073046, "mined": 63.0292768204, "spp:mined": 17.0941238414},
+}
+
+
+@pytest.mark.parametrize("kind", WALD)
+def test_terms_are_tested_as_in_car(salamanders, kind):
+    table = salamanders.anova(type=kind)
+    assert list(table.columns) == ["chisq", "df", "p_value"]
+    np.testing.assert_allclose(table["chisq"], list(WALD[kind].values()), rtol=TOLERANCE)
+    assert table["df"].tolist() == [6.0, 1.0, 6.0]
+
+
+def test_sequential_tests_add_up_to_the_joint_one(salamanders):
+    joint = salamanders.wald_test(", ".join(f"{x} = 0" for x in salamanders.params.index[1:]))
+    np.testing.assert_allclose(salamanders.anova(type=1)["chisq"].sum(), 13.0 * joint["F"])
+
+
+def test_exponentials_have_standard_errors_by_the_delta_method(cbpp):
+    table, ratios = cbpp.tidy(), cbpp.tidy(exponentiate=True)
+    for name in ("estimate", "conf_low", "conf_high"):
+        np.testing.assert_allclose(ratios[name], np.exp(table[name]))
+    np.testing.assert_allclose(ratios["std_error"], ratios["estimate"] * table["std_error"])
+    pd.testing.assert_series_equal(ratios["p_value"], table["p_value"])
+
+
+def test_exponentials_are_refused_where_they_mean_nothing():
+    fit = mfx.glmer(CBPP, read("cbpp", "period"), family="binomial", link="probit")
+    with pytest.raises(ArgumentError, match=r"probit link.*odds ratios for logit"):
+        fit.tidy(exponentiate=True)
+
+
+# ------------------------------------------------------------------ the family
+
+
+def test_family_and_its_parameters(cbpp, epil, gamma):
+    assert (cbpp.family.name, cbpp.family.link.name) == ("binomial", "logit")
+    assert cbpp.family_params.empty
+    # sigma() of glmmTMB is theta, of which alpha is the inverse.
+    np.testing.assert_allclose(epil.family_params["alpha"], 1.0 / 7.45782112209, rtol=TOLERANCE)
+    assert list(gamma.family_params.index) == ["phi"]
+
+
+def test_scale_is_that_of_statsmodels(cbpp, epil, gamma):
+    assert (cbpp.scale, epil.scale) == (1.0, 1.0)
+    assert gamma.scale == pytest.approx(gamma.family_params["phi"])
+    assert gamma.sigma == pytest.approx(np.sqrt(gamma.scale))
+
+
+def test_family_deviance_is_that_of_r(cbpp):
+    # deviance(glmer(...)), whose search ended 3e-4 above the largest log-likelihood
+    assert cbpp.family_deviance == pytest.approx(73.4743950222, abs=5e-3)
+    # It is the sum of squares of the deviance residuals of binomial proportions.
+    mu = 1.0 / (
+        1.0
+        + np.exp(
+            -np.asarray(
+                cbpp.model.rows.linear_predictor(
+                    cbpp.model.solution.beta, cbpp.model.solution.conditional_modes()
+                )
+            )
+        )
+    )
+    n, y = cbpp.model.rows.weights, cbpp.model.rows.y
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.where(y > 0, y * np.log(y / mu), 0) + np.where(
+            y < 1, (1 - y) * np.log((1 - y) / (1 - mu)), 0
+        )
+    np.testing.assert_allclose(cbpp.family_deviance, (2.0 * n * parts).sum())
+
+
+def test_only_a_normal_response_has_a_residual_variance(cbpp, gamma):
+    assert "Residual" not in set(cbpp.varcorr["group"])
+    assert "Residual" not in set(gamma.varcorr["group"])
+    sleep = mfx.datasets.load("sleepstudy")
+    normal = mfx.glmer("Reaction ~ Days + (1 | Subject)", sleep, family="gaussian")
+    linear = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep, reml=False)
+    np.testing.assert_allclose(normal.varcorr["sdcor"], linear.varcorr["sdcor"], rtol=1e-5)
+    assert normal.sigma == pytest.approx(linear.sigma, rel=1e-6)
+
+
+def test_there_is_no_dispersion_model(epil):
+    with pytest.raises(ArgumentError, match="family_params"):
+        _ = epil.dispersion
+
+
+# ------------------------------------------------------------------ Wald limits
+
+# confint(glmmTMB(...), parm = "theta_") and, of alpha, 1 / confint(..., full = TRUE)["sigma", ].
+LIMITS = {
+    "cbpp": {"sd(Intercept | herd)": (0.372443059682, 1.10755122833)},
+    "epil": {
+        "sd(Intercept | subject)": (0.357279580387, 0.607854682057),
+        "alpha": (1.0 / 11.8367126206633, 1.0 / 4.698863415164),
+    },
+}
+
+
+@pytest.mark.parametrize("model", LIMITS)
+def test_limits_of_standard_deviations_and_family_parameters(model, request):
+    fit = request.getfixturevalue(model)
+    found = fit.conf_int(parm=list(LIMITS[model]))
+    np.testing.assert_allclose(found, list(LIMITS[model].values()), rtol=TOLERANCE)
+
+
+def test_limits_of_a_correlation():
+    # theta of glmmTMB(..., (Visit | subject), family = poisson): log sds, and t with the
+    # correlation t / sqrt(1 + t^2), whose Fisher's z has the standard error se / sqrt(1 + t^2).
+    log_sds, errors = (
+        np.array([-0.694479360626, -0.306291336549]),
+        np.array([0.116680996544, 0.213287373155]),
+    )
+    t, se = 0.00928598405703, 0.240603492876
+    fit = mfx.glmer(
+        "y ~ Base * trt + Age + Visit + (Visit | subject)",
+        read("epil2", "subject"),
+        family="poisson",
+    )
+    half = 1.959963984540054 * np.array([-1.0, 1.0])
+    sds = np.exp(log_sds[:, None] + half * errors[:, None])
+    corr = np.tanh(np.arcsinh(t) + half * se / np.sqrt(1.0 + t * t))
+    parm = ["sd(Intercept | subject)", "sd(Visit | subject)", "corr(Intercept, Visit | subject)"]
+    np.testing.assert_allclose(fit.conf_int(parm=parm), [*sds, corr], rtol=TOLERANCE)
+
+
+def test_a_column_with_the_name_of_a_parameter_keeps_it():
+    data = read("epil2", "subject").rename(columns={"Age": "alpha"})
+    fit = mfx.glmer("y ~ alpha + (1 | subject)", data, family="nbinom2")
+    found = fit.conf_int(parm=["alpha", "alpha(Residual)"])
+    assert found.loc["alpha"].mean() == pytest.approx(fit.params["alpha"])
+    assert found.loc["alpha(Residual)"].prod() == pytest.approx(fit.family_params["alpha"] ** 2)
