@@ -19,7 +19,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import mixedfx
-from mixedfx import covariance, datasets, errors, priors, residuals
+from mixedfx import covariance, datasets, errors, families, priors, residuals
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.results import Results
 
@@ -70,9 +70,9 @@ def _copy_notebooks() -> None:
 
 def _public_names() -> set[str]:
     """Every name that a page must document."""
-    modules = (covariance, datasets, errors, priors, residuals)
+    modules = (covariance, datasets, errors, families, priors, residuals)
     names = {f"mixedfx.{name}" for name in mixedfx.__all__} - {m.__name__ for m in modules}
-    for module in (covariance, datasets, priors, residuals):
+    for module in (covariance, datasets, families, priors, residuals):
         names |= {f"{module.__name__}.{name}" for name in module.__all__}
     names |= {
         f"mixedfx.errors.{name}"

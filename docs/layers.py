@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 LAYERS = [
-    ("cli | api, describe", "command line | model, Results; a formula drawn"),
+    ("cli | api, generalized", "command line | lmer, glmer; a formula drawn"),
     ("results", "the names of statsmodels and lme4"),
     ("storage", "fits in files and pickles, and without rows"),
     ("inference", "tests, intervals, profile, bootstrap, means, prediction"),
@@ -21,9 +21,10 @@ LAYERS = [
     ("estimation", "finds theta; FittedModel; convergence diagnostics"),
     ("priors", "prior distributions, matched to parameters"),
     ("residuals", "residual models: variance functions, location-scale"),
-    ("likelihood", "cross-products; penalised least squares; score"),
+    ("likelihood", "cross-products, score; Laplace and quadrature"),
     ("design", "formula and data to model matrices"),
-    ("formula | covariance", "text to terms | theta to Lambda"),
+    ("formula | families", "text to terms | densities by eta, and links"),
+    ("covariance", "theta to Lambda"),
     ("linalg | errors, _arrays", "blocked Cholesky, trust region | messages"),
 ]
 BESIDE = [

@@ -41,7 +41,7 @@ class ParamDerivatives(NamedTuple):
 
     Attributes
     ----------
-    value, first, weight : ndarray of shape (r, *eta.shape)
+    value, first, weight : ndarray of shape (r, ..., n)
         Derivatives of ``RowDerivatives.value``, ``first`` and ``weight``.
     """
 

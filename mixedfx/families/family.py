@@ -156,7 +156,7 @@ class Family(ABC):
         Returns
         -------
         ParamDerivatives
-            Each of shape (r, *eta.shape).
+            Each of the shape of eta, after an axis of the r parameters.
         """
         valid = self.valid(eta)
         inner = eta if valid is None else np.where(valid, eta, self._inner_eta)
