@@ -15,7 +15,12 @@ from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
-from mixedfx.estimation.glmm.search import MarginalSearch, search
+from mixedfx.estimation.glmm.search import (
+    MarginalObjective,
+    MarginalSearch,
+    free_coordinates,
+    search,
+)
 from mixedfx.estimation.glmm.starting_values import starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -67,6 +72,7 @@ class Optimum:
     """End of the search, and derivatives there."""
 
     search: MarginalSearch
+    objective: MarginalObjective
     x: Vector
     gradient: Vector
     hessian: Matrix
@@ -74,7 +80,7 @@ class Optimum:
     @property
     def evaluation(self) -> MarginalEvaluation:
         """Deviance and modes at the optimum."""
-        return self.search.objective.evaluate(self.x)
+        return self.objective.evaluate(self.x)
 
 
 def find_optimum(
@@ -96,9 +102,11 @@ def find_optimum(
         raise SearchError(
             "the likelihood is not finite at the starting values. Give others by start=."
         )
-    x, hessian = found.end.x, marginal_hessian(found.objective, found.end.x, found.end.hessian)
-    x, gradient = newton_step(found.objective, x, hessian)
-    return Optimum(found, x, gradient, hessian)
+    coordinates, x = free_coordinates(rows, found.evaluation.point)
+    objective = MarginalObjective(likelihood, coordinates, found.objective.modes_start)
+    hessian = marginal_hessian(objective, x)
+    x, gradient = newton_step(objective, x, hessian)
+    return Optimum(found, objective, x, gradient, hessian)
 
 
 def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:

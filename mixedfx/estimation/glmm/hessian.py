@@ -9,26 +9,28 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.estimation.glmm.search import MarginalObjective
+from mixedfx.estimation.glmm.search import (
+    MarginalObjective,
+    working_hessian,
+    working_information,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Step of the differences, in conditional standard errors by the search's own Hessian.
+# Step of the differences, in conditional standard errors.
 _STEP = 1e-4
 _LARGEST_STEP = 1e-3
 # Rounding of the deviance, relative.
 _ROUNDING = 1e-11
 
 
-def marginal_hessian(objective: MarginalObjective, x: Vector, approximate: Matrix) -> Matrix:
-    """Hessian (m, m) at ``x``, given an approximate one, which sets the steps."""
+def marginal_hessian(objective: MarginalObjective, x: Vector) -> Matrix:
+    """Hessian (m, m) at ``x``."""
     gradient = objective(x)[1]
     modes = objective.modes_start
-    steps = _STEP * np.sqrt(2.0 / np.maximum(np.diag(approximate), 1e-300))
-    steps = np.minimum(steps, _LARGEST_STEP)
     H = np.empty((len(x), len(x)))
-    for i, step in enumerate(steps):
+    for i, step in enumerate(_steps(objective, x)):
         objective.modes_start = modes
         for signed in (step, -step):
             moved = x.copy()
@@ -41,6 +43,16 @@ def marginal_hessian(objective: MarginalObjective, x: Vector, approximate: Matri
             H[i] = np.nan
     objective.modes_start = modes
     return 0.5 * (H + H.T)
+
+
+def _steps(objective: MarginalObjective, x: Vector) -> Vector:
+    """A small share of the standard error that the working linear model gives each parameter."""
+    coordinates, evaluation = objective.coordinates, objective.evaluate(x)
+    m, covariance = coordinates.covariance.size, coordinates.covariance
+    curvature = np.full(len(x), float(objective.likelihood.rows.n))
+    curvature[:m] = np.diag(working_hessian(evaluation, covariance, x[:m]))
+    curvature[coordinates.beta] = 2.0 * np.diag(working_information(evaluation))
+    return np.asarray(np.minimum(_STEP * np.sqrt(2.0 / curvature), _LARGEST_STEP))
 
 
 def newton_step(objective: MarginalObjective, x: Vector, hessian: Matrix) -> tuple[Vector, Vector]:

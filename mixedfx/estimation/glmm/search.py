@@ -18,7 +18,11 @@ from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
 from mixedfx.covariance.structure import ZERO
 from mixedfx.errors import ModesNotFound
-from mixedfx.estimation.boundary import SLOPE_TOLERANCE, full_rank_factors
+from mixedfx.estimation.boundary import (
+    SLOPE_TOLERANCE,
+    full_rank_factors,
+    rank_reduced_coordinates,
+)
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian_of_blocks, floor_eigenvalues
 from mixedfx.likelihood.generalized.likelihood import (
@@ -27,6 +31,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     MarginalEvaluation,
     Point,
 )
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
@@ -98,6 +103,13 @@ class MarginalObjective:
             else:
                 H[i, i] = float(self.likelihood.rows.n)
         return floor_eigenvalues(H)
+
+
+def free_coordinates(rows: GeneralizedRows, point: Point) -> tuple[MarginalCoordinates, Vector]:
+    """Coordinates of all free parameters at a point, ranks fixed, and their values there."""
+    covariance, theta = rank_reduced_coordinates(rows.parametrization, point.factors)
+    coordinates = MarginalCoordinates(covariance, rows.p, len(point.log_params))
+    return coordinates, coordinates.vector(theta, point)
 
 
 def working_information(evaluation: MarginalEvaluation) -> Matrix:

@@ -36,6 +36,9 @@ class MarginalGradient:
     by_lambda: tuple[Matrix, ...] = field(repr=False)  # (K, K) of each grouping factor, in bases
     by_beta: Vector  # (p,) of coefficients in the basis of X
     by_log_params: Vector  # (r,) by the logarithms of the family's parameters
+    by_eta: Vector = field(
+        default_factory=lambda: np.zeros(0), repr=False
+    )  # (n,) by a row's offset
 
 
 def laplace_deviance(modes: Modes) -> float:
@@ -59,7 +62,24 @@ def laplace_gradient(modes: Modes) -> MarginalGradient:
         s = lam.T @ Ztt
         by_lambda.append(by + (Ztt - 2.0 * Ztg) @ u.T + Ztg @ s.T)
     by_params = by_family_params(modes, h, As, direct=None)
-    return MarginalGradient(tuple(by_lambda), rows.X.T @ (through - 2.0 * at.first), by_params)
+    by_eta = through - 2.0 * at.first
+    return MarginalGradient(tuple(by_lambda), rows.X.T @ by_eta, by_params, by_eta)
+
+
+def mean_shift(modes: Modes) -> list[Matrix]:
+    """
+    ``s = H^-1 A'c`` of each factor, (K, L).
+
+    The conditional means are ``u - s / 2`` to the order of Laplace's approximation (Tierney and
+    Kadane 1986, J. Am. Stat. Assoc. 81:82), by the skewness of the integrand.
+    """
+    rows, at = modes.rows, modes.at_rows
+    assert at.weight_slope is not None
+    of_log_det = log_det_derivatives(modes.numeric)
+    c = at.weight_slope * rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
+    As = rows.random_predictor(_solve(modes, rows.sums(c)))
+    through = rows.sums(c - at.weight * As)
+    return [lam.T @ v for lam, v in zip(modes.lambdas, through, strict=True)]
 
 
 def by_family_params(

@@ -94,8 +94,8 @@ class Quadrature:
         by_lambda = 2.0 * np.einsum("acl,cd,dbl->ab", A, lam, by_H, optimize=True)
         by_lambda += factor.sums(through) @ u.T + Ztg @ s.T - 2.0 * sums.Ztg_u
         by_params = by_family_params(modes, h, As, direct=sums.by_params)
-        by_beta = rows.X.T @ (through - 2.0 * sums.first)
-        return MarginalGradient((by_lambda,), by_beta, by_params)
+        by_eta = through - 2.0 * sums.first
+        return MarginalGradient((by_lambda,), rows.X.T @ by_eta, by_params, by_eta)
 
 
 def laplace_part(modes: Modes) -> float:
