@@ -72,6 +72,8 @@ class ConvergenceDiagnostics:
         random effects relative to the residual one.
     rounding_limit : float
         Rounding error from which an optimum cannot be told: 1e-6, or 1e-11 of the deviance.
+    approximation : str
+        How good the approximation of a generalised model's likelihood is; empty where it is exact.
 
     Notes
     -----
@@ -100,6 +102,7 @@ class ConvergenceDiagnostics:
     tolerance: float = 1e-6
     rounding: float = 0.0
     rounding_limit: float = _LOST
+    approximation: str = ""
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
     slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
@@ -176,7 +179,8 @@ class ConvergenceDiagnostics:
         names = ", ".join(self.boundary)
         slope = f"(boundary slope {self.boundary_slope:.3g})"
         on_boundary = [f"on the boundary: {names} {slope}"] if names else []
-        return on_boundary + ([f"{self.confirmed_by} agrees"] if self.confirmed_by else [])
+        confirmed = [f"{self.confirmed_by} agrees"] if self.confirmed_by else []
+        return on_boundary + confirmed + ([self.approximation] if self.approximation else [])
 
     def __str__(self) -> str:
         """Summarise in one line."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 
 from mixedfx._escaping import html_block
 from mixedfx.errors import ArgumentError, ModesNotFound, check_count
+from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.search import free_coordinates
@@ -49,6 +50,8 @@ NOTABLE = 0.1
 _NODES = {1: 25, 2: 15, 3: 9}
 _NEWTON_STEPS = 4
 _STEP = 1e-6
+# A certificate draws so many values of rows, within limits.
+_ROW_DRAWS = 10_000_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,7 +113,8 @@ class Approximation:
             largest = float(moved.max()) if moved.notna().any() else 0.0
             return f"{text}; no estimate would move by more than {largest:.2g} standard errors"
         listed = ", ".join(
-            f"{name} by {self.table.loc[name, 'change_in_se']:+.2f}" for name in self.notable
+            f"{name} by {change:+.2f}"
+            for name, change in self.table["change_in_se"].loc[list(self.notable)].items()
         )
         return f"{text}; in standard errors would move: {listed}. {self.advice}"
 
@@ -138,6 +142,18 @@ def approximation(fit: FittedModel, *, draws: int = 100, rng: Any = 0) -> Approx
         )
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         return _Estimates.of(fit).compare(draws, rng)
+
+
+def certificate(fit: FittedModel) -> ConvergenceDiagnostics:
+    """Conditions of an optimum, with the error of the approximation where there is one."""
+    if not isinstance(fit.residual, FamilyEstimate):
+        return fit.convergence
+    draws = int(np.clip(_ROW_DRAWS // fit.crossprod.n, 20, 100))
+    try:
+        note = approximation(fit, draws=draws).note
+    except ArgumentError as error:
+        note = f"not estimated: {error}"
+    return replace(fit.convergence, approximation=f"{fit.residual.approximation}: {note}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
+from mixedfx.inference import approximation as approximations
 from mixedfx.inference import variance_explained
+from mixedfx.inference.approximation import Approximation
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
@@ -45,10 +47,46 @@ class DiagnosticsMixin(ResultsBase):
         """Conditions of an optimum: gradient, Hessian, boundary, and whether engines agree."""
         return self.model.convergence
 
-    @property
+    @cached_property
     def certificate(self) -> ConvergenceDiagnostics:
-        """Another name of :attr:`convergence`."""
-        return self.convergence
+        """:attr:`convergence`; of a generalised model with :meth:`approximation`, when read."""
+        return approximations.certificate(self.model)
+
+    def approximation(self, *, draws: int = 100, rng: Any = 0) -> Approximation:
+        """
+        Estimate the error of the approximated likelihood of a generalised model.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws of importance sampling, where there are several grouping factors.
+        rng : numpy.random.Generator or int
+            Source of randomness, or its seed.
+
+        Returns
+        -------
+        Approximation
+            Error of the log-likelihood, and how far each estimate would move, in standard errors.
+
+        Raises
+        ------
+        ArgumentError
+            If the model is linear, whose likelihood is exact.
+
+        References
+        ----------
+        .. [1] Pinheiro and Bates (1995), J. Comput. Graph. Stat. 4:12.
+        .. [2] Geweke (1989), Econometrica 57:1317.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> data = mfx.datasets.load("appcrash").head(200)
+        >>> fit = mfx.glmer("y > 1.5 ~ 1 + (1 | app)", data)
+        >>> fit.approximation().method
+        'quadrature with 25 nodes'
+        """
+        return approximations.approximation(self.model, draws=draws, rng=rng)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -67,6 +67,11 @@ class FamilyEstimate(ResidualEstimate):
         return self.model.spec.nagq
 
     @property
+    def approximation(self) -> str:
+        """How the random effects are integrated out, in words."""
+        return self.model.spec.approximation
+
+    @property
     def n_params(self) -> int:
         """Number of the family's parameters."""
         return len(self.params)

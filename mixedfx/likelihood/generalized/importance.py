@@ -82,7 +82,7 @@ class ImportanceSample:
         features = np.column_stack([np.ones_like(root), self.controls.reshape(-1, c)])
         gradients = self.gradients.reshape(len(root), -1)
         slopes = np.linalg.lstsq(root * features, root * gradients, rcond=None)[0][1:]
-        return self.gradients - self.controls @ slopes
+        return np.asarray(self.gradients - self.controls @ slopes)
 
     @property
     def gradient_covariance(self) -> Matrix:
@@ -146,7 +146,7 @@ class _Sampler:
         by_level = np.moveaxis(H, 2, 0)
         log_det = float(np.linalg.slogdet(by_level)[1].sum())
         others = tuple(f for f in range(len(rows.factors)) if f != first)
-        inverse = np.moveaxis(np.linalg.inv(by_level), 0, 2)
+        inverse = np.array(np.moveaxis(np.linalg.inv(by_level), 0, 2), dtype=np.float64)
         log_det_S = modes.numeric.log_det - log_det
         shift = mean_shift(modes)
         centre = tuple(u - 0.5 * s for u, s in zip(modes.u, shift, strict=True))
