@@ -19,11 +19,12 @@ from mixedfx.likelihood.accumulate import with_response
 
 def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
     """Fit the model of a fit to another response."""
-    response = new_response(y, fit.spec, fit.rows).y
-    if fit.residual.model.n_params or fit.priors.specified:
-        design = fit.original_design.with_response(response)
+    original = fit.original_design
+    response = new_response(y, fit.spec, original.rows)
+    if fit.residual.model.estimator != "engine" or fit.priors.specified:
+        design = original.with_response(response.y).with_weights(response.weights)
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
-    design = fit.design.with_response(response)
+    design = fit.design.with_response(response.y)
     crossprod = with_response(fit.crossprod, design.rows)
     return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
 

@@ -18,17 +18,14 @@ def sample(
     fit: FittedModel, *, draws: int = 1000, chains: int = 4, rng: Any = None, progress: bool = True
 ) -> Any:
     """Draw from the posterior of a fit, with flat priors where it has none."""
+    if fit.spec.residual.sampling_refusal:
+        raise EngineRefusal(fit.spec.residual.sampling_refusal)
     missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise ArgumentError(
             f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
         )
     design = fit.original_design
-    if fit.spec.residual.has_random_effects:
-        raise EngineRefusal(
-            f"the random term in {fit.spec.residual.argument} cannot be sampled; use "
-            "strata, such as '~ kind', or fit.bootstrap()."
-        )
     priors = fit.priors.for_sampling(design.spec)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         samples = draw_posterior(

@@ -81,6 +81,16 @@ class DispersionSpec(ResidualSpec):
         return self.random_term is not None
 
     @property
+    def sampling_refusal(self) -> str:
+        """The sampler draws no random effects of the scale."""
+        if not self.has_random_effects:
+            return ""
+        return (
+            f"the random term in {self.argument} cannot be sampled; use strata, such as '~ kind', "
+            "or fit.bootstrap()."
+        )
+
+    @property
     def n_params(self) -> int:
         """Columns of D but one, which is sigma's, and the sd of the random term."""
         return len(self.D_names) - 1 + self.has_random_effects

@@ -84,7 +84,7 @@ def evaluate(
     if is_learned:
         response: tuple[Any, ...] = (_built_response(infos[-1], matrices.pop(), variables),)
     else:
-        response = tuple(_count_values(code, variables, env, n) for code in codes)
+        response = tuple(count_values(code, variables, env, n) for code in codes)
     _check_several_levels(infos[: len(texts)])
     info_of_next, matrix_of_next = iter(infos), iter(matrices)
     fixed_info, fixed = next(info_of_next), next(matrix_of_next)
@@ -128,7 +128,7 @@ def _built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, An
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(learned.categories)))
 
 
-def _count_values(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
+def count_values(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
     """Values of a column or of an expression in a response; a number is that of every row."""
     value = _row_values(code, f"'{decode(code)}' in the response", variables, env)
     if np.ndim(value) == 0:

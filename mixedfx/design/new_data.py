@@ -14,12 +14,13 @@ from patsy import EvalEnvironment
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
-from mixedfx.design.evaluation import build_matrices, group_values, offset_values
+from mixedfx.design.evaluation import build_matrices, count_values, group_values, offset_values
 from mixedfx.design.levels import combine, factorize
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, column_named, float_vector
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import DataError, MissingColumnError
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
@@ -128,6 +129,25 @@ def formula_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
     variables, rows = _complete_rows(spec, part, frame)
     values = offset_values(code, variables, spec.env, len(rows))
     return _fill_incomplete(values[:, None], rows, m)[:, 0]
+
+
+def new_trials(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
+    """Numbers of trials of new rows, from the columns that the response has them of."""
+    codes = spec.response.trial_codes(response_code(spec.formula.response).parts)
+    m, trials = len(frame), np.zeros(len(frame))
+    for code in codes:
+        part = replace(spec.formula, response=code, fixed="1", random=(), offset="")
+        try:
+            variables, rows = _complete_rows(spec, part, frame)
+        except MissingColumnError as error:
+            raise MissingColumnError(
+                f"the trials of new rows are those of the response '{spec.formula.response}': "
+                f"{error}"
+            ) from None
+        counts = pd.Series(count_values(code, variables, spec.env, len(rows)))
+        values = float_vector(f"the response '{spec.formula.response}'", counts)
+        trials += _fill_incomplete(values[:, None], rows, m)[:, 0]
+    return trials
 
 
 def new_argument(argument: str, column: str | None, frame: pd.DataFrame, *, advice: str) -> Vector:

@@ -80,6 +80,11 @@ class ResidualSpec:
         return False
 
     @property
+    def sampling_refusal(self) -> str:
+        """Why there are no posterior draws, and what to do instead; empty where there are."""
+        return ""
+
+    @property
     def n_params(self) -> int:
         """Number of parameters beside sigma."""
         return 0
@@ -222,6 +227,15 @@ class FamilyResidual(ResidualSpec):
         """Lines of the summary."""
         family = f"{self.family.name}, {self.family.link.name} link"
         return (("Family", family), ("Integral", self.approximation))
+
+    @property
+    def sampling_refusal(self) -> str:
+        """The sampler integrates normal responses."""
+        return (
+            "sample() draws from the posterior of models with normal residuals, and this fit has "
+            f"{self.argument}: without priors=, fit.bootstrap() gives the distribution of the "
+            "estimates and fit.conf_int(method='profile') likelihood intervals."
+        )
 
     @property
     def n_params(self) -> int:

@@ -70,6 +70,10 @@ class ResponseSpec:
         """What the mean is of, where the response does not say it; empty where it does."""
         return ""
 
+    def trial_codes(self, parts: Sequence[str]) -> Sequence[str]:
+        """Expressions whose sum is the number of trials, of the parts that it is written with."""
+        return ()
+
 
 @dataclass(frozen=True)
 class TwoLevels(ResponseSpec):
@@ -116,6 +120,10 @@ class Successes(ResponseSpec):
         n = k + second if self.function == "cbind" else second
         with np.errstate(all="ignore"):
             return Observed(np.where(n == 0.0, 0.0, k / n), n)
+
+    def trial_codes(self, parts: Sequence[str]) -> Sequence[str]:
+        """Successes and failures, or trials alone."""
+        return parts if self.function == "cbind" else parts[1:]
 
 
 @dataclass(frozen=True)
@@ -249,15 +257,22 @@ def _checked(observed: Observed, family: Family, rows: _Rows) -> Observed:
     check_finite(f"the response '{rows.name}'", observed.y, rows.index)
     if family.takes_trials:
         observed = _with_whole_successes(observed, rows)
-    y, weights, index = *observed, rows.index
+    check_response(rows.name, observed.y, family, observed.weights, rows.index)
+    return observed
+
+
+def check_response(
+    name: str, y: Vector, family: Family, weights: Vector | None, index: pd.Index
+) -> None:
+    """Refuse a response outside its family's support, or constant; rows without trials are free."""
+    check_finite(f"the response '{name}'", y, index)
     if family.takes_trials and weights is not None and not weights.all():
         # As in R, rows without trials stay, without effect.
         has_trials = weights > 0.0
         if not has_trials.any():
-            raise ResponseError(f"the response '{rows.name}' has no trials in any row.")
+            raise ResponseError(f"the response '{name}' has no trials in any row.")
         y, weights, index = y[has_trials], weights[has_trials], index[has_trials]
-    family.check_response(rows.name, y, weights, index)
-    return observed
+    family.check_response(name, y, weights, index)
 
 
 def _with_whole_successes(observed: Observed, rows: _Rows) -> Observed:

@@ -32,8 +32,8 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.priors.specification import NO_PRIORS, Priors
+from mixedfx.residuals.model import row_sds
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -112,9 +112,7 @@ class FittedModel:
     @property
     def residual_sds(self) -> Vector:
         """``sigma / sqrt(w_i)``, the residual standard deviation of each row, (n,)."""
-        w = self.rows.weights
-        sds = np.full(self.crossprod.n, self.solution.sigma)
-        return sds if w is None else sds / np.sqrt(w)
+        return row_sds(self.rows, self.solution.sigma)
 
     @property
     def prior_weights(self) -> Vector | None:
@@ -160,7 +158,7 @@ class FittedModel:
             derivatives.hessian,
             boundary=boundary,
             optimizer_result=self.optimizer_result,
-            rounding=deviance_rounding(self.solution),
+            rounding=self.residual.rounding(self.solution),
         )
         return replace(diagnostics, unidentified=self.unidentified)
 
@@ -253,7 +251,9 @@ def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:
 def check_no_priors(fit: FittedModel, what: str) -> None:
     """Raise ArgumentError where a likelihood is needed and the fit is a posterior mode."""
     if fit.priors.specified:
+        sampled = "" if fit.spec.residual.sampling_refusal else "fit.sample() draws from its "
+        sampled += "posterior, and " if sampled else ""
         raise ArgumentError(
-            f"{what} asks the likelihood alone, and this fit has priors: fit.sample() draws from "
-            "its posterior, and a fit without priors= has everything else."
+            f"{what} asks the likelihood alone, and this fit has priors: {sampled}a fit without "
+            "priors= has everything else."
         )

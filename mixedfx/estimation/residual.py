@@ -24,11 +24,14 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.residuals.log_linear import LocationScale
 from mixedfx.residuals.model import (
     ResidualDistribution,
     ResidualModel,
     ResidualParameter,
+    ResponseAroundPredictor,
+    row_sds,
 )
 
 Vector = npt.NDArray[np.float64]
@@ -121,6 +124,10 @@ class ResidualEstimate:
         """What the search minimised, computed again at its end."""
         return solution.deviance
 
+    def rounding(self, solution: Solution) -> float:
+        """Estimate of the rounding error of the deviance."""
+        return deviance_rounding(solution)
+
     def at_estimates(self, solution: Solution) -> Solution:
         """Solution with the coefficients and their covariance that the estimation implies."""
         return solution
@@ -153,9 +160,26 @@ class ResidualEstimate:
         """Variances of responses of new rows about their mean."""
         return self.model.new_variances(data, sigma, np.zeros(0))
 
-    def distribution(self, sds: Vector, *, new_effects: bool) -> ResidualDistribution:
-        """Distribution of the residuals of the rows used; random effects of the scale anew."""
-        return self.model.distribution(sds)
+    def distribution(
+        self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
+    ) -> ResponseAroundPredictor:
+        """
+        Distribution of the responses of the rows used, given their linear predictors.
+
+        Random effects of the scale are new or those of the fit; ``params`` are a family's.
+        """
+        return self.model.distribution(row_sds(rows, sigma))
+
+    def new_distribution(
+        self, params: Vector, *, sds: Callable[[], Vector], weights: Callable[[], Vector | None]
+    ) -> ResponseAroundPredictor:
+        """The same of new rows, from their residual sds or from their prior weights or trials."""
+        return ResidualDistribution(sds())
+
+    @property
+    def distribution_params(self) -> Vector:
+        """Parameters of the response's family beside the mean, in the order of its names."""
+        return np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -232,11 +256,11 @@ class RandomScaleDistribution(ResidualDistribution):
     n_levels: int
     sd: float  # of the effects
 
-    def draw(self, rng: np.random.Generator) -> Vector:
+    def draw(self, predictor: Vector, rng: np.random.Generator) -> Vector:
         """Draw the effects, then one residual for each row."""
         log_sd = self.sd * rng.standard_normal(self.n_levels)
         residual_sd = self.residual_sd * np.exp(log_sd[self.codes])
-        return residual_sd * rng.standard_normal(len(residual_sd))
+        return predictor + residual_sd * rng.standard_normal(len(residual_sd))
 
 
 @dataclass(frozen=True)
@@ -307,8 +331,11 @@ class LocationScaleEstimate(JointEstimate):
         sd = np.where(codes < 0, self.random.sd, cond_sd)
         return np.asarray(np.exp(2.0 * (self._log_sds(columns, codes) + sd**2)))
 
-    def distribution(self, sds: Vector, *, new_effects: bool) -> ResidualDistribution:
+    def distribution(
+        self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
+    ) -> ResponseAroundPredictor:
         """With new effects, or those of the fit."""
+        sds = row_sds(rows, sigma)
         if not new_effects:
             return self.model.distribution(sds)
         codes, n_levels = self.random_term.codes, self.random_term.n_levels

@@ -28,10 +28,11 @@ class ParameterValues:
     beta: Vector  # (p,)
     sigma: float
     effect_factors: tuple[Matrix, ...]  # (k, k), cov(b) = factor factor'
+    family_params: Vector  # (r,) of a generalised model's family
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.beta, *self.effect_factors)
+        set_readonly(self.beta, self.family_params, *self.effect_factors)
 
 
 def parameter_values(fit: FittedModel, given: Mapping[str, Any] | None) -> ParameterValues:
@@ -39,10 +40,13 @@ def parameter_values(fit: FittedModel, given: Mapping[str, Any] | None) -> Param
     solution = fit.solution
     factors = tuple(solution.sigma * lam for lam in solution.lambdas)
     if given is None:
-        return ParameterValues(solution.beta, solution.sigma, factors)
+        return ParameterValues(
+            solution.beta, solution.sigma, factors, fit.residual.distribution_params
+        )
     if not isinstance(given, Mapping):
         raise ArgumentError(f"params={given!r} must map names of parameters to values.")
-    named = {p.name: p for p in parameters(fit) if p.kind != "dispersion"}
+    of_family = fit.spec.family.param_names if len(fit.residual.distribution_params) else ()
+    named = {p.name: p for p in parameters(fit) if p.kind != "dispersion" or p.name in of_family}
     for name in given:
         check_choice("params", name, [*named, "theta"])
     values = {name: _number(name, value) for name, value in given.items() if name != "theta"}
@@ -63,7 +67,9 @@ def parameter_values(fit: FittedModel, given: Mapping[str, Any] | None) -> Param
             _factor(fit, t, [p for p in of_terms if p.term == t], values, factor)
             for t, factor in enumerate(factors)
         )
-    return ParameterValues(beta, sigma, factors)
+    own = zip(of_family, fit.residual.distribution_params, strict=True)
+    family_params = np.array([_positive(name, values.get(name, v)) for name, v in own])
+    return ParameterValues(beta, sigma, factors, family_params)
 
 
 def _number(name: str, value: Any) -> float:
@@ -80,6 +86,12 @@ def _not_negative(name: str, value: float) -> float:
     if value < 0.0:
         raise ArgumentError(f"params: {name} = {value:g} is a standard deviation; give 0 or more.")
     return value
+
+
+def _positive(name: str, value: float) -> float:
+    if value <= 0.0:
+        raise ArgumentError(f"params: {name} = {value:g} must be above 0.")
+    return float(value)
 
 
 def _theta(fit: FittedModel, value: Any) -> Vector:

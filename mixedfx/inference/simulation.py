@@ -1,9 +1,12 @@
 """Responses simulated from a fit.
 
-``y = X beta + offset + Z b + e`` with ``b ~ N(0, sigma^2 Lambda Lambda')`` drawn anew or at the
-conditional modes, and ``e`` with the residual standard deviations of the fit. Each response has
-a generator of its own, spawned from the caller's: the k-th response depends neither on their
-number nor on the process that draws it.
+``y = eta + e``, ``eta = X beta + offset + Z b``, with ``b ~ N(0, sigma^2 Lambda Lambda')`` drawn
+anew or at the conditional modes, and ``e`` with the residual standard deviations of the fit. A
+generalised model's response has its family's distribution around the mean of ``eta``, and is on
+the scale of the mean: a proportion where rows have trials.
+
+Each response has a generator of its own, spawned from the caller's: the k-th response depends
+neither on their number nor on the process that draws it.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.new_data import all_levels, evaluate_new_data, new_argument
+from mixedfx.design.new_data import all_levels, evaluate_new_data, new_argument, new_trials
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.prediction import new_offset
 from mixedfx.linalg.random_streams import spawn_generators
-from mixedfx.residuals.model import ResidualDistribution
+from mixedfx.residuals.model import ResponseAroundPredictor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -35,24 +38,24 @@ RANDOM: tuple[RandomName, ...] = ("new", "fitted")
 
 @dataclass(frozen=True)
 class ResponseDistribution:
-    """Mean and variance components from which responses are drawn."""
+    """Linear predictor and variance components from which responses are drawn."""
 
-    mean: Vector  # (n,) the part that is not drawn, offset included
+    predictor: Vector  # (n,) the part that is not drawn, offset included
     random_terms: tuple[RandomTermRows, ...]  # terms whose effects are drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) sigma Lambda of each of them
-    residuals: ResidualDistribution
+    around: ResponseAroundPredictor
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.mean, *self.effect_factors)
+        set_readonly(self.predictor, *self.effect_factors)
 
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
-        y = self.mean.copy()
+        eta = self.predictor.copy()
         for random_term, factor in zip(self.random_terms, self.effect_factors, strict=True):
             z = rng.standard_normal((len(factor), random_term.n_levels))
-            random_term.add_to_linear_predictor(y, factor @ z)
-        return y + self.residuals.draw(rng)
+            random_term.add_to_linear_predictor(eta, factor @ z)
+        return self.around.draw(eta, rng)
 
 
 def response_distribution(
@@ -61,13 +64,14 @@ def response_distribution(
     """Distribution of the response under the fit, with new effects or the conditional modes."""
     check_choice("random", random, RANDOM)
     rows, values = fit.rows, parameter_values(fit, params)
-    sds = fit.residual_sds * (values.sigma / fit.solution.sigma)
-    residuals = fit.residual.distribution(sds, new_effects=random == "new")
+    around = fit.residual.distribution(
+        rows, values.sigma, values.family_params, new_effects=random == "new"
+    )
     if random == "fitted":
-        mean = rows.linear_predictor(values.beta, fit.solution.conditional_modes())
-        return ResponseDistribution(mean, (), (), residuals)
-    mean = rows.fixed_predictor(values.beta)
-    return ResponseDistribution(mean, rows.random_terms, values.effect_factors, residuals)
+        predictor = rows.linear_predictor(values.beta, fit.solution.conditional_modes())
+        return ResponseDistribution(predictor, (), (), around)
+    predictor = rows.fixed_predictor(values.beta)
+    return ResponseDistribution(predictor, rows.random_terms, values.effect_factors, around)
 
 
 def new_response_distribution(
@@ -77,26 +81,29 @@ def new_response_distribution(
     check_choice("random", random, RANDOM)
     values, spec = parameter_values(fit, params), fit.spec
     new = evaluate_new_data(spec, data, groups=fit.formula.groups, effects=True)
-    mean = new.X @ values.beta + new_offset(fit, new.frame)
+    eta = new.X @ values.beta + new_offset(fit, new.frame)
     terms, factors = [], []
     for t, (Z, codes, b) in enumerate(
         zip(new.model_matrices, new.codes, fit.solution.conditional_modes(), strict=True)
     ):
-        mean = np.where(codes == -2, np.nan, mean)
+        eta = np.where(codes == -2, np.nan, eta)
         levels, n_levels = all_levels(spec, new.frame, t, codes)
         drawn = np.nan_to_num(Z)
         if random == "fitted":
             known = codes >= 0
-            mean = mean + np.where(known, np.einsum("nk,kn->n", drawn, b[:, levels * known]), 0.0)
+            eta = eta + np.where(known, np.einsum("nk,kn->n", drawn, b[:, levels * known]), 0.0)
             drawn = np.where(known[:, None], 0.0, drawn)
             if not (codes == -1).any():
                 continue
         factors.append(values.effect_factors[t])
         group = spec.random_terms[t].group
         terms.append(RandomTermRows(group, n_levels, np.maximum(levels, 0), drawn))
-    sds = _new_residual_sds(fit, new.frame, values.sigma)
-    residuals = ResidualDistribution(sds)
-    distribution = ResponseDistribution(mean, tuple(terms), tuple(factors), residuals)
+    around = fit.residual.new_distribution(
+        values.family_params,
+        sds=lambda: _new_residual_sds(fit, new.frame, values.sigma),
+        weights=lambda: _new_weights(fit, new.frame),
+    )
+    distribution = ResponseDistribution(eta, tuple(terms), tuple(factors), around)
     return distribution, new.frame.index
 
 
@@ -109,12 +116,19 @@ def _new_residual_sds(fit: FittedModel, frame: pd.DataFrame, sigma: float) -> Ve
         )
     variances = fit.residual.new_variances(frame, fit.solution.sigma)
     variances = np.broadcast_to(variances, len(frame)) * (sigma / fit.solution.sigma) ** 2
-    if fit.prior_weights is not None and fit.spec.residual.estimates_sigma:
-        advice = "weights as a column's name to simulate new rows."
-        variances = variances / new_argument(
-            "weights", fit.spec.weights_column, frame, advice=advice
-        )
+    if fit.spec.residual.estimates_sigma and (w := _new_weights(fit, frame)) is not None:
+        variances = variances / w
     return np.asarray(np.sqrt(variances))
+
+
+def _new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
+    """Prior weights of new rows, or numbers of trials, which the response has; None: ones."""
+    if fit.spec.response.n_parts > 1:
+        return new_trials(fit.spec, frame)
+    if fit.prior_weights is None:
+        return None
+    advice = "weights as a column's name to simulate new rows."
+    return new_argument("weights", fit.spec.weights_column, frame, advice=advice)
 
 
 def simulate(
@@ -132,7 +146,7 @@ def simulate(
     else:
         distribution, index = new_response_distribution(fit, data, random=random, params=params)
     generators = spawn_generators(rng, n)
-    responses = np.empty((len(distribution.mean), n), order="F")
+    responses = np.empty((len(distribution.predictor), n), order="F")
     for column, generator in enumerate(generators):
         responses[:, column] = distribution.draw(generator)
     return pd.DataFrame(responses, index=fit.rows.index if index is None else index)

@@ -11,7 +11,7 @@ the residuals are independent, and a line in :mod:`mixedfx.residuals.registry`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,14 @@ class ResidualParameter:
     scale: Literal["identity", "log"] = "identity"
 
 
+class ResponseAroundPredictor(Protocol):
+    """Distribution of the responses of rows given their linear predictors."""
+
+    def draw(self, predictor: Vector, rng: np.random.Generator) -> Vector:
+        """Draw one response for each row, on the scale of the mean."""
+        ...
+
+
 @dataclass(frozen=True)
 class ResidualDistribution:
     """Independent normal residuals of rows."""
@@ -59,9 +67,15 @@ class ResidualDistribution:
         """Make the array read-only."""
         set_readonly(self.residual_sd)
 
-    def draw(self, rng: np.random.Generator) -> Vector:
-        """Draw one residual for each row."""
-        return self.residual_sd * rng.standard_normal(len(self.residual_sd))
+    def draw(self, predictor: Vector, rng: np.random.Generator) -> Vector:
+        """Add one residual to each row's predictor."""
+        return predictor + self.residual_sd * rng.standard_normal(len(self.residual_sd))
+
+
+def row_sds(rows: ModelRows, sigma: float) -> Vector:
+    """``sigma / sqrt(w_i)``, the residual standard deviation of each row, (n,)."""
+    sds = np.full(rows.n, sigma)
+    return sds if rows.weights is None else sds / np.sqrt(rows.weights)
 
 
 class ResidualModel(ResidualRows):

@@ -56,16 +56,19 @@ class SimulationMixin(ResultsBase):
             fit has not seen are always drawn.
         data : DataFrame, optional
             Rows to simulate the response of, instead of those of the fit; NaN where a value is
-            missing.
+            missing. Where the response is written with its trials, as ``cbind(k, n - k)``, they
+            have the columns of which it has the trials.
         params : mapping of str to float, optional
             Other values of some parameters, by the names of :meth:`conf_int`: fixed effects,
-            ``"sd(Days | Subject)"``, ``"corr(Intercept, Days | Subject)"``, ``"sigma"``; or
-            ``"theta"``, an array as ``theta``.
+            ``"sd(Days | Subject)"``, ``"corr(Intercept, Days | Subject)"``, ``"sigma"``, the
+            parameters of a family, such as ``"alpha"``; or ``"theta"``, an array as ``theta``.
 
         Returns
         -------
         pandas.DataFrame
-            A row for each row used, or of ``data``, a column per simulated response.
+            A row for each row used, or of ``data``, a column per simulated response, on the scale
+            of ``fittedvalues``: proportions where rows have trials, else zeros and ones of a
+            response of two levels. :meth:`refit` takes any of them.
 
         Examples
         --------

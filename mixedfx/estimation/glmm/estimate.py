@@ -27,7 +27,8 @@ from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.residuals.model import FamilyModel, ResidualParameter
+from mixedfx.residuals.family_distribution import FamilyDistribution
+from mixedfx.residuals.model import FamilyModel, ResidualParameter, ResponseAroundPredictor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -152,6 +153,11 @@ class FamilyEstimate(ResidualEstimate):
         """The same, evaluated from modes of zero on the rows as they are."""
         return self.marginal_deviance
 
+    def rounding(self, solution: Solution) -> float:
+        """Of a sum over the rows: nothing large cancels, as the squares of a response do."""
+        scale = solution.crossprod.n + abs(self.marginal_deviance)
+        return float(np.finfo(float).eps) * scale
+
     def at_estimates(self, solution: Solution) -> Solution:
         """Coefficients of the marginal likelihood, and their covariance."""
         m, p = self.n_covariance, len(self.beta)
@@ -176,6 +182,23 @@ class FamilyEstimate(ResidualEstimate):
         """Rows of the working linear model: its response and weights."""
         assert self.working_response is not None
         return rows.replaced(y=self.working_response, weights=self.working_weights)
+
+    def distribution(
+        self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
+    ) -> ResponseAroundPredictor:
+        """Of the family, with the rows' weights or trials."""
+        return FamilyDistribution(self.family, rows.weights, params)
+
+    def new_distribution(
+        self, params: Vector, *, sds: Callable[[], Vector], weights: Callable[[], Vector | None]
+    ) -> ResponseAroundPredictor:
+        """Of the family, with the new rows' weights or trials."""
+        return FamilyDistribution(self.family, weights(), params)
+
+    @property
+    def distribution_params(self) -> Vector:
+        """The family's."""
+        return self.params
 
     def row_variances(self, sds: Vector) -> Vector:
         """Variance of new responses of the rows used, about their means."""

@@ -37,13 +37,18 @@ Matrix = npt.NDArray[np.float64]
 
 
 def fit_generalized(
-    design: Design, spec: FamilyResidual, *, control: Control, start: Vector | None = None
+    design: Design,
+    spec: FamilyResidual,
+    *,
+    control: Control,
+    start: Vector | None = None,
+    rows: GeneralizedRows | None = None,
 ) -> FittedModel:
-    """Maximise the marginal likelihood of a design's family."""
+    """Maximise the marginal likelihood of a design's family; ``rows`` are its, if at hand."""
     nagq = spec.nagq
     check_nagq(design, nagq)
     with single_threaded_blas(design.spec.n_random_effects):
-        rows = GeneralizedRows.of(design)
+        rows = GeneralizedRows.of(design) if rows is None else rows
         found = find_optimum(design, rows, nagq=nagq, control=control, start=start)
         return assemble_fit(design, found, nagq=nagq, control=control)
 
@@ -91,6 +96,24 @@ def find_optimum(
     control: Control,
     start: Vector | None = None,
 ) -> Optimum:
+    """End of the search, with the Hessian there, and the last Newton step that it allows."""
+    found = search_marginal(design, rows, nagq=nagq, control=control, start=start)
+    likelihood, modes_start = found.objective.likelihood, found.objective.modes_start
+    coordinates, x = free_coordinates(rows, found.evaluation.point)
+    objective = MarginalObjective(likelihood, coordinates, modes_start)
+    hessian = marginal_hessian(objective, x)
+    x, gradient = newton_step(objective, x, hessian)
+    return Optimum(found, objective, x, gradient, hessian)
+
+
+def search_marginal(
+    design: Design,
+    rows: GeneralizedRows,
+    *,
+    nagq: int,
+    control: Control,
+    start: Vector | None = None,
+) -> MarginalSearch:
     """Search from starting values of the working model, or of a given theta."""
     likelihood = GeneralizedLikelihood(rows, max(nagq, 1))
     first = starting_point(design.spec, rows, start)
@@ -102,11 +125,7 @@ def find_optimum(
         raise SearchError(
             "the likelihood is not finite at the starting values. Give others by start=."
         )
-    coordinates, x = free_coordinates(rows, found.evaluation.point)
-    objective = MarginalObjective(likelihood, coordinates, found.objective.modes_start)
-    hessian = marginal_hessian(objective, x)
-    x, gradient = newton_step(objective, x, hessian)
-    return Optimum(found, objective, x, gradient, hessian)
+    return found
 
 
 def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:
@@ -117,7 +136,7 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
     at, Zb = modes.at_rows, modes.eta - modes.fixed
     with np.errstate(all="ignore"):
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
-    again = _evaluated_anew(design, evaluation)
+    again = _evaluated_anew(evaluation)
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
@@ -147,11 +166,9 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
     return build_fitted_model(design, likelihood, optimizer_result, residual=estimate)
 
 
-def _evaluated_anew(design: Design, evaluation: MarginalEvaluation) -> MarginalEvaluation:
+def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     """The same point on the rows as they are, unmerged, the modes from zero."""
-    rows = evaluation.modes.rows
-    if rows.row_of is not None:
-        rows = GeneralizedRows.of(design, merge=False)
+    rows = evaluation.modes.rows.as_given
     return GeneralizedLikelihood(rows, evaluation.nagq).at(evaluation.point)
 
 

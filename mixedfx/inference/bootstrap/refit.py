@@ -1,20 +1,27 @@
 """Refit of a model to one simulated response.
 
 A draw changes the response only: of the cross-products ``Z'Wy``, ``X'Wy`` and ``y'Wy`` are computed
-anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by all draws.
+anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by all draws; of a
+generalised model, the columns of the rows, what rows are merged, and the pattern.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
+from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.response import check_response
 from mixedfx.errors import MixedfxError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
+from mixedfx.estimation.glmm.working import own_coefficients
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
@@ -26,10 +33,13 @@ from mixedfx.inference.simulation import (
     ResponseDistribution,
     response_distribution,
 )
+from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
@@ -72,50 +82,99 @@ class RefitModel:
     likelihood: GaussianLikelihood
     responses: ResponseDistribution
     statistic: Statistic | None  # without it the parameters
+    rows: GeneralizedRows | None  # of a generalised model
 
 
 def refit_model(
     fit: FittedModel, random: RandomName, statistic: Statistic | None = None
 ) -> RefitModel:
     """Take from a fit what a refit needs, and a statistic of it all of the design."""
-    design = fit.original_design
+    full = design = fit.original_design
     if statistic is None:
         design = Design(design.spec.without_evaluation(), design.rows.without_variables())
     responses = response_distribution(fit, random=random)
-    return RefitModel(design, fit.likelihood, responses, statistic)
+    marginal = fit.residual.model.estimator == "marginal"
+    rows = GeneralizedRows.of(full) if marginal else None
+    return RefitModel(design, fit.likelihood, responses, statistic, rows)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
     """Draw a response and fit the model to it."""
-    design = model.design.with_response(model.responses.draw(rng))
+    refit = _REFITS[residual_model(model.design).estimator]
     try:
-        if design.spec.residual.n_params:
-            return _refit_with_residual_model(model, design, number)
-        likelihood = model.likelihood.with_response(design.rows)
-        # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
-        # the boundary the score of theta = 0 would be zero.
-        result = estimate_theta(design, likelihood)
-        if not result.converged:
-            return Failure(number, "not converged", result.message)
-        fit = build_fitted_model(design, likelihood, result)
+        return refit(model, number, model.responses.draw(rng))
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
-    singular = bool(boundary_parameters(design.spec, likelihood.crossprod, result.theta))
-    return _draw(model, fit, number, singular)
 
 
-def _refit_with_residual_model(model: RefitModel, design: Design, number: int) -> Draw | Failure:
+def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+    """Maximise the profiled likelihood, of cross-products that share what has no response."""
+    design = model.design.with_response(y)
+    likelihood = model.likelihood.with_response(design.rows)
+    # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
+    # the boundary the score of theta = 0 would be zero.
+    result = estimate_theta(design, likelihood)
+    if not result.converged:
+        return Failure(number, "not converged", result.message)
+    fit = build_fitted_model(design, likelihood, result)
+    return _draw(model, fit, number)
+
+
+def _refit_with_residual_model(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     """Fit a model whose residual model has parameters."""
+    design = model.design.with_response(y)
     fit = fit_design(design, engine="profiled", reml=model.likelihood.reml, control=Control())
     result = fit.optimizer_result
     if not result.converged:
         return Failure(number, "not converged", result.message)
-    singular = bool(boundary_parameters(fit.spec, fit.crossprod, result.theta))
-    return _draw(model, fit, number, singular)
+    return _draw(model, fit, number)
 
 
-def _draw(model: RefitModel, fit: FittedModel, number: int, singular: bool) -> Draw | Failure:
+def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+    """
+    Maximise the marginal likelihood, of rows that share what has no response.
+
+    Started as a fit is, not from the estimates of the fit: on the boundary the derivative by a
+    standard deviation of zero is zero. For a statistic the fit is completed.
+    """
+    design, spec, rows = model.design, model.design.spec, model.rows
+    assert isinstance(spec.residual, FamilyResidual)
+    assert rows is not None
+    weights = design.rows.weights
+    check_response(spec.formula.response, y, spec.family, weights, design.rows.index)
+    rows, design = rows.with_response(y, weights), design.with_response(y)
+    if model.statistic is not None:
+        fit = fit_generalized(design, spec.residual, control=Control(), rows=rows)
+        if not fit.optimizer_result.converged:
+            return Failure(number, "not converged", fit.optimizer_result.message)
+        return _draw(model, fit, number)
+    found = search_marginal(design, rows, nagq=spec.residual.nagq, control=Control())
+    if not found.end.converged:
+        gain = f"another step would gain {found.end.newton_decrement:.1e}"
+        return Failure(number, "not converged", gain)
+    crossprod, point = model.likelihood.crossprod, found.evaluation.point
+    theta = crossprod.theta(point.factors)
+    values = _in_order(
+        crossprod.parametrization,
+        own_coefficients(rows, point.beta),
+        crossprod.lambdas(point.factors),
+        residual=np.exp(point.log_params),
+        theta=theta,
+    )
+    return Draw(number, values, bool(boundary_parameters(spec, crossprod, theta)))
+
+
+_REFITS = {
+    "engine": _refit_linear,
+    "nested": _refit_with_residual_model,
+    "laplace": _refit_with_residual_model,
+    "marginal": _refit_generalized,
+}
+
+
+def _draw(model: RefitModel, fit: FittedModel, number: int) -> Draw | Failure:
     """Parameters, or the statistic, of a refit; what the user's function raises is a failure."""
+    singular = bool(boundary_parameters(fit.spec, fit.crossprod, fit.optimizer_result.theta))
     if model.statistic is None:
         return Draw(number, parameter_values(fit.solution, fit.residual), singular)
     try:
@@ -127,16 +186,33 @@ def _draw(model: RefitModel, fit: FittedModel, number: int, singular: bool) -> D
 
 def parameter_values(solution: Solution, residual: ResidualEstimate) -> Vector:
     """All parameters at a solution, in the order of :func:`parameter_names`."""
-    parts = [solution.beta]
-    terms = zip(solution.crossprod.parametrization.terms, solution.lambdas, strict=True)
-    for (structure, at), lam in terms:
+    own_sigma = [solution.sigma] if residual.model.spec.estimates_sigma else []
+    return _in_order(
+        solution.crossprod.parametrization,
+        solution.beta,
+        solution.lambdas,
+        residual=np.array([*own_sigma, *(c.value for c in residual.components)]),
+        theta=solution.theta,
+        sigma=solution.sigma,
+    )
+
+
+def _in_order(
+    parametrization: Parametrization,
+    beta: Vector,
+    lambdas: Sequence[Matrix],
+    *,
+    residual: Vector,
+    theta: Vector,
+    sigma: float = 1.0,
+) -> Vector:
+    """Fixed effects, each term's parameters, those of the residuals or the family, theta."""
+    parts = [beta]
+    for (structure, at), lam in zip(parametrization.terms, lambdas, strict=True):
         components = structure.components(lam, at)
-        scales = [solution.sigma if c.kind == "sd" else 1.0 for c in components]
+        scales = [sigma if c.kind == "sd" else 1.0 for c in components]
         parts.append(np.array([c.value for c in components]) * scales)
-    if residual.model.spec.estimates_sigma:
-        parts.append(np.array([solution.sigma]))
-    parts.append(np.array([c.value for c in residual.components]))
-    return np.concatenate([*parts, solution.theta])
+    return np.concatenate([*parts, residual, theta])
 
 
 def parameter_names(fit: FittedModel) -> list[str]:

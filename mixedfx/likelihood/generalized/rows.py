@@ -144,6 +144,7 @@ class GeneralizedRows:
     constants: float  # what of the log density depends on no parameter
     n: int  # rows of the data, before merging
     row_of: Codes | None = field(repr=False)  # (n,) merged row of each row of the data
+    unmerged: GeneralizedRows | None = field(default=None, repr=False)  # where rows were merged
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -186,11 +187,21 @@ class GeneralizedRows:
         )
         return _merged(whole) if merge and spec.family.mergeable else whole
 
+    @property
+    def as_given(self) -> GeneralizedRows:
+        """The rows of the data, unmerged."""
+        return self if self.unmerged is None else self.unmerged
+
     def with_response(self, y: Vector, weights: Vector | None) -> GeneralizedRows:
-        """The same rows with another response, on the scale of the mean; rows must be unmerged."""
-        assert self.row_of is None
-        constants = float(self.family.constants(y, weights).sum())
-        return replace(self, y=y, weights=weights, constants=constants)
+        """The same rows with another response of the rows of the data, (n,), and its weights."""
+        if self.unmerged is None or self.row_of is None:
+            constants = float(self.family.constants(y, weights).sum())
+            return replace(self, y=y, weights=weights, constants=constants)
+        whole = self.unmerged.with_response(y, weights)
+        merged_y, merged_weights = _merged_response(self.row_of, len(self.y), y, weights)
+        return replace(
+            self, y=merged_y, weights=merged_weights, constants=whole.constants, unmerged=whole
+        )
 
     @property
     def p(self) -> int:
@@ -274,10 +285,7 @@ def _merged(rows: GeneralizedRows) -> GeneralizedRows:
     first, index = _equal_rows(rows)
     if len(first) > _WORTH_MERGING * len(rows.y):
         return rows
-    w = np.ones(len(rows.y)) if rows.weights is None else rows.weights
-    weights = np.bincount(index, w, len(first)).astype(float)
-    total = np.bincount(index, w * rows.y, len(first))
-    y = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0.0)
+    y, weights = _merged_response(index, len(first), rows.y, rows.weights)
     factors = []
     for factor in rows.factors:
         columns = tuple(None if c is None else c[first] for c in factor.columns)
@@ -292,7 +300,18 @@ def _merged(rows: GeneralizedRows) -> GeneralizedRows:
         factors=tuple(factors),
         pairs={ij: PairRows(pair.index[first], pair.n_pairs) for ij, pair in rows.pairs.items()},
         row_of=index,
+        unmerged=rows,
     )
+
+
+def _merged_response(
+    row_of: Codes, n_merged: int, y: Vector, weights: Vector | None
+) -> tuple[Vector, Vector]:
+    """Weighted mean and sum of weights of the rows that each merged row stands for."""
+    w = np.ones(len(y)) if weights is None else weights
+    sums = np.bincount(row_of, w, n_merged).astype(float)
+    total = np.bincount(row_of, w * y, n_merged)
+    return np.divide(total, sums, out=np.zeros_like(total), where=sums > 0.0), sums
 
 
 def _equal_rows(rows: GeneralizedRows) -> tuple[Codes, Codes]:
