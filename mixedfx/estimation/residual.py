@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,10 @@ class ResidualEstimate:
     def at_estimates(self, solution: Solution) -> Solution:
         """Solution with the coefficients and their covariance that the estimation implies."""
         return solution
+
+    def without_rows(self) -> Self:
+        """Estimates without what has a value for each row."""
+        return self
 
     def working_rows(self, rows: ModelRows) -> ModelRows:
         """Rows of the linear model whose solution a fit holds; of a linear model its own."""

@@ -13,6 +13,7 @@ from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.levels import Levels
 from mixedfx.design.residual import (
     EqualVariances,
+    FamilyResidual,
     KnownStandardDeviations,
     NamedResidual,
     ResidualRows,
@@ -23,6 +24,7 @@ from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import (
@@ -53,13 +55,14 @@ from mixedfx.priors.distributions import (
 from mixedfx.priors.specification import Priors, PriorSpecification
 from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
-from mixedfx.residuals.model import Homoscedastic, KnownVariances
+from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
     *(ResponseSpec, TwoLevels, Successes),
-    *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec),
+    *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
+    *(FamilyModel, FamilyEstimate),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
     CoefficientCovariance,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),

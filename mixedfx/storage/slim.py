@@ -20,7 +20,7 @@ from mixedfx.inference.hypothesis_basis import coding_rms
 from mixedfx.inference.recoding import qr_R_of_rows
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.residuals.log_linear import LogLinear
-from mixedfx.residuals.model import Homoscedastic, KnownVariances
+from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 from mixedfx.storage.summaries import residual_quantiles
 
 # Computed from the rows while they are there; each is of the size of the model.
@@ -63,10 +63,11 @@ def slim_model(fit: FittedModel) -> FittedModel:
     )
     slim = _with_rows(fit, cast(ModelRows, rows))
     result = replace(fit.optimizer_result, raw=None)
+    estimate = fit.residual.without_rows()
     if residual is not None:
-        model = replace(cast(LogLinear, fit.residual.model), rows=cast(Any, residual))
-        slim = replace(slim, residual=replace(fit.residual, model=model))
-    return replace(slim, optimizer_result=result)
+        model = replace(cast(LogLinear, estimate.model), rows=cast(Any, residual))
+        estimate = replace(estimate, model=model)
+    return replace(slim, optimizer_result=result, residual=estimate)
 
 
 def _with_rows(fit: FittedModel, rows: ModelRows) -> FittedModel:
@@ -76,7 +77,7 @@ def _with_rows(fit: FittedModel, rows: ModelRows) -> FittedModel:
 def _slim_residual(fit: FittedModel) -> SlimResidualRows | None:
     """Residual model without rows; None where it has none."""
     model = fit.residual.model
-    if isinstance(model, Homoscedastic | KnownVariances):
+    if isinstance(model, Homoscedastic | KnownVariances | FamilyModel):
         return None
     if not isinstance(model, LogLinear):
         raise StorageError(

@@ -33,6 +33,8 @@ def _data() -> pd.DataFrame:
         flag=SLEEP["Days"] % 2 == 0,
         night=pd.array(SLEEP["Days"] % 4, dtype="Int64"),
         lab=rng.integers(0, 5, N),
+        calls=rng.poisson(3, N) * (1 + (SLEEP["Reaction"] > 300)),
+        slow=pd.Categorical(np.where(SLEEP["Reaction"] > 300, "slow", "fast")),
     )
 
 
@@ -88,6 +90,13 @@ MODELS = {
     "dropped": ("Reaction ~ Days + I(2 * Days) + kind + (1 | Subject)", {}),
     "singular": ("Reaction ~ Days + (1 | Subject) + (1 | lab)", {}),
     "missing": ("Reaction ~ part + (1 | Subject)", {}),
+    "binomial": ("cbind(calls, 20 - calls) ~ Days + kind + (1 | Subject)", {"family": "binomial"}),
+    "counts": ("calls ~ ns(Days, 2) + (1 | Subject)", {"family": "nbinom2", "offset": "off"}),
+    "levels": ("slow ~ Days + (1 | Subject)", {"family": "binomial", "link": "probit", "nagq": 5}),
+    "gamma": (
+        "Reaction ~ Days + (Days | Subject)",
+        {"family": "gamma", "link": "log", "weights": "w"},
+    ),
 }
 OWN = {"function"}  # models whose formula uses a function of a module
 
@@ -99,7 +108,7 @@ def kept_fit(name: str) -> mfx.Results:
     data = DATA.assign(part=DATA["Days"].where(DATA["Days"] != 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return mfx.lmer(formula, data, **options)
+        return (mfx.glmer if "family" in options else mfx.lmer)(formula, data, **options)
 
 
 def _emmeans(fit: mfx.Results) -> str:

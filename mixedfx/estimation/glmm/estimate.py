@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import ModelRows
+from mixedfx.design.slim import raise_without_rows
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
@@ -178,9 +179,14 @@ class FamilyEstimate(ResidualEstimate):
         """Not computed: tests are normal."""
         raise NotImplementedError
 
+    def without_rows(self) -> Self:
+        """Without the working response."""
+        return replace(self, working_response=None, working_weights=None)
+
     def working_rows(self, rows: ModelRows) -> ModelRows:
         """Rows of the working linear model: its response and weights."""
-        assert self.working_response is not None
+        if self.working_response is None:
+            raise_without_rows()
         return rows.replaced(y=self.working_response, weights=self.working_weights)
 
     def distribution(
