@@ -168,3 +168,50 @@ def conditional_standard_deviations_match_r(fit, reference):
         np.testing.assert_allclose(
             found[[f"{effect}_sd" for effect in expected]], expected, rtol=COMPONENTS, err_msg=group
         )
+
+
+@check
+def standard_deviations_with_the_uncertainty_of_the_parameters_match_r(fit, reference):
+    # glmmTMB's condVar: J V J' + G; absent from the plain code of quadrature.
+    for label, rows in (reference.record.get("ranef_cond_sd_joint") or {}).items():
+        table = reference["ranef"][label]
+        group = next(g for g in fit.formula.groups if group_key(g) == group_key(label))
+        levels = [str(level) for level in reference.level_table("ranef", label, group).index]
+        found = _by_text(fit.ranef(group, cond_sd="joint")).loc[levels]
+        expected = pd.DataFrame(rows, index=levels, columns=table["columns_py"])
+        np.testing.assert_allclose(
+            found[[f"{effect}_sd" for effect in expected]], expected, rtol=COMPONENTS, err_msg=group
+        )
+
+
+@check
+def fitted_values_match_r(fit, reference):
+    rows = reference["head_rows"]
+    linear = fit.predict(which="linear").loc[rows]
+    np.testing.assert_allclose(linear, reference["linpred_head"], rtol=COMPONENTS, atol=COMPONENTS)
+    if "fitted_head" in reference.record:  # not of the plain code
+        found = fit.fittedvalues.loc[rows]
+        np.testing.assert_allclose(found, reference["fitted_head"], rtol=COMPONENTS)
+        fixed = fit.predict(random="none").loc[rows]
+        np.testing.assert_allclose(fixed, reference["fitted_fixed_head"], rtol=COMPONENTS)
+        resid = fit.resid.loc[rows]
+        np.testing.assert_allclose(resid, reference["resid_head"], atol=COMPONENTS * found.max())
+
+
+@check
+def predictions_of_new_rows_match_r(fit, reference):
+    new = reference["predict_new"]
+    if "population_conditional_mean" in new:  # as the plain code names them
+        new = {
+            **new,
+            "population": new["population_conditional_mean"],
+            "conditional": new["conditional_mean"],
+        }
+    rows = reference.new_data
+    mean = fit.predict(rows, random="none", se=True)
+    np.testing.assert_allclose(mean["predicted"], new["population"], rtol=COMPONENTS)
+    levels = fit.predict(rows, new_levels="population")
+    np.testing.assert_allclose(levels, new["conditional"], rtol=COMPONENTS)
+    if "population_link_se" in new:
+        linear = fit.predict(rows, random="none", which="linear", se=True)
+        np.testing.assert_allclose(linear["std_error"], new["population_link_se"], rtol=FIXED)

@@ -24,6 +24,7 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.residuals.log_linear import LocationScale
 from mixedfx.residuals.model import (
@@ -33,6 +34,7 @@ from mixedfx.residuals.model import (
     ResponseAroundPredictor,
     row_sds,
 )
+from mixedfx.residuals.predictive import NormalPredictive, Predictive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -139,6 +141,27 @@ class ResidualEstimate:
     def working_rows(self, rows: ModelRows) -> ModelRows:
         """Rows of the linear model whose solution a fit holds; of a linear model its own."""
         return rows
+
+    def parameter_uncertainty(self, solution: Solution) -> ParameterUncertainty:
+        """Parameters whose uncertainty predictions have; of a linear model the coefficients."""
+        return ParameterUncertainty.of_coefficients(solution)
+
+    def leverage_solution(self, solution: Solution) -> Solution:
+        """Solution of the linear model whose hat matrix a fit reports."""
+        return solution
+
+    def squared_deviance_residuals(self, rows: ModelRows, mean: Vector) -> Vector:
+        """Contribution of each row to the deviance of its family, on the scale of weights."""
+        squares = (rows.y - mean) ** 2
+        return squares if rows.weights is None else squares * rows.weights
+
+    def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
+        """Predictive distribution of new responses of the rows used, given residual sds."""
+        return NormalPredictive(self.row_variances(sds))
+
+    def predictive_of_new(self, rows: ModelRows, data: Any, sigma: float) -> Predictive:
+        """Predictive distribution of responses of new rows."""
+        return NormalPredictive(self.new_variances(data, sigma))
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
         """Weights as given, from those with the factor ``(sigma / sigma_i)**2`` estimated."""

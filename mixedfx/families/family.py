@@ -226,6 +226,18 @@ class Family(ABC):
         with np.errstate(all="ignore"):
             return self.link.mean(eta)
 
+    def mean_within(self, eta: Array, center: Array) -> Array:
+        """
+        Mean at a linear predictor, at the end of the domain where that is beyond it.
+
+        The domain is the side of zero that ``center`` is on, for the links that have one.
+        """
+        valid = self.valid(eta)
+        if valid is None:
+            return self.mean(eta)
+        inside = valid if self.link.domain != "nonzero" else valid & (eta * center > 0.0)
+        return self.mean(np.where(inside, eta, np.copysign(0.0, center)))
+
     @abstractmethod
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """Variance of the response on the scale of the mean, weights included."""

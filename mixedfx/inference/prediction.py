@@ -9,6 +9,7 @@ and the residual variance.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,31 +30,70 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import not_estimable_note
-from mixedfx.likelihood import prediction_variance
-from mixedfx.likelihood.prediction_variance import PredictionRows, prediction_rows
+from mixedfx.inference.response_scale import check_scale, response_scale
+from mixedfx.likelihood.prediction_variance import (
+    PredictionRows,
+    effect_variance_gradient,
+    prediction_errors,
+    prediction_rows,
+)
+from mixedfx.residuals.predictive import Predictive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool) -> pd.DataFrame:
+def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool | str) -> pd.DataFrame:
     """Conditional modes of one group's random effects, one row a level."""
     check_choice("group", group, fit.formula.groups)
     modes = fit.solution.conditional_modes()
     columns: dict[str, Vector] = {}
     sds: dict[str, Vector] = {}
-    covs = fit.solution.conditional_covariances() if cond_sd else None
+    terms = fit.spec.terms_of(group)
+    variances = _mode_variances(fit, terms, cond_sd) if cond_sd else {}
     index = None
-    for t, random_term in enumerate(fit.spec.random_terms):
-        if random_term.group != group:
-            continue
+    for t in terms:
+        random_term = fit.spec.random_terms[t]
         index = random_term.levels.labels.rename(group)
         for j, name in enumerate(random_term.effect_names):
             key = name if name not in columns else f"{name} {random_term.formula_term}"
             columns[key] = modes[t][j]
-            if covs is not None:
-                sds[f"{key}_sd"] = np.sqrt(np.maximum(covs[t][j, j], 0.0))
+            if cond_sd:
+                sds[f"{key}_sd"] = np.sqrt(np.maximum(variances[t][j], 0.0))
     return pd.DataFrame({**columns, **sds}, index=index)
+
+
+def _mode_variances(
+    fit: FittedModel, terms: Sequence[int], cond_sd: bool | str
+) -> dict[int, Matrix]:
+    """Variances (k, levels) of each term's modes: given the parameters, or "joint" with theirs."""
+    if cond_sd != "joint":
+        covs = fit.solution.conditional_covariances()
+        return {t: np.einsum("kkl->kl", covs[t]) for t in terms}
+    uncertainty = fit.residual.parameter_uncertainty(fit.solution)
+    variances = {}
+    for t in terms:
+        k, levels = fit.solution.conditional_modes()[t].shape
+        of_effects = [
+            fit.solution.sigma**2
+            * prediction_errors(fit.solution, _rows_of_effect(fit, t, j), uncertainty).variance
+            for j in range(k)
+        ]
+        variances[t] = np.array(of_effects).reshape(k, levels)
+    return variances
+
+
+def _rows_of_effect(fit: FittedModel, t: int, j: int) -> PredictionRows:
+    """One row a level of term t, whose linear predictor is the level's j-th effect."""
+    levels = len(fit.spec.random_terms[t].levels)
+    matrices, codes = [], []
+    for s, term in enumerate(fit.spec.random_terms):
+        Z = np.zeros((levels, len(term.effect_names)))
+        if s == t:
+            Z[:, j] = 1.0
+        matrices.append(Z)
+        codes.append(np.arange(levels) if s == t else np.full(levels, -1))
+    return PredictionRows(np.zeros((levels, fit.crossprod.p)), matrices, codes)
 
 
 def ranef_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]:
@@ -86,50 +126,79 @@ def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
 
 
 def fitted(fit: FittedModel) -> Vector:
-    """Fitted values of the rows used, random effects and offset included."""
-    return _linear_predictor(fit, fit.formula.groups)
+    """Mean of each row used given the random effects, offset included."""
+    return np.asarray(fit.spec.family.mean(_linear_predictor(fit, fit.formula.groups)))
 
 
-def predict(
-    fit: FittedModel,
-    data: Any = None,
-    *,
-    random: str | Sequence[str] = "all",
-    new_levels: str = "error",
-    interval: str | None = None,
-    conf_level: float = 0.95,
-    se: bool = False,
-) -> pd.Series | pd.DataFrame:
+@dataclass(frozen=True)
+class Wanted:
+    """What is predicted, as asked for."""
+
+    random: str | Sequence[str] | None = None
+    new_levels: str = "error"
+    which: str = "mean"
+    average: str | None = None
+    interval: str | None = None
+    conf_level: float = 0.95
+    se: bool = False
+
+    def check(self, fit: FittedModel) -> None:
+        """Refuse choices that do not exist, or not together."""
+        check_choice("new_levels", self.new_levels, ("error", "population"))
+        check_choice("which", self.which, ("mean", "linear"))
+        if self.average is not None:
+            check_choice("average", self.average, ("population",))
+        if self.interval is not None:
+            check_choice("interval", self.interval, ("confidence", "prediction"))
+        check_share("conf_level", self.conf_level)
+        check_scale(fit, self.which, self.average, self.interval)
+
+    def groups(self, fit: FittedModel) -> tuple[str, ...]:
+        """Grouping factors whose conditional modes are included."""
+        by_default = "all" if self.average is None else "none"
+        return _included_groups(fit, by_default if self.random is None else self.random)
+
+
+def predict(fit: FittedModel, data: Any = None, **wanted: Any) -> pd.Series | pd.DataFrame:
     """Mean of the response in the rows used, or in new rows, with standard errors and intervals."""
-    check_choice("new_levels", new_levels, ("error", "population"))
-    if interval is not None:
-        check_choice("interval", interval, ("confidence", "prediction"))
-    check_share("conf_level", conf_level)
-    groups = _included_groups(fit, random)
+    return _predict(fit, data, Wanted(**wanted))
+
+
+def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.DataFrame:
+    wanted.check(fit)
+    groups, interval = wanted.groups(fit), wanted.interval
     if data is None:
-        index, mean = fit.rows.index, _linear_predictor(fit, groups)
+        index, eta = fit.rows.index, _linear_predictor(fit, groups)
         rows = prediction_rows(fit.rows)
     else:
-        of_response = interval == "prediction"
-        index, mean, rows = _new_rows(fit, data, groups, new_levels, effects=of_response)
-    predicted = pd.Series(mean, index=index, name="predicted")
-    if interval is None and not se:
-        return predicted
+        effects = interval == "prediction" or wanted.average is not None
+        index, eta, rows = _new_rows(fit, data, groups, wanted.new_levels, effects=effects)
     codes = [
         codes if random_term.group in groups else np.full(len(codes), -1)
         for random_term, codes in zip(fit.spec.random_terms, rows.codes, strict=True)
     ]
     rows = PredictionRows(rows.X, rows.model_matrices, codes)
-    variance = prediction_variance.prediction_variance(fit.solution, rows)
-    variance = np.where(np.isnan(mean), np.nan, np.maximum(variance, 0.0))
+    scale = response_scale(fit, wanted.which, wanted.average)
+    left_out = _unknown_effects_variance(fit, rows) if scale.averages else np.zeros(len(eta))
+    predicted = pd.Series(scale.predicted(eta, left_out), index=index, name="predicted")
+    if interval is None and not wanted.se:
+        return predicted
+    uncertainty = fit.residual.parameter_uncertainty(fit.solution)
+    errors = prediction_errors(fit.solution, rows, uncertainty)
+    errors = errors.times(fit.solution.sigma**2)
+    at = scale.at(
+        eta, left_out, errors, lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty)
+    )
     table = pd.DataFrame({"predicted": predicted})
-    if se:
-        table["std_error"] = np.sqrt(variance)
+    if wanted.se:
+        table["std_error"] = np.where(np.isnan(eta), np.nan, at.std_error)
+    shares = [0.5 - wanted.conf_level / 2, 0.5 + wanted.conf_level / 2]
+    if interval == "confidence":
+        table["conf_low"], table["conf_high"] = at.limits(special.ndtri(shares[1]))
     if interval == "prediction":
-        variance = variance + _unknown_effects_variance(fit, rows) + _residual_variance(fit, data)
-    if interval is not None:
-        half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
-        table["conf_low"], table["conf_high"] = mean - half, mean + half
+        variance = errors.variance + _unknown_effects_variance(fit, rows)
+        predictive = _predictive(fit, data)
+        table["conf_low"], table["conf_high"] = predictive.quantiles(eta, variance, shares)
     return table
 
 
@@ -175,11 +244,11 @@ def _new_rows(
     return frame.index, mean, PredictionRows(X, values, codes)
 
 
-def _residual_variance(fit: FittedModel, data: Any) -> Any:
-    """Variance of new responses about their mean, in the rows used or in new rows."""
+def _predictive(fit: FittedModel, data: Any) -> Predictive:
+    """Distribution of new responses, in the rows used or in new rows."""
     if data is None:
-        return fit.residual.row_variances(fit.residual_sds)
-    return fit.residual.new_variances(data, fit.solution.sigma)
+        return fit.residual.predictive_of_rows(fit.rows, fit.residual_sds)
+    return fit.residual.predictive_of_new(fit.rows, data, fit.solution.sigma)
 
 
 def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:

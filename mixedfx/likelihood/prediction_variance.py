@@ -9,6 +9,11 @@ of ``[x, z]`` in the inverse of Henderson's mixed model equations (Henderson 197
 31:423, section 4). At the rows of the fit, times the weight, it is their leverage. Of G only the
 entries of pairs of levels that can occur in one row are computed, or ``G z`` row by row where
 these are too many.
+
+``-GB`` is the derivative of the modes by beta. Where more parameters are uncertain, with modes
+that depend on them, J holds the derivatives by all of them, Q is their joint covariance, and the
+second part is ``d'Qd`` with ``d = [x, 0] + J'z`` (Kass and Steffey 1989, J. Am. Stat. Assoc.
+84:717, equation 4.1).
 """
 
 from __future__ import annotations
@@ -69,6 +74,87 @@ def conditional_residuals(rows: ModelRows, solution: Solution) -> Vector:
     return residuals
 
 
+@dataclass(frozen=True)
+class ParameterUncertainty:
+    """Parameters that are uncertain, and what the conditional modes change by with them."""
+
+    cov: Matrix = field(repr=False)  # (m, m) of the parameters, over sigma**2
+    modes_jacobian: Matrix = field(repr=False)  # (q, m) of the modes, in the order of elimination
+    beta: slice  # the coefficients in the basis of X, among the parameters
+    # Derivatives of each term's covariance in its basis by its own parameters, the first of all
+    covariance_jacobians: tuple[Matrix, ...] = field(default=(), repr=False)  # (m_t, k, k)
+
+    @staticmethod
+    def of_coefficients(solution: Solution) -> ParameterUncertainty:
+        """The coefficients alone: ``db/dbeta = -GB``."""
+        crossprod = solution.crossprod
+        if crossprod.term_positions:
+            GB = solution.schur.numeric.solve(crossprod.ZtX)
+        else:
+            GB = np.zeros((0, crossprod.p))
+        return ParameterUncertainty(solution.vcov_in_basis, -GB, slice(0, crossprod.p))
+
+
+@dataclass(frozen=True)
+class PredictionErrors:
+    """Errors of linear predictors: of the effects given the parameters, and by the parameters."""
+
+    conditional: Vector = field(repr=False)  # (n,) ``z'Gz``
+    gradient: Matrix = field(repr=False)  # (n, m) of the predictor by the parameters
+    cov: Matrix = field(repr=False)  # (m, m) of the parameters
+
+    @property
+    def variance(self) -> Vector:
+        """``z'Gz + d'Qd``, (n,), NaN of rows with NaN."""
+        d = self.gradient
+        variance = self.conditional + np.einsum("np,pq,nq->n", d, self.cov, d)
+        return np.asarray(np.maximum(variance, 0.0))
+
+    def times(self, factor: float) -> PredictionErrors:
+        """Errors with variances multiplied by a factor."""
+        return PredictionErrors(factor * self.conditional, self.gradient, factor * self.cov)
+
+
+def prediction_errors(
+    solution: Solution, rows: PredictionRows, uncertainty: ParameterUncertainty | None = None
+) -> PredictionErrors:
+    """Errors of each row's predicted mean over sigma, random effects included."""
+    crossprod = solution.crossprod
+    if uncertainty is None:
+        uncertainty = ParameterUncertainty.of_coefficients(solution)
+    conditional = np.zeros(len(rows.X))
+    gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
+    if crossprod.term_positions:
+        z_columns = _z_columns(crossprod, rows)
+        conditional = _conditional_variance(crossprod, solution, z_columns)
+        for z in z_columns:
+            gradient += z.value[:, None] * uncertainty.modes_jacobian[z.column]
+    if crossprod.p:
+        gradient[:, uncertainty.beta] += combinations_in_basis(rows.X, crossprod.qr_R)
+    return PredictionErrors(conditional, gradient, uncertainty.cov)
+
+
+def effect_variance_gradient(
+    crossprod: CrossProducts, rows: PredictionRows, uncertainty: ParameterUncertainty
+) -> Matrix:
+    """Derivative of the variance ``z'Sigma z`` of the effects that rows do not include, (n, m)."""
+    gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
+    first = 0
+    terms = zip(
+        uncertainty.covariance_jacobians,
+        crossprod.bases,
+        rows.model_matrices,
+        rows.codes,
+        strict=False,
+    )
+    for jacobian, basis, Z, codes in terms:
+        z = np.where((codes < 0)[:, None], basis.columns(Z), 0.0)
+        last = first + len(jacobian)
+        gradient[:, first:last] = np.einsum("na,mab,nb->nm", z, jacobian, z, optimize=True)
+        first = last
+    return gradient
+
+
 def prediction_variance(solution: Solution, rows: PredictionRows) -> Vector:
     """Variance of the error of each row's predicted mean, random effects included."""
     return solution.sigma**2 * unscaled_prediction_variance(solution, rows)
@@ -78,30 +164,23 @@ def unscaled_prediction_variance(
     solution: Solution, rows: PredictionRows, *, fixed: bool = True
 ) -> Vector:
     """Prediction variance over ``sigma**2``; ``z'Gz`` alone if not ``fixed``."""
+    if fixed:
+        return prediction_errors(solution, rows).variance
     crossprod = solution.crossprod
-    zGz, zGB = np.zeros(len(rows.X)), np.zeros((1, 1))
-    if crossprod.term_positions:
-        zGz, zGB = _random_part(crossprod, solution, rows)
-    if not fixed or not crossprod.p:
-        return zGz
-    x = combinations_in_basis(rows.X, crossprod.qr_R) - zGB
-    return np.asarray(zGz + np.einsum("np,pq,nq->n", x, solution.vcov_in_basis, x))
+    if not crossprod.term_positions:
+        return np.zeros(len(rows.X))
+    return _conditional_variance(crossprod, solution, _z_columns(crossprod, rows))
 
 
-def _random_part(
-    crossprod: CrossProducts, solution: Solution, rows: PredictionRows
-) -> tuple[Vector, Matrix]:
-    """``z'Gz`` (n,) and ``z'GB`` (n, p) of each row."""
+def _conditional_variance(
+    crossprod: CrossProducts, solution: Solution, z_columns: list[_ZColumn]
+) -> Vector:
+    """``z'Gz`` of each row, (n,)."""
     symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
-    GB = solve(crossprod.ZtX)
-    z_columns = _z_columns(crossprod, rows)
-    zGB = np.zeros((len(rows.X), crossprod.p))
-    for z in z_columns:
-        zGB += z.value[:, None] * GB[z.column]
     probing = probing_vectors(symbolic)
     if probing.n_entries <= _MAX_STORED:
-        return _by_selected_inverse(probing, probing.apply(solve), z_columns), zGB
-    return _by_solving(symbolic.size, solve, z_columns), zGB
+        return _by_selected_inverse(probing, probing.apply(solve), z_columns)
+    return _by_solving(symbolic.size, solve, z_columns)
 
 
 def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -128,7 +128,7 @@ class EstimatesMixin(ResultsBase):
 
     @explains_arguments(METHOD_ARGUMENTS)
     def ranef(
-        self, group: str | None = None, *, cond_sd: bool = False
+        self, group: str | None = None, *, cond_sd: bool | Literal["joint"] = False
     ) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """
         Conditional modes of the random effects (BLUPs).
@@ -137,9 +137,11 @@ class EstimatesMixin(ResultsBase):
         ----------
         group : str, optional
             A grouping factor; without it, all of them in a dict.
-        cond_sd : bool
-            Whether to add each effect's conditional standard deviation, given the variance
-            parameters, as column ``<effect>_sd``.
+        cond_sd : bool or "joint"
+            Whether to add each effect's standard deviation given the data, as column
+            ``<effect>_sd``: given the parameters too (lme4's ``condVar``), or with ``"joint"``
+            with the uncertainty of the coefficients, and of all parameters after
+            :func:`~mixedfx.glmer` (glmmTMB's ``condVar``).
 
         Returns
         -------
@@ -161,7 +163,8 @@ class EstimatesMixin(ResultsBase):
         A         -17.61
         B           0.39
         """
-        check_flag("cond_sd", cond_sd)
+        if not (isinstance(cond_sd, str) and cond_sd == "joint"):
+            check_flag("cond_sd", cond_sd, ", or 'joint'")
         if group is not None:
             return prediction.ranef_table(self.model, group, cond_sd=cond_sd)
         return {
@@ -242,8 +245,10 @@ class EstimatesMixin(ResultsBase):
         self,
         data: Any = None,
         *,
-        random: str | Sequence[str] = "all",
+        random: str | Sequence[str] | None = None,
         new_levels: str = "error",
+        which: str = "mean",
+        average: str | None = None,
         interval: str | None = None,
         conf_level: float = 0.95,
         se: bool = False,
@@ -255,21 +260,30 @@ class EstimatesMixin(ResultsBase):
         ----------
         data : DataFrame, optional
             New rows, with the columns of the formula's right side; without it, the fit's own.
-        random : "all", "none" or list of str
-            Which groups' random effects to add to the fixed part.
+        random : "all", "none" or list of str, optional
+            Which groups' random effects to add to the fixed part; by default all, and with
+            ``average=`` none.
         new_levels : {"error", "population"}
             For levels that are not in the fit: raise an error, or take their effect as zero.
+        which : {"mean", "linear"}
+            The mean of the response (a probability or proportion of a binomial one), or the
+            linear predictor with its offset; with the identity link they are the same.
+        average : "population", optional
+            Integrate effects that are not included (of the groups left out of ``random``, and of
+            new levels) out of the mean, over their normal distribution. Without it they are zero,
+            and the mean is that of a typical level, not the average over levels.
         interval : {"confidence", "prediction"}, optional
             For the mean of the row given its levels, or for a new response there. The second
-            adds the residual variance (that of weight one in new rows, unless ``residual_sd`` or
-            ``dispersion`` determine it) and the variance between levels where a level is new or
-            its group is left out of ``random``.
+            adds the distribution of the response about its mean (a residual variance of weight
+            one in new rows, unless ``residual_sd`` or ``dispersion`` determine it) and the
+            variance between levels where a level is new or its group is left out of ``random``.
         conf_level : float
             Coverage of the interval, given the variance parameters; with few levels, whose
             variances are uncertain, it covers less.
         se : bool
             Whether to add the standard error of the mean, which accounts for coefficients and
-            random effects jointly, given the variance parameters.
+            random effects jointly: given the variance parameters, or after
+            :func:`~mixedfx.glmer` with the uncertainty of all parameters, as glmmTMB's.
 
         Returns
         -------
@@ -281,6 +295,15 @@ class EstimatesMixin(ResultsBase):
         ------
         NewLevelError
             For unseen levels, with ``new_levels="error"``; names them.
+
+        Notes
+        -----
+        With another link than the identity, standard errors are those of the linear predictor
+        times the slope of the mean, and confidence limits are those of the linear predictor,
+        transformed. Limits of a prediction interval are quantiles of the predictive distribution:
+        the family's, averaged over the normal error of the linear predictor; of a discrete
+        response the smallest values whose probability is reached, so that they cover at least
+        ``conf_level``.
 
         References
         ----------
@@ -299,6 +322,13 @@ class EstimatesMixin(ResultsBase):
            predicted  conf_low  conf_high
         0      253.7     198.1      309.3
         1      345.6     214.2      477.0
+        >>> herds = mfx.datasets.load("cbpp")
+        >>> fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds)
+        >>> fit.predict({"period": ["1"], "herd": ["1"]}, interval="confidence").round(3)
+           predicted  conf_low  conf_high
+        0      0.308     0.175      0.483
+        >>> fit.predict({"period": ["1"]}, average="population").round(3).tolist()
+        [0.216]
         """
         check_flag("se", se)
         return prediction.predict(
@@ -306,6 +336,8 @@ class EstimatesMixin(ResultsBase):
             data,
             random=random,
             new_levels=new_levels,
+            which=which,
+            average=average,
             interval=interval,
             conf_level=conf_level,
             se=se,

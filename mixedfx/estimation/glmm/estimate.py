@@ -19,17 +19,21 @@ from scipy import linalg
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import raise_without_rows
+from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.curvature import HessianAtOptimum
+from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.residuals.family_distribution import FamilyDistribution
 from mixedfx.residuals.model import FamilyModel, ResidualParameter, ResponseAroundPredictor
+from mixedfx.residuals.predictive import FamilyPredictive, Predictive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -51,12 +55,15 @@ class FamilyEstimate(ResidualEstimate):
     x: Vector = field(kw_only=True, repr=False)  # (m,) the free parameters
     gradient: Vector = field(kw_only=True, repr=False)  # (m,)
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m)
+    # Derivatives of each term's covariance by its coordinates, (m_t, k, k)
+    covariance_jacobians: tuple[Matrix, ...] = field(kw_only=True, repr=False)
+    scores_by_params: Matrix = field(kw_only=True, repr=False)  # (q, r), ``Z'(dg/dphi)``
     working_response: Vector | None = field(kw_only=True, repr=False)  # (n,) ``eta + g / w``
     working_weights: Vector | None = field(kw_only=True, repr=False)  # (n,)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
+        set_readonly(*vars(self).values(), *self.covariance_jacobians)
 
     @property
     def family(self) -> Family:
@@ -169,6 +176,36 @@ class FamilyEstimate(ResidualEstimate):
             vcov_unscaled=solution.crossprod.vcov_of_coefficients(in_basis),
             vcov_in_basis=in_basis,
         )
+
+    def parameter_uncertainty(self, solution: Solution) -> ParameterUncertainty:
+        """All free parameters."""
+        m, p = self.n_covariance, len(self.beta)
+        jacobian = modes_jacobian(solution, self.covariance_jacobians, self.scores_by_params)
+        return ParameterUncertainty(self.acov, jacobian, slice(m, m + p), self.covariance_jacobians)
+
+    def leverage_solution(self, solution: Solution) -> Solution:
+        """The working model, its coefficients' covariance given theta."""
+        p = len(self.beta)
+        in_basis = np.asarray(np.linalg.pinv(solution.schur.matrix[:p, :p], hermitian=True))
+        return replace(solution, vcov_in_basis=in_basis)
+
+    def squared_deviance_residuals(self, rows: ModelRows, mean: Vector) -> Vector:
+        """The family's unit deviances, times the weights."""
+        return self.family.unit_deviance(rows.y, mean, rows.weights, self.params)
+
+    def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
+        """The family, with the weights of the rows."""
+        return FamilyPredictive(self.family, self.params, rows.weights)
+
+    def predictive_of_new(self, rows: ModelRows, data: Any, sigma: float) -> Predictive:
+        """The family at weight one; trials of new rows are not known."""
+        if self.family.takes_trials and rows.has_weights:
+            raise ArgumentError(
+                "interval='prediction' of new rows needs their numbers of trials, which predict "
+                "does not ask for: leave data= out for the rows of the fit, take quantiles of "
+                "fit.simulate(data=), or interval='confidence' for the probability."
+            )
+        return FamilyPredictive(self.family, self.params, None)
 
     def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
         """By all free parameters."""

@@ -15,6 +15,7 @@ from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
+from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians, scores_by_params
 from mixedfx.estimation.glmm.search import (
     MarginalObjective,
     MarginalSearch,
@@ -137,6 +138,7 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
     with np.errstate(all="ignore"):
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
     again = _evaluated_anew(evaluation)
+    coordinates = result.objective.coordinates.covariance
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
@@ -145,6 +147,8 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
         x=found.x,
         gradient=found.gradient,
         hessian=found.hessian,
+        covariance_jacobians=covariance_jacobians(coordinates, found.x[: coordinates.size]),
+        scores_by_params=scores_by_params(again.modes),
         working_response=_working_response(again),
         working_weights=again.modes.at_rows.weight,
     )
