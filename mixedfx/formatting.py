@@ -19,8 +19,6 @@ import pandas as pd
 from mixedfx._escaping import html_block, latex_text, markdown_text
 from mixedfx.errors import ArgumentError, brief
 
-_DISPERSION = "Log residual standard deviation"
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -32,7 +30,7 @@ class Summary:
     header : sequence of (str, str)
         Label and value of each leading line.
     residuals : pandas.Series
-        Quantiles of the scaled residuals.
+        Quantiles of the residuals.
     components : pandas.DataFrame
         Columns ``group effect effect2 vcov sdcor``.
     counts : str
@@ -42,7 +40,11 @@ class Summary:
     notes : sequence of str
         Remarks on the fit.
     dispersion : pandas.DataFrame, optional
-        Coefficients of the log residual standard deviation; a row each, numeric columns.
+        Parameters of the residual model or of the family; a row each, numeric columns.
+    residuals_title : str
+        Heading of the quantiles.
+    dispersion_title : str
+        Heading of the parameters.
     """
 
     header: Sequence[tuple[str, str]]
@@ -52,13 +54,15 @@ class Summary:
     coefficients: pd.DataFrame
     notes: Sequence[str]
     dispersion: pd.DataFrame | None = None
+    residuals_title: str = "Scaled residuals"
+    dispersion_title: str = "Log residual standard deviation"
 
     def __str__(self) -> str:
         """Lay the tables out in 80 columns."""
         width = max(len(label) for label, _ in self.header) + 1
         parts = [
             "\n".join(_wrapped(f"{label + ':':<{width}} ", text) for label, text in self.header),
-            "Scaled residuals:\n" + _quantiles(self.residuals).to_string(index=False),
+            f"{self.residuals_title}:\n" + _quantiles(self.residuals).to_string(index=False),
         ]
         if len(self.components):
             rows = component_rows(self.components)
@@ -67,7 +71,7 @@ class Summary:
         if len(self.coefficients):
             parts.append("Fixed effects:\n" + _beside_names(_rounded(self.coefficients)))
         if self.dispersion is not None:
-            parts.append(f"{_DISPERSION}:\n" + _beside_names(_rounded(self.dispersion)))
+            parts.append(f"{self.dispersion_title}:\n" + _beside_names(_rounded(self.dispersion)))
         if self.notes:
             parts.append("Notes:\n" + "\n".join(_wrapped("- ", note) for note in self.notes))
         return "\n\n".join(parts)
@@ -85,14 +89,12 @@ class Summary:
         Returns
         -------
         tuple of Table
-            Model, scaled residuals, random effects, and fixed effects and dispersion if any.
+            Model, residuals, random effects, and fixed effects and dispersion if any.
         """
         header = pd.DataFrame(self.header, columns=["", " "])
         header.loc[len(header)] = ["Observations", self.counts]
-        tables = [
-            Table("Model", header),
-            Table("Scaled residuals", _quantiles(self.residuals)),
-        ]
+        residuals = Table(self.residuals_title, _quantiles(self.residuals))
+        tables = [Table("Model", header), residuals]
         if len(self.components):
             tables.append(Table(self._title, component_rows(self.components)))
         if len(self.coefficients):
@@ -100,7 +102,7 @@ class Summary:
             tables.append(Table("Fixed effects", rows))
         if self.dispersion is not None:
             rows = _rounded(self.dispersion).rename_axis("Term").reset_index()
-            tables.append(Table(_DISPERSION, rows))
+            tables.append(Table(self.dispersion_title, rows))
         return tuple(tables)
 
     def to_html(self) -> str:

@@ -65,8 +65,7 @@ class DispersionSpec(ResidualSpec):
         """After the formula."""
         return f"dispersion {self.formula}"
 
-    @property
-    def header(self) -> tuple[tuple[str, str], ...]:
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
         """Line of the summary."""
         return (("Dispersion", str(self.formula)),)
 

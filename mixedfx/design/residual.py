@@ -43,6 +43,10 @@ class ResidualSpec:
     """What a residual model is called, and what it estimates; no rows."""
 
     linear: ClassVar[bool] = True  # whether the response is linear in normal effects
+    kind: ClassVar[str] = "linear"
+    kind_without_effects: ClassVar[str] = "linear regression"
+    residuals_title: ClassVar[str] = "Scaled residuals"  # of their quantiles in the summary
+    params_title: ClassVar[str] = "Log residual standard deviation"
     estimates_sigma: ClassVar[bool] = True
     # Methods of denominator degrees of freedom; the first is the default.
     df_methods: ClassVar[tuple[str, ...]] = ("satterthwaite", "kenward-roger", "residual", "normal")
@@ -65,9 +69,24 @@ class ResidualSpec:
         return ""
 
     @property
-    def header(self) -> tuple[tuple[str, str], ...]:
-        """Lines of the summary's header."""
+    def n_nodes(self) -> int:
+        """Nodes by which each effect of a level is integrated out; 0: exactly."""
+        return 0
+
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Lines of the summary's header, of a model with random effects or without."""
         return ()
+
+    def method(self, *, mixed: bool, reml: bool) -> str:
+        """How the estimates were found, in short."""
+        return "REML" if reml else "ML"
+
+    def criterion_text(self, deviance: float, *, reml: bool) -> str:
+        """Name and value of the criterion at the optimum."""
+        name = "REML criterion" if reml else "deviance"
+        if self.has_random_effects:
+            name += " by Laplace's approximation"
+        return f"{name} {deviance:.4f}"
 
     @property
     def explanation(self) -> str | None:
@@ -160,8 +179,7 @@ class KnownStandardDeviations(ResidualSpec):
         """After the formula."""
         return "residual sds known"
 
-    @property
-    def header(self) -> tuple[tuple[str, str], ...]:
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
         """Line of the summary."""
         return (("Residual", "standard deviations known"),)
 
@@ -179,6 +197,10 @@ class FamilyResidual(ResidualSpec):
     nagq: int = 1  # nodes of quadrature; 1: Laplace's approximation
 
     linear = False
+    kind = "generalised linear"
+    kind_without_effects = "generalised linear model"
+    residuals_title = "Pearson residuals"
+    params_title = "Family parameters"
     estimates_sigma = False
     df_methods = ("normal",)
     residual_sd = None
@@ -222,11 +244,25 @@ class FamilyResidual(ResidualSpec):
             return "Laplace"
         return f"adaptive Gauss-Hermite quadrature, {self.nagq} nodes"
 
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Family and link, and how the random effects are integrated out."""
+        family = ("Family", f"{self.family.name}, {self.family.link.name} link")
+        return (family, ("Integral", self.approximation)) if mixed else (family,)
+
     @property
-    def header(self) -> tuple[tuple[str, str], ...]:
-        """Lines of the summary."""
-        family = f"{self.family.name}, {self.family.link.name} link"
-        return (("Family", family), ("Integral", self.approximation))
+    def n_nodes(self) -> int:
+        """Nodes of each integral, one of Laplace's approximation."""
+        return max(self.nagq, 1)
+
+    def method(self, *, mixed: bool, reml: bool) -> str:
+        """Maximum likelihood, with its approximation."""
+        if not mixed:
+            return "ML"
+        return "ML (Laplace)" if self.nagq <= 1 else f"ML ({self.nagq} nodes)"
+
+    def criterion_text(self, deviance: float, *, reml: bool) -> str:
+        """Log-likelihood, and twice its negative."""
+        return f"log-likelihood {-0.5 * deviance:.4f}, deviance {deviance:.4f}"
 
     @property
     def sampling_refusal(self) -> str:
@@ -269,8 +305,7 @@ class NamedResidual(ResidualSpec):
         """After the formula."""
         return f"residual {self.text}"
 
-    @property
-    def header(self) -> tuple[tuple[str, str], ...]:
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
         """Line of the summary."""
         return (("Residual", self.text),)
 

@@ -87,6 +87,8 @@ class Family(ABC):
     mergeable: ClassVar[bool] = False
     positive_mean: ClassVar[bool] = False
     takes_trials: ClassVar[bool] = False
+    # Names of the families that are limits of this one, at a parameter of zero.
+    limits: ClassVar[tuple[str, ...]] = ()
     support: ClassVar[str]
     # A linear predictor in the domain of every link, at which rows outside it are evaluated.
     _inner_eta: ClassVar[float] = 1.0
@@ -247,8 +249,8 @@ class Family(ABC):
         return None
 
     def is_special_case_of(self, other: Family) -> bool:
-        """Whether another family has this distribution among its own, with the same link."""
-        return self == other
+        """Whether another family has this distribution, or its limit, with the same link."""
+        return self.link == other.link and self.name in (other.name, *other.limits)
 
     @abstractmethod
     def simulate(

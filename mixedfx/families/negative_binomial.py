@@ -31,6 +31,7 @@ class NegativeBinomial(Family):
     links = ("log",)
     param_names = ("alpha",)
     discrete = True
+    limits = ("poisson",)
     positive_mean = True
     support = "counts 0, 1, 2, ..."
 

@@ -27,6 +27,7 @@ from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
 from mixedfx.inference.nesting import is_nested
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ def compare(
     for fit in fits:
         check_no_priors(fit, "compare()")
     for fit, name in zip(fits[1:], names[1:], strict=True):
-        _check_same_rows(fits[0], names[0], fit, name)
+        _check_comparable(fits[0], names[0], fit, name)
     refitted = [refit and fit.reml for fit in fits]
     if not refit:
         _check_same_criterion(fits, names)
@@ -82,10 +83,10 @@ def compare(
     return table
 
 
-def _check_same_rows(
+def _check_comparable(
     first: FittedModel, first_name: str, other: FittedModel, other_name: str
 ) -> None:
-    """Raise unless two fits have the same rows and the same response, but for rounding."""
+    """Raise unless two fits have the same rows and response, and families of one kind."""
     a, b = first.rows, other.rows
     if not _same_index(a, b):
         raise ArgumentError(
@@ -93,17 +94,47 @@ def _check_same_rows(
             f"{b.n}), so their likelihoods are not comparable. Fit both to rows that are "
             "complete for both."
         )
-    if not _same_response(a, b):
+    if not (_same_response(a, b) and _same_trials(first, other)):
         raise ArgumentError(
             f"'{first_name}' and '{other_name}' have different responses "
             f"({first.formula.response}, {other.formula.response}), so their likelihoods are not "
             "comparable."
         )
+    reason = difference(first, other)
+    if reason:
+        raise ArgumentError(f"'{first_name}' and '{other_name}' are not comparable: {reason}.")
+
+
+def difference(a: FittedModel, b: FittedModel) -> str:
+    """Why likelihoods of the same rows are not comparable by their families; empty if they are."""
+    families = a.spec.family, b.spec.family
+    if families[0].discrete != families[1].discrete:
+        return (
+            f"a family of counts has probabilities, and one of continuous responses densities "
+            f"({families[0].name}, {families[1].name}); fit both with families of one kind"
+        )
+    nodes = [fit.spec.residual.n_nodes for fit in (a, b) if fit.spec.random_terms]
+    if len({n for n in nodes if n}) > 1:
+        return (
+            f"their integrals are approximated with {nodes[0]} and {nodes[1]} nodes; fit both "
+            "with the same nagq="
+        )
+    return ""
 
 
 def same_rows(a: FittedModel, b: FittedModel) -> bool:
     """Whether two fits have the same rows and the same response, but for rounding."""
-    return _same_index(a.rows, b.rows) and _same_response(a.rows, b.rows)
+    return _same_index(a.rows, b.rows) and _same_response(a.rows, b.rows) and _same_trials(a, b)
+
+
+def _same_trials(a: FittedModel, b: FittedModel) -> bool:
+    """Whether two fits of proportions have them of the same trials."""
+    trials = [
+        np.ones(fit.rows.n) if fit.rows.weights is None else fit.rows.weights
+        for fit in (a, b)
+        if fit.spec.family.takes_trials
+    ]
+    return len(trials) < 2 or bool((trials[0] == trials[1]).all())
 
 
 def _same_index(a: ModelRows, b: ModelRows) -> bool:
@@ -210,7 +241,7 @@ def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
 
 def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     """Deviance of a fitted design, and its number of covariance parameters."""
-    if design.spec.residual.n_params:
+    if residual_model(design).estimator != "engine":
         fit = fit_design(design, engine="profiled", reml=reml, control=Control())
         return fit.deviance, fit.crossprod.parametrization.size
     likelihood = GaussianLikelihood.from_design(design, reml=reml)

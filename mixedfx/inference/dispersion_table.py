@@ -13,11 +13,18 @@ from mixedfx.estimation.residual import LocationScaleEstimate
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
     """Coefficients of the log residual standard deviation, and the sd of its random effects."""
     fit.spec.residual.check_modelled()
+    return residual_parameters(fit)
+
+
+def residual_parameters(fit: FittedModel) -> pd.DataFrame:
+    """Parameters of the residual model, or of the family, with standard errors."""
     components = fit.residual.components
-    estimates = np.array([c.value for c in components])
-    std_errors = [c.std_error for c in components]
-    columns = {"estimate": estimates, "std_error": std_errors, "sd": np.exp(estimates)}
-    return pd.DataFrame(columns, index=pd.Index([c.name for c in components], name="term"))
+    columns = {
+        "estimate": [c.value for c in components],
+        "std_error": [c.std_error for c in components],
+    }
+    table = pd.DataFrame(columns, index=pd.Index([c.name for c in components], name="term"))
+    return table.assign(sd=np.exp(table["estimate"])) if fit.spec.residual.linear else table
 
 
 def dispersion_effects(fit: FittedModel) -> pd.DataFrame:

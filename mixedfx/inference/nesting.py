@@ -48,12 +48,15 @@ def _residuals_nested(a: Design, b: Design) -> bool:
         b.spec.fixed_sigma is None
     ):
         return False
-    if not a.spec.residual.n_params or a.spec.residual.argument == b.spec.residual.argument:
+    small, large = a.spec.residual, b.spec.residual
+    if not a.spec.family.is_special_case_of(b.spec.family):
+        return False
+    if not small.n_params or not small.linear or small.argument == large.argument:
         return True
     columns = [d.rows.residual.log_sd_columns for d in (a, b)]
     if columns[0] is None or columns[1] is None:
         return False
-    if a.spec.residual.has_random_effects and not b.spec.residual.has_random_effects:
+    if small.has_random_effects and not large.has_random_effects:
         return False
     return _in_span(columns[0], columns[1])
 

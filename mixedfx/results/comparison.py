@@ -154,10 +154,17 @@ def _notes_on_criteria(fits: Sequence[Results], heads: Sequence[str]) -> tuple[s
             f"Other rows or another response than {heads[0]}'s: {', '.join(by_data)}; "
             "log-likelihood, AIC and BIC are not comparable."
         )
+    kinds = {h: comparison.difference(first.model, f.model) for f, h in likelihoods}
+    for reason in dict.fromkeys(r for h, r in kinds.items() if r and h not in by_data):
+        listed = ", ".join(h for h, r in kinds.items() if r == reason and h not in by_data)
+        notes.append(
+            f"Log-likelihood, AIC and BIC of {listed} are not comparable with {heads[0]}'s: "
+            f"{reason}."
+        )
     by_criterion = [
         h
         for f, h in likelihoods
-        if h not in by_data and not comparison.same_criterion(first.model, f.model)
+        if h not in by_data and not kinds[h] and not comparison.same_criterion(first.model, f.model)
     ]
     if by_criterion:
         notes.append(
@@ -176,7 +183,8 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
     values = _digits(pd.Series([p.value for p in others]))
     errors_of_residual = _digits(pd.Series([c.std_error for c in fit.model.residual.components]))
     values = _with_errors(others, values, errors_of_residual)
-    about = {"Observations": f"{fit.nobs}"}
+    about = {} if fit.model.spec.residual.linear else {"Family": str(fit.family)}
+    about |= {"Observations": f"{fit.nobs}"}
     about |= {f"Levels of {group}": f"{count}" for group, count in fit.ngroups.items()}
     about |= {
         "Criterion": _criterion(fit),
@@ -211,7 +219,8 @@ def _with_errors(
 def _criterion(fit: Results) -> str:
     if fit.model.priors.specified:
         return "posterior mode"
-    criterion = "REML" if fit.reml else "ML"
+    spec = fit.model.spec
+    criterion = spec.residual.method(mixed=bool(spec.random_terms), reml=fit.reml)
     return f"least squares ({criterion})" if fit.model.spec.is_least_squares else criterion
 
 

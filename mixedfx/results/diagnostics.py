@@ -149,7 +149,8 @@ class DiagnosticsMixin(ResultsBase):
         Returns
         -------
         pandas.DataFrame
-            ``nobs sigma llf aic bic deviance df_resid icc r2_marginal r2_conditional``.
+            ``nobs sigma llf aic bic deviance df_resid icc r2_marginal r2_conditional``; sigma is
+            NaN of a family without a scale.
 
         References
         ----------

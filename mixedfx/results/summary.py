@@ -31,16 +31,15 @@ def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
         counts=f"{fit.crossprod.n}" + (f"; groups: {groups}" if groups else ""),
         coefficients=_coefficients(fit, ddf, df_method),
         notes=notes if ddf.remark is None else (*notes, ddf.remark),
-        dispersion=_dispersion(fit) if fit.residual.components else None,
+        dispersion=_residual_params(fit) if fit.residual.components else None,
+        residuals_title=fit.spec.residual.residuals_title,
+        dispersion_title=fit.spec.residual.params_title,
     )
 
 
 def criterion(fit: FittedModel) -> str:
     """Name and value of the criterion at the optimum."""
-    name = "REML criterion" if fit.reml else "deviance"
-    if fit.spec.residual.has_random_effects:
-        name += " by Laplace's approximation"
-    return f"{name} {fit.deviance:.4f}"
+    return fit.spec.residual.criterion_text(fit.deviance, reml=fit.reml)
 
 
 def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
@@ -49,7 +48,11 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
     if confirmed_by is not None:
         engine = f"{engine} (the {confirmed_by} engine agrees)"
     model = ("Model", _title(fit)), ("Formula", str(fit.formula))
-    lines = [*model, *fit.spec.residual.header, ("Engine", engine)]
+    lines = [
+        *model,
+        *fit.spec.residual.header(mixed=bool(fit.spec.random_terms)),
+        ("Engine", engine),
+    ]
     if fit.priors.specified:
         return [*lines, *fit.priors.header, ("Tests", _TESTS["normal"])]
     tests = "residual" if _is_regression(fit) and df_method != "normal" else df_method
@@ -62,11 +65,12 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
 def _title(fit: FittedModel) -> str:
     method = "REML" if fit.reml else "maximum likelihood"
     if fit.priors.specified:
-        method = "REML with priors"
+        method = f"{'REML' if fit.reml else 'maximum likelihood'} with priors"
     elif _is_regression(fit):
         method = f"least squares ({'REML' if fit.reml else 'maximum likelihood'})"
-    kind = "mixed model" if fit.spec.ngroups else "regression"
-    return f"linear {kind}, fitted by {method}"
+    residual = fit.spec.residual
+    model = f"{residual.kind} mixed model" if fit.spec.ngroups else residual.kind_without_effects
+    return f"{model}, fitted by {method}"
 
 
 def _is_regression(fit: FittedModel) -> bool:
@@ -74,9 +78,11 @@ def _is_regression(fit: FittedModel) -> bool:
     return fit.spec.is_least_squares and not fit.priors.specified
 
 
-def _dispersion(fit: FittedModel) -> pd.DataFrame:
+def _residual_params(fit: FittedModel) -> pd.DataFrame:
+    """Parameters of the residual model, or of the family."""
     names = {"estimate": "Estimate", "std_error": "Std. Error", "sd": "exp(Estimate)"}
-    return dispersion_table.dispersion_coefficients(fit).rename_axis(None).rename(columns=names)
+    table = dispersion_table.residual_parameters(fit)
+    return table.rename_axis(None).rename(columns=names)
 
 
 def _coefficients(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> pd.DataFrame:

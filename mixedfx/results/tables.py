@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -29,10 +30,10 @@ def residuals(fit: FittedModel) -> pd.Series:
 
 def glance(fit: FittedModel) -> pd.DataFrame:
     """Size, criteria and shares of variance of a fit, in one row."""
-    shares = variance_shares(fit)
+    shares, scale = variance_shares(fit), fit.residual.scale(fit.solution.sigma)
     row = {
         "nobs": fit.crossprod.n,
-        "sigma": fit.solution.sigma,
+        "sigma": math.sqrt(scale) if scale is not None else math.nan,
         "llf": -0.5 * fit.deviance,
         "aic": aic(fit),
         "bic": bic(fit),

@@ -224,3 +224,124 @@ def test_a_column_with_the_name_of_a_parameter_keeps_it():
     found = fit.conf_int(parm=["alpha", "alpha(Residual)"])
     assert found.loc["alpha"].mean() == pytest.approx(fit.params["alpha"])
     assert found.loc["alpha(Residual)"].prod() == pytest.approx(fit.family_params["alpha"] ** 2)
+
+
+# ------------------------------------------------------------------ summaries
+
+
+def test_summary_says_family_link_and_approximation(cbpp):
+    text = str(cbpp)
+    for line in (
+        "binomial, logit link",
+        "Integral:  Laplace",
+        "log-likelihood -92.0263",
+        "z value",
+    ):
+        assert line in text
+    assert "Pr(>|t|)" not in text
+    assert "Scaled residuals" not in text
+    assert "log-likelihood -92.0263" in repr(cbpp)
+    assert "<h4>Pearson residuals</h4>" in cbpp.summary().to_html()
+
+
+def test_summary_has_the_quantiles_of_pearson_residuals(cbpp):
+    # quantile(residuals(glmer(...), "pearson"), c(0, .25, .5, .75, 1)) near the optimum
+    expected = [-2.38163949384, -0.788933591175, -0.202634359532, 0.514257908518, 2.87908380658]
+    np.testing.assert_allclose(cbpp.summary().residuals, expected, atol=1e-3)
+
+
+def test_summary_has_the_parameters_of_the_family(epil):
+    table = epil.summary().dispersion
+    assert "Family parameters" in str(epil)
+    # d log(alpha) is -d log(theta): glmmTMB's interval of log(theta) is symmetric.
+    log_error = np.log(11.8367126206633 / 4.698863415164) / (2.0 * 1.959963984540054)
+    np.testing.assert_allclose(
+        table.loc["alpha", "Std. Error"], epil.family_params["alpha"] * log_error, rtol=TOLERANCE
+    )
+
+
+def test_summary_says_which_level_is_the_success():
+    data = read("bacteria").assign(answer=lambda d: np.where(d["yn"] == 1, "yes", "no"))
+    fit = mfx.glmer("answer ~ trt + (1 | ID)", data, family="binomial", nagq=5)
+    assert "adaptive Gauss-Hermite quadrature, 5 nodes" in str(fit)
+    assert "probability that 'answer' is 'yes'" in str(fit)
+
+
+def test_glance_has_no_sigma_where_there_is_none(cbpp, gamma):
+    assert np.isnan(cbpp.glance()["sigma"].item())
+    assert gamma.glance()["sigma"].item() == pytest.approx(gamma.sigma)
+    row = cbpp.glance().iloc[0]
+    assert row["aic"] == pytest.approx(-2.0 * cbpp.llf + 2.0 * 5)  # 4 coefficients and theta
+    assert row["bic"] == pytest.approx(-2.0 * cbpp.llf + np.log(56) * 5)
+
+
+def test_parameters_of_the_family_are_counted(epil):
+    assert epil.df_modelwc == 6 + 1 + 1
+
+
+def test_table_shows_families_and_their_parameters(cbpp, epil):
+    frame = mfx.table(cbpp, epil).frame.set_index("")
+    assert frame.loc["Family"].tolist() == ["binomial (logit)", "nbinom2 (log)"]
+    assert frame.loc["alpha"].tolist() == ["", "0.134 (0.0316)"]
+    assert frame.loc["Criterion"].tolist() == ["ML (Laplace)"] * 2
+
+
+# ------------------------------------------------------------------ comparisons
+
+
+def test_random_terms_are_tested_by_refitting(cbpp):
+    fixed = mfx.glmer(
+        "cbind(incidence, size - incidence) ~ period", read("cbpp", "period"), family="binomial"
+    )
+    table = cbpp.ranova()
+    chisq = 2.0 * (cbpp.llf - fixed.llf)
+    np.testing.assert_allclose(table.loc["(1 | herd)", "chisq"], chisq, rtol=1e-7)
+    # An equal mixture of chi-squared distributions with 0 and 1 degrees of freedom.
+    np.testing.assert_allclose(
+        table.loc["(1 | herd)", "p_mixture"], 0.5 * stats.chi2.sf(chisq, 1), rtol=1e-6
+    )
+
+
+def test_a_family_is_compared_with_its_limit(epil):
+    data = read("epil2", "subject")
+    poisson = mfx.glmer(str(epil.formula), data, family="poisson")
+    table = mfx.compare(poisson, epil)
+    assert table["nested"].tolist() == [None, True]
+    np.testing.assert_allclose(table["chisq"].iloc[1], 2.0 * (epil.llf - poisson.llf))
+
+
+def test_different_families_are_compared_by_criteria_alone(epil):
+    other = mfx.glmer(str(epil.formula), read("epil2", "subject"), family="nbinom1")
+    table = mfx.compare(epil, other)
+    assert table["aic"].notna().all()
+    assert not any(table["nested"].iloc[1:])
+
+
+def test_counts_are_not_compared_with_densities(epil):
+    linear = mfx.lmer("y ~ Base + (1 | subject)", read("epil2", "subject"))
+    with pytest.raises(ArgumentError, match="densities"):
+        mfx.compare(linear, epil)
+    assert "densities" in mfx.table(linear, epil).notes[0]
+
+
+def test_approximations_with_different_nodes_are_not_compared(epil):
+    data = read("epil2", "subject")
+    finer = mfx.glmer("y ~ Base + (1 | subject)", data, family="nbinom2", nagq=5)
+    with pytest.raises(ArgumentError, match="nagq="):
+        mfx.compare(finer, epil)
+
+
+def test_proportions_of_other_trials_are_not_compared(cbpp):
+    data = read("cbpp", "period", "herd").assign(incidence=lambda d: 2 * d["incidence"])
+    doubled = mfx.glmer(CBPP.replace("size", "2 * size"), data.assign(size=data["size"]))
+    with pytest.raises(ArgumentError, match="different responses"):
+        mfx.compare(cbpp, doubled)
+
+
+def test_a_normal_family_is_compared_with_a_linear_model():
+    data = read("epil2", "subject")
+    linear = mfx.lmer("y ~ Base + (1 | subject)", data)
+    normal = mfx.glmer("y ~ Base + trt + (1 | subject)", data, family="gaussian")
+    table = mfx.compare(linear, normal)
+    full = mfx.lmer("y ~ Base + trt + (1 | subject)", data)
+    np.testing.assert_allclose(table["chisq"].iloc[1], mfx.compare(linear, full)["chisq"].iloc[1])
