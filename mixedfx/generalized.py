@@ -77,7 +77,8 @@ def glmer(
     nagq : int
         1, Laplace's approximation of the integral over the random effects; 2 and more, nodes of
         adaptive Gauss-Hermite quadrature for each effect, of one grouping factor; 0, Laplace with
-        the coefficients at the joint mode with the random effects, which is faster and less exact.
+        the coefficients at the mode of the penalised likelihood, as lme4's ``nAGQ=0``: less exact,
+        and no faster here.
     weights : str or array, optional
         Trials of a proportion; for other families prior weights: of a count, the row counts that
         often; of a continuous response, its dispersion is divided by them.

@@ -172,10 +172,10 @@ class _Estimates:
         assert isinstance(estimate, FamilyEstimate)
         assert factors is not None
         rows = GeneralizedRows.of(fit.design)
+        likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
         beta = basis_coefficients(rows, estimate.beta)
         point = Point(tuple(factors), beta, np.log(estimate.params))
-        coordinates, x = free_coordinates(rows, point)
-        likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
+        coordinates, x = free_coordinates(likelihood, point)
         return _Estimates(fit, estimate, likelihood, coordinates, x)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from mixedfx.estimation.glmm.starting_values import starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
+from mixedfx.likelihood.generalized.profiled import ProfiledLikelihood, working_information
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -35,6 +36,9 @@ from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+# A family's parameter below this is zero: alpha of counts that vary as Poisson's do.
+_ZERO_PARAM = 1e-6
 
 
 def fit_generalized(
@@ -78,15 +82,10 @@ class Optimum:
     """End of the search, and derivatives there."""
 
     search: MarginalSearch
-    objective: MarginalObjective
+    evaluation: MarginalEvaluation
     x: Vector
     gradient: Vector
     hessian: Matrix
-
-    @property
-    def evaluation(self) -> MarginalEvaluation:
-        """Deviance and modes at the optimum."""
-        return self.objective.evaluate(self.x)
 
 
 def find_optimum(
@@ -100,11 +99,13 @@ def find_optimum(
     """End of the search, with the Hessian there, and the last Newton step that it allows."""
     found = search_marginal(design, rows, nagq=nagq, control=control, start=start)
     likelihood, modes_start = found.objective.likelihood, found.objective.modes_start
-    coordinates, x = free_coordinates(rows, found.evaluation.point)
-    objective = MarginalObjective(likelihood, coordinates, modes_start)
+    point = found.evaluation.point
+    coordinates, x = free_coordinates(likelihood, point)
+    objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
     hessian = marginal_hessian(objective, x)
     x, gradient = newton_step(objective, x, hessian)
-    return Optimum(found, objective, x, gradient, hessian)
+    optimum = _at_limits(Optimum(found, objective.evaluate(x), x, gradient, hessian))
+    return optimum if nagq else _with_coefficients(optimum)
 
 
 def search_marginal(
@@ -116,7 +117,7 @@ def search_marginal(
     start: Vector | None = None,
 ) -> MarginalSearch:
     """Search from starting values of the working model, or of a given theta."""
-    likelihood = GeneralizedLikelihood(rows, max(nagq, 1))
+    likelihood = GeneralizedLikelihood(rows, nagq) if nagq else ProfiledLikelihood(rows)
     first = starting_point(design.spec, rows, start)
     try:
         found = search(likelihood, first.theta, first.point, control)
@@ -127,6 +128,48 @@ def search_marginal(
             "the likelihood is not finite at the starting values. Give others by start=."
         )
     return found
+
+
+def _at_limits(found: Optimum) -> Optimum:
+    """
+    Optimum at which family parameters that have gone to zero are fixed.
+
+    The deviance is flat in their logarithms, of which neither derivative says anything.
+    """
+    params = found.evaluation.modes.params
+    at_zero = len(found.x) - len(params) + np.flatnonzero(params < _ZERO_PARAM)
+    if not len(at_zero):
+        return found
+    hessian, gradient = found.hessian.copy(), found.gradient.copy()
+    hessian[at_zero], hessian[:, at_zero], gradient[at_zero] = 0.0, 0.0, 0.0
+    hessian[at_zero, at_zero] = 1.0
+    return replace(found, gradient=gradient, hessian=hessian)
+
+
+def _remarks(design: Design, params: Vector) -> tuple[str, ...]:
+    """What is to be said of family parameters at zero."""
+    names = [
+        name
+        for name, value in zip(design.spec.family.param_names, params, strict=True)
+        if value < _ZERO_PARAM
+    ]
+    return tuple(
+        f"{name} is estimated as zero: the response varies no more than that of the family "
+        "without it, of which this is the fit."
+        for name in names
+    )
+
+
+def _with_coefficients(found: Optimum) -> Optimum:
+    """Optimum with coefficients at the mode: their information given the other parameters."""
+    modes, beta = found.evaluation.modes, found.evaluation.point.beta
+    m, p = len(found.x) - len(modes.params), len(beta)
+    own = np.r_[0:m, m + p : len(found.x) + p]
+    hessian = np.zeros((len(found.x) + p, len(found.x) + p))
+    hessian[np.ix_(own, own)] = found.hessian
+    hessian[m : m + p, m : m + p] = 2.0 * working_information(modes)
+    x, gradient = np.insert(found.x, m, beta), np.insert(found.gradient, m, np.zeros(p))
+    return replace(found, x=x, gradient=gradient, hessian=hessian)
 
 
 def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:
@@ -159,6 +202,7 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
         engine="laplace" if nagq <= 1 else "quadrature",
         evaluations=result.evaluations,
         converged=result.end.converged,
+        remarks=_remarks(design, np.exp(evaluation.point.log_params)),
         message=f"another step would gain {decrement:.1e}",
         deviance=evaluation.deviance,
         trace=tuple(value for run in result.runs for value in run.trace),

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mixedfx.estimation.glmm.search import (
     MarginalObjective,
     working_hessian,
-    working_information,
 )
+from mixedfx.likelihood.generalized.profiled import working_information
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -51,7 +51,8 @@ def _steps(objective: MarginalObjective, x: Vector) -> Vector:
     m, covariance = coordinates.covariance.size, coordinates.covariance
     curvature = np.full(len(x), float(objective.likelihood.rows.n))
     curvature[:m] = np.diag(working_hessian(evaluation, covariance, x[:m]))
-    curvature[coordinates.beta] = 2.0 * np.diag(working_information(evaluation))
+    if coordinates.p:
+        curvature[coordinates.beta] = 2.0 * np.diag(working_information(evaluation.modes))
     return np.asarray(np.minimum(_STEP * np.sqrt(2.0 / curvature), _LARGEST_STEP))
 
 

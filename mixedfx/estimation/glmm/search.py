@@ -9,7 +9,7 @@ rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     MarginalEvaluation,
     Point,
 )
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.profiled import working_information
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
@@ -60,9 +60,12 @@ class MarginalObjective:
         likelihood: GeneralizedLikelihood,
         coordinates: MarginalCoordinates,
         modes_start: Sequence[Matrix] | None = None,
+        beta_start: Vector | None = None,
     ) -> None:
         self.likelihood, self.coordinates = likelihood, coordinates
         self.modes_start = modes_start
+        # Of coefficients that the likelihood finds itself.
+        self.beta_start = np.zeros(likelihood.rows.p) if beta_start is None else beta_start
         self.last: tuple[Vector, MarginalEvaluation] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
@@ -81,9 +84,12 @@ class MarginalObjective:
         """Evaluation at ``x``, the modes from those of the last one."""
         if self.last is not None and np.array_equal(self.last[0], x):
             return self.last[1]
-        evaluation = self.likelihood.at(self.coordinates.point(x), self.modes_start)
+        point = self.coordinates.point(x)
+        if not self.coordinates.p:
+            point = replace(point, beta=self.beta_start)
+        evaluation = self.likelihood.at(point, self.modes_start)
         self.last = x, evaluation
-        self.modes_start = evaluation.modes.u
+        self.modes_start, self.beta_start = evaluation.modes.u, evaluation.point.beta
         return evaluation
 
     def initial_hessian(self, x: Vector) -> Matrix:
@@ -92,7 +98,8 @@ class MarginalObjective:
         evaluation = self.evaluate(x)
         H = np.zeros((coordinates.size, coordinates.size))
         H[:m, :m] = working_hessian(evaluation, coordinates.covariance, x[:m])
-        H[coordinates.beta, coordinates.beta] = 2.0 * working_information(evaluation)
+        if coordinates.p:
+            H[coordinates.beta, coordinates.beta] = 2.0 * working_information(evaluation.modes)
         gradient = self(x)[1]
         for i in range(coordinates.beta.stop, coordinates.size):
             moved = x.copy()
@@ -105,25 +112,13 @@ class MarginalObjective:
         return floor_eigenvalues(H)
 
 
-def free_coordinates(rows: GeneralizedRows, point: Point) -> tuple[MarginalCoordinates, Vector]:
+def free_coordinates(
+    likelihood: GeneralizedLikelihood, point: Point
+) -> tuple[MarginalCoordinates, Vector]:
     """Coordinates of all free parameters at a point, ranks fixed, and their values there."""
-    covariance, theta = rank_reduced_coordinates(rows.parametrization, point.factors)
-    coordinates = MarginalCoordinates(covariance, rows.p, len(point.log_params))
+    covariance, theta = rank_reduced_coordinates(likelihood.rows.parametrization, point.factors)
+    coordinates = MarginalCoordinates(covariance, likelihood.p, len(point.log_params))
     return coordinates, coordinates.vector(theta, point)
-
-
-def working_information(evaluation: MarginalEvaluation) -> Matrix:
-    """``X'V^-1 X`` of the working linear model in the basis of X, (p, p)."""
-    modes, rows = evaluation.modes, evaluation.modes.rows
-    w = np.maximum(modes.at_rows.weight, 0.0)
-    XtWX = (rows.X * w[:, None]).T @ rows.X
-    blocks = [
-        np.stack([factor.sums(w * rows.X[:, j]) for j in range(rows.p)], axis=1)
-        if rows.p
-        else np.zeros((factor.width, 0, factor.n_levels))
-        for factor in rows.factors
-    ]
-    return np.asarray(modes.numeric.schur_complement(blocks, XtWX).matrix)
 
 
 def working_hessian(evaluation: MarginalEvaluation, coordinates: Coordinates, x: Vector) -> Matrix:
@@ -167,9 +162,9 @@ def search(
 ) -> MarginalSearch:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
     rows = likelihood.rows
-    p, r = rows.p, len(point.log_params)
+    p, r = likelihood.p, len(point.log_params)
     coordinates = MarginalCoordinates(rows.parametrization.coordinates, p, r)
-    objective = MarginalObjective(likelihood, coordinates, modes_start)
+    objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
     runs = [_minimize(objective, coordinates.vector(theta, point), control)]
     slope = np.inf
     for _ in range(_MAX_RANK_REDUCTIONS):
@@ -211,14 +206,16 @@ def _with_roots(
     covariance, theta = rank_reduced(objective.likelihood.rows.parametrization, roots)
     new = MarginalCoordinates(covariance, old.p, old.r)
     rest = x[old.covariance.size :]
-    moved = MarginalObjective(objective.likelihood, new, objective.modes_start)
+    moved = MarginalObjective(
+        objective.likelihood, new, objective.modes_start, objective.beta_start
+    )
     return moved, np.concatenate([theta, rest])
 
 
 def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[Matrix] | None:
     """Factors without nearly null directions, where these cost nothing; None: all are needed."""
     parametrization = objective.likelihood.rows.parametrization
-    point = objective.coordinates.point(end.x)
+    point = objective.evaluate(end.x).point
     factors = full_rank_factors(parametrization, point.factors, _NEARLY_ZERO)
     if tuple(F.shape[1] for F in factors) == parametrization.widths:
         return None
@@ -235,7 +232,7 @@ def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[
 def _probe_boundary(objective: MarginalObjective, x: Vector) -> tuple[float, list[Matrix] | None]:
     """Slope of the deviance off the boundary, and factors off it where the deviance falls."""
     rows = objective.likelihood.rows
-    point = objective.coordinates.point(x)
+    point = objective.evaluate(x).point
     scores = score_covariance(objective.likelihood, point, objective.modes_start)
     slope, factors = np.inf, []
     terms = zip(point.factors, scores, rows.parametrization.terms, strict=True)

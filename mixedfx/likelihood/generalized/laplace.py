@@ -53,7 +53,7 @@ def laplace_gradient(modes: Modes) -> MarginalGradient:
     of_log_det = log_det_derivatives(modes.numeric)
     h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
     c = at.weight_slope * h
-    As = rows.random_predictor(_solve(modes, rows.sums(c)))
+    As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
     through = c - at.weight * As
     Zt_through = rows.sums(through)
     by_lambda = []
@@ -77,7 +77,7 @@ def mean_shift(modes: Modes) -> list[Matrix]:
     assert at.weight_slope is not None
     of_log_det = log_det_derivatives(modes.numeric)
     c = at.weight_slope * rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
-    As = rows.random_predictor(_solve(modes, rows.sums(c)))
+    As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
     through = rows.sums(c - at.weight * As)
     return [lam.T @ v for lam, v in zip(modes.lambdas, through, strict=True)]
 
@@ -99,7 +99,7 @@ def by_family_params(
     return np.asarray(-2.0 * direct + by.weight @ h + (by.first * As).sum(axis=-1))
 
 
-def _solve(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:
+def solve_effects(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:
     """``Lambda H^-1 Lambda' v`` of each factor, (K, L)."""
     symbolic = modes.numeric.symbolic
     flat = np.empty((symbolic.size, 1))

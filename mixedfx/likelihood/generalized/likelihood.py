@@ -72,6 +72,11 @@ class GeneralizedLikelihood:
     rows: GeneralizedRows
     nagq: int = 1
 
+    @property
+    def p(self) -> int:
+        """Number of coefficients that are searched."""
+        return self.rows.p
+
     def at(self, point: Point, start: Sequence[Matrix] | None = None) -> MarginalEvaluation:
         """Evaluate at a point, the modes from those of a point near."""
         rows = self.rows
@@ -112,7 +117,7 @@ class MarginalCoordinates:
 
     def vector(self, theta: Vector, point: Point) -> Vector:
         """Vector of a point whose covariance coordinates are theta."""
-        return np.concatenate([theta, point.beta, point.log_params])
+        return np.concatenate([theta, point.beta[: self.p], point.log_params])
 
     def gradient(self, x: Vector, rows: GeneralizedRows, by: MarginalGradient) -> Vector:
         """Gradient by the vector."""
