@@ -82,6 +82,8 @@ EMMEANS_ARGUMENTS: Mapping[str, str] = {
     "adjust": "write fit.emmeans(...).contrasts(adjust=...)",
     "method": "write fit.emmeans(...).contrasts(method)",
     "cov_keep": "write at={'x': [0, 1]}",
+    "type": "write which='mean' for means on the scale of the response",
+    "sigma": "bias_adjust=True takes the variance of the random effects",
 }
 
 # Of Results; each is a name there.

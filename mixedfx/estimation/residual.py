@@ -179,6 +179,17 @@ class ResidualEstimate:
         """Covariance of the coefficients that ``vcov_jacobian`` is the derivative of."""
         return cov
 
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """Ways to the variance of an observation beside fixed and random part; default first."""
+        return ("residual",)
+
+    def observation_variance(
+        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+    ) -> float:
+        """Variance of an observation on the scale of the linear predictor: the residual one."""
+        return residual()
+
     def row_variances(self, sds: Vector) -> Vector:
         """Variances of new responses of the rows used, given their residual sds."""
         return np.asarray(sds**2)

@@ -30,6 +30,8 @@ class Binomial(Family):
     positive_mean = True
     takes_trials = True
     support = "0 and 1, or whole numbers of successes of whole numbers of trials"
+    mean_name = "probability"
+    log_link_methods = ("delta",)
     _inner_eta = -1.0
 
     def _rows(

@@ -89,6 +89,21 @@ class Logit(CumulativeLink):
     name = "logit"
     ratio = "odds ratio"
     symmetric = True
+    latent_variance = math.pi**2 / 3.0
+
+    def predictor_name(self, mean: str) -> str:
+        """Log odds."""
+        return "log odds"
+
+    def marginal_mean(self, eta: float, variance: float) -> float:
+        """
+        Mean by the approximation of McCulloch, Searle and Neuhaus, for variances to about 2.
+
+        ``F(eta - v/2 tanh(eta (1 + 2 exp(-v/2)) / 6))``: Nakagawa, Johnson and Schielzeth (2017,
+        J. R. Soc. Interface 14:20170213), equation 6.8.
+        """
+        slope = (1.0 + 2.0 * math.exp(-0.5 * variance)) / 6.0
+        return float(special.expit(eta - 0.5 * variance * math.tanh(eta * slope)))
 
     def link(self, mu: Array) -> Array:
         """``log(mu / (1 - mu))``."""
@@ -136,6 +151,11 @@ class Probit(CumulativeLink):
 
     name = "probit"
     symmetric = True
+    latent_variance = 1.0
+
+    def marginal_mean(self, eta: float, variance: float) -> float:
+        """``F(eta / sqrt(1 + v))``."""
+        return float(special.ndtr(eta / math.sqrt(1.0 + variance)))
 
     def link(self, mu: Array) -> Array:
         """Normal quantile."""
@@ -184,6 +204,7 @@ class Cauchit(CumulativeLink):
 
     name = "cauchit"
     symmetric = True
+    latent_variance = math.nan
 
     def link(self, mu: Array) -> Array:
         """Cauchy quantile."""
@@ -211,6 +232,7 @@ class CLogLog(CumulativeLink):
 
     name = "cloglog"
     ratio = "hazard ratio"
+    latent_variance = math.pi**2 / 6.0
 
     def link(self, mu: Array) -> Array:
         """``log(-log(1 - mu))``."""
@@ -241,6 +263,14 @@ class Log(CumulativeLink):
 
     name = "log"
     ratio = "ratio"
+
+    def predictor_name(self, mean: str) -> str:
+        """Log of the mean."""
+        return f"log {mean}"
+
+    def marginal_mean(self, eta: float, variance: float) -> float:
+        """``exp(eta + v/2)``."""
+        return math.exp(eta + 0.5 * variance)
 
     def link(self, mu: Array) -> Array:
         """``log(mu)``."""

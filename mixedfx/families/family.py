@@ -12,6 +12,7 @@ prior weights: a normal, gamma or inverse normal response has the dispersion ove
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -30,6 +31,7 @@ from mixedfx.families.derivatives import (
 )
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
+from mixedfx.families.observation_variance import observation_variance
 from mixedfx.families.support import check_support, check_varies
 
 Vector = npt.NDArray[np.float64]
@@ -66,6 +68,10 @@ class Family(ABC):
         Whether the response is successes of trials, which the weights are.
     support : str
         Values that a response can have, in words.
+    mean_name : str
+        The mean in words.
+    log_link_methods : tuple of str
+        With a log link, ways to the variance of an observation, the default first.
 
     See Also
     --------
@@ -90,6 +96,8 @@ class Family(ABC):
     # Names of the families that are limits of this one, at a parameter of zero.
     limits: ClassVar[tuple[str, ...]] = ()
     support: ClassVar[str]
+    mean_name: ClassVar[str] = "mean"
+    log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
     # A linear predictor in the domain of every link, at which rows outside it are evaluated.
     _inner_eta: ClassVar[float] = 1.0
 
@@ -251,6 +259,38 @@ class Family(ABC):
     def is_special_case_of(self, other: Family) -> bool:
         """Whether another family has this distribution, or its limit, with the same link."""
         return self.link == other.link and self.name in (other.name, *other.limits)
+
+    @property
+    def predictor_name(self) -> str:
+        """The linear predictor in words; empty where it is the mean."""
+        return self.link.predictor_name(self.mean_name)
+
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """Ways to the variance of an observation on the scale of eta, the default first."""
+        if self.link.latent_variance is not None:
+            return ("theoretical", "delta")
+        return self.log_link_methods if isinstance(self.link, Log) else ("delta",)
+
+    def observation_variance(self, method: str, mean: Callable[[], float], params: Vector) -> float:
+        """
+        Variance of an observation about its mean, on the scale of the linear predictor.
+
+        Parameters
+        ----------
+        method : str
+            One of ``observation_methods``; :mod:`mixedfx.families.observation_variance` has them.
+        mean : callable
+            Gives a typical mean, where the method needs one.
+        params : ndarray of shape (r,)
+            Values of ``param_names``.
+
+        Returns
+        -------
+        float
+            NaN where there is none.
+        """
+        return observation_variance(self, method, mean, params)
 
     @abstractmethod
     def simulate(

@@ -27,6 +27,7 @@ class Gamma(DispersionFamily):
     param_names = ("phi",)
     positive_mean = True
     support = "positive numbers"
+    log_link_methods = ("lognormal", "delta", "trigamma")
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``-log y``."""

@@ -10,6 +10,7 @@ The links of probabilities are in :mod:`mixedfx.families.cumulative_links`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,11 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives
+from mixedfx.linalg.gauss_hermite import normal_quadrature
 
 Mask = npt.NDArray[np.bool_]
 
 # exp() of a larger linear predictor is close to overflow, with room for a product of three.
 MAX_EXPONENT = 230.0
+# Nodes of a mean over a normal linear predictor.
+_NODES = 31
 
 
 def bounded_exp(x: Array) -> Array:
@@ -43,6 +47,12 @@ class Link(ABC):
         Linear predictors that have a mean.
     keeps_sign : bool
         Whether a mean is positive only where eta is, so that a positive mean needs ``eta > 0``.
+    ratio : str or None
+        What the exponential of a difference of linear predictors is, such as ``"odds ratio"``;
+        None: nothing of the mean.
+    latent_variance : float or None
+        Variance of the distribution that the inverse link is the distribution function of; NaN
+        where it has none.
 
     See Also
     --------
@@ -51,9 +61,9 @@ class Link(ABC):
 
     name: ClassVar[str]
     domain: ClassVar[Literal["real", "positive", "nonzero"]] = "real"
-    # What the exponential of a difference of linear predictors is; None: nothing of the mean.
-    ratio: ClassVar[str | None] = None
     keeps_sign: ClassVar[bool] = False
+    ratio: ClassVar[str | None] = None
+    latent_variance: ClassVar[float | None] = None
 
     @abstractmethod
     def link(self, mu: Array) -> Array:
@@ -73,6 +83,20 @@ class Link(ABC):
             return np.asarray(eta > 0)
         return np.asarray(eta != 0) if self.domain == "nonzero" else None
 
+    def predictor_name(self, mean: str) -> str:
+        """The linear predictor in words, of the mean in words; empty where they are the same."""
+        return f"{self.name} of the {mean}"
+
+    def within_domain(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Ends of the part of an interval of eta that has means; NaN where it is not one part."""
+        return low, high
+
+    def marginal_mean(self, eta: float, variance: float) -> float:
+        """Mean of the response where the linear predictor is normal, by quadrature or a formula."""
+        nodes, weights = normal_quadrature(_NODES, 1)
+        with np.errstate(all="ignore"):
+            return float(weights @ self.mean(eta + math.sqrt(variance) * nodes[:, 0]))
+
     def chain(self, eta: Array, mu: Array, by_mean: MeanDerivatives) -> RowDerivatives:
         """Derivatives of a log density by eta from those by the mean."""
         m1, m2, m3 = self.mean_derivatives(eta, mu)
@@ -89,6 +113,10 @@ class Identity(Link):
 
     name = "identity"
     keeps_sign = True
+
+    def predictor_name(self, mean: str) -> str:
+        """Empty: it is the mean."""
+        return ""
 
     def link(self, mu: Array) -> Array:
         """``mu``."""
@@ -130,6 +158,15 @@ class Inverse(Link):
         squared = mu * mu
         return -squared, 2.0 * mu * squared, -6.0 * squared * squared
 
+    def predictor_name(self, mean: str) -> str:
+        """``1 / mean``."""
+        return f"1 / {mean}"
+
+    def within_domain(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """An interval on one side of zero."""
+        outside = (low <= 0.0) & (high >= 0.0)
+        return np.where(outside, np.nan, low), np.where(outside, np.nan, high)
+
 
 @dataclass(frozen=True)
 class Sqrt(Link):
@@ -149,3 +186,11 @@ class Sqrt(Link):
     def mean_derivatives(self, eta: Array, mu: Array) -> tuple[Array, Array, Array]:
         """``2 eta, 2, 0``."""
         return 2.0 * eta, np.full_like(eta, 2.0), np.zeros_like(eta)
+
+    def predictor_name(self, mean: str) -> str:
+        """The root."""
+        return f"square root of the {mean}"
+
+    def within_domain(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """What is not negative."""
+        return np.maximum(low, 0.0), high

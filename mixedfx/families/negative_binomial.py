@@ -34,6 +34,8 @@ class NegativeBinomial(Family):
     limits = ("poisson",)
     positive_mean = True
     support = "counts 0, 1, 2, ..."
+    mean_name = "expected count"
+    log_link_methods = ("lognormal", "delta", "trigamma")
 
     @abstractmethod
     def _size(self, mu: Array, alpha: float) -> Array:

@@ -25,6 +25,8 @@ class Poisson(MeanFamily):
     mergeable = True
     positive_mean = True
     support = "counts 0, 1, 2, ..."
+    mean_name = "expected count"
+    log_link_methods = ("lognormal", "delta", "trigamma")
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``-log y!``, times the weight."""

@@ -1,29 +1,50 @@
 """Intraclass correlations, R2, variance inflation, and principal components of random effects.
 
 The variance of a group is the mean over the rows of ``z' Sigma z``, with ``Sigma`` the covariance
-of its effects: for a random intercept its variance, with slopes Johnson's (2014) extension.
+of its effects: for a random intercept its variance, with slopes Johnson's (2014) extension. All
+variances are on the scale of the linear predictor; what an observation of a generalised model adds
+(Nakagawa, Johnson and Schielzeth 2017) is computed at the mean of the model without predictors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from mixedfx.design.contrasts import columns_of_term, fixed_terms
 from mixedfx.design.slim import summary_of_rows
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.fit import fit_design
+from mixedfx.inference.emmeans.linear_functions import mean_offset
+from mixedfx.inference.random_variance import group_variances, random_variance
 
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """Variance of the response by source."""
+    """
+    Variance by source, on the scale of the linear predictor.
 
-    fixed: float  # variance of X beta over the rows, with divisor n - 1
-    groups: pd.Series  # mean variance of the random effects by grouping factor
+    Parameters
+    ----------
+    fixed : float
+        Variance of ``X beta`` over the rows, with divisor n - 1.
+    groups : pandas.Series
+        Mean variance of the random effects by grouping factor.
+    residual : float
+        Residual variance; of a generalised model the variance of an observation about its mean.
+    method : str
+        How ``residual`` was computed.
+    """
+
+    fixed: float
+    groups: pd.Series
     residual: float
+    method: str = "residual"
 
     @property
     def icc(self) -> pd.Series:
@@ -43,23 +64,73 @@ class VarianceShares:
 
 @summary_of_rows("variance shares")
 def variance_shares(fit: FittedModel) -> VarianceShares:
+    """Variance of the fixed part, the groups and the observations, by the family's default."""
+    return shares_by_method(fit, fit.residual.observation_methods[0])
+
+
+def variance_explained(fit: FittedModel, method: str | None = None) -> VarianceShares:
+    """The same with another variance of the observations."""
+    methods = fit.residual.observation_methods
+    if method is None:
+        return variance_shares(fit)
+    check_choice("method", method, methods)
+    shares = shares_by_method(fit, method)
+    if math.isnan(shares.residual):
+        raise ArgumentError(
+            f"method='{method}': the latent response of {fit.spec.family} has no variance, so "
+            f"there are no shares of it; take method={' or '.join(map(repr, methods[1:]))}."
+        )
+    return shares
+
+
+def shares_by_method(fit: FittedModel, method: str) -> VarianceShares:
     """
-    Divide the variance between the fixed part, the groups and the residual.
+    Divide the variance between the fixed part, the groups and the observations.
 
     References
     ----------
     .. [1] Nakagawa and Schielzeth (2013), Methods Ecol. Evol. 4:133, equations 26 and 30.
     .. [2] Johnson (2014), Methods Ecol. Evol. 5:944, equation 10.
+    .. [3] Nakagawa, Johnson and Schielzeth (2017), J. R. Soc. Interface 14:20170213.
     """
-    s2 = fit.solution.sigma**2
     mean = fit.rows.X @ fit.solution.beta
     mean = mean - mean[0]  # a constant has a variance of exactly zero
-    groups = dict.fromkeys(fit.formula.groups, 0.0)
-    for random_term, lam in zip(fit.rows.random_terms, fit.solution.lambdas, strict=True):
-        Z_lam = random_term.model_matrix @ lam
-        groups[random_term.group] += s2 * float(np.einsum("nk,nk->", Z_lam, Z_lam)) / len(mean)
-    fixed, residual = float(np.var(mean, ddof=1)), fit.residual_variance
-    return VarianceShares(fixed, pd.Series(groups, dtype=float), residual)
+    residual = fit.residual.observation_variance(
+        method, lambda: fit.residual_variance, lambda: _typical_mean(fit)
+    )
+    return VarianceShares(float(np.var(mean, ddof=1)), group_variances(fit), residual, method)
+
+
+def _typical_mean(fit: FittedModel) -> float:
+    """
+    Mean of the response in the model without predictors, at the mean offset.
+
+    The linear predictor is normal about the intercept with the variance of all random effects.
+    """
+    # The model without predictors is fitted once; a fit is immutable, so that the value stays.
+    if "_typical_mean" not in fit.__dict__:
+        null = _without_predictors(fit)
+        eta = float(null.solution.beta[0]) + mean_offset(fit)
+        variance = random_variance(null)
+        fit.__dict__["_typical_mean"] = fit.spec.family.link.marginal_mean(eta, variance)
+    value: float = fit.__dict__["_typical_mean"]
+    return value
+
+
+def _without_predictors(fit: FittedModel) -> FittedModel:
+    """Fit with an intercept alone in the fixed part."""
+    if fit.spec.X_names == ("Intercept",):
+        return fit
+    design = fit.original_design
+    spec = replace(
+        design.spec,
+        column_names=("Intercept",),
+        kept_columns=np.zeros(1, dtype=np.intp),
+        aliases=None,
+    )
+    rows = replace(design.rows, X=np.ones((fit.rows.n, 1)))
+    null = replace(design, spec=spec, rows=rows)
+    return fit_design(null, engine="auto", reml=False, control=Control())
 
 
 def vif(fit: FittedModel) -> pd.DataFrame:

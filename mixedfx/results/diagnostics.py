@@ -16,6 +16,7 @@ from mixedfx.inference import approximation as approximations
 from mixedfx.inference import variance_explained
 from mixedfx.inference.approximation import Approximation
 from mixedfx.inference.shrinkage import pooling
+from mixedfx.inference.variance_explained import VarianceShares
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
 
@@ -129,7 +130,8 @@ class DiagnosticsMixin(ResultsBase):
         Intraclass correlations: shares of the variance not explained by the fixed part.
 
         One for each group, and ``total``. With random slopes a group's variance is its mean over
-        the rows.
+        the rows. Of a generalised model the rest is the variance of an observation on the scale of
+        the linear predictor, by the default of :meth:`variance_explained`.
         """
         return variance_explained.variance_shares(self.model).icc
 
@@ -138,9 +140,58 @@ class DiagnosticsMixin(ResultsBase):
         """
         Nakagawa's R squared: ``marginal`` of the fixed part, ``conditional`` with the random one.
 
-        With random slopes a group's variance is its mean over the rows (Johnson 2014).
+        With random slopes a group's variance is its mean over the rows (Johnson 2014). Of a
+        generalised model by the default of :meth:`variance_explained`, which is that of R's
+        performance; NaN of a cauchit link, whose latent response has no variance.
         """
         return variance_explained.variance_shares(self.model).r2
+
+    def variance_explained(
+        self,
+        method: Literal["residual", "theoretical", "delta", "lognormal", "trigamma"] | None = None,
+    ) -> VarianceShares:
+        """
+        Divide the variance between the fixed part, the groups and the observations.
+
+        Parameters
+        ----------
+        method : {"theoretical", "delta", "lognormal", "trigamma"}, optional
+            Variance of an observation of a generalised model on the scale of the linear predictor:
+            of the latent response of a probability (``pi**2 / 3`` for a logit), by the delta
+            method, or for a log link by two more approximations. By default the latent one where
+            there is one, else ``"lognormal"`` for a log link, else ``"delta"``. Of a linear model
+            it is the residual variance.
+
+        Returns
+        -------
+        VarianceShares
+            ``fixed``, ``groups`` and ``residual``, and the shares ``icc`` and ``r2``.
+
+        Raises
+        ------
+        ArgumentError
+            If the family and its link do not have the method; lists theirs.
+
+        Notes
+        -----
+        But for the latent variance the mean at which an observation is looked at comes from the
+        model without predictors, which is fitted for it, at the mean offset: ``exp(b0 + v / 2)``
+        for a log link with the intercept b0 and the variance v of its random effects, as in R's
+        MuMIn. An observation is one trial of a binomial response.
+
+        References
+        ----------
+        .. [1] Nakagawa, Johnson and Schielzeth (2017), J. R. Soc. Interface 14:20170213.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> crash = mfx.datasets.load("appcrash")
+        >>> fit = mfx.glmer("crashes ~ version + (1 | device)", crash, family="poisson")
+        >>> fit.variance_explained("trigamma").method
+        'trigamma'
+        """
+        return variance_explained.variance_explained(self.model, method)
 
     def glance(self) -> pd.DataFrame:
         """

@@ -15,6 +15,7 @@ from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
 from mixedfx.inference.emmeans.emmeans import EMMeans
+from mixedfx.inference.emmeans.response_means import on_scale
 from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.results.base import ResultsBase
 
@@ -265,6 +266,8 @@ class HypothesisTestsMixin(ResultsBase):
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
         nesting: str | Mapping[str, Any] | None = "auto",
+        which: Literal["linear", "mean"] = "linear",
+        bias_adjust: bool = False,
         df_method: DfMethod = "auto",
         conf_level: float = 0.95,
     ) -> EMMeans:
@@ -288,6 +291,14 @@ class HypothesisTestsMixin(ResultsBase):
             level occurs with one level of the other or the factor has no main effect; None for
             none. Means are then averages over the combinations that occur, and a nested factor's
             means are shown with the factors around it.
+        which : {"linear", "mean"}
+            ``"linear"``: means of the linear predictor, such as log odds. ``"mean"``: these means
+            on the scale of the response, probabilities or expected counts, with standard errors by
+            the delta method and transformed limits; contrasts are then ratios where the link has
+            them.
+        bias_adjust : bool
+            Whether means on the scale of the response are adjusted, to second order, for the
+            variance of the random effects, its mean over the rows: emmeans' ``bias.adjust``.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
@@ -320,6 +331,7 @@ class HypothesisTestsMixin(ResultsBase):
         2    C - B     1.00
         """
         ddf = self._denominator_df(df_method)
-        return marginal_means.emmeans(
+        means = marginal_means.emmeans(
             self.model, ddf, specs, by=by, at=at, nesting=nesting, conf_level=conf_level
         )
+        return on_scale(self.model, means, which, bias_adjust=bias_adjust)

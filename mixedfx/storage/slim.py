@@ -17,6 +17,7 @@ from mixedfx.inference.emmeans.reference_grid import fixed_variables
 from mixedfx.inference.estimability import cells_without_data
 from mixedfx.inference.family_estimates import family_deviance
 from mixedfx.inference.hypothesis_basis import coding_rms
+from mixedfx.inference.random_variance import group_variances
 from mixedfx.inference.recoding import qr_R_of_rows
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.residuals.log_linear import LogLinear
@@ -26,7 +27,7 @@ from mixedfx.storage.summaries import residual_quantiles
 # Computed from the rows while they are there; each is of the size of the model.
 _SUMMARIES = (
     *(fixed_variables, column_rms, mean_offset, cells_without_data, coding_rms, qr_R_of_rows),
-    *(observed_levels, variance_shares, residual_quantiles, family_deviance),
+    *(observed_levels, group_variances, variance_shares, residual_quantiles, family_deviance),
 )
 
 

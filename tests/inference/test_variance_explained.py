@@ -7,12 +7,16 @@ lme4's covariance matrices.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from generalized_models import GENERALIZED, generalized_fit
 from oracle import dense_z, lambdas
-from reference_models import REFERENCES, fit_of, group_key, tiered
+from reference_models import FOLDER, REFERENCES, fit_of, group_key, tiered
+from scipy import special
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, DroppedColumnsWarning
@@ -343,3 +347,65 @@ def test_terms_of_one_group_are_taken_together(data):
 
 def test_a_regression_has_no_components(data):
     assert mfx.lmer("y ~ x", data).rank_pca() == {}
+
+
+# ---------------------------------------------------------------- generalised models
+
+# Formulas of Nakagawa, Johnson and Schielzeth (2017), written out in R on glmmTMB's fits.
+MADE_BY_R = json.loads((FOLDER / "generalized" / "means_and_shares.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", MADE_BY_R)
+def test_shares_of_generalised_models_match_the_published_formulas(name):
+    fit = generalized_fit(name)
+    for row in MADE_BY_R[name]["shares"]:
+        shares = fit.variance_explained(row["method"])
+        found = [shares.residual, *shares.r2, shares.icc["total"]]
+        expected = [row[k] for k in ("observation", "marginal", "conditional", "icc")]
+        assert found == pytest.approx(expected, rel=2e-5)
+    first = fit.variance_explained(MADE_BY_R[name]["shares"][0]["method"])
+    assert fit.r2.tolist() == first.r2.tolist()
+    assert fit.icc.tolist() == first.icc.tolist()
+
+
+def test_gamma_responses_have_the_published_variances():
+    fit = generalized_fit("gamma_log__laplace")
+    phi = fit.model.residual.params[0]
+    found = [fit.variance_explained(m).residual for m in ("delta", "lognormal", "trigamma")]
+    expected = [phi, np.log1p(phi), float(special.polygamma(1, 1.0 / phi))]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_poisson_variance_is_at_the_mean_of_the_model_without_predictors():
+    reference = GENERALIZED["owls_pois__laplace"]
+    fit, null = (
+        generalized_fit("owls_pois__laplace"),
+        reference.fit("SiblingNegotiation ~ 1 + (1 | Nest)"),
+    )
+    eta = null.params["Intercept"] + reference.data["logBroodSize"].mean() + null.theta[0] ** 2 / 2
+    assert fit.variance_explained("delta").residual == pytest.approx(np.exp(-eta), rel=1e-6)
+
+
+def test_normal_responses_have_their_residual_variance():
+    sleep = mfx.datasets.load("sleepstudy")
+    formula = "Reaction ~ Days + (Days | Subject)"
+    linear = mfx.lmer(formula, sleep, reml=False)
+    fit = mfx.glmer(formula, sleep, family="gaussian")
+    assert fit.r2.tolist() == pytest.approx(linear.r2.tolist(), rel=SHARES)
+    assert fit.icc.tolist() == pytest.approx(linear.icc.tolist(), rel=SHARES)
+    assert linear.variance_explained().method == "residual"
+
+
+def test_a_cauchy_latent_response_has_no_variance():
+    data = GENERALIZED["cbpp_prop__laplace"].data
+    fit = mfx.glmer("prop ~ period + (1 | herd)", data, weights="size", link="cauchit")
+    assert fit.r2.isna().all()
+    assert fit.icc.isna().all()
+    with pytest.raises(ArgumentError, match=r"has no variance.*method='delta'"):
+        fit.variance_explained("theoretical")
+    assert fit.variance_explained("delta").r2.notna().all()
+
+
+def test_a_method_of_another_family_is_refused():
+    with pytest.raises(ArgumentError, match="'theoretical', 'delta'"):
+        generalized_fit("cbpp_prop__laplace").variance_explained("trigamma")

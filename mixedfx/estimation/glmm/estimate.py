@@ -243,6 +243,17 @@ class FamilyEstimate(ResidualEstimate):
         """The family's."""
         return self.params
 
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """Those of the family."""
+        return self.family.observation_methods
+
+    def observation_variance(
+        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+    ) -> float:
+        """That of the family, at a typical mean."""
+        return self.family.observation_variance(method, mean, self.params)
+
     def row_variances(self, sds: Vector) -> Vector:
         """Variance of new responses of the rows used, about their means."""
         raise NotImplementedError

@@ -47,9 +47,9 @@ class ContrastTable(pd.DataFrame, metaclass=_AnyDataFrame):
 
 
 def contrast_table(
-    families: Sequence[pd.DataFrame], sizes: Sequence[int], adjust: Adjust
+    families: Sequence[pd.DataFrame], sizes: Sequence[int], adjust: Adjust, *, remark: str = ""
 ) -> ContrastTable:
-    """Table of families of contrasts, each of so many means."""
+    """Table of families of contrasts, each of so many means; a remark precedes the caption."""
     table = ContrastTable(pd.concat(families, ignore_index=True))
     counts = [len(family) for family in families]
     intervals = _OF_INTERVALS.get(adjust, adjust)
@@ -58,7 +58,7 @@ def contrast_table(
         "intervals": intervals,
         "n_contrasts": counts,
         "n_means": list(sizes),
-        "caption": _caption(adjust, intervals, counts, sizes),
+        "caption": f"{remark} {_caption(adjust, intervals, counts, sizes)}".strip(),
     }
     return table
 

@@ -26,9 +26,13 @@ _DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
 def contrast_coefficients(
-    method: Method | Mapping[str, Sequence[float]], names: Sequence[str]
+    method: Method | Mapping[str, Sequence[float]], names: Sequence[str], *, sign: str = "-"
 ) -> tuple[list[str], Matrix]:
-    """Labels and coefficients (contrasts, means) of a method, or of coefficients as given."""
+    """
+    Labels and coefficients (contrasts, means) of a method, or of coefficients as given.
+
+    ``sign`` stands between the names of two means that are compared.
+    """
     k = len(names)
     if isinstance(method, Mapping):
         return _custom_contrasts(method, names)
@@ -50,7 +54,7 @@ def contrast_coefficients(
     rows = np.zeros((len(differences), k))
     for row, (plus, minus) in zip(rows, differences, strict=True):
         row[plus], row[minus] = 1.0, -1.0
-    return [f"{names[plus]} - {names[minus]}" for plus, minus in differences], rows
+    return [f"{names[plus]} {sign} {names[minus]}" for plus, minus in differences], rows
 
 
 def check_two_means(size: int) -> None:

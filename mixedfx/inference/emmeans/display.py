@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from mixedfx._escaping import html_block
 from mixedfx.formatting import format_column, is_number
 from mixedfx.inference.emmeans.reference_grid import level_text
 
 # Significant digits of the columns that are numbers.
 _DIGITS = {"emmean": 5, "estimate": 5, "std_error": 5, "df": 3, "statistic": 3, "p_value": 3}
-_DIGITS |= {"conf_low": 5, "conf_high": 5}
+_DIGITS |= {"conf_low": 5, "conf_high": 5, "ratio": 5, "odds_ratio": 5, "hazard_ratio": 5}
 
 
 def mean_labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:
@@ -39,3 +44,56 @@ def formatted_table(table: pd.DataFrame) -> pd.DataFrame:
             width = max(map(len, [name, *texts]))
             formatted[name.ljust(width)] = [text.ljust(width) for text in texts]
     return pd.DataFrame(formatted)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What is said of marginal means below their table."""
+
+    scale: str
+    averaged_over: tuple[str, ...]
+    fixed_at: Mapping[str, Any]
+    df_method: str
+    conf_level: float
+    notes: tuple[str, ...]
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """Sentences on the table, then its notes."""
+        sentences = [self.scale] if self.scale else []
+        if self.averaged_over:
+            sentences.append(f"Averaged over: {', '.join(self.averaged_over)}.")
+        if self.fixed_at:
+            values = (f"{name} = {level_text(value)}" for name, value in self.fixed_at.items())
+            sentences.append(f"Held at: {', '.join(values)}.")
+        sentences.append(f"Degrees of freedom: {self.df_method}.")
+        sentences.append(f"Confidence level: {self.conf_level:g}.")
+        return [" ".join(sentences), *(f"Note: {note}" for note in self.notes)]
+
+
+def _contrasts_caption(method: str, contrasts: pd.DataFrame) -> str:
+    return f"Contrasts: {method}. {contrasts.attrs['caption']}"
+
+
+def means_text(
+    table: pd.DataFrame, captions: Captions, compared: tuple[str, pd.DataFrame] | None
+) -> str:
+    """Text of the table with its captions; ``compared`` is a method with its contrasts."""
+    lines = [textwrap.fill(text, 80) for text in captions.paragraphs]
+    text = "\n".join([formatted_table(table).to_string(index=False), "", *lines])
+    if compared is None:
+        return text
+    shown = formatted_table(compared[1]).to_string(index=False)
+    return f"{text}\n\n{shown}\n\n{_contrasts_caption(*compared)}"
+
+
+def means_html(
+    table: pd.DataFrame, captions: Captions, compared: tuple[str, pd.DataFrame] | None
+) -> str:
+    """HTML of the same."""
+    shown = formatted_table(table).to_html(index=False, border=0)
+    shown += "".join(f"<p>{html.escape(text)}</p>" for text in captions.paragraphs)
+    if compared is None:
+        return html_block(shown)
+    shown += formatted_table(compared[1]).to_html(index=False, border=0)
+    return html_block(f"{shown}<p>{html.escape(_contrasts_caption(*compared))}</p>")

@@ -9,12 +9,10 @@ Definitions and defaults are those of R's emmeans.
 
 from __future__ import annotations
 
-import html
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,6 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx._deprecation import renamed_attribute
-from mixedfx._escaping import html_block
 from mixedfx.design.checks import independent_columns
 from mixedfx.errors import ArgumentError, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
@@ -36,7 +33,7 @@ from mixedfx.inference.emmeans.contrasts import (
     check_two_means,
     contrast_coefficients,
 )
-from mixedfx.inference.emmeans.display import formatted_table, mean_labels
+from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html, means_text
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
     column_rms,
@@ -57,9 +54,10 @@ from mixedfx.inference.emmeans.reference_grid import (
     Variable,
     fixed_variables,
     grid_levels,
-    level_text,
+    group_slices,
     reference_grid,
 )
+from mixedfx.inference.emmeans.scale import LinkScale, exponentiated, scale_of
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -124,6 +122,7 @@ class EMMeans:
     _ddf: DenominatorDf = field(repr=False)
     _functions: LinearFunctions = field(repr=False)
     _groups: tuple[slice, ...] = field(repr=False)  # rows of each combination of ``by``'s levels
+    _scale: LinkScale = field(repr=False)
 
     def __post_init__(self) -> None:
         """Raise if a method is to compare one mean."""
@@ -145,6 +144,7 @@ class EMMeans:
         self,
         method: Method | Mapping[str, Sequence[float]] | None = None,
         *,
+        which: Literal["linear", "mean"] | None = None,
         adjust: Adjust | None = None,
         conf_level: float | None = None,
     ) -> pd.DataFrame:
@@ -160,6 +160,11 @@ class EMMeans:
             polynomials over equal steps, in the integers of published tables; or a mapping
             from labels to a coefficient for each mean. Without it the method of the formula of
             the means, or ``"pairwise"``.
+        which : {"linear", "mean"}, optional
+            ``"linear"``: differences of the linear predictor. ``"mean"``: their exponentials where
+            these are ratios and the coefficients sum to zero: odds ratios of a logit link, hazard
+            ratios of a complementary log-log, ratios of means of a log; differences of the linear
+            predictor of other links, as in emmeans. By default that of the means.
         adjust : {"tukey", "holm", "bonferroni", "sidak", "fdr", "none"}, optional
             Adjustment for multiplicity within each level of ``by``. Without it
             ``"tukey"`` for all pairs, ``"none"`` for polynomials and for coefficients given,
@@ -174,9 +179,10 @@ class EMMeans:
         -------
         pandas.DataFrame
             The variables of ``by``, then ``contrast estimate std_error df statistic p_value
-            conf_low conf_high``. NaN for contrasts that are not estimable; a contrast can be
-            estimable although its means are not. It is printed with its adjustment and for how
-            many contrasts that is, which ``attrs`` has, too.
+            conf_low conf_high``; ratios are called ``odds_ratio``, ``hazard_ratio`` or ``ratio``
+            instead of ``estimate``, and have the tests of the differences. NaN for contrasts that
+            are not estimable; a contrast can be estimable although its means are not. It is printed
+            with its adjustment and for how many contrasts that is, which ``attrs`` has, too.
 
         Raises
         ------
@@ -212,17 +218,24 @@ class EMMeans:
             check_choice("method", method, METHODS)
         all_names = mean_labels(self.table, self.specs)
         adjustment = resolve_adjustment(method, adjust)
+        scale = self._scale if which is None else scale_of(self._fit.spec.family, which)
         groups, families = self._compared_groups(method), []
+        ratio = None
         for group in groups:
             labels, coefficients = contrast_coefficients(method, all_names[group])
+            ratio = scale.ratio_name(coefficients)
             functions = self._functions.select(group).combine(coefficients)
             family = estimate_functions(self._fit, self._ddf, functions, conf_level)
             size = group.stop - group.start
             family = adjust_family(family, adjustment, k=size, conf_level=conf_level)
+            if ratio is not None:
+                labels, _ = contrast_coefficients(method, all_names[group], sign="/")
+                family = exponentiated(family, ratio)
             family.insert(0, "contrast", labels)
             families.append(self._insert_by(family, group.start))
         sizes = [group.stop - group.start for group in groups]
-        return contrast_table(families, sizes, adjustment)
+        remark = scale.contrast_remark(ratio)
+        return contrast_table(families, sizes, adjustment, remark=remark)
 
     def joint(self) -> pd.DataFrame:
         """
@@ -278,39 +291,28 @@ class EMMeans:
             table.insert(position, name, [self.table[name].iloc[start]] * len(table))
         return table
 
-    def _captions(self) -> list[str]:
-        sentences = []
-        if self.averaged_over:
-            sentences.append(f"Averaged over: {', '.join(self.averaged_over)}.")
-        if self.fixed_at:
-            values = (f"{name} = {level_text(value)}" for name, value in self.fixed_at.items())
-            sentences.append(f"Held at: {', '.join(values)}.")
-        sentences.append(f"Degrees of freedom: {self._ddf.name}.")
-        sentences.append(f"Confidence level: {self.conf_level:g}.")
-        return [" ".join(sentences), *(f"Note: {note}" for note in self.notes)]
+    def _shown(self) -> tuple[pd.DataFrame, Captions, tuple[str, pd.DataFrame] | None]:
+        """The table, what is said of it, and the contrasts that a formula asks for."""
+        captions = Captions(
+            self._scale.caption,
+            self.averaged_over,
+            self.fixed_at,
+            self._ddf.name,
+            self.conf_level,
+            self.notes,
+        )
+        compared = None if self.method is None else (self.method, self.contrasts())
+        return self.table, captions, compared
 
     def __str__(self) -> str:
         """Text of the table with its captions."""
-        lines = [textwrap.fill(text, 80) for text in self._captions()]
-        text = "\n".join([formatted_table(self.table).to_string(index=False), "", *lines])
-        if self.method is None:
-            return text
-        contrasts = self.contrasts()
-        caption = f"Contrasts: {self.method}. {contrasts.attrs['caption']}"
-        return f"{text}\n\n{formatted_table(contrasts).to_string(index=False)}\n\n{caption}"
+        return means_text(*self._shown())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """HTML of the same."""
-        shown = formatted_table(self.table).to_html(index=False, border=0)
-        shown += "".join(f"<p>{html.escape(text)}</p>" for text in self._captions())
-        if self.method is None:
-            return html_block(shown)
-        contrasts = self.contrasts()
-        caption = f"Contrasts: {self.method}. {contrasts.attrs['caption']}"
-        shown += formatted_table(contrasts).to_html(index=False, border=0)
-        return html_block(f"{shown}<p>{html.escape(caption)}</p>")
+        return means_html(*self._shown())
 
 
 def emmeans(
@@ -348,8 +350,8 @@ def emmeans(
     grid = reference_grid(levels, [*reversed(by_names), *reversed(spec_names), *others])
     n_cells = math.prod(len(levels[name]) for name in others)
     weights, cells = cell_weights(fit, grid, others, nests, n_cells), linear_functions(fit, grid)
-    targets = grid.iloc[::n_cells][[*by_names, *spec_names]]
-    shown, averages = _shown_means(fit, targets, nests), cells.average_cells(weights)
+    targets, averages = grid.iloc[::n_cells][[*by_names, *spec_names]], cells.average_cells(weights)
+    shown = _shown_means(fit, targets, nests)
     functions = averages.select(shown)
     needed = grid.loc[
         (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
@@ -366,7 +368,8 @@ def emmeans(
         _fit=fit,
         _ddf=ddf,
         _functions=functions,
-        _groups=_group_slices(targets.loc[shown, [*by_names]]),
+        _groups=group_slices(targets.loc[shown, [*by_names]]),
+        _scale=LinkScale(fit.spec.family),
     )
 
 
@@ -388,13 +391,3 @@ def _shown_means(fit: FittedModel, means: pd.DataFrame, nests: Nesting) -> Mask:
     """Whether the levels of the means occur together, where some are nested in others."""
     shown = [occurring(fit, means, [n, *nests[n]]) for n in means if n in nests]
     return np.asarray(np.logical_and.reduce([np.ones(len(means), dtype=bool), *shown]))
-
-
-def _group_slices(by: pd.DataFrame) -> tuple[slice, ...]:
-    """Rows of each combination of the levels of some variables, which are consecutive."""
-    if not len(by.columns):
-        return (slice(0, len(by)),)
-    codes = by.groupby(list(by), sort=False, observed=True).ngroup()
-    sizes = np.bincount(codes)
-    ends = np.cumsum(sizes).tolist()
-    return tuple(slice(end - n, end) for n, end in zip(sizes.tolist(), ends, strict=True) if n)

@@ -138,6 +138,16 @@ def reference_grid(levels: Mapping[str, pd.Series], order: Sequence[str]) -> pd.
     return pd.DataFrame(columns, index=range(count))
 
 
+def group_slices(by: pd.DataFrame) -> tuple[slice, ...]:
+    """Rows of each combination of the levels of some variables, which are consecutive."""
+    if not len(by.columns):
+        return (slice(0, len(by)),)
+    codes = by.groupby(list(by), sort=False, observed=True).ngroup()
+    sizes = np.bincount(codes)
+    ends = np.cumsum(sizes).tolist()
+    return tuple(slice(end - n, end) for n, end in zip(sizes.tolist(), ends, strict=True) if n)
+
+
 def level_text(value: Any) -> str:
     """Text of a level; numbers to 7 significant digits."""
     return f"{float(value):.7g}" if _is_real(value) else str(value)
