@@ -353,9 +353,7 @@ def emmeans(
     targets, averages = grid.iloc[::n_cells][[*by_names, *spec_names]], cells.average_cells(weights)
     shown = _shown_means(fit, targets, nests)
     functions = averages.select(shown)
-    needed = grid.loc[
-        (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
-    ]
+    lacking = (weights * (shown & ~averages.estimable)[:, None] > 0.0).ravel() & ~cells.estimable
     return EMMeans(
         table=_means_table(targets.loc[shown], estimate_functions(fit, ddf, functions, conf_level)),
         specs=spec_names,
@@ -364,7 +362,7 @@ def emmeans(
         fixed_at={n: levels[n].iloc[0] for n in others if len(levels[n]) == 1},
         conf_level=float(conf_level),
         method=request.method,
-        notes=mean_notes(fit, ddf, (*by_names, *spec_names), nests, needed),
+        notes=mean_notes(fit, ddf, (*by_names, *spec_names), nests, grid.loc[lacking]),
         _fit=fit,
         _ddf=ddf,
         _functions=functions,
