@@ -245,7 +245,9 @@ def test_functions_have_few_parameters():
             found[f"{module.name}.{function.name}"] = len(set(names) - {"self", "cls"})
     many = {name: n for name, n in found.items() if n > MOST_PARAMETERS}
     # Options as lme4's lmer and glmer, and emmeans take them; what a prediction can be of.
-    options = "api.lmer generalized.glmer results.hypothesis_tests.emmeans results.estimates.predict"
+    options = (
+        "api.lmer generalized.glmer results.hypothesis_tests.emmeans results.estimates.predict"
+    )
     for function in options.split():
         many.pop(f"mixedfx.{function}")
     assert not many, _listed(many.items())
