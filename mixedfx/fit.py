@@ -6,11 +6,15 @@ and everything else to :mod:`mixedfx.estimation.dispatch`.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.bayes.joint_mode import fit_joint_mode
 from mixedfx.bayes.mode import find_mode
 from mixedfx.design.build import Design
+from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import EngineRefusal
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.dispersion.random import estimate_location_scale
@@ -23,7 +27,7 @@ from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
-from mixedfx.priors.specification import NO_PRIORS, Priors, PriorSpecification
+from mixedfx.priors.specification import NO_PRIORS, FamilyPriors, Priors, PriorSpecification
 from mixedfx.residuals.model import FamilyModel, ResidualModel
 from mixedfx.residuals.registry import residual_model
 
@@ -44,6 +48,9 @@ def fit_design(
     priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
+    if isinstance(priors, FamilyPriors):
+        spec = cast(FamilyResidual, design.spec.residual)
+        return fit_joint_mode(design, spec, priors, control=control)
     if isinstance(priors, PriorSpecification):
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)

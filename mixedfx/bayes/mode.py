@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.bayes.log_posterior import LogPosterior
+from mixedfx.bayes.unconstrained import ParameterTransform
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
@@ -30,7 +31,7 @@ from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.linalg import differences
-from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.linalg.trust_region import Function, TrustRegionResult, minimize
 from mixedfx.priors.specification import PriorSpecification
 
 Vector = npt.NDArray[np.float64]
@@ -39,15 +40,15 @@ Matrix = npt.NDArray[np.float64]
 # Least starting value of a standard deviation over the residual one, for columns of unit RMS.
 _MIN_START = 0.1
 # The same of standard deviations that start near zero, and of up to how many in all combinations.
-_SMALL_START, _MAX_SUBSETS = 0.02, 3
+SMALL_START, _MAX_SUBSETS = 0.02, 3
 # Logarithm of a standard deviation of zero.
-_LOG_ZERO = -60.0
+LOG_ZERO = -60.0
 # A partial correlation nearer to one than this is one: its coordinate is infinite.
 _ONE = 1e-6
 # Step of the central differences of the gradient.
 _STEP = 1e-4
 # Tolerance in -2 log density: a prior can be far steeper than any likelihood.
-_TOLERANCE = 1e-9
+TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def _at_zero(posterior: LogPosterior, optimum: TrustRegionResult) -> TrustRegion
     """Set standard deviations to zero where that is no lower: their logarithm goes there slowly."""
     for _, _, column in _free_sds(posterior):
         x = optimum.x.copy()
-        x[column] = _LOG_ZERO
+        x[column] = LOG_ZERO
         value, gradient = posterior.objective(x, jacobian=False)
-        if value <= optimum.value + _TOLERANCE:
+        if value <= optimum.value + TOLERANCE:
             optimum = replace(optimum, x=x, value=value, gradient=gradient)
     return optimum
 
@@ -107,7 +108,7 @@ def _several_starts(posterior: LogPosterior, start: Vector) -> list[Vector]:
         return starts
     transform = posterior.transform
     sds = [
-        (column, math.log(_SMALL_START / crossprod.column_rms[t][a]) + _log_sigma(posterior, start))
+        (column, math.log(SMALL_START / crossprod.column_rms[t][a]) + _log_sigma(posterior, start))
         for t, a, column in _free_sds(posterior)
     ]
     sizes = range(1, len(sds) + 1) if len(sds) <= _MAX_SUBSETS else [len(sds)]
@@ -139,16 +140,24 @@ def starting_values(posterior: LogPosterior, control: Control) -> Vector:
     z = np.zeros(posterior.size)
     if isinstance(transform.sigma, int):
         z[transform.sigma] = math.log(solution.sigma)
-    for term, lam, rms in zip(transform.terms, solution.lambdas, crossprod.column_rms, strict=True):
-        if transform.known_lambdas is not None:
-            break
-        sds = solution.sigma * np.maximum(np.linalg.norm(lam, axis=1), _MIN_START / rms)
+    factors = [solution.sigma * lam for lam in solution.lambdas]
+    scales = [rms / solution.sigma for rms in crossprod.column_rms]
+    return start_covariances(transform, z, factors, scales)
+
+
+def start_covariances(
+    transform: ParameterTransform, z: Vector, factors: Sequence[Matrix], rms: Sequence[Vector]
+) -> Vector:
+    """Set the coordinates of covariances, standard deviations being 0.1 of ``1 / rms`` or more."""
+    if transform.known_lambdas is not None:
+        return z
+    for term, factor, scale in zip(transform.terms, factors, rms, strict=True):
+        sds = np.maximum(np.linalg.norm(factor, axis=1), _MIN_START / scale)
         for a, column in enumerate(term.sds):
             if isinstance(column, int):
                 z[column] = math.log(sds[a])
         if term.partials.stop > term.partials.start:
-            partials = _partial_correlations(solution.sigma * lam, sds)
-            z[term.partials] = np.arctanh(partials)
+            z[term.partials] = np.arctanh(_partial_correlations(factor, sds))
     return z
 
 
@@ -169,28 +178,36 @@ def maximize_posterior(
     posterior: LogPosterior, z: Vector, *, jacobian: bool, control: Control
 ) -> TrustRegionResult:
     """Minimise -2 log posterior density by a trust-region quasi-Newton method."""
+    return minimize_objective(
+        lambda point: posterior.objective(point, jacobian=jacobian), z, control
+    )
+
+
+def minimize_objective(objective: Function, z: Vector, control: Control) -> TrustRegionResult:
+    """Minimise a function that returns -2 log density and its gradient."""
 
     def first_hessian() -> Matrix:
-        values, vectors = np.linalg.eigh(objective_hessian(posterior, z, jacobian=jacobian))
-        positive = np.maximum(np.abs(values), 1e-3 * max(1.0, np.abs(values).max()))
+        values, vectors = np.linalg.eigh(hessian_by_differences(objective, z))
+        positive = np.maximum(np.abs(values), 1e-3 * max(1.0, np.abs(values).max(initial=0.0)))
         return np.asarray((vectors * positive) @ vectors.T)
 
     return minimize(
-        lambda point: posterior.objective(point, jacobian=jacobian),
+        objective,
         z,
         initial_hessian=first_hessian,
-        tolerance=max(control.tolerance, _TOLERANCE),
+        tolerance=max(control.tolerance, TOLERANCE),
         max_evaluations=control.max_evaluations,
     )
 
 
 def objective_hessian(posterior: LogPosterior, z: Vector, *, jacobian: bool) -> Matrix:
-    """Hessian of -2 log posterior density, by central differences of the gradient."""
+    """Hessian of -2 log posterior density."""
+    return hessian_by_differences(lambda at: posterior.objective(at, jacobian=jacobian), z)
 
-    def gradient(at: Vector) -> Vector:
-        return posterior.objective(at, jacobian=jacobian)[1]
 
-    H = differences.jacobian(gradient, z, np.full(len(z), _STEP), order=2)
+def hessian_by_differences(objective: Function, z: Vector) -> Matrix:
+    """Hessian by central differences of the gradient."""
+    H = differences.jacobian(lambda at: objective(at)[1], z, np.full(len(z), _STEP), order=2)
     return 0.5 * (H + H.T)
 
 
@@ -227,13 +244,13 @@ def _mode_at(
         deviance=update_with_normal_prior(solution, priors.coef_mean, priors.coef_sd).deviance,
         trace=optimum.trace,
     )
-    free = _interior_coordinates(posterior, optimum.x, lambdas)
+    free = interior_coordinates(posterior.transform, optimum.x, lambdas)
     priors = replace(priors, gradient=optimum.gradient[free], hessian=H[np.ix_(free, free)])
     return PosteriorMode(optimizer_result, design, priors, residual)
 
 
-def _interior_coordinates(
-    posterior: LogPosterior, z: Vector, lambdas: list[Matrix]
+def interior_coordinates(
+    transform: ParameterTransform, z: Vector, lambdas: Sequence[Matrix]
 ) -> npt.NDArray[np.intp]:
     """
     Coordinates that are not on the boundary.
@@ -241,8 +258,9 @@ def _interior_coordinates(
     Left out are the log of a standard deviation of zero, the partial correlations of its effect,
     and those of one.
     """
-    transform = posterior.transform
     free = np.ones(transform.size, dtype=bool)
+    if transform.known_lambdas is not None:
+        return np.flatnonzero(free)
     for term, lam in zip(transform.terms, lambdas, strict=True):
         partials = np.arange(transform.size)[term.partials]
         free[partials[1.0 - np.abs(np.tanh(z[partials])) < _ONE]] = False

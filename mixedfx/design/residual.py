@@ -51,6 +51,8 @@ class ResidualSpec:
     # Methods of denominator degrees of freedom; the first is the default.
     df_methods: ClassVar[tuple[str, ...]] = ("satterthwaite", "kenward-roger", "residual", "normal")
     equal_variances: ClassVar[bool] = False  # all rows of weight one have the variance sigma**2
+    # kind of the reported coefficients among a model's parameters
+    coefficient_kind: ClassVar[Literal["dispersion", "family"]] = "dispersion"
     residual_sd: ClassVar[Literal["known", "modelled"] | None] = "modelled"  # in graphs
 
     @property
@@ -204,6 +206,7 @@ class FamilyResidual(ResidualSpec):
     estimates_sigma = False
     df_methods = ("normal",)
     residual_sd = None
+    coefficient_kind = "family"
 
     def check_df_method(self, method: str) -> None:
         """Raise for all but the normal distribution."""

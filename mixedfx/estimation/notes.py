@@ -82,9 +82,8 @@ def _singular(boundary: tuple[str, ...], priors: Priors, *, converged: bool) -> 
     )
     if priors.specified:
         text = (
-            f"singular mode: {where} The posterior's mode is there all the same; fit.sample() "
-            "shows how far the posterior reaches, and a prior that is zero at zero, Gamma(2, ...), "
-            "avoids it."
+            f"singular mode: {where} The posterior's mode is there all the same. {priors.advice}; "
+            "a prior that is zero at zero, Gamma(2, ...), avoids it."
         )
         return [Note(text, SingularFitWarning)]
     all_the_same = "; the estimates are the optimum all the same" if converged else ""

@@ -44,6 +44,7 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
     "sigma": _SD_PRIORS,
     "corr": (LKJ, Flat),
     "dispersion": (Normal, Flat),
+    "family": _SD_PRIORS,
     "theta": (Constant,),
 }
 # Kinds of parameters that can be named together.
@@ -65,6 +66,11 @@ class Priors:
     def fixes_zero_sd(self) -> bool:
         """Whether theta, or a standard deviation at zero, is constant."""
         return False
+
+    @property
+    def advice(self) -> str:
+        """Where more of the posterior than its mode is had, for a message."""
+        return ""
 
     def update(self, solution: Solution) -> Solution:
         """Posterior of the coefficients, given the solution without priors."""
@@ -117,6 +123,11 @@ class PriorSpecification(Priors):
             ("Criterion", "mode of the posterior; fit.sample() draws from it"),
         )
 
+    @property
+    def advice(self) -> str:
+        """Draws show the posterior."""
+        return "fit.sample() draws from its posterior"
+
     def update(self, solution: Solution) -> Solution:
         """Posterior under the normal priors of the coefficients."""
         return update_with_normal_prior(solution, self.coef_mean, self.coef_sd)
@@ -140,6 +151,40 @@ class PriorSpecification(Priors):
         return self.theta is not None or 0.0 in constants
 
 
+@dataclass(frozen=True)
+class FamilyPriors(PriorSpecification):
+    """
+    Priors of a generalised model, whose fit is at the joint mode of all parameters.
+
+    Nothing is integrated out but the random effects: the densities are of the coefficients, the
+    standard deviations and correlations, and the family's parameters themselves.
+    """
+
+    family: tuple[SdPrior, ...] = ()  # of the family's parameters
+
+    @property
+    def header(self) -> tuple[tuple[str, str], ...]:
+        """The priors by name."""
+        (priors, _) = super().header
+        return (priors, ("Criterion", "joint mode of the posterior of all parameters"))
+
+    @property
+    def advice(self) -> str:
+        """The curvature at the mode is what there is."""
+        return "fit.bse and fit.conf_int() are of its curvature at the mode"
+
+    def update(self, solution: Solution) -> Solution:
+        """The solution as it is: coefficients are searched for."""
+        return solution
+
+
+# What the priors of a model are, by the kind of its reported coefficients.
+_SPECIFICATIONS: dict[str, type[PriorSpecification]] = {
+    "dispersion": PriorSpecification,
+    "family": FamilyPriors,
+}
+
+
 def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpecification:
     """Assign a prior to every parameter of a model."""
     by_name = _as_dict(priors)
@@ -160,17 +205,20 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
 
     fixed = [coef_prior(n, n, "fixed") for n in spec.X_names]
     residual = spec.residual
-    return PriorSpecification(
+    kind = residual.coefficient_kind
+    of_residual: dict[str, Any] = {"dispersion": ()}
+    of_residual[kind] = tuple(
+        coef_prior(n, residual.full_name(n), kind) for n in residual.coefficient_names
+    )
+    return _SPECIFICATIONS[kind](
         coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
         coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
         sd_priors=tuple(tuple(prior_of(n, "sd") for n in names) for names in sd_names),
         lkj_eta=tuple(_eta(prior_of(n, "corr")) if n else 1.0 for n in corr_names),
         sigma=by_name.get("sigma", Flat()),
-        dispersion=tuple(
-            coef_prior(n, residual.full_name(n), "dispersion") for n in residual.coefficient_names
-        ),
         theta=theta,
         by_name=by_name,
+        **of_residual,
     )
 
 
@@ -222,7 +270,8 @@ def _parameter_kinds(
     kinds = dict.fromkeys(spec.X_names, "fixed")
     kinds |= {name: "sd" for names in sd_names for name in names}
     kinds |= {name: "corr" for name in corr_names if name}
-    kinds |= {residual.full_name(name): "dispersion" for name in residual.coefficient_names}
+    kind = residual.coefficient_kind
+    kinds |= {residual.full_name(name): kind for name in residual.coefficient_names}
     if residual.estimates_sigma and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
     if spec.random_terms and "theta" not in kinds:
@@ -252,10 +301,10 @@ def _check_kind(name: object, prior: Any, kinds: Mapping[str, str], classes: lis
             f"the prior of {name!r} is {prior!r}; its sd must be positive: leave a column whose "
             "coefficient is known to be zero out of dispersion=."
         )
-    if kind in ("sd", "sigma") and isinstance(prior, Constant):
+    if kind in ("sd", "sigma", "family") and isinstance(prior, Constant):
         value = np.asarray(prior.value, dtype=float)
-        least = "positive" if kind == "sigma" else "not negative"
-        if value.ndim or value < 0.0 or (kind == "sigma" and value == 0.0):
+        least = "not negative" if kind == "sd" else "positive"
+        if value.ndim or value < 0.0 or (kind != "sd" and value == 0.0):
             raise PriorError(
                 f"the prior of {name!r} is {prior!r}; its value must be one number, {least}."
             )
@@ -266,7 +315,11 @@ def _check_consistent(
 ) -> None:
     """Raise for constants that contradict the dispersion model, or another prior."""
     residual = spec.residual
-    if residual.n_params and isinstance(by_name.get("sigma"), Constant):
+    if (
+        residual.n_params
+        and kinds.get("sigma") == "sigma"
+        and isinstance(by_name.get("sigma"), Constant)
+    ):
         raise PriorError(
             f"with {residual.keyword}= the residual standard deviation is estimated, so sigma "
             "cannot be a constant; give its coefficients priors, by the name "

@@ -52,7 +52,7 @@ from mixedfx.priors.distributions import (
     HalfStudentT,
     Normal,
 )
-from mixedfx.priors.specification import Priors, PriorSpecification
+from mixedfx.priors.specification import FamilyPriors, Priors, PriorSpecification
 from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
@@ -69,7 +69,7 @@ _STORED: tuple[type, ...] = (
     *(OptimizerResult, EMIterates, Note, FittedModel),
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
-    *(Constant, Flat),
+    *(Constant, Flat, FamilyPriors),
     *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
@@ -31,6 +32,7 @@ from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.priors.specification import NO_PRIORS, Priors
 from mixedfx.residuals.model import FamilyModel
 from mixedfx.residuals.registry import residual_model
 
@@ -83,6 +85,7 @@ class Optimum:
 
     search: MarginalSearch
     evaluation: MarginalEvaluation
+    covariance: Coordinates  # of the first part of x
     x: Vector
     gradient: Vector
     hessian: Matrix
@@ -104,7 +107,9 @@ def find_optimum(
     objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
     hessian = marginal_hessian(objective, x)
     x, gradient = newton_step(objective, x, hessian)
-    optimum = _at_limits(Optimum(found, objective.evaluate(x), x, gradient, hessian))
+    optimum = _at_limits(
+        Optimum(found, objective.evaluate(x), coordinates.covariance, x, gradient, hessian)
+    )
     return optimum if nagq else _with_coefficients(optimum)
 
 
@@ -146,11 +151,12 @@ def _at_limits(found: Optimum) -> Optimum:
     return replace(found, gradient=gradient, hessian=hessian)
 
 
-def _remarks(design: Design, params: Vector) -> tuple[str, ...]:
+def _remarks(evaluation: MarginalEvaluation) -> tuple[str, ...]:
     """What is to be said of family parameters at zero."""
+    modes = evaluation.modes
     names = [
         name
-        for name, value in zip(design.spec.family.param_names, params, strict=True)
+        for name, value in zip(modes.rows.family.param_names, modes.params, strict=True)
         if value < _ZERO_PARAM
     ]
     return tuple(
@@ -172,16 +178,21 @@ def _with_coefficients(found: Optimum) -> Optimum:
     return replace(found, x=x, gradient=gradient, hessian=hessian)
 
 
-def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control) -> FittedModel:
+def assemble_fit(
+    design: Design,
+    found: Optimum,
+    *,
+    nagq: int,
+    control: Control,
+    priors: Priors = NO_PRIORS,
+) -> FittedModel:
     """The fitted model at an optimum."""
-    evaluation, result = found.evaluation, found.search
-    decrement, _ = newton_decrement(found.gradient, found.hessian)
+    evaluation = found.evaluation
     modes, rows = evaluation.modes, evaluation.modes.rows
     at, Zb = modes.at_rows, modes.eta - modes.fixed
     with np.errstate(all="ignore"):
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
     again = _evaluated_anew(evaluation)
-    coordinates = result.objective.coordinates.covariance
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
@@ -190,28 +201,40 @@ def assemble_fit(design: Design, found: Optimum, *, nagq: int, control: Control)
         x=found.x,
         gradient=found.gradient,
         hessian=found.hessian,
-        covariance_jacobians=covariance_jacobians(coordinates, found.x[: coordinates.size]),
+        covariance_jacobians=covariance_jacobians(found.covariance, found.x),
         scores_by_params=scores_by_params(again.modes),
         working_response=_working_response(again),
         working_weights=again.modes.at_rows.weight,
     )
     likelihood = GaussianLikelihood(crossprod, reml=False)
-    factors = evaluation.point.factors
-    optimizer_result = OptimizerResult(
-        theta=crossprod.theta(factors),
+    optimizer_result = _optimizer_result(
+        found, crossprod.theta(evaluation.point.factors), nagq, control
+    )
+    return build_fitted_model(
+        design, likelihood, optimizer_result, residual=estimate, priors=priors
+    )
+
+
+def _optimizer_result(
+    found: Optimum, theta: Vector, nagq: int, control: Control
+) -> OptimizerResult:
+    """How the search ended."""
+    result, evaluation = found.search, found.evaluation
+    decrement, _ = newton_decrement(found.gradient, found.hessian)
+    return OptimizerResult(
+        theta=theta,
         engine="laplace" if nagq <= 1 else "quadrature",
         evaluations=result.evaluations,
         converged=result.end.converged,
-        remarks=_remarks(design, np.exp(evaluation.point.log_params)),
+        remarks=_remarks(evaluation),
         message=f"another step would gain {decrement:.1e}",
         deviance=evaluation.deviance,
         trace=tuple(value for run in result.runs for value in run.trace),
         boundary_slope=result.boundary_slope,
         tolerance=control.tolerance,
         limit_reached=not result.end.converged and result.evaluations >= control.max_evaluations,
-        factors=tuple(factors),
+        factors=tuple(evaluation.point.factors),
     )
-    return build_fitted_model(design, likelihood, optimizer_result, residual=estimate)
 
 
 def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
