@@ -12,6 +12,7 @@ searched for: with flat priors the mode is the maximum likelihood estimate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -95,9 +96,30 @@ class SdCoordinates(Coordinates):
         """Factors in the bases."""
         return [b.own_factor(F) for b, F in zip(self.bases, self.own_factors(x), strict=True)]
 
-    def pullback(self, x: Vector, by_factor: object) -> Vector:
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Part of the coordinates that belongs to each term: its deviations, its correlations."""
+        if self.transform.known_lambdas is not None:
+            return (slice(0, 0),) * len(self.bases)
+        starts = [term.partials.stop for term in self.transform.terms]
+        return tuple(slice(a, b) for a, b in zip([0, *starts], starts, strict=False))
+
+    def jacobians(self, x: Vector) -> list[Matrix]:
+        """Derivatives of each term's factor in its basis, (m_t, k, k)."""
+        factors = self.lambdas(x)
+        result = []
+        for t, part in enumerate(self.slices):
+            J = np.empty((part.stop - part.start, *factors[t].shape))
+            for entry in np.ndindex(factors[t].shape):
+                by_factor = [np.zeros_like(F) for F in factors]
+                by_factor[t][entry] = 1.0
+                J[(slice(None), *entry)] = self.pullback(x, by_factor)[part]
+            result.append(J)
+        return result
+
+    def pullback(self, x: Vector, by_factor: Sequence[Matrix]) -> Vector:
         """Derivative by ``x`` from the derivatives by the entries of the factors in the bases."""
-        terms = zip(self.bases, by_factor, strict=True)  # type: ignore[call-overload]
+        terms = zip(self.bases, by_factor, strict=True)
         return self.transform.pullback(x, [basis.inverse.T @ by for basis, by in terms])
 
 

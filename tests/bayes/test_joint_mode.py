@@ -171,3 +171,10 @@ def test_a_family_parameter_takes_no_normal_prior(counts):
 def test_the_fast_approximation_refuses_priors(herds):
     with pytest.raises(ArgumentError, match="leave nagq at 1"):
         mfx.glmer(HERDS, herds, priors={}, nagq=0)
+
+
+def test_limits_of_predictions_have_the_covariance_of_the_mode(herds, likelihood_fit):
+    flat = mfx.glmer(HERDS, herds, priors={})
+    new = herds[["herd", "period"]].head(4)
+    expected = likelihood_fit.predict(new, interval="confidence")
+    np.testing.assert_allclose(flat.predict(new, interval="confidence"), expected, rtol=1e-4)
