@@ -15,10 +15,13 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.build import Design
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
@@ -75,6 +78,12 @@ class ResidualEstimate:
     def components(self) -> tuple[ResidualParameter, ...]:
         """Reported parameters beside sigma."""
         return ()
+
+    def statsmodels_result(
+        self, design: Design, likelihood: GaussianLikelihood, theta: Vector
+    ) -> Any:
+        """Result of statsmodels at an optimum; EngineRefusal where it has none."""
+        return StatsModels().estimate(design, likelihood, control=Control(), start=theta).raw
 
     def family_params(self, sigma: float) -> dict[str, float]:
         """Parameters of the response's distribution beside its mean; sigma of the normal one."""

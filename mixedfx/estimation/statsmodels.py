@@ -133,16 +133,16 @@ class StatsModels:
         )
 
 
-def _import_module(name: str) -> Any:
+def import_module(name: str) -> Any:
     """
-    Import a module of statsmodels' regressions, and leave the process's warning filters alone.
+    Import a module of statsmodels, and leave the process's warning filters alone.
 
     statsmodels inserts some when it is first imported, which would change what a program shows.
     """
     with _IMPORT_LOCK:
         filters: Any = warnings.filters
         before = list(filters)
-        module = importlib.import_module(f"statsmodels.regression.{name}")
+        module = importlib.import_module(f"statsmodels.{name}")
         for inserted in [f for f in filters if f not in before]:
             filters.remove(inserted)
     return module
@@ -211,7 +211,7 @@ def _fit_mixedlm(
     design: Design, likelihood: GaussianLikelihood, terms: _MixedLMTerms, start: Vector | None
 ) -> Any:
     """MixedLM's result; SearchError where it fails or its log-likelihood is not finite."""
-    lm = _import_module("mixed_linear_model")
+    lm = import_module("regression.mixed_linear_model")
     arguments = _mixedlm_arguments(design, terms)
     if start is None:
         parametrization = likelihood.crossprod.parametrization
@@ -251,7 +251,7 @@ def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
         _component(spec_of[t], rows_of[t], j, rows) for t, j in terms.components(design.spec)
     ]
     if components:
-        exog_vc = _import_module("mixed_linear_model").VCSpec(
+        exog_vc = import_module("regression.mixed_linear_model").VCSpec(
             *(list(part) for part in zip(*components, strict=True))
         )
     exog_re = None
@@ -301,7 +301,7 @@ def _start_params(
     if terms.correlated is not None:
         lam = lambdas[terms.correlated]
         cov_re = lam @ lam.T
-    return _import_module("mixed_linear_model").MixedLMParams.from_components(
+    return import_module("regression.mixed_linear_model").MixedLMParams.from_components(
         fe_params=np.zeros(crossprod.p), cov_re=cov_re, vcomp=np.array(vcomp)
     )
 
@@ -320,7 +320,7 @@ def _theta(spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, resu
 
 def _fit_least_squares(design: Design, *, reml: bool) -> OptimizerResult:
     """Ordinary or weighted least squares, where the formula has no random terms."""
-    lm = _import_module("linear_model")
+    lm = import_module("regression.linear_model")
     spec, rows = design.spec, design.rows
     response = np.array(rows.response_less_offset)
     y = pd.Series(response, index=rows.index, name=spec.formula.response_name)

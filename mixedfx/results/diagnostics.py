@@ -10,8 +10,6 @@ import pandas as pd
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import check_no_priors
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.inference import approximation as approximations
 from mixedfx.inference import variance_explained
 from mixedfx.inference.approximation import Approximation
@@ -97,7 +95,7 @@ class DiagnosticsMixin(ResultsBase):
     @cached_property
     def statsmodels(self) -> Any:
         """
-        The statsmodels result itself: ``MixedLMResults``, or OLS without random terms.
+        The statsmodels result itself: ``MixedLMResults``, or OLS or GLM without random terms.
 
         Fitted when first read, from this optimum, if another engine found it. Its standard errors
         come from the joint information of all parameters, ours and lme4's from that of the
@@ -107,20 +105,17 @@ class DiagnosticsMixin(ResultsBase):
         Raises
         ------
         EngineRefusal
-            If MixedLM cannot express the model; says why.
+            If MixedLM cannot express the model, or it is generalised with random effects, of
+            which statsmodels has no maximum likelihood fit; says why.
         ArgumentError
             If the fit has priors.
         """
         check_no_priors(self.model, "statsmodels")
         found = self.model.optimizer_result
-        if found.engine != "statsmodels" or found.raw is None:
-            found = StatsModels().estimate(
-                self.model.design,
-                self.model.likelihood,
-                control=Control(),
-                start=self.model.solution.theta,
-            )
-        return found.raw
+        if found.engine == "statsmodels" and found.raw is not None:
+            return found.raw
+        fit = self.model
+        return fit.residual.statsmodels_result(fit.design, fit.likelihood, fit.solution.theta)
 
     # ---------------------------------------------------------------- variance explained
 

@@ -17,12 +17,14 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
+from mixedfx.estimation.glmm.statsmodels_glm import glm_result
 from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
@@ -105,6 +107,12 @@ class FamilyEstimate(ResidualEstimate):
             ResidualParameter(name, name, float(value), float(error), "log")
             for name, value, error in named
         )
+
+    def statsmodels_result(
+        self, design: Design, likelihood: GaussianLikelihood, theta: Vector
+    ) -> Any:
+        """Result of GLM, without random terms."""
+        return glm_result(design, self.params, self.beta)
 
     def family_params(self, sigma: float) -> dict[str, float]:
         """The family's parameters, by name."""
