@@ -21,8 +21,9 @@ from patsy import EvalEnvironment
 
 from mixedfx import __version__, datasets
 from mixedfx.api import ModelOptions, fit_formula
-from mixedfx.errors import FormulaError, MixedfxError
+from mixedfx.errors import ArgumentError, FormulaError, MixedfxError
 from mixedfx.estimation.dispatch import ENGINES
+from mixedfx.generalized import GeneralizedOptions, fit_generalized_formula
 from mixedfx.results.results import Results
 
 _PARQUET = (".parquet", ".pq")
@@ -75,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--sep", help="separator of the columns, such as ';' or tab; default: ','")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     fit.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto")
+    fit.add_argument("--weights", metavar="COLUMN", help="prior weights, or trials of a proportion")
+    fit.add_argument("--offset", metavar="COLUMN", help="known term of the linear predictor")
+    fit.add_argument("--family", help="of a generalised model: binomial, poisson, nbinom2, ...")
+    fit.add_argument("--link", help="link of the family's mean; default: the family's first")
+    fit.add_argument("--nagq", type=int, help="nodes of quadrature; default: 1, Laplace")
     fit.add_argument("--json", action="store_true", help="print the results as JSON")
     fit.set_defaults(run=_fit)
     demo = commands.add_parser("demo", help="fit the sleepstudy data and print the results")
@@ -104,7 +110,7 @@ def _fit(options: argparse.Namespace) -> int:
         data = _read(options.file, options.sep)
     except (OSError, ValueError, ImportError, pd.errors.ParserError) as error:
         return _print_error(OSError(f"cannot read {name}: {error}"))
-    fit = _fit_quietly(options.formula, data, reml=not options.ml, engine=options.engine)
+    fit = _fit_quietly(options.formula, data, _model_options(options))
     if options.json:
         print(json.dumps(_as_json(fit), indent=2))
     else:
@@ -112,9 +118,28 @@ def _fit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fit_quietly(formula: str, data: pd.DataFrame, **options: Any) -> Results:
+def _model_options(options: argparse.Namespace) -> ModelOptions | GeneralizedOptions:
+    """Arguments of ``lmer``, or of ``glmer`` where a family is given."""
+    columns = {"weights": options.weights, "offset": options.offset}
+    if options.family is None:
+        for name in ("link", "nagq"):
+            if getattr(options, name) is not None:
+                raise ArgumentError(f"--{name} is of a generalised model; give its --family too.")
+        return ModelOptions(reml=not options.ml, engine=options.engine, **columns)
+    if options.engine != "auto":
+        raise ArgumentError("--engine is of linear models; with --family there is one, of --nagq.")
+    nagq = 1 if options.nagq is None else options.nagq
+    return GeneralizedOptions(options.family, link=options.link, nagq=nagq, **columns)
+
+
+def _fit_quietly(
+    formula: str, data: pd.DataFrame, options: ModelOptions | GeneralizedOptions
+) -> Results:
     """Fit without the warnings that ``lmer`` gives of its notes, which the summary prints."""
-    return Results(fit_formula(EvalEnvironment([{}]), formula, data, ModelOptions(**options)))
+    env = EvalEnvironment([{}])
+    if isinstance(options, GeneralizedOptions):
+        return Results(fit_generalized_formula(env, formula, data, options))
+    return Results(fit_formula(env, formula, data, options))
 
 
 def _read(file: str, sep: str | None) -> pd.DataFrame:
@@ -141,7 +166,8 @@ def _other_separator(header: str) -> str | None:
 
 def _as_json(fit: Results) -> dict[str, Any]:
     columns = ["term", "estimate", "std_error", "statistic", "df", "p_value"]
-    fixed = fit.tidy()[columns].rename(columns={"statistic": "t"})
+    linear = fit.model.spec.residual.linear
+    fixed = fit.tidy()[columns].rename(columns={"statistic": "t" if linear else "z"})
     effects = fit.ranef()
     assert isinstance(effects, dict)
     result = {
@@ -166,6 +192,13 @@ def _as_json(fit: Results) -> dict[str, Any]:
         },
         "notes": list(fit.notes),
     }
+    if not linear:
+        result |= {
+            "family": fit.family.name,
+            "link": fit.family.link.name,
+            "family_params": fit.family_params.to_dict(),
+            "sigma": fit.glance()["sigma"].item(),
+        }
     return {key: _jsonable(value) for key, value in result.items()}
 
 
@@ -182,7 +215,7 @@ def _jsonable(value: Any) -> Any:
 
 def _demo(_: argparse.Namespace) -> int:
     sleep = datasets.load("sleepstudy")
-    fit = _fit_quietly("Reaction ~ Days + (Days | Subject)", sleep)
+    fit = _fit_quietly("Reaction ~ Days + (Days | Subject)", sleep, ModelOptions())
     print("Reaction times (ms) of 18 subjects over ten days of sleep deprivation\n")
     print(fit.summary())
     print("\nVariance components (fit.varcorr):")

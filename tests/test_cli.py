@@ -21,6 +21,11 @@ MODELS = Path(__file__).parent / "reference" / "models"
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 
 
+def _cbpp():
+    file = MODELS.parent / "generalized" / "data" / "cbpp.csv"
+    return pd.read_csv(file).assign(x=lambda d: 0.1 * (d["herd"] % 3))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Files to fit, and files that cannot be read."""
@@ -35,6 +40,7 @@ def folder(tmp_path_factory):
         path / "gaps.csv", index=False
     )
     sleep.assign(twice=2 * sleep["Days"]).to_csv(path / "twice.csv", index=False)
+    _cbpp().to_csv(path / "cbpp.csv", index=False)
     (path / "empty.csv").write_text("")
     (path / "header.csv").write_text("Reaction,Days,Subject\n")
     (path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
@@ -97,6 +103,39 @@ def test_formula_may_be_broken_over_lines(run):
 def test_regression_without_random_terms_is_fitted(run):
     status, out, _ = run("fit", "Reaction ~ Days", "FOLDER/sleep.csv")
     assert (status, "linear regression" in out) == (0, True)
+
+
+HERDS = "prop ~ C(period) + (1 | herd)"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"link": "probit"}, {"nagq": 9}, {"offset": "x", "link": "cloglog"}],
+    ids=["logit", "probit", "quadrature", "offset"],
+)
+def test_family_fits_a_generalised_model(run, options):
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    trials = ["--family", "binomial", "--weights", "size", *words]
+    status, out, _ = run("fit", HERDS, "FOLDER/cbpp.csv", *trials)
+    fit = mfx.glmer(HERDS, _cbpp(), family="binomial", weights="size", **options)
+    assert (status, out) == (0, f"{fit.summary()}\n")
+
+
+def test_weights_and_offset_are_of_linear_models_too(run):
+    _, out, _ = run("fit", HERDS, "FOLDER/cbpp.csv", "--weights", "size", "--offset", "x")
+    fit = mfx.lmer(HERDS, _cbpp(), weights="size", offset="x")
+    assert out == f"{fit.summary()}\n"
+
+
+def test_json_of_a_generalised_model_has_its_family(run):
+    _, out, _ = run(
+        "fit", "incidence ~ size + (1 | herd)", "FOLDER/cbpp.csv", "--json", "--family", "nbinom2"
+    )
+    fit = mfx.glmer("incidence ~ size + (1 | herd)", _cbpp(), family="nbinom2")
+    found = json.loads(out)
+    assert (found["family"], found["link"], found["sigma"]) == ("nbinom2", "log", None)
+    assert found["family_params"]["alpha"] == pytest.approx(fit.family_params["alpha"])
+    assert found["fixed"][1]["z"] == pytest.approx(fit.zvalues["size"])
 
 
 WARNED = {
@@ -263,6 +302,12 @@ ERRORS = {
         "",
     ),
     "unknown engine": (("fit", SLOPES, "FOLDER/sleep.csv", "--engine", "lme4"), "'profiled'"),
+    "unknown family": (("fit", HERDS, "FOLDER/cbpp.csv", "--family", "binom"), "'binomial'"),
+    "link alone": (("fit", HERDS, "FOLDER/cbpp.csv", "--link", "probit"), "--family"),
+    "engine of a family": (
+        ("fit", HERDS, "FOLDER/cbpp.csv", "--family", "poisson", "--engine", "profiled"),
+        "--engine",
+    ),
     "unknown option": (("fit", SLOPES, "FOLDER/sleep.csv", "--reml"), "--reml"),
     "no file": (("fit", SLOPES), "file"),
     "unknown command": (("plot",), "'plot'"),

@@ -100,6 +100,7 @@ class DiagnosticsMixin(ResultsBase):
         Fitted when first read, from this optimum, if another engine found it. Its standard errors
         come from the joint information of all parameters, ours and lme4's from that of the
         fixed effects given theta; in unbalanced designs they differ by a fraction of a percent.
+        GLM's are by the expected information given the family's parameter, ours by the observed.
         Its ``predict(data)`` takes a table of the formula's columns; an offset is not in it.
 
         Raises

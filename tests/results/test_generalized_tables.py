@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, EngineRefusal
 
 DATA = Path(__file__).parent.parent / "reference" / "generalized" / "data"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -345,3 +345,64 @@ def test_a_normal_family_is_compared_with_a_linear_model():
     table = mfx.compare(linear, normal)
     full = mfx.lmer("y ~ Base + trt + (1 | subject)", data)
     np.testing.assert_allclose(table["chisq"].iloc[1], mfx.compare(linear, full)["chisq"].iloc[1])
+
+
+# ------------------------------------------------------------------ without random terms
+
+GLM = {
+    "logit": ("cbpp", "cbind(incidence, size - incidence) ~ period", {"offset": "x"}),
+    "probit": ("cbpp", "prop ~ period", {"link": "probit", "weights": "size"}),
+    "bernoulli": ("bacteria", "yn ~ trt", {"link": "cloglog"}),
+    "poisson": ("epil2", "y ~ Base * trt", {"family": "poisson", "weights": "w", "offset": "x"}),
+    "sqrt": ("epil2", "y ~ Base", {"family": "poisson", "link": "sqrt"}),
+    "nbinom2": ("epil2", "y ~ Base * trt", {"family": "nbinom2", "weights": "w", "offset": "x"}),
+    "gamma": ("gammasim", "y ~ x + f", {"family": "gamma", "link": "log", "weights": "w"}),
+    "inverse": ("gammasim", "y ~ x + f", {"family": "gamma", "link": "inverse"}),
+    "inverse_gaussian": ("gammasim", "y ~ x + f", {"family": "inverse_gaussian", "link": "log"}),
+    "gaussian": ("gammasim", "y ~ x + f", {"family": "gaussian", "link": "log", "weights": "w"}),
+}
+
+
+@pytest.mark.parametrize("case", GLM)
+def test_a_model_without_random_terms_is_that_of_statsmodels(case):
+    name, formula, options = GLM[case]
+    data = read(name)
+    data = data.astype({"period": str}) if name == "cbpp" else data
+    data = data.assign(w=1.0 + np.arange(len(data)) % 3)
+    if "x" not in data:
+        data = data.assign(x=np.linspace(-0.5, 0.5, len(data)))
+    fit = mfx.glmer(formula, data, **options)
+    theirs = fit.statsmodels
+    np.testing.assert_allclose(theirs.llf, fit.llf, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(theirs.params, fit.params, rtol=0, atol=1e-6)
+    assert list(theirs.params.index) == list(fit.params.index)
+    if case in ("logit", "poisson", "inverse"):  # canonical links: observed is expected information
+        np.testing.assert_allclose(fit.bse, theirs.bse, rtol=TOLERANCE)
+
+
+def test_statsmodels_predicts_from_a_table():
+    fit = mfx.glmer("yn ~ trt", read("bacteria"), family="binomial")
+    new = pd.DataFrame({"trt": ["drug", "placebo"]})
+    np.testing.assert_allclose(fit.statsmodels.predict(new), fit.predict(new))
+
+
+def test_statsmodels_has_no_mixed_generalised_model(cbpp):
+    with pytest.raises(EngineRefusal, match="no maximum likelihood fit"):
+        _ = cbpp.statsmodels
+
+
+def test_statsmodels_has_no_negative_binomial_of_linear_variance():
+    fit = mfx.glmer("y ~ Base", read("epil2"), family="nbinom1")
+    with pytest.raises(EngineRefusal, match="family='nbinom2'"):
+        _ = fit.statsmodels
+
+
+@pytest.mark.parametrize(
+    "ask",
+    ["summary", "tidy", "anova", "conf_int", "glance", "ranef", "augment", "predict", "vif"],
+)
+def test_methods_work_without_random_terms(ask):
+    fit = mfx.glmer("y ~ Base * trt + Visit", read("epil2"), family="nbinom2")
+    assert len(str(getattr(fit, ask)()))
+    assert "generalised linear model" in str(fit)
+    assert "Integral" not in str(fit)
