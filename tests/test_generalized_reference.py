@@ -98,6 +98,17 @@ def fixed_effects_match_r(fit, reference):
 
 
 @check
+def standard_errors_of_the_family_s_parameters_match_r(fit, reference):
+    dispersion = reference["dispersion"]
+    if dispersion is None:
+        return
+    error = dispersion["fixef"][0]["se"] if dispersion.get("fixef") else dispersion["log_se"]
+    # Of the logarithm, which is the same for a parameter and its inverse.
+    low, high = fit.conf_int(parm=fit.family_params.index[0]).iloc[0]
+    assert np.log(high / low) == pytest.approx(2.0 * 1.959963984540054 * error, rel=FIXED)
+
+
+@check
 def z_values_of_the_fixed_effects_match_r(fit, reference):
     found, expected = fit.tvalues.sort_index(), reference.fixed["z"].sort_index()
     np.testing.assert_allclose(found, expected, rtol=FIXED, atol=FIXED)

@@ -65,7 +65,7 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
 def _title(fit: FittedModel) -> str:
     method = "REML" if fit.reml else "maximum likelihood"
     if fit.priors.specified:
-        method = f"{'REML' if fit.reml else 'maximum likelihood'} with priors"
+        method = "REML with priors" if fit.reml else "maximising the posterior"
     elif _is_regression(fit):
         method = f"least squares ({'REML' if fit.reml else 'maximum likelihood'})"
     residual = fit.spec.residual
