@@ -107,7 +107,6 @@ ATTRIBUTES: Mapping[str, str] = {
     "confint": "conf_int()",
     "summary2": "summary()",
     "vcov": "cov_params()",
-    "residuals": "resid",
     "fitted": "fittedvalues",
     "fitted_values": "fittedvalues",
     "rsquared": "r2",

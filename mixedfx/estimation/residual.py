@@ -42,6 +42,7 @@ from mixedfx.residuals.predictive import NormalPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 
 class Derivatives(Protocol):
@@ -60,6 +61,24 @@ class Derivatives(Protocol):
     @property
     def vcov_jacobian(self) -> CoefficientCovariance:
         """Of cov(beta), (m, p, p)."""
+        ...
+
+
+class Deletion(Protocol):
+    """Estimates of a fit without some of its rows."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the estimates: the p coefficients first."""
+        ...
+
+    @property
+    def estimates(self) -> Vector:
+        """Estimates of all rows."""
+        ...
+
+    def without(self, keep: Mask, method: str) -> Vector:
+        """Estimates of some of the rows, by a step or a search; NaN where there are none."""
         ...
 
 
@@ -159,17 +178,24 @@ class ResidualEstimate:
         """Solution of the linear model whose hat matrix a fit reports."""
         return solution
 
-    def squared_deviance_residuals(self, rows: ModelRows, mean: Vector) -> Vector:
-        """Contribution of each row to the deviance of its family, on the scale of weights."""
-        squares = (rows.y - mean) ** 2
-        return squares if rows.weights is None else squares * rows.weights
+    def deletion(self, design: Design, solution: Solution) -> Deletion | None:
+        """Estimates without some rows; None where cross-products of the others give them."""
+        return None
+
+    def quantile_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """Normal quantiles of the responses' probabilities at the linear predictor."""
+        return self.pearson_residuals(rows, eta, sigma)
 
     def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
         """Predictive distribution of new responses of the rows used, given residual sds."""
         return NormalPredictive(self.row_variances(sds))
 
-    def predictive_of_new(self, rows: ModelRows, data: Any, sigma: float) -> Predictive:
-        """Predictive distribution of responses of new rows."""
+    def predictive_of_new(
+        self, data: Any, sigma: float, trials: Callable[[], Vector | None]
+    ) -> Predictive:
+        """Predictive distribution of responses of new rows, of weight one."""
         return NormalPredictive(self.new_variances(data, sigma))
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:

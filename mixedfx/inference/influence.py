@@ -8,7 +8,7 @@ rows with their Hessian, ``theta - H^-1 g``, which costs two evaluations (Demide
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,12 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.errors import DataError, EngineError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.inference.prediction import fitted
+from mixedfx.inference.residual_kinds import pearson_residuals
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.prediction_variance import conditional_residuals, leverage
+from mixedfx.likelihood.prediction_variance import leverage
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
@@ -35,6 +37,12 @@ _MIN_RESIDUAL_SHARE = 1e-10
 _MAX_HALVINGS = 30
 
 
+def leverages(fit: FittedModel) -> Vector:
+    """Diagonal of the hat matrix, of the working linear model of a generalised one."""
+    rows = fit.residual.working_rows(fit.rows)
+    return leverage(rows, fit.residual.leverage_solution(fit.solution))
+
+
 def row_influence(fit: FittedModel) -> pd.DataFrame:
     """
     Leverage and Cook's distance of each row.
@@ -44,15 +52,13 @@ def row_influence(fit: FittedModel) -> pd.DataFrame:
     .. [1] Cook (1977), Technometrics 19:15; for mixed models as in lme4's
        ``cooks.distance``.
     """
-    rows, sigma = fit.rows, fit.solution.sigma
-    hat = leverage(fit.rows, fit.solution)
-    resid = conditional_residuals(rows, fit.solution)
-    pearson = resid if rows.weights is None else resid * np.sqrt(rows.weights)
+    hat, pearson = leverages(fit), pearson_residuals(fit)
+    resid = fit.rows.y - fitted(fit)
     residual_share = np.where(1.0 - hat > _MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
-    std_resid = pearson / (sigma * np.sqrt(residual_share))
+    std_resid = pearson / np.sqrt(residual_share)
     distance = std_resid**2 * hat / residual_share / max(fit.crossprod.p, 1)
     columns = {"hat": hat, "resid": resid, "std_resid": std_resid, "cooks_distance": distance}
-    return pd.DataFrame(columns, index=rows.index)
+    return pd.DataFrame(columns, index=fit.rows.index)
 
 
 def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
@@ -67,10 +73,10 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     check_choice("group", group, fit.formula.groups)
     check_choice("method", method, ("one_step", "refit"))
     levels, codes = fit.spec.levels_of(group), fit.rows.codes_of(group)
-    estimates = _estimates(fit.solution, fit.solution.theta)
+    deletion = fit.residual.deletion(fit.design, fit.solution) or LinearDeletion(fit)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
-            [_estimates_without(fit, codes != i, method) - estimates for i in range(len(levels))]
+            [deletion.without(codes != i, method) - deletion.estimates for i in range(len(levels))]
         )
     p = fit.crossprod.p
     cov, beta_changes = fit.solution.coefficient_covariance, changes[:, :p]
@@ -78,12 +84,7 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     if cov.qr_R is not None:
         beta_changes = beta_changes @ cov.qr_R.T
     distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
-    names = [
-        *fit.spec.X_names,
-        "sigma",
-        *(f"theta[{i}]" for i in range(fit.crossprod.parametrization.size)),
-    ]
-    table = pd.DataFrame(changes, columns=names, index=levels.labels.rename(group))
+    table = pd.DataFrame(changes, columns=list(deletion.names), index=levels.labels.rename(group))
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
     nobs = np.bincount(codes, minlength=len(levels))
     table.insert(0, "nobs", nobs, allow_duplicates=True)
@@ -92,6 +93,28 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
 
 def _estimates(solution: Solution, theta: Vector) -> Vector:
     return np.concatenate([solution.beta, [solution.sigma], theta])
+
+
+@dataclass(frozen=True)
+class LinearDeletion:
+    """Estimates of a linear model without some of its rows."""
+
+    fit: FittedModel
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Coefficients, sigma and theta."""
+        theta = (f"theta[{i}]" for i in range(self.fit.crossprod.parametrization.size))
+        return (*self.fit.spec.X_names, "sigma", *theta)
+
+    @property
+    def estimates(self) -> Vector:
+        """Those of the fit."""
+        return _estimates(self.fit.solution, self.fit.solution.theta)
+
+    def without(self, keep: Mask, method: str) -> Vector:
+        """Estimates from cross-products of the other rows."""
+        return _estimates_without(self.fit, keep, method)
 
 
 def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:

@@ -18,7 +18,13 @@ import pandas as pd
 from scipy import special
 
 from mixedfx._warnings import warn_caller
-from mixedfx.design.new_data import evaluate_new_data, formula_offset, new_argument
+from mixedfx.design.new_data import (
+    evaluate_new_data,
+    formula_offset,
+    new_argument,
+    new_trials,
+)
+from mixedfx.design.source import as_frame
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
@@ -248,7 +254,9 @@ def _predictive(fit: FittedModel, data: Any) -> Predictive:
     """Distribution of new responses, in the rows used or in new rows."""
     if data is None:
         return fit.residual.predictive_of_rows(fit.rows, fit.residual_sds)
-    return fit.residual.predictive_of_new(fit.rows, data, fit.solution.sigma)
+    return fit.residual.predictive_of_new(
+        data, fit.solution.sigma, lambda: new_weights(fit, as_frame(data))
+    )
 
 
 def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
@@ -272,6 +280,16 @@ def new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
     )
     argument = new_argument("offset", fit.spec.offset_column, frame, advice=advice)
     return argument + of_formula
+
+
+def new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
+    """Prior weights of new rows, or numbers of trials, which the response has; None: ones."""
+    if fit.spec.response.n_parts > 1:
+        return new_trials(fit.spec, frame)
+    if fit.prior_weights is None:
+        return None
+    advice = "weights as a column's name to simulate new responses."
+    return new_argument("weights", fit.spec.weights_column, frame, advice=advice)
 
 
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:

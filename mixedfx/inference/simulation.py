@@ -20,12 +20,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
-from mixedfx.design.new_data import all_levels, evaluate_new_data, new_argument, new_trials
+from mixedfx.design.new_data import all_levels, evaluate_new_data
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
-from mixedfx.inference.prediction import new_offset
+from mixedfx.inference.prediction import new_offset, new_weights
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.residuals.model import ResponseAroundPredictor
 
@@ -101,7 +101,7 @@ def new_response_distribution(
     around = fit.residual.new_distribution(
         values.family_params,
         sds=lambda: _new_residual_sds(fit, new.frame, values.sigma),
-        weights=lambda: _new_weights(fit, new.frame),
+        weights=lambda: new_weights(fit, new.frame),
     )
     distribution = ResponseDistribution(eta, tuple(terms), tuple(factors), around)
     return distribution, new.frame.index
@@ -116,19 +116,9 @@ def _new_residual_sds(fit: FittedModel, frame: pd.DataFrame, sigma: float) -> Ve
         )
     variances = fit.residual.new_variances(frame, fit.solution.sigma)
     variances = np.broadcast_to(variances, len(frame)) * (sigma / fit.solution.sigma) ** 2
-    if fit.spec.residual.estimates_sigma and (w := _new_weights(fit, frame)) is not None:
+    if fit.spec.residual.estimates_sigma and (w := new_weights(fit, frame)) is not None:
         variances = variances / w
     return np.asarray(np.sqrt(variances))
-
-
-def _new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
-    """Prior weights of new rows, or numbers of trials, which the response has; None: ones."""
-    if fit.spec.response.n_parts > 1:
-        return new_trials(fit.spec, frame)
-    if fit.prior_weights is None:
-        return None
-    advice = "weights as a column's name to simulate new rows."
-    return new_argument("weights", fit.spec.weights_column, frame, advice=advice)
 
 
 def simulate(

@@ -310,6 +310,12 @@ class DiagnosticsMixin(ResultsBase):
             For rows ``hat resid std_resid cooks_distance``. For levels ``nobs``,
             ``cooks_distance`` and the change of each estimate on leaving the level out.
 
+        Notes
+        -----
+        After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the
+        conditional modes and Pearson residuals, as Cook's distances of a GLM. Steps are of the
+        marginal likelihood of the other rows, by its exact gradient.
+
         Raises
         ------
         ArgumentError

@@ -15,6 +15,7 @@ from mixedfx.errors import check_flag
 from mixedfx.formula.terms import Formula
 from mixedfx.inference import information_criteria as criteria
 from mixedfx.inference import prediction, varcorr, wald
+from mixedfx.inference.residual_kinds import residuals_of_kind
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
 
@@ -238,6 +239,53 @@ class EstimatesMixin(ResultsBase):
     def resid(self) -> pd.Series:
         """Response less fitted values."""
         return tables.residuals(self.model)
+
+    def residuals(
+        self,
+        kind: Literal["response", "pearson", "deviance", "working", "quantile"] = "response",
+        *,
+        rng: Any = None,
+        n: int = 250,
+        random: Literal["new", "fitted"] = "new",
+    ) -> pd.Series:
+        """
+        Compute residuals of the rows used.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance", "working", "quantile"}
+            Response less fitted value; that over the standard deviation of the response,
+            dispersion and weights included; the signed root of the row's part of
+            :attr:`family_deviance`; response residuals on the scale of the linear predictor;
+            or quantile residuals, standard normal under the model whatever the family.
+        rng : int or numpy.random.Generator, optional
+            Seed or generator, for ``"quantile"``.
+        n : int
+            Number of simulated responses of each row, for ``"quantile"`` with new effects.
+        random : {"new", "fitted"}
+            For ``"quantile"``: compare the responses with ``n`` simulated with new random effects,
+            which tests the whole model; or with the distribution at the conditional modes, which
+            is exact and fast, but has residuals that are shrunk where levels have few rows.
+
+        Returns
+        -------
+        pandas.Series
+            With the rows' index.
+
+        References
+        ----------
+        .. [1] Dunn and Smyth (1996), Randomized quantile residuals, J. Comput. Graph. Stat. 5:236.
+        .. [2] Hartig (2022), DHARMa: residual diagnostics for hierarchical regression models.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> herds = mfx.datasets.load("cbpp")
+        >>> fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds)
+        >>> fit.residuals("pearson").round(3).head(2).tolist()
+        [-1.34, 1.075]
+        """
+        return residuals_of_kind(self.model, kind, n=n, random=random, rng=rng)
 
     @renamed_argument("level", "conf_level")
     @explains_arguments(METHOD_ARGUMENTS)

@@ -14,7 +14,6 @@ from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
-from mixedfx.likelihood.prediction_variance import leverage
 
 
 def fitted_values(fit: FittedModel) -> pd.Series:
@@ -54,7 +53,7 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
             "fitted": fitted_values(fit),
             "resid": residuals(fit),
             "fixed": prediction.predict(fit, random="none"),
-            "hat": leverage(fit.rows, fit.solution),
+            "hat": influences.leverages(fit),
         },
         index=index,
     )

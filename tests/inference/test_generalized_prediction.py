@@ -14,7 +14,7 @@ from generalized_models import GENERALIZED, generalized_fit
 from scipy import integrate, special, stats
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, MissingColumnError
 
 HERDS = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
@@ -261,6 +261,9 @@ def test_average_of_the_inverse_link_is_refused():
         generalized_fit("gamma_inverse__laplace").predict(average="population")
 
 
-def test_new_responses_without_trials_are_refused(herds):
-    with pytest.raises(ArgumentError, match="simulate"):
+def test_new_responses_have_the_trials_of_the_new_rows(herds):
+    data = mfx.datasets.load("cbpp")
+    new = herds.predict(data.head(4), interval="prediction")
+    pd.testing.assert_frame_equal(new, herds.predict(interval="prediction").head(4))
+    with pytest.raises(MissingColumnError, match="trials"):
         herds.predict({"period": ["1"], "herd": ["1"]}, interval="prediction")

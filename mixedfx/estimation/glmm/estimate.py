@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy import linalg, special
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
@@ -23,9 +23,10 @@ from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.curvature import HessianAtOptimum
+from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
 from mixedfx.estimation.glmm.statsmodels_glm import glm_result
-from mixedfx.estimation.residual import Derivatives, ResidualEstimate
+from mixedfx.estimation.residual import Deletion, Derivatives, ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
@@ -197,23 +198,36 @@ class FamilyEstimate(ResidualEstimate):
         in_basis = np.asarray(np.linalg.pinv(solution.schur.matrix[:p, :p], hermitian=True))
         return replace(solution, vcov_in_basis=in_basis)
 
-    def squared_deviance_residuals(self, rows: ModelRows, mean: Vector) -> Vector:
-        """The family's unit deviances, times the weights."""
-        return self.family.unit_deviance(rows.y, mean, rows.weights, self.params)
+    def deletion(self, design: Design, solution: Solution) -> Deletion:
+        """By the marginal likelihood of the other rows."""
+        if self.nagq == 0:
+            raise ArgumentError(
+                "influence(group) takes steps of the marginal likelihood, and nagq=0 maximises "
+                "another function over the coefficients: fit with nagq=1 for it."
+            )
+        return MarginalDeletion.of(design, solution, self.params, self.hessian, self.nagq)
+
+    def quantile_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """By the family's distribution function."""
+        with np.errstate(all="ignore"):
+            mu = self.family.mean(eta)
+            low, high = self.family.cdf(rows.y, mu, rows.weights, self.params)
+            share = low + uniform * (high - low)
+            # The last number below one is the largest probability.
+            return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
 
     def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
         """The family, with the weights of the rows."""
         return FamilyPredictive(self.family, self.params, rows.weights)
 
-    def predictive_of_new(self, rows: ModelRows, data: Any, sigma: float) -> Predictive:
-        """The family at weight one; trials of new rows are not known."""
-        if self.family.takes_trials and rows.has_weights:
-            raise ArgumentError(
-                "interval='prediction' of new rows needs their numbers of trials, which predict "
-                "does not ask for: leave data= out for the rows of the fit, take quantiles of "
-                "fit.simulate(data=), or interval='confidence' for the probability."
-            )
-        return FamilyPredictive(self.family, self.params, None)
+    def predictive_of_new(
+        self, data: Any, sigma: float, trials: Callable[[], Vector | None]
+    ) -> Predictive:
+        """The family at weight one, or with the trials of new rows."""
+        weights = trials() if self.family.takes_trials else None
+        return FamilyPredictive(self.family, self.params, weights)
 
     def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
         """By all free parameters."""

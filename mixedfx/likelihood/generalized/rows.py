@@ -203,6 +203,12 @@ class GeneralizedRows:
             self, y=merged_y, weights=merged_weights, constants=whole.constants, unmerged=whole
         )
 
+    def of_mask(self, keep: npt.NDArray[np.bool_]) -> GeneralizedRows:
+        """Some of the rows, in the same bases, with all levels; the constants are left out."""
+        weights = None if self.weights is None else self.weights[keep]
+        taken = _taken(self, np.flatnonzero(keep), self.y[keep], weights)
+        return replace(taken, constants=0.0, n=int(keep.sum()), row_of=None, unmerged=None)
+
     @property
     def p(self) -> int:
         """Number of fixed columns."""
@@ -286,21 +292,26 @@ def _merged(rows: GeneralizedRows) -> GeneralizedRows:
     if len(first) > _WORTH_MERGING * len(rows.y):
         return rows
     y, weights = _merged_response(index, len(first), rows.y, rows.weights)
+    return replace(_taken(rows, first, y, weights), row_of=index, unmerged=rows)
+
+
+def _taken(
+    rows: GeneralizedRows, taken: Codes, y: Vector, weights: Vector | None
+) -> GeneralizedRows:
+    """Columns and levels of some of the rows, with a response of theirs."""
     factors = []
     for factor in rows.factors:
-        columns = tuple(None if c is None else c[first] for c in factor.columns)
-        products = {ab: None if v is None else v[first] for ab, v in factor.products.items()}
-        factors.append(FactorRows(factor.codes[first], factor.n_levels, columns, products))
+        columns = tuple(None if c is None else c[taken] for c in factor.columns)
+        products = {ab: None if v is None else v[taken] for ab, v in factor.products.items()}
+        factors.append(FactorRows(factor.codes[taken], factor.n_levels, columns, products))
     return replace(
         rows,
         y=y,
         weights=weights,
-        offset=None if rows.offset is None else rows.offset[first],
-        X=np.ascontiguousarray(rows.X[first]),
+        offset=None if rows.offset is None else rows.offset[taken],
+        X=np.ascontiguousarray(rows.X[taken]),
         factors=tuple(factors),
-        pairs={ij: PairRows(pair.index[first], pair.n_pairs) for ij, pair in rows.pairs.items()},
-        row_of=index,
-        unmerged=rows,
+        pairs={ij: PairRows(pair.index[taken], pair.n_pairs) for ij, pair in rows.pairs.items()},
     )
 
 

@@ -1,0 +1,100 @@
+"""Residuals of the rows of a fit: of the response, scaled, and quantile residuals.
+
+With mu the mean at the conditional modes:
+
+==========  ==============================================================================
+response    ``y - mu``
+pearson     ``(y - mu) / sd(y)``, the standard deviation with weights and dispersion
+deviance    ``sign(y - mu) sqrt(d)``, d the unit deviance times the weight
+working     ``(y - mu) / mean'(eta)``
+quantile    ``Phi^-1(u)``, u uniform between ``P(Y < y)`` and ``P(Y <= y)``
+==========  ==============================================================================
+
+Quantile residuals (Dunn and Smyth 1996, J. Comput. Graph. Stat. 5:236) are standard normal under
+the model. Of the marginal distribution the probabilities are shares of responses that are simulated
+with new random effects (Hartig 2022, DHARMa): of n simulated responses and the observed one, which
+are exchangeable, u is the rank over n + 1, ties broken at random. Given the conditional modes they
+are the family's distribution function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from mixedfx.errors import check_choice
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.family_estimates import family_params
+from mixedfx.inference.simulation import RANDOM, response_distribution
+from mixedfx.linalg.random_streams import spawn_generators
+
+Vector = npt.NDArray[np.float64]
+
+KINDS = ("response", "pearson", "deviance", "working", "quantile")
+
+# Two responses this near are equal: proportions are of whole numbers.
+_TIE = 1e-6
+
+
+def residuals_of_kind(
+    fit: FittedModel, kind: str, *, n: int = 250, random: str = "new", rng: Any = None
+) -> pd.Series:
+    """Residuals of one kind, named by it."""
+    check_choice("kind", kind, KINDS)
+    check_choice("random", random, RANDOM)
+    values = _quantile(fit, n, random, rng) if kind == "quantile" else _of_mean(fit, kind)
+    return pd.Series(values, index=fit.rows.index, name="resid" if kind == "response" else kind)
+
+
+def linear_predictor(fit: FittedModel) -> Vector:
+    """Linear predictor of the rows at the conditional modes, (n,)."""
+    return fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
+
+
+def pearson_residuals(fit: FittedModel) -> Vector:
+    """Residuals over their standard deviations, (n,)."""
+    return fit.residual.pearson_residuals(fit.rows, linear_predictor(fit), fit.solution.sigma)
+
+
+def _of_mean(fit: FittedModel, kind: str) -> Vector:
+    """Residuals about the mean at the conditional modes."""
+    if kind == "pearson":
+        return pearson_residuals(fit)
+    rows, family, eta = fit.rows, fit.spec.family, linear_predictor(fit)
+    mu = family.mean(eta)
+    raw = rows.y - mu
+    with np.errstate(all="ignore"):
+        if kind == "working":
+            return np.asarray(raw / family.link.mean_derivatives(eta, mu)[0])
+        if kind == "deviance":
+            squares = family.unit_deviance(rows.y, mu, rows.weights, family_params(fit).to_numpy())
+            return np.asarray(np.sign(raw) * np.sqrt(np.maximum(squares, 0.0)))
+    return np.asarray(raw)
+
+
+def _quantile(fit: FittedModel, n: int, random: str, rng: Any) -> Vector:
+    """Randomised quantile residuals."""
+    if random == "fitted":
+        uniform = spawn_generators(rng, 1)[0].random(fit.rows.n)
+        return fit.residual.quantile_residuals(
+            fit.rows, linear_predictor(fit), fit.solution.sigma, uniform
+        )
+    *generators, last = spawn_generators(rng, n + 1)
+    distribution = response_distribution(fit, random="new")
+    y = fit.rows.y
+    tie = _TIE * np.ones(len(y))
+    if fit.spec.family.takes_trials and fit.rows.weights is not None:
+        tie = tie / np.maximum(fit.rows.weights, 1.0)
+    if not fit.spec.family.discrete:
+        tie = np.zeros(len(y))
+    below, equal = np.zeros(len(y)), np.zeros(len(y))
+    for generator in generators:
+        difference = distribution.draw(generator) - y
+        below += difference < -tie
+        equal += np.abs(difference) <= tie
+    rank = below + last.random(len(y)) * (equal + 1.0)
+    return np.asarray(special.ndtri(rank / (n + 1.0)))
