@@ -20,6 +20,7 @@ from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
+from mixedfx.estimation.deletion import Deletion
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified
@@ -42,7 +43,6 @@ from mixedfx.residuals.predictive import NormalPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 
 
 class Derivatives(Protocol):
@@ -61,24 +61,6 @@ class Derivatives(Protocol):
     @property
     def vcov_jacobian(self) -> CoefficientCovariance:
         """Of cov(beta), (m, p, p)."""
-        ...
-
-
-class Deletion(Protocol):
-    """Estimates of a fit without some of its rows."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the estimates: the p coefficients first."""
-        ...
-
-    @property
-    def estimates(self) -> Vector:
-        """Estimates of all rows."""
-        ...
-
-    def without(self, keep: Mask, method: str) -> Vector:
-        """Estimates of some of the rows, by a step or a search; NaN where there are none."""
         ...
 
 

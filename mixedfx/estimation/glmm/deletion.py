@@ -83,7 +83,7 @@ class MarginalDeletion:
 
     def _step(self, likelihood: GeneralizedLikelihood) -> Point | None:
         """One Newton step, shortened until the deviance falls."""
-        coordinates, x = free_coordinates(self.rows, self.point)
+        coordinates, x = free_coordinates(likelihood, self.point)
         objective = MarginalObjective(likelihood, coordinates)
         before, gradient = objective(x)
         if not np.isfinite(before):

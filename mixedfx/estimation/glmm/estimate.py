@@ -23,10 +23,11 @@ from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.curvature import HessianAtOptimum
+from mixedfx.estimation.deletion import Deletion
 from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
 from mixedfx.estimation.glmm.statsmodels_glm import glm_result
-from mixedfx.estimation.residual import Deletion, Derivatives, ResidualEstimate
+from mixedfx.estimation.residual import Derivatives, ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
