@@ -9,15 +9,21 @@ from patsy import EvalEnvironment
 from mixedfx.design.build import Design, build
 from mixedfx.diagrams import drawing, equations
 from mixedfx.diagrams import graph as graphs
+from mixedfx.diagrams.equations.distributions import param_symbol
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.diagrams.graph.build import Graph
+from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError, brief
+from mixedfx.families.family import Family
+from mixedfx.families.registry import NORMAL, resolve_family
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 from mixedfx.results.results import Results
 
 
-def graph(formula: str | Formula, data: Any = None) -> Graph:
+def graph(
+    formula: str | Formula, data: Any = None, *, family: Any = None, link: Any = None
+) -> Graph:
     """
     Build the directed acyclic graph of the model of a formula.
 
@@ -27,6 +33,10 @@ def graph(formula: str | Formula, data: Any = None) -> Graph:
         As for :func:`mixedfx.lmer`.
     data : DataFrame, optional
         To count levels and rows, and to detect nesting that the formula does not express.
+    family : str or family of statsmodels, optional
+        Distribution of the response of a generalised model, as for :func:`mixedfx.glmer`.
+    link : str, optional
+        Link of its mean.
 
     Returns
     -------
@@ -49,12 +59,15 @@ def graph(formula: str | Formula, data: Any = None) -> Graph:
     >>> print(graph("rating ~ 1 + (1 | friend)"))
     A tree: each row belongs to one level of friend.
     """
+    of_response = None if family is None and link is None else _family(family, link)
     if data is None:
-        return graphs.graph(formula)
-    return _graph(_design(formula, data))
+        return graphs.graph(formula, params=_params(of_response or NORMAL))
+    return _graph(_design(formula, data, of_response))
 
 
-def equation(formula: str | Formula, data: Any = None) -> Equation:
+def equation(
+    formula: str | Formula, data: Any = None, *, family: Any = None, link: Any = None
+) -> Equation:
     """
     Write a formula's model as equations, level by level.
 
@@ -65,6 +78,10 @@ def equation(formula: str | Formula, data: Any = None) -> Equation:
     data : DataFrame, optional
         To expand the columns of factors, and to detect nesting that the formula does not
         express.
+    family : str or family of statsmodels, optional
+        Distribution of the response of a generalised model, as for :func:`mixedfx.glmer`.
+    link : str, optional
+        Link of its mean.
 
     Returns
     -------
@@ -87,12 +104,22 @@ def equation(formula: str | Formula, data: Any = None) -> Equation:
     ratingᵢⱼ | Rᵢ ~ N(Rᵢ, σ²)
                Rᵢ ~ N(R, σ_friend²)
     """
+    of_response = None if family is None and link is None else _family(family, link)
     if data is None:
-        return equations.equation(formula)
-    spec = _design(formula, data).spec
+        response = None if of_response is None else equations.FamilyResponse(of_response)
+        return equations.equation(formula, row_terms=equations.RowTerms(response=response))
+    design = _design(formula, data, of_response)
+    spec = design.spec
     effects = tuple(term.effect_names for term in spec.random_terms)
     columns = equations.Columns(spec.column_names, effects)
-    return equations.equation(spec.formula, nested=spec.nesting, columns=columns)
+    trials = design.rows.has_weights and spec.family.takes_trials
+    response = None if of_response is None else equations.FamilyResponse(spec.family, trials)
+    return equations.equation(
+        spec.formula,
+        nested=spec.nesting,
+        columns=columns,
+        row_terms=equations.RowTerms(response=response),
+    )
 
 
 def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
@@ -134,8 +161,18 @@ def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = 
 
 def _graph(design: Design) -> Graph:
     spec, n = design.spec, design.rows.n
-    return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting)
+    params = _params(spec.family)
+    return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting, params=params)
 
 
-def _design(formula: str | Formula, data: Any) -> Design:
-    return build(parse(formula), data, env=EvalEnvironment.capture(2))
+def _family(family: Any, link: Any) -> Family:
+    return resolve_family("gaussian" if family is None else family, link)
+
+
+def _params(family: Family) -> list[Math]:
+    return [param_symbol(name) for name in family.param_names]
+
+
+def _design(formula: str | Formula, data: Any, family: Family | None = None) -> Design:
+    env = EvalEnvironment.capture(2)
+    return build(parse(formula), data, family=NORMAL if family is None else family, env=env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
+from mixedfx.diagrams.equations.distributions import param_symbol
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.errors import check_flag
 from mixedfx.estimation.fitted_model import FittedModel
@@ -80,6 +81,7 @@ class DescriptionMixin(ResultsBase):
                 weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
                 offset=spec.offset_column or spec.offset_is_argument,
                 residual_sd=spec.residual.explanation,
+                response=_family_response(self.model, estimates=estimates),
             ),
         )
 
@@ -92,7 +94,18 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
         rows=fit.crossprod.n,
         nested=fit.spec.nesting,
         residual_sd=fit.spec.residual.residual_sd,
+        params=[param_symbol(name) for name in fit.spec.family.param_names],
     )
+
+
+def _family_response(fit: FittedModel, *, estimates: bool) -> equations.FamilyResponse | None:
+    """Distribution of the response of a generalised model; None of a linear one."""
+    spec = fit.spec
+    if spec.residual.linear:
+        return None
+    trials = fit.rows.has_weights and spec.family.takes_trials
+    params = fit.residual.family_params(fit.solution.sigma) if estimates else {}
+    return equations.FamilyResponse(spec.family, (trials and spec.weights_column) or trials, params)
 
 
 def _estimates(fit: FittedModel) -> equations.Estimates:

@@ -8,8 +8,9 @@ is written in Unicode and in LaTeX. Names of columns and estimates come from the
 mappings.
 """
 
+from mixedfx.diagrams.equations.distributions import FamilyResponse
 from mixedfx.diagrams.equations.layout import Equation, Line
 from mixedfx.diagrams.equations.levels import equation
 from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
 
-__all__ = ["Columns", "Equation", "Estimates", "Line", "RowTerms", "equation"]
+__all__ = ["Columns", "Equation", "Estimates", "FamilyResponse", "Line", "RowTerms", "equation"]

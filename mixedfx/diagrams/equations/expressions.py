@@ -13,6 +13,8 @@ from mixedfx.diagrams.graph.symbols import Math
 Summand = tuple[Math, Math]  # sign, absolute value
 
 MINUS, PLUS = Math("−", "-"), Math("+", "+")
+# A longer linear predictor has an equation of its own, broken into lines of this length.
+MAX_LENGTH = 60
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -46,6 +48,16 @@ def signed_sum(summands: Sequence[Summand], *, first: bool = True) -> Math:
         else:
             total += (Math(" ", " ") if k else Math("", "")) + sign + " " + size
     return total if summands else Math("0", "0")
+
+
+def break_sum(summands: Sequence[Summand]) -> list[list[Summand]]:
+    """Distribute summands over lines."""
+    lines: list[list[Summand]] = [[]]
+    for summand in summands:
+        if lines[-1] and len(signed_sum([*lines[-1], summand]).unicode) > MAX_LENGTH:
+            lines.append([])
+        lines[-1].append(summand)
+    return lines
 
 
 def parenthesized_sum(summands: Sequence[Summand]) -> Math:

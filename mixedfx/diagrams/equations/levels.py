@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from mixedfx.diagrams.equations.distributions import response_parts
 from mixedfx.diagrams.equations.expressions import (
+    MAX_LENGTH,
     PLUS,
     Summand,
+    break_sum,
     comma_list,
     conditional,
     normal,
@@ -20,13 +24,11 @@ from mixedfx.diagrams.equations.matrices import MAX_EFFECTS, is_written_out, mat
 from mixedfx.diagrams.equations.notation import Notation, model_notation
 from mixedfx.diagrams.equations.notes import notes_of
 from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
-from mixedfx.diagrams.graph.model_terms import TermEffects, hierarchical_model
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel, TermEffects, hierarchical_model
 from mixedfx.diagrams.graph.names import INTERCEPT, split_interaction
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.formula.terms import Formula
 
-# A longer linear predictor has an equation of its own, broken into lines of this length.
-_MAX_LENGTH = 60
 _SIGMA = Math("σ", r"\sigma")
 
 
@@ -48,6 +50,9 @@ def equation(
         lines += _effects_lines(notation, i)
     groups = tuple((f.index, f.label) for f in model.factors if f.index)
     notes = [*notes_of(notation)]
+    if row_terms.response is not None:
+        at = _family_rows(model, row_terms)
+        notes += row_terms.response.notes(at.mean, at.trials, at.offset, digits)
     if row_terms.residual_sd is not None:
         sigma = _SIGMA.subscript(model.row_indices)
         notes.append(f"{sigma} is a row's residual standard deviation: {row_terms.residual_sd}.")
@@ -55,9 +60,46 @@ def equation(
 
 
 def _response_lines(notation: Notation, row_terms: RowTerms) -> Iterator[Line]:
-    """Distribution of the response; a long linear predictor eta is defined in a line of its own."""
+    """Distribution of the response, given the effects in the linear predictor."""
+    effects = enumerate(notation.model.effects)
+    parents = [notation.effects(i) for i, e in effects if e.in_linear_predictor]
+    if row_terms.response is None:
+        yield from _normal_lines(notation, row_terms, parents)
+        return
+    at = _family_rows(notation.model, row_terms)
+    summands = [*_linear_predictor(notation), *([(PLUS, at.offset)] if at.offset else [])]
+    left = conditional(at.response, parents)
+    yield from row_terms.response.lines(left, at.mean, at.trials, summands, notation.digits)
+
+
+class _FamilyRows(NamedTuple):
+    """Symbols of one row of a generalised model."""
+
+    response: Math
+    mean: Math
+    trials: Math | None
+    offset: Math | None
+
+
+def _family_rows(model: HierarchicalModel, row_terms: RowTerms) -> _FamilyRows:
+    assert row_terms.response is not None
+    code, trials = response_parts(model.formula.response)
+    named = trials or row_terms.response.trials
+    n = model.row_value(named if isinstance(named, str) else "n") if named else None
+    response = model.row_value(code)
+    if n is not None and trials is None:  # the response is a proportion of them
+        response = n + Math(" ", r"\,") + response
+    offset = row_terms.offset or model.formula.offset
+    of_offset = model.row_value(offset if isinstance(offset, str) else "offset") if offset else None
+    mean = row_terms.response.mean(model.overall_mean, model.row_indices)
+    return _FamilyRows(response, mean, n, of_offset)
+
+
+def _normal_lines(
+    notation: Notation, row_terms: RowTerms, parents: Sequence[Math]
+) -> Iterator[Line]:
+    """Normal distribution; a long linear predictor eta is defined in a line of its own."""
     model = notation.model
-    parents = [notation.effects(i) for i, e in enumerate(model.effects) if e.in_linear_predictor]
     sigma = notation.sigma
     if row_terms.residual_sd is not None:
         sigma = _SIGMA.subscript(model.row_indices)
@@ -71,12 +113,12 @@ def _response_lines(notation: Notation, row_terms: RowTerms) -> Iterator[Line]:
         summands.append((PLUS, column))
     mean = signed_sum(summands)
     left = conditional(model.response, parents)
-    if len(mean.unicode) <= _MAX_LENGTH:
+    if len(mean.unicode) <= MAX_LENGTH:
         yield single_line(left, "~", normal(mean, variance))
         return
     eta = Math("η", r"\eta").subscript(model.row_indices)
     yield single_line(left, "~", normal(eta, variance))
-    rows = [signed_sum(part, first=k == 0) for k, part in enumerate(_break_sum(summands))]
+    rows = [signed_sum(part, first=k == 0) for k, part in enumerate(break_sum(summands))]
     yield Line(
         eta, "=", tuple(r.unicode for r in rows), " \\\\\n&\\quad ".join(r.latex for r in rows)
     )
@@ -105,16 +147,6 @@ def _linear_predictor(notation: Notation) -> list[Summand]:
                 sign, size = coefficients[0]
             summands.append((sign, size + Math(" ", r"\,") + value))
     return summands
-
-
-def _break_sum(summands: Sequence[Summand]) -> list[list[Summand]]:
-    """Distribute summands over lines."""
-    lines: list[list[Summand]] = [[]]
-    for summand in summands:
-        if lines[-1] and len(signed_sum([*lines[-1], summand]).unicode) > _MAX_LENGTH:
-            lines.append([])
-        lines[-1].append(summand)
-    return lines
 
 
 def _innermost_first(effects: Sequence[TermEffects]) -> list[int]:

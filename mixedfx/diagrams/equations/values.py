@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mixedfx.diagrams.equations.distributions import FamilyResponse
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -72,8 +74,11 @@ class RowTerms:
     residual_sd : str or None
         Of a model whose rows have their own residual standard deviations, what these are, for a
         note.
+    response : FamilyResponse, optional
+        Distribution and link of the response of a generalised model.
     """
 
     weights: str | bool = False
     offset: str | bool = False
     residual_sd: str | None = None
+    response: FamilyResponse | None = None

@@ -8,7 +8,7 @@ parents, and they do not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,10 @@ from mixedfx.diagrams.graph.names import INTERCEPT, display_name
 from mixedfx.diagrams.graph.nesting import GroupingFactor, check_group_names
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
+
+_SIGMA = Math("σ", r"\sigma")
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,17 @@ def graph(
     rows: int | None = None,
     nested: Mapping[str, str] | None = None,
     residual_sd: Literal["known", "modelled"] | None = None,
+    params: Sequence[Math] = (_SIGMA,),
 ) -> Graph:
-    """Build the graph of a formula; ``residual_sd`` says how each row has its own, if it has."""
+    """
+    Build the graph of a formula.
+
+    ``residual_sd`` says how each row has its own, if it has; ``params`` are the parameters of the
+    response's distribution beside its mean.
+    """
     model = hierarchical_model(formula, nested)
     plates = _plates(model, counts or {}, rows)
-    nodes, edges = _nodes_and_edges(model, plates[-1].name, residual_sd=residual_sd)
+    nodes, edges = _nodes_and_edges(model, plates[-1].name, residual_sd, params)
     tree = all(len(p.parents) < 2 for p in plates)
     return Graph(nodes, edges, plates, tree, _explain(model))
 
@@ -150,7 +159,7 @@ def _plates(
 
 
 def _nodes_and_edges(
-    model: HierarchicalModel, rows: str, *, residual_sd: str | None
+    model: HierarchicalModel, rows: str, residual_sd: str | None, params: Sequence[Math]
 ) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
@@ -175,13 +184,14 @@ def _nodes_and_edges(
         parents.append(add("beta", "parameter", beta, None))
     for name in model.covariates:
         parents.append(add(name, "covariate", model.row_value(encode(name)), rows))
-    sigma = Math("σ", r"\sigma")
     if residual_sd is None:
-        parents.append(add("sigma", "parameter", sigma, None))
+        names = ("sigma" if symbol == _SIGMA else symbol.unicode for symbol in params)
+        parents += [add(n, "parameter", p, None) for n, p in zip(names, params, strict=True)]
     else:
         kind: Kind = "covariate" if residual_sd == "known" else "random"
-        parents.append(add("sigma", kind, sigma.subscript(model.row_indices), rows))
-    response = add(display_name(model.formula.response), "response", model.response, rows)
+        parents.append(add("sigma", kind, _SIGMA.subscript(model.row_indices), rows))
+    name = display_name(response_code(model.formula.response).parts[0])
+    response = add(name, "response", model.response, rows)
     edges += [Edge(name, response) for name in parents]
     return _topological_order(nodes, edges), tuple(edges)
 

@@ -20,6 +20,7 @@ from mixedfx.diagrams.graph.symbols import Math, index_letter, scale_symbol
 from mixedfx.errors import FormulaError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.parser import parse
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula, RandomTerm
 
 _EFFECT_LETTERS = "bcdfgqwzBDFGHKLPQTUVWXYZ"
@@ -62,7 +63,7 @@ class HierarchicalModel:
     @property
     def response(self) -> Math:
         """The response of one row."""
-        return self.row_value(self.formula.response)
+        return self.row_value(response_code(self.formula.response).parts[0])
 
     @property
     def innermost(self) -> tuple[GroupingFactor, ...]:

@@ -1,0 +1,111 @@
+"""Equations and graphs of generalised models: distribution, link, trials, offset, parameters.
+
+Source of truth: the models' textbook form, written out; balanced braces and environments, which
+KaTeX and MathJax need; and the estimates of fits.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from generalized_models import GENERALIZED, generalized_fit
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError
+
+SLOPES = "y ~ x + (x | g)"
+INTERCEPTS = "count ~ x + (1 | g)"
+
+
+def first_lines(equation, count=2):
+    return [" ".join(line.split()) for line in equation.unicode.splitlines()[:count]]
+
+
+@pytest.mark.parametrize(
+    ("formula", "family", "link", "lines"),
+    [
+        (SLOPES, "binomial", None, ["yᵢⱼ | bᵢ ~ Bernoulli(pᵢⱼ)", "logit(pᵢⱼ) ="]),
+        (SLOPES, "binomial", "probit", ["yᵢⱼ | bᵢ ~ Bernoulli(pᵢⱼ)", "probit(pᵢⱼ) ="]),
+        (SLOPES, "poisson", None, ["yᵢⱼ | bᵢ ~ Poisson(λᵢⱼ)", "log(λᵢⱼ) ="]),
+        (SLOPES, "poisson", "sqrt", ["yᵢⱼ | bᵢ ~ Poisson(λᵢⱼ)", "√λᵢⱼ ="]),
+        (SLOPES, "nbinom2", None, ["yᵢⱼ | bᵢ ~ NegBinomial(λᵢⱼ, α)", "log(λᵢⱼ) ="]),
+        (SLOPES, "gamma", "inverse", ["yᵢⱼ | bᵢ ~ Gamma(μᵢⱼ, φ)", "1 / μᵢⱼ ="]),
+        (SLOPES, "inverse_gaussian", None, ["yᵢⱼ | bᵢ ~ InverseGaussian(μᵢⱼ, φ)", "log(μᵢⱼ) ="]),
+        (SLOPES, "gaussian", "log", ["yᵢⱼ | bᵢ ~ N(μᵢⱼ, σ²)", "log(μᵢⱼ) ="]),
+        (INTERCEPTS, "poisson", None, ["countᵢⱼ | Cᵢ ~ Poisson(λᵢⱼ)", "log(λᵢⱼ) = Cᵢ + β₁ xᵢⱼ"]),
+        # The overall mean is mu already.
+        ("y ~ x + (1 | g)", "gamma", None, ["yᵢⱼ | μᵢ ~ Gamma(mᵢⱼ, φ)", "log(mᵢⱼ) = μᵢ + β₁ xᵢⱼ"]),
+        (
+            "cbind(k, n - k) ~ x + (1 | g)",
+            "binomial",
+            "cloglog",
+            ["kᵢⱼ | μᵢ ~ Binomial(nᵢⱼ, pᵢⱼ)", "cloglog(pᵢⱼ) = μᵢ + β₁ xᵢⱼ"],
+        ),
+        ("cbind(a, b) ~ x + (1 | g)", "binomial", None, ["aᵢⱼ | μᵢ ~ Binomial((a + b)ᵢⱼ, pᵢⱼ)"]),
+        ("prop(k, n) ~ x + (1 | g)", "binomial", None, ["kᵢⱼ | μᵢ ~ Binomial(nᵢⱼ, pᵢⱼ)"]),
+    ],
+)
+def test_distribution_and_link_are_written(formula, family, link, lines):
+    found = first_lines(mfx.equation(formula, family=family, link=link), len(lines))
+    assert all(one.startswith(start) for one, start in zip(found, lines, strict=True)), found
+
+
+def test_without_a_family_equations_are_of_a_linear_model():
+    assert "~ N(" in mfx.equation(SLOPES).unicode
+    assert mfx.equation(SLOPES, family="gaussian").lines[0].left.unicode == "yᵢⱼ | bᵢ"
+
+
+def test_offset_and_trials_are_explained():
+    equation = generalized_fit("owls_pois__laplace").equation()
+    assert "+ logBroodSizeᵢⱼ" in equation.unicode
+    assert "logBroodSizeᵢⱼ is an offset: its coefficient is one." in equation.notes
+    equation = generalized_fit("cbpp_prop__laplace").equation()
+    assert first_lines(equation, 1) == ["sizeᵢⱼ propᵢⱼ | Pᵢ ~ Binomial(sizeᵢⱼ, pᵢⱼ)"]
+    assert "sizeᵢⱼ is the number of trials." in equation.notes
+
+
+def test_data_say_whether_there_are_trials():
+    cbpp = mfx.datasets.load("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = mfx.glmer(formula, cbpp)
+    assert first_lines(fit.equation(), 1) == ["incidenceᵢⱼ | μᵢ ~ Binomial(sizeᵢⱼ, pᵢⱼ)"]
+    assert fit.equation().lines == mfx.equation(formula, cbpp, family="binomial").lines
+    assert fit.graph() == mfx.graph(formula, cbpp, family="binomial")
+
+
+def test_estimates_include_the_parameters_of_the_family():
+    fit = generalized_fit("salam_nb2__laplace")
+    alpha = f"{fit.model.residual.params[0]:.4g}"
+    equation = fit.equation(estimates=True)
+    assert f"NegBinomial(λᵢⱼ, {alpha})" in equation.unicode
+    assert f"The variance of the response is λᵢⱼ + {alpha} λᵢⱼ²." in equation.notes
+
+
+@pytest.mark.parametrize("name", [n for n in GENERALIZED if n.endswith("__laplace")])
+@pytest.mark.parametrize("estimates", [False, True])
+def test_latex_is_balanced(name, estimates):
+    latex = generalized_fit(name).equation(estimates=estimates).latex
+    plain = latex.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}")
+    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", latex) for word in ("begin", "end"))
+    assert sorted(begun) == sorted(ended)
+    assert latex.count("(") == latex.count(")")
+
+
+@pytest.mark.parametrize(
+    ("family", "params"), [("poisson", []), ("nbinom2", ["α"]), ("gamma", ["φ"]), (None, ["σ"])]
+)
+def test_graphs_have_the_parameters_of_the_family(family, params):
+    labels = [node.label for node in mfx.graph(SLOPES, family=family).nodes]
+    assert [label for label in labels if label in ("α", "φ", "σ")] == params
+
+
+def test_the_response_of_a_graph_is_the_successes():
+    nodes = mfx.graph("cbind(k, n - k) ~ x + (1 | g)", family="binomial").nodes
+    assert [node.label for node in nodes if node.kind == "response"] == ["kᵢⱼ"]
+
+
+def test_a_family_that_does_not_exist_is_named():
+    with pytest.raises(ArgumentError, match="poisson"):
+        mfx.equation(SLOPES, family="poison")
