@@ -11,7 +11,7 @@ import numpy as np
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
 from mixedfx.families.gamma_ratios import GammaRatio, log_gamma_ratio
-from mixedfx.families.links import bounded_exp
+from mixedfx.families.links import MAX_EXPONENT, bounded_exp
 from mixedfx.families.negative_binomial import NegativeBinomial
 
 
@@ -33,6 +33,9 @@ class NegativeBinomial2(NegativeBinomial):
         q = 1.0 / (1.0 + s)
         value = (-1.0 / alpha - y) * np.log1p(s)
         value += y * eta
+        beyond = np.maximum(eta - MAX_EXPONENT, 0.0)
+        if beyond.any():  # log(1 + s) stays behind there, so that the density would rise for ever
+            value -= (1.0 / alpha + y) * beyond
         C, rows = _gamma_ratio(y, alpha)
         value += C.value[rows]
         mu_q = mu * q

@@ -110,26 +110,27 @@ class _Search:
             norm = np.sqrt(_squares(gradient))
             scale = np.sqrt(self.rows.q) + np.sqrt(_squares(u))
             small = norm <= _TOLERANCE * scale or (last <= _ROUNDING * scale and norm >= 0.5 * last)
-            numeric = self._factorize(at.weight)
+            weight, numeric = at.weight, self._factorize(at.weight)
             if small and numeric is not None:
                 eta = self.fixed + Zb
                 full = self._derivatives(eta, third=True)
                 found = (self.lambdas, self.params, self.fixed, tuple(u), eta, full, tuple(Ztg))
                 return Modes(self.rows, *found, numeric, iteration)
             if numeric is None:
-                numeric = self._factorize(np.maximum(at.weight, 0.0))
+                weight = np.maximum(at.weight, 0.0)
+                numeric = self._factorize(weight)
             if numeric is None:
                 break
             last = norm if norm <= _ROUNDING * scale else np.inf
-            target = self._newton_target(numeric, at, Ztg, Zb)
+            target = self._newton_target(numeric, weight, Ztg, Zb)
             u, Zb, at = self._step(u, target, at)
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
     def _newton_target(
-        self, numeric: NumericFactor, at: RowDerivatives, Ztg: list[Matrix], Zb: Vector | float
+        self, numeric: NumericFactor, weight: Vector, Ztg: list[Matrix], Zb: Vector | float
     ) -> list[Matrix]:
         """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
-        rhs = [s + v for s, v in zip(self.rows.sums(at.weight * Zb), Ztg, strict=True)]
+        rhs = [s + v for s, v in zip(self.rows.sums(weight * Zb), Ztg, strict=True)]
         schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
         return schur.back_substitute(np.ones(1))[1]
 
