@@ -132,7 +132,7 @@ class GeneralizedRows:
     y: Vector  # (n,) response on the scale of the mean
     weights: Vector | None  # (n,) trials, prior weights, or numbers of merged rows
     offset: Vector | None
-    X: Matrix = field(repr=False)  # (n, p) of unit root mean square, nearly uncorrelated
+    X: Matrix = field(repr=False)  # (n, p) of equal root mean squares, nearly uncorrelated
     qr_R: Matrix = field(repr=False)  # (p, p), X_formula = X qr_R
     factors: tuple[FactorRows, ...] = field(repr=False)
     pairs: Mapping[tuple[int, int], PairRows] = field(repr=False)
@@ -155,7 +155,11 @@ class GeneralizedRows:
         """Rows of a design, merged where that pays."""
         spec, rows = design.spec, design.rows
         parametrization = parametrization_of(spec)
-        bases = term_bases(rows.replaced(weights=None), parametrization)
+        unit = predictor_unit(spec.family, rows.y)
+        bases = tuple(
+            replace(basis, R=basis.R / unit)
+            for basis in term_bases(rows.replaced(weights=None), parametrization)
+        )
         by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
         groups = tuple(terms[0].group for terms in by_group)
         pairs = {
@@ -165,6 +169,7 @@ class GeneralizedRows:
         widths = tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group)
         levels = tuple(terms[0].n_levels for terms in by_group)
         X, qr_R = _fixed_basis(rows.X)
+        X, qr_R = X * unit, qr_R / unit
         whole = GeneralizedRows(
             family=spec.family,
             y=rows.y,
@@ -264,6 +269,18 @@ class GeneralizedRows:
     def term_blocks(self, by_group: Sequence[Matrix]) -> list[Matrix]:
         """Each term's diagonal block of one square array for each grouping factor."""
         return [by_group[s.group][s.columns, s.columns] for s in self.term_positions]
+
+
+def predictor_unit(family: Family, y: Vector) -> float:
+    """
+    Unit of the linear predictor, by which columns are scaled: coefficients are then of order one.
+
+    It is one unless the predictor has the unit of the mean, as by the identity link, or its root.
+    """
+    if not (family.link.keeps_sign or family.link.domain == "positive"):
+        return 1.0
+    unit = abs(float(family.link.link(np.sqrt(np.mean(y**2)))))
+    return unit if np.isfinite(unit) and unit > 0.0 else 1.0
 
 
 def _fixed_basis(X: Matrix) -> tuple[Matrix, Matrix]:
