@@ -227,6 +227,8 @@ def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
     """Newton decrement, null directions by their gradient, and the smallest curvature."""
     if not len(gradient):
         return 0.0, np.inf
+    if not np.isfinite(hessian).all():
+        return np.inf, np.nan
     values, vectors = np.linalg.eigh(hessian)
     along = vectors.T @ gradient
     steep = values > _FLAT * max(values[-1], 1e-300)

@@ -92,6 +92,8 @@ class FamilyEstimate(ResidualEstimate):
     @property
     def acov(self) -> Matrix:
         """Covariance of the free parameters, ``2 H^-1``, (m, m)."""
+        if not np.isfinite(self.hessian).all():
+            return np.full_like(self.hessian, np.nan)
         return np.asarray(2.0 * np.linalg.pinv(self.hessian, rcond=1e-14, hermitian=True))
 
     @property

@@ -23,7 +23,7 @@ from mixedfx.estimation.glmm.search import (
     free_coordinates,
     search,
 )
-from mixedfx.estimation.glmm.starting_values import starting_point
+from mixedfx.estimation.glmm.starting_values import Start, starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
@@ -41,6 +41,8 @@ Matrix = npt.NDArray[np.float64]
 
 # A family's parameter below this is zero: alpha of counts that vary as Poisson's do.
 _ZERO_PARAM = 1e-6
+# Shares of the starting theta that are tried: large effects may leave the range of the link.
+_SHARES = (1.0, 0.3, 0.1, 0.01)
 
 
 def fit_generalized(
@@ -124,15 +126,27 @@ def search_marginal(
     """Search from starting values of the working model, or of a given theta."""
     likelihood = GeneralizedLikelihood(rows, nagq) if nagq else ProfiledLikelihood(rows)
     first = starting_point(design.spec, rows, start)
-    try:
-        found = search(likelihood, first.theta, first.point, control)
-    except ModesNotFound as error:
-        raise SearchError(f"{error}, at the starting values. Give others by start=.") from None
+    found = _first_search(likelihood, first, control, shares=_SHARES if start is None else (1.0,))
     if not np.isfinite(found.end.value):
         raise SearchError(
             "the likelihood is not finite at the starting values. Give others by start=."
         )
     return found
+
+
+def _first_search(
+    likelihood: GeneralizedLikelihood | ProfiledLikelihood,
+    first: Start,
+    control: Control,
+    shares: tuple[float, ...],
+) -> MarginalSearch:
+    """Search from the first of the shares of theta at which the modes are in the link's range."""
+    for share in shares:
+        try:
+            return search(likelihood, share * first.theta, first.point, control)
+        except ModesNotFound as error:
+            reason = error
+    raise SearchError(f"{reason}, at the starting values. Give others by start=.")
 
 
 def _at_limits(found: Optimum) -> Optimum:

@@ -27,8 +27,9 @@ _MAX_ITERATIONS = 50
 _MAX_HALVINGS = 30
 # Newton decrement of a start that is good enough.
 _TOLERANCE = 1e-6
-# Largest starting sd of an effect of a column of unit root mean square, on the link's scale.
-_MAX_SD = 2.0
+# Largest starting sd of an effect of a column of unit root mean square, on the link's scale; in
+# units of the predictor where its sign must not change.
+_MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Ve
     target = eta if rows.offset is None else eta - rows.offset
     if not rows.p:
         return np.zeros(0)
-    w = np.ones(len(eta)) if rows.weights is None else rows.weights
+    w = _working_weights(rows, eta, params)
     beta = np.linalg.lstsq((rows.X * w[:, None]).T @ rows.X, rows.X.T @ (w * target), rcond=None)[0]
     total = float((w * target).sum() / w.sum())
     constant = np.linalg.lstsq(rows.X, np.full(len(eta), total), rcond=None)[0]
@@ -70,6 +71,14 @@ def _first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Ve
         if np.isfinite(at.value.sum()):
             return np.asarray(tried)
     return np.asarray(constant)
+
+
+def _working_weights(rows: GeneralizedRows, eta: Vector, params: Vector) -> Vector:
+    """Weights of the first step of iteratively reweighted least squares, at the starting means."""
+    prior = np.ones(len(eta)) if rows.weights is None else rows.weights
+    # Observed weights are the expected ones where the response is its own mean.
+    w = rows.family.derivatives(rows.y, rows.weights, eta, params).weight
+    return w if np.isfinite(w).all() and (w > 0.0).any() and (w >= 0.0).all() else prior
 
 
 def _at(rows: GeneralizedRows, beta: Vector, params: Vector) -> RowDerivatives:
@@ -122,16 +131,19 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
         if theta is not None:
             theta = parametrization.to_params(crossprod.factors_at(theta))
         else:
-            theta = _bounded(parametrization, moment_estimates(crossprod)) if m else np.zeros(0)
+            most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else _MAX_SD
+            theta = np.zeros(0)
+            if m:
+                theta = _bounded(parametrization, moment_estimates(crossprod), most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
     return Start(Point(factors, beta, np.log(params)), theta)
 
 
-def _bounded(parametrization: object, theta: Vector) -> Vector:
-    """Covariances with standard deviations of at most 2 on the link's scale."""
+def _bounded(parametrization: object, theta: Vector, most: float) -> Vector:
+    """Covariances with standard deviations of at most so much on the link's scale."""
     coordinates = parametrization.coordinates  # type: ignore[attr-defined]
     factors = []
     for F in coordinates.lambdas(theta):
         largest = float(np.sqrt((F**2).sum(axis=1)).max(initial=0.0))
-        factors.append(F * min(1.0, _MAX_SD / largest) if largest > 0.0 else F)
+        factors.append(F * min(1.0, most / largest) if largest > 0.0 else F)
     return np.asarray(parametrization.to_params(factors))  # type: ignore[attr-defined]
