@@ -118,6 +118,32 @@ ATTRIBUTES: Mapping[str, str] = {
     "getME": "theta, params and cov_re",
 }
 
+# Of Results: what to take instead.
+_LINEAR = "predict(which='linear')"
+ADVICE: Mapping[str, str] = {
+    **{
+        f"resid_{kind}": f"residuals('{kind}')"
+        for kind in ("response", "pearson", "deviance", "working")
+    },
+    "deviance_resid": "residuals('deviance')",
+    "deviance_residuals": "residuals('deviance')",
+    "odds_ratios": "tidy(exponentiate=True)",
+    "rate_ratios": "tidy(exponentiate=True)",
+    "hazard_ratios": "tidy(exponentiate=True)",
+    "mu": "fittedvalues",
+    "eta": _LINEAR,
+    "linpred": _LINEAR,
+    "linear_predictor": _LINEAR,
+    "linear_predictors": _LINEAR,
+    "link": "family.link",
+    "alpha": "family_params['alpha']",
+    "phi": "family_params['phi']",
+    "overdispersion": "family_params",
+    "nagq": "model.spec.residual.nagq",
+    "nAGQ": "model.spec.residual.nagq",
+    "var_corr": "varcorr",
+}
+
 # Of the module.
 FUNCTIONS: Mapping[str, str] = {
     "glmm": _BY_GLMER,
@@ -185,6 +211,8 @@ def missing_attribute(owner: object, name: str) -> AttributeError:
         return AttributeError(text, name=name, obj=owner)
     if name in ATTRIBUTES:
         return UnknownAttributeError(f"{text}; here it is {ATTRIBUTES[name]}.")
+    if name in ADVICE:
+        return UnknownAttributeError(f"{text}; take fit.{ADVICE[name]}.")
     public = [other for other in dir(type(owner)) if not other.startswith("_")]
     return UnknownAttributeError(f"{text}.{did_you_mean(name, public)}")
 

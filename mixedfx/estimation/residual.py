@@ -94,6 +94,10 @@ class ResidualEstimate:
         """Residual standard deviation in the table of variances; None where there is none."""
         return sigma if self.model.spec.estimates_sigma else None
 
+    def residual_sds(self, sds: Vector) -> Vector:
+        """Residual standard deviations of rows, given those of the linear model."""
+        return sds
+
     def scale(self, sigma: float) -> float | None:
         """Variance of a response of weight one over its variance function; None: not a number."""
         return sigma**2

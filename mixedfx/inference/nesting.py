@@ -43,7 +43,9 @@ def _in_span(columns: Matrix, others: Matrix) -> bool:
 def _residuals_nested(a: Design, b: Design) -> bool:
     """Whether a's residual variances are among b's, prior weights being equal up to a factor."""
     weights = [1.0 if d.rows.weights is None else d.rows.weights for d in (a, b)]
-    ratio = np.broadcast_to(weights[0] / weights[1], a.rows.n)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of no trials
+        ratio = np.broadcast_to(weights[0] / weights[1], a.rows.n)
+    ratio = ratio[~np.isnan(ratio)]
     if np.ptp(ratio) > _OUTSIDE * ratio.max() or (a.spec.fixed_sigma is None) > (
         b.spec.fixed_sigma is None
     ):

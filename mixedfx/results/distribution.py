@@ -63,9 +63,8 @@ class DistributionMixin(ResultsBase):
     @property
     def residual_sd(self) -> pd.Series:
         """Residual standard deviation of each row, in units of the response."""
-        return pd.Series(
-            self.model.residual_sds.copy(), index=self.model.rows.index, name="residual_sd"
-        )
+        sds = self.model.residual.residual_sds(self.model.residual_sds)
+        return pd.Series(sds.copy(), index=self.model.rows.index, name="residual_sd")
 
     @property
     def dispersion(self) -> pd.DataFrame:

@@ -104,7 +104,11 @@ class EstimatesMixin(ResultsBase):
 
     @property
     def theta(self) -> Vector:
-        """Relative covariance parameters: columns of the lower Cholesky factors, term by term."""
+        """
+        Relative covariance parameters: columns of the lower Cholesky factors, term by term.
+
+        Relative to :attr:`sigma`; of a generalised model absolute, on the scale of the link.
+        """
         return self.model.solution.theta.copy()
 
     @property

@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 import mixedfx as mfx
+from mixedfx._other_programs import ADVICE
 from mixedfx.errors import ArgumentError, EngineRefusal
 
 DATA = Path(__file__).parent.parent / "reference" / "generalized" / "data"
@@ -406,3 +407,32 @@ def test_methods_work_without_random_terms(ask):
     assert len(str(getattr(fit, ask)()))
     assert "generalised linear model" in str(fit)
     assert "Integral" not in str(fit)
+
+
+# ------------------------------------------------------------------ what is not there
+
+
+def test_residual_standard_deviations_are_of_normal_responses(cbpp):
+    with pytest.raises(ArgumentError, match="family_params"):
+        _ = cbpp.residual_sd
+    sleep = mfx.datasets.load("sleepstudy").assign(w=lambda d: 1.0 + d["Days"] % 2)
+    normal = mfx.glmer("Reaction ~ Days + (1 | Subject)", sleep, family="gaussian", weights="w")
+    linear = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep, reml=False, weights="w")
+    np.testing.assert_allclose(normal.residual_sd, linear.residual_sd, rtol=1e-6)
+
+
+def test_rows_without_trials_do_not_hinder_a_comparison(cbpp):
+    data = read("cbpp", "period", "herd")
+    data.loc[3, ["incidence", "size"]] = 0
+    small = CBPP.replace("period", "1")
+    fits = [mfx.glmer(formula, data, family="binomial") for formula in (small, CBPP)]
+    assert mfx.compare(*fits)["nested"].tolist() == [None, True]
+
+
+@pytest.mark.parametrize("name", sorted(ADVICE))
+def test_advice_for_names_of_other_programs_works(gamma, epil, name):
+    with pytest.raises(AttributeError) as caught:
+        getattr(epil, name)
+    advice = str(caught.value).split("take ")[1].removesuffix(".")
+    fit = gamma if name == "phi" else epil
+    assert eval(advice, {"fit": fit}) is not None

@@ -126,6 +126,17 @@ class FamilyEstimate(ResidualEstimate):
         """That of a normal response."""
         return self.family_params(sigma).get("sigma")
 
+    def residual_sds(self, sds: Vector) -> Vector:
+        """Those of a normal response; no other family has a residual of its own."""
+        sd = self.varcorr_sd(1.0)
+        if sd is None:
+            raise ArgumentError(
+                f"a response of the family '{self.family.name}' has no residual standard "
+                "deviation beside its mean: fit.family_params has the family's parameters, and "
+                "fit.simulate() draws responses."
+            )
+        return sd * sds
+
     def scale(self, sigma: float) -> float | None:
         """The family's, None of counts."""
         return self.family.scale(self.params)
