@@ -381,6 +381,23 @@ def test_a_model_without_random_terms_is_that_of_statsmodels(case):
         np.testing.assert_allclose(fit.bse, theirs.bse, rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("nagq", [0, 9])
+@pytest.mark.parametrize("family", ["poisson", "nbinom2"])
+def test_without_random_terms_there_is_no_integral(nagq, family):
+    data = read("epil2")
+    found = mfx.glmer("y ~ Base * trt", data, family=family, nagq=nagq)
+    expected = mfx.glmer("y ~ Base * trt", data, family=family)
+    np.testing.assert_allclose(found.llf, expected.llf, rtol=1e-12)
+    np.testing.assert_allclose(found.params, expected.params, atol=1e-6)
+
+
+def test_random_terms_are_tested_after_quadrature():
+    data = read("epil2", "subject")
+    fit = mfx.glmer("y ~ Base + (1 | subject)", data, family="poisson", nagq=5)
+    fixed = mfx.glmer("y ~ Base", data, family="poisson")
+    np.testing.assert_allclose(fit.ranova()["chisq"].iloc[1], 2.0 * (fit.llf - fixed.llf))
+
+
 def test_statsmodels_predicts_from_a_table():
     fit = mfx.glmer("yn ~ trt", read("bacteria"), family="binomial")
     new = pd.DataFrame({"trt": ["drug", "placebo"]})

@@ -83,7 +83,8 @@ class GeneralizedLikelihood:
         lambdas = rows.by_group(point.factors)
         fixed = rows.fixed_predictor(point.beta)
         modes = find_modes(rows, lambdas, fixed, np.exp(point.log_params), start)
-        return MarginalEvaluation(point, modes, self.nagq)
+        # Without random effects there is no integral.
+        return MarginalEvaluation(point, modes, self.nagq if rows.factors else 1)
 
     def with_nodes(self, nagq: int) -> GeneralizedLikelihood:
         """The same rows with another number of nodes."""
