@@ -257,7 +257,8 @@ def pooling_fits(
     Fit a model with complete, without and with partial pooling, and compare the coefficients.
 
     Complete and no pooling leave out all other random terms, so with several groups the three
-    models differ in that, too. :meth:`Results.pooling` conditions on the other groups instead.
+    models differ in that, too. :meth:`Results.pooling` conditions on the other groups instead, and
+    compares poolings of generalised models, which are not fitted here.
 
     Parameters
     ----------

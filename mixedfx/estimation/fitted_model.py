@@ -17,6 +17,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement, SingularFitWarning
 from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.contracts import Derivatives
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
@@ -25,7 +26,7 @@ from mixedfx.estimation.curvature import (
 from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.estimation.residual import Derivatives, ResidualEstimate
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.estimation.unidentified import unidentified_note
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.crossproducts import CrossProducts

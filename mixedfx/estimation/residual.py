@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from mixedfx.design.build import Design
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
+from mixedfx.estimation.contracts import Deletion, Derivatives
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
-from mixedfx.estimation.deletion import Deletion
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified
@@ -43,25 +43,6 @@ from mixedfx.residuals.predictive import NormalPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-
-class Derivatives(Protocol):
-    """Derivatives by the m free parameters of a fit but sigma."""
-
-    @property
-    def gradient(self) -> Vector:
-        """Of the deviance, (m,)."""
-        ...
-
-    @property
-    def hessian(self) -> Matrix:
-        """Of the deviance, (m, m)."""
-        ...
-
-    @property
-    def vcov_jacobian(self) -> CoefficientCovariance:
-        """Of cov(beta), (m, p, p)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -163,6 +144,10 @@ class ResidualEstimate:
     def leverage_solution(self, solution: Solution) -> Solution:
         """Solution of the linear model whose hat matrix a fit reports."""
         return solution
+
+    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix | None:
+        """Effects (k, levels) of a term from the rows of each level alone; None: least squares."""
+        return None
 
     def deletion(self, design: Design, solution: Solution) -> Deletion | None:
         """Estimates without some rows; None where cross-products of the others give them."""

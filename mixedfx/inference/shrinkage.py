@@ -6,7 +6,9 @@ For a random intercept the partially pooled estimate is a weighted mean with the
 
 of the level's own (Gelman and Hill 2007, equation 12.1). In general the weight is the matrix
 ``G_i A_i``, with ``A_i = Z_i'WZ_i`` and ``G_i = Lambda (Lambda' A_i Lambda + I)^-1 Lambda'``, all
-other parameters and effects at their estimates.
+other parameters and effects at their estimates. Of a generalised model W are the observed weights
+at the conditional modes, and a level's own estimate is by maximum likelihood: the partially pooled
+one is not exactly a weighted mean of it.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     random_term = fit.spec.random_terms[t]
     A, weight = shrinkage_weights(fit.solution, t)
     b = fit.solution.conditional_modes()[t]
-    unpooled = _unpooled_effects(fit, t, A)
+    unpooled = fit.residual.unpooled_effects(fit.rows, fit.solution, t)
+    if unpooled is None:
+        unpooled = _unpooled_effects(fit, t, A)
     sd = np.sqrt(np.maximum(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]), 0.0))
     beta = dict(zip(fit.spec.X_names, fit.solution.beta, strict=True))
     fixed = np.array([beta.get(name, 0.0) for name in random_term.effect_names])[:, None]

@@ -271,7 +271,10 @@ class DiagnosticsMixin(ResultsBase):
         Notes
         -----
         For a random intercept ``partial = weight * unpooled + (1 - weight) * pooled``, with
-        ``weight = s**2 / (s**2 + sigma**2 / n)``.
+        ``weight = s**2 / (s**2 + sigma**2 / n)``. After :func:`~mixedfx.glmer` all columns are on
+        the scale of the linear predictor; ``unpooled`` is by maximum likelihood from the level's
+        rows, infinite where these are separated (all successes, or all counts zero), and
+        ``weight`` is that of the working linear model at the conditional modes.
 
         References
         ----------

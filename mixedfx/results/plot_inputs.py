@@ -10,6 +10,7 @@ import pandas as pd
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import prediction, varcorr
+from mixedfx.inference.residual_kinds import residuals_of_kind
 from mixedfx.results.tables import residuals
 
 
@@ -29,6 +30,8 @@ def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") ->
 
 def scaled_residuals(fit: FittedModel) -> pd.Series:
     """Residuals scaled to a common variance, named by the scale."""
+    if not fit.spec.residual.linear:
+        return residuals_of_kind(fit, "pearson").rename("Pearson residual")
     weights, raw = fit.rows.weights, residuals(fit)
     if weights is None:
         return raw.rename("residual")

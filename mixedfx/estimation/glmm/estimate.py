@@ -22,15 +22,20 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.contracts import Deletion, Derivatives
 from mixedfx.estimation.curvature import HessianAtOptimum
-from mixedfx.estimation.deletion import Deletion
 from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
 from mixedfx.estimation.glmm.statsmodels_glm import glm_result
-from mixedfx.estimation.residual import Derivatives, ResidualEstimate
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
+from mixedfx.likelihood.generalized.level_estimates import (
+    LevelRows,
+    level_maxima,
+    with_infinite,
+)
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
@@ -211,6 +216,25 @@ class FamilyEstimate(ResidualEstimate):
         p = len(self.beta)
         in_basis = np.asarray(np.linalg.pinv(solution.schur.matrix[:p, :p], hermitian=True))
         return replace(solution, vcov_in_basis=in_basis)
+
+    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix:
+        """By maximum likelihood, infinite where the rows are separated."""
+        modes, term = solution.conditional_modes(), rows.random_terms[t]
+        others = [None if s == t else b for s, b in enumerate(modes)]
+        basis = solution.crossprod.bases[t]
+        level_rows = LevelRows(
+            self.family,
+            rows.y,
+            rows.weights,
+            self.params,
+            rest=rows.linear_predictor(solution.beta, others),
+            columns=basis.columns(term.model_matrix),
+            codes=term.codes,
+            n_levels=term.n_levels,
+        )
+        effects, steps = level_maxima(level_rows, solution.conditional_modes_in_basis()[t])
+        scales = np.sqrt((term.model_matrix**2).mean(axis=0))
+        return with_infinite(basis.effects(effects), basis.effects(steps), scales.tolist())
 
     def deletion(self, design: Design, solution: Solution) -> Deletion:
         """By the marginal likelihood of the other rows."""
