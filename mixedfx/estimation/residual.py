@@ -90,10 +90,8 @@ class ResidualEstimate:
 
     def hypothesis_root(self, solution: Solution) -> Matrix:
         """Root R of the matrix ``R'R`` (p, p) by which terms are adjusted for others: ``X'WX``."""
-        crossprod = solution.crossprod
-        p = crossprod.p
-        # Of a QR factorisation of their square root, which keeps the digits of columns far from
-        # zero.
+        crossprod, p = solution.crossprod, solution.crossprod.p
+        # By the QR factorisation, which keeps the digits of columns far from zero.
         root = linalg.cholesky(crossprod.XytXy[:p, :p])
         return np.asarray(root if crossprod.qr_R is None else root @ crossprod.qr_R)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
@@ -14,7 +16,12 @@ from mixedfx.results.base import ResultsBase
 
 
 class DescriptionMixin(ResultsBase):
-    """The model as a graph and as equations."""
+    """The model as a graph and as equations, and its priors."""
+
+    @property
+    def priors(self) -> dict[str, Any]:
+        """The priors given, by parameter; all others are flat."""
+        return dict(self.model.priors.by_name)
 
     def graph(self) -> graphs.Graph:
         """

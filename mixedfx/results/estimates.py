@@ -98,11 +98,6 @@ class EstimatesMixin(ResultsBase):
     # ---------------------------------------------------------------- variance components
 
     @property
-    def priors(self) -> dict[str, Any]:
-        """The priors given, by parameter; all others are flat."""
-        return dict(self.model.priors.by_name)
-
-    @property
     def theta(self) -> Vector:
         """
         Relative covariance parameters: columns of the lower Cholesky factors, term by term.
