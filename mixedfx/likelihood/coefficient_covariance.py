@@ -25,7 +25,9 @@ def combinations_in_basis(rows: Matrix, qr_R: Matrix | None) -> Matrix:
     """Combinations ``L qr_R^-1`` of the coefficients of ``X qr_R^-1``, (r, p)."""
     if qr_R is None:
         return rows
-    return np.asarray(linalg.solve_triangular(qr_R, rows.T, trans="T").T)
+    # Rows of NaN, where a value is missing, stay so.
+    solved = linalg.solve_triangular(qr_R, rows.T, trans="T", check_finite=False)
+    return np.asarray(solved.T)
 
 
 def orthonormal_rows(rows: Matrix, qr_R: Matrix | None) -> tuple[Matrix, Matrix]:

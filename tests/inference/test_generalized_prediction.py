@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 from generalized_models import GENERALIZED, generalized_fit
 from scipy import integrate, special, stats
 
@@ -91,6 +92,27 @@ def test_linear_predictor_has_the_offset(counts):
 def test_new_rows_need_neither_response_nor_trials(herds):
     new = pd.DataFrame({"period": ["1", "2"], "herd": ["1", "2"]})
     np.testing.assert_allclose(herds.predict(new), herds.fittedvalues.iloc[[0, 5]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("average", [None, "population"])
+def test_rows_with_missing_values_are_nan_and_others_are_not_touched(herds, average):
+    new = pd.DataFrame({"period": ["1", None, "3"], "herd": ["1", "2", None]})
+    asked = {"average": average, "random": "all", "se": True, "interval": "confidence"}
+    table = herds.predict(new, **asked)
+    assert table.isna().all(axis=1).tolist() == [False, True, True]
+    assert table.isna().any(axis=1).tolist() == [False, True, True]
+    pd.testing.assert_frame_equal(table.head(1), herds.predict(new.head(1), **asked))
+
+
+def test_predictions_without_random_terms_are_those_of_statsmodels():
+    data = mfx.datasets.load("cbpp")
+    fit = mfx.glmer("incidence ~ period", data, family="poisson")
+    glm = sm.GLM(data["incidence"], fit.model.rows.X, family=sm.families.Poisson()).fit(tol=1e-12)
+    expected = glm.get_prediction(fit.model.rows.X).summary_frame()
+    found = fit.predict(se=True, interval="confidence")
+    # Standard errors are of differences of the gradient.
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(fit.predict(average="population"), fit.fittedvalues, rtol=1e-12)
 
 
 def test_which_is_indifferent_for_a_linear_model():
