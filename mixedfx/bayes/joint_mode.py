@@ -36,12 +36,16 @@ from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.glmm.fit import Optimum, assemble_fit, check_nagq
+from mixedfx.estimation.glmm.fit import ZERO_PARAM, Optimum, assemble_fit, check_nagq
 from mixedfx.estimation.glmm.search import MarginalObjective, MarginalSearch
-from mixedfx.estimation.glmm.starting_values import starting_point
+from mixedfx.estimation.glmm.starting_values import first_coefficients, starting_point
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.basis import ColumnBasis
-from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalCoordinates
+from mixedfx.likelihood.generalized.likelihood import (
+    GeneralizedLikelihood,
+    MarginalCoordinates,
+    Point,
+)
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.trust_region import TrustRegionResult
@@ -135,24 +139,31 @@ class JointPrior:
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Value and gradient at the coordinates."""
         m, beta_at = self.transform.size, self.coordinates.beta
-        z, beta = x[:m], linalg.solve_triangular(self.qr_R, x[beta_at])
-        params = np.exp(x[beta_at.stop :])
+        z, params = x[:m], np.exp(x[beta_at.stop :])
         covariances = self.transform.constrain(z[None])
         value = float(self.transform.log_prior(covariances, self.priors, jacobian=False)[0])
         gradient = np.zeros(len(x))
         gradient[:m] = self.transform.log_prior_gradient(z, self.priors, jacobian=False)
-        normal = np.isfinite(self.priors.coef_sd) & (self.priors.coef_sd > 0.0)
-        mean, sd = self.priors.coef_mean[normal], self.priors.coef_sd[normal]
-        scaled = (beta[normal] - mean) / sd
-        value -= float((0.5 * scaled**2 + np.log(sd) + 0.5 * np.log(2.0 * np.pi)).sum())
-        by_beta = np.zeros(len(beta))
-        by_beta[normal] = -scaled / sd
-        gradient[beta_at] = linalg.solve_triangular(self.qr_R, by_beta, trans="T")
+        of_beta, gradient[beta_at] = self.of_coefficients(x[beta_at])
+        value += of_beta
         for i, (prior, phi) in enumerate(zip(self.priors.family, params, strict=True)):
             if not isinstance(prior, Constant):
                 value += float(prior.log_density(phi))
                 gradient[beta_at.stop + i] = prior.slope(float(phi)) * phi
         return -2.0 * value, -2.0 * gradient
+
+    def of_coefficients(self, in_basis: Vector) -> tuple[float, Vector]:
+        """Log prior density of coefficients in the basis of X, and its gradient."""
+        if not len(in_basis):
+            return 0.0, in_basis
+        beta = linalg.solve_triangular(self.qr_R, in_basis)
+        normal = np.isfinite(self.priors.coef_sd) & (self.priors.coef_sd > 0.0)
+        mean, sd = self.priors.coef_mean[normal], self.priors.coef_sd[normal]
+        scaled = (beta[normal] - mean) / sd
+        value = -float((0.5 * scaled**2 + np.log(sd) + 0.5 * np.log(2.0 * np.pi)).sum())
+        by_beta = np.zeros(len(beta))
+        by_beta[normal] = -scaled / sd
+        return value, linalg.solve_triangular(self.qr_R, by_beta, trans="T")
 
 
 class JointPosterior(MarginalObjective):
@@ -264,6 +275,9 @@ def _find_mode(posterior: JointPosterior, design: Design, control: Control) -> _
         covariance.transform, end.x[:m], covariance.own_factors(end.x[:m])
     )
     keep[:m] = np.isin(np.arange(m), interior)
+    # In the logarithm of a parameter that has gone to zero everything is flat.
+    first = posterior.coordinates.beta.stop
+    keep[first:] = end.x[first:] > np.log(ZERO_PARAM)
     free = restriction.free(keep, end.x)
     origin = np.zeros(free.directions.shape[1])
     H = hessian_by_differences(lambda z: free.on(posterior, z), origin)
@@ -293,18 +307,38 @@ def _starts(posterior: JointPosterior, design: Design) -> list[Vector]:
     own = [b.factor(F) for b, F in zip(rows.bases, start.factors, strict=True)]
     rms = [np.sqrt(np.mean(term.model_matrix**2, axis=0)) for term in design.rows.random_terms]
     theta = start_covariances(transform, np.zeros(transform.size), own, rms)
+    start = replace(start, beta=_coefficients_without_effects(posterior, start))
     starts = [posterior.coordinates.vector(theta, start)]
     small = []
     for t, term in enumerate(transform.terms):
         for a, column in enumerate(term.sds):
             if isinstance(column, int) and _high_at_zero(posterior.prior.priors.sd_priors[t][a]):
                 small.append((column, np.log(SMALL_START / rms[t][a])))
-    for chosen in [[one] for one in small] + ([small] if len(small) > 1 else []):
-        other = starts[0].copy()
-        for column, value in chosen:
-            other[column] = value
-        starts.append(other)
+    if small:
+        columns, values = zip(*small, strict=True)
+        starts.append(starts[0].copy())
+        starts[-1][list(columns)] = values
     return starts
+
+
+def _coefficients_without_effects(posterior: JointPosterior, start: Point) -> Vector:
+    """Mode of the coefficients without random effects: priors keep them finite."""
+    rows, params = posterior.likelihood.rows, np.exp(start.log_params)
+    if not np.isfinite(posterior.prior.priors.coef_sd).any():
+        return start.beta
+
+    def objective(beta: Vector) -> tuple[float, Vector]:
+        with np.errstate(all="ignore"):
+            at = rows.family.derivatives(rows.y, rows.weights, rows.fixed_predictor(beta), params)
+            value, by_prior = posterior.prior.of_coefficients(beta)
+            value = -2.0 * (float(at.value.sum()) + value)
+            gradient = -2.0 * (rows.X.T @ at.first + by_prior)
+        good = np.isfinite(value) and np.isfinite(gradient).all()
+        return (value, gradient) if good else (np.inf, np.zeros_like(beta))
+
+    with np.errstate(all="ignore"):
+        first = first_coefficients(rows, rows.family.starting_mean(rows.y, rows.weights), params)
+    return minimize_objective(objective, first, Control()).x
 
 
 def _high_at_zero(prior: object) -> bool:

@@ -27,7 +27,6 @@ from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.notes import Note, notes_on_fit
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import ResidualEstimate
-from mixedfx.estimation.unidentified import unidentified_note
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS
@@ -235,7 +234,7 @@ def _with_verdict(fit: FittedModel) -> FittedModel:
         kept = (
             note for note in notes if note.warning not in (SingularFitWarning, ConvergenceWarning)
         )
-        notes = (*kept, unidentified_note(fit.unidentified))
+        notes = (*kept, fit.residual.unidentified_note(fit.unidentified))
     decided = replace(fit, optimizer_result=result, notes=notes)
     # What was computed holds for the copy: the Hessian is the costly part.
     for name in ("convergence", "hessian_at_optimum", "unidentified"):

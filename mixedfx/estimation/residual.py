@@ -21,9 +21,10 @@ from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.contracts import Deletion, Derivatives
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
+from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
-from mixedfx.estimation.unidentified import unidentified
+from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -178,6 +179,10 @@ class ResidualEstimate:
     def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
         """Statements of what the rows do not identify of the variances."""
         return unidentified(spec, likelihood.dependences)
+
+    def unidentified_note(self, statements: tuple[str, ...]) -> Note:
+        """Note of these statements."""
+        return unidentified_note(statements)
 
     def conditional_cov(self, cov: CoefficientCovariance) -> CoefficientCovariance:
         """Covariance of the coefficients that ``vcov_jacobian`` is the derivative of."""

@@ -67,6 +67,11 @@ class Binomial(Family):
         good = (y >= 0) & (y <= 1) & is_whole(y * w) & is_whole(w) & (w >= 0)
         return ~good
 
+    def unbounded(self, y: Vector) -> Vector:
+        """Zeros downwards, and ones upwards where the link has no end there."""
+        one = 0.0 if self.link.name == "log" else 1.0
+        return np.where(y == 0.0, -1.0, np.where(y == 1.0, one, 0.0))
+
     def seen(self, y: float, w: float | None) -> str:
         """Successes of trials."""
         if w is None:

@@ -219,6 +219,10 @@ class Family(ABC):
         """A row's response in a message."""
         return f"{y:g}"
 
+    def unbounded(self, y: Vector) -> Vector:
+        """Sign of the direction of eta in which a row's log density rises without end, or zero."""
+        return np.zeros(len(y))
+
     # ------------------------------------------------------------ starting values
 
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:

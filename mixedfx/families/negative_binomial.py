@@ -50,6 +50,10 @@ class NegativeBinomial(Family):
         """Values that are negative or fractions."""
         return not_counts(y)
 
+    def unbounded(self, y: Vector) -> Vector:
+        """Zeros downwards."""
+        return np.where(y == 0.0, -1.0, 0.0)
+
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
         """The counts, with 1/6 for zero."""
         return np.asarray(y + (y == 0) / 6.0)

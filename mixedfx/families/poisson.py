@@ -50,6 +50,10 @@ class Poisson(MeanFamily):
         """Values that are negative or fractions."""
         return not_counts(y)
 
+    def unbounded(self, y: Vector) -> Vector:
+        """Zeros downwards, where the link has no end there."""
+        return np.where((y == 0.0) & (self.link.name == "log"), -1.0, 0.0)
+
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
         """``y + 0.1``."""
         return y + 0.1

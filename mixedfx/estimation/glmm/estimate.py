@@ -20,13 +20,16 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import raise_without_rows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.contracts import Deletion, Derivatives
 from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
+from mixedfx.estimation.glmm.separation_notes import no_maximum_note
 from mixedfx.estimation.glmm.statsmodels_glm import glm_result
+from mixedfx.estimation.notes import Note
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.families.family import Family
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
@@ -69,6 +72,8 @@ class FamilyEstimate(ResidualEstimate):
     scores_by_params: Matrix = field(kw_only=True, repr=False)  # (q, r), ``Z'(dg/dphi)``
     working_response: Vector | None = field(kw_only=True, repr=False)  # (n,) ``eta + g / w``
     working_weights: Vector | None = field(kw_only=True, repr=False)  # (n,)
+    # Statements of why the likelihood has no maximum
+    not_identified: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -93,6 +98,16 @@ class FamilyEstimate(ResidualEstimate):
     def n_params(self) -> int:
         """Number of the family's parameters."""
         return len(self.params)
+
+    def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
+        """Parameters that run off, or else variances that cannot be told apart."""
+        return self.not_identified or super().unidentified(likelihood, spec)
+
+    def unidentified_note(self, statements: tuple[str, ...]) -> Note:
+        """Of a likelihood without a maximum."""
+        if not self.not_identified:
+            return super().unidentified_note(statements)
+        return no_maximum_note(statements)
 
     @property
     def acov(self) -> Matrix:

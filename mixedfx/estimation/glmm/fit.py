@@ -23,6 +23,8 @@ from mixedfx.estimation.glmm.search import (
     free_coordinates,
     search,
 )
+from mixedfx.estimation.glmm.separation import regularized
+from mixedfx.estimation.glmm.separation_notes import separation_statements
 from mixedfx.estimation.glmm.starting_values import Start, starting_point
 from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -40,7 +42,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # A family's parameter below this is zero: alpha of counts that vary as Poisson's do.
-_ZERO_PARAM = 1e-6
+ZERO_PARAM = 1e-6
 # Shares of the starting theta that are tried: large effects may leave the range of the link.
 _SHARES = (1.0, 0.3, 0.1, 0.01)
 
@@ -59,7 +61,8 @@ def fit_generalized(
     with single_threaded_blas(design.spec.n_random_effects):
         rows = GeneralizedRows.of(design) if rows is None else rows
         found = find_optimum(design, rows, nagq=nagq, control=control, start=start)
-        return assemble_fit(design, found, nagq=nagq, control=control)
+        statements = separation_statements(design, found.evaluation)
+        return assemble_fit(design, found, nagq=nagq, control=control, not_identified=statements)
 
 
 def check_nagq(design: Design, nagq: int) -> None:
@@ -156,7 +159,7 @@ def _at_limits(found: Optimum) -> Optimum:
     The deviance is flat in their logarithms, of which neither derivative says anything.
     """
     params = found.evaluation.modes.params
-    at_zero = len(found.x) - len(params) + np.flatnonzero(params < _ZERO_PARAM)
+    at_zero = len(found.x) - len(params) + np.flatnonzero(params < ZERO_PARAM)
     if not len(at_zero):
         return found
     hessian, gradient = found.hessian.copy(), found.gradient.copy()
@@ -171,7 +174,7 @@ def _remarks(evaluation: MarginalEvaluation) -> tuple[str, ...]:
     names = [
         name
         for name, value in zip(modes.rows.family.param_names, modes.params, strict=True)
-        if value < _ZERO_PARAM
+        if value < ZERO_PARAM
     ]
     return tuple(
         f"{name} is estimated as zero: the response varies no more than that of the family "
@@ -199,6 +202,7 @@ def assemble_fit(
     nagq: int,
     control: Control,
     priors: Priors = NO_PRIORS,
+    not_identified: tuple[str, ...] = (),
 ) -> FittedModel:
     """The fitted model at an optimum."""
     evaluation = found.evaluation
@@ -206,6 +210,8 @@ def assemble_fit(
     at, Zb = modes.at_rows, modes.eta - modes.fixed
     with np.errstate(all="ignore"):
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
+    if not_identified:
+        crossprod = regularized(crossprod)
     again = _evaluated_anew(evaluation)
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
@@ -219,6 +225,7 @@ def assemble_fit(
         scores_by_params=scores_by_params(again.modes),
         working_response=_working_response(again),
         working_weights=again.modes.at_rows.weight,
+        not_identified=not_identified,
     )
     likelihood = GaussianLikelihood(crossprod, reml=False)
     optimizer_result = _optimizer_result(

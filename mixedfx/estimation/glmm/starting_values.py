@@ -46,7 +46,7 @@ def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDeriv
     mu = family.starting_mean(rows.y, rows.weights)
     params = np.ones(len(family.param_names))
     with np.errstate(all="ignore"):
-        beta = _first_coefficients(rows, mu, params)
+        beta = first_coefficients(rows, mu, params)
         beta, at = _newton(rows, beta, params)
         for _ in range(2 if len(params) else 0):
             mean = family.mean(rows.fixed_predictor(beta))
@@ -55,7 +55,7 @@ def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDeriv
     return beta, params, at
 
 
-def _first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Vector:
+def first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Vector:
     """Least squares of the link of the starting mean, shrunk to the mean where that is invalid."""
     eta = np.asarray(rows.family.link.link(mu))
     target = eta if rows.offset is None else eta - rows.offset

@@ -26,6 +26,14 @@ from mixedfx.likelihood.generalized.rows import GeneralizedRows
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# Largest size of the logarithm of a family's parameter.
+_LARGEST_LOG = 200.0
+
+
+def natural(log_params: Vector) -> Vector:
+    """Family parameters, kept off zero in double precision."""
+    return np.exp(np.clip(log_params, -_LARGEST_LOG, _LARGEST_LOG))
+
 
 @dataclass(frozen=True)
 class Point:
@@ -82,7 +90,7 @@ class GeneralizedLikelihood:
         rows = self.rows
         lambdas = rows.by_group(point.factors)
         fixed = rows.fixed_predictor(point.beta)
-        modes = find_modes(rows, lambdas, fixed, np.exp(point.log_params), start)
+        modes = find_modes(rows, lambdas, fixed, natural(point.log_params), start)
         # Without random effects there is no integral.
         return MarginalEvaluation(point, modes, self.nagq if rows.factors else 1)
 
