@@ -26,21 +26,42 @@ Vector = npt.NDArray[np.float64]
 _MAX_COLUMNS = 3
 
 
-def coefficients(table: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = None) -> Any:
-    """Plot coefficients with their confidence intervals."""
+def coefficients(
+    table: pd.DataFrame,
+    *,
+    conf_level: float = 0.95,
+    unit: str = "",
+    ratios: bool = False,
+    ax: Any = None,
+) -> Any:
+    """Plot coefficients with their confidence intervals, ratios on a logarithmic axis."""
     estimated = table[table["estimate"].notna()]
     (ax,) = subplots(ax, 1, size=(5.2, max(1.6, 0.9 + 0.3 * len(estimated))))
     y = np.arange(len(estimated))[::-1]
     estimate = estimated["estimate"].to_numpy()
     low, high = estimated["conf_low"].to_numpy(), estimated["conf_high"].to_numpy()
     xerr = np.stack([estimate - low, high - estimate])
-    ax.axvline(0.0, color=GREY, linewidth=1, zorder=1)
+    ax.axvline(1.0 if ratios else 0.0, color=GREY, linewidth=1, zorder=1)
     ax.errorbar(estimate, y, xerr=xerr, fmt="o", markersize=5, color=BLUE, elinewidth=1.4, zorder=2)
     ax.set_yticks(y, [format_label(term) for term in estimated["term"]])
     ax.set_ylim(-0.6, len(estimated) - 0.4)
-    ax.set_xlabel(f"estimate, with {100 * conf_level:g}% interval")
+    ax.set_xlabel(f"{unit or 'estimate'}, with {100 * conf_level:g}% interval")
+    if ratios:
+        _set_log_axis(ax, low[np.isfinite(low)], high[np.isfinite(high)])
     despine(ax)
     return ax
+
+
+def _set_log_axis(ax: Any, low: Vector, high: Vector) -> None:
+    """Logarithmic x axis with plain numbers, a few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    ax.set_xscale("log")
+    decades = np.log10(max(high.max(initial=1.0), 1.0) / min(low.min(initial=1.0), 1.0))
+    steps = (1.0, 2.0, 5.0) if decades < 3.0 else (1.0,)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def profile(
@@ -165,7 +186,7 @@ def variance(shares: pd.Series, *, ax: Any = None) -> Any:
     (ax,) = subplots(ax, 1, size=(5.2, max(1.5, 0.8 + 0.34 * len(shares))))
     y = np.arange(len(shares))[::-1]
     percent = 100.0 * shares.to_numpy(dtype=float)
-    colours = [GREY if name == "Residual" else BLUE for name in shares.index]
+    colours = [BLUE] * (len(shares) - 1) + [GREY]  # the last is of the observations
     ax.barh(y, percent, color=colours, height=0.7)
     for bar, value in zip(y, percent, strict=True):
         ax.annotate(

@@ -58,6 +58,8 @@ class FittedLines:
         Number of levels, also of those not shown.
     held_at : str
         Levels of the factors that vary within levels, at which all lines are; empty without.
+    unit : str
+        What the mean of the response is, where it is not on the response's own scale.
     """
 
     points: pd.DataFrame
@@ -68,6 +70,13 @@ class FittedLines:
     response: str
     n_levels: int
     held_at: str = ""
+    unit: str = ""
+
+    @property
+    def response_label(self) -> str:
+        """Label of the axis of the response."""
+        label = format_label(self.response)
+        return f"{label} ({self.unit})" if self.unit else label
 
 
 def fitted(table: FittedLines, *, unpooled: bool = True, ax: Any = None) -> Any:
@@ -131,7 +140,7 @@ def _label_panels(table: FittedLines, axes: Any, *, own_figure: bool) -> None:
     if own_figure:
         figure = axes[0].figure
         figure.supxlabel(format_label(table.x), fontsize=10)
-        figure.supylabel(format_label(table.response), fontsize=10)
+        figure.supylabel(table.response_label, fontsize=10)
         if table.held_at:
             figure.suptitle(f"Lines at {table.held_at}", fontsize=8, x=0.02, ha="left")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -140,13 +149,16 @@ def _label_panels(table: FittedLines, axes: Any, *, own_figure: bool) -> None:
     _write_held_at(table, axes[0])
     for one in axes:
         one.set_xlabel(format_label(table.x))
-        one.set_ylabel(format_label(table.response))
+        one.set_ylabel(table.response_label)
     legend(axes[0])
 
 
-def _write_held_at(table: FittedLines, ax: Any) -> None:
-    """Write at which levels of other factors the lines are."""
+def _write_held_at(table: FittedLines, ax: Any, *, room: float = 0.0) -> None:
+    """Write at which levels of other factors the lines are, with some room above the rows."""
     if table.held_at:
+        bottom, top = ax.get_ylim()
+        if room:
+            ax.set_ylim(bottom, top + room)
         place = {"transform": ax.transAxes, "ha": "left", "va": "top", "fontsize": 8}
         ax.text(0.01, 0.99, f"Lines at {table.held_at}", **place)
 
@@ -180,7 +192,7 @@ def _all_in_one(table: FittedLines, ax: Any) -> Any:
     ax.autoscale_view()
     _set_category_ticks(ax, categories, max_length=40.0)
     ax.set_xlabel(format_label(table.x))
-    ax.set_ylabel(format_label(table.response))
+    ax.set_ylabel(table.response_label)
     ax.set_title(_level_count(table, len(polylines)), fontsize=10, loc="left")
     _write_held_at(table, ax)
     despine(ax)
@@ -232,9 +244,9 @@ def _one_row_per_level(table: FittedLines, unpooled: bool, ax: Any) -> Any:
         edge = {"markeredgecolor": GREY, "markeredgewidth": 0.6 if many else 1.0}
         ax.plot(lines["unpooled"], y, "o", color="white", markersize=size, **edge, label=_UNPOOLED)
     ax.plot(lines["partial"], y, "o", color=BLUE, markersize=size * 0.8, label=_PARTIALLY_POOLED)
-    ax.set_xlabel(format_label(table.response))
+    ax.set_xlabel(table.response_label)
     label_rows(ax, lines["level"], table.group)
-    _write_held_at(table, ax)
+    _write_held_at(table, ax, room=max(0.8, 0.04 * len(lines)))
     if len(lines) < table.n_levels:
         ax.set_title(_level_count(table, len(lines)), fontsize=10, loc="left", pad=22)
     despine(ax)

@@ -31,7 +31,9 @@ from mixedfx.plots.axes import (
 _ARROW = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "inches"}
 
 
-def caterpillar(effects: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = None) -> Any:
+def caterpillar(
+    effects: pd.DataFrame, *, conf_level: float = 0.95, unit: str = "", ax: Any = None
+) -> Any:
     """Plot the conditional modes of the levels, sorted, with intervals."""
     check_share("conf_level", conf_level)
     width = float(special.ndtri(0.5 + conf_level / 2))
@@ -39,7 +41,13 @@ def caterpillar(effects: pd.DataFrame, *, conf_level: float = 0.95, ax: Any = No
     axes = subplots(ax, len(names), size=size_for_rows(effects.index, 3.6), what="effect")
     for one, name in zip(axes, names, strict=True):
         _draw_caterpillar(one, effects, name, width)
+        one.set_xlabel("deviation from the fixed effect" + _in_unit(unit))
     return axes
+
+
+def _in_unit(unit: str) -> str:
+    """Suffix of an axis label."""
+    return f"\n({format_label(unit)})" if unit else ""
 
 
 def _draw_caterpillar(ax: Any, effects: pd.DataFrame, name: str, width: float) -> None:
@@ -59,7 +67,6 @@ def _draw_caterpillar(ax: Any, effects: pd.DataFrame, name: str, width: float) -
         zorder=2,
     )
     ax.set_title(format_label(name))
-    ax.set_xlabel("deviation from the fixed effect")
     ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
     label_rows(ax, ordered.index, str(effects.index.name))
     despine(ax)
@@ -70,13 +77,14 @@ def shrinkage(
     *,
     effects: str | Sequence[str] | None = None,
     covariance: pd.DataFrame | None = None,
+    unit: str = "",
     ax: Any = None,
 ) -> Any:
     """Plot arrows from unpooled to partially pooled estimates, of one effect or of two."""
     tables = _split_by_effect(pooling)
     names = _select_effects(effects, list(tables))
     if len(names) == 1:
-        return _shrinkage_1d(tables[names[0]], names[0], ax)
+        return _shrinkage_1d(tables[names[0]], names[0], unit, ax)
     of_pair = None if covariance is None else covariance.loc[names, names].to_numpy()
     return _shrinkage_2d(tables[names[0]], tables[names[1]], names, of_pair, ax)
 
@@ -112,7 +120,7 @@ def _select_effects(effects: str | Sequence[str] | None, available: list[str]) -
     return wanted
 
 
-def _shrinkage_1d(table: pd.DataFrame, name: str, ax: Any) -> Any:
+def _shrinkage_1d(table: pd.DataFrame, name: str, unit: str, ax: Any) -> Any:
     """Plot one effect, a row per level."""
     (ax,) = subplots(ax, 1, size=size_for_rows(table.index, 4.8))
     ordered = table.iloc[np.argsort(table["partial"].to_numpy(), kind="stable")]
@@ -126,7 +134,7 @@ def _shrinkage_1d(table: pd.DataFrame, name: str, ax: Any) -> Any:
     limits = robust_limits(unpooled, include=[*partial, pooled])
     ax.set_xlim(limits)
     outside = (unpooled < limits[0]) | (unpooled > limits[1])
-    ax.set_xlabel(format_label(name) + _outside_note(outside.sum()))
+    ax.set_xlabel(format_label(name) + _in_unit(unit) + _outside_note(outside.sum()))
     label_rows(ax, ordered.index, str(table.index.name))
     despine(ax)
     legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)

@@ -12,12 +12,14 @@ from mixedfx import plots
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.results.plot_inputs import (
+    fitted_means,
     grouping_factor,
     level_of_each_row,
-    scaled_residuals,
+    plotted_residuals,
     standardised_effects,
+    standardised_residuals,
 )
-from mixedfx.results.tables import fitted_values, influence
+from mixedfx.results.tables import influence
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class DiagnosticPlots:
         kind: Literal["fitted", "scale-location", "group"] = "fitted",
         group: str | None = None,
         *,
+        rng: Any = 0,
         ax: Any = None,
     ) -> Any:
         """
@@ -45,7 +48,9 @@ class DiagnosticPlots:
 
         The table is ``fit.augment()``, and for ``"scale-location"`` ``fit.influence()`` with
         the standardised residuals. In weighted fits residuals are multiplied by the square
-        root of the weight, so that all have the same variance.
+        root of the weight, so that all have the same variance. Of a generalised model they are
+        quantile residuals given the random effects, ``fit.residuals(kind="quantile",
+        random="fitted")``, which are standard normal if the model is right.
 
         Parameters
         ----------
@@ -54,6 +59,8 @@ class DiagnosticPlots:
             against fitted values; residuals by the levels of a group.
         group : str, optional
             A grouping factor, for ``"group"``; by default the first.
+        rng : int or numpy.random.Generator
+            Seed of quantile residuals of a discrete response.
         ax : matplotlib axes, optional
             Where to draw.
 
@@ -66,25 +73,26 @@ class DiagnosticPlots:
         if group is not None:
             grouping_factor(self.model, group)
         if kind == "scale-location":
-            standardised = influence(self.model)["std_resid"]
-            label = "√|standardised residual|"
-            table = pd.DataFrame(
-                {"fitted": fitted_values(self.model), label: np.sqrt(standardised.abs())}
-            )
-            return plots.scatter_with_trend(table, "fitted", label, ax=ax)
-        scaled = scaled_residuals(self.model)
+            standardised = standardised_residuals(self.model, rng)
+            roots = np.sqrt(standardised.abs()).rename(f"√|{standardised.name}|")
+            table = pd.concat([fitted_means(self.model), roots], axis=1)
+            return plots.scatter_with_trend(table, *table.columns, ax=ax)
+        scaled = plotted_residuals(self.model, rng)
         if kind == "group":
             group = grouping_factor(self.model, group)
             labels = level_of_each_row(self.model, group)
             return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
-        table = pd.concat([fitted_values(self.model), scaled], axis=1)
-        return plots.scatter_with_trend(table, "fitted", str(scaled.name), zero=True, ax=ax)
+        table = pd.concat([fitted_means(self.model), scaled], axis=1)
+        return plots.scatter_with_trend(table, *table.columns, zero=True, ax=ax)
 
-    def qq(self, of: str = "resid", *, conf_level: float = 0.95, ax: Any = None) -> Any:
+    def qq(
+        self, of: str = "resid", *, conf_level: float = 0.95, rng: Any = 0, ax: Any = None
+    ) -> Any:
         """
         Draw standardised residuals, or random effects, against normal quantiles.
 
-        Residuals are ``std_resid`` of ``fit.influence()``. Effects are those of
+        Residuals are ``std_resid`` of ``fit.influence()``, or of a generalised model quantile
+        residuals given the random effects. Effects are those of
         ``fit.ranef(group, cond_sd=True)``, divided by the marginal standard deviation of the
         conditional modes, ``sqrt(variance - cond_sd**2)``. :func:`mixedfx.plots.quantiles` has
         the points.
@@ -95,6 +103,8 @@ class DiagnosticPlots:
             ``"resid"``, or a grouping factor.
         conf_level : float
             Coverage of the pointwise bands.
+        rng : int or numpy.random.Generator
+            Seed of quantile residuals of a discrete response.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw; for a group, one for each effect.
 
@@ -106,10 +116,8 @@ class DiagnosticPlots:
         groups = self.model.formula.groups
         check_choice("of", of, ("resid", *groups))
         if of not in groups:
-            values = influence(self.model)["std_resid"]
-            return plots.qq(
-                {"": values}, ylabel="standardised residual", conf_level=conf_level, ax=ax
-            )
+            values = standardised_residuals(self.model, rng)
+            return plots.qq({"": values}, ylabel=str(values.name), conf_level=conf_level, ax=ax)
         samples = standardised_effects(self.model, of)
         ylabel = f"standardised effect of {of}"
         return plots.qq(samples, ylabel=ylabel, conf_level=conf_level, ax=ax)

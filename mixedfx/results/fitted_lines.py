@@ -21,7 +21,7 @@ from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import columns_in, names_in, terms_of
 from mixedfx.inference.shrinkage import pooling
-from mixedfx.results.plot_inputs import level_of_each_row
+from mixedfx.results.plot_inputs import level_of_each_row, response_name
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -95,9 +95,8 @@ def fitted_lines(
         points.insert(1, "x", fit.rows.model_frame[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
     held_at = _held_at(fit, x, group, common)
-    return plots.FittedLines(
-        points, lines, population, group, x, fit.formula.response_name, len(labels), held_at
-    )
+    name, unit = response_name(fit)
+    return plots.FittedLines(points, lines, population, group, x, name, len(labels), held_at, unit)
 
 
 def _common_levels(fit: FittedModel, x: str | None, group: str) -> dict[str, Any]:
@@ -218,7 +217,8 @@ def _means(
             partial += np.einsum("nk,kn->n", values[t], b[:, codes[t]])
         if t in shifts:
             shift += np.einsum("nk,kn->n", values[t], shifts[t][:, codes[t]])
-    return pd.DataFrame({"partial": partial, "population": population, "unpooled": partial + shift})
+    columns = {"partial": partial, "population": population, "unpooled": partial + shift}
+    return pd.DataFrame({name: fit.spec.family.mean(eta) for name, eta in columns.items()})
 
 
 def _inside(lines: pd.DataFrame, points: pd.DataFrame) -> Any:

@@ -83,7 +83,8 @@ class PlotAccessor(DiagnosticPlots):
         """
         group = grouping_factor(self.model, group)
         table = prediction.ranef_table(self.model, group, cond_sd=True)
-        return plots.caterpillar(table, conf_level=conf_level, ax=ax)
+        unit = self.model.spec.family.predictor_name
+        return plots.caterpillar(table, conf_level=conf_level, unit=unit, ax=ax)
 
     def shrinkage(
         self,
@@ -116,7 +117,8 @@ class PlotAccessor(DiagnosticPlots):
         table = pooling(self.model, group)
         if table.index.nlevels == 1:
             table = pd.concat({covariance.index[0]: table}, names=["effect"]).swaplevel()
-        return plots.shrinkage(table, effects=effects, covariance=covariance, ax=ax)
+        unit = self.model.spec.family.predictor_name
+        return plots.shrinkage(table, effects=effects, covariance=covariance, unit=unit, ax=ax)
 
     def fitted(
         self,
@@ -169,13 +171,14 @@ class PlotAccessor(DiagnosticPlots):
         *,
         df_method: DfMethod = "auto",
         intercept: bool = False,
+        exponentiate: bool = False,
         conf_level: float = 0.95,
         ax: Any = None,
     ) -> Any:
         """
         Draw the fixed effects with their intervals.
 
-        The table is ``fit.tidy()``.
+        The table is ``fit.tidy()``, or ``fit.tidy(exponentiate=True)`` on a logarithmic axis.
 
         Parameters
         ----------
@@ -183,6 +186,8 @@ class PlotAccessor(DiagnosticPlots):
             Degrees of freedom.
         intercept : bool
             Whether to draw the intercept; it is drawn if there is no other coefficient.
+        exponentiate : bool
+            Whether to draw exponentials, such as odds ratios, where the link has them.
         conf_level : float
             Coverage of the intervals.
         ax : matplotlib axes, optional
@@ -194,6 +199,7 @@ class PlotAccessor(DiagnosticPlots):
             A row for each coefficient.
         """
         check_flag("intercept", intercept)
+        check_flag("exponentiate", exponentiate)
         ddf = denominator_df(self.model, df_method)
         table = wald.tidy(self.model, ddf, conf_level=conf_level)
         others = table["term"] != "Intercept"
@@ -201,7 +207,15 @@ class PlotAccessor(DiagnosticPlots):
             table = table[others]
         if not len(table):
             raise ArgumentError(f"'{self.model.formula}' has no fixed effects to draw.")
-        return plots.coefficients(table, conf_level=conf_level, ax=ax)
+        family = self.model.spec.family
+        if not exponentiate:
+            return plots.coefficients(
+                table, conf_level=conf_level, unit=family.predictor_name, ax=ax
+            )
+        table = wald.exponentiated(self.model, table)
+        return plots.coefficients(
+            table, conf_level=conf_level, unit=family.link.ratio or "", ratios=True, ax=ax
+        )
 
     def variance(self, *, fixed: bool = False, ax: Any = None) -> Any:
         """
@@ -227,7 +241,8 @@ class PlotAccessor(DiagnosticPlots):
             grouping_factor(self.model, None, advice="; or count the fixed part: fixed=True")
         shares = variance_explained.variance_shares(self.model)
         of_fixed = pd.Series({"fixed effects": shares.fixed} if fixed else {}, dtype=float)
-        of_residual = pd.Series({"Residual": shares.residual})
+        name = "Residual" if shares.method == "residual" else f"Observation ({shares.method})"
+        of_residual = pd.Series({name: shares.residual})
         variances = pd.concat([of_fixed, shares.groups, of_residual])
         return plots.variance(variances / variances.sum(), ax=ax)
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx._names import decode
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.formula.response import response_code
 from mixedfx.inference import prediction, varcorr
 from mixedfx.inference.residual_kinds import residuals_of_kind
-from mixedfx.results.tables import residuals
+from mixedfx.results.tables import fitted_values, influence, residuals
 
 
 def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") -> str:
@@ -30,14 +32,43 @@ def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") ->
 
 def scaled_residuals(fit: FittedModel) -> pd.Series:
     """Residuals scaled to a common variance, named by the scale."""
-    if not fit.spec.residual.linear:
-        return residuals_of_kind(fit, "pearson").rename("Pearson residual")
     weights, raw = fit.rows.weights, residuals(fit)
     if weights is None:
         return raw.rename("residual")
     if fit.spec.residual.equal_variances:
         return (raw * np.sqrt(weights)).rename("residual × √weight")
     return (raw / fit.residual_sds).rename("residual / its standard deviation")
+
+
+def response_name(fit: FittedModel) -> tuple[str, str]:
+    """Name of the response, and what its mean is where that has a scale of its own."""
+    name, family = decode(response_code(fit.formula.response).parts[0]), fit.spec.family
+    return name, family.mean_name if family.predictor_name else ""
+
+
+def quantile_residuals(fit: FittedModel, rng: Any) -> pd.Series:
+    """Normal quantiles of the distribution function at the response, given the random effects."""
+    values = residuals_of_kind(fit, "quantile", random="fitted", rng=rng)
+    return values.rename("quantile residual")
+
+
+def plotted_residuals(fit: FittedModel, rng: Any) -> pd.Series:
+    """Residuals of a common variance: scaled ones of a linear model, else quantile residuals."""
+    return scaled_residuals(fit) if fit.spec.residual.linear else quantile_residuals(fit, rng)
+
+
+def standardised_residuals(fit: FittedModel, rng: Any) -> pd.Series:
+    """Residuals of variance one, named."""
+    if fit.spec.residual.linear:
+        return influence(fit)["std_resid"].rename("standardised residual")
+    return quantile_residuals(fit, rng)
+
+
+def fitted_means(fit: FittedModel) -> pd.Series:
+    """Fitted values, named by what they are."""
+    family = fit.spec.family
+    name = f"fitted {family.mean_name}" if family.predictor_name else "fitted"
+    return fitted_values(fit).rename(name)
 
 
 def standardised_effects(fit: FittedModel, group: str) -> dict[str, pd.Series]:
