@@ -25,8 +25,9 @@ def compare(
     Parameters
     ----------
     *fits : Results
-        Two or more, of the same response in the same rows; or one list of them, or one mapping
-        from names to them.
+        Two or more, of the same response in the same rows, of generalised models by families of
+        one kind, counts or continuous, and with the same ``nagq``; or one list of them, or one
+        mapping from names to them.
     names : sequence of str, optional
         Names of the models; by default their formulas, or the keys of the mapping.
     refit : bool

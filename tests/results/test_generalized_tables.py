@@ -6,6 +6,7 @@ tests quote; glmmTMB with ``optim``'s BFGS at ``reltol = 1e-14``.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_terms_are_tested_as_in_car(salamanders, kind):
 def test_sequential_tests_add_up_to_the_joint_one(salamanders):
     joint = salamanders.wald_test(", ".join(f"{x} = 0" for x in salamanders.params.index[1:]))
     np.testing.assert_allclose(salamanders.anova(type=1)["chisq"].sum(), 13.0 * joint["F"])
+
+
+def test_terms_are_tested_beside_a_coefficient_without_a_finite_estimate():
+    data = read("bacteria")
+    data.loc[data["trt"] == "drug", "yn"] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mfx.glmer("yn ~ week + trt + (1 | ID)", data, family="binomial")
+    for kind in (1, 2, 3):
+        assert fit.anova(type=kind)["p_value"].between(0.0, 1.0).all()
 
 
 def test_exponentials_have_standard_errors_by_the_delta_method(cbpp):

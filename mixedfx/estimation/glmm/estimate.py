@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, special
+from scipy import special
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
@@ -170,10 +170,14 @@ class FamilyEstimate(ResidualEstimate):
 
     def hypothesis_root(self, solution: Solution) -> Matrix:
         """Of the inverse of cov(beta), as R's ``car::Anova`` adjusts Wald tests."""
-        L = np.linalg.cholesky(solution.vcov_in_basis)
-        inverse = linalg.solve_triangular(L, np.eye(len(L)), lower=True)
+        if not np.isfinite(solution.vcov_in_basis).all():
+            return super().hypothesis_root(solution)
+        values, vectors = np.linalg.eigh(solution.vcov_in_basis)
+        # A covariance that is singular to rounding has eigenvalues below zero.
+        least = np.finfo(float).eps * max(values.max(initial=0.0), np.finfo(float).tiny)
+        root = (vectors / np.sqrt(np.maximum(values, least))).T
         qr_R = solution.crossprod.qr_R
-        return np.asarray(inverse if qr_R is None else inverse @ qr_R)
+        return np.asarray(root if qr_R is None else root @ qr_R)
 
     @property
     def test_columns(self) -> tuple[str, ...]:
