@@ -45,6 +45,11 @@ Matrix = npt.NDArray[np.float64]
 ZERO_PARAM = 1e-6
 # Shares of the starting theta that are tried: large effects may leave the range of the link.
 _SHARES = (1.0, 0.3, 0.1, 0.01)
+# Modes whose log density differs by so much, relatively, are others; and how often to follow them.
+_OTHER_MODES, _MAX_OTHER_MODES = 1e-9, 3
+# Standard deviation, in units of the predictor, from which a variance that ends at zero is searched
+# again, and the gain for which that end is taken.
+_FAR, _GAIN = 1.0, 1e-6
 
 
 def fit_generalized(
@@ -146,10 +151,63 @@ def _first_search(
     """Search from the first of the shares of theta at which the modes are in the link's range."""
     for share in shares:
         try:
-            return search(likelihood, share * first.theta, first.point, control)
+            found = search(likelihood, share * first.theta, first.point, control)
         except ModesNotFound as error:
             reason = error
+        else:
+            found = _or_from_afar(likelihood, found, control)
+            return _at_best_modes(likelihood, found, control)
     raise SearchError(f"{reason}, at the starting values. Give others by start=.")
+
+
+def _or_from_afar(
+    likelihood: GeneralizedLikelihood | ProfiledLikelihood, found: MarginalSearch, control: Control
+) -> MarginalSearch:
+    """
+    The better of a search at whose end a variance is zero and one from a large variance there.
+
+    Laplace's approximation can have another maximum far from zero, as where each level has few
+    counts.
+    """
+    point, parametrization = found.evaluation.point, likelihood.rows.parametrization
+    vanished = [not F.any() for F in point.factors]
+    if not any(vanished) or not found.end.converged:
+        return found
+    terms = zip(point.factors, vanished, strict=True)
+    factors = [_FAR * np.eye(len(F)) if zero else np.asarray(F) for F, zero in terms]
+    try:
+        other = search(likelihood, parametrization.to_params(factors), point, control)
+    except ModesNotFound:
+        return found
+    return other if other.end.converged and other.end.value < found.end.value - _GAIN else found
+
+
+def _at_best_modes(
+    likelihood: GeneralizedLikelihood | ProfiledLikelihood, found: MarginalSearch, control: Control
+) -> MarginalSearch:
+    """
+    The search continued from the modes found from zero, where these are the better ones.
+
+    A density that is not log-concave, as by the cauchit link, may have several modes of the
+    effects at a level, and a search follows those that it began with.
+    """
+    for _ in range(_MAX_OTHER_MODES):
+        at = found.evaluation
+        try:
+            anew = likelihood.at(at.point)
+            if not _is_better(anew, at):
+                break
+            theta = likelihood.rows.parametrization.to_params(at.point.factors)
+            found = search(likelihood, theta, at.point, control, anew.modes.u)
+        except ModesNotFound:
+            break
+    return found
+
+
+def _is_better(evaluation: MarginalEvaluation, other: MarginalEvaluation) -> bool:
+    """Whether the modes of one evaluation have a larger density than those of another."""
+    value = other.modes.penalized_loglik
+    return evaluation.modes.penalized_loglik > value + _OTHER_MODES * (1.0 + abs(value))
 
 
 def _at_limits(found: Optimum) -> Optimum:
@@ -259,9 +317,12 @@ def _optimizer_result(
 
 
 def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
-    """The same point on the rows as they are, unmerged, the modes from zero."""
-    rows = evaluation.modes.rows.as_given
-    return GeneralizedLikelihood(rows, evaluation.nagq).at(evaluation.point)
+    """The same point on the rows as they are, unmerged, the modes from zero unless worse."""
+    likelihood = GeneralizedLikelihood(evaluation.modes.rows.as_given, evaluation.nagq)
+    again = likelihood.at(evaluation.point)
+    if _is_better(evaluation, again):
+        return likelihood.at(evaluation.point, evaluation.modes.u)
+    return again
 
 
 def _working_response(evaluation: MarginalEvaluation) -> Vector:

@@ -53,6 +53,8 @@ def _steps(objective: MarginalObjective, x: Vector) -> Vector:
     curvature[:m] = np.diag(working_hessian(evaluation, covariance, x[:m]))
     if coordinates.p:
         curvature[coordinates.beta] = 2.0 * np.diag(working_information(evaluation.modes))
+    # Observed weights may be negative, and the working model's curvature with them.
+    curvature = np.where(curvature > 0.0, curvature, float(objective.likelihood.rows.n))
     return np.asarray(np.minimum(_STEP * np.sqrt(2.0 / curvature), _LARGEST_STEP))
 
 
