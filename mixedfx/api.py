@@ -131,6 +131,10 @@ def lmer(
         Also kept in ``notes``; as are ``DroppedRowsWarning``, for more than a tenth of the rows,
         and ``ColumnWarning``, for row numbers that ``.`` stands for.
 
+    See Also
+    --------
+    mixedfx.glmer : Counts, proportions, yes or no, and other responses that are not normal.
+
     References
     ----------
     .. [1] Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models
