@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import chain, combinations
 
@@ -111,13 +112,18 @@ def _responses(y: Vector) -> str:
 
 def _cells(design: Design, rows: Mask) -> str:
     """Levels of a variable of the fixed part, or of two, that are these rows and no others."""
-    read = {str(name): column for name, column in design.rows.columns.items()}
-    groups = {term.group for term in design.spec.random_terms}
-    names = [n for n, c in read.items() if n not in groups and c.nunique() <= _MOST_LEVELS]
+    weights, columns = design.rows.weights, " ".join(design.spec.X_names)
+    others = ~rows if weights is None else ~rows & (weights > 0.0)
+    read = {
+        str(name): column
+        for name, column in design.rows.columns.items()
+        if re.search(rf"(?<!\w){re.escape(str(name))}(?!\w)", columns)
+    }
+    names = [name for name, column in read.items() if column.nunique() <= _MOST_LEVELS]
     for chosen in chain(combinations(names, 1), combinations(names, 2)):
         cells = pd.MultiIndex.from_arrays([np.asarray(read[n]).astype(str) for n in chosen])
         separated = cells[rows].unique()
-        if len(separated) <= _MOST_LISTED and not cells[~rows].isin(separated).any():
+        if len(separated) <= _MOST_LISTED and not cells[others].isin(separated).any():
             texts = [
                 " and ".join(f"{n} = {v}" for n, v in zip(chosen, cell, strict=True))
                 for cell in separated

@@ -23,6 +23,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     GeneralizedLikelihood,
     MarginalEvaluation,
     Point,
+    natural,
 )
 from mixedfx.likelihood.generalized.pirls import Modes, find_modes
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
@@ -58,7 +59,7 @@ class ProfiledEvaluation(MarginalEvaluation):
     def gradient(self) -> MarginalGradient:
         """Gradient by the covariances and family parameters, beta moving with them."""
         plain, modes, rows = super().gradient, self.modes, self.modes.rows
-        along = rows.X @ np.linalg.solve(working_information(modes), plain.by_beta)
+        along = rows.X @ _by_information(modes, plain.by_beta)
         weight = modes.at_rows.weight
         As = rows.random_predictor(solve_effects(modes, rows.sums(weight * along)))
         Zt_change = rows.sums(weight * (along - As))
@@ -89,7 +90,7 @@ class ProfiledLikelihood(GeneralizedLikelihood):
 
     def at(self, point: Point, start: Sequence[Matrix] | None = None) -> MarginalEvaluation:
         """Evaluate at covariances and family parameters, beta from the given one."""
-        rows, params = self.rows, np.exp(point.log_params)
+        rows, params = self.rows, natural(point.log_params)
         lambdas = rows.by_group(point.factors)
         beta = point.beta
         modes = find_modes(rows, lambdas, rows.fixed_predictor(beta), params, start)
@@ -101,10 +102,15 @@ class ProfiledLikelihood(GeneralizedLikelihood):
         return ProfiledEvaluation(replace(point, beta=beta), modes, self.nagq)
 
 
+def _by_information(modes: Modes, vector: Vector) -> Vector:
+    """Solution by the information; the shortest where separation makes it singular."""
+    return np.asarray(np.linalg.lstsq(working_information(modes), vector, rcond=1e-13)[0])
+
+
 def _newton_step(rows: GeneralizedRows, modes: Modes) -> tuple[Vector, float]:
     """Step of beta to the mode, and its Newton decrement."""
     score = rows.X.T @ modes.at_rows.first
-    step = np.asarray(np.linalg.solve(working_information(modes), score))
+    step = _by_information(modes, score)
     return step, float(score @ step)
 
 

@@ -60,6 +60,10 @@ CELL = {
         count=d["count"].where((d["kind"] != "b") | (d["arm"] == "ctl"), 0)
     ),
     "as it is": lambda d: d,
+    "no trials": lambda d: d.assign(
+        n=np.where(d["h"] == 3, 0, 2),
+        k=np.where(d["arm"] == "new", 0, d["y"]) * (d["h"] != 3),
+    ),
     "herds": herds,
 }
 # formula, data, arguments, what the note names
@@ -83,6 +87,14 @@ SEPARATED = {
         {"nagq": 5},
         ["period[T.4] goes to -infinity", "13 rows (period = 4; rows 3,"],
     ),
+    "rows of no trials": (
+        "cbind(k, n - k) ~ arm + (1 | g)",
+        "no trials",
+        {},
+        ["arm[T.new] goes to -infinity", "80 rows (arm = new; rows 1,"],
+    ),
+    "joint mode": (SPLIT, "failures", {"nagq": 0}, ["arm[T.new] goes to -infinity"]),
+    "no random effects": ("y ~ arm", "failures", {}, ["arm[T.new] goes to -infinity"]),
     "poisson": (
         "count ~ kind + (1 | g)",
         "kind c",
@@ -145,6 +157,7 @@ def test_the_advice_as_it_is_written_gives_a_fit(base, fits, name):
     formula, data, options, _ = SEPARATED[name]
     written = re.search(r"priors=(\{.*\})\. The", note_of(fits[name])).group(1)
     priors = eval(written, {"mfx": mfx})
+    options = {**options, "nagq": options.get("nagq", 1) or 1}  # nagq=0 knows no priors
     fit = mfx.glmer(formula, CELL[data](base), priors=priors, **options)
     assert fit.converged
     assert np.abs(fit.params).max() < 12.0
