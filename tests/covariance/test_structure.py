@@ -98,6 +98,14 @@ def test_it_is_certified(fit):
     assert fit.certificate.boundary == ()
 
 
+@pytest.mark.full
+def test_profiles_of_a_normal_response_are_those_of_the_linear_model(data, registered):
+    linear = mfx.lmer(FORMULA, data, reml=False).conf_int(method="profile")
+    fit = mfx.glmer(FORMULA, data, family="gaussian", link="identity")
+    limits = fit.conf_int(method="profile").loc[linear.index]
+    np.testing.assert_allclose(limits, linear, rtol=1e-4)
+
+
 def test_the_estimates_are_those_of_the_dense_definition(fit):
     sd, rho, sigma = fit.varcorr["sdcor"]
     R = rho ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))

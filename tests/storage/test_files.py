@@ -50,7 +50,7 @@ def through_file(fit, folder, **options):
 
 
 @pytest.mark.parametrize(
-    "name", but_for(MODELS, ["slopes", "factors", "function", "dispersion", "priors"])
+    "name", but_for(MODELS, ["slopes", "factors", "function", "dispersion", "priors", "binomial"])
 )
 def test_a_saved_fit_gives_what_the_fit_gives(name, tmp_path):
     fit = kept_fit(name)

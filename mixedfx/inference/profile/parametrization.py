@@ -23,7 +23,9 @@ import numpy.typing as npt
 from mixedfx.covariance.structure import ZERO
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
-from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
+from mixedfx.inference.profile.marginal import profile_marginal_parameter
+from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
+from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear, ProfiledParameter
 from mixedfx.inference.profile.structure_parameter import profile_structure_parameter
 from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotation_of
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
@@ -34,9 +36,11 @@ Vector = npt.NDArray[np.float64]
 
 
 def profile_parameter(
-    fit: FittedModel, optimum: Solution, parameter: Parameter
+    fit: FittedModel, optimum: Solution | MarginalOptimum, parameter: Parameter
 ) -> ProfiledParameter | None:
     """Parametrise the deviance for one parameter; None for one that has no estimate."""
+    if isinstance(optimum, MarginalOptimum):
+        return profile_marginal_parameter(fit, optimum, parameter)
     name, likelihood, term = parameter.name, fit.likelihood.maximum_likelihood(), parameter.term
     if parameter.kind == "sigma":
         return _ProfiledSigma.at_optimum(name, likelihood, optimum)
@@ -62,7 +66,7 @@ def profile_parameter(
 
 
 @dataclass(frozen=True)
-class _ProfiledCoefficient(ProfiledParameter):
+class _ProfiledCoefficient(ProfiledOfLinear):
     """A fixed effect; ``u`` is its distance from the estimate in standard errors."""
 
     row: Vector  # (p,) unit vector of the coefficient
@@ -105,7 +109,7 @@ class _ProfiledCoefficient(ProfiledParameter):
 
 
 @dataclass(frozen=True)
-class _ProfiledSigma(ProfiledParameter):
+class _ProfiledSigma(ProfiledOfLinear):
     """
     The residual standard deviation; ``u = log(sigma / sigma_hat)``.
 
@@ -145,7 +149,7 @@ class _ProfiledSigma(ProfiledParameter):
 
 
 @dataclass(frozen=True)
-class _ProfiledSd(ProfiledParameter):
+class _ProfiledSd(ProfiledOfLinear):
     """
     The standard deviation of an effect; ``u`` is its ratio to ``sigma_hat``, the column scaled.
 
@@ -205,7 +209,7 @@ class _ProfiledSd(ProfiledParameter):
 
 
 @dataclass(frozen=True)
-class _ProfiledCorrelation(ProfiledParameter):
+class _ProfiledCorrelation(ProfiledOfLinear):
     """
     The correlation of two effects; ``u`` is its arc sine, in which the score stays finite.
 

@@ -6,8 +6,9 @@ With ``D(v)`` the deviance minimised over all other parameters, the profile is
 
 which is close to standard normal whatever the shape of the likelihood, so the limits of a 95%
 interval are the roots of ``zeta = -1.96`` and ``zeta = 1.96`` (Bates et al. 2015, section 5.1).
-Only cross-products are read. The deviance is that of maximum likelihood for REML fits too, as
-in lme4: REML criteria with different constraints on the fixed effects are not comparable.
+Of a linear model only cross-products are read. The deviance is that of maximum likelihood for
+REML fits too, as in lme4: REML criteria with different constraints on the fixed effects are not
+comparable. That of a generalised model is the fit's, by Laplace's approximation or quadrature.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mixedfx.errors import ArgumentError, SearchError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.parameters import Parameter, select_parameters
+from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
 from mixedfx.inference.profile.parametrization import profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.root import DEVIANCE_TOLERANCE, ProfileBranch
@@ -60,7 +62,6 @@ def profile(
     .. [2] Bates, Maechler, Bolker and Walker (2015), J. Stat. Softw. 67(1), section 5.1.
     """
     check_no_priors(fit, "a profile")
-    check_one_variance(fit, "a profile", _ALTERNATIVE)
     check_share("conf_level", conf_level)
     limit = float(norm.ppf(0.5 + 0.5 * conf_level))
     targets = np.unique(_read_zetas((*ZETAS, -limit, limit) if zetas is None else zetas))
@@ -82,7 +83,6 @@ def profile_intervals(
 ) -> pd.DataFrame:
     """Confidence limits ``zeta(v) = -z`` and ``zeta(v) = z``, in columns 0 and 1."""
     check_no_priors(fit, "a profile")
-    check_one_variance(fit, "a profile", _ALTERNATIVE)
     check_share("conf_level", conf_level)
     zeta = float(norm.ppf(0.5 + 0.5 * conf_level))
     selected = select_parameters(fit, parm)
@@ -147,8 +147,15 @@ def _limits(profiled: ProfiledParameter | None, zeta: float) -> list[float]:
     return [profiled.value(ProfileBranch(profiled, sign).solve(zeta)[0]) for sign in (-1.0, 1.0)]
 
 
-def _optimum(fit: FittedModel) -> Solution:
-    """Maximise the likelihood, from a fit by either criterion."""
+def _optimum(fit: FittedModel) -> Solution | MarginalOptimum:
+    """The maximum of the likelihood, from a fit by either criterion."""
+    find = MarginalOptimum if fit.residual.model.estimator == "marginal" else _linear_optimum
+    return find(fit)
+
+
+def _linear_optimum(fit: FittedModel) -> Solution:
+    """Maximise the profiled likelihood; that of REML has another maximum."""
+    check_one_variance(fit, "a profile", _ALTERNATIVE)
     likelihood, theta = fit.likelihood.maximum_likelihood(), fit.solution.theta
     if len(theta):
         result = estimate_theta(fit.design, likelihood, start=theta)

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +45,22 @@ class LocalQuadratic:
     dzeta_du: float  # above zero
 
 
+class ProfileOptimum(Protocol):
+    """The maximum of the likelihood."""
+
+    @property
+    def deviance(self) -> float:
+        """Deviance there."""
+        ...
+
+
 @dataclass(frozen=True)
 class ProfiledParameter(ABC):
     """Parametrization ``(u, x)`` in which ``u`` alone determines the profiled parameter."""
 
     name: str
-    likelihood: GaussianLikelihood  # with maximum likelihood as its criterion
-    optimum: Solution  # the maximum of the likelihood
+    likelihood: Any
+    optimum: ProfileOptimum
     factors: TermFactors
     x_hat: Vector  # (m,) nuisance parameters at the optimum, without unit
     min_start: Vector  # (m,) smallest absolute starting values of x
@@ -67,19 +77,6 @@ class ProfiledParameter(ABC):
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
         """Deviance, its derivative by ``u``, and its gradient by ``x`` (m,)."""
 
-    def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
-        """Solve the penalised least-squares problem at the scaled factors ``B_t F_t``."""
-        scaled = [B @ F for B, F in zip(self.factors.changes, factors, strict=True)]
-        solution = self.likelihood.at_factors(scaled)
-        if not solution.pwrss > solution.crossprod.zero_pwrss:
-            raise ValueError("the penalised residual sum of squares is zero to rounding")
-        return solution
-
-    def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
-        """Derivatives of the deviance by the entries of each ``F_t``, (k, k) each."""
-        scores = score_factors(solution, sigma=sigma)
-        return [B.T @ score for B, score in zip(self.factors.changes, scores, strict=True)]
-
     def canonical_signs(self, x: Vector) -> Vector:
         """Choose one of the points that differ in the signs of the factors' columns only."""
         coordinates = self.factors.coordinates
@@ -92,6 +89,31 @@ class ProfiledParameter(ABC):
     def local_quadratic(self) -> LocalQuadratic:
         """Second-order expansion at the optimum, from differences of the analytic score."""
         return _expand(self)
+
+    def axes(self) -> Matrix:
+        """Directions in which a lower minimum is looked for, a row each, of unit length in z."""
+        return self.local_quadratic.hessian_inv_root.T
+
+
+@dataclass(frozen=True)
+class ProfiledOfLinear(ProfiledParameter):
+    """A parameter of a linear mixed model, whose coefficients are profiled out."""
+
+    likelihood: GaussianLikelihood  # with maximum likelihood as its criterion
+    optimum: Solution  # the maximum of the likelihood
+
+    def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
+        """Solve the penalised least-squares problem at the scaled factors ``B_t F_t``."""
+        scaled = [B @ F for B, F in zip(self.factors.changes, factors, strict=True)]
+        solution = self.likelihood.at_factors(scaled)
+        if not solution.pwrss > solution.crossprod.zero_pwrss:
+            raise ValueError("the penalised residual sum of squares is zero to rounding")
+        return solution
+
+    def score_scaled_factors(self, solution: Solution, sigma: float | None = None) -> list[Matrix]:
+        """Derivatives of the deviance by the entries of each ``F_t``, (k, k) each."""
+        scores = score_factors(solution, sigma=sigma)
+        return [B.T @ score for B, score in zip(self.factors.changes, scores, strict=True)]
 
 
 def _expand(profiled: ProfiledParameter) -> LocalQuadratic:

@@ -175,7 +175,7 @@ class ProfileBranch:
         standard deviation, or all, about zero.
         """
         profiled, best = self.profiled, point
-        axes = _RESTART_DISTANCE * profiled.local_quadratic.hessian_inv_root.T
+        axes = _RESTART_DISTANCE * profiled.axes()
         restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
         restarts += near_boundary(profiled)
         for start in [*self._starting_values(point.distance), *restarts]:

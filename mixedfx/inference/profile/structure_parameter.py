@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mixedfx.covariance.structure import Component, CovarianceStructure, Positions
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
-from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
+from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear, ProfiledParameter
 from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.constrained import deviance_at_sigma
 from mixedfx.likelihood.pls import Solution
@@ -34,20 +34,14 @@ def profile_structure_parameter(
     fit: FittedModel, optimum: Solution, parameter: Parameter
 ) -> ProfiledParameter | None:
     """Parametrise the deviance for a parameter of a structure; None where the sd is zero."""
-    assert parameter.term is not None
-    assert parameter.structure_param is not None
-    likelihood = fit.likelihood.maximum_likelihood()
-    factors = TermFactors.at_optimum(optimum)
-    params, min_start = factors.params, factors.min_start
-    index = factors.coordinates.slices[parameter.term].start + parameter.structure_param
-    structure, at = likelihood.parametrization.terms[parameter.term]
-    own = params[factors.coordinates.slices[parameter.term]]
-    if parameter.kind == "corr" and np.isnan(parameter.value):
+    value = ComponentOfParameter.at_optimum(optimum, parameter)
+    if value is None:
         return None
-    is_sd = parameter.kind == "sd"
+    likelihood = fit.likelihood.maximum_likelihood()
+    factors, is_sd = TermFactors.at_optimum(optimum), parameter.kind == "sd"
+    params, min_start = factors.params, factors.min_start
+    index = value.position
     log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
-    scale = float(optimum.crossprod.bases[parameter.term].T[0, 0]) * optimum.sigma if is_sd else 1.0
-    value = _Transformation(structure, at, own, parameter.structure_param, parameter.kind, scale)
     return _ProfiledStructureParameter(
         parameter.name,
         likelihood,
@@ -64,7 +58,7 @@ def profile_structure_parameter(
 
 
 @dataclass(frozen=True)
-class _Transformation:
+class ComponentOfParameter:
     """A component as a function of the structure's parameter that determines it."""
 
     structure: CovarianceStructure
@@ -73,8 +67,27 @@ class _Transformation:
     index: int
     kind: str
     scale: float  # of a standard deviation: sigma_hat times the scaling of the columns
+    position: int  # of the structure's parameter among the coordinates of all terms
+
+    @staticmethod
+    def at_optimum(optimum: Solution, parameter: Parameter) -> ComponentOfParameter | None:
+        """Of an optimum; None for a correlation of effects that do not vary."""
+        term, index = parameter.term, parameter.structure_param
+        assert term is not None
+        assert index is not None
+        if parameter.kind == "corr" and np.isnan(parameter.value):
+            return None
+        factors, is_sd = TermFactors.at_optimum(optimum), parameter.kind == "sd"
+        part = factors.coordinates.slices[term]
+        structure, at = optimum.crossprod.parametrization.terms[term]
+        unit = float(optimum.crossprod.bases[term].T[0, 0]) * optimum.sigma if is_sd else 1.0
+        params = factors.params[part]
+        return ComponentOfParameter(
+            structure, at, params, index, parameter.kind, unit, part.start + index
+        )
 
     def __call__(self, u: float) -> float:
+        """Component at a value of the parameter."""
         params = self.params.copy()
         params[self.index] = u
         return self.scale * self._component(self._components(params)).value
@@ -105,11 +118,11 @@ class _Transformation:
 
 
 @dataclass(frozen=True)
-class _ProfiledStructureParameter(ProfiledParameter):
+class _ProfiledStructureParameter(ProfiledOfLinear):
     """One parameter of a covariance structure."""
 
     index: int  # among the coordinates of all terms
-    of: _Transformation
+    of: ComponentOfParameter
     is_sd: bool
 
     def value(self, u: float) -> float:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter, parameters
+from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
 from mixedfx.inference.profile.parametrization import profile_parameter
 from mixedfx.inference.profile.root import ProfileBranch
 from mixedfx.likelihood.pls import Solution
@@ -28,7 +29,7 @@ class UnidentifiedDeviance:
     Each standard deviation is profiled at zero once, for all correlations of its effect.
     """
 
-    def __init__(self, fit: FittedModel, optimum: Solution) -> None:
+    def __init__(self, fit: FittedModel, optimum: Solution | MarginalOptimum) -> None:
         self.fit, self.optimum = fit, optimum
         self._at_zero: dict[str, float] = {}
 

@@ -1,0 +1,128 @@
+"""Coefficients and family parameters of a generalised model, profiled; and the choice by kind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.parameters import Parameter
+from mixedfx.inference.profile.marginal_covariance import (
+    profile_correlation,
+    profile_sd,
+    profile_structure,
+)
+from mixedfx.inference.profile.marginal_optimum import MarginalOptimum, ProfiledMarginal
+from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
+from mixedfx.inference.profile.term_factors import TermFactors
+from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# A family's parameter is taken for zero at this ratio to its estimate: the likelihood there is that of
+# zero but for rounding, where it has a limit.
+_ZERO_RATIO = 1e-4
+
+
+def profile_marginal_parameter(
+    fit: FittedModel, optimum: MarginalOptimum, parameter: Parameter
+) -> ProfiledParameter | None:
+    """Parametrise the marginal deviance for one parameter; None for one without estimate."""
+    if parameter.structure_param is not None:
+        return profile_structure(optimum, parameter)
+    if parameter.kind == "fixed":
+        assert parameter.first is not None
+        kept = fit.spec.kept_columns.tolist()
+        if parameter.first not in kept:
+            return None
+        return _coefficient(optimum, parameter.name, kept.index(parameter.first))
+    if parameter.kind == "dispersion":
+        assert parameter.first is not None
+        return _family_parameter(optimum, parameter.name, parameter.first)
+    assert parameter.first is not None
+    if parameter.second is None:
+        return profile_sd(optimum, parameter, parameter.first)
+    return profile_correlation(optimum, parameter, [parameter.first, parameter.second])
+
+
+@dataclass(frozen=True)
+class _ProfiledRest(ProfiledMarginal):
+    """A coefficient, or the logarithm of a family's parameter."""
+
+    estimate: float
+    unit: float | None  # of a coefficient, its standard error
+
+    def value(self, u: float) -> float:
+        if self.unit is not None:
+            return self.estimate + self.unit * u
+        return 0.0 if u == self.bounds[0] else self.estimate * math.exp(u)
+
+    def factors_at(self, u: float, own: Vector, covariance: Vector) -> list[Matrix]:
+        return self.factors.coordinates.lambdas(covariance)
+
+    def pull_back(
+        self, u: float, own: Vector, covariance: Vector, by_entry: list[Matrix]
+    ) -> tuple[float, Vector]:
+        return 0.0, self.factors.coordinates.pullback(covariance, by_entry)
+
+
+def _rest(
+    optimum: MarginalOptimum,
+    name: str,
+    along: tuple[Vector, Matrix],
+    bounds: tuple[float, float],
+    estimate: float,
+    unit: float | None,
+) -> _ProfiledRest:
+    factors, (by_u, by_y) = TermFactors.at_optimum(optimum.solution), along
+    none = np.zeros(by_y.shape[1])
+    return _ProfiledRest(
+        name,
+        optimum.likelihood,
+        optimum,
+        factors,
+        x_hat=np.append(factors.params, none),
+        min_start=np.append(factors.min_start, none),
+        u_hat=0.0,
+        bounds=bounds,
+        by_u=by_u,
+        by_y=by_y,
+        estimate=estimate,
+        unit=unit,
+    )
+
+
+def _coefficient(optimum: MarginalOptimum, name: str, column: int) -> ProfiledParameter:
+    """A fixed effect; ``u`` is its distance from the estimate in standard errors."""
+    p, m, solution = optimum.p, len(optimum.rest), optimum.solution
+    a = combinations_in_basis(np.eye(p)[[column]], optimum.likelihood.rows.qr_R)[0]
+    V = solution.vcov_in_basis
+    if not float(a @ V @ a) > 0.0:
+        V = np.eye(p)
+    variance = float(a @ V @ a)
+    by_u, by_y = np.zeros(m), np.zeros((m, m - 1))
+    by_u[:p] = V @ a / math.sqrt(variance)
+    by_y[:p, : p - 1] = linalg.null_space(a[None])
+    by_y[p:, p - 1 :] = np.eye(m - p)
+    return _rest(
+        optimum,
+        name,
+        (by_u, by_y),
+        (-np.inf, np.inf),
+        float(solution.beta[column]),
+        math.sqrt(variance),
+    )
+
+
+def _family_parameter(optimum: MarginalOptimum, name: str, number: int) -> ProfiledParameter:
+    """A family's parameter; ``u`` is the logarithm of its ratio to the estimate."""
+    unit = np.eye(len(optimum.rest))
+    at = optimum.p + number
+    along = (unit[at], np.delete(unit, at, axis=1))
+    bounds = (math.log(_ZERO_RATIO), np.inf)
+    return _rest(optimum, name, along, bounds, float(optimum.params[number]), None)
