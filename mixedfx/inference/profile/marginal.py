@@ -24,8 +24,8 @@ from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A family's parameter is taken for zero at this ratio to its estimate: the likelihood there is that of
-# zero but for rounding, where it has a limit.
+# A family's parameter is taken for zero at this ratio to its estimate: where the likelihood has a
+# limit at zero, it has nearly reached it, and rounding does not show yet.
 _ZERO_RATIO = 1e-4
 
 
