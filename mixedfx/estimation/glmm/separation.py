@@ -48,6 +48,8 @@ _RIDGE = 1e-11
 # Rows in a linear program at first, and added at a time.
 _MOST_ROWS = 4000
 _TIME_LIMIT = 20.0
+# Columns are left out one by one where rows times columns are not more than this.
+_MOST_ENTRIES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -74,28 +76,46 @@ def regularized(crossprod: CrossProducts) -> CrossProducts:
 
 
 def find_separation(X: Matrix, signs: Vector) -> Separation | None:
-    """The direction in which most rows rise, with the fewest coefficients; None: there is none."""
+    """A direction in which most rows rise, of as few coefficients as that takes; or None."""
     scale = np.sqrt(np.mean(X**2, axis=0))
-    distinct, index = np.unique(X / scale, axis=0, return_inverse=True)
-    index, n = index.ravel(), len(distinct)
+    distinct, index = _distinct(X / scale)
+    n, p = distinct.shape
     lowest, highest = np.full(n, 2.0), np.full(n, -2.0)
     np.minimum.at(lowest, index, signs)
     np.maximum.at(highest, index, signs)
     s = np.where(lowest == highest, lowest, 0.0)  # rows of both kinds stay where they are
-    basis = _null_space(distinct[s == 0.0], distinct.shape[1])
-    rising = s != 0.0
-    if not basis.shape[1] or not rising.any():
-        return None
-    A = s[rising, None] * (distinct[rising] @ basis)
-    support = _support(A)
+    fixed, A = distinct[s == 0.0], s[s != 0.0, None] * distinct[s != 0.0]
+    support = _support(A, fixed)
     if not support.any():
         return None
-    d = _fewest(s[rising, None] * distinct[rising], support, linalg.null_space(basis.T).T)
-    if d is None:
-        return None
+    columns = _needed(A, fixed, support)
+    d = np.zeros(p)
+    d[columns] = _fewest(A[:, columns], fixed[:, columns], support)
     separated = np.zeros(n, dtype=bool)
-    separated[rising] = support
+    separated[s != 0.0] = support
     return Separation(d / scale, separated[index])
+
+
+def _distinct(X: Matrix) -> tuple[Matrix, npt.NDArray[np.intp]]:
+    """Distinct rows, and that of each row."""
+    rng, key = np.random.default_rng(0), np.zeros(len(X))
+    for column in X.T:
+        key += rng.uniform(0.5, 1.5) * column
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    index = index.ravel()
+    return (X[first], index) if (X[first][index] == X).all() else (X, np.arange(len(X)))
+
+
+def _needed(A: Matrix, fixed: Matrix, support: Mask) -> npt.NDArray[np.intp]:
+    """Columns without any of which not all of these rows rise."""
+    columns = np.flatnonzero(_fewest(A, fixed, support))
+    if A.size > _MOST_ENTRIES:
+        return columns
+    for j in columns[::-1]:
+        fewer = columns[columns != j]
+        if len(fewer) and np.array_equal(_support(A[:, fewer], fixed[:, fewer]), support):
+            columns = fewer
+    return columns
 
 
 def _null_space(A: Matrix, p: int) -> Matrix:
@@ -105,15 +125,18 @@ def _null_space(A: Matrix, p: int) -> Matrix:
     return np.asarray(linalg.null_space(A.T @ A / len(A), rcond=1e-12))
 
 
-def _support(A: Matrix) -> Mask:
+def _support(A: Matrix, fixed: Matrix) -> Mask:
     """
-    Rows with ``a_i'z > 0`` for a z with ``A z >= 0``, as many as can be.
+    Rows with ``a_i'd > 0`` for a d with ``A d >= 0`` that leaves the fixed rows, as many as can be.
 
-    The program ``max sum t, t <= A z, 0 <= t <= 1`` has t of one in all of them. Of many rows a
-    part is taken, and those that its solution violates are added.
+    With ``d = N z``, N spanning the directions that leave these, the program
+    ``max sum t, t <= A N z, 0 <= t <= 1`` has t of one in all of them. Of many rows a part is
+    taken, and those that its solution violates are added.
     """
-    n = len(A)
-    active = np.arange(n)
+    n, basis = len(A), _null_space(fixed, A.shape[1])
+    if not n or not basis.shape[1]:
+        return np.zeros(n, dtype=bool)
+    A, active = A @ basis, np.arange(n)
     if n > _MOST_ROWS:
         active = np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False))
     while True:
@@ -146,22 +169,22 @@ def _most_rising(A: Matrix) -> Vector | None:
     return np.asarray(result.x[:k])
 
 
-def _fewest(A: Matrix, support: Mask, fixed: Matrix) -> Vector | None:
+def _fewest(A: Matrix, fixed: Matrix, support: Mask) -> Vector:
     """Direction of the smallest sum of absolute coefficients in which all these rows rise."""
-    p = A.shape[1]
-    both = np.hstack([A, -A])
+    p, both = A.shape[1], np.hstack([A, -A])
+    kept = linalg.null_space(_null_space(fixed, p).T).T  # spans the rows that stay
     result = optimize.linprog(
         np.ones(2 * p),
         A_ub=-both,
         b_ub=-support.astype(float),
-        A_eq=np.hstack([fixed, -fixed]) if len(fixed) else None,
-        b_eq=np.zeros(len(fixed)) if len(fixed) else None,
+        A_eq=np.hstack([kept, -kept]) if len(kept) else None,
+        b_eq=np.zeros(len(kept)) if len(kept) else None,
         bounds=(0.0, None),
         method="highs",
         options={"time_limit": _TIME_LIMIT},
     )
     if result.x is None:
-        return None
+        return np.ones(p)  # not found in time: all coefficients are named
     d = result.x[:p] - result.x[p:]
     d[np.abs(d) < 1e-6 * np.abs(d).max()] = 0.0
     return np.asarray(d)

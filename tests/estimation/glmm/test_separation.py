@@ -80,6 +80,12 @@ SEPARATED = {
         ["Intercept goes to -", "that of arm[T.new] to +", "arm = ctl"],
     ),
     "covariate": ("y ~ x + (1 | g)", "threshold", {}, ["that of x to +infinity", "all 200 rows"]),
+    "of several": (
+        "y ~ x + kind + (1 | g)",
+        "threshold",
+        {},
+        ["coefficient of Intercept goes to -infinity and that of x to +infinity, by all 200"],
+    ),
     "crossed": ("y ~ arm + (1 | g) + (1 | h)", "successes", {}, ["arm[T.new] goes to"]),
     "trials": (
         "cbind(incidence, size - incidence) ~ period + (1 | herd)",
