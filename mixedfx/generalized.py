@@ -108,6 +108,11 @@ def glmer(
     SearchError
         If the likelihood is not finite at the starting values.
 
+    See Also
+    --------
+    Results.approximation : How good the approximation is at the data.
+    lmer : Linear mixed models.
+
     Notes
     -----
     Laplace's approximation takes the observed information, as glmmTMB does; lme4's ``glmer``
