@@ -58,7 +58,7 @@ class Modes:
     @property
     def penalized_loglik(self) -> float:
         """``sum l - u'u/2``, constants included."""
-        return float(self.at_rows.value.sum()) + self.rows.constants - 0.5 * _squares(self.u)
+        return float(self.at_rows.value.sum()) + self.rows.largest - 0.5 * _squares(self.u)
 
 
 def find_modes(
@@ -146,7 +146,7 @@ class _Search:
             Zb, trial_at = self._at(trial)
             after = self._objective(trial, trial_at, levelwise=levelwise)
             # Negated, so that NaN is a failure.
-            failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)))
+            failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding)
             if not failed.any():
                 return trial, Zb, trial_at
             share = np.where(failed, 0.5 * share, share)
@@ -166,8 +166,7 @@ class _Search:
         return Zb, self._derivatives(self.fixed + Zb, third=False)
 
     def _derivatives(self, eta: Vector, *, third: bool) -> RowDerivatives:
-        rows = self.rows
-        return rows.family.derivatives(rows.y, rows.weights, eta, self.params, third=third)
+        return self.rows.derivatives(eta, self.params, third=third)
 
     def _factorize(self, weights: Vector) -> NumericFactor | None:
         """Factorise M; None where it is not positive definite."""

@@ -132,7 +132,7 @@ def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
     for x, weight in zip(nodes, omega, strict=True):
         u_k = u + np.tensordot(x, C, axes=(0, 1))
         eta = modes.fixed + factor.predictor(lam @ u_k)
-        at = family.derivatives(rows.y, rows.weights, eta, modes.params, third=False)
+        at = rows.derivatives(eta, modes.params)
         log_v = _by_level(factor, at.value) - 0.5 * (u_k**2).sum(axis=0) - at_mode
         v = weight * np.exp(log_v + 0.5 * float(x @ x))
         total += v

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.families.family import Family
+from mixedfx.families.family import Family, RowDerivatives
 from mixedfx.likelihood.accumulate import block_pattern, parametrization_of, term_positions
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import TermPosition
@@ -31,6 +32,8 @@ Codes = npt.NDArray[np.intp]
 
 # Rows are merged where that leaves at most this share of them.
 _WORTH_MERGING = 0.8
+# Mean size of log densities from which they are taken relative to their largest.
+_LARGE = 1e3
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,36 @@ class GeneralizedRows:
         weights = None if self.weights is None else self.weights[keep]
         taken = _taken(self, np.flatnonzero(keep), self.y[keep], weights)
         return replace(taken, constants=0.0, n=int(keep.sum()), row_of=None, unmerged=None)
+
+    @cached_property
+    def base(self) -> Vector | None:
+        """
+        Log densities near their largest, to which those of the rows are relative, (n,).
+
+        None where they are not so large that their sum would lose digits: counts of millions.
+        """
+        family = self.family
+        with np.errstate(all="ignore"):
+            eta = np.asarray(family.link.link(family.starting_mean(self.y, self.weights)))
+            params = np.ones(len(family.param_names))
+            value = family.derivatives(self.y, self.weights, eta, params).value
+        large = np.isfinite(value).all() and float(np.abs(value).mean()) > _LARGE
+        return value if large else None
+
+    def derivatives(self, eta: Vector, params: Vector, *, third: bool = False) -> RowDerivatives:
+        """Log densities relative to ``base``, and their derivatives."""
+        at = self.family.derivatives(self.y, self.weights, eta, params, third=third)
+        return at if self.base is None else at._replace(value=at.value - self.base)
+
+    @cached_property
+    def rounding(self) -> float:
+        """Rounding error of a sum of log densities relative to ``base``."""
+        return 0.0 if self.base is None else 1e-15 * float(np.abs(self.base).sum())
+
+    @property
+    def largest(self) -> float:
+        """Sum of ``base`` and of the constants."""
+        return self.constants + (0.0 if self.base is None else float(self.base.sum()))
 
     @property
     def p(self) -> int:
