@@ -300,8 +300,8 @@ class _Estimates:
 
     def _advice(self) -> str:
         if len(self.likelihood.rows.factors) == 1:
-            nodes = 9 if self.estimate.nagq < 9 else 25
-            return f"Fit with nagq={nodes}."
+            width = self.likelihood.rows.factors[0].width
+            return f"Fit with nagq={max(_NODES[width], 2 * self.estimate.nagq + 1)}."
         return (
             "Quadrature is for one grouping factor; fit.bootstrap() shows the bias of the "
             "estimates."
