@@ -10,7 +10,7 @@ covariance: searches are unbounded, and :func:`canonical_signs` makes their resu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,13 +30,16 @@ class Parametrization:
 
     structures: tuple[str, ...]  # names in the registry
     widths: tuple[int, ...]  # effects k of each term
+    # Coordinates of each term's effects; empty where no term's have any.
+    positions: tuple[Matrix | None, ...] = field(default=(), compare=False)
 
     @cached_property
     def terms(self) -> tuple[tuple[CovarianceStructure, Positions], ...]:
         """Structure of each term, and the positions of its effects."""
+        coordinates = self.positions or (None,) * len(self.widths)
         return tuple(
-            (STRUCTURES[name], Positions(k))
-            for name, k in zip(self.structures, self.widths, strict=True)
+            (STRUCTURES[name], Positions(k, points))
+            for name, k, points in zip(self.structures, self.widths, coordinates, strict=True)
         )
 
     @cached_property

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from mixedfx.covariance.autoregressive import (
+    Antedependence,
+    Autoregressive,
+    HeterogeneousAntedependence,
+    HeterogeneousAutoregressive,
+    HeterogeneousToeplitz,
+    Toeplitz,
+)
+from mixedfx.covariance.compound import (
+    CompoundSymmetry,
+    HeterogeneousCompoundSymmetry,
+    HomogeneousDiagonal,
+)
 from mixedfx.covariance.diagonal import Diagonal
+from mixedfx.covariance.spatial import Exponential, Gaussian, Matern, OrnsteinUhlenbeck
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.covariance.unstructured import Unstructured
 from mixedfx.errors import ArgumentError, brief
@@ -42,5 +56,13 @@ def register_structure(structure: CovarianceStructure) -> None:
     STRUCTURES[name] = structure
 
 
-register_structure(Unstructured())
-register_structure(Diagonal())
+_BUILT_IN: tuple[CovarianceStructure, ...] = (
+    *(Unstructured(), Diagonal(), HomogeneousDiagonal()),
+    *(CompoundSymmetry(), HeterogeneousCompoundSymmetry()),
+    *(Autoregressive(), HeterogeneousAutoregressive()),
+    *(Toeplitz(), HeterogeneousToeplitz()),
+    *(Antedependence(), HeterogeneousAntedependence()),
+    *(OrnsteinUhlenbeck(), Exponential(), Gaussian(), Matern()),
+)
+for _structure in _BUILT_IN:
+    register_structure(_structure)

@@ -14,7 +14,9 @@ deviations and correlations that are reported. A structure is a subclass of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -31,7 +33,7 @@ Array = npt.NDArray[np.float64]
 ZERO = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Positions:
     """
     Number of a term's effects, and their coordinates in time or space.
@@ -41,22 +43,49 @@ class Positions:
     k : int
         Number of effects.
     coordinates : ndarray of shape (k, d), optional
-        Times, or points in space; None for 0, 1, ..., k - 1.
+        Increasing whole numbers of a structure of levels; times or points in space of one of
+        coordinates; None for 0, 1, ..., k - 1.
     """
 
     k: int
     coordinates: Matrix | None = None
 
+    @cached_property
+    def points(self) -> Matrix:
+        """The coordinates, (k, d)."""
+        if self.coordinates is not None:
+            return self.coordinates
+        return np.arange(self.k, dtype=float)[:, None]
+
+    @cached_property
+    def distances(self) -> Matrix:
+        """Euclidean distances, (k, k): of levels, numbers of steps."""
+        differences = self.points[:, None, :] - self.points[None, :, :]
+        distances = np.abs(differences[:, :, 0])
+        if self.points.shape[1] > 1:
+            distances = np.sqrt((differences**2).sum(axis=2))
+        distances.setflags(write=False)
+        return distances
+
+    @cached_property
+    def lags(self) -> Matrix:
+        """The distinct positive distances, in increasing order."""
+        return np.unique(self.distances[np.triu_indices(self.k, 1)])
+
+
+ComponentKind = Literal["sd", "corr", "range", "rate", "smoothness"]
+
 
 @dataclass(frozen=True)
 class Component:
     """
-    One standard deviation or correlation, as it is reported.
+    One standard deviation, correlation or range, as it is reported.
 
     Parameters
     ----------
-    kind : {"sd", "corr"}
-        Standard deviation or correlation.
+    kind : {"sd", "corr", "range", "rate", "smoothness"}
+        Standard deviation or correlation; distance over which a correlation falls, rate at which
+        it does, and how smooth it is at zero.
     effects : tuple of int
         The effects it belongs to; empty for all of the term.
     value : float
@@ -65,15 +94,18 @@ class Component:
         Index of the structure's parameter that alone determines it, as an increasing function:
         it then has a profile likelihood.
     limits : tuple of float
-        Limits of a correlation as its parameter goes to minus and plus infinity; profile
-        intervals that have no end within end there.
+        Limits of a correlation, range, rate or smoothness as its parameter goes to minus and
+        plus infinity; profile intervals that have no end within end there.
+    label : str, optional
+        What tells it from others of its kind that belong to all of the term: ``"lag 2"``.
     """
 
-    kind: Literal["sd", "corr"]
+    kind: ComponentKind
     effects: tuple[int, ...]
     value: float
     parameter: int | None = None
     limits: tuple[float, float] = (-1.0, 1.0)
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +118,7 @@ class StructureCoordinates:
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.structure.n_params(self.at.k)
+        return self.structure.size(self.at)
 
     @property
     def is_linear(self) -> bool:
@@ -116,7 +148,7 @@ class StructureCoordinates:
     @property
     def is_sd(self) -> npt.NDArray[np.bool_]:
         """The structure's standard deviations."""
-        return np.isin(np.arange(self.size), self.structure.sd_params)
+        return np.isin(np.arange(self.size), self.structure.sds(self.at))
 
 
 class CovarianceStructure(ABC):
@@ -142,6 +174,13 @@ class CovarianceStructure(ABC):
     sd_params : tuple of int
         Parameters that are standard deviations, of which the covariance is an even function;
         default: the first.
+    design : {"effects", "levels", "coordinates"}
+        What stands left of the bar: columns, as in ``(x | g)`` (default); one variable, each of
+        whose levels is an effect; or numbers, each distinct tuple of which is one.
+    max_coordinates : int
+        Largest number of coordinates; default: 3.
+    sides : frozenset of {"term", "residual"}
+        Whether it can be the covariance of a random term (default), or of residuals.
 
     See Also
     --------
@@ -181,6 +220,9 @@ class CovarianceStructure(ABC):
     correlated: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     sd_params: ClassVar[tuple[int, ...]] = (0,)
+    design: ClassVar[Literal["effects", "levels", "coordinates"]] = "effects"
+    max_coordinates: ClassVar[int] = 3
+    sides: ClassVar[frozenset[str]] = frozenset({"term", "residual"})
 
     @abstractmethod
     def n_params(self, k: int) -> int:
@@ -213,16 +255,47 @@ class CovarianceStructure(ABC):
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
         """Standard deviations and correlations at a factor, as they are reported."""
 
+    def size(self, at: Positions) -> int:
+        """Number of parameters of effects at some positions."""
+        return self.n_params(at.k)
+
+    def sds(self, at: Positions) -> tuple[int, ...]:
+        """Parameters that are standard deviations."""
+        return self.sd_params
+
+    def covariance(self, params: Vector, at: Positions) -> Matrix:
+        """``Lambda Lambda'``, (k, k)."""
+        factor = self.factor(params, at)
+        return factor @ factor.T
+
+    def covariance_jacobian(self, params: Vector, at: Positions) -> Array:
+        """Derivatives of ``Lambda Lambda'`` by the parameters, (m, k, k)."""
+        half = self.factor_jacobian(params, at) @ self.factor(params, at).T
+        return np.asarray(half + half.transpose(0, 2, 1))
+
+    def generic_params(self, at: Positions) -> Vector:
+        """Parameters of a covariance of distinct entries, where no derivative is zero by chance."""
+        sds = 1.0 + 0.3 * np.arange(at.k) / at.k
+        lag = np.abs(np.subtract.outer(np.arange(at.k), np.arange(at.k)))
+        return self.nearest(np.outer(sds, sds) * 0.4**lag, at)
+
+    def starting_points(self, params: Vector, at: Positions) -> Sequence[Vector]:
+        """
+        Parameters beside ``params`` from which a search may end elsewhere, in some order.
+
+        Where the likelihood can have several maxima, as by the sign of a correlation or by a range;
+        neighbours in the order are near to each other. Default: none.
+        """
+        return ()
+
     def params_of_factor(self, factor: Matrix, at: Positions) -> Vector:
         """Parameters of ``factor factor'``, (m,); zeros where the factor is zero."""
-        return (
-            self.nearest(factor @ factor.T, at) if factor.any() else np.zeros(self.n_params(at.k))
-        )
+        return self.nearest(factor @ factor.T, at) if factor.any() else np.zeros(self.size(at))
 
     def canonical(self, params: Vector, at: Positions) -> Vector:
         """Choose one of the parameters that give the same covariance: sds are not negative."""
-        unsigned = params.copy()
-        unsigned[list(self.sd_params)] = np.abs(params[list(self.sd_params)])
+        unsigned, sds = params.copy(), list(self.sds(at))
+        unsigned[sds] = np.abs(params[sds])
         return unsigned
 
     def absorbs_residual(self, k: int) -> bool:
@@ -230,14 +303,12 @@ class CovarianceStructure(ABC):
         Whether a covariance plus a multiple of the identity is in the family, locally.
 
         Then the residual variance is not identifiable where each effect has one row only. The
-        identity is sought in the span of the derivatives of ``Lambda Lambda'`` at an AR(1)-like
-        covariance, whose entries are distinct and nonzero.
+        identity is sought in the span of the derivatives of ``Lambda Lambda'`` at a covariance
+        whose entries are distinct and nonzero.
         """
         at = Positions(k)
-        distinct = 0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
-        params = self.nearest(distinct, at)
-        half = self.factor_jacobian(params, at) @ self.factor(params, at).T
-        tangents = (half + half.transpose(0, 2, 1)).reshape(len(half), k * k).T
+        by_params = self.covariance_jacobian(self.generic_params(at), at)
+        tangents = by_params.reshape(len(by_params), k * k).T
         identity = np.eye(k).ravel()
         fitted = tangents @ np.linalg.lstsq(tangents, identity, rcond=None)[0]
         return bool(np.linalg.norm(identity - fitted) < 1e-6)

@@ -111,15 +111,20 @@ class Unstructured(CovarianceStructure):
 
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
         """Sds below ``ZERO``; effects whose rows have a singular value below it are collinear."""
-        sds = np.sqrt((factor**2).sum(axis=1))
-        zero = sds < ZERO
-        found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
-        if (~zero).sum() > 1:
-            # Rows of unit length: an effect of small variance is not collinear for that.
-            unit_rows = factor[~zero] / sds[~zero, None]
-            if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
-                found.append(Component("corr", tuple(np.flatnonzero(~zero).tolist()), 1.0))
-        return tuple(found)
+        return effects_on_boundary(factor)
+
+
+def effects_on_boundary(factor: Matrix) -> tuple[Component, ...]:
+    """Sds below ``ZERO``, and the effects that are collinear."""
+    sds = np.sqrt((factor**2).sum(axis=1))
+    zero = sds < ZERO
+    found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
+    if (~zero).sum() > 1:
+        # Rows of unit length: an effect of small variance is not collinear for that.
+        unit_rows = factor[~zero] / sds[~zero, None]
+        if np.linalg.svd(unit_rows, compute_uv=False)[-1] < ZERO:
+            found.append(Component("corr", tuple(np.flatnonzero(~zero).tolist()), 1.0))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ import patsy.builtins
 from patsy import EvalEnvironment
 
 from mixedfx._names import decode, encode, written
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
@@ -162,8 +164,10 @@ def is_date(column: pd.Series) -> bool:
 
 
 def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
-    """Refuse dates and durations as covariates or as the response."""
-    for code in _covariate_codes(formula):
+    """Refuse dates and durations as covariates, but levels in order, or as the response."""
+    in_order = [t for t in formula.random if STRUCTURES[t.structure].design == "levels"]
+    others = replace(formula, random=tuple(t for t in formula.random if t not in in_order))
+    for code in _covariate_codes(others):
         if code in columns and is_date(columns[code]):
             name = decode(code)
             days = f"data[{name!r}]"

@@ -43,6 +43,7 @@ from mixedfx.design.term_values import normalized
 from mixedfx.design.text_numbers import text_in_expression
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.positions import ALL_ROWS, has_positions
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
@@ -70,7 +71,8 @@ def evaluate(
     """Learn and build all columns of a formula, each distinct factor evaluated once."""
     codes = response_code(formula.response).parts
     is_learned = len(codes) == 1 and codes[0] not in variables
-    slopes = [t.effects != "1" for t in formula.random]
+    # Columns of patsy; of effects at positions, design/positions.py has them.
+    slopes = [t.effects != "1" and not has_positions(t.structure) for t in formula.random]
     texts = [formula.fixed]
     texts += [t.effects for t, has_slopes in zip(formula.random, slopes, strict=True) if has_slopes]
     termlists = [terms_of(text) for text in texts]
@@ -235,6 +237,8 @@ def group_values(
     factor: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int
 ) -> pd.Series:
     """Evaluate one grouping factor: a column, or an expression of columns."""
+    if factor == ALL_ROWS:
+        return pd.Series(np.ones(n, dtype=np.int64))
     what = f"grouping factor '{factor}'"
     value = _row_values(factor, what, variables, env)
     if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
@@ -242,6 +246,19 @@ def group_values(
     if isinstance(value, pd.Series) and factor in variables:
         return value
     return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))
+
+
+def position_values(
+    code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> pd.Series:
+    """Evaluate one variable of a term whose effects are at positions."""
+    what = f"'{decode(code)}', the position of effects,"
+    value = _row_values(code, what, variables, env)
+    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
+        raise DataError(f"{what} does not give one value per row; name a column.")
+    if isinstance(value, pd.Series) and code in variables:
+        return value
+    return as_patsy_column(code, pd.Series(value).reset_index(drop=True))
 
 
 def offset_values(
@@ -275,12 +292,12 @@ def _row_values(code: str, what: str, variables: Mapping[str, Any], env: EvalEnv
 def group_depends_on_rows(
     factor: str, values: pd.Series, variables: Mapping[str, Any], env: EvalEnvironment
 ) -> bool:
-    """Whether a grouping factor is computed from other rows than its own."""
-    if is_rowwise(factor, variables, env):
+    """Whether a grouping factor, or a position, is computed from other rows than its own."""
+    if factor == ALL_ROWS or is_rowwise(factor, variables, env):
         return False
 
     def on(part: Mapping[str, Any]) -> pd.Series:
-        return group_values(factor, part, env, len(next(iter(part.values()))))
+        return position_values(factor, part, env, len(next(iter(part.values()))))
 
     with np.errstate(all="ignore"):
         return depends_on_rows(EvaluatedTerm(factor, values, on), variables, len(values))

@@ -16,6 +16,7 @@ from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, count_values, group_values, offset_values
 from mixedfx.design.levels import combine, factorize
+from mixedfx.design.positions import encode_positions
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, column_named, float_vector
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
@@ -68,17 +69,28 @@ def evaluate_new_data(
         term_part = replace(fixed_part, fixed="1", random=(term.formula_term,))
         part = term_part if use_levels else effects_part
         variables, rows = _complete_rows(spec, part, frame)
-        complete = np.ones((len(rows), 1))
-        if term.info is not None:
-            complete = build_matrices([term.info], variables, len(rows))[0]
+        complete = _effect_columns(term, variables, env, len(rows))
         model_matrices.append(_fill_incomplete(complete, rows, m))
         if use_levels:
             term_codes[:] = -2
             if len(rows):
-                term_codes[rows] = term.levels.encode(
-                    _group_values(term, variables, env, len(rows))
-                )
+                encoded = term.levels.encode(_group_values(term, variables, env, len(rows)))
+                if term.positions is not None:  # an effect that the fit does not have
+                    encoded = np.where(complete.any(axis=1), encoded, -1)
+                term_codes[rows] = encoded
     return NewRows(frame, X, model_matrices, codes)
+
+
+def _effect_columns(
+    term: RandomTermSpec, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> Matrix:
+    """Columns of a term's effects in n complete rows; zeros at positions that the fit has not."""
+    if term.positions is not None:
+        codes = encode_positions(term.formula_term, term.positions, variables, env, n)
+        return term.positions.indicators(codes)
+    if term.info is not None:
+        return build_matrices([term.info], variables, n)[0]
+    return np.ones((n, 1))
 
 
 def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Codes | None]:

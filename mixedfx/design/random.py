@@ -13,12 +13,19 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._names import column_label
 from mixedfx.design.checks import check_finite, check_grouping_factor
-from mixedfx.design.evaluation import group_depends_on_rows, group_values
+from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.positions import (
+    EffectPositions,
+    build_positions,
+    check_size_of_positions,
+    position_names,
+)
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import DataError, GroupingError
+from mixedfx.formula.positions import ALL_ROWS, has_positions, position_codes
 from mixedfx.formula.terms import Formula, RandomTerm
 
 Matrix = npt.NDArray[np.float64]
@@ -46,7 +53,7 @@ def subset_random_terms(
 
 def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
     """For each grouping factor nested in others, the innermost of those."""
-    by_group = {term.group: term for term in terms}
+    by_group = {term.group: term for term in terms if term.n_levels > 1}
     innermost = {}
     for group, inner in by_group.items():
         containing = [
@@ -84,6 +91,33 @@ def _check_sides(
         raise GroupingError(meant)
 
 
+def _effect_columns(
+    term: RandomTerm,
+    matrix: Matrix | None,
+    info: DesignInfo | None,
+    variables: Mapping[str, Any],
+    env: EvalEnvironment,
+    index: pd.Index,
+) -> tuple[EffectPositions | None, tuple[str, ...], Matrix]:
+    """Positions, if the effects have any, names and columns of the effects of one term."""
+    if has_positions(term.structure):
+        positions, of_rows = build_positions(term, variables, env, index)
+        return positions, position_names(term, positions), positions.indicators(of_rows)
+    if matrix is None or info is None:  # an intercept alone
+        return None, ("Intercept",), np.broadcast_to(1.0, (len(index), 1)).view()
+    return None, tuple(map(column_label, info.column_names)), matrix
+
+
+def _row_dependent_positions(
+    term: RandomTerm, variables: Mapping[str, Any], env: EvalEnvironment, n: int
+) -> set[str]:
+    """Variables of a left side that are computed from other rows than their own."""
+    values = {
+        code: position_values(code, variables, env, n) for code in position_codes(term.effects)
+    }
+    return {c for c, v in values.items() if group_depends_on_rows(c, v, variables, env)}
+
+
 def build_random_terms(
     formula: Formula,
     variables: Mapping[str, Any],
@@ -110,18 +144,19 @@ def build_random_terms(
                         row_dependent.add(factor)
             levels_of[term.group] = combine([levels_of_factor[f] for f in term.group])
         levels, codes = levels_of[term.group]
-        if matrix is None or info is None:  # an intercept alone
-            matrix = np.broadcast_to(1.0, (n, 1)).view()
-            names: tuple[str, ...] = ("Intercept",)
-        else:
-            names = tuple(map(column_label, info.column_names))
+        positions, names, matrix = _effect_columns(term, matrix, info, variables, env, index)
         _check_sides(term, info, variables, len(levels), n)
-        check_grouping_factor(term, len(levels), n, one_row_levels=one_row_levels)
+        if positions is not None:
+            check_size_of_positions(term, len(names), len(levels))
+            row_dependent |= _row_dependent_positions(term, variables, env, n)
+        if term.group != (ALL_ROWS,):
+            check_grouping_factor(term, len(levels), n, one_row_levels=one_row_levels)
         for j, name in enumerate(names):
             check_finite(f"column '{name}' of {term}", matrix[:, j], index)
             if not matrix[:, j].any():
                 raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
-        dependent = tuple(f for f in term.group if f in row_dependent)
-        specs.append(RandomTermSpec(term, levels, names, info, dependent))
+        read = (*term.group, *(position_codes(term.effects) if positions else ()))
+        dependent = tuple(f for f in read if f in row_dependent)
+        specs.append(RandomTermSpec(term, levels, names, info, dependent, positions))
         rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix))
     return tuple(specs), tuple(rows)

@@ -17,6 +17,7 @@ from patsy import DesignInfo, EvalEnvironment
 from mixedfx._arrays import set_readonly
 from mixedfx.design.categories import Categories
 from mixedfx.design.levels import Levels
+from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.response import ResponseSpec
 from mixedfx.families.family import Family
@@ -35,16 +36,18 @@ class RandomTermSpec:
     levels: Levels
     effect_names: tuple[str, ...]  # k
     info: DesignInfo | None = field(repr=False)  # None for an intercept alone
-    row_dependent: tuple[str, ...] = ()  # grouping factors computed from other rows
+    row_dependent: tuple[str, ...] = ()  # grouping factors, positions, computed from other rows
+    positions: EffectPositions | None = None  # of effects that are levels or points
 
     @property
     def group(self) -> str:
         """Name of the grouping factor."""
         return self.formula_term.group_name
 
-    def component_name(self, kind: str, effects: tuple[int, ...]) -> str:
+    def component_name(self, kind: str, effects: tuple[int, ...], label: str = "") -> str:
         """Name of a component, ``sd(Days | Subject)``; ``effects`` is empty for all of them."""
         names = [self.effect_names[i] for i in effects] or [self.formula_term.effects_name]
+        names += [label] if label else []
         return f"{kind}({', '.join(names)} | {self.group})"
 
 

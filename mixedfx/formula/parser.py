@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from mixedfx.errors import FormulaError
 from mixedfx.formula.checks import check_no_bar, check_offset, check_python, offset_code
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
+from mixedfx.formula.positions import ALL_ROWS, has_positions, is_all_rows, position_terms
 from mixedfx.formula.response import check_predictors, response_text
 from mixedfx.formula.rewriting import rewrite
 from mixedfx.formula.terms import Formula, RandomTerm
@@ -53,6 +54,9 @@ def parse(text: str | Formula) -> Formula:
         ``(1 | a/b)``                ``(1 | a) + (1 | a:b)``, to any depth
         ``(1 | a:b)``                levels are the observed combinations
         ``(x | a + b)``              ``(x | a) + (x | b)``; ``a*b`` adds ``a:b``
+        ``ar1(visit | g)``           an effect of each visit, correlated by their lag
+        ``exp(lon + lat | g)``       an effect at each point, correlated by distance;
+                                     ``| 1``: one field for all rows
         ``cbind(k, n - k) ~``        k successes and n - k failures; ``prop(k, n) ~`` the same
         ===========================  =====================================================
 
@@ -224,8 +228,13 @@ def _random_terms(bar: Any, text: str, structure: str | None) -> list[RandomTerm
         if dot := find_node(side, is_dot):
             fail("'.' can stand only in the fixed part.", text, dot, "Name the columns.")
     columns = expand(signed_operands(effects), text)
+    if has_positions(structure):
+        assert structure is not None
+        columns = position_terms(columns, structure, effects, text)
     if not columns:
         fail("the random term has no effects.", text, effects, "Write '(1 | group)'.")
+    if is_all_rows(group, structure):
+        return [RandomTerm(terms_text(columns), (ALL_ROWS,), structure or "us")]
     if number := find_node(group, lambda n: n.type in ("ONE", "ZERO", "NUMBER")):
         problem = "a grouping factor is a column, not a number."
         fail(problem, text, number, "Write '(1 | group)'.")

@@ -21,7 +21,7 @@ from mixedfx.errors import FormulaError
 # `||` is parsed as a binary bar whose right operand is a unary bar.
 _BAR_OPERATORS = [Operator("|", 2, 50), Operator("|", 1, 60)]
 # Structures of glmmTMB: unless a structure of the name is registered, the message names them.
-_GLMMTMB_STRUCTURES = ("cs", "ar1", "toep", "homdiag", "ou", "exp", "gau", "mat", "rr")
+_GLMMTMB_STRUCTURES = ("rr", "hetar1", "propto")
 
 
 def parse_tree(code: str, text: str) -> Any:
@@ -48,8 +48,12 @@ def structure_call(node: Any, text: str) -> tuple[str | None, Any]:
     if name not in (*STRUCTURES, *_GLMMTMB_STRUCTURES) or "|" not in argument:
         return None, None
     if name not in STRUCTURES:
-        available = f"Available are: {', '.join(STRUCTURES)}."
+        names = [n for n, structure in STRUCTURES.items() if "term" in structure.sides]
+        available = f"Available are: {', '.join(names)}."
         fail(f"the covariance structure '{name}' is not available.", text, node, available)
+    if "term" not in STRUCTURES[name].sides:
+        advice = f"Write residual='{node.token.extra}' beside the formula."
+        fail(f"'{name}' is a covariance of residuals, not of a random term.", text, node, advice)
     start = text.index("(", node.token.origin.start) + 1
     code = text[start : node.token.origin.end - 1]
     start += len(code) - len(code.lstrip())

@@ -1,9 +1,9 @@
 """Wald intervals of every parameter.
 
-For the fixed effects: ``estimate +- t_{df} std_error``. Standard deviations are transformed by
-the logarithm and correlations by Fisher's ``z = atanh(r)``, which keeps their limits inside the
-parameter space (Pinheiro and Bates 2000, section 2.4.3); the variance of a transformed parameter
-``h(theta, sigma)`` is, by the delta method with sigma profiled out,
+For the fixed effects: ``estimate +- t_{df} std_error``. Standard deviations, ranges and rates are
+transformed by the logarithm and correlations by Fisher's ``z = atanh(r)``, which keeps their
+limits inside the parameter space (Pinheiro and Bates 2000, section 2.4.3); the variance of a
+transformed parameter ``h(theta, sigma)`` is, by the delta method with sigma profiled out,
 
     [h has sigma] / (2 nu) + (dh/dx)' 2 H^-1 (dh/dx)
 
@@ -109,7 +109,7 @@ def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
     params = [p for p in parameters(fit) if _is_varcorr(p)]
     estimates = _transformed(params)
     # Given theta, log sigma has the variance 1 / (2 nu), which every sd inherits.
-    has_sigma = np.array([0.0 if p.kind == "corr" else 1.0 for p in params])
+    has_sigma = np.array([1.0 if p.kind in ("sd", "sigma") else 0.0 for p in params])
     variance = has_sigma / (2.0 * fit.nu)
     J = _transformed_jacobian(fit, params)
     if J.shape[1]:

@@ -15,13 +15,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.structure import ComponentKind
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 
 Matrix = npt.NDArray[np.float64]
 
-Kind = Literal["sd", "corr", "sigma", "dispersion", "fixed"]
+Kind = ComponentKind | Literal["sigma", "dispersion", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     for t, (random_term, (structure, at), lam) in enumerate(terms):
         random += [
             Parameter(
-                random_term.component_name(c.kind, c.effects),
+                random_term.component_name(c.kind, c.effects, c.label),
                 c.kind,
                 t,
                 first=c.effects[0] if c.effects else None,

@@ -35,13 +35,17 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
         for c in structure.components(lam, at):
             names = [random_term.effect_names[i] for i in c.effects]
             if not names:
-                names = [random_term.formula_term.effects_name, structure.name]
-            # of all effects together: of neighbours
-            i, j = (c.effects or (0, 1))[0], (c.effects or (0, 1))[-1]
+                names = [random_term.formula_term.effects_name, c.label or structure.name]
+            i, j = (c.effects or (0, 0))[0], (c.effects or (0, 0))[-1]
             if c.kind == "sd":
                 rows.append((random_term.group, names[0], None, cov[i, i], sigma * c.value))
+            elif c.kind == "corr":
+                # Of all effects together: a covariance if their variances are equal.
+                shared = cov[0, 0] * c.value if not structure.sds(at)[1:] else np.nan
+                of_pair = cov[j, i] if c.effects else shared
+                rows.append((random_term.group, names[0], names[1], of_pair, c.value))
             else:
-                rows.append((random_term.group, names[0], names[1], cov[j, i], c.value))
+                rows.append((random_term.group, names[0], c.kind, np.nan, c.value))
     residual_sd = fit.residual.varcorr_sd(sigma)
     if residual_sd is not None:
         rows.append(("Residual", None, None, residual_sd**2, residual_sd))

@@ -217,8 +217,14 @@ def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
 
 def parametrization_of(spec: ModelSpec) -> Parametrization:
     """Parametrization of the covariances of a model's random terms."""
-    structures = tuple(term.formula_term.structure for term in spec.random_terms)
-    return Parametrization(structures, tuple(len(term.effect_names) for term in spec.random_terms))
+    terms = spec.random_terms
+    structures = tuple(term.formula_term.structure for term in terms)
+    found = tuple(None if t.positions is None else t.positions.coordinates for t in terms)
+    return Parametrization(
+        structures,
+        tuple(len(term.effect_names) for term in terms),
+        found if any(points is not None for points in found) else (),
+    )
 
 
 def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | None]:

@@ -137,11 +137,10 @@ def _tangents(structure: CovarianceStructure, at: Positions) -> Array:
     Taken at a covariance with distinct entries, so that no derivative vanishes by symmetry.
     """
     k = at.k
-    if k == 1 and structure.n_params(k) == 1:
+    if k == 1 and structure.size(at) == 1:
         return np.ones((1, 1, 1))
-    params = structure.nearest(0.4 ** np.abs(np.subtract.outer(np.arange(k), np.arange(k))), at)
-    half = structure.factor_jacobian(params, at) @ structure.factor(params, at).T
-    flat = (half + half.transpose(0, 2, 1)).reshape(len(half), k * k)
+    by_params = structure.covariance_jacobian(structure.generic_params(at), at)
+    flat = by_params.reshape(len(by_params), k * k)
     _, s, basis = np.linalg.svd(flat, full_matrices=False)
     return np.asarray(basis[s > 1e-10 * s[0]].reshape(-1, k, k))
 

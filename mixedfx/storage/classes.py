@@ -11,6 +11,7 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.levels import Levels
+from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import (
     EqualVariances,
     FamilyResidual,
@@ -59,7 +60,7 @@ from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
-    *(ResponseSpec, TwoLevels, Successes),
+    *(EffectPositions, ResponseSpec, TwoLevels, Successes),
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(FamilyModel, FamilyEstimate),

@@ -20,6 +20,7 @@ from mixedfx.design.functions import FORMULA_FUNCTIONS
 from mixedfx.design.serialization import environment_values
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import StorageError
+from mixedfx.formula.positions import position_codes
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
@@ -61,6 +62,12 @@ def check_formula(spec: ModelSpec, consented: set[str]) -> None:
     codes = [f.name() for info in infos if info is not None for f in info.factor_infos]
     codes += [code for f in formulas for code in response_code(f.response).parts]
     codes += [factor for f in formulas for term in f.random for factor in term.group]
+    codes += [
+        code
+        for term in spec.random_terms
+        if term.positions is not None
+        for code in position_codes(term.formula_term.effects)
+    ]
     check_expressions(codes, names)
 
 

@@ -46,8 +46,9 @@ def test_a_standard_deviation_is_zero_where_lme4_says_so():
     assert ZERO == 1e-4
 
 
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=list(STRUCTURES))
-def test_a_standard_deviation_below_the_tolerance_is_on_the_boundary(structure):
+@pytest.mark.parametrize("name", [n for n, s in STRUCTURES.items() if s.invariance != "scalar"])
+def test_a_standard_deviation_below_the_tolerance_is_on_the_boundary(name):
+    structure = STRUCTURES[name]
     assert names(structure.boundary(np.diag([1.0, 0.9e-4]))) == [("sd", (1,))]
     assert names(structure.boundary(np.diag([1.0, 1.1e-4]))) == []
 
