@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from mixedfx.covariance.correlation import CorrelationStructure
-from mixedfx.covariance.structure import Component, ComponentKind, Positions
+from mixedfx.covariance.structure import ZERO, Component, ComponentKind, Positions
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -83,6 +83,14 @@ class DistanceStructure(CorrelationStructure):
         return tuple(
             Component(kind, (), value, i, (0.0, np.inf)) for i, (kind, value) in enumerate(named)
         )
+
+    def boundary(self, factor: Matrix) -> tuple[Component, ...]:
+        """A sd of zero, or correlations of one of all: a smooth field is singular without."""
+        rows = np.sqrt((factor**2).sum(axis=1))
+        if rows.max(initial=0.0) < ZERO:
+            return (Component("sd", (), 0.0),)
+        constant = ((factor @ factor.T) / np.outer(rows, rows)).min() > 1.0 - ZERO**2
+        return (Component("corr", (), 1.0),) if constant and len(rows) > 1 else ()
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """Short to long ranges."""

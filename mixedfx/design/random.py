@@ -108,6 +108,14 @@ def _effect_columns(
     return None, tuple(map(column_label, info.column_names)), matrix
 
 
+def _check_columns(term: RandomTerm, matrix: Matrix, names: Sequence[str], index: pd.Index) -> None:
+    """Refuse columns of infinite values or of zeros alone."""
+    for j, name in enumerate(names):
+        check_finite(f"column '{name}' of {term}", matrix[:, j], index)
+        if not matrix[:, j].any():
+            raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
+
+
 def _row_dependent_positions(
     term: RandomTerm, variables: Mapping[str, Any], env: EvalEnvironment, n: int
 ) -> set[str]:
@@ -151,10 +159,7 @@ def build_random_terms(
             row_dependent |= _row_dependent_positions(term, variables, env, n)
         if term.group != (ALL_ROWS,):
             check_grouping_factor(term, len(levels), n, one_row_levels=one_row_levels)
-        for j, name in enumerate(names):
-            check_finite(f"column '{name}' of {term}", matrix[:, j], index)
-            if not matrix[:, j].any():
-                raise DataError(f"column '{name}' of {term} is zero in every row; leave it out.")
+        _check_columns(term, matrix, names, index)
         read = (*term.group, *(position_codes(term.effects) if positions else ()))
         dependent = tuple(f for f in read if f in row_dependent)
         specs.append(RandomTermSpec(term, levels, names, info, dependent, positions))

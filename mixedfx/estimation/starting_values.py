@@ -18,11 +18,12 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import matmul, penalized_inverse
+from mixedfx.linalg.cholesky.batched import WIDE, matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Bounds of the starting relative variances: zero is a stationary point, and beyond the upper
 # bound a moment estimate has failed.
@@ -52,6 +53,8 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
     the former (Rao 1972, J. Am. Stat. Assoc. 67:112).
     """
+    if max(crossprod.ZtZ.layout.widths) >= WIDE:
+        return _generic_params(crossprod)
     moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]
     Ztr, residual_variance = _backfit(crossprod, moments)
     if not crossprod.profiles_sigma:
@@ -77,6 +80,12 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
+
+
+def _generic_params(crossprod: CrossProducts) -> Vector:
+    """Theta where moments of all pairs of effects are too many: a covariance of each family."""
+    terms = crossprod.parametrization.terms
+    return concatenate(structure.generic_params(at) for structure, at in terms)
 
 
 def _factor_moments(crossprod: CrossProducts, f: int) -> _FactorMoments:
@@ -185,16 +194,28 @@ def expected_hessian_of_blocks(
     for A, lam, jacobian, part in zip(blocks, lambdas, jacobians, coordinates.slices, strict=True):
         k = len(lam)
         K = A - matmul(matmul(A, penalized_inverse(A, lam)[0]), A)
-        flat = K.reshape(k * k, -1)
-        KK = (flat @ flat.T).reshape(k, k, k, k)
         half = jacobian @ lam.T
         D = half + half.transpose(0, 2, 1)
-        DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
-        H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
+        if k >= WIDE:
+            H[part, part] = _wide_traces(D, K)
+        else:
+            flat = K.reshape(k * k, -1)
+            KK = (flat @ flat.T).reshape(k, k, k, k)
+            DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
+            H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
         traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
     if n is not None:
         H -= np.outer(traces, traces) / n
     return floor_eigenvalues(H)
+
+
+def _wide_traces(D: Array, K: Array) -> Matrix:
+    """``sum_l tr(D_i K_l D_j K_l)`` of few parameters and many effects, level by level."""
+    traces = np.zeros((len(D), len(D)))
+    for level in range(K.shape[2]):
+        DK = D @ K[:, :, level]
+        traces += np.tensordot(DK, DK, axes=([1, 2], [2, 1]))
+    return traces
 
 
 def _ZtZ_of(crossprod: CrossProducts, t: int) -> Matrix:

@@ -24,6 +24,7 @@ from scipy import linalg
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.linalg.cholesky.batched import WIDE
 from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
@@ -152,6 +153,9 @@ class DenseCrossProducts:
 def _times(matrix: Matrix, factor: Matrix) -> Matrix:
     """``matrix (factor (x) I)``: columns effect by effect, each of all levels."""
     k = len(factor)
+    if k >= WIDE:
+        blocks = np.tensordot(matrix.reshape(len(matrix), k, -1), factor, axes=(1, 0))
+        return np.asarray(blocks.transpose(0, 2, 1).reshape(matrix.shape))
     return np.concatenate(
         [
             sum((factor[a, b] * block for a, block in enumerate(np.split(matrix, k, axis=1))))

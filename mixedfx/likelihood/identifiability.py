@@ -33,6 +33,7 @@ from mixedfx.covariance.structure import CovarianceStructure, Positions
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.projected_blocks import ProjectedBlocks
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
+from mixedfx.linalg.cholesky.batched import WIDE
 from mixedfx.linalg.cholesky.block_matrix import Ints
 
 Vector = npt.NDArray[np.float64]
@@ -79,6 +80,8 @@ def dependences(
 
     ``residual`` are the derivatives by the residual variances: by one of them unless given.
     """
+    if max(crossprod.ZtZ.layout.widths, default=0) >= WIDE:
+        return ()  # pairs of so many effects are too many: the curvature at the optimum tells
     residual = OneVariance() if residual is None else residual
     may_absorb_residual = residual.can_be_absorbed(crossprod, reml=reml)
     if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.linalg.cholesky.batched import WIDE
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -61,6 +62,8 @@ def level_sums(
 ) -> tuple[Matrix, Matrix]:
     """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L) of one grouping factor."""
     z = term_columns(random_terms)
+    if len(z) >= WIDE:
+        return _wide_level_sums(random_terms, w, Xy_columns, codes, L)
     distinct = list(z)  # a column that occurs twice is multiplied once
     indices = [_index_among(distinct, column) for column in Xy_columns]
     sums: dict[tuple[int, int], Vector] = {}
@@ -75,6 +78,25 @@ def level_sums(
     K = len(z)
     ZtZ = np.array([[total(a, b) for b in range(K)] for a in range(K)])
     ZtXy = np.array([[total(a, c) for c in indices] for a in range(K)])
+    return ZtZ, ZtXy
+
+
+def _wide_level_sums(
+    random_terms: list[RandomTermRows],
+    w: Vector | None,
+    Xy_columns: list[Vector],
+    codes: npt.NDArray[np.intp],
+    L: int,
+) -> tuple[Matrix, Matrix]:
+    """The same of many columns: products of matrices, level by level."""
+    Z, Xy = np.hstack([term.model_matrix for term in random_terms]), np.column_stack(Xy_columns)
+    ZtZ, ZtXy = np.zeros((Z.shape[1], Z.shape[1], L)), np.zeros((Z.shape[1], Xy.shape[1], L))
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(L + 1))
+    for level in range(L):
+        rows = order[ends[level] : ends[level + 1]]
+        weighted = Z[rows].T if w is None else Z[rows].T * w[rows]
+        ZtZ[:, :, level], ZtXy[:, :, level] = weighted @ Z[rows], weighted @ Xy[rows]
     return ZtZ, ZtXy
 
 

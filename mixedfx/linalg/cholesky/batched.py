@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 Array = npt.NDArray[np.float64]
+
+# From this size on, matrices are large enough for LAPACK level by level: fields and long series.
+WIDE = 32
 
 
 def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
@@ -26,6 +30,8 @@ def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
         M += 1.0
         lam_M_inv = scale / M
         return scale * lam_M_inv, lam_M_inv, float(np.log(M).sum())
+    if K >= WIDE:
+        return _wide_penalized_inverse(A, lam)
     M = matmul_left(lam.T, matmul_right(A, lam))
     for a in range(K):
         M[a, a] += 1.0
@@ -50,8 +56,27 @@ def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
     return G, W.transpose(1, 0, 2), log_det
 
 
+def _wide_penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
+    """The same by LAPACK, level by level."""
+    K, L = A.shape[0], A.shape[2]
+    G, lam_M_inv, log_det = np.empty((K, K, L)), np.empty((K, K, L)), 0.0
+    for level in range(L):
+        M = lam.T @ A[:, :, level] @ lam
+        M[np.diag_indices(K)] += 1.0
+        root = np.linalg.cholesky(M)
+        W = linalg.solve_triangular(root, lam.T, lower=True, check_finite=False)
+        G[:, :, level] = W.T @ W
+        solved = linalg.solve_triangular(root, W, lower=True, trans=1, check_finite=False)
+        lam_M_inv[:, :, level] = solved.T
+        log_det += 2.0 * float(np.log(np.diag(root)).sum())
+    return G, lam_M_inv, log_det
+
+
 def matmul(A: Array, B: Array) -> Array:
     """``A @ B`` level by level, for shapes (a, c, L) and (c, b, L)."""
+    if A.shape[1] >= WIDE:
+        wide = A.transpose(2, 0, 1) @ B.transpose(2, 0, 1)
+        return np.ascontiguousarray(wide.transpose(1, 2, 0))
     out: Array = A[:, 0, None] * B[None, 0]
     for c in range(1, A.shape[1]):
         out += A[:, c, None] * B[None, c]
@@ -60,6 +85,9 @@ def matmul(A: Array, B: Array) -> Array:
 
 def matmul_right(A: Array, small: Array) -> Array:
     """``A @ small`` with one matrix for all levels, whose zeros are skipped."""
+    if small.shape[0] >= WIDE:
+        wide = np.tensordot(A, small, axes=(1, 0))  # (a, L, c)
+        return np.ascontiguousarray(wide.transpose(0, 2, 1))
     out = np.zeros((A.shape[0], small.shape[1], A.shape[2]))
     for c in range(small.shape[0]):
         for i in range(small.shape[1]):
