@@ -59,9 +59,10 @@ def elimination_order(pattern: BlockPattern) -> tuple[list[int], list[int]]:
     if len(by_levels) > 1 and sum(map(layout.size, by_levels)) <= DENSE_ONLY_SIZE:
         return [], by_levels
     best: tuple[int, list[int]] = (sum(map(layout.size, layout.factors)) + 1, [])
-    for start in by_levels:
+    eliminated = [f for f in by_levels if f not in pattern.within]
+    for start in eliminated:
         leading = [start]
-        for f in by_levels:
+        for f in eliminated:
             remaining = f not in leading
             if remaining and all(_contains(pattern, f, inner) for inner in leading):
                 leading.append(f)
@@ -115,6 +116,8 @@ class _Analysis:
             trailing_size=self.trailing_size,
             dense_offset=self.dense_offset,
             trailing_positions=self._trailing_positions(),
+            within=self.pattern.within,
+            within_positions={f: self._within(f) for f in self.pattern.within},
             first_positions=first_positions,
             first_order=np.argsort(np.concatenate(in_a_row)),
         )
@@ -141,6 +144,13 @@ class _Analysis:
             lower = np.maximum(of_f, of_g) * self.dense_size + np.minimum(of_f, of_g)
             positions[f, g] = self.dense_offset + lower
         return positions
+
+    def _within(self, f: int) -> Ints:
+        """Positions in the dense block of pairs of levels of one factor, (K, K, pairs)."""
+        pairs = self.pattern.within[f]
+        rows, cols = self._dense_columns(f, pairs.rows), self._dense_columns(f, pairs.cols)
+        lower = np.maximum(rows[:, None], cols[None]) * self.dense_size
+        return np.asarray(self.dense_offset + lower + np.minimum(rows[:, None], cols[None]))
 
     def _dense_columns(self, f: int, levels: Ints) -> Ints:
         """Columns of the dense block of a factor's levels, (K, levels)."""

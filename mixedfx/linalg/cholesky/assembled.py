@@ -28,6 +28,7 @@ class AssembledMatrix:
     symbolic: SymbolicFactor
     diagonal: tuple[Array, ...] = field(repr=False)  # those of the block matrix
     off_diagonal: Mapping[tuple[int, int], Array] = field(repr=False)  # likewise
+    within: Mapping[int, Array] = field(repr=False)  # likewise
     trailing_values: Array = field(repr=False)  # before elimination
     first_entries: Entries | None = field(repr=False)  # of the first step
 
@@ -45,14 +46,16 @@ class AssembledMatrix:
                     rows.append(symbolic.starts[f] + a * len(level) + level)
                     cols.append(symbolic.starts[f] + b * len(level) + level)
                     values.append(self.diagonal[f][a, b])
-        for (f, g), pairs in symbolic.pairs.items():
+        blocks = {**symbolic.pairs, **{(f, f): p for f, p in symbolic.within.items()}}
+        for (f, g), pairs in blocks.items():
+            of_pairs = self.within[f] if f == g else self.off_diagonal[f, g]
             for a in range(layout.width(f)):
                 for b in range(layout.width(g)):
                     row = symbolic.starts[f] + a * layout.levels(f) + pairs.rows
                     col = symbolic.starts[g] + b * layout.levels(g) + pairs.cols
                     rows += [row, col]
                     cols += [col, row]
-                    values += [self.off_diagonal[f, g][a, b]] * 2
+                    values += [of_pairs[a, b]] * 2
         shape = (symbolic.size, symbolic.size)
         if not rows:
             return sparse.csr_array(shape)
@@ -77,8 +80,10 @@ def _assemble(symbolic: SymbolicFactor, block_matrix: BlockMatrix) -> AssembledM
     trailing = np.zeros(symbolic.trailing_size)
     for (f, g), positions in symbolic.trailing_positions.items():
         trailing[positions] = diagonal[f] if f == g else off_diagonal[f, g]
+    for f, positions in symbolic.within_positions.items():
+        trailing[positions] = block_matrix.within[f]
     first = _first_entries(symbolic, off_diagonal)
-    return AssembledMatrix(symbolic, diagonal, off_diagonal, trailing, first)
+    return AssembledMatrix(symbolic, diagonal, off_diagonal, block_matrix.within, trailing, first)
 
 
 def _first_entries(

@@ -77,6 +77,8 @@ class BlockPattern:
 
     layout: BlockLayout
     pairs: Mapping[tuple[int, int], LevelPairs]  # for every two factors i < j
+    # Of factors whose own block is not block-diagonal: pairs of levels, the later one first.
+    within: Mapping[int, LevelPairs] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # not pickled
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,7 +95,10 @@ class BlockPattern:
             return True
         if self.layout != other.layout or self.pairs.keys() != other.pairs.keys():
             return False
-        return all(pairs.same(other.pairs[ij]) for ij, pairs in self.pairs.items())
+        if self.within.keys() != other.within.keys():
+            return False
+        own = all(pairs.same(other.within[i]) for i, pairs in self.within.items())
+        return own and all(pairs.same(other.pairs[ij]) for ij, pairs in self.pairs.items())
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,12 @@ class BlockMatrix:
     pattern: BlockPattern
     diagonal: tuple[Array, ...]  # per factor (K, K, L)
     off_diagonal: Mapping[tuple[int, int], Array]  # for i < j, (K_i, K_j, pairs)
+    within: Mapping[int, Array] = field(default_factory=dict)  # (K_i, K_i, pairs)
     cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # not pickled
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*self.diagonal, *self.off_diagonal.values())
+        set_readonly(*self.diagonal, *self.off_diagonal.values(), *self.within.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cache out of copies and pickles."""

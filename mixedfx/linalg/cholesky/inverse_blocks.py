@@ -23,6 +23,7 @@ class LogDetDerivatives:
     # Of G, for factors f < g, (K_f, K_g, pairs) in the order of the pattern's pairs. In ``A`` each
     # occurs twice.
     off_diagonal: Mapping[tuple[int, int], Array] = field(repr=False)
+    within: Mapping[int, Array] = field(repr=False)  # (K, K, pairs) likewise
 
 
 def log_det_derivatives(numeric: NumericFactor) -> LogDetDerivatives:
@@ -44,4 +45,5 @@ def log_det_derivatives(numeric: NumericFactor) -> LogDetDerivatives:
         tuple(found.by_lambda[f] for f in factors),
         tuple(found.diagonal[f] for f in factors),
         off_diagonal,
+        {f: found.trailing.take(at) for f, at in symbolic.within_positions.items()},
     )

@@ -223,6 +223,10 @@ class SymbolicFactor:
     # Positions in the trailing values of each block that elimination changes, (K_f, K_g, pairs)
     # for f < g and (K, K, L) for f = g: those of the lower triangle for values on both sides.
     trailing_positions: Mapping[tuple[int, int], Ints] = field(repr=False)
+    # Pairs of levels of a factor whose own block is not block-diagonal, and their positions, among
+    # the trailing values, (K, K, pairs).
+    within: Mapping[int, LevelPairs] = field(repr=False)
+    within_positions: Mapping[int, Ints] = field(repr=False)
     # Positions among the first step's entries of each other factor's, (K_g, pairs).
     first_positions: Mapping[int, Ints] = field(repr=False)
     # Order that sorts them if all (K_g, pairs) stand in a row, in the elimination order.
