@@ -92,9 +92,10 @@ def _fit_residual_model(
         optimizer_result, weighted_design, estimate = estimator(
             design, model, reml=reml, control=control
         )
+        crossprod = estimate.crossprod or compute_crossproducts(weighted_design)
         return build_fitted_model(
             weighted_design,
-            GaussianLikelihood(compute_crossproducts(weighted_design), reml),
+            GaussianLikelihood(crossprod, reml),
             optimizer_result,
             residual=estimate,
         )

@@ -131,6 +131,6 @@ class LogPosterior:
                 for score, factor in zip(by_lambda, params.cov_factors, strict=True):
                     by_sigma -= float((score * factor[:, :, 0]).sum()) / sigma
             out[self.transform.sigma] = by_sigma
-        by_residual = self.model.score(self.design.rows, params.residual[0], solution)
+        by_residual = self.model.score(None, self.design.rows, params.residual[0], solution)
         out[self.transform.residual] = by_residual
         return out

@@ -55,6 +55,7 @@ class ProfiledResidualDeviance:
         self.sums = model.reduce(design)
         self.evaluations = 0
         self.inner: OptimizerResult | None = None  # theta at the last evaluation
+        self.last: tuple[Vector, Solution] | None = None
 
     def likelihood(self, x: Vector) -> GaussianLikelihood:
         """Likelihood of theta at the parameters."""
@@ -71,11 +72,19 @@ class ProfiledResidualDeviance:
         self.inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
         self.evaluations += self.inner.evaluations
         solution = _end_of(likelihood, self.inner)
+        self.last = x, solution
         return solution.deviance, self.gradient(x, solution)
+
+    def exact_hessian(self) -> Matrix | None:
+        """Second derivatives at the last evaluation, where they have a closed form."""
+        if self.last is None:
+            return None
+        exact = self.model.exact_derivatives(self.sums, *self.last)
+        return None if exact is None else exact.hessian
 
     def gradient(self, x: Vector, solution: Solution) -> Vector:
         """Gradient of the deviance by ``x`` at constant theta."""
-        return self.model.score(self.design.rows, x, solution)
+        return self.model.score(self.sums, self.design.rows, x, solution)
 
 
 def estimate_nested(
@@ -131,7 +140,8 @@ def _descend(
     optimum = minimize(
         function,
         start,
-        initial_hessian=lambda: model.expected_hessian(),
+        initial_hessian=lambda: model.expected_hessian(start),
+        hessian=problem.exact_hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
@@ -157,12 +167,12 @@ def _estimate_at(
     solution = _end_of(likelihood, inner)
     joint = _joint_derivatives(problem, x, solution)
     shift = -model.log_sigma_offset(x)
-    relative = np.exp(-2.0 * (model.log_sds(x) + shift))
-    design = problem.design.with_weights(problem.design.rows.combined_weights(relative))
+    design = model.weighted_design(problem.design, x)
     optimizer_result = replace(
         inner,
         theta=likelihood.parametrization.scaled(inner.theta, math.exp(shift)),
-        factors=None,  # the weights, and with them the bases, are others
+        # The weights, and with them the bases, are others.
+        factors=inner.factors if design is problem.design else None,
         evaluations=problem.evaluations,
         converged=optimum.converged and inner.converged,
         message=f"{inner.message}; "
@@ -173,6 +183,7 @@ def _estimate_at(
     )
     estimate = JointEstimate(
         model,
+        crossprod=likelihood.crossprod if design is problem.design else None,
         params=x,
         coefficients=model.coefficients(math.log(solution.sigma), x),
         cov=_coefficient_covariance(problem, joint, likelihood.nu),
@@ -213,6 +224,10 @@ def _joint_derivatives(
     alone, and the block of theta and x follows by symmetry.
     """
     crossprod = solution.crossprod
+    exact = problem.model.exact_derivatives(problem.sums, x, solution)
+    if exact is not None:
+        vcov = CoefficientCovariance(exact.vcov, crossprod.qr_R)
+        return _JointDerivatives(exact.gradient, exact.hessian, vcov, exact.log_sigma)
     coordinates, theta = rank_reduced_coordinates(crossprod.parametrization, solution.factors)
     m, p = len(theta), crossprod.p
     point = np.concatenate([theta, x])

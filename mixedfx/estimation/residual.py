@@ -27,6 +27,7 @@ from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
@@ -245,6 +246,8 @@ class JointEstimate(ResidualEstimate):
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
     # (m, p, p) of cov(beta)
     vcov_jacobian: CoefficientCovariance = field(kw_only=True, repr=False)
+    # With correlated residuals, which no weights express
+    crossprod: CrossProducts | None = field(default=None, kw_only=True, repr=False)
     # Statements of what the rows do not identify, of residual variances too
     not_identified: tuple[str, ...] = field(default=(), kw_only=True)
 

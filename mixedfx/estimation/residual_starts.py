@@ -31,14 +31,21 @@ def residual_starts(
     design: Design, model: ResidualModel, likelihood: GaussianLikelihood
 ) -> list[Vector]:
     """Starting values, the first of equal variances; ``likelihood`` is that of these."""
+    terms = likelihood.parametrization.terms
+
+    def residuals(size: float) -> Vector:
+        solution = likelihood.at_factors([size * np.eye(at.k) for _, at in terms])
+        return conditional_residuals(design.rows, solution)
+
+    own = model.starts(residuals, design.rows.weights)
+    if own:
+        return own
     zero = np.zeros(model.n_params)
     if not can_have_several_minima(likelihood) or design.rows.n > _MAX_ROWS:
         return [zero]
-    starts, terms = [zero], likelihood.parametrization.terms
+    starts = [zero]
     for size in (_NONE, _ANY_SIZE):
-        solution = likelihood.at_factors([size * np.eye(at.k) for _, at in terms])
-        residuals = conditional_residuals(design.rows, solution)
-        starts.append(model.params_near(residuals, design.rows.weights))
+        starts.append(model.params_near(residuals(size), design.rows.weights))
     if model.n_params <= _MAX_PARAMS:
         for step in _STEP * np.eye(model.n_params):
             starts += [step, -step]

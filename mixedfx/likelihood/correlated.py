@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,46 @@ class CorrelatedSums:
             assert self.pairs is not None
             by_q = self.pairs.by_precisions(solution, self.patterns.n_entries)
         return self.patterns.pulled_back(R, by_q, 1.0)
+
+    def derivatives(self, R: Array, by_x: Array, by_xx: Array, solution: Solution) -> Derivatives:
+        """
+        First and second derivatives by the parameters of R, without random effects.
+
+        With ``M = [X, y]'Q[X, y]``, ``A = M_XX``, r the combination of the columns that leaves the
+        residuals and ``r2 = r'M r``, the deviance is ``log|R| + nu log r2`` (REML ``+ log|A|``),
+
+            r2_ij = r'M_ij r - 2 (M_i r)_X' A^-1 (M_j r)_X.
+        """
+        assert self.products is not None
+        p, c, m = self.plain.p, self.plain.p + 1, len(by_x)
+        r, Phi, r2 = solution.coef_vector, solution.vcov_in_basis, solution.pwrss
+        nu = self.plain.nu(reml=solution.reml)
+        weights = nu / r2 * np.outer(r, r)
+        if solution.reml:
+            weights[:p, :p] += Phi
+        by_q = self.products @ weights.ravel()
+        H, by_R = self.patterns.second(R, by_x, by_q)
+        gradient = np.tensordot(by_x, by_R, axes=3)
+        H += np.tensordot(by_xx, by_R, axes=3)
+        M = (self.patterns.along(R, by_x) @ self.products).reshape(m, c, c)
+        Mr = M @ r
+        by_r2, along = Mr @ r, Mr[:, :p]
+        H -= 2.0 * nu / r2 * along @ Phi @ along.T + nu / r2**2 * np.outer(by_r2, by_r2)
+        PhiA = Phi @ M[:, :p, :p]
+        if solution.reml:
+            H -= PhiA.reshape(m, -1) @ PhiA.transpose(0, 2, 1).reshape(m, -1).T
+        vcov = (by_r2 / nu)[:, None, None] * Phi - r2 / nu * PhiA @ Phi
+        vcov = 0.5 * (vcov + vcov.transpose(0, 2, 1))
+        return Derivatives(gradient, 0.5 * (H + H.T), vcov, 0.5 * by_r2 / r2)
+
+
+class Derivatives(NamedTuple):
+    """Derivatives by the m parameters of the residuals' covariance, sigma profiled out."""
+
+    gradient: Vector  # (m,) of the deviance
+    hessian: Matrix  # (m, m)
+    vcov: Array  # (m, p, p) of the covariance of the coefficients in the basis
+    log_sigma: Vector  # (m,)
 
 
 @dataclass(frozen=True)
@@ -154,7 +194,7 @@ class RowPairs:
         within: dict[int, Matrix] = {}
         for f, (columns, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
             L = layout.levels(f)
-            ZtXy.append(_sums(columns, QXy.T, codes, L))
+            ZtXy.append(_sums(columns, np.asarray(QXy).T, codes, L))
             at = self.same_level[f]
             diagonal.append(self._block(values, f, f, at, codes[self.first[at]], L))
             if f in self.crossing:

@@ -57,6 +57,11 @@ class PatternsOfSize:
         at = self.positions
         return R[self.strata[:, None, None], at[:, :, None], at[:, None, :]]
 
+    def covariances_of(self, by_x: Array) -> Array:
+        """The same of a stack of derivatives of R, (m, P, v, v)."""
+        at = self.positions
+        return by_x[:, self.strata[:, None, None], at[:, :, None], at[:, None, :]]
+
     def packed(self, values: Array) -> Vector:
         """Entries of symmetric matrices (P, v, v) in the order of ``q``."""
         s, t = self.lower
@@ -108,7 +113,7 @@ class Patterns:
             roots = np.linalg.cholesky(covariances)
             diagonals = np.diagonal(roots, axis1=1, axis2=2)
             log_det += 2.0 * float(size.counts @ np.log(diagonals).sum(axis=1))
-            q[size.entries] = size.packed(np.linalg.inv(covariances))
+            q[size.entries] = size.packed(np.asarray(np.linalg.inv(covariances), dtype=np.float64))
         return q, log_det
 
     def pulled_back(self, R: Array, by_q: Vector, by_log_det: float) -> Array:
@@ -129,19 +134,52 @@ class Patterns:
         return by_R
 
     def information(self, R: Array, by_x: Array) -> tuple[Matrix, Vector]:
-        """``sum tr(Q dR_i Q dR_j)`` and ``sum tr(Q dR_i)`` over subjects; by_x (m, strata, k, k)."""
+        """``sum tr(Q dR_i Q dR_j)`` and ``sum tr(Q dR_i)``; by_x is (m, strata, k, k)."""
         m = len(by_x)
         products, traces = np.zeros((m, m)), np.zeros(m)
         for size in self.sizes:
             precision = np.linalg.inv(size.covariances(R))
-            at = size.positions
-            dR = by_x[:, size.strata[:, None, None], at[:, :, None], at[:, None, :]]
+            dR = size.covariances_of(by_x)
             QdR = precision @ dR  # (m, P, v, v)
             weighted = size.counts[:, None, None] * QdR
             traces += np.einsum("ipss->i", weighted)
             flat, turned = weighted.reshape(m, -1), QdR.transpose(0, 1, 3, 2).reshape(m, -1)
             products += flat @ turned.T
         return products, traces
+
+    def along(self, R: Array, by_x: Array) -> Matrix:
+        """Derivatives of ``q`` by parameters of R, (m, entries): ``-Q dR Q``."""
+        out = np.empty((len(by_x), self.n_entries))
+        for size in self.sizes:
+            precision = np.linalg.inv(size.covariances(R))
+            s, t = size.lower
+            dQ = -precision @ size.covariances_of(by_x) @ precision
+            out[:, size.entries] = dQ[:, :, s, t].reshape(len(by_x), -1)
+        return out
+
+    def second(self, R: Array, by_x: Array, by_q: Vector) -> tuple[Matrix, Array]:
+        """
+        Second derivatives of ``log|R| + by_q q``, without those of R itself, and what these enter.
+
+        ``2 tr(B dR_i Q dR_j) - tr(Q dR_i Q dR_j)`` with ``B = Q dQ Q``, (m, m), and the derivative
+        by R, (strata, k, k).
+        """
+        m = len(by_x)
+        H, by_R = np.zeros((m, m)), np.zeros_like(R)
+        for size in self.sizes:
+            precision = np.linalg.inv(size.covariances(R))
+            v = np.arange(size.positions.shape[1])
+            by_Q = 0.5 * size.unpacked(by_q)
+            by_Q[:, v, v] *= 2.0
+            B = precision @ by_Q @ precision
+            counted = size.counts[:, None, None] * precision
+            dR = size.covariances_of(by_x)
+            left = (2.0 * B - counted) @ dR @ precision
+            H += left.transpose(0, 1, 3, 2).reshape(m, -1) @ dR.reshape(m, -1).T
+            at = size.positions
+            where = (size.strata[:, None, None], at[:, :, None], at[:, None, :])
+            np.add.at(by_R, where, counted - B)
+        return H, by_R
 
     def pairs(self) -> tuple[Codes, Codes, Codes]:
         """Rows i and j of each pair with a precision, in both orders, and its entry of ``q``."""

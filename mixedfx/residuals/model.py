@@ -10,6 +10,7 @@ the residuals are independent, and a line in :mod:`mixedfx.residuals.registry`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast
 
@@ -29,6 +30,7 @@ from mixedfx.design.residual import (
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame
 from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
@@ -106,13 +108,21 @@ class ResidualModel(ResidualRows):
         """Whether the deviance is finite at the parameters."""
         return True
 
-    def expected_hessian(self) -> Matrix:
-        """First Hessian of the search, (k, k), at parameters of zero."""
+    def expected_hessian(self, params: Vector) -> Matrix:
+        """First Hessian of the search, (k, k)."""
         return np.eye(self.n_params)
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """Parameters (k,) that residuals of the rows of a fit suggest: starting values."""
         return np.zeros(self.n_params)
+
+    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+        """
+        Starting values beside those that are tried for every model.
+
+        ``residuals`` gives those of a fit with random effects of a size, relative to sigma.
+        """
+        return []
 
     def reduce(self, design: Design) -> Any:
         """Sum the rows, once."""
@@ -122,9 +132,20 @@ class ResidualModel(ResidualRows):
         """Cross-products at the parameters; no row is read."""
         return cast(CrossProducts, sums)
 
-    def score(self, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
+    def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Derivative (k,) of the deviance by the parameters, theta constant and sigma profiled."""
         return np.zeros_like(params)
+
+    def weighted_design(self, design: Design, params: Vector) -> Design:
+        """Design whose weights are those of the parameters, at the reported sigma."""
+        relative = np.exp(-2.0 * (self.log_sds(params) - self.log_sigma_offset(params)))
+        return design.with_weights(design.rows.combined_weights(relative))
+
+    def exact_derivatives(
+        self, sums: Any, params: Vector, solution: Solution
+    ) -> Derivatives | None:
+        """First and second derivatives by the parameters, where they have a closed form."""
+        return None
 
     def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
         """Derivatives of V by sigma and the parameters, for what the rows identify."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.residual import (
@@ -22,6 +23,7 @@ from mixedfx.design.residual import (
 )
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.formula.parser import parse_residual
+from mixedfx.residuals.correlated import correlated_residuals
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, ResidualModel
 
@@ -57,6 +59,13 @@ def register_residual(name: str, factory: Factory) -> None:
 def residual_request(text: str) -> ResidualRequest:
     """Look up the residual model of ``residual=``."""
     name, inside, formula = parse_residual(text)
+    if name in STRUCTURES and name not in _REGISTERED:
+
+        def build_correlated(columns: Mapping[str, pd.Series]) -> tuple[ResidualSpec, ResidualRows]:
+            model = correlated_residuals(text, name, formula, columns)
+            return model.spec, model
+
+        return ResidualRequest(formula, build_correlated)
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED)) or "none"
         raise ArgumentError(

@@ -99,7 +99,7 @@ class VarianceFunction(ResidualModel, ABC):
         """Whether the ratios of standard deviations are in double precision."""
         return bool(np.abs(self.centred_log_sds(params)).max() <= MAX_LOG_RATIO)
 
-    def expected_hessian(self) -> Matrix:
+    def expected_hessian(self, params: Vector) -> Matrix:
         """``4 sum_s n_s (J_s - mean J)'(J_s - mean J)``, sigma profiled, no random effects."""
         J, counts = self.log_sd_jacobian(np.zeros(self.n_params)), self.counts
         centred = J - counts @ J / counts.sum()
@@ -123,7 +123,7 @@ class VarianceFunction(ResidualModel, ABC):
         """Weighted sum over the strata."""
         return sums.reweight(np.exp(-2.0 * self.stratum_log_sds(params)))
 
-    def score(self, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
+    def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Chain rule from the log weights of the rows."""
         by_log_weight = score_log_weights(rows, solution, self.log_sds(params))
         by_stratum = np.bincount(self.codes, by_log_weight, len(self.counts))

@@ -1,0 +1,410 @@
+"""Correlated residuals: a covariance structure over the positions of a subject's rows.
+
+The residuals of a subject have the covariance ``sigma^2 R[positions, positions]``; subjects are
+independent. R is a structure of :mod:`mixedfx.covariance` over all positions, with the scale fixed:
+``R_11 = 1`` in the first stratum, so that sigma is the standard deviation at the first position, or
+at all of them where the structure has one. Standard deviations are searched as logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._arrays import set_readonly
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.design.build import Design
+from mixedfx.design.levels import combine, factorize
+from mixedfx.design.residual import ResidualSpec
+from mixedfx.design.rows import ModelRows
+from mixedfx.errors import ArgumentError
+from mixedfx.formula.terms import Formula
+from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.patterns import Patterns
+from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
+from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.residuals.model import ResidualDistribution, ResidualModel, ResidualParameter
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# Least eigenvalue of a starting correlation matrix of moments.
+_LEAST_EIGENVALUE = 0.05
+_STEP = 1e-6
+# Step of the central differences that give second derivatives of covariances.
+_STEP_2 = 1e-4
+
+
+@dataclass(frozen=True)
+class CorrelatedSpec(ResidualSpec):
+    """Structure of correlated residuals, and the positions of a subject's rows."""
+
+    text: str  # as asked for: us(visit | patient)
+    structure: str  # name in the registry
+    position: str  # what the positions are of: visit
+    subject: str  # grouping factor of a subject's rows
+    labels: tuple[Any, ...]  # (k,) of the positions
+    coordinates: Matrix | None = field(repr=False)  # (k, d)
+    strata: tuple[Any, ...] = ()  # values of the factor with a covariance for each; () for one
+
+    residual_sd = "modelled"
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.coordinates)
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``lmer``."""
+        return f"residual='{self.text}'"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return f"residual {self.text}"
+
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Line of the summary."""
+        return (("Residual", self.text),)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        return f"residuals are correlated: '{self.text}'"
+
+    @property
+    def at(self) -> Positions:
+        """Positions of the structure."""
+        return Positions(len(self.labels), self.coordinates)
+
+    @property
+    def covariance(self) -> CovarianceStructure:
+        """The structure."""
+        return STRUCTURES[self.structure]
+
+    @property
+    def n_strata(self) -> int:
+        """Number of covariances."""
+        return max(len(self.strata), 1)
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of all covariances but the scale."""
+        return self.n_strata * self.covariance.size(self.at) - 1
+
+    def full_name(self, name: str) -> str:
+        """The name itself: it says what it is of."""
+        return name
+
+
+@dataclass(frozen=True)
+class Correlated(ResidualModel):
+    """Correlated residuals on the rows of a design."""
+
+    spec: CorrelatedSpec
+    subjects: Codes = field(repr=False)  # (n,)
+    positions: Codes = field(repr=False)  # (n,)
+    strata: Codes = field(repr=False)  # (n,)
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.subjects, self.positions, self.strata)
+
+    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+        """Select rows."""
+        kept = replace(
+            self,
+            subjects=self.subjects[keep],
+            positions=self.positions[keep],
+            strata=self.strata[keep],
+        )
+        return spec, kept
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """Patterns of the subjects' positions."""
+        markov = self.spec.structure in ("ar1", "ar1h", "ad", "adh", "ou")
+        return Patterns.of(self.subjects, self.positions, self.strata, markov=markov)
+
+    # ------------------------------------------------------------ the covariances
+
+    @cached_property
+    def _is_positive(self) -> Mask:
+        """Parameters of one covariance that are standard deviations."""
+        structure, at = self.spec.covariance, self.spec.at
+        return structure.coordinates(at).is_sd
+
+    def structure_params(self, params: Vector) -> Matrix:
+        """Parameters of each stratum's structure, (strata, m), at those of the search."""
+        m = len(self._is_positive)
+        scale = int(np.argmax(self._is_positive))
+        full = np.insert(params, scale, 0.0).reshape(-1, m)
+        return np.where(self._is_positive, np.exp(full), full)
+
+    def covariances(self, params: Vector) -> Array:
+        """R of all positions, (strata, k, k)."""
+        structure, at = self.spec.covariance, self.spec.at
+        return np.array([structure.covariance(x, at) for x in self.structure_params(params)])
+
+    def covariance_jacobian(self, params: Vector) -> Array:
+        """Derivatives of R by the parameters, (params, strata, k, k)."""
+        structure, at, S = self.spec.covariance, self.spec.at, self.spec.n_strata
+        m, k = len(self._is_positive), at.k
+        by = np.zeros((S, m, S, k, k))
+        for s, x in enumerate(self.structure_params(params)):
+            own = structure.covariance_jacobian(x, at)
+            by[s, :, s] = own * np.where(self._is_positive, x, 1.0)[:, None, None]
+        scale = int(np.argmax(self._is_positive))
+        return np.delete(by.reshape(S * m, S, k, k), scale, axis=0)
+
+    # ------------------------------------------------------------ the search
+
+    def contains(self, params: Vector) -> bool:
+        """Whether the covariances are positive definite in double precision."""
+        if np.abs(params).max(initial=0.0) > 30.0:
+            return False
+        try:
+            np.linalg.cholesky(self.covariances(params))
+        except (np.linalg.LinAlgError, ValueError):
+            return False
+        return True
+
+    def reduce(self, design: Design) -> CorrelatedSums:
+        """Sum the rows by pattern."""
+        return CorrelatedSums.of(design, self.patterns)
+
+    def reweight(self, sums: CorrelatedSums, params: Vector) -> CrossProducts:
+        """Cross-products at the parameters."""
+        return sums.reweight(self.covariances(params))
+
+    def score(
+        self, sums: CorrelatedSums, rows: ModelRows, params: Vector, solution: Solution
+    ) -> Vector:
+        """Chain rule from the covariances."""
+        by_R = sums.score(self.covariances(params), solution)
+        return np.asarray(
+            np.tensordot(self.covariance_jacobian(params), by_R, axes=([1, 2, 3], [0, 1, 2]))
+        )
+
+    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+        """Structures nearest to the covariances of residuals, and over the range of a process."""
+        near = self.params_near(residuals(1.0), weights)
+        structure, at = self.spec.covariance, self.spec.at
+        if structure.design != "coordinates" or self.spec.n_strata > 1:
+            return [near]
+        m = len(self._is_positive)
+        scale = int(np.argmax(self._is_positive))
+        points = structure.starting_points(np.insert(near, scale, 1.0)[:m], at)
+        return [near, *(np.delete(point, scale) for point in points)]
+
+    def weighted_design(self, design: Design, params: Vector) -> Design:
+        """The design itself: the cross-products have the covariances."""
+        return design
+
+    def expected_hessian(self, params: Vector) -> Matrix:
+        """``sum tr(Q dR_i Q dR_j) - t_i t_j / n``: that without random effects."""
+        R, by_x = self.covariances(params), self.covariance_jacobian(params)
+        products, traces = self.patterns.information(R, by_x)
+        H = products - np.outer(traces, traces) / len(self.subjects)
+        values, vectors = np.linalg.eigh(H)
+        values = np.maximum(values, 1e-3 * max(values.max(initial=0.0), 1e-8))
+        return np.asarray((vectors * values) @ vectors.T)
+
+    def exact_derivatives(
+        self, sums: CorrelatedSums, params: Vector, solution: Solution
+    ) -> Derivatives | None:
+        """Without random effects: by the covariances' first and second derivatives."""
+        if sums.products is None:
+            return None
+        by_x = self.covariance_jacobian(params)
+        by_xx = jacobian(
+            lambda x: self.covariance_jacobian(x).ravel(), params, np.full(len(params), _STEP_2), order=2
+        ).reshape(len(params), *by_x.shape)
+        return sums.derivatives(self.covariances(params), by_x, by_xx, solution)
+
+    def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
+        """Structure nearest to the mean products of residuals at each two positions."""
+        root = residuals if weights is None else np.sqrt(weights) * residuals
+        k, S = len(self.spec.labels), self.spec.n_strata
+        total, count = np.zeros((S, k, k)), np.zeros((S, k, k))
+        for size in self.patterns.sizes:
+            e = root[size.rows]
+            at = np.repeat(np.arange(size.n_patterns), np.diff(size.starts))
+            where = (
+                size.strata[at][:, None, None],
+                size.positions[at][:, :, None],
+                size.positions[at][:, None, :],
+            )
+            np.add.at(total, where, e[:, :, None] * e[:, None, :])
+            np.add.at(count, where, 1.0)
+        structure, at_ = self.spec.covariance, self.spec.at
+        scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
+        found = []
+        for products, times in zip(total, count, strict=True):
+            R = _regular(products, times, scale)
+            x = structure.nearest(R, at_)
+            found.append(np.where(self._is_positive, np.log(np.abs(x) + 1e-300), x))
+        full = np.concatenate(found)
+        first = int(np.argmax(self._is_positive))
+        repeated = np.tile(self._is_positive, S)
+        full[repeated] -= full[first]
+        if self.spec.structure == "us":  # rows of the factor, which scale together
+            full[~repeated] /= np.exp(found[0][first])
+        return np.delete(full, first)
+
+    def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
+        """Of sigma."""
+        return OneVariance()
+
+    # ------------------------------------------------------------ what is reported
+
+    def log_sds(self, params: Vector) -> Vector:
+        """Log standard deviations of the rows, relative to sigma."""
+        R = self.covariances(params)
+        return np.asarray(0.5 * np.log(R[self.strata, self.positions, self.positions]))
+
+    @property
+    def coefficient_matrix(self) -> Matrix:
+        """``(log sigma, params)`` themselves."""
+        return np.eye(1 + self.n_params)
+
+    def components(self, coefficients: Vector, cov: Matrix) -> tuple[ResidualParameter, ...]:
+        """Standard deviations, correlations, ranges and rates, with errors by the delta method."""
+        values = self.reported(coefficients)
+        J = jacobian(self.reported, coefficients, relative_steps(coefficients, _STEP), order=2)
+        errors = np.sqrt(np.maximum(np.einsum("mi,mn,ni->i", J, cov, J), 0.0))
+        named = zip(self.component_names, values, errors, strict=True)
+        return tuple(
+            ResidualParameter(
+                name, name, float(v), float(e), "identity" if "corr" in name else "log"
+            )
+            for name, v, e in named
+        )
+
+    def _components(self, coefficients: Vector) -> list[Any]:
+        structure, at = self.spec.covariance, self.spec.at
+        found = []
+        for x in self.structure_params(coefficients[1:]):
+            factor = np.linalg.cholesky(structure.covariance(x, at))
+            found.append(structure.components(factor, at))
+        return found
+
+    def reported(self, coefficients: Vector) -> Vector:
+        """Values of the components at log sigma and the parameters."""
+        sigma = np.exp(coefficients[0])
+        return np.array(
+            [
+                sigma * c.value if c.kind == "sd" else c.value
+                for components in self._components(coefficients)
+                for c in components
+            ]
+        )
+
+    @cached_property
+    def component_names(self) -> tuple[str, ...]:
+        """``sd(v1 | patient)``, ``corr(v1, v2 | patient)``, with the stratum's value."""
+        spec, names = self.spec, []
+        zero = np.zeros(1 + self.n_params)
+        for s, components in enumerate(self._components(zero)):
+            of = f", {spec.strata[s]}" if spec.strata else ""
+            for c in components:
+                effects = ", ".join(str(spec.labels[i]) for i in c.effects) or spec.position
+                names.append(f"{c.kind}({effects} | {spec.subject}{of})")
+        return tuple(names)
+
+    def distribution(self, sds: Vector) -> ResidualDistribution:
+        """Not of independent residuals."""
+        raise NotImplementedError
+
+
+def _regular(products: Matrix, times: Matrix, scale: float) -> Matrix:
+    """Covariance of mean products, relative to a scale, made positive definite."""
+    k = len(products)
+    mean = np.divide(products, times * scale, out=np.eye(k), where=times > 0.0)
+    sds = np.sqrt(np.maximum(np.diag(mean), 1e-3))
+    values, vectors = np.linalg.eigh(mean / np.outer(sds, sds))
+    values = np.maximum(values, _LEAST_EIGENVALUE)
+    R = (vectors * values) @ vectors.T
+    d = np.sqrt(np.diag(R))
+    return np.asarray(R / np.outer(d, d) * np.outer(sds, sds))
+
+
+def correlated_residuals(
+    text: str, name: str, formula: Formula, columns: Mapping[str, pd.Series]
+) -> Correlated:
+    """Residual model of ``name(position | subject)`` in the rows that are used."""
+    structure = STRUCTURES[name]
+    term = formula.random[-1]
+    strata: tuple[Any, ...] = ()
+    n = len(next(iter(columns.values())))
+    of_strata = np.zeros(n, dtype=np.intp)
+    if len(formula.random) == 2:
+        values, of_strata = factorize(columns[formula.random[0].group[0]])
+        strata = tuple(values)
+    subjects = combine([factorize(columns[factor]) for factor in term.group])[1]
+    names = [part.strip() for part in term.effects.removeprefix("0 + ").split("+")]
+    labels, coordinates, positions = _positions(structure, [columns[c] for c in names], text)
+    spec = CorrelatedSpec(
+        text=text,
+        structure=name,
+        position=term.effects_name,
+        subject=term.group_name,
+        labels=labels,
+        coordinates=coordinates,
+        strata=strata,
+    )
+    _check_positions(spec, subjects, positions)
+    return Correlated(spec, subjects, positions, of_strata)
+
+
+def _positions(
+    structure: CovarianceStructure, columns: list[pd.Series], text: str
+) -> tuple[tuple[Any, ...], Matrix, Codes]:
+    """Labels and coordinates of the positions, and the position of each row."""
+    if structure.design == "coordinates":
+        values = np.column_stack([column.to_numpy(dtype=float) for column in columns])
+        distinct, codes = np.unique(values, axis=0, return_inverse=True)
+        labels = tuple(map(tuple, distinct)) if distinct.shape[1] > 1 else tuple(distinct[:, 0])
+        return labels, distinct, codes.ravel()
+    if len(columns) != 1:
+        raise ArgumentError(
+            f"residual={text!r}: '{structure.name}' takes one variable of positions."
+        )
+    found, codes = factorize(columns[0])
+    numbers = pd.to_numeric(pd.Series(found.astype(str)), errors="coerce").to_numpy()
+    whole = bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
+    is_number = found.inferred_type in ("integer", "floating")
+    if is_number and not whole and structure.design == "levels":
+        raise ArgumentError(
+            f"residual={text!r}: '{structure.name}' counts gaps between whole positions, and "
+            f"'{columns[0].name}' has {numbers[numbers != np.round(numbers)][0]:g}; for real times "
+            "write 'ou(...)'."
+        )
+    at = numbers if whole and is_number else np.arange(len(found), dtype=float)
+    return tuple(found), at[:, None].astype(float), codes
+
+
+def _check_positions(spec: CorrelatedSpec, subjects: Codes, positions: Codes) -> None:
+    """Refuse two rows of a subject at one position."""
+    keys = subjects.astype(np.int64) * len(spec.labels) + positions
+    distinct, counts = np.unique(keys, return_counts=True)
+    if (counts > 1).any():
+        repeated = int(distinct[counts > 1][0]) % len(spec.labels)
+        raise ArgumentError(
+            f"residual={spec.text!r}: a subject has {int(counts.max())} rows at one position "
+            f"({spec.position} {spec.labels[repeated]!r}); each row of a subject needs a position of "
+            "its own. Name the factor whose levels have one row at each position, such as "
+            "'patient:day', or average the rows."
+        )
