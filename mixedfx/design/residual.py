@@ -49,7 +49,13 @@ class ResidualSpec:
     params_title: ClassVar[str] = "Log residual standard deviation"
     estimates_sigma: ClassVar[bool] = True
     # Methods of denominator degrees of freedom; the first is the default.
-    df_methods: ClassVar[tuple[str, ...]] = ("satterthwaite", "kenward-roger", "residual", "normal")
+    df_methods: ClassVar[tuple[str, ...]] = (
+        "satterthwaite",
+        "kenward-roger",
+        "kenward-roger-linear",
+        "residual",
+        "normal",
+    )
     equal_variances: ClassVar[bool] = False  # all rows of weight one have the variance sigma**2
     # kind of the reported coefficients among a model's parameters
     coefficient_kind: ClassVar[Literal["dispersion", "family"]] = "dispersion"

@@ -189,6 +189,7 @@ def _estimate_at(
         cov=_coefficient_covariance(problem, joint, likelihood.nu),
         gradient=joint.gradient,
         hessian=joint.hessian,
+        log_sigma_by=joint.log_sigma_gradient,
         vcov_jacobian=joint.vcov_jacobian,
         not_identified=_not_identified(problem, x, likelihood),
     )

@@ -63,6 +63,15 @@ class ResidualEstimate:
         """Reported parameters beside sigma."""
         return ()
 
+    @property
+    def residual_params(self) -> Vector:
+        """Parameters of the residual model that were searched for."""
+        return np.zeros(0)
+
+    def log_sigma_gradient(self, by_theta: Callable[[], Vector]) -> Vector:
+        """Derivative of the profiled log sigma by all free parameters, given that by theta."""
+        return by_theta()
+
     def statsmodels_result(
         self, design: Design, likelihood: GaussianLikelihood, theta: Vector
     ) -> Any:
@@ -246,6 +255,8 @@ class JointEstimate(ResidualEstimate):
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
     # (m, p, p) of cov(beta)
     vcov_jacobian: CoefficientCovariance = field(kw_only=True, repr=False)
+    # (m,) derivative of log sigma; empty where sigma is itself a parameter
+    log_sigma_by: Vector = field(default_factory=lambda: np.zeros(0), kw_only=True, repr=False)
     # With correlated residuals, which no weights express
     crossprod: CrossProducts | None = field(default=None, kw_only=True, repr=False)
     # Statements of what the rows do not identify, of residual variances too
@@ -254,6 +265,15 @@ class JointEstimate(ResidualEstimate):
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
+
+    @property
+    def residual_params(self) -> Vector:
+        """The parameters."""
+        return self.params
+
+    def log_sigma_gradient(self, by_theta: Callable[[], Vector]) -> Vector:
+        """That of the search."""
+        return self.log_sigma_by
 
     @property
     def components(self) -> tuple[ResidualParameter, ...]:

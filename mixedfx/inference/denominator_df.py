@@ -16,16 +16,25 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.errors import ArgumentError, check_choice
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.kenward_roger import kenward_roger
+from mixedfx.inference.kenward_roger_rows import kenward_roger_of_rows
 from mixedfx.inference.satterthwaite import satterthwaite
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-DfMethod = Literal["auto", "satterthwaite", "kenward-roger", "residual", "normal"]
-DF_METHODS: tuple[DfMethod, ...] = ("satterthwaite", "kenward-roger", "residual", "normal")
+DfMethod = Literal[
+    "auto", "satterthwaite", "kenward-roger", "kenward-roger-linear", "residual", "normal"
+]
+DF_METHODS: tuple[DfMethod, ...] = (
+    "satterthwaite",
+    "kenward-roger",
+    "kenward-roger-linear",
+    "residual",
+    "normal",
+)
 
 
 class DenominatorDf(Protocol):
@@ -95,19 +104,25 @@ def resolve_df_method(fit: FittedModel, method: str) -> str:
 def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     """Compute what a method's degrees of freedom need, once for a fit."""
     method = resolve_df_method(fit, method)
-    if method == "kenward-roger":
-        check_no_priors(fit, "df_method='kenward-roger'")
+    of_kenward_roger = method.startswith("kenward-roger")
+    if of_kenward_roger:
+        check_no_priors(fit, f"df_method='{method}'")
     covariance = fit.solution.coefficient_covariance
     if fit.priors.specified:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", covariance, np.inf)
     if method == "satterthwaite":
         return satterthwaite(fit)
-    if method == "kenward-roger" and fit.spec.random_terms:  # without random effects: residual df
+    if of_kenward_roger and not fit.spec.is_least_squares:  # of least squares: residual df
         if not fit.reml:
             raise ArgumentError(
-                "df_method='kenward-roger' adjusts a REML fit, and this one is by maximum "
+                f"df_method='{method}' adjusts a REML fit, and this one is by maximum "
                 "likelihood: fit with reml=True, or take df_method='satterthwaite'."
             )
-        return kenward_roger(fit)
+        check_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
+        linear = fit.spec.residual.equal_variances or not fit.spec.residual.estimates_sigma
+        linear = linear and all(s.linear for s, _ in fit.crossprod.parametrization.terms)
+        if linear and method == "kenward-roger":
+            return kenward_roger(fit)
+        return kenward_roger_of_rows(fit, second_order=method == "kenward-roger")
     df_resid = float(fit.crossprod.n - fit.crossprod.p)
     return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)

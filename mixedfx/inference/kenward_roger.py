@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.errors import ArgumentError
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, orthonormal_rows
 from mixedfx.likelihood.covariance_components import (
     component_traces,
@@ -106,8 +105,6 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     .. [2] Halekoh and Hojsgaard (2014), J. Stat. Softw. 59(9), whose numbers these are.
     """
     check_no_priors(fit, "Kenward and Roger's method")
-    check_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
-    _check_linear_covariance(fit)
     Phi = fit.solution.vcov_in_basis
     components = covariance_components(fit.solution)
     JtEJ, Q = fixed_effect_products(fit.solution, components)
@@ -126,17 +123,6 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
     cov = CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
     return KenwardRoger(cov, W, P, fit)
-
-
-def _check_linear_covariance(fit: FittedModel) -> None:
-    """Refuse structures whose covariance is not linear in its entries."""
-    terms = zip(fit.spec.random_terms, fit.crossprod.parametrization.terms, strict=True)
-    for term, (structure, _) in terms:
-        if not structure.linear:
-            raise ArgumentError(
-                f"Kenward and Roger's method takes a covariance that is linear in its parameters, "
-                f"and that of {term.formula_term} is not: take df_method='satterthwaite'."
-            )
 
 
 def _prepend_residual_variance(

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.registry import STRUCTURES
@@ -32,6 +33,7 @@ from mixedfx.likelihood.patterns import Patterns
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.model import ResidualDistribution, ResidualModel, ResidualParameter
 
 Vector = npt.NDArray[np.float64]
@@ -60,6 +62,11 @@ class CorrelatedSpec(ResidualSpec):
     strata: tuple[Any, ...] = ()  # values of the factor with a covariance for each; () for one
 
     residual_sd = "modelled"
+
+    def check_one_variance(self, what: str, instead: str) -> None:
+        """Refuse what takes independent residuals, but not Kenward and Roger's method."""
+        if not what.startswith("Kenward"):
+            super().check_one_variance(what, instead)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -230,7 +237,10 @@ class Correlated(ResidualModel):
             return None
         by_x = self.covariance_jacobian(params)
         by_xx = jacobian(
-            lambda x: self.covariance_jacobian(x).ravel(), params, np.full(len(params), _STEP_2), order=2
+            lambda x: self.covariance_jacobian(x).ravel(),
+            params,
+            np.full(len(params), _STEP_2),
+            order=2,
         ).reshape(len(params), *by_x.shape)
         return sums.derivatives(self.covariances(params), by_x, by_xx, solution)
 
@@ -263,6 +273,26 @@ class Correlated(ResidualModel):
         if self.spec.structure == "us":  # rows of the factor, which scale together
             full[~repeated] /= np.exp(found[0][first])
         return np.delete(full, first)
+
+    def covariance_blocks(
+        self, params: Vector, weights: Vector | None
+    ) -> tuple[CovarianceBlock, ...]:
+        """One for each stratum."""
+        structure, at = self.spec.covariance, self.spec.at
+        return tuple(
+            CovarianceBlock(structure, at, R, SubjectRows(self.patterns, s, at.k, weights))
+            for s, R in enumerate(self.covariances(params))
+        )
+
+    def row_precision(self, params: Vector, weights: Vector | None) -> Any:
+        """Block-diagonal over subjects."""
+        first, second, entry = self.patterns.pairs()
+        q, _ = self.patterns.precisions(self.covariances(params))
+        values = q[entry]
+        if weights is not None:
+            values = values * np.sqrt(weights[first] * weights[second])
+        n = len(self.subjects)
+        return sparse.csr_array((values, (first, second)), shape=(n, n))
 
     def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
         """Of sigma."""

@@ -16,8 +16,11 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import Positions
 from mixedfx.design.build import Design
 from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (
@@ -34,6 +37,7 @@ from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
+from mixedfx.residuals.blocks import CovarianceBlock, IndependentRows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -146,6 +150,17 @@ class ResidualModel(ResidualRows):
     ) -> Derivatives | None:
         """First and second derivatives by the parameters, where they have a closed form."""
         return None
+
+    def covariance_blocks(
+        self, params: Vector, weights: Vector | None
+    ) -> tuple[CovarianceBlock, ...]:
+        """Covariances of the residuals over ``sigma**2``: one variance."""
+        rows = IndependentRows(weights)
+        return (CovarianceBlock(STRUCTURES["homdiag"], Positions(1), np.eye(1), rows),)
+
+    def row_precision(self, params: Vector, weights: Vector | None) -> Any:
+        """Precision of the residuals times ``sigma**2``, sparse (n, n); None: the identity."""
+        return None if weights is None else sparse.diags_array(weights)
 
     def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
         """Derivatives of V by sigma and the parameters, for what the rows identify."""

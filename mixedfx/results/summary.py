@@ -13,6 +13,7 @@ from mixedfx.storage.summaries import residual_quantiles
 
 _TESTS = {
     "satterthwaite": "t, degrees of freedom by Satterthwaite's method",
+    "kenward-roger-linear": "t, Kenward and Roger's method without second derivatives",
     "kenward-roger": "t, degrees of freedom and standard errors by Kenward and Roger's method",
     "residual": "t, residual degrees of freedom",
     "normal": "z, normal distribution",

@@ -1,0 +1,233 @@
+"""Kenward and Roger's covariance where V is not linear in its parameters.
+
+With U = V^-1 X and parameters psi of the covariances (variances, correlations, ranges),
+
+    P_i = -U'dV_i U    Q_ij = U'dV_i V^-1 dV_j U    R_ij = U'd2V_ij U
+    Phi_A = Phi + 2 Phi { sum_ij W_ij (Q_ij - P_i Phi P_j - R_ij / 4) } Phi
+
+(Kenward and Roger 1997, Biometrics 53:983, equation 5), W being the inverse of the observed
+information of the restricted likelihood, as in SAS; without R_ij it is the linear form. All in
+units of the residual variance. ``dV_i U`` are sums over levels, or over the rows of a subject;
+``V^-1`` is applied by the factorisation of the random effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
+from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.kenward_roger import KenwardRoger
+from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
+from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
+from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.residuals.blocks import BlockRows, CovarianceBlock
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+
+_STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class _Precision:
+    """``V^-1`` over ``sigma**2`` as an operator on rows."""
+
+    Q: Any  # sparse (n, n), the precision of the residuals
+    QZ: Any  # sparse (n, q)
+    fit: FittedModel
+
+    @staticmethod
+    def of(fit: FittedModel) -> _Precision:
+        Q = fit.residual.model.row_precision(fit.residual.residual_params, fit.rows.weights)
+        Z = sparse_Z(fit.rows, fit.crossprod) if fit.spec.random_terms else None
+        if Z is not None and Q is not None:
+            Z = (Q @ Z).tocsr()
+        return _Precision(Q, Z, fit)
+
+    def __call__(self, M: Matrix) -> Matrix:
+        QM = M if self.Q is None else np.asarray(self.Q @ M)
+        if self.QZ is None:
+            return QM
+        GM = self.fit.solution.schur.numeric.solve(np.asarray(self.QZ.T @ M))
+        return np.asarray(QM - self.QZ @ GM)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One covariance of V: its derivatives by natural parameters, and where it stands in V."""
+
+    by_natural: Array  # (m, k, k) over sigma**2
+    second: Array | None  # (m, m, k, k); None: linear
+    rows: BlockRows
+
+
+@dataclass(frozen=True)
+class _EffectRows:
+    """Rows of a random term."""
+
+    codes: npt.NDArray[np.intp]
+    n_levels: int
+    columns: Matrix  # (n, k)
+
+    def along(self, D: Matrix, U: Matrix) -> Matrix:
+        """``Z (I x D) Z'U``, (n, p)."""
+        sums = self.sums(U)
+        moved = np.tensordot(D, sums, axes=(1, 0))  # (k, L, p)
+        return np.asarray(np.einsum("nk,knp->np", self.columns, moved[:, self.codes]))
+
+    def sums(self, U: Matrix) -> Array:
+        """``Z'U`` by level, (k, L, p)."""
+        L = self.n_levels
+        return np.array(
+            [
+                np.column_stack([np.bincount(self.codes, z * u, L) for u in U.T])
+                for z in self.columns.T
+            ]
+        )
+
+    def products(self, U: Matrix) -> Array:
+        """``sum_l (Z'U)_l (Z'U)_l'``, (k, k, p, p)."""
+        sums = self.sums(U)
+        return np.asarray(np.einsum("alp,blq->abpq", sums, sums, optimize=True))
+
+
+def natural_values(structure: CovarianceStructure, cov: Matrix, at: Positions) -> Vector:
+    """Variances and correlations, or covariances, of a covariance of a structure."""
+    entries = _free_entries(structure, at)
+    if entries is not None:
+        return np.asarray(cov[entries])
+    return structure.natural(structure.nearest(cov, at), at)[1]
+
+
+def _free_entries(structure: CovarianceStructure, at: Positions) -> tuple[Any, Any] | None:
+    """Entries of the covariance that are its parameters; None where they are functions of few."""
+    coordinates = structure.coordinates(at)
+    if isinstance(coordinates, EntryCoordinates):
+        return coordinates.rows, coordinates.cols
+    return None
+
+
+def _natural_derivatives(
+    structure: CovarianceStructure, cov: Matrix, at: Positions
+) -> tuple[Array, Array | None]:
+    """First and second derivatives of a covariance by its natural parameters."""
+    entries = _free_entries(structure, at)
+    if entries is not None:
+        rows, cols = entries
+        i = np.arange(len(rows))
+        D = np.zeros((len(rows), at.k, at.k))
+        D[i, rows, cols] = D[i, cols, rows] = 1.0
+        return D, None
+    params = structure.nearest(cov, at)
+    second = None if structure.linear else structure.covariance_hessian_natural(params, at)
+    return structure.covariance_jacobian_natural(params, at), second
+
+
+def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRoger:
+    """Adjust the covariance of the fixed effects, with second derivatives or without."""
+    columns = centred_columns(fit.rows)[0][:-1]
+    X = np.column_stack(columns) if columns else np.zeros((fit.rows.n, 0))
+    precision = _Precision.of(fit)
+    U, Phi = precision(X), fit.solution.vcov_in_basis
+    parts = _parts(fit)
+    moved = [part.rows.along(D, U) for part in parts for D in part.by_natural]
+    T = np.array(moved)  # (m, n, p)
+    m, n, p = T.shape
+    VT = precision(T.transpose(1, 0, 2).reshape(n, m * p)).reshape(n, m, p)
+    P = -np.einsum("np,inq->ipq", U, T, optimize=True)
+    Q = np.tensordot(T, VT, axes=(1, 0)).transpose(0, 2, 1, 3)  # (i, j, p, q)
+    W = _natural_covariance(fit, parts)
+    bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, P @ Phi, P)
+    if second_order:
+        bracket -= 0.25 * _second_order(parts, U, W)
+    adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
+    cov = CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
+    name = "kenward-roger" if second_order else "kenward-roger-linear"
+    return KenwardRoger(cov, W, P, fit, name)
+
+
+def _parts(fit: FittedModel) -> list[_Part]:
+    """Covariances of V over ``sigma**2``: of each random term, of the residuals."""
+    parts = []
+    terms = zip(
+        fit.rows.random_terms,
+        fit.crossprod.parametrization.terms,
+        fit.solution.lambdas,
+        strict=True,
+    )
+    for rows, (structure, at), lam in terms:
+        first, second = _natural_derivatives(structure, lam @ lam.T, at)
+        effects = _EffectRows(rows.codes, rows.n_levels, np.asarray(rows.model_matrix))
+        parts.append(_Part(first, second, effects))
+    for block in _residual_blocks(fit, fit.residual.residual_params):
+        first, second = _natural_derivatives(block.structure, block.cov, block.at)
+        parts.append(_Part(first, second, block.rows))
+    return parts
+
+
+def _second_order(parts: Sequence[_Part], U: Matrix, W: Matrix) -> Matrix:
+    """``sum_ij W_ij U'd2V_ij U``."""
+    total, start = np.zeros((U.shape[1], U.shape[1])), 0
+    for part in parts:
+        m = len(part.by_natural)
+        if part.second is not None:
+            own = W[start : start + m, start : start + m]
+            D = np.tensordot(own, part.second, axes=2)
+            total += np.tensordot(D, part.rows.products(U), axes=2)
+        start += m
+    return total
+
+
+def _natural_covariance(fit: FittedModel, parts: Sequence[_Part]) -> Matrix:
+    """
+    Covariance of the natural parameters over ``sigma**2``, by the observed information.
+
+    By the delta method from that of log sigma and the free parameters z, given z of variance
+    ``1 / (2 nu)``; sigma is that of the fit, so that ``psi / sigma**2`` depends on it too.
+    """
+    crossprod, model = fit.crossprod, fit.residual.model
+    coordinates, theta = rank_reduced_coordinates(crossprod.parametrization, fit.solution.factors)
+    z, m = np.append(theta, fit.residual.residual_params), len(theta)
+    cov_z = 2.0 * np.linalg.pinv(fit.derivatives.hessian, rcond=1e-10, hermitian=True)
+    g = fit.residual.log_sigma_gradient(lambda: _log_sigma_by_theta(fit, coordinates, theta))
+    cov = np.empty((len(z) + 1, len(z) + 1))
+    cov[1:, 1:] = cov_z
+    cov[0, 1:] = cov[1:, 0] = cov_z @ g
+    cov[0, 0] = 0.5 / fit.nu + g @ cov_z @ g
+
+    def natural(point: Vector) -> Vector:
+        scale, found = np.exp(2.0 * point[0]), []
+        lambdas = crossprod.lambdas(coordinates.lambdas(point[1 : m + 1]))
+        terms = zip(crossprod.parametrization.terms, lambdas, strict=True)
+        found = [natural_values(s, scale * (lam @ lam.T), at) for (s, at), lam in terms]
+        for block in model.covariance_blocks(point[m + 1 :], None):
+            found.append(natural_values(block.structure, scale * block.cov, block.at))
+        return np.concatenate(found)
+
+    point = np.append(0.0, z)
+    J = jacobian(natural, point, relative_steps(point, _STEP), order=2).T
+    return np.asarray(J @ cov @ J.T)
+
+
+def _residual_blocks(fit: FittedModel, params: Vector) -> tuple[CovarianceBlock, ...]:
+    return fit.residual.model.covariance_blocks(params, fit.rows.weights)
+
+
+def _log_sigma_by_theta(fit: FittedModel, coordinates: Coordinates, theta: Vector) -> Vector:
+    """Derivative of the profiled log sigma by coordinates of theta."""
+    scaled = ScaledLikelihood(fit.likelihood, coordinates)
+
+    def log_sigma(x: Vector) -> Vector:
+        return np.array([np.log(scaled.at(x).sigma)])
+
+    return np.asarray(jacobian(log_sigma, theta, relative_steps(theta, _STEP))[:, 0])
