@@ -30,8 +30,8 @@ from mixedfx.bayes.mode import (
     start_covariances,
 )
 from mixedfx.bayes.unconstrained import ParameterTransform, parameter_transform
+from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
-from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError

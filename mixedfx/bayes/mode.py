@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.unconstrained import ParameterTransform
+from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.parametrization import canonical_signs
-from mixedfx.covariance.structure import ZERO
 from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta

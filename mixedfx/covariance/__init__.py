@@ -3,13 +3,9 @@
 Public are the names below, by which a structure is added to those of formulas.
 """
 
+from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.registry import register_structure
-from mixedfx.covariance.structure import (
-    Component,
-    CovarianceStructure,
-    Positions,
-    cholesky_derivative,
-)
+from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 
 __all__ = [
     "Component",

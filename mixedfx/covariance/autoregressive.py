@@ -24,13 +24,13 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.correlation import (
     CorrelationStructure,
     ScalarTanh,
     atanh_inside,
     tanh_slope,
 )
-from mixedfx.covariance.structure import Component, Positions
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -45,6 +45,7 @@ class Autoregressive(ScalarTanh):
     """``ar1(visit | g)``: one standard deviation, correlations ``rho**lag``."""
 
     name: ClassVar[str] = "ar1"
+    markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:
@@ -97,6 +98,7 @@ class Toeplitz(CorrelationStructure):
     """``toep(visit | g)``: one standard deviation, a correlation for each lag."""
 
     name: ClassVar[str] = "toep"
+    covariances_are_parameters: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
 
     def n_correlations(self, at: Positions) -> int:
@@ -162,6 +164,7 @@ class HeterogeneousToeplitz(Toeplitz):
     """``toeph(visit | g)``: a standard deviation for each level."""
 
     name: ClassVar[str] = "toeph"
+    covariances_are_parameters: ClassVar[bool] = False
     heterogeneous: ClassVar[bool] = True
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
@@ -170,6 +173,7 @@ class Antedependence(CorrelationStructure):
     """``ad(visit | g)`` of residuals: one standard deviation, a correlation of each neighbours."""
 
     name: ClassVar[str] = "ad"
+    markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
     sides: ClassVar[frozenset[str]] = frozenset({"residual"})
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.correlation import CorrelationStructure
-from mixedfx.covariance.structure import Component, Positions
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -24,6 +24,7 @@ class CompoundSymmetry(CorrelationStructure):
     """``cs(f | g)``: one standard deviation and one correlation."""
 
     name: ClassVar[str] = "cs"
+    covariances_are_parameters: ClassVar[bool] = True
 
     def n_correlations(self, at: Positions) -> int:
         """One, of two effects or more."""
@@ -76,6 +77,7 @@ class HeterogeneousCompoundSymmetry(CompoundSymmetry):
     """``csh(f | g)``: a standard deviation for each effect, one correlation."""
 
     name: ClassVar[str] = "csh"
+    covariances_are_parameters: ClassVar[bool] = False
     heterogeneous: ClassVar[bool] = True
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 

@@ -20,12 +20,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import (
-    Component,
-    CovarianceStructure,
-    Positions,
-    cholesky_derivative,
-)
+from mixedfx.covariance.components import Component, Positions
+from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 from mixedfx.covariance.unstructured import effects_on_boundary
 
 Vector = npt.NDArray[np.float64]

@@ -7,14 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
-from mixedfx.covariance.structure import (
-    ZERO,
-    Component,
-    CovarianceStructure,
-    Positions,
-    correlation_components,
-)
+from mixedfx.covariance.structure import CovarianceStructure, correlation_components
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

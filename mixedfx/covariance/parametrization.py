@@ -16,9 +16,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import Positions
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.covariance.structure import CovarianceStructure
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

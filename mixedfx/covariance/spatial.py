@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
+from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
 from mixedfx.covariance.correlation import CorrelationStructure
-from mixedfx.covariance.structure import ZERO, Component, ComponentKind, Positions
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -138,6 +138,7 @@ class OrnsteinUhlenbeck(DistanceStructure):
     """``ou(time | g)``: correlations ``exp(-rate d)`` in real times."""
 
     name: ClassVar[str] = "ou"
+    markov: ClassVar[bool] = True
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("rate",)
     max_coordinates: ClassVar[int] = 1
 

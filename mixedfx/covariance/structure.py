@@ -16,96 +16,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
-
-# Relative to a standard deviation of this many residual ones (after scaling the term's
-# columns to unit root mean square), a standard deviation is called zero: lme4's isSingular.
-ZERO = 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class Positions:
-    """
-    Number of a term's effects, and their coordinates in time or space.
-
-    Parameters
-    ----------
-    k : int
-        Number of effects.
-    coordinates : ndarray of shape (k, d), optional
-        Increasing whole numbers of a structure of levels; times or points in space of one of
-        coordinates; None for 0, 1, ..., k - 1.
-    """
-
-    k: int
-    coordinates: Matrix | None = None
-
-    @cached_property
-    def points(self) -> Matrix:
-        """The coordinates, (k, d)."""
-        if self.coordinates is not None:
-            return self.coordinates
-        return np.arange(self.k, dtype=float)[:, None]
-
-    @cached_property
-    def distances(self) -> Matrix:
-        """Euclidean distances, (k, k): of levels, numbers of steps."""
-        differences = self.points[:, None, :] - self.points[None, :, :]
-        distances = np.abs(differences[:, :, 0])
-        if self.points.shape[1] > 1:
-            distances = np.sqrt((differences**2).sum(axis=2))
-        distances.setflags(write=False)
-        return distances
-
-    @cached_property
-    def lags(self) -> Matrix:
-        """The distinct positive distances, in increasing order."""
-        return np.unique(self.distances[np.triu_indices(self.k, 1)])
-
-
-ComponentKind = Literal["sd", "corr", "range", "rate", "smoothness"]
-
-
-@dataclass(frozen=True)
-class Component:
-    """
-    One standard deviation, correlation or range, as it is reported.
-
-    Parameters
-    ----------
-    kind : {"sd", "corr", "range", "rate", "smoothness"}
-        Standard deviation or correlation; distance over which a correlation falls, rate at which
-        it does, and how smooth it is at zero.
-    effects : tuple of int
-        The effects it belongs to; empty for all of the term.
-    value : float
-        Relative to sigma for a standard deviation; NaN for a correlation with a zero one.
-    parameter : int, optional
-        Index of the structure's parameter that alone determines it, as an increasing function:
-        it then has a profile likelihood.
-    limits : tuple of float
-        Limits of a correlation, range, rate or smoothness as its parameter goes to minus and
-        plus infinity; profile intervals that have no end within end there.
-    label : str, optional
-        What tells it from others of its kind that belong to all of the term: ``"lag 2"``.
-    """
-
-    kind: ComponentKind
-    effects: tuple[int, ...]
-    value: float
-    parameter: int | None = None
-    limits: tuple[float, float] = (-1.0, 1.0)
-    label: str = ""
+Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -181,6 +103,12 @@ class CovarianceStructure(ABC):
         Largest number of coordinates; default: 3.
     sides : frozenset of {"term", "residual"}
         Whether it can be the covariance of a random term (default), or of residuals.
+    markov : bool
+        Whether a position depends on the one before alone, so that the inverse of the covariance
+        of any ordered positions is tridiagonal. Default: False.
+    covariances_are_parameters : bool
+        Whether the covariance is linear in a variance and covariances that are its parameters, as
+        SAS writes it, so that Kenward and Roger's method has no second derivatives.
 
     See Also
     --------
@@ -223,6 +151,8 @@ class CovarianceStructure(ABC):
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "effects"
     max_coordinates: ClassVar[int] = 3
     sides: ClassVar[frozenset[str]] = frozenset({"term", "residual"})
+    markov: ClassVar[bool] = False
+    covariances_are_parameters: ClassVar[bool] = False
 
     @abstractmethod
     def n_params(self, k: int) -> int:
@@ -272,6 +202,31 @@ class CovarianceStructure(ABC):
         """Derivatives of ``Lambda Lambda'`` by the parameters, (m, k, k)."""
         half = self.factor_jacobian(params, at) @ self.factor(params, at).T
         return np.asarray(half + half.transpose(0, 2, 1))
+
+    def natural(self, params: Vector, at: Positions) -> tuple[tuple[str, ...], Vector]:
+        """Names and values of the parameters by which V is differentiated: free covariances."""
+        rows, cols = self._free_entries(at)
+        names = tuple(f"cov[{i}, {j}]" for i, j in zip(rows, cols, strict=True))
+        return names, np.asarray(self.covariance(params, at)[rows, cols])
+
+    def covariance_jacobian_natural(self, params: Vector, at: Positions) -> Array:
+        """Derivatives of the covariance by the natural parameters, (m, k, k)."""
+        rows, cols = self._free_entries(at)
+        i, D = np.arange(len(rows)), np.zeros((len(rows), at.k, at.k))
+        D[i, rows, cols] = D[i, cols, rows] = 1.0
+        return D
+
+    def covariance_hessian_natural(self, params: Vector, at: Positions) -> Array:
+        """Second derivatives by the natural parameters, (m, m, k, k)."""
+        m = len(self._free_entries(at)[0])
+        return np.zeros((m, m, at.k, at.k))
+
+    def _free_entries(self, at: Positions) -> tuple[Ints, Ints]:
+        """Entries of the covariance that are free: where those of the factor are."""
+        coordinates = self.coordinates(at)
+        if not isinstance(coordinates, EntryCoordinates):
+            raise NotImplementedError(f"the structure '{self.name}' has no natural parameters")
+        return coordinates.rows, coordinates.cols
 
     def generic_params(self, at: Positions) -> Vector:
         """Parameters of a covariance of distinct entries, where no derivative is zero by chance."""

@@ -14,14 +14,9 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
-from mixedfx.covariance.structure import (
-    ZERO,
-    Component,
-    CovarianceStructure,
-    Positions,
-    correlation_components,
-)
+from mixedfx.covariance.structure import CovarianceStructure, correlation_components
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

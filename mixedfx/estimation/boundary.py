@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import ZERO, Component
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import Parametrization, rank_reduced
-from mixedfx.covariance.structure import ZERO, Component
 from mixedfx.design.spec import ModelSpec
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood

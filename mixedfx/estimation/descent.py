@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
-from mixedfx.covariance.structure import ZERO
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import full_rank_factors, probe_boundary
 from mixedfx.estimation.optimizer_result import Control

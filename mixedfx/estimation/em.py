@@ -39,8 +39,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import ZERO
 from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult

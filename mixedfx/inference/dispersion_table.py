@@ -7,7 +7,7 @@ import pandas as pd
 
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.residual import LocationScaleEstimate
+from mixedfx.estimation.location_scale import LocationScaleEstimate
 
 
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.coordinates import Coordinates, EntryCoordinates
-from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.covariance.components import Positions
+from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.kenward_roger import KenwardRoger
@@ -103,34 +104,18 @@ class _EffectRows:
 
 def natural_values(structure: CovarianceStructure, cov: Matrix, at: Positions) -> Vector:
     """Variances and correlations, or covariances, of a covariance of a structure."""
-    entries = _free_entries(structure, at)
-    if entries is not None:
-        return np.asarray(cov[entries])
     return structure.natural(structure.nearest(cov, at), at)[1]
-
-
-def _free_entries(structure: CovarianceStructure, at: Positions) -> tuple[Any, Any] | None:
-    """Entries of the covariance that are its parameters; None where they are functions of few."""
-    coordinates = structure.coordinates(at)
-    if isinstance(coordinates, EntryCoordinates):
-        return coordinates.rows, coordinates.cols
-    return None
 
 
 def _natural_derivatives(
     structure: CovarianceStructure, cov: Matrix, at: Positions
 ) -> tuple[Array, Array | None]:
-    """First and second derivatives of a covariance by its natural parameters."""
-    entries = _free_entries(structure, at)
-    if entries is not None:
-        rows, cols = entries
-        i = np.arange(len(rows))
-        D = np.zeros((len(rows), at.k, at.k))
-        D[i, rows, cols] = D[i, cols, rows] = 1.0
-        return D, None
+    """First and second derivatives of a covariance by its natural parameters; None: zero."""
     params = structure.nearest(cov, at)
-    second = None if structure.linear else structure.covariance_hessian_natural(params, at)
-    return structure.covariance_jacobian_natural(params, at), second
+    first = structure.covariance_jacobian_natural(params, at)
+    if structure.linear or structure.covariances_are_parameters:
+        return first, None
+    return first, structure.covariance_hessian_natural(params, at)
 
 
 def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRoger:
@@ -146,7 +131,7 @@ def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRog
     VT = precision(T.transpose(1, 0, 2).reshape(n, m * p)).reshape(n, m, p)
     P = -np.einsum("np,inq->ipq", U, T, optimize=True)
     Q = np.tensordot(T, VT, axes=(1, 0)).transpose(0, 2, 1, 3)  # (i, j, p, q)
-    W = _natural_covariance(fit, parts)
+    W = _natural_covariance(fit)
     bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, P @ Phi, P)
     if second_order:
         bracket -= 0.25 * _second_order(parts, U, W)
@@ -188,7 +173,7 @@ def _second_order(parts: Sequence[_Part], U: Matrix, W: Matrix) -> Matrix:
     return total
 
 
-def _natural_covariance(fit: FittedModel, parts: Sequence[_Part]) -> Matrix:
+def _natural_covariance(fit: FittedModel) -> Matrix:
     """
     Covariance of the natural parameters over ``sigma**2``, by the observed information.
 

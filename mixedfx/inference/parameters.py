@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import ComponentKind
+from mixedfx.covariance.components import ComponentKind
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel

@@ -29,7 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.covariance.components import Positions
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.projected_blocks import ProjectedBlocks
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.covariance.components import Positions
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.likelihood.patterns import Patterns
 
 Vector = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ class IndependentRows:
 
     def along(self, D: Matrix, U: Matrix) -> Matrix:
         """``W^-1 U`` times the variance."""
-        return D[0, 0] * (U if self.weights is None else U / self.weights[:, None])
+        return np.asarray(D[0, 0] * (U if self.weights is None else U / self.weights[:, None]))
 
     def products(self, U: Matrix) -> Array:
         """``U'W^-1 U``."""

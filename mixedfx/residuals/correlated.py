@@ -8,25 +8,22 @@ at all of them where the structure has one. Standard deviations are searched as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import CovarianceStructure, Positions
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.build import Design
-from mixedfx.design.levels import combine, factorize
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.rows import ModelRows
-from mixedfx.errors import ArgumentError
-from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.patterns import Patterns
@@ -142,7 +139,7 @@ class Correlated(ResidualModel):
     @cached_property
     def patterns(self) -> Patterns:
         """Patterns of the subjects' positions."""
-        markov = self.spec.structure in ("ar1", "ar1h", "ad", "adh", "ou")
+        markov = self.spec.covariance.markov
         return Patterns.of(self.subjects, self.positions, self.strata, markov=markov)
 
     # ------------------------------------------------------------ the covariances
@@ -327,7 +324,7 @@ class Correlated(ResidualModel):
         structure, at = self.spec.covariance, self.spec.at
         found = []
         for x in self.structure_params(coefficients[1:]):
-            factor = np.linalg.cholesky(structure.covariance(x, at))
+            factor = np.asarray(np.linalg.cholesky(structure.covariance(x, at)), dtype=float)
             found.append(structure.components(factor, at))
         return found
 
@@ -369,72 +366,3 @@ def _regular(products: Matrix, times: Matrix, scale: float) -> Matrix:
     R = (vectors * values) @ vectors.T
     d = np.sqrt(np.diag(R))
     return np.asarray(R / np.outer(d, d) * np.outer(sds, sds))
-
-
-def correlated_residuals(
-    text: str, name: str, formula: Formula, columns: Mapping[str, pd.Series]
-) -> Correlated:
-    """Residual model of ``name(position | subject)`` in the rows that are used."""
-    structure = STRUCTURES[name]
-    term = formula.random[-1]
-    strata: tuple[Any, ...] = ()
-    n = len(next(iter(columns.values())))
-    of_strata = np.zeros(n, dtype=np.intp)
-    if len(formula.random) == 2:
-        values, of_strata = factorize(columns[formula.random[0].group[0]])
-        strata = tuple(values)
-    subjects = combine([factorize(columns[factor]) for factor in term.group])[1]
-    names = [part.strip() for part in term.effects.removeprefix("0 + ").split("+")]
-    labels, coordinates, positions = _positions(structure, [columns[c] for c in names], text)
-    spec = CorrelatedSpec(
-        text=text,
-        structure=name,
-        position=term.effects_name,
-        subject=term.group_name,
-        labels=labels,
-        coordinates=coordinates,
-        strata=strata,
-    )
-    _check_positions(spec, subjects, positions)
-    return Correlated(spec, subjects, positions, of_strata)
-
-
-def _positions(
-    structure: CovarianceStructure, columns: list[pd.Series], text: str
-) -> tuple[tuple[Any, ...], Matrix, Codes]:
-    """Labels and coordinates of the positions, and the position of each row."""
-    if structure.design == "coordinates":
-        values = np.column_stack([column.to_numpy(dtype=float) for column in columns])
-        distinct, codes = np.unique(values, axis=0, return_inverse=True)
-        labels = tuple(map(tuple, distinct)) if distinct.shape[1] > 1 else tuple(distinct[:, 0])
-        return labels, distinct, codes.ravel()
-    if len(columns) != 1:
-        raise ArgumentError(
-            f"residual={text!r}: '{structure.name}' takes one variable of positions."
-        )
-    found, codes = factorize(columns[0])
-    numbers = pd.to_numeric(pd.Series(found.astype(str)), errors="coerce").to_numpy()
-    whole = bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
-    is_number = found.inferred_type in ("integer", "floating")
-    if is_number and not whole and structure.design == "levels":
-        raise ArgumentError(
-            f"residual={text!r}: '{structure.name}' counts gaps between whole positions, and "
-            f"'{columns[0].name}' has {numbers[numbers != np.round(numbers)][0]:g}; for real times "
-            "write 'ou(...)'."
-        )
-    at = numbers if whole and is_number else np.arange(len(found), dtype=float)
-    return tuple(found), at[:, None].astype(float), codes
-
-
-def _check_positions(spec: CorrelatedSpec, subjects: Codes, positions: Codes) -> None:
-    """Refuse two rows of a subject at one position."""
-    keys = subjects.astype(np.int64) * len(spec.labels) + positions
-    distinct, counts = np.unique(keys, return_counts=True)
-    if (counts > 1).any():
-        repeated = int(distinct[counts > 1][0]) % len(spec.labels)
-        raise ArgumentError(
-            f"residual={spec.text!r}: a subject has {int(counts.max())} rows at one position "
-            f"({spec.position} {spec.labels[repeated]!r}); each row of a subject needs a position of "
-            "its own. Name the factor whose levels have one row at each position, such as "
-            "'patient:day', or average the rows."
-        )

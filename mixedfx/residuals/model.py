@@ -19,8 +19,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import Positions
 from mixedfx.design.build import Design
 from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (

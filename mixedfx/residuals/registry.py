@@ -23,7 +23,7 @@ from mixedfx.design.residual import (
 )
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.formula.parser import parse_residual
-from mixedfx.residuals.correlated import correlated_residuals
+from mixedfx.residuals.correlated_request import correlated_residuals
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, ResidualModel
 

@@ -26,14 +26,10 @@ from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
+from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.estimation.residual import (
-    JointEstimate,
-    LocationScaleEstimate,
-    ResidualEstimate,
-    ScaleEffects,
-)
+from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
 from mixedfx.families import FAMILIES, LINKS
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mixedfx as mfx
+from mixedfx.covariance.components import ZERO, Positions
 from mixedfx.covariance.parametrization import Parametrization, rank_reduced
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import ZERO, CovarianceStructure, Positions
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.estimation.boundary import boundary_parameters
 
 

@@ -16,8 +16,9 @@ from reference_models import FOLDER
 from scipy import optimize, stats
 
 import mixedfx as mfx
+from mixedfx.covariance.components import Component
 from mixedfx.covariance.registry import STRUCTURES, register_structure
-from mixedfx.covariance.structure import Component, CovarianceStructure, cholesky_derivative
+from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 from mixedfx.errors import (
     ArgumentError,
     EngineRefusal,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import special
 
+from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import Positions
 
 NAMES = [name for name in STRUCTURES if name not in ("us", "diag")]
 LEVELS = {

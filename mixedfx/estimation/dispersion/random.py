@@ -24,9 +24,9 @@ from scipy import linalg
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.build import Design
 from mixedfx.estimation.dispersion.laplace import ConditionalDeviance, LaplaceDeviance
+from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
-from mixedfx.estimation.residual import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.identifiability import dependences

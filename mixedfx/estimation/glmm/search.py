@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
-from mixedfx.covariance.structure import ZERO
 from mixedfx.errors import ModesNotFound
 from mixedfx.estimation.boundary import (
     SLOPE_TOLERANCE,

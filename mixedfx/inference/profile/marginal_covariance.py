@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import ZERO
+from mixedfx.covariance.components import ZERO
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.marginal_optimum import MarginalOptimum, ProfiledMarginal
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import ZERO
+from mixedfx.covariance.components import ZERO
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.marginal import profile_marginal_parameter

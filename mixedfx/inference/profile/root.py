@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import ZERO
+from mixedfx.covariance.components import ZERO
 from mixedfx.errors import SearchError
 from mixedfx.estimation.standardized import minimize_standardized
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter

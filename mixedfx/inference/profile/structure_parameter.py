@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.structure import Component, CovarianceStructure, Positions
+from mixedfx.covariance.components import Component, Positions
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear, ProfiledParameter
