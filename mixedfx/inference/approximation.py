@@ -187,6 +187,11 @@ class _Estimates:
         rows = self.likelihood.rows
         if not rows.factors:
             return self._result("no integral", self.fit.deviance, self.x, None)
+        if not np.isfinite(self.estimate.hessian).all():
+            raise ArgumentError(
+                "the likelihood has no finite curvature where the search ended, and how far its "
+                "maximum would move is not known; fit.notes says more."
+            )
         if len(rows.factors) == 1 and rows.factors[0].width <= MAX_COLUMNS:
             return self._by_quadrature(rows.factors[0].width)
         if not can_sample(rows):

@@ -121,7 +121,8 @@ class CrossProducts:
         for s, basis in zip(self.term_positions, self.bases, strict=True):
             products = self.ZtZ.diagonal[s.group][s.columns, s.columns].sum(axis=2) / self.n
             squares = np.einsum("ca,cd,da->a", basis.inverse, products, basis.inverse)
-            rms.append(np.sqrt(squares))
+            # Weights of a density that is not log-concave may have a negative sum.
+            rms.append(np.sqrt(np.abs(squares)))
         return tuple(rms)
 
     def own_factors(self, lambdas: Sequence[Matrix]) -> list[Matrix]:
@@ -212,8 +213,9 @@ class CrossProducts:
         """Covariance of the coefficients of X from that of ``X qr_R^-1``."""
         if self.qr_R is None:
             return in_basis
-        half = linalg.solve_triangular(self.qr_R, in_basis)
-        return np.asarray(linalg.solve_triangular(self.qr_R, half.T))
+        # A covariance that is not finite stays so: of a Hessian that is not.
+        half = linalg.solve_triangular(self.qr_R, in_basis, check_finite=False)
+        return np.asarray(linalg.solve_triangular(self.qr_R, half.T, check_finite=False))
 
 
 def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:

@@ -196,7 +196,9 @@ class FamilyEstimate(ResidualEstimate):
         coordinates, x = rank_reduced_coordinates(likelihood.parametrization, solution.factors)
         m = self.n_covariance
         A, B, C = self.hessian[:m, :m], self.hessian[:m, m:], self.hessian[m:, m:]
-        profiled = A - B @ np.linalg.pinv(C, rcond=1e-14, hermitian=True) @ B.T
+        profiled = np.full_like(A, np.nan)
+        if np.isfinite(self.hessian).all():
+            profiled = A - B @ np.linalg.pinv(C, rcond=1e-14, hermitian=True) @ B.T
         scaled = ScaledLikelihood(likelihood, coordinates)
         return HessianAtOptimum(scaled, x, self.gradient[:m].copy(), profiled)
 

@@ -16,6 +16,7 @@ from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
+from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians, scores_by_params
 from mixedfx.estimation.glmm.search import (
     MarginalObjective,
@@ -23,10 +24,13 @@ from mixedfx.estimation.glmm.search import (
     free_coordinates,
     search,
 )
-from mixedfx.estimation.glmm.separation import regularized
 from mixedfx.estimation.glmm.separation_notes import separation_statements
 from mixedfx.estimation.glmm.starting_values import Start, starting_point
-from mixedfx.estimation.glmm.working import own_coefficients, working_crossproducts
+from mixedfx.estimation.glmm.working import (
+    own_coefficients,
+    with_independent_columns,
+    working_crossproducts,
+)
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.profiled import ProfiledLikelihood, working_information
@@ -67,6 +71,10 @@ def fit_generalized(
         rows = GeneralizedRows.of(design) if rows is None else rows
         found = find_optimum(design, rows, nagq=nagq, control=control, start=start)
         statements = separation_statements(design, found.evaluation)
+        if merging := merging_statements(design, found.evaluation):
+            # No errors are of a curvature where there is no maximum.
+            found = replace(found, hessian=np.full_like(found.hessian, np.nan))
+            statements = statements or merging
         return assemble_fit(design, found, nagq=nagq, control=control, not_identified=statements)
 
 
@@ -268,8 +276,8 @@ def assemble_fit(
     at, Zb = modes.at_rows, modes.eta - modes.fixed
     with np.errstate(all="ignore"):
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
-    if not_identified:
-        crossprod = regularized(crossprod)
+    if not_identified or (at.weight < 0.0).any():
+        crossprod = with_independent_columns(crossprod, evaluation.point.factors)
     again = _evaluated_anew(evaluation)
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),

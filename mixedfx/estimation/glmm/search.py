@@ -48,6 +48,9 @@ _STEP_OFF = 0.1
 # The search ends where a step would gain this, which is followed by a Newton step with the Hessian
 # at its end: that is the Hessian at the optimum but for five digits.
 _BEFORE_NEWTON_STEP = 1e-8
+# Laplace's approximation is unbounded where the curvature of a density at its mode goes to zero:
+# the search does not go nearer.
+LEAST_CURVATURE = 0.05
 # Step of the difference that gives the curvature by the logarithm of a family parameter.
 _PARAM_STEP = 1e-2
 
@@ -69,13 +72,13 @@ class MarginalObjective:
         self.last: tuple[Vector, MarginalEvaluation] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
-        """Deviance and gradient; infinite where the modes are not found."""
+        """Deviance and gradient; infinite where the modes are not found, or nearly merge."""
         try:
             evaluation = self.evaluate(x)
             value = evaluation.deviance
         except ModesNotFound:
             return np.inf, np.zeros_like(x)
-        if not np.isfinite(value):
+        if not np.isfinite(value) or evaluation.modes.least_curvature < LEAST_CURVATURE:
             return np.inf, np.zeros_like(x)
         rows = self.likelihood.rows
         return value, self.coordinates.gradient(x, rows, evaluation.gradient)

@@ -20,14 +20,13 @@ alike have.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize, sparse
 
 from mixedfx.design.rows import ModelRows, RandomTermRows
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.pirls import Modes
 
 Vector = npt.NDArray[np.float64]
@@ -43,8 +42,6 @@ _LARGE_SD = 8.0
 _BOUND = 1e4
 # Part of a direction that is rounding.
 _ROUNDING = 1e-7
-# Of the largest sum of squares; coefficients and their covariance do not depend on it.
-_RIDGE = 1e-11
 # Rows in a linear program at first, and added at a time.
 _MOST_ROWS = 4000
 _TIME_LIMIT = 20.0
@@ -66,13 +63,6 @@ def is_suspicious(modes: Modes) -> bool:
     at_bound = rows.family.unbounded(rows.y) != 0.0
     weights = np.ones(len(values)) if rows.weights is None else rows.weights
     return bool((at_bound & (values > -_CERTAIN * weights) & (weights > 0.0)).any())
-
-
-def regularized(crossprod: CrossProducts) -> CrossProducts:
-    """Working cross-products with a ridge that keeps columns whose weights vanish independent."""
-    p, XytXy = crossprod.p, crossprod.XytXy.copy()
-    XytXy[range(p), range(p)] += _RIDGE * np.diag(XytXy)[:p].max(initial=0.0)
-    return replace(crossprod, XytXy=XytXy)
 
 
 def find_separation(X: Matrix, signs: Vector) -> Separation | None:

@@ -8,6 +8,9 @@ starting values, expected Hessians, and everything that a results layer asks of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
@@ -16,9 +19,13 @@ from mixedfx.design.spec import ModelSpec
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.linalg.cholesky.numeric import factorize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+# Of the largest sum of squares; coefficients and their covariance do not depend on it.
+_RIDGE = 1e-11
 
 
 def working_crossproducts(
@@ -65,6 +72,24 @@ def working_crossproducts(
         log_weights=0.0,
         sigma=1.0,
     )
+
+
+def with_independent_columns(crossprod: CrossProducts, factors: Sequence[Matrix]) -> CrossProducts:
+    """
+    Cross-products with a ridge, if one is needed, that keeps the columns of X independent.
+
+    Weights may vanish, or be negative where a density is not log-concave. The estimates of the
+    working model are fixed at those of the marginal likelihood, and do not depend on the ridge.
+    """
+    p, XytXy = crossprod.p, crossprod.XytXy.copy()
+    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(factors))
+    values = np.linalg.eigvalsh(numeric.schur_complement(crossprod.ZtXy, XytXy).matrix[:p, :p])
+    least = _RIDGE * np.abs(np.diag(XytXy)[:p]).max(initial=0.0)
+    ridge = least - values.min(initial=np.inf)
+    if not ridge > 0.0:
+        return crossprod
+    XytXy[range(p), range(p)] += ridge
+    return replace(crossprod, XytXy=XytXy)
 
 
 def own_coefficients(rows: GeneralizedRows, beta: Vector) -> Vector:

@@ -56,6 +56,19 @@ class Modes:
         return _scaled(self.lambdas, self.u)
 
     @property
+    def least_curvature(self) -> float:
+        """
+        Smallest eigenvalue of the levels' blocks of ``Lambda'Z'WZ Lambda + I``.
+
+        It is 1 or more where all weights are positive, and goes to zero where a mode and a saddle
+        of the density merge: Laplace's approximation divides by it.
+        """
+        if (self.at_rows.weight >= 0.0).all():
+            return 1.0
+        blocks = zip(self.lambdas, self.numeric.assembled.diagonal, strict=True)
+        return min((_least_eigenvalue(lam, ZtWZ) for lam, ZtWZ in blocks), default=1.0)
+
+    @property
     def penalized_loglik(self) -> float:
         """``sum l - u'u/2``, constants included."""
         return float(self.at_rows.value.sum()) + self.rows.largest - 0.5 * _squares(self.u)
@@ -74,6 +87,12 @@ def find_modes(
 
 def _scaled(lambdas: Sequence[Matrix], u: Sequence[Matrix]) -> list[Matrix]:
     return [lam @ v for lam, v in zip(lambdas, u, strict=True)]
+
+
+def _least_eigenvalue(lam: Matrix, ZtWZ: Matrix) -> float:
+    """Of ``lam' ZtWZ lam + I`` over the levels, the last axis."""
+    blocks = np.einsum("ab,acl,cd->lbd", lam, ZtWZ, lam, optimize=True)
+    return 1.0 + float(np.linalg.eigvalsh(blocks).min(initial=np.inf))
 
 
 def _squares(u: Sequence[Matrix]) -> float:

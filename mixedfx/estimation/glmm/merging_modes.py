@@ -1,0 +1,36 @@
+"""Modes that merge: where Laplace's approximation has no maximum.
+
+It divides by the curvature of the density of the random effects at its mode. A density that is not
+log-concave, as with the link cauchit or of a normal response with a log link, can lose that mode as
+the parameters move, where the curvature is zero and the approximation infinite.
+"""
+
+from __future__ import annotations
+
+from mixedfx.design.build import Design
+from mixedfx.estimation.glmm.search import LEAST_CURVATURE
+from mixedfx.likelihood.generalized.likelihood import MarginalEvaluation
+from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
+
+# How near to the limit of the curvature a search ends that was stopped by it.
+_AT_LIMIT = 1.1
+# Nodes at which an integral over merging modes is no longer of one of them alone.
+_ENOUGH_NODES = 25
+
+
+def merging_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[str, ...]:
+    """Why the likelihood has no maximum, where a search has ended at merging modes."""
+    if evaluation.modes.least_curvature > _AT_LIMIT * LEAST_CURVATURE:
+        return ()
+    family, terms = design.spec.family, design.spec.random_terms
+    one_factor = len({term.group for term in terms}) == 1
+    width = sum(len(term.effect_names) for term in terms)
+    mend = "Another link or family, or a simpler model, may not have this"
+    if one_factor and width <= MAX_COLUMNS and evaluation.nagq < _ENOUGH_NODES:
+        mend = f"Fit with nagq={_ENOUGH_NODES}, which depends on that curvature less"
+    approximation = "Laplace's approximation" if evaluation.nagq <= 1 else "quadrature"
+    return (
+        f"by {approximation} it rises without end where modes of the random effects merge and the "
+        f"curvature there goes to zero, as it can where a density is not log-concave: {family}. "
+        f"{mend}",
+    )

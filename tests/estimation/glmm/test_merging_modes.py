@@ -1,0 +1,63 @@
+"""Densities that are not log-concave: where modes merge, Laplace's approximation has no maximum.
+
+Source of truth: quadrature with 25 nodes, whose log-likelihood lme4 1.1-31 in R 4.2.2 gives as
+-127.9572 for the cauchit model below (`glmer(y ~ x + (1 | g), nAGQ = 25)`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError, ConvergenceWarning
+
+
+def answers():
+    """Levels of successes alone, and one separated by x, among others."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(30), 8)
+    x = rng.normal(size=240)
+    noise = [rng.random(240), rng.normal(size=30)[g], rng.normal(size=30)[g]]
+    eta = 0.3 + x + 1.2 * noise[1] + 0.7 * noise[2] * x
+    y = (noise[0] < 1.0 / (1.0 + np.exp(-eta))).astype(int)
+    y[g == 0] = 1
+    y[g == 1] = x[g == 1] > 0.0
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
+
+
+DATA = answers()
+
+
+@pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
+def test_merging_modes_are_named_with_the_mend(term):
+    with pytest.warns(ConvergenceWarning, match="modes of the random effects merge"):
+        fit = mfx.glmer(f"y ~ x + {term}", DATA, link="cauchit")
+    assert not fit.converged
+    assert "nagq=25" in " ".join(fit.notes)
+    assert fit.bse.isna().all()
+    assert "not estimated" in str(fit.certificate)
+    with pytest.raises(ArgumentError, match="no finite curvature"):
+        fit.approximation()
+
+
+@pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
+def test_the_mend_of_merging_modes_works(term):
+    fit = mfx.glmer(f"y ~ x + {term}", DATA, link="cauchit", nagq=25)
+    assert fit.converged
+    assert fit.notes == ()
+    if term == "(1 | g)":
+        # lme4's nodes are placed by the expected information.
+        assert fit.llf == pytest.approx(-127.9572, rel=0, abs=2e-3)
+
+
+def test_the_likelihood_stays_near_that_of_quadrature_where_modes_merge():
+    # Without a bound of the curvature the search ends at -123.1, and rises further.
+    with pytest.warns(ConvergenceWarning):
+        fit = mfx.glmer("y ~ x + (1 | g)", DATA, link="cauchit")
+    assert fit.llf == pytest.approx(-127.96, rel=0, abs=0.5)
+
+
+def test_without_random_effects_nothing_merges():
+    assert mfx.glmer("y ~ x", DATA, link="cauchit").converged
