@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.errors import ArgumentError
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -225,7 +226,12 @@ class CovarianceStructure(ABC):
         """Entries of the covariance that are free: where those of the factor are."""
         coordinates = self.coordinates(at)
         if not isinstance(coordinates, EntryCoordinates):
-            raise NotImplementedError(f"the structure '{self.name}' has no natural parameters")
+            raise ArgumentError(
+                "Kenward and Roger's method differentiates by variances and correlations, and the "
+                f"structure '{self.name}' does not say what these are (natural, "
+                "covariance_jacobian_natural and covariance_hessian_natural): take "
+                "df_method='satterthwaite'."
+            )
         return coordinates.rows, coordinates.cols
 
     def generic_params(self, at: Positions) -> Vector:

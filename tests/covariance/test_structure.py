@@ -254,9 +254,10 @@ def test_engines_that_cannot_express_it_say_so(data, engine):
         mfx.lmer(FORMULA, data, engine=engine)
 
 
-def test_kenward_and_roger_refuse_it(fit):
-    with pytest.raises(ArgumentError, match="satterthwaite"):
-        fit.tidy(df_method="kenward-roger")
+@pytest.mark.parametrize("method", ["kenward-roger", "kenward-roger-linear"])
+def test_kenward_and_roger_refuse_a_structure_that_names_no_variances(fit, method):
+    with pytest.raises(ArgumentError, match="'ar1' does not say .*df_method='satterthwaite'"):
+        fit.tidy(df_method=method)
 
 
 def test_the_formula_is_written_as_it_was_read():

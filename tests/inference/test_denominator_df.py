@@ -698,7 +698,7 @@ def test_kenward_roger_is_refused_for_maximum_likelihood(name):
 
 @pytest.mark.parametrize("method", ["kr", "Satterthwaite", "containment", "", None, 3, True])
 def test_unknown_methods_are_refused_with_the_choices(strong, method):
-    choices = "'satterthwaite', 'kenward-roger', 'residual', 'normal'"
+    choices = "'satterthwaite', 'kenward-roger', 'kenward-roger-linear', 'residual', 'normal'"
     with pytest.raises(ArgumentError, match=choices):
         denominator_df(mfx.lmer(BASE, strong).model, method)
 
