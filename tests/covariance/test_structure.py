@@ -256,7 +256,7 @@ def test_engines_that_cannot_express_it_say_so(data, engine):
 
 @pytest.mark.parametrize("method", ["kenward-roger", "kenward-roger-linear"])
 def test_kenward_and_roger_refuse_a_structure_that_names_no_variances(fit, method):
-    with pytest.raises(ArgumentError, match="'ar1' does not say .*df_method='satterthwaite'"):
+    with pytest.raises(ArgumentError, match=r"'ar1' does not say .*df_method='satterthwaite'"):
         fit.tidy(df_method=method)
 
 
