@@ -6,7 +6,8 @@
     mat    2**(1 - nu) / Gamma(nu) (d / range)**nu K_nu(d / range),  nu the smoothness
 
 Unbounded parameters are logarithms, of ranges relative to the mean distance, so that they do not
-depend on the unit. The derivative of the Matern correlation by its smoothness is a difference of
+depend on the unit, with limits far out. The derivative of the Matern correlation by its smoothness
+is a difference of
 fourth order; all others are exact.
 
 References
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
-from mixedfx.covariance.correlation import CorrelationStructure
+from mixedfx.covariance.correlation import CorrelationStructure, atanh_inside, tanh_slope
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -36,13 +37,15 @@ _OfDistance = Callable[[Vector, float, float], Vector]
 # Ranges over the mean distance from which a search may end elsewhere.
 _TYPICAL = (0.03, 0.1, 0.3, 1.0, 3.0)
 _SMOOTHNESS = (0.4, 1.2, 3.0)
-# Logarithms are taken of no number beyond these powers of e.
-_MAX_LOG = 300.0
+# Largest power of e of a parameter over its unit: the likelihood is flat far out, and a range of
+# 20 000 mean distances is that of a field whose variogram is a power of the distance.
+_MAX_LOG: dict[str, float] = {"range": 10.0, "rate": 10.0, "smoothness": 4.0}
+# A field whose correlations all exceed this has its range at the limit.
+_CONSTANT = 1.0 - 1e-3
 # Relative step of differences by the smoothness; its first four powers are lost.
 _STEP = 2e-3
-# Smoothness above which the correlation is the Gaussian one to many digits, and Bessel functions
-# overflow.
-_SMOOTHEST = 60.0
+# Smoothness of the limit above, at which the correlation is nearly the Gaussian one.
+_SMOOTHEST = float(np.exp(4.0))
 # Distances from which the parameters of a given Matern correlation matrix are found.
 _MAX_DISTANCES = 60
 
@@ -63,19 +66,28 @@ class DistanceStructure(CorrelationStructure):
         units = {"range": mean, "rate": 1.0 / mean, "smoothness": 1.0}
         return np.array([units.get(kind, 1.0) for kind in self.kinds])
 
+    def _limits(self) -> Vector:
+        """Largest logarithm of each parameter."""
+        return np.array([_MAX_LOG[kind] for kind in self.kinds])
+
     def bounded(self, x: Vector, at: Positions) -> Vector:
-        """Exponentials."""
-        return self._unit(at) * np.exp(np.clip(x, -_MAX_LOG, _MAX_LOG)) if len(x) else x
+        """``unit exp(limit tanh(x / limit))``."""
+        if not len(x):
+            return x
+        limit = self._limits()
+        return np.asarray(self._unit(at) * np.exp(limit * np.tanh(x / limit)))
 
     def bounded_jacobian(self, x: Vector, at: Positions) -> Matrix:
-        """Exponentials."""
-        return np.diag(self.bounded(x, at))
+        """``c / cosh(x / limit)**2``."""
+        slope = tanh_slope(x / self._limits()) if len(x) else x
+        return np.diag(self.bounded(x, at) * slope)
 
     def unbounded(self, c: Vector, at: Positions) -> Vector:
-        """Logarithms."""
+        """Inverse of :meth:`bounded`."""
         if not len(c):
             return c
-        return np.clip(np.log(np.maximum(c / self._unit(at), 1e-300)), -_MAX_LOG, _MAX_LOG)
+        limit = self._limits()
+        return limit * atanh_inside(np.log(np.maximum(c / self._unit(at), 1e-300)) / limit)
 
     def correlation_components(self, c: Vector, at: Positions) -> tuple[Component, ...]:
         """Each parameter."""
@@ -85,12 +97,12 @@ class DistanceStructure(CorrelationStructure):
         )
 
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
-        """A sd of zero, or correlations of one of all: a smooth field is singular without."""
+        """A sd of zero, or a range at its limit: a smooth field is singular without."""
         rows = np.sqrt((factor**2).sum(axis=1))
         if rows.max(initial=0.0) < ZERO:
             return (Component("sd", (), 0.0),)
-        constant = ((factor @ factor.T) / np.outer(rows, rows)).min() > 1.0 - ZERO**2
-        return (Component("corr", (), 1.0),) if constant and len(rows) > 1 else ()
+        constant = ((factor @ factor.T) / np.outer(rows, rows)).min() > _CONSTANT
+        return (Component(self.kinds[0], (), np.nan),) if constant and len(rows) > 1 else ()
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """Short to long ranges."""
@@ -236,8 +248,6 @@ class Matern(DistanceStructure):
 
     def _by_distance(self, function: _OfDistance, c: Vector, at: Positions) -> Matrix:
         """A function of distance, each distinct one evaluated once."""
-        if not _SMOOTHEST > c[1] > 1e-2:
-            raise np.linalg.LinAlgError("the smoothness is out of the range of double precision")
         upper = np.triu_indices(at.k, 1)
         R = np.zeros((at.k, at.k))
         R[upper] = function(at.distances[upper], float(c[0]), float(c[1]))
@@ -342,7 +352,7 @@ def _by_smoothness_twice(d: Vector, scale: float, nu: float) -> Vector:
 
 def _fit_matern(d: Vector, r: Vector, scale: float) -> Vector:
     """Range and smoothness whose correlations at distances ``d`` are nearest to ``r``."""
-    low, high = np.log(1.1e-2), np.log(0.99 * _SMOOTHEST)
+    low, high = -np.log(_SMOOTHEST), np.log(_SMOOTHEST)
 
     def misfit(x: Vector) -> Vector:
         return _matern(d, float(np.exp(x[0])), float(np.exp(np.clip(x[1], low, high)))) - r

@@ -9,7 +9,7 @@ derivatives say that it is no minimum yet (:mod:`mixedfx.estimation.refinement`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
+from mixedfx.estimation.correlation_starts import other_correlations
 from mixedfx.estimation.descent import (
     Descent,
     ScaledDeviance,
@@ -117,6 +118,11 @@ class Profiled:
                 yield at(parametrization.to_params(point.factors))
         if grid and not is_first:
             yield first
+        end = min(ends, key=lambda end: end.value, default=None)
+        if end is not None:
+            x = parametrization.to_params(end.scaled)
+            for other in other_correlations(parametrization, x, _finite_deviance(first)):
+                yield at(other)
 
 
 def _all_runs(ends: Sequence[Descent]) -> list[TrustRegionResult]:
@@ -163,6 +169,18 @@ def _deviance_at_start(objective: ScaledDeviance) -> float:
         return objective(objective.start)[0]
     except ResponseError:
         return -np.inf
+
+
+def _finite_deviance(objective: ScaledDeviance) -> Callable[[Vector], float]:
+    """The deviance alone; infinite without residuals."""
+
+    def deviance(x: Vector) -> float:
+        try:
+            return objective(x)[0]
+        except ResponseError:
+            return np.inf
+
+    return deviance
 
 
 def _optimizer_result(

@@ -24,6 +24,7 @@ from mixedfx.design.new_data import (
     new_argument,
     new_trials,
 )
+from mixedfx.design.positions import unknown_positions
 from mixedfx.design.source import as_frame
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
@@ -295,6 +296,8 @@ def new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:
     """Name the new levels, or the rows where a level is computed from columns."""
     random_term = fit.spec.random_terms[t]
+    if random_term.positions is not None and (message := _new_position(random_term, rows)):
+        return NewLevelError(message)
     factors = random_term.formula_term.group
     if all(factor in rows.columns for factor in factors):
         labels = rows[list(factors)].astype(str).agg(":".join, axis=1).unique()
@@ -305,6 +308,21 @@ def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelEr
         f"the fit has not seen these levels of '{random_term.group}': {listed}."
         f"{_differing_types(random_term, rows)} "
         "Predict them with new_levels='population', which takes their random effect as zero."
+    )
+
+
+def _new_position(random_term: RandomTermSpec, rows: pd.DataFrame) -> str:
+    """Name positions of known levels that the fit has not; empty if the levels are new."""
+    groups = random_term.formula_term.group
+    known = [rows[g] for g in groups if g in rows.columns]
+    if len(known) == len(groups) and (random_term.levels.encode(known) < 0).any():
+        return ""
+    labels = unknown_positions(random_term.formula_term, rows)
+    listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+    return (
+        f"the fit has no effect of {random_term.formula_term} at these positions of "
+        f"'{random_term.formula_term.effects_name}': {listed}. Predict them with "
+        "new_levels='population', which takes their random effect as zero."
     )
 
 

@@ -38,7 +38,7 @@ Vector = npt.NDArray[np.float64]
 def profile_parameter(
     fit: FittedModel, optimum: Solution | MarginalOptimum, parameter: Parameter
 ) -> ProfiledParameter | None:
-    """Parametrise the deviance for one parameter; None for one that has no estimate."""
+    """Parametrise the deviance for one parameter; None for one without estimate or coordinate."""
     if isinstance(optimum, MarginalOptimum):
         return profile_marginal_parameter(fit, optimum, parameter)
     name, likelihood, term = parameter.name, fit.likelihood.maximum_likelihood(), parameter.term
@@ -46,7 +46,8 @@ def profile_parameter(
         return _ProfiledSigma.at_optimum(name, likelihood, optimum)
     if parameter.structure_param is not None:
         return profile_structure_parameter(fit, optimum, parameter)
-    assert parameter.first is not None
+    if parameter.first is None:
+        return None  # a correlation that several parameters of a structure determine
     if parameter.kind == "fixed":
         kept = fit.spec.kept_columns.tolist()
         if parameter.first not in kept:

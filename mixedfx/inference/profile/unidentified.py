@@ -35,7 +35,7 @@ class UnidentifiedDeviance:
 
     def of(self, parameter: Parameter) -> float:
         """Compute it for one parameter; infinite for those that are identified everywhere."""
-        if parameter.kind != "corr":
+        if parameter.kind in ("sd", "sigma", "fixed", "dispersion"):
             return math.inf
         return min(map(self._without, self._sds(parameter)), default=math.inf)
 
