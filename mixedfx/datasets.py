@@ -50,6 +50,10 @@ _REGISTRY: dict[str, _Columns] = {
     ),
     "schools": _Columns(factors=("state", "district", "school", "classroom", "ses")),
     "sleepstudy": _Columns(factors=("Subject",)),
+    "trial": _Columns(
+        factors=("patient", "arm", "visit"),
+        levels={"arm": ("placebo", "active")},
+    ),
 }
 
 

@@ -30,6 +30,7 @@ ROWS = {
     "romcom": 389,
     "schools": 1940,
     "sleepstudy": 180,
+    "trial": 832,
 }
 FACTORS = {
     "Dyestuff": {"Batch"},
@@ -43,6 +44,7 @@ FACTORS = {
     "romcom": {"friend", "movie", "kind"},
     "schools": {"state", "district", "school", "classroom", "ses"},
     "sleepstudy": {"Subject"},
+    "trial": {"patient", "arm", "visit"},
 }
 SUMS = {
     name: digest
@@ -173,6 +175,13 @@ def test_answers_are_wrong_or_correct():
 def test_every_student_answers_every_item_once():
     answers = datasets.load("answers")
     assert (pd.crosstab(answers["student"], answers["item"]) == 1).all(axis=None)
+
+
+def test_whoever_leaves_the_trial_does_not_come_back():
+    trial = datasets.load("trial")
+    visits = trial.groupby("patient", observed=True)["visit"]
+    codes = visits.agg(lambda visit: list(visit.cat.codes))
+    assert codes.map(lambda seen: seen == list(range(len(seen)))).all()
 
 
 def test_exposure_is_positive():

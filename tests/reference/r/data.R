@@ -13,7 +13,8 @@ FACTORS <- list(
   romcom = c("friend", "movie", "kind"), romcom5 = c("friend", "movie", "kind"),
   schools = c("state", "district", "school", "classroom", "ses"),
   appcrash = c("publisher", "app", "device", "version"),
-  answers = c("student", "grade", "item", "kind"), cbpp = c("herd", "period")
+  answers = c("student", "grade", "item", "kind"), cbpp = c("herd", "period"),
+  trial = c("patient", "arm", "visit")
 )
 KINDS <- c("steady", "usual", "erratic")
 LEVELS <- list(
@@ -23,7 +24,8 @@ LEVELS <- list(
   RatPupWeight = list(sex = c("Male", "Female"), Treatment = c("Control", "Low", "High")),
   facslope = list(f = c("lo", "mid", "hi")),
   romcom = list(kind = KINDS), romcom5 = list(kind = KINDS),
-  answers = list(kind = c("arithmetic", "algebra", "geometry"))
+  answers = list(kind = c("arithmetic", "algebra", "geometry")),
+  trial = list(arm = c("placebo", "active"), visit = paste0("week", c(2, 4, 8, 12, 16)))
 )
 
 # Find the file of a data set: in data beside this folder, or among those of the package.

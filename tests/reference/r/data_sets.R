@@ -187,6 +187,27 @@ answers <- function() {
              kind = kinds[i], correct = correct)
 }
 
+# A trial of 200 patients at five visits; whoever does not improve is likely to leave.
+trial <- function() {
+  set.seed(16)
+  week <- c(2, 4, 8, 12, 16)
+  arm <- sample(rep(c("placebo", "active"), 100))
+  baseline <- rounded(rnorm(200, 50, 8), 1)
+  sds <- c(6, 7, 8, 9, 10)
+  R <- 0.3 + 0.7 * exp(-abs(outer(week, week, "-")) / 6)
+  e <- matrix(rnorm(1000), 200) %*% chol(R * outer(sds, sds))
+  gain <- rbind(placebo = c(1, 2, 3, 3, 3), active = c(2, 4, 7, 8.5, 9))
+  y <- rounded(20 + 0.6 * baseline - gain[arm, ] + e, 1)
+  day <- t(replicate(200, 7 * week + sample(-3:3, 5, TRUE)))
+  stays <- matrix(runif(1000), 200) > plogis(-2.4 + 0.11 * (y - baseline))
+  seen <- cbind(TRUE, t(apply(stays[, -5], 1, cumprod)) == 1)
+  i <- t(row(y))[t(seen)]
+  v <- t(col(y))[t(seen)]
+  data.frame(patient = sprintf("p%03d", i), arm = arm[i], baseline = baseline[i],
+             visit = paste0("week", week[v]), week = week[v], day = day[cbind(i, v)],
+             score = y[cbind(i, v)])
+}
+
 DATA_SETS <- list(
   sleepstudy.csv = function() published("sleepstudy"),
   Dyestuff.csv = function() published("Dyestuff"),
@@ -207,6 +228,7 @@ DATA_SETS <- list(
   wtsim.csv = wtsim, offsim.csv = offsim, facslope.csv = facslope, quad.csv = quad,
   nasim.csv = nasim, romcom.csv = romcom,
   romcom5.csv = romcom5, schools.csv = schools, appcrash.csv = appcrash, answers.csv = answers,
+  trial.csv = trial,
   cbpp.csv = function() published("cbpp")[, c("herd", "period", "incidence", "size")]
 )
 
