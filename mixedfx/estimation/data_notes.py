@@ -12,6 +12,7 @@ import pandas as pd
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
 from mixedfx.families.registry import NORMAL
@@ -29,6 +30,8 @@ _LARGE_SHARE = 0.1
 # maximum), and varies at least about as a Poisson variable does.
 _SKEWNESS, _MEAN_OVER_MAXIMUM, _VARIANCE_OVER_MEAN = 0.4, 0.4, 0.7
 _FEWEST_ROWS = 10
+# Positions of one term beyond which a fit takes a minute or more.
+_MANY_POSITIONS = 500
 # Known residual sds below the first share of the response's sd lose digits; those of the second
 # change variances of random effects by their square, relatively.
 _SMALL_RESIDUAL_SD, _ENOUGH_RESIDUAL_SD = 1e-4, 1e-3
@@ -44,7 +47,20 @@ def notes_on_data(design: Design) -> list[DataNote]:
     ]
     found += [(text, ColumnWarning) for text in meant if text is not None]
     found.append(_small_residual_sds(design))
+    found += [_many_positions(term) for term in design.spec.random_terms]
     return [note for note in found if note is not None]
+
+
+def _many_positions(term: RandomTermSpec) -> DataNote | None:
+    """Cost of a term of so many positions that each evaluation is slow."""
+    k = len(term.effect_names)
+    if term.positions is None or k <= _MANY_POSITIONS:
+        return None
+    text = (
+        f"{term.formula_term} has {k:,} positions: each of some hundred evaluations factorises a "
+        f"matrix of {k:,} x {k:,} for each level. Rounded to a coarser grid there are fewer."
+    )
+    return text, None
 
 
 def _dropped_rows(rows: ModelRows) -> DataNote | None:

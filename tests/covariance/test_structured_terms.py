@@ -12,7 +12,9 @@ from oracle import dense_model_of
 
 import mixedfx as mfx
 from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.design.build import build
 from mixedfx.errors import DataError, GroupingError, NewLevelError
+from mixedfx.estimation.data_notes import notes_on_data
 
 LEVELS = ("ar1", "ar1h", "toep", "toeph", "cs", "csh", "homdiag")
 POINTS = ("ou", "exp", "gau", "mat")
@@ -258,3 +260,11 @@ def test_missing_positions_are_left_out():
     holes = data.assign(visit=data["visit"].where(data.index != 7))
     fit = mfx.lmer("y ~ x + ar1(visit | g)", holes)
     assert fit.nobs == len(data) - 1
+
+
+def test_many_positions_are_noted_with_their_cost():
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"t": np.arange(520.0), "y": rng.normal(size=520)})
+    formula = mfx.parse("y ~ 1 + ou(t | 1)")
+    (text,) = [text for text, _ in notes_on_data(build(formula, data)) if "positions" in text]
+    assert "520 x 520" in text
