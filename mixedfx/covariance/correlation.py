@@ -87,8 +87,8 @@ class CorrelationStructure(CovarianceStructure):
         return np.asarray(points[len(points) // 2]) if points else np.zeros(0)
 
     def jitter(self, at: Positions) -> float:
-        """Added to the diagonal of R where it is singular to rounding; default: zero."""
-        return 0.0
+        """Added to the diagonal of R: the rounding error of its eigenvalues, some times over."""
+        return 4.0 * at.k**2 * float(np.finfo(float).eps) if at.k > 1 else 0.0
 
     def n_params(self, k: int) -> int:
         """At whole positions 0, ..., k - 1."""

@@ -181,10 +181,6 @@ class Gaussian(DistanceStructure):
 
     name: ClassVar[str] = "gau"
 
-    def jitter(self, at: Positions) -> float:
-        """Smooth fields at near points are singular to rounding."""
-        return rounding_of_correlations(at)
-
     def correlation(self, c: Vector, at: Positions) -> Matrix:
         """``exp(-(d / range)**2)``."""
         return np.asarray(np.exp(-((at.distances / c[0]) ** 2))) if len(c) else np.ones((1, 1))
@@ -213,10 +209,6 @@ class Matern(DistanceStructure):
 
     name: ClassVar[str] = "mat"
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("range", "smoothness")
-
-    def jitter(self, at: Positions) -> float:
-        """Smooth fields at near points are singular to rounding."""
-        return rounding_of_correlations(at)
 
     def n_correlations(self, at: Positions) -> int:
         """Range and smoothness; of two points a range alone is identified."""
@@ -281,11 +273,6 @@ class Matern(DistanceStructure):
 
     def _of_range(self, distance: float) -> Vector:
         return np.array([0.6 * distance, 1.2])
-
-
-def rounding_of_correlations(at: Positions) -> float:
-    """Rounding error of the eigenvalues of a (k, k) correlation matrix, some times over."""
-    return 4.0 * at.k**2 * float(np.finfo(float).eps)
 
 
 def _scale_of_pair(R: Matrix, at: Positions) -> tuple[float, float]:

@@ -268,3 +268,14 @@ def test_many_positions_are_noted_with_their_cost():
     formula = mfx.parse("y ~ 1 + ou(t | 1)")
     (text,) = [text for text, _ in notes_on_data(build(formula, data)) if "positions" in text]
     assert "520 x 520" in text
+
+
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
+@pytest.mark.parametrize("term", ["ar1(visit | g)", "toep(visit | g)", "cs(0 + f | g)"])
+def test_correlations_near_one_are_no_worse_than_an_intercept(term):
+    data, rng = visits(2), np.random.default_rng(3)
+    own = data["g"].str[1:].astype(int).to_numpy()
+    data["y"] = rng.normal(size=14)[own] + 0.5 * rng.normal(size=len(data))
+    fit = mfx.lmer(f"y ~ x + {term}", data)
+    intercept = mfx.lmer("y ~ x + (1 | g)", data)
+    assert fit.deviance <= intercept.deviance + 1e-5
