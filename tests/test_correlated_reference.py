@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -237,7 +237,7 @@ def marginal_means_and_their_differences_match_emmeans(fit, reference):
 
 
 def _compare(found, expected, keys, estimate, error, df):
-    merged = found.astype({key: str for key in keys}).merge(
+    merged = found.astype(dict.fromkeys(keys, str)).merge(
         expected, on=keys, suffixes=("", "_r"), validate="1:1"
     )
     assert len(merged) == len(expected) == len(found)
