@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design
+from mixedfx.design.residual import FamilyResidual
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
@@ -119,7 +120,15 @@ def _response(design: Design) -> DataNote | None:
     spec, y = design.spec, design.rows.y
     if note := spec.response.note(spec.formula.response_name):
         return note, None
-    return _not_normal(spec.formula, y) if spec.family == NORMAL else None
+    if spec.family != NORMAL:
+        return None
+    if isinstance(spec.residual, FamilyResidual):
+        return (
+            f"a {NORMAL.name} response with the identity link is that of a linear mixed model: "
+            "mfx.lmer(formula, data) fits it exactly, and has REML and t tests; with reml=False "
+            "its likelihood is this one."
+        ), None
+    return _not_normal(spec.formula, y)
 
 
 def _not_normal(formula: Formula, y: Vector) -> DataNote | None:

@@ -184,6 +184,14 @@ class Family(ABC):
         """Where a linear predictor is in the family's domain; None: everywhere."""
         return self.link.valid(eta, positive=self.positive_mean)
 
+    @property
+    def other_links(self) -> tuple[str, ...]:
+        """Links by which any linear predictor has a mean, where this link is not one; or none."""
+        if self.valid(np.ones(1)) is None:
+            return ()
+        families = {name: self.with_link(name) for name in self.links}
+        return tuple(name for name, f in families.items() if f.valid(np.ones(1)) is None)
+
     # ------------------------------------------------------------ response
 
     def check_response(

@@ -193,7 +193,12 @@ class _Estimates:
                 "maximum would move is not known; fit.notes says more."
             )
         if len(rows.factors) == 1 and rows.factors[0].width <= MAX_COLUMNS:
-            return self._by_quadrature(rows.factors[0].width)
+            try:
+                return self._by_quadrature(rows.factors[0].width)
+            except ModesNotFound as error:
+                raise ArgumentError(
+                    f"{error}, at the fit's estimates with effects of zero."
+                ) from None
         if not can_sample(rows):
             raise ArgumentError(
                 f"the error is estimated by quadrature over the levels of a factor with at most "

@@ -125,7 +125,8 @@ def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
 def _has_independent_levels(blocks: Array, enough: int) -> bool:
     """Whether at least so many levels have independent columns, by their ``Z_l'W Z_l``."""
     blocks = blocks[:, :, :: max(blocks.shape[2] // (2 * enough + 50), 1)].transpose(2, 0, 1)
-    lengths = np.sqrt(np.einsum("lkk->lk", blocks))
+    # Weights of a density that is not log-concave may have a negative sum in a level.
+    lengths = np.sqrt(np.maximum(np.einsum("lkk->lk", blocks), 0.0))
     positive = (lengths > 0.0).all(axis=1)
     if blocks.shape[1] == 1:
         return int(positive.sum()) >= enough

@@ -121,8 +121,22 @@ def test_scores_are_no_counts(data, name):
 RESPONSES = ("Reaction", "angle", "diameter", "strength", "rating", "Yield", "y")
 
 
-@pytest.mark.parametrize("name", mfx.datasets.names())
+# Successes and answers are of glmer.
+CONTINUOUS = [name for name in mfx.datasets.names() if name not in ("answers", "cbpp")]
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_responses_of_the_example_data_are_not_remarked_on(name):
     data = mfx.datasets.load(name)
     response = next(c for c in data if c in RESPONSES)
     assert "the response" not in notes_of(f"{response} ~ 1", data)
+
+
+def test_a_normal_response_with_the_identity_link_names_lmer():
+    data = mfx.datasets.load("sleepstudy")
+    fit = mfx.glmer("Reaction ~ Days + (1 | Subject)", data, family="gaussian")
+    assert any("mfx.lmer" in note for note in fit.notes)
+    linear = mfx.lmer("Reaction ~ Days + (1 | Subject)", data, reml=False)
+    assert fit.llf == pytest.approx(linear.llf, rel=0, abs=1e-7)
+    log = mfx.glmer("Reaction ~ Days + (1 | Subject)", data, family="gaussian", link="log")
+    assert not any("lmer" in note for note in log.notes)

@@ -55,7 +55,6 @@ def test_other_spellings(spelling, name):
         (Poisson, "poisson (log)"),
         (Binomial.with_link("cauchit"), "binomial (cauchit)"),
     ],
-    ids=str,
 )
 def test_objects_and_classes(given, expected):
     assert str(resolve_family(given)) == expected
@@ -97,7 +96,6 @@ def test_links_of_statsmodels_and_of_a_class_given():
         ),
         (sm.families.Binomial(), "probit", "has the link 'logit'"),
     ],
-    ids=str,
 )
 def test_what_is_not_supported_is_answered(family, link, message):
     with pytest.raises(ArgumentError, match=message):

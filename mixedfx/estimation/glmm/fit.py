@@ -165,7 +165,9 @@ def _first_search(
         else:
             found = _or_from_afar(likelihood, found, control)
             return _at_best_modes(likelihood, found, control)
-    raise SearchError(f"{reason}, at the starting values. Give others by start=.")
+    others = likelihood.rows.family.other_links
+    link = f", or take a link without a limit ({', '.join(others)})" if others else ""
+    raise SearchError(f"{reason}, at the starting values. Give others by start={link}.")
 
 
 def _or_from_afar(
@@ -234,9 +236,13 @@ def _at_limits(found: Optimum) -> Optimum:
     return replace(found, gradient=gradient, hessian=hessian)
 
 
-def _remarks(evaluation: MarginalEvaluation) -> tuple[str, ...]:
-    """What is to be said of family parameters at zero."""
-    modes = evaluation.modes
+def _remarks(evaluation: MarginalEvaluation, *, converged: bool) -> tuple[str, ...]:
+    """What is to be said of family parameters at zero, and of a link that limits the predictor."""
+    modes, others = evaluation.modes, evaluation.modes.rows.family.other_links
+    limit = (
+        f"the link '{modes.rows.family.link.name}' limits the linear predictor, and a search that "
+        f"reaches the limit ends there. Without a limit: {', '.join(others)}.",
+    )
     names = [
         name
         for name, value in zip(modes.rows.family.param_names, modes.params, strict=True)
@@ -246,7 +252,7 @@ def _remarks(evaluation: MarginalEvaluation) -> tuple[str, ...]:
         f"{name} is estimated as zero: the response varies no more than that of the family "
         "without it, of which this is the fit."
         for name in names
-    )
+    ) + (limit if others and not converged else ())
 
 
 def _with_coefficients(found: Optimum) -> Optimum:
@@ -313,7 +319,7 @@ def _optimizer_result(
         engine="laplace" if nagq <= 1 else "quadrature",
         evaluations=result.evaluations,
         converged=result.end.converged,
-        remarks=_remarks(evaluation),
+        remarks=_remarks(evaluation, converged=result.end.converged),
         message=f"another step would gain {decrement:.1e}",
         deviance=evaluation.deviance,
         trace=tuple(value for run in result.runs for value in run.trace),
@@ -327,7 +333,11 @@ def _optimizer_result(
 def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     """The same point on the rows as they are, unmerged, the modes from zero unless worse."""
     likelihood = GeneralizedLikelihood(evaluation.modes.rows.as_given, evaluation.nagq)
-    again = likelihood.at(evaluation.point)
+    try:
+        again = likelihood.at(evaluation.point)
+    except ModesNotFound:
+        # Effects of zero are outside the range of the link, as the modes are not.
+        return likelihood.at(evaluation.point, evaluation.modes.u)
     if _is_better(evaluation, again):
         return likelihood.at(evaluation.point, evaluation.modes.u)
     return again

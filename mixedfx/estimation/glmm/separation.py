@@ -35,6 +35,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Rows whose response is as good as certain: of these alone a direction can have run off.
 _CERTAIN = 1e-5
+# By a link of heavy tails a response is less certain however far its predictor has run off.
+_LESS_CERTAIN, _FAR_PREDICTOR = 1e-2, 100.0
 # Standard deviation on the link's scale from which the random effects are looked at.
 _LARGE_SD = 8.0
 # Bound of a direction, columns having unit root mean square: a row that rises by less than its
@@ -62,7 +64,9 @@ def is_suspicious(modes: Modes) -> bool:
     rows, values = modes.rows, modes.at_rows.value
     at_bound = rows.family.unbounded(rows.y) != 0.0
     weights = np.ones(len(values)) if rows.weights is None else rows.weights
-    return bool((at_bound & (values > -_CERTAIN * weights) & (weights > 0.0)).any())
+    far = np.abs(modes.eta) > _FAR_PREDICTOR
+    certain = values > -np.where(far, _LESS_CERTAIN, _CERTAIN) * weights
+    return bool((at_bound & certain & (weights > 0.0)).any())
 
 
 def find_separation(X: Matrix, signs: Vector) -> Separation | None:

@@ -94,7 +94,7 @@ def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> tuple[Vector
         raise SearchError(
             f"no starting value: without random effects the mean of '{rows.family.name}' with "
             f"link '{rows.family.link.name}' is outside its range in some rows. Use a link that "
-            f"keeps it inside ({', '.join(rows.family.links)}), or give start=."
+            f"keeps it inside ({', '.join(rows.family.other_links)}), or give start=."
         )
     for _ in range(_MAX_ITERATIONS if rows.p else 0):
         weight = at.weight if (at.weight > 0.0).all() else np.maximum(np.abs(at.weight), 1e-8)

@@ -246,3 +246,15 @@ def test_many_rows_are_looked_at_in_part(overlap):
         signs[np.argsort(np.abs(eta))[:30]] *= -1.0
     found = find_separation(X, signs)
     assert (found is None) == overlap
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
+def test_a_separated_level_is_named_by_any_link(link):
+    # By the heavy tails of the cauchit link the search ends at a probability of 1 - 2e-4.
+    rng = np.random.default_rng(3)
+    g, x, f = np.repeat(np.arange(24), 10), rng.normal(size=240), rng.choice(list("abcd"), 240)
+    p = 1.0 / (1.0 + np.exp(-(x + rng.normal(size=24)[g])))
+    y = np.where(f == "c", True, rng.random(240) < p)
+    data = pd.DataFrame({"y": y, "x": x, "f": f, "g": g})
+    with pytest.warns(ConvergenceWarning, match=r"coefficient of f\[T.c\] goes to \+infinity"):
+        mfx.glmer("y ~ x + f + (1 | g)", data, link=link)
