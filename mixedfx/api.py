@@ -175,11 +175,11 @@ def fit_formula(
     """Fit a linear mixed model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
     _check_options(options)
-    residual: ResidualRequest | Formula | None = None
+    residual: Any = None
     if options.dispersion is not None:
         residual = parse_dispersion(options.dispersion)
-    elif options.residual is not None:
-        residual = residual_request(options.residual)
+    if options.residual is not None:
+        residual = residual_request(options.residual, residual)
     design = build(
         parsed,
         data,
@@ -213,11 +213,10 @@ def _check_options(options: ModelOptions) -> None:
             "with residual_sd the residual standard deviations are known, so dispersion has "
             "nothing to estimate; give one of them."
         )
-    for name, given in (("dispersion", options.dispersion), ("residual_sd", options.residual_sd)):
-        if given is not None and options.residual is not None:
-            raise ArgumentError(
-                f"residual and {name} both say what the residual variances are; give one of them."
-            )
+    if options.residual_sd is not None and options.residual is not None:
+        raise ArgumentError(
+            "residual and residual_sd both say what the residual variances are; give one of them."
+        )
     more = (options.dispersion, options.residual, options.priors)
     if options.start is not None and any(value is not None for value in more):
         raise ArgumentError(

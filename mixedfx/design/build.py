@@ -151,7 +151,9 @@ def build(
     formula = expand_dot(resolve_dotted(formula, names), names)
     if isinstance(residual, Formula):
         residual = resolve_dotted(residual, names)
-    residual_formula = residual.formula if isinstance(residual, ResidualRequest) else residual
+    elif residual is not None and residual.dispersion is not None:
+        residual = replace(residual, dispersion=resolve_dotted(residual.dispersion, names))
+    residual_formula = residual.read if isinstance(residual, ResidualRequest) else residual
     env = formula_environment(env, [formula, residual_formula], frame)
     given = {name: arguments.get(name) for name in RowArguments.__annotations__}
     row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
@@ -317,15 +319,24 @@ def _residual(
     variables = {
         name: as_patsy_column(name, column) for name, column in rows.residual_variables.items()
     }
-    if isinstance(residual, ResidualRequest):
-        return residual.build(variables)
-    if formula.response in variables:
+    dispersion = residual.dispersion if isinstance(residual, ResidualRequest) else residual
+    if dispersion is not None and formula.response in variables:
         raise DispersionError(
-            f"the dispersion formula '{residual}' reads the response '{formula.response}'; "
+            f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    evaluated = EvaluatedVariables(variables, rows.term_values)
-    return build_dispersion(residual, evaluated, env, rows.index)
+    of_dispersion = None
+    if dispersion is not None:
+        evaluated = EvaluatedVariables(variables, rows.term_values)
+        of_dispersion = build_dispersion(dispersion, evaluated, env, rows.index)
+    if not isinstance(residual, ResidualRequest):
+        assert of_dispersion is not None
+        return of_dispersion
+    spec, model = residual.build(variables)
+    if of_dispersion is None:
+        return spec, model
+    assert residual.combine is not None
+    return residual.combine(model, *of_dispersion)
 
 
 def fixed_matrix(design: Design) -> Matrix:

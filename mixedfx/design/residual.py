@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -125,6 +125,10 @@ class ResidualSpec:
         """Name of a coefficient that is unique in a fit."""
         return f"residual({name})"
 
+    def is_log_sd(self, full_name: str) -> bool:
+        """Whether a reported parameter is one of the log residual standard deviations."""
+        return True
+
     def check_one_variance(self, what: str, instead: str) -> None:
         """Raise ArgumentError where the model has parameters beside sigma."""
         if self.n_params:
@@ -154,10 +158,21 @@ class ResidualSpec:
 
 @dataclass(frozen=True)
 class ResidualRequest:
-    """A residual model asked for by name."""
+    """A residual model asked for by name, and a dispersion formula beside it."""
 
     formula: Formula  # whose variables it reads
     build: Callable[[Mapping[str, pd.Series]], tuple[ResidualSpec, ResidualRows]]
+    dispersion: Formula | None = None
+    # Joins the rows of the model and the columns of the dispersion formula.
+    combine: Callable[..., tuple[ResidualSpec, ResidualRows]] | None = None
+
+    @property
+    def read(self) -> Formula:
+        """All that is read."""
+        if self.dispersion is None:
+            return self.formula
+        random = self.dispersion.random + self.formula.random
+        return replace(self.dispersion, random=random)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from mixedfx.estimation.location_scale import LocationScaleEstimate
 
 def dispersion_coefficients(fit: FittedModel) -> pd.DataFrame:
     """Coefficients of the log residual standard deviation, and the sd of its random effects."""
-    fit.spec.residual.check_modelled()
-    return residual_parameters(fit)
+    spec = fit.spec.residual
+    spec.check_modelled()
+    return residual_parameters(fit).loc[[spec.is_log_sd(c.full_name) for c in fit.residual.components]]
 
 
 def residual_parameters(fit: FittedModel) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.build import Design
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.rows import ModelRows
+from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.patterns import Patterns
@@ -111,6 +112,13 @@ class CorrelatedSpec(ResidualSpec):
     def full_name(self, name: str) -> str:
         """The name itself: it says what it is of."""
         return name
+
+    def check_modelled(self) -> None:
+        """There is no formula of the residual standard deviation."""
+        raise ArgumentError(
+            f"this fit has {self.argument} and no dispersion=: the residuals' standard deviations "
+            "and correlations are in fit.residual_cov()."
+        )
 
 
 @dataclass(frozen=True)
@@ -315,10 +323,18 @@ class Correlated(ResidualModel):
         named = zip(self.component_names, values, errors, strict=True)
         return tuple(
             ResidualParameter(
-                name, name, float(v), float(e), "identity" if "corr" in name else "log"
+                self.short_name(name), name, float(v), float(e), self.component_scale(name)
             )
             for name, v, e in named
         )
+
+    def short_name(self, name: str) -> str:
+        """Row of a component in tables of its own kind."""
+        return name
+
+    def component_scale(self, name: str) -> Literal["identity", "log"]:
+        """Where Wald limits of a component are symmetric."""
+        return "identity" if name.startswith("corr(") else "log"
 
     def _components(self, coefficients: Vector) -> list[Any]:
         structure, at = self.spec.covariance, self.spec.at

@@ -23,6 +23,9 @@ from mixedfx.design.residual import (
 )
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.formula.parser import parse_residual
+from mixedfx.formula.terms import Formula
+from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion
 from mixedfx.residuals.correlated_request import correlated_residuals
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, ResidualModel
@@ -56,16 +59,25 @@ def register_residual(name: str, factory: Factory) -> None:
     _REGISTERED[name] = factory
 
 
-def residual_request(text: str) -> ResidualRequest:
-    """Look up the residual model of ``residual=``."""
+def _with_dispersion(
+    model: Correlated, spec: DispersionSpec, rows: DispersionRows
+) -> tuple[ResidualSpec, ResidualRows]:
+    combined = CorrelatedDispersion.of(model, spec, rows)
+    return combined.spec, combined
+
+
+def residual_request(text: str, dispersion: Formula | None = None) -> ResidualRequest:
+    """Look up the residual model of ``residual=``, with the formula of ``dispersion=``."""
     name, inside, formula = parse_residual(text)
+    if dispersion is not None:
+        _check_scale(text, name, dispersion)
     if name in STRUCTURES and name not in _REGISTERED:
 
         def build_correlated(columns: Mapping[str, pd.Series]) -> tuple[ResidualSpec, ResidualRows]:
             model = correlated_residuals(text, name, formula, columns)
             return model.spec, model
 
-        return ResidualRequest(formula, build_correlated)
+        return ResidualRequest(formula, build_correlated, dispersion, _with_dispersion)
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED)) or "none"
         raise ArgumentError(
@@ -79,6 +91,21 @@ def residual_request(text: str) -> ResidualRequest:
         return model.spec, model
 
     return ResidualRequest(formula, build)
+
+
+def _check_scale(text: str, name: str, dispersion: Formula) -> None:
+    """Refuse a dispersion formula beside a model that has no structure, and random terms in it."""
+    if name not in STRUCTURES or name in _REGISTERED:
+        raise ArgumentError(
+            f"residual={text!r} and dispersion= both say what the residual variances are; give one "
+            "of them."
+        )
+    if dispersion.random:
+        raise ArgumentError(
+            f"dispersion='{dispersion}' has random effects of the scale, which are not fitted "
+            f"beside residual={text!r}: leave {' and '.join(map(str, dispersion.random))} out, or "
+            "residual=."
+        )
 
 
 def residual_model(design: Design) -> ResidualModel:

@@ -1,0 +1,247 @@
+"""Correlated residuals whose standard deviations follow a log-linear model besides.
+
+The residuals of two rows of a subject have the covariance ``sigma^2 s_i s_j R[t_i, t_j]``: R is the
+structure over the positions t, and ``log s = D gamma`` a dispersion formula without its constant,
+which is the scale of R. A cell is a position with one row of D; the covariance of the cells takes
+the place of R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.design.residual import ResidualSpec
+from mixedfx.errors import ArgumentError, DispersionError
+from mixedfx.likelihood.patterns import Patterns
+from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.residuals.blocks import CovarianceBlock
+from mixedfx.residuals.correlated import Correlated, CorrelatedSpec
+from mixedfx.residuals.log_linear import LogLinear
+from mixedfx.residuals.variance_function import MAX_LOG_RATIO
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# Most cells: the covariance of all of them is one dense matrix.
+_MAX_CELLS = 2_000
+_RANK_TOLERANCE = 1e-7
+_STEP = 1e-6
+
+
+@dataclass(frozen=True)
+class CorrelatedDispersionSpec(CorrelatedSpec):
+    """Structure of correlated residuals, and a formula of their log standard deviations."""
+
+    dispersion: DispersionSpec = field(kw_only=True)
+    scale_names: tuple[str, ...] = field(kw_only=True)  # columns of D without the constant's
+
+    def check_one_variance(self, what: str, instead: str) -> None:
+        """Refuse Kenward and Roger's method too."""
+        ResidualSpec.check_one_variance(self, what, instead)
+
+    @property
+    def argument(self) -> str:
+        """The arguments of ``lmer``."""
+        return f"{super().argument}, {self.dispersion.argument}"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return f"{super().label}, {self.dispersion.label}"
+
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Lines of the summary."""
+        return super().header(mixed=mixed) + self.dispersion.header(mixed=mixed)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        formula = self.dispersion.formula
+        return f"{super().explanation}, and the logarithms of their sds are modelled by '{formula}'"
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of the covariances, and coefficients of the log standard deviations."""
+        return super().n_params + len(self.scale_names)
+
+    def is_log_sd(self, full_name: str) -> bool:
+        """Whether a parameter is one of the dispersion formula's."""
+        return full_name.startswith("dispersion(")
+
+    def check_modelled(self) -> None:
+        """There is a formula."""
+
+    def without_evaluation(self) -> Self:
+        """Names alone, which can be pickled."""
+        return replace(self, dispersion=self.dispersion.without_evaluation())
+
+
+@dataclass(frozen=True)
+class CorrelatedDispersion(Correlated):
+    """Correlated residuals with a log-linear scale, on the rows of a design."""
+
+    spec: CorrelatedDispersionSpec
+    plain: Correlated  # the structure alone
+    scale: LogLinear
+
+    @staticmethod
+    def of(plain: Correlated, spec: DispersionSpec, rows: DispersionRows) -> CorrelatedDispersion:
+        """Combine the two models; refuses a scale that the structure has already."""
+        scale = LogLinear(spec, rows)
+        names = [n for i, n in enumerate(spec.D_names) if i != scale.coordinates.dropped]
+        given = {f.name: getattr(plain.spec, f.name) for f in fields(plain.spec)}
+        combined = CorrelatedDispersionSpec(**given, dispersion=spec, scale_names=tuple(names))
+        model = CorrelatedDispersion(
+            combined, plain.subjects, plain.positions, plain.strata, plain, scale
+        )
+        model.check_scales()
+        return model
+
+    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+        """Select rows."""
+        spec, kept = super().subset(spec, keep)
+        scale_spec, rows = self.scale.rows.subset(spec.dispersion, keep)
+        plain = self.plain.subset(self.plain.spec, keep)[1]
+        spec = replace(spec, dispersion=scale_spec)
+        return spec, replace(kept, spec=spec, plain=plain, scale=LogLinear(scale_spec, rows))
+
+    # ------------------------------------------------------------ cells
+
+    @cached_property
+    def _cells(self) -> tuple[Codes, Codes, Codes]:
+        """Cell of each row; position and row of D of each cell, ascending in the position."""
+        width = int(self.scale.codes.max()) + 1
+        keys, cells = np.unique(self.positions * width + self.scale.codes, return_inverse=True)
+        position, of_D = np.divmod(keys, width)
+        return cells.ravel(), position, of_D
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """Patterns of the subjects' cells."""
+        markov = self.spec.covariance.markov
+        return Patterns.of(self.subjects, self._cells[0], self.strata, markov=markov)
+
+    def check_scales(self) -> None:
+        """Refuse too many cells, and columns of D in the span of the structure's own sds."""
+        cells, position, of_D = self._cells
+        if len(position) > _MAX_CELLS:
+            raise DispersionError(
+                f"{self.spec.argument}: the rows have {len(position)} pairs of a position and "
+                f"values of the dispersion formula, more than {_MAX_CELLS}; round or group the "
+                "variables of the formula, such as by pd.cut."
+            )
+        zero = np.zeros(self.n_params)
+        first = np.unique(self.strata * len(position) + cells, return_index=True)[1]
+
+        def log_sds(params: Vector) -> Vector:
+            return self.log_sds(params)[first]
+
+        by = jacobian(log_sds, zero, relative_steps(zero, _STEP), order=2)
+        n_own = self.plain.n_params
+        own = np.column_stack([np.ones(len(first)), by[:n_own].T])
+        scale = by[n_own:].T
+        left = scale - own @ np.linalg.lstsq(own, scale, rcond=None)[0]
+        if np.linalg.matrix_rank(left, tol=_RANK_TOLERANCE * len(first)) < scale.shape[1]:
+            names = ", ".join(map(repr, self.spec.scale_names))
+            raise DispersionError(
+                f"{self.spec.argument}: the structure has standard deviations of its own that the "
+                f"columns {names} of the dispersion formula follow, so the data cannot tell them "
+                f"apart. Leave dispersion= out, or take a structure of one standard deviation, "
+                "such as 'ar1', 'cs' or 'toep'."
+            )
+
+    def split(self, params: Vector) -> tuple[Vector, Vector]:
+        """Parameters of the structure, and of the scale."""
+        n_own = self.plain.n_params
+        return params[:n_own], params[n_own:]
+
+    def _scales(self, params: Vector) -> Vector:
+        """Standard deviation of each cell relative to that of its position."""
+        log_sds = self.scale.stratum_log_sds(self.split(params)[1])
+        return np.asarray(np.exp(log_sds[self._cells[2]]))
+
+    def covariances(self, params: Vector) -> Array:
+        """Of all cells, (strata, cells, cells)."""
+        s, (_, position, _) = self._scales(params), self._cells
+        R = self.plain.covariances(self.split(params)[0])
+        return R[:, position[:, None], position] * np.outer(s, s)
+
+    def covariance_jacobian(self, params: Vector) -> Array:
+        """Derivatives of the cells' covariances, (params, strata, cells, cells)."""
+        s, (_, position, of_D) = self._scales(params), self._cells
+        own = self.plain.covariance_jacobian(self.split(params)[0])
+        own = own[:, :, position[:, None], position] * np.outer(s, s)
+        C = self.scale.coordinates.stratum_columns[of_D].T  # (r - 1, cells)
+        by_scale = (C[:, None, :, None] + C[:, None, None, :]) * self.covariances(params)
+        return np.concatenate([own, by_scale])
+
+    # ------------------------------------------------------------ the search
+
+    def contains(self, params: Vector) -> bool:
+        """Whether both parts are in double precision."""
+        own, scale = self.split(params)
+        return self.plain.contains(own) and bool(
+            np.abs(self.scale.centred_log_sds(scale)).max(initial=0.0) <= MAX_LOG_RATIO
+        )
+
+    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+        """Those of the structure, beside the scale of the residuals."""
+        e = residuals(1.0)
+        scale = self.scale.params_near(e, weights)
+        standardised = np.exp(-self.scale.log_sds(scale))
+        own = self.plain.starts(lambda size: residuals(size) * standardised, weights)
+        return [np.append(x, scale) for x in own]
+
+    def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
+        """The scale of the residuals, and the structure of what it leaves."""
+        scale = self.scale.params_near(residuals, weights)
+        standardised = residuals * np.exp(-self.scale.log_sds(scale))
+        return np.append(self.plain.params_near(standardised, weights), scale)
+
+    def covariance_blocks(
+        self, params: Vector, weights: Vector | None
+    ) -> tuple[CovarianceBlock, ...]:
+        """None: the covariances of the cells are no structure of their own."""
+        raise ArgumentError(
+            "Kenward and Roger's method takes covariances of a structure, and this fit has "
+            f"{self.spec.argument}: take df_method='satterthwaite'."
+        )
+
+    # ------------------------------------------------------------ what is reported
+
+    def log_sds(self, params: Vector) -> Vector:
+        """Log standard deviations of the rows, relative to sigma."""
+        own, scale = self.split(params)
+        return np.asarray(self.plain.log_sds(own) + self.scale.log_sds(scale))
+
+    def reported(self, coefficients: Vector) -> Vector:
+        """Components of the structure where the columns of D are zero, and gamma."""
+        coordinates = self.scale.coordinates
+        own, scale = self.split(coefficients[1:])
+        log_sigma = coefficients[0] + coordinates.to_log_sigma[1:] @ scale
+        components = self.plain.reported(np.append(log_sigma, own))
+        return np.append(components, coordinates.to_coefficients @ scale)
+
+    @cached_property
+    def component_names(self) -> tuple[str, ...]:
+        """Those of the structure, and ``dispersion(column)``."""
+        names = map(self.spec.dispersion.full_name, self.spec.scale_names)
+        return (*self.plain.component_names, *names)
+
+    def short_name(self, name: str) -> str:
+        """Columns of D by their own names."""
+        return name[len("dispersion(") : -1] if self.spec.is_log_sd(name) else name
+
+    def component_scale(self, name: str) -> Literal["identity", "log"]:
+        """Wald limits of coefficients of the log sds are symmetric."""
+        return "identity" if self.spec.is_log_sd(name) else super().component_scale(name)
