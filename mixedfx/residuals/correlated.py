@@ -113,6 +113,10 @@ class CorrelatedSpec(ResidualSpec):
         """The name itself: it says what it is of."""
         return name
 
+    def is_log_sd(self, full_name: str) -> bool:
+        """None is: they are standard deviations and correlations themselves."""
+        return False
+
     def check_modelled(self) -> None:
         """There is no formula of the residual standard deviation."""
         raise ArgumentError(
