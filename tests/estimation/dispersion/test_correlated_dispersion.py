@@ -1,4 +1,4 @@
-"""``residual=`` together with ``dispersion=``: against the dense definition, nlme, and symmetries."""
+"""``residual=`` with ``dispersion=``: against the dense definition, nlme, and symmetries."""
 
 import numpy as np
 import pandas as pd
