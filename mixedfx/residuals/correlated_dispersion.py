@@ -133,7 +133,7 @@ class CorrelatedDispersion(Correlated):
 
     def check_scales(self) -> None:
         """Refuse too many cells, and columns of D in the span of the structure's own sds."""
-        cells, position, of_D = self._cells
+        cells, position, _ = self._cells
         if len(position) > _MAX_CELLS:
             raise DispersionError(
                 f"{self.spec.argument}: the rows have {len(position)} pairs of a position and "
