@@ -175,11 +175,10 @@ def fit_formula(
     """Fit a linear mixed model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
     _check_options(options)
-    residual: Any = None
-    if options.dispersion is not None:
-        residual = parse_dispersion(options.dispersion)
+    dispersion = None if options.dispersion is None else parse_dispersion(options.dispersion)
+    residual: ResidualRequest | Formula | None = dispersion
     if options.residual is not None:
-        residual = residual_request(options.residual, residual)
+        residual = residual_request(options.residual, dispersion)
     design = build(
         parsed,
         data,
