@@ -123,7 +123,11 @@ def find_optimum(
     point = found.evaluation.point
     coordinates, x = free_coordinates(likelihood, point)
     objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
-    hessian = marginal_hessian(objective, x)
+    try:
+        hessian = marginal_hessian(objective, x)
+    except ModesNotFound as error:
+        advice = f"Give other start= values{_other_links(rows)}."
+        raise SearchError(f"{error}, where the search ended. {advice}") from None
     x, gradient = newton_step(objective, x, hessian)
     optimum = _at_limits(
         Optimum(found, objective.evaluate(x), coordinates.covariance, x, gradient, hessian)
@@ -165,9 +169,14 @@ def _first_search(
         else:
             found = _or_from_afar(likelihood, found, control)
             return _at_best_modes(likelihood, found, control)
-    others = likelihood.rows.family.other_links
-    link = f", or take a link without a limit ({', '.join(others)})" if others else ""
-    raise SearchError(f"{reason}, at the starting values. Give others by start={link}.")
+    others = _other_links(likelihood.rows)
+    raise SearchError(f"{reason}, at the starting values. Give others by start={others}.")
+
+
+def _other_links(rows: GeneralizedRows) -> str:
+    """Advice where the link limits the linear predictor."""
+    others = rows.family.other_links
+    return f", or take a link without a limit ({', '.join(others)})" if others else ""
 
 
 def _or_from_afar(

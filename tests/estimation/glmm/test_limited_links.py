@@ -55,3 +55,15 @@ def test_a_fit_that_reaches_the_limit_names_other_links(seed):
 
 def test_the_other_link_fits():
     assert mfx.glmer("y ~ x + (1 | g)", logistic(103), link="logit").converged
+
+
+def test_modes_at_the_limit_of_a_link_are_an_error_that_names_other_links():
+    # Zero counts by the identity link have their density's maximum at a mean of zero.
+    rng = np.random.default_rng(5038)
+    rng.choice(7), rng.choice(3)
+    n, levels = int(rng.integers(30, 300)), int(rng.integers(3, 25))
+    g, _, x = rng.integers(levels, size=n), rng.integers(5, size=n), rng.normal(size=n)
+    mean = 2.0 + 0.3 * np.abs(rng.normal(size=levels))[g] + 0.1 * np.clip(x, -2.0, 2.0)
+    data = pd.DataFrame({"y": rng.poisson(mean), "x": x, "g": g})
+    with pytest.raises(SearchError, match=r"without a limit \(log\)"):
+        mfx.glmer("y ~ x + (x | g)", data, "poisson", link="identity")
