@@ -95,9 +95,12 @@ def lmer(
         Log-linear model of the residual standard deviation: ``"~ kind"`` estimates one for each
         kind, ``"~ 1 + (1 | friend)"`` has random effects of friends on the logarithm.
     residual : str, optional
-        Residual model by name, ``"name(columns)"``: one that was registered by
-        ``mixedfx.residuals.registry.register_residual``. The models of ``residual_sd`` and
-        ``dispersion``, which exclude it, have no name.
+        Covariance structure of the residuals of a subject, ``"us(visit | patient)"``: ``us``,
+        ``diag``, ``homdiag``, ``cs``, ``csh``, ``ar1``, ``ar1h``, ``toep``, ``toeph``, ``ad``,
+        ``adh``, ``ou``, ``exp``, ``gau`` or ``mat`` over the positions of its rows, with one for
+        each arm as ``"us(visit | arm / patient)"``; ``dispersion`` scales its standard deviations.
+        Or a residual model that ``mixedfx.residuals.registry.register_residual`` has added, which
+        excludes ``dispersion``.
     priors : mapping of str to prior, optional
         Priors of :mod:`mixedfx.priors` by parameter, or by kind of parameter (``"fixed"``,
         ``"sd"``, ``"corr"``, ``"dispersion"``). The fit is then at the mode of the posterior,

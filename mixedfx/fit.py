@@ -17,6 +17,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import EngineRefusal
 from mixedfx.estimation import dispatch
+from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm_by_mixedlm
 from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized
@@ -82,16 +83,23 @@ def _fit_residual_model(
     design: Design, model: ResidualModel, *, engine: str, reml: bool, control: Control
 ) -> FittedModel:
     """Estimate with modelled residual standard deviations, which become weights."""
-    if engine not in ("auto", "profiled"):
+    if engine == "em":
         raise EngineRefusal(
-            f"engine='{engine}' knows one residual variance; with {model.spec.keyword}= use "
+            f"engine='em' knows one residual variance; with {model.spec.keyword}= use "
             "engine='profiled'."
         )
+    if engine == "statsmodels":
+        check_random_intercept(design, model)
     estimator = _ESTIMATORS[model.estimator]
     with single_threaded_blas(design.spec.n_random_effects):
         optimizer_result, weighted_design, estimate = estimator(
             design, model, reml=reml, control=control
         )
+        if engine == "statsmodels":
+            params = estimate.residual_params
+            optimizer_result = confirm_by_mixedlm(
+                optimizer_result, design, model, params, reml=reml, control=control
+            )
         crossprod = estimate.crossprod or compute_crossproducts(weighted_design)
         return build_fitted_model(
             weighted_design,

@@ -293,6 +293,12 @@ class Correlated(ResidualModel):
             for s, R in enumerate(self.covariances(params))
         )
 
+    def random_intercept(self, params: Vector) -> tuple[str, Codes, float] | str:
+        """Of the subjects, where residuals have compound symmetry."""
+        if self.spec.structure != "cs" or self.spec.strata:
+            return "fits residuals of compound symmetry, 'cs(visit | id)', and no other structure"
+        return self.spec.subject, self.subjects, float(self.covariances(params)[0, 0, -1])
+
     def row_precision(self, params: Vector, weights: Vector | None) -> Any:
         """Block-diagonal over subjects."""
         first, second, entry = self.patterns.pairs()

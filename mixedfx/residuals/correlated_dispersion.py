@@ -217,6 +217,10 @@ class CorrelatedDispersion(Correlated):
             f"{self.spec.argument}: take df_method='satterthwaite'."
         )
 
+    def random_intercept(self, params: Vector) -> str:
+        """None: the variances differ."""
+        return "knows one residual variance"
+
     # ------------------------------------------------------------ what is reported
 
     def log_sds(self, params: Vector) -> Vector:

@@ -41,6 +41,7 @@ from mixedfx.residuals.blocks import CovarianceBlock, IndependentRows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,15 @@ class ResidualModel(ResidualRows):
     def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
         """Derivatives of V by sigma and the parameters, for what the rows identify."""
         return OneVariance()
+
+    def random_intercept(self, params: Vector) -> tuple[str, Codes, float] | str:
+        """
+        Random intercept that is the same model, with independent residuals.
+
+        Its grouping factor, the level of each row, and the correlation within levels; or why there
+        is none.
+        """
+        return "knows one residual variance"
 
     def check_optimum(
         self, design: Design, params: Vector, solution: Solution, *, converged: bool
