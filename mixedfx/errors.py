@@ -17,7 +17,8 @@
     │   └── NewLevelError            prediction for a level that is not in the fit
     ├── ArgumentError                an argument outside its choices; lists them
     │   ├── CallError                an argument that a function does not have, or that is missing
-    │   └── PriorError               a prior of the wrong kind, or of no parameter
+    │   ├── PriorError               a prior of the wrong kind, or of no parameter
+    │   └── RelationshipError        a relationship matrix that is none, or lacks levels
     ├── UnknownAttributeError        a name that a fit does not have; names ours
     ├── EngineError
     │   ├── EngineRefusal            the engine cannot express the model; says why
@@ -161,6 +162,10 @@ class UnknownAttributeError(MixedfxError, AttributeError):
 
 class PriorError(ArgumentError):
     """A prior of the wrong kind, of an unknown parameter, or with invalid arguments."""
+
+
+class RelationshipError(ArgumentError):
+    """A relationship matrix that is not one, or does not have the levels of its factor."""
 
 
 class EngineError(MixedfxError):

@@ -1,0 +1,387 @@
+"""Relationship matrices: the known covariance A of the effects of a factor's levels, with labels.
+
+Effects ``b ~ N(0, sigma_a**2 A)``. A may hold levels without records (ancestors, candidates);
+given the effects ``b_r`` of those with records, theirs have the mean ``A_or A_rr^-1 b_r``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import linalg, sparse
+
+from mixedfx._keys import key_text, positions_of_keys
+from mixedfx.covariance.known_covariance import (
+    DenseCovariance,
+    KnownCovariance,
+    PedigreeCovariance,
+    SparseCovariance,
+    SparseInverse,
+)
+from mixedfx.covariance.pedigree import pedigree_covariance
+from mixedfx.errors import RelationshipError, brief, did_you_mean
+from mixedfx.linalg.sparse_matrix import SparseMatrix
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# Largest asymmetry, relative to the largest number, that counts as rounding.
+_ASYMMETRY = 1e-8
+# Largest dense matrix whose positive definiteness is checked as a whole.
+_MAX_CHECKED = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Relationship:
+    """
+    Known covariance of the effects of a factor's levels, up to their variance.
+
+    For ``mixedfx.lmer(..., relmat={"animal": relationship})``. Made by :meth:`from_covariance`,
+    :meth:`from_inverse` or :meth:`from_pedigree`.
+
+    Parameters
+    ----------
+    labels : pandas.Index
+        Levels, which match those of the data as text.
+    known : KnownCovariance
+        The matrix, in the order of the labels.
+
+    Notes
+    -----
+    The random effects are ``b ~ N(0, sigma_a**2 A)``: their standard deviation is on the scale of
+    A, of which a diagonal of ones (of an animal that is not inbred) makes it that of a level.
+
+    References
+    ----------
+    .. [1] Henderson (1976), A simple method for computing the inverse of a numerator relationship
+       matrix, Biometrics 32:69.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> A = mfx.Relationship.from_pedigree(
+    ...     ids=["c", "a", "b"], sires=["a", None, None], dams=["b", None, None]
+    ... )
+    >>> A.covariance(["a", "c"])
+         a    c
+    a  1.0  0.5
+    c  0.5  1.0
+    """
+
+    labels: pd.Index
+    known: KnownCovariance
+
+    def __post_init__(self) -> None:
+        """Check the labels."""
+        if len(self.labels) != self.known.size:
+            raise RelationshipError(
+                f"the relationship matrix has {self.known.size} rows and {len(self.labels)} "
+                "labels: give one label for each row."
+            )
+        texts = pd.Index([key_text(label) for label in self.labels.tolist()])
+        if texts.has_duplicates:
+            twice = texts[texts.duplicated()][0]
+            raise RelationshipError(
+                f"the relationship matrix has several rows with the label '{twice}'; keep one "
+                "(labels are compared as text)."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave caches out of copies and pickles."""
+        return {"labels": self.labels, "known": self.known}
+
+    def __len__(self) -> int:
+        """Count the levels."""
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Say what it is and how large."""
+        return f"Relationship({len(self)} levels, {type(self.known).__name__})"
+
+    @classmethod
+    def from_covariance(cls, A: Any, labels: Sequence[Any] | None = None) -> Relationship:
+        """
+        Relationship of a matrix A.
+
+        Parameters
+        ----------
+        A : DataFrame, ndarray or SciPy sparse matrix
+            Symmetric and positive definite. Of a DataFrame the index and the columns are the
+            labels; the columns may be in another order.
+        labels : sequence, optional
+            Labels of the rows of any other matrix.
+
+        Raises
+        ------
+        RelationshipError
+            If A is not square, symmetric, finite or positive definite, or labels are duplicated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import mixedfx as mfx
+        >>> mfx.Relationship.from_covariance(np.eye(2), ["a", "b"])
+        Relationship(2 levels, DenseCovariance)
+        """
+        matrix, found = _labelled(A, labels)
+        _check_symmetric(matrix, found)
+        if sparse.issparse(matrix):
+            return cls(found, SparseCovariance(SparseMatrix.of(matrix)))
+        relationship = cls(found, DenseCovariance(matrix))
+        if len(found) <= _MAX_CHECKED:
+            _check_positive_definite(matrix)
+        return relationship
+
+    @classmethod
+    def from_inverse(cls, Ainv: Any, labels: Sequence[Any] | None = None) -> Relationship:
+        """
+        Relationship by the inverse of its matrix, which of a pedigree is sparse.
+
+        Parameters
+        ----------
+        Ainv : DataFrame, ndarray or SciPy sparse matrix
+            Inverse of A, as :meth:`from_covariance` takes A.
+        labels : sequence, optional
+            Labels of its rows, unless it is a DataFrame.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import mixedfx as mfx
+        >>> A = mfx.Relationship.from_inverse(np.diag([2.0, 4.0]), ["a", "b"])
+        >>> A.covariance().loc["b", "b"]
+        0.25
+        """
+        matrix, found = _labelled(Ainv, labels)
+        _check_symmetric(matrix, found)
+        known = SparseInverse(SparseMatrix.of(matrix))
+        relationship = cls(found, known)
+        _ = known.factorisation  # refuses one that is not positive definite
+        return relationship
+
+    @classmethod
+    def from_pedigree(
+        cls, ids: Sequence[Any], sires: Sequence[Any], dams: Sequence[Any]
+    ) -> Relationship:
+        """
+        Numerator relationships of a pedigree, inbreeding included.
+
+        Parameters
+        ----------
+        ids : sequence
+            Individuals, in any order, each once.
+        sires, dams : sequence
+            Their parents; None, NaN, 0 or empty text where unknown. Parents that are not among
+            the ids are added, as founders.
+
+        Raises
+        ------
+        RelationshipError
+            If an id occurs twice, or is its own ancestor.
+
+        References
+        ----------
+        .. [1] Quaas (1976), Biometrics 32:949.
+        .. [2] Meuwissen and Luo (1992), Genet. Sel. Evol. 24:305.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> selfed = mfx.Relationship.from_pedigree(["a", "b"], [None, "a"], [None, "a"])
+        >>> selfed.inbreeding()
+        a    0.0
+        b    0.5
+        Name: inbreeding, dtype: float64
+        """
+        return cls(*pedigree_covariance(ids, sires, dams))
+
+    def covariance(self, labels: Sequence[Any] | None = None) -> pd.DataFrame:
+        """
+        Matrix A of some levels, or of all.
+
+        Parameters
+        ----------
+        labels : sequence, optional
+            Levels, in the order wanted.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> mfx.Relationship.from_pedigree(["a"], [None], [None]).covariance()
+             a
+        a  1.0
+        """
+        index = self.labels if labels is None else pd.Index(list(labels), tupleize_cols=False)
+        at = self.positions(index, "labels")
+        return pd.DataFrame(self.known.block(at, at), index=index, columns=index)
+
+    def inbreeding(self) -> pd.Series:
+        """
+        Inbreeding coefficients: the diagonal of A less one.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> mfx.Relationship.from_pedigree(["a"], [None], [None]).inbreeding().tolist()
+        [0.0]
+        """
+        values = self.known.diagonal(np.arange(len(self))) - 1.0
+        return pd.Series(values, index=self.labels, name="inbreeding")
+
+    def inverse(self) -> Any:
+        """
+        Inverse of A in the order of the labels, as a sparse matrix of SciPy.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> A = mfx.Relationship.from_pedigree(["a", "b"], [None, "a"], [None, None])
+        >>> A.inverse().toarray().round(3)
+        array([[ 1.333, -0.667],
+               [-0.667,  1.333]])
+        """
+        if isinstance(self.known, PedigreeCovariance):
+            return self.known.inverse().csr
+        if isinstance(self.known, SparseInverse):
+            return self.known.inverse.csr
+        every = np.arange(len(self))
+        return sparse.csr_array(np.linalg.inv(self.known.block(every, every)))
+
+    @cached_property
+    def _by_text(self) -> dict[str, int]:
+        return {key_text(label): i for i, label in enumerate(self.labels.tolist())}
+
+    def positions(self, keys: pd.Index, factor: str) -> Codes:
+        """Rows of some levels; names those that it does not have."""
+        at = positions_of_keys(keys, self.labels)
+        missing = keys[at < 0]
+        if len(missing):
+            names = [key_text(key) for key in missing[:5].tolist()]
+            listed = ", ".join(map(repr, names)) + (", ..." if len(missing) > 5 else "")
+            hint = did_you_mean(names[0], [key_text(v) for v in self.labels[:10_000].tolist()])
+            raise RelationshipError(
+                f"the relationship matrix of '{factor}' has no row for {len(missing)} of its "
+                f"{len(keys)} levels: {listed}.{hint} Add them, or leave their rows out."
+            )
+        return at
+
+    def others(self, at: Codes) -> Codes:
+        """Rows that are not among some rows."""
+        rest = np.ones(len(self), dtype=bool)
+        rest[at] = False
+        return np.flatnonzero(rest)
+
+    def regressed(self, at: Codes, root: Matrix, effects: Matrix) -> Matrix:
+        """
+        ``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows.
+
+        ``root`` is the Cholesky factor of ``A[at, at]``.
+        """
+        solved = linalg.cho_solve((root, True), effects)
+        spread = np.zeros((len(self), effects.shape[1]))
+        spread[at] = solved
+        return self.known.multiply(spread)[self.others(at)]
+
+
+def as_relationship(value: Any, factor: str, levels: pd.Index) -> Relationship:
+    """Relationship of a factor, as given in ``relmat=``; an array has its levels in their order."""
+    if isinstance(value, Relationship):
+        return value
+    if isinstance(value, pd.DataFrame):
+        return Relationship.from_covariance(value)
+    if sparse.issparse(value) or np.ndim(value) == 2:
+        size = np.shape(value)[0]
+        if size != len(levels):
+            raise RelationshipError(
+                f"relmat of '{factor}' is a matrix of {size} rows without labels, and the factor "
+                f"has {len(levels)} levels: give a DataFrame whose index and columns are the "
+                "labels, or mixedfx.Relationship.from_covariance(A, labels)."
+            )
+        return Relationship.from_covariance(value, levels)
+    raise RelationshipError(
+        f"relmat of '{factor}' is {brief(value)}: give a DataFrame, a matrix, or a "
+        "mixedfx.Relationship."
+    )
+
+
+def _labelled(A: Any, labels: Sequence[Any] | None) -> tuple[Any, pd.Index]:
+    """A as an array or sparse matrix, and its labels."""
+    if isinstance(A, pd.DataFrame) and labels is None:
+        return _of_frame(A)
+    if labels is None:
+        raise RelationshipError("the rows of this matrix need labels: give labels=, one for each.")
+    matrix = A if sparse.issparse(A) else np.array(A, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        shape = " by ".join(map(str, matrix.shape))
+        raise RelationshipError(f"the relationship matrix is not square: it is {shape}.")
+    if matrix.shape[0] != len(labels):
+        raise RelationshipError(
+            f"the relationship matrix has {matrix.shape[0]} rows and {len(labels)} labels: give "
+            "one label for each row."
+        )
+    return matrix, pd.Index(list(labels), tupleize_cols=False)
+
+
+def _of_frame(A: pd.DataFrame) -> tuple[Matrix, pd.Index]:
+    """Numbers and labels of a table, the columns in the order of the index."""
+    if A.shape[0] != A.shape[1]:
+        raise RelationshipError(
+            f"the relationship matrix is not square: it has {A.shape[0]} rows and {A.shape[1]} "
+            "columns (labels belong into the index: A.set_index('id'))."
+        )
+    order = positions_of_keys(A.index, A.columns)
+    if (order < 0).any():
+        label = A.index[int((order < 0).argmax())]
+        raise RelationshipError(
+            f"the relationship matrix has a row '{label}' and no such column: its index and its "
+            "columns are the same labels."
+        )
+    try:
+        numbers = A.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise RelationshipError("the relationship matrix holds values that are no numbers.") from None
+    return np.ascontiguousarray(numbers[:, order]), A.index
+
+
+def _check_symmetric(matrix: Any, labels: pd.Index) -> None:
+    """Refuse numbers that are not finite, and matrices that are not symmetric."""
+    numbers = matrix.data if sparse.issparse(matrix) else matrix
+    if not np.isfinite(numbers).all():
+        raise RelationshipError("the relationship matrix holds missing or infinite values.")
+    difference = abs(matrix - matrix.T)
+    size = float(np.abs(numbers).max(initial=0.0))
+    if float(difference.max()) > _ASYMMETRY * size:
+        i, j = np.unravel_index(int(difference.argmax()), matrix.shape)
+        a, b = (sparse.csr_array(matrix)[k] if sparse.issparse(matrix) else matrix[k]
+                for k in ((i, j), (j, i)))
+        raise RelationshipError(
+            f"the relationship matrix is not symmetric: it has {a:g} for '{labels[i]}' and "
+            f"'{labels[j]}', and {b:g} for '{labels[j]}' and '{labels[i]}'."
+        )
+
+
+def _check_positive_definite(matrix: Matrix) -> None:
+    try:
+        root = np.linalg.cholesky(matrix)
+        smallest = float(np.diag(root).min(initial=1.0)) ** 2
+    except np.linalg.LinAlgError:
+        smallest = 0.0
+    if smallest <= 1e-12 * float(np.diag(matrix).max(initial=0.0)):
+        raise_not_positive_definite(matrix)
+
+
+def raise_not_positive_definite(matrix: Matrix) -> None:
+    """Raise RelationshipError with the smallest eigenvalue."""
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    raise RelationshipError(
+        f"the relationship matrix is not positive definite: its smallest eigenvalue is "
+        f"{smallest:.3g}. Where levels are copies of each other (clones, twins) give them one "
+        "label, or take 0.99 * A + 0.01 * I."
+    )

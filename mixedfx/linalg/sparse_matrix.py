@@ -1,0 +1,57 @@
+"""A sparse matrix as read-only arrays, which can be kept in a file and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from mixedfx._arrays import set_readonly
+
+Vector = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMatrix:
+    """Entries of a sparse matrix, sorted by rows, then columns."""
+
+    n_rows: int
+    n_columns: int
+    rows: Codes
+    columns: Codes
+    values: Vector
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.rows, self.columns, self.values)
+
+    @staticmethod
+    def of(matrix: Any) -> SparseMatrix:
+        """Entries of a matrix of SciPy, repeated ones added up."""
+        entries = sparse.csr_array(matrix).tocoo()
+        return SparseMatrix(
+            *entries.shape,
+            np.asarray(entries.coords[0], dtype=np.intp),
+            np.asarray(entries.coords[1], dtype=np.intp),
+            np.asarray(entries.data, dtype=np.float64),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached matrices out of copies and pickles."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @cached_property
+    def csr(self) -> sparse.csr_array:
+        """The matrix, by rows."""
+        shape = (self.n_rows, self.n_columns)
+        return sparse.csr_array((self.values, (self.rows, self.columns)), shape=shape)
+
+    @cached_property
+    def csc(self) -> sparse.csc_array:
+        """The matrix, by columns."""
+        return sparse.csc_array(self.csr)
