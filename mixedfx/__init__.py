@@ -5,6 +5,7 @@ from mixedfx._deprecation import warn_renamed as _warn_renamed
 from mixedfx._other_programs import missing_function as _missing_function
 from mixedfx.api import lmer, pooling_fits
 from mixedfx.bayes.known_variances import posterior_means
+from mixedfx.covariance.relationship import Relationship
 from mixedfx.describe import draw, equation, graph
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import Control
@@ -36,6 +37,7 @@ __all__ = [
     "ConvergenceDiagnostics",
     "Formula",
     "RandomTerm",
+    "Relationship",
     "Results",
     "compare",
     "covariance",

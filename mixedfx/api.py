@@ -47,6 +47,7 @@ class ModelOptions:
     residual_sd: Any = None
     dispersion: str | None = None
     residual: str | None = None
+    relmat: Mapping[str, Any] | None = None
     priors: Mapping[str, Any] | None = None
     engine: dispatch.EngineName = "auto"
     start: npt.ArrayLike | None = None
@@ -64,6 +65,7 @@ def lmer(
     residual_sd: Any = None,
     dispersion: str | None = None,
     residual: str | None = None,
+    relmat: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
     engine: dispatch.EngineName = "auto",
     start: npt.ArrayLike | None = None,
@@ -101,6 +103,11 @@ def lmer(
         each arm as ``"us(visit | arm / patient)"``; ``dispersion`` scales its standard deviations.
         Or a residual model that ``mixedfx.residuals.registry.register_residual`` has added, which
         excludes ``dispersion``.
+    relmat : mapping of str to matrix, optional
+        Known covariances between the levels of grouping factors, up to the variance that is
+        estimated: ``{"animal": A}``. A is a DataFrame whose index and columns are the labels, a
+        :class:`mixedfx.Relationship` (of a pedigree, or of the inverse), or a matrix without
+        labels in the order of the factor's levels. It may hold levels without records.
     priors : mapping of str to prior, optional
         Priors of :mod:`mixedfx.priors` by parameter, or by kind of parameter (``"fixed"``,
         ``"sd"``, ``"corr"``, ``"dispersion"``). The fit is then at the mode of the posterior,
@@ -158,6 +165,7 @@ def lmer(
         residual_sd=residual_sd,
         dispersion=dispersion,
         residual=residual,
+        relmat=relmat,
         priors=priors,
         engine=engine,
         start=start,
@@ -190,6 +198,7 @@ def fit_formula(
         residual_sd=options.residual_sd,
         residual=residual,
         env=env,
+        relmat=options.relmat,
     )
     return fit_design(
         design,

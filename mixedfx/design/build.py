@@ -5,8 +5,9 @@ The data are checked here, before any number is computed from them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from mixedfx.design.completeness import complete_cases, evaluated_values, missin
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
+from mixedfx.design.known_levels import check_relmat
 from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.random import (
     RandomTerms,
@@ -128,6 +130,13 @@ class _UsedRows:
         )
 
 
+class _Given(NamedTuple):
+    """Columns that arguments name, and known covariances of grouping factors."""
+
+    column_of: dict[str, str | None]
+    relmat: Mapping[str, Any] | None
+
+
 class RowArguments(TypedDict, total=False):
     """Arguments with one value a row: a column's name, or the values."""
 
@@ -143,6 +152,7 @@ def build(
     residual: ResidualRequest | Formula | None = None,
     family: Family = NORMAL,
     env: EvalEnvironment | None = None,
+    relmat: Mapping[str, Any] | None = None,
     **arguments: Unpack[RowArguments],
 ) -> Design:
     """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
@@ -159,7 +169,8 @@ def build(
     row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
     used = _used_rows(formula, residual_formula, frame, row_vectors, env, family)
     column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
-    return _evaluate_rows(formula, residual, family, used, env, column_of)
+    check_relmat(relmat, formula)
+    return _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
 
 
 def _evaluate_rows(
@@ -168,13 +179,14 @@ def _evaluate_rows(
     family: Family,
     used: _UsedRows,
     env: EvalEnvironment,
-    column_of: dict[str, str | None],
+    given: _Given,
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
+    column_of = given.column_of
     offset_is_argument, used = used.offset is not None, used.with_offset_of(formula, env)
     evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
-    random_specs, random_rows = _random_terms(formula, used, evaluated, env, family)
+    random_specs, random_rows = _random_terms(formula, used, evaluated, env, family, given)
     residual_spec, residual_rows = _residual(formula, column_of["residual_sd"], residual, used, env)
     response_spec, observed = _response(formula, evaluated, used, family)
     X = _select_columns(evaluated.fixed, kept)
@@ -292,6 +304,7 @@ def _random_terms(
     evaluated: EvaluatedFormula,
     env: EvalEnvironment,
     family: Family,
+    given: _Given,
 ) -> RandomTerms:
     return build_random_terms(
         formula,
@@ -301,6 +314,7 @@ def _random_terms(
         evaluated.random_infos,
         rows.index,
         one_row_levels=rows.residual_sd is not None or family != NORMAL,
+        relmat=given.relmat,
     )
 
 

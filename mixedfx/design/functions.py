@@ -12,6 +12,7 @@ from patsy import stateful_transform
 
 from mixedfx._keys import key_text
 from mixedfx.design.group_means import group_mean, within
+from mixedfx.design.membership import mm
 from mixedfx.design.reductions import REMEMBER, remember
 from mixedfx.design.splines import bs, float_column, ns
 
@@ -97,6 +98,7 @@ FORMULA_FUNCTIONS = {
     "bs": bs,
     "ns": ns,
     "group_mean": group_mean,
+    "mm": mm,
     "within": within,
     REMEMBER: remember,
     "np": np,

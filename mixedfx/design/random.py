@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,12 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._names import column_label
+from mixedfx.covariance.relationship import Relationship, as_relationship
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
+from mixedfx.design.known_levels import check_known_levels
 from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.membership import find_memberships
 from mixedfx.design.positions import (
     EffectPositions,
     build_positions,
@@ -25,12 +28,24 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import DataError, GroupingError
+from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import ALL_ROWS, has_positions, position_codes
 from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
+
+
+class _FoundLevels(NamedTuple):
+    """Levels of a grouping factor in the rows of the fit."""
+
+    levels: Levels
+    codes: Codes  # (n,) level of each row, or combination of levels
+    memberships: SparseMatrix | None
+    relationship: Relationship | None
+
 
 RandomTerms = tuple[tuple[RandomTermSpec, ...], tuple[RandomTermRows, ...]]
 
@@ -39,21 +54,23 @@ def subset_random_terms(
     specs: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows], keep: Mask
 ) -> RandomTerms:
     """Select rows, and the levels that occur in them, which are renumbered."""
-    levels_of: dict[str, tuple[Levels, Codes]] = {}
+    levels_of: dict[str, tuple[Levels, RandomTermRows]] = {}
     new_specs, new_rows = [], []
     for spec, term in zip(specs, rows, strict=True):
         if spec.group not in levels_of:
-            remaining, codes = np.unique(term.codes[keep], return_inverse=True)
-            levels_of[spec.group] = spec.levels.take(remaining), codes.astype(np.intp)
-        levels, codes = levels_of[spec.group]
+            remaining, subset = term.subset(keep)
+            levels_of[spec.group] = spec.levels.take(remaining), subset
+        levels, subset = levels_of[spec.group]
         new_specs.append(replace(spec, levels=levels))
-        new_rows.append(RandomTermRows(spec.group, len(levels), codes, term.model_matrix[keep]))
+        new_rows.append(replace(subset, model_matrix=term.model_matrix[keep]))
     return tuple(new_specs), tuple(new_rows)
 
 
 def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
     """For each grouping factor nested in others, the innermost of those."""
-    by_group = {term.group: term for term in terms if term.n_levels > 1}
+    by_group = {
+        term.group: term for term in terms if term.n_levels > 1 and term.memberships is None
+    }
     innermost = {}
     for group, inner in by_group.items():
         containing = [
@@ -135,33 +152,72 @@ def build_random_terms(
     index: pd.Index,
     *,
     one_row_levels: bool = False,
+    relmat: Mapping[str, Any] | None = None,
 ) -> RandomTerms:
     """Find the levels of each random term, and check its columns."""
     n = len(index)
-    levels_of: dict[tuple[str, ...], tuple[Levels, Codes]] = {}
-    levels_of_factor: dict[str, tuple[pd.Index, Codes]] = {}
-    row_dependent: set[str] = set()
+    factors = _GroupingFactors(variables, env, index, relmat)
+    row_dependent = factors.row_dependent
     specs, rows = [], []
     for term, matrix, info in zip(formula.random, matrices, infos, strict=True):
-        if term.group not in levels_of:
-            for factor in term.group:
-                if factor not in levels_of_factor:
-                    values = _finite_values(factor, variables, env, index)
-                    levels_of_factor[factor] = factorize(values)
-                    if group_depends_on_rows(factor, values, variables, env):
-                        row_dependent.add(factor)
-            levels_of[term.group] = combine([levels_of_factor[f] for f in term.group])
-        levels, codes = levels_of[term.group]
+        levels, codes, memberships, relationship = factors.of(term)
         positions, names, matrix = _effect_columns(term, matrix, info, variables, env, index)
         _check_sides(term, info, variables, len(levels), n)
         if positions is not None:
             check_size_of_positions(term, len(names), len(levels))
             row_dependent |= _row_dependent_positions(term, variables, env, n)
         if term.group != (ALL_ROWS,):
-            check_grouping_factor(term, len(levels), n, one_row_levels=one_row_levels)
+            confounded = memberships is None and relationship is None and not one_row_levels
+            check_grouping_factor(term, len(levels), n, one_row_levels=not confounded)
         _check_columns(term, matrix, names, index)
         read = (*term.group, *(position_codes(term.effects) if positions else ()))
         dependent = tuple(f for f in read if f in row_dependent)
-        specs.append(RandomTermSpec(term, levels, names, info, dependent, positions))
-        rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix))
+        check_known_levels(term, names, len(levels), relationship, memberships is not None)
+        specs.append(RandomTermSpec(term, levels, names, info, dependent, positions, relationship))
+        rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix, memberships))
     return tuple(specs), tuple(rows)
+
+
+class _GroupingFactors:
+    """Levels of each grouping factor in the rows of the fit, each found once."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        env: EvalEnvironment,
+        index: pd.Index,
+        relmat: Mapping[str, Any] | None,
+    ) -> None:
+        self._read = (variables, env, index)
+        self._relmat, self.row_dependent = relmat or {}, set[str]()
+        self._of_factor: dict[str, tuple[pd.Index, Codes]] = {}
+        self._of_group: dict[tuple[str, ...], _FoundLevels] = {}
+
+    def of(self, term: RandomTerm) -> _FoundLevels:
+        """Levels of a term's grouping factor, each row's, and what is known of them."""
+        if term.group not in self._of_group:
+            self._of_group[term.group] = self._find(term)
+        return self._of_group[term.group]
+
+    def _find(self, term: RandomTerm) -> _FoundLevels:
+        if is_membership(term.group[0]):
+            variables, env, index = self._read
+            texts = _finite_values(term.group[0], variables, env, index)
+            levels, found = find_memberships(texts)
+            return _FoundLevels(levels, found.codes, found.weights, None)
+        levels, codes = combine([self._factor(f) for f in term.group])
+        relationship = None
+        if term.group_name in self._relmat:
+            given = self._relmat[term.group_name]
+            relationship = as_relationship(given, term.group_name, levels.labels)
+            relationship.positions(levels.labels, term.group_name)  # refuses levels without a row
+        return _FoundLevels(levels, codes, None, relationship)
+
+    def _factor(self, factor: str) -> tuple[pd.Index, Codes]:
+        if factor not in self._of_factor:
+            variables, env, index = self._read
+            values = _finite_values(factor, variables, env, index)
+            self._of_factor[factor] = factorize(values)
+            if group_depends_on_rows(factor, values, variables, env):
+                self.row_dependent.add(factor)
+        return self._of_factor[factor]

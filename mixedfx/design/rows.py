@@ -18,6 +18,7 @@ import pandas as pd
 from mixedfx._arrays import set_readonly
 from mixedfx._names import decode
 from mixedfx.design.residual import ResidualRows
+from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -33,6 +34,8 @@ class RandomTermRows:
     n_levels: int
     codes: Codes  # (n,) level of each row
     model_matrix: Matrix  # (n, k) value of each effect's column in each row
+    # Of multiple membership: weights of the levels, a row for each code; None: a code is a level.
+    memberships: SparseMatrix | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -41,7 +44,26 @@ class RandomTermRows:
     def add_to_linear_predictor(self, eta: Vector, effects: Matrix) -> None:
         """Add Z b of this term to eta in place; effects are (k, levels)."""
         for j, effect in enumerate(effects):
-            eta += self.model_matrix[:, j] * effect[self.codes]
+            of_codes = effect if self.memberships is None else self.memberships.csr @ effect
+            eta += self.model_matrix[:, j] * of_codes[self.codes]
+
+    @property
+    def n_codes(self) -> int:
+        """Number of levels, or of combinations of levels."""
+        return self.n_levels if self.memberships is None else self.memberships.n_rows
+
+    def subset(self, keep: Mask) -> tuple[Codes, RandomTermRows]:
+        """Numbers of the levels that occur in some rows, and these rows, levels renumbered."""
+        used, codes = np.unique(self.codes[keep], return_inverse=True)
+        levels, memberships = used, None
+        if self.memberships is not None:
+            of_used = self.memberships.csr[used]
+            levels = np.flatnonzero(np.asarray(of_used.sum(axis=0)).ravel() > 0.0)
+            memberships = SparseMatrix.of(of_used[:, levels])
+        matrix = self.model_matrix[keep]
+        codes = codes.ravel().astype(np.intp)
+        rows = RandomTermRows(self.group, len(levels), codes, matrix, memberships)
+        return levels, rows
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.categories import Categories
 from mixedfx.design.levels import Levels
 from mixedfx.design.positions import EffectPositions
@@ -22,6 +23,7 @@ from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.response import ResponseSpec
 from mixedfx.families.family import Family
 from mixedfx.families.registry import NORMAL
+from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
 
 Codes = npt.NDArray[np.intp]
@@ -38,11 +40,22 @@ class RandomTermSpec:
     info: DesignInfo | None = field(repr=False)  # None for an intercept alone
     row_dependent: tuple[str, ...] = ()  # grouping factors, positions, computed from other rows
     positions: EffectPositions | None = None  # of effects that are levels or points
+    relationship: Relationship | None = None  # of the levels' effects; None: independent
 
     @property
     def group(self) -> str:
         """Name of the grouping factor."""
         return self.formula_term.group_name
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the effects of levels are independent, and a row has those of one level."""
+        return self.relationship is None and not self.has_memberships
+
+    @property
+    def has_memberships(self) -> bool:
+        """Whether a row belongs to several levels."""
+        return is_membership(self.formula_term.group[0])
 
     def component_name(self, kind: str, effects: tuple[int, ...], label: str = "") -> str:
         """Name of a component, ``sd(Days | Subject)``; ``effects`` is empty for all of them."""

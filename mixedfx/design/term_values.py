@@ -37,6 +37,7 @@ Mask = npt.NDArray[np.bool_]
 _TREAT_MISSING = {
     *("fillna", "isna", "notna", "isnull", "notnull", "isnan", "nan_to_num", "combine_first"),
     *("ffill", "bfill", "interpolate", "shift", "diff", "rolling", "expanding", "ewm"),
+    "mm",
 }
 
 

@@ -76,6 +76,9 @@ class StatsModels:
         """Why MixedLM cannot express a design, or would need too much memory; else None."""
         if not design.spec.random_terms:
             return None
+        for term in design.spec.random_terms:
+            if not term.is_plain:
+                return f"MixedLM's levels are independent, a row has one: not {term.formula_term}"
         if not design.spec.residual.equal_variances:
             return "MixedLM has one residual variance, which it estimates"
         if design.rows.weights is not None:

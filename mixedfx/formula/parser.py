@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from mixedfx.errors import FormulaError
 from mixedfx.formula.checks import check_no_bar, check_offset, check_python, offset_code
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
+from mixedfx.formula.membership import check_memberships
 from mixedfx.formula.positions import ALL_ROWS, has_positions, is_all_rows, position_terms
 from mixedfx.formula.response import check_predictors, response_text
 from mixedfx.formula.rewriting import rewrite
@@ -57,6 +58,7 @@ def parse(text: str | Formula) -> Formula:
         ``ar1(visit | g)``           an effect of each visit, correlated by their lag
         ``exp(lon + lat | g)``       an effect at each point, correlated by distance;
                                      ``| 1``: one field for all rows
+        ``(1 | mm(t1, t2))``         a row belongs to several levels; ``weights=[w1, w2]``
         ``cbind(k, n - k) ~``        k successes and n - k failures; ``prop(k, n) ~`` the same
         ===========================  =====================================================
 
@@ -241,10 +243,9 @@ def _random_terms(bar: Any, text: str, structure: str | None) -> list[RandomTerm
     groups = [t.factors for t in expand(signed_operands(group), text) if t.factors]
     if not groups:
         fail("the random term has no grouping factor.", text, group)
-    return [
-        RandomTerm(terms_text(columns), tuple(f.name() for f in factors), structure or "us")
-        for factors in groups
-    ]
+    names = [tuple(f.name() for f in factors) for factors in groups]
+    check_memberships(names, text, group.origin.start, group.origin.end)
+    return [RandomTerm(terms_text(columns), factors, structure or "us") for factors in names]
 
 
 def _fail_without_parentheses(bar: Any, text: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mixedfx._names import decode, written
+from mixedfx.formula.membership import membership_name
 
 # Structures that have a bar of their own; others are written as functions.
 _BARS = {"us": "|", "diag": "||"}
@@ -44,7 +45,7 @@ class RandomTerm:
     @property
     def group_name(self) -> str:
         """Name of the grouping factor: the factors joined with colons."""
-        return decode(":".join(self.group))
+        return decode(":".join(map(membership_name, self.group)))
 
     def __str__(self) -> str:
         """Write the term as lme4 does."""

@@ -18,6 +18,12 @@ from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
+from mixedfx.likelihood.level_basis import (
+    block_in_basis,
+    level_basis,
+    loadings,
+    sums_in_basis,
+)
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
     column_products,
@@ -58,14 +64,8 @@ def compute_crossproducts(
         bases = term_bases(rows, parametrization)
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
     groups = tuple(random_terms[0].group for random_terms in by_group)
-    sums = [
-        level_sums(random_terms, w, Xy_columns, random_terms[0].codes, random_terms[0].n_levels)
-        for random_terms in by_group
-    ]
-    blocks = {
-        (i, j): off_diagonal_block(by_group[i], by_group[j], w)
-        for i, j in itertools.combinations(range(len(groups)), 2)
-    }
+    sums, level_bases = _level_sums(spec, by_group, w, Xy_columns)
+    blocks = _off_diagonal_blocks(by_group, w, level_bases)
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
@@ -78,6 +78,7 @@ def compute_crossproducts(
         term_positions=term_positions(rows.random_terms, groups),
         parametrization=parametrization,
         bases=bases,
+        level_bases=level_bases,
         ols_coef=ols_coef,
         qr_R=qr_R,
         log_weights=0.0 if w is None else float(np.log(w).sum()),
@@ -86,6 +87,41 @@ def compute_crossproducts(
     _check_residuals(design, Xy_columns[-1])
     _check_identified(spec, crossprod, w)
     return crossprod
+
+
+def _level_sums(
+    spec: ModelSpec,
+    by_group: list[list[RandomTermRows]],
+    w: Vector | None,
+    Xy_columns: list[Vector],
+) -> tuple[list[tuple[Matrix, Matrix]], tuple[Matrix | None, ...]]:
+    """``Z'WZ`` and ``Z'W[X, y]`` of each grouping factor, and the basis of its levels' effects."""
+    found, level_bases = [], []
+    for terms in by_group:
+        ZtZ, ZtXy = level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes)
+        relationship = spec.random_terms[spec.terms_of(terms[0].group)[0]].relationship
+        basis = level_basis(terms, relationship, spec.levels_of(terms[0].group), ZtZ[0, 0])
+        if basis is not None:
+            ZtZ, ZtXy = sums_in_basis(loadings(terms[0].memberships, basis), ZtZ, ZtXy)
+        found.append((ZtZ, ZtXy))
+        level_bases.append(basis)
+    return found, tuple(level_bases)
+
+
+def _off_diagonal_blocks(
+    by_group: list[list[RandomTermRows]], w: Vector | None, level_bases: tuple[Matrix | None, ...]
+) -> dict[tuple[int, int], tuple[LevelPairs, Matrix]]:
+    """Blocks of ``Z'WZ`` between grouping factors."""
+    P = [
+        None if basis is None else loadings(terms[0].memberships, basis)
+        for terms, basis in zip(by_group, level_bases, strict=True)
+    ]
+    blocks = {}
+    for i, j in itertools.combinations(range(len(by_group)), 2):
+        pairs, values = off_diagonal_block(by_group[i], by_group[j], w)
+        shape = (by_group[i][0].n_codes, by_group[j][0].n_codes)
+        blocks[i, j] = block_in_basis(pairs, values, shape, (P[i], P[j]))
+    return blocks
 
 
 def _block_matrix(
@@ -196,7 +232,12 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
         new = old.copy()
         random_terms = [term for term in in_basis if term.group == group]
         for a, z in enumerate(term_columns(random_terms)):
-            new[a, p] = np.bincount(random_terms[0].codes, multiply(z, weighted), old.shape[2])
+            codes, size = random_terms[0].codes, random_terms[0].n_codes
+            sums = np.bincount(codes, multiply(z, weighted), size)
+            basis = crossprod.level_basis(len(ZtXy))
+            if basis is not None:
+                sums = sums @ loadings(random_terms[0].memberships, basis)
+            new[a, p] = sums
         ZtXy.append(new)
     return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=ols_coef)
 
@@ -208,6 +249,15 @@ def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
     in_basis = rows_in_basis(rows.random_terms, crossprod.bases)
     for position, random_term in zip(crossprod.term_positions, in_basis, strict=True):
         L = symbolic.layout.levels(position.group)
+        basis = crossprod.level_basis(position.group)
+        if basis is not None:
+            P = loadings(random_term.memberships, basis)[random_term.codes]
+            own = sparse.csr_array(random_term.model_matrix * P)
+            first = symbolic.starts[position.group]
+            Z = Z + sparse.csr_array(
+                (own.data, own.indices + first, own.indptr), shape=(n, symbolic.size)
+            )
+            continue
         for a in range(position.width):
             at = symbolic.starts[position.group] + (position.start + a) * L + random_term.codes
             entries = (random_term.model_matrix[:, a], (np.arange(n), at))

@@ -15,7 +15,7 @@ tolerances and Hessians in F do not depend on units.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -181,6 +181,6 @@ def rows_in_basis(
     return tuple(
         term
         if basis.is_identity
-        else RandomTermRows(term.group, term.n_levels, term.codes, basis.columns(term.model_matrix))
+        else replace(term, model_matrix=basis.columns(term.model_matrix))
         for term, basis in zip(terms, bases, strict=True)
     )

@@ -82,11 +82,14 @@ class CrossProducts:
     ols_coef: Vector = field(repr=False)  # (p,) weighted least-squares coefficients
     qr_R: Matrix | None = field(repr=False)  # (p, p) upper triangular; None: identity
     log_weights: float  # sum of the logarithms of the weights
+    # Of each grouping factor B of ``b = B v``, where effects are correlated between levels or a row
+    # has several (:mod:`mixedfx.likelihood.level_basis`): its levels stand for the effects v.
+    level_bases: tuple[Matrix | None, ...] = field(default=(), repr=False)
     sigma: float | None = None  # residual sd of a row of weight one, where it is known
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*vars(self).values(), *self.ZtXy)
+        set_readonly(*vars(self).values(), *self.ZtXy, *self.level_bases)
 
     @property
     def p(self) -> int:
@@ -144,8 +147,16 @@ class CrossProducts:
         return canonical_signs(parametrization, parametrization.to_params(self.lambdas(factors)))
 
     def effects(self, own: Sequence[Matrix]) -> list[Matrix]:
-        """Effects of each term's columns, (k, levels), from those of its basis."""
-        return [basis.effects(b) for basis, b in zip(self.bases, own, strict=True)]
+        """Effects of each term's columns, (k, levels), from those of its bases."""
+        effects = []
+        for position, basis, v in zip(self.term_positions, self.bases, own, strict=True):
+            B = self.level_basis(position.group)
+            effects.append(basis.effects(v if B is None else v @ B.T))
+        return effects
+
+    def level_basis(self, factor: int) -> Matrix | None:
+        """B of a grouping factor, None where its effects are those of its levels."""
+        return self.level_bases[factor] if self.level_bases else None
 
     def changes_by_group(self) -> list[Matrix]:
         """T of each grouping factor: block-diagonal over its terms."""
@@ -220,6 +231,11 @@ class CrossProducts:
 
 def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
     """Sum over the union of the levels, both in the first's basis and about its coefficients."""
+    if any(B is not None for B in (*a.level_bases, *b.level_bases)):
+        raise DataError(
+            "cross-products with a relationship matrix or multiple memberships do not add up: "
+            "their effects' basis is that of all rows."
+        )
     if (a.names, a.groups, a.term_positions, a.parametrization) != (
         b.names,
         b.groups,

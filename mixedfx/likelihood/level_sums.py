@@ -118,7 +118,7 @@ def off_diagonal_block(
 ) -> tuple[LevelPairs, Matrix]:
     """Pairs of levels of two grouping factors that share rows, and ``Z_1'W Z_2`` over them."""
     rows, cols = first[0].codes, second[0].codes
-    shape = (first[0].n_levels, second[0].n_levels)
+    shape = (first[0].n_codes, second[0].n_codes)
     za, zb = term_columns(first), term_columns(second)
     values, pattern = [], None
     for a in za:

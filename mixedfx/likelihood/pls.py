@@ -121,10 +121,24 @@ class Solution:
         m = self.crossprod.p + 1
         _, blocks = self.schur.backward(np.zeros((m, m)))
         changes = [self.sigma * T for T in self.crossprod.changes_by_group()]
-        return [
+        found = [
             np.einsum("ac,cdl,bd->abl", T, block, T, optimize=True)
             for T, block in zip(changes, blocks, strict=True)
         ]
+        for f in range(len(found)):
+            if self.crossprod.level_basis(f) is not None:
+                found[f] = np.diag(self.covariance_between_levels(f))[None, None].copy()
+        return found
+
+    def covariance_between_levels(self, factor: int) -> Matrix:
+        """``sigma**2 T**2 B G B'``, conditional covariance of a factor's effects with a basis B."""
+        symbolic, B = self.crossprod.symbolic, self.crossprod.level_basis(factor)
+        assert B is not None
+        rhs = np.zeros((symbolic.size, len(B)))
+        rhs[symbolic.columns(factor)] = B.T
+        scale = self.sigma * float(self.crossprod.changes_by_group()[factor][0, 0])
+        own = self.schur.numeric.solve(rhs)[symbolic.columns(factor)]
+        return np.asarray(scale**2 * (B @ own))
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:

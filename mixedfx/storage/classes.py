@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from mixedfx.covariance.known_covariance import (
+    DenseCovariance,
+    PedigreeCovariance,
+    SparseCovariance,
+    SparseInverse,
+)
 from mixedfx.covariance.parametrization import Parametrization
+from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.levels import Levels
@@ -39,6 +46,7 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
+from mixedfx.linalg.sparse_matrix import SparseMatrix
 from mixedfx.priors.distributions import (
     LKJ,
     Constant,
@@ -62,6 +70,8 @@ _STORED: tuple[type, ...] = (
     *(FamilyModel, FamilyEstimate),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
     CoefficientCovariance,
+    *(Relationship, DenseCovariance, SparseCovariance, SparseInverse, PedigreeCovariance),
+    SparseMatrix,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, Note, FittedModel),
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
