@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mixedfx.bayes.joint_mode import fit_joint_mode
 from mixedfx.bayes.mode import find_mode
 from mixedfx.design.build import Design
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import EngineRefusal
 from mixedfx.estimation import dispatch
@@ -49,13 +50,15 @@ def fit_design(
     priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
+    model = residual_model(design)
+    if model.estimator != "engine":
+        check_plain_levels(design.spec, model.spec.argument)
     if isinstance(priors, FamilyPriors):
         spec = cast(FamilyResidual, design.spec.residual)
         return fit_joint_mode(design, spec, priors, control=control)
     if isinstance(priors, PriorSpecification):
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
-    model = residual_model(design)
     if isinstance(model, FamilyModel):
         return fit_generalized(design, model.spec, control=control, start=start)
     if model.estimator != "engine":

@@ -168,7 +168,10 @@ class PosteriorSamples:
         mean = rows.fixed_predictor(draws.beta[at])
         for random_term, effects in zip(rows.random_terms, draws.random_effects, strict=True):
             for j in range(effects.shape[1]):
-                mean += random_term.model_matrix[:, j] * effects[at, j][:, random_term.codes]
+                of_codes = effects[at, j]
+                if random_term.memberships is not None:
+                    of_codes = of_codes @ random_term.memberships.csr.T
+                mean += random_term.model_matrix[:, j] * of_codes[:, random_term.codes]
         sds, size = self._residual_sds(at), (shape[0], -1, rows.n)
         scaled = (rows.y - mean) / sds
         log_likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import linalg, sparse
+
+from mixedfx._keys import positions_of_keys
 from mixedfx.covariance.relationship import Relationship
+from mixedfx.design.levels import Levels
+from mixedfx.design.membership import encode_memberships
+from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, GroupingError, SizeError, brief, check_choice
 from mixedfx.formula.terms import Formula, RandomTerm
+from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 if TYPE_CHECKING:
-    from mixedfx.design.spec import ModelSpec
+    from mixedfx.design.spec import ModelSpec, RandomTermSpec
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 # Levels with records up to which the dense eigen-decomposition is computed: 10 GB, minutes.
 _MAX_LEVELS = 20_000
@@ -60,3 +76,95 @@ def check_plain_levels(spec: ModelSpec, what: str, instead: str = "") -> None:
         if not term.is_plain:
             reason = "relationship matrix" if term.relationship is not None else "memberships"
             raise ArgumentError(f"{what} takes no {reason} of {term.formula_term}.{instead}")
+
+
+@dataclass(frozen=True, eq=False)
+class LevelCombinations:
+    """What the effect in a row is, by the row's code: of levels of the fit, and beyond them."""
+
+    weights: SparseMatrix  # (codes, levels) of the effects of the fit's levels
+    unknown: Vector  # (codes,) relative variance of the rest, given the fit's levels
+    prior: Vector  # (codes,) relative variance of the whole
+    unseen: Mask  # (codes,) whether levels are part of it that the fit does not know
+
+    @staticmethod
+    def of_levels(weights: SparseMatrix) -> LevelCombinations:
+        """Combinations of independent levels of the fit."""
+        prior = np.bincount(weights.rows, weights.values**2, weights.n_rows).astype(float)
+        none = np.zeros(weights.n_rows)
+        return LevelCombinations(weights, none, prior, none > 0.0)
+
+    def of_rows(self, codes: Codes, effects: Matrix) -> Matrix:
+        """Effects (k, n) in rows of these codes, of those of the levels (k, levels)."""
+        return np.asarray((self.weights.csr @ effects.T).T)[:, codes]
+
+
+def combinations_of_rows(term: RandomTermSpec, rows: RandomTermRows) -> LevelCombinations | None:
+    """Effects in the rows of the fit; None where a row has that of one of independent levels."""
+    if term.is_plain:
+        return None
+    if term.relationship is not None:
+        at = term.relationship.positions(term.levels.labels, term.group)
+        identity = sparse.identity(len(at), format="csr")
+        prior = term.relationship.known.diagonal(at)
+        return _known(identity, np.zeros(len(at)), prior)
+    assert rows.memberships is not None
+    return LevelCombinations.of_levels(rows.memberships)
+
+
+def encode_known_levels(
+    term: RandomTermSpec, values: Sequence[Any]
+) -> tuple[Codes, LevelCombinations | None]:
+    """Codes of new rows, and their effects; of others than plain terms codes are not levels."""
+    if term.is_plain:
+        return term.levels.encode(list(values)), None
+    if term.relationship is not None:
+        return _encode_related(term, values[0])
+    found = encode_memberships(values[0], term.levels)
+    prior = _squares(found.weights) + found.unseen
+    return found.codes, LevelCombinations(
+        found.weights, found.unseen, prior, found.unseen > 0.0
+    )
+
+
+def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -> LevelCombinations:
+    """Effects of some rows of A given those of the levels of the fit."""
+    at = relationship.positions(levels.labels, "")
+    prior = relationship.known.diagonal(wanted)
+    place = np.full(len(relationship), -1)
+    place[at] = np.arange(len(at))
+    is_level = place[wanted] >= 0
+    own, others = np.flatnonzero(is_level), np.flatnonzero(~is_level)
+    shape = (len(wanted), len(at))
+    weights = sparse.csr_array((np.ones(len(own)), (own, place[wanted[own]])), shape=shape)
+    unknown = np.zeros(len(wanted))
+    if len(others):
+        root = np.linalg.cholesky(relationship.known.block(at, at))
+        between = relationship.known.block(at, wanted[others])
+        half = linalg.solve_triangular(root, between, lower=True)
+        regression = linalg.solve_triangular(root, half, lower=True, trans="T").T
+        unknown[others] = np.maximum(prior[others] - np.einsum("ro,ro->o", half, half), 0.0)
+        placed = np.zeros((len(wanted), len(at)))
+        placed[others] = regression
+        weights = weights + sparse.csr_array(placed)
+    return _known(weights, unknown, prior)
+
+
+def _encode_related(term: RandomTermSpec, values: Any) -> tuple[Codes, LevelCombinations]:
+    assert term.relationship is not None
+    keys = pd.Index(np.asarray(values, dtype=object))
+    at = positions_of_keys(keys, term.relationship.labels)
+    wanted, codes = np.unique(at[at >= 0], return_inverse=True)
+    result = np.full(len(at), -1)
+    result[at >= 0] = codes.ravel()
+    return result, related_effects(term.relationship, term.levels, wanted)
+
+
+def _known(weights: Any, unknown: Vector, prior: Vector) -> LevelCombinations:
+    none = np.zeros(len(prior), dtype=bool)
+    return LevelCombinations(SparseMatrix.of(weights), unknown, prior, none)
+
+
+def _squares(weights: SparseMatrix) -> Vector:
+    """Sums of squared weights, (codes,)."""
+    return np.bincount(weights.rows, weights.values**2, weights.n_rows).astype(float)

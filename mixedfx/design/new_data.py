@@ -15,6 +15,7 @@ from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, count_values, group_values, offset_values
+from mixedfx.design.known_levels import LevelCombinations, encode_known_levels
 from mixedfx.design.levels import combine, factorize
 from mixedfx.design.positions import encode_positions
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
@@ -36,6 +37,7 @@ class NewRows(NamedTuple):
     X: Matrix  # (m, p)
     model_matrices: list[Matrix]  # (m, k) of each random term
     codes: list[Codes]  # (m,) level in each random term: -1 unseen or not asked for, -2 missing
+    combinations: list[LevelCombinations | None]  # of each term's codes; None: they are levels
 
 
 def evaluate_new_data(
@@ -56,7 +58,8 @@ def evaluate_new_data(
     not_estimable = alias_residuals(complete, spec.kept_columns, spec.aliases).any(axis=1)
     X[rows[not_estimable]] = np.nan
     model_matrices, codes = [], []
-    for term in spec.random_terms:
+    combinations: list[LevelCombinations | None] = [None] * len(spec.random_terms)
+    for t, term in enumerate(spec.random_terms):
         term_codes = np.full(m, -1, dtype=np.intp)
         codes.append(term_codes)
         use_levels = term.group in groups
@@ -74,11 +77,12 @@ def evaluate_new_data(
         if use_levels:
             term_codes[:] = -2
             if len(rows):
-                encoded = term.levels.encode(_group_values(term, variables, env, len(rows)))
+                values = _group_values(term, variables, env, len(rows))
+                encoded, combinations[t] = encode_known_levels(term, values)
                 if term.positions is not None:  # an effect that the fit does not have
                     encoded = np.where(complete.any(axis=1), encoded, -1)
                 term_codes[rows] = encoded
-    return NewRows(frame, X, model_matrices, codes)
+    return NewRows(frame, X, model_matrices, codes, combinations)
 
 
 def _effect_columns(

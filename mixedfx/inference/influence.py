@@ -72,6 +72,11 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     check_no_priors(fit, "influence(group)")
     check_choice("group", group, fit.formula.groups)
     check_choice("method", method, ("one_step", "refit"))
+    if fit.spec.random_terms[fit.spec.terms_of(group)[0]].has_memberships:
+        raise ArgumentError(
+            f"influence('{group}') leaves the rows of a level out, and rows belong to several: "
+            "leave rows out by data[...], or take influence() of rows."
+        )
     levels, codes = fit.spec.levels_of(group), fit.rows.codes_of(group)
     deletion = fit.residual.deletion(fit.design, fit.solution) or LinearDeletion(fit)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):

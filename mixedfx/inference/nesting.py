@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.accumulate import parametrization_of
 
@@ -65,23 +66,33 @@ def _residuals_nested(a: Design, b: Design) -> bool:
 
 def _random_terms_nested(a: Design, b: Design) -> bool:
     """Whether a's covariances are among b's."""
-    own = {(t.group, str(t.formula_term)) for t in b.spec.random_terms}
+    own = {_identity(t) for t in b.spec.random_terms}
     structures = [structure for structure, _ in parametrization_of(a.spec).terms]
     terms = zip(a.spec.random_terms, structures, a.rows.random_terms, strict=True)
     # A term that both models have is nested, whatever its structure.
-    others = [(s, rows) for t, s, rows in terms if (t.group, str(t.formula_term)) not in own]
-    if not others:
+    new = [(t, s, rows) for t, s, rows in terms if _identity(t) not in own]
+    if not new:
         return True
+    if not all(t.is_plain for t, _, _ in new):
+        return False
+    others = [(s, rows) for _, s, rows in new]
     if not all(structure.linear for structure, _ in others):
         return False
     v = np.random.default_rng(0).standard_normal(a.rows.n)
     spanned = [v if b.rows.weights is None else v / b.rows.weights]
-    for (structure, _), rows in zip(
-        parametrization_of(b.spec).terms, b.rows.random_terms, strict=True
+    for term, (structure, _), rows in zip(
+        b.spec.random_terms, parametrization_of(b.spec).terms, b.rows.random_terms, strict=True
     ):
+        if not term.is_plain:
+            continue
         spanned += _products(rows, v, correlated=structure.correlated)
     candidates = [p for s, rows in others for p in _products(rows, v, correlated=s.correlated)]
     return _in_span(np.column_stack(candidates), np.column_stack(spanned))
+
+
+def _identity(term: RandomTermSpec) -> tuple[str, str, bool]:
+    """What makes terms of two models the same: relationship matrices are taken as equal."""
+    return term.group, str(term.formula_term), term.relationship is not None
 
 
 def _products(rows: RandomTermRows, v: Vector, *, correlated: bool) -> Iterator[Vector]:

@@ -9,7 +9,7 @@ and the residual variance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import special
 
 from mixedfx._warnings import warn_caller
+from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.new_data import (
     evaluate_new_data,
     formula_offset,
@@ -37,6 +38,12 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import not_estimable_note
+from mixedfx.inference.reported_levels import (
+    reported_combinations,
+    reported_labels,
+    reported_modes,
+    reported_variances,
+)
 from mixedfx.inference.response_scale import check_scale, response_scale
 from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
@@ -48,6 +55,8 @@ from mixedfx.residuals.predictive import Predictive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 
 def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool | str) -> pd.DataFrame:
@@ -61,10 +70,10 @@ def ranef_table(fit: FittedModel, group: str, *, cond_sd: bool | str) -> pd.Data
     index = None
     for t in terms:
         random_term = fit.spec.random_terms[t]
-        index = random_term.levels.labels.rename(group)
+        index = reported_labels(random_term).rename(group)
         for j, name in enumerate(random_term.effect_names):
             key = name if name not in columns else f"{name} {random_term.formula_term}"
-            columns[key] = modes[t][j]
+            columns[key] = reported_modes(random_term, modes[t])[j]
             if cond_sd:
                 sds[f"{key}_sd"] = np.sqrt(np.maximum(variances[t][j], 0.0))
     return pd.DataFrame({**columns, **sds}, index=index)
@@ -75,24 +84,25 @@ def _mode_variances(
 ) -> dict[int, Matrix]:
     """Variances (k, levels) of each term's modes: given the parameters, or "joint" with theirs."""
     if cond_sd != "joint":
-        covs = fit.solution.conditional_covariances()
-        return {t: np.einsum("kkl->kl", covs[t]) for t in terms}
+        return {t: reported_variances(fit, t) for t in terms}
     uncertainty = fit.residual.parameter_uncertainty(fit.solution)
     variances = {}
     for t in terms:
-        k, levels = fit.solution.conditional_modes()[t].shape
-        of_effects = [
-            fit.solution.sigma**2
-            * prediction_errors(fit.solution, _rows_of_effect(fit, t, j), uncertainty).variance
-            for j in range(k)
-        ]
+        k = len(fit.spec.random_terms[t].effect_names)
+        levels = len(reported_labels(fit.spec.random_terms[t]))
+        of_effects = []
+        for j in range(k):
+            rows = _rows_of_effect(fit, t, j)
+            errors = prediction_errors(fit.solution, rows, uncertainty)
+            variance = fit.solution.sigma**2 * errors.variance
+            of_effects.append(variance + _unknown_effects_variance(fit, rows, [t]))
         variances[t] = np.array(of_effects).reshape(k, levels)
     return variances
 
 
 def _rows_of_effect(fit: FittedModel, t: int, j: int) -> PredictionRows:
     """One row a level of term t, whose linear predictor is the level's j-th effect."""
-    levels = len(fit.spec.random_terms[t].levels)
+    levels = len(reported_labels(fit.spec.random_terms[t]))
     matrices, codes = [], []
     for s, term in enumerate(fit.spec.random_terms):
         Z = np.zeros((levels, len(term.effect_names)))
@@ -100,7 +110,11 @@ def _rows_of_effect(fit: FittedModel, t: int, j: int) -> PredictionRows:
             Z[:, j] = 1.0
         matrices.append(Z)
         codes.append(np.arange(levels) if s == t else np.full(levels, -1))
-    return PredictionRows(np.zeros((levels, fit.crossprod.p)), matrices, codes)
+    combinations = [
+        reported_combinations(term) if s == t else None
+        for s, term in enumerate(fit.spec.random_terms)
+    ]
+    return PredictionRows(np.zeros((levels, fit.crossprod.p)), matrices, codes, combinations)
 
 
 def ranef_covariances(fit: FittedModel, group: str) -> dict[Any, pd.DataFrame]:
@@ -122,12 +136,13 @@ def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
     check_choice("group", group, fit.formula.groups)
     modes = fit.solution.conditional_modes()
     terms = fit.spec.terms_of(group)
-    index = fit.spec.levels_of(group).labels.rename(group)
+    index = reported_labels(fit.spec.random_terms[terms[0]]).rename(group)
     names = list(fit.spec.X_names)
     fixed = np.tile(fit.solution.beta, (len(index), 1))
     result = pd.DataFrame(fixed, index=index, columns=names)
     for t in terms:
-        for name, effect in zip(fit.spec.random_terms[t].effect_names, modes[t], strict=True):
+        term = fit.spec.random_terms[t]
+        for name, effect in zip(term.effect_names, reported_modes(term, modes[t]), strict=True):
             result[name] = effect + result.get(name, 0.0)
     return result
 
@@ -184,7 +199,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
         codes if random_term.group in groups else np.full(len(codes), -1)
         for random_term, codes in zip(fit.spec.random_terms, rows.codes, strict=True)
     ]
-    rows = PredictionRows(rows.X, rows.model_matrices, codes)
+    rows = replace(rows, codes=codes)
     scale = response_scale(fit, wanted.which, wanted.average)
     left_out = _unknown_effects_variance(fit, rows) if scale.averages else np.zeros(len(eta))
     predicted = pd.Series(scale.predicted(eta, left_out), index=index, name="predicted")
@@ -235,7 +250,8 @@ def _new_rows(
     fit: FittedModel, data: Any, groups: Sequence[str], new_levels: str, *, effects: bool
 ) -> tuple[pd.Index, Vector, PredictionRows]:
     """Index, mean and model matrices of new rows; NaN where a level is missing."""
-    frame, X, values, codes = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
+    new = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
+    frame, X, values, codes, combinations = new
     note = not_estimable_note(fit, data)
     if note is not None:
         warn_caller(note, NotEstimableWarning)
@@ -244,11 +260,23 @@ def _new_rows(
         if fit.spec.random_terms[t].group not in groups:
             continue
         is_new, is_missing = codes[t] == -1, codes[t] == -2
+        known, at, combination = ~is_new, np.maximum(codes[t], 0), combinations[t]
+        if combination is None:
+            of_rows = b[:, at]
+        else:
+            of_rows = np.zeros((len(b), len(at)))
+            of_rows[:, codes[t] >= 0] = combination.of_rows(codes[t][codes[t] >= 0], b)
+            is_new = is_new | ((codes[t] >= 0) & _any_unseen(combination, at))
         if is_new.any() and new_levels == "error":
             raise _new_level_error(fit, t, frame.loc[is_new])
-        effect = np.einsum("nk,kn->n", values[t], b[:, np.maximum(codes[t], 0)])
-        mean += np.where(is_new, 0.0, np.where(is_missing, np.nan, effect))
-    return frame.index, mean, PredictionRows(X, values, codes)
+        effect = np.einsum("nk,kn->n", values[t], of_rows)
+        mean += np.where(~known, 0.0, np.where(is_missing, np.nan, effect))
+    return frame.index, mean, PredictionRows(X, values, codes, combinations)
+
+
+def _any_unseen(combination: LevelCombinations, codes: Codes) -> Mask:
+    """Whether rows have levels that the fit does not know, beside others."""
+    return combination.unseen[codes] if len(combination.unseen) else np.zeros(len(codes), dtype=bool)
 
 
 def _predictive(fit: FittedModel, data: Any) -> Predictive:
@@ -260,14 +288,15 @@ def _predictive(fit: FittedModel, data: Any) -> Predictive:
     )
 
 
-def _unknown_effects_variance(fit: FittedModel, rows: PredictionRows) -> Vector:
+def _unknown_effects_variance(
+    fit: FittedModel, rows: PredictionRows, terms: Sequence[int] | None = None
+) -> Vector:
     """``sigma^2 z' Lambda Lambda' z`` of the effects without a conditional mode, (n,)."""
     total = np.zeros(len(rows.X))
-    for values, codes, lam in zip(
-        rows.model_matrices, rows.codes, fit.solution.lambdas, strict=True
-    ):
-        Z_lam = values @ lam
-        total = total + np.where(codes < 0, np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
+    for t in range(len(fit.spec.random_terms)) if terms is None else terms:
+        Z_lam = rows.model_matrices[t] @ fit.solution.lambdas[t]
+        share = rows.unknown_share(t)
+        total = total + np.where(share > 0.0, share * np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
     return np.asarray(fit.solution.sigma**2 * total)
 
 
@@ -302,7 +331,7 @@ def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelEr
     if all(factor in rows.columns for factor in factors):
         labels = rows[list(factors)].astype(str).agg(":".join, axis=1).unique()
     else:
-        labels = np.array([f"row {i}" for i in rows.index[:5]])
+        labels = np.array([f"row {i}" for i in rows.index[:5]], dtype=object)
     listed = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
     return NewLevelError(
         f"the fit has not seen these levels of '{random_term.group}': {listed}."

@@ -60,6 +60,11 @@ def pooling(fit: FittedModel, group: str) -> pd.DataFrame:
 def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     """Table of the effects of one random term."""
     random_term = fit.spec.random_terms[t]
+    if not random_term.is_plain:
+        raise ArgumentError(
+            f"pooling takes levels apart, and those of {random_term.formula_term} share their "
+            "records: see ranef() and coef()."
+        )
     A, weight = shrinkage_weights(fit.solution, t)
     b = fit.solution.conditional_modes()[t]
     unpooled = fit.residual.unpooled_effects(fit.rows, fit.solution, t)

@@ -20,12 +20,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.new_data import all_levels, evaluate_new_data
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.prediction import new_offset, new_weights
+from mixedfx.likelihood.level_basis import covariance_root
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.residuals.model import ResponseAroundPredictor
 
@@ -44,16 +46,22 @@ class ResponseDistribution:
     random_terms: tuple[RandomTermRows, ...]  # terms whose effects are drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) sigma Lambda of each of them
     around: ResponseAroundPredictor
+    level_roots: tuple[Matrix | None, ...] = ()  # T of ``A = T T'`` of each; None: identity
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.predictor, *self.effect_factors)
+        set_readonly(self.predictor, *self.effect_factors, *self.level_roots)
 
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
         eta = self.predictor.copy()
-        for random_term, factor in zip(self.random_terms, self.effect_factors, strict=True):
+        roots = self.level_roots or (None,) * len(self.random_terms)
+        for random_term, factor, root in zip(
+            self.random_terms, self.effect_factors, roots, strict=True
+        ):
             z = rng.standard_normal((len(factor), random_term.n_levels))
+            if root is not None:
+                z = z @ root.T
             random_term.add_to_linear_predictor(eta, factor @ z)
         return self.around.draw(eta, rng)
 
@@ -71,7 +79,11 @@ def response_distribution(
         predictor = rows.linear_predictor(values.beta, fit.solution.conditional_modes())
         return ResponseDistribution(predictor, (), (), around)
     predictor = rows.fixed_predictor(values.beta)
-    return ResponseDistribution(predictor, rows.random_terms, values.effect_factors, around)
+    roots = tuple(
+        None if term.relationship is None else covariance_root(term.relationship, term.levels)
+        for term in fit.spec.random_terms
+    )
+    return ResponseDistribution(predictor, rows.random_terms, values.effect_factors, around, roots)
 
 
 def new_response_distribution(
@@ -79,6 +91,7 @@ def new_response_distribution(
 ) -> tuple[ResponseDistribution, pd.Index]:
     """Distribution of the responses of new rows; effects of levels that are unseen are drawn."""
     check_choice("random", random, RANDOM)
+    check_plain_levels(fit.spec, "simulate(data=)", " Leave data= out.")
     values, spec = parameter_values(fit, params), fit.spec
     new = evaluate_new_data(spec, data, groups=fit.formula.groups, effects=True)
     eta = new.X @ values.beta + new_offset(fit, new.frame)

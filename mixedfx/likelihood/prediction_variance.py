@@ -23,7 +23,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
+from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -47,6 +49,21 @@ class PredictionRows:
     X: Matrix = field(repr=False)  # (n, p)
     model_matrices: Sequence[Matrix] = field(repr=False)  # (n, k) of each random term
     codes: Sequence[Codes] = field(repr=False)  # (n,) levels of each term; negative: no effect
+    # Of each term, where codes are not levels of independent effects
+    combinations: Sequence[LevelCombinations | None] = field(default=(), repr=False)
+
+    def combination(self, t: int) -> LevelCombinations | None:
+        """Effects that the codes of a term stand for; None: those of levels."""
+        return self.combinations[t] if self.combinations else None
+
+    def unknown_share(self, t: int) -> Vector:
+        """Relative variance in each row of the effects that no conditional mode is of, (n,)."""
+        codes, combination = self.codes[t], self.combination(t)
+        if combination is None:
+            return np.where(codes < 0, 1.0, 0.0)
+        if not len(combination.unknown):
+            return np.ones(len(codes))
+        return np.where(codes < 0, 1.0, combination.unknown[codes])
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,14 @@ class _ZColumn:
 def prediction_rows(rows: ModelRows) -> PredictionRows:
     """Rows that the model was fitted to."""
     terms = rows.random_terms
-    return PredictionRows(rows.X, [t.model_matrix for t in terms], [t.codes for t in terms])
+    combinations = [
+        None
+        if t.memberships is None
+        else LevelCombinations.of_levels(t.memberships)
+        for t in terms
+    ]
+    matrices, codes = [t.model_matrix for t in terms], [t.codes for t in terms]
+    return PredictionRows(rows.X, matrices, codes, combinations)
 
 
 def conditional_residuals(rows: ModelRows, solution: Solution) -> Vector:
@@ -124,7 +148,11 @@ def prediction_errors(
         uncertainty = ParameterUncertainty.of_coefficients(solution)
     conditional = np.zeros(len(rows.X))
     gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
-    if crossprod.term_positions:
+    if any(B is not None for B in crossprod.level_bases):
+        Z = _sparse_rows(crossprod, rows)
+        conditional = _of_sparse_rows(Z, solution.schur.numeric.solve)
+        gradient += Z @ uncertainty.modes_jacobian
+    elif crossprod.term_positions:
         z_columns = _z_columns(crossprod, rows)
         conditional = _conditional_variance(crossprod, solution, z_columns)
         for z in z_columns:
@@ -169,6 +197,8 @@ def unscaled_prediction_variance(
     crossprod = solution.crossprod
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
+    if any(B is not None for B in crossprod.level_bases):
+        return _of_sparse_rows(_sparse_rows(crossprod, rows), solution.schur.numeric.solve)
     return _conditional_variance(crossprod, solution, _z_columns(crossprod, rows))
 
 
@@ -199,6 +229,43 @@ def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]
             value = np.where(has_effect, Z[:, a] if len(Z) else 0.0, 0.0)
             columns.append(_ZColumn(position.group, effect, level, column, value))
     return columns
+
+
+def _sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_array:
+    """Z of rows in its bases, (n, q), where effects of levels are in a basis of their own."""
+    symbolic, n = crossprod.symbolic, len(rows.X)
+    Z = sparse.csr_array((n, symbolic.size))
+    terms = zip(
+        crossprod.term_positions, crossprod.bases, rows.model_matrices, rows.codes, strict=True
+    )
+    for t, (position, basis, model_matrix, codes) in enumerate(terms):
+        columns, combination = basis.columns(model_matrix), rows.combination(t)
+        L, B = symbolic.layout.levels(position.group), crossprod.level_basis(position.group)
+        at = np.flatnonzero(codes >= 0)
+        level = codes[at]
+        S = sparse.csr_array((np.ones(len(at)), (at, level)), shape=(n, max(L, 1 + level.max(initial=0))))
+        if combination is not None:
+            S = S[:, : combination.weights.n_rows] @ combination.weights.csr
+        if B is not None:
+            S = sparse.csr_array(S @ B)
+        for a in range(position.width):
+            own = sparse.csr_array(sparse.diags_array(np.nan_to_num(columns[:, a])) @ S)
+            first = symbolic.starts[position.group] + (position.start + a) * L
+            Z = Z + sparse.csr_array(
+                (own.data, own.indices + first, own.indptr), shape=(n, symbolic.size)
+            )
+    return Z
+
+
+def _of_sparse_rows(Z: sparse.csr_array, solve: Callable[[Matrix], Matrix]) -> Vector:
+    """``z'G z`` of each row, in chunks of right-hand sides."""
+    n, size = Z.shape
+    zGz = np.empty(n)
+    step = max(1, _CHUNK // max(size, 1))
+    for first in range(0, n, step):
+        z = Z[first : first + step].toarray().T
+        zGz[first : first + step] = np.einsum("qn,qn->n", z, solve(z))
+    return zGz
 
 
 def _by_selected_inverse(

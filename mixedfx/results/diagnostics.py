@@ -11,7 +11,7 @@ from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import check_no_priors
 from mixedfx.inference import approximation as approximations
-from mixedfx.inference import variance_explained
+from mixedfx.inference import heritability, variance_explained
 from mixedfx.inference.approximation import Approximation
 from mixedfx.inference.shrinkage import pooling
 from mixedfx.inference.variance_explained import VarianceShares
@@ -130,6 +130,42 @@ class DiagnosticsMixin(ResultsBase):
         the linear predictor, by the default of :meth:`variance_explained`.
         """
         return variance_explained.variance_shares(self.model).icc
+
+    def heritability(self) -> pd.DataFrame:
+        """
+        Heritability: share of each term with a relationship matrix, with its standard error.
+
+        It is :attr:`icc` of the grouping factor: the additive variance over the sum of the
+        variances of all random effects and of the residuals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``estimate`` and ``std_error`` (delta method; NaN where the variance is zero), indexed
+            by grouping factor.
+
+        Raises
+        ------
+        ArgumentError
+            If no term has a relationship matrix, or the fit has priors.
+
+        References
+        ----------
+        .. [1] Falconer and Mackay (1996), Introduction to Quantitative Genetics, chapter 10.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> A = pd.DataFrame(np.eye(18), *[sleep.Subject.unique()] * 2)
+        >>> fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep, relmat={"Subject": A})
+        >>> fit.heritability().round(2)
+                 estimate  std_error
+        group                       
+        Subject      0.59       0.09
+        """
+        return heritability.heritability(self.model)
 
     @property
     def r2(self) -> pd.Series:

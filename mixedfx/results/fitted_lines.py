@@ -16,6 +16,7 @@ import pandas as pd
 
 from mixedfx import plots
 from mixedfx._names import decode, encode
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.new_data import evaluate_new_data
 from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
@@ -79,6 +80,7 @@ def fitted_lines(
     fit: FittedModel, x: str | None, group: str, levels: int | Sequence[object] | None
 ) -> plots.FittedLines:
     """Compute the points and lines of some levels of a group."""
+    check_plain_levels(fit.spec, "plot.fitted()")
     labels = fit.spec.levels_of(group).labels
     chosen = plots.select_levels(labels, levels, group=group, max_levels=plots.MAX_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)
@@ -209,7 +211,8 @@ def _means(
     shifts: dict[int, Any],
 ) -> pd.DataFrame:
     """Means of new rows: with the conditional modes, without, and with unpooled effects."""
-    _, X, values, codes = evaluate_new_data(fit.spec, rows, groups=groups)
+    new = evaluate_new_data(fit.spec, rows, groups=groups)
+    X, values, codes = new.X, new.model_matrices, new.codes
     population = X @ fit.solution.beta + offset
     partial, shift = population.copy(), np.zeros(len(rows))
     for t, b in enumerate(fit.solution.conditional_modes()):

@@ -60,7 +60,7 @@ def check_rows(fit: FittedModel) -> None:
     lengths = {len(v) for v in columns}
     for term, levels in zip(rows.random_terms, spec.random_terms, strict=True):
         lengths.add(len(term.model_matrix))
-        if term.n_levels != len(levels.levels) or not _within(term.codes, term.n_levels):
+        if term.n_levels != len(levels.levels) or not _within(term.codes, term.n_codes):
             raise StorageError("its levels are not those of its rows")
     widths = {rows.X.shape[1], len(spec.X_names), len(fit.solution.beta), crossprod.p}
     if lengths != {crossprod.n} or len(widths) != 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mixedfx.diagrams.graph.names import display_name
 from mixedfx.diagrams.graph.symbols import index_letter
 from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.formula.membership import membership_name
 from mixedfx.formula.terms import Formula
 
 
@@ -29,7 +30,7 @@ class GroupingFactor:
 
 def grouping_factors(formula: Formula, nested: Mapping[str, str]) -> tuple[GroupingFactor, ...]:
     """Order the grouping factors from the outermost, and assign letters to them."""
-    components = {t.group_name: t.group for t in formula.random}
+    components = {t.group_name: tuple(map(membership_name, t.group)) for t in formula.random}
     outer = _outer_factors(components, nested)
     order: list[str] = []
     while len(order) < len(components):

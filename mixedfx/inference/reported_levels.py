@@ -1,0 +1,65 @@
+"""Effects of all levels that are reported: those with records, and others of a relationship matrix.
+
+Given the effects ``b_r`` of the levels with records, those of others have the mean
+``A_or A_rr^-1 b_r`` and the covariance ``sigma_a**2 (A_oo - A_or A_rr^-1 A_ro)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.known_levels import LevelCombinations, related_effects
+from mixedfx.design.spec import RandomTermSpec
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.likelihood.level_basis import covariance_root
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Levels that are taken at once.
+_BATCH = 2_000
+
+
+def reported_labels(term: RandomTermSpec) -> pd.Index:
+    """Labels of the levels: of the data, or of the relationship matrix."""
+    return term.levels.labels if term.relationship is None else term.relationship.labels
+
+
+def reported_modes(term: RandomTermSpec, modes: Matrix) -> Matrix:
+    """Conditional modes (k, reported levels) from those of the levels with records."""
+    if term.relationship is None:
+        return modes
+    at = term.relationship.positions(term.levels.labels, term.group)
+    reported = np.empty((len(modes), len(term.relationship)))
+    reported[:, at] = modes
+    others = term.relationship.others(at)
+    if len(others):
+        root = covariance_root(term.relationship, term.levels)
+        reported[:, others] = term.relationship.regressed(at, root, modes.T).T
+    return reported
+
+
+def reported_combinations(term: RandomTermSpec) -> LevelCombinations | None:
+    """Effects of the reported levels as combinations of those with records; None: these."""
+    if term.relationship is None:
+        return None
+    return related_effects(term.relationship, term.levels, np.arange(len(term.relationship)))
+
+
+def reported_variances(fit: FittedModel, t: int) -> Matrix:
+    """Conditional variances of the reported levels' effects, (k, reported levels)."""
+    term, position = fit.spec.random_terms[t], fit.crossprod.term_positions[t]
+    if term.relationship is None:
+        return np.einsum("kkl->kl", fit.solution.conditional_covariances()[t])
+    C = fit.solution.covariance_between_levels(position.group)
+    variance = (fit.solution.sigma * float(fit.solution.lambdas[t][0, 0])) ** 2
+    found = np.empty(len(term.relationship))
+    for first in range(0, len(found), _BATCH):
+        part = np.arange(first, min(first + _BATCH, len(found)))
+        related = related_effects(term.relationship, term.levels, part)
+        R = related.weights.csr
+        explained = np.asarray(R.multiply(R @ C).sum(axis=1)).ravel()
+        found[part] = explained + variance * related.unknown
+    return found[None]
