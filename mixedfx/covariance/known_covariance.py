@@ -190,7 +190,9 @@ class PedigreeCovariance(KnownCovariance):
     def multiply(self, columns: Matrix) -> Matrix:
         """``A columns``: gene flow to the ancestors, and back."""
         upwards = self._gene_flow.solve(np.ascontiguousarray(columns), trans="T")
-        scaled = self.mendelian[:, None] * upwards if columns.ndim == 2 else self.mendelian * upwards
+        scaled = (
+            self.mendelian[:, None] * upwards if columns.ndim == 2 else self.mendelian * upwards
+        )
         return np.asarray(self._gene_flow.solve(np.ascontiguousarray(scaled)))
 
     def diagonal(self, rows: Codes) -> Vector:

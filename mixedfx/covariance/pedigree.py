@@ -56,9 +56,7 @@ def _numbered(
         lengths = ", ".join(str(len(c)) for c in columns)
         raise RelationshipError(f"ids, sires and dams have different lengths: {lengths}.")
     if columns[0].isna().any():
-        raise RelationshipError(
-            f"the pedigree has no id in row {int(columns[0].isna().argmax())}."
-        )
+        raise RelationshipError(f"the pedigree has no id in row {int(columns[0].isna().argmax())}.")
     own = [key_text(v) for v in columns[0]]
     number = {text: i for i, text in enumerate(own)}
     if len(number) < len(own):
@@ -139,9 +137,7 @@ def _relationships(pairs: Codes, parents: sparse.csr_array, D: Vector) -> Vector
     fewer = int(len(unique[1][0]) < len(unique[0][0]))
     (columns, at), others = unique[fewer], pairs[:, 1 - fewer]
     last = int(pairs.max(initial=-1)) + 1
-    known = PedigreeCovariance(
-        SparseMatrix.of(parents[:last, :last]), D[:last], np.zeros(last)
-    )
+    known = PedigreeCovariance(SparseMatrix.of(parents[:last, :last]), D[:last], np.zeros(last))
     found = np.empty(len(pairs))
     step = max(1, _NUMBERS // max(last, 1))
     for first in range(0, len(columns), step):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,11 @@ from mixedfx.covariance.known_covariance import (
     SparseInverse,
 )
 from mixedfx.covariance.pedigree import pedigree_covariance
+from mixedfx.covariance.relationship_checks import (
+    check_positive_definite,
+    check_symmetric,
+    labelled,
+)
 from mixedfx.errors import RelationshipError, brief, did_you_mean
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
@@ -32,8 +36,6 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# Largest asymmetry, relative to the largest number, that counts as rounding.
-_ASYMMETRY = 1e-8
 # Largest dense matrix whose positive definiteness is checked as a whole.
 _MAX_CHECKED = 5_000
 
@@ -118,6 +120,11 @@ class Relationship:
         labels : sequence, optional
             Labels of the rows of any other matrix.
 
+        Returns
+        -------
+        Relationship
+            With the labels of A.
+
         Raises
         ------
         RelationshipError
@@ -130,13 +137,13 @@ class Relationship:
         >>> mfx.Relationship.from_covariance(np.eye(2), ["a", "b"])
         Relationship(2 levels, DenseCovariance)
         """
-        matrix, found = _labelled(A, labels)
-        _check_symmetric(matrix, found)
+        matrix, found = labelled(A, labels)
+        check_symmetric(matrix, found)
         if sparse.issparse(matrix):
             return cls(found, SparseCovariance(SparseMatrix.of(matrix)))
         relationship = cls(found, DenseCovariance(matrix))
         if len(found) <= _MAX_CHECKED:
-            _check_positive_definite(matrix)
+            check_positive_definite(matrix)
         return relationship
 
     @classmethod
@@ -151,6 +158,11 @@ class Relationship:
         labels : sequence, optional
             Labels of its rows, unless it is a DataFrame.
 
+        Returns
+        -------
+        Relationship
+            Which keeps the inverse, and solves with it.
+
         Examples
         --------
         >>> import numpy as np
@@ -159,8 +171,8 @@ class Relationship:
         >>> A.covariance().loc["b", "b"]
         0.25
         """
-        matrix, found = _labelled(Ainv, labels)
-        _check_symmetric(matrix, found)
+        matrix, found = labelled(Ainv, labels)
+        check_symmetric(matrix, found)
         known = SparseInverse(SparseMatrix.of(matrix))
         relationship = cls(found, known)
         _ = known.factorisation  # refuses one that is not positive definite
@@ -180,6 +192,11 @@ class Relationship:
         sires, dams : sequence
             Their parents; None, NaN, 0 or empty text where unknown. Parents that are not among
             the ids are added, as founders.
+
+        Returns
+        -------
+        Relationship
+            With parents before their offspring.
 
         Raises
         ------
@@ -211,6 +228,11 @@ class Relationship:
         labels : sequence, optional
             Levels, in the order wanted.
 
+        Returns
+        -------
+        pandas.DataFrame
+            With the labels as index and columns.
+
         Examples
         --------
         >>> import mixedfx as mfx
@@ -219,12 +241,17 @@ class Relationship:
         a  1.0
         """
         index = self.labels if labels is None else pd.Index(list(labels), tupleize_cols=False)
-        at = self.positions(index, "labels")
+        at = positions_of_levels(self, index, "labels")
         return pd.DataFrame(self.known.block(at, at), index=index, columns=index)
 
     def inbreeding(self) -> pd.Series:
         """
         Inbreeding coefficients: the diagonal of A less one.
+
+        Returns
+        -------
+        pandas.Series
+            Of each level.
 
         Examples
         --------
@@ -237,7 +264,12 @@ class Relationship:
 
     def inverse(self) -> Any:
         """
-        Inverse of A in the order of the labels, as a sparse matrix of SciPy.
+        Inverse of A in the order of the labels.
+
+        Returns
+        -------
+        scipy.sparse.csr_array
+            By Henderson's rules for a pedigree.
 
         Examples
         --------
@@ -254,40 +286,41 @@ class Relationship:
         every = np.arange(len(self))
         return sparse.csr_array(np.linalg.inv(self.known.block(every, every)))
 
-    @cached_property
-    def _by_text(self) -> dict[str, int]:
-        return {key_text(label): i for i, label in enumerate(self.labels.tolist())}
 
-    def positions(self, keys: pd.Index, factor: str) -> Codes:
-        """Rows of some levels; names those that it does not have."""
-        at = positions_of_keys(keys, self.labels)
-        missing = keys[at < 0]
-        if len(missing):
-            names = [key_text(key) for key in missing[:5].tolist()]
-            listed = ", ".join(map(repr, names)) + (", ..." if len(missing) > 5 else "")
-            hint = did_you_mean(names[0], [key_text(v) for v in self.labels[:10_000].tolist()])
-            raise RelationshipError(
-                f"the relationship matrix of '{factor}' has no row for {len(missing)} of its "
-                f"{len(keys)} levels: {listed}.{hint} Add them, or leave their rows out."
-            )
-        return at
+def positions_of_levels(relationship: Relationship, keys: pd.Index, factor: str) -> Codes:
+    """Rows of some levels; names those that it does not have."""
+    at = positions_of_keys(keys, relationship.labels)
+    missing = keys[at < 0]
+    if len(missing):
+        names = [key_text(key) for key in missing[:5].tolist()]
+        listed = ", ".join(map(repr, names)) + (", ..." if len(missing) > 5 else "")
+        hint = did_you_mean(names[0], [key_text(v) for v in relationship.labels[:10_000].tolist()])
+        raise RelationshipError(
+            f"the relationship matrix of '{factor}' has no row for {len(missing)} of its "
+            f"{len(keys)} levels: {listed}.{hint} Add them, or leave their rows out."
+        )
+    return at
 
-    def others(self, at: Codes) -> Codes:
-        """Rows that are not among some rows."""
-        rest = np.ones(len(self), dtype=bool)
-        rest[at] = False
-        return np.flatnonzero(rest)
 
-    def regressed(self, at: Codes, root: Matrix, effects: Matrix) -> Matrix:
-        """
-        ``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows.
+def other_rows(relationship: Relationship, at: Codes) -> Codes:
+    """Rows that are not among some rows."""
+    rest = np.ones(len(relationship), dtype=bool)
+    rest[at] = False
+    return np.flatnonzero(rest)
 
-        ``root`` is the Cholesky factor of ``A[at, at]``.
-        """
-        solved = linalg.cho_solve((root, True), effects)
-        spread = np.zeros((len(self), effects.shape[1]))
-        spread[at] = solved
-        return self.known.multiply(spread)[self.others(at)]
+
+def regressed_effects(
+    relationship: Relationship, at: Codes, root: Matrix, effects: Matrix
+) -> Matrix:
+    """
+    ``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows.
+
+    ``root`` is the Cholesky factor of ``A[at, at]``.
+    """
+    solved = linalg.cho_solve((root, True), effects)
+    spread = np.zeros((len(relationship), effects.shape[1]))
+    spread[at] = solved
+    return relationship.known.multiply(spread)[other_rows(relationship, at)]
 
 
 def as_relationship(value: Any, factor: str, levels: pd.Index) -> Relationship:
@@ -304,84 +337,8 @@ def as_relationship(value: Any, factor: str, levels: pd.Index) -> Relationship:
                 f"has {len(levels)} levels: give a DataFrame whose index and columns are the "
                 "labels, or mixedfx.Relationship.from_covariance(A, labels)."
             )
-        return Relationship.from_covariance(value, levels)
+        return Relationship.from_covariance(value, levels.tolist())
     raise RelationshipError(
         f"relmat of '{factor}' is {brief(value)}: give a DataFrame, a matrix, or a "
         "mixedfx.Relationship."
-    )
-
-
-def _labelled(A: Any, labels: Sequence[Any] | None) -> tuple[Any, pd.Index]:
-    """A as an array or sparse matrix, and its labels."""
-    if isinstance(A, pd.DataFrame) and labels is None:
-        return _of_frame(A)
-    if labels is None:
-        raise RelationshipError("the rows of this matrix need labels: give labels=, one for each.")
-    matrix = A if sparse.issparse(A) else np.array(A, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        shape = " by ".join(map(str, matrix.shape))
-        raise RelationshipError(f"the relationship matrix is not square: it is {shape}.")
-    if matrix.shape[0] != len(labels):
-        raise RelationshipError(
-            f"the relationship matrix has {matrix.shape[0]} rows and {len(labels)} labels: give "
-            "one label for each row."
-        )
-    return matrix, pd.Index(list(labels), tupleize_cols=False)
-
-
-def _of_frame(A: pd.DataFrame) -> tuple[Matrix, pd.Index]:
-    """Numbers and labels of a table, the columns in the order of the index."""
-    if A.shape[0] != A.shape[1]:
-        raise RelationshipError(
-            f"the relationship matrix is not square: it has {A.shape[0]} rows and {A.shape[1]} "
-            "columns (labels belong into the index: A.set_index('id'))."
-        )
-    order = positions_of_keys(A.index, A.columns)
-    if (order < 0).any():
-        label = A.index[int((order < 0).argmax())]
-        raise RelationshipError(
-            f"the relationship matrix has a row '{label}' and no such column: its index and its "
-            "columns are the same labels."
-        )
-    try:
-        numbers = A.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError):
-        raise RelationshipError("the relationship matrix holds values that are no numbers.") from None
-    return np.ascontiguousarray(numbers[:, order]), A.index
-
-
-def _check_symmetric(matrix: Any, labels: pd.Index) -> None:
-    """Refuse numbers that are not finite, and matrices that are not symmetric."""
-    numbers = matrix.data if sparse.issparse(matrix) else matrix
-    if not np.isfinite(numbers).all():
-        raise RelationshipError("the relationship matrix holds missing or infinite values.")
-    difference = abs(matrix - matrix.T)
-    size = float(np.abs(numbers).max(initial=0.0))
-    if float(difference.max()) > _ASYMMETRY * size:
-        i, j = np.unravel_index(int(difference.argmax()), matrix.shape)
-        a, b = (sparse.csr_array(matrix)[k] if sparse.issparse(matrix) else matrix[k]
-                for k in ((i, j), (j, i)))
-        raise RelationshipError(
-            f"the relationship matrix is not symmetric: it has {a:g} for '{labels[i]}' and "
-            f"'{labels[j]}', and {b:g} for '{labels[j]}' and '{labels[i]}'."
-        )
-
-
-def _check_positive_definite(matrix: Matrix) -> None:
-    try:
-        root = np.linalg.cholesky(matrix)
-        smallest = float(np.diag(root).min(initial=1.0)) ** 2
-    except np.linalg.LinAlgError:
-        smallest = 0.0
-    if smallest <= 1e-12 * float(np.diag(matrix).max(initial=0.0)):
-        raise_not_positive_definite(matrix)
-
-
-def raise_not_positive_definite(matrix: Matrix) -> None:
-    """Raise RelationshipError with the smallest eigenvalue."""
-    smallest = float(np.linalg.eigvalsh(matrix)[0])
-    raise RelationshipError(
-        f"the relationship matrix is not positive definite: its smallest eigenvalue is "
-        f"{smallest:.3g}. Where levels are copies of each other (clones, twins) give them one "
-        "label, or take 0.99 * A + 0.01 * I."
     )

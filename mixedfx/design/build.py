@@ -34,7 +34,7 @@ from mixedfx.design.completeness import complete_cases, evaluated_values, missin
 from mixedfx.design.dispersion import build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
-from mixedfx.design.known_levels import check_relmat
+from mixedfx.design.known_levels import KnownLevels, check_relmat
 from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.random import (
     RandomTerms,
@@ -313,8 +313,7 @@ def _random_terms(
         evaluated.random,
         evaluated.random_infos,
         rows.index,
-        one_row_levels=rows.residual_sd is not None or family != NORMAL,
-        relmat=given.relmat,
+        given=KnownLevels(rows.residual_sd is not None or family != NORMAL, given.relmat),
     )
 
 

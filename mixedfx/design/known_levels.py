@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import linalg, sparse
 
 from mixedfx._keys import positions_of_keys
-from mixedfx.covariance.relationship import Relationship
+from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
 from mixedfx.design.rows import RandomTermRows
@@ -30,6 +30,13 @@ Mask = npt.NDArray[np.bool_]
 
 # Levels with records up to which the dense eigen-decomposition is computed: 10 GB, minutes.
 _MAX_LEVELS = 20_000
+
+
+class KnownLevels(NamedTuple):
+    """What is known of the levels of grouping factors beside the rows."""
+
+    one_row_levels: bool = False  # whether levels may have a row each
+    relmat: Mapping[str, Any] | None = None  # covariances of their effects, by factor
 
 
 def check_known_levels(
@@ -104,7 +111,7 @@ def combinations_of_rows(term: RandomTermSpec, rows: RandomTermRows) -> LevelCom
     if term.is_plain:
         return None
     if term.relationship is not None:
-        at = term.relationship.positions(term.levels.labels, term.group)
+        at = positions_of_levels(term.relationship, term.levels.labels, term.group)
         identity = sparse.identity(len(at), format="csr")
         prior = term.relationship.known.diagonal(at)
         return _known(identity, np.zeros(len(at)), prior)
@@ -122,14 +129,12 @@ def encode_known_levels(
         return _encode_related(term, values[0])
     found = encode_memberships(values[0], term.levels)
     prior = _squares(found.weights) + found.unseen
-    return found.codes, LevelCombinations(
-        found.weights, found.unseen, prior, found.unseen > 0.0
-    )
+    return found.codes, LevelCombinations(found.weights, found.unseen, prior, found.unseen > 0.0)
 
 
 def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -> LevelCombinations:
     """Effects of some rows of A given those of the levels of the fit."""
-    at = relationship.positions(levels.labels, "")
+    at = positions_of_levels(relationship, levels.labels, "")
     prior = relationship.known.diagonal(wanted)
     place = np.full(len(relationship), -1)
     place[at] = np.arange(len(at))

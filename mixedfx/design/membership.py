@@ -98,7 +98,9 @@ def _weights_of(codes: Codes, units: list[str], levels: Levels) -> Memberships:
     shape = (len(units), len(levels))
     matrix = sparse.csr_array((values[known], (rows[known], at[known])), shape=shape)
     unseen: dict[tuple[int, str], float] = {}
-    for u, key, w in zip(rows[~known].tolist(), keys[~known].tolist(), values[~known].tolist(), strict=True):
+    for u, key, w in zip(
+        rows[~known].tolist(), keys[~known].tolist(), values[~known].tolist(), strict=True
+    ):
         unseen[u, str(key)] = unseen.get((u, str(key)), 0.0) + w
     squares = np.zeros(len(units))
     for (u, _), w in unseen.items():

@@ -12,10 +12,10 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._names import column_label
-from mixedfx.covariance.relationship import Relationship, as_relationship
+from mixedfx.covariance.relationship import Relationship, as_relationship, positions_of_levels
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
-from mixedfx.design.known_levels import check_known_levels
+from mixedfx.design.known_levels import KnownLevels, check_known_levels
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.membership import find_memberships
 from mixedfx.design.positions import (
@@ -151,12 +151,11 @@ def build_random_terms(
     infos: Sequence[DesignInfo | None],
     index: pd.Index,
     *,
-    one_row_levels: bool = False,
-    relmat: Mapping[str, Any] | None = None,
+    given: KnownLevels | None = None,
 ) -> RandomTerms:
     """Find the levels of each random term, and check its columns."""
-    n = len(index)
-    factors = _GroupingFactors(variables, env, index, relmat)
+    n, given = len(index), given or KnownLevels()
+    factors = _GroupingFactors(variables, env, index, given.relmat)
     row_dependent = factors.row_dependent
     specs, rows = [], []
     for term, matrix, info in zip(formula.random, matrices, infos, strict=True):
@@ -167,7 +166,7 @@ def build_random_terms(
             check_size_of_positions(term, len(names), len(levels))
             row_dependent |= _row_dependent_positions(term, variables, env, n)
         if term.group != (ALL_ROWS,):
-            confounded = memberships is None and relationship is None and not one_row_levels
+            confounded = memberships is None and relationship is None and not given.one_row_levels
             check_grouping_factor(term, len(levels), n, one_row_levels=not confounded)
         _check_columns(term, matrix, names, index)
         read = (*term.group, *(position_codes(term.effects) if positions else ()))
@@ -210,7 +209,9 @@ class _GroupingFactors:
         if term.group_name in self._relmat:
             given = self._relmat[term.group_name]
             relationship = as_relationship(given, term.group_name, levels.labels)
-            relationship.positions(levels.labels, term.group_name)  # refuses levels without a row
+            positions_of_levels(
+                relationship, levels.labels, term.group_name
+            )  # refuses levels without a row
         return _FoundLevels(levels, codes, None, relationship)
 
     def _factor(self, factor: str) -> tuple[pd.Index, Codes]:

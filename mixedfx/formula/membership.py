@@ -59,5 +59,7 @@ def _call(code: str) -> ast.Call | None:
         node = ast.parse(code, mode="eval").body
     except SyntaxError:
         return None
-    own = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FUNCTION
+    own = (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FUNCTION
+    )
     return node if own and isinstance(node, ast.Call) else None

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
-from mixedfx.errors import DataError, EngineError, check_choice
+from mixedfx.errors import ArgumentError, DataError, EngineError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.prediction import fitted

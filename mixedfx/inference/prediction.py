@@ -276,7 +276,9 @@ def _new_rows(
 
 def _any_unseen(combination: LevelCombinations, codes: Codes) -> Mask:
     """Whether rows have levels that the fit does not know, beside others."""
-    return combination.unseen[codes] if len(combination.unseen) else np.zeros(len(codes), dtype=bool)
+    return (
+        combination.unseen[codes] if len(combination.unseen) else np.zeros(len(codes), dtype=bool)
+    )
 
 
 def _predictive(fit: FittedModel, data: Any) -> Predictive:

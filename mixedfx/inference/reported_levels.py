@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.covariance.relationship import other_rows, positions_of_levels, regressed_effects
 from mixedfx.design.known_levels import LevelCombinations, related_effects
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
@@ -31,13 +32,13 @@ def reported_modes(term: RandomTermSpec, modes: Matrix) -> Matrix:
     """Conditional modes (k, reported levels) from those of the levels with records."""
     if term.relationship is None:
         return modes
-    at = term.relationship.positions(term.levels.labels, term.group)
+    at = positions_of_levels(term.relationship, term.levels.labels, term.group)
     reported = np.empty((len(modes), len(term.relationship)))
     reported[:, at] = modes
-    others = term.relationship.others(at)
+    others = other_rows(term.relationship, at)
     if len(others):
         root = covariance_root(term.relationship, term.levels)
-        reported[:, others] = term.relationship.regressed(at, root, modes.T).T
+        reported[:, others] = regressed_effects(term.relationship, at, root, modes.T).T
     return reported
 
 
@@ -52,7 +53,7 @@ def reported_variances(fit: FittedModel, t: int) -> Matrix:
     """Conditional variances of the reported levels' effects, (k, reported levels)."""
     term, position = fit.spec.random_terms[t], fit.crossprod.term_positions[t]
     if term.relationship is None:
-        return np.einsum("kkl->kl", fit.solution.conditional_covariances()[t])
+        return np.asarray(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]))
     C = fit.solution.covariance_between_levels(position.group)
     variance = (fit.solution.sigma * float(fit.solution.lambdas[t][0, 0])) ** 2
     found = np.empty(len(term.relationship))

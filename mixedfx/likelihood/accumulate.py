@@ -227,13 +227,14 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     XytXy = crossprod.XytXy.copy()
     XytXy[:p, p] = XytXy[p, :p] = Xtr
     XytXy[p, p] = residuals @ weighted
-    ZtXy, in_basis = [], rows_in_basis(rows.random_terms, crossprod.bases)
+    ZtXy: list[Matrix] = []
+    in_basis = rows_in_basis(rows.random_terms, crossprod.bases)
     for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
         new = old.copy()
         random_terms = [term for term in in_basis if term.group == group]
         for a, z in enumerate(term_columns(random_terms)):
             codes, size = random_terms[0].codes, random_terms[0].n_codes
-            sums = np.bincount(codes, multiply(z, weighted), size)
+            sums = np.asarray(np.bincount(codes, multiply(z, weighted), size), dtype=float)
             basis = crossprod.level_basis(len(ZtXy))
             if basis is not None:
                 sums = sums @ loadings(random_terms[0].memberships, basis)

@@ -179,8 +179,6 @@ def rows_in_basis(
 ) -> tuple[RandomTermRows, ...]:
     """Random terms with the columns of their bases."""
     return tuple(
-        term
-        if basis.is_identity
-        else replace(term, model_matrix=basis.columns(term.model_matrix))
+        term if basis.is_identity else replace(term, model_matrix=basis.columns(term.model_matrix))
         for term, basis in zip(terms, bases, strict=True)
     )

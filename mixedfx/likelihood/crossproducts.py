@@ -231,11 +231,7 @@ class CrossProducts:
 
 def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
     """Sum over the union of the levels, both in the first's basis and about its coefficients."""
-    if any(B is not None for B in (*a.level_bases, *b.level_bases)):
-        raise DataError(
-            "cross-products with a relationship matrix or multiple memberships do not add up: "
-            "their effects' basis is that of all rows."
-        )
+    _check_independent_levels(a, b)
     if (a.names, a.groups, a.term_positions, a.parametrization) != (
         b.names,
         b.groups,
@@ -271,6 +267,14 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
         qr_R=qr_R,
         log_weights=a.log_weights + b.log_weights,
     )
+
+
+def _check_independent_levels(*parts: CrossProducts) -> None:
+    if any(B is not None for crossprod in parts for B in crossprod.level_bases):
+        raise DataError(
+            "cross-products with a relationship matrix or multiple memberships do not add up: "
+            "their effects' basis is that of all rows."
+        )
 
 
 def _in_bases_of(crossprod: CrossProducts, other: CrossProducts) -> CrossProducts:

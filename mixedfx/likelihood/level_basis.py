@@ -14,12 +14,18 @@ the effects ``b = B v``, ``B = T Q``, have ``v ~ N(0, theta**2 I)`` and cross-pr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from mixedfx.covariance.relationship import Relationship, raise_not_positive_definite
+from mixedfx.covariance.relationship import (
+from mixedfx.covariance.relationship_checks import raise_not_positive_definite
+    Relationship,
+    positions_of_levels,
+    raise_not_positive_definite,
+)
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import GroupingError
@@ -36,7 +42,7 @@ _POSITIVE = 1e-12
 
 def covariance_root(relationship: Relationship, levels: Levels) -> Matrix:
     """Lower triangular T of ``A = T T'`` of some levels."""
-    at = relationship.positions(levels.labels, "")
+    at = positions_of_levels(relationship, levels.labels, "")
     A = relationship.known.block(at, at)
     try:
         return np.asarray(linalg.cholesky(A, lower=True, overwrite_a=True, check_finite=False))
@@ -68,7 +74,7 @@ def level_basis(
     root = None
     if (squares > 0.0).all():
         # Q and s of D^1/2 A D^1/2 give B = D^-1/2 Q s^1/2, without T.
-        at = relationship.positions(levels.labels, terms[0].group)
+        at = positions_of_levels(relationship, levels.labels, terms[0].group)
         half = np.sqrt(squares)
         scaled = relationship.known.block(at, at)
         scaled *= half[:, None]
@@ -83,9 +89,7 @@ def level_basis(
 
 
 def _eigen(matrix: Matrix) -> tuple[Vector, Matrix]:
-    values, vectors = linalg.eigh(
-        matrix, overwrite_a=True, check_finite=False, driver="evd"
-    )
+    values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
 
 
@@ -112,7 +116,7 @@ def block_in_basis(
     blocks = []
     for row in values:
         for of_pair in row:
-            M = sparse.csr_array((of_pair, (pairs.rows, pairs.cols)), shape=shape)
+            M: Any = sparse.csr_array((of_pair, (pairs.rows, pairs.cols)), shape=shape)
             if P[0] is not None:
                 M = (M.T @ P[0]).T
             blocks.append(M if P[1] is None else M @ P[1])

@@ -81,10 +81,7 @@ def prediction_rows(rows: ModelRows) -> PredictionRows:
     """Rows that the model was fitted to."""
     terms = rows.random_terms
     combinations = [
-        None
-        if t.memberships is None
-        else LevelCombinations.of_levels(t.memberships)
-        for t in terms
+        None if t.memberships is None else LevelCombinations.of_levels(t.memberships) for t in terms
     ]
     matrices, codes = [t.model_matrix for t in terms], [t.codes for t in terms]
     return PredictionRows(rows.X, matrices, codes, combinations)
@@ -243,7 +240,9 @@ def _sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_a
         L, B = symbolic.layout.levels(position.group), crossprod.level_basis(position.group)
         at = np.flatnonzero(codes >= 0)
         level = codes[at]
-        S = sparse.csr_array((np.ones(len(at)), (at, level)), shape=(n, max(L, 1 + level.max(initial=0))))
+        S = sparse.csr_array(
+            (np.ones(len(at)), (at, level)), shape=(n, max(L, 1 + level.max(initial=0)))
+        )
         if combination is not None:
             S = S[:, : combination.weights.n_rows] @ combination.weights.csr
         if B is not None:

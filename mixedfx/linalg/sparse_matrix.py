@@ -35,7 +35,8 @@ class SparseMatrix:
         """Entries of a matrix of SciPy, repeated ones added up."""
         entries = sparse.csr_array(matrix).tocoo()
         return SparseMatrix(
-            *entries.shape,
+            int(entries.shape[0]),
+            int(entries.shape[1]),
             np.asarray(entries.coords[0], dtype=np.intp),
             np.asarray(entries.coords[1], dtype=np.intp),
             np.asarray(entries.data, dtype=np.float64),

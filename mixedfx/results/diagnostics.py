@@ -135,34 +135,22 @@ class DiagnosticsMixin(ResultsBase):
         """
         Heritability: share of each term with a relationship matrix, with its standard error.
 
-        It is :attr:`icc` of the grouping factor: the additive variance over the sum of the
-        variances of all random effects and of the residuals.
+        It is :attr:`icc` of the grouping factor, on the scale of the matrix.
 
         Returns
         -------
         pandas.DataFrame
-            ``estimate`` and ``std_error`` (delta method; NaN where the variance is zero), indexed
-            by grouping factor.
-
-        Raises
-        ------
-        ArgumentError
-            If no term has a relationship matrix, or the fit has priors.
-
-        References
-        ----------
-        .. [1] Falconer and Mackay (1996), Introduction to Quantitative Genetics, chapter 10.
+            ``estimate`` and ``std_error`` (delta method; NaN on the boundary) of each factor.
 
         Examples
         --------
-        >>> import numpy as np, pandas as pd
         >>> import mixedfx as mfx
         >>> sleep = mfx.datasets.load("sleepstudy")
-        >>> A = pd.DataFrame(np.eye(18), *[sleep.Subject.unique()] * 2)
+        >>> A = mfx.Relationship.from_pedigree(sleep.Subject.unique(), [None] * 18, [None] * 18)
         >>> fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep, relmat={"Subject": A})
         >>> fit.heritability().round(2)
                  estimate  std_error
-        group                       
+        group
         Subject      0.59       0.09
         """
         return heritability.heritability(self.model)
