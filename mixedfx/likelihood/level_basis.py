@@ -20,12 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from mixedfx.covariance.relationship import (
+from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.covariance.relationship_checks import raise_not_positive_definite
-    Relationship,
-    positions_of_levels,
-    raise_not_positive_definite,
-)
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import GroupingError
