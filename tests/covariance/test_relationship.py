@@ -174,7 +174,7 @@ A2 = pd.DataFrame([[1.0, 0.5], [0.5, 1.0]], ["a", "b"], ["a", "b"])
         (A2.iloc[:, :1], None, "not square: it has 2 rows and 1 columns"),
         (A2.rename(columns={"b": "c"}), None, "a row 'b' and no such column"),
         (A2 * np.array([[1, 2], [1, 1]]), None, "not symmetric: it has 1 for 'a' and 'b', and 0.5"),
-        (A2 * np.array([[1, 3], [3, 1]]), None, "not positive definite: its smallest eigenvalue is -0.5"),
+        (A2 * np.array([[1, 3], [3, 1]]), None, "smallest eigenvalue is -0.5"),
         (A2 * np.nan, None, "missing or infinite"),
         (np.eye(2), ["a", "a"], "several rows with the label 'a'"),
         (np.eye(2), [1, "1"], "several rows with the label '1'"),
