@@ -329,6 +329,8 @@ def as_relationship(value: Any, factor: str, levels: pd.Index) -> Relationship:
         return value
     if isinstance(value, pd.DataFrame):
         return Relationship.from_covariance(value)
+    if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[0]) != 1:
+        return Relationship.from_covariance(*value)  # a matrix and its labels
     if sparse.issparse(value) or np.ndim(value) == 2:
         size = np.shape(value)[0]
         if size != len(levels):

@@ -17,6 +17,7 @@ from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, GroupingError, SizeError, brief, check_choice
+from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
@@ -75,6 +76,12 @@ def check_relmat(relmat: Any, formula: Formula) -> None:
         )
     for factor in relmat:
         check_choice("relmat", factor, formula.groups)
+        for term in formula.random:
+            if term.group_name == factor and is_membership(term.group[0]):
+                raise ArgumentError(
+                    f"relmat has a matrix of '{factor}', and the levels of multiple memberships "
+                    "are independent: leave it out."
+                )
 
 
 def check_plain_levels(spec: ModelSpec, what: str, instead: str = "") -> None:

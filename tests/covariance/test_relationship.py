@@ -233,6 +233,13 @@ def test_relmat_that_does_not_fit_the_model_is_refused(formula, relmat, error, m
         mfx.lmer(formula, data, relmat=relmat)
 
 
+def test_matrix_with_labels_is_the_table_of_them():
+    data, A, _ = records(8)
+    given = (sparse.csr_array(A.to_numpy()), A.index)
+    fits = [mfx.lmer("y ~ x + (1 | animal)", data, relmat={"animal": a}) for a in (A, given)]
+    assert fits[0].deviance == pytest.approx(fits[1].deviance, abs=1e-9)
+
+
 def test_dispersion_with_a_relationship_matrix_is_refused():
     data, A, _ = records(9)
     with pytest.raises(ArgumentError, match="takes no relationship matrix"):

@@ -146,6 +146,11 @@ def test_negative_weights_are_refused_with_the_row():
         mfx.lmer(FORMULA, data)
 
 
+def test_relationships_of_members_are_refused():
+    with pytest.raises(ArgumentError, match="levels of multiple memberships are independent"):
+        mfx.lmer(FORMULA, pupils(13), relmat={NAME: np.eye(9)})
+
+
 def test_slopes_and_generalised_models_are_refused():
     data = pupils(13)
     with pytest.raises(GroupingError, match="2 effects of each level"):
