@@ -66,6 +66,12 @@ class CorrelatedReference:
         return f"{asked['structure']}({place} | {asked['group']})"
 
     @property
+    def dispersion(self) -> str | None:
+        """Formula of the standard deviations; None where they are equal."""
+        strata = self["residual"]["strata"]
+        return None if strata is None else f"~ {strata}"
+
+    @property
     def formula(self) -> str:
         terms = [f"({term['lhs'].removeprefix('~ ')} | {term['group']})" for term in self["random"]]
         if self.residual is None:
@@ -80,7 +86,13 @@ class CorrelatedReference:
     def fit(self) -> mfx.Results:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return mfx.lmer(self.formula, self.data, reml=self["REML"], residual=self.residual)
+            return mfx.lmer(
+                self.formula,
+                self.data,
+                reml=self["REML"],
+                residual=self.residual,
+                dispersion=self.dispersion,
+            )
 
 
 def _load() -> dict[str, CorrelatedReference]:
@@ -91,6 +103,7 @@ def _load() -> dict[str, CorrelatedReference]:
 
 CORRELATED = _load()
 DEFAULT = [
+    "bodyweight_het_exp__reml",
     "fev_us__reml",
     "fev_toeph__ml",
     "fevarm_ar1h__reml",
@@ -156,9 +169,12 @@ def covariance_of_the_residuals_matches_r(fit, reference):
         np.testing.assert_allclose(R / scale, expected["covariance"] / scale, atol=PARAMETERS)
     else:
         shape = expected["range"] if "range" in expected else expected["decay"]
-        found = fit.model.residual.components[-1]
-        assert found.name.startswith("range" if "range" in expected else "rate")
+        kind = "range(" if "range" in expected else "rate("
+        [found] = [c for c in fit.model.residual.components if c.name.startswith(kind)]
         assert found.value == pytest.approx(shape, rel=PARAMETERS)
+    if reference.dispersion:
+        ratios = expected["strata"]["sd_ratio"][1:]
+        np.testing.assert_allclose(fit.dispersion["sd"], ratios, rtol=PARAMETERS)
 
 
 @check

@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.components import Positions
 from mixedfx.covariance.coordinates import Coordinates
-from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.kenward_roger import KenwardRoger
@@ -30,7 +28,7 @@ from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
-from mixedfx.residuals.blocks import BlockRows, CovarianceBlock
+from mixedfx.residuals.blocks import BlockRows, CovarianceBlock, natural_values
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -71,6 +69,10 @@ class _Part:
     second: Array | None  # (m, m, k, k); None: linear
     rows: BlockRows
 
+    @staticmethod
+    def of(block: CovarianceBlock) -> _Part:
+        return _Part(*block.natural_derivatives(), block.rows)
+
 
 @dataclass(frozen=True)
 class _EffectRows:
@@ -100,22 +102,6 @@ class _EffectRows:
         """``sum_l (Z'U)_l (Z'U)_l'``, (k, k, p, p)."""
         sums = self.sums(U)
         return np.asarray(np.einsum("alp,blq->abpq", sums, sums, optimize=True))
-
-
-def natural_values(structure: CovarianceStructure, cov: Matrix, at: Positions) -> Vector:
-    """Variances and correlations, or covariances, of a covariance of a structure."""
-    return structure.natural(structure.nearest(cov, at), at)[1]
-
-
-def _natural_derivatives(
-    structure: CovarianceStructure, cov: Matrix, at: Positions
-) -> tuple[Array, Array | None]:
-    """First and second derivatives of a covariance by its natural parameters; None: zero."""
-    params = structure.nearest(cov, at)
-    first = structure.covariance_jacobian_natural(params, at)
-    if structure.linear or structure.covariances_are_parameters:
-        return first, None
-    return first, structure.covariance_hessian_natural(params, at)
 
 
 def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRoger:
@@ -151,13 +137,10 @@ def _parts(fit: FittedModel) -> list[_Part]:
         strict=True,
     )
     for rows, (structure, at), lam in terms:
-        first, second = _natural_derivatives(structure, lam @ lam.T, at)
         effects = _EffectRows(rows.codes, rows.n_levels, np.asarray(rows.model_matrix))
-        parts.append(_Part(first, second, effects))
-    for block in _residual_blocks(fit, fit.residual.residual_params):
-        first, second = _natural_derivatives(block.structure, block.cov, block.at)
-        parts.append(_Part(first, second, block.rows))
-    return parts
+        parts.append(_Part.of(CovarianceBlock(structure, at, lam @ lam.T, effects)))
+    blocks = fit.residual.model.covariance_blocks(fit.residual.residual_params, fit.rows.weights)
+    return parts + [_Part.of(block) for block in blocks]
 
 
 def _second_order(parts: Sequence[_Part], U: Matrix, W: Matrix) -> Matrix:
@@ -196,16 +179,12 @@ def _natural_covariance(fit: FittedModel) -> Matrix:
         terms = zip(crossprod.parametrization.terms, lambdas, strict=True)
         found = [natural_values(s, scale * (lam @ lam.T), at) for (s, at), lam in terms]
         for block in model.covariance_blocks(point[m + 1 :], None):
-            found.append(natural_values(block.structure, scale * block.cov, block.at))
+            found.append(block.natural_values(scale))
         return np.concatenate(found)
 
     point = np.append(0.0, z)
     J = jacobian(natural, point, relative_steps(point, _STEP), order=2).T
     return np.asarray(J @ cov @ J.T)
-
-
-def _residual_blocks(fit: FittedModel, params: Vector) -> tuple[CovarianceBlock, ...]:
-    return fit.residual.model.covariance_blocks(params, fit.rows.weights)
 
 
 def _log_sigma_by_theta(fit: FittedModel, coordinates: Coordinates, theta: Vector) -> Vector:

@@ -15,6 +15,7 @@ from mixedfx.likelihood.patterns import Patterns
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 
 class BlockRows(Protocol):
@@ -29,14 +30,62 @@ class BlockRows(Protocol):
         ...
 
 
+def natural_values(structure: CovarianceStructure, cov: Matrix, at: Positions) -> Vector:
+    """Variances and correlations, or covariances, of a covariance of a structure."""
+    return structure.natural(structure.nearest(cov, at), at)[1]
+
+
 @dataclass(frozen=True)
 class CovarianceBlock:
-    """One covariance, over ``sigma**2``."""
+    """One covariance, over ``sigma**2``, of natural parameters: variances and correlations."""
 
     structure: CovarianceStructure
     at: Positions
     cov: Matrix  # (k, k)
     rows: BlockRows = field(repr=False)
+
+    def natural_values(self, scale: float) -> Vector:
+        """Natural parameters of the covariance times a scale, (m,)."""
+        return natural_values(self.structure, scale * self.cov, self.at)
+
+    def natural_derivatives(self) -> tuple[Array, Array | None]:
+        """First and second derivatives by the natural parameters; None: zero."""
+        structure, at = self.structure, self.at
+        params = structure.nearest(self.cov, at)
+        first = structure.covariance_jacobian_natural(params, at)
+        if structure.linear or structure.covariances_are_parameters:
+            return first, None
+        return first, structure.covariance_hessian_natural(params, at)
+
+
+@dataclass(frozen=True)
+class ScaledBlock(CovarianceBlock):
+    """Covariance ``s_e s_f cov[t_e, t_f]`` of cells e at positions t, with ``log s = C x``."""
+
+    position: Codes  # (cells,)
+    C: Matrix  # (cells, r)
+    x: Vector  # (r,)
+
+    def natural_values(self, scale: float) -> Vector:
+        """Those of the covariance, and x."""
+        return np.append(super().natural_values(scale), self.x)
+
+    def natural_derivatives(self) -> tuple[Array, Array]:
+        """Of the cells' covariances."""
+        s = np.exp(self.C @ self.x)
+        ss, at = np.outer(s, s), (self.position[:, None], self.position)
+        first, second = super().natural_derivatives()
+        own = first[:, *at] * ss
+        by_log = (self.C[:, None] + self.C).transpose(2, 0, 1)  # (r, cells, cells)
+        by_x = by_log * (self.cov[at] * ss)
+        m, r = len(own), len(by_x)
+        H = np.zeros((m + r, m + r, *ss.shape))
+        if second is not None:
+            H[:m, :m] = second[:, :, *at] * ss
+        H[:m, m:] = own[:, None] * by_log
+        H[m:, :m] = H[:m, m:].swapaxes(0, 1)
+        H[m:, m:] = by_x[:, None] * by_log
+        return np.concatenate([own, by_x]), H
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
-from mixedfx.design.residual import ResidualSpec
 from mixedfx.errors import ArgumentError, DispersionError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
-from mixedfx.residuals.blocks import CovarianceBlock
+from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
 from mixedfx.residuals.correlated import Correlated, CorrelatedSpec
 from mixedfx.residuals.log_linear import LogLinear
 from mixedfx.residuals.variance_function import MAX_LOG_RATIO
@@ -34,6 +33,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Most cells: the covariance of all of them is one dense matrix.
 _MAX_CELLS = 2_000
+# Most that Kenward and Roger's method sums over, each with each.
+_MAX_CELLS_KR = 300
 _RANK_TOLERANCE = 1e-7
 _STEP = 1e-6
 
@@ -44,10 +45,6 @@ class CorrelatedDispersionSpec(CorrelatedSpec):
 
     dispersion: DispersionSpec = field(kw_only=True)
     scale_names: tuple[str, ...] = field(kw_only=True)  # columns of D without the constant's
-
-    def check_one_variance(self, what: str, instead: str) -> None:
-        """Refuse Kenward and Roger's method too."""
-        ResidualSpec.check_one_variance(self, what, instead)
 
     @property
     def argument(self) -> str:
@@ -167,8 +164,14 @@ class CorrelatedDispersion(Correlated):
 
     def _scales(self, params: Vector) -> Vector:
         """Standard deviation of each cell relative to that of its position."""
-        log_sds = self.scale.stratum_log_sds(self.split(params)[1])
-        return np.asarray(np.exp(log_sds[self._cells[2]]))
+        return np.asarray(np.exp(self._columns @ self.split(params)[1]))
+
+    @cached_property
+    def _columns(self) -> Matrix:
+        """Columns of the log sds of each cell, zero where those of D are zero, (cells, r - 1)."""
+        coordinates = self.scale.coordinates
+        centred = coordinates.stratum_columns[self._cells[2]]
+        return np.asarray(centred - coordinates.to_log_sigma[1:])
 
     def covariances(self, params: Vector) -> Array:
         """Of all cells, (strata, cells, cells)."""
@@ -178,10 +181,10 @@ class CorrelatedDispersion(Correlated):
 
     def covariance_jacobian(self, params: Vector) -> Array:
         """Derivatives of the cells' covariances, (params, strata, cells, cells)."""
-        s, (_, position, of_D) = self._scales(params), self._cells
+        s, (_, position, _) = self._scales(params), self._cells
         own = self.plain.covariance_jacobian(self.split(params)[0])
         own = own[:, :, position[:, None], position] * np.outer(s, s)
-        C = self.scale.coordinates.stratum_columns[of_D].T  # (r - 1, cells)
+        C = self._columns.T
         by_scale = (C[:, None, :, None] + C[:, None, None, :]) * self.covariances(params)
         return np.concatenate([own, by_scale])
 
@@ -211,10 +214,28 @@ class CorrelatedDispersion(Correlated):
     def covariance_blocks(
         self, params: Vector, weights: Vector | None
     ) -> tuple[CovarianceBlock, ...]:
-        """None: the covariances of the cells are no structure of their own."""
-        raise ArgumentError(
-            "Kenward and Roger's method takes covariances of a structure, and this fit has "
-            f"{self.spec.argument}: take df_method='satterthwaite'."
+        """One for each stratum of the structure, with the coefficients of the scale."""
+        _, position, _ = self._cells
+        if len(position) > _MAX_CELLS_KR:
+            raise ArgumentError(
+                f"{self.spec.argument} has {len(position)} pairs of a position and values of the "
+                "dispersion formula, too many for Kenward and Roger's method: take "
+                "df_method='satterthwaite'."
+            )
+        # About the mean of the log sds over the rows, whichever the reference level is.
+        structure, at, (own, x) = self.spec.covariance, self.spec.at, self.split(params)
+        mean = self.scale.coordinates.to_log_sigma[1:]
+        return tuple(
+            ScaledBlock(
+                structure,
+                at,
+                R * np.exp(-2.0 * mean @ x),
+                SubjectRows(self.patterns, s, len(position), weights),
+                position=position,
+                C=self._columns + mean,
+                x=x,
+            )
+            for s, R in enumerate(self.plain.covariances(own))
         )
 
     def random_intercept(self, params: Vector) -> str:
@@ -226,14 +247,13 @@ class CorrelatedDispersion(Correlated):
     def log_sds(self, params: Vector) -> Vector:
         """Log standard deviations of the rows, relative to sigma."""
         own, scale = self.split(params)
-        return np.asarray(self.plain.log_sds(own) + self.scale.log_sds(scale))
+        return np.asarray(self.plain.log_sds(own) + (self._columns @ scale)[self._cells[0]])
 
     def reported(self, coefficients: Vector) -> Vector:
         """Components of the structure where the columns of D are zero, and gamma."""
         coordinates = self.scale.coordinates
         own, scale = self.split(coefficients[1:])
-        log_sigma = coefficients[0] + coordinates.to_log_sigma[1:] @ scale
-        components = self.plain.reported(np.append(log_sigma, own))
+        components = self.plain.reported(np.append(coefficients[0], own))
         return np.append(components, coordinates.to_coefficients @ scale)
 
     @cached_property

@@ -125,7 +125,18 @@ def test_refused(trial, residual, dispersion, message):
         mfx.lmer("y ~ x", trial, residual=residual, dispersion=dispersion)
 
 
-def test_kenward_roger_is_refused_with_what_to_take(trial):
-    fit = mfx.lmer("y ~ x", trial, residual="ar1(visit | patient)", dispersion="~ arm")
+def test_kenward_roger_of_many_values_is_refused_with_what_to_take(trial):
+    fit = mfx.lmer("y ~ x", trial, residual="ar1(visit | patient)", dispersion="~ x")
     with pytest.raises(ArgumentError, match="df_method='satterthwaite'"):
         fit.anova(df_method="kenward-roger")
+
+
+def test_kenward_roger_does_not_depend_on_which_arm_comes_first(trial):
+    tables = [
+        mfx.lmer("y ~ arm", trial, residual="ar1(visit | patient)", dispersion=f"~ {arm}").tidy(
+            df_method="kenward-roger"
+        )
+        for arm in ("arm", "C(arm, Treatment('b'))")
+    ]
+    np.testing.assert_allclose(tables[0]["std_error"], tables[1]["std_error"], rtol=1e-5)
+    np.testing.assert_allclose(tables[0]["df"], tables[1]["df"], rtol=1e-3)
