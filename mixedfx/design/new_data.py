@@ -37,7 +37,6 @@ class NewRows(NamedTuple):
     X: Matrix  # (m, p)
     model_matrices: list[Matrix]  # (m, k) of each random term
     codes: list[Codes]  # (m,) level in each random term: -1 unseen or not asked for, -2 missing
-    combinations: list[LevelCombinations | None]  # of each term's codes; None: they are levels
 
 
 def evaluate_new_data(
@@ -48,6 +47,13 @@ def evaluate_new_data(
 
     Of other random terms the model matrices are zero, or built too with ``effects=True``.
     """
+    return evaluate_combinations(spec, data, groups=groups, effects=effects)[0]
+
+
+def evaluate_combinations(
+    spec: ModelSpec, data: Any, *, groups: Sequence[str], effects: bool = False
+) -> tuple[NewRows, list[LevelCombinations | None]]:
+    """New rows, and what the codes of each random term stand for; None: for its levels."""
     frame = as_frame(data)
     env, m = spec.env, len(frame)
     _check_rows_independent(spec.fixed_info, spec.row_dependent)
@@ -82,7 +88,7 @@ def evaluate_new_data(
                 if term.positions is not None:  # an effect that the fit does not have
                     encoded = np.where(complete.any(axis=1), encoded, -1)
                 term_codes[rows] = encoded
-    return NewRows(frame, X, model_matrices, codes, combinations)
+    return NewRows(frame, X, model_matrices, codes), combinations
 
 
 def _effect_columns(

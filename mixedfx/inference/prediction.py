@@ -20,7 +20,7 @@ from scipy import special
 from mixedfx._warnings import warn_caller
 from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.new_data import (
-    evaluate_new_data,
+    evaluate_combinations,
     formula_offset,
     new_argument,
     new_trials,
@@ -250,8 +250,8 @@ def _new_rows(
     fit: FittedModel, data: Any, groups: Sequence[str], new_levels: str, *, effects: bool
 ) -> tuple[pd.Index, Vector, PredictionRows]:
     """Index, mean and model matrices of new rows; NaN where a level is missing."""
-    new = evaluate_new_data(fit.spec, data, groups=groups, effects=effects)
-    frame, X, values, codes, combinations = new
+    new, combinations = evaluate_combinations(fit.spec, data, groups=groups, effects=effects)
+    frame, X, values, codes = new
     note = not_estimable_note(fit, data)
     if note is not None:
         warn_caller(note, NotEstimableWarning)
