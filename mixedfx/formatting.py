@@ -80,7 +80,7 @@ class Summary:
 
     @property
     def _title(self) -> str:
-        return "Residual" if list(self.components["group"]) == ["Residual"] else "Random effects"
+        return "Residual" if set(self.components["group"]) == {"Residual"} else "Random effects"
 
     def tables(self) -> tuple[Table, ...]:
         """

@@ -45,6 +45,7 @@ class Autoregressive(ScalarTanh):
     """``ar1(visit | g)``: one standard deviation, correlations ``rho**lag``."""
 
     name: ClassVar[str] = "ar1"
+    goes_on: ClassVar[bool] = True
     markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
 
@@ -90,6 +91,7 @@ class HeterogeneousAutoregressive(Autoregressive):
     """``ar1h(visit | g)``: a standard deviation for each level."""
 
     name: ClassVar[str] = "ar1h"
+    goes_on: ClassVar[bool] = False
     heterogeneous: ClassVar[bool] = True
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 

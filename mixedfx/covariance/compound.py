@@ -24,6 +24,7 @@ class CompoundSymmetry(CorrelationStructure):
     """``cs(f | g)``: one standard deviation and one correlation."""
 
     name: ClassVar[str] = "cs"
+    goes_on: ClassVar[bool] = True
     covariances_are_parameters: ClassVar[bool] = True
 
     def n_correlations(self, at: Positions) -> int:
@@ -77,6 +78,7 @@ class HeterogeneousCompoundSymmetry(CompoundSymmetry):
     """``csh(f | g)``: a standard deviation for each effect, one correlation."""
 
     name: ClassVar[str] = "csh"
+    goes_on: ClassVar[bool] = False
     covariances_are_parameters: ClassVar[bool] = False
     heterogeneous: ClassVar[bool] = True
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"

@@ -190,6 +190,14 @@ class CorrelationStructure(CovarianceStructure):
         x = self.unbounded(self.generic(at), at)
         return np.asarray(np.concatenate([1.0 + 0.3 * np.arange(n) / n, x]))
 
+    def params_elsewhere(self, params: Vector, at: Positions, other: Positions) -> Vector:
+        """The same c, whose unbounded form may depend on the positions."""
+        n = len(self.sds(at))
+        c = self.bounded(params[n:], at)
+        if not len(c):  # one position, which tells no correlation
+            c = np.zeros(self.n_correlations(other))
+        return np.concatenate([params[:n], self.unbounded(c, other)])
+
     def starting_points(self, params: Vector, at: Positions) -> Sequence[Vector]:
         """The typical correlations at the same standard deviations."""
         n = len(self.sds(at))

@@ -55,6 +55,7 @@ class DistanceStructure(CorrelationStructure):
 
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "coordinates"
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("range",)
+    goes_on: ClassVar[bool] = True
 
     def n_correlations(self, at: Positions) -> int:
         """Range, rate or smoothness, of two points or more."""

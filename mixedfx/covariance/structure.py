@@ -107,6 +107,9 @@ class CovarianceStructure(ABC):
     markov : bool
         Whether a position depends on the one before alone, so that the inverse of the covariance
         of any ordered positions is tridiagonal. Default: False.
+    goes_on : bool
+        Whether the parameters give the covariance at any further positions, by
+        :meth:`params_elsewhere`. Default: False.
     covariances_are_parameters : bool
         Whether the covariance is linear in a variance and covariances that are its parameters, as
         SAS writes it, so that Kenward and Roger's method has no second derivatives.
@@ -153,6 +156,7 @@ class CovarianceStructure(ABC):
     max_coordinates: ClassVar[int] = 3
     sides: ClassVar[frozenset[str]] = frozenset({"term", "residual"})
     markov: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = False
     covariances_are_parameters: ClassVar[bool] = False
 
     @abstractmethod
@@ -273,6 +277,10 @@ class CovarianceStructure(ABC):
         identity = np.eye(k).ravel()
         fitted = tangents @ np.linalg.lstsq(tangents, identity, rcond=None)[0]
         return bool(np.linalg.norm(identity - fitted) < 1e-6)
+
+    def params_elsewhere(self, params: Vector, at: Positions, other: Positions) -> Vector:
+        """Parameters of the same process at other positions, of a structure that goes on."""
+        return params
 
     def coordinates(self, at: Positions) -> TermCoordinates:
         """The parameters as coordinates."""

@@ -62,6 +62,11 @@ class ResidualSpec:
     residual_sd: ClassVar[Literal["known", "modelled"] | None] = "modelled"  # in graphs
 
     @property
+    def reports_sigma(self) -> bool:
+        """Whether sigma is a parameter beside those of the residual model."""
+        return self.estimates_sigma
+
+    @property
     def argument(self) -> str:
         """Argument of ``lmer`` that asks for the model, with its value."""
         return ""

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.design.levels import Levels
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class RowInfluence:
+    """Influence of single rows."""
+
+    hat: Vector = field(repr=False)  # (n,) derivative of the fitted value by the response
+    std_resid: Vector = field(repr=False)  # (n,) residual over its standard deviation
+    # (n,) squared change of the fitted values without the row, in the metric of the residuals
+    shift: Vector = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Grouping factor whose levels have correlated residuals."""
+
+    name: str
+    levels: Levels = field(repr=False)
+    codes: Codes = field(repr=False)  # (n,)
 
 
 class Deletion(Protocol):

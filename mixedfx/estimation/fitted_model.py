@@ -33,7 +33,6 @@ from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.priors.specification import NO_PRIORS, Priors
-from mixedfx.residuals.model import row_sds
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -111,8 +110,8 @@ class FittedModel:
 
     @property
     def residual_sds(self) -> Vector:
-        """``sigma / sqrt(w_i)``, the residual standard deviation of each row, (n,)."""
-        return row_sds(self.rows, self.solution.sigma)
+        """Residual standard deviation of each row of the linear model, (n,)."""
+        return self.residual.row_sds(self.rows, self.solution.sigma)
 
     @property
     def prior_weights(self) -> Vector | None:

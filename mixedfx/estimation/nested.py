@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mixedfx.design.build import Design
 from mixedfx.errors import DispersionError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import JointEstimate
@@ -31,10 +32,14 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+# Estimates of residual models that inference reads more from.
+_ESTIMATES: dict[type[ResidualModel], type[JointEstimate]] = {Correlated: CorrelatedEstimate}
 
 # Step of the central differences, relative to coordinates above one.
 _STEP = 1e-3
@@ -114,6 +119,11 @@ def estimate_nested(
     return _estimate_at(problem, best, problem.likelihood(best.x))
 
 
+def _estimate_class(model: ResidualModel) -> type[JointEstimate]:
+    """Class of the estimates of a model, or of the one that it is a kind of."""
+    return next((_ESTIMATES[c] for c in type(model).__mro__ if c in _ESTIMATES), JointEstimate)
+
+
 class _KnownMinimum(Exception):
     """A minimisation has come to a minimum that another one ended at."""
 
@@ -181,7 +191,7 @@ def _estimate_at(
         or (not optimum.converged and optimum.evaluations >= problem.control.max_evaluations),
         trace=optimum.trace,
     )
-    estimate = JointEstimate(
+    estimate = _estimate_class(model)(
         model,
         crossprod=likelihood.crossprod if design is problem.design else None,
         params=x,

@@ -6,35 +6,39 @@ these weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy import linalg, sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.estimation.contracts import Deletion, Derivatives
+from mixedfx.estimation.contracts import Deletion, Derivatives, RowInfluence, Subjects
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
+from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.prediction_variance import ParameterUncertainty
+from mixedfx.likelihood.prediction_variance import ParameterUncertainty, leverage
 from mixedfx.likelihood.scaled import deviance_rounding
+from mixedfx.residuals.correlated_new import KnownResiduals
 from mixedfx.residuals.model import (
     ResidualDistribution,
     ResidualModel,
     ResidualParameter,
     ResponseAroundPredictor,
+    VarcorrRow,
     row_sds,
 )
 from mixedfx.residuals.predictive import NormalPredictive, Predictive
@@ -42,6 +46,19 @@ from mixedfx.residuals.predictive import NormalPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+# A residual with 1 - leverage below this is zero whatever the response.
+MIN_RESIDUAL_SHARE = 1e-10
+
+
+class LabelledCovariance(NamedTuple):
+    """Covariance of the residuals of a subject, by position."""
+
+    stratum: Any  # None where all subjects have one
+    position: str  # what the labels are of
+    labels: Sequence[Any]
+    cov: Matrix
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,31 @@ class ResidualEstimate:
         """Residual standard deviation in the table of variances; None where there is none."""
         return sigma if self.model.spec.estimates_sigma else None
 
+    def varcorr_rows(self, sigma: float) -> list[VarcorrRow]:
+        """Rows of the residuals in the table of variances: one, where they have a variance."""
+        sd = self.varcorr_sd(sigma)
+        return [] if sd is None else [VarcorrRow(None, None, sd**2, sd)]
+
+    def row_sds(self, rows: ModelRows, sigma: float) -> Vector:
+        """Residual standard deviations of the rows of the linear model: ``sigma / sqrt(w_i)``."""
+        return row_sds(rows, sigma)
+
+    def residual_covariances(self, sigma: float) -> list[LabelledCovariance]:
+        """Covariances of the residuals of subjects, by stratum; empty where independent."""
+        return []
+
+    def covariance_curvature(self, by_theta: Callable[[], Matrix]) -> tuple[Matrix, Vector]:
+        """
+        Hessian by theta and the parameters of a residual covariance, given that by theta.
+
+        With the derivative of the profiled log sigma by these parameters.
+        """
+        return by_theta(), np.zeros(0)
+
+    def reported_jacobian(self) -> Matrix:
+        """Derivatives of a residual covariance's parameters by log sigma and the searched ones."""
+        return np.zeros((0, 1))
+
     def residual_sds(self, sds: Vector) -> Vector:
         """Residual standard deviations of rows, given those of the linear model."""
         return sds
@@ -95,6 +137,41 @@ class ResidualEstimate:
         """Response less mean, over its standard deviation, at the linear predictor."""
         scaled = (rows.y - eta) / sigma
         return scaled if rows.weights is None else np.asarray(scaled * np.sqrt(rows.weights))
+
+    def normalized_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
+        """Residuals that are uncorrelated, of variance one, under the model."""
+        return self.pearson_residuals(rows, eta, sigma)
+
+    def row_precision(self, rows: ModelRows) -> Any:
+        """Precision of the residuals times ``sigma**2``, sparse (n, n); None: the identity."""
+        return None if rows.weights is None else sparse.diags_array(rows.weights)
+
+    def row_influence(self, rows: ModelRows, solution: Solution, eta: Vector) -> RowInfluence:
+        """Influence of each row on the fitted values."""
+        hat = leverage(self.working_rows(rows), self.leverage_solution(solution))
+        share = np.where(1.0 - hat > MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
+        std_resid = self.pearson_residuals(rows, eta, solution.sigma) / np.sqrt(share)
+        return RowInfluence(hat, std_resid, std_resid**2 * hat / share)
+
+    def crossproducts_of(
+        self, design: Design, keep: Mask, bases: tuple[ColumnBasis, ...]
+    ) -> CrossProducts:
+        """Cross-products of a design of some of the rows, at the estimated residual model."""
+        return compute_crossproducts(design, bases=bases)
+
+    @property
+    def subjects(self) -> Subjects | None:
+        """Grouping factor of correlated residuals."""
+        return None
+
+    @property
+    def residual_groups(self) -> tuple[str, ...]:
+        """What predictions can include beside the effects of grouping factors."""
+        return ()
+
+    def known_residuals(self, rows: ModelRows, data: Any) -> KnownResiduals | None:
+        """Prediction of new rows' residuals from those of the rows used; None: independent."""
+        return None
 
     def hypothesis_root(self, solution: Solution) -> Matrix:
         """Root R of the matrix ``R'R`` (p, p) by which terms are adjusted for others: ``X'WX``."""
@@ -225,7 +302,12 @@ class ResidualEstimate:
         return self.model.distribution(row_sds(rows, sigma))
 
     def new_distribution(
-        self, params: Vector, *, sds: Callable[[], Vector], weights: Callable[[], Vector | None]
+        self,
+        params: Vector,
+        *,
+        sds: Callable[[], Vector],
+        weights: Callable[[], Vector | None],
+        data: Any,
     ) -> ResponseAroundPredictor:
         """The same of new rows, from their residual sds or from their prior weights or trials."""
         return ResidualDistribution(sds())

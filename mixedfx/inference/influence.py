@@ -16,31 +16,33 @@ import pandas as pd
 
 from mixedfx.design.build import subset_rows
 from mixedfx.design.checks import independent_columns
+from mixedfx.design.levels import Levels
 from mixedfx.errors import ArgumentError, DataError, EngineError, check_choice
+from mixedfx.estimation.contracts import RowInfluence
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.prediction import fitted
-from mixedfx.inference.residual_kinds import pearson_residuals
-from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.inference.residual_kinds import linear_predictor
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.prediction_variance import leverage
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
-# A residual with 1 - leverage below this is zero whatever the response.
-_MIN_RESIDUAL_SHARE = 1e-10
 # Step-halvings of the Newton step, at most.
 _MAX_HALVINGS = 30
 
 
 def leverages(fit: FittedModel) -> Vector:
     """Diagonal of the hat matrix, of the working linear model of a generalised one."""
-    rows = fit.residual.working_rows(fit.rows)
-    return leverage(rows, fit.residual.leverage_solution(fit.solution))
+    return _row_influence(fit).hat
+
+
+def _row_influence(fit: FittedModel) -> RowInfluence:
+    return fit.residual.row_influence(fit.rows, fit.solution, linear_predictor(fit))
 
 
 def row_influence(fit: FittedModel) -> pd.DataFrame:
@@ -52,12 +54,13 @@ def row_influence(fit: FittedModel) -> pd.DataFrame:
     .. [1] Cook (1977), Technometrics 19:15; for mixed models as in lme4's
        ``cooks.distance``.
     """
-    hat, pearson = leverages(fit), pearson_residuals(fit)
-    resid = fit.rows.y - fitted(fit)
-    residual_share = np.where(1.0 - hat > _MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
-    std_resid = pearson / np.sqrt(residual_share)
-    distance = std_resid**2 * hat / residual_share / max(fit.crossprod.p, 1)
-    columns = {"hat": hat, "resid": resid, "std_resid": std_resid, "cooks_distance": distance}
+    found = _row_influence(fit)
+    columns = {
+        "hat": found.hat,
+        "resid": fit.rows.y - fitted(fit),
+        "std_resid": found.std_resid,
+        "cooks_distance": found.shift / max(fit.crossprod.p, 1),
+    }
     return pd.DataFrame(columns, index=fit.rows.index)
 
 
@@ -70,14 +73,9 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     .. [1] Demidenko and Stukel (2005), Stat. Med. 24:893, section 5.
     """
     check_no_priors(fit, "influence(group)")
-    check_choice("group", group, fit.formula.groups)
+    check_choice("group", group, influence_groups(fit))
     check_choice("method", method, ("one_step", "refit"))
-    if fit.spec.random_terms[fit.spec.terms_of(group)[0]].has_memberships:
-        raise ArgumentError(
-            f"influence('{group}') leaves the rows of a level out, and rows belong to several: "
-            "leave rows out by data[...], or take influence() of rows."
-        )
-    levels, codes = fit.spec.levels_of(group), fit.rows.codes_of(group)
+    levels, codes = _levels_and_codes(fit, group)
     deletion = fit.residual.deletion(fit.design, fit.solution) or LinearDeletion(fit)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         changes = np.array(
@@ -94,6 +92,24 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
     nobs = np.bincount(codes, minlength=len(levels))
     table.insert(0, "nobs", nobs, allow_duplicates=True)
     return table
+
+
+def influence_groups(fit: FittedModel) -> tuple[str, ...]:
+    """Grouping factors of random terms, and of correlated residuals."""
+    subjects, groups = fit.residual.subjects, fit.formula.groups
+    return groups if subjects is None or subjects.name in groups else (*groups, subjects.name)
+
+
+def _levels_and_codes(fit: FittedModel, group: str) -> tuple[Levels, Codes]:
+    subjects = fit.residual.subjects
+    if subjects is not None and group not in fit.formula.groups:
+        return subjects.levels, subjects.codes
+    if fit.spec.random_terms[fit.spec.terms_of(group)[0]].has_memberships:
+        raise ArgumentError(
+            f"influence('{group}') leaves the rows of a level out, and rows belong to several: "
+            "leave rows out by data[...], or take influence() of rows."
+        )
+    return fit.spec.levels_of(group), fit.rows.codes_of(group)
 
 
 def _estimates(solution: Solution, theta: Vector) -> Vector:
@@ -130,7 +146,7 @@ def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
     if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
         return np.full(n_estimates, np.nan)
     try:
-        crossprod = compute_crossproducts(design, bases=fit.crossprod.bases)
+        crossprod = fit.residual.crossproducts_of(design, keep, fit.crossprod.bases)
         likelihood = GaussianLikelihood(crossprod, fit.reml)
         if method == "refit":
             theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta

@@ -98,6 +98,10 @@ def _residual_limits(fit: FittedModel, conf_level: float, p: Parameter) -> _Limi
     half = float(special.ndtri(0.5 + conf_level / 2)) * component.std_error
     if component.scale == "identity":
         return p.value - half, p.value + half
+    if component.scale == "atanh":
+        inside = 1.0 - p.value**2
+        width = half / inside if inside > 0.0 else np.nan
+        return np.tanh(np.arctanh(p.value) - width), np.tanh(np.arctanh(p.value) + width)
     if not p.value > 0.0:
         return np.nan, np.nan
     ratio = np.exp(half / p.value)
@@ -108,13 +112,9 @@ def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
     """Limits of all standard deviations and correlations; NaN on the boundary."""
     params = [p for p in parameters(fit) if _is_varcorr(p)]
     estimates = _transformed(params)
-    # Given theta, log sigma has the variance 1 / (2 nu), which every sd inherits.
-    has_sigma = np.array([1.0 if p.kind in ("sd", "sigma") else 0.0 for p in params])
-    variance = has_sigma / (2.0 * fit.nu)
-    J = _transformed_jacobian(fit, params)
-    if J.shape[1]:
-        acov = 2.0 * np.linalg.pinv(fit.hessian_at_optimum.hessian, rcond=1e-8, hermitian=True)
-        variance = variance + np.einsum("im,mn,in->i", J, acov, J)
+    root, given = _information_roots(fit)
+    J, has_sigma = _jacobian_with_residual(fit, params), _has_sigma(params)
+    variance = given**2 * has_sigma + ((J @ root) ** 2).sum(axis=1)
     half = special.ndtri(0.5 + conf_level / 2) * np.sqrt(variance)
     limits = {}
     for p, estimate, width in zip(params, estimates, half, strict=True):
@@ -123,6 +123,63 @@ def _varcorr_limits(fit: FittedModel, conf_level: float) -> dict[str, _Limits]:
         low, high = float(inverse(estimate - width)), float(inverse(estimate + width))
         limits[p.name] = (low, high) if interior else (np.nan, np.nan)
     return limits
+
+
+def _has_sigma(params: Sequence[Parameter]) -> Vector:
+    """One for what is proportional to sigma."""
+    return np.array([1.0 if p.kind in ("sd", "sigma") else 0.0 for p in params])
+
+
+def _information_roots(fit: FittedModel) -> tuple[Matrix, float]:
+    """Root of the covariance of theta and of a residual covariance's parameters; sd of log sigma.
+
+    The second is that given all of these, ``1 / (2 nu)``, which every sd inherits.
+    """
+    H, _ = fit.residual.covariance_curvature(lambda: fit.hessian_at_optimum.hessian)
+    if not len(H):
+        return np.zeros((0, 0)), float(np.sqrt(0.5 / fit.nu))
+    acov = 2.0 * np.linalg.pinv(H, rcond=1e-8, hermitian=True)
+    values, vectors = np.linalg.eigh(acov)
+    return vectors * np.sqrt(np.maximum(values, 0.0)), float(np.sqrt(0.5 / fit.nu))
+
+
+def _jacobian_with_residual(fit: FittedModel, params: Sequence[Parameter]) -> Matrix:
+    """Derivatives of the transformed parameters by theta and a residual covariance's, (r, m)."""
+    # Given theta, sigma is profiled out over the covariance of the residuals, too.
+    _, by_residual = fit.residual.covariance_curvature(lambda: np.zeros((0, 0)))
+    of_theta = _transformed_jacobian(fit, params)
+    return np.hstack([of_theta, np.outer(_has_sigma(params), by_residual)])
+
+
+def covariance_of_random_parameters(fit: FittedModel) -> pd.DataFrame:
+    """Covariance of the reported parameters of random effects and residuals, by the delta method.
+
+    Those of a dispersion formula are refused.
+    """
+    what = "cov_params_random"
+    check_no_priors(fit, what)
+    fit.spec.residual.check_covariance_intervals(what, "take the draws of fit.bootstrap()")
+    params = [p for p in parameters(fit) if _is_varcorr(p)]
+    values = np.array([p.value for p in params])
+    is_corr = np.array([p.kind == "corr" for p in params])
+    slopes = np.where(is_corr, 1.0 - values**2, values)  # of the inverse transforms
+    slopes = np.where(np.isfinite(_transformed(params)), slopes, np.nan)
+    root, given = _information_roots(fit)
+    J = slopes[:, None] * _jacobian_with_residual(fit, params)
+    by_sigma = slopes * _has_sigma(params)
+    names = [p.name for p in params]
+    R = fit.residual.reported_jacobian()
+    if len(R):
+        k, m = R.shape[1] - 1, len(root)
+        log_sigma = fit.residual.log_sigma_gradient(lambda: np.zeros(m))
+        of_residual = np.outer(R[:, 0], log_sigma)
+        of_residual[:, m - k :] += R[:, 1:]
+        J = np.concatenate([J, of_residual])
+        by_sigma = np.concatenate([by_sigma, R[:, 0]])
+        names += [c.full_name for c in fit.residual.components]
+    half = J @ root
+    cov = half @ half.T + given**2 * np.outer(by_sigma, by_sigma)
+    return pd.DataFrame(cov, index=names, columns=names)
 
 
 def _transformed(params: Sequence[Parameter]) -> Vector:

@@ -71,7 +71,7 @@ def parameters(fit: FittedModel) -> tuple[Parameter, ...]:
     own_sigma = [Parameter(_unlike("sigma", columns), "sigma", None, None, None, sigma)]
     return (
         *_add_terms_to_equal_names(random, fit.spec.random_terms),
-        *(own_sigma if fit.spec.residual.estimates_sigma else []),
+        *(own_sigma if fit.spec.residual.reports_sigma else []),
         *(
             Parameter(_unlike(c.full_name, columns), "dispersion", None, i, None, c.value)
             for i, c in enumerate(fit.residual.components)

@@ -5,6 +5,8 @@ With mu the mean at the conditional modes:
 ==========  ==============================================================================
 response    ``y - mu``
 pearson     ``(y - mu) / sd(y)``, the standard deviation with weights and dispersion
+normalized  of correlated residuals those that are independent, ``L^-1 (y - mu) / sigma`` with
+            ``R = L L'`` of each subject; else those of Pearson
 deviance    ``sign(y - mu) sqrt(d)``, d the unit deviance times the weight
 working     ``(y - mu) / mean'(eta)``
 quantile    ``Phi^-1(u)``, u uniform between ``P(Y < y)`` and ``P(Y <= y)``
@@ -34,7 +36,7 @@ from mixedfx.linalg.random_streams import spawn_generators
 
 Vector = npt.NDArray[np.float64]
 
-KINDS = ("response", "pearson", "deviance", "working", "quantile")
+KINDS = ("response", "pearson", "normalized", "deviance", "working", "quantile")
 
 # Two responses this near are equal: proportions are of whole numbers.
 _TIE = 1e-6
@@ -65,6 +67,8 @@ def _of_mean(fit: FittedModel, kind: str) -> Vector:
     if kind == "pearson":
         return pearson_residuals(fit)
     rows, family, eta = fit.rows, fit.spec.family, linear_predictor(fit)
+    if kind == "normalized":
+        return fit.residual.normalized_residuals(rows, eta, fit.solution.sigma)
     mu = family.mean(eta)
     raw = rows.y - mu
     with np.errstate(all="ignore"):

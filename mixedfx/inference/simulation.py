@@ -115,6 +115,7 @@ def new_response_distribution(
         values.family_params,
         sds=lambda: _new_residual_sds(fit, new.frame, values.sigma),
         weights=lambda: new_weights(fit, new.frame),
+        data=new.frame,
     )
     distribution = ResponseDistribution(eta, tuple(terms), tuple(factors), around)
     return distribution, new.frame.index

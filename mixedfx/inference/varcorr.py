@@ -46,9 +46,7 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
                 rows.append((random_term.group, names[0], names[1], of_pair, c.value))
             else:
                 rows.append((random_term.group, names[0], c.kind, np.nan, c.value))
-    residual_sd = fit.residual.varcorr_sd(sigma)
-    if residual_sd is not None:
-        rows.append(("Residual", None, None, residual_sd**2, residual_sd))
+    rows += [("Residual", *row) for row in fit.residual.varcorr_rows(sigma)]
     result = pd.DataFrame(rows, columns=["group", "effect", "effect2", "vcov", "sdcor"])
     names_only = result[["group", "effect", "effect2"]].astype(object)
     result[["group", "effect", "effect2"]] = names_only.where(names_only.notna(), np.nan)
@@ -58,7 +56,8 @@ def varcorr_table(fit: FittedModel) -> pd.DataFrame:
 def variances(fit: FittedModel) -> pd.Series:
     """Variance of each random effect, without the residual."""
     table = varcorr_table(fit)
-    diagonal = table[table["effect"].notna() & table["effect2"].isna()]
+    of_effects = table["effect"].notna() & (table["group"] != "Residual")
+    diagonal = table[of_effects & table["effect2"].isna()]
     index = pd.MultiIndex.from_arrays(
         [diagonal["group"], diagonal["effect"]], names=["group", "effect"]
     )

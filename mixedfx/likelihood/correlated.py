@@ -25,7 +25,7 @@ from scipy import sparse
 
 from mixedfx.design.build import Design
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
-from mixedfx.likelihood.basis import rows_in_basis
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_sums import blocks_by_group, term_columns
 from mixedfx.likelihood.patterns import Patterns, sum_products
@@ -50,9 +50,11 @@ class CorrelatedSums:
     pairs: RowPairs | None = field(repr=False)  # with them
 
     @staticmethod
-    def of(design: Design, patterns: Patterns) -> CorrelatedSums:
-        """Read the rows of a design once."""
-        plain = compute_crossproducts(design)
+    def of(
+        design: Design, patterns: Patterns, *, bases: tuple[ColumnBasis, ...] | None = None
+    ) -> CorrelatedSums:
+        """Read the rows of a design once, in given bases of the terms or in their own."""
+        plain = compute_crossproducts(design, bases=bases)
         w = design.rows.weights
         root = 1.0 if w is None else np.sqrt(w)
         columns = [root * column for column in centred_columns(design.rows)[0]]

@@ -67,7 +67,7 @@ class PredictionRows:
 
 
 @dataclass(frozen=True)
-class _ZColumn:
+class EffectColumn:
     """One effect of one term: an entry of Z in each row."""
 
     factor: int
@@ -146,11 +146,11 @@ def prediction_errors(
     conditional = np.zeros(len(rows.X))
     gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
     if any(B is not None for B in crossprod.level_bases):
-        Z = _sparse_rows(crossprod, rows)
+        Z = sparse_rows(crossprod, rows)
         conditional = _of_sparse_rows(Z, solution.schur.numeric.solve)
         gradient += Z @ uncertainty.modes_jacobian
     elif crossprod.term_positions:
-        z_columns = _z_columns(crossprod, rows)
+        z_columns = effect_columns(crossprod, rows)
         conditional = _conditional_variance(crossprod, solution, z_columns)
         for z in z_columns:
             gradient += z.value[:, None] * uncertainty.modes_jacobian[z.column]
@@ -195,12 +195,12 @@ def unscaled_prediction_variance(
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
     if any(B is not None for B in crossprod.level_bases):
-        return _of_sparse_rows(_sparse_rows(crossprod, rows), solution.schur.numeric.solve)
-    return _conditional_variance(crossprod, solution, _z_columns(crossprod, rows))
+        return _of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
+    return _conditional_variance(crossprod, solution, effect_columns(crossprod, rows))
 
 
 def _conditional_variance(
-    crossprod: CrossProducts, solution: Solution, z_columns: list[_ZColumn]
+    crossprod: CrossProducts, solution: Solution, z_columns: list[EffectColumn]
 ) -> Vector:
     """``z'Gz`` of each row, (n,)."""
     symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
@@ -210,7 +210,7 @@ def _conditional_variance(
     return _by_solving(symbolic.size, solve, z_columns)
 
 
-def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]:
+def effect_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[EffectColumn]:
     """Entries of Z that can be non-zero, one for each effect of each term."""
     symbolic, columns = crossprod.symbolic, []
     terms = zip(
@@ -224,11 +224,11 @@ def _z_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[_ZColumn]
             effect = position.start + a
             column = symbolic.starts[position.group] + effect * L + level
             value = np.where(has_effect, Z[:, a] if len(Z) else 0.0, 0.0)
-            columns.append(_ZColumn(position.group, effect, level, column, value))
+            columns.append(EffectColumn(position.group, effect, level, column, value))
     return columns
 
 
-def _sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_array:
+def sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_array:
     """Z of rows in its bases, (n, q), where effects of levels are in a basis of their own."""
     symbolic, n = crossprod.symbolic, len(rows.X)
     Z = sparse.csr_array((n, symbolic.size))
@@ -268,7 +268,7 @@ def _of_sparse_rows(Z: sparse.csr_array, solve: Callable[[Matrix], Matrix]) -> V
 
 
 def _by_selected_inverse(
-    probing: ProbingVectors, stored: Matrix, z_columns: list[_ZColumn]
+    probing: ProbingVectors, stored: Matrix, z_columns: list[EffectColumn]
 ) -> Vector:
     """``z'Gz`` of each row from stored entries of G, zero between unconnected levels."""
     layout = probing.symbolic.layout
@@ -283,7 +283,9 @@ def _by_selected_inverse(
     return zGz
 
 
-def _by_solving(size: int, solve: Callable[[Matrix], Matrix], z_columns: list[_ZColumn]) -> Vector:
+def _by_solving(
+    size: int, solve: Callable[[Matrix], Matrix], z_columns: list[EffectColumn]
+) -> Vector:
     """``z'(G z)`` of each distinct row, in chunks of right-hand sides."""
     keys = np.column_stack([part for z in z_columns for part in (z.column, z.value)])
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)

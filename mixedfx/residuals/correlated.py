@@ -18,13 +18,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.components import Positions
-from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import CovarianceStructure
+from mixedfx.covariance.components import Component, Positions
 from mixedfx.design.build import Design
-from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.rows import ModelRows
-from mixedfx.errors import ArgumentError
+from mixedfx.design.source import as_frame
 from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.patterns import Patterns
@@ -32,7 +29,9 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
-from mixedfx.residuals.model import ResidualDistribution, ResidualModel, ResidualParameter
+from mixedfx.residuals.correlated_new import NewSubjectRows, new_subject_rows
+from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -40,89 +39,13 @@ Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
+# Where Wald limits are symmetric, by the kind of a component; of all others their logarithm.
+_SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "identity"}
 # Least eigenvalue of a starting correlation matrix of moments.
 _LEAST_EIGENVALUE = 0.05
 _STEP = 1e-6
 # Step of the central differences that give second derivatives of covariances.
 _STEP_2 = 1e-4
-
-
-@dataclass(frozen=True)
-class CorrelatedSpec(ResidualSpec):
-    """Structure of correlated residuals, and the positions of a subject's rows."""
-
-    text: str  # as asked for: us(visit | patient)
-    structure: str  # name in the registry
-    position: str  # what the positions are of: visit
-    subject: str  # grouping factor of a subject's rows
-    labels: tuple[Any, ...]  # (k,) of the positions
-    coordinates: Matrix | None = field(repr=False)  # (k, d)
-    strata: tuple[Any, ...] = ()  # values of the factor with a covariance for each; () for one
-
-    residual_sd = "modelled"
-
-    def check_one_variance(self, what: str, instead: str) -> None:
-        """Refuse what takes independent residuals, but not Kenward and Roger's method."""
-        if not what.startswith("Kenward"):
-            super().check_one_variance(what, instead)
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(self.coordinates)
-
-    @property
-    def argument(self) -> str:
-        """The argument of ``lmer``."""
-        return f"residual='{self.text}'"
-
-    @property
-    def label(self) -> str:
-        """After the formula."""
-        return f"residual {self.text}"
-
-    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
-        """Line of the summary."""
-        return (("Residual", self.text),)
-
-    @property
-    def explanation(self) -> str | None:
-        """Note of the equations."""
-        return f"residuals are correlated: '{self.text}'"
-
-    @property
-    def at(self) -> Positions:
-        """Positions of the structure."""
-        return Positions(len(self.labels), self.coordinates)
-
-    @property
-    def covariance(self) -> CovarianceStructure:
-        """The structure."""
-        return STRUCTURES[self.structure]
-
-    @property
-    def n_strata(self) -> int:
-        """Number of covariances."""
-        return max(len(self.strata), 1)
-
-    @property
-    def n_params(self) -> int:
-        """Parameters of all covariances but the scale."""
-        return self.n_strata * self.covariance.size(self.at) - 1
-
-    def full_name(self, name: str) -> str:
-        """The name itself: it says what it is of."""
-        return name
-
-    def is_log_sd(self, full_name: str) -> bool:
-        """None is: they are standard deviations and correlations themselves."""
-        return False
-
-    def check_modelled(self) -> None:
-        """There is no formula of the residual standard deviation."""
-        raise ArgumentError(
-            f"this fit has {self.argument} and no dispersion=: the residuals' standard deviations "
-            "and correlations are in fit.residual_cov()."
-        )
 
 
 @dataclass(frozen=True)
@@ -173,6 +96,16 @@ class Correlated(ResidualModel):
         """R of all positions, (strata, k, k)."""
         structure, at = self.spec.covariance, self.spec.at
         return np.array([structure.covariance(x, at) for x in self.structure_params(params)])
+
+    def covariances_at(self, params: Vector, other: Positions) -> Array:
+        """R of other positions, (strata, K, K), of a structure that goes on."""
+        structure, at = self.spec.covariance, self.spec.at
+        return np.array(
+            [
+                structure.covariance(structure.params_elsewhere(x, at, other), other)
+                for x in self.structure_params(params)
+            ]
+        )
 
     def covariance_jacobian(self, params: Vector) -> Array:
         """Derivatives of R by the parameters, (params, strata, k, k)."""
@@ -327,26 +260,27 @@ class Correlated(ResidualModel):
 
     def components(self, coefficients: Vector, cov: Matrix) -> tuple[ResidualParameter, ...]:
         """Standard deviations, correlations, ranges and rates, with errors by the delta method."""
-        values = self.reported(coefficients)
-        J = jacobian(self.reported, coefficients, relative_steps(coefficients, _STEP), order=2)
-        errors = np.sqrt(np.maximum(np.einsum("mi,mn,ni->i", J, cov, J), 0.0))
-        named = zip(self.component_names, values, errors, strict=True)
+        J = self.reported_jacobian(coefficients)
+        errors = np.sqrt(np.maximum(np.einsum("im,mn,in->i", J, cov, J), 0.0))
+        named = zip(
+            self.component_names,
+            self.component_kinds,
+            self.reported(coefficients),
+            errors,
+            strict=True,
+        )
         return tuple(
             ResidualParameter(
-                self.short_name(name), name, float(v), float(e), self.component_scale(name)
+                self.short_name(name), name, float(v), float(e), _SCALES.get(kind, "log")
             )
-            for name, v, e in named
+            for name, kind, v, e in named
         )
 
     def short_name(self, name: str) -> str:
         """Row of a component in tables of its own kind."""
         return name
 
-    def component_scale(self, name: str) -> Literal["identity", "log"]:
-        """Where Wald limits of a component are symmetric."""
-        return "identity" if name.startswith("corr(") else "log"
-
-    def _components(self, coefficients: Vector) -> list[Any]:
+    def _components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
         structure, at = self.spec.covariance, self.spec.at
         found = []
         for x in self.structure_params(coefficients[1:]):
@@ -365,6 +299,17 @@ class Correlated(ResidualModel):
             ]
         )
 
+    def reported_jacobian(self, coefficients: Vector) -> Matrix:
+        """Derivatives of the reported values by log sigma and the parameters, (r, 1 + k)."""
+        steps = relative_steps(coefficients, _STEP)
+        return np.asarray(jacobian(self.reported, coefficients, steps, order=2).T)
+
+    @cached_property
+    def component_kinds(self) -> tuple[str, ...]:
+        """Kind of each component."""
+        found = self._components(np.zeros(1 + self.n_params))
+        return tuple(c.kind for components in found for c in components)
+
     @cached_property
     def component_names(self) -> tuple[str, ...]:
         """``sd(v1 | patient)``, ``corr(v1, v2 | patient)``, with the stratum's value."""
@@ -373,13 +318,60 @@ class Correlated(ResidualModel):
         for s, components in enumerate(self._components(zero)):
             of = f", {spec.strata[s]}" if spec.strata else ""
             for c in components:
-                effects = ", ".join(str(spec.labels[i]) for i in c.effects) or spec.position
-                names.append(f"{c.kind}({effects} | {spec.subject}{of})")
+                effects = [str(spec.labels[i]) for i in c.effects] or [spec.position]
+                effects += [c.label] if c.label else []
+                names.append(f"{c.kind}({', '.join(effects)} | {spec.subject}{of})")
         return tuple(names)
 
-    def distribution(self, sds: Vector) -> ResidualDistribution:
-        """Not of independent residuals."""
-        raise NotImplementedError
+    def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
+        """Rows of the table of variances, as those of a random term of the structure."""
+        spec, rows = self.spec, []
+        for s, (R, components) in enumerate(
+            zip(self.covariances(params), self._components(np.append(0.0, params)), strict=True)
+        ):
+            of = f"{spec.strata[s]}: " if spec.strata else ""
+            cov = sigma**2 * R
+            for c in components:
+                names = [of + str(spec.labels[i]) for i in c.effects]
+                if not names:
+                    names = [of + spec.position, c.label or spec.structure]
+                i, j = (c.effects or (0, 0))[0], (c.effects or (0, 0))[-1]
+                if c.kind == "sd":
+                    rows.append(VarcorrRow(names[0], None, float(cov[i, i]), sigma * c.value))
+                elif c.kind == "corr":
+                    equal = not self.spec.covariance.sds(spec.at)[1:]
+                    shared = float(cov[0, 0]) * c.value if equal else np.nan
+                    of_pair = float(cov[j, i]) if c.effects else shared
+                    rows.append(VarcorrRow(names[0], names[1], of_pair, c.value))
+                else:
+                    rows.append(VarcorrRow(names[0], c.kind, np.nan, c.value))
+        return rows
+
+    @property
+    def pattern_positions(self) -> Codes:
+        """Row and column of each row in the covariances, (n,)."""
+        return self.positions
+
+    def root_weights(self, params: Vector, weights: Vector | None) -> Vector | None:
+        """Factor of each row's residual that leaves the covariance R, (n,); None: one."""
+        return None if weights is None else np.sqrt(weights)
+
+    def reported_covariances(self, params: Vector) -> Array:
+        """Covariances over ``sigma**2`` that are reported, (strata, k, k)."""
+        return self.covariances(params)
+
+    def new_rows(self, data: Any, params: Vector) -> NewSubjectRows:
+        """Subjects and positions of new rows, with their covariances."""
+        return new_subject_rows(self, as_frame(data), params)
+
+    def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
+        """By the position of each row."""
+        return sigma**2 * self.new_rows(data, params).variances()
+
+    def without_rows(self) -> Self | None:
+        """The covariances, without the rows."""
+        none = np.zeros(0, dtype=np.intp)
+        return replace(self, subjects=none, positions=none, strata=none)
 
 
 def _regular(products: Matrix, times: Matrix, scale: float) -> Matrix:

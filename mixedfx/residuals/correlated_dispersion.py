@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,11 @@ from mixedfx.errors import ArgumentError, DispersionError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
-from mixedfx.residuals.correlated import Correlated, CorrelatedSpec
+from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.correlated_new import NewSubjectRows
+from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.log_linear import LogLinear
+from mixedfx.residuals.model import VarcorrRow
 from mixedfx.residuals.variance_function import MAX_LOG_RATIO
 
 Vector = npt.NDArray[np.float64]
@@ -266,6 +269,44 @@ class CorrelatedDispersion(Correlated):
         """Columns of D by their own names."""
         return name[len("dispersion(") : -1] if self.spec.is_log_sd(name) else name
 
-    def component_scale(self, name: str) -> Literal["identity", "log"]:
-        """Wald limits of coefficients of the log sds are symmetric."""
-        return "identity" if self.spec.is_log_sd(name) else super().component_scale(name)
+    @cached_property
+    def component_kinds(self) -> tuple[str, ...]:
+        """Those of the structure, and coefficients of the log standard deviations."""
+        return (*self.plain.component_kinds, *("log sd" for _ in self.spec.scale_names))
+
+    def _at_zero(self, params: Vector) -> tuple[Vector, float]:
+        """Parameters of the structure, and sigma where the columns of D are zero, relatively."""
+        own, scale = self.split(params)
+        return own, float(np.exp(self.scale.coordinates.to_log_sigma[1:] @ scale))
+
+    def reported_covariances(self, params: Vector) -> Array:
+        """Where the columns of D are zero."""
+        own, sigma = self._at_zero(params)
+        return sigma**2 * self.plain.covariances(own)
+
+    def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
+        """Where the columns of D are zero."""
+        own, relative = self._at_zero(params)
+        return self.plain.varcorr_rows(own, relative * sigma)
+
+    # ------------------------------------------------------------ rows
+
+    @property
+    def pattern_positions(self) -> Codes:
+        """Cells."""
+        return self._cells[0]
+
+    def root_weights(self, params: Vector, weights: Vector | None) -> Vector:
+        """Over the scale of each row, which leaves the structure's covariance."""
+        root = np.exp(-self.scale.log_sds(self.split(params)[1]))
+        return root if weights is None else root * np.sqrt(weights)
+
+    def new_rows(self, data: Any, params: Vector) -> NewSubjectRows:
+        """Those of the structure, with the scale of each row."""
+        own, scale = self.split(params)
+        sigma = float(np.exp(self.scale.log_sigma_offset(scale)))
+        variances = self.scale.new_variances(data, sigma, scale)
+        return replace(self.plain.new_rows(data, own), scales=np.sqrt(variances))
+
+    def without_rows(self) -> None:
+        """The dispersion formula's columns are rows of its own."""

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._names import decode
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.levels import combine, factorize
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.terms import Formula
-from mixedfx.residuals.correlated import Correlated, CorrelatedSpec
+from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.correlated_spec import CorrelatedSpec
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -32,7 +34,8 @@ def correlated_residuals(
     if len(formula.random) == 2:
         values, of_strata = factorize(columns[formula.random[0].group[0]])
         strata = tuple(values)
-    subjects = combine([factorize(columns[factor]) for factor in term.group])[1]
+    levels, subjects = combine([factorize(columns[factor]) for factor in term.group])
+    stratum = decode(formula.random[0].group[0]) if strata else None
     names = [part.strip() for part in term.effects.removeprefix("0 + ").split("+")]
     labels, coordinates, positions = _positions(structure, [columns[c] for c in names], text)
     spec = CorrelatedSpec(
@@ -42,7 +45,11 @@ def correlated_residuals(
         subject=term.group_name,
         labels=labels,
         coordinates=coordinates,
+        columns=tuple(map(decode, names)),
+        factors=tuple(map(decode, term.group)),
+        levels=levels,
         strata=strata,
+        stratum=stratum,
     )
     _check_positions(spec, subjects, positions)
     return Correlated(spec, subjects, positions, of_strata)

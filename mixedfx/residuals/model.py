@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +52,17 @@ class ResidualParameter:
     full_name: str  # unique in a fit
     value: float
     std_error: float
-    # Wald limits are symmetric about the value, or about its logarithm
-    scale: Literal["identity", "log"] = "identity"
+    # Wald limits are symmetric about the value, its logarithm, or Fisher's z of a correlation
+    scale: Literal["identity", "log", "atanh"] = "identity"
+
+
+class VarcorrRow(NamedTuple):
+    """Row of the table of variances that belongs to the residuals."""
+
+    effect: str | None
+    effect2: str | None
+    vcov: float
+    sdcor: float
 
 
 class ResponseAroundPredictor(Protocol):
@@ -198,6 +207,10 @@ class ResidualModel(ResidualRows):
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """Residual variances of new rows of weight one, at the reported sigma."""
         return sigma**2
+
+    def without_rows(self) -> Self | None:
+        """The model without its rows; None where it has none."""
+        return None
 
     def distribution(self, sds: Vector) -> ResidualDistribution:
         """Distribution of the residuals of rows with standard deviations ``sds``."""

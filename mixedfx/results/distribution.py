@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from mixedfx.families.family import Family
-from mixedfx.inference import dispersion_table, family_estimates
+from mixedfx.inference import (
+    dispersion_table,
+    family_estimates,
+    intervals,
+    residual_covariance,
+)
 from mixedfx.results.base import ResultsBase
 
 
@@ -65,6 +72,40 @@ class DistributionMixin(ResultsBase):
         """Residual standard deviation of each row, in units of the response."""
         sds = self.model.residual.residual_sds(self.model.residual_sds)
         return pd.Series(sds.copy(), index=self.model.rows.index, name="residual_sd")
+
+    def residual_cov(self) -> pd.DataFrame | dict[Any, pd.DataFrame]:
+        """
+        Covariance of the residuals of a subject, with ``residual="us(visit | patient)"``.
+
+        Returns
+        -------
+        pandas.DataFrame or dict
+            Absolute variances and covariances at all positions, labelled by them, of rows of
+            weight one; a dict by stratum where each has its own, ``us(visit | arm / patient)``.
+
+        Raises
+        ------
+        ArgumentError
+            If residuals are independent.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> growth = mfx.datasets.load("Orthodont")
+        >>> fit = mfx.lmer("distance ~ age * Sex", growth, residual="cs(age | Subject)")
+        >>> fit.residual_cov().iloc[:2, :2].round(2)
+        """
+        return residual_covariance.covariance_tables(self.model)
+
+    @property
+    def cov_params_random(self) -> pd.DataFrame:
+        """
+        Covariance of the standard deviations, correlations and ranges as they are reported.
+
+        By the observed information of the criterion, with the delta method; square roots of the
+        diagonal are their standard errors. NaN for a parameter on the boundary.
+        """
+        return intervals.covariance_of_random_parameters(self.model)
 
     @property
     def dispersion(self) -> pd.DataFrame:

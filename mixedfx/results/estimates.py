@@ -241,7 +241,9 @@ class EstimatesMixin(ResultsBase):
 
     def residuals(
         self,
-        kind: Literal["response", "pearson", "deviance", "working", "quantile"] = "response",
+        kind: Literal[
+            "response", "pearson", "normalized", "deviance", "working", "quantile"
+        ] = "response",
         *,
         rng: Any = None,
         n: int = 250,
@@ -252,9 +254,10 @@ class EstimatesMixin(ResultsBase):
 
         Parameters
         ----------
-        kind : {"response", "pearson", "deviance", "working", "quantile"}
+        kind : {"response", "pearson", "normalized", "deviance", "working", "quantile"}
             Response less fitted value; that over the standard deviation of the response,
-            dispersion and weights included; the signed root of the row's part of
+            dispersion and weights included; the same of the part of correlated residuals that a
+            subject's earlier positions do not predict; the signed root of the row's part of
             :attr:`family_deviance`; response residuals on the scale of the linear predictor;
             or quantile residuals, standard normal under the model whatever the family.
         rng : int or numpy.random.Generator, optional
@@ -309,7 +312,8 @@ class EstimatesMixin(ResultsBase):
             New rows, with the columns of the formula's right side; without it, the fit's own.
         random : "all", "none" or list of str, optional
             Which groups' random effects to add to the fixed part; by default all, and with
-            ``average=`` none.
+            ``average=`` none. Correlated residuals are the group ``"Residual"``: new rows of a
+            subject are predicted from its residuals, and fitted where it was observed.
         new_levels : {"error", "population"}
             For levels that are not in the fit: raise an error, or take their effect as zero.
         which : {"mean", "linear"}

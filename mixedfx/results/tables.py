@@ -74,7 +74,8 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
 def influence(fit: FittedModel, of: str = "obs", method: str = "one_step") -> pd.DataFrame:
     """Influence of the rows, or of the levels of a grouping factor."""
     check_choice("method", method, ("one_step", "refit"))
-    check_choice("of", of, ("obs", *fit.formula.groups))
-    if of in fit.formula.groups:
+    groups = influences.influence_groups(fit)
+    check_choice("of", of, ("obs", *groups))
+    if of in groups:
         return influences.level_influence(fit, of, method)
     return influences.row_influence(fit)

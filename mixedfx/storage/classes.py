@@ -30,6 +30,7 @@ from mixedfx.design.response import ResponseSpec, Successes, TwoLevels
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
+from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
@@ -59,6 +60,9 @@ from mixedfx.priors.distributions import (
 )
 from mixedfx.priors.specification import FamilyPriors, Priors, PriorSpecification
 from mixedfx.residuals.coordinates import DispersionCoordinates
+from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion, CorrelatedDispersionSpec
+from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 
@@ -68,6 +72,8 @@ _STORED: tuple[type, ...] = (
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(FamilyModel, FamilyEstimate),
+    *(CorrelatedSpec, Correlated, CorrelatedEstimate),
+    *(CorrelatedDispersionSpec, CorrelatedDispersion),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
     CoefficientCovariance,
     *(Relationship, DenseCovariance, SparseCovariance, SparseInverse, PedigreeCovariance),

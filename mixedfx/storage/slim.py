@@ -49,7 +49,8 @@ def slim_model(fit: FittedModel) -> FittedModel:
     """Leave out the rows, and what has their number."""
     if isinstance(fit.rows, SlimRows):
         return fit
-    residual = _slim_residual(fit)
+    own = fit.residual.model.without_rows()
+    residual = own if own is not None else _slim_residual(fit)
     recorder = _Recorder(fit.rows)
     recording = _with_rows(fit, cast(ModelRows, recorder))
     for summarize in _SUMMARIES:
@@ -65,7 +66,9 @@ def slim_model(fit: FittedModel) -> FittedModel:
     slim = _with_rows(fit, cast(ModelRows, rows))
     result = replace(fit.optimizer_result, raw=None)
     estimate = fit.residual.without_rows()
-    if residual is not None:
+    if own is not None:
+        estimate = replace(estimate, model=own)
+    elif residual is not None:
         model = replace(cast(LogLinear, estimate.model), rows=cast(Any, residual))
         estimate = replace(estimate, model=model)
     return replace(slim, optimizer_result=result, residual=estimate)

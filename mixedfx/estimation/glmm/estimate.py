@@ -314,7 +314,12 @@ class FamilyEstimate(ResidualEstimate):
         return FamilyDistribution(self.family, rows.weights, params)
 
     def new_distribution(
-        self, params: Vector, *, sds: Callable[[], Vector], weights: Callable[[], Vector | None]
+        self,
+        params: Vector,
+        *,
+        sds: Callable[[], Vector],
+        weights: Callable[[], Vector | None],
+        data: Any,
     ) -> ResponseAroundPredictor:
         """Of the family, with the new rows' weights or trials."""
         return FamilyDistribution(self.family, weights(), params)

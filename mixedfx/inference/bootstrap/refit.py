@@ -186,7 +186,7 @@ def _draw(model: RefitModel, fit: FittedModel, number: int) -> Draw | Failure:
 
 def parameter_values(solution: Solution, residual: ResidualEstimate) -> Vector:
     """All parameters at a solution, in the order of :func:`parameter_names`."""
-    own_sigma = [solution.sigma] if residual.model.spec.estimates_sigma else []
+    own_sigma = [solution.sigma] if residual.model.spec.reports_sigma else []
     return _in_order(
         solution.crossprod.parametrization,
         solution.beta,

@@ -1,0 +1,136 @@
+"""What a structure of correlated residuals is called, its positions and its subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.covariance.components import Positions
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import CovarianceStructure
+from mixedfx.design.levels import Levels
+from mixedfx.design.residual import ResidualSpec
+from mixedfx.errors import ArgumentError
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CorrelatedSpec(ResidualSpec):
+    """Structure of correlated residuals, and the positions of a subject's rows."""
+
+    text: str  # as asked for: us(visit | patient)
+    structure: str  # name in the registry
+    position: str  # what the positions are of: visit
+    subject: str  # grouping factor of a subject's rows
+    labels: tuple[Any, ...]  # (k,) of the positions
+    coordinates: Matrix | None = field(repr=False)  # (k, d)
+    columns: tuple[str, ...]  # of the data: positions
+    factors: tuple[str, ...]  # of the data: subjects
+    levels: Levels = field(repr=False)  # the subjects
+    strata: tuple[Any, ...] = ()  # values of the factor with a covariance for each; () for one
+    stratum: str | None = None  # that factor
+
+    residual_sd = "modelled"
+    params_title = "Residual covariance"
+    reports_sigma = False  # it is the standard deviation at the first position
+
+    def check_one_variance(self, what: str, instead: str) -> None:
+        """Refuse what takes independent residuals, but not Kenward and Roger's method."""
+        if not what.startswith("Kenward"):
+            raise ArgumentError(
+                f"{what} takes independent residuals of one variance, and this fit has "
+                f"{self.argument}: {instead}."
+            )
+
+    def check_covariance_intervals(self, what: str, instead: str) -> None:
+        """None is refused: the criterion has all derivatives."""
+
+    def is_log_sd(self, full_name: str) -> bool:
+        """None is: they are standard deviations and correlations themselves."""
+        return False
+
+    def check_modelled(self) -> None:
+        """There is no formula of the residual standard deviation."""
+        raise ArgumentError(
+            f"this fit has {self.argument} and no dispersion=: the residuals' standard deviations "
+            "and correlations are in fit.residual_cov()."
+        )
+
+    @property
+    def sampling_refusal(self) -> str:
+        """The sampler takes independent residuals."""
+        return (
+            f"sample() takes independent residuals, and this fit has {self.argument}: "
+            "fit.bootstrap() gives the distribution of the estimates."
+        )
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.coordinates)
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``lmer``."""
+        return f"residual='{self.text}'"
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        return f"residual {self.text}"
+
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Line of the summary."""
+        return (("Residual", self.text),)
+
+    @property
+    def explanation(self) -> str | None:
+        """Note of the equations."""
+        return f"residuals are correlated: '{self.text}'"
+
+    @property
+    def at(self) -> Positions:
+        """Positions of the structure."""
+        return Positions(len(self.labels), self.coordinates)
+
+    @property
+    def covariance(self) -> CovarianceStructure:
+        """The structure."""
+        return STRUCTURES[self.structure]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a covariance at positions that the rows do not have."""
+        return self.covariance.goes_on
+
+    @property
+    def has_points(self) -> bool:
+        """Whether positions are numbers, their coordinates."""
+        if self.coordinates is None:
+            return False
+        return self.covariance.design == "coordinates" or (
+            all(isinstance(label, int | float | np.number) for label in self.labels)
+            and bool((np.array(self.labels, dtype=float) == self.coordinates[:, 0]).all())
+        )
+
+    def refuses(self, points: Matrix) -> bool:
+        """Whether points are no positions of the structure: levels are whole numbers."""
+        return self.covariance.design == "levels" and bool((points != np.round(points)).any())
+
+    @property
+    def n_strata(self) -> int:
+        """Number of covariances."""
+        return max(len(self.strata), 1)
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of all covariances but the scale."""
+        return self.n_strata * self.covariance.size(self.at) - 1
+
+    def full_name(self, name: str) -> str:
+        """The name itself: it says what it is of."""
+        return name
