@@ -107,7 +107,6 @@ ATTRIBUTES: Mapping[str, str] = {
     "random_effect": "random_effects",
     "confint": "conf_int()",
     "summary2": "summary()",
-    "vcov": "cov_params()",
     "fitted": "fittedvalues",
     "fitted_values": "fittedvalues",
     "rsquared": "r2",

@@ -162,7 +162,7 @@ def fit_generalized_formula(
     """Fit a generalised model; ``env`` is the caller's namespace, where its functions are."""
     parsed = parse(formula)
     check_control(options.control)
-    nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES)
+    nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
     design = build(
         parsed, data, weights=options.weights, offset=options.offset, family=family, env=env

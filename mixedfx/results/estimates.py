@@ -95,6 +95,10 @@ class EstimatesMixin(ResultsBase):
         """
         return wald.covariance(self.model)
 
+    def vcov(self) -> pd.DataFrame:
+        """R's name of :meth:`cov_params`."""
+        return self.cov_params()
+
     # ---------------------------------------------------------------- variance components
 
     @property

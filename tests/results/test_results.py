@@ -138,6 +138,7 @@ def test_the_criterion_is_remembered(rich, reml):
 def test_standard_errors_are_roots_of_the_covariance(fits, name):
     fit = fits[name]
     np.testing.assert_allclose(fit.bse**2, np.diag(fit.cov_params()), rtol=ROUNDING)
+    pd.testing.assert_frame_equal(fit.vcov(), fit.cov_params())
 
 
 @every_fit
@@ -766,6 +767,7 @@ GIVEN_OUT = {
     "bse": lambda fit: fit.bse,
     "tvalues": lambda fit: fit.tvalues,
     "cov_params": lambda fit: fit.cov_params(),
+    "vcov": lambda fit: fit.vcov(),
     "theta": lambda fit: fit.theta,
     "varcorr": lambda fit: fit.varcorr,
     "vcomp": lambda fit: fit.vcomp,

@@ -435,6 +435,7 @@ ASKED = {
     "rank_pca": lambda fit: fit.rank_pca()["Subject"],
     "predict": lambda fit: fit.predict(interval="prediction", se=True),
     "cov_params": lambda fit: fit.cov_params(),
+    "vcov": lambda fit: fit.vcov(),
 }
 every_question = pytest.mark.parametrize("question", ASKED)
 
