@@ -168,7 +168,7 @@ class Relationship:
         >>> import numpy as np
         >>> import mixedfx as mfx
         >>> A = mfx.Relationship.from_inverse(np.diag([2.0, 4.0]), ["a", "b"])
-        >>> A.covariance().loc["b", "b"]
+        >>> float(A.covariance().loc["b", "b"])
         0.25
         """
         matrix, found = labelled(Ainv, labels)
