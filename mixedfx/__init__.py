@@ -12,7 +12,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.generalized import glmer
-from mixedfx.results.comparison import compare, table
+from mixedfx.results.comparison import compare, compare_structures, table
 from mixedfx.results.results import Results
 from mixedfx.results.storage import read
 
@@ -40,6 +40,7 @@ __all__ = [
     "Relationship",
     "Results",
     "compare",
+    "compare_structures",
     "covariance",
     "datasets",
     "draw",

@@ -34,6 +34,10 @@ class ResidualRows:
         """Arrays alone, which can be pickled."""
         return self
 
+    def is_special_case_of(self, other: ResidualRows) -> bool:
+        """Whether all covariances of the residuals are among those of another model."""
+        return False
+
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
         """Summary of the rows, see :mod:`mixedfx.design.slim`."""
         return compute()
@@ -129,6 +133,13 @@ class ResidualSpec:
     def full_name(self, name: str) -> str:
         """Name of a coefficient that is unique in a fit."""
         return f"residual({name})"
+
+    def with_structure(self, name: str) -> str:
+        """``residual=`` with another covariance structure; ArgumentError where there is none."""
+        raise ArgumentError(
+            "compare_structures() takes a fit with correlated residuals, such as "
+            "residual='us(visit | patient)', and no dispersion=."
+        )
 
     def is_log_sd(self, full_name: str) -> bool:
         """Whether a reported parameter is one of the log residual standard deviations."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.intp]
 
@@ -34,6 +36,25 @@ class Subjects:
     name: str
     levels: Levels = field(repr=False)
     codes: Codes = field(repr=False)  # (n,)
+
+
+class LabelledCovariance(NamedTuple):
+    """Covariance of the residuals of a subject, by position."""
+
+    stratum: Any  # None where all subjects have one
+    position: str  # what the labels are of
+    labels: Sequence[Any]
+    cov: Matrix
+
+
+@dataclass(frozen=True)
+class PositionProducts:
+    """Products of standardised residuals at each two positions of a subject, summed."""
+
+    sums: Array = field(repr=False)  # (strata, k, k)
+    numbers: Array = field(repr=False)  # (strata, k, k) of subjects
+    distances: Matrix = field(repr=False)  # (k, k)
+    name: str  # of the distances
 
 
 class Deletion(Protocol):

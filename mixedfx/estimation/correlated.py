@@ -7,18 +7,26 @@ or in the cross-products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
 
+from mixedfx._names import encode
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import EngineRefusal
-from mixedfx.estimation.contracts import RowInfluence, Subjects
-from mixedfx.estimation.residual import MIN_RESIDUAL_SHARE, JointEstimate, LabelledCovariance
+from mixedfx.estimation.contracts import (
+    LabelledCovariance,
+    PositionProducts,
+    RowInfluence,
+    Subjects,
+)
+from mixedfx.estimation.residual import MIN_RESIDUAL_SHARE, JointEstimate
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.correlated import CorrelatedSums
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -29,13 +37,18 @@ from mixedfx.likelihood.prediction_variance import prediction_rows
 from mixedfx.likelihood.row_combinations import RowCombinations, covariances
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_new import KnownResiduals
-from mixedfx.residuals.correlated_rows import CorrelatedDistribution, whitened
+from mixedfx.residuals.correlated_rows import (
+    CorrelatedDistribution,
+    products_of_positions,
+    whitened,
+)
 from mixedfx.residuals.model import ResponseAroundPredictor, VarcorrRow, row_sds
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,49 @@ class CorrelatedEstimate(JointEstimate):
     ) -> ResponseAroundPredictor:
         """Residuals of the subjects of new rows."""
         return self._model.new_rows(data, self.params).draws(sds())
+
+    def residual_products(self, standardised: Vector) -> PositionProducts:
+        """By the positions of the structure, their lags or distances."""
+        model, spec = self._model, self._model.spec
+        shape = spec.n_strata, spec.at.k
+        sums, numbers = products_of_positions(model.position_patterns, standardised, shape)
+        kind = "distance" if spec.covariance.design == "coordinates" else "lag"
+        return PositionProducts(sums, numbers, spec.at.distances, f"{kind} in {spec.position}")
+
+    def weighted_residuals(
+        self, rows: ModelRows, codes: Codes, residuals: Vector, effects: Vector
+    ) -> Vector:
+        """
+        ``Q e + Q_w Z b``, ``Q_w`` between rows of one level.
+
+        The effects of other levels, whose rows residuals are correlated with, are given.
+        """
+        Q = self.row_precision(rows)
+        within = Q.tocoo()
+        same = codes[within.row] == codes[within.col]
+        Q_w = sparse.csr_array(
+            (within.data[same], (within.row[same], within.col[same])), shape=Q.shape
+        )
+        return np.asarray(Q @ residuals + Q_w @ effects)
+
+    @property
+    def structure_columns(self) -> Mapping[str, pd.Series]:
+        """Positions and subjects of the rows, from their codes."""
+        model, spec = self._model, self._model.spec
+        labels = [
+            (values, positions[model.subjects])
+            for values, positions in zip(
+                spec.levels.factor_values, spec.levels.value_positions, strict=True
+            )
+        ]
+        found = {
+            encode(name): pd.Series(values.to_numpy()[codes])
+            for name, (values, codes) in zip(spec.factors, labels, strict=True)
+        }
+        points = spec.points_by_column
+        for name, of_column in zip(spec.columns, points, strict=True):
+            found[encode(name)] = pd.Series(of_column).take(model.positions).reset_index(drop=True)
+        return found
 
     @property
     def residual_groups(self) -> tuple[str, ...]:

@@ -6,19 +6,27 @@ these weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import linalg, sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.estimation.contracts import Deletion, Derivatives, RowInfluence, Subjects
+from mixedfx.estimation.contracts import (
+    Deletion,
+    Derivatives,
+    LabelledCovariance,
+    PositionProducts,
+    RowInfluence,
+    Subjects,
+)
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
@@ -50,15 +58,6 @@ Mask = npt.NDArray[np.bool_]
 
 # A residual with 1 - leverage below this is zero whatever the response.
 MIN_RESIDUAL_SHARE = 1e-10
-
-
-class LabelledCovariance(NamedTuple):
-    """Covariance of the residuals of a subject, by position."""
-
-    stratum: Any  # None where all subjects have one
-    position: str  # what the labels are of
-    labels: Sequence[Any]
-    cov: Matrix
 
 
 @dataclass(frozen=True)
@@ -163,6 +162,22 @@ class ResidualEstimate:
     def subjects(self) -> Subjects | None:
         """Grouping factor of correlated residuals."""
         return None
+
+    def residual_products(self, standardised: Vector) -> PositionProducts | None:
+        """Products of residuals at each two positions of subjects; None: independent."""
+        return None
+
+    def weighted_residuals(
+        self, rows: ModelRows, codes: Codes, residuals: Vector, effects: Vector
+    ) -> Vector:
+        """Residuals plus a term's effects, times the precision of the rows of a level."""
+        partial = residuals + effects
+        return partial if rows.weights is None else partial * rows.weights
+
+    @property
+    def structure_columns(self) -> Mapping[str, pd.Series]:
+        """Columns that a residual covariance is of, by identifier."""
+        return {}
 
     @property
     def residual_groups(self) -> tuple[str, ...]:

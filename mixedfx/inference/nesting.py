@@ -56,6 +56,8 @@ def _residuals_nested(a: Design, b: Design) -> bool:
         return False
     if not small.n_params or not small.linear or small.argument == large.argument:
         return True
+    if a.rows.residual.is_special_case_of(b.rows.residual):
+        return True
     columns = [d.rows.residual.log_sd_columns for d in (a, b)]
     if columns[0] is None or columns[1] is None:
         return False

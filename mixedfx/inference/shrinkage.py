@@ -25,6 +25,7 @@ from mixedfx.likelihood.level_estimates import (
     level_deviations,
     shrinkage_weights,
 )
+from mixedfx.likelihood.prediction_variance import conditional_residuals
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -98,15 +99,13 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     ``T A_i^-1 Z_i'W r_i`` by level, (k, levels); NaN where ``A_i`` is singular.
 
     ``A_i`` and ``Z_i`` are in the term's basis ``Z T``; ``r`` are the residuals of the fixed part
-    and of the other random terms.
+    and of the other random terms, and of other levels where residuals are correlated with theirs.
     """
     rows, term = fit.rows, fit.rows.random_terms[t]
-    partial = rows.response_less_offset - rows.X @ fit.solution.beta
-    for other, b in zip(rows.random_terms, fit.solution.conditional_modes(), strict=True):
-        if other is not term:
-            other.add_to_linear_predictor(partial, -b)
-    if rows.weights is not None:
-        partial = partial * rows.weights
+    own = np.zeros(rows.n)
+    term.add_to_linear_predictor(own, fit.solution.conditional_modes()[t])
+    residuals = conditional_residuals(rows, fit.solution)
+    partial = fit.residual.weighted_residuals(rows, term.codes, residuals, own)
     basis = fit.crossprod.bases[t]
     columns = basis.columns(term.model_matrix)
     Ztr = np.array([np.bincount(term.codes, z * partial, term.n_levels) for z in columns.T])

@@ -6,6 +6,7 @@ figure is shown. matplotlib is an extra: ``pip install "mixedfx[plot]"``.
 """
 
 from mixedfx.plots.coefficients import coefficients, density, profile, variance
+from mixedfx.plots.correlation import correlation
 from mixedfx.plots.diagnostics import boxplot_by_level, influence, qq, scatter_with_trend
 from mixedfx.plots.fitted import MAX_LINES, MAX_PANELS, FittedLines, fitted
 from mixedfx.plots.plot_data import (
@@ -27,6 +28,7 @@ __all__ = [
     "boxplot_stats",
     "caterpillar",
     "coefficients",
+    "correlation",
     "data_grid",
     "density",
     "fitted",

@@ -20,6 +20,7 @@ from scipy import sparse
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.design.build import Design
+from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame
 from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
@@ -29,6 +30,7 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
+from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import NewSubjectRows, new_subject_rows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
@@ -346,6 +348,15 @@ class Correlated(ResidualModel):
                 else:
                     rows.append(VarcorrRow(names[0], c.kind, np.nan, c.value))
         return rows
+
+    def is_special_case_of(self, other: ResidualRows) -> bool:
+        """With the same subjects and positions, a more special structure and no more strata."""
+        return type(other) is Correlated and is_nested_structure(self, other)
+
+    @property
+    def position_patterns(self) -> Patterns:
+        """Patterns of the positions themselves."""
+        return self.patterns
 
     @property
     def pattern_positions(self) -> Codes:

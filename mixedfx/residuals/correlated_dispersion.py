@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.design.residual import ResidualRows, ResidualSpec
 from mixedfx.errors import ArgumentError, DispersionError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
@@ -73,6 +74,10 @@ class CorrelatedDispersionSpec(CorrelatedSpec):
     def n_params(self) -> int:
         """Parameters of the covariances, and coefficients of the log standard deviations."""
         return super().n_params + len(self.scale_names)
+
+    def with_structure(self, name: str) -> str:
+        """Refuse: the structures are compared without the formula."""
+        return ResidualSpec.with_structure(self, name)
 
     def is_log_sd(self, full_name: str) -> bool:
         """Whether a parameter is one of the dispersion formula's."""
@@ -274,22 +279,20 @@ class CorrelatedDispersion(Correlated):
         """Those of the structure, and coefficients of the log standard deviations."""
         return (*self.plain.component_kinds, *("log sd" for _ in self.spec.scale_names))
 
-    def _at_zero(self, params: Vector) -> tuple[Vector, float]:
-        """Parameters of the structure, and sigma where the columns of D are zero, relatively."""
-        own, scale = self.split(params)
-        return own, float(np.exp(self.scale.coordinates.to_log_sigma[1:] @ scale))
-
     def reported_covariances(self, params: Vector) -> Array:
         """Where the columns of D are zero."""
-        own, sigma = self._at_zero(params)
-        return sigma**2 * self.plain.covariances(own)
+        return self.plain.covariances(self.split(params)[0])
 
     def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
         """Where the columns of D are zero."""
-        own, relative = self._at_zero(params)
-        return self.plain.varcorr_rows(own, relative * sigma)
+        return self.plain.varcorr_rows(self.split(params)[0], sigma)
 
     # ------------------------------------------------------------ rows
+
+    @property
+    def position_patterns(self) -> Patterns:
+        """Of the structure alone."""
+        return self.plain.patterns
 
     @property
     def pattern_positions(self) -> Codes:
@@ -298,15 +301,18 @@ class CorrelatedDispersion(Correlated):
 
     def root_weights(self, params: Vector, weights: Vector | None) -> Vector:
         """Over the scale of each row, which leaves the structure's covariance."""
-        root = np.exp(-self.scale.log_sds(self.split(params)[1]))
+        root = 1.0 / self._scales(params)[self._cells[0]]
         return root if weights is None else root * np.sqrt(weights)
 
     def new_rows(self, data: Any, params: Vector) -> NewSubjectRows:
         """Those of the structure, with the scale of each row."""
         own, scale = self.split(params)
-        sigma = float(np.exp(self.scale.log_sigma_offset(scale)))
-        variances = self.scale.new_variances(data, sigma, scale)
+        variances = self.scale.new_variances(data, 1.0, scale)
         return replace(self.plain.new_rows(data, own), scales=np.sqrt(variances))
+
+    def is_special_case_of(self, other: ResidualRows) -> bool:
+        """Not of a structure alone."""
+        return False
 
     def without_rows(self) -> None:
         """The dispersion formula's columns are rows of its own."""

@@ -32,6 +32,20 @@ def _by_subject(
     return out
 
 
+def products_of_positions(patterns: Patterns, values: Vector, shape: tuple[int, int]) -> Array:
+    """Sums of products of values at each two positions, and numbers, (2, strata, k, k)."""
+    S, k = shape
+    found = np.zeros((2, S, k, k))
+    for size in patterns.sizes:
+        e = values[size.rows]
+        at = np.repeat(np.arange(size.n_patterns), np.diff(size.starts))
+        rows, columns = size.positions[at][:, :, None], size.positions[at][:, None, :]
+        where = size.strata[at][:, None, None], rows, columns
+        np.add.at(found[0], where, e[:, :, None] * e[:, None, :])
+        np.add.at(found[1], where, 1.0)
+    return found
+
+
 def colored(patterns: Patterns, R: Array, values: Vector) -> Vector:
     """``L_s v_s`` of each subject, (n,); R is (strata, k, k)."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
@@ -49,6 +50,10 @@ class CorrelatedSpec(ResidualSpec):
 
     def check_covariance_intervals(self, what: str, instead: str) -> None:
         """None is refused: the criterion has all derivatives."""
+
+    def with_structure(self, name: str) -> str:
+        """The same positions and subjects."""
+        return name + self.text[self.text.index("(") :]
 
     def is_log_sd(self, full_name: str) -> bool:
         """None is: they are standard deviations and correlations themselves."""
@@ -116,6 +121,16 @@ class CorrelatedSpec(ResidualSpec):
             all(isinstance(label, int | float | np.number) for label in self.labels)
             and bool((np.array(self.labels, dtype=float) == self.coordinates[:, 0]).all())
         )
+
+    @property
+    def points_by_column(self) -> list[Any]:
+        """Values (k,) of each column at the positions; labels in their order, if no numbers."""
+        if self.has_points and self.coordinates is not None:
+            return list(self.coordinates.T)
+        labels = list(self.labels)
+        if all(isinstance(label, int | float | np.number) for label in labels):
+            return [np.array(labels)]
+        return [pd.Categorical(labels, categories=labels, ordered=True)]
 
     def refuses(self, points: Matrix) -> bool:
         """Whether points are no positions of the structure: levels are whole numbers."""

@@ -11,6 +11,7 @@ from mixedfx.errors import ArgumentError, brief
 from mixedfx.formatting import Table
 from mixedfx.inference import comparison
 from mixedfx.inference.parameters import Parameter, parameters
+from mixedfx.inference.structures import structure_fits
 from mixedfx.results.results import Results
 
 
@@ -67,6 +68,50 @@ def compare(
     listed, labels = _named_fits("compare", fits, names)
     labels = [fit.model.formula_text for fit in listed] if labels is None else labels
     return comparison.compare([fit.model for fit in listed], labels, refit=refit)
+
+
+def compare_structures(fit: Results, structures: Sequence[str]) -> pd.DataFrame:
+    """
+    Fit a model with other structures of its correlated residuals, and compare them.
+
+    Parameters
+    ----------
+    fit : Results
+        With ``residual="us(visit | patient)"`` or another structure.
+    structures : sequence of str
+        Names, ``["us", "toeph", "ar1h", "cs"]``; of the same positions and subjects.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of :func:`compare`: a row per structure, by increasing number of parameters. The fixed
+        part is one, so that REML criteria are compared as they are.
+
+    Raises
+    ------
+    ArgumentError
+        If the fit's residuals are independent, or a name is no structure of residuals.
+
+    References
+    ----------
+    .. [1] Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 5.4.
+
+    Examples
+    --------
+    >>> import mixedfx as mfx
+    >>> trial = mfx.datasets.load("trial")
+    >>> fit = mfx.lmer("score ~ arm * visit", trial, residual="us(visit | patient)")
+    >>> compare_structures(fit, ["us", "ar1h", "cs"])[["npar", "aic", "nested"]].round(1)
+           npar     aic nested
+    model
+    cs       12  5609.3   None
+    ar1h     16  5422.2  False
+    us       25  5412.8   True
+    """
+    if not isinstance(fit, Results):
+        raise ArgumentError(f"compare_structures() takes a fit, not {_described(fit)}.")
+    models = structure_fits(fit.model, structures)
+    return comparison.compare(models, [str(name) for name in structures], refit=False)
 
 
 def table(

@@ -11,6 +11,7 @@ import pandas as pd
 from mixedfx import plots
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.residual_covariance import correlation_table
 from mixedfx.results.plot_inputs import (
     fitted_means,
     grouping_factor,
@@ -84,6 +85,33 @@ class DiagnosticPlots:
             return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
         table = pd.concat([fitted_means(self.model), scaled], axis=1)
         return plots.scatter_with_trend(table, *table.columns, zero=True, ax=ax)
+
+    def correlation(self, *, ax: Any = None) -> Any:
+        """
+        Draw the fitted and the empirical correlation of residuals over lags or distances.
+
+        The table is ``fit.residual_correlation()``. Dashes are the fitted correlations of each
+        two positions and the line their mean at a distance; points are mean products of the
+        residuals over their standard deviations, larger where more pairs of rows have them.
+        Residuals are about the fitted values, random effects included.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a sequence for several strata.
+
+        Returns
+        -------
+        matplotlib axes
+            A panel for each stratum of ``us(visit | arm / patient)``.
+
+        Raises
+        ------
+        ArgumentError
+            If residuals are independent.
+        """
+        table = correlation_table(self.model)
+        return plots.correlation(table, xlabel=table.attrs["distance"], ax=ax)
 
     def qq(
         self, of: str = "resid", *, conf_level: float = 0.95, rng: Any = 0, ax: Any = None

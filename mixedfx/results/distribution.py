@@ -91,11 +91,33 @@ class DistributionMixin(ResultsBase):
         Examples
         --------
         >>> import mixedfx as mfx
-        >>> growth = mfx.datasets.load("Orthodont")
-        >>> fit = mfx.lmer("distance ~ age * Sex", growth, residual="cs(age | Subject)")
-        >>> fit.residual_cov().iloc[:2, :2].round(2)
+        >>> trial = mfx.datasets.load("trial")
+        >>> fit = mfx.lmer("score ~ arm * visit", trial, residual="cs(visit | patient)")
+        >>> fit.residual_cov().iloc[:2, :2].round(1)
+        visit  week2  week4
+        visit
+        week2   82.7   52.2
+        week4   52.2   82.7
         """
         return residual_covariance.covariance_tables(self.model)
+
+    def residual_correlation(self) -> pd.DataFrame:
+        """
+        Tabulate the fitted and the empirical correlation of each two positions.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``stratum first second distance fitted empirical n``: the correlation of the model, the
+            mean product of the residuals over their fitted standard deviations, and the number of
+            subjects with both positions.
+
+        Raises
+        ------
+        ArgumentError
+            If residuals are independent.
+        """
+        return residual_covariance.correlation_table(self.model)
 
     @property
     def cov_params_random(self) -> pd.DataFrame:

@@ -132,3 +132,86 @@ def test_what_takes_independent_residuals_is_refused_with_the_reason():
             call()
     with pytest.raises(ArgumentError, match="independent"):
         mfx.lmer("y ~ x + (1 | item)", data_of("crossed")).residual_cov()
+
+
+def test_structures_are_compared_with_the_fits_that_they_are():
+    fit, data = fit_of("visits"), data_of("visits")
+    names = ["us", "toeph", "ar1h", "csh", "cs"]
+    found = mfx.compare_structures(fit, names)
+    for name in names:
+        own = mfx.lmer("y ~ arm * visit", data, residual=f"{name}(visit | patient)")
+        assert found.loc[name, "aic"] == pytest.approx(own.aic, abs=1e-5)
+    assert found.loc["us", "nested"]
+    assert not found.loc["csh", "nested"]  # ar1h is above it
+    with pytest.raises(ArgumentError, match="correlated residuals"):
+        mfx.compare_structures(mfx.lmer("y ~ arm", data), ["us", "cs"])
+
+
+def test_one_covariance_is_nested_in_one_for_each_stratum():
+    found = mfx.compare(fit_of("visits"), fit_of("by arm"), names=["one", "by arm"])
+    assert found["nested"].tolist() == [None, True]
+    assert found["df"].iloc[1] == 10
+
+
+def test_pooling_weighs_the_estimate_of_a_level_given_all_else():
+    fit, data, _, R, _ = dense("crossed")
+    table, Q = fit.pooling("item"), np.linalg.inv(R)
+    np.testing.assert_allclose(
+        table["weight"] * table["unpooled"] + (1 - table["weight"]) * table["pooled"],
+        table["partial"],
+        rtol=1e-10,
+    )
+    z = (data["item"] == "i0").to_numpy(dtype=float)
+    left = fit.resid.to_numpy() + z * fit.ranef("item").loc["i0", "Intercept"]
+    expected = fit.params["Intercept"] + z @ Q @ left / (z @ Q @ z)
+    assert table.loc["i0", "unpooled"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_correlations_of_the_residuals_stand_beside_the_fitted_ones():
+    fit, data = fit_of("visits"), data_of("visits")
+    found = fit.residual_correlation().set_index(["first", "second"]).loc[("v1", "v3")]
+    z = data.assign(z=fit.residuals("pearson")).pivot(index="patient", columns="visit", values="z")
+    products = (z["v1"] * z["v3"]).dropna()
+    assert found["n"] == len(products)
+    assert found["empirical"] == pytest.approx(products.mean(), rel=1e-9)
+    cov = fit.residual_cov()
+    expected = cov.loc["v1", "v3"] / np.sqrt(cov.loc["v1", "v1"] * cov.loc["v3", "v3"])
+    assert found["fitted"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["by arm", "crossed"])
+def test_the_picture_of_correlations_has_a_panel_for_each_stratum(name):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    axes = np.atleast_1d(fit_of(name).plot.correlation())
+    assert len(axes) == (2 if name == "by arm" else 1)
+    assert axes[0].get_xlabel() in ("lag in visit", "lag in trial")
+    pyplot.close("all")
+
+
+def test_a_scale_of_the_residuals_is_in_their_standard_deviations():
+    # residual= with dispersion=: the covariance is that where the formula's columns are zero
+    data = data_of("visits")
+    fit = mfx.lmer("y ~ arm * visit", data, residual="cs(visit | patient)", dispersion="~ arm")
+    ratio = np.exp(fit.dispersion["estimate"].iloc[0])
+    sd = np.sqrt(np.diag(fit.residual_cov()))[0]
+    expected = np.where(data["arm"] == "b", sd * ratio, sd)
+    np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-9)
+    np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=1e-10)
+
+
+def test_a_prediction_uses_the_scales_of_both_rows():
+    # the scale follows the visit: that of the new row over those of the observed ones
+    data = data_of("visits").assign(late=lambda d: (d["time"] > 2).astype(float))
+    fit = mfx.lmer("y ~ arm * time", data, residual="cs(visit | patient)", dispersion="~ late")
+    patient = next(
+        p for p, rows in data.groupby("patient") if set(rows["visit"]) == {"v1", "v2", "v3"}
+    )
+    own = data[data["patient"] == patient]
+    sd = np.sqrt(fit.residual_cov().iloc[0, 0])
+    rho = fit.residual_cov().iloc[0, 1] / sd**2
+    ratio = np.exp(fit.dispersion["estimate"].iloc[0])
+    z = fit.resid[own.index] / np.where(own["late"] > 0, sd * ratio, sd)
+    R = np.eye(3) + rho * (1.0 - np.eye(3))
+    new = own.head(1).assign(visit="v4", time=4, late=1.0)
+    expected = fit.predict(new, random="none") + sd * ratio * rho * np.linalg.inv(R).sum(0) @ z
+    np.testing.assert_allclose(fit.predict(new), expected, rtol=1e-9)
