@@ -1,0 +1,249 @@
+"""Generalised models beside lme4's glmer and glmmTMB: ``python tests/benchmarks/beside_glmer.py``.
+
+Each fit runs in a process of its own, one thread, after a warm-up: formula and table in, fitted
+result out. Seconds are medians of processor time, which other programs disturb less than elapsed
+time. The last columns are by how much each log-likelihood ends below the highest. Needs Rscript
+with lme4, glmmTMB and jsonlite. Only ratios within one run mean anything.
+
+    --tasks cbpp,owls      some of them
+    --large                the large ones too, which take the other programs minutes
+    --limit 600            seconds that one program may take
+    --markdown             a table for the documentation
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from beside_nlme import measure
+
+R_SCRIPT = Path(__file__).resolve().with_name("beside_glmer.R")
+PROGRAMS = ("glmer", "glmmTMB", "mixedfx")
+
+
+def poisson_slopes() -> pd.DataFrame:
+    """Counts in 20,000 groups of ten, correlated intercepts and slopes."""
+    rng = np.random.default_rng(11)
+    g, x = np.repeat(np.arange(20_000), 10), rng.standard_normal(200_000)
+    b = rng.multivariate_normal([0, 0], [[0.25, 0.05], [0.05, 0.09]], 20_000)
+    mean = np.exp(0.3 + 0.2 * x + b[g, 0] + b[g, 1] * x)
+    return pd.DataFrame({"g": g, "x": x, "y": rng.poisson(mean)})
+
+
+def binary_crossed() -> pd.DataFrame:
+    """2,000 persons who each answer 50 of 500 items."""
+    rng = np.random.default_rng(12)
+    person = np.repeat(np.arange(2_000), 50)
+    item = np.concatenate([rng.choice(500, 50, replace=False) for _ in range(2_000)])
+    x = rng.standard_normal(100_000)
+    own = rng.standard_normal(2_000)[person] + 0.8 * rng.standard_normal(500)[item]
+    y = rng.random(100_000) < 1 / (1 + np.exp(-(0.4 + 0.5 * x + own)))
+    return pd.DataFrame({"person": person, "item": item, "x": x, "y": y.astype(int)})
+
+
+def binary_groups() -> pd.DataFrame:
+    """2,000 small groups, where Laplace's approximation is poor."""
+    rng = np.random.default_rng(13)
+    g, x = np.repeat(np.arange(2_000), 10), rng.standard_normal(20_000)
+    y = rng.random(20_000) < 1 / (1 + np.exp(1 - x - 1.5 * rng.standard_normal(2_000)[g]))
+    return pd.DataFrame({"g": g, "x": x, "y": y.astype(int)})
+
+
+@dataclass(frozen=True)
+class Generalised:
+    """One model."""
+
+    name: str
+    title: str
+    data: str | Callable[[], pd.DataFrame]  # a data set of R, or one that is drawn
+    formula: str
+    family: str
+    factors: tuple[str, ...]
+    nagq: int = 1
+    large: bool = False
+    reps: int = 5
+    budget: float = 20.0  # seconds after which a fit is not repeated
+
+
+VERBAGG = "y ~ Anger + Gender + btype + situ"
+TASKS = (
+    Generalised(
+        "cbpp",
+        "cbpp, binomial",
+        "cbpp",
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        "binomial",
+        ("herd", "period"),
+        reps=15,
+    ),
+    Generalised(
+        "grouseticks",
+        "grouseticks, Poisson, three factors",
+        "grouseticks",
+        "TICKS ~ YEAR + HEIGHT100 + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION)",
+        "poisson",
+        ("BROOD", "INDEX", "LOCATION", "YEAR"),
+        reps=11,
+    ),
+    Generalised(
+        "verbagg",
+        "VerbAgg, yes or no, crossed",
+        "verbagg",
+        f"{VERBAGG} + (1 | id) + (1 | item)",
+        "binomial",
+        ("id", "item"),
+    ),
+    Generalised(
+        "verbagg_slopes",
+        "the same, `(btype \\| id)`",
+        "verbagg",
+        f"{VERBAGG} + (btype | id) + (1 | item)",
+        "binomial",
+        ("id", "item"),
+    ),
+    Generalised(
+        "salamanders",
+        "Salamanders, negative binomial",
+        "salamanders",
+        "count ~ spp * mined + (1 | site)",
+        "nbinom2",
+        ("site",),
+    ),
+    Generalised(
+        "owls",
+        "Owls, negative binomial with offset",
+        "owls",
+        "SiblingNegotiation ~ FoodTreatment * SexParent + offset(logBroodSize) + (1 | Nest)",
+        "nbinom2",
+        ("Nest",),
+    ),
+    Generalised(
+        "quadrature",
+        "2,000 groups of ten, quadrature of 9 nodes",
+        binary_groups,
+        "y ~ x + (1 | g)",
+        "binomial",
+        ("g",),
+        nagq=9,
+    ),
+    Generalised(
+        "poisson_slopes",
+        "Poisson `(x \\| g)`, 20,000 groups",
+        poisson_slopes,
+        "y ~ x + (x | g)",
+        "poisson",
+        ("g",),
+        large=True,
+    ),
+    Generalised(
+        "binary_crossed",
+        "2,000 persons x 500 items",
+        binary_crossed,
+        "y ~ x + (1 | person) + (1 | item)",
+        "binomial",
+        ("person", "item"),
+        large=True,
+    ),
+    Generalised(
+        "insteval",
+        "InstEval, good or not, three factors",
+        "insteval",
+        "good ~ service + (1 | s) + (1 | d) + (1 | dept)",
+        "binomial",
+        ("s", "d", "dept"),
+        large=True,
+    ),
+)
+
+
+def fit_once(spec_file: str) -> None:
+    """Time our fit of a specification in this process."""
+    import statistics
+    import time
+
+    import mixedfx as mfx
+
+    spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
+    table, seconds = pd.read_csv(spec["csv"]), []
+    table = table.astype(dict.fromkeys(spec["factors"], str))
+    table = table.astype(dict.fromkeys(spec["factors"], "category"))
+    for repetition in range(1 + spec["reps"]):
+        began = time.process_time()
+        fit = mfx.glmer(spec["formula"], table, family=spec["family"], nagq=spec["nagq"])
+        if repetition:
+            seconds.append(time.process_time() - began)
+        if sum(seconds) > spec["budget"]:
+            break
+    print(json.dumps({"seconds": statistics.median(seconds), "llf": fit.llf}))
+
+
+def compare(task: Generalised, folder: Path, limit: float) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Rows of a task, and each program's seconds and log-likelihood."""
+    path = folder / (f"{task.data}.csv" if isinstance(task.data, str) else f"{task.name}.csv")
+    if not isinstance(task.data, str):
+        task.data().to_csv(path, index=False)
+    spec = {key: value for key, value in vars(task).items() if key != "data"}
+    spec_file = folder / f"{task.name}.json"
+    spec_file.write_text(json.dumps(spec | {"csv": str(path)}), encoding="utf-8")
+    found = {
+        program: measure(["Rscript", str(R_SCRIPT), program, str(spec_file)], limit)
+        for program in ("glmer", "glmmTMB")
+        if program == "glmer" or task.nagq == 1  # glmmTMB has no quadrature
+    }
+    found["mixedfx"] = measure([sys.executable, __file__, "--fit", str(spec_file)], limit)
+    return len(pd.read_csv(path)), found
+
+
+def line(task: Generalised, rows: int, found: dict[str, dict[str, Any]], *, markdown: bool) -> str:
+    """Seconds, ratios to ours, and by how much each log-likelihood is short of the best."""
+    ours = found["mixedfx"].get("seconds", float("nan"))
+    best = max((f["llf"] for f in found.values() if "llf" in f), default=float("nan"))
+
+    def cell(program: str) -> str:
+        got = found.get(program, {"status": "cannot"})
+        if "seconds" not in got:
+            return str(got["status"])
+        ratio = "" if program == "mixedfx" else f" ({got['seconds'] / ours:.1f}x)"
+        return f"{got['seconds']:.3g}{ratio}"
+
+    cells = [task.title, f"{rows:,}", *map(cell, PROGRAMS)]
+    if markdown:
+        return "| " + " | ".join(cells) + " |"
+    short = [f"{best - found[p]['llf']:.1e}" if "llf" in found.get(p, {}) else "" for p in PROGRAMS]
+    return "".join(f"{c:>20s}" if i else f"{c:46s}" for i, c in enumerate(cells + short))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks")
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--limit", type=float, default=600)
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--fit", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.fit:
+        fit_once(args.fit)
+        return
+    names = args.tasks.split(",") if args.tasks else [t.name for t in TASKS if not t.large]
+    if args.large:
+        names += [task.name for task in TASKS if task.large]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["Rscript", str(R_SCRIPT), "export", folder], check=True)
+        for task in TASKS:
+            if task.name in names:
+                rows, found = compare(task, Path(folder), args.limit)
+                print(line(task, rows, found, markdown=args.markdown), flush=True)
+
+
+if __name__ == "__main__":
+    main()
