@@ -166,9 +166,9 @@ FORMULAS = [
     ),
     Bad(
         "formula: structure that is not there",
-        _fits("y ~ cs(x | g)"),
+        _fits("y ~ rr(x | g)"),
         FormulaError,
-        ("'cs'", "us, diag"),
+        ("'rr'", "us, diag"),
     ),
     Bad("formula: None", lambda d: mfx.lmer(None, d), FormulaError, ("string", "NoneType")),
     Bad(

@@ -6,7 +6,6 @@ that a value is none of them.
 
 from __future__ import annotations
 
-import warnings
 from types import MappingProxyType
 from typing import Any
 
@@ -84,7 +83,8 @@ def to_statsmodels(family: str, link: str, params: Vector) -> Any:
     theirs = getattr(families, FAMILIES.get(family, "Poisson"))
     named = getattr(families.links, LINKS[link], None)
     options = {"alpha": float(params[0])} if family == "nbinom2" else {}
-    with warnings.catch_warnings():
-        # It warns of links, the identity of a gamma mean among them, whose means can be negative.
-        warnings.simplefilter("ignore")
-        return theirs(link=families.links.Power(power=0.5) if named is None else named(), **options)
+    link_of_theirs = families.links.Power(power=0.5) if named is None else named()
+    made = theirs(link=link_of_theirs, **options)
+    # GLM warns of links whose means can be outside the family's range; ours are inside.
+    made.safe_links = [*made.safe_links, type(link_of_theirs)]
+    return made

@@ -118,7 +118,7 @@ def test_scores_are_no_counts(data, name):
     assert "looks like" not in notes_of("y ~ x", scores)
 
 
-RESPONSES = ("Reaction", "angle", "diameter", "strength", "rating", "Yield", "y")
+RESPONSES = ("Reaction", "angle", "diameter", "strength", "rating", "Yield", "score", "y")
 
 
 # Successes and answers are of glmer.

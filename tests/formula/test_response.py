@@ -76,4 +76,6 @@ def test_a_dispersion_formula_has_no_successes():
 
 def test_the_graph_and_the_equation_of_successes_need_no_data():
     assert "g" in str(mfx.graph("cbind(a, b) ~ x + (1 | g)"))
-    assert "cbind(a, b)" in mfx.equation("cbind(a, b) ~ x + (1 | g)").unicode
+    written = mfx.equation("cbind(a, b) ~ x + (1 | g)", family="binomial").unicode
+    assert "aᵢⱼ" in written
+    assert "Binomial" in written

@@ -7,7 +7,6 @@ statsmodels' ``freq_weights``, which multiply the log-likelihood, and those of c
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -32,19 +31,16 @@ def glm_result(design: Design, params: Vector, beta: Vector) -> Any:
     check_expressible(design)
     X = pd.DataFrame(np.array(rows.X), index=rows.index, columns=list(spec.X_names))
     glm = import_module("genmod.generalized_linear_model")
-    with warnings.catch_warnings():
-        # It warns of links whose means can be outside the family's range; ours are inside.
-        warnings.simplefilter("ignore")
-        model = glm.GLM(
-            _response(design),
-            X,
-            family=family.statsmodels_family(params),
-            offset=None if rows.offset is None else np.array(rows.offset),
-            **_weights(family, rows.weights),
-        )
-        return attach_formula(model, spec).fit(
-            start_params=np.array(beta), tol=_TOLERANCE, scale=family.scale(params)
-        )
+    model = glm.GLM(
+        _response(design),
+        X,
+        family=family.statsmodels_family(params),
+        offset=None if rows.offset is None else np.array(rows.offset),
+        **_weights(family, rows.weights),
+    )
+    return attach_formula(model, spec).fit(
+        start_params=np.array(beta), tol=_TOLERANCE, scale=family.scale(params)
+    )
 
 
 def check_expressible(design: Design) -> None:
