@@ -40,6 +40,7 @@ from mixedfx.errors import (
     MixedfxWarning,
     NewLevelError,
     PriorError,
+    RelationshipError,
     ResponseError,
     SamplingWarning,
     SearchError,
@@ -101,6 +102,11 @@ class Bad:
 
 def _fits(text: str, **options: Any) -> Callable[[pd.DataFrame], object]:
     return lambda d: mfx.lmer(text, d, **options)
+
+
+def _relationship(**last: float) -> pd.DataFrame:
+    """Identity of the levels of g, with numbers in the last column."""
+    return pd.DataFrame(np.eye(6), list("abcdef"), list("abcdef")).assign(**last)
 
 
 def _fits_with(text: str = MODEL, **columns: Any) -> Callable[[pd.DataFrame], object]:
@@ -804,6 +810,36 @@ SDS = [
         _fits(MODEL, residual_sd=np.ones(N), dispersion="~ f"),
         ArgumentError,
         ("residual_sd", "dispersion", "one of them"),
+    ),
+    Bad(
+        "relationship matrix: not symmetric",
+        _fits(MODEL, relmat={"g": _relationship(f=0.5)}),
+        RelationshipError,
+        ("not symmetric", "0.5", "'f'"),
+    ),
+    Bad(
+        "relationship matrix: a level is not in it",
+        _fits(MODEL, relmat={"g": _relationship().drop(index="c", columns="c")}),
+        RelationshipError,
+        ("'c'",),
+    ),
+    Bad(
+        "residual and dispersion: the same standard deviations",
+        _fits("y ~ x", residual="ar1h(h | g:f)", dispersion="~ h"),
+        DispersionError,
+        ("standard deviations of its own", "'ar1'"),
+    ),
+    Bad(
+        "residual: no structure of that name",
+        _fits("y ~ x", residual="ar2(h | g)"),
+        ArgumentError,
+        ("'ar2'", "ar1"),
+    ),
+    Bad(
+        "residual: two rows of a subject at one position",
+        _fits("y ~ x", residual="ar1(f | g)"),
+        ArgumentError,
+        ("one position",),
     ),
     Bad(
         "dispersion: the same in all rows",

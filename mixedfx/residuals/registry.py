@@ -79,10 +79,11 @@ def residual_request(text: str, dispersion: Formula | None = None) -> ResidualRe
 
         return ResidualRequest(formula, build_correlated, dispersion, _with_dispersion)
     if name not in _REGISTERED:
-        known = ", ".join(map(repr, _REGISTERED)) or "none"
+        known = [*STRUCTURES, *_REGISTERED]
         raise ArgumentError(
-            f"residual={text!r} asks for '{name}', which is no registered residual model; "
-            f"registered: {known}.{did_you_mean(name, _REGISTERED)}"
+            f"residual={text!r} asks for '{name}', which is no covariance structure and no "
+            f"registered residual model; there are {', '.join(map(repr, known))}."
+            f"{did_you_mean(name, known)}"
         )
     factory = _REGISTERED[name]
 
