@@ -111,6 +111,11 @@ class ResidualSpec:
         return None
 
     @property
+    def dependence(self) -> str:
+        """Sentence on rows whose residuals depend on each other; empty where none do."""
+        return ""
+
+    @property
     def has_random_effects(self) -> bool:
         """Whether the residual standard deviation has random effects."""
         return False

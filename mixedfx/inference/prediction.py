@@ -44,18 +44,15 @@ from mixedfx.inference.reported_levels import (
     reported_modes,
     reported_variances,
 )
+from mixedfx.inference.residual_prediction import errors_of_means, known_residuals
 from mixedfx.inference.response_scale import check_scale, response_scale
 from mixedfx.likelihood.prediction_variance import (
-    ParameterUncertainty,
-    PredictionErrors,
     PredictionRows,
     conditional_residuals,
     effect_variance_gradient,
     prediction_errors,
     prediction_rows,
 )
-from mixedfx.likelihood.row_combinations import RowCombinations, combination_errors
-from mixedfx.residuals.correlated_new import KnownResiduals
 from mixedfx.residuals.predictive import Predictive
 
 Vector = npt.NDArray[np.float64]
@@ -201,7 +198,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
         effects = interval == "prediction" or wanted.average is not None
         index, eta, rows = _new_rows(fit, data, groups, wanted.new_levels, effects=effects)
     rows = _with_effects_of(fit, rows, groups)
-    known = _known_residuals(fit, data, groups)
+    known = known_residuals(fit, data, groups)
     if known is not None:
         eta = eta + known.weights @ conditional_residuals(fit.rows, fit.solution)
     scale = response_scale(fit, wanted.which, wanted.average)
@@ -210,7 +207,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
     if interval is None and not wanted.se:
         return predicted
     uncertainty = fit.residual.parameter_uncertainty(fit.solution)
-    errors = _errors(fit, rows, known, uncertainty)
+    errors = errors_of_means(fit, rows, known, uncertainty)
     errors = errors.times(fit.solution.sigma**2)
     at = scale.at(
         eta, left_out, errors, lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty)
@@ -239,32 +236,6 @@ def _with_effects_of(
         for random_term, codes in zip(fit.spec.random_terms, rows.codes, strict=True)
     ]
     return replace(rows, codes=codes)
-
-
-def _known_residuals(fit: FittedModel, data: Any, groups: Sequence[str]) -> KnownResiduals | None:
-    """Prediction of new rows' residuals, where it is asked for and residuals are correlated."""
-    if data is None or not set(fit.residual.residual_groups) & set(groups):
-        return None
-    return fit.residual.known_residuals(fit.rows, data)
-
-
-def _errors(
-    fit: FittedModel,
-    rows: PredictionRows,
-    known: KnownResiduals | None,
-    uncertainty: ParameterUncertainty,
-) -> PredictionErrors:
-    """
-    Errors of ``x'beta + z'b + c'e`` over sigma, e the residuals of the rows used.
-
-    As ``e = y - X beta - Z b`` they are those of the rows ``x - X'c`` and ``z - Z'c``.
-    """
-    if known is None:
-        return prediction_errors(fit.solution, rows, uncertainty)
-    crossprod = fit.crossprod
-    of_rows = RowCombinations.of_rows(crossprod, prediction_rows(fit.rows))
-    new = RowCombinations.of_rows(crossprod, rows)
-    return combination_errors(fit.solution, new.less(of_rows.times(known.weights)), uncertainty)
 
 
 def _included_groups(fit: FittedModel, random: str | Sequence[str]) -> tuple[str, ...]:

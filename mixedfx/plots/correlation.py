@@ -11,6 +11,8 @@ from mixedfx.plots.axes import BLUE, GREY, VERMILION, despine, legend, note_empt
 
 # Distances that are drawn one by one; more are joined in bins of equally many pairs.
 _MAX_DISTANCES = 25
+# Pairs whose fitted correlations are drawn one by one.
+_MAX_PAIRS = 400
 
 
 def correlations_by_distance(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,28 +46,33 @@ def correlation(table: pd.DataFrame, *, xlabel: str, ax: Any = None) -> Any:
         if not len(means):
             note_empty(one, "no subject has two rows")
             continue
-        if len(own) <= 400:
-            one.plot(
-                own["distance"],
-                own["fitted"],
-                "_",
-                color=VERMILION,
-                markersize=9,
-                alpha=0.5,
-                zorder=2,
-            )
-        one.plot(means["distance"], means["fitted"], color=VERMILION, label="fitted", zorder=3)
-        size = 12.0 + 50.0 * means["n"] / means["n"].max()
-        one.scatter(
-            means["distance"],
-            means["empirical"],
-            s=size,
-            color=BLUE,
-            alpha=0.8,
-            label="of the residuals",
-            zorder=4,
-            linewidths=0,
-        )
-        one.set_ylim(min(-0.05, float(np.nanmin(means[["fitted", "empirical"]])) - 0.05), 1.05)
-        legend(one, loc="upper right")
+        _draw(one, own, means)
     return axes[0] if len(strata) == 1 else axes
+
+
+def _draw(ax: Any, table: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Draw the fitted correlations, of pairs and their means, and the empirical ones."""
+    if len(table) <= _MAX_PAIRS:
+        ax.plot(
+            table["distance"],
+            table["fitted"],
+            "_",
+            color=VERMILION,
+            markersize=9,
+            alpha=0.5,
+            zorder=2,
+        )
+    ax.plot(means["distance"], means["fitted"], color=VERMILION, label="fitted", zorder=3)
+    size = 12.0 + 50.0 * means["n"] / means["n"].max()
+    ax.scatter(
+        means["distance"],
+        means["empirical"],
+        s=size,
+        color=BLUE,
+        alpha=0.8,
+        label="of the residuals",
+        zorder=4,
+        linewidths=0,
+    )
+    ax.set_ylim(min(-0.05, float(np.nanmin(means[["fitted", "empirical"]])) - 0.05), 1.05)
+    legend(ax, loc="upper right")

@@ -95,7 +95,18 @@ class CorrelatedSpec(ResidualSpec):
     @property
     def explanation(self) -> str | None:
         """Note of the equations."""
-        return f"residuals are correlated: '{self.text}'"
+        structure, at = self.covariance, self.at
+        variances = np.diag(structure.covariance(structure.generic_params(at), at))
+        sds = f"that at its {self.position}" if np.ptp(variances) > 0.01 else "one of all"
+        return (
+            f"{sds}; the residuals of one {self.subject} are correlated over {self.position}, with "
+            f"the structure '{self.text}'"
+        )
+
+    @property
+    def dependence(self) -> str:
+        """Rows of a subject."""
+        return f"Residuals of one {self.subject} are correlated over {self.position}: {self.text}."
 
     @property
     def at(self) -> Positions:

@@ -101,6 +101,7 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
         rows=fit.crossprod.n,
         nested=fit.spec.nesting,
         residual_sd=fit.spec.residual.residual_sd,
+        dependence=fit.spec.residual.dependence,
         params=[param_symbol(name) for name in fit.spec.family.param_names],
     )
 

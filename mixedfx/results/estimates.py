@@ -123,10 +123,8 @@ class EstimatesMixin(ResultsBase):
     @property
     def cov_re(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Covariance of the random effects; a dict by group if there are several."""
-        by_group: pd.DataFrame | dict[str, pd.DataFrame] = _only(
-            varcorr.covariance_matrices(self.model)
-        )
-        return by_group
+        found = varcorr.covariance_matrices(self.model)
+        return next(iter(found.values())) if len(found) == 1 else found
 
     # ---------------------------------------------------------------- random effects
 
@@ -259,11 +257,10 @@ class EstimatesMixin(ResultsBase):
         Parameters
         ----------
         kind : {"response", "pearson", "normalized", "deviance", "working", "quantile"}
-            Response less fitted value; that over the standard deviation of the response,
-            dispersion and weights included; the same of the part of correlated residuals that a
-            subject's earlier positions do not predict; the signed root of the row's part of
-            :attr:`family_deviance`; response residuals on the scale of the linear predictor;
-            or quantile residuals, standard normal under the model whatever the family.
+            Response less fitted value; that over its standard deviation, with dispersion and
+            weights; the same of the part that a subject's earlier correlated residuals do not
+            predict; the signed root of the row's part of :attr:`family_deviance`; on the scale of
+            the linear predictor; or standard normal under the model whatever the family.
         rng : int or numpy.random.Generator, optional
             Seed or generator, for ``"quantile"``.
         n : int
@@ -276,7 +273,7 @@ class EstimatesMixin(ResultsBase):
         Returns
         -------
         pandas.Series
-            With the rows' index.
+            With the index of the rows.
 
         References
         ----------
@@ -315,9 +312,8 @@ class EstimatesMixin(ResultsBase):
         data : DataFrame, optional
             New rows, with the columns of the formula's right side; without it, the fit's own.
         random : "all", "none" or list of str, optional
-            Which groups' random effects to add to the fixed part; by default all, and with
-            ``average=`` none. Correlated residuals are the group ``"Residual"``: new rows of a
-            subject are predicted from its residuals, and fitted where it was observed.
+            Which groups' random effects to add to the fixed part; by default all, with ``average=``
+            none. ``"Residual"``: other positions of a subject from its correlated residuals.
         new_levels : {"error", "population"}
             For levels that are not in the fit: raise an error, or take their effect as zero.
         which : {"mean", "linear"}

@@ -215,3 +215,16 @@ def test_a_prediction_uses_the_scales_of_both_rows():
     new = own.head(1).assign(visit="v4", time=4, late=1.0)
     expected = fit.predict(new, random="none") + sd * ratio * rho * np.linalg.inv(R).sum(0) @ z
     np.testing.assert_allclose(fit.predict(new), expected, rtol=1e-9)
+
+
+def test_equations_and_graph_say_that_residuals_are_correlated():
+    visits, crossed = fit_of("visits"), fit_of("crossed")
+    text = " ".join(str(visits.equation()).split())
+    assert "that at its visit; the residuals of one patient are correlated over visit" in text
+    assert "one of all; the residuals of one subject" in " ".join(str(crossed.equation()).split())
+    assert (
+        str(visits.graph())
+        .strip()
+        .endswith("Residuals of one patient are correlated over visit: us(visit | patient).")
+    )
+    assert "crossed. Residuals of one subject are correlated" in str(crossed.graph())

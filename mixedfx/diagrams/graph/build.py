@@ -131,18 +131,23 @@ def graph(
     nested: Mapping[str, str] | None = None,
     residual_sd: Literal["known", "modelled"] | None = None,
     params: Sequence[Math] = (_SIGMA,),
+    dependence: str = "",
 ) -> Graph:
     """
     Build the graph of a formula.
 
     ``residual_sd`` says how each row has its own, if it has; ``params`` are the parameters of the
-    response's distribution beside its mean.
+    response's distribution beside its mean; ``dependence`` is a sentence on rows that depend on
+    each other.
     """
     model = hierarchical_model(formula, nested)
     plates = _plates(model, counts or {}, rows)
     nodes, edges = _nodes_and_edges(model, plates[-1].name, residual_sd, params)
     tree = all(len(p.parents) < 2 for p in plates)
-    return Graph(nodes, edges, plates, tree, _explain(model))
+    reason = _explain(model)
+    if dependence:
+        reason = f"{reason} {dependence}" if model.factors else dependence
+    return Graph(nodes, edges, plates, tree, reason)
 
 
 def _plates(
