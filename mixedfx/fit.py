@@ -122,6 +122,7 @@ def _fit_posterior_mode(
             f"priors= with the random term in {design.spec.residual.argument} are not "
             "supported; leave one of the two out."
         )
+    design.spec.residual.check_priors()
     with single_threaded_blas(design.spec.n_random_effects):
         mode = find_mode(design, priors, control)
         return build_fitted_model(

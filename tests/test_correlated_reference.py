@@ -179,7 +179,8 @@ def covariance_of_the_residuals_matches_r(fit, reference):
 
 @check
 def random_effects_match_r(fit, reference):
-    rows = fit.varcorr[fit.varcorr["effect"].notna()]
+    table = fit.varcorr
+    rows = table[table["effect"].notna() & (table["group"] != "Residual")]
     if reference.residual is None:
         process = reference["residual_structure"]
         share = 1.0 - process["nugget"]["fraction"]

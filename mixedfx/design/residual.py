@@ -157,6 +157,9 @@ class ResidualSpec:
                 f"{what} takes one residual variance, and this fit has {self.argument}: {instead}."
             )
 
+    def check_priors(self) -> None:
+        """Raise ArgumentError where priors= are not fitted."""
+
     def check_df_method(self, method: str) -> None:
         """Raise ArgumentError for degrees of freedom that the model does not have."""
 

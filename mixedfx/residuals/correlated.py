@@ -33,6 +33,7 @@ from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import NewSubjectRows, new_subject_rows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
 
 Vector = npt.NDArray[np.float64]
@@ -121,6 +122,10 @@ class Correlated(ResidualModel):
         return np.delete(by.reshape(S * m, S, k, k), scale, axis=0)
 
     # ------------------------------------------------------------ the search
+
+    def check(self, design: Design, *, reml: bool) -> None:
+        """Refuse rows that do not identify the parameters."""
+        check_identified_residuals(self.spec, self.patterns, design, reml=reml)
 
     def contains(self, params: Vector) -> bool:
         """Whether the covariances are positive definite in double precision."""

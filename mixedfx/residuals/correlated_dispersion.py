@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.residual import ResidualRows, ResidualSpec
 from mixedfx.errors import ArgumentError, DispersionError
@@ -119,6 +120,10 @@ class CorrelatedDispersion(Correlated):
         plain = self.plain.subset(self.plain.spec, keep)[1]
         spec = replace(spec, dispersion=scale_spec)
         return spec, replace(kept, spec=spec, plain=plain, scale=LogLinear(scale_spec, rows))
+
+    def check(self, design: Design, *, reml: bool) -> None:
+        """Refuse rows that do not identify the structure's parameters."""
+        self.plain.check(design, reml=reml)
 
     # ------------------------------------------------------------ cells
 

@@ -40,6 +40,13 @@ class CorrelatedSpec(ResidualSpec):
     params_title = "Residual covariance"
     reports_sigma = False  # it is the standard deviation at the first position
 
+    def check_priors(self) -> None:
+        """There are none on covariances of residuals."""
+        raise ArgumentError(
+            f"priors= beside {self.argument} are not fitted: leave one of them out, or write the "
+            "correlation as a random term, such as (1 | patient) or 'ar1(visit | patient)'."
+        )
+
     def check_one_variance(self, what: str, instead: str) -> None:
         """Refuse what takes independent residuals, but not Kenward and Roger's method."""
         if not what.startswith("Kenward"):

@@ -43,6 +43,21 @@ _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
 }
 
 
+# Names of structures in SAS, nlme and other programs.
+_ELSEWHERE = {
+    **dict.fromkeys(("un", "unstructured", "corsymm", "symm"), "us"),
+    **dict.fromkeys(("corcompsymm", "compsymm", "compound_symmetry", "exchangeable"), "cs"),
+    **dict.fromkeys(("ar", "corar1", "autoregressive"), "ar1"),
+    **dict.fromkeys(("arh", "arh1", "hetar1"), "ar1h"),
+    **dict.fromkeys(("car1", "corcar1", "continuous_ar1"), "ou"),
+    **dict.fromkeys(("sp_exp", "spexp", "corexp", "exponential"), "exp"),
+    **dict.fromkeys(("sp_gau", "corgaus", "gaussian"), "gau"),
+    **dict.fromkeys(("ante", "ante1", "antedependence"), "adh"),
+    **dict.fromkeys(("matern", "sp_mat"), "mat"),
+    **dict.fromkeys(("toeplitz",), "toep"),
+    **dict.fromkeys(("independent", "iid", "vc"), "homdiag"),
+}
+
 # Makes a model from the text in its parentheses, and the columns of the data named there, in the
 # rows that are used.
 Factory = Callable[[str, Mapping[str, pd.Series]], ResidualModel]
@@ -80,10 +95,11 @@ def residual_request(text: str, dispersion: Formula | None = None) -> ResidualRe
         return ResidualRequest(formula, build_correlated, dispersion, _with_dispersion)
     if name not in _REGISTERED:
         known = [*STRUCTURES, *_REGISTERED]
+        ours = _ELSEWHERE.get(name.casefold())
+        near = f" Did you mean '{ours}'?" if ours else did_you_mean(name, known)
         raise ArgumentError(
             f"residual={text!r} asks for '{name}', which is no covariance structure and no "
-            f"registered residual model; there are {', '.join(map(repr, known))}."
-            f"{did_you_mean(name, known)}"
+            f"registered residual model; there are {', '.join(map(repr, known))}.{near}"
         )
     factory = _REGISTERED[name]
 
