@@ -125,7 +125,7 @@ def _estimate_class(model: ResidualModel) -> type[JointEstimate]:
 
 
 class _KnownMinimum(Exception):
-    """A minimisation has come to a minimum that another one ended at."""
+    """A minimisation has come to a minimum that another one ended at, or cannot start."""
 
 
 def _leads_to(end: TrustRegionResult, x: Vector, value: float) -> bool:
@@ -140,6 +140,8 @@ def _descend(
 ) -> TrustRegionResult:
     """Minimise from a start; :class:`DispersionError` where there is no estimate at the end."""
     model, control = problem.model, problem.control
+    if not model.contains(start):  # singular to rounding, as a smooth process of a long range
+        raise _KnownMinimum
 
     def function(x: Vector) -> tuple[float, Vector]:
         value, gradient = problem(x)

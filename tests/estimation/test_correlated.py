@@ -228,3 +228,10 @@ def test_equations_and_graph_say_that_residuals_are_correlated():
         .endswith("Residuals of one patient are correlated over visit: us(visit | patient).")
     )
     assert "crossed. Residuals of one subject are correlated" in str(crossed.graph())
+
+
+def test_a_start_whose_covariance_is_singular_to_rounding_is_left_out():
+    data = data_of("visits").assign(day=lambda d: 1.5 * d["time"])
+    matern = mfx.lmer("y ~ arm * time", data, residual="mat(day | patient)")
+    exponential = mfx.lmer("y ~ arm * time", data, residual="exp(day | patient)")
+    assert matern.deviance < exponential.deviance + 1e-6  # which is a special case of it
