@@ -58,15 +58,20 @@ def dense_model(design, theta, *, reml: bool) -> DenseModel:
     return dense_model_of([lam @ lam.T for lam in lambdas(design, theta)], design, reml=reml)
 
 
-def dense_model_of(relative, design, *, reml: bool) -> DenseModel:
-    """Deviance, estimates and conditional moments at each term's relative covariance."""
+def dense_model_of(relative, design, *, reml: bool, residual=None) -> DenseModel:
+    """
+    Deviance, estimates and conditional moments at each term's relative covariance.
+
+    ``residual`` (n, n) is the covariance of the residuals of rows of weight one over ``sigma**2``.
+    """
     y, X = design.rows.response_less_offset, design.rows.X
     n, p = X.shape
     w = np.ones(n) if design.rows.weights is None else design.rows.weights
     Z = np.concatenate([np.zeros((n, 0)), *map(dense_z, design.rows.random_terms)], axis=1)
     counts = [b.n_levels for b in design.rows.random_terms]
     C = _block_diagonal([np.kron(np.eye(c), S) for c, S in zip(counts, relative, strict=True)])
-    H = np.diag(1.0 / w) + Z @ C @ Z.T
+    R = np.eye(n) if residual is None else residual
+    H = R / np.sqrt(np.outer(w, w)) + Z @ C @ Z.T
     Hi = np.linalg.inv(H)
     information = X.T @ Hi @ X
     beta = np.linalg.solve(information, X.T @ Hi @ y) if p else np.zeros(0)

@@ -35,6 +35,7 @@ from mixedfx.residuals.correlated_new import NewSubjectRows, new_subject_rows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
+from mixedfx.residuals.moments import regular_covariance
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -44,8 +45,6 @@ Mask = npt.NDArray[np.bool_]
 
 # Where Wald limits are symmetric, by the kind of a component; of all others their logarithm.
 _SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "identity"}
-# Least eigenvalue of a starting correlation matrix of moments.
-_LEAST_EIGENVALUE = 0.05
 _STEP = 1e-6
 # Step of the central differences that give second derivatives of covariances.
 _STEP_2 = 1e-4
@@ -212,7 +211,7 @@ class Correlated(ResidualModel):
         scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
         found = []
         for products, times in zip(total, count, strict=True):
-            R = _regular(products, times, scale)
+            R = regular_covariance(products, times, scale)
             x = structure.nearest(R, at_)
             found.append(np.where(self._is_positive, np.log(np.abs(x) + 1e-300), x))
         full = np.concatenate(found)
@@ -388,15 +387,3 @@ class Correlated(ResidualModel):
         """The covariances, without the rows."""
         none = np.zeros(0, dtype=np.intp)
         return replace(self, subjects=none, positions=none, strata=none)
-
-
-def _regular(products: Matrix, times: Matrix, scale: float) -> Matrix:
-    """Covariance of mean products, relative to a scale, made positive definite."""
-    k = len(products)
-    mean = np.divide(products, times * scale, out=np.eye(k), where=times > 0.0)
-    sds = np.sqrt(np.maximum(np.diag(mean), 1e-3))
-    values, vectors = np.linalg.eigh(mean / np.outer(sds, sds))
-    values = np.maximum(values, _LEAST_EIGENVALUE)
-    R = (vectors * values) @ vectors.T
-    d = np.sqrt(np.diag(R))
-    return np.asarray(R / np.outer(d, d) * np.outer(sds, sds))
