@@ -16,6 +16,8 @@ Ints = npt.NDArray[np.intp]
 # Relative to a standard deviation of this many residual ones (after scaling the term's
 # columns to unit root mean square), a standard deviation is called zero: lme4's isSingular.
 ZERO = 1e-4
+# Most points whose distances are all computed for their mean.
+_MAX_POINTS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,15 @@ class Positions:
             distances = np.sqrt((differences**2).sum(axis=2))
         distances.setflags(write=False)
         return distances
+
+    @cached_property
+    def mean_distance(self) -> float:
+        """Mean of the positive distances; of very many points, of those of some."""
+        if self.k > _MAX_POINTS:
+            every = -(-self.k // _MAX_POINTS)
+            points = self.points[::every]
+            return Positions(len(points), points).mean_distance
+        return float(self.distances.sum()) / (self.k * (self.k - 1))
 
     @cached_property
     def lags(self) -> Matrix:

@@ -63,7 +63,7 @@ class DistanceStructure(CorrelationStructure):
 
     def _unit(self, at: Positions) -> Vector:
         """Units of the parameters: the mean distance for a range."""
-        mean = float(at.distances.sum()) / (at.k * (at.k - 1))
+        mean = at.mean_distance
         units = {"range": mean, "rate": 1.0 / mean, "smoothness": 1.0}
         return np.array([units.get(kind, 1.0) for kind in self.kinds])
 
@@ -116,7 +116,7 @@ class DistanceStructure(CorrelationStructure):
         return self._of_range(self._unit_distance(at)) if at.k > 1 else np.zeros(0)
 
     def _unit_distance(self, at: Positions) -> float:
-        return float(at.distances.sum()) / (at.k * (at.k - 1))
+        return at.mean_distance
 
     def _of_range(self, distance: float) -> Vector:
         """Parameters c of a range."""
@@ -241,11 +241,10 @@ class Matern(DistanceStructure):
 
     def _by_distance(self, function: _OfDistance, c: Vector, at: Positions) -> Matrix:
         """A function of distance, each distinct one evaluated once."""
-        upper = np.triu_indices(at.k, 1)
-        R = np.zeros((at.k, at.k))
-        R[upper] = function(at.distances[upper], float(c[0]), float(c[1]))
-        R += R.T
-        R[np.diag_indices(at.k)] = float(function is _matern)
+        R = np.full(at.distances.shape, float(function is _matern))
+        apart = at.distances > 0.0
+        distinct, which = np.unique(at.distances[apart], return_inverse=True)
+        R[apart] = function(distinct, float(c[0]), float(c[1]))[which]
         return R
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:

@@ -112,7 +112,7 @@ class CorrelatedEstimate(JointEstimate):
         patterns = Patterns.of(
             model.subjects[keep],
             model.pattern_positions[keep],
-            model.strata[keep],
+            model.pattern_strata[keep],
             markov=model.spec.covariance.markov,
         )
         return CorrelatedSums.of(design, patterns, bases=bases).reweight(self._R)

@@ -31,7 +31,12 @@ from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirectio
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.correlated_nesting import is_nested_structure
-from mixedfx.residuals.correlated_new import NewSubjectRows, new_subject_rows
+from mixedfx.residuals.correlated_new import (
+    CovariancesOfPositions,
+    NewSubjectRows,
+    WholeCovariances,
+    new_subject_rows,
+)
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
@@ -98,6 +103,14 @@ class Correlated(ResidualModel):
         """R of all positions, (strata, k, k)."""
         structure, at = self.spec.covariance, self.spec.at
         return np.array([structure.covariance(x, at) for x in self.structure_params(params)])
+
+    def covariances_of_points(self, params: Vector, points: Matrix) -> CovariancesOfPositions:
+        """Of the positions, and of further points."""
+        if not len(points):
+            return WholeCovariances(self.covariances(params))
+        at = self.spec.at
+        both = Positions(at.k + len(points), np.concatenate([at.points, points]))
+        return WholeCovariances(self.covariances_at(params, both))
 
     def covariances_at(self, params: Vector, other: Positions) -> Array:
         """R of other positions, (strata, K, K), of a structure that goes on."""
@@ -333,7 +346,7 @@ class Correlated(ResidualModel):
         """Rows of the table of variances, as those of a random term of the structure."""
         spec, rows = self.spec, []
         for s, (R, components) in enumerate(
-            zip(self.covariances(params), self._components(np.append(0.0, params)), strict=True)
+            zip(self.first_covariances(params), self._components(np.append(0.0, params)), strict=True)
         ):
             of = f"{spec.strata[s]}: " if spec.strata else ""
             cov = sigma**2 * R
@@ -353,6 +366,10 @@ class Correlated(ResidualModel):
                     rows.append(VarcorrRow(names[0], c.kind, np.nan, c.value))
         return rows
 
+    def first_covariances(self, params: Vector) -> Array:
+        """Covariances over ``sigma**2`` of the positions that components name, (strata, k, k)."""
+        return self.covariances(params)
+
     def is_special_case_of(self, other: ResidualRows) -> bool:
         """With the same subjects and positions, a more special structure and no more strata."""
         return type(other) is Correlated and is_nested_structure(self, other)
@@ -361,6 +378,11 @@ class Correlated(ResidualModel):
     def position_patterns(self) -> Patterns:
         """Patterns of the positions themselves."""
         return self.patterns
+
+    @property
+    def pattern_strata(self) -> Codes:
+        """Which of the covariances each row has, (n,)."""
+        return self.strata
 
     @property
     def pattern_positions(self) -> Codes:

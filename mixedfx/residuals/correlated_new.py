@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ import pandas as pd
 from scipy import sparse
 
 from mixedfx._keys import key_text, positions_of_keys
-from mixedfx.covariance.components import Positions
 from mixedfx.design.levels import combine, factorize
 from mixedfx.errors import ArgumentError
 from mixedfx.residuals.correlated_rows import DrawsOfSubjects
@@ -42,6 +41,33 @@ class KnownResiduals:
     explained: Vector = field(repr=False)  # (m,) variance over sigma**2 that they explain
 
 
+class CovariancesOfPositions(Protocol):
+    """Covariances over ``sigma**2`` between positions, by stratum."""
+
+    def block(self, stratum: int, rows: Codes, columns: Codes) -> Matrix:
+        """Between two lists of positions."""
+        ...
+
+    def variances(self, strata: Codes, positions: Codes) -> Vector:
+        """Of positions, each in its stratum."""
+        ...
+
+
+@dataclass(frozen=True)
+class WholeCovariances:
+    """The covariances of all positions, (strata, K, K)."""
+
+    R: Array
+
+    def block(self, stratum: int, rows: Codes, columns: Codes) -> Matrix:
+        """Select rows and columns."""
+        return np.asarray(self.R[stratum][np.ix_(rows, columns)])
+
+    def variances(self, strata: Codes, positions: Codes) -> Vector:
+        """Select from the diagonals."""
+        return np.asarray(self.R[strata, positions, positions])
+
+
 @dataclass(frozen=True)
 class NewSubjectRows:
     """Subject, stratum and position of each of m new rows; negative where unknown."""
@@ -51,7 +77,7 @@ class NewSubjectRows:
     own: Codes = field(repr=False)  # (m,) subject among the new rows; -1 missing
     strata: Codes = field(repr=False)  # (m,)
     positions: Codes = field(repr=False)  # (m,) among the positions of R; -1 missing, -2 unseen
-    R: Array = field(repr=False)  # (strata, K, K) those of the fit and new ones
+    R: CovariancesOfPositions = field(repr=False)  # those of the fit and new ones
     unseen: tuple[Any, ...] = ()  # positions at which the structure has no covariance
     scales: Vector | None = field(default=None, repr=False)  # (m,) sds over those of R
 
@@ -70,7 +96,7 @@ class NewSubjectRows:
         self.check_positions(np.ones(len(self.positions), dtype=bool))
         there = (self.positions >= 0) & (self.strata >= 0)
         at = np.maximum(self.positions, 0)
-        variances = np.where(there, self.R[np.maximum(self.strata, 0), at, at], np.nan)
+        variances = np.where(there, self.R.variances(np.maximum(self.strata, 0), at), np.nan)
         return variances if self.scales is None else variances * self.scales**2
 
     def draws(self, sds: Vector) -> DrawsOfSubjects:
@@ -80,7 +106,7 @@ class NewSubjectRows:
             at, stratum = self.positions[rows], self.strata[rows[0]]
             if (at < 0).any() or stratum < 0 or len(rows) == 1:
                 continue
-            C = self.R[stratum][np.ix_(at, at)]
+            C = self.R.block(int(stratum), at, at)
             d = np.sqrt(np.diag(C))
             # Rows at one position have one residual, so that the matrix may be singular.
             values, vectors = np.linalg.eigh(C / np.outer(d, d))
@@ -108,13 +134,13 @@ class NewSubjectRows:
         }
         for new in _rows_of_each(self.known):
             rows = of_subject[int(self.known[new[0]])]
-            at, R = positions[rows], self.R[strata[rows[0]]]
+            at, stratum = positions[rows], int(strata[rows[0]])
             self.check_positions(np.isin(np.arange(m), new))
             new = new[(self.positions[new] >= 0) & ~np.isin(self.positions[new], at)]
             if not len(new):
                 continue
-            r = R[np.ix_(at, self.positions[new])]  # (v, new)
-            C = np.linalg.solve(R[np.ix_(at, at)], r)
+            r = self.R.block(stratum, at, self.positions[new])  # (v, new)
+            C = np.linalg.solve(self.R.block(stratum, at, at), r)
             explained[new] = np.einsum("vi,vi->i", r, C)
             if root_weights is not None:
                 C = C * root_weights[rows][:, None]
@@ -149,10 +175,7 @@ def new_subject_rows(model: Any, frame: pd.DataFrame, params: Vector) -> NewSubj
         if spec.stratum in frame:
             strata = positions_of_keys(pd.Index(frame[spec.stratum]), pd.Index(spec.strata))
     positions, points, unseen = _positions(spec, frame)
-    R = model.covariances(params)
-    if len(points):
-        extended = Positions(spec.at.k + len(points), np.concatenate([spec.at.points, points]))
-        R = model.covariances_at(params, extended)
+    R = model.covariances_of_points(params, points)
     return NewSubjectRows(spec.text, known, own, strata, positions, R, unseen)
 
 

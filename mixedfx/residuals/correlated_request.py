@@ -17,6 +17,7 @@ from mixedfx.formula.terms import Formula
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_positions import position_columns, read_positions
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.irregular import Irregular
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -54,7 +55,8 @@ def correlated_residuals(
         stratum=stratum,
     )
     _check_positions(spec, subjects, positions)
-    return Correlated(spec, subjects, positions, of_strata)
+    model = Correlated(spec, subjects, positions, of_strata)
+    return Irregular.of(model) if Irregular.suits(model) else model
 
 
 def _check_positions(spec: CorrelatedSpec, subjects: Codes, positions: Codes) -> None:

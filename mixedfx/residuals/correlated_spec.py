@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class CorrelatedSpec(ResidualSpec):
         """Rows of a subject."""
         return f"Residuals of one {self.subject} are correlated over {self.position}: {self.text}."
 
-    @property
+    @cached_property
     def at(self) -> Positions:
         """Positions of the structure."""
         return Positions(len(self.labels), self.coordinates)
