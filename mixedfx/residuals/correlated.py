@@ -137,7 +137,7 @@ class Correlated(ResidualModel):
 
     def check(self, design: Design, *, reml: bool) -> None:
         """Refuse rows that do not identify the parameters."""
-        check_identified_residuals(self.spec, self.patterns, design, reml=reml)
+        check_identified_residuals(self.spec, self.position_patterns, design, reml=reml)
 
     def contains(self, params: Vector) -> bool:
         """Whether the covariances are positive definite in double precision."""
