@@ -18,6 +18,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -96,6 +97,12 @@ class DistanceStructure(CorrelationStructure):
         return tuple(
             Component(kind, (), value, i, (0.0, np.inf)) for i, (kind, value) in enumerate(named)
         )
+
+    def components_at(self, params: Vector, at: Positions) -> tuple[Component, ...]:
+        """Without a factor: a smooth field has none."""
+        of_c = self.correlation_components(self.bounded(params[1:], at), at)
+        sd = Component("sd", (), float(params[0]), 0)
+        return (sd, *(replace(c, parameter=i) for i, c in enumerate(of_c, 1)))
 
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
         """A sd of zero, or a range at its limit: a smooth field is singular without."""

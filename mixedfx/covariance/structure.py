@@ -190,6 +190,11 @@ class CovarianceStructure(ABC):
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
         """Standard deviations and correlations at a factor, as they are reported."""
 
+    def components_at(self, params: Vector, at: Positions) -> tuple[Component, ...]:
+        """The same at parameters."""
+        root = np.linalg.cholesky(self.covariance(params, at))
+        return self.components(np.asarray(root, dtype=float), at)
+
     def size(self, at: Positions) -> int:
         """Number of parameters of effects at some positions."""
         return self.n_params(at.k)

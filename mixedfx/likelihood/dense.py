@@ -84,6 +84,12 @@ class DenseCrossProducts:
                     row, col = rows(t, block.rows)[:, None], rows(u, block.cols)
                     values = block.values[positions[t].columns, positions[u].columns]
                     matrix[row, col] = matrix[col, row] = values
+        for f, pairs in crossprod.ZtZ.pattern.within.items():
+            own = [t for t, term in enumerate(positions) if term.group == f]
+            for t, u in itertools.product(own, repeat=2):
+                row, col = rows(t, pairs.rows)[:, None], rows(u, pairs.cols)
+                values = crossprod.ZtZ.within[f][positions[t].columns, positions[u].columns]
+                matrix[row, col] = matrix[col, row] = values
         columns = tuple(slice(a, a + size) for a, size in zip(starts, sizes, strict=True))
         return DenseCrossProducts(crossprod, matrix, columns)
 
@@ -129,7 +135,7 @@ class DenseCrossProducts:
 
     def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Matrix]:
         """
-        Eliminate the effect of most levels, whose block of ``Z'WZ`` is diagonal.
+        Eliminate the effect of most levels, of those whose block of ``Z'WZ`` is diagonal.
 
         Returns its ``log|M|`` (B,), the Schur complements (B, r, r) of the other columns, and the
         standard deviations (B, r - p - 1) of the effects among them.
@@ -137,7 +143,12 @@ class DenseCrossProducts:
         terms, levels = self.crossprod.term_positions, self.crossprod.ZtZ.layout.levels
         counts = [levels(term.group) for term in terms for _ in range(term.width)]
         effect = np.repeat(np.arange(len(counts)), counts)  # of each column of Z
-        largest = int(np.argmax(counts))
+        within = self.crossprod.ZtZ.pattern.within
+        diagonal = [term.group not in within for term in terms for _ in range(term.width)]
+        if not any(diagonal):
+            schur = np.repeat(self.matrix[None], len(sds), axis=0)
+            return np.zeros(len(sds)), schur, sds[:, effect]
+        largest = int(np.argmax(np.where(diagonal, counts, 0)))
         first = sum(counts[:largest])
         part, rest = slice(first, first + counts[largest]), np.flatnonzero(effect != largest)
         others = np.concatenate([rest, np.arange(self.q, len(self.matrix))])

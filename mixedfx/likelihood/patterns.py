@@ -116,6 +116,15 @@ class Patterns:
             q[size.entries] = size.packed(np.asarray(np.linalg.inv(covariances), dtype=np.float64))
         return q, log_det
 
+    def least_share(self, R: Array) -> float:
+        """Least share of a row's variance that the rows before it leave; LinAlgError: none."""
+        shares = []
+        for size in self.sizes:
+            C = size.covariances(R)
+            left = np.diagonal(np.linalg.cholesky(C), axis1=1, axis2=2) ** 2
+            shares.append(float((left / np.diagonal(C, axis1=1, axis2=2)).min()))
+        return min(shares)
+
     def pulled_back(self, R: Array, by_q: Vector, by_log_det: float) -> Array:
         """
         Derivative by R (strata, k, k) from those by the entries of ``q`` and by ``log|R|``.

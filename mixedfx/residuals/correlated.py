@@ -50,6 +50,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Where Wald limits are symmetric, by the kind of a component; of all others their logarithm.
 _SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "identity"}
+# Share of its variance that a row has beside the rows before it, below which it has none.
+_SINGULAR = 1e-9
 _STEP = 1e-6
 # Step of the central differences that give second derivatives of covariances.
 _STEP_2 = 1e-4
@@ -105,22 +107,13 @@ class Correlated(ResidualModel):
         return np.array([structure.covariance(x, at) for x in self.structure_params(params)])
 
     def covariances_of_points(self, params: Vector, points: Matrix) -> CovariancesOfPositions:
-        """Of the positions, and of further points."""
+        """Of the positions, and of further points where the structure goes on."""
         if not len(points):
             return WholeCovariances(self.covariances(params))
-        at = self.spec.at
-        both = Positions(at.k + len(points), np.concatenate([at.points, points]))
-        return WholeCovariances(self.covariances_at(params, both))
-
-    def covariances_at(self, params: Vector, other: Positions) -> Array:
-        """R of other positions, (strata, K, K), of a structure that goes on."""
         structure, at = self.spec.covariance, self.spec.at
-        return np.array(
-            [
-                structure.covariance(structure.params_elsewhere(x, at, other), other)
-                for x in self.structure_params(params)
-            ]
-        )
+        both = Positions(at.k + len(points), np.concatenate([at.points, points]))
+        elsewhere = [structure.params_elsewhere(x, at, both) for x in self.structure_params(params)]
+        return WholeCovariances(np.array([structure.covariance(x, both) for x in elsewhere]))
 
     def covariance_jacobian(self, params: Vector) -> Array:
         """Derivatives of R by the parameters, (params, strata, k, k)."""
@@ -140,14 +133,13 @@ class Correlated(ResidualModel):
         check_identified_residuals(self.spec, self.position_patterns, design, reml=reml)
 
     def contains(self, params: Vector) -> bool:
-        """Whether the covariances are positive definite in double precision."""
+        """Whether the subjects' covariances have inverses in double precision."""
         if np.abs(params).max(initial=0.0) > 30.0:
             return False
         try:
-            np.linalg.cholesky(self.covariances(params))
+            return self.patterns.least_share(self.covariances(params)) > _SINGULAR
         except (np.linalg.LinAlgError, ValueError):
             return False
-        return True
 
     def reduce(self, design: Design) -> CorrelatedSums:
         """Sum the rows by pattern."""
@@ -301,11 +293,7 @@ class Correlated(ResidualModel):
 
     def _components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
         structure, at = self.spec.covariance, self.spec.at
-        found = []
-        for x in self.structure_params(coefficients[1:]):
-            factor = np.asarray(np.linalg.cholesky(structure.covariance(x, at)), dtype=float)
-            found.append(structure.components(factor, at))
-        return found
+        return [structure.components_at(x, at) for x in self.structure_params(coefficients[1:])]
 
     def reported(self, coefficients: Vector) -> Vector:
         """Values of the components at log sigma and the parameters."""
@@ -372,7 +360,8 @@ class Correlated(ResidualModel):
 
     def is_special_case_of(self, other: ResidualRows) -> bool:
         """With the same subjects and positions, a more special structure and no more strata."""
-        return type(other) is Correlated and is_nested_structure(self, other)
+        plain = isinstance(other, Correlated) and type(other.spec) is CorrelatedSpec
+        return plain and is_nested_structure(self, other)
 
     @property
     def position_patterns(self) -> Patterns:

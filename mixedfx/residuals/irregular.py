@@ -16,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.components import Component
 from mixedfx.covariance.spatial import DistanceStructure
 from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.patterns import Patterns
@@ -173,16 +172,6 @@ class Irregular(Correlated):
             out[own] = values
         return out
 
-    def contains(self, params: Vector) -> bool:
-        """Whether the covariances of the patterns are positive definite in double precision."""
-        if np.abs(params).max(initial=0.0) > 30.0:
-            return False
-        try:
-            self.patterns.precisions(self.covariances(params))
-        except (np.linalg.LinAlgError, ValueError):
-            return False
-        return True
-
     # ------------------------------------------------------------ the search
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
@@ -221,14 +210,6 @@ class Irregular(Correlated):
     def log_sds(self, params: Vector) -> Vector:
         """Log standard deviations of the rows, relative to sigma."""
         return np.log(self.structure_params(params)[self.strata, 0])
-
-    def _components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
-        structure, at = self.structure, self.spec.at
-        found = []
-        for x in self.structure_params(coefficients[1:]):
-            of_c = structure.correlation_components(structure.bounded(x[1:], at), at)
-            found.append((Component("sd", (), float(x[0]), 0), *of_c))
-        return found
 
     def first_covariances(self, params: Vector) -> Array:
         """The variance of each stratum, which all positions have."""

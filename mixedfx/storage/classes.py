@@ -63,6 +63,7 @@ from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion, CorrelatedDispersionSpec
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.irregular import Irregular
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 
@@ -72,7 +73,7 @@ _STORED: tuple[type, ...] = (
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(FamilyModel, FamilyEstimate),
-    *(CorrelatedSpec, Correlated, CorrelatedEstimate),
+    *(CorrelatedSpec, Correlated, Irregular, CorrelatedEstimate),
     *(CorrelatedDispersionSpec, CorrelatedDispersion),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),
     CoefficientCovariance,

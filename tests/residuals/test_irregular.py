@@ -1,0 +1,121 @@
+"""Positions of each subject's own: pattern by pattern as with the covariance of all positions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError
+from mixedfx.residuals import irregular
+from mixedfx.residuals.irregular import Irregular
+
+
+@pytest.fixture(scope="module")
+def visits() -> pd.DataFrame:
+    """60 subjects at up to six real times each, none of them shared, in two arms."""
+    rng = np.random.default_rng(8)
+    n, v = 60, 6
+    t = np.sort(rng.uniform(0.0, 10.0, (n, v)), axis=1)
+    e = rng.standard_normal((n, v))
+    for j in range(1, v):
+        r = np.exp(-0.7 * (t[:, j] - t[:, j - 1]))
+        e[:, j] = r * e[:, j - 1] + np.sqrt(1.0 - r**2) * e[:, j]
+    data = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(n), v),
+            "t": t.ravel(),
+            "u": rng.uniform(0.0, 3.0, n * v),
+            "x": rng.standard_normal(n * v),
+            "item": rng.integers(0, 9, n * v),
+        }
+    )
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    data["y"] = 1.0 + 0.3 * data["x"] + 2.0 * e.ravel() + rng.standard_normal(9)[data["item"]]
+    return data[rng.random(n * v) > 0.2].reset_index(drop=True)
+
+
+MODELS = {
+    "ou": ("y ~ x", "ou(t | id)"),
+    "exp": ("y ~ x", "exp(t + u | id)"),
+    "gau": ("y ~ x", "gau(t | id)"),
+    "mat": ("y ~ x", "mat(t | id)"),
+    "crossed": ("y ~ x + (1 | item)", "ou(t | id)"),
+    "by arm": ("y ~ x", "exp(t | arm / id)"),
+}
+
+
+def both(monkeypatch, data, formula, residual):
+    """The fit pattern by pattern, and that with the covariance of all positions."""
+    fits = []
+    for least in (1, 10**9):
+        monkeypatch.setattr(irregular, "MIN_POSITIONS", least)
+        fits.append(mfx.lmer(formula, data, residual=residual))
+    assert isinstance(fits[0].model.residual.model, Irregular)
+    assert not isinstance(fits[1].model.residual.model, Irregular)
+    return fits
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_the_fit_with_the_covariance_of_all_positions(monkeypatch, visits, name):
+    own, whole = both(monkeypatch, visits, *MODELS[name])
+    assert own.deviance == pytest.approx(whole.deviance, abs=1e-7)
+    for of in (
+        lambda fit: fit.params,
+        lambda fit: fit.bse,
+        lambda fit: fit.varcorr["sdcor"],
+        lambda fit: fit.residuals(kind="normalized"),
+        lambda fit: fit.augment()["hat"],
+    ):
+        np.testing.assert_allclose(of(own), of(whole), rtol=1e-4, atol=1e-5)
+    tables = [fit.tidy()[["std_error", "df"]] for fit in (own, whole)]
+    np.testing.assert_allclose(*tables, rtol=1e-4)
+
+
+def test_everything_that_needs_other_covariances_agrees(monkeypatch, visits):
+    own, whole = both(monkeypatch, visits, *MODELS["ou"])
+    new = pd.concat([visits.head(4).assign(t=lambda d: d["t"] + 0.1), visits.tail(2)])
+    for of in (
+        lambda fit: fit.predict(new),
+        lambda fit: fit.predict(new, interval="prediction")["conf_low"],
+        lambda fit: fit.residual_cov().to_numpy(),
+        lambda fit: fit.simulate(2, rng=1),
+        lambda fit: fit.tidy(df_method="kenward-roger")["df"],
+        lambda fit: fit.influence("id").iloc[:, 0],
+        lambda fit: fit.conf_int(),
+    ):
+        np.testing.assert_allclose(of(own), of(whole), rtol=1e-4, atol=1e-4)
+
+
+def test_it_can_be_kept(monkeypatch, visits, tmp_path):
+    own, _ = both(monkeypatch, visits, *MODELS["ou"])
+    own.save(tmp_path / "fit.mfx")
+    kept = mfx.read(tmp_path / "fit.mfx")
+    assert kept.deviance == own.deviance
+    np.testing.assert_array_equal(
+        kept.residuals(kind="normalized"), own.residuals(kind="normalized")
+    )
+
+
+def test_tables_of_all_positions_are_refused_where_there_are_too_many(monkeypatch, visits):
+    own, _ = both(monkeypatch, visits, *MODELS["ou"])
+    monkeypatch.setattr(irregular, "MAX_WHOLE", 100)
+    with pytest.raises(ArgumentError, match="needs the covariance of all positions"):
+        own.residual_cov()
+    with pytest.raises(ArgumentError, match="df_method='satterthwaite'"):
+        own.tidy(df_method="kenward-roger")
+    assert own.tidy(df_method="satterthwaite")["df"].gt(0).all()
+
+
+def test_thousands_of_times_take_no_matrix_of_all_of_them():
+    rng = np.random.default_rng(2)
+    n, v = 1_500, 4
+    data = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(n), v),
+            "t": np.sort(rng.uniform(0.0, 5.0, (n, v)), axis=1).ravel(),
+            "y": rng.standard_normal(n * v) + 0.4 * np.repeat(rng.standard_normal(n), v),
+        }
+    )
+    fit = mfx.lmer("y ~ 1", data, residual="ou(t | id)")
+    assert fit.certificate.ok
+    assert fit.model.residual.model.covariances(fit.model.residual.params).shape == (n, v, v)
