@@ -74,9 +74,13 @@ class ProfiledResidualDeviance:
         # No warm start on the boundary, where zero is stationary at all weights.
         interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
         start = self.inner.theta if self.inner is not None and interior else None
-        self.inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
-        self.evaluations += self.inner.evaluations
-        solution = _end_of(likelihood, self.inner)
+        try:
+            inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
+            solution = _end_of(likelihood, inner)
+        except np.linalg.LinAlgError:  # singular by rounding
+            return np.inf, np.zeros_like(x)
+        self.inner = inner
+        self.evaluations += inner.evaluations
         self.last = x, solution
         return solution.deviance, self.gradient(x, solution)
 
@@ -100,7 +104,7 @@ def estimate_nested(
     problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
     refused = None
     ends: list[tuple[TrustRegionResult, OptimizerResult]] = []
-    for start in residual_starts(design, model, problem.likelihood(np.zeros(model.n_params))):
+    for start in residual_starts(design, model, problem.likelihood(model.neutral)):
         problem.inner = None
         try:
             optimum = _descend(problem, start, [known for known, _ in ends])

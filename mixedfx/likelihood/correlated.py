@@ -114,7 +114,7 @@ class CorrelatedSums:
         H -= 2.0 * nu / r2 * along @ Phi @ along.T + nu / r2**2 * np.outer(by_r2, by_r2)
         PhiA = Phi @ M[:, :p, :p]
         if solution.reml:
-            H -= PhiA.reshape(m, -1) @ PhiA.transpose(0, 2, 1).reshape(m, -1).T
+            H -= PhiA.reshape(m, p * p) @ PhiA.transpose(0, 2, 1).reshape(m, p * p).T
         vcov = (by_r2 / nu)[:, None, None] * Phi - r2 / nu * PhiA @ Phi
         vcov = 0.5 * (vcov + vcov.transpose(0, 2, 1))
         return Derivatives(gradient, 0.5 * (H + H.T), vcov, 0.5 * by_r2 / r2)

@@ -294,6 +294,7 @@ def _in_bases_of(crossprod: CrossProducts, other: CrossProducts) -> CrossProduct
             ZtZ.pattern,
             tuple(transform(f, values, f) for f, values in enumerate(ZtZ.diagonal)),
             {(i, j): transform(i, values, j) for (i, j), values in ZtZ.off_diagonal.items()},
+            {f: transform(f, values, f) for f, values in ZtZ.within.items()},
         ),
         ZtXy=tuple(
             np.einsum("ca,cml->aml", change, ZtXy)
@@ -339,7 +340,8 @@ def _add_block_matrices(
     same_levels = all(_keeps_order(a, union) and _keeps_order(b, union) for union, a, b in joined)
     if same_levels and A.pattern.same(B.pattern):
         off_diagonal = {ij: A.off_diagonal[ij] + B.off_diagonal[ij] for ij in A.off_diagonal}
-        return BlockMatrix(A.pattern, diagonal, off_diagonal)
+        within = {f: A.within[f] + B.within[f] for f in A.within}
+        return BlockMatrix(A.pattern, diagonal, off_diagonal, within)
     blocks = {
         (i, j): _add_off_diagonal(
             (A.block(i, j), joined[i][1], joined[j][1]),

@@ -152,7 +152,8 @@ class Patterns:
             QdR = precision @ dR  # (m, P, v, v)
             weighted = size.counts[:, None, None] * QdR
             traces += np.einsum("ipss->i", weighted)
-            flat, turned = weighted.reshape(m, -1), QdR.transpose(0, 1, 3, 2).reshape(m, -1)
+            entries = (m, precision.size)
+            flat, turned = weighted.reshape(entries), QdR.transpose(0, 1, 3, 2).reshape(entries)
             products += flat @ turned.T
         return products, traces
 
@@ -163,7 +164,7 @@ class Patterns:
             precision = np.linalg.inv(size.covariances(R))
             s, t = size.lower
             dQ = -precision @ size.covariances_of(by_x) @ precision
-            out[:, size.entries] = dQ[:, :, s, t].reshape(len(by_x), -1)
+            out[:, size.entries] = dQ[:, :, s, t].reshape(len(by_x), size.n_patterns * len(s))
         return out
 
     def second(self, R: Array, by_x: Array, by_q: Vector) -> tuple[Matrix, Array]:
@@ -184,7 +185,8 @@ class Patterns:
             counted = size.counts[:, None, None] * precision
             dR = size.covariances_of(by_x)
             left = (2.0 * B - counted) @ dR @ precision
-            H += left.transpose(0, 1, 3, 2).reshape(m, -1) @ dR.reshape(m, -1).T
+            entries = (m, precision.size)
+            H += left.transpose(0, 1, 3, 2).reshape(entries) @ dR.reshape(entries).T
             at = size.positions
             where = (size.strata[:, None, None], at[:, :, None], at[:, None, :])
             np.add.at(by_R, where, counted - B)

@@ -40,7 +40,7 @@ from mixedfx.residuals.correlated_new import (
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
-from mixedfx.residuals.moments import regular_covariance
+from mixedfx.residuals.moments import regular_covariance, typical_params
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -128,6 +128,12 @@ class Correlated(ResidualModel):
 
     # ------------------------------------------------------------ the search
 
+    @property
+    def neutral(self) -> Vector:
+        """Of a process the shortest of its typical ranges: smooth long ones are singular."""
+        points = typical_params(self.spec)
+        return points[0] if points else np.zeros(self.n_params)
+
     def check(self, design: Design, *, reml: bool) -> None:
         """Refuse rows that do not identify the parameters."""
         check_identified_residuals(self.spec, self.position_patterns, design, reml=reml)
@@ -160,14 +166,7 @@ class Correlated(ResidualModel):
 
     def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
         """Structures nearest to the covariances of residuals, and over the range of a process."""
-        near = self.params_near(residuals(1.0), weights)
-        structure, at = self.spec.covariance, self.spec.at
-        if structure.design != "coordinates" or self.spec.n_strata > 1:
-            return [near]
-        m = len(self._is_positive)
-        scale = int(np.argmax(self._is_positive))
-        points = structure.starting_points(np.insert(near, scale, 1.0)[:m], at)
-        return [near, *(np.delete(point, scale) for point in points)]
+        return [self.params_near(residuals(1.0), weights), *typical_params(self.spec)]
 
     def weighted_design(self, design: Design, params: Vector) -> Design:
         """The design itself: the cross-products have the covariances."""
@@ -332,13 +331,11 @@ class Correlated(ResidualModel):
 
     def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
         """Rows of the table of variances, as those of a random term of the structure."""
-        spec, rows = self.spec, []
-        for s, (R, components) in enumerate(
-            zip(self.first_covariances(params), self._components(np.append(0.0, params)), strict=True)
-        ):
+        spec, rows, components = self.spec, [], self._components(np.append(0.0, params))
+        for s, R in enumerate(self.first_covariances(params)):
             of = f"{spec.strata[s]}: " if spec.strata else ""
             cov = sigma**2 * R
-            for c in components:
+            for c in components[s]:
                 names = [of + str(spec.labels[i]) for i in c.effects]
                 if not names:
                     names = [of + spec.position, c.label or spec.structure]

@@ -104,6 +104,8 @@ class CorrelatedDispersion(Correlated):
     def of(plain: Correlated, spec: DispersionSpec, rows: DispersionRows) -> CorrelatedDispersion:
         """Combine the two models; refuses a scale that the structure has already."""
         scale = LogLinear(spec, rows)
+        # Its cells index the covariance of all positions.
+        plain = Correlated(plain.spec, plain.subjects, plain.positions, plain.strata)
         names = [n for i, n in enumerate(spec.D_names) if i != scale.coordinates.dropped]
         given = {f.name: getattr(plain.spec, f.name) for f in fields(plain.spec)}
         combined = CorrelatedDispersionSpec(**given, dispersion=spec, scale_names=tuple(names))
@@ -202,6 +204,11 @@ class CorrelatedDispersion(Correlated):
         return np.concatenate([own, by_scale])
 
     # ------------------------------------------------------------ the search
+
+    @property
+    def neutral(self) -> Vector:
+        """That of the structure, and equal scales."""
+        return np.append(self.plain.neutral, np.zeros(len(self.spec.scale_names)))
 
     def contains(self, params: Vector) -> bool:
         """Whether both parts are in double precision."""

@@ -21,6 +21,7 @@ from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.residuals.blocks import CovarianceBlock
 from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.moments import typical_params
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -176,18 +177,12 @@ class Irregular(Correlated):
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """A range in the middle of the typical ones: hardly two rows share their positions."""
-        points = self._typical()
+        points = typical_params(self.spec)
         return points[len(points) // 2]
 
     def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
         """Over the range of the process."""
-        return self._typical()
-
-    def _typical(self) -> list[Vector]:
-        structure, at = self.structure, self.spec.at
-        one = np.append(1.0, np.zeros(structure.size(at) - 1))
-        points = [np.append(0.0, x[1:]) for x in structure.starting_points(one, at)]
-        return [np.tile(x, self.spec.n_strata)[1:] for x in points]
+        return typical_params(self.spec)
 
     def covariance_blocks(
         self, params: Vector, weights: Vector | None

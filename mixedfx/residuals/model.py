@@ -118,6 +118,11 @@ class ResidualModel(ResidualRows):
     def check(self, design: Design, *, reml: bool) -> None:
         """Refuse data for which the parameters have no estimate."""
 
+    @property
+    def neutral(self) -> Vector:
+        """Parameters (k,) at which residuals are nearly independent and alike."""
+        return np.zeros(self.n_params)
+
     def contains(self, params: Vector) -> bool:
         """Whether the deviance is finite at the parameters."""
         return True

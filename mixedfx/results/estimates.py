@@ -95,16 +95,7 @@ class EstimatesMixin(ResultsBase):
         """
         return wald.covariance(self.model)
 
-    def vcov(self) -> pd.DataFrame:
-        """
-        R's name of :meth:`cov_params`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Of shape (p, p).
-        """
-        return self.cov_params()
+    vcov = cov_params  # R's name
 
     # ---------------------------------------------------------------- variance components
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from designs import cases
 from hypothesis import given
 from tiers import examples
@@ -77,3 +78,25 @@ def test_derivatives_are_those_of_differences(case):
     size = max(np.abs(expected).max(), 1e-2)
     np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-5 * size)
     np.testing.assert_allclose(gradient, scaled.score(case.theta), rtol=0, atol=1e-8 * size)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_pairs_of_levels_within_a_factor_are_in_the_dense_matrix(reml):
+    """Correlated residuals of subjects whose rows are of several levels of a crossed factor."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(20), 5),
+            "t": np.tile(np.arange(5), 20),
+            "item": rng.integers(0, 6, 100),
+            "y": rng.standard_normal(100),
+        }
+    )
+    fit = mfx.lmer("y ~ t + (1 | item)", data, residual="ar1(t | id)", reml=reml)
+    dense = DenseCrossProducts.of(fit.model.crossprod)
+    assert fit.model.crossprod.ZtZ.pattern.within
+    sds = np.array([[0.0], [0.3], [2.0]])
+    found = dense.deviances(sds, reml=reml)
+    likelihood = fit.model.likelihood
+    expected = [likelihood.at_factors([s * np.eye(1)]).deviance for s in sds[:, 0]]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

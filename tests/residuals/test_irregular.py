@@ -6,6 +6,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError
+from mixedfx.inference.parameters import parameters
 from mixedfx.residuals import irregular
 from mixedfx.residuals.irregular import Irregular
 
@@ -119,3 +120,41 @@ def test_thousands_of_times_take_no_matrix_of_all_of_them():
     fit = mfx.lmer("y ~ 1", data, residual="ou(t | id)")
     assert fit.certificate.ok
     assert fit.model.residual.model.covariances(fit.model.residual.params).shape == (n, v, v)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", ["ou", "crossed"])
+def test_its_deviance_is_the_dense_one(visits, name, reml):
+    """Beside a factor that crosses the subjects, whose own cross-products are not diagonal."""
+    formula, residual = MODELS[name]
+    fit = mfx.lmer(formula, visits, residual=residual, reml=reml)
+    assert fit.certificate.ok
+    of = {p.name: p.value for p in parameters(fit.model)}
+    t, ids = visits["t"].to_numpy(), visits["id"].to_numpy()
+    apart = np.abs(np.subtract.outer(t, t))
+    V = np.where(np.equal.outer(ids, ids), np.exp(-of["rate(t | id)"] * apart), 0.0)
+    V *= of["sd(t | id)"] ** 2
+    if name == "crossed":
+        items = visits["item"].to_numpy()
+        V += of["sd(Intercept | item)"] ** 2 * np.equal.outer(items, items)
+    X = np.column_stack([np.ones(len(t)), visits["x"]])
+    XtVX = X.T @ np.linalg.solve(V, X)
+    e = visits["y"].to_numpy() - X @ fit.params.to_numpy()
+    expected = np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e)
+    expected += (len(t) - 2 * reml) * np.log(2 * np.pi) + reml * np.linalg.slogdet(XtVX)[1]
+    assert fit.deviance == pytest.approx(expected, abs=1e-7)
+    np.testing.assert_allclose(fit.cov_params(), np.linalg.inv(XtVX), rtol=1e-6)
+
+
+@pytest.mark.parametrize("residual", ["mat(Days | Subject)", "gau(Days | Subject)"])
+def test_smooth_processes_whose_long_ranges_are_singular_are_fitted(residual):
+    fit = mfx.lmer("Reaction ~ Days", mfx.datasets.load("sleepstudy"), residual=residual)
+    assert fit.converged
+
+
+def test_one_standard_deviation_alone_is_the_fit_without_a_structure():
+    sleep = mfx.datasets.load("sleepstudy")
+    fit = mfx.lmer("Reaction ~ Days", sleep, residual="homdiag(Days | Subject)")
+    plain = mfx.lmer("Reaction ~ Days", sleep)
+    assert fit.deviance == pytest.approx(plain.deviance, abs=1e-8)
+    np.testing.assert_allclose(fit.bse, plain.bse, rtol=1e-8)
