@@ -140,7 +140,7 @@ class NewSubjectRows:
             if not len(new):
                 continue
             r = self.R.block(stratum, at, self.positions[new])  # (v, new)
-            C = np.linalg.solve(self.R.block(stratum, at, at), r)
+            C = np.asarray(np.linalg.solve(self.R.block(stratum, at, at), r), dtype=np.float64)
             explained[new] = np.einsum("vi,vi->i", r, C)
             if root_weights is not None:
                 C = C * root_weights[rows][:, None]

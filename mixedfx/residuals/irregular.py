@@ -74,7 +74,7 @@ class Irregular(Correlated):
             return False
         patterns = model.patterns
         v = max(size.positions.shape[1] for size in patterns.sizes)
-        return sum(size.n_patterns for size in patterns.sizes) * v**2 < k**2
+        return bool(sum(size.n_patterns for size in patterns.sizes) * v**2 < k**2)
 
     @staticmethod
     def of(model: Correlated) -> Irregular:
@@ -204,7 +204,7 @@ class Irregular(Correlated):
 
     def log_sds(self, params: Vector) -> Vector:
         """Log standard deviations of the rows, relative to sigma."""
-        return np.log(self.structure_params(params)[self.strata, 0])
+        return np.asarray(np.log(self.structure_params(params)[self.strata, 0]))
 
     def first_covariances(self, params: Vector) -> Array:
         """The variance of each stratum, which all positions have."""

@@ -92,6 +92,7 @@ def test_pairs_of_levels_within_a_factor_are_in_the_dense_matrix(reml):
             "y": rng.standard_normal(100),
         }
     )
+    data["y"] += rng.standard_normal(6)[data["item"]]
     fit = mfx.lmer("y ~ t + (1 | item)", data, residual="ar1(t | id)", reml=reml)
     dense = DenseCrossProducts.of(fit.model.crossprod)
     assert fit.model.crossprod.ZtZ.pattern.within
