@@ -1,6 +1,7 @@
 """What inference reads of correlated residuals, against the dense definition."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from correlated_fits import CALLS, data_of, effects_matrix, fit_of, residual_matrix
 
@@ -236,3 +237,25 @@ def test_a_start_whose_covariance_is_singular_to_rounding_is_left_out():
         matern = mfx.lmer("y ~ arm * time", data, residual="mat(day | patient)")
     exponential = mfx.lmer("y ~ arm * time", data, residual="exp(day | patient)")
     assert matern.deviance < exponential.deviance + 1e-6  # which is a special case of it
+
+
+def test_degrees_of_freedom_of_complete_visits_are_those_of_student():
+    """Every subject at every visit: a difference of arms at a visit is a t test of that visit."""
+    rng = np.random.default_rng(0)
+    n, v = 12, 4
+    root = 0.5 * rng.standard_normal((v, v)) + np.eye(v)
+    data = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(n), v),
+            "visit": np.tile([f"v{i}" for i in range(v)], n),
+            "y": (rng.standard_normal((n, v)) @ root.T).ravel(),
+        }
+    )
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    fit = mfx.lmer("y ~ 0 + visit + visit:arm", data, residual="us(visit | id)")
+    last = data[data["visit"] == "v3"]
+    pooled = last.groupby("arm")["y"].var().mean()
+    for method in ("satterthwaite", "kenward-roger"):
+        found = fit.tidy(df_method=method).iloc[-1]
+        assert found["df"] == pytest.approx(n - 2, rel=1e-6)
+        assert found["std_error"] == pytest.approx(np.sqrt(pooled * 4 / n), rel=1e-6)
