@@ -81,7 +81,7 @@ def test_intervals_are_those_of_the_draws():
     np.testing.assert_allclose(limits.to_numpy()[0], expected)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("family", ["binomial", "poisson"])
 def test_intervals_cover_the_truth(family):
