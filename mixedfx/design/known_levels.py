@@ -69,7 +69,7 @@ def check_relmat(relmat: Any, formula: Formula) -> None:
     """Refuse what is no mapping from grouping factors of the formula."""
     if relmat is None:
         return
-    if not hasattr(relmat, "keys"):
+    if not isinstance(relmat, Mapping):
         raise ArgumentError(
             f"relmat={brief(relmat)} must be a mapping from grouping factor to matrix, such as "
             "{'animal': A}."

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from generalized_designs import NARROW, PAIRS, generalized_cases
+from designs import Case, Factor
+from generalized_designs import NARROW, PAIRS, GeneralizedCase, generalized_cases
 from hypothesis import given
 from oracle import brute_force, dense_laplace, slope
 from tiers import examples
@@ -54,16 +55,39 @@ def test_gradient_is_that_of_the_dense_definition(case):
 # not across the end of the range of a link, which 30 nodes reach, nor with Cauchy's tails.
 ROUGH = ("identity", "inverse", "sqrt", "cauchit")
 SMOOTH = [pair for pair in PAIRS if pair[1] not in ROUGH and pair != ("binomial", "log")]
+# A normal response's likelihood is flat where the logarithm of its mean goes to minus infinity.
+FLAT = ("gaussian", "log")
+CONVERGENT = [pair for pair in SMOOTH if pair != FLAT]
 
 
 @examples(40)
-@given(generalized_cases(kinds=("ordinary", "tiny"), terms=NARROW, pairs=tuple(SMOOTH)))
+@given(generalized_cases(kinds=("ordinary", "tiny"), terms=NARROW, pairs=tuple(CONVERGENT)))
 def test_quadrature_converges_to_a_sum_over_a_grid(case):
     expected = brute_force(case.design, case.lambdas, case.beta, case.params)
     found = [case.likelihood(k).at(case.point).deviance for k in (1, 9, 30)]
     error = np.abs(np.array(found) - expected)
     assert error[2] <= 1e-6 * (1.0 + abs(expected))
     assert error[2] <= error[0] + 1e-8 * (1.0 + abs(expected))
+
+
+def test_quadrature_of_a_likelihood_with_a_flat_side_converges_slowly():
+    factor = Factor(levels=2, nested_in=None, terms=["1 |"])
+    design = Case(
+        rows=12,
+        factors=[factor],
+        fixed="1",
+        weighted=False,
+        has_offset=False,
+        reml=False,
+        theta_kind="ordinary",
+        seed=2,
+    )
+    case = GeneralizedCase(case=design, pair=FLAT, rounded=False)
+    expected = brute_force(case.design, case.lambdas, case.beta, case.params, points=800)
+    found = [case.likelihood(k).at(case.point).deviance for k in (1, 9, 30, 100)]
+    error = np.abs(np.array(found) - expected)
+    assert (np.diff(error) < 0.0).all()
+    assert error[-1] <= 1e-4
 
 
 @examples(40)
