@@ -171,7 +171,8 @@ def test_pooling_weighs_the_estimate_of_a_level_given_all_else():
 def test_correlations_of_the_residuals_stand_beside_the_fitted_ones():
     fit, data = fit_of("visits"), data_of("visits")
     found = fit.residual_correlation().set_index(["first", "second"]).loc[("v1", "v3")]
-    z = data.assign(z=fit.residuals("pearson")).pivot_table(index="patient", columns="visit", values="z")
+    data = data.assign(z=fit.residuals("pearson"))
+    z = data.pivot_table(index="patient", columns="visit", values="z")
     products = (z["v1"] * z["v3"]).dropna()
     assert found["n"] == len(products)
     assert found["empirical"] == pytest.approx(products.mean(), rel=1e-9)
