@@ -37,8 +37,8 @@ class SparseMatrix:
         return SparseMatrix(
             int(entries.shape[0]),
             int(entries.shape[1]),
-            np.asarray(entries.coords[0], dtype=np.intp),
-            np.asarray(entries.coords[1], dtype=np.intp),
+            np.asarray(entries.row, dtype=np.intp),
+            np.asarray(entries.col, dtype=np.intp),
             np.asarray(entries.data, dtype=np.float64),
         )
 
