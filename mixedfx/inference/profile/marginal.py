@@ -32,19 +32,18 @@ _ZERO_RATIO = 1e-4
 def profile_marginal_parameter(
     fit: FittedModel, optimum: MarginalOptimum, parameter: Parameter
 ) -> ProfiledParameter | None:
-    """Parametrise the marginal deviance for one parameter; None for one without estimate."""
+    """Parametrise the marginal deviance; None for a parameter without estimate or coordinate."""
     if parameter.structure_param is not None:
         return profile_structure(optimum, parameter)
+    if parameter.first is None:
+        return None  # a correlation that several parameters of a structure determine
     if parameter.kind == "fixed":
-        assert parameter.first is not None
         kept = fit.spec.kept_columns.tolist()
         if parameter.first not in kept:
             return None
         return _coefficient(optimum, parameter.name, kept.index(parameter.first))
     if parameter.kind == "dispersion":
-        assert parameter.first is not None
         return _family_parameter(optimum, parameter.name, parameter.first)
-    assert parameter.first is not None
     if parameter.second is None:
         return profile_sd(optimum, parameter, parameter.first)
     return profile_correlation(optimum, parameter, [parameter.first, parameter.second])

@@ -57,6 +57,17 @@ def test_limits_of_a_normal_response_are_those_of_the_linear_model(name):
     assert (np.abs(limits - expected) / width).max(axis=None) < 1e-4
 
 
+def test_a_correlation_of_several_parameters_has_no_profile_as_in_the_linear_model():
+    sleep = mfx.datasets.load("sleepstudy")
+    sleep["third"] = np.tile(np.repeat(["a", "b", "c"], [2, 3, 5]), 18)
+    formula = "Reaction ~ 1 + toep(0 + third | Subject)"
+    linear = mfx.lmer(formula, sleep, reml=False)
+    fit = mfx.glmer(formula, sleep, family="gaussian", link="identity")
+    for model in (linear, fit):
+        limits = model.conf_int(method="profile", parm="corr(third, lag 2 | Subject)")
+        assert limits.isna().all(axis=None)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("upper", [False, True])
 def test_the_limit_of_a_correlation_is_a_constrained_minimum(upper):
