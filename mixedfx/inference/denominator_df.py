@@ -35,6 +35,8 @@ DF_METHODS: tuple[DfMethod, ...] = (
     "residual",
     "normal",
 )
+# Kenward and Roger's methods, and whether with second derivatives of V.
+_KENWARD_ROGER = {"kenward-roger": True, "kenward-roger-linear": False}
 
 
 class DenominatorDf(Protocol):
@@ -104,15 +106,14 @@ def resolve_df_method(fit: FittedModel, method: str) -> str:
 def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     """Compute what a method's degrees of freedom need, once for a fit."""
     method = resolve_df_method(fit, method)
-    of_kenward_roger = method.startswith("kenward-roger")
-    if of_kenward_roger:
+    if method in _KENWARD_ROGER:
         check_no_priors(fit, f"df_method='{method}'")
     covariance = fit.solution.coefficient_covariance
     if fit.priors.specified:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", covariance, np.inf)
     if method == "satterthwaite":
         return satterthwaite(fit)
-    if of_kenward_roger and not fit.spec.is_least_squares:  # of least squares: residual df
+    if method in _KENWARD_ROGER and not fit.spec.is_least_squares:  # of least squares: residual df
         if not fit.reml:
             raise ArgumentError(
                 f"df_method='{method}' adjusts a REML fit, and this one is by maximum "
@@ -121,8 +122,9 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         check_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
         linear = fit.spec.residual.equal_variances or not fit.spec.residual.estimates_sigma
         linear = linear and all(s.linear for s, _ in fit.crossprod.parametrization.terms)
-        if linear and method == "kenward-roger":
+        second_order = _KENWARD_ROGER[method]
+        if linear and second_order:
             return kenward_roger(fit)
-        return kenward_roger_of_rows(fit, second_order=method == "kenward-roger")
+        return kenward_roger_of_rows(fit, second_order=second_order)
     df_resid = float(fit.crossprod.n - fit.crossprod.p)
     return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)

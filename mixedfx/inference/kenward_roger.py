@@ -118,11 +118,17 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
         traces - 2.0 * np.einsum("ab,ijab->ij", Phi, Q) + np.einsum("iab,jba->ij", PPhi, PPhi)
     )
     W = 2.0 * _inverse(0.5 * (information + information.T))
-    # Phi_A = Phi + 2 Phi { sum_ij W_ij (Q_ij - P_i Phi P_j) } Phi
-    bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, PPhi, P)
+    return KenwardRoger(adjusted_covariance(fit, W, P, Q), W, P, fit)
+
+
+def adjusted_covariance(
+    fit: FittedModel, W: Matrix, P: Matrix, Q: Matrix, R: Matrix | float = 0.0
+) -> CoefficientCovariance:
+    """``sigma^2 [Phi + 2 Phi { sum_ij W_ij (Q_ij - P_i Phi P_j) - R } Phi]``."""
+    Phi = fit.solution.vcov_in_basis
+    bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, P @ Phi, P) - R
     adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
-    cov = CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
-    return KenwardRoger(cov, W, P, fit)
+    return CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
 
 
 def _prepend_residual_variance(

@@ -23,9 +23,8 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.kenward_roger import KenwardRoger
+from mixedfx.inference.kenward_roger import KenwardRoger, adjusted_covariance
 from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
-from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import BlockRows, CovarianceBlock, natural_values
@@ -109,8 +108,7 @@ def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRog
     columns = centred_columns(fit.rows)[0][:-1]
     X = np.column_stack(columns) if columns else np.zeros((fit.rows.n, 0))
     precision = _Precision.of(fit)
-    U, Phi = precision(X), fit.solution.vcov_in_basis
-    parts = _parts(fit)
+    U, parts = precision(X), _parts(fit)
     moved = [part.rows.along(D, U) for part in parts for D in part.by_natural]
     T = np.array(moved)  # (m, n, p)
     m, n, p = T.shape
@@ -118,11 +116,8 @@ def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRog
     P = -np.einsum("np,inq->ipq", U, T, optimize=True)
     Q = np.tensordot(T, VT, axes=(1, 0)).transpose(0, 2, 1, 3)  # (i, j, p, q)
     W = _natural_covariance(fit)
-    bracket = np.einsum("ij,ijab->ab", W, Q) - np.einsum("ij,iab,jbc->ac", W, P @ Phi, P)
-    if second_order:
-        bracket -= 0.25 * _second_order(parts, U, W)
-    adjusted = Phi + 2.0 * Phi @ (0.5 * (bracket + bracket.T)) @ Phi
-    cov = CoefficientCovariance(fit.solution.sigma**2 * adjusted, fit.crossprod.qr_R)
+    R = 0.25 * _second_order(parts, U, W) if second_order else 0.0
+    cov = adjusted_covariance(fit, W, P, Q, R)
     name = "kenward-roger" if second_order else "kenward-roger-linear"
     return KenwardRoger(cov, W, P, fit, name)
 
@@ -174,7 +169,7 @@ def _natural_covariance(fit: FittedModel) -> Matrix:
     cov[0, 0] = 0.5 / fit.nu + g @ cov_z @ g
 
     def natural(point: Vector) -> Vector:
-        scale, found = np.exp(2.0 * point[0]), []
+        scale = np.exp(2.0 * point[0])
         lambdas = crossprod.lambdas(coordinates.lambdas(point[1 : m + 1]))
         terms = zip(crossprod.parametrization.terms, lambdas, strict=True)
         found = [natural_values(s, scale * (lam @ lam.T), at) for (s, at), lam in terms]
