@@ -137,28 +137,24 @@ def profile_correlation(
 class _ProfiledStructureParameter(ProfiledMarginal):
     """One parameter of a covariance structure."""
 
-    index: int  # among the coordinates of all terms
     of: ComponentOfParameter
-    is_sd: bool
 
     def value(self, u: float) -> float:
-        if not self.is_sd and u in self.bounds:
-            return self.of.limits[self.bounds.index(u)]
         return self.of(u)
 
     def factors_at(self, u: float, own: Vector, covariance: Vector) -> list[Matrix]:
-        return self.factors.coordinates.lambdas(np.insert(covariance, self.index, u))
+        return self.factors.coordinates.lambdas(np.insert(covariance, self.of.position, u))
 
     def pull_back(
         self, u: float, own: Vector, covariance: Vector, by_entry: list[Matrix]
     ) -> tuple[float, Vector]:
-        params = np.insert(covariance, self.index, u)
-        score = self.factors.coordinates.pullback(params, by_entry)
-        return float(score[self.index]), np.delete(score, self.index)
+        index = self.of.position
+        score = self.factors.coordinates.pullback(np.insert(covariance, index, u), by_entry)
+        return float(score[index]), np.delete(score, index)
 
     def _canonical(self, covariance: Vector) -> Vector:
-        params = np.insert(covariance, self.index, self.u_hat)
-        return np.delete(self.factors.coordinates.canonical(params), self.index)
+        params = np.insert(covariance, self.of.position, self.u_hat)
+        return np.delete(self.factors.coordinates.canonical(params), self.of.position)
 
 
 def profile_structure(optimum: MarginalOptimum, parameter: Parameter) -> ProfiledParameter | None:
@@ -167,8 +163,7 @@ def profile_structure(optimum: MarginalOptimum, parameter: Parameter) -> Profile
     if of is None:
         return None
     factors, none = TermFactors.at_optimum(optimum.solution), np.zeros(len(optimum.rest))
-    index, is_sd = of.position, parameter.kind == "sd"
-    params, min_start = factors.params, factors.min_start
+    index, params, min_start = of.position, factors.params, factors.min_start
     return _ProfiledStructureParameter(
         parameter.name,
         optimum.likelihood,
@@ -177,10 +172,8 @@ def profile_structure(optimum: MarginalOptimum, parameter: Parameter) -> Profile
         x_hat=np.append(np.delete(params, index), none),
         min_start=np.append(np.delete(min_start, index), none),
         u_hat=float(params[index]),
-        bounds=(0.0, np.inf) if is_sd else (of.largest(-1.0), of.largest(1.0)),
+        bounds=of.bounds,
         by_u=none,
         by_y=np.eye(len(none)),
-        index=index,
         of=of,
-        is_sd=is_sd,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +40,9 @@ def profile_structure_parameter(
     if value is None:
         return None
     likelihood = fit.likelihood.maximum_likelihood()
-    factors, is_sd = TermFactors.at_optimum(optimum), parameter.kind == "sd"
+    factors, index = TermFactors.at_optimum(optimum), value.position
     params, min_start = factors.params, factors.min_start
-    index = value.position
-    log_sigma = np.zeros(int(is_sd and likelihood.profiles_sigma))
+    log_sigma = np.zeros(int(value.is_sd and likelihood.profiles_sigma))
     return _ProfiledStructureParameter(
         parameter.name,
         likelihood,
@@ -51,10 +51,8 @@ def profile_structure_parameter(
         x_hat=np.append(log_sigma, np.delete(params, index)),
         min_start=np.append(log_sigma, np.delete(min_start, index)),
         u_hat=float(params[index]),
-        bounds=(0.0, np.inf) if is_sd else (value.largest(-1.0), value.largest(1.0)),
-        index=index,
+        bounds=value.bounds,
         of=value,
-        is_sd=is_sd,
     )
 
 
@@ -87,18 +85,30 @@ class ComponentOfParameter:
             structure, at, params, index, parameter.kind, unit, part.start + index
         )
 
+    @property
+    def is_sd(self) -> bool:
+        """Whether it is a standard deviation, else a correlation."""
+        return self.kind == "sd"
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """Of the parameter."""
+        return (0.0, math.inf) if self.is_sd else (self._largest(-1.0), self._largest(1.0))
+
     def __call__(self, u: float) -> float:
-        """Component at a value of the parameter."""
+        """Component at a value of the parameter, a correlation's limits at its bounds."""
+        if not self.is_sd and u in self.bounds:
+            return self._limits[self.bounds.index(u)]
         params = self.params.copy()
         params[self.index] = u
         return self.scale * self._component(self._components(params)).value
 
     @property
-    def limits(self) -> tuple[float, float]:
+    def _limits(self) -> tuple[float, float]:
         """Limits of a correlation as its parameter goes to minus and plus infinity."""
         return self._component(self._components(self.params)).limits
 
-    def largest(self, sign: float) -> float:
+    def _largest(self, sign: float) -> float:
         """Largest power of ten, up to a limit, at which the covariance is regular."""
         params = self.params.copy()
         for power in range(_MAX_POWER, 0, -1):
@@ -122,32 +132,28 @@ class ComponentOfParameter:
 class _ProfiledStructureParameter(ProfiledOfLinear):
     """One parameter of a covariance structure."""
 
-    index: int  # among the coordinates of all terms
     of: ComponentOfParameter
-    is_sd: bool
 
     def value(self, u: float) -> float:
-        if not self.is_sd and u in self.bounds:
-            return self.of.limits[self.bounds.index(u)]
         return self.of(u)
 
     def canonical_signs(self, x: Vector) -> Vector:
         lead = len(x) - self.factors.coordinates.size + 1
-        params = np.insert(x[lead:], self.index, self.u_hat)
+        params = np.insert(x[lead:], self.of.position, self.u_hat)
         return np.append(
-            x[:lead], np.delete(self.factors.coordinates.canonical(params), self.index)
+            x[:lead], np.delete(self.factors.coordinates.canonical(params), self.of.position)
         )
 
     def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
-        coordinates = self.factors.coordinates
-        free_sigma = self.is_sd and self.likelihood.profiles_sigma
+        coordinates, index = self.factors.coordinates, self.of.position
+        free_sigma = self.of.is_sd and self.likelihood.profiles_sigma
         sigma_ratio = math.exp(x[0]) if free_sigma else 1.0
-        params = np.insert(x[1:] if free_sigma else x, self.index, u / sigma_ratio)
+        params = np.insert(x[1:] if free_sigma else x, index, u / sigma_ratio)
         solution = self.solve_pls(coordinates.lambdas(params))
         sigma = self.optimum.sigma * sigma_ratio
         by_entry = self.score_scaled_factors(solution, sigma if free_sigma else None)
         score = coordinates.pullback(params, by_entry)
-        score_u, score_x = float(score[self.index]) / sigma_ratio, np.delete(score, self.index)
+        score_u, score_x = float(score[index]) / sigma_ratio, np.delete(score, index)
         if not free_sigma:
             return solution.deviance, score_u, score_x
         # log sigma acts through the residual and through the parameter u / sigma_ratio
