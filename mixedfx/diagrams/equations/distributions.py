@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 from mixedfx.diagrams.equations.expressions import (
     Summand,
-    break_sum,
     comma_list,
     number,
-    signed_sum,
     squared,
+    sum_line,
 )
 from mixedfx.diagrams.equations.layout import Line, single_line
 from mixedfx.diagrams.graph.symbols import Math
@@ -125,9 +124,7 @@ class FamilyResponse:
     ) -> Iterator[Line]:
         """Distribution of the response, and the linear predictor broken into lines."""
         yield single_line(left, "~", self.distribution(mean, trials, digits))
-        rows = [signed_sum(part, first=k == 0) for k, part in enumerate(break_sum(summands))]
-        texts = tuple(row.unicode for row in rows)
-        yield Line(self.linked(mean), "=", texts, " \\\\\n&\\quad ".join(row.latex for row in rows))
+        yield sum_line(self.linked(mean), summands)
 
     def notes(
         self, mean: Math, trials: Math | None, offset: Math | None, digits: int

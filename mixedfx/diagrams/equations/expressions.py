@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mixedfx.diagrams.equations.layout import Line
 from mixedfx.diagrams.graph.symbols import Math
 
 Summand = tuple[Math, Math]  # sign, absolute value
@@ -50,7 +51,14 @@ def signed_sum(summands: Sequence[Summand], *, first: bool = True) -> Math:
     return total if summands else Math("0", "0")
 
 
-def break_sum(summands: Sequence[Summand]) -> list[list[Summand]]:
+def sum_line(left: Math, summands: Sequence[Summand]) -> Line:
+    """Equation of a symbol and a sum, which is broken into lines."""
+    rows = [signed_sum(part, first=k == 0) for k, part in enumerate(_break_sum(summands))]
+    latex = " \\\\\n&\\quad ".join(row.latex for row in rows)
+    return Line(left, "=", tuple(row.unicode for row in rows), latex)
+
+
+def _break_sum(summands: Sequence[Summand]) -> list[list[Summand]]:
     """Distribute summands over lines."""
     lines: list[list[Summand]] = [[]]
     for summand in summands:

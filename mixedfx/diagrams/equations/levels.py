@@ -10,7 +10,6 @@ from mixedfx.diagrams.equations.expressions import (
     MAX_LENGTH,
     PLUS,
     Summand,
-    break_sum,
     comma_list,
     conditional,
     normal,
@@ -18,6 +17,7 @@ from mixedfx.diagrams.equations.expressions import (
     product,
     signed_sum,
     squared,
+    sum_line,
 )
 from mixedfx.diagrams.equations.layout import Equation, Line, single_line
 from mixedfx.diagrams.equations.matrices import MAX_EFFECTS, is_written_out, matrix_lines
@@ -118,10 +118,7 @@ def _normal_lines(
         return
     eta = Math("η", r"\eta").subscript(model.row_indices)
     yield single_line(left, "~", normal(eta, variance))
-    rows = [signed_sum(part, first=k == 0) for k, part in enumerate(break_sum(summands))]
-    yield Line(
-        eta, "=", tuple(r.unicode for r in rows), " \\\\\n&\\quad ".join(r.latex for r in rows)
-    )
+    yield sum_line(eta, summands)
 
 
 def _linear_predictor(notation: Notation) -> list[Summand]:
