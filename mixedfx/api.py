@@ -174,6 +174,11 @@ def lmer(
     env = EvalEnvironment.capture(2)
     with memory_errors_named():
         fit = fit_formula(env, formula, data, options)
+    return warned_results(fit)
+
+
+def warned_results(fit: FittedModel) -> Results:
+    """Results of a fit, after the warnings of its notes at the caller's line."""
     for note in fit.notes:
         if note.warning is not None:
             warn_caller(note.text, note.warning)

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from patsy import EvalEnvironment
 
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
-from mixedfx._warnings import warn_caller
-from mixedfx.api import check_control, checked_start
+from mixedfx.api import check_control, checked_start, warned_results
 from mixedfx.design.build import build
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import check_count
@@ -150,10 +149,7 @@ def glmer(
     env = EvalEnvironment.capture(2)
     with memory_errors_named():
         fit = fit_generalized_formula(env, formula, data, options)
-    for note in fit.notes:
-        if note.warning is not None:
-            warn_caller(note.text, note.warning)
-    return Results(fit)
+    return warned_results(fit)
 
 
 def fit_generalized_formula(
