@@ -240,12 +240,7 @@ def group_values(
     if factor == ALL_ROWS:
         return pd.Series(np.ones(n, dtype=np.int64))
     what = f"grouping factor '{factor}'"
-    value = _row_values(factor, what, variables, env)
-    if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
-        raise GroupingError(f"{what} does not give one value per row; name a column.")
-    if isinstance(value, pd.Series) and factor in variables:
-        return value
-    return as_patsy_column(factor, pd.Series(value).reset_index(drop=True))
+    return _column_values(factor, what, variables, env, n, GroupingError)
 
 
 def position_values(
@@ -253,9 +248,21 @@ def position_values(
 ) -> pd.Series:
     """Evaluate one variable of a term whose effects are at positions."""
     what = f"'{decode(code)}', the position of effects,"
+    return _column_values(code, what, variables, env, n, DataError)
+
+
+def _column_values(
+    code: str,
+    what: str,
+    variables: Mapping[str, Any],
+    env: EvalEnvironment,
+    n: int,
+    error: type[DataError],
+) -> pd.Series:
+    """Evaluate a column, or an expression of columns, that has a value for each row."""
     value = _row_values(code, what, variables, env)
     if getattr(value, "ndim", 1) != 1 or not hasattr(value, "__len__") or len(value) != n:
-        raise DataError(f"{what} does not give one value per row; name a column.")
+        raise error(f"{what} does not give one value per row; name a column.")
     if isinstance(value, pd.Series) and code in variables:
         return value
     return as_patsy_column(code, pd.Series(value).reset_index(drop=True))
