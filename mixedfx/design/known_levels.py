@@ -15,7 +15,6 @@ from mixedfx._keys import positions_of_keys
 from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
-from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, GroupingError, SizeError, brief, check_choice
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
@@ -104,26 +103,12 @@ class LevelCombinations:
     @staticmethod
     def of_levels(weights: SparseMatrix) -> LevelCombinations:
         """Combinations of independent levels of the fit."""
-        prior = np.bincount(weights.rows, weights.values**2, weights.n_rows).astype(float)
         none = np.zeros(weights.n_rows)
-        return LevelCombinations(weights, none, prior, none > 0.0)
+        return LevelCombinations(weights, none, _squares(weights), none > 0.0)
 
     def of_rows(self, codes: Codes, effects: Matrix) -> Matrix:
         """Effects (k, n) in rows of these codes, of those of the levels (k, levels)."""
         return np.asarray((self.weights.csr @ effects.T).T)[:, codes]
-
-
-def combinations_of_rows(term: RandomTermSpec, rows: RandomTermRows) -> LevelCombinations | None:
-    """Effects in the rows of the fit; None where a row has that of one of independent levels."""
-    if term.is_plain:
-        return None
-    if term.relationship is not None:
-        at = positions_of_levels(term.relationship, term.levels.labels, term.group)
-        identity = sparse.identity(len(at), format="csr")
-        prior = term.relationship.known.diagonal(at)
-        return _known(identity, np.zeros(len(at)), prior)
-    assert rows.memberships is not None
-    return LevelCombinations.of_levels(rows.memberships)
 
 
 def encode_known_levels(
@@ -159,7 +144,8 @@ def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -
         placed = np.zeros((len(wanted), len(at)))
         placed[others] = regression
         weights = weights + sparse.csr_array(placed)
-    return _known(weights, unknown, prior)
+    none_unseen = np.zeros(len(wanted), dtype=bool)
+    return LevelCombinations(SparseMatrix.of(weights), unknown, prior, none_unseen)
 
 
 def _encode_related(term: RandomTermSpec, values: Any) -> tuple[Codes, LevelCombinations]:
@@ -170,11 +156,6 @@ def _encode_related(term: RandomTermSpec, values: Any) -> tuple[Codes, LevelComb
     result = np.full(len(at), -1)
     result[at >= 0] = codes.ravel()
     return result, related_effects(term.relationship, term.levels, wanted)
-
-
-def _known(weights: Any, unknown: Vector, prior: Vector) -> LevelCombinations:
-    none = np.zeros(len(prior), dtype=bool)
-    return LevelCombinations(SparseMatrix.of(weights), unknown, prior, none)
 
 
 def _squares(weights: SparseMatrix) -> Vector:
