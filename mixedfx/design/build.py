@@ -31,7 +31,7 @@ from mixedfx.design.columns import (
     used_columns,
 )
 from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
-from mixedfx.design.dispersion import build_dispersion
+from mixedfx.design.dispersion import DispersionRows, DispersionSpec, build_dispersion
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
 from mixedfx.design.known_levels import KnownLevels, check_relmat
@@ -332,24 +332,30 @@ def _residual(
     variables = {
         name: as_patsy_column(name, column) for name, column in rows.residual_variables.items()
     }
-    dispersion = residual.dispersion if isinstance(residual, ResidualRequest) else residual
-    if dispersion is not None and formula.response in variables:
+    if isinstance(residual, Formula):
+        return _dispersion(formula.response, residual, variables, rows, env)
+    if residual.dispersion is None:
+        return residual.build(variables)
+    of_dispersion = _dispersion(formula.response, residual.dispersion, variables, rows, env)
+    assert residual.combine is not None
+    return residual.combine(residual.build(variables)[1], *of_dispersion)
+
+
+def _dispersion(
+    response: str,
+    dispersion: Formula,
+    variables: Mapping[str, pd.Series],
+    rows: _UsedRows,
+    env: EvalEnvironment,
+) -> tuple[DispersionSpec, DispersionRows]:
+    """Log-linear model of the residual standard deviation, and its columns."""
+    if response in variables:
         raise DispersionError(
-            f"the dispersion formula '{dispersion}' reads the response '{formula.response}'; "
+            f"the dispersion formula '{dispersion}' reads the response '{response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    of_dispersion = None
-    if dispersion is not None:
-        evaluated = EvaluatedVariables(variables, rows.term_values)
-        of_dispersion = build_dispersion(dispersion, evaluated, env, rows.index)
-    if not isinstance(residual, ResidualRequest):
-        assert of_dispersion is not None
-        return of_dispersion
-    spec, model = residual.build(variables)
-    if of_dispersion is None:
-        return spec, model
-    assert residual.combine is not None
-    return residual.combine(model, *of_dispersion)
+    evaluated = EvaluatedVariables(variables, rows.term_values)
+    return build_dispersion(dispersion, evaluated, env, rows.index)
 
 
 def fixed_matrix(design: Design) -> Matrix:
