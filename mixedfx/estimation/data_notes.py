@@ -11,7 +11,6 @@ import pandas as pd
 
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design
-from mixedfx.design.residual import FamilyResidual
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
@@ -122,7 +121,7 @@ def _response(design: Design) -> DataNote | None:
         return note, None
     if spec.family != NORMAL:
         return None
-    if isinstance(spec.residual, FamilyResidual):
+    if not spec.residual.linear:
         return (
             f"a {NORMAL.name} response with the identity link is that of a linear mixed model: "
             "mfx.lmer(formula, data) fits it exactly, and has REML and t tests; with reml=False "
