@@ -59,7 +59,7 @@ def graph(
     >>> print(graph("rating ~ 1 + (1 | friend)"))
     A tree: each row belongs to one level of friend.
     """
-    of_response = None if family is None and link is None else _family(family, link)
+    of_response = _family(family, link)
     if data is None:
         return graphs.graph(formula, params=_params(of_response or NORMAL))
     return _graph(_design(formula, data, of_response))
@@ -104,7 +104,7 @@ def equation(
     ratingᵢⱼ | Rᵢ ~ N(Rᵢ, σ²)
                Rᵢ ~ N(R, σ_friend²)
     """
-    of_response = None if family is None and link is None else _family(family, link)
+    of_response = _family(family, link)
     if data is None:
         response = None if of_response is None else equations.FamilyResponse(of_response)
         return equations.equation(formula, row_terms=equations.RowTerms(response=response))
@@ -165,7 +165,10 @@ def _graph(design: Design) -> Graph:
     return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting, params=params)
 
 
-def _family(family: Any, link: Any) -> Family:
+def _family(family: Any, link: Any) -> Family | None:
+    """Family that the arguments ask for; None without them."""
+    if family is None and link is None:
+        return None
     return resolve_family("gaussian" if family is None else family, link)
 
 
