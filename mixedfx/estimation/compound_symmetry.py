@@ -19,6 +19,7 @@ from mixedfx.design.residual import EqualVariances, ResidualRows
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
+from mixedfx.estimation.dispatch import SAME_OPTIMUM
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.formula.terms import RandomTerm
@@ -27,8 +28,6 @@ from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-_SAME_OPTIMUM = 1e-6
 
 
 def check_random_intercept(design: Design, model: ResidualModel) -> None:
@@ -71,7 +70,7 @@ def confirm_by_mixedlm(
     start = np.array([math.sqrt(correlation / (1.0 - correlation))])
     second = StatsModels().estimate(mixed, likelihood, control=control, start=start)
     gap = second.deviance - result.deviance
-    if not second.converged or abs(gap) > _SAME_OPTIMUM:
+    if not second.converged or abs(gap) > SAME_OPTIMUM:
         raise SearchError(
             f"MixedLM's deviance differs by {gap:.2g} from that of the search. Use "
             "engine='profiled'."

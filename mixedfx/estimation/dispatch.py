@@ -41,7 +41,7 @@ ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em")
 _MAX_ROWS, _MAX_GROUPS = 5000, 100
 _MAX_ROWS_IN_GROUP, _MAX_COLUMNS_IN_GROUP = 1000, 100
 # Two optima are the same if their deviances differ by less than lme4's own tolerance.
-_SAME_OPTIMUM = 1e-6
+SAME_OPTIMUM = 1e-6
 # MixedLM works in the columns as they are: so much it may lose by columns far from zero.
 _MOST_ROUNDING = 1e-3
 
@@ -115,7 +115,7 @@ def _compare_with_lowest(
         return result
     lowest = Profiled().estimate(design, likelihood, control=control)
     rounding = deviance_rounding(likelihood.at(result.theta))
-    tolerance = max(_SAME_OPTIMUM, 10.0 * control.tolerance) + rounding  # the certificate's
+    tolerance = max(SAME_OPTIMUM, 10.0 * control.tolerance) + rounding  # the certificate's
     if result.deviance <= lowest.deviance + tolerance:
         return result
     message = (
@@ -155,7 +155,7 @@ def _confirm(
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))
     rounding = abs(likelihood.deviance(second.theta) - second.deviance)
-    if _SAME_OPTIMUM < rounding < _MOST_ROUNDING:
+    if SAME_OPTIMUM < rounding < _MOST_ROUNDING:
         remark = f"not checked by statsmodels, whose rounding is {rounding:.1e} of deviance here."
         return replace(result, remarks=(*result.remarks, remark))
     return _compare_optima(result, second, require_second=False)
@@ -177,7 +177,7 @@ def _compare_optima(
     profiled: OptimizerResult, mixedlm: OptimizerResult, *, require_second: bool
 ) -> OptimizerResult:
     """MixedLM's result where its deviance is that of the optimum, else the profiled one."""
-    if mixedlm.converged and mixedlm.deviance <= profiled.deviance + _SAME_OPTIMUM:
+    if mixedlm.converged and mixedlm.deviance <= profiled.deviance + SAME_OPTIMUM:
         return replace(
             mixedlm,
             evaluations=profiled.evaluations + mixedlm.evaluations,
@@ -185,7 +185,7 @@ def _compare_optima(
             confirmed_by=profiled.engine,
         )
     gap = mixedlm.deviance - profiled.deviance
-    if gap > _SAME_OPTIMUM:
+    if gap > SAME_OPTIMUM:
         problem = f"MixedLM ended {gap:.2g} above the best deviance known, {profiled.deviance:.10g}"
     else:
         problem = "MixedLM reached the optimum, but does not report convergence there"
