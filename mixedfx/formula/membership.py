@@ -13,18 +13,16 @@ from mixedfx.errors import FormulaError
 FUNCTION = "mm"
 
 
-@lru_cache(maxsize=256)
 def is_membership(code: str) -> bool:
     """Whether a grouping factor is a call of ``mm()``."""
-    return code.startswith(f"{FUNCTION}(") and _call(code) is not None
+    return _call(code) is not None
 
 
 def membership_name(code: str) -> str:
     """Name of a factor: of a call of ``mm()`` without its weights."""
-    if not is_membership(code):
-        return code
     call = _call(code)
-    assert call is not None
+    if call is None:
+        return code
     return f"{FUNCTION}({', '.join(ast.unparse(a) for a in call.args)})"
 
 
@@ -32,7 +30,7 @@ def check_memberships(groups: list[tuple[str, ...]], text: str, start: int, end:
     """Refuse ``mm()`` of fewer than two columns, of other arguments, or combined with factors."""
     for group in groups:
         for code in group:
-            call = _call(code) if code.startswith(f"{FUNCTION}(") else None
+            call = _call(code)
             if call is None:
                 continue
             problem, advice = "", f"Write '(1 | {FUNCTION}(t1, t2, weights=[w1, w2]))'."
@@ -55,11 +53,13 @@ def _fit(call: ast.Call) -> bool:
 
 @lru_cache(maxsize=256)
 def _call(code: str) -> ast.Call | None:
+    """The call of ``mm()`` that some code is; None where it is another expression."""
+    if not code.startswith(f"{FUNCTION}("):
+        return None
     try:
         node = ast.parse(code, mode="eval").body
     except SyntaxError:
         return None
-    own = (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FUNCTION
-    )
-    return node if own and isinstance(node, ast.Call) else None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FUNCTION:
+        return node
+    return None
