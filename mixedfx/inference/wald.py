@@ -87,7 +87,7 @@ def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataF
 
 
 def exponentiated(fit: FittedModel, table: pd.DataFrame) -> pd.DataFrame:
-    """Exponentials of estimates and limits, standard errors by the delta method."""
+    """Coefficients as ratios, where the link has them."""
     link = fit.spec.family.link
     if not fit.spec.residual.linear and link.ratio is None:
         raise ArgumentError(
@@ -95,6 +95,11 @@ def exponentiated(fit: FittedModel, table: pd.DataFrame) -> pd.DataFrame:
             f"{link.name} link; they are odds ratios for logit, ratios of means for log, hazard "
             "ratios for cloglog. fit.emmeans(...) compares means on the scale of the response."
         )
+    return exponentials(table)
+
+
+def exponentials(table: pd.DataFrame) -> pd.DataFrame:
+    """Exponentials of estimates and limits in a table, standard errors by the delta method."""
     ratios = table.copy()
     shown = ["estimate", "conf_low", "conf_high"]
     with np.errstate(over="ignore"):

@@ -17,6 +17,7 @@ import pandas as pd
 
 from mixedfx.errors import check_choice
 from mixedfx.families.family import Family
+from mixedfx.inference import wald
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -30,7 +31,6 @@ class LinkScale:
     """Means of the linear predictor, contrasts that are differences."""
 
     family: Family
-    name = "linear"
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means as they are."""
@@ -59,7 +59,6 @@ class ResponseScale(LinkScale):
     """Means of the response, contrasts that are ratios where the link has them."""
 
     bias_variance: float | None = None  # of the random effects; None: not adjusted
-    name = "mean"
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means, standard errors and limits on the scale of the response."""
@@ -107,15 +106,8 @@ _ESTIMATES = ("emmean", "std_error", "conf_low", "conf_high")
 
 
 def exponentiated(contrasts: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Contrasts as ratios, with standard errors by the delta method; tests stay as they are."""
-    ratio = np.exp(contrasts["estimate"])
-    table = contrasts.assign(
-        estimate=ratio,
-        std_error=ratio * contrasts["std_error"],
-        conf_low=np.exp(contrasts["conf_low"]),
-        conf_high=np.exp(contrasts["conf_high"]),
-    )
-    return table.rename(columns={"estimate": name})
+    """Contrasts as ratios; tests stay as they are."""
+    return wald.exponentials(contrasts).rename(columns={"estimate": name})
 
 
 def scale_of(family: Family, which: str, *, bias_variance: float | None = None) -> LinkScale:
