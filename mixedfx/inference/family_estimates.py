@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.prediction import fitted
+
+Vector = npt.NDArray[np.float64]
 
 
 def family_params(fit: FittedModel) -> pd.Series:
@@ -25,7 +30,10 @@ def sigma(fit: FittedModel) -> float:
 @summary_of_rows("family deviance")
 def family_deviance(fit: FittedModel) -> float:
     """Sum of the unit deviances of the rows, at the conditional modes."""
-    rows, family = fit.rows, fit.spec.family
-    eta = rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
+    return float(unit_deviances(fit, fitted(fit)).sum())
+
+
+def unit_deviances(fit: FittedModel, mu: Vector) -> Vector:
+    """Unit deviances of the rows times their weights, at means (n,)."""
     params = family_params(fit).to_numpy()
-    return float(family.unit_deviance(rows.y, family.mean(eta), rows.weights, params).sum())
+    return fit.spec.family.unit_deviance(fit.rows.y, mu, fit.rows.weights, params)

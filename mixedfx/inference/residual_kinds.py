@@ -30,7 +30,7 @@ from scipy import special
 
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.family_estimates import family_params
+from mixedfx.inference.family_estimates import unit_deviances
 from mixedfx.inference.simulation import RANDOM, response_distribution
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -75,7 +75,7 @@ def _of_mean(fit: FittedModel, kind: str) -> Vector:
         if kind == "working":
             return np.asarray(raw / family.link.mean_derivatives(eta, mu)[0])
         if kind == "deviance":
-            squares = family.unit_deviance(rows.y, mu, rows.weights, family_params(fit).to_numpy())
+            squares = unit_deviances(fit, mu)
             return np.asarray(np.sign(raw) * np.sqrt(np.maximum(squares, 0.0)))
     return np.asarray(raw)
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.residual_kinds import pearson_residuals
 
 Vector = npt.NDArray[np.float64]
 
@@ -14,6 +15,4 @@ Vector = npt.NDArray[np.float64]
 @summary_of_rows("residual quantiles")
 def residual_quantiles(fit: FittedModel) -> Vector:
     """Extremes and quartiles of the residuals over their standard deviations, (5,)."""
-    eta = fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
-    scaled = fit.residual.pearson_residuals(fit.rows, eta, fit.solution.sigma)
-    return np.asarray(np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]))
+    return np.asarray(np.quantile(pearson_residuals(fit), [0.0, 0.25, 0.5, 0.75, 1.0]))
