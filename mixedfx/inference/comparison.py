@@ -29,7 +29,6 @@ from mixedfx.inference.nesting import is_nested
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.residuals.registry import residual_model
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 

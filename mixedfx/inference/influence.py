@@ -28,7 +28,6 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.intp]
 

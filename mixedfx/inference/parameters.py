@@ -13,14 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mixedfx.covariance.components import ComponentKind
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
-
-Matrix = npt.NDArray[np.float64]
 
 Kind = ComponentKind | Literal["sigma", "dispersion", "fixed"]
 

@@ -16,7 +16,6 @@ from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.level_basis import covariance_root
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Levels that are taken at once.

@@ -27,7 +27,6 @@ from mixedfx.likelihood.level_estimates import (
 )
 from mixedfx.likelihood.prediction_variance import conditional_residuals
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 

@@ -87,7 +87,7 @@ class ComponentOfParameter:
 
     @property
     def is_sd(self) -> bool:
-        """Whether it is a standard deviation, else a correlation."""
+        """Whether it is a standard deviation."""
         return self.kind == "sd"
 
     @cached_property
