@@ -37,6 +37,7 @@ from mixedfx.residuals.correlated_new import (
     WholeCovariances,
     new_subject_rows,
 )
+from mixedfx.residuals.correlated_rows import products_of_positions
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
@@ -200,17 +201,7 @@ class Correlated(ResidualModel):
         """Structure nearest to the mean products of residuals at each two positions."""
         root = residuals if weights is None else np.sqrt(weights) * residuals
         k, S = len(self.spec.labels), self.spec.n_strata
-        total, count = np.zeros((S, k, k)), np.zeros((S, k, k))
-        for size in self.patterns.sizes:
-            e = root[size.rows]
-            at = np.repeat(np.arange(size.n_patterns), np.diff(size.starts))
-            where = (
-                size.strata[at][:, None, None],
-                size.positions[at][:, :, None],
-                size.positions[at][:, None, :],
-            )
-            np.add.at(total, where, e[:, :, None] * e[:, None, :])
-            np.add.at(count, where, 1.0)
+        total, count = products_of_positions(self.patterns, root, (S, k))
         structure, at_ = self.spec.covariance, self.spec.at
         scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
         found = []
