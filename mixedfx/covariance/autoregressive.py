@@ -27,6 +27,7 @@ import numpy.typing as npt
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.correlation import (
     CorrelationStructure,
+    Heterogeneous,
     ScalarTanh,
     atanh_inside,
     tanh_slope,
@@ -87,13 +88,10 @@ class Autoregressive(ScalarTanh):
         return [np.array([np.sign(r) * abs(r) ** (1.0 / at.lags[0])]) for r in usual]
 
 
-class HeterogeneousAutoregressive(Autoregressive):
+class HeterogeneousAutoregressive(Heterogeneous, Autoregressive):
     """``ar1h(visit | g)``: a standard deviation for each level."""
 
     name: ClassVar[str] = "ar1h"
-    goes_on: ClassVar[bool] = False
-    heterogeneous: ClassVar[bool] = True
-    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
 class Toeplitz(CorrelationStructure):
@@ -162,13 +160,10 @@ class Toeplitz(CorrelationStructure):
         )
 
 
-class HeterogeneousToeplitz(Toeplitz):
+class HeterogeneousToeplitz(Heterogeneous, Toeplitz):
     """``toeph(visit | g)``: a standard deviation for each level."""
 
     name: ClassVar[str] = "toeph"
-    covariances_are_parameters: ClassVar[bool] = False
-    heterogeneous: ClassVar[bool] = True
-    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
 class Antedependence(CorrelationStructure):
@@ -242,12 +237,10 @@ class Antedependence(CorrelationStructure):
         return tuple(Component("corr", (i, i + 1), float(r), i) for i, r in enumerate(c))
 
 
-class HeterogeneousAntedependence(Antedependence):
+class HeterogeneousAntedependence(Heterogeneous, Antedependence):
     """``adh(visit | g)`` of residuals: a standard deviation for each level."""
 
     name: ClassVar[str] = "adh"
-    heterogeneous: ClassVar[bool] = True
-    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
 def _steps(at: Positions) -> Ints:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from mixedfx.covariance.components import Component, Positions
-from mixedfx.covariance.correlation import CorrelationStructure
+from mixedfx.covariance.correlation import CorrelationStructure, Heterogeneous
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -74,14 +74,10 @@ class CompoundSymmetry(CorrelationStructure):
         return tuple(Component("corr", (), float(r), i, limits) for i, r in enumerate(c))
 
 
-class HeterogeneousCompoundSymmetry(CompoundSymmetry):
+class HeterogeneousCompoundSymmetry(Heterogeneous, CompoundSymmetry):
     """``csh(f | g)``: a standard deviation for each effect, one correlation."""
 
     name: ClassVar[str] = "csh"
-    goes_on: ClassVar[bool] = False
-    covariances_are_parameters: ClassVar[bool] = False
-    heterogeneous: ClassVar[bool] = True
-    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
 class HomogeneousDiagonal(CompoundSymmetry):

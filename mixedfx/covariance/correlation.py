@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -261,6 +261,19 @@ class CorrelationStructure(CovarianceStructure):
                     H[a, a, a, b] = H[a, a, b, a] = -entry / s[a] ** 2
                     H[a, b, a, b] = H[a, b, b, a] = entry / s[b] ** 2 if a != b else 0.0
         return H
+
+
+class Heterogeneous(CorrelationStructure):
+    """
+    A standard deviation for each effect, where a structure has one: the first base of its variant.
+
+    There is none at further positions, and covariances are no parameters.
+    """
+
+    goes_on: ClassVar[bool] = False
+    covariances_are_parameters: ClassVar[bool] = False
+    heterogeneous: ClassVar[bool] = True
+    invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
 class ScalarTanh(CorrelationStructure):
