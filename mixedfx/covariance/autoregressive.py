@@ -28,7 +28,7 @@ from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.correlation import (
     CorrelationStructure,
     Heterogeneous,
-    ScalarTanh,
+    TanhCorrelations,
     atanh_inside,
     tanh_slope,
 )
@@ -42,13 +42,17 @@ Ints = npt.NDArray[np.intp]
 _TYPICAL = (-0.8, -0.4, 0.1, 0.4, 0.6, 0.8, 0.95)
 
 
-class Autoregressive(ScalarTanh):
+class Autoregressive(TanhCorrelations):
     """``ar1(visit | g)``: one standard deviation, correlations ``rho**lag``."""
 
     name: ClassVar[str] = "ar1"
     goes_on: ClassVar[bool] = True
     markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
+
+    def n_correlations(self, at: Positions) -> int:
+        """One, of two effects or more."""
+        return int(at.k > 1)
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:
         """``rho**lag``."""
@@ -86,6 +90,10 @@ class Autoregressive(ScalarTanh):
         signed = bool((at.lags % 2 == 1).any())
         usual = [r for r in _TYPICAL if r > 0.0 or signed]
         return [np.array([np.sign(r) * abs(r) ** (1.0 / at.lags[0])]) for r in usual]
+
+    def correlation_components(self, c: Vector, at: Positions) -> tuple[Component, ...]:
+        """The correlation."""
+        return tuple(Component("corr", (), float(rho), i) for i, rho in enumerate(c))
 
 
 class HeterogeneousAutoregressive(Heterogeneous, Autoregressive):
@@ -166,7 +174,7 @@ class HeterogeneousToeplitz(Heterogeneous, Toeplitz):
     name: ClassVar[str] = "toeph"
 
 
-class Antedependence(CorrelationStructure):
+class Antedependence(TanhCorrelations):
     """``ad(visit | g)`` of residuals: one standard deviation, a correlation of each neighbours."""
 
     name: ClassVar[str] = "ad"
@@ -208,18 +216,6 @@ class Antedependence(CorrelationStructure):
         factors = np.where(between, c[:, None, None], 1.0)
         factors[left_out] = between[left_out]
         return np.asarray(factors.prod(axis=0))
-
-    def bounded(self, x: Vector, at: Positions) -> Vector:
-        """``tanh(x)``."""
-        return np.tanh(x)
-
-    def bounded_jacobian(self, x: Vector, at: Positions) -> Matrix:
-        """``1 / cosh(x)**2``."""
-        return np.diag(tanh_slope(x))
-
-    def unbounded(self, c: Vector, at: Positions) -> Vector:
-        """``atanh(c)``."""
-        return atanh_inside(c)
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:
         """Correlations of neighbours."""

@@ -276,12 +276,8 @@ class Heterogeneous(CorrelationStructure):
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 
-class ScalarTanh(CorrelationStructure):
-    """One correlation, the hyperbolic tangent of its parameter."""
-
-    def n_correlations(self, at: Positions) -> int:
-        """One, of two effects or more."""
-        return int(at.k > 1)
+class TanhCorrelations(CorrelationStructure):
+    """Correlations that are the hyperbolic tangents of their parameters."""
 
     def bounded(self, x: Vector, at: Positions) -> Vector:
         """``tanh(x)``."""
@@ -294,10 +290,6 @@ class ScalarTanh(CorrelationStructure):
     def unbounded(self, c: Vector, at: Positions) -> Vector:
         """``atanh(c)``."""
         return atanh_inside(c)
-
-    def correlation_components(self, c: Vector, at: Positions) -> tuple[Component, ...]:
-        """The correlation."""
-        return tuple(Component("corr", (), float(rho), i) for i, rho in enumerate(c))
 
 
 def tanh_slope(x: Vector) -> Vector:
