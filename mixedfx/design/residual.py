@@ -337,11 +337,10 @@ class FamilyResidual(ResidualSpec):
 
 
 @dataclass(frozen=True)
-class NamedResidual(ResidualSpec):
-    """A registered residual model, asked for by ``residual="name(columns)"``."""
+class WrittenResidual(ResidualSpec):
+    """A residual model that is asked for by the text of ``residual=``."""
 
-    text: str  # as asked for
-    names: tuple[str, ...]  # of its parameters
+    text: str  # as asked for: us(visit | patient)
 
     @property
     def argument(self) -> str:
@@ -356,6 +355,13 @@ class NamedResidual(ResidualSpec):
     def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
         """Line of the summary."""
         return (("Residual", self.text),)
+
+
+@dataclass(frozen=True)
+class NamedResidual(WrittenResidual):
+    """A registered residual model, asked for by ``residual="name(columns)"``."""
+
+    names: tuple[str, ...]  # of its parameters
 
     @property
     def explanation(self) -> str | None:

@@ -15,17 +15,16 @@ from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.levels import Levels
-from mixedfx.design.residual import ResidualSpec
+from mixedfx.design.residual import WrittenResidual
 from mixedfx.errors import ArgumentError
 
 Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class CorrelatedSpec(ResidualSpec):
+class CorrelatedSpec(WrittenResidual):
     """Structure of correlated residuals, and the positions of a subject's rows."""
 
-    text: str  # as asked for: us(visit | patient)
     structure: str  # name in the registry
     position: str  # what the positions are of: visit
     subject: str  # grouping factor of a subject's rows
@@ -85,20 +84,6 @@ class CorrelatedSpec(ResidualSpec):
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(self.coordinates)
-
-    @property
-    def argument(self) -> str:
-        """The argument of ``lmer``."""
-        return f"residual='{self.text}'"
-
-    @property
-    def label(self) -> str:
-        """After the formula."""
-        return f"residual {self.text}"
-
-    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
-        """Line of the summary."""
-        return (("Residual", self.text),)
 
     @property
     def explanation(self) -> str | None:
