@@ -163,6 +163,10 @@ class ResidualSpec:
     def check_df_method(self, method: str) -> None:
         """Raise ArgumentError for degrees of freedom that the model does not have."""
 
+    def check_kenward_roger(self) -> None:
+        """Raise ArgumentError where Kenward and Roger's method is not computed."""
+        self.check_one_variance("Kenward and Roger's method", "take df_method='satterthwaite'")
+
     def check_covariance_intervals(self, what: str, instead: str) -> None:
         """Raise ArgumentError where Wald intervals of the covariances are not computed."""
         self.check_one_variance(what, instead)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.errors import ArgumentError, check_choice
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.kenward_roger import kenward_roger
 from mixedfx.inference.kenward_roger_rows import kenward_roger_of_rows
 from mixedfx.inference.satterthwaite import satterthwaite
@@ -119,7 +119,7 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
                 f"df_method='{method}' adjusts a REML fit, and this one is by maximum "
                 "likelihood: fit with reml=True, or take df_method='satterthwaite'."
             )
-        check_one_variance(fit, "Kenward and Roger's method", "take df_method='satterthwaite'")
+        fit.spec.residual.check_kenward_roger()
         linear = fit.spec.residual.equal_variances or not fit.spec.residual.estimates_sigma
         linear = linear and all(s.linear for s, _ in fit.crossprod.parametrization.terms)
         second_order = _KENWARD_ROGER[method]

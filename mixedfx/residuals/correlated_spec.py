@@ -48,12 +48,14 @@ class CorrelatedSpec(WrittenResidual):
         )
 
     def check_one_variance(self, what: str, instead: str) -> None:
-        """Refuse what takes independent residuals, but not Kenward and Roger's method."""
-        if not what.startswith("Kenward"):
-            raise ArgumentError(
-                f"{what} takes independent residuals of one variance, and this fit has "
-                f"{self.argument}: {instead}."
-            )
+        """Refuse what takes independent residuals."""
+        raise ArgumentError(
+            f"{what} takes independent residuals of one variance, and this fit has "
+            f"{self.argument}: {instead}."
+        )
+
+    def check_kenward_roger(self) -> None:
+        """It takes covariances of residuals."""
 
     def check_covariance_intervals(self, what: str, instead: str) -> None:
         """None is refused: the criterion has all derivatives."""
