@@ -82,10 +82,15 @@ class Correlated(ResidualModel):
         return spec, kept
 
     @cached_property
-    def patterns(self) -> Patterns:
+    def position_patterns(self) -> Patterns:
         """Patterns of the subjects' positions."""
         markov = self.spec.covariance.markov
         return Patterns.of(self.subjects, self.positions, self.strata, markov=markov)
+
+    @property
+    def patterns(self) -> Patterns:
+        """Patterns whose rows and columns are those of :meth:`covariances`."""
+        return self.position_patterns
 
     # ------------------------------------------------------------ the covariances
 
@@ -350,11 +355,6 @@ class Correlated(ResidualModel):
         """With the same subjects and positions, a more special structure and no more strata."""
         plain = isinstance(other, Correlated) and type(other.spec) is CorrelatedSpec
         return plain and is_nested_structure(self, other)
-
-    @property
-    def position_patterns(self) -> Patterns:
-        """Patterns of the positions themselves."""
-        return self.patterns
 
     @property
     def pattern_strata(self) -> Codes:

@@ -89,14 +89,8 @@ class Irregular(Correlated):
     # ------------------------------------------------------------ patterns
 
     @cached_property
-    def position_patterns(self) -> Patterns:
-        """Patterns of the positions themselves."""
-        markov = self.structure.markov
-        return Patterns.of(self.subjects, self.positions, self.strata, markov=markov)
-
-    @cached_property
     def patterns(self) -> Patterns:
-        """The same, each with a number, and its positions numbered from zero."""
+        """Those of the positions, each with a number, and its positions numbered from zero."""
         sizes, first = [], 0
         for size in self.position_patterns.sizes:
             P, v = size.positions.shape
