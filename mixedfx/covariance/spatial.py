@@ -46,7 +46,7 @@ _CONSTANT = 1.0 - 1e-3
 # Relative step of differences by the smoothness; its first four powers are lost.
 _STEP = 2e-3
 # Smoothness of the limit above, at which the correlation is nearly the Gaussian one.
-_SMOOTHEST = float(np.exp(4.0))
+_SMOOTHEST = float(np.exp(_MAX_LOG["smoothness"]))
 # Distances from which the parameters of a given Matern correlation matrix are found.
 _MAX_DISTANCES = 60
 
@@ -66,7 +66,7 @@ class DistanceStructure(CorrelationStructure):
         """Units of the parameters: the mean distance for a range."""
         mean = at.mean_distance
         units = {"range": mean, "rate": 1.0 / mean, "smoothness": 1.0}
-        return np.array([units.get(kind, 1.0) for kind in self.kinds])
+        return np.array([units[kind] for kind in self.kinds])
 
     def _limits(self) -> Vector:
         """Largest logarithm of each parameter."""
@@ -116,14 +116,11 @@ class DistanceStructure(CorrelationStructure):
         """Short to long ranges."""
         if at.k == 1:
             return ()
-        return [self._of_range(share * self._unit_distance(at)) for share in _TYPICAL]
+        return [self._of_range(share * at.mean_distance) for share in _TYPICAL]
 
     def generic(self, at: Positions) -> Vector:
         """A range of the mean distance."""
-        return self._of_range(self._unit_distance(at)) if at.k > 1 else np.zeros(0)
-
-    def _unit_distance(self, at: Positions) -> float:
-        return at.mean_distance
+        return self._of_range(at.mean_distance) if at.k > 1 else np.zeros(0)
 
     def _of_range(self, distance: float) -> Vector:
         """Parameters c of a range."""
@@ -141,17 +138,17 @@ class Exponential(DistanceStructure):
 
     def correlation_jacobian(self, c: Vector, at: Positions) -> Array:
         """``exp(-z) z / range``, z the distance over the range."""
-        z = at.distances / c[:, None, None] if len(c) else np.zeros((0, 1, 1))
+        z = at.distances / c[:, None, None]
         return np.asarray(np.exp(-z) * z / c[:, None, None])
 
     def correlation_hessian(self, c: Vector, at: Positions) -> Array:
         """``exp(-z) z (z - 2) / range**2``."""
-        z = at.distances / c[:, None, None] if len(c) else np.zeros((0, 1, 1))
+        z = at.distances / c[:, None, None]
         return np.asarray(np.exp(-z) * z * (z - 2.0) / c[:, None, None] ** 2)[:, None]
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:
         """By the pair whose correlation is nearest to ``1 / e``."""
-        return np.full(int(at.k > 1), _scale_of_pair(R, at)[0]) if at.k > 1 else np.zeros(0)
+        return np.full(1, _scale_of_pair(R, at)[0]) if at.k > 1 else np.zeros(0)
 
 
 class OrnsteinUhlenbeck(DistanceStructure):
@@ -195,12 +192,12 @@ class Gaussian(DistanceStructure):
 
     def correlation_jacobian(self, c: Vector, at: Positions) -> Array:
         """``2 z**2 exp(-z**2) / range``, z the distance over the range."""
-        z = at.distances / c[:, None, None] if len(c) else np.zeros((0, 1, 1))
+        z = at.distances / c[:, None, None]
         return np.asarray(2.0 * z**2 * np.exp(-(z**2)) / c[:, None, None])
 
     def correlation_hessian(self, c: Vector, at: Positions) -> Array:
         """``2 z**2 (2 z**2 - 3) exp(-z**2) / range**2``."""
-        z = at.distances / c[:, None, None] if len(c) else np.zeros((0, 1, 1))
+        z = at.distances / c[:, None, None]
         H = 2.0 * z**2 * (2.0 * z**2 - 3.0) * np.exp(-(z**2)) / c[:, None, None] ** 2
         return np.asarray(H)[:, None]
 
@@ -217,10 +214,6 @@ class Matern(DistanceStructure):
 
     name: ClassVar[str] = "mat"
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("range", "smoothness")
-
-    def n_correlations(self, at: Positions) -> int:
-        """Range and smoothness; of two points a range alone is identified."""
-        return 2 if at.k > 1 else 0
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:
         """By distinct distances."""
@@ -271,7 +264,7 @@ class Matern(DistanceStructure):
         """Ranges at several smoothnesses, of nearly the same distance of little correlation."""
         if at.k == 1:
             return ()
-        unit = self._unit_distance(at)
+        unit = at.mean_distance
         return [
             np.array([share * unit / np.sqrt(2.0 * nu), nu])
             for nu in _SMOOTHNESS
