@@ -32,6 +32,7 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
+from mixedfx.likelihood.prediction_variance import prediction_rows, sparse_rows
 from mixedfx.likelihood.size import check_dense_block
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 
@@ -245,25 +246,7 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
 
 def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
     """The random effects' model matrix Z in its basis, (n, q), in the order of elimination."""
-    n, symbolic = rows.n, crossprod.symbolic
-    Z = sparse.csr_array((n, symbolic.size))
-    in_basis = rows_in_basis(rows.random_terms, crossprod.bases)
-    for position, random_term in zip(crossprod.term_positions, in_basis, strict=True):
-        L = symbolic.layout.levels(position.group)
-        basis = crossprod.level_basis(position.group)
-        if basis is not None:
-            P = loadings(random_term.memberships, basis)[random_term.codes]
-            own = sparse.csr_array(random_term.model_matrix * P)
-            first = symbolic.starts[position.group]
-            Z = Z + sparse.csr_array(
-                (own.data, own.indices + first, own.indptr), shape=(n, symbolic.size)
-            )
-            continue
-        for a in range(position.width):
-            at = symbolic.starts[position.group] + (position.start + a) * L + random_term.codes
-            entries = (random_term.model_matrix[:, a], (np.arange(n), at))
-            Z = Z + sparse.csr_array(entries, shape=(n, symbolic.size))
-    return Z
+    return sparse_rows(crossprod, prediction_rows(rows))
 
 
 def parametrization_of(spec: ModelSpec) -> Parametrization:
