@@ -52,15 +52,19 @@ class PatternsOfSize:
         """The patterns' part of ``q``."""
         return slice(self.first_entry, self.first_entry + self.n_patterns * len(self.lower[0]))
 
-    def covariances(self, R: Array) -> Array:
-        """``R_p`` of each pattern, (P, v, v), from those of all positions (strata, k, k)."""
+    @property
+    def _in_R(self) -> tuple[Codes, Codes, Codes]:
+        """Where the entries of ``R_p`` stand in those of all positions."""
         at = self.positions
-        return R[self.strata[:, None, None], at[:, :, None], at[:, None, :]]
+        return self.strata[:, None, None], at[:, :, None], at[:, None, :]
 
-    def covariances_of(self, by_x: Array) -> Array:
-        """The same of a stack of derivatives of R, (m, P, v, v)."""
-        at = self.positions
-        return by_x[:, self.strata[:, None, None], at[:, :, None], at[:, None, :]]
+    def covariances(self, R: Array) -> Array:
+        """``R_p`` of each pattern, (..., P, v, v), from those of all positions (..., S, k, k)."""
+        return R[(..., *self._in_R)]
+
+    def add_at_positions(self, out: Array, values: Array) -> None:
+        """Add matrices of the patterns, (P, v, v), to one of all positions, (strata, k, k)."""
+        np.add.at(out, self._in_R, values)
 
     def packed(self, values: Array) -> Vector:
         """Entries of symmetric matrices (P, v, v) in the order of ``q``."""
@@ -75,6 +79,13 @@ class PatternsOfSize:
         out[:, s, t] = values
         out[:, t, s] = values
         return out
+
+    def derivative(self, by_q: Vector) -> Array:
+        """Derivatives by symmetric Q from those by ``q``: an entry s > t stands for two of Q."""
+        by_Q = 0.5 * self.unpacked(by_q)
+        v = np.arange(self.positions.shape[1])
+        by_Q[:, v, v] *= 2.0
+        return by_Q
 
     def entry_of_subjects(self) -> Codes:
         """Entry of ``q`` of each pair of positions of each subject, (subjects, entries)."""
@@ -129,17 +140,14 @@ class Patterns:
         """
         Derivative by R (strata, k, k) from those by the entries of ``q`` and by ``log|R|``.
 
-        ``dQ = -Q dR Q``; an entry below the diagonal stands for two of the matrix.
+        ``dQ = -Q dR Q``.
         """
         by_R = np.zeros_like(R)
         for size in self.sizes:
             precision = np.linalg.inv(size.covariances(R))
-            by_Q = 0.5 * size.unpacked(by_q)
-            v = np.arange(size.positions.shape[1])
-            by_Q[:, v, v] *= 2.0
+            by_Q = size.derivative(by_q)
             by = by_log_det * size.counts[:, None, None] * precision - precision @ by_Q @ precision
-            at = size.positions
-            np.add.at(by_R, (size.strata[:, None, None], at[:, :, None], at[:, None, :]), by)
+            size.add_at_positions(by_R, by)
         return by_R
 
     def information(self, R: Array, by_x: Array) -> tuple[Matrix, Vector]:
@@ -148,7 +156,7 @@ class Patterns:
         products, traces = np.zeros((m, m)), np.zeros(m)
         for size in self.sizes:
             precision = np.linalg.inv(size.covariances(R))
-            dR = size.covariances_of(by_x)
+            dR = size.covariances(by_x)
             QdR = precision @ dR  # (m, P, v, v)
             weighted = size.counts[:, None, None] * QdR
             traces += np.einsum("ipss->i", weighted)
@@ -163,7 +171,7 @@ class Patterns:
         for size in self.sizes:
             precision = np.linalg.inv(size.covariances(R))
             s, t = size.lower
-            dQ = -precision @ size.covariances_of(by_x) @ precision
+            dQ = -precision @ size.covariances(by_x) @ precision
             out[:, size.entries] = dQ[:, :, s, t].reshape(len(by_x), size.n_patterns * len(s))
         return out
 
@@ -178,18 +186,14 @@ class Patterns:
         H, by_R = np.zeros((m, m)), np.zeros_like(R)
         for size in self.sizes:
             precision = np.linalg.inv(size.covariances(R))
-            v = np.arange(size.positions.shape[1])
-            by_Q = 0.5 * size.unpacked(by_q)
-            by_Q[:, v, v] *= 2.0
+            by_Q = size.derivative(by_q)
             B = precision @ by_Q @ precision
             counted = size.counts[:, None, None] * precision
-            dR = size.covariances_of(by_x)
+            dR = size.covariances(by_x)
             left = (2.0 * B - counted) @ dR @ precision
             entries = (m, precision.size)
             H += left.transpose(0, 1, 3, 2).reshape(entries) @ dR.reshape(entries).T
-            at = size.positions
-            where = (size.strata[:, None, None], at[:, :, None], at[:, None, :])
-            np.add.at(by_R, where, counted - B)
+            size.add_at_positions(by_R, counted - B)
         return H, by_R
 
     def pairs(self) -> tuple[Codes, Codes, Codes]:
