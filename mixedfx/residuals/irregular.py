@@ -149,15 +149,16 @@ class Irregular(Correlated):
     def covariance_jacobian(self, params: Vector) -> Array:
         """Derivatives of R by the parameters, (params, patterns, v, v)."""
         structure, at, by = self.structure, self.spec.at, []
-        R = self.covariances(params)
-        for x, (own, d) in zip(self.structure_params(params), self._by_stratum, strict=True):
-            by_log_sd = np.zeros_like(R)
-            by_log_sd[own] = 2.0 * R[own]
+        by_stratum = zip(self.structure_params(params), self._by_stratum, strict=True)
+        for s, (x, (own, d)) in enumerate(by_stratum):
             c = structure.bounded(x[1:], at)
+            if s:  # that of the first is sigma
+                R = x[0] ** 2 * structure.correlation(c, cast(Any, d))
+                by.append(self._spread([(own, 2.0 * R)]))
             by_c = structure.correlation_jacobian(c, cast(Any, d)).reshape(-1, *d.distances.shape)
             by_x = np.tensordot(structure.bounded_jacobian(x[1:], at).T, by_c, axes=1)
-            by += [by_log_sd, *(self._spread([(own, x[0] ** 2 * one)]) for one in by_x)]
-        return np.array(by[1:])
+            by += [self._spread([(own, x[0] ** 2 * one)]) for one in by_x]
+        return np.array(by)
 
     def _spread(self, found: list[tuple[Codes, Array]]) -> Array:
         """Matrices of all patterns from those of some, zero elsewhere."""
