@@ -218,7 +218,7 @@ class Correlated(ResidualModel):
         first = int(np.argmax(self._is_positive))
         repeated = np.tile(self._is_positive, S)
         full[repeated] -= full[first]
-        if self.spec.structure == "us":  # rows of the factor, which scale together
+        if structure.coordinates(at_).is_linear:  # entries of the factor, which scale together
             full[~repeated] /= np.exp(found[0][first])
         return np.delete(full, first)
 
