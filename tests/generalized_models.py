@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
-from reference_models import FOLDER, Reference, _typed
+from reference_models import FOLDER, Reference, records, typed
 
 import mixedfx as mfx
 from mixedfx.estimation.glmm.working import basis_coefficients
@@ -29,7 +28,7 @@ class GeneralizedReference(Reference):
 
     @cached_property
     def data(self) -> pd.DataFrame:
-        return _typed(pd.read_csv(FOLDER / "generalized" / "data" / self["data"]), self["factors"])
+        return typed(pd.read_csv(FOLDER / "generalized" / "data" / self["data"]), self["factors"])
 
     @property
     def nagq(self) -> int:
@@ -95,13 +94,9 @@ class GeneralizedReference(Reference):
         return f"{self['formula_py']} - {self['lrt']['dropped']}"
 
 
-def _load() -> dict[str, GeneralizedReference]:
-    paths = sorted((FOLDER / "generalized" / "models").glob("*.json"))
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {record["id"]: GeneralizedReference(record) for record in records}
-
-
-GENERALIZED = _load()
+GENERALIZED = {
+    name: GeneralizedReference(record) for name, record in records("generalized/models").items()
+}
 
 
 @cache

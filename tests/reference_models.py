@@ -139,7 +139,7 @@ class Reference:
 
     @cached_property
     def data(self) -> pd.DataFrame:
-        return _typed(_read(self["data"]), self["factors"])
+        return typed(_read(self["data"]), self["factors"])
 
     @cached_property
     def new_data(self) -> pd.DataFrame:
@@ -167,16 +167,10 @@ class Reference:
         return [term for t, term in enumerate(self.terms) if t in terms]
 
 
-def _load() -> dict[str, Reference]:
-    records = (
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((FOLDER / "models").glob("*.json"))
-    )
-    return {
-        record["id"]: Reference(record)
-        for record in records
-        if record["engine"].startswith("lme4") and record["engine"].endswith(" lmer")
-    }
+def records(folder: str) -> dict[str, dict[str, Any]]:
+    """Records of a folder of reference models, by name."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted((FOLDER / folder).glob("*.json")))
+    return {record["id"]: record for record in map(json.loads, texts)}
 
 
 @cache
@@ -184,7 +178,7 @@ def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / "data" / name)
 
 
-def _typed(table: pd.DataFrame, factors: dict[str, list[str]]) -> pd.DataFrame:
+def typed(table: pd.DataFrame, factors: dict[str, list[str]]) -> pd.DataFrame:
     """Make the factors categorical, with R's order of levels."""
     text = {name: table[name].map(_as_label, na_action="ignore") for name in factors}
     return table.assign(
@@ -196,7 +190,11 @@ def _as_label(value: object) -> str:
     return str(value)
 
 
-REFERENCES = _load()
+REFERENCES = {
+    name: Reference(record)
+    for name, record in records("models").items()
+    if record["engine"].startswith("lme4") and record["engine"].endswith(" lmer")
+}
 
 
 def tiered(names: Iterable[str]) -> list:

@@ -7,7 +7,6 @@ are values of SAS, as the R package mmrm carries them in its tests.
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import pytest
-from reference_models import FOLDER, _typed
+from reference_checks import Checks
+from reference_models import FOLDER, records, typed
 from tiers import but_for
 
 import mixedfx as mfx
@@ -34,13 +34,7 @@ BY_TERM = {
     "kenward-roger-linear": "kr_linear",
 }
 PUBLISHED = {"kr": "kenward-roger", "kr_linear": "kenward-roger-linear"}
-CHECKS = []
-
-
-def check(function):
-    """Register a comparison of a fit with its reference."""
-    CHECKS.append(function)
-    return function
+check = Checks()
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class CorrelatedReference:
     @cached_property
     def data(self) -> pd.DataFrame:
         path = FOLDER / "structured" / "data" / self["data"]
-        return _typed(pd.read_csv(path), self["factors"])
+        return typed(pd.read_csv(path), self["factors"])
 
     @property
     def residual(self) -> str | None:
@@ -95,13 +89,10 @@ class CorrelatedReference:
             )
 
 
-def _load() -> dict[str, CorrelatedReference]:
-    paths = sorted((FOLDER / "structured" / "residual_models").glob("*.json"))
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {record["id"]: CorrelatedReference(record) for record in records}
-
-
-CORRELATED = _load()
+CORRELATED = {
+    name: CorrelatedReference(record)
+    for name, record in records("structured/residual_models").items()
+}
 DEFAULT = [
     "bodyweight_het_exp__reml",
     "fev_us__reml",
@@ -117,9 +108,7 @@ DEFAULT = [
 def test_correlated_fit_matches_r(name, subtests):
     reference = CORRELATED[name]
     fit = reference.fit
-    for compare in CHECKS:
-        with subtests.test(compare.__name__):
-            compare(fit, reference)
+    check.run(fit, reference, subtests)
 
 
 @check

@@ -11,6 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from generalized_models import GENERALIZED, generalized_fit
+from reference_checks import (
+    Checks,
+    by_text,
+    compare_conditional_modes,
+    compare_conditional_standard_deviations,
+)
 from reference_models import group_key
 from tiers import but_for
 
@@ -22,13 +28,7 @@ COMPONENTS = 1e-3
 # At given parameters nothing is searched but the modes.
 ROUNDING = 1e-8
 
-CHECKS = []
-
-
-def check(function):
-    """Register a comparison of a fit with its reference."""
-    CHECKS.append(function)
-    return function
+check = Checks()
 
 
 # Quadrature is in the default tier by nine nodes.
@@ -38,9 +38,7 @@ DEFAULT = [name for name in GENERALIZED if not name.endswith(("agq5", "agq25"))]
 @pytest.mark.parametrize("name", but_for(GENERALIZED, DEFAULT))
 def test_generalised_fit_matches_r(name, subtests):
     fit, reference = generalized_fit(name), GENERALIZED[name]
-    for compare in CHECKS:
-        with subtests.test(compare.__name__):
-            compare(fit, reference)
+    check.run(fit, reference, subtests)
 
 
 @check
@@ -150,35 +148,14 @@ def parameters_of_the_family_match_r(fit, reference):
     np.testing.assert_allclose(fit.model.residual.params, reference.family_params, rtol=COMPONENTS)
 
 
-def _groups(fit, reference):
-    labels = {group_key(label): label for label in reference["ranef"]}
-    return [(group, labels[group_key(group)]) for group in fit.formula.groups]
-
-
-def _by_text(table):
-    return table.set_axis(table.index.astype(str))
-
-
 @check
 def conditional_modes_match_r(fit, reference):
-    for group, label in _groups(fit, reference):
-        expected = reference.level_table("ranef", label, group)
-        found = _by_text(fit.ranef(group)).loc[expected.index]
-        for effect in expected:
-            sd = reference.deviations[group_key(group), effect]
-            np.testing.assert_allclose(
-                found[effect], expected[effect], rtol=0, atol=COMPONENTS * sd, err_msg=group
-            )
+    compare_conditional_modes(fit, reference, COMPONENTS)
 
 
 @check
 def conditional_standard_deviations_match_r(fit, reference):
-    for group, label in _groups(fit, reference):
-        expected = reference.level_table("ranef_cond_sd", label, group)
-        found = _by_text(fit.ranef(group, cond_sd=True)).loc[expected.index]
-        np.testing.assert_allclose(
-            found[[f"{effect}_sd" for effect in expected]], expected, rtol=COMPONENTS, err_msg=group
-        )
+    compare_conditional_standard_deviations(fit, reference, COMPONENTS)
 
 
 @check
@@ -188,7 +165,7 @@ def standard_deviations_with_the_uncertainty_of_the_parameters_match_r(fit, refe
         table = reference["ranef"][label]
         group = next(g for g in fit.formula.groups if group_key(g) == group_key(label))
         levels = [str(level) for level in reference.level_table("ranef", label, group).index]
-        found = _by_text(fit.ranef(group, cond_sd="joint")).loc[levels]
+        found = by_text(fit.ranef(group, cond_sd="joint")).loc[levels]
         expected = pd.DataFrame(rows, index=levels, columns=table["columns_py"])
         np.testing.assert_allclose(
             found[[f"{effect}_sd" for effect in expected]], expected, rtol=COMPONENTS, err_msg=group

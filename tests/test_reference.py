@@ -10,6 +10,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from reference_checks import (
+    Checks,
+    compare_conditional_modes,
+    compare_conditional_standard_deviations,
+    groups_of,
+)
 from reference_models import ENGINES, REFERENCES, fit_of, fit_or_refusal, group_key
 from tiers import but_for
 
@@ -37,21 +43,13 @@ CASES = [
 every_fit = pytest.mark.parametrize(
     ("name", "engine"), but_for(CASES, [(name, "auto") for name in REFERENCES])
 )
-CHECKS = []
-
-
-def check(function):
-    """Register a comparison of a fit with its reference."""
-    CHECKS.append(function)
-    return function
+check = Checks()
 
 
 @every_fit
 def test_fit_matches_lme4(name, engine, subtests):
     fit, reference = fit_of(name, engine), REFERENCES[name]
-    for compare in CHECKS:
-        with subtests.test(compare.__name__):
-            compare(fit, reference)
+    check.run(fit, reference, subtests)
 
 
 # ---------------------------------------------------------------- which engine fits what
@@ -210,32 +208,15 @@ def singular_fits_are_those_of_lme4(fit, reference):
 # ---------------------------------------------------------------- random effects
 
 
-def _groups(fit, reference):
-    """Pair each of our grouping factors with lme4's label for it."""
-    labels = {group_key(label): label for label in reference["ranef"]}
-    return [(group, labels[group_key(group)]) for group in fit.formula.groups]
-
-
-def _by_text(table):
-    return table.set_axis(table.index.astype(str))
-
-
 @check
 def random_effects_match_lme4(fit, reference):
-    for group, label in _groups(fit, reference):
-        expected = reference.level_table("ranef", label, group)
-        found = _by_text(fit.ranef(group)).loc[expected.index]
-        for effect in expected:
-            sd = reference.deviations[group_key(group), effect]
-            np.testing.assert_allclose(
-                found[effect], expected[effect], rtol=0, atol=COMPONENTS * sd, err_msg=group
-            )
+    compare_conditional_modes(fit, reference, COMPONENTS)
 
 
 @check
 def sums_of_squares_of_the_random_effects_match_lme4(fit, reference):
     # The reference lists 20 levels of a large factor, and this sum over all of them.
-    for group, label in _groups(fit, reference):
+    for group, label in groups_of(fit, reference):
         listed = reference["ranef"][label]
         found = (fit.ranef(group) ** 2).sum()[listed["columns_py"]]
         np.testing.assert_allclose(found, listed["col_sumsq"], rtol=COMPONENTS, err_msg=group)
@@ -243,15 +224,7 @@ def sums_of_squares_of_the_random_effects_match_lme4(fit, reference):
 
 @check
 def conditional_standard_deviations_match_lme4(fit, reference):
-    for group, label in _groups(fit, reference):
-        expected = reference.level_table("ranef_cond_sd", label, group)
-        found = _by_text(fit.ranef(group, cond_sd=True)).loc[expected.index]
-        np.testing.assert_allclose(
-            found[[f"{effect}_sd" for effect in expected]],
-            expected,
-            rtol=COMPONENTS,
-            err_msg=group,
-        )
+    compare_conditional_standard_deviations(fit, reference, COMPONENTS)
 
 
 # ---------------------------------------------------------------- rows, old and new

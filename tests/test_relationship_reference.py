@@ -6,21 +6,18 @@ Newton steps from several starts; Kenward-Roger with the expected information, a
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 import pytest
-from reference_models import FOLDER
+from reference_models import FOLDER, records
 from scipy import sparse
 
 import mixedfx as mfx
 
 HERE = FOLDER / "relationships"
-REFERENCE = {
-    path.stem: json.loads(path.read_text()) for path in sorted((HERE / "models").glob("*.json"))
-}
+REFERENCE = records("relationships/models")
 TEACHERS = "(1 | mm(t1, t2, t3, weights=[w1, w2, w3]))"
 FORMULAS = {
     "animal_A": "y ~ sex + herd + (1 | animal)",

@@ -6,21 +6,18 @@ steps from several starts; glmmTMB's estimates agree.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 import pytest
-from reference_models import FOLDER
+from reference_checks import Checks
+from reference_models import FOLDER, records
 from tiers import but_for
 
 import mixedfx as mfx
 
-STRUCTURED = {
-    path.stem: json.loads(path.read_text())
-    for path in sorted((FOLDER / "structured" / "models").glob("*.json"))
-}
+STRUCTURED = records("structured/models")
 # R writes these models as residuals with a nugget; the field is a random term here.
 FIELDS = {
     name: f"y ~ x + {name.split('__')[0].removeprefix('field_')}(px + py | 1)"
@@ -31,13 +28,7 @@ DEFAULT = [n for n in STRUCTURED if n.endswith("__reml") and not n.startswith("f
 # A search ends where another step would gain less than 1e-8 of a deviance: a ten-thousandth
 # of a standard error.
 ERRORS, PARAMETERS = 1e-4, 1e-3
-CHECKS = []
-
-
-def check(function):
-    """Register a comparison of a fit with its reference."""
-    CHECKS.append(function)
-    return function
+check = Checks()
 
 
 @lru_cache
@@ -51,9 +42,7 @@ def fit_of(name):
 @pytest.mark.parametrize("name", but_for(STRUCTURED, DEFAULT))
 def test_structured_fit_matches_r(name, subtests):
     fit, reference = fit_of(name), STRUCTURED[name]
-    for compare in CHECKS:
-        with subtests.test(compare.__name__):
-            compare(fit, reference)
+    check.run(fit, reference, subtests)
 
 
 def fixed(reference, key):
