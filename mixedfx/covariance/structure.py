@@ -24,11 +24,15 @@ import numpy.typing as npt
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
 from mixedfx.errors import ArgumentError
+from mixedfx.linalg.differences import jacobian
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+
+# Step of the central differences of covariances' first derivatives.
+_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,25 @@ class CovarianceStructure(ABC):
         """Derivatives of ``Lambda Lambda'`` by the parameters, (m, k, k)."""
         half = self.factor_jacobian(params, at) @ self.factor(params, at).T
         return np.asarray(half + half.transpose(0, 2, 1))
+
+    def covariance_curvature(self, params: Vector, at: Positions, by_cov: Matrix) -> Matrix:
+        """
+        Second derivatives of ``tr(B Lambda Lambda')`` by the parameters, B symmetric, (m, m).
+
+        ``2 tr(dLambda_i' B dLambda_j)`` where Lambda is linear in them, else central differences.
+        """
+        if self.coordinates(at).is_linear:
+            half = self.factor_jacobian(params, at)
+            flat = half.reshape(len(half), -1)
+            return np.asarray(2.0 * (by_cov @ half).reshape(flat.shape) @ flat.T)
+        steps = np.full(len(params), _STEP)
+        sds = list(self.sds(at))
+        steps[sds] *= np.abs(params[sds])  # zero is not crossed
+
+        def slope(x: Vector) -> Vector:
+            return np.asarray(np.tensordot(self.covariance_jacobian(x, at), by_cov, axes=2))
+
+        return jacobian(slope, params, steps, order=2)
 
     def natural(self, params: Vector, at: Positions) -> tuple[tuple[str, ...], Vector]:
         """Names and values of the parameters by which V is differentiated: free covariances."""

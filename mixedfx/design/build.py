@@ -330,7 +330,8 @@ def _residual(
     if residual is None:
         return EqualVariances(), ResidualRows()
     variables = {
-        name: as_patsy_column(name, column) for name, column in rows.residual_variables.items()
+        name: rows.variables[name] if name in rows.variables else as_patsy_column(name, column)
+        for name, column in rows.residual_variables.items()
     }
     if isinstance(residual, Formula):
         return _dispersion(formula.response, residual, variables, rows, env)

@@ -102,11 +102,13 @@ def _text_of(column: pd.Series) -> _Text | None:
     kinds = {type(v) for v in values}
     if str not in kinds or not kinds <= {str, int, float} | set(np.sctypeDict.values()):
         return None
-    distinct = pd.Series(values, dtype=object)
-    numbers = pd.to_numeric(distinct.astype(str).str.strip(), errors="coerce")
-    numbers = numbers.where(np.isfinite(numbers)).astype(float)
+    texts = np.array([str(value).strip() for value in values], dtype=object)
+    numbers = np.asarray(pd.to_numeric(texts, errors="coerce"), dtype=float)
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    if np.isnan(numbers).all():
+        return None
     counts = np.bincount(codes[codes >= 0], minlength=len(values))
-    return _Text(column, distinct, counts, numbers) if numbers.notna().any() else None
+    return _Text(column, pd.Series(values, dtype=object), counts, pd.Series(numbers))
 
 
 def _check(name: str, text: _Text, index: pd.Index, *, is_response: bool) -> None:

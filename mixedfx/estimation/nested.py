@@ -26,6 +26,7 @@ from mixedfx.estimation.residual import JointEstimate
 from mixedfx.estimation.residual_starts import residual_starts
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
+from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -60,11 +61,21 @@ class ProfiledResidualDeviance:
         self.sums = model.reduce(design)
         self.evaluations = 0
         self.inner: OptimizerResult | None = None  # theta at the last evaluation
-        self.last: tuple[Vector, Solution] | None = None
+        self._likelihood: tuple[Vector, GaussianLikelihood] | None = None
+        self._exact: tuple[Vector, Derivatives | None] | None = None
 
     def likelihood(self, x: Vector) -> GaussianLikelihood:
-        """Likelihood of theta at the parameters."""
-        return GaussianLikelihood(self.model.reweight(self.sums, x), self.reml)
+        """Likelihood of theta at the parameters; the last is kept."""
+        if self._likelihood is None or not np.array_equal(self._likelihood[0], x):
+            found = GaussianLikelihood(self.model.reweight(self.sums, x), self.reml)
+            self._likelihood = x.copy(), found
+        return self._likelihood[1]
+
+    def exact_derivatives(self, x: Vector, solution: Solution) -> Derivatives | None:
+        """Derivatives by ``x`` to the second, where they have a closed form; the last are kept."""
+        if self._exact is None or not np.array_equal(self._exact[0], x):
+            self._exact = x.copy(), self.model.exact_derivatives(self.sums, x, solution)
+        return self._exact[1]
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Profiled deviance and its gradient."""
@@ -81,14 +92,13 @@ class ProfiledResidualDeviance:
             return np.inf, np.zeros_like(x)
         self.inner = inner
         self.evaluations += inner.evaluations
-        self.last = x, solution
-        return solution.deviance, self.gradient(x, solution)
+        exact = self.exact_derivatives(x, solution)
+        gradient = self.gradient(x, solution) if exact is None else exact.gradient
+        return solution.deviance, gradient
 
     def exact_hessian(self) -> Matrix | None:
         """Second derivatives at the last evaluation, where they have a closed form."""
-        if self.last is None:
-            return None
-        exact = self.model.exact_derivatives(self.sums, *self.last)
+        exact = None if self._exact is None else self._exact[1]
         return None if exact is None else exact.hessian
 
     def gradient(self, x: Vector, solution: Solution) -> Vector:
@@ -241,7 +251,7 @@ def _joint_derivatives(
     alone, and the block of theta and x follows by symmetry.
     """
     crossprod = solution.crossprod
-    exact = problem.model.exact_derivatives(problem.sums, x, solution)
+    exact = problem.exact_derivatives(x, solution)
     if exact is not None:
         vcov = CoefficientCovariance(exact.vcov, crossprod.qr_R)
         return _JointDerivatives(exact.gradient, exact.hessian, vcov, exact.log_sigma)

@@ -81,11 +81,10 @@ class _EffectRows:
     n_levels: int
     columns: Matrix  # (n, k)
 
-    def along(self, D: Matrix, U: Matrix) -> Matrix:
+    def along(self, D: Array, U: Matrix) -> Array:
         """``Z (I x D) Z'U``, (n, p)."""
-        sums = self.sums(U)
-        moved = np.tensordot(D, sums, axes=(1, 0))  # (k, L, p)
-        return np.asarray(np.einsum("nk,knp->np", self.columns, moved[:, self.codes]))
+        moved = np.tensordot(D, self.sums(U), axes=(-1, 0))  # (..., k, L, p)
+        return np.asarray(np.einsum("nk,...knp->...np", self.columns, moved[..., self.codes, :]))
 
     def sums(self, U: Matrix) -> Array:
         """``Z'U`` by level, (k, L, p)."""

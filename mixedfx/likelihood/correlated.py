@@ -15,7 +15,7 @@ random effects under ML) and e the conditional residuals,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -88,9 +88,13 @@ class CorrelatedSums:
             by_q = self.pairs.by_precisions(solution, self.patterns.n_entries)
         return self.patterns.pulled_back(R, by_q, 1.0)
 
-    def derivatives(self, R: Array, by_x: Array, by_xx: Array, solution: Solution) -> Derivatives:
+    def derivatives(
+        self, R: Array, by_x: Array, curvature: Callable[[Array], Matrix], solution: Solution
+    ) -> Derivatives:
         """
         First and second derivatives by the parameters of R, without random effects.
+
+        ``curvature`` gives the second derivatives of ``tr(B R)`` at a matrix B.
 
         With ``M = [X, y]'Q[X, y]``, ``A = M_XX``, r the combination of the columns that leaves the
         residuals and ``r2 = r'M r``, the deviance is ``log|R| + nu log r2`` (REML ``+ log|A|``),
@@ -107,7 +111,7 @@ class CorrelatedSums:
         by_q = self.products @ weights.ravel()
         H, by_R = self.patterns.second(R, by_x, by_q)
         gradient = np.tensordot(by_x, by_R, axes=3)
-        H += np.tensordot(by_xx, by_R, axes=3)
+        H += curvature(by_R)
         M = (self.patterns.along(R, by_x) @ self.products).reshape(m, c, c)
         Mr = M @ r
         by_r2, along = Mr @ r, Mr[:, :p]

@@ -21,8 +21,8 @@ Codes = npt.NDArray[np.intp]
 class BlockRows(Protocol):
     """Where a covariance of k positions, or its derivative D, stands in V."""
 
-    def along(self, D: Matrix, U: Matrix) -> Matrix:
-        """That part of V times U, (n, p)."""
+    def along(self, D: Array, U: Matrix) -> Array:
+        """That part of V times U, (n, p); of a stack of D, (m, n, p)."""
         ...
 
     def products(self, U: Matrix) -> Array:
@@ -94,9 +94,10 @@ class IndependentRows:
 
     weights: Vector | None
 
-    def along(self, D: Matrix, U: Matrix) -> Matrix:
+    def along(self, D: Array, U: Matrix) -> Array:
         """``W^-1 U`` times the variance."""
-        return np.asarray(D[0, 0] * (U if self.weights is None else U / self.weights[:, None]))
+        variance = D[..., :1, :1]
+        return np.asarray(variance * (U if self.weights is None else U / self.weights[:, None]))
 
     def products(self, U: Matrix) -> Array:
         """``U'W^-1 U``."""
@@ -112,16 +113,16 @@ class SubjectRows:
     k: int
     weights: Vector | None
 
-    def _scaled(self, U: Matrix) -> Matrix:
+    def _scaled(self, U: Array) -> Array:
         return U if self.weights is None else U / np.sqrt(self.weights)[:, None]
 
-    def along(self, D: Matrix, U: Matrix) -> Matrix:
+    def along(self, D: Array, U: Matrix) -> Array:
         """``W^-1/2 D[positions, positions] W^-1/2`` of each subject, times its rows of U."""
-        scaled, out = self._scaled(U), np.zeros_like(U)
+        scaled, out = self._scaled(U), np.zeros((*D.shape[:-2], *U.shape))
         for size in self.patterns.sizes:
             for p in np.flatnonzero(size.strata == self.stratum).tolist():
                 rows, at = size.rows[size.starts[p] : size.starts[p + 1]], size.positions[p]
-                out[rows] = D[np.ix_(at, at)] @ scaled[rows]
+                out[..., rows, :] = D[..., None, at[:, None], at] @ scaled[rows]
         return self._scaled(out)
 
     def products(self, U: Matrix) -> Array:

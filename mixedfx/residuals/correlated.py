@@ -39,6 +39,7 @@ from mixedfx.residuals.correlated_new import (
 )
 from mixedfx.residuals.correlated_rows import products_of_positions
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.curvature import curvature_of_logs
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
 from mixedfx.residuals.moments import regular_covariance, typical_params
@@ -54,8 +55,6 @@ _SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "
 # Share of its variance that a row has beside the rows before it, below which it has none.
 _SINGULAR = 1e-9
 _STEP = 1e-6
-# Step of the central differences that give second derivatives of covariances.
-_STEP_2 = 1e-4
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,18 @@ class Correlated(ResidualModel):
         structure, at = self.spec.covariance, self.spec.at
         return structure.coordinates(at).is_sd
 
+    @cached_property
+    def _is_free(self) -> Mask:
+        """Parameters of all strata that are searched: not the first standard deviation."""
+        free = np.ones(self.spec.n_strata * len(self._is_positive), dtype=bool)
+        free[np.argmax(self._is_positive)] = False
+        return free
+
     def structure_params(self, params: Vector) -> Matrix:
         """Parameters of each stratum's structure, (strata, m), at those of the search."""
-        m = len(self._is_positive)
-        scale = int(np.argmax(self._is_positive))
-        full = np.insert(params, scale, 0.0).reshape(-1, m)
+        every = np.zeros(len(self._is_free))
+        every[self._is_free] = params
+        full = every.reshape(self.spec.n_strata, -1)
         return np.where(self._is_positive, np.exp(full), full)
 
     def covariances(self, params: Vector) -> Array:
@@ -129,8 +135,16 @@ class Correlated(ResidualModel):
         for s, x in enumerate(self.structure_params(params)):
             own = structure.covariance_jacobian(x, at)
             by[s, :, s] = own * np.where(self._is_positive, x, 1.0)[:, None, None]
-        scale = int(np.argmax(self._is_positive))
-        return np.delete(by.reshape(S * m, S, k, k), scale, axis=0)
+        return by.reshape(S * m, S, k, k)[self._is_free]
+
+    def covariance_curvature(self, params: Vector, by_R: Array) -> Matrix:
+        """Second derivatives by the parameters of ``tr(by_R R)``, (params, params)."""
+        structure, at, S = self.spec.covariance, self.spec.at, self.spec.n_strata
+        m, positive = len(self._is_positive), self._is_positive
+        H = np.zeros((S, m, S, m))
+        for s, (x, B) in enumerate(zip(self.structure_params(params), by_R, strict=True)):
+            H[s, :, s] = curvature_of_logs(structure, at, x, positive, B)
+        return H.reshape(S * m, S * m)[np.ix_(self._is_free, self._is_free)]
 
     # ------------------------------------------------------------ the search
 
@@ -193,14 +207,10 @@ class Correlated(ResidualModel):
         """Without random effects: by the covariances' first and second derivatives."""
         if sums.products is None:
             return None
-        by_x = self.covariance_jacobian(params)
-        by_xx = jacobian(
-            lambda x: self.covariance_jacobian(x).ravel(),
-            params,
-            np.full(len(params), _STEP_2),
-            order=2,
-        ).reshape(len(params), *by_x.shape)
-        return sums.derivatives(self.covariances(params), by_x, by_xx, solution)
+        R, by_x = self.covariances(params), self.covariance_jacobian(params)
+        return sums.derivatives(
+            R, by_x, lambda by_R: self.covariance_curvature(params, by_R), solution
+        )
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """Structure nearest to the mean products of residuals at each two positions."""
@@ -220,7 +230,7 @@ class Correlated(ResidualModel):
         full[repeated] -= full[first]
         if structure.coordinates(at_).is_linear:  # entries of the factor, which scale together
             full[~repeated] /= np.exp(found[0][first])
-        return np.delete(full, first)
+        return full[self._is_free]
 
     def covariance_blocks(
         self, params: Vector, weights: Vector | None

@@ -26,6 +26,7 @@ from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_new import NewSubjectRows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
+from mixedfx.residuals.curvature import curvature_by_differences
 from mixedfx.residuals.log_linear import LogLinear
 from mixedfx.residuals.model import VarcorrRow
 from mixedfx.residuals.variance_function import MAX_LOG_RATIO
@@ -202,6 +203,10 @@ class CorrelatedDispersion(Correlated):
         C = self._columns.T
         by_scale = (C[:, None, :, None] + C[:, None, None, :]) * self.covariances(params)
         return np.concatenate([own, by_scale])
+
+    def covariance_curvature(self, params: Vector, by_R: Array) -> Matrix:
+        """By differences of the first derivatives."""
+        return curvature_by_differences(self.covariance_jacobian, params, by_R)
 
     # ------------------------------------------------------------ the search
 

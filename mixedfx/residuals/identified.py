@@ -133,7 +133,7 @@ def check_identified(
     project = _projector(design.rows.X if reml else np.zeros((n, 0)))
     start, moved = project(z), []
     for block, D in zip(blocks, derivatives, strict=True):
-        moved += [project(block.rows.along(d, start)) for d in D]
+        moved += list(project(block.rows.along(D, start)))
     of_residual = len(moved)
     for rows, _, D in terms:
         moved += [project(_along(rows, d, start)) for d in D]

@@ -21,6 +21,7 @@ from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.residuals.blocks import CovarianceBlock
 from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.curvature import curvature_by_differences
 from mixedfx.residuals.moments import typical_params
 
 Vector = npt.NDArray[np.float64]
@@ -159,6 +160,10 @@ class Irregular(Correlated):
             by_x = np.tensordot(structure.bounded_jacobian(x[1:], at).T, by_c, axes=1)
             by += [self._spread([(own, x[0] ** 2 * one)]) for one in by_x]
         return np.array(by)
+
+    def covariance_curvature(self, params: Vector, by_R: Array) -> Matrix:
+        """By differences of the first derivatives."""
+        return curvature_by_differences(self.covariance_jacobian, params, by_R)
 
     def _spread(self, found: list[tuple[Codes, Array]]) -> Array:
         """Matrices of all patterns from those of some, zero elsewhere."""
