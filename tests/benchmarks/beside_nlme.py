@@ -94,6 +94,7 @@ TASKS = (
         "correlation = corSymm(form = ~ visitn | usubjid))",
         glmmTMB="glmmTMB(fev1 ~ race + armcd * avisit + us(0 + avisit | usubjid), d, "
         "dispformula = ~ 0, REML = TRUE)",
+        reps=25,
     ),
     Correlated(
         "trial",

@@ -69,6 +69,20 @@ def test_the_derivatives_of_factor_and_covariance_are_those_of_differences(case)
         np.testing.assert_allclose(by_params(params, at), expected, atol=2e-7)
 
 
+@pytest.mark.parametrize("name", ["us", "diag", "homdiag", "csh", "ar1", "ou"])
+def test_the_curvature_along_a_matrix_is_that_of_differences(name):
+    structure, rng = STRUCTURES[name], np.random.default_rng(8)
+    at = positions_of(structure)["line" if structure.design == "coordinates" else "contiguous"]
+    params = structure.generic_params(at)
+    B = rng.normal(size=(at.k, at.k))
+    B += B.T
+    expected = differences(
+        lambda x: np.tensordot(structure.covariance_jacobian(x, at), B, axes=2), params
+    )
+    found = structure.covariance_curvature(params, at, B)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_the_derivatives_by_variances_and_correlations_are_those_of_differences(case):
     structure, at, params = case
     J = structure.natural_jacobian(params, at)
