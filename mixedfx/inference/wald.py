@@ -82,6 +82,8 @@ def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataF
     """Table of the fixed effects with their tests and intervals; NaN for dropped columns."""
     spec = fit.spec
     kept = t_tests(fit, ddf, np.eye(fit.crossprod.p), spec.X_names, conf_level=conf_level)
+    if spec.X_names == spec.column_names:
+        return kept
     full = kept.set_index("term").reindex(list(spec.column_names))
     return full.rename_axis("term").reset_index()
 
