@@ -38,6 +38,7 @@ ORDER = [
         "datasets",
         "_deprecation",
         "_other_programs",
+        "_workers",
     },
     {"formula"},
     {"diagrams", "design"},

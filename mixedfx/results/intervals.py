@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, check_options, explains_arguments
+from mixedfx._workers import Workers
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import intervals
 from mixedfx.inference.bootstrap import bootstrap as resampling
@@ -25,7 +26,6 @@ class BootstrapOptions(TypedDict, total=False):
 
     n: int
     rng: Any
-    n_jobs: int
 
 
 class IntervalsMixin(ResultsBase):
@@ -40,6 +40,8 @@ class IntervalsMixin(ResultsBase):
         conf_level: float | None = None,
         parm: str | Sequence[str] | None = None,
         df_method: DfMethod = "auto",
+        n_jobs: int = 1,
+        client: Any = None,
         **bootstrap: Unpack[BootstrapOptions],
     ) -> pd.DataFrame:
         """
@@ -63,9 +65,12 @@ class IntervalsMixin(ResultsBase):
             For Wald intervals of fixed effects: t quantiles of these degrees of freedom, as in
             :meth:`tidy`. ``"normal"`` gives the intervals of statsmodels and of lme4's
             ``confint(method="Wald")``.
+        n_jobs, client
+            Number of processes, or the workers of a cluster, for the other two methods, as in
+            :meth:`bootstrap`.
         **bootstrap
-            ``n``, ``rng`` and ``n_jobs`` of the bootstrap: number of draws (1000), source of
-            randomness or seed, number of processes.
+            ``n`` and ``rng`` of the bootstrap: number of draws (1000), source of randomness or
+            seed.
 
         Returns
         -------
@@ -101,14 +106,17 @@ class IntervalsMixin(ResultsBase):
         check_choice("method", method, methods)
         resolve_df_method(self.model, df_method)
         alpha = resolve_alpha(alpha, conf_level)
+        workers = Workers(n_jobs, client)
         check_options("conf_int", bootstrap, BootstrapOptions.__annotations__)
         names = [parameter.name for parameter in select_parameters(self.model, parm)]
         if method == "wald":
             ddf = self._denominator_df(df_method)
             return intervals.wald_intervals(self.model, ddf, 1.0 - alpha, parm)
         if method == "profile":
-            return profiles.profile_intervals(self.model, 1.0 - alpha, parm)
-        bootstrapped = resampling.bootstrap(self.model, progress=False, **bootstrap)
+            return profiles.profile_intervals(self.model, 1.0 - alpha, parm, workers)
+        bootstrapped = resampling.bootstrap(
+            self.model, progress=False, workers=workers, **bootstrap
+        )
         available = [name for name in names if name in bootstrapped.draws]
         return bootstrapped.conf_int(alpha, available).reindex(names).rename_axis("parameter")
 
@@ -117,6 +125,8 @@ class IntervalsMixin(ResultsBase):
         parm: str | Sequence[str] | None = None,
         *,
         zetas: Sequence[float] | None = None,
+        n_jobs: int = 1,
+        client: Any = None,
     ) -> pd.DataFrame:
         """
         Compute the profile likelihood of each parameter.
@@ -127,6 +137,9 @@ class IntervalsMixin(ResultsBase):
             Names as for :meth:`conf_int`; by default all parameters.
         zetas : sequence of float, optional
             Signed square roots of the increase of the deviance, by default from -3 to 3.
+        n_jobs, client
+            Number of processes, or the workers of a cluster, as in :meth:`bootstrap`: each
+            profiles some of the parameters.
 
         Returns
         -------
@@ -148,4 +161,5 @@ class IntervalsMixin(ResultsBase):
         1     sigma  49.51   0.0
         2     sigma  68.14   2.0
         """
-        return profiles.profile(self.model, parm, zetas=zetas)
+        workers = Workers(n_jobs, client)
+        return profiles.profile(self.model, parm, zetas=zetas, workers=workers)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
+from mixedfx._workers import Workers
 from mixedfx.bayes import sample
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
@@ -90,6 +91,7 @@ class SimulationMixin(ResultsBase):
         rng: Any = None,
         random: Literal["new", "fitted"] = "new",
         n_jobs: int = 1,
+        client: Any = None,
         progress: bool = True,
         statistic: Callable[[Any], Any] | None = None,
     ) -> Bootstrap:
@@ -106,6 +108,8 @@ class SimulationMixin(ResultsBase):
             Draw new random effects, or condition on the predicted ones.
         n_jobs : int
             Number of processes; -1 for all cores.
+        client : dask.distributed.Client or concurrent.futures.Executor, optional
+            What makes the draws instead: the workers of a cluster, which have mixedfx installed.
         progress : bool
             Whether to show a progress bar.
         statistic : callable, optional
@@ -143,7 +147,7 @@ class SimulationMixin(ResultsBase):
             n,
             rng=rng,
             random=random,
-            n_jobs=n_jobs,
+            workers=Workers(n_jobs, client),
             progress=progress,
             statistic=of_model,
         )

@@ -17,8 +17,8 @@ import pandas as pd
 
 from mixedfx._escaping import html_block
 from mixedfx._warnings import warn_caller
+from mixedfx._workers import THIS_PROCESS, Workers
 from mixedfx.errors import (
-    ArgumentError,
     MixedfxWarning,
     check_choice,
     check_count,
@@ -169,7 +169,7 @@ def bootstrap(
     *,
     rng: Any = None,
     random: RandomName = "new",
-    n_jobs: int = 1,
+    workers: Workers = THIS_PROCESS,
     progress: bool = True,
     statistic: Statistic | None = None,
 ) -> Bootstrap:
@@ -180,9 +180,6 @@ def bootstrap(
     ----------
     .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, chapter 2.
     """
-    processes = "a number of processes, or -1 for one per core"
-    if not check_count("n_jobs", n_jobs, -1, most=10_000, what=processes):
-        raise ArgumentError(f"n_jobs=0 must be {processes}.")
     check_flag("progress", progress)
     n = check_count("n", n)
     check_no_priors(fit, "bootstrap()")
@@ -194,7 +191,7 @@ def bootstrap(
         single_threaded_blas(fit.crossprod.symbolic.dense_size),
         progress_bar(n, progress) as advance,
     ):
-        draws, ended = collect_draws(iter_batches(model, rngs, n_jobs), advance)
+        draws, ended = collect_draws(iter_batches(model, rngs, workers), advance)
     if estimates is None:
         values = parameter_values(fit.solution, fit.residual)
         estimates = pd.Series(values, index=parameter_names(fit))

@@ -1,6 +1,6 @@
-"""Many draws, in this process or in several, with a progress bar.
+"""Many draws, in this process or by several workers, with a progress bar.
 
-Each draw has a generator of its own, so the draws do not depend on the number of processes.
+Each draw has a generator of its own, so the draws do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from mixedfx._workers import Workers
 from mixedfx.inference.bootstrap.refit import Draw, Failure, RefitModel, refit_draw
-from mixedfx.linalg.blas_threads import single_threaded_blas
 
 # Draws in a batch: enough to pay for sending the model to a worker, few enough that all workers
 # finish together and an interrupt loses little.
@@ -20,34 +20,22 @@ _MAX_BATCH_SIZE, _BATCHES_PER_WORKER = 50, 8
 
 
 def iter_batches(
-    model: RefitModel, rngs: list[np.random.Generator], n_jobs: int
+    model: RefitModel, rngs: list[np.random.Generator], workers: Workers
 ) -> Generator[list[Draw | Failure], None, None]:
     """Yield batches of draws, in any order."""
-    n_workers = 1
-    if n_jobs != 1:
-        from joblib import Parallel, delayed, effective_n_jobs
-
-        n_workers = effective_n_jobs(n_jobs)
-    if n_workers == 1:
-        for number, rng in enumerate(rngs):
-            yield [refit_draw(model, number, rng)]
-        return
-    size = min(max(len(rngs) // (_BATCHES_PER_WORKER * n_workers), 1), _MAX_BATCH_SIZE)
-    starts = range(0, len(rngs), size)
-    pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
-    # An interrupt cancels tasks, of which joblib would warn.
-    pool._warn_exit_early = lambda: None
-    yield from pool(
-        delayed(_refit_batch)(model, start, rngs[start : start + size]) for start in starts
-    )
+    size = min(max(len(rngs) // (_BATCHES_PER_WORKER * workers.count), 1), _MAX_BATCH_SIZE)
+    if workers.count == 1:
+        size = 1  # each draw advances the progress bar
+    batches = [(start, rngs[start : start + size]) for start in range(0, len(rngs), size)]
+    return workers.run(_refit_batch, model, batches)
 
 
 def _refit_batch(
-    model: RefitModel, start: int, rngs: list[np.random.Generator]
+    model: RefitModel, batch: tuple[int, list[np.random.Generator]]
 ) -> list[Draw | Failure]:
-    """Make consecutive draws in a worker process, which has one core."""
-    with single_threaded_blas(0):
-        return [refit_draw(model, start + i, rng) for i, rng in enumerate(rngs)]
+    """Make consecutive draws."""
+    start, rngs = batch
+    return [refit_draw(model, start + i, rng) for i, rng in enumerate(rngs)]
 
 
 def collect_draws(

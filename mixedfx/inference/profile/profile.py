@@ -14,14 +14,17 @@ comparable. That of a generalised model is the fit's, by Laplace's approximation
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
+from mixedfx._workers import THIS_PROCESS, Workers
 from mixedfx.errors import ArgumentError, SearchError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.estimation.profiled import estimate_theta
@@ -35,6 +38,7 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
+Result = TypeVar("Result")
 
 ZETAS = tuple(0.5 * k for k in range(-6, 7))
 # Distance of zeta from its highest value at the point from which it is called constant.
@@ -49,6 +53,7 @@ def profile(
     *,
     zetas: Sequence[float] | None = None,
     conf_level: float = 0.95,
+    workers: Workers = THIS_PROCESS,
 ) -> pd.DataFrame:
     """
     Profile each parameter: rows ``parameter value zeta`` at the roots of ``zeta``.
@@ -65,31 +70,53 @@ def profile(
     check_share("conf_level", conf_level)
     limit = float(norm.ppf(0.5 + 0.5 * conf_level))
     targets = np.unique(_read_zetas((*ZETAS, -limit, limit) if zetas is None else zetas))
-    rows: list[tuple[str, float, float]] = []
     selected = select_parameters(fit, parm)
-    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        for parameter, profiled in zip(selected, _profiled(fit, selected), strict=True):
-            if profiled is None:
-                continue
-            below = _branch_points(profiled, targets[targets < 0.0][::-1], corner=zetas is None)
-            above = _branch_points(profiled, targets[targets > 0.0], corner=zetas is None)
-            points = [*below[::-1], (profiled.value(profiled.u_hat), 0.0), *above]
-            rows += [(parameter.name, value, zeta) for value, zeta in points]
+    points_of = partial(_points, targets=targets, corner=zetas is None)
+    profiles = zip(selected, _of_each(fit, selected, points_of, workers), strict=True)
+    rows = [(parameter.name, *point) for parameter, points in profiles for point in points]
     return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
 
 
 def profile_intervals(
-    fit: FittedModel, conf_level: float, parm: Sequence[str] | str | None = None
+    fit: FittedModel,
+    conf_level: float,
+    parm: Sequence[str] | str | None = None,
+    workers: Workers = THIS_PROCESS,
 ) -> pd.DataFrame:
     """Confidence limits ``zeta(v) = -z`` and ``zeta(v) = z``, in columns 0 and 1."""
     check_no_priors(fit, "a profile")
     check_share("conf_level", conf_level)
     zeta = float(norm.ppf(0.5 + 0.5 * conf_level))
     selected = select_parameters(fit, parm)
-    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        limits = [_limits(profiled, zeta) for profiled in _profiled(fit, selected)]
+    limits = _of_each(fit, selected, partial(_limits, zeta=zeta), workers)
     index = pd.Index([p.name for p in selected], name="parameter", dtype=object)
     return pd.DataFrame(limits, index=index, columns=[0, 1], dtype=float)
+
+
+def _of_each(
+    fit: FittedModel,
+    selected: Sequence[Parameter],
+    compute: Callable[[ProfiledParameter | None], Result],
+    workers: Workers,
+) -> list[Result]:
+    """Compute something of the profile of each parameter; each worker finds the optimum once."""
+    n = min(workers.count, max(len(selected), 1))
+    portions = [range(first, len(selected), n) for first in range(n)]
+    found: dict[int, Result] = {}
+    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
+        for portion in workers.run(_of_some, (fit, selected, compute), portions):
+            found |= portion
+    return [found[at] for at in range(len(selected))]
+
+
+def _of_some(
+    shared: tuple[FittedModel, Sequence[Parameter], Callable[[ProfiledParameter | None], Result]],
+    portion: range,
+) -> dict[int, Result]:
+    """Compute something of the profile of some parameters, by their numbers."""
+    fit, selected, compute = shared
+    profiled = _profiled(fit, [selected[at] for at in portion])
+    return {at: compute(one) for at, one in zip(portion, profiled, strict=True)}
 
 
 def _profiled(
@@ -113,6 +140,17 @@ def _read_zetas(zetas: Sequence[float]) -> Vector:
     if targets.ndim != 1 or not np.isfinite(targets).all():
         raise ArgumentError(f"zetas={brief(zetas)} must be finite numbers.")
     return targets
+
+
+def _points(
+    profiled: ProfiledParameter | None, *, targets: Vector, corner: bool
+) -> list[tuple[float, float]]:
+    """Value and zeta at the targets and at the estimate; none of a parameter without estimate."""
+    if profiled is None:
+        return []
+    below = _branch_points(profiled, targets[targets < 0.0][::-1], corner=corner)
+    above = _branch_points(profiled, targets[targets > 0.0], corner=corner)
+    return [*below[::-1], (profiled.value(profiled.u_hat), 0.0), *above]
 
 
 def _branch_points(

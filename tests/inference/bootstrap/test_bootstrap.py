@@ -20,6 +20,7 @@ import pytest
 from scipy import stats
 
 import mixedfx as mfx
+from mixedfx._workers import Workers
 from mixedfx.errors import ArgumentError, MixedfxWarning, SearchError
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.inference.bootstrap import bootstrap as module
@@ -80,7 +81,8 @@ def sleep_draws(sleep):
 
 def quiet(results, n, **options):
     """A bootstrap without a bar, from one seed."""
-    return bootstrap(results.model, n, **{"rng": 1, "progress": False, **options})
+    workers = Workers(options.pop("n_jobs", 1))
+    return bootstrap(results.model, n, workers=workers, **{"rng": 1, "progress": False, **options})
 
 
 def named_by_hand(results):
@@ -398,7 +400,7 @@ def test_the_end_of_a_process_leaves_the_draws_made(dyestuff, monkeypatch):
 )
 def test_an_argument_that_cannot_be_understood_is_named(dyestuff, arguments, words):
     with pytest.raises(ArgumentError, match=words):
-        bootstrap(dyestuff.model, **{"n": 2, "progress": False, **arguments})
+        dyestuff.bootstrap(**{"n": 2, "progress": False, **arguments})
 
 
 # ---------------------------------------------------------------- intervals
