@@ -24,7 +24,7 @@ from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.score import average_information, score_covariance, score_theta
 from mixedfx.linalg.cholesky import analysis
 from mixedfx.linalg.cholesky import dense as dense_block
-from mixedfx.linalg.cholesky.symbolic import DenseUpdate, PairwiseUpdate
+from mixedfx.linalg.cholesky.symbolic import DenseUpdate, PairwiseUpdate, SparseUpdate
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -331,17 +331,17 @@ def test_dense_and_pairwise_products_agree(case):
 @pytest.mark.full
 @many
 @given(crossed())
-def test_pairs_of_entries_that_are_not_stored_give_the_same_numbers(case):
+def test_sparse_products_agree_with_pairs_that_are_stored(case):
     results = []
-    for stored in (0, analysis.MAX_STORED_PAIRS):
+    for most, kind in [(0, SparseUpdate), (np.inf, PairwiseUpdate)]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(analysis, "DENSE_ADVANTAGE", 0.0)
-            patch.setattr(analysis, "MAX_STORED_PAIRS", stored)
+            patch.setattr(analysis, "MAX_PAIRS", most)
+            patch.setattr(analysis, "_PANEL_ENTRIES", 7)
             symbolic, found = outcome(case)
-        assert (symbolic.steps[0].update.stored_pairs is None) == (stored == 0)
+        assert isinstance(symbolic.steps[0].update, kind)
         results.append(found)
-    for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_outcomes_agree(case, *results)
 
 
 @pytest.mark.full
@@ -350,7 +350,7 @@ def test_pairs_of_entries_that_are_not_stored_give_the_same_numbers(case):
 def test_dense_products_in_batches_agree_with_whole_ones(case):
     _, expected = outcome(case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis, "MAX_PAIRS", 0)  # dense products at any cost
+        patch.setattr(analysis, "DENSE_ADVANTAGE", np.inf)  # dense products at any cost
         patch.setattr(analysis, "_BATCH_ENTRIES", 1)  # a level at a time
         patch.setattr(dense_block, "_BLOCK_ROWS", 3)  # rows of the dense block
         symbolic, found = outcome(case)

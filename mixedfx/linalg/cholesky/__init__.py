@@ -25,7 +25,7 @@ columns of a Schur complement and, without columns, all blocks of that matrix
 (:mod:`~.inverse_blocks`).
 
 Memory, in numbers of 8 bytes, for ``m`` right-hand sides: about ``L K (4 K + 3 m)`` for each
-leading factor, 2.5 for each pair of entries that share a level of the first (1.5 where there are
-more than 20 million), 3 for each such pair of a later one, and ``4 t**2`` for a dense block of
-``t`` columns. Nothing grows with the rows.
+leading factor, ``K + 4`` for each entry, 3 for each pair of entries that share a level as long as
+there are at most 10 million (above, sparse products store nothing for them), and ``4 t**2`` for a
+dense block of ``t`` columns. Nothing grows with the rows.
 """

@@ -14,11 +14,12 @@ import numpy as np
 
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern, Ints, LevelPairs
 from mixedfx.linalg.cholesky.symbolic import (
-    MAX_STORED_PAIRS,
     DenseUpdate,
     EliminationStep,
     PairwiseUpdate,
+    SparseUpdate,
     SymbolicFactor,
+    count_pairs,
     level_pairs,
 )
 
@@ -27,8 +28,13 @@ DENSE_ADVANTAGE = 50.0
 # Several factors with at most so many columns in all are one dense block: each elimination step
 # has a constant cost.
 DENSE_ONLY_SIZE = 80
-# Above so many pairs (12 bytes each) the update is computed by dense products.
-MAX_PAIRS = 150_000_000
+# Above so many pairs (28 bytes each) the update is computed by sparse products, which store none
+# of them, and whose constant cost for each column of the dense block is small beside it.
+MAX_PAIRS = 10_000_000
+# Time of a pair in sparse products, over that of a stored one.
+_SPARSE_COST = 5.0
+# Sparse products are computed for panels of columns of about so many numbers.
+_PANEL_ENTRIES = 8_000_000
 # Dense entries are built in batches of levels of about so many numbers.
 _BATCH_ENTRIES = 16_000_000
 
@@ -205,19 +211,48 @@ class _Analysis:
         if i:
             offset = self.diagonal_offset[f]
             diagonal = slice(offset, offset + K * (K + 1) // 2 * L)
-        update: PairwiseUpdate | DenseUpdate | None = None
-        if len(levels):
-            counts = np.bincount(levels, minlength=L)
-            n_pairs = float((counts * (counts + 1.0)).sum()) / 2
-            if self._dense_update_pays(K, L, n_pairs):
-                per_batch = max(1, _BATCH_ENTRIES // (K * self.dense_size))
-                starts = range(0, L, per_batch)
-                update = DenseUpdate(tuple((j, min(j + per_batch, L)) for j in starts))
-            else:
-                update = self._pairwise_update(counts, columns, first_step=not i)
+        update = self._update(i, f, levels, columns) if len(levels) else None
         start, n_columns = self.starts[f], self.size
         entries = (levels, columns, positions)
         return EliminationStep(f, K, L, start, n_columns, *entries, diagonal, update)
+
+    def _update(
+        self, i: int, f: int, levels: Ints, columns: Ints
+    ) -> PairwiseUpdate | DenseUpdate | SparseUpdate:
+        K, L = self.layout.width(f), self.layout.levels(f)
+        counts = np.bincount(levels, minlength=L)
+        n_pairs = float((counts * (counts + 1.0)).sum()) / 2
+        if self._dense_update_pays(K, L, n_pairs):
+            per_batch = max(1, _BATCH_ENTRIES // (K * self.dense_size))
+            starts = range(0, L, per_batch)
+            return DenseUpdate(tuple((j, min(j + per_batch, L)) for j in starts))
+        if n_pairs > MAX_PAIRS and self.dense_size:
+            return self._sparse_update(i, counts, levels, columns)
+        return self._pairwise_update(counts, columns)
+
+    def _sparse_update(self, i: int, counts: Ints, levels: Ints, columns: Ints) -> SparseUpdate:
+        """Entries in the dense block by levels and by columns, and the pairs with leading ones."""
+        L, t = len(counts), self.dense_size
+        n_leading = sum(self.layout.width(f) for f in self.leading[i + 1 :])
+        in_block, with_leading = None, None
+        if n_leading:
+            with_leading = self._pairwise_update(counts, columns, n_leading)
+            in_block = np.flatnonzero(columns >= self.dense_start)
+            levels, columns = levels[in_block], columns[in_block]
+        within = (columns - self.dense_start).astype(np.int32)
+        by_column = np.argsort(within, kind="stable")
+        width = max(1, _PANEL_ENTRIES // t)
+        return SparseUpdate(
+            in_block=in_block,
+            level_starts=np.concatenate([[0], np.cumsum(np.bincount(levels, minlength=L))]),
+            columns=within,
+            by_column=by_column,
+            column_starts=np.concatenate([[0], np.cumsum(np.bincount(within, minlength=t))]),
+            levels=levels[by_column].astype(np.int32),
+            dense_offset=self.dense_offset,
+            panels=tuple((j, min(j + width, t)) for j in range(0, t, width)),
+            with_leading=with_leading,
+        )
 
     def _entries(self, i: int, f: int) -> tuple[Ints, Ints, Ints, Ints | None]:
         """Levels and columns of a factor's entries in later columns, their order, and positions."""
@@ -245,19 +280,23 @@ class _Analysis:
             return False
         multiplications = K * L * float(self.dense_size) ** 2
         pairwise = n_pairs * K * (K + 1) / 2
-        return multiplications < DENSE_ADVANTAGE * pairwise or n_pairs > MAX_PAIRS
+        return multiplications < DENSE_ADVANTAGE * pairwise * (
+            _SPARSE_COST if n_pairs > MAX_PAIRS else 1.0
+        )
 
-    def _pairwise_update(self, counts: Ints, columns: Ints, *, first_step: bool) -> PairwiseUpdate:
+    def _pairwise_update(
+        self, counts: Ints, columns: Ints, n_second: int | None = None
+    ) -> PairwiseUpdate:
         """Pairs of entries of each level, for all levels with equally many entries at once."""
         int_type: type[np.signedinteger[Any]]
         int_type = np.int32 if max(self.trailing_size, len(columns)) < 2**31 else np.int64
-        first, second = level_pairs(counts, int_type)
-        level_starts = np.concatenate([[0], np.cumsum(counts * (counts + 1) // 2)])
+        first, second = level_pairs(counts, int_type, n_second)
+        level_starts = np.concatenate([[0], np.cumsum(count_pairs(counts, n_second))])
         level_starts = level_starts.astype(np.int32 if len(first) < 2**31 else np.int64)
         target: Ints = self._targets(columns, first, second).astype(int_type)
-        # The entries of the first step change with the matrix only, those of others with Lambda.
-        stored = None if first_step and len(first) > MAX_STORED_PAIRS else (first, second)
-        return PairwiseUpdate(counts, level_starts, target, self.trailing_size, stored)
+        rank = np.arange(len(columns)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        of_first = rank if n_second is None else np.minimum(rank, n_second)
+        return PairwiseUpdate(second, of_first, level_starts, target, self.trailing_size)
 
     def _targets(self, columns: Ints, first: Ints, second: Ints) -> Ints:
         """Position in the trailing values of each pair's product."""

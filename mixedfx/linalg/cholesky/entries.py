@@ -1,7 +1,8 @@
 """Entries ``A_r`` of an eliminated factor in the later columns, and the products with them.
 
-There are two ways to compute ``A_r' G A_r`` and its derivatives: pair by pair of the entries that
-share a level, or by dense products over batches of levels where the entries fill the dense block.
+There are three ways to compute ``A_r' G A_r`` and its derivatives: pair by pair of the entries that
+share a level, by dense products over batches of levels where the entries fill the dense block, and
+by sparse products over panels of the dense block where the pairs are too many to be stored.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from mixedfx.linalg.cholesky.batched import pack_lower, unpack_lower
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
@@ -20,8 +22,12 @@ from mixedfx.linalg.cholesky.symbolic import (
     DenseUpdate,
     EliminationStep,
     PairwiseUpdate,
+    SparseUpdate,
     TransposePair,
 )
+
+# Columns of a panel of dense products.
+_PANEL = 512
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,10 @@ class DenseEntries(Entries):
             for a in range(self.step.K):
                 for b in range(self.step.K):
                     GA_r[a] += G[a, b, first:last, None] * A_r[b]
-            shape = (A_r.shape[0] * A_r.shape[1], -1)
-            dense -= A_r.reshape(shape).T @ GA_r.reshape(shape)
+            left, right = A_r.reshape(-1, self._size), GA_r.reshape(-1, self._size)
+            for j in range(0, self._size, _PANEL):  # the lower triangle of a symmetric product
+                panel = slice(j, j + _PANEL)
+                dense[panel, : j + _PANEL] -= left[:, panel].T @ right[:, : j + _PANEL]
 
     def multiply_trailing(self, trailing: Array) -> Array:
         """Multiply all columns, of which the entries are gathered."""
@@ -157,12 +165,72 @@ class DenseEntries(Entries):
         return Y
 
 
+@dataclass(frozen=True)
+class SparseEntries(Entries):
+    """Entries for sparse products over panels of the dense block's columns."""
+
+    update: SparseUpdate
+
+    @cached_property
+    def _with_leading(self) -> PairwiseEntries | None:
+        if self.update.with_leading is None:
+            return None
+        return PairwiseEntries(self.step, self.values, self.update.with_leading)
+
+    @property
+    def _in_block(self) -> Array:
+        """Values in columns of the dense block, (K, entries)."""
+        at = self.update.in_block
+        return self.values if at is None else self.values.take(at, axis=1)
+
+    def _by_level(self, values: Array) -> sparse.csr_array:
+        """Entries as a matrix (L, t)."""
+        shape = (self.step.L, self.update.size)
+        return sparse.csr_array((values, self.update.columns, self.update.level_starts), shape)
+
+    def subtract_update(self, G: Array, trailing: Array) -> None:
+        """Subtract ``sum_a A_a' (G A)_a`` from the lower triangle, panel by panel."""
+        update, values, t = self.update, self._in_block, self.update.size
+        if self._with_leading is not None:
+            self._with_leading.subtract_update(G, trailing)
+        dense, counts = trailing[update.dense_offset :].reshape(t, t), np.diff(update.level_starts)
+        for a in range(self.step.K):
+            GA = sum(np.repeat(g, counts) * v for g, v in zip(G[a], values, strict=True))
+            right, left = self._by_level(np.asarray(GA)), values[a].take(update.by_column)
+            for first, last in update.panels:
+                starts = update.column_starts[first : last + 1]
+                part = slice(starts[0], starts[-1])
+                columns = (left[part], update.levels[part], starts - starts[0])
+                panel = sparse.csr_array(columns, (last - first, self.step.L))
+                dense[first:last, :last] -= (panel @ right[:, :last]).toarray()
+
+    def multiply_trailing(self, trailing: Array) -> Array:
+        """Multiply the levels of each column by its row of ``T + T'``."""
+        update, values, t = self.update, self._in_block, self.update.size
+        dense = trailing[update.dense_offset :].reshape(t, t)
+        symmetrize(dense)  # in place: of T the lower triangle alone is read elsewhere
+        Y = np.diagonal(dense)[update.columns] * values  # of T + T' the diagonal counts twice
+        by_level = [self._by_level(v) for v in values]
+        for column in range(t):
+            part = slice(*update.column_starts[column : column + 2].tolist())
+            levels, entries = update.levels[part], update.by_column[part]
+            for a, matrix in enumerate(by_level):
+                Y[a, entries] += matrix[levels] @ dense[column]
+        if self._with_leading is None:
+            return np.asarray(Y)
+        found = self._with_leading.multiply_trailing(trailing)
+        found[:, update.in_block] += Y
+        return found
+
+
 def step_entries(step: EliminationStep, values: Array) -> Entries | None:
     """Entries with given values, (K, entries); None for a factor without later columns."""
     if isinstance(step.update, DenseUpdate):
         return DenseEntries(step, values, step.update)
     if isinstance(step.update, PairwiseUpdate):
         return PairwiseEntries(step, values, step.update)
+    if isinstance(step.update, SparseUpdate):
+        return SparseEntries(step, values, step.update)
     return None
 
 

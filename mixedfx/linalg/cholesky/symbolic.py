@@ -18,20 +18,33 @@ from scipy import sparse
 from mixedfx.linalg.cholesky.batched import matmul
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockLayout, Ints, LevelPairs
 
-# Up to so many pairs (8 bytes each) the entries of each pair are stored, not only counted.
-MAX_STORED_PAIRS = 20_000_000
+
+def count_pairs(counts: Ints, n_second: int | None) -> Ints:
+    """Pairs of entries of each level; of which the earlier entry is one of its first ones."""
+    if n_second is None:
+        return np.asarray(counts * (counts + 1) // 2)
+    m = np.minimum(counts, n_second)
+    return np.asarray(m * (m + 1) // 2 + (counts - m) * m)
 
 
-def level_pairs(counts: Ints, int_type: type[np.integer[Any]]) -> tuple[Ints, Ints]:
-    """Pairs of entries of each level, the later entry first, given the entries of each level."""
+def level_pairs(
+    counts: Ints, int_type: type[np.integer[Any]], n_second: int | None = None
+) -> tuple[Ints, Ints]:
+    """
+    Pairs of entries of each level, the later entry first, given the entries of each level.
+
+    With ``n_second`` those whose earlier entry is among the level's first ``n_second``.
+    """
     first_entry = np.cumsum(counts) - counts
-    pairs_per_level = counts * (counts + 1) // 2
+    pairs_per_level = count_pairs(counts, n_second)
     level_starts = np.cumsum(pairs_per_level) - pairs_per_level
     n_pairs = int(pairs_per_level.sum())
     first, second = np.empty(n_pairs, dtype=int_type), np.empty(n_pairs, dtype=int_type)
     for m in np.unique(counts[counts > 0]).tolist():
         levels = np.flatnonzero(counts == m)
         i, j = np.tril_indices(m)
+        if n_second is not None:
+            i, j = i[j < n_second], j[j < n_second]
         at = (level_starts[levels][:, None] + np.arange(len(i))).ravel()
         first[at] = (first_entry[levels][:, None] + i).ravel()
         second[at] = (first_entry[levels][:, None] + j).ravel()
@@ -70,16 +83,11 @@ def _with_values(pattern: Any, values: Array) -> Any:
 class PairwiseUpdate:
     """``A_r' G A_r`` as a sum over pairs of entries of each level, with the targets of fill-in."""
 
-    counts: Ints  # (L,) entries of each level
+    second: Ints = field(repr=False)  # (pairs,) entry of the earlier column
+    pairs_of_first: Ints = field(repr=False)  # (entries,) pairs of which each is the other entry
     level_starts: Ints  # (L + 1,) first pair of each level, the pairs of a level adjacent
     target: Ints  # (pairs,) positions in the trailing values
     trailing_size: int
-    stored_pairs: tuple[Ints, Ints] | None = field(repr=False)  # None: computed when needed
-
-    @property
-    def pairs(self) -> tuple[Ints, Ints]:
-        """Entries of each pair, the one with the later column first."""
-        return self.stored_pairs or level_pairs(self.counts, self.target.dtype.type)
 
     @cached_property
     def _jacobian(self) -> TransposePair:
@@ -89,32 +97,21 @@ class PairwiseUpdate:
         return TransposePair.pattern(sparse.csc_array(columns, shape=shape))
 
     @cached_property
-    def _pairs_of_first(self) -> Ints:
-        """Number of pairs of which each entry is the first, (entries,); these are adjacent."""
-        first_entry = np.cumsum(self.counts) - self.counts
-        return np.asarray(np.arange(self.counts.sum()) - np.repeat(first_entry, self.counts) + 1)
-
-    @cached_property
-    def _stored_pair_matrix(self) -> TransposePair:
-        return self._pair_matrix()
-
     def _pair_matrix(self) -> TransposePair:
         """Pattern of a triangular matrix with a value for each pair, (entries, entries)."""
-        second, starts = self.pairs[1], np.concatenate([[0], np.cumsum(self._pairs_of_first)])
+        starts = np.concatenate([[0], np.cumsum(self.pairs_of_first)])
         shape = (len(starts) - 1, len(starts) - 1)
-        starts = starts.astype(self.level_starts.dtype)
-        matrix = sparse.csr_array((np.zeros(len(second)), second, starts), shape=shape)
-        return TransposePair.pattern(matrix)
+        columns = (np.zeros(len(self.second)), self.second, starts.astype(self.level_starts.dtype))
+        return TransposePair.pattern(sparse.csr_array(columns, shape=shape))
 
     def multiply(self, entries: Array, trailing: Array) -> Array:
         """``A_r (T + T')`` at the entries, (K, entries); ``T`` is a triangle of trailing values."""
-        pattern = self._pair_matrix() if self.stored_pairs is None else self._stored_pair_matrix
-        T = pattern.with_values(trailing[self.target])
+        T = self._pair_matrix.with_values(trailing[self.target])
         return np.stack([T.matrix @ z + T.transpose @ z for z in entries])
 
     def jacobians(self, entries: Array) -> tuple[TransposePair, ...]:
         """Jacobians of ``A_r' G A_r`` by each distinct entry of ``G``, (trailing values, L)."""
-        second, times = self.pairs[1], self._pairs_of_first
+        second, times = self.second, self.pairs_of_first
         jacobians = []
         for a in range(entries.shape[0]):
             for b in range(a + 1):
@@ -136,6 +133,31 @@ class DenseUpdate:
 
 
 @dataclass(frozen=True)
+class SparseUpdate:
+    """
+    ``A_r' G A_r`` in the dense block as sparse products over panels of its columns.
+
+    Nothing is stored for pairs of entries. Those with a column of a leading factor, few for each
+    level, are updated pairwise.
+    """
+
+    in_block: Ints | None  # entries in columns of the dense block; None: all
+    level_starts: Ints  # (L + 1,) the first of these of each level
+    columns: Ints  # of these, within the dense block
+    by_column: Ints  # order that sorts them by column
+    column_starts: Ints  # (t + 1,) the first of each column in that order
+    levels: Ints  # in that order
+    dense_offset: int
+    panels: tuple[tuple[int, int], ...]  # first column and end of each panel
+    with_leading: PairwiseUpdate | None
+
+    @property
+    def size(self) -> int:
+        """Columns of the dense block."""
+        return len(self.column_starts) - 1
+
+
+@dataclass(frozen=True)
 class EliminationStep:
     """
     Elimination of one leading factor.
@@ -153,7 +175,7 @@ class EliminationStep:
     entry_columns: Ints  # (entries,)
     entry_positions: Ints | None  # (K, entries) in the trailing values, in later steps
     diagonal_positions: slice | None  # of the factor's own block in the trailing values, likewise
-    update: PairwiseUpdate | DenseUpdate | None  # None for a factor without entries
+    update: PairwiseUpdate | DenseUpdate | SparseUpdate | None  # None for a factor without entries
 
     @property
     def columns(self) -> slice:

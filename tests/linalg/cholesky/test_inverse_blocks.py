@@ -15,7 +15,7 @@ from mixedfx.linalg.cholesky.assembled import assemble
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.inverse_blocks import log_det_derivatives
 from mixedfx.linalg.cholesky.numeric import factorize
-from mixedfx.linalg.cholesky.symbolic import DenseUpdate, PairwiseUpdate
+from mixedfx.linalg.cholesky.symbolic import DenseUpdate, PairwiseUpdate, SparseUpdate
 
 DIGITS = 1e-10
 
@@ -190,15 +190,28 @@ def test_new_values_of_a_known_pattern_leave_the_earlier_factor_as_it_was(layout
         agree(found.off_diagonal[fg], dense)
 
 
-@pytest.mark.parametrize("stored", [0, 10**6])
 @pytest.mark.parametrize("batch", [1, 100, 10**6])
-def test_batches_and_pairs_computed_when_needed_change_nothing(layout, stored, batch, monkeypatch):
-    monkeypatch.setattr(analysis, "MAX_STORED_PAIRS", stored)
+def test_batches_of_dense_products_change_nothing(layout, batch, monkeypatch):
     monkeypatch.setattr(analysis, "_BATCH_ENTRIES", batch)
     rng = np.random.default_rng(8)
     problem = Problem(layout[0](rng), WIDTHS["wide"], rng)
     weights = rng.uniform(0.1, 2.0, size=len(problem.codes[0]))
     assert_derivatives(problem, weights, lambdas_of("ordinary", problem.K, rng))
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+@pytest.mark.parametrize("entries", [1, 40, 10**6])
+def test_sparse_products_of_panels_give_the_derivatives(layout, widths, entries, monkeypatch):
+    monkeypatch.setattr(analysis, "DENSE_ADVANTAGE", 0.0)
+    monkeypatch.setattr(analysis, "MAX_PAIRS", 0)
+    monkeypatch.setattr(analysis, "_PANEL_ENTRIES", entries)
+    rng = np.random.default_rng(9)
+    problem = Problem(layout[0](rng), WIDTHS[widths], rng)
+    weights = rng.uniform(0.1, 2.0, size=len(problem.codes[0]))
+    assert_derivatives(problem, weights, lambdas_of("ordinary", problem.K, rng))
+    steps = assemble(BlockMatrix(problem.pattern, *problem.blocks(problem.dense(weights)))).symbolic
+    with_dense = [step for step in steps.steps if step.update is not None]
+    assert all(isinstance(s.update, SparseUpdate) == (steps.dense_size > 0) for s in with_dense)
 
 
 def test_no_factors_have_no_derivatives():
