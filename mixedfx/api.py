@@ -32,6 +32,10 @@ from mixedfx.linalg.available_memory import memory_errors_named
 from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.residuals.registry import residual_request
 from mixedfx.results.results import Results
+from mixedfx.sources.registry import as_source
+from mixedfx.sources.source import DataSource
+from mixedfx.streamed.fit import StreamedFit, fit_source
+from mixedfx.streamed.loading import load_columns, reason_for_all_rows
 
 # Upper bound of plausible starting values; theta is relative to the residual standard deviation.
 _MAX_THETA = 1e8
@@ -52,6 +56,8 @@ class ModelOptions:
     engine: dispatch.EngineName = "auto"
     start: npt.ArrayLike | None = None
     control: Control | None = None
+    chunk_rows: int | None = None
+    connection: Any = None
 
 
 @explains_arguments(FIT_ARGUMENTS)
@@ -70,6 +76,8 @@ def lmer(
     engine: dispatch.EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
+    chunk_rows: int | None = None,
+    connection: Any = None,
 ) -> Results:
     """
     Fit a linear mixed model.
@@ -82,6 +90,10 @@ def lmer(
     data : DataFrame
         pandas, or anything with ``to_pandas()`` or the Arrow interface, or a mapping of
         columns. Rows with a missing value in a used column are dropped; the data are not changed.
+        Or rows that are read in chunks, of which cross-products alone are kept: a file, a folder
+        or a pattern of Parquet, Arrow or CSV files, a pyarrow Dataset, a function that gives
+        RecordBatchReaders, a Polars LazyFrame, a DuckDB relation, a Dask DataFrame, or a function
+        that yields DataFrames anew at each call.
     reml : bool
         Restricted maximum likelihood (default), or maximum likelihood. Without random terms the
         criterion is R's ``logLik(lm, REML=)``; sigma is ``sqrt(rss / (n - p))`` either way.
@@ -120,6 +132,11 @@ def lmer(
         Starting values of theta.
     control : Control, optional
         Tolerance and limit of the optimiser.
+    chunk_rows : int, optional
+        Rows of a chunk; by default as many as 32 MB of the columns used have. With it a DataFrame
+        is read in chunks, too.
+    connection : DuckDB connection, optional
+        Database in which ``data`` names a table.
 
     Returns
     -------
@@ -170,6 +187,8 @@ def lmer(
         engine=engine,
         start=start,
         control=control,
+        chunk_rows=chunk_rows,
+        connection=connection,
     )
     env = EvalEnvironment.capture(2)
     with memory_errors_named():
@@ -195,6 +214,15 @@ def fit_formula(
     residual: ResidualRequest | Formula | None = dispersion
     if options.residual is not None:
         residual = residual_request(options.residual, dispersion)
+    source = as_source(data, chunk_rows=options.chunk_rows, connection=options.connection)
+    if source is not None:
+        reason = reason_for_all_rows(parsed, vars(options))
+        if reason is None:
+            return _fit_source(parsed, source, options, env)
+        read = residual.read if isinstance(residual, ResidualRequest) else residual
+        formulas = [f for f in (parsed, dispersion, read) if f is not None]
+        given = (options.weights, options.offset, options.residual_sd)
+        data = load_columns(formulas, source, given, reason)
     design = build(
         parsed,
         data,
@@ -213,6 +241,20 @@ def fit_formula(
         start=checked_start(options.start, parametrization_of(design.spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, design.spec),
     )
+
+
+def _fit_source(
+    formula: Formula, source: DataSource, options: ModelOptions, env: EvalEnvironment
+) -> FittedModel:
+    """Fit rows that are read in chunks."""
+    arguments = {"weights": options.weights, "offset": options.offset}
+    how = StreamedFit(
+        options.engine,
+        options.reml,
+        options.control or Control(),
+        lambda size: checked_start(options.start, size),
+    )
+    return fit_source(formula, source, arguments, env, how)
 
 
 def _check_options(options: ModelOptions) -> None:

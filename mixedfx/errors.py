@@ -14,7 +14,9 @@
     │   ├── WeightsError             weights or residual_sd that are not positive
     │   ├── SizeError                columns, levels or terms beyond memory; says the bytes
     │   ├── DispersionError          a dispersion formula that the data cannot identify
-    │   └── NewLevelError            prediction for a level that is not in the fit
+    │   ├── NewLevelError            prediction for a level that is not in the fit
+    │   └── SourceError              a file or stream of rows that cannot be read; says where
+    │       └── SourceChangedError   a second pass over the rows that differs from the first
     ├── ArgumentError                an argument outside its choices; lists them
     │   ├── CallError                an argument that a function does not have, or that is missing
     │   ├── PriorError               a prior of the wrong kind, or of no parameter
@@ -146,6 +148,14 @@ class DispersionError(DataError):
 
 class NewLevelError(DataError):
     """Prediction for a level that is not in the fit."""
+
+
+class SourceError(DataError):
+    """A file, a partition or a stream of rows that cannot be read."""
+
+
+class SourceChangedError(SourceError):
+    """Rows that were read a second time, and were not those of the first."""
 
 
 class ArgumentError(MixedfxError, ValueError):

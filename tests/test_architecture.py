@@ -40,7 +40,7 @@ ORDER = [
         "_other_programs",
         "_workers",
     },
-    {"formula"},
+    {"formula", "sources"},
     {"diagrams", "design"},
     {"likelihood"},
     {"residuals"},
@@ -51,6 +51,7 @@ ORDER = [
     {"refit"},
     {"inference"},
     {"storage"},
+    {"streamed"},
     {"results"},
     {"api", "workflow", "describe"},
     {"generalized"},
@@ -185,7 +186,7 @@ LATE = {  # libraries that cost seconds or are optional, and who may import them
     "emcee": {"mixedfx.bayes"},
     "arviz_base": {"mixedfx.bayes"},
     "arviz_stats": {"mixedfx.bayes"},
-    "pyarrow": {"mixedfx.design.source"},
+    "pyarrow": {"mixedfx.design.source", "mixedfx.sources.arrow", "mixedfx.streamed.output"},
 }
 
 

@@ -84,7 +84,7 @@ def evaluate(
     row_dependent = find_row_dependent(infos[: len(texts)], variables, env, n)
     matrices = build_matrices(infos, variables, n)
     if is_learned:
-        response: tuple[Any, ...] = (_built_response(infos[-1], matrices.pop(), variables),)
+        response: tuple[Any, ...] = (built_response(infos[-1], matrices.pop(), variables),)
     else:
         response = tuple(count_values(code, variables, env, n) for code in codes)
     _check_several_levels(infos[: len(texts)])
@@ -118,7 +118,7 @@ def find_row_dependent(
         return row_dependent_factors(infos, variables, env, n)
 
 
-def _built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any]) -> Any:
+def built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any]) -> Any:
     """Values of an expression; levels as a categorical column, a comparison as zeros and ones."""
     factor, learned = next(iter(info.factor_infos.items()))
     if learned.type != "categorical":

@@ -28,7 +28,7 @@ class _Poly:
 
     def memorize_chunk(self, x: Any, degree: int = 1, raw: bool = False) -> None:
         self._chunks.append(float_column("poly", x))
-        self._degree = degree
+        self._degree, self.learned_in_chunks = degree, bool(raw)
 
     def memorize_finish(self) -> None:
         x, degree = np.concatenate(self._chunks), self._degree

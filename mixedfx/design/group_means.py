@@ -21,11 +21,15 @@ from mixedfx.errors import ExtrapolationWarning
 
 Vector = npt.NDArray[np.float64]
 
+# Sums of more chunks are added up before all are read.
+_MOST_CHUNKS = 16
+
 
 class _GroupMean:
     """Mean of a column in each group, learned by patsy's protocol from the rows in chunks."""
 
     name = "group_mean"
+    learned_in_chunks = True
 
     def __init__(self) -> None:
         self._chunks: list[pd.DataFrame] = []
@@ -33,6 +37,8 @@ class _GroupMean:
     def memorize_chunk(self, x: Any, g: Any) -> None:
         part = pd.DataFrame({"n": 1.0, "x": float_column(self.name, x), "g": _keys(g)})
         self._chunks.append(part.groupby("g", sort=False)[["n", "x"]].sum())
+        if len(self._chunks) > _MOST_CHUNKS:
+            self._chunks = [pd.concat(self._chunks).groupby(level=0, sort=False).sum()]
 
     def memorize_finish(self) -> None:
         sums = pd.concat(self._chunks).groupby(level=0, sort=False).sum()

@@ -38,6 +38,11 @@ class _Remember:
         if self._n_chunks > 1 and self.value is not None:
             raise ValueError("a reduction such as x.mean() cannot be learned in chunks: center(x)")
 
+    @property
+    def learned_in_chunks(self) -> bool:
+        """Whether there is nothing to learn: the call gives a value a row."""
+        return self.value is None
+
     def transform(self, value: Any) -> Any:
         return value if self.value is None else self.value
 

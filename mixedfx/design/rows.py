@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,8 @@ class RandomTermRows:
 class ModelRows:
     """The n complete rows of a model's data, as arrays."""
 
+    in_memory: ClassVar[bool] = True
+
     y: Vector  # (n,) the response
     X: Matrix  # (n, p) linearly independent fixed columns
     random_terms: tuple[RandomTermRows, ...]
@@ -91,9 +93,20 @@ class ModelRows:
         return len(self.y)
 
     @property
+    def sample(self) -> ModelRows:
+        """The rows, or a random part of them where they are not in memory."""
+        return self
+
+    @property
     def has_weights(self) -> bool:
         """Whether rows have prior weights."""
         return self.weights is not None
+
+    @property
+    def weight_ratio(self) -> float:
+        """Largest weight over the median one."""
+        w = self.weights
+        return 1.0 if w is None else float(w.max()) / float(np.median(w))
 
     @property
     def has_offset(self) -> bool:

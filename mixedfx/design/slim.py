@@ -11,7 +11,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import RandomTermRows
@@ -34,9 +34,18 @@ def summary_of_rows(name: str) -> Callable[[Callable[[Any], T]], Callable[[Any],
     return decorate
 
 
+_SLIM = (
+    "this fit has none: fit.slim() left them out. Keep the full fit for it, in memory or by "
+    "fit.save()."
+)
+
+
 @dataclass(frozen=True)
 class SlimRows:
     """Stands for the rows of a fit without them."""
+
+    in_memory: ClassVar[bool] = False
+    reason: ClassVar[str] = _SLIM  # why there are no rows, and what to do
 
     n: int
     n_dropped: int
@@ -48,24 +57,24 @@ class SlimRows:
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
         """Summary that was kept."""
         if name not in self.summaries:
-            raise_without_rows()
+            raise_without_rows(self.reason)
         return self.summaries[name]
 
     @property
     def weights(self) -> None:
         """None where there were no weights."""
         if self.has_weights:
-            raise_without_rows()
+            raise_without_rows(self.reason)
 
     @property
     def offset(self) -> None:
         """None where there was no offset."""
         if self.has_offset:
-            raise_without_rows()
+            raise_without_rows(self.reason)
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse what needs rows."""
-        _refuse(name)
+        _refuse(name, type(self).reason)
 
 
 @dataclass(frozen=True)
@@ -83,21 +92,18 @@ class SlimResidualRows(ResidualRows):
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse what needs rows."""
-        _refuse(name)
+        _refuse(name, _SLIM)
 
 
-def _refuse(name: str) -> NoReturn:
-    if name.startswith("__") or name in ("summaries", "random_term", "residual"):
+def _refuse(name: str, reason: str) -> NoReturn:
+    if name.startswith("__") or name in ("summaries", "random_term", "residual", "sample"):
         raise AttributeError(name)  # asked for by copy and pickle
-    raise_without_rows()
+    raise_without_rows(reason)
 
 
-def raise_without_rows() -> NoReturn:
+def raise_without_rows(reason: str = _SLIM) -> NoReturn:
     """Raise RowsNotInMemory, which names what the caller asked for."""
-    raise RowsNotInMemory(
-        f"{_asked_for()} needs the rows, and this fit has none: fit.slim() left them out. Keep the "
-        "full fit for it, in memory or by fit.save()."
-    )
+    raise RowsNotInMemory(f"{_asked_for()} needs the rows, and {reason}")
 
 
 def _asked_for() -> str:

@@ -41,9 +41,12 @@ class _Splines:
         self, x: Any, df: int | None, knots: Any, degree: int, intercept: bool, options: Any
     ) -> None:
         intercept |= bool(options.pop("include_intercept", False))  # patsy's word for it
-        self._chunks.append(float_column(self.name, x))
+        values = float_column(self.name, x)
         self._df, self._degree, self._drop = df, degree, int(not intercept)
         self._given = None if knots is None else np.sort(np.atleast_1d(knots).astype(float))
+        if self.learned_in_chunks and len(values):
+            values = np.array([values.min(), values.max()])
+        self._chunks.append(values)
         bounds = options.pop("boundary_knots", (None, None))
         lower, upper = options.pop("lower_bound", bounds[0]), options.pop("upper_bound", bounds[1])
         self._bounds = lower, upper
@@ -52,6 +55,11 @@ class _Splines:
                 f"{self.name}() has no argument {next(iter(options))}; it has df, knots, degree, "
                 "intercept and boundary_knots"
             )
+
+    @property
+    def learned_in_chunks(self) -> bool:
+        """Whether the range of x is all that is learned: the knots are given."""
+        return self._given is not None
 
     def memorize_finish(self) -> None:
         x = np.concatenate(self._chunks)

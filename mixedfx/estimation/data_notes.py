@@ -12,7 +12,7 @@ import pandas as pd
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.spec import RandomTermSpec
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
 from mixedfx.families.registry import NORMAL
@@ -39,12 +39,12 @@ _SMALL_RESIDUAL_SD, _ENOUGH_RESIDUAL_SD = 1e-4, 1e-3
 
 def notes_on_data(design: Design) -> list[DataNote]:
     """Notes on a design's rows, in the order in which they are reported."""
-    formula, rows = design.spec.formula, design.rows
-    found = [_dropped_rows(rows), _row_numbers(formula, rows.variables), _response(design)]
-    meant = [
-        swapped_sides(term.formula_term, term.info, rows.variables)
-        for term in design.spec.random_terms
-    ]
+    formula, rows = design.spec.formula, design.rows.sample
+    found = [_dropped_rows(design.rows), _row_numbers(formula, rows.variables)]
+    found.append(_response(design.spec, rows.y))
+    # In a sample a level has fewer rows than it has.
+    terms = design.spec.random_terms if rows is design.rows else ()
+    meant = [swapped_sides(term.formula_term, term.info, rows.variables) for term in terms]
     found += [(text, ColumnWarning) for text in meant if text is not None]
     found.append(_small_residual_sds(design))
     found += [_many_positions(term) for term in design.spec.random_terms]
@@ -99,11 +99,11 @@ def _numbers_rows(name: str, formula: Formula, column: pd.Series) -> bool:
 
 def _small_residual_sds(design: Design) -> DataNote | None:
     """Known residual sds beside which the random effects leave too few digits."""
-    w = design.rows.weights
+    w = design.rows.sample.weights
     if w is None or design.spec.fixed_sigma is None or not design.spec.random_terms:
         return None
     largest = design.spec.fixed_sigma / float(np.sqrt(w.min()))
-    spread = float(design.rows.response_less_offset.std())
+    spread = float(design.rows.sample.response_less_offset.std())
     if largest > _SMALL_RESIDUAL_SD * spread:
         return None
     return (
@@ -114,9 +114,8 @@ def _small_residual_sds(design: Design) -> DataNote | None:
     ), None
 
 
-def _response(design: Design) -> DataNote | None:
+def _response(spec: ModelSpec, y: Vector) -> DataNote | None:
     """What is modelled: which level, or the mean of what looks like no normal response."""
-    spec, y = design.spec, design.rows.y
     if note := spec.response.note(spec.formula.response_name):
         return note, None
     if spec.family != NORMAL:

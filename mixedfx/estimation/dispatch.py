@@ -82,7 +82,7 @@ def estimate(
     check_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.spec.random_terms:
-        if not likelihood.crossprod.profiles_sigma:
+        if not (likelihood.crossprod.profiles_sigma and design.rows.in_memory):
             return least_squares_result(likelihood)
         return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
@@ -163,7 +163,9 @@ def _confirm(
 
 def suits_mixedlm(design: Design) -> bool:
     """Whether MixedLM can express a design and fit it in interactive time."""
-    if design.rows.n > _MAX_ROWS or StatsModels().refusal(design) is not None:
+    if not design.rows.in_memory or design.rows.n > _MAX_ROWS:
+        return False
+    if StatsModels().refusal(design) is not None:
         return False
     rows, columns = largest_group(design)
     return (

@@ -55,7 +55,7 @@ def _dropped_columns(design: Design) -> list[Note]:
 
 def _cells_without_data(design: Design) -> str:
     """Factors nested in others, or the cells without rows: why columns are dependent."""
-    info, variables = design.spec.fixed_info, design.rows.variables
+    info, variables = design.spec.fixed_info, design.rows.sample.variables
     if info is None or not variables:  # a refit, whose notes nobody reads
         return ""
     factors = {f.name() for f, learned in info.factor_infos.items() if learned.type != "numerical"}

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.design.build import Design
-from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.correlation_starts import other_correlations
@@ -103,7 +102,7 @@ class Profiled:
             if not self.several_starts:
                 return
         x, grid = moment_estimates(crossprod), grid_minima(likelihood)
-        if start is None and _has_dominant_weight(design.rows):
+        if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
             x = _best_start(at(x))
         first, value = at(x), -np.inf
         if grid or ends:
@@ -148,12 +147,6 @@ def estimate_theta(
 def _scaled_params(crossprod: CrossProducts, theta: Vector) -> Vector:
     """Parameters of the scaled factors at theta."""
     return crossprod.parametrization.to_params(crossprod.factors_at(theta))
-
-
-def _has_dominant_weight(rows: ModelRows) -> bool:
-    """Whether a weight exceeds the median so far that it determines the root mean squares."""
-    w = rows.weights
-    return w is not None and float(w.max()) > _DOMINANT_WEIGHT * float(np.median(w))
 
 
 def _best_start(objective: ScaledDeviance) -> Vector:

@@ -41,7 +41,7 @@ Matrix = npt.NDArray[np.float64]
 
 # Below this smallest eigenvalue of the scaled cross-products, X is replaced by another basis: the
 # digits lost to the squared condition number are those that large random effects leave.
-_ILL_CONDITIONED = 1e-2
+ILL_CONDITIONED = 1e-2
 
 # Residuals below this share of the response are rounding errors.
 _EXACT = 2e-14
@@ -73,7 +73,7 @@ def compute_crossproducts(
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=_block_matrix([ZtZ for ZtZ, _ in sums], blocks, groups),
+        ZtZ=block_matrix([ZtZ for ZtZ, _ in sums], blocks, groups),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
         XytXy=column_products(Xy_columns, w),
         term_positions=term_positions(rows.random_terms, groups),
@@ -86,7 +86,7 @@ def compute_crossproducts(
         sigma=spec.fixed_sigma,
     )
     _check_residuals(design, Xy_columns[-1])
-    _check_identified(spec, crossprod, w)
+    check_identified(spec, crossprod, w)
     return crossprod
 
 
@@ -125,7 +125,7 @@ def _off_diagonal_blocks(
     return blocks
 
 
-def _block_matrix(
+def block_matrix(
     diagonal: list[Matrix],
     blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]],
     groups: tuple[str, ...],
@@ -156,11 +156,19 @@ def _check_residuals(design: Design, residuals: Vector) -> None:
     size = float(np.abs(rows.response_less_offset).max())
     if rows.offset is not None:
         size = max(size, float(np.abs(rows.offset).max()))
-    if not float(np.abs(residuals).max()) > _EXACT * size:
-        part = "fixed part" if rows.offset is None else "offset and the fixed part"
+    largest = float(np.abs(residuals).max())
+    check_something_left(design.spec, largest, size, has_offset=rows.offset is not None)
+
+
+def check_something_left(
+    spec: ModelSpec, largest_residual: float, size: float, *, has_offset: bool
+) -> None:
+    """Refuse residuals that are rounding errors beside the response and the offset."""
+    if not largest_residual > _EXACT * size:
+        part = "offset and the fixed part" if has_offset else "fixed part"
         raise ResponseError(
-            f"the {part} explain{'s' if rows.offset is None else ''} the response "
-            f"'{design.spec.formula.response}' exactly: nothing is left to model."
+            f"the {part} explain{'' if has_offset else 's'} the response "
+            f"'{spec.formula.response}' exactly: nothing is left to model."
         )
 
 
@@ -174,7 +182,7 @@ def _check_even_weights(weights: Vector | None) -> None:
         )
 
 
-def _check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
+def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
     inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
@@ -218,7 +226,7 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     p, w, y = crossprod.p, rows.weights, rows.response_less_offset
     X = combinations_in_basis(rows.X, crossprod.qr_R)
     XtX = crossprod.XytXy[:p, :p]  # it does not depend on the response
-    shift, centred = _centred_response(rows.X, y, w)
+    shift, centred = centred_response(rows.X, y, w)
     Xty = X.T @ (centred if w is None else w * centred)
     coef = np.asarray(np.linalg.solve(XtX, Xty) if p else Xty)
     residuals = centred - X @ coef
@@ -273,12 +281,12 @@ def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     p = X.shape[1]
     if p == 0:
         return X, rows.response_less_offset, np.zeros(0), None
-    shift, y = _centred_response(X, rows.response_less_offset, w)
+    shift, y = centred_response(X, rows.response_less_offset, w)
     weighted = X if w is None else w[:, None] * X
     XtX, Xty = X.T @ weighted, weighted.T @ y
     scale = 1.0 / np.sqrt(np.diag(XtX))
     values, vectors = np.linalg.eigh(XtX * np.outer(scale, scale))
-    if values[0] > _ILL_CONDITIONED:
+    if values[0] > ILL_CONDITIONED:
         coef = scale * (vectors @ ((vectors.T @ (scale * Xty)) / values))
         return X, y - X @ coef, _shifted(coef, None, shift), None
     basis = well_conditioned(X, w)
@@ -299,7 +307,7 @@ def _orthonormal(X: Matrix, w: Vector | None) -> tuple[Matrix, Matrix]:
     return Q / root[:, None], R
 
 
-def _centred_response(X: Matrix, y: Vector, w: Vector | None) -> tuple[float, Vector]:
+def centred_response(X: Matrix, y: Vector, w: Vector | None) -> tuple[float, Vector]:
     """Response less its mean, where the first fixed column is constant, and the mean."""
     if not X.shape[1] or not (X[:, 0] == 1.0).all():
         return 0.0, y

@@ -1,0 +1,83 @@
+"""Which rows of a chunk have combinations of factors' values that no row had before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.evaluation import learn_design_infos
+from mixedfx.design.known_values import is_box
+from mixedfx.design.stream.request import ColumnRequest, CompleteRows
+from mixedfx.design.stream.sampling import FirstRows
+from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.positions import has_positions
+
+Codes = npt.NDArray[np.intp]
+
+# Distinct values up to which a number's are kept one by one, as in the grid of marginal means.
+_FEW = 2
+
+
+class Cells:
+    """Combinations of categorical factors by term, and of all variables with few values."""
+
+    def __init__(self, request: ColumnRequest, head: CompleteRows) -> None:
+        formula = request.formula
+        random = [t for t in formula.random if t.effects != "1" and not has_positions(t.structure)]
+        termlists = [terms_of(text) for text in (formula.fixed, *(t.effects for t in random))]
+        infos = learn_design_infos(termlists, head.variables, request.env)
+        self._evaluate: dict[str, Callable[[Mapping[str, Any]], npt.NDArray[Any]]] = {}
+        for info in infos:
+            for factor, learned in info.factor_infos.items():
+                if learned.type == "categorical":
+                    self._evaluate[factor.name()] = partial(_values, factor, learned.state)
+        keys = {
+            tuple(f.name() for f in term.factors if f.name() in self._evaluate)
+            for terms in termlists
+            for term in terms
+        }
+        of_fixed = [f.name() for term in termlists[0] for f in term.factors]
+        # Of the fixed part all factors together: which levels of one occur with which of another.
+        keys.add(tuple(dict.fromkeys(name for name in of_fixed if name in self._evaluate)))
+        self._rows = {key: FirstRows() for key in sorted(keys) if key}
+        read = set().union(*(names_in(name) for name in of_fixed))
+        self._few = {name: _FewValues() for name in sorted(read & head.variables.keys())}
+
+    def find_new(self, found: CompleteRows) -> Codes:
+        """Positions of the rows among the complete ones."""
+        values = {code: evaluate(found.variables) for code, evaluate in self._evaluate.items()}
+        new = [rows.find([values[code] for code in key]) for key, rows in self._rows.items()]
+        new += [few.find(np.asarray(found.variables[name])) for name, few in self._few.items()]
+        return np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *new])).astype(np.intp)
+
+
+class _FewValues:
+    """First rows of the first distinct values of a number, as many as tell few from many."""
+
+    def __init__(self) -> None:
+        self._seen: list[Any] = []
+
+    def find(self, values: npt.NDArray[Any]) -> Codes:
+        """Positions of rows with further values."""
+        found: list[int] = []
+        if values.dtype.kind not in "iufb":
+            return np.zeros(0, dtype=np.intp)
+        while len(self._seen) <= _FEW:
+            other = np.ones(len(values), dtype=bool)
+            for value in self._seen:
+                other &= values != value
+            at = int(other.argmax())
+            if not other[at]:
+                break
+            self._seen.append(values[at])
+            found.append(at)
+        return np.array(found, dtype=np.intp)
+
+
+def _values(factor: Any, state: dict[str, Any], variables: Mapping[str, Any]) -> npt.NDArray[Any]:
+    value = factor.eval(state, variables)
+    return np.asarray(value.data if is_box(value) else value)

@@ -1,0 +1,154 @@
+"""Rows of the model in a chunk, by what the first pass learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import DesignInfo
+
+from mixedfx._names import decode
+from mixedfx.design.checks import check_finite, check_offset_range, check_positive
+from mixedfx.design.evaluation import (
+    build_matrices,
+    built_response,
+    count_values,
+    group_values,
+    offset_values,
+)
+from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import ModelSpec
+from mixedfx.design.stream.levels import LevelEncoder
+from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
+from mixedfx.errors import SourceChangedError
+from mixedfx.formula.response import response_code
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class ChunkDesign:
+    """A specification and the columns that it reads; makes the rows of any chunk."""
+
+    request: ColumnRequest
+    spec: ModelSpec
+    response_info: DesignInfo | None = field(repr=False)
+    encoders: Mapping[tuple[str, ...], LevelEncoder] = field(repr=False)
+
+    @staticmethod
+    def of(
+        request: ColumnRequest, spec: ModelSpec, response_info: DesignInfo | None
+    ) -> ChunkDesign:
+        """With look-up tables of the levels."""
+        encoders = {
+            term.formula_term.group: LevelEncoder(term.levels) for term in spec.random_terms
+        }
+        return ChunkDesign(request, spec, response_info, encoders)
+
+    def rows(self, frame: pd.DataFrame) -> tuple[ModelRows, CompleteRows]:
+        """Rows of a chunk, with all fixed columns, also the linearly dependent ones."""
+        spec, found = self.spec, complete_rows(self.request, frame, self.spec.categories)
+        infos = [spec.fixed_info]
+        infos += [t.info for t in spec.random_terms if t.info is not None]
+        infos += [] if self.response_info is None else [self.response_info]
+        matrices = build_matrices(infos, found.variables, found.n)
+        built = matrices.pop() if self.response_info is not None else None
+        X, of_next = matrices[0], iter(matrices[1:])
+        codes = self._codes(found)
+        terms = tuple(
+            RandomTermRows(
+                term.group,
+                len(term.levels),
+                codes[term.formula_term.group],
+                np.broadcast_to(1.0, (found.n, 1)).view() if term.info is None else next(of_next),
+            )
+            for term in spec.random_terms
+        )
+        observed = spec.response.observe(
+            spec.formula.response, self._response(found, built), found.vectors.get("weights")
+        )
+        rows = ModelRows(
+            y=observed.y,
+            X=X,
+            random_terms=terms,
+            weights=observed.weights,
+            offset=self._offset(found),
+            index=found.index,
+            n_dropped=found.n_dropped,
+            missing=found.missing,
+            variables=found.variables,
+        )
+        _check(spec, rows)
+        return rows, found
+
+    def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
+        """Values that the response is written with."""
+        if self.response_info is not None and built is not None:
+            return (built_response(self.response_info, built, found.variables),)
+        codes = response_code(self.spec.formula.response).parts
+        return tuple(count_values(c, found.variables, self.spec.env, found.n) for c in codes)
+
+    def _offset(self, found: CompleteRows) -> Vector | None:
+        """Offset of the formula and of the argument."""
+        given, code = found.vectors.get("offset"), self.spec.formula.offset
+        if not code:
+            return given
+        own = offset_values(code, found.variables, self.spec.env, found.n)
+        return own if given is None else own + given
+
+    def _codes(self, found: CompleteRows) -> dict[tuple[str, ...], Codes]:
+        """Level of each row in each grouping factor."""
+        result = {}
+        for group, encoder in self.encoders.items():
+            values = [group_values(f, found.variables, self.spec.env, found.n) for f in group]
+            codes = encoder.encode(values)
+            if (codes < 0).any():
+                at = int(np.argmax(codes < 0))
+                level = ":".join(str(column.iloc[at]) for column in values)
+                raise SourceChangedError(
+                    f"level '{level}' of grouping factor '{decode(':'.join(group))}' in row "
+                    f"{found.index[at]} was not there in the first pass over the rows. A source "
+                    "gives the same rows at each pass."
+                )
+            result[group] = codes
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Specifications alone, which pickle with what patsy learned."""
+        spec, info = self.spec, self.response_info
+        # That of the response stands where a specification has that of the fixed part.
+        of_response = None if info is None else replace(spec, fixed_info=info, random_terms=())
+        names, arguments = self.request.names, dict(self.request.arguments)
+        return {"spec": spec, "response": of_response, "names": names, "arguments": arguments}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the look-up tables again."""
+        spec, of_response = state["spec"], state["response"]
+        request = ColumnRequest(spec.formula, spec.env, state["names"], state["arguments"])
+        info = None if of_response is None else of_response.fixed_info
+        for name, value in vars(ChunkDesign.of(request, spec, info)).items():
+            object.__setattr__(self, name, value)
+
+
+def _check(spec: ModelSpec, rows: ModelRows) -> None:
+    """The checks of values that a design in memory makes."""
+    if not rows.n:
+        return
+    check_finite(f"the response '{spec.formula.response}'", rows.y, rows.index)
+    for j, name in enumerate(spec.column_names):
+        check_finite(f"fixed column '{name}'", np.ascontiguousarray(rows.X[:, j]), rows.index)
+    for term, own in zip(spec.random_terms, rows.random_terms, strict=True):
+        if term.info is not None:
+            for j, name in enumerate(term.effect_names):
+                what = f"column '{name}' of {term.formula_term}"
+                check_finite(what, np.ascontiguousarray(own.model_matrix[:, j]), rows.index)
+    check_positive("weights", rows.weights, rows.index)
+    if rows.offset is not None:
+        check_finite("offset", rows.offset, rows.index)
+        check_offset_range(rows.offset, spec.family.mean, rows.index)

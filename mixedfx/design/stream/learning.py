@@ -1,0 +1,295 @@
+"""First pass over rows in chunks: levels, categories, transforms, and a sample of the rows.
+
+The specification is that of a design of the kept rows (a random sample, the extremes of each
+column, and a first row of each combination of factors' values), with the levels, and the state of
+stateful transforms, of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import DesignInfo
+
+from mixedfx._names import decode, written
+from mixedfx.design.build import Design, build
+from mixedfx.design.categories import categories_read
+from mixedfx.design.columns import as_patsy_column, used_columns
+from mixedfx.design.evaluation import (
+    build_matrices,
+    built_response,
+    group_depends_on_rows,
+    group_values,
+    learn_design_infos,
+)
+from mixedfx.design.levels import Levels
+from mixedfx.design.row_dependence import NewVariables
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import ModelSpec
+from mixedfx.design.stream.cells import Cells
+from mixedfx.design.stream.levels import LevelCollector
+from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
+from mixedfx.design.stream.sampling import (
+    ColumnTypes,
+    Extremes,
+    Reservoir,
+    concatenated,
+)
+from mixedfx.design.stream.transforms import learn_transforms
+from mixedfx.errors import DataError, EmptyDataError, GroupingError
+from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.positions import ALL_ROWS
+from mixedfx.formula.response import response_code
+from mixedfx.sources.reading import read_chunks
+from mixedfx.sources.source import DataSource, naming_origin
+
+Vector = npt.NDArray[np.float64]
+
+# Names of the columns that stand for grouping factors in the design of the kept rows.
+_STAND_IN = "_group_{}"
+# Rows by which the categorical factors are told from the others.
+_HEAD_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class PassTotals:
+    """What a pass found, by which the next one is recognised."""
+
+    n: int  # complete rows
+    n_dropped: int
+    missing: Mapping[str, int]
+    sums: Mapping[str, float]  # of the numeric variables, over the complete rows
+    squares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is known after the first pass."""
+
+    request: ColumnRequest
+    spec: ModelSpec  # with the levels of all rows
+    sample: Design  # of the kept rows; its grouping factors are stand-ins
+    drawn: pd.DataFrame = field(repr=False)  # those of the random sample
+    response_info: DesignInfo | None  # of a response that is an expression
+    totals: PassTotals
+    sample_is_all: bool
+
+    def sample_terms(self) -> tuple[RandomTermRows, ...]:
+        """Random terms of the kept rows, by the names of their grouping factors."""
+        terms = zip(self.spec.random_terms, self.sample.rows.random_terms, strict=True)
+        return tuple(replace(own, group=term.group) for term, own in terms)
+
+
+def learn(source: DataSource, request: ColumnRequest) -> Learned:
+    """Read all rows once, and again where transforms have a state."""
+    first = _FirstPass(request)
+    for frame in read_chunks(source, request.names, "levels"):
+        with naming_origin(frame):
+            first.add(frame)
+    return first.learned(source)
+
+
+class _FirstPass:
+    """Collects over chunks."""
+
+    def __init__(self, request: ColumnRequest) -> None:
+        self.request = request
+        groups = dict.fromkeys(term.group for term in request.formula.random)
+        self.levels = {group: LevelCollector(group) for group in groups}
+        self.types, self.reservoir, self.extremes = ColumnTypes(), Reservoir(), Extremes()
+        self.cells: Cells | None = None
+        self.further: list[pd.DataFrame] = []
+        self.n = self.n_dropped = 0
+        self.missing: dict[str, int] = {}
+        self.sums: dict[str, float] = {}
+        self.squares: dict[str, float] = {}
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Collect from one chunk."""
+        self.types.add(frame)
+        found = complete_rows(self.request, frame, {})
+        self.n += found.n
+        self.n_dropped += found.n_dropped
+        for name, count in found.missing.items():
+            self.missing[name] = self.missing.get(name, 0) + count
+        self.reservoir.add(frame, found.positions)
+        if not found.n:
+            return
+        self._add_levels(found)
+        self.extremes.add(frame, found.variables, found.positions)
+        add_sums(self.sums, self.squares, found)
+        if self.cells is None:
+            head = frame.iloc[found.positions[:_HEAD_ROWS]]
+            self.cells = Cells(self.request, complete_rows(self.request, head, {}))
+        new = self.cells.find_new(found)
+        if len(new):
+            self.further.append(frame.iloc[found.positions[new]])
+
+    def _add_levels(self, found: CompleteRows) -> None:
+        for group, collector in self.levels.items():
+            collector.add(
+                [group_values(f, found.variables, self.request.env, found.n) for f in group]
+            )
+
+    def learned(self, source: DataSource) -> Learned:
+        """Specification of all rows."""
+        if not self.n:
+            counts = ", ".join(f"{name} ({count})" for name, count in self.missing.items() if count)
+            raise EmptyDataError(
+                f"no row is complete: of {self.n_dropped} rows, missing values are in {counts}."
+            )
+        request = self.request
+        for group, collector in self.levels.items():
+            _check_levels(":".join(group), len(collector), self.n)
+        drawn = self.types.apply(self.reservoir.rows())
+        further = [self.types.apply(part) for part in [*self.extremes.rows(), *self.further]]
+        rows = concatenated([drawn, *further])
+        rows = rows[~rows.index.duplicated()].sort_index()
+        sample = _sample_design(request, rows)
+        response_info = _response_info(request, sample)
+        levels = {
+            group: collector.levels([self.types.of(decode(name)) for name in group])
+            for group, collector in self.levels.items()
+        }
+        spec = _with_levels(request, sample, rows, levels)
+        _check_rowwise(request, rows, spec)
+        infos = [spec.fixed_info, *(t.info for t in spec.random_terms if t.info is not None)]
+        infos += [] if response_info is None else [response_info]
+        if learn_transforms(infos, partial(_variables_of_chunks, source, request, spec)):
+            sample = _with_transforms(sample, response_info)
+        totals = PassTotals(self.n, self.n_dropped, self.missing, self.sums, self.squares)
+        return Learned(request, spec, sample, drawn, response_info, totals, sample.rows.n == self.n)
+
+
+def add_sums(sums: dict[str, float], squares: dict[str, float], found: CompleteRows) -> None:
+    """Add the sums of the numeric variables of a chunk, and of their squares."""
+    for name, column in found.variables.items():
+        values = np.asarray(column)
+        if values.dtype.kind in "iufb":
+            values = values.astype(float)
+            sums[name] = sums.get(name, 0.0) + float(values.sum())
+            squares[name] = squares.get(name, 0.0) + float(values @ values)
+
+
+def _check_levels(name: str, n_levels: int, n: int) -> None:
+    """The checks of :func:`check_grouping_factor`, on all rows."""
+    if name == ALL_ROWS:
+        return
+    if n_levels < 2:
+        raise GroupingError(
+            f"grouping factor '{name}' has only one level; a variance between levels needs two."
+        )
+    if n_levels >= n:
+        raise GroupingError(
+            f"grouping factor '{name}' has {n_levels} levels for {n} rows: with one row per level "
+            "its variance cannot be told from the residual's."
+        )
+
+
+def _sample_design(request: ColumnRequest, rows: pd.DataFrame) -> Design:
+    """Design of the kept rows, with all checks; grouping factors are replaced by two levels."""
+    formula, data = request.formula, rows.copy()
+    groups = list(dict.fromkeys(term.group for term in formula.random))
+    for i in range(len(groups)):
+        data[_STAND_IN.format(i)] = np.arange(len(data)) % 2
+    random = tuple(
+        replace(term, group=(_STAND_IN.format(groups.index(term.group)),))
+        for term in formula.random
+    )
+    return build(
+        replace(formula, random=random),
+        data,
+        env=request.env,
+        weights=request.arguments.get("weights"),
+        offset=request.arguments.get("offset"),
+    )
+
+
+def _with_levels(
+    request: ColumnRequest, sample: Design, rows: pd.DataFrame, levels: Mapping[Any, Levels]
+) -> ModelSpec:
+    """Specification of the formula as it is, with the levels of all rows."""
+    formula, spec = request.formula, sample.spec
+    terms = tuple(
+        replace(own, formula_term=term, levels=levels[term.group])
+        for own, term in zip(spec.random_terms, formula.random, strict=True)
+    )
+    found = complete_rows(request, rows, {})
+    columns = {
+        name: as_patsy_column(name, column.iloc[found.positions])
+        for name, column in used_columns(formula, rows, request.env).items()
+    }
+    return replace(
+        spec,
+        formula=formula,
+        random_terms=terms,
+        variables=tuple(map(decode, columns)),
+        env=request.env,
+        categories=categories_read(formula, columns),
+        nesting={},
+    )
+
+
+def _check_rowwise(request: ColumnRequest, rows: pd.DataFrame, spec: ModelSpec) -> None:
+    """Refuse terms and grouping factors that are computed from other rows than their own."""
+    found = list(spec.row_dependent)
+    variables = complete_rows(request, rows, spec.categories).variables
+    n = len(rows)
+    for factor in dict.fromkeys(f for term in request.formula.random for f in term.group):
+        if factor in variables or factor == ALL_ROWS:
+            continue
+        plain = NewVariables(variables)
+        values = group_values(factor, plain, request.env, n)
+        if group_depends_on_rows(factor, values, plain, request.env):
+            found.append(factor)
+    if found:
+        raise DataError(
+            f"term '{written(found[0])}' is computed from other rows than its own, and the rows "
+            "are read in chunks: write center(x), scale(x), group_mean(x, g) or within(x, g), or "
+            "add its values to the data as a column."
+        )
+
+
+def _response_info(request: ColumnRequest, sample: Design) -> DesignInfo | None:
+    """What patsy learns of a response that is an expression."""
+    codes = response_code(request.formula.response).parts
+    variables = sample.rows.variables
+    if len(codes) != 1 or codes[0] in variables:
+        return None
+    terms = terms_of("0 + " + request.formula.response)
+    return learn_design_infos([terms], variables, request.env)[0]
+
+
+def _with_transforms(sample: Design, response_info: DesignInfo | None) -> Design:
+    """The kept rows with columns of transforms whose state is that of all rows."""
+    spec, rows = sample.spec, sample.rows
+    X = build_matrices([spec.fixed_info], rows.variables, rows.n)[0][:, spec.kept_columns]
+    random = tuple(
+        own
+        if term.info is None
+        else replace(own, model_matrix=build_matrices([term.info], rows.variables, rows.n)[0])
+        for own, term in zip(rows.random_terms, spec.random_terms, strict=True)
+    )
+    y = rows.y
+    if response_info is not None:
+        matrix = build_matrices([response_info], rows.variables, rows.n)[0]
+        built = built_response(response_info, matrix, rows.variables)
+        y = spec.response.observe(spec.formula.response, (built,), rows.weights).y
+    return replace(sample, rows=replace(rows, X=X, random_terms=random, y=y))
+
+
+def _variables_of_chunks(
+    source: DataSource, request: ColumnRequest, spec: ModelSpec
+) -> Iterator[Mapping[str, Any]]:
+    """Variables of the complete rows of each chunk."""
+    for frame in read_chunks(source, request.names, "transforms"):
+        with naming_origin(frame):
+            found = complete_rows(request, frame, spec.categories)
+            if found.n:
+                yield found.variables

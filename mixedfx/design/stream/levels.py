@@ -1,0 +1,97 @@
+"""Levels of grouping factors, collected over chunks, and their look-up in a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.columns import as_patsy_column
+from mixedfx.design.levels import Levels, combine, factorize
+
+Codes = npt.NDArray[np.intp]
+
+# A table of codes by value is made for integers of a range of at most so many times their number.
+_SPARSEST = 64
+
+
+class LevelCollector:
+    """Distinct values of a grouping factor, or combinations of several, in the rows so far."""
+
+    def __init__(self, factors: Sequence[str]) -> None:
+        self.factors = tuple(factors)
+        self._seen: Any = None
+
+    def add(self, values: Sequence[pd.Series]) -> None:
+        """Add the values of a chunk's complete rows, of each factor."""
+        if not len(values[0]):
+            return
+        if len(values) > 1:
+            frame = pd.DataFrame(dict(enumerate(values))).drop_duplicates()
+            if self._seen is not None:
+                frame = pd.concat([self._seen, frame]).drop_duplicates()
+            self._seen = frame.reset_index(drop=True)
+            return
+        own = _distinct(values[0].to_numpy())
+        if self._seen is not None:
+            if own.dtype.kind in "iufb" and self._seen.dtype.kind in "iufb":
+                own = np.union1d(self._seen, own)
+            else:
+                own = pd.unique(np.concatenate([self._seen.astype(object), own.astype(object)]))
+        self._seen = own
+
+    def __len__(self) -> int:
+        """Count the levels."""
+        return 0 if self._seen is None else len(self._seen)
+
+    def levels(self, dtypes: Sequence[Any]) -> Levels:
+        """Levels in the order that they have in memory; dtypes are those of the columns."""
+        columns = [self._seen]
+        if len(self.factors) > 1:
+            columns = [self._seen[i].to_numpy() for i in range(len(self.factors))]
+        found = []
+        for factor, values, dtype in zip(self.factors, columns, dtypes, strict=True):
+            series = pd.Series(values)
+            if isinstance(dtype, pd.CategoricalDtype):
+                series = pd.Series(pd.Categorical(values, categories=dtype.categories))
+            found.append(factorize(as_patsy_column(factor, series)))
+        return combine(found)[0]
+
+
+def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Distinct values of a chunk."""
+    if values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if high - low < len(values) + 1024:
+            present = np.zeros(high - low + 1, dtype=bool)
+            present[values - low] = True
+            return np.asarray(np.flatnonzero(present).astype(values.dtype) + low, values.dtype)
+    return np.asarray(pd.unique(values))
+
+
+class LevelEncoder:
+    """Look-up of the levels of chunks; of integers by a table."""
+
+    def __init__(self, levels: Levels) -> None:
+        self.levels = levels
+        values = levels.factor_values[0].to_numpy()
+        self._low, self._table = 0, None
+        if len(levels.factor_values) == 1 and values.dtype.kind in "iu" and len(values):
+            low, high = int(values.min()), int(values.max())
+            if high - low < _SPARSEST * len(values) + 1024:
+                table = np.full(high - low + 1, -1, dtype=np.intp)
+                table[values.astype(np.int64) - low] = np.arange(len(values))
+                self._low, self._table = low, table
+
+    def encode(self, values: Sequence[pd.Series]) -> Codes:
+        """Level of each row, -1 where it is none."""
+        array = values[0].to_numpy()
+        table = self._table
+        if table is not None and array.dtype.kind in "iu" and len(array):
+            low = self._low
+            if int(array.min()) >= low and int(array.max()) < low + len(table):
+                return np.asarray(table[array - low] if low else table[array])
+        return self.levels.encode(list(values))

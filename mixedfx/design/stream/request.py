@@ -1,0 +1,128 @@
+"""What a model reads of each chunk, and the complete rows of a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import EvalEnvironment
+
+from mixedfx._names import decode
+from mixedfx.design.categories import Categories, with_categories
+from mixedfx.design.columns import (
+    as_patsy_column,
+    factor_codes,
+    formula_environment,
+    plain_columns,
+    used_columns,
+)
+from mixedfx.design.completeness import evaluated_values, missing_values
+from mixedfx.design.row_dependence import NewVariables
+from mixedfx.design.source import column_named, row_vector
+from mixedfx.design.term_values import evaluate_terms
+from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
+from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.terms import Formula
+
+Vector = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+ROW_ARGUMENTS = ("weights", "offset")
+
+
+@dataclass(frozen=True)
+class ColumnRequest:
+    """A formula on the columns of a source, and the columns that its arguments name."""
+
+    formula: Formula  # any dot expanded
+    env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
+    names: tuple[str, ...]  # columns that are read
+    arguments: Mapping[str, str]  # column of weights and of offset, where they are given
+
+
+@dataclass(frozen=True)
+class CompleteRows:
+    """Complete rows of a chunk: variables typed as those of new data, and their labels."""
+
+    variables: NewVariables
+    vectors: Mapping[str, Vector]  # of the arguments
+    positions: Codes  # among the rows of the chunk
+    index: pd.Index  # labels
+    missing: Mapping[str, int]  # incomplete rows, by column, argument or term; zeros too
+    n_dropped: int
+
+    @property
+    def n(self) -> int:
+        """Number of complete rows."""
+        return len(self.positions)
+
+
+def request_columns(
+    formula: Formula,
+    columns: Sequence[str],
+    env: EvalEnvironment | None,
+    arguments: Mapping[str, Any],
+) -> ColumnRequest:
+    """Find the columns that a formula and its arguments read; those not there are an error."""
+    formula = expand_dot(resolve_dotted(formula, columns), list(columns))
+    empty = pd.DataFrame(columns=list(columns), dtype=object)
+    env = formula_environment(env, [formula], empty)
+    used = used_columns(formula, empty, env)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    found = {name: _argument_column(name, value, columns) for name, value in given.items()}
+    wanted = {*map(decode, used), *found.values()}
+    # Without a column an intercept alone still needs the number of rows: the response is one.
+    return ColumnRequest(formula, env, tuple(c for c in columns if c in wanted), found)
+
+
+def _argument_column(argument: str, value: Any, columns: Sequence[str]) -> str:
+    """Column that an argument names."""
+    if not isinstance(value, str):
+        raise ArgumentError(
+            f"{argument}= of rows that are read in chunks is the name of a column, not an array: "
+            "add the values to the data as a column."
+        )
+    name = str(column_named(value, pd.DataFrame(columns=list(columns))))
+    if name not in columns:
+        raise MissingColumnError(
+            f"{argument} column '{value}' is not in the data; columns are: {', '.join(columns)}."
+            f"{did_you_mean(value, columns)}"
+        )
+    return name
+
+
+def complete_rows(
+    request: ColumnRequest, frame: pd.DataFrame, categories: Categories
+) -> CompleteRows:
+    """Evaluate a chunk's expressions, and leave its incomplete rows out."""
+    m, formula = len(frame), request.formula
+    columns = used_columns(formula, frame, request.env)
+    terms = {}
+    if any(code not in columns for code, _ in factor_codes(formula)):
+        terms = evaluate_terms([formula], with_categories(columns, categories), request.env, m)
+    vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
+    plain = plain_columns(formula, columns)
+    plainly = {name: column for name, column in columns.items() if name in plain}
+    missing = missing_values(plainly, terms, vectors)
+    keep = ~np.logical_or.reduce(list(missing.values())) if missing else None
+    variables = {
+        name: as_patsy_column(name, column if keep is None else column[keep], new_data=True)
+        for name, column in columns.items()
+    }
+    values = evaluated_values(terms, keep, m, new_data=True) if terms else {}
+    positions = np.arange(m) if keep is None else np.flatnonzero(keep)
+    return CompleteRows(
+        NewVariables(with_categories(variables, categories), values),
+        {name: v if keep is None else v[keep] for name, v in vectors.items() if v is not None},
+        positions,
+        frame.index if keep is None else frame.index[keep],
+        {
+            name: int(missing[name].sum()) if name in missing else 0
+            for name in (*plainly, *vectors, *terms)
+        },
+        m - len(positions),
+    )

@@ -1,0 +1,140 @@
+"""Rows that a first pass keeps: a random sample, and those that show all values of factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Codes = npt.NDArray[np.intp]
+
+SAMPLE_ROWS = 10_000
+_SEED = 20_240_601
+# Combinations of factors' values beyond which no further ones are kept.
+_MOST_COMBINATIONS = 10_000
+
+
+class Reservoir:
+    """Uniform sample of the rows, the same however they are cut into chunks."""
+
+    def __init__(self, size: int = SAMPLE_ROWS) -> None:
+        self._size = size
+        self._rng = np.random.default_rng(_SEED)
+        self._parts: list[pd.DataFrame] = []
+        self._keys = np.zeros(0)
+
+    def add(self, frame: pd.DataFrame, positions: Codes) -> None:
+        """Offer the complete rows of a chunk: those with the smallest random keys are kept."""
+        keys = self._rng.random(len(frame))[positions]
+        if len(self._keys) >= self._size:
+            candidates = keys < self._keys.max()
+            keys, positions = keys[candidates], positions[candidates]
+        if not len(keys):
+            return
+        self._parts.append(frame.iloc[positions])
+        self._keys = np.concatenate([self._keys, keys])
+        if len(self._keys) > self._size:
+            kept = np.sort(np.argpartition(self._keys, self._size)[: self._size])
+            self._keys = self._keys[kept]
+            self._parts = [concatenated(self._parts).iloc[kept]]
+
+    def rows(self) -> pd.DataFrame:
+        """The sample, in the order of the rows."""
+        return concatenated(self._parts)
+
+
+class FirstRows:
+    """First row of each combination of some columns' values."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def find(self, columns: Sequence[npt.NDArray[Any]]) -> Codes:
+        """Positions of rows with combinations that are new."""
+        if not columns or not len(columns[0]) or len(self._seen) > _MOST_COMBINATIONS:
+            return np.zeros(0, dtype=np.intp)
+        first = ~pd.DataFrame(dict(enumerate(columns))).duplicated().to_numpy()
+        found = []
+        for at in np.flatnonzero(first)[: _MOST_COMBINATIONS + 1].tolist():
+            key = tuple(column[at] for column in columns)
+            if key not in self._seen:
+                self._seen.add(key)
+                found.append(at)
+        return np.array(found, dtype=np.intp)
+
+
+class Extremes:
+    """Rows of the smallest and the largest value of numeric columns."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, bool], tuple[float, pd.DataFrame]] = {}
+
+    def add(self, frame: pd.DataFrame, variables: Mapping[str, Any], positions: Codes) -> None:
+        """Compare those of a chunk with the known ones."""
+        for name, column in variables.items():
+            values = np.asarray(column)
+            if values.dtype.kind not in "iufb" or not len(values):
+                continue
+            for largest in (False, True):
+                at = int(values.argmax() if largest else values.argmin())
+                value = float(values[at])
+                known = self._rows.get((name, largest))
+                if known is None or (value > known[0] if largest else value < known[0]):
+                    row = frame.iloc[positions[at : at + 1]]
+                    self._rows[name, largest] = value, row.copy()
+
+    def rows(self) -> list[pd.DataFrame]:
+        """The rows, one by one."""
+        return [row for _, row in self._rows.values()]
+
+
+class ColumnTypes:
+    """Types of the columns over all chunks: categories in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._dtypes: dict[str, Any] = {}
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Join the categories of a chunk to those known."""
+        for name, dtype in frame.dtypes.items():
+            known = self._dtypes.get(str(name))
+            if known is None or not isinstance(dtype, pd.CategoricalDtype):
+                self._dtypes.setdefault(str(name), dtype)
+            elif isinstance(known, pd.CategoricalDtype) and not dtype.categories.equals(
+                known.categories
+            ):
+                further = dtype.categories.difference(known.categories, sort=False)
+                joined = known.categories.append(further)
+                self._dtypes[str(name)] = pd.CategoricalDtype(joined, known.ordered)
+
+    def of(self, name: str) -> Any:
+        """Type of one column."""
+        return self._dtypes.get(name)
+
+    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows with all categories."""
+        categorical = {
+            name: dtype
+            for name, dtype in self._dtypes.items()
+            if isinstance(dtype, pd.CategoricalDtype) and name in frame
+        }
+        return frame.astype(categorical) if categorical else frame
+
+
+def concatenated(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of some tables, categories joined."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, pd.Series] = {}
+    for name in parts[0].columns:
+        columns = [part[name] for part in parts]
+        dtypes = {str(column.dtype) for column in columns}
+        if any(isinstance(c.dtype, pd.CategoricalDtype) for c in columns) and (
+            len(dtypes) > 1 or not all(c.dtype == columns[0].dtype for c in columns)
+        ):
+            columns = [c.astype(object) for c in columns]
+        joined[name] = pd.concat(columns)
+    return pd.DataFrame(joined)

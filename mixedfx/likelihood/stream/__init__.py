@@ -1,0 +1,1 @@
+"""Cross-products of rows that are read in chunks."""

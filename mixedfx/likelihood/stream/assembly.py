@@ -1,0 +1,226 @@
+"""Plan of a second pass from a sample of the rows, and cross-products from its sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from mixedfx._names import decode
+from mixedfx.design.build import fixed_matrix
+from mixedfx.design.checks import independent_columns
+from mixedfx.design.estimability import column_aliases
+from mixedfx.design.spec import ModelSpec
+from mixedfx.design.stream.chunk_rows import ChunkDesign
+from mixedfx.design.stream.learning import Learned
+from mixedfx.errors import DataError, SourceChangedError
+from mixedfx.likelihood.accumulate import (
+    ILL_CONDITIONED,
+    block_matrix,
+    centred_response,
+    check_identified,
+    check_something_left,
+    parametrization_of,
+    term_positions,
+)
+from mixedfx.likelihood.basis import ColumnBasis, term_bases, well_conditioned
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.stream.pair_sums import as_block
+from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+# Sums of the variables of two passes differ by no more than this, relative to their size.
+_SAME_SUM = 1e-9
+
+
+def plan_reduction(learned: Learned) -> ReductionPlan:
+    """Bases of the columns, and coefficients near those of least squares, from the kept rows."""
+    spec, rows = learned.spec, learned.sample.rows
+    X, kept = fixed_matrix(learned.sample), learned.sample.spec.kept_columns
+    own = np.ascontiguousarray(X[:, kept])
+    basis = _basis(own, rows.weights)
+    columns = own if basis is None else basis.columns(own)
+    shift, y = centred_response(own, rows.response_less_offset, rows.weights)
+    coef = np.zeros(X.shape[1])
+    if len(kept):
+        root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
+        solved = np.linalg.lstsq(root[:, None] * columns, root * y, rcond=None)[0]
+        if shift != 0.0:  # the first column is constant
+            solved[0] += shift / columns[0, 0]
+        coef[kept] = solved
+    return ReductionPlan(
+        ChunkDesign.of(learned.request, spec, learned.response_info),
+        term_bases(rows, parametrization_of(spec)),
+        basis,
+        kept,
+        coef,
+    )
+
+
+def _basis(X: Matrix, w: Vector | None) -> ColumnBasis | None:
+    """Basis of columns that are ill-conditioned as they are, in the kept rows."""
+    if not X.shape[1]:
+        return None
+    products = X.T @ (X if w is None else w[:, None] * X)
+    if _smallest_eigenvalue(products) > ILL_CONDITIONED:
+        return None
+    return well_conditioned(X, w)
+
+
+def _smallest_eigenvalue(products: Matrix) -> float:
+    """Of the products of columns at unit length."""
+    size = np.sqrt(np.diag(products))
+    size[size == 0.0] = 1.0
+    return float(np.linalg.eigvalsh(products / np.outer(size, size))[0])
+
+
+@dataclass(frozen=True)
+class StreamedModel:
+    """Cross-products of all rows, and the specification that is known with them."""
+
+    spec: ModelSpec
+    crossprod: CrossProducts
+    XtX: Matrix  # (p, p) of the columns of X, without weights
+    X_mean: Vector  # (p,)
+
+
+def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedModel:
+    """Cross-products of the sums, about the least-squares coefficients of all rows."""
+    _check_same_rows(learned, sums)
+    spec, R = learned.spec, plan.R(len(plan.coef))
+    raw = _root(sums.XtX) @ R  # raw' raw = X'X
+    kept = _independent(learned, plan, sums, raw)
+    spec = replace(spec, kept_columns=kept, aliases=column_aliases(raw, kept))
+    if sums.n <= len(kept):
+        raise DataError(f"{len(kept)} fixed columns need more than {sums.n} rows; leave terms out.")
+    R, T, coef = _least_squares(sums, plan, kept, R)
+    groups = tuple(dict.fromkeys(term.group for term in spec.random_terms))
+    part = np.append(kept, len(plan.coef))
+    XytXy = T.T @ sums.XytXy[np.ix_(part, part)] @ T
+    blocks = {
+        (i, j): as_block(pairs, len(sums.ZtZ[i]), len(sums.ZtZ[j]))
+        for (i, j), pairs in sums.pairs.items()
+    }
+    crossprod = CrossProducts(
+        n=sums.n,
+        response=spec.formula.response_name,
+        names=spec.X_names,
+        groups=groups,
+        levels=tuple(spec.levels_of(group) for group in groups),
+        ZtZ=block_matrix(list(sums.ZtZ), blocks, groups),
+        ZtXy=tuple(np.einsum("kml,mc->kcl", values[:, part], T) for values in sums.ZtXy),
+        XytXy=0.5 * (XytXy + XytXy.T),
+        term_positions=term_positions(learned.sample_terms(), groups),
+        parametrization=parametrization_of(spec),
+        bases=plan.bases,
+        level_bases=(None,) * len(groups),
+        ols_coef=linalg.solve_triangular(R, coef) if len(kept) else coef,
+        qr_R=None if _is_identity(R) else R,
+        log_weights=sums.log_weights,
+    )
+    _check_sums(spec, crossprod, sums)
+    spec = replace(spec, nesting=_nesting(crossprod))
+    own = raw[:, kept]
+    mean = (plan.R(len(plan.coef)).T @ sums.X_sum)[kept] / sums.n
+    return StreamedModel(spec, crossprod, own.T @ own, mean)
+
+
+def _check_sums(spec: ModelSpec, crossprod: CrossProducts, sums: RowSums) -> None:
+    """Refuse what the likelihood cannot identify."""
+    y_size, offset_size, largest, w_max, w_inverse = sums.largest.values
+    has_offset = spec.offset_is_argument or bool(spec.formula.offset)
+    check_something_left(spec, largest, max(y_size, offset_size), has_offset=has_offset)
+    weights = np.array([1.0 / w_inverse, w_max]) if w_max > 0.0 else None
+    check_identified(spec, crossprod, weights)
+
+
+def _least_squares(
+    sums: RowSums, plan: ReductionPlan, kept: Codes, R: Matrix
+) -> tuple[Matrix, Matrix, Vector]:
+    """R of the kept columns' basis, T to it and to exact residuals, and the coefficients."""
+    p, part = len(kept), np.append(kept, len(plan.coef))
+    R, T, products = R[np.ix_(kept, kept)], np.eye(p + 1), sums.XytXy[np.ix_(part, part)]
+    coef = plan.coef[kept]
+    if p and _smallest_eigenvalue(products[:p, :p]) <= ILL_CONDITIONED:
+        root = np.linalg.cholesky(products[:p, :p] / sums.n).T
+        T[:p, :p] = linalg.solve_triangular(root, np.eye(p))
+        R, coef = root @ R, root @ coef
+        products = T.T @ products @ T
+    if p:
+        change = np.linalg.solve(products[:p, :p], products[:p, p])
+        T[:, p] = T @ np.append(-change, 1.0)
+        coef = coef + change
+    return R, T, coef
+
+
+def _root(products: Matrix) -> Matrix:
+    """M with ``M'M`` the products."""
+    if not len(products):
+        return products
+    size = np.sqrt(np.diag(products))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(products / np.outer(size, size))
+    return np.asarray((np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T) * size)
+
+
+def _independent(learned: Learned, plan: ReductionPlan, sums: RowSums, raw: Matrix) -> Codes:
+    """Columns that are independent of those before them: all, if they are in the kept rows."""
+    if len(plan.in_basis) == len(plan.coef) or learned.sample_is_all:
+        return plan.in_basis
+    found = independent_columns(raw, ~sums.not_indicators)
+    return np.union1d(found, plan.in_basis).astype(np.intp)
+
+
+def _is_identity(R: Matrix) -> bool:
+    return bool((np.eye(len(R)) == R).all())
+
+
+def _nesting(crossprod: CrossProducts) -> dict[str, str]:
+    """For each grouping factor nested in others, the innermost of those."""
+    pattern, groups = crossprod.ZtZ.pattern, crossprod.groups
+    n_levels = [len(levels) for levels in crossprod.levels]
+    innermost = {}
+    for i, group in enumerate(groups):
+        around = [
+            j
+            for j in range(len(groups))
+            if j != i and 1 < n_levels[j] < n_levels[i] and pattern.is_nested(i, j)
+        ]
+        if around:
+            innermost[group] = groups[max(around, key=lambda j: n_levels[j])]
+    return innermost
+
+
+def _check_same_rows(learned: Learned, sums: RowSums) -> None:
+    """Refuse a second pass whose rows are not those of the first."""
+    first = learned.totals
+    advice = (
+        "A source gives the same rows at each pass: a function that yields DataFrames starts anew "
+        "at each call, with the same seed; files and tables do not change while they are read."
+    )
+    if (first.n, first.n_dropped) != (sums.n, sums.n_dropped):
+        raise SourceChangedError(
+            f"the first pass over the rows found {first.n + first.n_dropped:,}, {first.n:,} of "
+            f"them complete, and the second {sums.n + sums.n_dropped:,}, {sums.n:,} of them "
+            f"complete. {advice}"
+        )
+    for term in learned.spec.random_terms:
+        group = list(dict.fromkeys(t.group for t in learned.spec.random_terms)).index(term.group)
+        if not sums.counts[group].all():
+            level = term.levels.labels[int(np.argmin(sums.counts[group]))]
+            raise SourceChangedError(
+                f"level '{level}' of grouping factor '{term.group}' had rows in the first pass and "
+                f"has none in the second. {advice}"
+            )
+    for name, total in first.sums.items():
+        size = np.sqrt(first.squares[name] * first.n)
+        if abs(sums.variable_sums.get(name, 0.0) - total) > _SAME_SUM * size:
+            raise SourceChangedError(
+                f"the values of '{decode(name)}' in the second pass over the rows are not those of "
+                f"the first. {advice}"
+            )

@@ -1,0 +1,198 @@
+"""Sums of a chunk's rows, and their addition: all that is kept of the rows in a second pass.
+
+``reduce_chunk`` and ``combine`` depend on the chunk and on the plan alone, and the plan, a chunk's
+sums and both functions can be pickled: chunks may be reduced where they are, in any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.stream.chunk_rows import ChunkDesign
+from mixedfx.design.stream.learning import add_sums
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
+from mixedfx.likelihood.level_sums import (
+    blocks_by_group,
+    column_products,
+    level_sums,
+    term_columns,
+)
+from mixedfx.likelihood.stream.pair_sums import PairSums, pair_sums
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ReductionPlan:
+    """How the rows of a chunk become sums."""
+
+    design: ChunkDesign
+    bases: tuple[ColumnBasis, ...]  # of the random terms
+    fixed_basis: ColumnBasis | None  # of the fixed columns that it is for
+    in_basis: Codes  # fixed columns of the basis; all others are as they are
+    coef: Vector  # (P,) of the columns in the basis: sums are about their predictions
+
+    def fixed_columns(self, X: Matrix) -> Matrix:
+        """Columns of X in the basis."""
+        if self.fixed_basis is None:
+            return X
+        columns = self.fixed_basis.columns(np.ascontiguousarray(X[:, self.in_basis]))
+        if len(self.in_basis) == X.shape[1]:
+            return columns
+        out = X.copy()
+        out[:, self.in_basis] = columns
+        return out
+
+    def R(self, n_columns: int) -> Matrix:
+        """Upper triangular R with ``X = X~ R``, (P, P)."""
+        R = np.eye(n_columns)
+        if self.fixed_basis is not None:
+            R[np.ix_(self.in_basis, self.in_basis)] = self.fixed_basis.inverse
+        return R
+
+
+@dataclass(frozen=True)
+class Largest:
+    """Largest value over the rows of each of some quantities, (r,): maxima instead of sums."""
+
+    values: Vector
+
+    def __add__(self, other: Largest) -> Largest:
+        """Of both."""
+        return Largest(np.maximum(self.values, other.values))
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Sums over rows; ``P`` counts all fixed columns, also the linearly dependent ones."""
+
+    n: int
+    n_dropped: int
+    missing: Mapping[str, int]
+    XytXy: Matrix  # (P + 1, P + 1) weighted, of the columns in the basis and the residuals
+    XtX: Matrix  # (P, P) without weights
+    X_sum: Vector  # (P,) without weights
+    ZtZ: tuple[Matrix, ...]  # weighted, (K, K, L) of each grouping factor
+    ZtXy: tuple[Matrix, ...]  # weighted, (K, P + 1, L)
+    counts: tuple[Vector, ...]  # rows of each level
+    pairs: Mapping[tuple[int, int], PairSums]
+    squares: tuple[Matrix, ...]  # (k, k) of each term's own columns, without weights
+    log_weights: float
+    offset_sum: float
+    largest: Largest  # |response less offset|, |offset|, |residual|, weight, 1 / weight
+    not_indicators: Mask  # (P,) columns with other values than -1, 0 and 1
+    variable_sums: Mapping[str, float]
+    variable_squares: Mapping[str, float]
+
+
+def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
+    """Sums over the complete rows of a chunk."""
+    rows, found = plan.design.rows(frame)
+    X, w = plan.fixed_columns(rows.X), rows.weights
+    y = rows.response_less_offset
+    residuals = y - X @ plan.coef
+    columns = [np.ascontiguousarray(X[:, j]) for j in range(X.shape[1])]
+    XytXy = column_products([*columns, residuals], w)
+    XtX = XytXy[:-1, :-1] if w is None else column_products(columns, None)
+    by_group = blocks_by_group(rows_in_basis(rows.random_terms, plan.bases))
+    sums = [
+        level_sums(terms, w, [*columns, residuals], terms[0].codes, terms[0].n_levels)
+        if rows.n
+        else _no_sums(terms, len(columns) + 1)
+        for terms in by_group
+    ]
+    variable_sums: dict[str, float] = {}
+    variable_squares: dict[str, float] = {}
+    add_sums(variable_sums, variable_squares, found)
+    return RowSums(
+        n=rows.n,
+        n_dropped=rows.n_dropped,
+        missing=rows.missing,
+        XytXy=XytXy,
+        XtX=XtX,
+        X_sum=np.array([c.sum() for c in columns]),
+        ZtZ=tuple(ZtZ for ZtZ, _ in sums),
+        ZtXy=tuple(ZtXy for _, ZtXy in sums),
+        counts=tuple(
+            np.bincount(terms[0].codes, minlength=terms[0].n_levels).astype(float)
+            for terms in by_group
+        ),
+        pairs=_pairs(by_group, w),
+        squares=tuple(_squares(term.model_matrix) for term in rows.random_terms),
+        log_weights=0.0 if w is None else float(np.log(w).sum()),
+        offset_sum=0.0 if rows.offset is None else float(rows.offset.sum()),
+        largest=_largest(rows, y, residuals),
+        not_indicators=~((rows.X == 0.0) | (np.abs(rows.X) == 1.0)).all(axis=0),
+        variable_sums=variable_sums,
+        variable_squares=variable_squares,
+    )
+
+
+def _no_sums(terms: Sequence[Any], m: int) -> tuple[Matrix, Matrix]:
+    """Sums over no rows."""
+    K, L = sum(term.model_matrix.shape[1] for term in terms), terms[0].n_levels
+    return np.zeros((K, K, L)), np.zeros((K, m, L))
+
+
+def _pairs(by_group: Sequence[Sequence[Any]], w: Vector | None) -> dict[tuple[int, int], PairSums]:
+    """Sums by pair of levels of every two grouping factors."""
+    columns = [
+        term_columns(list(terms)) if len(terms[0].codes) else _ones(terms) for terms in by_group
+    ]
+    return {
+        (i, j): pair_sums(
+            by_group[i][0].codes,
+            by_group[j][0].codes,
+            by_group[j][0].n_levels,
+            columns[i],
+            columns[j],
+            w,
+        )
+        for i, j in itertools.combinations(range(len(by_group)), 2)
+    }
+
+
+def _ones(terms: Sequence[Any]) -> list[Vector | None]:
+    return [None] * sum(term.model_matrix.shape[1] for term in terms)
+
+
+def _squares(Z: Matrix) -> Matrix:
+    """``Z'Z``, (k, k)."""
+    if Z.strides[0] == 0:
+        return np.full((1, 1), float(len(Z)))
+    return np.asarray(Z.T @ Z)
+
+
+def _largest(rows: ModelRows, y: Vector, residuals: Vector) -> Largest:
+    w = rows.weights
+    quantities = [y, rows.offset, residuals, w, None if w is None else 1.0 / w]
+    sizes = [0.0 if v is None or not len(v) else float(np.abs(v).max()) for v in quantities]
+    return Largest(np.array(sizes))
+
+
+def combine(a: RowSums, b: RowSums) -> RowSums:
+    """Sums over the rows of both."""
+    return RowSums(**{f.name: _added(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)})
+
+
+def _added(a: Any, b: Any) -> Any:
+    if isinstance(a, tuple):
+        return tuple(_added(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Mapping):
+        return {
+            k: _added(a[k], b[k]) if k in a and k in b else a.get(k, b.get(k)) for k in {**a, **b}
+        }
+    if isinstance(a, np.ndarray) and a.dtype == bool:
+        return a | b
+    return a + b

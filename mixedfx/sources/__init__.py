@@ -1,0 +1,1 @@
+"""Tables that are read in chunks: files, lazy queries, partitions, generators of DataFrames."""

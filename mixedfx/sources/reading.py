@@ -1,0 +1,79 @@
+"""Reading ahead in a thread, and progress over the chunks of a pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import Empty, Full, Queue
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from mixedfx.errors import EmptyDataError
+from mixedfx.sources.source import DataSource
+
+# Seconds until a bar is shown, and between looks at whether the reader is still wanted.
+_DELAY, _WAIT = 2.0, 0.1
+
+
+def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterator[pd.DataFrame]:
+    """Chunks of a pass, the next one read while one is used; row numbers go on over chunks."""
+    start = 0
+    with tqdm(desc=title, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
+        for frame in _ahead(lambda: source.chunks(names)):
+            stop = start + len(frame)
+            numbered = frame.set_axis(pd.RangeIndex(start, stop), axis=0)
+            numbered.attrs.update(frame.attrs)
+            yield numbered
+            bar.update(len(frame))
+            start = stop
+    if start == 0:
+        raise EmptyDataError("the source has no rows.")
+
+
+def _ahead(make: Callable[[], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:
+    """Items of an iterator, each made in a thread while the one before is used."""
+    items: Queue[tuple[str, Any]] = Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(item: tuple[str, Any]) -> bool:
+        while not stopped.is_set():
+            try:
+                items.put(item, timeout=_WAIT)
+                return True
+            except Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for frame in make():
+                if not put(("chunk", frame)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # raised again where the chunks are used
+            put(("error", error))
+
+    thread = threading.Thread(target=read, name="mixedfx reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = items.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stopped.set()
+        _drain(items)
+        thread.join()
+
+
+def _drain(items: Queue[tuple[str, Any]]) -> None:
+    while True:
+        try:
+            items.get_nowait()
+        except Empty:
+            return

@@ -1,0 +1,1 @@
+"""Fits of rows that are read in chunks."""

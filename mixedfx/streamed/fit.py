@@ -1,0 +1,98 @@
+"""Fit of a linear model to rows that are read in chunks: two passes, and a search without rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from patsy import EvalEnvironment
+
+from mixedfx.design.build import Design
+from mixedfx.design.residual import ResidualRows
+from mixedfx.design.stream.learning import Learned, learn
+from mixedfx.design.stream.request import request_columns
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.fit import fit_design
+from mixedfx.formula.terms import Formula
+from mixedfx.likelihood.stream.assembly import StreamedModel, assemble, plan_reduction
+from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, combine, reduce_chunk
+from mixedfx.sources.reading import read_chunks
+from mixedfx.sources.source import DataSource, naming_origin
+from mixedfx.streamed.summaries import with_summaries
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StreamedFit:
+    """How the model of a source is fitted."""
+
+    engine: str
+    reml: bool
+    control: Control
+    start: Callable[[int], Vector | None]  # of so many parameters, checked
+
+
+def fit_source(
+    formula: Formula,
+    source: DataSource,
+    arguments: Mapping[str, Any],
+    env: EvalEnvironment,
+    how: StreamedFit,
+) -> FittedModel:
+    """Read the rows twice, and fit their cross-products."""
+    request = request_columns(formula, source.columns, env, arguments)
+    learned = learn(source, request)
+    plan = plan_reduction(learned)
+    sums = reduce_source(source, plan)
+    model = assemble(learned, plan, sums)
+    design = Design(model.spec, _rows(learned, plan, sums, model))  # type: ignore[arg-type]
+    fit = fit_design(
+        design,
+        engine=how.engine,
+        reml=how.reml,
+        control=how.control,
+        start=how.start(model.crossprod.parametrization.size),
+        crossprod=model.crossprod,
+    )
+    return with_summaries(fit, model, sums)
+
+
+def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
+    """Second pass: sums of all chunks."""
+    names = plan.design.request.names
+
+    def sums() -> Iterator[RowSums]:
+        for frame in read_chunks(source, names, "cross-products"):
+            with naming_origin(frame):
+                yield reduce_chunk(frame, plan)
+
+    return reduce(combine, sums())
+
+
+def _rows(
+    learned: Learned, plan: ReductionPlan, sums: RowSums, model: StreamedModel
+) -> StreamedRows:
+    """What is kept of the rows."""
+    sample, spec = learned.sample.rows, model.spec
+    drawn, _ = plan.design.rows(learned.drawn)
+    drawn = replace(drawn, X=np.ascontiguousarray(drawn.X[:, spec.kept_columns]))
+    w = sample.weights
+    return StreamedRows(
+        n=sums.n,
+        n_dropped=sums.n_dropped,
+        has_weights="weights" in learned.request.arguments,
+        has_offset=spec.offset_is_argument or bool(spec.formula.offset),
+        residual=ResidualRows(),
+        summaries={},
+        sample=sample,
+        random_sample=drawn,
+        missing={name: count for name, count in sums.missing.items() if count},
+        weight_ratio=1.0 if w is None else float(sums.largest.values[3] / np.median(w)),
+    )

@@ -1,0 +1,96 @@
+"""Summaries of rows that were read in chunks: from their sums, and from the rows that were kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._names import encode
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.emmeans.nesting import observed_levels
+from mixedfx.inference.emmeans.reference_grid import Variable, fixed_variables
+from mixedfx.inference.estimability import cells_without_data
+from mixedfx.inference.recoding import recoded
+from mixedfx.inference.variance_explained import VarianceShares
+from mixedfx.likelihood.stream.assembly import StreamedModel
+from mixedfx.likelihood.stream.sums import RowSums
+from mixedfx.storage.summaries import residual_quantiles
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+def with_summaries(fit: FittedModel, model: StreamedModel, sums: RowSums) -> FittedModel:
+    """The fit with all that a fit without rows knows of them."""
+    rows = cast(StreamedRows, fit.rows)
+    # Recoding needs it, which other summaries are of.
+    rows = replace(rows, summaries={"qr R": _cholesky(model.XtX)})
+    fit = _with_rows(fit, cast(ModelRows, rows))
+    summaries = {
+        **rows.summaries,
+        **_of_kept_rows(fit, rows, sums),
+        **_of_sums(fit, model, sums),
+        "residual variance": fit.solution.sigma**2,
+    }
+    own = replace(rows, summaries=summaries)
+    return _with_rows(fit, cast(ModelRows, own))
+
+
+def _with_rows(fit: FittedModel, rows: ModelRows) -> FittedModel:
+    return replace(fit, design=replace(fit.design, rows=rows))
+
+
+def _of_kept_rows(fit: FittedModel, rows: StreamedRows, sums: RowSums) -> dict[str, Any]:
+    """Of what the kept rows have all kinds; means of numbers are those of all rows."""
+    kept, drawn = _with_rows(fit, rows.sample), _with_rows(fit, rows.random_sample)
+    variables = fixed_variables(kept)
+    for name, variable in variables.items():
+        total = sums.variable_sums.get(encode(name))
+        if variable.numeric and len(variable.levels) == 1 and total is not None:
+            mean = pd.Series([total / sums.n], dtype=float)
+            variables[name] = Variable(mean, numeric=True)
+    return {
+        "fixed variables": variables,
+        "observed levels": observed_levels(kept),
+        "cells without data": cells_without_data(kept),
+        "residual quantiles": residual_quantiles(drawn),
+    }
+
+
+def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str, Any]:
+    """Moments of the columns."""
+    n, XtX, beta, solution = sums.n, model.XtX, fit.solution.beta, fit.solution
+    coding = recoded(fit).from_coding
+    groups = dict.fromkeys(fit.formula.groups, 0.0)
+    for term, squares, lam in zip(
+        fit.spec.random_terms, sums.squares, solution.lambdas, strict=True
+    ):
+        groups[term.group] += float(np.trace(lam.T @ squares @ lam)) / n
+    group_variances = solution.sigma**2 * pd.Series(groups, dtype=float)
+    covariance = (XtX - n * np.outer(model.X_mean, model.X_mean)) / max(n - 1, 1)
+    fixed = float(beta @ covariance @ beta) if len(beta) else 0.0
+    spherical = sum(float(np.square(u).sum()) for u in solution.spherical_modes())
+    method = fit.residual.observation_methods[0]
+    residual = fit.residual.observation_variance(
+        method, lambda: solution.sigma**2, lambda: float("nan")
+    )
+    return {
+        "mean offset": sums.offset_sum / n,
+        "column rms": np.sqrt(np.diag(XtX) / n),
+        "coding rms": np.sqrt(np.maximum(np.diag(coding.T @ XtX @ coding), 0.0) / n),
+        "group variances": group_variances,
+        "variance shares": VarianceShares(max(fixed, 0.0), group_variances, residual, method),
+        "family deviance": solution.pwrss - spherical,
+    }
+
+
+def _cholesky(XtX: Matrix) -> Matrix:
+    """Upper triangular R of ``R'R = X'X``, columns at unit length while it is computed."""
+    size = np.sqrt(np.diag(XtX))
+    return np.asarray(np.linalg.cholesky(XtX / np.outer(size, size)).T * size)

@@ -1,0 +1,147 @@
+"""Every adapter gives the rows that were written, in their order, and the columns asked for.
+
+Source of truth: the DataFrame that was written, and the fit of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamed.streamed_cases import table
+from tiers import but_for
+
+import mixedfx as mfx
+from mixedfx.sources.registry import as_source
+
+pa = pytest.importorskip("pyarrow")
+feather = pytest.importorskip("pyarrow.feather")
+arrow_datasets = pytest.importorskip("pyarrow.dataset")
+
+DATA = table()
+FORMULA = "y ~ x * f + (x | g) + (1 | h)"
+
+
+def parquet_file(folder: Any) -> Any:
+    DATA.to_parquet(folder / "rows.parquet", row_group_size=90, index=False)
+    return folder / "rows.parquet"
+
+
+def parquet_folder(folder: Any) -> Any:
+    for i in range(4):
+        DATA.iloc[100 * i : 100 * (i + 1)].to_parquet(folder / f"part{i}.parquet", index=False)
+    (folder / "_SUCCESS").write_text("")
+    return str(folder)
+
+
+def parquet_glob(folder: Any) -> Any:
+    parquet_folder(folder)
+    return str(folder / "part*.parquet")
+
+
+def list_of_files(folder: Any) -> Any:
+    parquet_folder(folder)
+    return [folder / f"part{i}.parquet" for i in range(4)]
+
+
+def csv_file(folder: Any) -> Any:
+    DATA.to_csv(folder / "rows.csv", index=False)
+    return str(folder / "rows.csv")
+
+
+def feather_file(folder: Any) -> Any:
+    feather.write_feather(DATA, str(folder / "rows.feather"), chunksize=70)
+    return folder / "rows.feather"
+
+
+def dataset(folder: Any) -> Any:
+    return arrow_datasets.dataset(parquet_folder(folder), exclude_invalid_files=True)
+
+
+def reader(folder: Any) -> Any:
+    batches = pa.Table.from_pandas(DATA).to_batches(max_chunksize=60)
+    return lambda: pa.RecordBatchReader.from_batches(batches[0].schema, batches)
+
+
+def lazy_frame(folder: Any) -> Any:
+    polars = pytest.importorskip("polars")
+    return polars.scan_parquet(parquet_file(folder))
+
+
+def relation(folder: Any) -> Any:
+    duckdb = pytest.importorskip("duckdb")
+    return duckdb.connect().read_parquet(str(parquet_file(folder)))
+
+
+def dask_frame(folder: Any) -> Any:
+    pytest.importorskip("dask")
+    import dask.dataframe as dd
+
+    return dd.from_pandas(DATA, npartitions=5)
+
+
+def function(folder: Any) -> Any:
+    def rows() -> Any:
+        for start in range(0, 400, 130):
+            yield DATA.iloc[start : start + 130]
+
+    return rows
+
+
+SOURCES = [
+    *(parquet_file, parquet_folder, parquet_glob, list_of_files, csv_file, feather_file),
+    *(dataset, reader, lazy_frame, relation, dask_frame, function),
+]
+
+
+@pytest.mark.parametrize("make", SOURCES)
+def test_a_source_gives_the_columns_asked_for_at_each_pass(make, tmp_path):
+    source = as_source(make(tmp_path), chunk_rows=64)
+    assert set(DATA.columns) <= set(source.columns)
+    assert not source.in_memory
+    for _ in range(2):
+        chunks = list(source.chunks(["y", "g", "f"]))
+        assert all(list(chunk.columns) == ["y", "g", "f"] for chunk in chunks)
+        assert max(map(len, chunks)) <= 64
+        rows = pd.concat(chunks)
+        np.testing.assert_array_equal(rows["y"], DATA["y"])
+        np.testing.assert_array_equal(rows["g"], DATA["g"])
+        assert rows["f"].isna().sum() == 1
+
+
+@pytest.fixture(scope="module")
+def whole() -> mfx.Results:
+    return mfx.lmer(FORMULA, DATA, engine="profiled")
+
+
+@pytest.mark.parametrize("make", but_for(SOURCES, [parquet_folder, function]))
+def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
+    fit = mfx.lmer(FORMULA, make(tmp_path), chunk_rows=64)
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
+    np.testing.assert_allclose(fit.bse, whole.bse, rtol=1e-8)
+    assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
+    for group, effects in whole.ranef().items():
+        found = fit.ranef()[group]
+        assert list(map(str, found.index)) == list(map(str, effects.index))
+        np.testing.assert_allclose(found, effects, rtol=1e-7, atol=1e-9)
+
+
+def test_a_table_of_a_database_is_named(tmp_path, whole):
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect()
+    connection.read_parquet(str(parquet_file(tmp_path))).create("ratings")
+    fit = mfx.lmer(FORMULA, "ratings", connection=connection)
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
+
+
+def test_categories_of_a_file_keep_their_order(tmp_path):
+    frame = DATA.dropna().assign(c=lambda d: d["c"].astype(str))
+    frame["c"] = pd.Categorical(frame["c"], categories=["b", "a"])
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=50)
+    formula = "y ~ c + (1 | g)"
+    fit = mfx.lmer(formula, tmp_path / "rows.parquet", chunk_rows=40)
+    whole = mfx.lmer(formula, frame, engine="profiled")
+    assert list(fit.params.index) == list(whole.params.index) == ["Intercept", "c[T.a]"]
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
