@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.errors import DispersionError
+from mixedfx.errors import DispersionError, SearchError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -131,6 +131,23 @@ def estimate_nested(
         raise refused
     best, problem.inner = min(ends, key=lambda end: end[0].value)
     return _estimate_at(problem, best, problem.likelihood(best.x))
+
+
+def maximum_near(
+    design: Design, model: ResidualModel, params: Vector
+) -> tuple[ProfiledResidualDeviance, Vector, Solution]:
+    """Maximum of the likelihood to which a search from given parameters leads."""
+    problem = ProfiledResidualDeviance(design, model, reml=False, control=Control())
+    optimum = _descend(problem, params, [])
+    if not optimum.converged:
+        raise SearchError(
+            "a profile needs the maximum of the likelihood, and the search for it over the "
+            f"residuals' parameters did not converge in {optimum.evaluations} evaluations."
+        )
+    likelihood = problem.likelihood(optimum.x)
+    assert problem.inner is not None
+    inner = estimate_theta(design, likelihood, control=problem.control, start=problem.inner.theta)
+    return problem, optimum.x, _end_of(likelihood, inner)
 
 
 def _estimate_class(model: ResidualModel) -> type[JointEstimate]:

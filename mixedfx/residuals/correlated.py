@@ -30,6 +30,12 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
+from mixedfx.residuals.correlated_components import (
+    Reordered,
+    params_of,
+    reordered,
+    reported_component,
+)
 from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import (
     CovariancesOfPositions,
@@ -43,6 +49,7 @@ from mixedfx.residuals.curvature import curvature_of_logs
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
 from mixedfx.residuals.moments import regular_covariance, typical_params
+from mixedfx.residuals.reported import Reported
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -94,24 +101,24 @@ class Correlated(ResidualModel):
     # ------------------------------------------------------------ the covariances
 
     @cached_property
-    def _is_positive(self) -> Mask:
+    def is_positive(self) -> Mask:
         """Parameters of one covariance that are standard deviations."""
         structure, at = self.spec.covariance, self.spec.at
         return structure.coordinates(at).is_sd
 
     @cached_property
-    def _is_free(self) -> Mask:
+    def is_free(self) -> Mask:
         """Parameters of all strata that are searched: not the first standard deviation."""
-        free = np.ones(self.spec.n_strata * len(self._is_positive), dtype=bool)
-        free[np.argmax(self._is_positive)] = False
+        free = np.ones(self.spec.n_strata * len(self.is_positive), dtype=bool)
+        free[np.argmax(self.is_positive)] = False
         return free
 
     def structure_params(self, params: Vector) -> Matrix:
         """Parameters of each stratum's structure, (strata, m), at those of the search."""
-        every = np.zeros(len(self._is_free))
-        every[self._is_free] = params
+        every = np.zeros(len(self.is_free))
+        every[self.is_free] = params
         full = every.reshape(self.spec.n_strata, -1)
-        return np.where(self._is_positive, np.exp(full), full)
+        return np.where(self.is_positive, np.exp(full), full)
 
     def covariances(self, params: Vector) -> Array:
         """R of all positions, (strata, k, k)."""
@@ -130,21 +137,21 @@ class Correlated(ResidualModel):
     def covariance_jacobian(self, params: Vector) -> Array:
         """Derivatives of R by the parameters, (params, strata, k, k)."""
         structure, at, S = self.spec.covariance, self.spec.at, self.spec.n_strata
-        m, k = len(self._is_positive), at.k
+        m, k = len(self.is_positive), at.k
         by = np.zeros((S, m, S, k, k))
         for s, x in enumerate(self.structure_params(params)):
             own = structure.covariance_jacobian(x, at)
-            by[s, :, s] = own * np.where(self._is_positive, x, 1.0)[:, None, None]
-        return by.reshape(S * m, S, k, k)[self._is_free]
+            by[s, :, s] = own * np.where(self.is_positive, x, 1.0)[:, None, None]
+        return by.reshape(S * m, S, k, k)[self.is_free]
 
     def covariance_curvature(self, params: Vector, by_R: Array) -> Matrix:
         """Second derivatives by the parameters of ``tr(by_R R)``, (params, params)."""
         structure, at, S = self.spec.covariance, self.spec.at, self.spec.n_strata
-        m, positive = len(self._is_positive), self._is_positive
+        m, positive = len(self.is_positive), self.is_positive
         H = np.zeros((S, m, S, m))
         for s, (x, B) in enumerate(zip(self.structure_params(params), by_R, strict=True)):
             H[s, :, s] = curvature_of_logs(structure, at, x, positive, B)
-        return H.reshape(S * m, S * m)[np.ix_(self._is_free, self._is_free)]
+        return H.reshape(S * m, S * m)[np.ix_(self.is_free, self.is_free)]
 
     # ------------------------------------------------------------ the search
 
@@ -217,20 +224,9 @@ class Correlated(ResidualModel):
         root = residuals if weights is None else np.sqrt(weights) * residuals
         k, S = len(self.spec.labels), self.spec.n_strata
         total, count = products_of_positions(self.patterns, root, (S, k))
-        structure, at_ = self.spec.covariance, self.spec.at
         scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
-        found = []
-        for products, times in zip(total, count, strict=True):
-            R = regular_covariance(products, times, scale)
-            x = structure.nearest(R, at_)
-            found.append(np.where(self._is_positive, np.log(np.abs(x) + 1e-300), x))
-        full = np.concatenate(found)
-        first = int(np.argmax(self._is_positive))
-        repeated = np.tile(self._is_positive, S)
-        full[repeated] -= full[first]
-        if structure.coordinates(at_).is_linear:  # entries of the factor, which scale together
-            full[~repeated] /= np.exp(found[0][first])
-        return full[self._is_free]
+        by_stratum = zip(total, count, strict=True)
+        return params_of(self, [regular_covariance(*sums, scale) for sums in by_stratum])
 
     def covariance_blocks(
         self, params: Vector, weights: Vector | None
@@ -296,7 +292,8 @@ class Correlated(ResidualModel):
         """Row of a component in tables of its own kind."""
         return name
 
-    def _components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
+    def structure_components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
+        """Components of each stratum's structure, standard deviations over sigma."""
         structure, at = self.spec.covariance, self.spec.at
         return [structure.components_at(x, at) for x in self.structure_params(coefficients[1:])]
 
@@ -306,7 +303,7 @@ class Correlated(ResidualModel):
         return np.array(
             [
                 sigma * c.value if c.kind == "sd" else c.value
-                for components in self._components(coefficients)
+                for components in self.structure_components(coefficients)
                 for c in components
             ]
         )
@@ -316,10 +313,18 @@ class Correlated(ResidualModel):
         steps = relative_steps(coefficients, _STEP)
         return np.asarray(jacobian(self.reported, coefficients, steps, order=2).T)
 
+    def reported_parameter(self, index: int) -> Reported:
+        """A standard deviation over sigma, or a component of one stratum's structure."""
+        return reported_component(self, index)
+
+    def reordered(self, params: Vector, stratum: int, first: tuple[int, ...]) -> Reordered:
+        """The same with some positions, and one stratum, before the others."""
+        return reordered(self, params, stratum, first)
+
     @cached_property
     def component_kinds(self) -> tuple[str, ...]:
         """Kind of each component."""
-        found = self._components(np.zeros(1 + self.n_params))
+        found = self.structure_components(np.zeros(1 + self.n_params))
         return tuple(c.kind for components in found for c in components)
 
     @cached_property
@@ -327,7 +332,7 @@ class Correlated(ResidualModel):
         """``sd(v1 | patient)``, ``corr(v1, v2 | patient)``, with the stratum's value."""
         spec, names = self.spec, []
         zero = np.zeros(1 + self.n_params)
-        for s, components in enumerate(self._components(zero)):
+        for s, components in enumerate(self.structure_components(zero)):
             of = f", {spec.strata[s]}" if spec.strata else ""
             for c in components:
                 effects = [str(spec.labels[i]) for i in c.effects] or [spec.position]
@@ -337,7 +342,7 @@ class Correlated(ResidualModel):
 
     def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
         """Rows of the table of variances, as those of a random term of the structure."""
-        spec, rows, components = self.spec, [], self._components(np.append(0.0, params))
+        spec, rows, components = self.spec, [], self.structure_components(np.append(0.0, params))
         for s, R in enumerate(self.first_covariances(params)):
             of = f"{spec.strata[s]}: " if spec.strata else ""
             cov = sigma**2 * R

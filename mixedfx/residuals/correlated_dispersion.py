@@ -24,11 +24,13 @@ from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
 from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.correlated_components import Reordered
 from mixedfx.residuals.correlated_new import NewSubjectRows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.curvature import curvature_by_differences
 from mixedfx.residuals.log_linear import LogLinear
 from mixedfx.residuals.model import VarcorrRow
+from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported
 from mixedfx.residuals.variance_function import MAX_LOG_RATIO
 
 Vector = npt.NDArray[np.float64]
@@ -178,6 +180,10 @@ class CorrelatedDispersion(Correlated):
         n_own = self.plain.n_params
         return params[:n_own], params[n_own:]
 
+    def structure_params(self, params: Vector) -> Matrix:
+        """Those of the structure."""
+        return self.plain.structure_params(self.split(params)[0])
+
     def _scales(self, params: Vector) -> Vector:
         """Standard deviation of each cell relative to that of its position."""
         return np.asarray(np.exp(self._columns @ self.split(params)[1]))
@@ -280,6 +286,29 @@ class CorrelatedDispersion(Correlated):
         own, scale = self.split(coefficients[1:])
         components = self.plain.reported(np.append(coefficients[0], own))
         return np.append(components, coordinates.to_coefficients @ scale)
+
+    def reported_parameter(self, index: int) -> Reported:
+        """A component of the structure, or an element of gamma."""
+        n_own, n_components = self.plain.n_params, len(self.plain.component_names)
+        if index >= n_components:
+            of_scale = self.scale.coordinates.to_coefficients[index - n_components]
+            return LinearInParams(np.append(np.zeros(n_own), of_scale))
+        found = self.plain.reported_parameter(index)
+        if not isinstance(found, OfLogSigma):
+            return found
+
+        def f(params: Vector) -> tuple[float, Vector]:
+            value, by_own = found.f(params[:n_own])
+            return value, np.append(by_own, np.zeros(len(params) - n_own))
+
+        return replace(found, f=f)
+
+    def reordered(self, params: Vector, stratum: int, first: tuple[int, ...]) -> Reordered:
+        """The structure in another order, with the same scale."""
+        own, scale = self.split(params)
+        plain = self.plain.reordered(own, stratum, first)
+        moved = self.of(plain.model, self.spec.dispersion, self.scale.rows)
+        return Reordered(moved, np.append(plain.params, scale), plain.sigma_ratio)
 
     @cached_property
     def component_names(self) -> tuple[str, ...]:

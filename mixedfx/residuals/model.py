@@ -38,6 +38,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.residuals.blocks import CovarianceBlock, IndependentRows
+from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -236,6 +237,15 @@ class ResidualModel(ResidualRows):
     def coefficients(self, log_sigma: float, params: Vector) -> Vector:
         """Reported coefficients (r,) at a solution's log sigma and the parameters."""
         return np.asarray(self.coefficient_matrix @ np.append(log_sigma, params))
+
+    def reported_sigma(self) -> Reported:
+        """How sigma as it is reported depends on that of a solution."""
+        return OfLogSigma.linear(self.log_sigma_row, exponential=True)
+
+    def reported_parameter(self, index: int) -> Reported:
+        """How a reported parameter depends on log sigma and the parameters."""
+        row = np.asarray(self.coefficient_matrix[index], dtype=float)
+        return OfLogSigma.linear(row, exponential=False) if row[0] else LinearInParams(row[1:])
 
     def components(self, coefficients: Vector, cov: Matrix) -> tuple[ResidualParameter, ...]:
         """Reported parameters, with standard errors."""

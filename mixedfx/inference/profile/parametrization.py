@@ -14,7 +14,7 @@ function of one number, ``u``, and the nuisance parameters ``x`` are unconstrain
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,9 +23,10 @@ import numpy.typing as npt
 from mixedfx.covariance.components import ZERO
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
-from mixedfx.inference.profile.marginal import profile_marginal_parameter
-from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
-from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear, ProfiledParameter
+from mixedfx.inference.profile.profiled_parameter import (
+    PointOfLinear,
+    ProfiledOfLinear,
+)
 from mixedfx.inference.profile.structure_parameter import profile_structure_parameter
 from mixedfx.inference.profile.term_factors import MIN_SD, TermFactors, rotation_of
 from mixedfx.likelihood.constrained import constrain_coefficient, deviance_at_sigma
@@ -35,17 +36,15 @@ from mixedfx.likelihood.pls import Solution
 Vector = npt.NDArray[np.float64]
 
 
-def profile_parameter(
-    fit: FittedModel, optimum: Solution | MarginalOptimum, parameter: Parameter
-) -> ProfiledParameter | None:
+def profile_parameter_of_linear(
+    fit: FittedModel, likelihood: GaussianLikelihood, optimum: Solution, parameter: Parameter
+) -> ProfiledOfLinear | None:
     """Parametrise the deviance for one parameter; None for one without estimate or coordinate."""
-    if isinstance(optimum, MarginalOptimum):
-        return profile_marginal_parameter(fit, optimum, parameter)
-    name, likelihood, term = parameter.name, fit.likelihood.maximum_likelihood(), parameter.term
+    name, term = parameter.name, parameter.term
     if parameter.kind == "sigma":
         return _ProfiledSigma.at_optimum(name, likelihood, optimum)
     if parameter.structure_param is not None:
-        return profile_structure_parameter(fit, optimum, parameter)
+        return profile_structure_parameter(likelihood, optimum, parameter)
     if parameter.first is None:
         return None  # a correlation that several parameters of a structure determine
     if parameter.kind == "fixed":
@@ -97,7 +96,7 @@ class _ProfiledCoefficient(ProfiledOfLinear):
     def value(self, u: float) -> float:
         return float(self.row @ self.optimum.beta) + self.std_error * u
 
-    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+    def at(self, u: float, x: Vector) -> PointOfLinear:
         coordinates = self.factors.coordinates
         unconstrained = self.solve_pls(coordinates.lambdas(x))
         value = self.value(u)
@@ -106,7 +105,7 @@ class _ProfiledCoefficient(ProfiledOfLinear):
         unscaled = float(self.row @ unconstrained.vcov_unscaled @ self.row)
         score_u = 2.0 * distance / (unscaled * constrained.sigma**2) * self.std_error
         score_x = coordinates.pullback(x, self.score_scaled_factors(constrained))
-        return constrained.deviance, score_u, score_x
+        return PointOfLinear(constrained.deviance, score_u, score_x, constrained)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class _ProfiledSigma(ProfiledOfLinear):
     def value(self, u: float) -> float:
         return 0.0 if u == self.bounds[0] else self.optimum.sigma * math.exp(u)
 
-    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+    def at(self, u: float, x: Vector) -> PointOfLinear:
         coordinates = self.factors.coordinates
         ratio = math.exp(u)
         factors = [F / ratio for F in coordinates.lambdas(x)]
@@ -146,7 +145,8 @@ class _ProfiledSigma(ProfiledOfLinear):
         score_u = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2)
         score_u -= sum(float(np.vdot(by, F)) for by, F in zip(by_entry, factors, strict=True))
         score_x = coordinates.pullback(x, [by / ratio for by in by_entry])
-        return deviance_at_sigma(solution, sigma), score_u, score_x
+        at_sigma = replace(solution, sigma=sigma)
+        return PointOfLinear(deviance_at_sigma(solution, sigma), score_u, score_x, at_sigma)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _ProfiledSd(ProfiledOfLinear):
     def value(self, u: float) -> float:
         return self.unit * u
 
-    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+    def at(self, u: float, x: Vector) -> PointOfLinear:
         coordinates = self.factors.coordinates
         sigma_known = not self.likelihood.profiles_sigma
         sigma_ratio = 1.0 if sigma_known else math.exp(x[0])
@@ -202,11 +202,13 @@ class _ProfiledSd(ProfiledOfLinear):
         by_entry = self.score_scaled_factors(solution, sigma)
         score_u = float(by_entry[self.term][self.entry, self.entry]) / sigma_ratio
         if sigma_known:
-            return solution.deviance, score_u, coordinates.pullback(x, by_entry)
+            score_x = coordinates.pullback(x, by_entry)
+            return PointOfLinear(solution.deviance, score_u, score_x, solution)
         # log sigma acts through the residual and through the entry u / sigma_ratio
         by_log_sigma = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2) - score_u * u
         score_x = np.append(by_log_sigma, coordinates.pullback(x[1:], by_entry))
-        return deviance_at_sigma(solution, sigma), score_u, score_x
+        at_sigma = replace(solution, sigma=sigma)
+        return PointOfLinear(deviance_at_sigma(solution, sigma), score_u, score_x, at_sigma)
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class _ProfiledCorrelation(ProfiledOfLinear):
     def value(self, u: float) -> float:
         return math.sin(u)
 
-    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+    def at(self, u: float, x: Vector) -> PointOfLinear:
         coordinates = self.factors.coordinates
         s, t = x[0] ** 2, x[1] ** 2
         direction = np.array([math.sin(u), math.cos(u)])
@@ -258,4 +260,4 @@ class _ProfiledCorrelation(ProfiledOfLinear):
         score_u = t * float(by_second_row[0] * direction[1] - by_second_row[1] * direction[0])
         by_roots = [2.0 * x[0] * by_s, 2.0 * x[1] * float(by_second_row @ direction)]
         score_x = np.append(by_roots, coordinates.pullback(x[2:], by_entry))
-        return solution.deviance, score_u, score_x
+        return PointOfLinear(solution.deviance, score_u, score_x, solution)

@@ -25,16 +25,13 @@ import pandas as pd
 from scipy.stats import norm
 
 from mixedfx._workers import THIS_PROCESS, Workers
-from mixedfx.errors import ArgumentError, SearchError, brief, check_share
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
-from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.errors import ArgumentError, brief, check_share
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.parameters import Parameter, select_parameters
-from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
-from mixedfx.inference.profile.parametrization import profile_parameter
+from mixedfx.inference.profile.dispatch import optimum_of, profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
-from mixedfx.inference.profile.root import DEVIANCE_TOLERANCE, ProfileBranch
+from mixedfx.inference.profile.root import ProfileBranch
 from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
-from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
@@ -43,8 +40,6 @@ Result = TypeVar("Result")
 ZETAS = tuple(0.5 * k for k in range(-6, 7))
 # Distance of zeta from its highest value at the point from which it is called constant.
 _CORNER = 1e-4
-# Advice where a profile is refused.
-_ALTERNATIVE = "take conf_int(method='bootstrap'), or Wald intervals of the coefficients"
 
 
 def profile(
@@ -123,7 +118,7 @@ def _profiled(
     fit: FittedModel, selected: Sequence[Parameter]
 ) -> Iterator[ProfiledParameter | None]:
     """Parametrise the deviance for each parameter, one after the other."""
-    optimum = _optimum(fit)
+    optimum = optimum_of(fit)
     unidentified = UnidentifiedDeviance(fit, optimum)
     for parameter in selected:
         profiled = profile_parameter(fit, optimum, parameter)
@@ -183,30 +178,3 @@ def _limits(profiled: ProfiledParameter | None, zeta: float) -> list[float]:
     if profiled is None:
         return [np.nan, np.nan]
     return [profiled.value(ProfileBranch(profiled, sign).solve(zeta)[0]) for sign in (-1.0, 1.0)]
-
-
-def _optimum(fit: FittedModel) -> Solution | MarginalOptimum:
-    """The maximum of the likelihood, from a fit by either criterion."""
-    find = MarginalOptimum if fit.residual.model.estimator == "marginal" else _linear_optimum
-    return find(fit)
-
-
-def _linear_optimum(fit: FittedModel) -> Solution:
-    """Maximise the profiled likelihood; that of REML has another maximum."""
-    check_one_variance(fit, "a profile", _ALTERNATIVE)
-    likelihood, theta = fit.likelihood.maximum_likelihood(), fit.solution.theta
-    if len(theta):
-        result = estimate_theta(fit.design, likelihood, start=theta)
-        if not result.converged:
-            raise SearchError(
-                "a profile needs the maximum of the likelihood, and the search for it did not "
-                f"converge: {result.message}."
-            )
-        theta = result.theta
-    solution = likelihood.at(theta)
-    if not fit.reml and solution.deviance < fit.solution.deviance - DEVIANCE_TOLERANCE:
-        raise SearchError(
-            f"the fit's deviance {fit.solution.deviance:.10g} is not the smallest: a search from "
-            f"its estimates ends at {solution.deviance:.10g}. Fit again with other start= values."
-        )
-    return solution

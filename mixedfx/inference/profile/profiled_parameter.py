@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -95,12 +95,29 @@ class ProfiledParameter(ABC):
         return self.local_quadratic.hessian_inv_root.T
 
 
+class PointOfLinear(NamedTuple):
+    """Deviance of a linear mixed model at one ``(u, x)``, and where it was computed."""
+
+    deviance: float
+    score_u: float
+    score_x: Vector  # (m,)
+    solution: Solution  # at the sigma and the coefficients of the point
+
+
 @dataclass(frozen=True)
 class ProfiledOfLinear(ProfiledParameter):
     """A parameter of a linear mixed model, whose coefficients are profiled out."""
 
     likelihood: GaussianLikelihood  # with maximum likelihood as its criterion
     optimum: Solution  # the maximum of the likelihood
+
+    @abstractmethod
+    def at(self, u: float, x: Vector) -> PointOfLinear:
+        """Deviance and its derivatives."""
+
+    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+        """Those of the point."""
+        return self.at(u, x)[:3]
 
     def solve_pls(self, factors: Sequence[Matrix]) -> Solution:
         """Solve the penalised least-squares problem at the scaled factors ``B_t F_t``."""

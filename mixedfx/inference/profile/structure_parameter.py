@@ -11,7 +11,7 @@ term's structure, that parameter is ``u`` and the others are nuisance parameters
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.structure import CovarianceStructure
-from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter
-from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear, ProfiledParameter
+from mixedfx.inference.profile.profiled_parameter import PointOfLinear, ProfiledOfLinear
 from mixedfx.inference.profile.term_factors import TermFactors
 from mixedfx.likelihood.constrained import deviance_at_sigma
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -33,13 +33,12 @@ _MAX_POWER = 4
 
 
 def profile_structure_parameter(
-    fit: FittedModel, optimum: Solution, parameter: Parameter
-) -> ProfiledParameter | None:
+    likelihood: GaussianLikelihood, optimum: Solution, parameter: Parameter
+) -> ProfiledOfLinear | None:
     """Parametrise the deviance for a parameter of a structure; None where the sd is zero."""
     value = ComponentOfParameter.at_optimum(optimum, parameter)
     if value is None:
         return None
-    likelihood = fit.likelihood.maximum_likelihood()
     factors, index = TermFactors.at_optimum(optimum), value.position
     params, min_start = factors.params, factors.min_start
     log_sigma = np.zeros(int(value.is_sd and likelihood.profiles_sigma))
@@ -144,7 +143,7 @@ class _ProfiledStructureParameter(ProfiledOfLinear):
             x[:lead], np.delete(self.factors.coordinates.canonical(params), self.of.position)
         )
 
-    def deviance_and_score(self, u: float, x: Vector) -> tuple[float, float, Vector]:
+    def at(self, u: float, x: Vector) -> PointOfLinear:
         coordinates, index = self.factors.coordinates, self.of.position
         free_sigma = self.of.is_sd and self.likelihood.profiles_sigma
         sigma_ratio = math.exp(x[0]) if free_sigma else 1.0
@@ -155,7 +154,8 @@ class _ProfiledStructureParameter(ProfiledOfLinear):
         score = coordinates.pullback(params, by_entry)
         score_u, score_x = float(score[index]) / sigma_ratio, np.delete(score, index)
         if not free_sigma:
-            return solution.deviance, score_u, score_x
+            return PointOfLinear(solution.deviance, score_u, score_x, solution)
         # log sigma acts through the residual and through the parameter u / sigma_ratio
         by_log_sigma = 2.0 * (self.likelihood.n - solution.pwrss / sigma**2) - score_u * u
-        return deviance_at_sigma(solution, sigma), score_u, np.append(by_log_sigma, score_x)
+        score_x, at_sigma = np.append(by_log_sigma, score_x), replace(solution, sigma=sigma)
+        return PointOfLinear(deviance_at_sigma(solution, sigma), score_u, score_x, at_sigma)

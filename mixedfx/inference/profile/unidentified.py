@@ -16,10 +16,8 @@ from collections.abc import Sequence
 
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.parameters import Parameter, parameters
-from mixedfx.inference.profile.marginal_optimum import MarginalOptimum
-from mixedfx.inference.profile.parametrization import profile_parameter
+from mixedfx.inference.profile.dispatch import Optimum, profile_parameter
 from mixedfx.inference.profile.root import ProfileBranch
-from mixedfx.likelihood.pls import Solution
 
 
 class UnidentifiedDeviance:
@@ -29,7 +27,7 @@ class UnidentifiedDeviance:
     Each standard deviation is profiled at zero once, for all correlations of its effect.
     """
 
-    def __init__(self, fit: FittedModel, optimum: Solution | MarginalOptimum) -> None:
+    def __init__(self, fit: FittedModel, optimum: Optimum) -> None:
         self.fit, self.optimum = fit, optimum
         self._at_zero: dict[str, float] = {}
 
