@@ -986,12 +986,6 @@ SDS = [
         ArgumentError,
         ("one residual standard deviation", "dispersion="),
     ),
-    Bad(
-        "dispersion: profile",
-        lambda d: mfx.lmer(MODEL, d, dispersion="~ f").profile(),
-        ArgumentError,
-        ("~ f", "bootstrap"),
-    ),
 ]
 
 TERMS = [

@@ -38,9 +38,20 @@ _END = 1.0 - 1e-15
 class ParamsCoordinates(Protocol):
     """Coordinates ``(u, y)`` of the k parameters."""
 
-    u_hat: float
-    y_hat: Vector  # (k - 1,)
-    bounds: tuple[float, float]
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of ``u``."""
+        ...
+
+    @property
+    def u_hat(self) -> float:
+        """At the estimates."""
+        ...
+
+    @property
+    def y_hat(self) -> Vector:
+        """At the estimates, (k - 1,)."""
+        ...
 
     def value(self, u: float) -> float:
         """The reported parameter."""
@@ -89,13 +100,16 @@ class OwnParameter:
 
     @property
     def u_hat(self) -> float:
+        """The estimated parameter."""
         return float(self.params_hat[self._own])
 
     @property
     def y_hat(self) -> Vector:
+        """All others."""
         return np.delete(self.params_hat, self._own)
 
     def value(self, u: float) -> float:
+        """The component, its limits at the bounds."""
         c = self._component(self.u_hat)
         if u in self.bounds:
             return c.limits[self.bounds.index(u)]
@@ -107,9 +121,11 @@ class OwnParameter:
         return reported.structure.components_at(x, reported.at)[reported.number]
 
     def params(self, u: float, y: Vector) -> Vector:
+        """The parameter among the others."""
         return np.insert(y, self._own, u)
 
     def pull_back(self, params: Vector, by_params: Vector) -> tuple[float, Vector]:
+        """Of the parameter, and of all others."""
         return float(by_params[self._own]), np.delete(by_params, self._own)
 
 
@@ -144,10 +160,12 @@ class SolvedCorrelation:
 
     @property
     def u_hat(self) -> float:
+        """Of the estimated correlation."""
         return math.atanh(self.reported_value(self.params_hat))
 
     @property
     def y_hat(self) -> Vector:
+        """All parameters but its own."""
         return np.delete(self.params_hat, self._searched[self._number])
 
     def reported_value(self, params: Vector) -> float:
@@ -156,11 +174,13 @@ class SolvedCorrelation:
         return float(c[self._number])
 
     def value(self, u: float) -> float:
+        """``tanh(u)``, one at the bounds."""
         if u in self.bounds:
             return math.copysign(1.0, u)
         return math.tanh(u)
 
     def params(self, u: float, y: Vector) -> Vector:
+        """Solve for its own parameter."""
         own = int(self._searched[self._number])
         params, target = np.insert(y, own, 0.0), math.tanh(u)
 
@@ -174,6 +194,7 @@ class SolvedCorrelation:
         return _set(params, own, math.atanh(float(root)))
 
     def pull_back(self, params: Vector, by_params: Vector) -> tuple[float, Vector]:
+        """By the implicit function that its own parameter is."""
         own, searched = int(self._searched[self._number]), self._searched
         by_x = self.structure.bounded_jacobian(params[searched], self.reported.at)[self._number]
         gradient = np.zeros(len(params))
@@ -196,21 +217,26 @@ class FirstTwoPositions:
 
     @property
     def u_hat(self) -> float:
+        """Of the estimated correlation."""
         return math.asinh(self.params_hat[self.below] / math.exp(self.params_hat[self.diagonal]))
 
     @property
     def y_hat(self) -> Vector:
+        """All parameters but the entry below the diagonal."""
         return np.delete(self.params_hat, self.below)
 
     def value(self, u: float) -> float:
+        """``tanh(u)``, one at the bounds."""
         return math.copysign(1.0, u) if u in self.bounds else math.tanh(u)
 
     def params(self, u: float, y: Vector) -> Vector:
+        """``l sinh(u)`` below the diagonal."""
         params = np.insert(y, self.below, 0.0)
         params[self.below] = math.exp(params[self.diagonal]) * math.sinh(u)
         return params
 
     def pull_back(self, params: Vector, by_params: Vector) -> tuple[float, Vector]:
+        """That entry depends on ``u`` and on the diagonal one."""
         l21, l22 = params[self.below], math.exp(params[self.diagonal])
         by_y = by_params.copy()
         by_y[self.diagonal] += by_params[self.below] * l21
@@ -241,17 +267,22 @@ class LinearCombination:
 
     @property
     def u_hat(self) -> float:
+        """The estimated combination."""
         return float(self.row @ self.params_hat)
 
     @property
     def y_hat(self) -> Vector:
+        """Coordinates in the space orthogonal to it."""
         return np.asarray(self._others.T @ self.params_hat)
 
     def value(self, u: float) -> float:
+        """The combination itself."""
         return u
 
     def params(self, u: float, y: Vector) -> Vector:
+        """Along the row, and orthogonal to it."""
         return np.asarray(u * self._along + self._others @ y)
 
     def pull_back(self, params: Vector, by_params: Vector) -> tuple[float, Vector]:
+        """Projections."""
         return float(self._along @ by_params), np.asarray(self._others.T @ by_params)
