@@ -17,7 +17,7 @@ from designs import cases
 from hypothesis import given
 from oracle import covariances, curvature, dense_model, lambdas, marginal, slope
 from reference_models import FOLDER, Reference
-from scipy import special
+from scipy import optimize, special
 
 import mixedfx as mfx
 from mixedfx.design.build import build
@@ -567,17 +567,43 @@ def test_the_effects_covariance_is_the_estimated_one():
     np.testing.assert_allclose(fit.cov_re, covariances(fit)[0], rtol=1e-10)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("parm", ["sd(Intercept | friend)", "sigma", "dispersion(kind[T.usual])"])
+def test_limits_of_a_profile_have_the_zeta_of_the_definition(parm):
+    films = mfx.datasets.load("romcom")
+    fit = mfx.lmer("rating ~ 1 + (1 | friend)", films, dispersion="~ kind", reml=False)
+    names = [
+        "sd(Intercept | friend)",
+        "sigma",
+        "dispersion(kind[T.usual])",
+        "dispersion(kind[T.erratic])",
+    ]
+    values = dict(
+        zip(
+            names,
+            [fit.vcomp.iloc[0] ** 0.5, fit.sigma, *fit.dispersion["estimate"].iloc[1:]],
+            strict=True,
+        )
+    )
+    usual, erratic = (
+        np.asarray(films["kind"] == kind, dtype=float) for kind in ("usual", "erratic")
+    )
+    others = [name for name in names if name != parm]
+
+    def deviance(x, value):
+        tau, sigma, a, b = (values | dict(zip(others, x, strict=True)) | {parm: value}).values()
+        sds = sigma * np.exp(a * usual + b * erratic)
+        return marginal(fit.model.original_design, [np.array([[tau**2]])], sds, reml=False).deviance
+
+    start = np.array([values[name] for name in others])
+    lowest = deviance(start, values[parm])
+    assert lowest == pytest.approx(fit.deviance, abs=1e-7)
+    for limit in fit.conf_int(method="profile", parm=parm).to_numpy()[0]:
+        end = optimize.minimize(deviance, start, (limit,), "BFGS", options={"gtol": 1e-4})
+        assert np.sqrt(end.fun - lowest) == pytest.approx(special.ndtri(0.975), abs=1e-5)
+
+
 # ------------------------------------------------------------------ refusals
-
-
-def test_profiles_are_refused():
-    with pytest.raises(ArgumentError, match="bootstrap"):
-        fitted("kind").profile()
-
-
-def test_profile_intervals_are_refused():
-    with pytest.raises(ArgumentError, match="bootstrap"):
-        fitted("kind").conf_int(method="profile")
 
 
 def test_kenward_and_roger_are_refused():

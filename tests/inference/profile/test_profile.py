@@ -24,7 +24,7 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SearchError, SingularFitWarning
 from mixedfx.inference.parameters import parameters, select_parameters
 from mixedfx.inference.profile import profile as module
-from mixedfx.inference.profile.parametrization import profile_parameter
+from mixedfx.inference.profile.dispatch import optimum_of, profile_parameter
 from mixedfx.inference.profile.profile import ZETAS, profile, profile_intervals
 from mixedfx.inference.profile.root import ProfileBranch
 from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
@@ -493,7 +493,7 @@ def test_a_fit_that_is_no_optimum_is_not_profiled():
 def test_a_deviance_below_the_optimum_is_reported(monkeypatch):
     fit = sleep()
     wrong = solve_pls(fit.crossprod, 1.2 * fit.optimizer_result.theta, reml=False)
-    monkeypatch.setattr(module, "_optimum", lambda fit: wrong)
+    monkeypatch.setattr(module, "optimum_of", lambda fit: wrong)
     with pytest.raises(SearchError, match="below that of the estimates"):
         profile(fit, "Days", zetas=[0.1])
 
@@ -623,7 +623,7 @@ def test_a_local_minimum_does_not_hide_that_an_effect_may_not_vary():
 def free_correlation(zeta: float):
     """The profile of sleepstudy's correlation, were it free at this zeta."""
     fit, name = sleep(), "corr(Intercept, Days | Subject)"
-    optimum = module._optimum(fit)
+    optimum = optimum_of(fit)
     found = profile_parameter(fit, optimum, select_parameters(fit, name)[0])
     return replace(found, unidentified_deviance=optimum.deviance + zeta**2)
 
@@ -660,7 +660,7 @@ def test_the_other_effects_of_a_term_stay_where_one_does_not_vary():
     data = correlated(4).assign(z=rng.normal(size=40))
     data["y"] += rng.normal(size=8)[data["g"]] * data["z"]
     fit = lmer("y ~ x + (x + z | g)", data, reml=False)
-    optimum = module._optimum(fit)
+    optimum = optimum_of(fit)
     found = UnidentifiedDeviance(fit, optimum)
     by_name = {p.name: p for p in parameters(fit)}
     assert found.of(by_name["sd(x | g)"]) == found.of(by_name["sigma"]) == np.inf

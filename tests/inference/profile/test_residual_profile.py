@@ -222,10 +222,3 @@ def test_a_correlation_may_have_no_upper_limit_but_one():
     limits = fit.conf_int(method="profile", parm="rate(time | patient)")
     assert limits[1].item() == np.inf
     assert 0.0 < limits[0].item() < 3.0
-
-
-@pytest.mark.full
-def test_random_effects_of_the_scale_are_refused():
-    fit = mfx.lmer(TRIAL, trial(), dispersion="~ 1 + (1 | patient)")
-    with pytest.raises(mfx.errors.ArgumentError, match="bootstrap"):
-        fit.profile()
