@@ -32,7 +32,7 @@ from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.correlated_components import (
     Reordered,
-    params_of,
+    params_near,
     reordered,
     reported_component,
 )
@@ -43,12 +43,11 @@ from mixedfx.residuals.correlated_new import (
     WholeCovariances,
     new_subject_rows,
 )
-from mixedfx.residuals.correlated_rows import products_of_positions
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.curvature import curvature_of_logs
 from mixedfx.residuals.identified import check_identified_residuals
 from mixedfx.residuals.model import ResidualModel, ResidualParameter, VarcorrRow
-from mixedfx.residuals.moments import regular_covariance, typical_params
+from mixedfx.residuals.moments import typical_params
 from mixedfx.residuals.reported import Reported
 
 Vector = npt.NDArray[np.float64]
@@ -221,12 +220,7 @@ class Correlated(ResidualModel):
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """Structure nearest to the mean products of residuals at each two positions."""
-        root = residuals if weights is None else np.sqrt(weights) * residuals
-        k, S = len(self.spec.labels), self.spec.n_strata
-        total, count = products_of_positions(self.patterns, root, (S, k))
-        scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
-        by_stratum = zip(total, count, strict=True)
-        return params_of(self, [regular_covariance(*sums, scale) for sums in by_stratum])
+        return params_near(self, residuals, weights)
 
     def covariance_blocks(
         self, params: Vector, weights: Vector | None

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.residuals.correlated_rows import products_of_positions
+from mixedfx.residuals.moments import regular_covariance
 from mixedfx.residuals.reported import OfLogSigma, OfStructure, Reported
 
 Vector = npt.NDArray[np.float64]
@@ -82,6 +84,16 @@ def reordered(model: Any, params: Vector, stratum: int, first: tuple[int, ...]) 
     )
     R = model.covariances(params)[strata][:, order[:, None], order]
     return Reordered(moved, params_of(moved, list(R)), float(np.sqrt(R[0, 0, 0])))
+
+
+def params_near(model: Any, residuals: Vector, weights: Vector | None) -> Vector:
+    """Parameters of the structure nearest to the mean products of residuals of two positions."""
+    root = residuals if weights is None else np.sqrt(weights) * residuals
+    shape = model.spec.n_strata, len(model.spec.labels)
+    total, count = products_of_positions(model.patterns, root, shape)
+    scale = float(np.einsum("skk->s", total)[0] / max(np.einsum("skk->s", count)[0], 1.0))
+    by_stratum = zip(total, count, strict=True)
+    return params_of(model, [regular_covariance(*sums, scale) for sums in by_stratum])
 
 
 def params_of(model: Any, covariances: Sequence[Matrix]) -> Vector:
