@@ -46,8 +46,8 @@ class VectorizedPLS:
 
     @staticmethod
     def prepare(crossprod: CrossProducts, priors: PriorSpecification) -> VectorizedPLS | None:
-        """Prepare a model; None with several grouping factors, or too many columns."""
-        if len(crossprod.ZtZ.diagonal) > 1:
+        """Prepare a model; None with several factors, levels that share rows, or many columns."""
+        if len(crossprod.ZtZ.diagonal) > 1 or crossprod.ZtZ.within:
             return None
         if not crossprod.ZtXy:
             return VectorizedPLS(crossprod, priors, None)

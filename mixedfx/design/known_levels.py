@@ -15,7 +15,7 @@ from mixedfx._keys import positions_of_keys
 from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
-from mixedfx.errors import ArgumentError, GroupingError, SizeError, brief, check_choice
+from mixedfx.errors import ArgumentError, SizeError, brief, check_choice
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.linalg.sparse_matrix import SparseMatrix
@@ -41,20 +41,14 @@ class KnownLevels(NamedTuple):
 
 def check_known_levels(
     term: RandomTerm,
-    effects: Sequence[str],
     n_levels: int,
     relationship: Relationship | None,
     memberships: bool,
 ) -> None:
-    """Refuse several effects a level, and more levels than can be decomposed."""
+    """Refuse more levels than can be decomposed."""
     if relationship is None and not memberships:
         return
     what = "a relationship matrix" if relationship is not None else "multiple memberships"
-    if len(effects) > 1:
-        raise GroupingError(
-            f"{term} has {len(effects)} effects of each level, and {what} go with one: write a "
-            f"term for each, such as (1 | {term.group_name})."
-        )
     if n_levels > _MAX_LEVELS:
         size = 8e-9 * n_levels**2
         raise SizeError(

@@ -171,7 +171,7 @@ def build_random_terms(
         _check_columns(term, matrix, names, index)
         read = (*term.group, *(position_codes(term.effects) if positions else ()))
         dependent = tuple(f for f in read if f in row_dependent)
-        check_known_levels(term, names, len(levels), relationship, memberships is not None)
+        check_known_levels(term, len(levels), relationship, memberships is not None)
         specs.append(RandomTermSpec(term, levels, names, info, dependent, positions, relationship))
         rows.append(RandomTermRows(term.group_name, len(levels), codes, matrix, memberships))
     return tuple(specs), tuple(rows)

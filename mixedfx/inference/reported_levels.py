@@ -53,13 +53,16 @@ def reported_variances(fit: FittedModel, t: int) -> Matrix:
     term, position = fit.spec.random_terms[t], fit.crossprod.term_positions[t]
     if term.relationship is None:
         return np.asarray(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]))
-    C = fit.solution.covariance_between_levels(position.group)
-    variance = (fit.solution.sigma * float(fit.solution.lambdas[t][0, 0])) ** 2
-    found = np.empty(len(term.relationship))
-    for first in range(0, len(found), _BATCH):
-        part = np.arange(first, min(first + _BATCH, len(found)))
+    effects = range(position.start, position.start + position.width)
+    C = [fit.solution.covariance_between_levels(position.group, effect) for effect in effects]
+    lam = fit.solution.lambdas[t]
+    variance = fit.solution.sigma**2 * np.einsum("ab,ab->a", lam, lam)
+    found = np.empty((len(effects), len(term.relationship)))
+    for first in range(0, found.shape[1], _BATCH):
+        part = np.arange(first, min(first + _BATCH, found.shape[1]))
         related = related_effects(term.relationship, term.levels, part)
         R = related.weights.csr
-        explained = np.asarray(R.multiply(R @ C).sum(axis=1)).ravel()
-        found[part] = explained + variance * related.unknown
-    return found[None]
+        for of_effect, C_a, v in zip(found, C, variance, strict=True):
+            explained = np.asarray(R.multiply(R @ C_a).sum(axis=1)).ravel()
+            of_effect[part] = explained + v * related.unknown
+    return found

@@ -19,6 +19,7 @@ from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, wel
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.level_basis import (
+    LevelSums,
     block_in_basis,
     level_basis,
     loadings,
@@ -73,8 +74,13 @@ def compute_crossproducts(
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=block_matrix([ZtZ for ZtZ, _ in sums], blocks, groups),
-        ZtXy=tuple(ZtXy for _, ZtXy in sums),
+        ZtZ=block_matrix(
+            [of_factor.ZtZ for of_factor in sums],
+            blocks,
+            groups,
+            {f: s.within for f, s in enumerate(sums) if s.within is not None},
+        ),
+        ZtXy=tuple(of_factor.ZtXy for of_factor in sums),
         XytXy=column_products(Xy_columns, w),
         term_positions=term_positions(rows.random_terms, groups),
         parametrization=parametrization,
@@ -95,16 +101,16 @@ def _level_sums(
     by_group: list[list[RandomTermRows]],
     w: Vector | None,
     Xy_columns: list[Vector],
-) -> tuple[list[tuple[Matrix, Matrix]], tuple[Matrix | None, ...]]:
+) -> tuple[list[LevelSums], tuple[Matrix | None, ...]]:
     """``Z'WZ`` and ``Z'W[X, y]`` of each grouping factor, and the basis of its levels' effects."""
     found, level_bases = [], []
     for terms in by_group:
-        ZtZ, ZtXy = level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes)
+        sums = LevelSums(*level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes))
         relationship = spec.random_terms[spec.terms_of(terms[0].group)[0]].relationship
-        basis = level_basis(terms, relationship, spec.levels_of(terms[0].group), ZtZ[0, 0])
+        basis = level_basis(terms, relationship, spec.levels_of(terms[0].group), sums.ZtZ)
         if basis is not None:
-            ZtZ, ZtXy = sums_in_basis(loadings(terms[0].memberships, basis), ZtZ, ZtXy)
-        found.append((ZtZ, ZtXy))
+            sums = sums_in_basis(loadings(terms[0].memberships, basis), sums.ZtZ, sums.ZtXy)
+        found.append(sums)
         level_bases.append(basis)
     return found, tuple(level_bases)
 
@@ -129,23 +135,33 @@ def block_matrix(
     diagonal: list[Matrix],
     blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]],
     groups: tuple[str, ...],
+    within: dict[int, tuple[LevelPairs, Matrix]] | None = None,
 ) -> BlockMatrix:
-    """``Z'WZ`` of its blocks."""
-    widths, levels = tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal)
+    """``Z'WZ`` of its blocks; ``within`` are those between levels of one factor."""
+    own = within or {}
+    layout = BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal))
     pattern = block_pattern(
-        widths, levels, {ij: pairs for ij, (pairs, _) in blocks.items()}, groups
+        layout,
+        {ij: pairs for ij, (pairs, _) in blocks.items()},
+        groups,
+        {f: pairs for f, (pairs, _) in own.items()},
     )
-    return BlockMatrix(pattern, tuple(diagonal), {ij: v for ij, (_, v) in blocks.items()})
+    return BlockMatrix(
+        pattern,
+        tuple(diagonal),
+        {ij: values for ij, (_, values) in blocks.items()},
+        {f: values for f, (_, values) in own.items()},
+    )
 
 
 def block_pattern(
-    widths: tuple[int, ...],
-    n_levels: tuple[int, ...],
+    layout: BlockLayout,
     pairs: dict[tuple[int, int], LevelPairs],
     groups: tuple[str, ...],
+    within: dict[int, LevelPairs] | None = None,
 ) -> BlockPattern:
     """Pattern of ``Z'WZ``; refuses one whose dense block does not fit into memory."""
-    pattern = BlockPattern(BlockLayout(widths, n_levels), pairs)
+    pattern = BlockPattern(layout, pairs, within or {})
     check_dense_block(pattern, groups)
     return pattern
 

@@ -112,8 +112,10 @@ def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
     with C not zero: the rank of ``D_f`` is at least the number of levels with independent columns,
     and at most that of columns. Of the last factor in D, by increasing numbers, the rank less those
     of the factors before it is one of D. ``P D P = 0`` requires ``D = X A' + A X'`` for some A, of
-    rank 2p at most.
+    rank 2p at most. A factor whose levels share rows has no such blocks.
     """
+    if crossprod.ZtZ.within:
+        return False
     columns = 2 * (crossprod.p if reml else 0)
     for block in sorted(crossprod.ZtZ.diagonal, key=lambda block: block.shape[2]):
         if not _has_independent_levels(block, columns + 1):

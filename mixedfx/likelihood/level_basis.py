@@ -9,12 +9,16 @@ of squares of the codes' columns (weighted) and the eigen-decomposition
 the effects ``b = B v``, ``B = T Q``, have ``v ~ N(0, theta**2 I)`` and cross-products
 ``Z'WZ = diag(s)``: an ordinary random intercept, one evaluation of which costs the number of levels
 (Kang and others 2008, Genetics 178:1709; here with any further terms and weights).
+
+Several effects of a level, of covariance G, have the covariance ``G (x) A`` of all levels. No basis
+makes the cross-products ``T'S' diag(d_ab) S T`` of each two effects a and b diagonal together: with
+``B = T`` the levels' effects are independent, of covariance G, and the factor's block is dense.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +28,7 @@ from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.covariance.relationship_checks import raise_not_positive_definite
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.errors import GroupingError
+from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
@@ -34,6 +38,18 @@ Array = npt.NDArray[np.float64]
 
 # Smallest eigenvalue, relative to the largest, of a relationship matrix.
 _POSITIVE = 1e-12
+# Arrays of the size of a dense block at the peak of a fit: the cross-products by pairs of levels,
+# their positions and as a matrix, its factor, inverse and temporary ones.
+_COPIES = 7
+
+
+class LevelSums(NamedTuple):
+    """Cross-products of the columns of a grouping factor."""
+
+    ZtZ: Array  # (K, K, L) Z'WZ within levels
+    ZtXy: Array  # (K, m, L)
+    # Pairs of levels of which a row has both, if any, and Z'WZ between these, (K, K, pairs).
+    within: tuple[LevelPairs, Array] | None = None
 
 
 def covariance_root(relationship: Relationship, levels: Levels) -> Matrix:
@@ -51,23 +67,22 @@ def level_basis(
     terms: Sequence[RandomTermRows],
     relationship: Relationship | None,
     levels: Levels,
-    squares: Vector,
+    ZtZ: Array,
 ) -> Matrix | None:
     """B (L, L) of a grouping factor; None where effects are independent and rows have one each."""
     memberships = terms[0].memberships
     if relationship is None and memberships is None:
         return None
-    if len(terms) > 1:
-        raise GroupingError(
-            f"'{terms[0].group}' stands in several random terms; with a relationship matrix or "
-            "multiple memberships it can have one. A copy of the column under another name is "
-            "another factor, of independent effects."
+    if len(ZtZ) > 1:
+        _check_dense_block(len(ZtZ), len(levels), terms[0].group)
+        return (
+            np.eye(len(levels)) if relationship is None else covariance_root(relationship, levels)
         )
+    squares = ZtZ[0, 0]
     if relationship is None:
         assert memberships is not None
         weighted = memberships.csr.T @ (sparse.diags_array(squares) @ memberships.csr)
         return _eigen(weighted.toarray())[1]
-    root = None
     if (squares > 0.0).all():
         # Q and s of D^1/2 A D^1/2 give B = D^-1/2 Q s^1/2, without T.
         at = positions_of_levels(relationship, levels.labels, terms[0].group)
@@ -84,6 +99,18 @@ def level_basis(
     return np.asarray(root @ _eigen(root.T @ (squares[:, None] * root))[1])
 
 
+def _check_dense_block(K: int, L: int, group: str) -> None:
+    """Refuse effects of which memory does not hold all cross-products."""
+    check_memory(
+        f"'{group}' has {K} effects of each of {L:,} levels, and with a relationship matrix or "
+        f"multiple memberships these are factorised as a dense matrix of {K * L:,} x {K * L:,} "
+        "numbers",
+        8.0 * (K * L) ** 2,
+        copies=_COPIES,
+        advice=f"Take one effect, (1 | {group}), or rows of fewer levels.",
+    )
+
+
 def _eigen(matrix: Matrix) -> tuple[Vector, Matrix]:
     values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
@@ -94,10 +121,20 @@ def loadings(memberships: SparseMatrix | None, basis: Matrix) -> Matrix:
     return basis if memberships is None else np.asarray(memberships.csr @ basis)
 
 
-def sums_in_basis(P: Matrix, ZtZ: Array, ZtXy: Array) -> tuple[Array, Array]:
-    """Sums over rows by code, (1, 1, codes) and (1, m, codes), as those by effect v."""
-    diagonal = np.einsum("ul,u,ul->l", P, ZtZ[0, 0], P, optimize=True)
-    return diagonal[None, None], np.asarray(ZtXy @ P)
+def sums_in_basis(P: Matrix, ZtZ: Array, ZtXy: Array) -> LevelSums:
+    """Sums over rows by code, (K, K, codes) and (K, m, codes), as those by effects v."""
+    if len(ZtZ) == 1:
+        diagonal = np.einsum("ul,u,ul->l", P, ZtZ[0, 0], P, optimize=True)
+        return LevelSums(diagonal[None, None], np.asarray(ZtXy @ P))
+    K, L = len(ZtZ), P.shape[1]
+    pairs = LevelPairs(*np.tril_indices(L, -1))
+    diagonal, within = np.empty((K, K, L)), np.empty((K, K, len(pairs)))
+    for a in range(K):
+        for b in range(a + 1):
+            products = P.T @ (ZtZ[a, b][:, None] * P)
+            diagonal[a, b] = diagonal[b, a] = np.diag(products)
+            within[a, b] = within[b, a] = products[pairs.rows, pairs.cols]
+    return LevelSums(diagonal, np.asarray(ZtXy @ P), (pairs, within))
 
 
 def block_in_basis(

@@ -25,6 +25,7 @@ from mixedfx.linalg.cholesky.numeric import SchurComplement, factorize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -127,18 +128,31 @@ class Solution:
         ]
         for f in range(len(found)):
             if self.crossprod.level_basis(f) is not None:
-                found[f] = np.diag(self.covariance_between_levels(f))[None, None].copy()
+                found[f] = self._covariances_in_levels(f)
         return found
 
-    def covariance_between_levels(self, factor: int) -> Matrix:
-        """``sigma**2 T**2 B G B'``, conditional covariance of a factor's effects with a basis B."""
+    def covariance_between_levels(self, factor: int, effect: int) -> Matrix:
+        """Conditional covariance of an effect between the levels of a factor with a basis B."""
+        B, own = self._covariance_with_basis(factor, effect)
+        T = self.crossprod.changes_by_group()[factor]
+        return np.asarray(self.sigma**2 * (B @ np.tensordot(T[effect], own, axes=1)))
+
+    def _covariances_in_levels(self, factor: int) -> Array:
+        """Of all effects within each level of a factor with a basis B, (K, K, L)."""
+        T, found = self.crossprod.changes_by_group()[factor], []
+        for effect in range(len(T)):
+            B, own = self._covariance_with_basis(factor, effect)
+            found.append(self.sigma**2 * T @ np.einsum("li,cil->cl", B, own))
+        return np.array(found)
+
+    def _covariance_with_basis(self, factor: int, effect: int) -> tuple[Matrix, Array]:
+        """B, and ``G (T'e (x) B')``: of the effects of the basis with one of the levels."""
         symbolic, B = self.crossprod.symbolic, self.crossprod.level_basis(factor)
         assert B is not None
+        T, columns = self.crossprod.changes_by_group()[factor], symbolic.columns(factor)
         rhs = np.zeros((symbolic.size, len(B)))
-        rhs[symbolic.columns(factor)] = B.T
-        scale = self.sigma * float(self.crossprod.changes_by_group()[factor][0, 0])
-        own = self.schur.numeric.solve(rhs)[symbolic.columns(factor)]
-        return np.asarray(scale**2 * (B @ own))
+        rhs[columns] = np.kron(T[effect][:, None], B.T)
+        return B, self.schur.numeric.solve(rhs)[columns].reshape(len(T), B.shape[1], len(B))
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:

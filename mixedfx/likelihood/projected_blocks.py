@@ -11,6 +11,7 @@ Beyond the sums over levels, K is needed only where ``A = Z'WZ`` is not zero:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,14 @@ class ProjectedBlocks:
 
     def products(self, f: int, g: int) -> Matrix:
         """``tr(e_a e_b' K_fg e_c e_d' K_gf)`` at [(a, b), (c, d)], (K_f^2, K_g^2)."""
-        rows, cols, values = self._blocks(f, g)
+        Kf, Kg = len(self.U[f]), len(self.U[g])
+        total = np.zeros((Kf * Kf, Kg * Kg))
+        for rows, cols, values in self._blocks(f, g):
+            total += self._products_of_blocks(f, g, rows, cols, values)
+        return total + self._products_through_fixed(f, g)
+
+    def _products_of_blocks(self, f: int, g: int, rows: Ints, cols: Ints, values: Array) -> Matrix:
+        """The same over some pairs of levels, without the products of two ``U U'``."""
         Kf, Kg = values.shape[:2]
         p = self.U[f].shape[1]
         total = np.zeros((Kf * Kg, Kf * Kg))  # sum of k_bc k_ad at [(b, c), (a, d)]
@@ -68,16 +76,21 @@ class ProjectedBlocks:
                 U_f, U_g = self.U[f].take(rows[batch], 2), self.U[g].take(cols[batch], 2)
                 cross = scaled @ np.einsum("ajl,bjl->abl", U_f, U_g).reshape(Kf * Kg, -1).T
                 total -= cross + cross.T
-        total = total.reshape(Kf, Kg, Kf, Kg).transpose(2, 0, 1, 3).reshape(Kf * Kf, Kg * Kg)
-        return np.asarray(total + self._products_through_fixed(f, g))
+        return total.reshape(Kf, Kg, Kf, Kg).transpose(2, 0, 1, 3).reshape(Kf * Kf, Kg * Kg)
 
-    def _blocks(self, f: int, g: int) -> tuple[Ints, Ints, Array]:
+    def _blocks(self, f: int, g: int) -> Iterator[tuple[Ints, Ints, Array]]:
         """Levels of two factors that share rows, and the blocks of ``Z'WZ`` between them."""
-        if f == g:
-            levels = np.arange(self.crossprod.ZtZ.layout.levels(f))
-            return levels, levels, self.crossprod.ZtZ.diagonal[f]
-        pairs = self.crossprod.ZtZ.pattern.pairs[f, g]
-        return pairs.rows, pairs.cols, self.crossprod.ZtZ.off_diagonal[f, g]
+        ZtZ = self.crossprod.ZtZ
+        if f != g:
+            pairs = ZtZ.pattern.pairs[f, g]
+            yield pairs.rows, pairs.cols, ZtZ.off_diagonal[f, g]
+            return
+        levels = np.arange(ZtZ.layout.levels(f))
+        yield levels, levels, ZtZ.diagonal[f]
+        if f in ZtZ.within:
+            pairs, values = ZtZ.pattern.within[f], ZtZ.within[f]
+            yield pairs.rows, pairs.cols, values
+            yield pairs.cols, pairs.rows, values.transpose(1, 0, 2)
 
     def _products_through_fixed(self, f: int, g: int) -> Matrix:
         """``tr(U'e_a e_b'U U'e_c e_d'U)`` at [(a, b), (c, d)], a batch of columns at a time."""

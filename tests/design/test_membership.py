@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, DataError, FormulaError, GroupingError, NewLevelError
+from mixedfx.errors import ArgumentError, DataError, FormulaError, NewLevelError
 
 FORMULA = "y ~ x + (1 | mm(t1, t2, weights=[w1, w2]))"
 NAME = "mm(t1, t2)"
@@ -151,10 +151,8 @@ def test_relationships_of_members_are_refused():
         mfx.lmer(FORMULA, pupils(13), relmat={NAME: np.eye(9)})
 
 
-def test_slopes_and_generalised_models_are_refused():
+def test_generalised_models_are_refused():
     data = pupils(13)
-    with pytest.raises(GroupingError, match="2 effects of each level"):
-        mfx.lmer("y ~ x + (x | mm(t1, t2))", data)
     with pytest.raises(ArgumentError, match="takes no memberships"):
         mfx.glmer("y ~ x + (1 | mm(t1, t2))", data, family="gaussian")
 

@@ -24,7 +24,12 @@ from mixedfx.likelihood.accumulate import block_pattern, parametrization_of, ter
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import TermPosition
 from mixedfx.likelihood.level_sums import blocks_by_group, multiply, term_columns
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, BlockPattern, LevelPairs
+from mixedfx.linalg.cholesky.block_matrix import (
+    BlockLayout,
+    BlockMatrix,
+    BlockPattern,
+    LevelPairs,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -183,7 +188,9 @@ class GeneralizedRows:
             factors=tuple(map(FactorRows.of, by_group)),
             pairs={ij: pair for ij, (_, pair) in pairs.items()},
             pattern=block_pattern(
-                widths, levels, {ij: levels_of for ij, (levels_of, _) in pairs.items()}, groups
+                BlockLayout(widths, levels),
+                {ij: levels_of for ij, (levels_of, _) in pairs.items()},
+                groups,
             ),
             groups=groups,
             term_positions=term_positions(rows.random_terms, groups),

@@ -105,7 +105,8 @@ def _level_graph(symbolic: SymbolicFactor) -> sparse.coo_array:
     layout = symbolic.layout
     ends = np.cumsum([0, *(layout.levels(f) for f in layout.factors)])
     rows, cols = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
-    for (i, j), pairs in symbolic.pairs.items():
+    of_factor = {(f, f): pairs for f, pairs in symbolic.within.items()}
+    for (i, j), pairs in {**symbolic.pairs, **of_factor}.items():
         rows.append(ends[i] + pairs.rows)
         cols.append(ends[j] + pairs.cols)
     row, col = np.concatenate(rows), np.concatenate(cols)
