@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
+from mixedfx.estimation.minimum_norm import minimum_norm_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import WIDE, matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
@@ -56,13 +57,12 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     if max(crossprod.ZtZ.layout.widths) >= WIDE:
         return _generic_params(crossprod)
     moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]
-    Ztr, residual_variance = _backfit(crossprod, moments)
-    if not crossprod.profiles_sigma:
-        residual_variance = crossprod.sigma_at(residual_variance, 1.0) ** 2
-    covariances = [
-        _covariance(m.ZtZ, Ztr[f], residual_variance, _level_inflation(crossprod.ZtZ, f))
-        for f, m in enumerate(moments)
-    ]
+    if crossprod.ZtZ.within:  # levels that share rows
+        found, residual_variance = minimum_norm_estimates(crossprod)
+        covariances = [cov * np.outer(m.rms, m.rms) for cov, m in zip(found, moments, strict=True)]
+    else:
+        covariances, residual_variance = _level_by_level(crossprod, moments)
+    residual_variance = _known_or(crossprod, residual_variance)
     params = []
     terms = zip(
         crossprod.term_positions,
@@ -80,6 +80,24 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
+
+
+def _level_by_level(
+    crossprod: CrossProducts, moments: list[_FactorMoments]
+) -> tuple[list[Matrix], float]:
+    """Covariance of each factor's effects in unit columns, and the residual variance."""
+    Ztr, residual_variance = _backfit(crossprod, moments)
+    variance = _known_or(crossprod, residual_variance)
+    covariances = [
+        _covariance(m.ZtZ, Ztr[f], variance, _level_inflation(crossprod.ZtZ, f))
+        for f, m in enumerate(moments)
+    ]
+    return covariances, variance
+
+
+def _known_or(crossprod: CrossProducts, variance: float) -> float:
+    """Residual variance where it is known, else an estimate."""
+    return variance if crossprod.sigma is None else crossprod.sigma**2
 
 
 def _generic_params(crossprod: CrossProducts) -> Vector:

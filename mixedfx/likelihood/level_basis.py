@@ -10,9 +10,11 @@ the effects ``b = B v``, ``B = T Q``, have ``v ~ N(0, theta**2 I)`` and cross-pr
 ``Z'WZ = diag(s)``: an ordinary random intercept, one evaluation of which costs the number of levels
 (Kang and others 2008, Genetics 178:1709; here with any further terms and weights).
 
-Several effects of a level, of covariance G, have the covariance ``G (x) A`` of all levels. No basis
-makes the cross-products ``T'S' diag(d_ab) S T`` of each two effects a and b diagonal together: with
-``B = T`` the levels' effects are independent, of covariance G, and the factor's block is dense.
+Several effects of a level, of covariance G, have the covariance ``G (x) A`` of all levels, and v
+independent levels of covariance G. No basis makes the cross-products ``B'S' diag(d_ab) S B`` of
+each two effects a and b diagonal together: the factor's block is dense. That of the sums of squares
+of all effects, whose columns are uncorrelated over the rows, leaves little beside the diagonal, so
+that starting values are near.
 """
 
 from __future__ import annotations
@@ -75,10 +77,7 @@ def level_basis(
         return None
     if len(ZtZ) > 1:
         _check_dense_block(len(ZtZ), len(levels), terms[0].group)
-        return (
-            np.eye(len(levels)) if relationship is None else covariance_root(relationship, levels)
-        )
-    squares = ZtZ[0, 0]
+    squares = np.einsum("aal->l", ZtZ)
     if relationship is None:
         assert memberships is not None
         weighted = memberships.csr.T @ (sparse.diags_array(squares) @ memberships.csr)

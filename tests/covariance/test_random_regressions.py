@@ -208,7 +208,8 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_identity_matrix_is_the_term_without_a_matrix(name, plain_and_identity):
     plain, identity = (pd.DataFrame(TABLES[name](fit)) for fit in plain_and_identity)
-    pd.testing.assert_frame_equal(identity, plain, rtol=1e-5, atol=1e-6)
+    # Each search ends within about 1e-6 of the optimum.
+    pd.testing.assert_frame_equal(identity, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_a_product_of_factors_is_their_independent_effects():
