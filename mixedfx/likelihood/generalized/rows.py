@@ -174,8 +174,10 @@ class GeneralizedRows:
             (i, j): _level_pairs(by_group[i][0], by_group[j][0])
             for i, j in itertools.combinations(range(len(groups)), 2)
         }
-        widths = tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group)
-        levels = tuple(terms[0].n_levels for terms in by_group)
+        layout = BlockLayout(
+            tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group),
+            tuple(terms[0].n_levels for terms in by_group),
+        )
         X, qr_R = _fixed_basis(rows.X)
         X, qr_R = X * unit, qr_R / unit
         whole = GeneralizedRows(
@@ -187,11 +189,7 @@ class GeneralizedRows:
             qr_R=qr_R,
             factors=tuple(map(FactorRows.of, by_group)),
             pairs={ij: pair for ij, (_, pair) in pairs.items()},
-            pattern=block_pattern(
-                BlockLayout(widths, levels),
-                {ij: levels_of for ij, (levels_of, _) in pairs.items()},
-                groups,
-            ),
+            pattern=block_pattern(layout, {ij: of for ij, (of, _) in pairs.items()}, groups),
             groups=groups,
             term_positions=term_positions(rows.random_terms, groups),
             parametrization=parametrization,
