@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,17 @@ def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
             with naming_origin(frame):
                 yield reduce_chunk(frame, plan)
 
-    return reduce(combine, sums())
+    # The sums of a chunk are added in a thread while those of the next are computed.
+    with ThreadPoolExecutor(1, thread_name_prefix="mixedfx sums") as pool:
+        total: Future[RowSums] | None = None
+        for own in sums():
+            total = pool.submit(_added, None if total is None else total.result(), own)
+        assert total is not None
+        return total.result()
+
+
+def _added(total: RowSums | None, own: RowSums) -> RowSums:
+    return own if total is None else combine(total, own)
 
 
 def _rows(

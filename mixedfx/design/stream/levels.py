@@ -24,6 +24,7 @@ class LevelCollector:
     def __init__(self, factors: Sequence[str]) -> None:
         self.factors = tuple(factors)
         self._seen: Any = None
+        self._integers: _Integers | None = None
 
     def add(self, values: Sequence[pd.Series]) -> None:
         """Add the values of a chunk's complete rows, of each factor."""
@@ -35,7 +36,19 @@ class LevelCollector:
                 frame = pd.concat([self._seen, frame]).drop_duplicates()
             self._seen = frame.reset_index(drop=True)
             return
-        own = _distinct(values[0].to_numpy())
+        array = values[0].to_numpy()
+        if self._seen is None and array.dtype.kind in "iu":
+            if self._integers is None:
+                self._integers = _Integers(array)
+            if self._integers.add(array):
+                return
+        self._add_other(array)
+
+    def _add_other(self, array: npt.NDArray[Any]) -> None:
+        """Values that are no integers of a narrow range."""
+        if self._integers is not None:
+            self._seen, self._integers = self._integers.values, None
+        own = np.asarray(pd.unique(array))
         if self._seen is not None:
             if own.dtype.kind in "iufb" and self._seen.dtype.kind in "iufb":
                 own = np.union1d(self._seen, own)
@@ -45,11 +58,13 @@ class LevelCollector:
 
     def __len__(self) -> int:
         """Count the levels."""
+        if self._integers is not None:
+            return len(self._integers.values)
         return 0 if self._seen is None else len(self._seen)
 
     def levels(self, dtypes: Sequence[Any]) -> Levels:
         """Levels in the order that they have in memory; dtypes are those of the columns."""
-        columns = [self._seen]
+        columns = [self._seen if self._integers is None else self._integers.values]
         if len(self.factors) > 1:
             columns = [self._seen[i].to_numpy() for i in range(len(self.factors))]
         found = []
@@ -61,15 +76,33 @@ class LevelCollector:
         return combine(found)[0]
 
 
-def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Distinct values of a chunk."""
-    if values.dtype.kind in "iu":
-        low, high = int(values.min()), int(values.max())
-        if high - low < len(values) + 1024:
+class _Integers:
+    """Which integers of a range have occurred."""
+
+    def __init__(self, first: npt.NDArray[Any]) -> None:
+        self._dtype, self._low = first.dtype, int(first.min())
+        self._present = np.zeros(1, dtype=bool)
+        self._n = 0
+
+    def add(self, array: npt.NDArray[Any]) -> bool:
+        """Mark the values of a chunk; False, and nothing done, where their range is wide."""
+        self._n += len(array)
+        low, high = min(int(array.min()), self._low), int(array.max())
+        high = max(high, self._low + len(self._present) - 1)
+        if high - low > _SPARSEST * self._n + 1024:
+            return False
+        if low < self._low or high - low >= len(self._present):
             present = np.zeros(high - low + 1, dtype=bool)
-            present[values - low] = True
-            return np.asarray(np.flatnonzero(present).astype(values.dtype) + low, values.dtype)
-    return np.asarray(pd.unique(values))
+            start = self._low - low
+            present[start : start + len(self._present)] = self._present
+            self._present, self._low = present, low
+        self._present[array - self._low if self._low else array] = True
+        return True
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """Those that have, in order."""
+        return np.asarray(np.flatnonzero(self._present) + self._low).astype(self._dtype)
 
 
 class LevelEncoder:

@@ -1,11 +1,12 @@
 """Sums by pair of levels of two grouping factors, merged over chunks.
 
-A run has each pair once, in increasing order of ``row * width + col``. Runs are merged as in a
-binary counter, so that each number is moved about log(chunks) times.
+A run has each pair once, in increasing order of ``row * width + col``. Runs of about the same
+length are merged eight at a time, so that each number is moved about log_8(chunks) times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Keys = npt.NDArray[np.int64]
 
+# Runs are merged where so many of them are within this ratio of lengths.
+_MERGED, _ALIKE = 8, 4
+
 
 @dataclass(frozen=True)
 class Run:
@@ -30,27 +34,22 @@ class Run:
 
 @dataclass(frozen=True)
 class PairSums:
-    """Sums by pair, as runs of which each is at least twice as long as the next."""
+    """Sums by pair, as runs that are still to be merged."""
 
     width: int  # levels of the second factor
     runs: tuple[Run, ...]
 
     def __add__(self, other: PairSums) -> PairSums:
         """Sums over the rows of both."""
-        runs = [*self.runs, *other.runs]
-        runs.sort(key=lambda run: -len(run.keys))
-        while len(runs) > 1 and len(runs[-2].keys) < 2 * len(runs[-1].keys):
-            last = runs.pop()
-            runs[-1] = _merge(runs[-1], last)
+        runs = sorted([*self.runs, *other.runs], key=lambda run: -len(run.keys))
+        while len(runs) >= _MERGED and len(runs[-_MERGED].keys) <= _ALIKE * len(runs[-1].keys):
+            merged = _merge(runs[-_MERGED:])
+            runs = sorted([*runs[:-_MERGED], merged], key=lambda run: -len(run.keys))
         return PairSums(self.width, tuple(runs))
 
     def total(self) -> Run:
         """All runs in one."""
-        runs = list(self.runs)
-        while len(runs) > 1:
-            last = runs.pop()
-            runs[-1] = _merge(runs[-1], last)
-        return runs[0]
+        return self.runs[0] if len(self.runs) == 1 else _merge(self.runs)
 
     @property
     def n_bytes(self) -> int:
@@ -68,20 +67,43 @@ def pair_sums(
 ) -> PairSums:
     """Sums of the products of the columns of two factors in some rows."""
     keys = rows.astype(np.int64) * width + cols
-    order = np.argsort(keys)
+    order = _order(keys)
     ordered = keys[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    starts = _starts(ordered)
     values = np.empty((len(first) * len(second), len(starts)))
-    ends = np.append(starts[1:], len(ordered))
     for i, a in enumerate(first):
         for j, b in enumerate(second):
             product = multiply(multiply(a, b), w)
             into = values[i * len(second) + j]
             if product is None:
-                np.subtract(ends, starts, out=into, casting="unsafe")
-            elif len(starts):
-                np.add.reduceat(product[order], starts, out=into)
+                into[:] = np.diff(np.append(starts, len(ordered)))
+            else:
+                _add_runs(product, order, starts, into)
     return PairSums(width, (Run(ordered[starts], values),))
+
+
+def _order(keys: Keys) -> Codes:
+    """Order that sorts keys: sorted with their positions in one number, where both fit into it."""
+    bits = max(len(keys) - 1, 1).bit_length()
+    if not len(keys) or int(keys.max()).bit_length() + bits > 63:
+        return np.argsort(keys, kind="stable")
+    packed = (keys << bits) | np.arange(len(keys))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
+
+
+def _starts(ordered: Keys) -> Codes:
+    """Where a new key begins."""
+    return np.flatnonzero(np.diff(ordered, prepend=-1))
+
+
+def _add_runs(values: Vector, order: Codes, starts: Codes, into: Vector) -> None:
+    """Sums of the values of each key."""
+    if len(starts) == len(order):
+        np.take(values, order, out=into)
+    elif len(starts):
+        np.add.reduceat(values[order], starts, out=into)
 
 
 def as_block(sums: PairSums, n_first: int, n_second: int) -> tuple[LevelPairs, Matrix]:
@@ -91,27 +113,14 @@ def as_block(sums: PairSums, n_first: int, n_second: int) -> tuple[LevelPairs, M
     return LevelPairs(rows, cols), run.values.reshape(n_first, n_second, -1)
 
 
-def _merge(a: Run, b: Run) -> Run:
-    """Sum of two runs, the first the longer one."""
-    at = np.searchsorted(a.keys, b.keys)
-    inside = np.minimum(at, max(len(a.keys) - 1, 0))
-    known = a.keys[inside] == b.keys if len(a.keys) else np.zeros(len(b.keys), dtype=bool)
-    n_new = len(b.keys) - int(np.count_nonzero(known))
-    if not n_new:
-        values = a.values.copy()
-        values[:, at] += b.values
-        return Run(a.keys, values)
-    # Places of b's new keys in the result, and of a's keys between them.
-    new = ~known
-    place = at[new] + np.arange(n_new)
-    is_old = np.ones(len(a.keys) + n_new, dtype=bool)
-    is_old[place] = False
-    keys = np.empty(len(is_old), dtype=np.int64)
-    keys[is_old], keys[place] = a.keys, b.keys[new]
-    values = np.empty((len(a.values), len(keys)))
-    shifted = at + np.cumsum(new) - new
-    for k in range(len(values)):
-        values[k, is_old] = a.values[k]
-        values[k, place] = b.values[k, new]
-        values[k, shifted[known]] += b.values[k, known]
-    return Run(keys, values)
+def _merge(runs: Sequence[Run]) -> Run:
+    """Sum of some runs."""
+    keys = np.concatenate([run.keys for run in runs])
+    order = _order(keys)
+    ordered = keys[order]
+    del keys
+    starts = _starts(ordered)
+    values = np.empty((len(runs[0].values), len(starts)))
+    for k, into in enumerate(values):
+        _add_runs(np.concatenate([run.values[k] for run in runs]), order, starts, into)
+    return Run(ordered if len(starts) == len(ordered) else ordered[starts], values)

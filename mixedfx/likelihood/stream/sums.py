@@ -133,10 +133,17 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
         log_weights=0.0 if w is None else float(np.log(w).sum()),
         offset_sum=0.0 if rows.offset is None else float(rows.offset.sum()),
         largest=_largest(rows, y, residuals),
-        not_indicators=~((rows.X == 0.0) | (np.abs(rows.X) == 1.0)).all(axis=0),
+        not_indicators=_not_indicators(plan, rows.X),
         variable_sums=variable_sums,
         variable_squares=variable_squares,
     )
+
+
+def _not_indicators(plan: ReductionPlan, X: Matrix) -> Mask:
+    """Columns with other values than -1, 0 and 1; not asked for where all are independent."""
+    if len(plan.in_basis) == X.shape[1]:
+        return np.zeros(X.shape[1], dtype=bool)
+    return np.asarray(~((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0))
 
 
 def _no_sums(terms: Sequence[Any], m: int) -> tuple[Matrix, Matrix]:
