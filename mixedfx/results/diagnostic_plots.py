@@ -17,8 +17,10 @@ from mixedfx.results.plot_inputs import (
     grouping_factor,
     level_of_each_row,
     plotted_residuals,
+    rows_drawn,
     standardised_effects,
     standardised_residuals,
+    titled,
 )
 from mixedfx.results.tables import influence
 
@@ -51,7 +53,8 @@ class DiagnosticPlots:
         the standardised residuals. In weighted fits residuals are multiplied by the square
         root of the weight, so that all have the same variance. Of a generalised model they are
         quantile residuals given the random effects, ``fit.residuals(kind="quantile",
-        random="fitted")``, which are standard normal if the model is right.
+        random="fitted")``, which are standard normal if the model is right. Of rows that were
+        read in chunks a random sample is drawn, as the title says.
 
         Parameters
         ----------
@@ -73,18 +76,19 @@ class DiagnosticPlots:
         check_choice("kind", kind, ("fitted", "scale-location", "group"))
         if group is not None:
             grouping_factor(self.model, group)
+        fit, title = rows_drawn(self.model)
         if kind == "scale-location":
-            standardised = standardised_residuals(self.model, rng)
+            standardised = standardised_residuals(fit, rng)
             roots = np.sqrt(standardised.abs()).rename(f"√|{standardised.name}|")
-            table = pd.concat([fitted_means(self.model), roots], axis=1)
-            return plots.scatter_with_trend(table, *table.columns, ax=ax)
-        scaled = plotted_residuals(self.model, rng)
+            table = pd.concat([fitted_means(fit), roots], axis=1)
+            return titled(plots.scatter_with_trend(table, *table.columns, ax=ax), title)
+        scaled = plotted_residuals(fit, rng)
         if kind == "group":
-            group = grouping_factor(self.model, group)
-            labels = level_of_each_row(self.model, group)
-            return plots.boxplot_by_level(scaled, labels, group=group, ax=ax)
-        table = pd.concat([fitted_means(self.model), scaled], axis=1)
-        return plots.scatter_with_trend(table, *table.columns, zero=True, ax=ax)
+            group = grouping_factor(fit, group)
+            labels = level_of_each_row(fit, group)
+            return titled(plots.boxplot_by_level(scaled, labels, group=group, ax=ax), title)
+        table = pd.concat([fitted_means(fit), scaled], axis=1)
+        return titled(plots.scatter_with_trend(table, *table.columns, zero=True, ax=ax), title)
 
     def correlation(self, *, ax: Any = None) -> Any:
         """
@@ -144,8 +148,10 @@ class DiagnosticPlots:
         groups = self.model.formula.groups
         check_choice("of", of, ("resid", *groups))
         if of not in groups:
-            values = standardised_residuals(self.model, rng)
-            return plots.qq({"": values}, ylabel=str(values.name), conf_level=conf_level, ax=ax)
+            fit, title = rows_drawn(self.model)
+            values = standardised_residuals(fit, rng)
+            axes = plots.qq({"": values}, ylabel=str(values.name), conf_level=conf_level, ax=ax)
+            return titled(axes, title)
         samples = standardised_effects(self.model, of)
         ylabel = f"standardised effect of {of}"
         return plots.qq(samples, ylabel=ylabel, conf_level=conf_level, ax=ax)

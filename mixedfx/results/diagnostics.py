@@ -22,8 +22,6 @@ from mixedfx.results.base import ResultsBase
 class DiagnosticsMixin(ResultsBase):
     """Convergence, and how well the model describes the data."""
 
-    # ---------------------------------------------------------------- convergence
-
     @property
     def engine(self) -> str:
         """Name of the engine whose optimum this is."""
@@ -239,7 +237,7 @@ class DiagnosticsMixin(ResultsBase):
         """
         return tables.glance(self.model)
 
-    def augment(self, data: Any = None) -> pd.DataFrame:
+    def augment(self, data: Any = None, *, to: Any = None) -> Any:
         """
         Join fitted values, residuals and leverages to the data.
 
@@ -247,7 +245,9 @@ class DiagnosticsMixin(ResultsBase):
         ----------
         data : pandas.DataFrame, optional
             The table that was fitted, to keep all its columns and rows; without it, the
-            columns that the formula reads, in the rows used.
+            columns that the formula reads, in the rows used. With ``to``, a source of rows.
+        to : str, optional
+            New folder for Parquet files of a source's rows.
 
         Returns
         -------
@@ -270,7 +270,7 @@ class DiagnosticsMixin(ResultsBase):
         0    249.56   0.0     308  253.66  -4.10  251.41  0.23
         1    258.70   1.0     308  273.33 -14.63  261.87  0.17
         """
-        return tables.augment(self.model, data)
+        return tables.augment(self.model, data, to)
 
     # ---------------------------------------------------------------- levels and rows
 

@@ -301,14 +301,16 @@ class EstimatesMixin(ResultsBase):
         interval: str | None = None,
         conf_level: float = 0.95,
         se: bool = False,
-    ) -> pd.Series | pd.DataFrame:
+        to: Any = None,
+    ) -> Any:
         """
         Predict the mean of the response, with standard errors and intervals.
 
         Parameters
         ----------
         data : DataFrame, optional
-            New rows, with the columns of the formula's right side; without it, the fit's own.
+            New rows, with the columns of the formula's right side (with ``to`` also a source, as
+            of :func:`~mixedfx.lmer`); without it, the fit's own.
         random : "all", "none" or list of str, optional
             Which groups' random effects to add to the fixed part; by default all, with ``average=``
             none. ``"Residual"``: other positions of a subject from its correlated residuals.
@@ -318,25 +320,24 @@ class EstimatesMixin(ResultsBase):
             The mean of the response (a probability or proportion of a binomial one), or the
             linear predictor with its offset; with the identity link they are the same.
         average : "population", optional
-            Integrate effects that are not included (of the groups left out of ``random``, and of
-            new levels) out of the mean, over their normal distribution. Without it they are zero,
-            and the mean is that of a typical level, not the average over levels.
+            Integrate effects not included (of groups left out of ``random``, of new levels) out of
+            the mean. Without it they are zero: the mean is that of a typical level.
         interval : {"confidence", "prediction"}, optional
             For the mean of the row given its levels, or for a new response there. The second
             adds the distribution of the response about its mean (a residual variance of weight
             one in new rows, unless ``residual_sd`` or ``dispersion`` determine it) and the
             variance between levels where a level is new or its group is left out of ``random``.
         conf_level : float
-            Coverage of the interval, given the variance parameters; with few levels, whose
-            variances are uncertain, it covers less.
+            Coverage of the interval given the variance parameters; less with few levels.
         se : bool
-            Whether to add the standard error of the mean, which accounts for coefficients and
-            random effects jointly: given the variance parameters, or after
-            :func:`~mixedfx.glmer` with the uncertainty of all parameters, as glmmTMB's.
+            Whether to add the standard error of the mean, of coefficients and random effects
+            jointly; after :func:`~mixedfx.glmer` of all parameters, as glmmTMB's.
+        to : str, optional
+            New folder for Parquet files of the rows with predictions.
 
         Returns
         -------
-        pandas.Series or pandas.DataFrame
+        pandas.Series, pandas.DataFrame or Path
             With the rows' index; NaN where a needed column is missing. With ``interval`` or
             ``se`` a table, with those of ``predicted std_error conf_low conf_high`` asked for.
 
@@ -380,9 +381,10 @@ class EstimatesMixin(ResultsBase):
         [0.216]
         """
         check_flag("se", se)
-        return prediction.predict(
+        return tables.predict(
             self.model,
             data,
+            to,
             random=random,
             new_levels=new_levels,
             which=which,

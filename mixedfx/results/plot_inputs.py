@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixedfx._names import decode
+from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.response import response_code
 from mixedfx.inference import prediction, varcorr
 from mixedfx.inference.residual_kinds import residuals_of_kind
 from mixedfx.results.tables import fitted_values, influence, residuals
+
+
+def rows_drawn(fit: FittedModel) -> tuple[FittedModel, str]:
+    """The fit with the rows that plots show, and a title: a sample of rows not in memory."""
+    rows = fit.rows
+    if not isinstance(rows, StreamedRows):
+        return fit, ""
+    sample = rows.random_sample
+    title = f"a random sample of {sample.n:,} of {rows.n:,} rows" if sample.n < rows.n else ""
+    return replace(fit, design=replace(fit.design, rows=sample)), title
+
+
+def titled(axes: Any, title: str) -> Any:
+    """Axes with a title above them, if there is one."""
+    if title:
+        np.ravel(axes)[0].set_title(title, fontsize="medium")
+    return axes
 
 
 def grouping_factor(fit: FittedModel, group: str | None, *, advice: str = "") -> str:

@@ -14,6 +14,7 @@ from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
+from mixedfx.streamed.output import with_rows_of, write_parts
 
 
 def fitted_values(fit: FittedModel) -> pd.Series:
@@ -45,7 +46,42 @@ def glance(fit: FittedModel) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
+def augment(fit: FittedModel, data: Any, to: Any) -> Any:
+    """Fitted values, residuals and leverages beside the data, or beside a source's in files."""
+    if to is None:
+        return _augmented(fit, data)
+
+    def joined(frame: pd.DataFrame) -> pd.DataFrame:
+        own = with_rows_of(fit, frame)
+        return frame if own is None else _augmented(own, frame)
+
+    return write_parts(data, to, "fitted values", joined)
+
+
+def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
+    """Predictions, or the rows of a source with predictions in files."""
+    if to is None:
+        return prediction.predict(fit, data, **options)
+
+    def joined(frame: pd.DataFrame) -> pd.DataFrame:
+        found = prediction.predict(fit, frame, **options)
+        table = found.to_frame("predicted") if isinstance(found, pd.Series) else found
+        _check_not_taken(table, frame)
+        return pd.concat([frame, table], axis=1)
+
+    return write_parts(data, to, "predictions", joined)
+
+
+def _check_not_taken(computed: pd.DataFrame, table: pd.DataFrame) -> None:
+    taken = [name for name in computed if name in table]
+    if taken:
+        raise ArgumentError(
+            f"the data have a column named '{taken[0]}' already; rename it, or join "
+            "fit.fittedvalues and fit.resid yourself."
+        )
+
+
+def _augmented(fit: FittedModel, data: Any = None) -> pd.DataFrame:
     """Join fitted values, residuals and leverages to the data."""
     index = fit.rows.index
     computed = pd.DataFrame(
@@ -58,12 +94,7 @@ def augment(fit: FittedModel, data: Any = None) -> pd.DataFrame:
         index=index,
     )
     table = fit.rows.model_frame if data is None else as_frame(data)
-    taken = [name for name in computed if name in table]
-    if taken:
-        raise ArgumentError(
-            f"the data have a column named '{taken[0]}' already; rename it, or join "
-            "fit.fittedvalues and fit.resid yourself."
-        )
+    _check_not_taken(computed, table)
     if data is None:
         return pd.concat([table, computed], axis=1)
     if not (table.index.is_unique and index.isin(table.index).all()):

@@ -30,6 +30,9 @@ from mixedfx.design.response import ResponseSpec, Successes, TwoLevels
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
+from mixedfx.design.stream.chunk_rows import ChunkDesign
+from mixedfx.design.stream.request import ColumnRequest
+from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
@@ -84,6 +87,7 @@ _STORED: tuple[type, ...] = (
     *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),
+    *(StreamedRows, ChunkDesign, ColumnRequest),
     *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )
 

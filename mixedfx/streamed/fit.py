@@ -17,11 +17,18 @@ from mixedfx.design.stream.learning import Learned, learn
 from mixedfx.design.stream.request import request_columns
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.terms import Formula
-from mixedfx.likelihood.stream.assembly import StreamedModel, assemble, plan_reduction
+from mixedfx.likelihood.stream.assembly import (
+    StreamedModel,
+    assemble,
+    crossproduct_bytes,
+    plan_reduction,
+)
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, combine, reduce_chunk
+from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, naming_origin
 from mixedfx.streamed.summaries import with_summaries
@@ -61,7 +68,13 @@ def fit_source(
         start=how.start(model.crossprod.parametrization.size),
         crossprod=model.crossprod,
     )
-    return with_summaries(fit, model, sums)
+    n_bytes = crossproduct_bytes(model.crossprod)
+    size = size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
+    note = Note(
+        f"{sums.n + sums.n_dropped:,} rows were read in chunks, {learned.n_passes + 1} times; "
+        f"their cross-products have {size}."
+    )
+    return replace(with_summaries(fit, model, sums), notes=(*fit.notes, note))
 
 
 def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
@@ -91,8 +104,8 @@ def _rows(
 ) -> StreamedRows:
     """What is kept of the rows."""
     sample, spec = learned.sample.rows, model.spec
-    drawn, _ = plan.design.rows(learned.drawn)
-    drawn = replace(drawn, X=np.ascontiguousarray(drawn.X[:, spec.kept_columns]))
+    chunk_design = replace(plan.design, spec=spec)
+    drawn = chunk_design.kept_rows(learned.drawn)
     w = sample.weights
     return StreamedRows(
         n=sums.n,
@@ -104,5 +117,6 @@ def _rows(
         sample=sample,
         random_sample=drawn,
         missing={name: count for name, count in sums.missing.items() if count},
+        design=chunk_design,
         weight_ratio=1.0 if w is None else float(sums.largest.values[3] / np.median(w)),
     )

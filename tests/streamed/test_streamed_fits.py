@@ -61,7 +61,8 @@ def assert_same_fit(a: mfx.Results, b: mfx.Results) -> None:
     assert b.nobs == a.nobs
     for name in ("deviance", "params", "bse", "theta", "sigma", "tvalues", "llf"):
         close(getattr(a, name), getattr(b, name))
-    assert b.notes == a.notes
+    assert b.notes[:-1] == a.notes
+    assert "rows were read in chunks" in b.notes[-1]
     if a.formula.random:
         for group, effects in a.ranef().items():
             close(effects, b.ranef()[group])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,18 +39,14 @@ class ChunkDesign:
 
     request: ColumnRequest
     spec: ModelSpec
-    response_info: DesignInfo | None = field(repr=False)
-    encoders: Mapping[tuple[str, ...], LevelEncoder] = field(repr=False)
+    response_info: DesignInfo | None = field(repr=False)  # of a response that is an expression
 
-    @staticmethod
-    def of(
-        request: ColumnRequest, spec: ModelSpec, response_info: DesignInfo | None
-    ) -> ChunkDesign:
-        """With look-up tables of the levels."""
-        encoders = {
-            term.formula_term.group: LevelEncoder(term.levels) for term in spec.random_terms
+    @cached_property
+    def encoders(self) -> Mapping[tuple[str, ...], LevelEncoder]:
+        """Look-up tables of the levels of each grouping factor."""
+        return {
+            term.formula_term.group: LevelEncoder(term.levels) for term in self.spec.random_terms
         }
-        return ChunkDesign(request, spec, response_info, encoders)
 
     def rows(self, frame: pd.DataFrame) -> tuple[ModelRows, CompleteRows]:
         """Rows of a chunk, with all fixed columns, also the linearly dependent ones."""
@@ -86,6 +83,11 @@ class ChunkDesign:
         )
         _check(spec, rows)
         return rows, found
+
+    def kept_rows(self, frame: pd.DataFrame) -> ModelRows:
+        """Rows of a chunk, with the linearly independent fixed columns alone."""
+        rows, _ = self.rows(frame)
+        return replace(rows, X=np.ascontiguousarray(rows.X[:, self.spec.kept_columns]))
 
     def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
         """Values that the response is written with."""
@@ -128,11 +130,11 @@ class ChunkDesign:
         return {"spec": spec, "response": of_response, "names": names, "arguments": arguments}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the look-up tables again."""
+        """Put the parts together again."""
         spec, of_response = state["spec"], state["response"]
         request = ColumnRequest(spec.formula, spec.env, state["names"], state["arguments"])
         info = None if of_response is None else of_response.fixed_info
-        for name, value in vars(ChunkDesign.of(request, spec, info)).items():
+        for name, value in (("request", request), ("spec", spec), ("response_info", info)):
             object.__setattr__(self, name, value)
 
 

@@ -20,7 +20,8 @@ from patsy import DesignInfo
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design, build
 from mixedfx.design.categories import categories_read
-from mixedfx.design.columns import as_patsy_column, used_columns
+from mixedfx.design.checks import check_finite, check_positive
+from mixedfx.design.columns import as_patsy_column, factor_codes, used_columns
 from mixedfx.design.evaluation import (
     build_matrices,
     built_response,
@@ -79,6 +80,7 @@ class Learned:
     response_info: DesignInfo | None  # of a response that is an expression
     totals: PassTotals
     sample_is_all: bool
+    n_passes: int  # over the rows
 
     def sample_terms(self) -> tuple[RandomTermRows, ...]:
         """Random terms of the kept rows, by the names of their grouping factors."""
@@ -122,6 +124,7 @@ class _FirstPass:
         if not found.n:
             return
         self._add_levels(found)
+        check_values(self.request, found)
         self.extremes.add(frame, found.variables, found.positions)
         add_sums(self.sums, self.squares, found)
         if self.cells is None:
@@ -161,10 +164,13 @@ class _FirstPass:
         _check_rowwise(request, rows, spec)
         infos = [spec.fixed_info, *(t.info for t in spec.random_terms if t.info is not None)]
         infos += [] if response_info is None else [response_info]
-        if learn_transforms(infos, partial(_variables_of_chunks, source, request, spec)):
+        chunks = partial(_variables_of_chunks, source, request, spec)
+        n_passes = learn_transforms(infos, chunks)
+        if n_passes:
             sample = _with_transforms(sample, response_info)
         totals = PassTotals(self.n, self.n_dropped, self.missing, self.sums, self.squares)
-        return Learned(request, spec, sample, drawn, response_info, totals, sample.rows.n == self.n)
+        is_all, passes = sample.rows.n == self.n, 1 + n_passes
+        return Learned(request, spec, sample, drawn, response_info, totals, is_all, passes)
 
 
 def add_sums(sums: dict[str, float], squares: dict[str, float], found: CompleteRows) -> None:
@@ -175,6 +181,15 @@ def add_sums(sums: dict[str, float], squares: dict[str, float], found: CompleteR
             values = values.astype(float)
             sums[name] = sums.get(name, 0.0) + float(values.sum())
             squares[name] = squares.get(name, 0.0) + float(values @ values)
+
+
+def check_values(request: ColumnRequest, found: CompleteRows) -> None:
+    """Refuse infinite numbers and weights that are not positive, in the chunk where they are."""
+    for code, _ in factor_codes(request.formula):
+        values = np.asarray(found.variables.get(code, ()))
+        if values.dtype.kind == "f":
+            check_finite(f"column '{decode(code)}'", values, found.index)
+    check_positive("weights", found.vectors.get("weights"), found.index)
 
 
 def _check_levels(name: str, n_levels: int, n: int) -> None:

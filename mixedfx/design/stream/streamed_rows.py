@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import SlimRows
+from mixedfx.design.stream.chunk_rows import ChunkDesign
 
 _STREAMED = (
     "this fit read them in chunks: fit.augment(source, to='folder') writes the fitted values and "
@@ -27,3 +28,4 @@ class StreamedRows(SlimRows):
     random_sample: ModelRows  # rows drawn at random, with their levels
     missing: Mapping[str, int]
     weight_ratio: float
+    design: ChunkDesign  # makes the rows of a chunk

@@ -28,8 +28,8 @@ _ADVICE = {
 
 def learn_transforms(
     infos: Iterable[DesignInfo], chunks: Callable[[], Iterator[Mapping[str, Any]]]
-) -> bool:
-    """Learn the state of all transforms from all rows; whether there was any."""
+) -> int:
+    """Learn the state of all transforms from all rows; returns the number of passes over them."""
     learned: dict[Any, list[dict[str, Any]]] = {}
     for info in infos:
         for factor, known in info.factor_infos.items():
@@ -37,9 +37,9 @@ def learn_transforms(
                 _check_in_chunks(factor, known.state)
                 learned.setdefault(factor, []).append(known.state)
     if not learned:
-        return False
+        return 0
     fresh: dict[Any, dict[str, Any]] = {factor: {} for factor in learned}
-    passes = {
+    passes: dict[Any, int] = {
         factor: factor.memorize_passes_needed(state, learned[factor][0]["eval_env"])
         for factor, state in fresh.items()
     }
@@ -55,7 +55,7 @@ def learn_transforms(
         for state in states:
             state.clear()
             state.update(fresh[factor])
-    return True
+    return max(passes.values())
 
 
 def _check_in_chunks(factor: Any, state: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from mixedfx.likelihood.basis import ColumnBasis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.stream.pair_sums import as_block
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
+from mixedfx.linalg.available_memory import check_memory
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -41,6 +42,7 @@ _SAME_SUM = 1e-9
 def plan_reduction(learned: Learned) -> ReductionPlan:
     """Bases of the columns, and coefficients near those of least squares, from the kept rows."""
     spec, rows = learned.spec, learned.sample.rows
+    _check_level_sums(spec)
     X, kept = fixed_matrix(learned.sample), learned.sample.spec.kept_columns
     own = np.ascontiguousarray(X[:, kept])
     basis = _basis(own, rows.weights)
@@ -54,12 +56,36 @@ def plan_reduction(learned: Learned) -> ReductionPlan:
             solved[0] += shift / columns[0, 0]
         coef[kept] = solved
     return ReductionPlan(
-        ChunkDesign.of(learned.request, spec, learned.response_info),
+        ChunkDesign(learned.request, spec, learned.response_info),
         term_bases(rows, parametrization_of(spec)),
         basis,
         kept,
         coef,
     )
+
+
+def _check_level_sums(spec: ModelSpec) -> None:
+    """Refuse sums by level that memory does not hold, before any is allocated."""
+    numbers, named = 0, []
+    for group, n_levels in spec.ngroups.items():
+        K = sum(len(spec.random_terms[t].effect_names) for t in spec.terms_of(group))
+        numbers += K * (K + len(spec.column_names) + 1) * n_levels
+        named.append(f"'{group}' ({n_levels:,} levels)")
+    check_memory(
+        f"the cross-products of {' and '.join(named)} are {numbers:,} numbers",
+        8.0 * numbers,
+        copies=4,  # those of a chunk, of all rows, their sum, and those of the search
+        advice="Leave a random term out, or use a machine with more memory.",
+    )
+
+
+def crossproduct_bytes(crossprod: CrossProducts) -> int:
+    """Size of cross-products."""
+    ZtZ = crossprod.ZtZ
+    arrays = [*ZtZ.diagonal, *ZtZ.off_diagonal.values(), *crossprod.ZtXy, crossprod.XytXy]
+    for pairs in ZtZ.pattern.pairs.values():
+        arrays += [pairs.rows, pairs.cols]  # type: ignore[list-item]
+    return sum(array.nbytes for array in arrays)
 
 
 def _basis(X: Matrix, w: Vector | None) -> ColumnBasis | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.likelihood.level_sums import multiply
+from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -30,6 +31,11 @@ class Run:
 
     keys: Keys  # (m,)
     values: Matrix  # (products, m)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the arrays."""
+        return self.keys.nbytes + self.values.nbytes
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,6 @@ class PairSums:
     def total(self) -> Run:
         """All runs in one."""
         return self.runs[0] if len(self.runs) == 1 else _merge(self.runs)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the runs."""
-        return sum(run.keys.nbytes + run.values.nbytes for run in self.runs)
 
 
 def pair_sums(
@@ -114,7 +115,17 @@ def as_block(sums: PairSums, n_first: int, n_second: int) -> tuple[LevelPairs, M
 
 
 def _merge(runs: Sequence[Run]) -> Run:
-    """Sum of some runs."""
+    """Sum of some runs; SizeError where memory does not hold it beside them."""
+    check_memory(
+        f"the rows have up to {sum(len(run.keys) for run in runs):,} pairs of levels of two "
+        "grouping factors, whose sums are merged",
+        sum(run.n_bytes for run in runs),
+        copies=2,
+        advice=(
+            "Leave one of the two factors out, fit rows of fewer of their levels, or use a machine "
+            "with more memory."
+        ),
+    )
     keys = np.concatenate([run.keys for run in runs])
     order = _order(keys)
     ordered = keys[order]

@@ -1,0 +1,70 @@
+"""Tables with a row for each row of a source, written in parts while the source is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.errors import ArgumentError, EmptyDataError, brief
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.sources.arrow import import_arrow
+from mixedfx.sources.frames import FrameSource
+from mixedfx.sources.reading import read_chunks
+from mixedfx.sources.registry import as_source
+from mixedfx.sources.source import DataSource, naming_origin
+
+
+def source_of(data: Any) -> DataSource | None:
+    """Source of data that are read in chunks; None for a table in memory."""
+    source: DataSource | None = as_source(data)
+    return source
+
+
+def write_parts(
+    data: Any, to: Any, title: str, compute: Callable[[pd.DataFrame], pd.DataFrame]
+) -> Path:
+    """Write a table computed of each chunk of all columns, as Parquet files in a new folder."""
+    source = FrameSource(data) if isinstance(data, pd.DataFrame) else source_of(data)
+    if source is None:
+        raise ArgumentError(
+            f"data={brief(data)} is neither a DataFrame nor a source of rows, so there is nothing "
+            "to write."
+        )
+    import_arrow()
+    folder = _new_folder(to)
+    for i, frame in enumerate(read_chunks(source, source.columns, title)):
+        with naming_origin(frame):
+            compute(frame).to_parquet(folder / f"part-{i:05d}.parquet", index=False)
+    return folder
+
+
+def _new_folder(to: Any) -> Path:
+    if not isinstance(to, str | Path):
+        raise ArgumentError(f"to={brief(to)} must be the path of a folder for the files.")
+    folder = Path(to).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArgumentError(f"to={str(to)!r} is there already; give the path of a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def with_rows_of(fit: FittedModel, frame: pd.DataFrame) -> FittedModel | None:
+    """A fit of a source with the rows of a chunk; None where the chunk has no complete row."""
+    rows = fit.rows
+    if not isinstance(rows, StreamedRows):
+        raise ArgumentError(
+            "to= writes what a fit of a source computes of each row, and the rows of this fit are "
+            "in memory: write the table that fit.augment() gives."
+        )
+    try:
+        of_chunk = rows.design.kept_rows(frame)
+    except EmptyDataError:
+        return None
+    if not of_chunk.n:
+        return None
+    return replace(fit, design=replace(fit.design, rows=of_chunk))
