@@ -24,6 +24,8 @@ from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.linalg.available_memory import memory_errors_named
 from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.results.results import Results
+from mixedfx.sources.registry import as_source
+from mixedfx.streamed.loading import load_columns
 
 # More nodes change nothing but the time.
 _MAX_NODES = 100
@@ -41,6 +43,7 @@ class GeneralizedOptions:
     priors: Mapping[str, Any] | None = None
     start: npt.ArrayLike | None = None
     control: Control | None = None
+    connection: Any = None
 
 
 @explains_arguments(GENERALIZED_ARGUMENTS)
@@ -56,6 +59,7 @@ def glmer(
     priors: Mapping[str, Any] | None = None,
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
+    connection: Any = None,
 ) -> Results:
     """
     Fit a generalised linear mixed model by maximum likelihood.
@@ -67,7 +71,8 @@ def glmer(
         and 1, truth values, two levels (the second is the success), ``cbind(k, n - k)``,
         ``prop(k, n)``, or a proportion with ``weights=`` trials.
     data : DataFrame
-        As for :func:`mixedfx.lmer`.
+        As for :func:`mixedfx.lmer`; of rows that are read in chunks the columns used are read
+        into memory.
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
         ``"inverse_gaussian"`` or ``"gaussian"``; or ``sm.families.Poisson()``, with its link.
@@ -90,6 +95,8 @@ def glmer(
         Starting values of theta.
     control : Control, optional
         Tolerance and limit of the search.
+    connection : DuckDB connection, optional
+        Database in which ``data`` names a table.
 
     Returns
     -------
@@ -145,6 +152,7 @@ def glmer(
         priors=priors,
         start=start,
         control=control,
+        connection=connection,
     )
     env = EvalEnvironment.capture(2)
     with memory_errors_named():
@@ -160,6 +168,10 @@ def fit_generalized_formula(
     check_control(options.control)
     nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
+    source = as_source(data, connection=options.connection)
+    if source is not None:
+        given = (options.weights, options.offset)
+        data = load_columns([parsed], source, given, "a generalised model")
     design = build(
         parsed, data, weights=options.weights, offset=options.offset, family=family, env=env
     )

@@ -26,6 +26,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
 from mixedfx.inference.nesting import is_nested
+from mixedfx.inference.sampled_rows import with_sampled_rows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.residuals.registry import residual_model
 
@@ -47,15 +48,14 @@ def compare(
         raise ArgumentError("compare() needs two fits or more.")
     for fit in fits:
         check_no_priors(fit, "compare()")
+    fits = [with_sampled_rows(fit) for fit in fits]
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _check_comparable(fits[0], names[0], fit, name)
     refitted = [refit and fit.reml for fit in fits]
     if not refit:
         _check_same_criterion(fits, names)
-    deviances = [
-        _ml_deviance(fit) if by_ml else fit.deviance
-        for fit, by_ml in zip(fits, refitted, strict=True)
-    ]
+    both = zip(fits, refitted, strict=True)
+    deviances = [_ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
     log_n = math.log(fits[0].crossprod.n)
@@ -123,6 +123,7 @@ def difference(a: FittedModel, b: FittedModel) -> str:
 
 def same_rows(a: FittedModel, b: FittedModel) -> bool:
     """Whether two fits have the same rows and the same response, but for rounding."""
+    a, b = with_sampled_rows(a), with_sampled_rows(b)
     return _same_index(a.rows, b.rows) and _same_response(a.rows, b.rows) and _same_trials(a, b)
 
 
@@ -170,6 +171,7 @@ def _check_same_criterion(fits: Sequence[FittedModel], names: Sequence[str]) -> 
 
 def same_criterion(a: FittedModel, b: FittedModel) -> bool:
     """Whether both are maximum likelihood, or REML of the same fixed columns."""
+    a, b = with_sampled_rows(a), with_sampled_rows(b)
     return a.reml == b.reml and (a.reml is False or _same_columns(a.rows.X, b.rows.X))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.slim import summary_of_rows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
@@ -27,6 +28,7 @@ from mixedfx.likelihood.level_estimates import (
 )
 from mixedfx.likelihood.prediction_variance import conditional_residuals
 
+Codes = npt.NDArray[np.intp]
 Matrix = npt.NDArray[np.float64]
 
 
@@ -70,10 +72,10 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     unpooled = fit.residual.unpooled_effects(fit.rows, fit.solution, t)
     if unpooled is None:
         unpooled = _unpooled_effects(fit, t, A)
+    nobs = rows_of_levels(fit)[random_term.group]
     sd = np.sqrt(np.maximum(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]), 0.0))
     beta = dict(zip(fit.spec.X_names, fit.solution.beta, strict=True))
     fixed = np.array([beta.get(name, 0.0) for name in random_term.effect_names])[:, None]
-    nobs = np.bincount(fit.rows.random_terms[t].codes, minlength=len(random_term.levels))
     columns = {
         "n": np.tile(nobs, len(random_term.effect_names)),
         "unpooled": (fixed + unpooled).ravel(),
@@ -93,6 +95,29 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index)
 
 
+@summary_of_rows("rows of levels")
+def rows_of_levels(fit: FittedModel) -> dict[str, Codes]:
+    """Number of rows of each level of each grouping factor."""
+    return {t.group: np.bincount(t.codes, minlength=t.n_codes) for t in fit.rows.random_terms}
+
+
+def _right_hand_side(fit: FittedModel, t: int, A: Matrix) -> Matrix:
+    """``Z_i'W r_i`` by level, in the term's basis, (k, levels)."""
+    rows, position = fit.rows, fit.crossprod.term_positions[t]
+    if not rows.in_memory:
+        # Those of all residuals, and what the term itself has taken.
+        projected = fit.solution.projected_crossproducts()[position.group]
+        b = fit.solution.conditional_modes_in_basis()[t]
+        own: Matrix = np.einsum("abl,bl->al", A, b)
+        return projected[position.columns, -1] + own
+    term, own = rows.random_terms[t], np.zeros(rows.n)
+    term.add_to_linear_predictor(own, fit.solution.conditional_modes()[t])
+    residuals = conditional_residuals(rows, fit.solution)
+    partial = fit.residual.weighted_residuals(rows, term.codes, residuals, own)
+    columns = fit.crossprod.bases[t].columns(term.model_matrix)
+    return np.array([np.bincount(term.codes, z * partial, term.n_levels) for z in columns.T])
+
+
 def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     """
     ``T A_i^-1 Z_i'W r_i`` by level, (k, levels); NaN where ``A_i`` is singular.
@@ -100,14 +125,7 @@ def _unpooled_effects(fit: FittedModel, t: int, A: Matrix) -> Matrix:
     ``A_i`` and ``Z_i`` are in the term's basis ``Z T``; ``r`` are the residuals of the fixed part
     and of the other random terms, and of other levels where residuals are correlated with theirs.
     """
-    rows, term = fit.rows, fit.rows.random_terms[t]
-    own = np.zeros(rows.n)
-    term.add_to_linear_predictor(own, fit.solution.conditional_modes()[t])
-    residuals = conditional_residuals(rows, fit.solution)
-    partial = fit.residual.weighted_residuals(rows, term.codes, residuals, own)
-    basis = fit.crossprod.bases[t]
-    columns = basis.columns(term.model_matrix)
-    Ztr = np.array([np.bincount(term.codes, z * partial, term.n_levels) for z in columns.T])
+    basis, Ztr = fit.crossprod.bases[t], _right_hand_side(fit, t, A)
     size = np.sqrt(np.einsum("kkl->kl", A))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = A / (size[:, None] * size[None, :])

@@ -26,6 +26,7 @@ from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
+from mixedfx.likelihood.stream.pair_sums import PairSums, Run, as_block, merge_runs
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
 from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten
@@ -364,10 +365,11 @@ def _add_off_diagonal(
     *parts: tuple[OffDiagonalBlock, Codes, Codes],
 ) -> tuple[LevelPairs, Matrix]:
     """Sum blocks over the union of their pairs, given the levels of rows and columns."""
-    rows = np.concatenate([in_rows[block.rows] for block, in_rows, _ in parts])
-    cols = np.concatenate([in_cols[block.cols] for block, _, in_cols in parts])
-    values = np.concatenate([block.values for block, _, _ in parts], axis=2)
-    width = int(cols.max()) + 1
-    keys, inverse = np.unique(rows * width + cols, return_inverse=True)
-    summed = [[np.bincount(inverse, v, len(keys)) for v in row] for row in values]
-    return LevelPairs(keys // width, keys % width), np.array(summed)
+    cols = [in_cols[block.cols].astype(np.int64) for block, _, in_cols in parts]
+    width = 1 + max(int(own.max(initial=0)) for own in cols)
+    runs = [
+        Run(in_rows[block.rows] * width + own, block.values.reshape(-1, len(own)))
+        for (block, in_rows, _), own in zip(parts, cols, strict=True)
+    ]
+    K, k, _ = parts[0][0].values.shape
+    return as_block(PairSums(width, (merge_runs(runs),)), K, k)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.response import response_code
 from mixedfx.inference import prediction, varcorr
 from mixedfx.inference.residual_kinds import residuals_of_kind
+from mixedfx.inference.sampled_rows import with_sampled_rows
 from mixedfx.results.tables import fitted_values, influence, residuals
 
 
@@ -25,7 +25,7 @@ def rows_drawn(fit: FittedModel) -> tuple[FittedModel, str]:
         return fit, ""
     sample = rows.random_sample
     title = f"a random sample of {sample.n:,} of {rows.n:,} rows" if sample.n < rows.n else ""
-    return replace(fit, design=replace(fit.design, rows=sample)), title
+    return with_sampled_rows(fit), title
 
 
 def titled(axes: Any, title: str) -> Any:

@@ -81,6 +81,10 @@ def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str,
         method, lambda: solution.sigma**2, lambda: float("nan")
     )
     return {
+        "rows of levels": {
+            group: counts.astype(np.intp)
+            for group, counts in zip(fit.crossprod.groups, sums.counts, strict=True)
+        },
         "mean offset": sums.offset_sum / n,
         "column rms": np.sqrt(np.diag(XtX) / n),
         "coding rms": np.sqrt(np.maximum(np.diag(coding.T @ XtX @ coding), 0.0) / n),

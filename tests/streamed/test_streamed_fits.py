@@ -21,6 +21,7 @@ from streamed.streamed_cases import MODELS, fit, table
 from tiers import but_for, examples
 
 import mixedfx as mfx
+from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.stream.sums import combine, reduce_chunk
 
 DATA = table()
@@ -107,6 +108,35 @@ def test_inference_is_that_of_the_rows(name):
     if "f" in a.formula.fixed:
         x, y = a.emmeans("f").table, b.emmeans("f").table
         close(x.select_dtypes("number"), y.select_dtypes("number"))
+
+
+@pytest.mark.parametrize("name", ["crossed", "slope"])
+def test_pooling_is_that_of_the_rows(name):
+    a, b = in_memory(name), streamed(name, DATA, chunk_rows=90)
+    close(a.pooling("g"), b.pooling("g"))
+
+
+def test_fits_of_chunks_are_compared():
+    small, large = "y ~ x + (1 | g)", "y ~ x + f + (x | g) + (1 | h)"
+    frame = DATA.dropna()
+    tables = [
+        mfx.compare(*(mfx.lmer(f, frame, reml=False, **options) for f in (small, large)))
+        for options in ({"engine": "profiled"}, {"chunk_rows": 100})
+    ]
+    close(tables[0].drop(columns="nested"), tables[1].drop(columns="nested"))
+    assert tables[1]["nested"].iloc[1]
+    other = mfx.lmer("y ~ x + (1 | g)", frame.iloc[:-1], chunk_rows=100)
+    with pytest.raises(ArgumentError, match="different rows"):
+        mfx.compare(other, mfx.lmer(small, frame, chunk_rows=100))
+
+
+def test_a_generalised_model_reads_its_columns(tmp_path):
+    herds = mfx.datasets.load("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    whole = mfx.glmer(formula, herds)
+    parts = mfx.glmer(formula, lambda: (herds.iloc[i : i + 20] for i in range(0, 56, 20)))
+    close(whole.params, parts.params)
+    close(whole.deviance, parts.deviance)
 
 
 def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):

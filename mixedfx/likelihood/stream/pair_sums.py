@@ -27,7 +27,7 @@ _MERGED, _ALIKE = 8, 4
 
 @dataclass(frozen=True)
 class Run:
-    """Pairs in increasing order, and their sums."""
+    """Pairs, each once, and their sums; in increasing order but for those still to be merged."""
 
     keys: Keys  # (m,)
     values: Matrix  # (products, m)
@@ -49,13 +49,13 @@ class PairSums:
         """Sums over the rows of both."""
         runs = sorted([*self.runs, *other.runs], key=lambda run: -len(run.keys))
         while len(runs) >= _MERGED and len(runs[-_MERGED].keys) <= _ALIKE * len(runs[-1].keys):
-            merged = _merge(runs[-_MERGED:])
+            merged = merge_runs(runs[-_MERGED:])
             runs = sorted([*runs[:-_MERGED], merged], key=lambda run: -len(run.keys))
         return PairSums(self.width, tuple(runs))
 
     def total(self) -> Run:
         """All runs in one."""
-        return self.runs[0] if len(self.runs) == 1 else _merge(self.runs)
+        return self.runs[0] if len(self.runs) == 1 else merge_runs(self.runs)
 
 
 def pair_sums(
@@ -114,7 +114,7 @@ def as_block(sums: PairSums, n_first: int, n_second: int) -> tuple[LevelPairs, M
     return LevelPairs(rows, cols), run.values.reshape(n_first, n_second, -1)
 
 
-def _merge(runs: Sequence[Run]) -> Run:
+def merge_runs(runs: Sequence[Run]) -> Run:
     """Sum of some runs; SizeError where memory does not hold it beside them."""
     check_memory(
         f"the rows have up to {sum(len(run.keys) for run in runs):,} pairs of levels of two "

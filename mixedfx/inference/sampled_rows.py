@@ -1,0 +1,16 @@
+"""A fit of rows in chunks with the rows that it drew at random, for what a sample can tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.estimation.fitted_model import FittedModel
+
+
+def with_sampled_rows(fit: FittedModel) -> FittedModel:
+    """The fit itself, or with the sample where its rows were read in chunks."""
+    rows = fit.rows
+    if not isinstance(rows, StreamedRows):
+        return fit
+    return replace(fit, design=replace(fit.design, rows=rows.random_sample))
