@@ -75,10 +75,13 @@ class Autoregressive(TanhCorrelations):
         """Root of the mean correlation at the smallest lag, negative only of an odd one."""
         if at.k == 1:
             return np.zeros(0)
-        lag = at.lags[0]
-        mean = float(R[at.distances == lag].mean())
+        apart = np.where(np.isnan(R), 0.0, at.distances)  # known pairs
+        if not apart.any():
+            return np.zeros(1)
+        lag = apart[apart > 0.0].min()
+        mean = float(R[apart == lag].mean())
         if lag % 2 == 0:  # an odd lag has the sign, if there is one
-            odd = at.distances % 2 == 1
+            odd = apart % 2 == 1
             sign = np.sign(R[odd].sum()) if odd.any() else 1.0
             return np.array([sign * max(mean, 0.0) ** (1.0 / lag)])
         return np.array([np.sign(mean) * abs(mean) ** (1.0 / lag)])
@@ -146,8 +149,9 @@ class Toeplitz(CorrelationStructure):
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:
         """Mean at each lag."""
-        masks = self._lag_masks(at)
-        return np.asarray((masks * R).sum(axis=(1, 2)) / masks.sum(axis=(1, 2)))
+        masks = self._lag_masks(at) * ~np.isnan(R)
+        total = (masks * np.nan_to_num(R)).sum(axis=(1, 2))
+        return np.asarray(total / np.maximum(masks.sum(axis=(1, 2)), 1.0))
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """Those of one partial autocorrelation, at the first lag."""
@@ -219,7 +223,7 @@ class Antedependence(TanhCorrelations):
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:
         """Correlations of neighbours."""
-        return np.diag(R, 1).copy()
+        return np.nan_to_num(np.diag(R, 1))
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """Equal ones; the middle one has distinct ones."""

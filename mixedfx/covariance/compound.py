@@ -60,7 +60,9 @@ class CompoundSymmetry(CorrelationStructure):
 
     def estimate(self, R: Matrix, at: Positions) -> Vector:
         """Mean of the entries off the diagonal."""
-        return np.full(int(at.k > 1), R[np.triu_indices(at.k, 1)].mean() if at.k > 1 else 0.0)
+        pairs = R[np.triu_indices(at.k, 1)]
+        known = pairs[~np.isnan(pairs)]
+        return np.full(int(at.k > 1), known.mean() if len(known) else 0.0)
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """From near the lower limit to near one."""

@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.components import Component, Positions
+from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.held import held_coordinates, off_ends
 from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 from mixedfx.covariance.unstructured import effects_on_boundary
 
@@ -71,7 +73,11 @@ class CorrelationStructure(CovarianceStructure):
 
     @abstractmethod
     def estimate(self, R: Matrix, at: Positions) -> Vector:
-        """Parameters c of a correlation matrix, or of one near it that is in the family."""
+        """
+        Parameters c of a correlation matrix, or of one near it that is in the family.
+
+        Of a heterogeneous structure rows and columns of R can be unknown, NaN.
+        """
 
     @abstractmethod
     def correlation_components(self, c: Vector, at: Positions) -> tuple[Component, ...]:
@@ -159,8 +165,11 @@ class CorrelationStructure(CovarianceStructure):
         if not self.heterogeneous:
             variances = np.full(at.k, np.mean(variances))
         sds = np.sqrt(variances)
+        there = sds > 0.0 if sds.any() else np.ones(at.k, dtype=bool)
         scale = np.where(sds > 0.0, sds, 1.0)
-        c = self.estimate(cov / np.outer(scale, scale), at)
+        # The correlations of an effect without a deviation are unknown.
+        R = np.where(np.outer(there, there), cov / np.outer(scale, scale), np.nan)
+        c = self.estimate(R, at)
         return np.concatenate([sds[: len(self.sds(at))], self.unbounded(c, at)])
 
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
@@ -202,6 +211,35 @@ class CorrelationStructure(CovarianceStructure):
         """The typical correlations at the same standard deviations."""
         n = len(self.sds(at))
         return [np.concatenate([params[:n], self.unbounded(c, at)]) for c in self.typical(at)]
+
+    def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
+        """Directions of positive deviation, at least the tolerance; effects below it are zero."""
+        sds = np.sqrt((factor**2).sum(axis=1))
+        if sds.max(initial=0.0) < tolerance or not sds.any():
+            return factor[:, :0]
+        kept = np.where((sds >= tolerance)[:, None], factor, 0.0)
+        values, vectors = np.linalg.eigh(kept @ kept.T)
+        # The jitter of a factor of one rank less is no deviation.
+        least = max(tolerance**2, 10.0 * self.jitter(Positions(len(sds))) * sds.max() ** 2)
+        there = values > least
+        if there.all():
+            return factor
+        return np.asarray((vectors * np.sqrt(np.clip(values, 0.0, None)))[:, there])
+
+    def rank_reduced(self, root: Matrix, at: Positions) -> tuple[TermCoordinates, Vector]:
+        """Correlations at their ends, and deviations of zero, are held."""
+        if root.shape[1] == 0:
+            return EntryCoordinates(at.k, np.arange(0), np.arange(0)), np.zeros(0)
+        held, x = held_coordinates(self, self.params_of_factor(root, at), at)
+        return (self.coordinates(at), x) if held.free.all() else (held, x)
+
+    def off_boundary(
+        self, factor: Matrix, score: Matrix, at: Positions
+    ) -> tuple[Matrix, Vector, Matrix]:
+        """Off the ends of the correlations and of the deviations that are held."""
+        if not factor.any():
+            return super().off_boundary(factor, score, at)
+        return off_ends(self, factor, score, at)
 
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
         """Sds of zero, one by one if there are several, and a singular correlation matrix."""

@@ -71,7 +71,9 @@ class Diagonal(CovarianceStructure):
         nonzero = np.flatnonzero(sds)
         return EntryCoordinates(at.k, nonzero, nonzero), sds[nonzero]
 
-    def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
+    def off_boundary(
+        self, factor: Matrix, score: Matrix, at: Positions
+    ) -> tuple[Matrix, Vector, Matrix]:
         """The effects that do not vary, one by one."""
         zero = np.diag(factor) == 0.0
         null = np.eye(len(factor))[:, zero]

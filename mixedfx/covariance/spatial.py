@@ -27,6 +27,8 @@ from scipy import optimize, special
 
 from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
 from mixedfx.covariance.correlation import CorrelationStructure, atanh_inside, tanh_slope
+from mixedfx.covariance.held import NEGLIGIBLE
+from mixedfx.covariance.structure import CovarianceStructure
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -104,13 +106,18 @@ class DistanceStructure(CorrelationStructure):
         sd = Component("sd", (), float(params[0]), 0)
         return (sd, *(replace(c, parameter=i) for i, c in enumerate(of_c, 1)))
 
+    def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
+        """The factor, or none: a smooth field is singular inside its family."""
+        return CovarianceStructure.full_rank_factor(self, factor, tolerance)
+
     def boundary(self, factor: Matrix) -> tuple[Component, ...]:
-        """A sd of zero, or a range at its limit: a smooth field is singular without."""
+        """A sd of zero, or a range at its limits: a smooth field is singular without."""
         rows = np.sqrt((factor**2).sum(axis=1))
         if rows.max(initial=0.0) < ZERO:
             return (Component("sd", (), 0.0),)
-        constant = ((factor @ factor.T) / np.outer(rows, rows)).min() > _CONSTANT
-        return (Component(self.kinds[0], (), np.nan),) if constant and len(rows) > 1 else ()
+        R = ((factor @ factor.T) / np.outer(rows, rows))[np.triu_indices(len(rows), 1)]
+        at_limit = len(R) > 0 and (R.min() > _CONSTANT or R.max() < NEGLIGIBLE)
+        return (Component(self.kinds[0], (), np.nan),) if at_limit else ()
 
     def typical(self, at: Positions) -> Sequence[Vector]:
         """Short to long ranges."""

@@ -329,7 +329,9 @@ class CovarianceStructure(ABC):
             return EntryCoordinates(at.k, np.arange(0), np.arange(0)), np.zeros(0)
         return self.coordinates(at), self.params_of_factor(root, at)
 
-    def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
+    def off_boundary(
+        self, factor: Matrix, score: Matrix, at: Positions
+    ) -> tuple[Matrix, Vector, Matrix]:
         """
         Factor of full rank, and the slopes of the deviance in the directions off the boundary.
 

@@ -96,7 +96,9 @@ class Unstructured(CovarianceStructure):
         reduced = EntryCoordinates(k, order[full.rows[inside]], full.cols[inside])
         return reduced, reduced.params(lam)
 
-    def off_boundary(self, factor: Matrix, score: Matrix) -> tuple[Matrix, Vector, Matrix]:
+    def off_boundary(
+        self, factor: Matrix, score: Matrix, at: Positions
+    ) -> tuple[Matrix, Vector, Matrix]:
         """Eigenvalues and eigenvectors of ``N' S N``, N spanning the covariance's null space."""
         values, vectors = np.linalg.eigh(factor @ factor.T)
         null = vectors[:, values < _NULL]

@@ -97,8 +97,8 @@ def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> 
     crossprod = likelihood.crossprod
     scores = score_covariance(crossprod, scaled, reml=likelihood.reml)
     slope, factors = np.inf, []
-    for F, S, (structure, _) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
-        root, slopes, directions = structure.off_boundary(F, S)
+    for F, S, (structure, at) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
+        root, slopes, directions = structure.off_boundary(F, S, at)
         slope = min(slope, float(slopes.min(initial=np.inf)))
         falling = slopes < -SLOPE_TOLERANCE
         factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))

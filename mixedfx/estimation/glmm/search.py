@@ -239,8 +239,8 @@ def _probe_boundary(objective: MarginalObjective, x: Vector) -> tuple[float, lis
     scores = score_covariance(objective.likelihood, point, objective.modes_start)
     slope, factors = np.inf, []
     terms = zip(point.factors, scores, rows.parametrization.terms, strict=True)
-    for F, S, (structure, _) in terms:
-        root, slopes, directions = structure.off_boundary(F, S)
+    for F, S, (structure, at) in terms:
+        root, slopes, directions = structure.off_boundary(F, S, at)
         slope = min(slope, float(slopes.min(initial=np.inf)))
         falling = slopes < -SLOPE_TOLERANCE
         factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))
