@@ -21,9 +21,10 @@ from mixedfx.bayes.unconstrained import ParameterTransform
 from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.design.build import Design
+from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
-from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.estimation.starts import can_have_several_minima
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance

@@ -39,7 +39,7 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 # Correlations between neighbours from which a search may end elsewhere.
-_TYPICAL = (-0.8, -0.4, 0.1, 0.4, 0.6, 0.8, 0.95)
+_TYPICAL = (-0.95, -0.8, -0.4, 0.1, 0.4, 0.6, 0.8, 0.95)
 
 
 class Autoregressive(TanhCorrelations):
@@ -154,11 +154,13 @@ class Toeplitz(CorrelationStructure):
         return np.asarray(total / np.maximum(masks.sum(axis=(1, 2)), 1.0))
 
     def typical(self, at: Positions) -> Sequence[Vector]:
-        """Those of one partial autocorrelation, at the first lag."""
+        """Those of one partial autocorrelation, at the first lag, and of two."""
         if at.k == 1:
             return ()
-        first = np.eye(1, len(at.lags))[0]
-        return [self.bounded(np.arctanh(r) * first, at) for r in _TYPICAL]
+        x = np.zeros((len(_TYPICAL) + len(at.lags) - 1, len(at.lags)))
+        x[:, 0] = np.arctanh(_TYPICAL + (0.4,) * (len(at.lags) - 1))
+        x[np.arange(len(_TYPICAL), len(x)), np.arange(1, len(at.lags))] = np.arctanh(0.8)
+        return [self.bounded(one, at) for one in x]
 
     def generic(self, at: Positions) -> Vector:
         """Of several partial autocorrelations."""

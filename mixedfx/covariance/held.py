@@ -94,9 +94,12 @@ def free_params(structure: CovarianceStructure, params: Vector, at: Positions) -
     return np.asarray(free)
 
 
-def relative_effects(structure: CovarianceStructure, params: Vector, at: Positions) -> Vector:
+def relative_effects(
+    structure: CovarianceStructure, params: Vector, at: Positions, pairs: Mask | None = None
+) -> Vector:
     """Largest derivative of the covariance by each parameter, over the largest variance."""
-    by = np.abs(structure.covariance_jacobian(params, at)).max(axis=(1, 2), initial=0.0)
+    by = np.abs(structure.covariance_jacobian(params, at))
+    by = by.max(axis=(1, 2), initial=0.0, where=True if pairs is None else pairs)
     size = float(np.diag(structure.covariance(params, at)).max())
     return np.asarray(by / max(size, 1e-300))
 

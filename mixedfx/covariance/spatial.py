@@ -41,8 +41,8 @@ _OfDistance = Callable[[Vector, float, float], Vector]
 _TYPICAL = (0.03, 0.1, 0.3, 1.0, 3.0)
 _SMOOTHNESS = (0.4, 1.2, 3.0)
 # Largest power of e of a parameter over its unit: the likelihood is flat far out, and a range of
-# 20 000 mean distances is that of a field whose variogram is a power of the distance.
-_MAX_LOG: dict[str, float] = {"range": 10.0, "rate": 10.0, "smoothness": 4.0}
+# a million mean distances is that of a field whose variogram is a power of the distance.
+_MAX_LOG: dict[str, float] = {"range": 14.0, "rate": 14.0, "smoothness": 4.0}
 # A field whose correlations all exceed this has its range at the limit.
 _CONSTANT = 1.0 - 1e-3
 # Relative step of differences by the smoothness; its first four powers are lost.

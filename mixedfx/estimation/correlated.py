@@ -26,7 +26,8 @@ from mixedfx.estimation.contracts import (
     RowInfluence,
     Subjects,
 )
-from mixedfx.estimation.residual import MIN_RESIDUAL_SHARE, JointEstimate
+from mixedfx.estimation.joint_estimate import JointEstimate
+from mixedfx.estimation.residual import MIN_RESIDUAL_SHARE
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.correlated import CorrelatedSums
 from mixedfx.likelihood.crossproducts import CrossProducts

@@ -17,9 +17,10 @@ from mixedfx.covariance.parametrization import Parametrization
 Vector = npt.NDArray[np.float64]
 
 # Descents from other correlations of one term at most.
-_MAX_STARTS = 3
-# Standard deviations of the effects at those, relative to the residual, at least.
-_LEAST_SD = 0.3
+MAX_STARTS = 3
+# Standard deviations of the effects at those, relative to the residual, at least; from an end of
+# none the small one too, at which the deviance falls off zero or does not.
+_LEAST_SD, _SMALL_SD = 0.3, 0.1
 
 
 def other_correlations(
@@ -29,19 +30,21 @@ def other_correlations(
     starts: list[tuple[float, Vector]] = []
     terms = zip(parametrization.terms, parametrization.slices, strict=True)
     for (structure, at), part in terms:
-        own = x[part].copy()
         sds = list(structure.sds(at)) if not structure.linear else []
-        own[sds] = np.maximum(np.abs(own[sds]), _LEAST_SD)
-        candidates = []
-        for point in structure.starting_points(own, at):
-            moved = x.copy()
-            moved[part] = point
-            candidates.append((deviance(moved), moved))
-        starts += _local_minima(candidates)[:_MAX_STARTS]
+        without = bool((np.abs(x[part][sds]) < _SMALL_SD).any())
+        for least in (_LEAST_SD, _SMALL_SD) if without else (_LEAST_SD,):
+            own = x[part].copy()
+            own[sds] = np.maximum(np.abs(own[sds]), least)
+            candidates = []
+            for point in structure.starting_points(own, at):
+                moved = x.copy()
+                moved[part] = point
+                candidates.append((deviance(moved), moved))
+            starts += local_minima(candidates)[:MAX_STARTS]
     return [start for _, start in sorted(starts, key=lambda start: start[0])]
 
 
-def _local_minima(candidates: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
+def local_minima(candidates: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
     """Candidates that are finite and lower than the ones before and after, lowest first."""
     values = np.array([np.inf, *(value for value, _ in candidates), np.inf])
     low = np.isfinite(values[1:-1]) & (values[1:-1] <= np.minimum(values[:-2], values[2:]))

@@ -153,9 +153,8 @@ class FittedModel:
             lambda: self.residual.derivatives(lambda: self._curvature().relative)
         )
         diagnostics = diagnose_convergence(
-            derivatives.gradient,
-            derivatives.hessian,
-            boundary=boundary,
+            *self.residual.free_derivatives(derivatives.gradient, derivatives.hessian),
+            boundary=boundary + self.residual.at_ends.names,
             optimizer_result=self.optimizer_result,
             rounding=self.residual.rounding(self.solution),
         )
@@ -227,7 +226,7 @@ def _with_verdict(fit: FittedModel) -> FittedModel:
     certificate, found = fit.convergence, fit.optimizer_result
     converged = certificate.ok and not found.refuses
     result = replace(found, converged=converged, derivatives=None)
-    notes = notes_on_fit(fit.design, result, fit.priors, certificate)
+    notes = notes_on_fit(fit.design, result, fit.priors, certificate, fit.residual.at_ends)
     if fit.unidentified:
         # A note on the boundary would call the estimates the optimum, and they are one of many.
         kept = (

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.design.rows import ModelRows, RandomTermRows
-from mixedfx.estimation.residual import JointEstimate
+from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import add_coefficient_covariance, fix_coefficients
 from mixedfx.likelihood.pls import Solution

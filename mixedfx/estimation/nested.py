@@ -11,19 +11,21 @@ Reference: Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, sect
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.errors import DispersionError, SearchError
+from mixedfx.errors import DispersionError, ResponseError, SearchError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.correlated import CorrelatedEstimate
+from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
-from mixedfx.estimation.residual import JointEstimate
-from mixedfx.estimation.residual_starts import residual_starts
+from mixedfx.estimation.residual_ends import EndsOfResiduals, settle_ends
+from mixedfx.estimation.residual_starts import other_residual_starts, residual_starts
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.correlated import Derivatives
@@ -88,13 +90,19 @@ class ProfiledResidualDeviance:
         try:
             inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
             solution = _end_of(likelihood, inner)
-        except np.linalg.LinAlgError:  # singular by rounding
+        except ResponseError:
+            raise
+        except (np.linalg.LinAlgError, ValueError):  # singular by rounding
             return np.inf, np.zeros_like(x)
         self.inner = inner
         self.evaluations += inner.evaluations
         exact = self.exact_derivatives(x, solution)
         gradient = self.gradient(x, solution) if exact is None else exact.gradient
         return solution.deviance, gradient
+
+    def value(self, x: Vector) -> float:
+        """Profiled deviance alone."""
+        return self(x)[0]
 
     def exact_hessian(self) -> Matrix | None:
         """Second derivatives at the last evaluation, where they have a closed form."""
@@ -112,25 +120,49 @@ def estimate_nested(
     """Estimate the parameters and theta; the design returned has the estimated weights."""
     model.check(design, reml=reml)
     problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
-    refused = None
-    ends: list[tuple[TrustRegionResult, OptimizerResult]] = []
-    for start in residual_starts(design, model, problem.likelihood(model.neutral)):
-        problem.inner = None
-        try:
-            optimum = _descend(problem, start, [known for known, _ in ends])
-        except _KnownMinimum:
-            continue
-        except DispersionError as error:
-            # A stratum that is fitted ever more closely: the error is that of the first start.
-            refused = refused or error
-            continue
-        assert problem.inner is not None
-        ends.append((optimum, problem.inner))
-    if not ends:
-        assert refused is not None
-        raise refused
-    best, problem.inner = min(ends, key=lambda end: end[0].value)
-    return _estimate_at(problem, best, problem.likelihood(best.x))
+    search = _Search(problem)
+    starts = residual_starts(design, model, problem.likelihood(model.neutral))
+    search.descend_from(starts if any(map(model.contains, starts)) else [model.neutral])
+    if not model.nearly_singular(search.best.x):
+        search.descend_from(other_residual_starts(design, model, search.best.x, problem.value))
+    settled, ends = settle_ends(model, search.best, problem.value)
+    return _estimate_at(problem, settled, ends)
+
+
+class _Search:
+    """Descents from several starts, and where they ended."""
+
+    def __init__(self, problem: ProfiledResidualDeviance) -> None:
+        self.problem = problem
+        self.ends: list[tuple[TrustRegionResult, OptimizerResult]] = []
+        self.refused: DispersionError | None = None
+
+    def descend_from(self, starts: Sequence[Vector]) -> None:
+        """Descend from each start but those that lead to a known end."""
+        for start in starts:
+            self.problem.inner = None
+            try:
+                optimum = _descend(self.problem, start, [known for known, _ in self.ends])
+            except _KnownMinimum:
+                continue
+            except DispersionError as error:
+                # A stratum that is fitted ever more closely: the error is that of the first start.
+                self.refused = self.refused or error
+                continue
+            assert self.problem.inner is not None
+            self.ends.append((optimum, self.problem.inner))
+
+    @property
+    def best(self) -> TrustRegionResult:
+        """The lowest end, whose theta the next evaluation starts from."""
+        if not self.ends:
+            raise self.refused or DispersionError(
+                f"{self.problem.model.spec.argument}: the likelihood cannot be evaluated: the "
+                "covariance of the residuals is singular wherever the search may start. Take a "
+                "structure with fewer parameters."
+            )
+        best, self.problem.inner = min(self.ends, key=lambda end: end[0].value)
+        return best
 
 
 def maximum_near(
@@ -163,7 +195,9 @@ def _leads_to(end: TrustRegionResult, x: Vector, value: float) -> bool:
     """Whether a value near an end is that of the quadratic expansion there."""
     move = x - end.x
     rise = 0.5 * float(move @ end.hessian @ move)
-    return bool(np.abs(move).max() < _NEAR and abs(value - end.value - rise) < 0.3 * rise + 1e-4)
+    return bool(
+        np.abs(move).max(initial=0.0) < _NEAR and abs(value - end.value - rise) < 0.3 * rise + 1e-4
+    )
 
 
 def _descend(
@@ -176,7 +210,8 @@ def _descend(
 
     def function(x: Vector) -> tuple[float, Vector]:
         value, gradient = problem(x)
-        if any(_leads_to(end, x, value) for end in known):
+        is_start = x is start
+        if (is_start and not np.isfinite(value)) or any(_leads_to(end, x, value) for end in known):
             raise _KnownMinimum
         return value, gradient
 
@@ -201,10 +236,11 @@ def _end_of(likelihood: GaussianLikelihood, inner: OptimizerResult) -> Solution:
 
 
 def _estimate_at(
-    problem: ProfiledResidualDeviance, optimum: TrustRegionResult, likelihood: GaussianLikelihood
+    problem: ProfiledResidualDeviance, optimum: TrustRegionResult, ends: EndsOfResiduals
 ) -> tuple[OptimizerResult, Design, JointEstimate]:
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
     model, x = problem.model, optimum.x
+    likelihood = problem.likelihood(x)
     start = None if problem.inner is None else problem.inner.theta
     inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
     solution = _end_of(likelihood, inner)
@@ -223,6 +259,7 @@ def _estimate_at(
         limit_reached=inner.limit_reached
         or (not optimum.converged and optimum.evaluations >= problem.control.max_evaluations),
         trace=optimum.trace,
+        boundary_slope=min(inner.boundary_slope, ends.rise),
     )
     estimate = _estimate_class(model)(
         model,
@@ -235,6 +272,7 @@ def _estimate_at(
         log_sigma_by=joint.log_sigma_gradient,
         vcov_jacobian=joint.vcov_jacobian,
         not_identified=_not_identified(problem, x, likelihood),
+        ends=ends,
     )
     return optimizer_result, design, estimate
 
@@ -312,7 +350,7 @@ def _coefficient_covariance(
     """
     k = problem.model.n_params
     values, vectors = np.linalg.eigh(joint.hessian)
-    flat = values < _FLAT * values.max(initial=0.0)
+    flat = values <= _FLAT * max(values.max(initial=0.0), _FLAT)
     steep = vectors[:, ~flat] / np.sqrt(0.5 * values[~flat])
     J = np.zeros((k + 1, len(joint.hessian)))
     J[0] = joint.log_sigma_gradient

@@ -15,6 +15,7 @@ from mixedfx.errors import (
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.data_notes import notes_on_data
 from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.priors.specification import Priors
 
 
@@ -31,12 +32,15 @@ def notes_on_fit(
     optimizer_result: OptimizerResult,
     priors: Priors,
     certificate: ConvergenceDiagnostics,
+    ends: EndsOfResiduals,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
+    of_effects = tuple(name for name in certificate.boundary if name not in ends.names)
     return (
         *(Note(*note) for note in notes_on_data(design)),
         *_dropped_columns(design),
-        *_singular(certificate.boundary, priors, converged=optimizer_result.converged),
+        *_singular(of_effects, priors, converged=optimizer_result.converged),
+        *_residuals_at_ends(ends),
         *_not_converged(certificate, optimizer_result),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
@@ -93,6 +97,27 @@ def _singular(boundary: tuple[str, ...], priors: Priors, *, converged: bool) -> 
         "'||'; fit.rank_pca() and fit.ranova() help to choose."
     )
     return [Note(text, SingularFitWarning)]
+
+
+def _residuals_at_ends(ends: EndsOfResiduals) -> list[Note]:
+    """Parameters of correlated residuals at an end, and covariances that are nearly singular."""
+    found = []
+    if ends.names:
+        verb = "is" if len(ends.names) == 1 else "are"
+        text = (
+            f"{', '.join(ends.names)} of the residuals {verb} on the boundary: a correlation "
+            "that vanishes, or never does, or is as large as it can be. A structure with fewer "
+            "parameters fits as well."
+        )
+        found.append(Note(text, SingularFitWarning))
+    if ends.singular:
+        text = (
+            "the covariance of a subject's residuals is nearly singular at the estimates, where "
+            "the likelihood can grow without bound: the rows do not determine so many parameters. "
+            "Take a structure with fewer, or fewer fixed effects."
+        )
+        found.append(Note(text, ConvergenceWarning))
+    return found
 
 
 def _not_converged(certificate: ConvergenceDiagnostics, result: OptimizerResult) -> list[Note]:

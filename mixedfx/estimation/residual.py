@@ -7,7 +7,7 @@ these weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import linalg, sparse
 
-from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
@@ -30,6 +29,7 @@ from mixedfx.estimation.contracts import (
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -275,6 +275,15 @@ class ResidualEstimate:
         """Derivatives by all parameters, given those by theta at given weights."""
         return by_theta()
 
+    @property
+    def at_ends(self) -> EndsOfResiduals:
+        """Parameters of the residual model that are on the boundary."""
+        return EndsOfResiduals()
+
+    def free_derivatives(self, gradient: Vector, hessian: Matrix) -> tuple[Vector, Matrix]:
+        """Derivatives of the deviance by the parameters that are not on the boundary."""
+        return gradient, hessian
+
     def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
         """Statements of what the rows do not identify of the variances."""
         return unidentified(spec, likelihood.dependences)
@@ -331,68 +340,3 @@ class ResidualEstimate:
     def distribution_params(self) -> Vector:
         """Parameters of the response's family beside the mean, in the order of its names."""
         return np.zeros(0)
-
-
-@dataclass(frozen=True)
-class JointEstimate(ResidualEstimate):
-    """
-    Estimates of parameters that were searched for together with theta.
-
-    Derivatives are by all m free parameters but sigma, unit-free: the coordinates of theta, then
-    the parameters of the residual model.
-    """
-
-    params: Vector = field(kw_only=True)  # (k,)
-    coefficients: Vector = field(kw_only=True)  # (r,) as reported
-    cov: Matrix = field(kw_only=True, repr=False)  # (r, r) of the coefficients
-    gradient: Vector = field(kw_only=True, repr=False)  # (m,) of the deviance
-    hessian: Matrix = field(kw_only=True, repr=False)  # (m, m) of the deviance
-    # (m, p, p) of cov(beta)
-    vcov_jacobian: CoefficientCovariance = field(kw_only=True, repr=False)
-    # (m,) derivative of log sigma; empty where sigma is itself a parameter
-    log_sigma_by: Vector = field(default_factory=lambda: np.zeros(0), kw_only=True, repr=False)
-    # With correlated residuals, which no weights express
-    crossprod: CrossProducts | None = field(default=None, kw_only=True, repr=False)
-    # Statements of what the rows do not identify, of residual variances too
-    not_identified: tuple[str, ...] = field(default=(), kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
-
-    @property
-    def residual_params(self) -> Vector:
-        """The parameters."""
-        return self.params
-
-    def log_sigma_gradient(self, by_theta: Callable[[], Vector]) -> Vector:
-        """That of the search."""
-        return self.log_sigma_by
-
-    @property
-    def components(self) -> tuple[ResidualParameter, ...]:
-        """The coefficients."""
-        return self.model.components(self.coefficients, self.cov)
-
-    def relative_log_sds(self, sigma: float) -> Vector:
-        """Log standard deviations (n,) of rows of weight one over the reported sigma."""
-        return self.model.log_sds(self.params) - self.model.log_sigma_offset(self.params)
-
-    def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
-        """Divide by the estimated weights."""
-        if weights is None:
-            return None
-        prior = np.asarray(weights * np.exp(2.0 * self.relative_log_sds(sigma)))
-        return None if np.abs(prior - 1.0).max() < 1e-12 else prior
-
-    def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
-        """Those of the search."""
-        return self
-
-    def unidentified(self, likelihood: GaussianLikelihood, spec: ModelSpec) -> tuple[str, ...]:
-        """Those found at the estimates."""
-        return self.not_identified
-
-    def new_variances(self, data: Any, sigma: float) -> Any:
-        """Variances at the estimated parameters."""
-        return self.model.new_variances(data, sigma, self.params)

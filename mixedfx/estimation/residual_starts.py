@@ -8,10 +8,13 @@ of any size, and a step either way along each parameter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
+from mixedfx.estimation.correlation_starts import MAX_STARTS, local_minima
 from mixedfx.estimation.starts import can_have_several_minima
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.prediction_variance import conditional_residuals
@@ -25,6 +28,10 @@ _NONE, _ANY_SIZE = 0.0, 30.0
 _STEP = 1.0
 # With more parameters or rows no steps are taken along each.
 _MAX_PARAMS, _MAX_ROWS = 4, 2000
+# More rows than these tell correlations well enough that the deviance has one minimum.
+_MANY_ROWS = 1000
+# With so few, further minima can be anywhere: steps in random directions start searches too.
+_FEW_ROWS, _MORE_STARTS = 60, 4
 
 
 def residual_starts(
@@ -49,4 +56,19 @@ def residual_starts(
     if model.n_params <= _MAX_PARAMS:
         for step in _STEP * np.eye(model.n_params):
             starts += [step, -step]
+    return starts
+
+
+def other_residual_starts(
+    design: Design, model: ResidualModel, x: Vector, deviance: Callable[[Vector], float]
+) -> list[Vector]:
+    """Parameters from which to descend beside an end ``x`` of correlated residuals."""
+    sequences = model.starting_points(x) if design.rows.n <= _MANY_ROWS else []
+    starts: list[Vector] = []
+    for sequence in sequences:
+        candidates = [(deviance(point), point) for point in sequence]
+        starts += [point for _, point in local_minima(candidates)[:MAX_STARTS]]
+    if any(sequences) and design.rows.n <= _FEW_ROWS:
+        rng = np.random.default_rng(0)
+        starts += [x + step for step in rng.standard_normal((_MORE_STARTS, len(x)))]
     return starts

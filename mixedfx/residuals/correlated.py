@@ -32,9 +32,17 @@ from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.correlated_components import (
     Reordered,
+    component_names,
     params_near,
     reordered,
     reported_component,
+    varcorr_rows,
+)
+from mixedfx.residuals.correlated_ends import (
+    ParameterAtEnd,
+    pairs_within_subjects,
+    parameters_at_ends,
+    starting_points,
 )
 from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import (
@@ -60,6 +68,9 @@ Mask = npt.NDArray[np.bool_]
 _SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "identity"}
 # Share of its variance that a row has beside the rows before it, below which it has none.
 _SINGULAR = 1e-9
+# Largest logarithm of a standard deviation, or other parameter of a search.
+_LARGEST = 60.0
+_NEARLY_SINGULAR = 1e-6
 _STEP = 1e-6
 
 
@@ -166,12 +177,18 @@ class Correlated(ResidualModel):
 
     def contains(self, params: Vector) -> bool:
         """Whether the subjects' covariances have inverses in double precision."""
-        if np.abs(params).max(initial=0.0) > 30.0:
-            return False
+        return np.abs(params).max(initial=0.0) <= _LARGEST and self._least_share(params) > _SINGULAR
+
+    def nearly_singular(self, params: Vector) -> bool:
+        """Whether a row is nearly a combination of those before it."""
+        return self._least_share(params) < _NEARLY_SINGULAR
+
+    def _least_share(self, params: Vector) -> float:
+        """Least share of a row's variance that those before it leave; 0: none."""
         try:
-            return self.patterns.least_share(self.covariances(params)) > _SINGULAR
+            return self.patterns.least_share(self.covariances(params))
         except (np.linalg.LinAlgError, ValueError):
-            return False
+            return 0.0
 
     def reduce(self, design: Design) -> CorrelatedSums:
         """Sum the rows by pattern."""
@@ -193,6 +210,19 @@ class Correlated(ResidualModel):
     def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
         """Structures nearest to the covariances of residuals, and over the range of a process."""
         return [self.params_near(residuals(1.0), weights), *typical_params(self.spec)]
+
+    def starting_points(self, params: Vector) -> list[list[Vector]]:
+        """Other correlations, at the same standard deviations."""
+        return starting_points(self, params)
+
+    def at_ends(self, params: Vector) -> list[ParameterAtEnd]:
+        """Parameters that hardly move the covariances."""
+        return parameters_at_ends(self, params, self._pairs_in_rows)
+
+    @property
+    def _pairs_in_rows(self) -> Mask | None:
+        """Entries of the covariances that subjects have, (k, k)."""
+        return pairs_within_subjects(self.position_patterns, self.spec.at.k)
 
     def weighted_design(self, design: Design, params: Vector) -> Design:
         """The design itself: the cross-products have the covariances."""
@@ -324,37 +354,11 @@ class Correlated(ResidualModel):
     @cached_property
     def component_names(self) -> tuple[str, ...]:
         """``sd(v1 | patient)``, ``corr(v1, v2 | patient)``, with the stratum's value."""
-        spec, names = self.spec, []
-        zero = np.zeros(1 + self.n_params)
-        for s, components in enumerate(self.structure_components(zero)):
-            of = f", {spec.strata[s]}" if spec.strata else ""
-            for c in components:
-                effects = [str(spec.labels[i]) for i in c.effects] or [spec.position]
-                effects += [c.label] if c.label else []
-                names.append(f"{c.kind}({', '.join(effects)} | {spec.subject}{of})")
-        return tuple(names)
+        return component_names(self)
 
     def varcorr_rows(self, params: Vector, sigma: float) -> list[VarcorrRow]:
         """Rows of the table of variances, as those of a random term of the structure."""
-        spec, rows, components = self.spec, [], self.structure_components(np.append(0.0, params))
-        for s, R in enumerate(self.first_covariances(params)):
-            of = f"{spec.strata[s]}: " if spec.strata else ""
-            cov = sigma**2 * R
-            for c in components[s]:
-                names = [of + str(spec.labels[i]) for i in c.effects]
-                if not names:
-                    names = [of + spec.position, c.label or spec.structure]
-                i, j = (c.effects or (0, 0))[0], (c.effects or (0, 0))[-1]
-                if c.kind == "sd":
-                    rows.append(VarcorrRow(names[0], None, float(cov[i, i]), sigma * c.value))
-                elif c.kind == "corr":
-                    equal = not self.spec.covariance.sds(spec.at)[1:]
-                    shared = float(cov[0, 0]) * c.value if equal else np.nan
-                    of_pair = float(cov[j, i]) if c.effects else shared
-                    rows.append(VarcorrRow(names[0], names[1], of_pair, c.value))
-                else:
-                    rows.append(VarcorrRow(names[0], c.kind, np.nan, c.value))
-        return rows
+        return varcorr_rows(self, params, sigma)
 
     def first_covariances(self, params: Vector) -> Array:
         """Covariances over ``sigma**2`` of the positions that components name, (strata, k, k)."""

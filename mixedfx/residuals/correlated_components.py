@@ -109,3 +109,40 @@ def params_of(model: Any, covariances: Sequence[Matrix]) -> Vector:
     if structure.coordinates(at).is_linear:  # entries of the factor, which scale together
         full[~repeated] /= np.exp(found[0][first])
     return np.asarray(full[model.is_free])
+
+
+def component_names(model: Any) -> tuple[str, ...]:
+    """``sd(v1 | patient)``, ``corr(v1, v2 | patient)``, with the stratum's value."""
+    spec, names = model.spec, []
+    zero = np.zeros(1 + model.n_params)
+    for s, components in enumerate(model.structure_components(zero)):
+        of = f", {spec.strata[s]}" if spec.strata else ""
+        for c in components:
+            effects = [str(spec.labels[i]) for i in c.effects] or [spec.position]
+            effects += [c.label] if c.label else []
+            names.append(f"{c.kind}({', '.join(effects)} | {spec.subject}{of})")
+    return tuple(names)
+
+
+def varcorr_rows(model: Any, params: Vector, sigma: float) -> list[VarcorrRow]:
+    """Rows of the table of variances, as those of a random term of the structure."""
+    spec, rows = model.spec, []
+    components = model.structure_components(np.append(0.0, params))
+    for s, R in enumerate(model.first_covariances(params)):
+        of = f"{spec.strata[s]}: " if spec.strata else ""
+        cov = sigma**2 * R
+        for c in components[s]:
+            names = [of + str(spec.labels[i]) for i in c.effects]
+            if not names:
+                names = [of + spec.position, c.label or spec.structure]
+            i, j = (c.effects or (0, 0))[0], (c.effects or (0, 0))[-1]
+            if c.kind == "sd":
+                rows.append(VarcorrRow(names[0], None, float(cov[i, i]), sigma * c.value))
+            elif c.kind == "corr":
+                equal = not spec.covariance.sds(spec.at)[1:]
+                shared = float(cov[0, 0]) * c.value if equal else np.nan
+                of_pair = float(cov[j, i]) if c.effects else shared
+                rows.append(VarcorrRow(names[0], names[1], of_pair, c.value))
+            else:
+                rows.append(VarcorrRow(names[0], c.kind, np.nan, c.value))
+    return rows

@@ -25,6 +25,7 @@ from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_components import Reordered
+from mixedfx.residuals.correlated_ends import ParameterAtEnd
 from mixedfx.residuals.correlated_new import NewSubjectRows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.curvature import curvature_by_differences
@@ -235,6 +236,15 @@ class CorrelatedDispersion(Correlated):
         standardised = np.exp(-self.scale.log_sds(scale))
         own = self.plain.starts(lambda size: residuals(size) * standardised, weights)
         return [np.append(x, scale) for x in own]
+
+    def starting_points(self, params: Vector) -> list[list[Vector]]:
+        """Those of the structure, at the same scale."""
+        own, scale = self.split(params)
+        return [[np.append(x, scale) for x in xs] for xs in self.plain.starting_points(own)]
+
+    def at_ends(self, params: Vector) -> list[ParameterAtEnd]:
+        """Those of the structure."""
+        return self.plain.at_ends(self.split(params)[0])
 
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """The scale of the residuals, and the structure of what it leaves."""

@@ -184,6 +184,10 @@ class Irregular(Correlated):
         """Over the range of the process."""
         return typical_params(self.spec)
 
+    @property
+    def _pairs_in_rows(self) -> None:
+        """All: each pattern has a covariance of its own."""
+
     def covariance_blocks(
         self, params: Vector, weights: Vector | None
     ) -> tuple[CovarianceBlock, ...]:

@@ -10,7 +10,7 @@ the residuals are independent, and a line in :mod:`mixedfx.residuals.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
 
@@ -143,6 +143,18 @@ class ResidualModel(ResidualRows):
         ``residuals`` gives those of a fit with random effects of a size, relative to sigma.
         """
         return []
+
+    def starting_points(self, params: Vector) -> list[list[Vector]]:
+        """Parameters from which a search may end elsewhere than at ``params``, in some orders."""
+        return []
+
+    def at_ends(self, params: Vector) -> Sequence[Any]:
+        """Parameters at the end of their range, where the deviance is flat."""
+        return ()
+
+    def nearly_singular(self, params: Vector) -> bool:
+        """Whether the covariances of the residuals have nearly no inverse."""
+        return False
 
     def reduce(self, design: Design) -> Any:
         """Sum the rows, once."""

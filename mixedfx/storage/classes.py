@@ -37,10 +37,12 @@ from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
+from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.estimation.residual import JointEstimate, ResidualEstimate
+from mixedfx.estimation.residual import ResidualEstimate
+from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.families import FAMILIES, LINKS
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable
@@ -84,7 +86,7 @@ _STORED: tuple[type, ...] = (
     SparseMatrix,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, Note, FittedModel),
-    *(ResidualEstimate, JointEstimate, LocationScaleEstimate, ScaleEffects),
+    *(ResidualEstimate, JointEstimate, EndsOfResiduals, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),
     *(StreamedRows, ChunkDesign, ColumnRequest),

@@ -6,7 +6,7 @@ import pytest
 from correlated_fits import CALLS, data_of, effects_matrix, fit_of, residual_matrix
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineRefusal
+from mixedfx.errors import ArgumentError, EngineRefusal, SingularFitWarning
 
 FITS = list(CALLS)
 
@@ -234,7 +234,8 @@ def test_equations_and_graph_say_that_residuals_are_correlated():
 
 def test_a_start_whose_covariance_is_singular_to_rounding_is_left_out():
     data = data_of("visits").assign(day=lambda d: 1.5 * d["time"])
-    with pytest.warns(ConvergenceWarning, match="do not identify"):  # towards cs, a limit
+    # Towards cs, a limit of the smoothness.
+    with pytest.warns(SingularFitWarning, match=r"smoothness\(day . patient\) of the residuals is"):
         matern = mfx.lmer("y ~ arm * time", data, residual="mat(day | patient)")
     exponential = mfx.lmer("y ~ arm * time", data, residual="exp(day | patient)")
     assert matern.deviance < exponential.deviance + 1e-6  # which is a special case of it
