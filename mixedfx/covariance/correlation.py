@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
-from mixedfx.covariance.held import held_coordinates, off_ends
+from mixedfx.covariance.ends import held_coordinates, off_ends
 from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 from mixedfx.covariance.unstructured import effects_on_boundary
 

@@ -27,7 +27,7 @@ from scipy import optimize, special
 
 from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
 from mixedfx.covariance.correlation import CorrelationStructure, atanh_inside, tanh_slope
-from mixedfx.covariance.held import NEGLIGIBLE
+from mixedfx.covariance.ends import NEGLIGIBLE
 from mixedfx.covariance.structure import CovarianceStructure
 
 Vector = npt.NDArray[np.float64]

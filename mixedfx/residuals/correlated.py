@@ -68,8 +68,7 @@ Mask = npt.NDArray[np.bool_]
 _SCALES: dict[str, Literal["identity", "atanh"]] = {"corr": "atanh", "log sd": "identity"}
 # Share of its variance that a row has beside the rows before it, below which it has none.
 _SINGULAR = 1e-9
-# Largest logarithm of a standard deviation, or other parameter of a search.
-_LARGEST = 60.0
+_LARGEST = 60.0  # logarithm of a standard deviation, or other parameter of a search
 _NEARLY_SINGULAR = 1e-6
 _STEP = 1e-6
 
@@ -318,8 +317,8 @@ class Correlated(ResidualModel):
 
     def structure_components(self, coefficients: Vector) -> list[tuple[Component, ...]]:
         """Components of each stratum's structure, standard deviations over sigma."""
-        structure, at = self.spec.covariance, self.spec.at
-        return [structure.components_at(x, at) for x in self.structure_params(coefficients[1:])]
+        of, at = self.spec.covariance.components_at, self.spec.at
+        return [of(x, at) for x in self.structure_params(coefficients[1:])]
 
     def reported(self, coefficients: Vector) -> Vector:
         """Values of the components at log sigma and the parameters."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.residuals.correlated_rows import products_of_positions
+from mixedfx.residuals.model import VarcorrRow
 from mixedfx.residuals.moments import regular_covariance
 from mixedfx.residuals.reported import OfLogSigma, OfStructure, Reported
 

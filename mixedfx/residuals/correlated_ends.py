@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.covariance.held import NEGLIGIBLE
+from mixedfx.covariance.ends import NEGLIGIBLE
 from mixedfx.likelihood.patterns import Patterns
 
 Vector = npt.NDArray[np.float64]
