@@ -149,15 +149,17 @@ class CorrelationStructure(CovarianceStructure):
         """``S R S``."""
         s = self._effect_sds(params, at)
         R = self.correlation(self.bounded(params[len(self.sds(at)) :], at), at)
-        return np.asarray(s[:, None] * R * s)
+        return np.asarray(s[:, None] * R * s if self.heterogeneous else params[0] ** 2 * R)
 
     def covariance_jacobian(self, params: Vector, at: Positions) -> Array:
         """Derivatives of ``S R S`` by the parameters."""
         s = self._effect_sds(params, at)
         R = self.correlation(self.bounded(params[len(self.sds(at)) :], at), at)
+        by_x = self._correlation_by_x(params, at)
+        if not self.heterogeneous:
+            return np.concatenate([2.0 * s[0] * R[None], s[0] ** 2 * by_x])
         half = self._by_sds(params, at, R) * s
-        by_x = s[:, None] * self._correlation_by_x(params, at) * s
-        return np.concatenate([half + half.transpose(0, 2, 1), by_x])
+        return np.concatenate([half + half.transpose(0, 2, 1), s[:, None] * by_x * s])
 
     def nearest(self, cov: Matrix, at: Positions) -> Vector:
         """Root mean variances and the correlations of the standardised covariance."""

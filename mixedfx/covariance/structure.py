@@ -212,6 +212,10 @@ class CovarianceStructure(ABC):
         factor = self.factor(params, at)
         return factor @ factor.T
 
+    def jitter(self, at: Positions) -> float:
+        """Share of the diagonal that ``factor`` adds to the covariance; default: none."""
+        return 0.0
+
     def covariance_jacobian(self, params: Vector, at: Positions) -> Array:
         """Derivatives of ``Lambda Lambda'`` by the parameters, (m, k, k)."""
         half = self.factor_jacobian(params, at) @ self.factor(params, at).T

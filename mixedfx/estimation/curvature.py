@@ -20,7 +20,6 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.likelihood.score import average_information
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -91,6 +90,4 @@ def information_at_optimum(
     scaled = ScaledLikelihood(likelihood, coordinates)
     if not len(x):
         return HessianAtOptimum(scaled, x, x, np.zeros((0, 0)))
-    solution = scaled.at(x)
-    information = average_information(solution, scaled.jacobians(x))
-    return HessianAtOptimum(scaled, x, scaled.score_at(x, solution), information)
+    return HessianAtOptimum(scaled, x, *scaled.score_and_information(x))

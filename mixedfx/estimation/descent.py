@@ -21,6 +21,7 @@ from mixedfx.estimation.boundary import full_rank_factors, probe_boundary
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian, floor_eigenvalues
 from mixedfx.likelihood.dense import DENSE_EFFECTS
+from mixedfx.likelihood.field import FieldPoint
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import ScaledLikelihood, check_positive_pwrss
@@ -64,21 +65,31 @@ class ScaledDeviance:
             and max(crossprod.parametrization.widths) == 1
             and crossprod.symbolic.size > _MIN_EFFECTS_FOR_INFORMATION
         )
-        self.last: tuple[Vector, Vector, Solution] | None = None  # x, gradient, solution
+        self.last: tuple[Vector, float, Vector] | None = None  # x, deviance, gradient
+        self._solution: Solution | FieldPoint | None = None  # at the last point
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient at ``x``; infinite where the matrices are not positive definite."""
         if self.last is not None and x is self.last[0]:
-            return self.last[2].deviance, self.last[1]
+            return self.last[1], self.last[2]
         try:
-            solution = check_positive_pwrss(self.function.at(x))
+            deviance, gradient = self._evaluate(x)
         except ResponseError:
             raise
         except (np.linalg.LinAlgError, ValueError):
             return np.inf, np.zeros_like(x)
-        gradient = self.function.score_at(x, solution)
-        self.last = x, gradient, solution
-        return solution.deviance, gradient
+        self.last = x, deviance, gradient
+        return deviance, gradient
+
+    def _evaluate(self, x: Vector) -> tuple[float, Vector]:
+        function = self.function
+        if function.field is not None:
+            point = self._solution = function.field.at_params(x)
+            check_positive_pwrss(self.crossprod, point.criterion.pwrss)
+            return point.criterion.deviance, point.score
+        solution = self._solution = function.at(x)
+        check_positive_pwrss(self.crossprod, solution.pwrss)
+        return solution.deviance, function.score_at(x, solution)
 
     def scaled(self, x: Vector) -> list[Matrix]:
         """Scaled factors at ``x``."""
@@ -86,9 +97,16 @@ class ScaledDeviance:
 
     def initial_hessian(self, x: Vector) -> Matrix:
         """Expected Hessian at ``x``; its mean with the average information where that is used."""
-        expected = expected_hessian(self.crossprod, self.coordinates, x)
+        expected = self.expected_hessian(x)
         average = self.hessian()
         return expected if average is None else 0.5 * (expected + average)
+
+    def expected_hessian(self, x: Vector) -> Matrix:
+        """Expected Hessian at ``x``, each grouping factor taken alone."""
+        field = self.function.field
+        if field is not None:
+            return floor_eigenvalues(field.at_params(x).expected_hessian)
+        return expected_hessian(self.crossprod, self.coordinates, x)
 
     def hessian(self) -> Matrix | None:
         """
@@ -97,9 +115,12 @@ class ScaledDeviance:
         The deviance of a scalar factor is a function of ``x**2``: near zero its second
         derivative is ``(dd/dx) / x``, which no information matrix contains.
         """
-        if not self.use_average_information or self.last is None:
+        solution = self._solution
+        if isinstance(solution, FieldPoint):
+            return floor_eigenvalues(solution.average_information)
+        if not self.use_average_information or self.last is None or solution is None:
             return None
-        x, gradient, solution = self.last
+        x, _, gradient = self.last
         H = average_information(solution, self.function.jacobians(x))
         by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
         return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
@@ -172,7 +193,7 @@ def _minimize(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRe
     end = _minimize_once(objective, x, control)
     if not end.converged or not len(x):
         return end
-    H = expected_hessian(objective.crossprod, objective.coordinates, end.x)
+    H = objective.expected_hessian(end.x)
     gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
     if gain < _RESTART_GAIN:
         return end

@@ -135,7 +135,8 @@ class ExpectationMaximization:
         deviances: list[float] = []
         gains: list[float] = []
         while True:
-            solution = check_positive_pwrss(likelihood.at_factors(scaled))
+            solution = likelihood.at_factors(scaled)
+            check_positive_pwrss(crossprod, solution.pwrss)
             thetas.append(crossprod.theta(scaled))
             deviances.append(solution.deviance)
             updated = _updated_covariances(crossprod, solution)

@@ -67,8 +67,11 @@ class ColumnBasis:
     @cached_property
     def T(self) -> Matrix:
         """``M T`` are the columns of the basis, (k, k)."""
-        T = np.array(np.linalg.inv(self.R), dtype=np.float64)
-        T[0] -= self.means @ T
+        if self.is_diagonal:
+            T = np.diag(1.0 / np.diag(self.R))
+        else:
+            T = np.array(np.linalg.inv(self.R), dtype=np.float64)
+            T[0] -= self.means @ T
         T.setflags(write=False)
         return T
 
@@ -98,16 +101,19 @@ class ColumnBasis:
         """Lower triangular factor of the covariance of the effects of M: of ``T F F'T'``."""
         if self.is_identity:
             return lower_triangular_factor(own)
+        if self.is_diagonal:
+            return _with_signs(lower_triangular_factor(own / np.diag(self.R)[:, None]))
         changed = self.T @ own
         # A standard deviation of zero is exactly zero in any basis.
         rounding = _ROUNDING * (np.abs(self.T) @ np.abs(own)).max(axis=1)
         changed[np.abs(changed).max(axis=1) <= rounding] = 0.0
-        lower = lower_triangular_factor(changed)
-        return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
+        return _with_signs(lower_triangular_factor(changed))
 
     def own_factor(self, factor: Matrix) -> Matrix:
         """``T^-1 Lambda``, a factor of the covariance of the basis's effects, of any shape."""
-        return factor if self.is_identity else self.inverse @ factor
+        if self.is_diagonal:
+            return factor if self.is_identity else np.asarray(factor * np.diag(self.R)[:, None])
+        return np.asarray(self.inverse @ factor)
 
     def effects(self, own: Matrix) -> Matrix:
         """Effects ``T b~`` of M's columns, (k, levels), from those of the basis."""
@@ -117,7 +123,15 @@ class ColumnBasis:
         """Covariances ``T C T'`` of M's effects, (k, k, levels), from those of the basis."""
         if self.is_identity:
             return own
+        if self.is_diagonal:
+            scale = 1.0 / np.diag(self.R)
+            return np.asarray(own * (scale[:, None] * scale)[:, :, None])
         return np.asarray(np.einsum("ac,cdl,bd->abl", self.T, own, self.T, optimize=True))
+
+
+def _with_signs(lower: Matrix) -> Matrix:
+    """Columns with non-negative diagonal entries."""
+    return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
 
 
 def identity_basis(k: int) -> ColumnBasis:

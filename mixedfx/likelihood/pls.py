@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -166,32 +167,55 @@ def solve_pls_at_factors(
     """Solve at one factor F of the relative covariance for each term, of any form."""
     numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(factors))
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
-    p = crossprod.p
-    C = schur.matrix
+    found = criterion_of_schur(crossprod, schur.matrix, numeric.log_det, reml=reml)
+    change = -found.coef_vector[:-1]
+    if crossprod.qr_R is not None:
+        change = linalg.solve_triangular(crossprod.qr_R, change, check_finite=False)
+    return Solution(
+        factors=tuple(factors),
+        deviance=found.deviance,
+        beta=crossprod.ols_coef + change,
+        sigma=found.sigma,
+        vcov_unscaled=crossprod.vcov_of_coefficients(found.vcov_in_basis),
+        pwrss=found.pwrss,
+        schur=schur,
+        coef_vector=found.coef_vector,
+        vcov_in_basis=found.vcov_in_basis,
+        crossprod=crossprod,
+        reml=reml,
+    )
+
+
+class Criterion(NamedTuple):
+    """Deviance, and the estimates that follow from the Schur complement of [X, y]."""
+
+    deviance: float
+    sigma: float
+    pwrss: float
+    coef_vector: Vector  # (p + 1,)
+    vcov_in_basis: Matrix  # (p, p)
+
+    def by_schur(self, *, reml: bool) -> Matrix:
+        """Derivative of the deviance by the Schur complement, (p + 1, p + 1)."""
+        by_schur = np.outer(self.coef_vector, self.coef_vector) / self.sigma**2
+        if reml:
+            by_schur[:-1, :-1] += self.vcov_in_basis
+        return by_schur
+
+
+def criterion_of_schur(
+    crossprod: CrossProducts, C: Matrix, log_det: float, *, reml: bool
+) -> Criterion:
+    """Profile beta and sigma out, given the Schur complement and ``log|M|``."""
+    p, nu = crossprod.p, crossprod.nu(reml=reml)
     R_diagonal, coef, unscaled = _solve_coefficients(C[:p, :p], C[:p, p])
     pwrss = float(C[p, p] - C[:p, p] @ coef)
-    nu = crossprod.nu(reml=reml)
-    log_det = numeric.log_det
     if reml:
         log_det += 2.0 * float(np.log(R_diagonal).sum()) + crossprod.log_det_qr
     sigma = crossprod.sigma_at(pwrss, nu)
     residual_part = nu * math.log(2.0 * math.pi * sigma**2) + pwrss / sigma**2
-    change = coef
-    if crossprod.qr_R is not None:
-        change = linalg.solve_triangular(crossprod.qr_R, coef, check_finite=False)
-    return Solution(
-        factors=tuple(factors),
-        deviance=log_det - crossprod.log_weights + residual_part,
-        beta=crossprod.ols_coef + change,
-        sigma=sigma,
-        vcov_unscaled=crossprod.vcov_of_coefficients(unscaled),
-        pwrss=pwrss,
-        schur=schur,
-        coef_vector=np.append(-coef, 1.0),
-        vcov_in_basis=unscaled,
-        crossprod=crossprod,
-        reml=reml,
-    )
+    deviance = log_det - crossprod.log_weights + residual_part
+    return Criterion(deviance, sigma, pwrss, np.append(-coef, 1.0), unscaled)
 
 
 def _solve_coefficients(A: Matrix, rhs: Vector) -> tuple[Vector, Vector, Matrix]:

@@ -7,6 +7,7 @@ Scaled factors ``F_t`` are those of the effects of each term's basis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
+from mixedfx.likelihood.field import FieldLikelihood
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import average_information, score_factors
@@ -55,13 +58,25 @@ class ScaledLikelihood:
         """Derivative of the deviance by ``x`` at a solution, (m,)."""
         return self.coordinates.pullback(x, score_factors(solution))
 
+    @cached_property
+    def field(self) -> FieldLikelihood | None:
+        """The same likelihood by covariances instead of factors, of one term of many effects."""
+        likelihood = self.likelihood
+        return FieldLikelihood.of(likelihood.crossprod, self.coordinates, reml=likelihood.reml)
+
     def score(self, x: Vector) -> Vector:
         """Derivative of the deviance by ``x``, (m,)."""
+        if self.field is not None:
+            return self.field.at_params(x).score
         return self.score_at(x, self.at(x))
 
-    def information(self, x: Vector) -> Matrix:
-        """Average information, (m, m)."""
-        return average_information(self.at(x), self.jacobians(x))
+    def score_and_information(self, x: Vector) -> tuple[Vector, Matrix]:
+        """Derivative of the deviance by ``x``, and the average information, (m, m)."""
+        if self.field is not None:
+            point = self.field.at_params(x)
+            return point.score, point.average_information
+        solution = self.at(x)
+        return self.score_at(x, solution), average_information(solution, self.jacobians(x))
 
     def hessian(self, x: Vector) -> Matrix:
         """Second derivatives of the deviance by ``x``, (m, m)."""
@@ -105,16 +120,14 @@ class ScaledLikelihood:
         return CoefficientCovariance(solution.sigma**2 * np.concatenate(parts), crossprod.qr_R)
 
 
-def check_positive_pwrss(solution: Solution) -> Solution:
-    """Raise a ``ResponseError`` if the random effects explain the response; else the solution."""
-    crossprod = solution.crossprod
-    if crossprod.profiles_sigma and solution.pwrss <= crossprod.zero_pwrss:
+def check_positive_pwrss(crossprod: CrossProducts, pwrss: float) -> None:
+    """Raise a ``ResponseError`` if the random effects explain the response."""
+    if crossprod.profiles_sigma and pwrss <= crossprod.zero_pwrss:
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "
             "zero. Look for a grouping factor within whose levels the response does not vary."
         )
-    return solution
 
 
 def deviance_rounding(solution: Solution) -> float:
