@@ -115,10 +115,12 @@ def _effect_columns(
     variables: Mapping[str, Any],
     env: EvalEnvironment,
     index: pd.Index,
+    n_levels: int,
 ) -> tuple[EffectPositions | None, tuple[str, ...], Matrix]:
     """Positions, if the effects have any, names and columns of the effects of one term."""
     if has_positions(term.structure):
         positions, of_rows = build_positions(term, variables, env, index)
+        check_size_of_positions(term, len(positions.levels), n_levels)
         return positions, position_names(term, positions), positions.indicators(of_rows)
     if matrix is None or info is None:  # an intercept alone
         return None, ("Intercept",), np.broadcast_to(1.0, (len(index), 1)).view()
@@ -160,10 +162,11 @@ def build_random_terms(
     specs, rows = [], []
     for term, matrix, info in zip(formula.random, matrices, infos, strict=True):
         levels, codes, memberships, relationship = factors.of(term)
-        positions, names, matrix = _effect_columns(term, matrix, info, variables, env, index)
+        positions, names, matrix = _effect_columns(
+            term, matrix, info, variables, env, index, len(levels)
+        )
         _check_sides(term, info, variables, len(levels), n)
         if positions is not None:
-            check_size_of_positions(term, len(names), len(levels))
             row_dependent |= _row_dependent_positions(term, variables, env, n)
         if term.group != (ALL_ROWS,):
             confounded = memberships is None and relationship is None and not given.one_row_levels
