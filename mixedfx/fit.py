@@ -51,7 +51,7 @@ def fit_design(
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
     model = residual_model(design)
-    if model.estimator != "engine":
+    if not model.takes_related_levels:
         check_plain_levels(design.spec, model.spec.argument)
     if isinstance(priors, FamilyPriors):
         spec = cast(FamilyResidual, design.spec.residual)

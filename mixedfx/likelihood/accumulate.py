@@ -18,13 +18,7 @@ from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
-from mixedfx.likelihood.level_basis import (
-    LevelSums,
-    block_in_basis,
-    level_basis,
-    loadings,
-    sums_in_basis,
-)
+from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
     column_products,
@@ -66,8 +60,8 @@ def compute_crossproducts(
         bases = term_bases(rows, parametrization)
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
     groups = tuple(random_terms[0].group for random_terms in by_group)
-    sums, level_bases = _level_sums(spec, by_group, w, Xy_columns)
-    blocks = _off_diagonal_blocks(by_group, w, level_bases)
+    related = RelatedLevels.of(spec, by_group)
+    sums, blocks, level_bases = related.in_bases(*_sums_by_code(by_group, w, Xy_columns))
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
@@ -96,39 +90,18 @@ def compute_crossproducts(
     return crossprod
 
 
-def _level_sums(
-    spec: ModelSpec,
-    by_group: list[list[RandomTermRows]],
-    w: Vector | None,
-    Xy_columns: list[Vector],
-) -> tuple[list[LevelSums], tuple[Matrix | None, ...]]:
-    """``Z'WZ`` and ``Z'W[X, y]`` of each grouping factor, and the basis of its levels' effects."""
-    found, level_bases = [], []
-    for terms in by_group:
-        sums = LevelSums(*level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes))
-        relationship = spec.random_terms[spec.terms_of(terms[0].group)[0]].relationship
-        basis = level_basis(terms, relationship, spec.levels_of(terms[0].group), sums.ZtZ)
-        if basis is not None:
-            sums = sums_in_basis(loadings(terms[0].memberships, basis), sums.ZtZ, sums.ZtXy)
-        found.append(sums)
-        level_bases.append(basis)
-    return found, tuple(level_bases)
-
-
-def _off_diagonal_blocks(
-    by_group: list[list[RandomTermRows]], w: Vector | None, level_bases: tuple[Matrix | None, ...]
-) -> dict[tuple[int, int], tuple[LevelPairs, Matrix]]:
-    """Blocks of ``Z'WZ`` between grouping factors."""
-    P = [
-        None if basis is None else loadings(terms[0].memberships, basis)
-        for terms, basis in zip(by_group, level_bases, strict=True)
+def _sums_by_code(
+    by_group: list[list[RandomTermRows]], w: Vector | None, Xy_columns: list[Vector]
+) -> tuple[list[tuple[Matrix, Matrix]], dict[tuple[int, int], tuple[LevelPairs, Matrix]]]:
+    """``Z'WZ`` and ``Z'W[X, y]`` of each grouping factor, and blocks between the factors."""
+    sums = [
+        level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes) for terms in by_group
     ]
-    blocks = {}
-    for i, j in itertools.combinations(range(len(by_group)), 2):
-        pairs, values = off_diagonal_block(by_group[i], by_group[j], w)
-        shape = (by_group[i][0].n_codes, by_group[j][0].n_codes)
-        blocks[i, j] = block_in_basis(pairs, values, shape, (P[i], P[j]))
-    return blocks
+    blocks = {
+        (i, j): off_diagonal_block(by_group[i], by_group[j], w)
+        for i, j in itertools.combinations(range(len(by_group)), 2)
+    }
+    return sums, blocks
 
 
 def block_matrix(
@@ -254,15 +227,15 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
     XytXy[p, p] = residuals @ weighted
     ZtXy: list[Matrix] = []
     in_basis = rows_in_basis(rows.random_terms, crossprod.bases)
-    for group, old in zip(crossprod.groups, crossprod.ZtXy, strict=True):
-        new = old.copy()
+    for f, (group, old) in enumerate(zip(crossprod.groups, crossprod.ZtXy, strict=True)):
+        new, basis = old.copy(), crossprod.level_basis(f)
         random_terms = [term for term in in_basis if term.group == group]
         for a, z in enumerate(term_columns(random_terms)):
             codes, size = random_terms[0].codes, random_terms[0].n_codes
             sums = np.asarray(np.bincount(codes, multiply(z, weighted), size), dtype=float)
-            basis = crossprod.level_basis(len(ZtXy))
             if basis is not None:
-                sums = sums @ loadings(random_terms[0].memberships, basis)
+                memberships = random_terms[0].memberships
+                sums = (sums if memberships is None else sums @ memberships.csr) @ basis
             new[a, p] = sums
         ZtXy.append(new)
     return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=ols_coef)

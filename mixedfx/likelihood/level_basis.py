@@ -20,6 +20,7 @@ that starting values are near.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.covariance.relationship_checks import raise_not_positive_definite
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs
 from mixedfx.linalg.sparse_matrix import SparseMatrix
@@ -37,6 +39,7 @@ from mixedfx.linalg.sparse_matrix import SparseMatrix
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+BlocksOfPairs = dict[tuple[int, int], tuple[LevelPairs, Array]]
 
 # Smallest eigenvalue, relative to the largest, of a relationship matrix.
 _POSITIVE = 1e-12
@@ -65,18 +68,71 @@ def covariance_root(relationship: Relationship, levels: Levels) -> Matrix:
         raise
 
 
+@dataclass(frozen=True)
+class RelatedLevels:
+    """Relationships and memberships of grouping factors, which give their levels' bases."""
+
+    groups: tuple[str, ...]
+    levels: tuple[Levels, ...]
+    relationships: tuple[Relationship | None, ...]
+    memberships: tuple[SparseMatrix | None, ...]
+
+    @staticmethod
+    def of(spec: ModelSpec, by_group: Sequence[Sequence[RandomTermRows]]) -> RelatedLevels:
+        """Those of the terms of each grouping factor."""
+        groups = tuple(terms[0].group for terms in by_group)
+        return RelatedLevels(
+            groups,
+            tuple(spec.levels_of(group) for group in groups),
+            tuple(spec.random_terms[spec.terms_of(group)[0]].relationship for group in groups),
+            tuple(terms[0].memberships for terms in by_group),
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all levels are independent, and each row has one of them."""
+        return all(known is None for known in (*self.relationships, *self.memberships))
+
+    def loadings(self, f: int, basis: Matrix | None) -> Matrix | None:
+        """``S B``, (codes, L): what a row of each code has of a factor's effects v."""
+        memberships = self.memberships[f]
+        return basis if basis is None or memberships is None else memberships.csr @ basis
+
+    def in_bases(
+        self, sums: Sequence[tuple[Array, Array]], blocks: BlocksOfPairs
+    ) -> tuple[list[LevelSums], BlocksOfPairs, tuple[Matrix | None, ...]]:
+        """Sums by code, and blocks between codes, as those by effect v; the bases B."""
+        bases = tuple(self._basis(f, ZtZ) for f, (ZtZ, _) in enumerate(sums))
+        P = [self.loadings(f, basis) for f, basis in enumerate(bases)]
+        found = [
+            LevelSums(*own) if of is None else sums_in_basis(of, *own)
+            for own, of in zip(sums, P, strict=True)
+        ]
+        codes = [ZtZ.shape[2] for ZtZ, _ in sums]
+        between = {
+            (i, j): block_in_basis(pairs, values, (codes[i], codes[j]), (P[i], P[j]))
+            for (i, j), (pairs, values) in blocks.items()
+        }
+        return found, between, bases
+
+    def _basis(self, f: int, ZtZ: Array) -> Matrix | None:
+        """B (L, L); None where effects are independent and rows have one each."""
+        relationship, memberships = self.relationships[f], self.memberships[f]
+        if relationship is None and memberships is None:
+            return None
+        return level_basis(relationship, memberships, self.levels[f], ZtZ, self.groups[f])
+
+
 def level_basis(
-    terms: Sequence[RandomTermRows],
     relationship: Relationship | None,
+    memberships: SparseMatrix | None,
     levels: Levels,
     ZtZ: Array,
-) -> Matrix | None:
-    """B (L, L) of a grouping factor; None where effects are independent and rows have one each."""
-    memberships = terms[0].memberships
-    if relationship is None and memberships is None:
-        return None
+    group: str,
+) -> Matrix:
+    """B (L, L) of a grouping factor, by its sums of products by code."""
     if len(ZtZ) > 1:
-        _check_dense_block(len(ZtZ), len(levels), terms[0].group)
+        _check_dense_block(len(ZtZ), len(levels), group)
     squares = np.einsum("aal->l", ZtZ)
     if relationship is None:
         assert memberships is not None
@@ -84,7 +140,7 @@ def level_basis(
         return _eigen(weighted.toarray())[1]
     if (squares > 0.0).all():
         # Q and s of D^1/2 A D^1/2 give B = D^-1/2 Q s^1/2, without T.
-        at = positions_of_levels(relationship, levels.labels, terms[0].group)
+        at = positions_of_levels(relationship, levels.labels, group)
         half = np.sqrt(squares)
         scaled = relationship.known.block(at, at)
         scaled *= half[:, None]
@@ -113,11 +169,6 @@ def _check_dense_block(K: int, L: int, group: str) -> None:
 def _eigen(matrix: Matrix) -> tuple[Vector, Matrix]:
     values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
-
-
-def loadings(memberships: SparseMatrix | None, basis: Matrix) -> Matrix:
-    """``S B``, (codes, L): what a row of each code has of the effects v."""
-    return basis if memberships is None else np.asarray(memberships.csr @ basis)
 
 
 def sums_in_basis(P: Matrix, ZtZ: Array, ZtXy: Array) -> LevelSums:

@@ -118,9 +118,10 @@ class StratumVariances:
     def within(self, blocks: ProjectedBlocks, f: int) -> Array:
         """Sums over the strata and levels."""
         U, p, found = blocks.U[f], len(blocks.inverse), []
+        B = blocks.crossprod.level_basis(f)
         for weights, M in zip(self._weighted, self._fixed(blocks), strict=True):
-            A = self.sums.ZtZ_within(f, weights).sum(axis=2)
-            ZtX = self.sums.ZtXy_within(f, weights)[:, :p]
+            A = self.sums.ZtZ_within(f, weights, B)
+            ZtX = self.sums.ZtXy_within(f, weights, B)[:, :p]
             C = np.einsum("ij,kil->kjl", blocks.inverse, ZtX)
             cross = np.einsum("ajl,bjl->ab", U, C)
             through = np.einsum("ail,ij,bjl->ab", U, M, U, optimize=True)

@@ -19,7 +19,14 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.accumulate import centred_columns, compute_crossproducts
 from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.level_sums import blocks_by_group, level_sums, multiply, term_columns
+from mixedfx.likelihood.level_basis import RelatedLevels
+from mixedfx.likelihood.level_sums import (
+    blocks_by_group,
+    level_sums,
+    multiply,
+    off_diagonal_block,
+    term_columns,
+)
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -58,6 +65,8 @@ class StratifiedSums:
     _ZtXy: tuple[StratumSums, ...] = field(repr=False)
     _off_diagonal: dict[tuple[int, int], StratumSums] = field(repr=False)
     _XytXy: StratumSums = field(repr=False)
+    _pairs: dict[tuple[int, int], LevelPairs] = field(repr=False)  # of codes, of _off_diagonal
+    _related: RelatedLevels = field(repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -68,26 +77,35 @@ class StratifiedSums:
         """``[X, y]'W[X, y]`` of each stratum at the design's own weights, (p + 1, p + 1, S)."""
         return self._XytXy.values
 
-    def ZtZ_within(self, f: int, weights: Vector) -> Matrix:
-        """Blocks of ``Z'WZ`` within a factor's levels, of strata of any weights, (K, K, L)."""
-        return self._ZtZ[f].reweight(weights)
+    def ZtZ_within(self, f: int, weights: Vector, basis: Matrix | None) -> Matrix:
+        """Sum over a factor's levels, in a basis of these, of ``Z'WZ`` at any weights, (K, K)."""
+        ZtZ, P = self._ZtZ[f].reweight(weights), self._related.loadings(f, basis)
+        return ZtZ.sum(axis=2) if P is None else np.asarray(ZtZ @ (P**2).sum(axis=1))
 
-    def ZtXy_within(self, f: int, weights: Vector) -> Matrix:
-        """``Z'W[X, y]`` of a factor, of strata of any weights, (K, p + 1, L)."""
-        return self._ZtXy[f].reweight(weights)
+    def ZtXy_within(self, f: int, weights: Vector, basis: Matrix | None) -> Matrix:
+        """``Z'W[X, y]`` of a factor in a basis of its levels, at any weights, (K, p + 1, L)."""
+        ZtXy, P = self._ZtXy[f].reweight(weights), self._related.loadings(f, basis)
+        return ZtXy if P is None else np.asarray(ZtXy @ P)
 
     def reweight(self, weights: Vector) -> CrossProducts:
         """Cross-products at one weight a stratum, times the design's own weights."""
         plain = self.plain
+        cells = zip(self._ZtZ, self._ZtXy, strict=True)
+        sums, blocks, bases = self._related.in_bases(
+            [(ZtZ.reweight(weights), ZtXy.reweight(weights)) for ZtZ, ZtXy in cells],
+            {ij: (self._pairs[ij], c.reweight(weights)) for ij, c in self._off_diagonal.items()},
+        )
         ZtZ = BlockMatrix(
-            plain.ZtZ.pattern,
-            tuple(cells.reweight(weights) for cells in self._ZtZ),
-            {ij: cells.reweight(weights) for ij, cells in self._off_diagonal.items()},
+            plain.ZtZ.pattern,  # in other bases of the levels it is the same
+            tuple(of_factor.ZtZ for of_factor in sums),
+            {ij: values for ij, (_, values) in blocks.items()},
+            {f: s.within[1] for f, s in enumerate(sums) if s.within is not None},
         )
         return replace(
             plain,
             ZtZ=ZtZ,
-            ZtXy=tuple(cells.reweight(weights) for cells in self._ZtXy),
+            level_bases=bases,
+            ZtXy=tuple(of_factor.ZtXy for of_factor in sums),
             XytXy=self._XytXy.reweight(weights)[:, :, 0],
             log_weights=plain.log_weights + float(self.counts @ np.log(weights)),
         )
@@ -103,16 +121,22 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     for random_terms in by_group:
         cell, level, stratum = _cells(random_terms[0].codes, codes, S)
         ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
-        diagonal.append(StratumSums(ZtZ, level, stratum, random_terms[0].n_levels))
-        right.append(StratumSums(ZtXy, level, stratum, random_terms[0].n_levels))
-    for (i, j), pairs in plain.ZtZ.pattern.pairs.items():
+        diagonal.append(StratumSums(ZtZ, level, stratum, random_terms[0].n_codes))
+        right.append(StratumSums(ZtXy, level, stratum, random_terms[0].n_codes))
+    related, code_pairs = RelatedLevels.of(design.spec, by_group), plain.ZtZ.pattern.pairs
+    if not related.is_plain:
+        code_pairs = {
+            (i, j): off_diagonal_block(by_group[i], by_group[j], None)[0] for i, j in code_pairs
+        }
+    for (i, j), pairs in code_pairs.items():
         off_diagonal[i, j] = _pair_sums(pairs, by_group[i], by_group[j], w, codes, S)
     XytXy = np.array(
         [[_sums(multiply(multiply(a, b), w), codes, S) for b in Xy_columns] for a in Xy_columns]
     )
     whole = StratumSums(XytXy, np.zeros(S, dtype=np.intp), np.arange(S), 1)
     counts = np.bincount(codes, minlength=S).astype(float)
-    return StratifiedSums(plain, codes, counts, tuple(diagonal), tuple(right), off_diagonal, whole)
+    levels = tuple(diagonal), tuple(right), off_diagonal
+    return StratifiedSums(plain, codes, counts, *levels, whole, dict(code_pairs), related)
 
 
 def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
@@ -131,7 +155,7 @@ def _pair_sums(
     S: int,
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
-    width = second[0].n_levels
+    width = second[0].n_codes
     keys = pairs.rows.astype(np.int64) * width + pairs.cols
     pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
     cell, at, stratum = _cells(pair, codes, S)

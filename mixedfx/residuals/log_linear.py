@@ -107,6 +107,7 @@ class LocationScale(LogLinear):
     """``log sd = D gamma + v``, ``v`` a random intercept."""
 
     estimator = "laplace"
+    takes_related_levels = False
 
     @property
     def random_term(self) -> RandomTermRows:

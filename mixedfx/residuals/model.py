@@ -108,6 +108,8 @@ class ResidualModel(ResidualRows):
     # theta inside, Laplace's approximation where the scale has random effects, or the marginal
     # likelihood of a family.
     estimator: ClassVar[Literal["engine", "nested", "laplace", "marginal"]] = "nested"
+    # Whether levels of a random term may have a relationship matrix, or rows several of them.
+    takes_related_levels: ClassVar[bool] = False
 
     @property
     def n_params(self) -> int:
@@ -275,6 +277,7 @@ class Homoscedastic(ResidualModel):
     spec: EqualVariances
 
     estimator = "engine"
+    takes_related_levels = True
 
     def mean_variance(self, sigma: float, sds: Vector) -> float:
         """Variance of a row of weight one."""
@@ -288,6 +291,7 @@ class KnownVariances(ResidualModel):
     spec: KnownStandardDeviations
 
     estimator = "engine"
+    takes_related_levels = True
 
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """Read from the column of the standard deviations."""

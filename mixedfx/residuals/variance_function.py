@@ -54,6 +54,8 @@ class VarianceFunction(ResidualModel, ABC):
     A new model has ``codes`` (n,) as a field or property, and writes the abstract methods.
     """
 
+    takes_related_levels = True
+
     codes: Codes
 
     @abstractmethod

@@ -8,6 +8,7 @@ covariance beside it a lower criterion; and identities (A = I, A = B B').
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -172,14 +173,14 @@ def test_two_matrices_with_several_effects_each():
 # ---------------------------------------------------------------- identities
 
 
-@pytest.fixture(scope="module")
-def plain_and_identity():
+@lru_cache
+def plain_and_identity(dispersion=None):
     names = sorted(set(HERD.data["animal"]))
-    identity = pd.DataFrame(np.eye(len(names)), names, names)
+    options = {"relmat": {"animal": pd.DataFrame(np.eye(len(names)), names, names)}}
     formula = "y ~ x * trait + (1 + age | animal) + (1 | herd)"
     return (
-        mfx.lmer(formula, HERD.data, engine="profiled"),
-        mfx.lmer(formula, HERD.data, relmat={"animal": identity}),
+        mfx.lmer(formula, HERD.data, engine="profiled", dispersion=dispersion),
+        mfx.lmer(formula, HERD.data, engine="profiled", dispersion=dispersion, **options),
     )
 
 
@@ -205,9 +206,13 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_identity_matrix_is_the_term_without_a_matrix(name, plain_and_identity):
-    plain, identity = (pd.DataFrame(TABLES[name](fit)) for fit in plain_and_identity)
+@pytest.mark.parametrize(
+    ("name", "dispersion"),
+    [(name, None) for name in TABLES]
+    + [(name, "~ trait") for name in TABLES if name != "kenward-roger"],
+)
+def test_identity_matrix_is_the_term_without_a_matrix(name, dispersion):
+    plain, identity = (pd.DataFrame(TABLES[name](f)) for f in plain_and_identity(dispersion))
     # Each search ends within about 1e-6 of the optimum.
     pd.testing.assert_frame_equal(identity, plain, rtol=1e-5, atol=1e-5)
 
@@ -253,3 +258,35 @@ def test_slopes_of_several_levels_are_those_of_the_definition():
     found = fit.ranef("mm(animal, dam)", cond_sd=True)
     np.testing.assert_allclose(found.iloc[:, :2].T.to_numpy().ravel(), expected.modes, atol=1e-7)
     np.testing.assert_allclose(found.iloc[:, 2:].T.to_numpy().ravel(), expected.cond_sd, rtol=1e-6)
+
+
+# ---------------------------------------------------------------- residual standard deviations
+
+
+@pytest.mark.parametrize("effects", ["(1 | animal)", "(1 + age | animal)"])
+@pytest.mark.parametrize(("reml", "weights"), [(True, None), (False, "w")])
+def test_residual_sds_by_trait_are_those_of_the_dense_definition(effects, reml, weights):
+    """At the estimates V gives the criterion, and no log ratio of sds beside it a lower one."""
+    data, names = HERD.data, list(HERD.A.index)
+    formula = f"y ~ x + {effects} + (1 | herd)"
+    options = {"dispersion": "~ trait", "weights": weights, "relmat": {"animal": HERD.A}}
+    fit = mfx.lmer(formula, data, reml=reml, **options)
+    k = len(fit.cov_re["animal"])
+    Z = columns_of_effects(data, lambda d: EFFECTS["(1 + age | animal)"](d)[:, :k], names)
+    C, herds = (
+        np.kron(fit.cov_re["animal"], HERD.A),
+        indicators(data["herd"], sorted(set(data["herd"]))),
+    )
+    between = Z @ C @ Z.T + fit.cov_re["herd"].to_numpy()[0, 0] * herds @ herds.T
+    milk = data["trait"] == "milk"
+
+    def at(shift):
+        sds = fit.residual_sd * np.exp(np.where(milk, shift, 0.0))
+        return definition(data, Z, C, between + np.diag(sds**2), reml=reml)
+
+    assert fit.deviance == pytest.approx(at(0.0).criterion, abs=1e-7)
+    np.testing.assert_allclose(fit.params, at(0.0).beta, rtol=1e-6)
+    found = fit.ranef("animal", cond_sd=True).loc[names]
+    np.testing.assert_allclose(found.iloc[:, k:].T.to_numpy().ravel(), at(0.0).cond_sd, rtol=1e-6)
+    assert min(at(0.01).criterion, at(-0.01).criterion) > fit.deviance
+    assert fit.certificate.ok

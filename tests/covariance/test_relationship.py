@@ -236,10 +236,16 @@ def test_matrix_with_labels_is_the_table_of_them():
     assert fits[0].deviance == pytest.approx(fits[1].deviance, abs=1e-9)
 
 
-def test_dispersion_with_a_relationship_matrix_is_refused():
+@pytest.mark.parametrize(
+    "options",
+    [{"dispersion": "~ 1 + (1 | herd)"}, {"residual": "cs(time | herd)"}],
+    ids=["random dispersion", "correlated residuals"],
+)
+def test_residuals_that_do_not_go_with_a_relationship_matrix_are_refused(options):
     data, A, _ = records(9)
+    data["time"] = data.groupby("herd").cumcount()
     with pytest.raises(ArgumentError, match="takes no relationship matrix"):
-        mfx.lmer("y ~ x + (1 | animal)", data, relmat={"animal": A}, dispersion="~ herd")
+        mfx.lmer("y ~ x + (1 | animal)", data, relmat={"animal": A}, **options)
 
 
 def test_levels_with_one_row_each_are_identified_by_their_relationships():
