@@ -71,7 +71,7 @@ def fit_source(
     n_bytes = crossproduct_bytes(model.crossprod)
     size = size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
     note = Note(
-        f"{sums.n + sums.n_dropped:,} rows were read in chunks, {learned.n_passes + 1} times; "
+        f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} passes; "
         f"their cross-products have {size}."
     )
     return replace(with_summaries(fit, model, sums), notes=(*fit.notes, note))
