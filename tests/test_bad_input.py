@@ -7,6 +7,7 @@ and so is an answer: where the data cannot give one, the words must.
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ from mixedfx.errors import (
     SearchError,
     SingularFitWarning,
     SizeError,
+    SourceChangedError,
+    SourceError,
     WeightsError,
 )
 
@@ -76,6 +79,12 @@ def _with(data: pd.DataFrame, column: str, row: int, value: Any) -> pd.DataFrame
     values = data[column].astype(object).to_list()
     values[row] = value
     return data.assign(**{column: values})
+
+
+def _ever_fewer(data: pd.DataFrame) -> Callable[[], list[pd.DataFrame]]:
+    """Rows of which each call gives one less."""
+    calls = itertools.count(1)
+    return lambda: [data.iloc[: -next(calls)]]
 
 
 def _codes(n: int) -> np.ndarray:
@@ -222,8 +231,14 @@ TABLES = [
     Bad(
         "table: name of a file",
         lambda d: mfx.lmer(MODEL, "d.csv"),
-        ColumnTypeError,
-        ("str", "DataFrame"),
+        SourceError,
+        ("no file", "d.csv", "folder"),
+    ),
+    Bad(
+        "table: rows that differ at each pass",
+        lambda d: mfx.lmer(MODEL, _ever_fewer(d)),
+        SourceChangedError,
+        ("first pass", "same rows"),
     ),
     Bad(
         "table: class instead of a table",

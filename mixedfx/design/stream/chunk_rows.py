@@ -33,6 +33,10 @@ Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 
+# Sums of squares between these are of finite numbers that can be squared.
+_PLAIN = (1e-100, 1e100)
+
+
 @dataclass(frozen=True)
 class ChunkDesign:
     """A specification and the columns that it reads; makes the rows of any chunk."""
@@ -138,18 +142,24 @@ class ChunkDesign:
             object.__setattr__(self, name, value)
 
 
+def _check_columns(names: Sequence[str], matrix: Matrix, index: pd.Index) -> None:
+    """The check of each column, where their squares are not plainly in order."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->j", matrix, matrix)
+    for j in np.flatnonzero(~((squares > _PLAIN[0]) & (squares < _PLAIN[1]))).tolist():
+        check_finite(names[j], np.ascontiguousarray(matrix[:, j]), index)
+
+
 def _check(spec: ModelSpec, rows: ModelRows) -> None:
     """The checks of values that a design in memory makes."""
     if not rows.n:
         return
     check_finite(f"the response '{spec.formula.response}'", rows.y, rows.index)
-    for j, name in enumerate(spec.column_names):
-        check_finite(f"fixed column '{name}'", np.ascontiguousarray(rows.X[:, j]), rows.index)
+    _check_columns([f"fixed column '{name}'" for name in spec.column_names], rows.X, rows.index)
     for term, own in zip(spec.random_terms, rows.random_terms, strict=True):
         if term.info is not None:
-            for j, name in enumerate(term.effect_names):
-                what = f"column '{name}' of {term.formula_term}"
-                check_finite(what, np.ascontiguousarray(own.model_matrix[:, j]), rows.index)
+            names = [f"column '{name}' of {term.formula_term}" for name in term.effect_names]
+            _check_columns(names, own.model_matrix, rows.index)
     check_positive("weights", rows.weights, rows.index)
     if rows.offset is not None:
         check_finite("offset", rows.offset, rows.index)

@@ -28,9 +28,11 @@ class Reservoir:
 
     def add(self, frame: pd.DataFrame, positions: Codes) -> None:
         """Offer the complete rows of a chunk: those with the smallest random keys are kept."""
-        keys = self._rng.random(len(frame))[positions]
+        keys = self._rng.random(len(frame))
+        if len(positions) < len(frame):
+            keys = keys[positions]
         if len(self._keys) >= self._size:
-            candidates = keys < self._keys.max()
+            candidates = np.flatnonzero(keys < self._keys.max())
             keys, positions = keys[candidates], positions[candidates]
         if not len(keys):
             return

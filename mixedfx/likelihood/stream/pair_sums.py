@@ -23,6 +23,8 @@ Keys = npt.NDArray[np.int64]
 
 # Runs are merged where so many of them are within this ratio of lengths.
 _MERGED, _ALIKE = 8, 4
+# Share of rows with the key of the row before them up to which these are added one by one.
+_FEW_REPEATED = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ def pair_sums(
 ) -> PairSums:
     """Sums of the products of the columns of two factors in some rows."""
     keys = rows.astype(np.int64) * width + cols
-    order = _order(keys)
-    ordered = keys[order]
+    ordered, order = _sorted(keys)
     starts = _starts(ordered)
     values = np.empty((len(first) * len(second), len(starts)))
     for i, a in enumerate(first):
@@ -83,28 +84,37 @@ def pair_sums(
     return PairSums(width, (Run(ordered[starts], values),))
 
 
-def _order(keys: Keys) -> Codes:
-    """Order that sorts keys: sorted with their positions in one number, where both fit into it."""
+def _sorted(keys: Keys) -> tuple[Keys, Codes]:
+    """Sorted keys and the order: sorted with positions in one number, where both fit into it."""
     bits = max(len(keys) - 1, 1).bit_length()
     if not len(keys) or int(keys.max()).bit_length() + bits > 63:
-        return np.argsort(keys, kind="stable")
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
     packed = (keys << bits) | np.arange(len(keys))
     packed.sort()
+    ordered = packed >> bits
     packed &= (1 << bits) - 1
-    return packed
+    return ordered, packed
 
 
 def _starts(ordered: Keys) -> Codes:
     """Where a new key begins."""
-    return np.flatnonzero(np.diff(ordered, prepend=-1))
+    begins = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return np.flatnonzero(begins)
 
 
 def _add_runs(values: Vector, order: Codes, starts: Codes, into: Vector) -> None:
     """Sums of the values of each key."""
-    if len(starts) == len(order):
-        np.take(values, order, out=into)
-    elif len(starts):
+    if len(order) - len(starts) > _FEW_REPEATED * len(order):
         np.add.reduceat(values[order], starts, out=into)
+        return
+    np.take(values, order[starts], out=into)
+    if len(starts) < len(order):  # the other rows of the few keys that have several
+        further = np.ones(len(order), dtype=bool)
+        further[starts] = False
+        at = np.flatnonzero(further)
+        np.add.at(into, np.searchsorted(starts, at, side="right") - 1, values[order[at]])
 
 
 def as_block(sums: PairSums, n_first: int, n_second: int) -> tuple[LevelPairs, Matrix]:
@@ -126,10 +136,7 @@ def merge_runs(runs: Sequence[Run]) -> Run:
             "with more memory."
         ),
     )
-    keys = np.concatenate([run.keys for run in runs])
-    order = _order(keys)
-    ordered = keys[order]
-    del keys
+    ordered, order = _sorted(np.concatenate([run.keys for run in runs]))
     starts = _starts(ordered)
     values = np.empty((len(runs[0].values), len(starts)))
     for k, into in enumerate(values):

@@ -102,7 +102,7 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     X, w = plan.fixed_columns(rows.X), rows.weights
     y = rows.response_less_offset
     residuals = y - X @ plan.coef
-    columns = [np.ascontiguousarray(X[:, j]) for j in range(X.shape[1])]
+    columns = list(np.ascontiguousarray(X.T))
     XytXy = column_products([*columns, residuals], w)
     XtX = XytXy[:-1, :-1] if w is None else column_products(columns, None)
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, plan.bases))
