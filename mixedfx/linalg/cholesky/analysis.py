@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern, Ints, LevelPairs
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.symbolic import (
     DenseUpdate,
     EliminationStep,
@@ -89,10 +90,9 @@ class _Analysis:
     def __init__(self, pattern: BlockPattern, leading: list[int], dense: list[int]) -> None:
         self.pattern, self.layout = pattern, pattern.layout
         self.leading, self.dense, self.order = leading, dense, [*leading, *dense]
-        ends = np.cumsum([0, *map(self.layout.size, self.order)]).tolist()
-        self.starts: dict[int, int] = dict(zip(self.order, ends, strict=False))
-        self.size, self.dense_start = ends[-1], ends[len(leading)]
-        self.dense_size = self.size - self.dense_start
+        columns = EliminationOrder.of(pattern, tuple(leading), tuple(dense))
+        self.starts, self.size = columns.starts, columns.size
+        self.dense_start, self.dense_size = columns.dense_start, columns.dense_size
         # Pairs of a leading and a later factor, by the levels of the leading one.
         self.leading_pairs: dict[tuple[int, int], LevelPairs] = {}
         self.pair_order: dict[tuple[int, int], Ints | None] = {}
@@ -114,6 +114,7 @@ class _Analysis:
         return SymbolicFactor(
             layout=self.layout,
             pairs=self.pattern.pairs,
+            leading_factors=tuple(self.leading),
             steps=tuple(self._step(i, f) for i, f in enumerate(self.leading)),
             dense_factors=tuple(self.dense),
             starts=self.starts,

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import sparse
 
 from mixedfx.linalg.cholesky.batched import matmul
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockLayout, Ints, LevelPairs
+from mixedfx.linalg.cholesky.block_matrix import Array, Ints, LevelPairs
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
 
 def count_pairs(counts: Ints, n_second: int | None) -> Ints:
@@ -230,16 +231,10 @@ class EliminationStep:
 
 
 @dataclass(frozen=True)
-class SymbolicFactor:
+class SymbolicFactor(EliminationOrder):
     """Elimination order and positions of all values; returned by :func:`~.analysis.analyze`."""
 
-    layout: BlockLayout
-    pairs: Mapping[tuple[int, int], LevelPairs] = field(repr=False)  # for every two factors i < j
     steps: tuple[EliminationStep, ...]  # one per leading factor
-    dense_factors: tuple[int, ...]  # factors of the dense trailing block
-    starts: Mapping[int, int]  # first scalar column of each factor, in the elimination order
-    size: int  # scalar columns of all factors
-    dense_start: int  # first scalar column of the dense block
     trailing_size: int  # number of trailing values
     dense_offset: int  # position of the dense block in the trailing values
     # Positions in the trailing values of each block that elimination changes, (K_f, K_g, pairs)
@@ -253,23 +248,3 @@ class SymbolicFactor:
     first_positions: Mapping[int, Ints] = field(repr=False)
     # Order that sorts them if all (K_g, pairs) stand in a row, in the elimination order.
     first_order: Ints = field(repr=False)
-
-    @property
-    def leading_factors(self) -> tuple[int, ...]:
-        """Factors that are eliminated level by level, in order."""
-        return tuple(s.factor for s in self.steps)
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """All factors in the elimination order."""
-        return (*self.leading_factors, *self.dense_factors)
-
-    @property
-    def dense_size(self) -> int:
-        """Scalar columns of the dense block."""
-        return self.size - self.dense_start
-
-    def columns(self, factor: int) -> slice:
-        """Scalar columns of a factor, in the elimination order."""
-        start = self.starts[factor]
-        return slice(start, start + self.layout.size(factor))

@@ -1,0 +1,133 @@
+"""Products with the blocks of a block matrix, without one sparse matrix of all of them.
+
+Vectors of a factor with K effects and L levels are arrays (K, L, m), for m vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
+
+
+@dataclass(frozen=True)
+class BlockProducts:
+    """Products with a block matrix, by pairs of factors."""
+
+    matrix: BlockMatrix = field(repr=False)
+
+    @cached_property
+    def _off_diagonal(self) -> dict[tuple[int, int], list[list[Any]]]:
+        """For factors i < j a sparse matrix (L_i, L_j) for each two effects, of one pattern."""
+        blocks = {}
+        layout = self.matrix.layout
+        for (i, j), pairs in self.matrix.pattern.pairs.items():
+            shape = (layout.levels(i), layout.levels(j))
+            starts = np.concatenate([[0], np.cumsum(np.bincount(pairs.rows, minlength=shape[0]))])
+            small = max(*shape, len(pairs)) < 2**31
+            index_type = np.int32 if small else np.int64
+            columns, starts = pairs.cols.astype(index_type), starts.astype(index_type)
+            blocks[i, j] = [
+                [sparse.csr_array((of_pair, columns, starts), shape=shape) for of_pair in row]
+                for row in self.matrix.off_diagonal[i, j]
+            ]
+        return blocks
+
+    def _block(self, i: int, j: int) -> list[list[Any]]:
+        """Sparse matrices (L_i, L_j) for each effect of i and of j."""
+        if i < j:
+            return self._off_diagonal[i, j]
+        return [[M.T for M in column] for column in zip(*self._off_diagonal[j, i], strict=True)]
+
+    def times(self, i: int, j: int, X: Array) -> Array:
+        """Block of two different factors times vectors of ``j``: (K_i, L_i, m)."""
+        rows = self._block(i, j)
+        return np.stack([sum(M @ x for M, x in zip(row, X, strict=True)) for row in rows])
+
+    def weighted_squares(self, i: int, j: int, G: Array) -> Array:
+        """``sum_l A_lm' G_l A_lm`` over the levels l of ``i``, for each level m of j: (K, K, L)."""
+        block = self._block(i, j)
+        K, L = self.matrix.layout.width(j), self.matrix.layout.levels(j)
+        out = np.zeros((K, K, L))
+        for c in range(K):
+            for d in range(c + 1):
+                for a, row in enumerate(block):
+                    for b, other in enumerate(block):
+                        if G[a, b].any():
+                            products = type(row[c])(row[c], copy=False)
+                            products.data = row[c].data * other[d].data
+                            out[c, d] += products.T @ G[a, b]
+                out[d, c] = out[c, d]
+        return out
+
+    def all_times(self, order: EliminationOrder, X: Array) -> Array:
+        """The whole matrix times (q, ...) vectors, rows in the order of elimination."""
+        vectors = X.reshape(order.size, -1)
+        layout, out = self.matrix.layout, np.empty_like(vectors)
+        parts = {
+            f: vectors[order.columns(f)].reshape(layout.width(f), layout.levels(f), -1)
+            for f in layout.factors
+        }
+        for f in layout.factors:
+            total = by_level(self.matrix.diagonal[f], parts[f])
+            for g in layout.factors:
+                if g != f:
+                    total += self.times(f, g, parts[g])
+            out[order.columns(f)] = total.reshape(len(out[order.columns(f)]), -1)
+        return out.reshape(X.shape)
+
+
+def by_level(blocks: Array, X: Array) -> Array:
+    """``B_l X_l`` at every level, for blocks (K, K, L) and vectors (K, L, m)."""
+    if len(blocks) == 1:
+        return np.asarray(blocks[0, 0][:, None] * X[0])[None]
+    return np.stack(
+        [sum(block[:, None] * x for block, x in zip(row, X, strict=True)) for row in blocks]
+    )
+
+
+def transposed(blocks: Array) -> Array:
+    """Transpose of every level's block."""
+    return blocks.transpose(1, 0, 2)
+
+
+def at_all_levels(small: Array, X: Array) -> Array:
+    """One matrix times the vectors of every level, (K, L, m)."""
+    if len(small) == 1:
+        return np.asarray(small[0, 0] * X)
+    return np.tensordot(small, X, axes=(1, 0))
+
+
+@dataclass(frozen=True)
+class ProductsMatrix:
+    """A block matrix as something to multiply by, ``matrix @ X``."""
+
+    products: BlockProducts
+    order: EliminationOrder
+
+    def __matmul__(self, X: Array) -> Array:
+        """Multiply (q, ...) vectors."""
+        return self.products.all_times(self.order, X)
+
+
+def sum_over_levels(X: Array, Y: Array) -> Array:
+    """``sum_l X_l Y_l'`` of every vector, (K_x, K_y, m), for vectors (K, L, m)."""
+    return np.asarray(np.einsum("alm,blm->abm", X, Y))
+
+
+def split(order: EliminationOrder, factors: Sequence[int], V: Array) -> dict[int, Array]:
+    """Vectors of each factor, (K, L, m), from (r, m), which begins with the first of them."""
+    layout, first = order.layout, order.starts[factors[0]] if factors else 0
+    return {
+        f: V[order.starts[f] - first :][: layout.size(f)].reshape(
+            layout.width(f), layout.levels(f), -1
+        )
+        for f in factors
+    }
