@@ -22,6 +22,7 @@ from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm
 from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized
+from mixedfx.estimation.iterative import choose_solver
 from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.unidentified import check_residual_identified
@@ -66,12 +67,15 @@ def fit_design(
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
     if crossprod is None:
         crossprod = compute_crossproducts(design)
+    crossprod = choose_solver(engine, design, crossprod)
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
         check_residual_identified(design.spec, likelihood)
         optimizer_result = dispatch.estimate(
             engine, design, likelihood, control=control, start=start
         )
+        if optimizer_result.solver is not None:
+            likelihood = likelihood.with_solver(optimizer_result.solver)
         return build_fitted_model(design, likelihood, optimizer_result)
 
 
@@ -86,9 +90,9 @@ def _fit_residual_model(
     design: Design, model: ResidualModel, *, engine: str, reml: bool, control: Control
 ) -> FittedModel:
     """Estimate with modelled residual standard deviations, which become weights."""
-    if engine == "em":
+    if engine in ("em", "iterative"):
         raise EngineRefusal(
-            f"engine='em' knows one residual variance; with {model.spec.keyword}= use "
+            f"engine='{engine}' knows one residual variance; with {model.spec.keyword}= use "
             "engine='profiled'."
         )
     if engine == "statsmodels":

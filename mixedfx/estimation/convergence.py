@@ -15,6 +15,7 @@ import pandas as pd
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
+from mixedfx.estimation.monte_carlo import MonteCarloError
 from mixedfx.estimation.optimizer_result import OptimizerResult
 
 Vector = npt.NDArray[np.float64]
@@ -72,6 +73,9 @@ class ConvergenceDiagnostics:
         random effects relative to the residual one.
     rounding_limit : float
         Rounding error from which an optimum cannot be told: 1e-6, or 1e-11 of the deviance.
+    monte_carlo : MonteCarloError or None
+        Errors of the deviance and of the parameters by ``engine="iterative"``, whose
+        log-determinant is an average over random signs; None where nothing is random.
     approximation : str
         How good the approximation of a generalised model's likelihood is; empty where it is exact.
 
@@ -103,6 +107,7 @@ class ConvergenceDiagnostics:
     rounding: float = 0.0
     rounding_limit: float = _LOST
     approximation: str = ""
+    monte_carlo: MonteCarloError | None = None
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
     slack = renamed_attribute("ConvergenceDiagnostics", "slack", "boundary_slope")
@@ -117,6 +122,8 @@ class ConvergenceDiagnostics:
     def failures(self) -> tuple[str, ...]:
         """The conditions that do not hold, in words."""
         found = list(self.unidentified)
+        if self.monte_carlo is not None:
+            found += self.monte_carlo.failures
         # Negated, so that NaN fails.
         if not self.newton_decrement < self.tolerance:
             found.append(f"another step would lower the deviance by {self.newton_decrement:.1e}")
@@ -180,6 +187,7 @@ class ConvergenceDiagnostics:
         slope = f"(boundary slope {self.boundary_slope:.3g})"
         on_boundary = [f"on the boundary: {names} {slope}"] if names else []
         confirmed = [f"{self.confirmed_by} agrees"] if self.confirmed_by else []
+        confirmed += [] if self.monte_carlo is None else [str(self.monte_carlo)]
         return on_boundary + confirmed + ([self.approximation] if self.approximation else [])
 
     def __str__(self) -> str:

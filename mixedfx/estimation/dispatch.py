@@ -2,7 +2,9 @@
 
 ``auto`` estimates by the profiled engine; where MixedLM can express the model, the optimum is
 interior and the problem is small, MixedLM then fits the model from there. The size limits are
-constants, so that the engine of a model does not depend on the machine. ``em`` runs only when
+constants, so that the engine of a model does not depend on the machine. ``iterative`` takes the
+place of the profiled engine where crossed factors leave a large dense block: the likelihood that
+is given has its solver (:func:`mixedfx.estimation.iterative.choose_solver`). ``em`` runs only when
 asked for, and is not compared.
 """
 
@@ -18,6 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal, SearchError, check_choice
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.em import ExpectationMaximization
+from mixedfx.estimation.iterative import Iterative
 from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
@@ -30,11 +33,12 @@ from mixedfx.estimation.statsmodels import (
 )
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import deviance_rounding
+from mixedfx.linalg.iterative.factor import IterativeSolver
 
 Vector = npt.NDArray[np.float64]
 
-EngineName = Literal["auto", "statsmodels", "profiled", "em"]
-ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em")
+EngineName = Literal["auto", "statsmodels", "profiled", "em", "iterative"]
+ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em", "iterative")
 
 # Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, takes seconds
 # instead of milliseconds.
@@ -90,6 +94,9 @@ def estimate(
         _check_no_refusal(em, design)
         result = em.estimate(design, likelihood, control=control, start=start)
         return _compare_with_lowest(result, design, likelihood, control=control)
+    if isinstance(likelihood.crossprod.solver, IterativeSolver):
+        iterative: Engine = Iterative()
+        return iterative.estimate(design, likelihood, control=control, start=start)
     if engine == "statsmodels":
         _check_no_refusal(mixedlm, design)
     profiled: Engine = Profiled()

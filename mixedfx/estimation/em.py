@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import check_positive_pwrss
 from mixedfx.likelihood.score import score_factors
+from mixedfx.linalg.cholesky.numeric import SchurComplement
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -223,7 +225,7 @@ def _updated_covariances(crossprod: CrossProducts, solution: Solution) -> list[M
     inner = np.zeros((p + 1, p + 1))
     if solution.reml:
         inner[:p, :p] = solution.vcov_in_basis
-    conditional = crossprod.term_blocks(solution.schur.backward(inner)[1])
+    conditional = crossprod.term_blocks(cast(SchurComplement, solution.schur).backward(inner)[1])
     covariances: list[Matrix] = []
     terms = zip(
         solution.conditional_modes_in_basis(),

@@ -158,7 +158,11 @@ class FittedModel:
             optimizer_result=self.optimizer_result,
             rounding=self.residual.rounding(self.solution),
         )
-        return replace(diagnostics, unidentified=self.unidentified)
+        return replace(
+            diagnostics,
+            unidentified=self.unidentified,
+            monte_carlo=self.optimizer_result.monte_carlo,
+        )
 
     @cached_property
     def unidentified(self) -> tuple[str, ...]:

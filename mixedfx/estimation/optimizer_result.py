@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError
+from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
 
@@ -71,6 +72,9 @@ class OptimizerResult:
     refuses: bool = False
     # the end point in the bases of the likelihood's cross-products; None: theta alone is known
     factors: tuple[npt.NDArray[np.float64], ...] | None = field(default=None, repr=False)
+    # How the likelihood at the end is factorised; None: as it was at the start.
+    solver: Solver | None = field(default=None, repr=False)
+    monte_carlo: Any = None  # MonteCarloError of an engine that has one
     # HessianAtOptimum at ``factors``, or with the information of a large model; not kept
     derivatives: Any = field(default=None, repr=False, compare=False)
 

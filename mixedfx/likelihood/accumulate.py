@@ -71,7 +71,6 @@ def compute_crossproducts(
         ZtZ=block_matrix(
             [of_factor.ZtZ for of_factor in sums],
             blocks,
-            groups,
             {f: s.within for f, s in enumerate(sums) if s.within is not None},
         ),
         ZtXy=tuple(of_factor.ZtXy for of_factor in sums),
@@ -107,16 +106,13 @@ def _sums_by_code(
 def block_matrix(
     diagonal: list[Matrix],
     blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]],
-    groups: tuple[str, ...],
     within: dict[int, tuple[LevelPairs, Matrix]] | None = None,
 ) -> BlockMatrix:
     """``Z'WZ`` of its blocks; ``within`` are those between levels of one factor."""
     own = within or {}
-    layout = BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal))
-    pattern = block_pattern(
-        layout,
+    pattern = BlockPattern(
+        BlockLayout(tuple(map(len, diagonal)), tuple(ZtZ.shape[2] for ZtZ in diagonal)),
         {ij: pairs for ij, (pairs, _) in blocks.items()},
-        groups,
         {f: pairs for f, (pairs, _) in own.items()},
     )
     return BlockMatrix(

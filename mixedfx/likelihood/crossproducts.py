@@ -26,9 +26,8 @@ from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
+from mixedfx.likelihood.size import check_memory_of_solver
 from mixedfx.likelihood.stream.pair_sums import PairSums, Run, as_block, merge_runs
-from mixedfx.linalg.cholesky.analysis import symbolic_factor
-from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
@@ -37,12 +36,15 @@ from mixedfx.linalg.cholesky.block_matrix import (
     LevelPairs,
     OffDiagonalBlock,
 )
-from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
+from mixedfx.linalg.cholesky.solver import CholeskySolver
+from mixedfx.linalg.solver import Factor, Solver
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
+CHOLESKY: Solver = CholeskySolver()
 # A penalised residual sum of squares below this share of the response's is rounding.
 _ZERO_PWRSS = 1e-14
 
@@ -87,6 +89,7 @@ class CrossProducts:
     # has several (:mod:`mixedfx.likelihood.level_basis`): its levels stand for the effects v.
     level_bases: tuple[Matrix | None, ...] = field(default=(), repr=False)
     sigma: float | None = None  # residual sd of a row of weight one, where it is known
+    solver: Solver = CHOLESKY  # how ``Lambda'Z'WZ Lambda + I`` is factorised
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -98,14 +101,27 @@ class CrossProducts:
         return len(self.names)
 
     @property
-    def symbolic(self) -> SymbolicFactor:
-        """Symbolic factor of ``Z'WZ``; cross-products of one pattern share it."""
-        return symbolic_factor(self.ZtZ.pattern)
+    def symbolic(self) -> EliminationOrder:
+        """Elimination order of ``Z'WZ``; cross-products of one pattern share it."""
+        return self.solver.symbolic(self.ZtZ.pattern)
 
     @property
-    def assembled(self) -> AssembledMatrix:
+    def assembled(self) -> Any:
         """``Z'WZ`` in the order of elimination; cross-products with one ``ZtZ`` share it."""
-        return assemble(self.ZtZ)
+        self._check_memory()
+        return self.solver.assemble(self.ZtZ)
+
+    def factorize(self, factors: Sequence[Matrix]) -> Factor:
+        """Factorise ``Lambda'Z'WZ Lambda + I`` at one F of each term."""
+        self._check_memory()
+        return self.solver.factorize(self.ZtZ, self.lambdas_by_group(factors))
+
+    def _check_memory(self) -> None:
+        """Refuse, before it is allocated, what memory cannot hold: at the first use alone."""
+        cache = self.ZtZ.cache
+        if cache.get("checked") != self.solver:
+            check_memory_of_solver(self.solver, self.ZtZ.pattern, self.groups)
+            cache["checked"] = self.solver
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave cached properties out of copies and pickles."""

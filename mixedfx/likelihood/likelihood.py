@@ -24,6 +24,7 @@ from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.identifiability import Dependence, dependences
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import average_information, score_theta
+from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -40,6 +41,10 @@ class GaussianLikelihood:
     def from_design(design: Design, *, reml: bool) -> GaussianLikelihood:
         """Likelihood of a design's rows."""
         return GaussianLikelihood(compute_crossproducts(design), reml)
+
+    def with_solver(self, solver: Solver) -> GaussianLikelihood:
+        """The same likelihood, otherwise factorised."""
+        return replace(self, crossprod=replace(self.crossprod, solver=solver))
 
     def with_response(self, rows: ModelRows) -> GaussianLikelihood:
         """Likelihood of rows that differ in the response alone."""

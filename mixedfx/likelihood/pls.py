@@ -22,7 +22,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
-from mixedfx.linalg.cholesky.numeric import SchurComplement, factorize
+from mixedfx.linalg.solver import EliminatedColumns
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class Solution:
     sigma: float  # residual standard deviation, in units of the response
     vcov_unscaled: Matrix = field(repr=False)  # (p, p) covariance of beta over sigma**2
     pwrss: float  # penalised weighted residual sum of squares
-    schur: SchurComplement = field(repr=False)  # [X, y] after elimination of the random effects
+    schur: EliminatedColumns = field(repr=False)  # [X, y] after elimination of the random effects
     coef_vector: Vector = field(repr=False)  # (p + 1,) residuals as combination of [X qr_R^-1, y]
     vcov_in_basis: Matrix = field(repr=False)  # (p, p) qr_R vcov_unscaled qr_R'
     crossprod: CrossProducts = field(repr=False)
@@ -118,10 +118,9 @@ class Solution:
         Conditional covariance of all effects of each level of a group, (K, K, levels).
 
         The derivative of ``log|M|`` by the diagonal blocks of ``Z'WZ`` is the conditional
-        covariance over ``sigma**2``: reverse mode with a zero derivative of the Schur complement.
+        covariance over ``sigma**2``.
         """
-        m = self.crossprod.p + 1
-        _, blocks = self.schur.backward(np.zeros((m, m)))
+        blocks = self.schur.level_covariances()
         changes = [self.sigma * T for T in self.crossprod.changes_by_group()]
         found = [
             np.einsum("ac,cdl,bd->abl", T, block, T, optimize=True)
@@ -165,7 +164,7 @@ def solve_pls_at_factors(
     crossprod: CrossProducts, factors: Sequence[Matrix], *, reml: bool
 ) -> Solution:
     """Solve at one factor F of the relative covariance for each term, of any form."""
-    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(factors))
+    numeric = crossprod.factorize(factors)
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     found = criterion_of_schur(crossprod, schur.matrix, numeric.log_det, reml=reml)
     change = -found.coef_vector[:-1]

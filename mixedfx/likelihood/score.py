@@ -51,7 +51,7 @@ def score_factors(solution: Solution, *, sigma: float | None = None) -> list[Mat
     by_schur = (solution.sigma if sigma is None else sigma) ** -2.0 * np.outer(r, r)
     if solution.reml:
         by_schur[: crossprod.p, : crossprod.p] += solution.vcov_in_basis
-    by_group, _ = solution.schur.backward(by_schur)
+    by_group = solution.schur.derivative(by_schur)
     return crossprod.term_blocks(by_group)
 
 

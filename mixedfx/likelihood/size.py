@@ -1,16 +1,43 @@
-"""Size of the dense block of crossed factors, before any of it is allocated."""
+"""Size of what crossed factors need, before any of it is allocated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
+from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.solver import Solver
 
 # Arrays of the block's size at the peak of a fit, as measured: the cross-products, the factor, its
 # inverse, and a temporary one.
 _COPIES = 4
+# Vectors that the iterations of two threads hold beside their results.
+_COLUMNS_IN_WORK = 100
+
+
+def exact_operations(pattern: BlockPattern) -> float:
+    """Multiplications of an exact evaluation: ``t**3 + K sum m**2``.
+
+    The dense block has t columns; a level of the first factor has K effects and shares rows with m
+    later columns.
+    """
+    layout = pattern.layout
+    leading, dense = elimination_order(pattern)
+    t = float(sum(map(layout.size, dense)))
+    if not leading or not dense:
+        return t**3
+    first = leading[0]
+    entries = np.zeros(layout.levels(first))
+    for f in layout.factors:
+        if f != first:
+            pairs = pattern.pairs[min(f, first), max(f, first)]
+            levels = pairs.rows if first < f else pairs.cols
+            entries += layout.width(f) * np.bincount(levels, minlength=len(entries))
+    return float(t**3 + layout.width(first) * (entries**2).sum())
 
 
 def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
@@ -25,7 +52,27 @@ def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
         8.0 * size**2,
         copies=_COPIES,
         advice=(
-            f"Leave the random terms of {' or '.join(repr(groups[f]) for f in dense)} out, fit "
-            "rows of fewer of these levels, or use a machine with more memory."
+            "engine='iterative' forms no such block. Or leave the random terms of "
+            f"{' or '.join(repr(groups[f]) for f in dense)} out, fit rows of fewer of these "
+            "levels, or use a machine with more memory."
         ),
+    )
+
+
+def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequence[str]) -> None:
+    """Raise a SizeError where memory cannot hold what a solver allocates."""
+    if not isinstance(solver, IterativeSolver):
+        check_dense_block(pattern, groups)
+        return
+    layout, pairs = pattern.layout, pattern.pairs
+    size = sum(map(layout.size, layout.factors))
+    # Columns of vectors at once: those of signs and their solutions, and of a chunk in work.
+    columns = 2 * solver.probes + _COLUMNS_IN_WORK
+    of_pairs = sum(20.0 * layout.width(i) * layout.width(j) * len(p) for (i, j), p in pairs.items())
+    check_memory(
+        f"{sum(map(len, pairs.values())):,} pairs of levels of {' and '.join(map(repr, groups))} "
+        f"and {columns} vectors of {size:,} effects",
+        of_pairs + 8.0 * columns * size,
+        copies=1,
+        advice="Fit rows of fewer levels, leave terms out, or use a machine with more memory.",
     )

@@ -39,6 +39,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
+from mixedfx.estimation.monte_carlo import MonteCarloError
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import ResidualEstimate
@@ -52,6 +53,8 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
+from mixedfx.linalg.cholesky.solver import CholeskySolver
+from mixedfx.linalg.iterative.factor import IterativeSolver
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 from mixedfx.priors.distributions import (
     LKJ,
@@ -85,7 +88,8 @@ _STORED: tuple[type, ...] = (
     *(Relationship, DenseCovariance, SparseCovariance, SparseInverse, PedigreeCovariance),
     SparseMatrix,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
-    *(OptimizerResult, EMIterates, Note, FittedModel),
+    *(OptimizerResult, EMIterates, MonteCarloError, Note, FittedModel),
+    *(CholeskySolver, IterativeSolver),
     *(ResidualEstimate, JointEstimate, EndsOfResiduals, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),

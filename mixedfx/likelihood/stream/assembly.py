@@ -138,7 +138,7 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
         names=spec.X_names,
         groups=groups,
         levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=block_matrix(list(sums.ZtZ), blocks, groups),
+        ZtZ=block_matrix(list(sums.ZtZ), blocks),
         ZtXy=tuple(np.einsum("kml,mc->kcl", values[:, part], T) for values in sums.ZtXy),
         XytXy=0.5 * (XytXy + XytXy.T),
         term_positions=term_positions(learned.sample_terms(), groups),

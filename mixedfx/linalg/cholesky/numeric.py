@@ -140,6 +140,14 @@ class SchurComplement:
         factors = numeric.symbolic.layout.factors
         return [found.by_lambda[f] for f in factors], [found.diagonal[f] for f in factors]
 
+    def derivative(self, dC: Array) -> list[Array]:
+        """Derivatives of ``log_det + f(matrix)`` by each Lambda (K, K), given that of f."""
+        return self.backward(dC)[0]
+
+    def level_covariances(self) -> list[Array]:
+        """Blocks of ``Lambda M^-1 Lambda'`` of each level, (K, K, L) per factor."""
+        return self.backward(np.zeros_like(self.matrix))[1]
+
 
 def factorize(assembled: AssembledMatrix, lambdas: Sequence[Array]) -> NumericFactor:
     """Eliminate every factor at the given Lambdas."""

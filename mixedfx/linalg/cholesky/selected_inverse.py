@@ -22,7 +22,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
-from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
 # Probing vectors are multiplied in batches of about this many entries.
 _BATCH_ENTRIES = 4_000_000
@@ -37,7 +37,7 @@ class ProbingVectors:
     ``first_vector[f] + K * index_in_component[f][level] + a``.
     """
 
-    symbolic: SymbolicFactor = field(repr=False)
+    symbolic: EliminationOrder = field(repr=False)
     component: tuple[Ints, ...] = field(repr=False)  # per factor (L,): label of each level
     index_in_component: tuple[Ints, ...] = field(repr=False)  # per factor (L,), among its levels
     first_vector: tuple[int, ...]  # per factor, then the number of vectors
@@ -81,7 +81,7 @@ class ProbingVectors:
         return np.concatenate(products, axis=1) if products else np.zeros((self.symbolic.size, 0))
 
 
-def probing_vectors(symbolic: SymbolicFactor) -> ProbingVectors:
+def probing_vectors(symbolic: EliminationOrder) -> ProbingVectors:
     """Find the connected components, and number each factor's levels within each component."""
     layout = symbolic.layout
     if not symbolic.size:
@@ -100,7 +100,7 @@ def probing_vectors(symbolic: SymbolicFactor) -> ProbingVectors:
     return ProbingVectors(symbolic, component, tuple(indices), tuple(first_vector))
 
 
-def _level_graph(symbolic: SymbolicFactor) -> sparse.coo_array:
+def _level_graph(symbolic: EliminationOrder) -> sparse.coo_array:
     """Adjacency matrix of the levels of all factors: an edge where two levels share a row."""
     layout = symbolic.layout
     ends = np.cumsum([0, *(layout.levels(f) for f in layout.factors)])

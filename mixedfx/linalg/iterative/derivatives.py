@@ -106,7 +106,7 @@ class OperatorDerivatives:
         kept = phi[:, :, None, None] * outer
         kept = 0.5 * (kept + kept.transpose(1, 0, 2, 3))
         N = self.operator.inverse_roots[f]
-        return np.einsum("cal,cdlm,dbl->ablm", N, kept, N, optimize=True)
+        return np.asarray(np.einsum("cal,cdlm,dbl->ablm", N, kept, N, optimize=True))
 
     def _subtract_blocks(self, f: int, weights: Array, by_lambda: ByLambda) -> None:
         """Subtract derivatives of ``sum_l tr(weights_l D_l)``, weights (K, K, L, m) symmetric."""

@@ -27,6 +27,7 @@ from mixedfx.linalg.iterative.columns import in_chunks
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
 from mixedfx.linalg.iterative.deflation import Components, Deflation
 from mixedfx.linalg.iterative.derivatives import ByLambda, OperatorDerivatives, add_scaled
+from mixedfx.linalg.iterative.level_covariances import level_covariances
 from mixedfx.linalg.iterative.log_det import LogDeterminant, estimate_log_det
 from mixedfx.linalg.iterative.schur_operator import SchurOperator
 
@@ -57,6 +58,14 @@ class IterativeSolver:
             block_matrix.cache["iterative"] = BlockProducts(block_matrix), Components.of(order)
         products, components = block_matrix.cache["iterative"]
         return IterativeMatrix(products, self.symbolic(block_matrix.pattern), components, self)
+
+    def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> IterativeFactor:
+        """Eliminate the first factor at the given Lambdas; the last factor is kept."""
+        key = (self, *(lam.tobytes() for lam in lambdas))
+        if block_matrix.cache.get("last", (None,))[0] != key:
+            block_matrix.cache["last"] = key, self.assemble(block_matrix).factorize(lambdas)
+        factor: IterativeFactor = block_matrix.cache["last"][1]
+        return factor
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,11 @@ class IterativeFactor:
         """Derivatives of ``log_det`` by each Lambda, (K, K, probes), up to what is not random."""
         return [self._log_det_derivatives[1][f] for f in self.symbolic.layout.factors]
 
+    @cached_property
+    def level_covariances(self) -> tuple[dict[int, Array], dict[int, Array]]:
+        """Estimates of the blocks of ``Lambda M^-1 Lambda'``, (K, K, L), and standard errors."""
+        return level_covariances(self.operator, self.log_det_estimate)
+
     def log_det_derivative(self) -> list[Array]:
         """Derivative of ``log_det`` by each Lambda, (K, K)."""
         return [self._log_det_derivatives[0][f] for f in self.symbolic.layout.factors]
@@ -198,6 +212,11 @@ class IterativeSchurComplement:
         b, u = self._b @ weights, self._u @ weights
         columns = [(symbolic.columns(f), symbolic.layout.width(f)) for f in symbolic.layout.factors]
         return [b[c].reshape(K, -1) for c, K in columns], [u[c].reshape(K, -1) for c, K in columns]
+
+    def level_covariances(self) -> list[Array]:
+        """Estimates of the blocks of ``Lambda M^-1 Lambda'`` of each level, (K, K, L)."""
+        blocks, _ = self.numeric.level_covariances
+        return [blocks[f] for f in self.numeric.symbolic.layout.factors]
 
     def derivative(self, dC: Array) -> list[Array]:
         """Derivative of ``log_det + f(matrix)`` by each Lambda (K, K), given that of f by matrix.

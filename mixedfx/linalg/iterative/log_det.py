@@ -49,7 +49,7 @@ class LogDeterminant:
     def derivatives(self, of: OperatorDerivatives) -> tuple[dict[int, Array], ByLambda]:
         """By each Lambda, (K, K), and the random part of each probe, (K, K, probes)."""
         W, V = self.deflation.columns, self.solved_W
-        inverse = np.linalg.inv(_full_rank(self.deflation.products(V)))
+        inverse = np.asarray(np.linalg.inv(full_rank(self.deflation.products(V))), dtype=np.float64)
         exact = of.of_forms(np.hstack([self.deflation.combine(V, inverse), -W]), np.hstack([V, W]))
         pairs = [(x - z, z) for x, z in zip(self.solved, self.signs, strict=True)]
         found = for_each(lambda pair: of.of_forms(*pair), pairs)
@@ -67,7 +67,7 @@ def estimate_log_det(
 
     def solve(chunk: int) -> tuple[Array, Array, Array, int]:
         rng = np.random.default_rng([seed, chunk])
-        signs = rng.integers(0, 2, size=(operator.size, CHUNK)) * 2.0 - 1.0
+        signs = rng.choice(np.array([-1.0, 1.0]), size=(operator.size, CHUNK))
         z = deflation.complement(signs)
         found = conjugate_gradients(
             lambda v: deflation.complement(operator.multiply(v)),
@@ -83,7 +83,7 @@ def estimate_log_det(
     solved_W = conjugate_gradients(
         operator.multiply, W, tolerance=_EXACT, max_iterations=_MAX_ITERATIONS
     ).X
-    products = _full_rank(deflation.products(solved_W))
+    products = full_rank(deflation.products(solved_W))
     exact = -float(np.linalg.slogdet(products)[1].sum())
     exact -= float(np.einsum("rd,rd->", W, operator.multiply(W)) - np.einsum("rd,rd->", W, W))
     return LogDeterminant(
@@ -97,7 +97,7 @@ def estimate_log_det(
     )
 
 
-def _full_rank(products: Array) -> Array:
+def full_rank(products: Array) -> Array:
     """``W'P^-1 W`` by component, the identity for effects without levels in a component."""
     missing = np.einsum("cdd->cd", products) == 0.0
     if missing.any():
