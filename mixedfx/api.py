@@ -124,10 +124,12 @@ def lmer(
         Priors of :mod:`mixedfx.priors` by parameter, or by kind of parameter (``"fixed"``,
         ``"sd"``, ``"corr"``, ``"dispersion"``). The fit is then at the mode of the posterior,
         from which :meth:`Results.sample` draws.
-    engine : {"auto", "statsmodels", "profiled", "em"}
+    engine : {"auto", "statsmodels", "profiled", "em", "iterative"}
         Engine that finds the optimum. With ``auto`` it is the profiled engine; where
         statsmodels' MixedLM can express the model and the problem is small, MixedLM is then
-        started at that optimum, so that two programs confirm each other.
+        started at that optimum, so that two programs confirm each other; and where crossed
+        factors leave a dense block of some 4,600 columns or more, it is ``iterative``, whose
+        estimates have a Monte Carlo error, in ``fit.convergence.monte_carlo``.
     start : array of shape (m,), optional
         Starting values of theta.
     control : Control, optional

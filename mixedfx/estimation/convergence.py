@@ -15,7 +15,7 @@ import pandas as pd
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
-from mixedfx.estimation.monte_carlo import MonteCarloError
+from mixedfx.estimation.monte_carlo import LARGEST_ERROR, MonteCarloError
 from mixedfx.estimation.optimizer_result import OptimizerResult
 
 Vector = npt.NDArray[np.float64]
@@ -156,6 +156,8 @@ class ConvergenceDiagnostics:
             ("rounding", self.rounding, "<", self.rounding_limit),
             ("number of unidentified", float(len(self.unidentified)), "<", 1.0),
         ]
+        if (random := self.monte_carlo) is not None:
+            conditions.append(("error of parameters", random.largest, "<", LARGEST_ERROR))
         rows = [
             (name, value, f"{sign} {limit:.3g}", value < limit if sign == "<" else value > limit)
             for name, value, sign, limit in conditions

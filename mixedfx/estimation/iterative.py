@@ -1,8 +1,8 @@
 """Iterative engine: the profiled engine's search without a dense block, for large crossed factors.
 
 Log-determinants are means over vectors of random signs (:mod:`mixedfx.linalg.iterative`). They are
-doubled until the Monte Carlo error of the deviance and of the estimates is small, each search
-beginning where the last ended.
+doubled until the Monte Carlo error of the deviance and of the estimates is small; where that of
+the estimates is not, they are searched for again, from where they are.
 """
 
 from __future__ import annotations
@@ -61,16 +61,32 @@ class Iterative:
         error = monte_carlo_error(likelihood, result)
         while result.converged and not error.is_small and 2 * error.probes <= _MAX_PROBES:
             likelihood = with_probes(likelihood, 2 * error.probes)
-            again = Profiled(name=self.name, several_starts=False).estimate(
-                design, likelihood, control=control, start=result.theta
-            )
-            result = replace(
-                again,
-                evaluations=result.evaluations + again.evaluations,
-                trace=result.trace + again.trace,
-            )
+            if not error.finds_parameters:
+                result = self._search_again(result, design, likelihood, control)
             error = monte_carlo_error(likelihood, result)
-        return replace(result, solver=likelihood.crossprod.solver, monte_carlo=error)
+        assert result.factors is not None
+        remarks = result.remarks if error.remark is None else (*result.remarks, error.remark)
+        return replace(
+            result,
+            deviance=likelihood.at_factors(result.factors).deviance,
+            solver=likelihood.crossprod.solver,
+            monte_carlo=error,
+            remarks=remarks,
+        )
+
+    def _search_again(
+        self,
+        result: OptimizerResult,
+        design: Design,
+        likelihood: GaussianLikelihood,
+        control: Control,
+    ) -> OptimizerResult:
+        """Search from the end of the last search, with more vectors."""
+        again = Profiled(name=self.name, several_starts=False).estimate(
+            design, likelihood, control=control, start=result.theta
+        )
+        evaluations, trace = result.evaluations + again.evaluations, result.trace + again.trace
+        return replace(again, evaluations=evaluations, trace=trace)
 
 
 def with_probes(likelihood: GaussianLikelihood, probes: int) -> GaussianLikelihood:

@@ -1,7 +1,7 @@
 """Monte Carlo error of estimates whose log-determinant is a mean over vectors of random signs.
 
 With ``g_j`` the derivative of the deviance that vector j of N gives, and H its Hessian at the
-optimum, the estimates have the Monte Carlo covariance ``H^-1 cov(g_j) H^-1 / N``, and beside it their
+optimum, the estimates have the Monte Carlo covariance ``H^-1 cov(g_j) H^-1 / N``, and the
 sampling covariance ``2 H^-1``.
 """
 
@@ -23,7 +23,7 @@ from mixedfx.linalg.iterative.factor import IterativeFactor
 Vector = npt.NDArray[np.float64]
 
 # Largest Monte Carlo errors: of the deviance, and of a parameter in its standard errors.
-_DEVIANCE, _PARAMETER = 0.01, 0.005
+LARGEST_DEVIANCE_ERROR, LARGEST_ERROR = 0.01, 0.005
 # The exact deviance is computed beside the estimated one where it costs so many operations.
 _CHEAP = 2e10
 # Monte Carlo standard errors by which the two may differ, and rounding relative to the deviance.
@@ -66,18 +66,34 @@ class MonteCarloError:
         return float(self.parameters.max(initial=0.0))
 
     @property
+    def finds_parameters(self) -> bool:
+        """Whether the parameters' errors are below what is aimed at."""
+        return self.largest < LARGEST_ERROR
+
+    @property
     def is_small(self) -> bool:
         """Whether both errors are below what is aimed at."""
-        return self.deviance < _DEVIANCE and self.largest < _PARAMETER
+        return self.deviance < LARGEST_DEVIANCE_ERROR and self.finds_parameters
+
+    @property
+    def remark(self) -> str | None:
+        """For the user: a deviance that is less exact than its use in comparisons may need."""
+        if not self.deviance >= LARGEST_DEVIANCE_ERROR:
+            return None
+        return (
+            f"the deviance has a Monte Carlo error of {self.deviance:.2g} after {self.probes} "
+            "probes: the estimates are the optimum all the same, but deviances of two models tell "
+            "them apart only if they differ by several times as much."
+        )
 
     @property
     def failures(self) -> tuple[str, ...]:
         """What does not hold, in words."""
         found = []
-        if not self.is_small:
+        if not self.finds_parameters:
             found.append(
-                f"after {self.probes} probes the Monte Carlo error is {self.deviance:.2g} of the "
-                f"deviance and {self.largest:.2g} standard errors of a parameter"
+                f"after {self.probes} probes the Monte Carlo error of a parameter is "
+                f"{self.largest:.2g} standard errors"
             )
         if abs(self.difference) > _MOST_ERRORS * self.deviance + _ROUNDING:
             found.append(f"the exact deviance differs by {self.difference:.2g}")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import EntryCoordinates
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.size import check_columns
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
 
@@ -107,6 +108,12 @@ def component_traces(
     """
     symbolic = solution.crossprod.symbolic
     layout, probing = symbolic.layout, probing_vectors(symbolic)
+    check_columns(
+        solution.schur.numeric,
+        probing.n_vectors,
+        "Kenward and Roger's method",
+        "ask for df_method='satterthwaite'",
+    )
     widths = [layout.width(f) for f in layout.factors]
     within = [np.zeros((k, k)) for k in widths]
     between = {

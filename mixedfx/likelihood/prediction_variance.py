@@ -30,7 +30,9 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.size import check_columns
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
+from mixedfx.linalg.solver import Factor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -203,11 +205,11 @@ def _conditional_variance(
     crossprod: CrossProducts, solution: Solution, z_columns: list[EffectColumn]
 ) -> Vector:
     """``z'Gz`` of each row, (n,)."""
-    symbolic, solve = crossprod.symbolic, solution.schur.numeric.solve
+    symbolic, numeric = crossprod.symbolic, solution.schur.numeric
     probing = probing_vectors(symbolic)
-    if probing.n_entries <= _MAX_STORED:
-        return _by_selected_inverse(probing, probing.apply(solve), z_columns)
-    return _by_solving(symbolic.size, solve, z_columns)
+    if probing.n_entries <= _MAX_STORED and probing.n_vectors <= numeric.most_columns:
+        return _by_selected_inverse(probing, probing.apply(numeric.solve), z_columns)
+    return _by_solving(symbolic.size, numeric, z_columns)
 
 
 def effect_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[EffectColumn]:
@@ -283,20 +285,24 @@ def _by_selected_inverse(
     return zGz
 
 
-def _by_solving(
-    size: int, solve: Callable[[Matrix], Matrix], z_columns: list[EffectColumn]
-) -> Vector:
+def _by_solving(size: int, numeric: Factor, z_columns: list[EffectColumn]) -> Vector:
     """``z'(G z)`` of each distinct row, in chunks of right-hand sides."""
     keys = np.column_stack([part for z in z_columns for part in (z.column, z.value)])
     distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
     columns, values = distinct[:, ::2].astype(np.intp), distinct[:, 1::2]
+    check_columns(
+        numeric,
+        len(distinct),
+        "the variance of predictions with random effects",
+        "predict fewer rows, or without standard errors",
+    )
     zGz = np.empty(len(distinct))
     step = max(1, _CHUNK // size)
     for first in range(0, len(distinct), step):
         chunk = slice(first, first + step)
         z = np.zeros((size, len(columns[chunk])))
         np.add.at(z, (columns[chunk].T, np.arange(z.shape[1])), values[chunk].T)
-        zGz[chunk] = np.einsum("qn,qn->n", z, solve(z))
+        zGz[chunk] = np.einsum("qn,qn->n", z, numeric.solve(z))
     return np.asarray(zGz[inverse.ravel()])
 
 

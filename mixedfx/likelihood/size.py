@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mixedfx.errors import SizeError
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 from mixedfx.linalg.iterative.factor import IterativeSolver
-from mixedfx.linalg.solver import Solver
+from mixedfx.linalg.solver import Factor, Solver
 
 # Arrays of the block's size at the peak of a fit, as measured: the cross-products, the factor, its
 # inverse, and a temporary one.
@@ -76,3 +77,14 @@ def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequen
         copies=1,
         advice="Fit rows of fewer levels, leave terms out, or use a machine with more memory.",
     )
+
+
+def check_columns(numeric: Factor, columns: int, what: str, instead: str) -> None:
+    """Raise a SizeError where more systems are to be solved by iterations than is sensible."""
+    if columns > numeric.most_columns:
+        raise SizeError(
+            f"{what} needs {columns:,} columns of the inverse of the random effects' equations, "
+            f"and engine='iterative' solves for at most {numeric.most_columns:,.0f} of them: "
+            f"{instead}, or fit with engine='profiled', which forms the inverse's block if memory "
+            "holds it."
+        )

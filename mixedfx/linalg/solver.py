@@ -30,6 +30,11 @@ class Factor(Protocol):
         ...
 
     @property
+    def most_columns(self) -> float:
+        """Right-hand sides beyond which what asks for them should be refused."""
+        ...
+
+    @property
     def log_det(self) -> float:
         """``log|M|``."""
         ...

@@ -123,7 +123,7 @@ class Results(
         ----------
         y : array or Series of shape (nobs,)
             A value for each row that this fit used; a Series is matched by its index.
-        engine : {"profiled", "auto", "statsmodels", "em"}
+        engine : {"profiled", "auto", "statsmodels", "em", "iterative"}
             Engine that finds the optimum; the default is the fastest.
         control : Control, optional
             Tolerance and limit of the optimiser.

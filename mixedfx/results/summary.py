@@ -48,6 +48,8 @@ def _header(fit: FittedModel, df_method: str) -> list[tuple[str, str]]:
     confirmed_by = fit.optimizer_result.confirmed_by
     if confirmed_by is not None:
         engine = f"{engine} (the {confirmed_by} engine agrees)"
+    if fit.optimizer_result.monte_carlo is not None:
+        engine = f"{engine}; {fit.optimizer_result.monte_carlo}"
     model = ("Model", _title(fit)), ("Formula", str(fit.formula))
     lines = [
         *model,

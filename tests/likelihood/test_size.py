@@ -21,7 +21,16 @@ def crossed(n_levels, n):
 def test_the_bytes_of_the_dense_block_are_named(monkeypatch):
     monkeypatch.setattr(available_memory, "available_memory", lambda: 16e9)
     with pytest.raises(SizeError, match=r"'[ab]' \(30,000 levels\).*: 7\.2 GB.* 16\.0 GB"):
-        mfx.lmer("y ~ 1 + (1 | a) + (1 | b)", crossed(30_000, 300_000))
+        mfx.lmer("y ~ 1 + (1 | a) + (1 | b)", crossed(30_000, 300_000), engine="profiled")
+
+
+def test_the_bytes_of_the_iterations_are_named(monkeypatch):
+    monkeypatch.setattr(available_memory, "available_memory", lambda: 3e7)
+    # It fits the columns of the rows, but not the vectors of 60,000 effects.
+    with pytest.raises(
+        SizeError, match=r"pairs of levels of 'a' and 'b' and \d+ vectors.*: \d+ MB"
+    ):
+        mfx.lmer("y ~ 1 + (1 | a) + (1 | b)", crossed(30_000, 100_000), engine="iterative")
 
 
 def test_one_factor_of_many_levels_has_no_dense_block(monkeypatch):
@@ -39,7 +48,7 @@ data = pd.DataFrame(np.random.default_rng(2).integers(0, 9000, (90000, 2)), colu
 data["y"] = np.random.default_rng(3).normal(size=len(data))
 resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
 try:
-    mfx.lmer("y ~ 1 + (1 | a) + (1 | b)", data)
+    mfx.lmer("y ~ 1 + (1 | a) + (1 | b)", data, engine="profiled")
 except mfx.errors.MixedfxError as error:
     print(type(error).__name__, error)
 """

@@ -40,6 +40,11 @@ class NumericFactor:
     dense: DenseFactor | None = field(repr=False)
 
     @property
+    def most_columns(self) -> float:
+        """Right-hand sides may be as many as they are."""
+        return np.inf
+
+    @property
     def symbolic(self) -> SymbolicFactor:
         """Elimination order and positions of all values."""
         return self.assembled.symbolic

@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
 
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
+
+# Unit vectors of factors with few levels, each of which costs a system.
+_MOST_UNIT_VECTORS = 32
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,20 @@ def _is_connected(rows: Ints, cols: Ints, total: int) -> bool:
     return bool(reached.all())
 
 
+def _constants(components: Components, f: int, root: Array) -> Array:
+    """Orthonormal constants of a factor's effects in every component, (K L, K)."""
+    K, _, L = root.shape
+    products = np.zeros((components.count, K, K))
+    for a in range(K):
+        for b in range(K):
+            products[:, a, b] = components.sums(f, (root[a] * root[b]).sum(axis=0))
+    products[products[:, 0, 0] == 0.0] = np.eye(K)  # components without levels of it
+    inverse = np.linalg.inv(np.linalg.cholesky(products))
+    # Row l of W is L_l' C^-T, with C C' the sum of L_l L_l' over the component.
+    W = np.einsum("cal,lbc->abl", root, inverse[components.labels[f]], optimize=True)
+    return np.asarray(W.transpose(0, 2, 1).reshape(K * L, K))
+
+
 @dataclass(frozen=True)
 class Deflation:
     """Orthonormal columns W, one for each effect of each factor and component; ``r`` rows."""
@@ -75,27 +92,23 @@ class Deflation:
         components: Components,
         roots: Mapping[int, Array],
     ) -> Deflation:
-        """Constants in units of the preconditioner's roots L, (K, K, L): ``L_l'e_a``."""
-        layout, first = order.layout, order.starts[factors[0]]
-        size = sum(layout.size(f) for f in factors)
-        columns = np.zeros((size, sum(layout.width(f) for f in factors)))
-        component, d = np.empty(size, dtype=np.intp), 0
+        """
+        Constants in units of the preconditioner's roots L, (K, K, L): ``L_l'e_a``.
+
+        Of factors with few levels all unit vectors, as others may be nested in them.
+        """
+        layout, component = order.layout, []
+        parts: list[Array] = []
+        left = _MOST_UNIT_VECTORS if components.count == 1 else 0
         for f in factors:
-            K, L, labels = layout.width(f), layout.levels(f), components.labels[f]
-            own = slice(order.starts[f] - first, order.starts[f] - first + K * L)
-            component[own] = np.tile(labels, K)
-            products = np.zeros((components.count, K, K))
-            for a in range(K):
-                for b in range(K):
-                    products[:, a, b] = components.sums(f, (roots[f][a] * roots[f][b]).sum(axis=0))
-            empty = products[:, 0, 0] == 0.0
-            products[empty] = np.eye(K)
-            inverse = np.linalg.inv(np.linalg.cholesky(products))  # (count, K, K)
-            # Row l of W is L_l' C^-T, with C C' the sum of L_l L_l' over the component.
-            W = np.einsum("cal,lbc->abl", roots[f], inverse[labels], optimize=True)
-            columns[own, d : d + K] = W.transpose(0, 2, 1).reshape(K * L, K)
-            d += K
-        return Deflation(columns, component, components.count)
+            component.append(np.tile(components.labels[f], layout.width(f)))
+            if layout.size(f) <= left:
+                left -= layout.size(f)
+                parts.append(np.eye(layout.size(f)))
+            else:
+                parts.append(_constants(components, f, roots[f]))
+        columns = linalg.block_diag(*parts)
+        return Deflation(columns, np.concatenate(component), components.count)
 
     def products(self, V: Array) -> Array:
         """``W'V`` of each component, (count, d, m)."""

@@ -34,6 +34,8 @@ from mixedfx.linalg.iterative.schur_operator import SchurOperator
 # Residuals of systems, relative to their right-hand sides.
 _TOLERANCE = 1e-11
 _MAX_ITERATIONS = 2000
+# More systems are not solved: what needs them needs the inverse.
+MOST_COLUMNS = 2000.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ class IterativeFactor:
     def symbolic(self) -> EliminationOrder:
         """Elimination order."""
         return self.assembled.symbolic
+
+    @property
+    def most_columns(self) -> float:
+        """Right-hand sides whose solution takes no longer than some tens of evaluations."""
+        return MOST_COLUMNS
 
     @cached_property
     def log_det_estimate(self) -> LogDeterminant:

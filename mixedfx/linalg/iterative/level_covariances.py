@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
+from mixedfx.linalg.cholesky.batched import matmul
 from mixedfx.linalg.cholesky.block_matrix import Array
-from mixedfx.linalg.iterative.block_products import by_level, transposed
+from mixedfx.linalg.iterative.block_products import by_level
 from mixedfx.linalg.iterative.columns import for_each
 from mixedfx.linalg.iterative.log_det import LogDeterminant, full_rank
 from mixedfx.linalg.iterative.schur_operator import SchurOperator, symmetrized
@@ -55,11 +55,11 @@ def _known(op: SchurOperator, estimate: LogDeterminant) -> Blocks:
     parts = _in_effects(op, left, right)
     known = {f: parts[f].sum(axis=3) for f in op.rest}
     for f in op.rest:
-        known[f] = known[f] + _scaled_identity(op, f)
+        known[f] = known[f] + op.scaled_identity(f)
     left, right = np.hstack([on_span, -W]), np.hstack([V, W])
     of_first = op.G + _of_first(op, left, right).sum(axis=3)
     for f in op.rest:
-        squares = op.products.weighted_squares(f, op.first, _scaled_identity(op, f))
+        squares = op.products.weighted_squares(f, op.first, op.scaled_identity(f))
         of_first = of_first + matmul(matmul(op.G, squares), op.G)
     known[op.first] = of_first
     return known
@@ -90,9 +90,3 @@ def _of_first(op: SchurOperator, Y: Array, Z: Array) -> Array:
         by_level(op.G, op.with_first(op.effects(op.from_root(vectors)))) for vectors in (Y, Z)
     )
     return np.asarray(left[:, None] * right[None, :])
-
-
-def _scaled_identity(op: SchurOperator, f: int) -> Array:
-    """``Lambda D^-1 Lambda'``, (K, K, L)."""
-    N, lam = op.inverse_roots[f], op.lambdas[f]
-    return matmul_left(lam, matmul_right(matmul(transposed(N), N), lam.T))

@@ -1,8 +1,12 @@
 """Estimate of ``log|P|`` and of its derivatives from vectors of random signs.
 
-log|P| = log|P_c| - log|W'P^-1 W|,
-log|P_c| = mean of z'(log P_c - P_c + I) z - tr(W'(P - I)W),   z = (I - WW') signs,
-tr(P^-1 dP) = tr((W'P^-1 W)^-1 V'dP V) + mean of (P_c^-1 z - z)'dP z - tr(W'dP W),  V = P^-1 W.
+With W of :mod:`~.deflation`, ``V = P^-1 W``, the projection ``Q = I - WW'``, ``z = Q signs``, and B
+the blocks of P between factors that do not go over the first (of three crossed factors they are
+the larger part of ``P - I``),
+
+    log|P| = log|P_c| - log|W'P^-1 W|,
+    log|P_c| = mean of z'(log P_c - P_c + I + BQB / 2) z - tr(W'(P - I)W) - tr(QBQB) / 2,
+    tr(P^-1 dP) = tr((W'V)^-1 V'dP V) + mean of (P_c^-1 z - z)'dP z - tr(W'dP W).
 """
 
 from __future__ import annotations
@@ -64,6 +68,7 @@ def estimate_log_det(
     operator: SchurOperator, deflation: Deflation, *, probes: int, seed: int
 ) -> LogDeterminant:
     """Estimate ``log|P|`` by vectors of random signs; more of one seed include the fewer."""
+    has_direct = len(operator.rest) > 1
 
     def solve(chunk: int) -> tuple[Array, Array, Array, int]:
         rng = np.random.default_rng([seed, chunk])
@@ -76,6 +81,8 @@ def estimate_log_det(
             max_iterations=_MAX_ITERATIONS,
         )
         values = found.quadratic_forms(lambda t: np.log(t) - t + 1.0)
+        if has_direct:
+            values += 0.5 * (deflation.complement(operator.direct(z)) ** 2).sum(axis=0)
         return z, found.X, values, found.iterations
 
     parts = for_each(solve, list(range(-(-probes // CHUNK))))
@@ -86,6 +93,8 @@ def estimate_log_det(
     products = full_rank(deflation.products(solved_W))
     exact = -float(np.linalg.slogdet(products)[1].sum())
     exact -= float(np.einsum("rd,rd->", W, operator.multiply(W)) - np.einsum("rd,rd->", W, W))
+    if has_direct:
+        exact -= 0.5 * _direct_square(operator, deflation)
     return LogDeterminant(
         deflation,
         exact,
@@ -95,6 +104,14 @@ def estimate_log_det(
         solved_W,
         max(iterations for _, _, _, iterations in parts),
     )
+
+
+def _direct_square(operator: SchurOperator, deflation: Deflation) -> float:
+    """``tr(QBQB)``."""
+    W = deflation.columns
+    BW = operator.direct(W)
+    on_W = float((deflation.inner(W, BW) ** 2).sum())
+    return operator.direct_square() - 2.0 * float((BW**2).sum()) + on_W
 
 
 def full_rank(products: Array) -> Array:

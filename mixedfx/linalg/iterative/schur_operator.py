@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right, penalized_inverse
+from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.iterative.block_products import (
@@ -112,6 +112,32 @@ class SchurOperator:
         return {
             f: spherical[f] + at_all_levels(self.lambdas[f].T, reduced_times[f]) for f in self.rest
         }
+
+    def direct(self, V: Array) -> Array:
+        """``B v``, B the blocks of P between the other factors but for those by the first."""
+        effects, out = self.effects(self.from_root(V)), {}
+        for f in self.rest:
+            total = np.zeros_like(effects[f])
+            for g in self.rest:
+                if g != f:
+                    total += self.products.times(f, g, effects[g])
+            out[f] = at_all_levels(self.lambdas[f].T, total)
+        return self.to_root(out)
+
+    def direct_square(self) -> float:
+        """``tr(B B)``."""
+        total = 0.0
+        for f in self.rest:
+            for g in self.rest:
+                if g > f:
+                    squares = self.products.weighted_squares(g, f, self.scaled_identity(g))
+                    total += 2.0 * float(np.vdot(self.scaled_identity(f), squares))
+        return total
+
+    def scaled_identity(self, f: int) -> Array:
+        """``Lambda D^-1 Lambda'``, (K, K, L)."""
+        N, lam = self.inverse_roots[f], self.lambdas[f]
+        return matmul_left(lam, matmul_right(matmul(transposed(N), N), lam.T))
 
     def multiply(self, V: Array) -> Array:
         """``P v``, (r, m)."""
