@@ -16,6 +16,8 @@ class EliminationOrder:
 
     layout: BlockLayout
     pairs: Mapping[tuple[int, int], LevelPairs] = field(repr=False)  # for every two factors i < j
+    # Of factors whose own block is not block-diagonal: pairs of levels.
+    within: Mapping[int, LevelPairs] = field(repr=False)
     leading_factors: tuple[int, ...]  # that are eliminated level by level
     dense_factors: tuple[int, ...]  # factors of the dense trailing block
     starts: Mapping[int, int]  # first scalar column of each factor, in the elimination order
@@ -30,9 +32,8 @@ class EliminationOrder:
         order = (*leading, *dense)
         ends = np.cumsum([0, *map(pattern.layout.size, order)]).tolist()
         starts = dict(zip(order, ends, strict=False))
-        return EliminationOrder(
-            pattern.layout, pattern.pairs, leading, dense, starts, ends[-1], ends[len(leading)]
-        )
+        blocks = pattern.layout, pattern.pairs, pattern.within
+        return EliminationOrder(*blocks, leading, dense, starts, ends[-1], ends[len(leading)])
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from mixedfx.linalg.cholesky.batched import matmul
-from mixedfx.linalg.cholesky.block_matrix import Array, Ints, LevelPairs
+from mixedfx.linalg.cholesky.block_matrix import Array, Ints
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
 
@@ -240,9 +240,7 @@ class SymbolicFactor(EliminationOrder):
     # Positions in the trailing values of each block that elimination changes, (K_f, K_g, pairs)
     # for f < g and (K, K, L) for f = g: those of the lower triangle for values on both sides.
     trailing_positions: Mapping[tuple[int, int], Ints] = field(repr=False)
-    # Pairs of levels of a factor whose own block is not block-diagonal, and their positions, among
-    # the trailing values, (K, K, pairs).
-    within: Mapping[int, LevelPairs] = field(repr=False)
+    # Positions of the pairs within factors, among the trailing values, (K, K, pairs).
     within_positions: Mapping[int, Ints] = field(repr=False)
     # Positions among the first step's entries of each other factor's, (K_g, pairs).
     first_positions: Mapping[int, Ints] = field(repr=False)
