@@ -75,7 +75,8 @@ def glmer(
         into memory.
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
-        ``"inverse_gaussian"`` or ``"gaussian"``; or ``sm.families.Poisson()``, with its link.
+        ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"`` or ``"student"``;
+        or a family of statsmodels, ``sm.families.Poisson()``, with its link.
     link : str, optional
         Link of the mean; by default the family's first in :data:`mixedfx.families.FAMILIES`.
     nagq : int

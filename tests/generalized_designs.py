@@ -44,10 +44,11 @@ class GeneralizedCase:
     @property
     def _centre(self) -> float:
         """Linear predictor about which the effects move it."""
-        name, link = self.pair
-        if name == "binomial" and link == "log":
+        link = self.pair[1]
+        if self.family.takes_trials and link == "log":
             return -4.0
-        return 4.0 if link in ONE_SIDED and self.pair != ("gaussian", "identity") else 0.0
+        any_sign = ("gaussian", "identity"), ("student", "identity")
+        return 4.0 if link in ONE_SIDED and self.pair not in any_sign else 0.0
 
     @property
     def spread(self) -> float:
@@ -100,7 +101,9 @@ class GeneralizedCase:
     @cached_property
     def params(self) -> np.ndarray:
         rng = np.random.default_rng(self.case.seed + 3)
-        return np.exp(rng.uniform(-2.0, 0.0, len(self.family.param_names)))
+        params = np.exp(rng.uniform(-2.0, 0.0, len(self.family.param_names)))
+        # Of few degrees of freedom a density has several modes, of which each search finds one.
+        return params * [20.0 if name == "df" else 1.0 for name in self.family.param_names]
 
     @cached_property
     def beta(self) -> np.ndarray:

@@ -15,6 +15,9 @@ from mixedfx.estimation.glmm.working import basis_coefficients
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 
+_OF_BETA_BINOMIAL = (
+    "alpha = mu phi, beta = (1 - mu) phi; Var(k) = n mu (1 - mu) (phi + n) / (phi + 1)"
+)
 _FAMILIES = {"Gamma": "gamma", "inverse.gaussian": "inverse_gaussian"}
 
 
@@ -52,6 +55,8 @@ class GeneralizedReference(Reference):
             "Var = mu (1 + mu / phi)": 1.0 / value,
             "Var = mu (1 + phi)": value,
             "Var = phi mu^3": value,
+            "Var = mu (1 - mu) / (1 + phi)": value,
+            _OF_BETA_BINOMIAL: value,
         }
         return translate[self["dispersion"]["definition"]]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,21 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
         return stats.binom.logpmf(np.rint(w * y), np.rint(w), mu)
     if family == "poisson":
         return w * stats.poisson.logpmf(y, mu)
+    if family == "student":
+        return stats.t.logpdf(y, params[1], mu, params[0] / np.sqrt(w))
     [phi] = params
+    if family == "beta":
+        inside = np.minimum(mu, 1.0 - mu) > 1e-290  # else the mean is at an end
+        m = np.where(inside, mu, 0.5)
+        return np.where(inside, w * stats.beta.logpdf(y, m * phi, (1.0 - m) * phi), -np.inf)
+    if family == "betabinomial":
+        k, n = np.rint(w * y), np.rint(w)
+        of_binomial = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+        inside = np.minimum(mu, 1.0 - mu) > 1e-290
+        a, b = (np.where(inside, share, 0.5) * phi for share in (mu, 1.0 - mu))
+        mixed = special.betaln(k + a, n - k + b) - special.betaln(a, b)
+        at_end = np.where(k == np.where(mu > 0.5, n, 0.0), 0.0, -np.inf)
+        return np.where(inside, of_binomial + mixed, at_end)
     if family == "gaussian":
         return stats.norm.logpdf(y, mu, phi / np.sqrt(w))
     if family == "gamma":

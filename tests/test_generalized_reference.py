@@ -20,6 +20,9 @@ from reference_checks import (
 from reference_models import group_key
 from tiers import but_for
 
+import mixedfx as mfx
+from mixedfx.errors import SingularFitWarning
+
 # The search ends where another step would gain less than 1e-8 of a deviance; R's, 1e-12.
 LOGLIK = 1e-6
 # A gain of 1e-8 is a ten-thousandth of a standard error; the Hessian is of differences.
@@ -203,3 +206,16 @@ def predictions_of_new_rows_match_r(fit, reference):
     if "population_link_se" in new:
         linear = fit.predict(rows, random="none", which="linear", se=True)
         np.testing.assert_allclose(linear["std_error"], new["population_link_se"], rtol=FIXED)
+
+
+def test_herds_of_cbpp_do_not_differ_beside_beta_binomial_variation():
+    # glmmTMB 1.1.5: log-likelihood and phi; its standard deviation of the herds stops at 8.3e-5.
+    with pytest.warns(SingularFitWarning):
+        fit = mfx.glmer(
+            "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+            mfx.datasets.load("cbpp"),
+            family="betabinomial",
+        )
+    assert fit.theta[0] == 0.0
+    assert fit.llf == pytest.approx(-88.04164681520584, abs=LOGLIK)
+    assert fit.family_params["phi"] == pytest.approx(10.842658963502531, rel=COMPONENTS)

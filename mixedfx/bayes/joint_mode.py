@@ -36,7 +36,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.glmm.fit import ZERO_PARAM, Optimum, assemble_fit, check_nagq
+from mixedfx.estimation.glmm.fit import Optimum, assemble_fit, check_nagq
 from mixedfx.estimation.glmm.search import MarginalObjective, MarginalSearch
 from mixedfx.estimation.glmm.starting_values import first_coefficients, starting_point
 from mixedfx.estimation.optimizer_result import Control
@@ -275,9 +275,9 @@ def _find_mode(posterior: JointPosterior, design: Design, control: Control) -> _
         covariance.transform, end.x[:m], covariance.own_factors(end.x[:m])
     )
     keep[:m] = np.isin(np.arange(m), interior)
-    # In the logarithm of a parameter that has gone to zero everything is flat.
+    # In the logarithm of a parameter that has gone to a limit everything is flat.
     first = posterior.coordinates.beta.stop
-    keep[first:] = end.x[first:] > np.log(ZERO_PARAM)
+    keep[first:] = ~posterior.likelihood.rows.family.at_limit(np.exp(end.x[first:]))
     free = restriction.free(keep, end.x)
     origin = np.zeros(free.directions.shape[1])
     H = hessian_by_differences(lambda z: free.on(posterior, z), origin)

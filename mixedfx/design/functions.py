@@ -71,6 +71,31 @@ def _polynomials(x: Vector, alpha: Vector, norm2: Vector) -> Matrix:
     return np.column_stack(columns)
 
 
+class _Squeeze:
+    """
+    Shares moved off 0 and 1, ``(y (n - 1) + 1/2) / n`` of n rows: for a beta response.
+
+    Smithson and Verkuilen (2006), Psychol. Methods 11:54, equation 4.
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+
+    def memorize_chunk(self, y: Any) -> None:
+        y = float_column("squeeze", y)
+        if (y < 0.0).any() or (y > 1.0).any():
+            raise ValueError(
+                "squeeze() takes shares from 0 to 1; divide by the total, as in squeeze(k / n)"
+            )
+        self._n += len(y)
+
+    def memorize_finish(self) -> None:
+        pass
+
+    def transform(self, y: Any) -> Vector:
+        return (float_column("squeeze", y) * (self._n - 1.0) + 0.5) / self._n
+
+
 def dummy(f: Any, *levels: Any) -> Vector:
     """Indicator of some levels of a factor, lme4's ``dummy(f, "b")``."""
     if not levels:
@@ -97,6 +122,7 @@ FORMULA_FUNCTIONS = {
     "poly": stateful_transform(_Poly),
     "bs": bs,
     "ns": ns,
+    "squeeze": stateful_transform(_Squeeze),
     "group_mean": group_mean,
     "mm": mm,
     "within": within,

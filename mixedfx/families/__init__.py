@@ -1,5 +1,7 @@
 """Response distributions and links of generalised mixed models."""
 
+from mixedfx.families.beta import Beta
+from mixedfx.families.betabinomial import BetaBinomial
 from mixedfx.families.binomial import Binomial
 from mixedfx.families.derivatives import ParamDerivatives, RowDerivatives
 from mixedfx.families.family import Family
@@ -12,11 +14,14 @@ from mixedfx.families.nbinom1 import NegativeBinomial1
 from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
 from mixedfx.families.registry import FAMILIES, NORMAL, resolve_family
+from mixedfx.families.student import Student
 
 __all__ = [
     "FAMILIES",
     "LINKS",
     "NORMAL",
+    "Beta",
+    "BetaBinomial",
     "Binomial",
     "Family",
     "Gamma",
@@ -28,5 +33,6 @@ __all__ = [
     "ParamDerivatives",
     "Poisson",
     "RowDerivatives",
+    "Student",
     "resolve_family",
 ]

@@ -34,6 +34,9 @@ from mixedfx.families.links import Link
 from mixedfx.families.observation_variance import observation_variance
 from mixedfx.families.support import check_support, check_varies
 
+# A parameter below this is zero: alpha of counts that vary as Poisson's do.
+NEAR_ZERO = 1e-6
+
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -93,8 +96,11 @@ class Family(ABC):
     mergeable: ClassVar[bool] = False
     positive_mean: ClassVar[bool] = False
     takes_trials: ClassVar[bool] = False
-    # Names of the families that are limits of this one, at a parameter of zero.
+    # Names of the families that are limits of this one, and the parameters at whose value of zero,
+    # or at whose infinite value, they are.
     limits: ClassVar[tuple[str, ...]] = ()
+    vanishing: ClassVar[tuple[str, ...]] = ()
+    infinite: ClassVar[tuple[str, ...]] = ()
     support: ClassVar[str]
     mean_name: ClassVar[str] = "mean"
     log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
@@ -266,6 +272,18 @@ class Family(ABC):
 
     def scale(self, params: Vector) -> float | None:
         """Factor of the variance function for unit weight, where it is a parameter; else None."""
+        return None
+
+    def at_limit(self, params: Array) -> Mask:
+        """Whether each parameter is so small, or so large, that the family is one of its limits."""
+        at_zero, at_infinity = (
+            np.array([name in names for name in self.param_names], dtype=bool)
+            for names in (self.vanishing, self.infinite)
+        )
+        return (at_zero & (params < NEAR_ZERO)) | (at_infinity & (params > 1.0 / NEAR_ZERO))
+
+    def residual_sd(self, params: Vector) -> float | None:
+        """Standard deviation about the mean, where it is a parameter of all rows; else None."""
         return None
 
     def is_special_case_of(self, other: Family) -> bool:

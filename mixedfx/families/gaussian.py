@@ -58,6 +58,10 @@ class Gaussian(DispersionFamily):
             return y
         return np.maximum(y, _LEAST_START * float(np.abs(y).mean()))
 
+    def residual_sd(self, params: Vector) -> float | None:
+        """``sigma``."""
+        return float(params[0])
+
     def _variance_function(self, mu: Array) -> Array:
         return np.ones_like(mu)
 

@@ -32,6 +32,7 @@ class NegativeBinomial(Family):
     param_names = ("alpha",)
     discrete = True
     limits = ("poisson",)
+    vanishing = ("alpha",)
     positive_mean = True
     support = "counts 0, 1, 2, ..."
     mean_name = "expected count"

@@ -7,6 +7,8 @@ from typing import Any
 
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.families import statsmodels as bridge
+from mixedfx.families.beta import Beta
+from mixedfx.families.betabinomial import BetaBinomial
 from mixedfx.families.binomial import Binomial
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
@@ -17,6 +19,7 @@ from mixedfx.families.links import Link
 from mixedfx.families.nbinom1 import NegativeBinomial1
 from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
+from mixedfx.families.student import Student
 
 _ALL: tuple[type[Family], ...] = (
     Binomial,
@@ -26,6 +29,9 @@ _ALL: tuple[type[Family], ...] = (
     InverseGaussian,
     NegativeBinomial2,
     NegativeBinomial1,
+    Beta,
+    BetaBinomial,
+    Student,
 )
 FAMILIES = MappingProxyType({family.name: family for family in _ALL})
 # The family of linear mixed models.
@@ -43,6 +49,12 @@ _OTHER_NAMES = {
     "nbinom": "nbinom2",
     "nb2": "nbinom2",
     "nb1": "nbinom1",
+    "betafamily": "beta",
+    "betareg": "beta",
+    "betabinom": "betabinomial",
+    "t": "student",
+    "tfamily": "student",
+    "studentt": "student",
 }
 _OTHER_LINKS = {"cauchy": "cauchit", "inversepower": "inverse", "1/mu": "inverse"}
 # Estimating equations without a likelihood, and what has one.

@@ -76,10 +76,17 @@ def _advice(family: str, y: Vector, w: Vector | None) -> str:
     """What to correct, or which families take such values."""
     if family == "binomial" and w is not None:
         return _trials_advice(y, w)
-    if family == "binomial" and ((y >= 0) & (y <= 1)).all():
+    within = ((y >= 0) & (y <= 1)).all()
+    if family == "binomial" and within:
         return (
             "Give proportions their numbers of trials: prop(k, n) as the response, or weights= "
-            "with the trials."
+            "with the trials; shares that count nothing are for family='beta'."
+        )
+    if family == "beta" and within and not np.isin(y, (0.0, 1.0)).all():
+        return (
+            "Write squeeze(y) for the response y to move shares of exactly 0 and 1 inwards, by "
+            "(y (n - 1) + 1/2) / n of n rows, or model them apart: whether the share is 0 by "
+            "family='binomial', the others by family='beta'."
         )
     if not np.isfinite(y).all():
         return "Correct these values, or make them missing to leave the rows out."
@@ -108,4 +115,6 @@ def families_for(y: Vector) -> list[str]:
         return ["binomial"]
     if not not_counts(y).any():
         return ["poisson", "nbinom2"]
+    if ((y > 0) & (y < 1)).all():
+        return ["beta", "gamma", "gaussian"]
     return ["gamma", "gaussian"] if (y > 0).all() else ["gaussian"]

@@ -86,9 +86,12 @@ class FamilyPredictive:
         center = self.family.mean(eta)
         if self.family.discrete:
             return _discrete_quantile(reached, center, unit)
-        positive = bool(self.family.outside(np.array([-1.0]), None)[0])
+        positive, at_most = (bool(self.family.outside(np.array([y]), None)[0]) for y in (-1.0, 2.0))
         sd = np.sqrt(self.family.variance(center, w, self.params))
-        return _continuous_quantile(reached, center, sd, positive=positive)
+        sd = np.where(np.isfinite(sd), sd, 1.0 + np.abs(center))
+        low = np.zeros_like(center) if positive else center - sd
+        high = np.ones_like(center) if at_most else center + sd
+        return _continuous_quantile(reached, low, high, ends=(positive, at_most))
 
     def _cdf(self, y: Vector, eta: Vector, s: Vector, w: Vector | None) -> Vector:
         """``E F(y; mean(eta + s x))`` of each row."""
@@ -121,17 +124,15 @@ def _discrete_quantile(
 
 def _continuous_quantile(
     reached: Callable[[Vector], npt.NDArray[np.bool_]],
-    center: Vector,
-    sd: Vector,
+    low: Vector,
+    high: Vector,
     *,
-    positive: bool,
+    ends: tuple[bool, bool],
 ) -> Vector:
-    """Point at which the share is reached, by bisection."""
-    low, high = center - sd, center + sd
-    if positive:
-        low = np.zeros_like(center)
+    """Point at which the share is reached, by bisection; ``ends`` are those of the support."""
+    at_least, at_most = ends
     for _ in range(_MAX_DOUBLINGS):
-        short, beyond = ~reached(high), reached(low) & (not positive)
+        short, beyond = ~reached(high) & (not at_most), reached(low) & (not at_least)
         if not (short | beyond).any():
             break
         width = high - low

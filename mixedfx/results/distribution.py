@@ -52,7 +52,9 @@ class DistributionMixin(ResultsBase):
 
         ``alpha`` of a negative binomial, whose variance is ``mu + alpha mu**2`` (``nbinom2``, R's
         theta is ``1 / alpha``) or ``mu (1 + alpha)`` (``nbinom1``); ``phi`` of a gamma or inverse
-        normal response, of variance ``phi mu**2`` or ``phi mu**3``; ``sigma`` of a normal one.
+        normal response, of variance ``phi mu**2`` or ``phi mu**3``; ``phi`` of a beta response,
+        of variance ``mu (1 - mu) / (1 + phi)``, and of a beta-binomial one, of variance ``n mu
+        (1 - mu) (phi + n) / (phi + 1)``; ``sigma`` of a normal one, and with ``df`` of Student's.
         """
         return family_estimates.family_params(self.model)
 

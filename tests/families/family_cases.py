@@ -9,7 +9,16 @@ from scipy import stats
 
 from mixedfx.families import FAMILIES, Family
 
-PARAMS = {"sigma": [0.2, 3.0], "phi": [0.05, 1.7], "alpha": [1e-8, 0.02, 0.8, 1e4]}
+PARAMS = {
+    "gaussian": [[0.2], [3.0]],
+    "gamma": [[0.05], [1.7]],
+    "inverse_gaussian": [[0.05], [1.7]],
+    "nbinom1": [[1e-8], [0.02], [0.8], [1e4]],
+    "nbinom2": [[1e-8], [0.02], [0.8], [1e4]],
+    "beta": [[0.4], [6.0], [900.0]],
+    "betabinomial": [[0.4], [6.0], [900.0]],
+    "student": [[0.7, 5.2], [2.0, 8.0], [0.5, 90.0]],
+}
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,10 @@ class Case:
     @property
     def eta(self):
         eta = np.linspace(0.15, 2.9, 24)
-        if self.family.name == "binomial" and self.family.link.name == "log":
+        if self.family.takes_trials and self.family.link.name == "log":
             return -eta
+        if self.family.name == "student":
+            return eta
         positive = self.family.link.name in ("sqrt", "identity", "inverse")
         return eta if positive else eta - 1.4
 
@@ -39,11 +50,13 @@ class Case:
 
     @property
     def y(self):
-        if self.family.name == "binomial":
+        if self.family.takes_trials:
             w = np.ones(24) if self.w is None else self.w
             return np.rint(w * np.tile([0.0, 0.4, 1.0], 8)) / w
         if self.family.discrete:
             return np.tile([0.0, 1.0, 2.0, 6.0, 19.0, 340.0], 4)
+        if self.family.name == "beta":
+            return np.tile([0.02, 0.3, 0.7, 0.999], 6)
         return np.tile([0.2, 1.0, 2.5, 9.0], 6)
 
     def __str__(self):
@@ -55,7 +68,7 @@ CASES = [
     Case(family.with_link(link), np.array(params), weighted)
     for family in FAMILIES.values()
     for link in family.links
-    for params in ([[p] for name in family.param_names for p in PARAMS[name]] or [[]])
+    for params in PARAMS.get(family.name, [[]])
     for weighted in (False, True)
 ]
 
@@ -69,6 +82,12 @@ def distribution(case):
     if name == "poisson":
         return stats.poisson(mu)
     param = case.params[0]
+    if name == "beta":
+        return stats.beta(mu * param, (1.0 - mu) * param)
+    if name == "betabinomial":
+        return stats.betabinom(w.astype(int), mu * param, (1.0 - mu) * param)
+    if name == "student":
+        return stats.t(case.params[1], mu, param / np.sqrt(w))
     if name == "gaussian":
         return stats.norm(mu, param / np.sqrt(w))
     if name == "gamma":

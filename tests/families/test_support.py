@@ -64,8 +64,19 @@ def test_a_response_within_the_support_passes(family, y, w):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_constant_response_is_an_error(name):
-    with pytest.raises(ResponseError, match="'y' is 1 in every row: nothing to explain"):
-        resolve_family(name).check_response("y", np.ones(4))
+    value = 0.5 if name == "beta" else 1.0
+    with pytest.raises(ResponseError, match=f"'y' is {value:g} in every row: nothing to explain"):
+        resolve_family(name).check_response("y", np.full(4, value))
+
+
+def test_a_beta_binomial_response_of_single_trials_is_an_error():
+    with pytest.raises(ResponseError, match="one trial in every row"):
+        resolve_family("betabinomial").check_response("y", np.array([0.0, 1.0, 1.0]))
+
+
+def test_shares_of_0_and_1_are_told_how_to_be_squeezed():
+    with pytest.raises(ResponseError, match=r"squeeze\(y\) for the response y"):
+        resolve_family("beta").check_response("y", np.array([0.0, 0.3, 1.0]))
 
 
 def test_successes_in_all_trials_of_all_rows_are_an_error():

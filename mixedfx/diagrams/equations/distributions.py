@@ -29,6 +29,9 @@ _NAMES = {
     "inverse_gaussian": "InverseGaussian",
     "nbinom1": "NegBinomial",
     "nbinom2": "NegBinomial",
+    "beta": "Beta",
+    "betabinomial": "BetaBinomial",
+    "student": "t",
 }
 # Variance of the response in words, where the parameter's meaning is not common knowledge.
 _VARIANCES = {
@@ -36,6 +39,7 @@ _VARIANCES = {
     "inverse_gaussian": "φ {m}³",
     "nbinom1": "{m} (1 + α)",
     "nbinom2": "{m} + α {m}²",
+    "beta": "{m} (1 - {m}) / (1 + φ)",
 }
 _MEANS = {"probability": Math("p", "p"), "expected count": Math("λ", r"\lambda")}
 _PARAMS = {

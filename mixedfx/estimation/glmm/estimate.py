@@ -144,7 +144,7 @@ class FamilyEstimate(ResidualEstimate):
 
     def varcorr_sd(self, sigma: float) -> float | None:
         """That of a normal response."""
-        return self.family_params(sigma).get("sigma")
+        return self.family.residual_sd(self.params)
 
     def residual_sds(self, sds: Vector) -> Vector:
         """Those of a normal response; no other family has a residual of its own."""

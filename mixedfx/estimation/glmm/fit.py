@@ -45,8 +45,6 @@ from mixedfx.residuals.registry import residual_model
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# A family's parameter below this is zero: alpha of counts that vary as Poisson's do.
-ZERO_PARAM = 1e-6
 # Shares of the starting theta that are tried: large effects may leave the range of the link.
 _SHARES = (1.0, 0.3, 0.1, 0.01)
 # Modes whose log density differs by so much, relatively, are others; and how often to follow them.
@@ -231,36 +229,35 @@ def _is_better(evaluation: MarginalEvaluation, other: MarginalEvaluation) -> boo
 
 def _at_limits(found: Optimum) -> Optimum:
     """
-    Optimum at which family parameters that have gone to zero are fixed.
+    Optimum at which family parameters that have gone to a limit are fixed.
 
     The deviance is flat in their logarithms, of which neither derivative says anything.
     """
-    params = found.evaluation.modes.params
-    at_zero = len(found.x) - len(params) + np.flatnonzero(params < ZERO_PARAM)
-    if not len(at_zero):
+    modes = found.evaluation.modes
+    ended = modes.rows.family.at_limit(modes.params)
+    fixed = len(found.x) - len(ended) + np.flatnonzero(ended)
+    if not len(fixed):
         return found
     hessian, gradient = found.hessian.copy(), found.gradient.copy()
-    hessian[at_zero], hessian[:, at_zero], gradient[at_zero] = 0.0, 0.0, 0.0
-    hessian[at_zero, at_zero] = 1.0
+    hessian[fixed], hessian[:, fixed], gradient[fixed] = 0.0, 0.0, 0.0
+    hessian[fixed, fixed] = 1.0
     return replace(found, gradient=gradient, hessian=hessian)
 
 
 def _remarks(evaluation: MarginalEvaluation, *, converged: bool) -> tuple[str, ...]:
-    """What is to be said of family parameters at zero, and of a link that limits the predictor."""
-    modes, others = evaluation.modes, evaluation.modes.rows.family.other_links
+    """What is to be said of family parameters at a limit, and of a link that has one."""
+    modes, family = evaluation.modes, evaluation.modes.rows.family
+    others = family.other_links
     limit = (
-        f"the link '{modes.rows.family.link.name}' limits the linear predictor, and a search that "
+        f"the link '{family.link.name}' limits the linear predictor, and a search that "
         f"reaches the limit ends there. Without a limit: {', '.join(others)}.",
     )
-    names = [
-        name
-        for name, value in zip(modes.rows.family.param_names, modes.params, strict=True)
-        if value < ZERO_PARAM
-    ]
+    ended = zip(family.param_names, family.at_limit(modes.params), strict=True)
     return tuple(
-        f"{name} is estimated as zero: the response varies no more than that of the family "
-        "without it, of which this is the fit."
-        for name in names
+        f"{name} is estimated as {'infinite' if name in family.infinite else 'zero'}: the "
+        "response varies no more than that of the family without it, of which this is the fit."
+        for name, at_limit in ended
+        if at_limit
     ) + (limit if others and not converged else ())
 
 

@@ -18,6 +18,7 @@ from mixedfx.errors import EngineRefusal
 from mixedfx.estimation.model_spec import attach_formula
 from mixedfx.estimation.statsmodels import import_module
 from mixedfx.families.family import Family
+from mixedfx.families.statsmodels import FAMILIES
 
 Vector = npt.NDArray[np.float64]
 
@@ -53,10 +54,10 @@ def check_expressible(design: Design) -> None:
             "effects (its BinomialBayesMixedGLM and PoissonBayesMixedGLM approximate a "
             "posterior). A formula without random terms has fit.statsmodels."
         )
-    if spec.family.name == "nbinom1":
+    if spec.family.name not in FAMILIES:
         raise EngineRefusal(
-            f"{refused} by GLM: it has no family with the variance mu (1 + alpha); "
-            "family='nbinom2' is its NegativeBinomial."
+            f"{refused} by GLM: it has no family '{spec.family.name}'. Those that it has: "
+            f"{', '.join(FAMILIES)}."
         )
 
 
