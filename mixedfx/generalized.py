@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
+import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
@@ -15,7 +16,9 @@ from mixedfx.design.build import build
 from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.families.family import Family
 from mixedfx.families.registry import resolve_family
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse
@@ -25,7 +28,8 @@ from mixedfx.linalg.available_memory import memory_errors_named
 from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.results.results import Results
 from mixedfx.sources.registry import as_source
-from mixedfx.streamed.loading import load_columns
+from mixedfx.sources.source import DataSource
+from mixedfx.streamed.loading import TRIALS, has_binary_response, load_columns, load_merged
 
 # More nodes change nothing but the time.
 _MAX_NODES = 100
@@ -169,16 +173,16 @@ def fit_generalized_formula(
     check_control(options.control)
     nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
+    note = None
     source = as_source(data, connection=options.connection)
     if source is not None:
-        given = (options.weights, options.offset)
-        data = load_columns([parsed], source, given, "a generalised model")
+        data, options, note = _read(parsed, source, family, options)
     design = build(
         parsed, data, weights=options.weights, offset=options.offset, family=family, env=env
     )
     spec = replace(design.spec, residual=FamilyResidual(family, nagq))
     design = replace(design, spec=spec)
-    return fit_design(
+    fit = fit_design(
         design,
         engine="auto",
         reml=False,
@@ -186,3 +190,20 @@ def fit_generalized_formula(
         start=checked_start(options.start, parametrization_of(spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, spec),
     )
+    return fit if note is None else replace(fit, notes=(*fit.notes, note))
+
+
+def _read(
+    formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
+) -> tuple[pd.DataFrame, GeneralizedOptions, Note | None]:
+    """Read a source's columns; of answers that are 0 or 1 its distinct rows, with their numbers."""
+    given = (options.weights, options.offset)
+    binary = family.takes_trials and options.weights is None
+    if not (binary and has_binary_response(formula, source)):
+        return load_columns([formula], source, given, "a generalised model"), options, None
+    merged, n = load_merged(formula, source, given)
+    if len(merged) == n:
+        return merged.drop(columns=TRIALS), options, None
+    text = f"{n:,} rows were read in chunks; {len(merged):,} of them are distinct, and were fitted "
+    note = Note(text + "with their numbers as trials.")
+    return merged, replace(options, weights=TRIALS), note

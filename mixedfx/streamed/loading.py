@@ -12,6 +12,7 @@ from mixedfx.design.columns import factor_codes
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import has_positions
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 from mixedfx.linalg.available_memory import available_memory, check_memory, size_text
 from mixedfx.sources.reading import read_chunks
@@ -19,6 +20,8 @@ from mixedfx.sources.source import DataSource
 
 # Copies of the columns at the peak of a fit in memory: the table, the variables, the matrices.
 _COPIES = 4
+# Name of the column with the numbers of equal rows.
+TRIALS = "rows_of_equal_values"
 _LEAST_AVAILABLE = 0.25  # share of the memory that is looked at before it is used
 
 
@@ -39,23 +42,72 @@ def load_columns(
     formulas: Sequence[Formula], source: DataSource, arguments: Sequence[Any], reason: str
 ) -> pd.DataFrame:
     """Read the columns that formulas and arguments name; SizeError before memory is short."""
+    names = _names(formulas, source, arguments)
+    parts: list[pd.DataFrame] = []
+    n_bytes = 0
+    for frame in read_chunks(source, names, "reading"):
+        parts.append(frame)
+        n_bytes += _bytes(frame)
+        _check(n_bytes, f"{reason} needs all rows at once, and the {len(names)} columns used")
+    return pd.concat(parts, ignore_index=True)
+
+
+def load_merged(
+    formula: Formula, source: DataSource, arguments: Sequence[Any]
+) -> tuple[pd.DataFrame, int]:
+    """Distinct rows of the columns used with their numbers in ``TRIALS``, and the rows in all."""
+    names = list(_names([formula], source, arguments))
+    merged: list[pd.DataFrame] = []
+    n = n_waiting = 0
+    for frame in read_chunks(source, names, "reading"):
+        n += len(frame)
+        merged.append(_distinct(frame.assign(**{TRIALS: 1}), names))
+        n_waiting += len(merged[-1])
+        if len(merged) > 1 and n_waiting > 2 * len(merged[0]):
+            merged = [_distinct(pd.concat(merged), names)]
+            n_waiting = len(merged[0])
+        _check(sum(map(_bytes, merged)), "a generalised model needs all distinct rows at once, and")
+    return _distinct(pd.concat(merged), names), n
+
+
+def has_binary_response(formula: Formula, source: DataSource) -> bool:
+    """Whether the response is a column whose first rows are 0, 1 or missing."""
+    codes = response_code(formula.response).parts
+    columns = {encode(c): c for c in source.columns}
+    if len(codes) != 1 or codes[0] not in columns:
+        return False
+    first = next(iter(source.chunks([columns[codes[0]]])), None)
+    values = None if first is None else first.iloc[:, 0].dropna()
+    return values is not None and values.dtype.kind in "biuf" and bool(values.isin([0, 1]).all())
+
+
+def _distinct(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    grouped = frame.groupby(names, sort=False, dropna=False, observed=True)
+    return grouped[TRIALS].sum().reset_index()
+
+
+def _names(
+    formulas: Sequence[Formula], source: DataSource, arguments: Sequence[Any]
+) -> tuple[str, ...]:
+    """Columns that formulas and arguments read."""
     columns = list(source.columns)
     read: set[str] = {a for a in arguments if isinstance(a, str)}
     for formula in formulas:
         expanded = expand_dot(resolve_dotted(formula, columns), columns)
         read |= {name for _, names in factor_codes(expanded) for name in names}
-    names = tuple(c for c in columns if c in read or encode(c) in read)
-    parts: list[pd.DataFrame] = []
-    n_bytes, limit = 0, _LEAST_AVAILABLE * available_memory()
-    for frame in read_chunks(source, names, "reading"):
-        parts.append(frame)
-        n_bytes += int(frame.memory_usage(deep=True).sum())
-        if n_bytes > limit:
-            check_memory(
-                f"{reason} needs all rows at once, and the {len(names)} columns used have been "
-                f"read up to {size_text(n_bytes)}",
-                n_bytes,
-                copies=_COPIES,
-                advice="Leave it out, fit a part of the rows, or use a machine with more memory.",
-            )
-    return pd.concat(parts, ignore_index=True)
+    return tuple(c for c in columns if c in read or encode(c) in read)
+
+
+def _bytes(frame: pd.DataFrame) -> int:
+    return int(frame.memory_usage(deep=True).sum())
+
+
+def _check(n_bytes: int, what: str) -> None:
+    """Raise a SizeError where so many bytes leave too little memory for a fit."""
+    if n_bytes > _LEAST_AVAILABLE * available_memory():
+        check_memory(
+            f"{what} have been read up to {size_text(n_bytes)}",
+            n_bytes,
+            copies=_COPIES,
+            advice="Fit a part of the rows, or use a machine with more memory.",
+        )

@@ -139,6 +139,23 @@ def test_a_generalised_model_reads_its_columns(tmp_path):
     close(whole.deviance, parts.deviance)
 
 
+def test_equal_answers_are_merged_while_they_are_read():
+    rng = np.random.default_rng(2)
+    n = 3000
+    frame = pd.DataFrame({"g": rng.integers(0, 12, n), "x": rng.integers(0, 3, n)})
+    chance = 1.0 / (1.0 + np.exp(-(0.4 * frame["x"] + rng.normal(size=12)[frame["g"]])))
+    frame["y"] = (rng.random(n) < chance).astype(int)
+    frame.loc[7, "x"] = np.nan
+    whole = mfx.glmer("y ~ x + (1 | g)", frame)
+    parts = mfx.glmer("y ~ x + (1 | g)", chunks_of(frame, [400, 1100, 2000]))
+    # Where the search ends it is within its tolerance, in whatever order the rows are.
+    assert (np.abs(whole.params - parts.params) < 1e-5 * whole.bse).all()
+    np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-5)
+    close(whole.deviance, parts.deviance)
+    assert parts.nobs < 80
+    assert "3,000 rows were read in chunks; 73 of them are distinct" in parts.notes[-1]
+
+
 def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):
     import mixedfx.streamed.fit as module
 
