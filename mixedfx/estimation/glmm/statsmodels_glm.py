@@ -55,9 +55,9 @@ def check_expressible(design: Design) -> None:
             "posterior). A formula without random terms has fit.statsmodels."
         )
     if spec.family.name not in FAMILIES:
+        listed = ", ".join(f"family='{name}'" for name in FAMILIES)
         raise EngineRefusal(
-            f"{refused} by GLM: it has no family '{spec.family.name}'. Those that it has: "
-            f"{', '.join(FAMILIES)}."
+            f"{refused} by GLM: it has no family '{spec.family.name}'. Those that it has: {listed}."
         )
 
 
