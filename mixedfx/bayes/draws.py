@@ -263,6 +263,9 @@ def _draw_effects_vectorized(
         u = np.einsum("cklb,klb->clb", W, ZtWr)
         u += params.sigma[chunk] * rng.standard_normal((K, L, n))
         effects[chunk] = np.einsum("cklb,clb->bkl", W, u)
+    of_levels = crossprod.level_basis(0) if crossprod.term_positions else None
+    if of_levels is not None:
+        effects = effects @ of_levels.T
     by_term = tuple(
         basis.T @ effects[:, s.columns]
         for s, basis in zip(crossprod.term_positions, crossprod.bases, strict=True)

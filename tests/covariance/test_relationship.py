@@ -156,6 +156,20 @@ def test_simulated_effects_have_the_covariance_of_the_matrix():
     assert np.corrcoef(np.cov(drawn).ravel(), expected.ravel())[0, 1] > 0.98
 
 
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.SamplingWarning")
+@pytest.mark.parametrize("further", ["", " + (1 | herd)"])
+def test_posterior_draws_of_effects_are_around_their_modes(further):
+    """With one factor many points are drawn at once, with several one by one."""
+    data, A, _ = records(7, n=300)
+    fit = mfx.lmer("y ~ x + (1 | animal)" + further, data, relmat={"animal": A})
+    drawn = fit.sample(300, chains=2, rng=3).posterior["b_animal"].isel(animal_effect=0)
+    modes = fit.ranef("animal")["Intercept"].loc[list(drawn["animal"].to_numpy())]
+    mean, sd = (f(("chain", "draw")).to_numpy() for f in (drawn.mean, drawn.std))
+    assert np.abs((mean - modes) / sd).max() < 0.5
+    assert np.corrcoef(mean, modes)[0, 1] > 0.99
+
+
 def test_leaving_rows_out_is_a_fit_of_the_others():
     data, A, _ = records(6, n=80, size=24)
     fit = mfx.lmer("y ~ x + (1 | animal)", data, relmat={"animal": A})
