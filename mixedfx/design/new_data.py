@@ -17,7 +17,7 @@ from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, count_values, group_values, offset_values
 from mixedfx.design.known_levels import LevelCombinations, encode_known_levels
 from mixedfx.design.levels import combine, factorize
-from mixedfx.design.positions import encode_positions
+from mixedfx.design.positions import encode_positions, new_points
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, column_named, float_vector
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
@@ -28,6 +28,7 @@ from mixedfx.formula.terms import Formula
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 
 class NewRows(NamedTuple):
@@ -37,6 +38,27 @@ class NewRows(NamedTuple):
     X: Matrix  # (m, p)
     model_matrices: list[Matrix]  # (m, k) of each random term
     codes: list[Codes]  # (m,) level in each random term: -1 unseen or not asked for, -2 missing
+
+
+class UnseenPositions(NamedTuple):
+    """Rows at positions of a random term's effects that the fit has not."""
+
+    rows: Codes  # (r,) among the new rows
+    levels: Codes  # (r,) -1 unseen or not asked for
+    points: Matrix  # (r, d) coordinates; NaN where the position is none
+
+    @staticmethod
+    def of(
+        term: RandomTermSpec, variables: Mapping[str, Any], env: Any, rows: Codes, levels: Codes
+    ) -> UnseenPositions:
+        """All complete rows with their coordinates."""
+        assert term.positions is not None
+        points = new_points(term.formula_term, term.positions, variables, env, len(rows))
+        return UnseenPositions(rows, levels, points)
+
+    def at(self, keep: Mask) -> UnseenPositions:
+        """Some of the rows."""
+        return UnseenPositions(self.rows[keep], self.levels[keep], self.points[keep])
 
 
 def evaluate_new_data(
@@ -52,17 +74,17 @@ def evaluate_new_data(
 
 def evaluate_combinations(
     spec: ModelSpec, data: Any, *, groups: Sequence[str], effects: bool = False
-) -> tuple[NewRows, list[LevelCombinations | None]]:
-    """New rows, and what the codes of each random term stand for; None: for its levels."""
+) -> tuple[NewRows, list[LevelCombinations | None], list[UnseenPositions | None]]:
+    """
+    New rows, what the codes of each random term stand for, and its rows at unseen positions.
+
+    Codes of a term without combinations stand for its levels.
+    """
     frame = as_frame(data)
     env, m = spec.env, len(frame)
-    _check_rows_independent(spec.fixed_info, spec.row_dependent)
+    unseen: list[UnseenPositions | None] = [None] * len(spec.random_terms)
     fixed_part = replace(spec.formula, response="1", random=(), offset="")
-    variables, rows = _complete_rows(spec, fixed_part, frame)
-    complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
-    X = _fill_incomplete(complete[:, spec.kept_columns], rows, m)
-    not_estimable = alias_residuals(complete, spec.kept_columns, spec.aliases).any(axis=1)
-    X[rows[not_estimable]] = np.nan
+    X = _fixed_columns(spec, frame, fixed_part)
     model_matrices, codes = [], []
     combinations: list[LevelCombinations | None] = [None] * len(spec.random_terms)
     for t, term in enumerate(spec.random_terms):
@@ -75,20 +97,34 @@ def evaluate_combinations(
         _check_rows_independent(term.info, spec.row_dependent)
         check_rows_independent(term.formula_term.group if use_levels else (), term.row_dependent)
         effects_part = replace(fixed_part, fixed=term.formula_term.effects)
-        term_part = replace(fixed_part, fixed="1", random=(term.formula_term,))
-        part = term_part if use_levels else effects_part
+        of_term = replace(fixed_part, fixed="1", random=(term.formula_term,))
+        part = of_term if use_levels else effects_part
         variables, rows = _complete_rows(spec, part, frame)
         complete = _effect_columns(term, variables, env, len(rows))
         model_matrices.append(_fill_incomplete(complete, rows, m))
+        encoded = np.full(len(rows), -1, dtype=np.intp)
         if use_levels:
             term_codes[:] = -2
             if len(rows):
                 values = _group_values(term, variables, env, len(rows))
                 encoded, combinations[t] = encode_known_levels(term, values)
-                if term.positions is not None:  # an effect that the fit does not have
-                    encoded = np.where(complete.any(axis=1), encoded, -1)
                 term_codes[rows] = encoded
-    return NewRows(frame, X, model_matrices, codes), combinations
+        if term.positions is not None and len(rows):
+            here = UnseenPositions.of(term, variables, env, rows, encoded)
+            unseen[t] = elsewhere = here.at(np.asarray(~complete.any(axis=1)))
+            term_codes[elsewhere.rows] = -1  # an effect that the fit does not have
+    return NewRows(frame, X, model_matrices, codes), combinations, unseen
+
+
+def _fixed_columns(spec: ModelSpec, frame: pd.DataFrame, fixed_part: Formula) -> Matrix:
+    """X of new rows; NaN where a variable is missing, or the row is not estimable."""
+    _check_rows_independent(spec.fixed_info, spec.row_dependent)
+    variables, rows = _complete_rows(spec, fixed_part, frame)
+    complete = build_matrices([spec.fixed_info], variables, len(rows))[0]
+    X = _fill_incomplete(complete[:, spec.kept_columns], rows, len(frame))
+    not_estimable = alias_residuals(complete, spec.kept_columns, spec.aliases).any(axis=1)
+    X[rows[not_estimable]] = np.nan
+    return X
 
 
 def _effect_columns(

@@ -38,6 +38,7 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import not_estimable_note
+from mixedfx.inference.new_positions import place_new_positions, variance_left
 from mixedfx.inference.reported_levels import (
     reported_combinations,
     reported_labels,
@@ -208,6 +209,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
         return predicted
     uncertainty = fit.residual.parameter_uncertainty(fit.solution)
     errors = errors_of_means(fit, rows, known, uncertainty)
+    errors = replace(errors, conditional=errors.conditional + rows.left_of_known)
     errors = errors.times(fit.solution.sigma**2)
     at = scale.at(
         eta, left_out, errors, lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty)
@@ -264,8 +266,11 @@ def _new_rows(
     fit: FittedModel, data: Any, groups: Sequence[str], new_levels: str, *, effects: bool
 ) -> tuple[pd.Index, Vector, PredictionRows]:
     """Index, mean and model matrices of new rows; NaN where a level is missing."""
-    new, combinations = evaluate_combinations(fit.spec, data, groups=groups, effects=effects)
+    new, combinations, unseen = evaluate_combinations(
+        fit.spec, data, groups=groups, effects=effects
+    )
     frame, X, values, codes = new
+    values, codes, left = place_new_positions(fit, values, codes, unseen)
     note = not_estimable_note(fit, data)
     if note is not None:
         warn_caller(note, NotEstimableWarning)
@@ -285,7 +290,7 @@ def _new_rows(
             raise _new_level_error(fit, t, frame.loc[is_new])
         effect = np.einsum("nk,kn->n", values[t], of_rows)
         mean += np.where(~known, 0.0, np.where(is_missing, np.nan, effect))
-    return frame.index, mean, PredictionRows(X, values, codes, combinations)
+    return frame.index, mean, PredictionRows(X, values, codes, combinations, left)
 
 
 def _any_unseen(combination: LevelCombinations, codes: Codes) -> Mask:
@@ -313,6 +318,7 @@ def _unknown_effects_variance(
         Z_lam = rows.model_matrices[t] @ fit.solution.lambdas[t]
         share = rows.unknown_share(t)
         total = total + np.where(share > 0.0, share * np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
+        total = total + variance_left(fit, rows, t)
     return np.asarray(fit.solution.sigma**2 * total)
 
 
@@ -366,8 +372,8 @@ def _new_position(random_term: RandomTermSpec, rows: pd.DataFrame) -> str:
     listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
     return (
         f"the fit has no effect of {random_term.formula_term} at these positions of "
-        f"'{random_term.formula_term.effects_name}': {listed}. Predict them with "
-        "new_levels='population', which takes their random effect as zero."
+        f"'{random_term.formula_term.effects_name}': {listed}. A structure that goes on, such as "
+        "'ar1' or 'ou', predicts it; new_levels='population' takes the random effect as zero."
     )
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.known_levels import check_plain_levels
-from mixedfx.design.new_data import all_levels, evaluate_new_data
+from mixedfx.design.new_data import all_levels, evaluate_combinations
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
@@ -93,7 +93,14 @@ def new_response_distribution(
     check_choice("random", random, RANDOM)
     check_plain_levels(fit.spec, "simulate(data=)", " Leave data= out.")
     values, spec = parameter_values(fit, params), fit.spec
-    new = evaluate_new_data(spec, data, groups=fit.formula.groups, effects=True)
+    new, _, unseen = evaluate_combinations(spec, data, groups=fit.formula.groups, effects=True)
+    for term, elsewhere in zip(spec.random_terms, unseen, strict=True):
+        if elsewhere is not None and len(elsewhere.rows):
+            raise ArgumentError(
+                f"simulate(data=) draws the effects of {term.formula_term} at the positions that "
+                f"the fit has, and row {new.frame.index[elsewhere.rows[0]]} is at another: take "
+                "predict(interval='prediction'), or leave such rows out."
+            )
     eta = new.X @ values.beta + new_offset(fit, new.frame)
     terms, factors = [], []
     for t, (Z, codes, b) in enumerate(

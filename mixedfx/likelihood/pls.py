@@ -21,6 +21,7 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from mixedfx._arrays import set_readonly
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.wide import WideTerm
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
 from mixedfx.linalg.solver import EliminatedColumns
 
@@ -166,7 +167,11 @@ def solve_pls_at_factors(
     """Solve at one factor F of the relative covariance for each term, of any form."""
     numeric = crossprod.factorize(factors)
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
-    found = criterion_of_schur(crossprod, schur.matrix, numeric.log_det, reml=reml)
+    matrix, log_det = schur.matrix, numeric.log_det
+    if (wide := WideTerm.of(crossprod)) is not None:
+        F = factors[0]
+        log_det, matrix = wide.schur(F @ F.T)
+    found = criterion_of_schur(crossprod, matrix, log_det, reml=reml)
     change = -found.coef_vector[:-1]
     if crossprod.qr_R is not None:
         change = linalg.solve_triangular(crossprod.qr_R, change, check_finite=False)

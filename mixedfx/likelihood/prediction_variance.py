@@ -31,6 +31,7 @@ from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.size import check_columns
+from mixedfx.linalg.cholesky.batched import WIDE
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
 from mixedfx.linalg.solver import Factor
 
@@ -53,6 +54,16 @@ class PredictionRows:
     codes: Sequence[Codes] = field(repr=False)  # (n,) levels of each term; negative: no effect
     # Of each term, where codes are not levels of independent effects
     combinations: Sequence[LevelCombinations | None] = field(default=(), repr=False)
+    # Of each term, variances over sigma**2 that effects at new positions have beside
+    left: Sequence[Vector] = field(default=(), repr=False)
+
+    @property
+    def left_of_known(self) -> Vector:
+        """Sum of these over the terms of whose levels there are conditional modes, (n,)."""
+        total = np.zeros(len(self.X))
+        for codes, left in zip(self.codes, self.left, strict=False):
+            total += np.where(codes >= 0, left, 0.0)
+        return total
 
     def combination(self, t: int) -> LevelCombinations | None:
         """Effects that the codes of a term stand for; None: those of levels."""
@@ -147,7 +158,7 @@ def prediction_errors(
         uncertainty = ParameterUncertainty.of_coefficients(solution)
     conditional = np.zeros(len(rows.X))
     gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
-    if any(B is not None for B in crossprod.level_bases):
+    if _has_many_entries(crossprod):
         Z = sparse_rows(crossprod, rows)
         conditional = _of_sparse_rows(Z, solution.schur.numeric.solve)
         gradient += Z @ uncertainty.modes_jacobian
@@ -159,6 +170,12 @@ def prediction_errors(
     if crossprod.p:
         gradient[:, uncertainty.beta] += combinations_in_basis(rows.X, crossprod.qr_R)
     return PredictionErrors(conditional, gradient, uncertainty.cov)
+
+
+def _has_many_entries(crossprod: CrossProducts) -> bool:
+    """Whether a row's pairs of effects are too many for loops over them, or levels have a basis."""
+    wide = max((position.width for position in crossprod.term_positions), default=0) >= WIDE
+    return wide or any(B is not None for B in crossprod.level_bases)
 
 
 def effect_variance_gradient(
@@ -196,7 +213,7 @@ def unscaled_prediction_variance(
     crossprod = solution.crossprod
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
-    if any(B is not None for B in crossprod.level_bases):
+    if _has_many_entries(crossprod):
         return _of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
     return _conditional_variance(crossprod, solution, effect_columns(crossprod, rows))
 

@@ -212,7 +212,7 @@ def test_a_sample_of_the_fit_is_refitted(fits):
 
 def test_a_position_that_the_fit_has_not_is_named():
     data = visits(2)
-    fit = mfx.lmer("y ~ x + ar1(visit | g)", data)
+    fit = mfx.lmer("y ~ x + toep(visit | g)", data)
     new = data.iloc[[5]].assign(visit=9)
     with pytest.raises(NewLevelError, match=r"positions of 'visit': 9"):
         fit.predict(new)

@@ -91,3 +91,15 @@ def test_both_informations_are_those_by_factors(term, reml):
 def test_other_models_have_factors_alone(formula):
     likelihood = GaussianLikelihood.from_design(build(parse(formula), table()), reml=True)
     assert ScaledLikelihood(likelihood, likelihood.parametrization.coordinates).field is None
+
+
+def test_a_residual_variance_of_nearly_nothing_keeps_the_digits_of_the_deviance():
+    # Both forms agreed to 1e-6 alone where sigma is a thousandth of the effects' sd.
+    data = table().drop_duplicates(["lon", "lat"])
+    likelihood = GaussianLikelihood.from_design(
+        build(parse("y ~ exp(lon + lat | 1)"), data), reml=True
+    )
+    scaled = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
+    x = np.array([1e3, -0.3])
+    by_covariance = scaled.field.at_params(x).criterion.deviance
+    assert scaled.at(x).deviance == pytest.approx(by_covariance, abs=1e-8)
