@@ -7,7 +7,15 @@ import os
 
 import pytest
 from hypothesis import settings
-from tiers import DEFAULT, FULL, outside_the_cover
+from tiers import (
+    DEFAULT,
+    FEW,
+    FULL,
+    leaves_out_full,
+    other_than_kept,
+    outside_the_cover,
+    unknown_ids,
+)
 
 # The matrices here are small: more BLAS threads than one cost time, and make the last digits of a
 # sum depend on the machine. The libraries read these variables once, when numpy is imported, and
@@ -19,11 +27,11 @@ for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 # The same commit gives the same answer twice; HYPOTHESIS_PROFILE=search looks further.
 settings.register_profile("search", deadline=None)
 settings.register_profile(FULL, deadline=None, derandomize=True, print_blob=True)
-settings.register_profile(DEFAULT, settings.get_profile(FULL), max_examples=20)
+settings.register_profile(DEFAULT, settings.get_profile(FULL), max_examples=FEW)
 
 
 def _is_default_tier(config: pytest.Config) -> bool:
-    return "not full" in config.option.markexpr
+    return leaves_out_full(config.option.markexpr)
 
 
 def pytest_configure(config):
@@ -32,17 +40,36 @@ def pytest_configure(config):
     settings.load_profile("search" if searching else tier)
 
 
+def pytest_pycollect_makeitem(collector, name, obj):
+    """Collect no function that is marked ``full`` in the default tier: a millisecond a case."""
+    marks = getattr(obj, "pytestmark", [])
+    if _is_default_tier(collector.config) and any(mark.name == "full" for mark in marks):
+        return []
+    return None
+
+
+# What the cases of one test that a marker leaves to the full tier are.
+LEFT_OUT = {"covering": outside_the_cover, "kept": other_than_kept}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark as ``full`` what the covers leave out, and, in the full tier, Hypothesis tests."""
-    marked = [
-        item
-        for item in items
-        if item.get_closest_marker("covering") and not item.get_closest_marker("full")
-    ]
-    for _, cases in itertools.groupby(marked, key=lambda item: (item.parent, item.originalname)):
-        for item in outside_the_cover(list(cases)):
-            item.add_marker("full")
+    """Mark as ``full`` what these markers leave out, and, in the full tier, Hypothesis tests."""
+    one_by_one = any("::" in arg for arg in config.args)
+    for marker, left_out in LEFT_OUT.items():
+        marked = [
+            item
+            for item in items
+            if item.get_closest_marker(marker) and not item.get_closest_marker("full")
+        ]
+        for of, cases in itertools.groupby(marked, key=lambda i: (i.parent, i.originalname)):
+            same = list(cases)
+            if marker == "kept" and not one_by_one and (unknown := unknown_ids(same)):
+                raise pytest.UsageError(
+                    f"{of}: no case has the ids {sorted(unknown)} that it keeps"
+                )
+            for item in left_out(same):
+                item.add_marker("full")
     if not _is_default_tier(config):
         for item in items:
             if hasattr(getattr(item, "obj", None), "hypothesis"):

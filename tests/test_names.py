@@ -75,6 +75,7 @@ def _texts(fit: mfx.Results, x: str, f: str, g: str) -> str:
     return "\n".join(p.to_string() if isinstance(p, pd.DataFrame) else str(p) for p in parts)
 
 
+@pytest.mark.kept("spaces", "numbers")
 @pytest.mark.parametrize("writing", but_for(WRITINGS, ["spaces", "numbers", "dots"]))
 def test_odd_names_are_fitted_shown_and_asked_for(data, plain, writing):
     names, formula = WRITINGS[writing]

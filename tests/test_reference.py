@@ -33,7 +33,7 @@ COMPONENTS = 1e-4
 # At a given theta nothing is searched: what is left is rounding.
 ROUNDING = 1e-9
 
-# The default tier fits each model as a user does.
+# The default tier fits each model as a user does, and of two of 73,421 rows one.
 CASES = [
     (name, engine)
     for name, reference in REFERENCES.items()
@@ -41,7 +41,8 @@ CASES = [
     if engine != "statsmodels" or reference.beyond_mixedlm is None
 ]
 every_fit = pytest.mark.parametrize(
-    ("name", "engine"), but_for(CASES, [(name, "auto") for name in REFERENCES])
+    ("name", "engine"),
+    but_for(CASES, [(name, "auto") for name in REFERENCES if name != "insteval_dept__ml"]),
 )
 check = Checks()
 

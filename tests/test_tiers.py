@@ -7,7 +7,7 @@ from math import prod
 
 import pytest
 import tiers
-from tiers import but_for, covering
+from tiers import but_for, covering, leaves_out_full
 
 SIZES = [(), (3,), (2, 5), (4, 6, 3, 4), (2, 2, 2, 2, 2, 2)]
 
@@ -41,3 +41,19 @@ def test_the_full_tier_has_the_others(monkeypatch):
     kept, other = but_for([("a", 1), ("b", 2)], [("a", 1)])
     assert kept == ("a", 1)
     assert (other.values, [mark.name for mark in other.marks]) == (("b", 2), ["full"])
+
+
+@pytest.mark.parametrize("expression", ["not full and not slow", "not full", "slow or not full"])
+def test_expressions_that_leave_out_full(expression):
+    assert leaves_out_full(expression)
+
+
+@pytest.mark.parametrize("expression", ["", "full", "slow", "full or not full", "not slow"])
+def test_expressions_that_do_not(expression):
+    assert not leaves_out_full(expression)
+
+
+@pytest.mark.kept("one")
+@pytest.mark.parametrize("case", ["one", "two"])
+def test_the_default_tier_has_the_cases_that_are_kept(case):
+    assert case == "one" or not tiers.in_default_tier()

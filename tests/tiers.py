@@ -7,13 +7,20 @@ the Hypothesis tests with all of their examples.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import settings
 
 DEFAULT, FULL = "default", "full"
-FEW = 20  # examples of a Hypothesis test in the default tier
+FEW = 10  # examples of a Hypothesis test in the default tier
+
+
+def leaves_out_full(expression: str) -> bool:
+    """Whether an expression of markers, the argument of ``-m``, is one of the default tier."""
+    rest, excluded = re.subn(r"\bnot full\b", "", expression)
+    return excluded > 0 and re.search(r"\bfull\b", rest) is None
 
 
 def in_default_tier() -> bool:
@@ -22,7 +29,7 @@ def in_default_tier() -> bool:
 
 
 def examples(count: int) -> settings:
-    """At most 20 examples in the default tier, ``count`` in any other."""
+    """At most 10 examples in the default tier, ``count`` in any other."""
     return settings(max_examples=min(count, FEW) if in_default_tier() else count)
 
 
@@ -67,6 +74,17 @@ def covering(sizes: Sequence[int], strength: int = 2) -> list[tuple[int, ...]]:
             del missing[found]
         rows.append(tuple(row[column] for column in range(len(sizes))))
     return rows
+
+
+def other_than_kept(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
+    """Cases of one test, marked ``kept``, that are not those whose ids the mark has."""
+    kept = items[0].get_closest_marker("kept").args
+    return [item for item in items if item.callspec.id not in kept]
+
+
+def unknown_ids(items: Sequence[pytest.Item]) -> set[str]:
+    """Ids of the mark ``kept`` that no case of the test has."""
+    return set(items[0].get_closest_marker("kept").args) - {item.callspec.id for item in items}
 
 
 def outside_the_cover(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:

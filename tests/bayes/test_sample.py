@@ -109,6 +109,7 @@ def test_fixed_effects_are_drawn_with_their_standard_errors(name):
     assert away(flattened(tree, "beta"), fit.params, fit.bse) < MOST
 
 
+@pytest.mark.kept("weights and offset", "two terms of a factor", "no random effects")
 @every_held
 def test_fixed_effects_are_drawn_with_their_covariance(name):
     fit, tree = held(name)

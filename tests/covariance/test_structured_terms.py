@@ -66,6 +66,7 @@ def fits():
     return fit
 
 
+@pytest.mark.covering(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", [*LEVELS, *POINTS])
@@ -136,6 +137,7 @@ def test_ou_at_whole_times_is_ar1():
     assert np.exp(-ou.varcorr["sdcor"][1]) == pytest.approx(ar1.varcorr["sdcor"][1], rel=1e-4)
 
 
+@pytest.mark.full
 def test_exp_on_a_line_is_ou():
     data = field(1)
     ou, exp = mfx.lmer("y ~ x + ou(lon | 1)", data), mfx.lmer("y ~ x + exp(lon | 1)", data)
@@ -270,6 +272,7 @@ def test_many_positions_are_noted_with_their_cost():
     assert "520 x 520" in text
 
 
+@pytest.mark.kept("ar1(visit | g)")
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("term", ["ar1(visit | g)", "toep(visit | g)", "cs(0 + f | g)"])
 def test_correlations_near_one_are_no_worse_than_an_intercept(term):

@@ -1,5 +1,7 @@
 """What inference reads of correlated residuals, against the dense definition."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from mixedfx.errors import ArgumentError, EngineRefusal, SingularFitWarning
 FITS = list(CALLS)
 
 
+@cache
 def dense(name):
     """Fit, data, X, R and V of the rows."""
     fit, data = fit_of(name), data_of(name)
@@ -73,6 +76,7 @@ def test_leverage_and_deletion_are_those_of_the_dense_model(name):
     )
 
 
+@pytest.mark.kept("visits")
 @pytest.mark.parametrize("name", ["visits", "crossed"])
 def test_influence_of_a_subject_is_the_estimate_without_it_at_the_same_covariances(name):
     fit, data, X, _, V = dense(name)
@@ -232,6 +236,7 @@ def test_equations_and_graph_say_that_residuals_are_correlated():
     assert "crossed. Residuals of one subject are correlated" in str(crossed.graph())
 
 
+@pytest.mark.full
 def test_a_start_whose_covariance_is_singular_to_rounding_is_left_out():
     data = data_of("visits").assign(day=lambda d: 1.5 * d["time"])
     # Towards cs, a limit of the smoothness.

@@ -131,7 +131,7 @@ def test_the_first_iterate_is_the_start(case):
 # ---------------------------------------------------------------- monotonicity
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-diagonal", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_the_deviance_never_rises(name, reml):
@@ -139,6 +139,7 @@ def test_the_deviance_never_rises(name, reml):
     assert largest_increase(fit.model.optimizer_result.trace) < 1e-9
 
 
+@pytest.mark.kept("ML")
 @quietly
 @both_criteria
 def test_the_deviance_never_rises_while_a_variance_goes_to_zero(reml):
@@ -201,6 +202,7 @@ def test_it_stays_where_the_profiled_engine_ended(name, reml):
     np.testing.assert_allclose(fit.theta, optimum.theta, rtol=0, atol=1e-5)
 
 
+@pytest.mark.kept("1e-06-slope", "1000000.0-diagonal")
 @pytest.mark.parametrize("name", ["slope", "diagonal"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_the_unit_of_a_column_does_not_change_the_iterates(name, unit):
@@ -295,6 +297,7 @@ def test_one_evaluation_is_a_search():
 # ---------------------------------------------------------------- a variance of zero
 
 
+@pytest.mark.kept("ML")
 @quietly
 @both_criteria
 def test_a_variance_of_zero_is_reported_as_not_converged(reml):
@@ -303,6 +306,7 @@ def test_a_variance_of_zero_is_reported_as_not_converged(reml):
     assert fit.theta[0] > 0.0
 
 
+@pytest.mark.kept("400-REML")
 @quietly
 @both_criteria
 @pytest.mark.parametrize("iterations", but_for([400, 1600], [400]))
@@ -340,6 +344,7 @@ def test_the_boundary_slope_is_that_of_the_profiled_engine():
     )
 
 
+@pytest.mark.kept("slope", "crossed")
 @every_model
 def test_a_start_of_zero_is_left(name):
     theta = np.zeros_like(far_from_the_optimum(MODELS[name]))
@@ -392,7 +397,7 @@ def test_the_last_iterate_is_the_fit(name):
     np.testing.assert_array_equal(iterates_of(fit).thetas[-1], fit.theta)
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-diagonal", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_the_deviances_of_the_iterates_are_those_of_their_thetas(name, reml):

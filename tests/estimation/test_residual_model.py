@@ -117,6 +117,7 @@ def test_satterthwaites_df_are_those_of_the_built_in_model(name, reml):
     np.testing.assert_allclose(own.tidy()["df"], built_in.tidy()["df"], rtol=1e-6)
 
 
+@pytest.mark.kept("REML-romcom", "ML-romcom, weights", "REML-crossed")
 @every_model
 @both_criteria
 def test_the_estimates_are_log_ratios_with_the_built_in_standard_errors(name, reml):

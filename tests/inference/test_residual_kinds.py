@@ -139,6 +139,7 @@ def test_augment_has_means(herds):
 DELETED = {"cbpp_prop__laplace": "1", "cbpp_probit__agq9": "3", "gamma_log__laplace": None}
 
 
+@pytest.mark.kept("cbpp_prop__laplace", "gamma_log__laplace")
 @pytest.mark.parametrize("name", DELETED)
 def test_refit_without_a_level_is_the_fit_of_the_other_rows(name):
     fit, reference = generalized_fit(name), GENERALIZED[name]

@@ -57,6 +57,11 @@ def test_a_factor_of_own_columns_is_lower_triangular():
     np.testing.assert_allclose(basis.own_factor(basis.T @ own), own, rtol=1e-12)
 
 
+@pytest.mark.kept(
+    "y ~ x + (x | g)-options0-1000000.0",
+    "y ~ x + (x | g) + (1 | h)-options1-1000000.0",
+    "y ~ x + (x | g)-options2-2000.0",
+)
 @pytest.mark.parametrize("shift", [2e3, 1e6])
 @pytest.mark.parametrize(
     ("formula", "options"),

@@ -445,10 +445,9 @@ def test_a_random_intercepts_partial_line_is_the_weighted_mean_of_the_two_others
 
 
 def test_points_show_the_response_with_its_offset_and_only_rows_that_were_used(weighted):
-    drawn = sum(len(ax.get_lines()[0].get_xdata()) for ax in weighted.plot.fitted())
-    assert drawn == weighted.nobs == 46
-    lowest = min(min(ax.get_lines()[0].get_ydata()) for ax in weighted.plot.fitted())
-    assert lowest > 100
+    points = [ax.get_lines()[0] for ax in weighted.plot.fitted()]
+    assert sum(len(line.get_xdata()) for line in points) == weighted.nobs == 46
+    assert min(min(line.get_ydata()) for line in points) > 100
 
 
 @pytest.mark.full

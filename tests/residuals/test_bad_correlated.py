@@ -116,6 +116,7 @@ def test_a_random_intercept_is_in_a_structure_or_it_is_not(structure):
         fit(residual, formula=formula)
 
 
+@pytest.mark.kept("ar1")
 @pytest.mark.parametrize("structure", ["ar1", "ad", "us"])
 def test_a_crossed_random_term_is_not_in_a_structure(structure):
     assert np.isfinite(fit(f"{structure}(visit | id)", formula="y ~ x + (1 | item)").llf)

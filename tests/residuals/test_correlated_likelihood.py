@@ -100,6 +100,7 @@ def test_the_deviance_and_its_score_are_those_of_the_dense_definition(name, rand
     np.testing.assert_allclose(score, by_differences, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.kept("ar1h-True", "cs-False")
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", but_for(["us", "ar1h", "toeph", "cs", "ou"], ["ar1h", "cs"]))
 def test_the_exact_hessian_is_that_of_differences(name, reml):
@@ -120,6 +121,7 @@ def test_the_exact_hessian_is_that_of_differences(name, reml):
 DATA = trial(seed=8)
 
 
+@pytest.mark.kept("us(visit | id)", "ar1h(visit | id)")
 @pytest.mark.parametrize("residual", ["us(visit | id)", "ar1h(visit | id)", "ou(t | id)"])
 def test_the_order_of_rows_and_the_labels_of_subjects_do_not_matter(residual):
     plain = fit(residual, DATA)

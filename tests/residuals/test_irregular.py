@@ -1,5 +1,7 @@
 """Positions of each subject's own: pattern by pattern as with the covariance of all positions."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +14,11 @@ from mixedfx.residuals import irregular
 from mixedfx.residuals.irregular import Irregular
 
 
-@pytest.fixture(scope="module")
-def visits() -> pd.DataFrame:
-    """60 subjects at up to six real times each, none of them shared, in two arms."""
+@cache
+def visits(n: int = 60) -> pd.DataFrame:
+    """Subjects at up to six real times each, none of them shared, in two arms."""
     rng = np.random.default_rng(8)
-    n, v = 60, 6
+    v = 6
     t = np.sort(rng.uniform(0.0, 10.0, (n, v)), axis=1)
     e = rng.standard_normal((n, v))
     for j in range(1, v):
@@ -44,22 +46,26 @@ MODELS = {
     "crossed": ("y ~ x + (1 | item)", "ou(t | id)"),
     "by arm": ("y ~ x", "exp(t | arm / id)"),
 }
+DEFAULT = ["ou", "exp", "crossed", "by arm"]
 
 
-def both(monkeypatch, data, formula, residual):
+@cache
+def both(name):
     """The fit pattern by pattern, and that with the covariance of all positions."""
-    fits = []
+    fits, (formula, residual) = [], MODELS[name]
+    data = visits(24) if name == "by arm" else visits()
     for least in (1, 10**9):
-        monkeypatch.setattr(irregular, "MIN_POSITIONS", least)
-        fits.append(mfx.lmer(formula, data, residual=residual))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(irregular, "MIN_POSITIONS", least)
+            fits.append(mfx.lmer(formula, data, residual=residual))
     assert isinstance(fits[0].model.residual.model, Irregular)
     assert not isinstance(fits[1].model.residual.model, Irregular)
     return fits
 
 
-@pytest.mark.parametrize("name", but_for(MODELS, [m for m in MODELS if m != "mat"]))
-def test_it_is_the_fit_with_the_covariance_of_all_positions(monkeypatch, visits, name):
-    own, whole = both(monkeypatch, visits, *MODELS[name])
+@pytest.mark.parametrize("name", but_for(MODELS, DEFAULT))
+def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
+    own, whole = both(name)
     assert own.deviance == pytest.approx(whole.deviance, abs=1e-7)
     for of in (
         lambda fit: fit.params,
@@ -73,9 +79,9 @@ def test_it_is_the_fit_with_the_covariance_of_all_positions(monkeypatch, visits,
     np.testing.assert_allclose(*tables, rtol=1e-4)
 
 
-def test_everything_that_needs_other_covariances_agrees(monkeypatch, visits):
-    own, whole = both(monkeypatch, visits, *MODELS["ou"])
-    new = pd.concat([visits.head(4).assign(t=lambda d: d["t"] + 0.1), visits.tail(2)])
+def test_everything_that_needs_other_covariances_agrees():
+    own, whole = both("ou")
+    new = pd.concat([visits().head(4).assign(t=lambda d: d["t"] + 0.1), visits().tail(2)])
     for of in (
         lambda fit: fit.predict(new),
         lambda fit: fit.predict(new, interval="prediction")["conf_low"],
@@ -88,8 +94,8 @@ def test_everything_that_needs_other_covariances_agrees(monkeypatch, visits):
         np.testing.assert_allclose(of(own), of(whole), rtol=1e-4, atol=1e-4)
 
 
-def test_it_can_be_kept(monkeypatch, visits, tmp_path):
-    own, _ = both(monkeypatch, visits, *MODELS["ou"])
+def test_it_can_be_kept(tmp_path):
+    own, _ = both("ou")
     own.save(tmp_path / "fit.mfx")
     kept = mfx.read(tmp_path / "fit.mfx")
     assert kept.deviance == own.deviance
@@ -98,9 +104,10 @@ def test_it_can_be_kept(monkeypatch, visits, tmp_path):
     )
 
 
-def test_tables_of_all_positions_are_refused_where_there_are_too_many(monkeypatch, visits):
-    own, _ = both(monkeypatch, visits, *MODELS["ou"])
+def test_tables_of_all_positions_are_refused_where_there_are_too_many(monkeypatch):
+    monkeypatch.setattr(irregular, "MIN_POSITIONS", 1)
     monkeypatch.setattr(irregular, "MAX_WHOLE", 100)
+    own = mfx.lmer("y ~ x", visits(), residual="ou(t | id)")
     with pytest.raises(ArgumentError, match="needs the covariance of all positions"):
         own.residual_cov()
     with pytest.raises(ArgumentError, match="df_method='satterthwaite'"):
@@ -110,7 +117,7 @@ def test_tables_of_all_positions_are_refused_where_there_are_too_many(monkeypatc
 
 def test_thousands_of_times_take_no_matrix_of_all_of_them():
     rng = np.random.default_rng(2)
-    n, v = 1_500, 4
+    n, v = 600, 4
     data = pd.DataFrame(
         {
             "id": np.repeat(np.arange(n), v),
@@ -125,28 +132,30 @@ def test_thousands_of_times_take_no_matrix_of_all_of_them():
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", ["ou", "crossed"])
-def test_its_deviance_is_the_dense_one(visits, name, reml):
+def test_its_deviance_is_the_dense_one(name, reml):
     """Beside a factor that crosses the subjects, whose own cross-products are not diagonal."""
     formula, residual = MODELS[name]
-    fit = mfx.lmer(formula, visits, residual=residual, reml=reml)
+    data = visits()
+    fit = mfx.lmer(formula, data, residual=residual, reml=reml)
     assert fit.certificate.ok
     of = {p.name: p.value for p in parameters(fit.model)}
-    t, ids = visits["t"].to_numpy(), visits["id"].to_numpy()
+    t, ids = data["t"].to_numpy(), data["id"].to_numpy()
     apart = np.abs(np.subtract.outer(t, t))
     V = np.where(np.equal.outer(ids, ids), np.exp(-of["rate(t | id)"] * apart), 0.0)
     V *= of["sd(t | id)"] ** 2
     if name == "crossed":
-        items = visits["item"].to_numpy()
+        items = data["item"].to_numpy()
         V += of["sd(Intercept | item)"] ** 2 * np.equal.outer(items, items)
-    X = np.column_stack([np.ones(len(t)), visits["x"]])
+    X = np.column_stack([np.ones(len(t)), data["x"]])
     XtVX = X.T @ np.linalg.solve(V, X)
-    e = visits["y"].to_numpy() - X @ fit.params.to_numpy()
+    e = data["y"].to_numpy() - X @ fit.params.to_numpy()
     expected = np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e)
     expected += (len(t) - 2 * reml) * np.log(2 * np.pi) + reml * np.linalg.slogdet(XtVX)[1]
     assert fit.deviance == pytest.approx(expected, abs=1e-7)
     np.testing.assert_allclose(fit.cov_params(), np.linalg.inv(XtVX), rtol=1e-6)
 
 
+@pytest.mark.kept("gau(Days | Subject)")
 @pytest.mark.parametrize("residual", ["mat(Days | Subject)", "gau(Days | Subject)"])
 def test_smooth_processes_whose_long_ranges_are_singular_are_fitted(residual):
     fit = mfx.lmer("Reaction ~ Days", mfx.datasets.load("sleepstudy"), residual=residual)

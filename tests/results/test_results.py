@@ -792,12 +792,16 @@ def test_what_is_given_out_can_be_changed_without_changing_the_fit(name):
     assert repr(GIVEN_OUT[name](fit)) == before
 
 
+@pytest.fixture(scope="module")
+def rich_model(rich):
+    return mfx.lmer(FORMULAS["several"], rich, weights="w", offset="off").model
+
+
 @pytest.mark.parametrize("part", ["rows", "spec", "crossprod", "solution", "optimizer_result"])
-def test_arrays_inside_are_read_only(rich, part):
-    fit = mfx.lmer(FORMULAS["several"], rich, weights="w", offset="off").model
+def test_arrays_inside_are_read_only(rich_model, part):
     arrays = {
         name: value
-        for name, value in vars(getattr(fit, part)).items()
+        for name, value in vars(getattr(rich_model, part)).items()
         if isinstance(value, np.ndarray)
     }
     assert arrays

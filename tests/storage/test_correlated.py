@@ -11,6 +11,7 @@ import mixedfx as mfx
 from mixedfx.errors import RowsNotInMemory
 
 
+@pytest.mark.kept("by arm", "weighted")
 @pytest.mark.parametrize("name", list(CALLS))
 def test_a_kept_fit_answers_as_the_fit_does(name, tmp_path):
     fit, data = fit_of(name), data_of(name)

@@ -48,6 +48,7 @@ def dense_deviance(data, beta, sd, corr, gamma, rater_sd, *, reml=True):
     return float(deviance)
 
 
+@pytest.mark.kept("True")
 @pytest.mark.parametrize("reml", [True, False])
 def test_it_is_an_optimum_of_the_dense_deviance(trial, reml):
     fit = mfx.lmer(

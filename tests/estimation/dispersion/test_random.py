@@ -257,6 +257,7 @@ def test_the_effects_are_the_mode_of_the_dense_integrand(name):
     np.testing.assert_allclose(fit.dispersion_ranef()["log_sd"], tau * u, rtol=0, atol=1e-5)
 
 
+@pytest.mark.kept("no random terms")
 @every_model
 def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
     fit, (_, _, H) = fitted(name), at_the_fit(name, True)
@@ -735,8 +736,8 @@ def invariants(fit: mfx.Results, column: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("shift", "reml"),
     [
-        (1e4, False),
-        *(pytest.param(*c, marks=pytest.mark.full) for c in ((1e4, True), (1e6, False))),
+        (1e4, True),
+        *(pytest.param(*c, marks=pytest.mark.full) for c in ((1e4, False), (1e6, False))),
     ],
 )
 def test_estimates_and_errors_do_not_depend_on_the_zero_of_a_column(shift, reml):

@@ -17,6 +17,7 @@ import mixedfx as mfx
 
 @pytest.mark.filterwarnings("ignore:singular fit")
 # By one start of equal variances the fits ended 0.049 and 0.735 above.
+@pytest.mark.kept("54-52.818195443")
 @pytest.mark.parametrize(("seed", "lowest"), [(6, 90.019705490), (54, 52.818195443)])
 def test_the_fit_is_the_lowest_of_the_minima(seed, lowest):
     formula, data, reml = drawn_strata(seed)

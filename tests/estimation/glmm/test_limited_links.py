@@ -37,6 +37,7 @@ def test_links_without_a_limit():
     assert resolve_family("gaussian", "log").other_links == ()
 
 
+@pytest.mark.kept("101")
 @pytest.mark.parametrize("seed", [101, 102])
 def test_a_fit_that_reaches_the_limit_names_other_links(seed):
     with warnings.catch_warnings():
@@ -57,6 +58,7 @@ def test_the_other_link_fits():
     assert mfx.glmer("y ~ x + (1 | g)", logistic(103), link="logit").converged
 
 
+@pytest.mark.full
 def test_modes_at_the_limit_of_a_link_are_an_error_that_names_other_links():
     # Zero counts by the identity link have their density's maximum at a mean of zero.
     rng = np.random.default_rng(5038)

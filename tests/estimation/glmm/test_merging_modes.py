@@ -30,6 +30,7 @@ def answers():
 DATA = answers()
 
 
+@pytest.mark.kept("(1 | g)")
 @pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
 def test_merging_modes_are_named_with_the_mend(term):
     with pytest.warns(ConvergenceWarning, match="modes of the random effects merge"):
@@ -42,6 +43,7 @@ def test_merging_modes_are_named_with_the_mend(term):
         fit.approximation()
 
 
+@pytest.mark.kept("(1 | g)")
 @pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
 def test_the_mend_of_merging_modes_works(term):
     fit = mfx.glmer(f"y ~ x + {term}", DATA, link="cauchit", nagq=25)

@@ -239,7 +239,7 @@ def test_separation_in_two_dimensions_is_found_where_an_extreme_ray_separates(ro
 @pytest.mark.parametrize("overlap", [False, True])
 def test_many_rows_are_looked_at_in_part(overlap):
     rng = np.random.default_rng(5)
-    X = np.column_stack([np.ones(30_000), rng.normal(size=(30_000, 2))])
+    X = np.column_stack([np.ones(12_000), rng.normal(size=(12_000, 2))])
     eta = X @ [0.3, 1.0, -2.0]
     signs = np.where(eta > 0.0, 1.0, -1.0)
     if overlap:

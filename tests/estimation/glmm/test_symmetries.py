@@ -262,6 +262,7 @@ def test_nested_factors_are_the_factor_and_their_combinations(trials):
     np.testing.assert_allclose(np.sort(first.theta), np.sort(second.theta), atol=10 * SHARE)
 
 
+@pytest.mark.kept("binomial", "poisson")
 @pytest.mark.parametrize("family", ["binomial", "poisson", "nbinom2"])
 def test_one_node_is_laplace_and_many_nodes_are_as_many_more(trials, family):
     formula = f"{'cbind(k, m)' if family == 'binomial' else 'y'} ~ x + (1 | g)"

@@ -36,6 +36,7 @@ VALUES = {
 }
 
 
+@pytest.mark.kept("number", "array", "dictionary")
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_parameter_as_a_statistic_has_the_parameters_draws(fit, kind):
     statistic, names = VALUES[kind]

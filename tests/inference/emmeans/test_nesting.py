@@ -37,6 +37,7 @@ def label(record):
 FEW = ["fam in fam/var", "fam in fam + var", "var in fam/var", "var by fam in fam/var"]
 
 
+@pytest.mark.kept("fam in fam/var", "var by fam in fam/var")
 @pytest.mark.parametrize("case", but_for(map(label, RECORDS), FEW))
 def test_means_and_contrasts_of_nested_factors_match_emmeans(case):
     record = next(r for r in RECORDS if label(r) == case)
