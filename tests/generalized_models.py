@@ -102,6 +102,12 @@ class GeneralizedReference(Reference):
 GENERALIZED = {
     name: GeneralizedReference(record) for name, record in records("generalized/models").items()
 }
+# Of each family, link and structure there is another here that costs less.
+COSTLY = {
+    *("owls_nb1__laplace", "chick_gamma__laplace", "verbagg_slope__laplace"),
+    *("bacteria_cloglog__laplace", "cbpp_cloglog__agq9", "gamma_inverse__agq9"),
+    "invgauss_log__agq9",
+}
 
 
 @cache

@@ -202,9 +202,14 @@ def tiered(names: Iterable[str]) -> list:
 
     Those of 73,421 rows are in the full tier.
     """
-    models = sorted({name.split("__")[0] for name in REFERENCES})
+    return but_for(names, in_turn(REFERENCES))
+
+
+def in_turn(names: Iterable[str]) -> list[str]:
+    """Names of the models but the largest, by REML and by ML in turn."""
+    models = sorted({name.split("__")[0] for name in names})
     small = [model for model in models if not model.startswith("insteval")]
-    return but_for(names, [f"{model}__{('reml', 'ml')[i % 2]}" for i, model in enumerate(small)])
+    return [f"{model}__{('reml', 'ml')[i % 2]}" for i, model in enumerate(small)]
 
 
 @cache

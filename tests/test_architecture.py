@@ -88,6 +88,10 @@ class Module:
         return self.name.split(".")[1] if "." in self.name else self.name
 
     @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @cached_property
     def definitions(self) -> list[Definition]:
         return [n for n in ast.walk(self.tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
 
@@ -218,15 +222,14 @@ def test_a_profiled_fit_imports_no_late_library():
 
 
 def test_modules_are_short():
-    lengths = {m.name: len(m.text.splitlines()) for m in modules().values()}
+    lengths = {m.name: len(m.lines) for m in modules().values()}
     long = {name: n for name, n in lengths.items() if n > MOST_LINES}
     assert not long, _listed(long.items())
 
 
 def _lines_of_code(module: Module, function: ast.FunctionDef) -> int:
-    lines = module.text.splitlines()
     numbers = set(range(function.lineno, function.end_lineno + 1)) - module.docstring_lines
-    texts = (lines[number - 1].strip() for number in numbers)
+    texts = (module.lines[number - 1].strip() for number in numbers)
     return sum(bool(text) and not text.startswith("#") for text in texts)
 
 
@@ -263,7 +266,7 @@ def test_docstrings_are_at_most_a_quarter_of_the_lines():
         for room in rooms:
             total = sizes.setdefault(room, [0, 0])
             total[0] += len(module.docstring_lines)
-            total[1] += len(module.text.splitlines())
+            total[1] += len(module.lines)
     shares = {room: round(documented / lines, 3) for room, (documented, lines) in sizes.items()}
     large = {room: share for room, share in shares.items() if share > MOST_DOCSTRING}
     assert not large, _listed(large.items())

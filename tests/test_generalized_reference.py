@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from generalized_models import GENERALIZED, generalized_fit
+from generalized_models import COSTLY, GENERALIZED, generalized_fit
 from reference_checks import (
     Checks,
     by_text,
@@ -35,7 +35,7 @@ check = Checks()
 
 
 # Quadrature is in the default tier by nine nodes.
-DEFAULT = [name for name in GENERALIZED if not name.endswith(("agq5", "agq25"))]
+DEFAULT = [n for n in GENERALIZED if not n.endswith(("agq5", "agq25")) and n not in COSTLY]
 
 
 @pytest.mark.parametrize("name", but_for(GENERALIZED, DEFAULT))

@@ -24,7 +24,9 @@ FIELDS = {
     for name in STRUCTURED
     if name.startswith("field")
 }
-DEFAULT = [n for n in STRUCTURED if n.endswith("__reml") and not n.startswith("field_mat")]
+DEFAULT = [
+    n for n in STRUCTURED if n.endswith("__reml") and not n.startswith(("field_mat", "field_gau"))
+]
 # A search ends where another step would gain less than 1e-8 of a deviance: a ten-thousandth
 # of a standard error.
 ERRORS, PARAMETERS = 1e-4, 1e-3

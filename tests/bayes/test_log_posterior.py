@@ -207,7 +207,7 @@ def test_a_single_grouping_factor_takes_the_batch(model):
     assert (posterior.vectorized is None) == (several or posterior.model.n_params > 0)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_model
 @pytest.mark.parametrize("prior", ["flat", "all", "a constant"])
 @pytest.mark.parametrize("jacobian", [True, False])

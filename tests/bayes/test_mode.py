@@ -73,6 +73,7 @@ def test_flat_priors_have_the_deviance_of_reml(name):
     assert flat(name).deviance == pytest.approx(reml(name).deviance, abs=1e-8)
 
 
+@pytest.mark.kept("sleepstudy", "Penicillin", "Dyestuff")
 @every_set
 def test_flat_priors_have_the_coefficients_of_reml(name):
     np.testing.assert_allclose(flat(name).params, reml(name).params, rtol=1e-6)

@@ -156,7 +156,13 @@ def test_the_deviance_never_rises_beyond_rounding_in_any_design(case):
 # ---------------------------------------------------------------- convergence
 
 
-@pytest.mark.covering(2)
+@pytest.mark.kept(
+    "moment estimates-REML-intercept",
+    "moment estimates-ML-slope",
+    "moment estimates-ML-diagonal",
+    "far off-ML-crossed",
+    "far off-REML-slope",
+)
 @every_model
 @both_criteria
 @pytest.mark.parametrize("far", [False, True], ids=["moment estimates", "far off"])

@@ -66,7 +66,7 @@ def response_of(formula):
 # ---------------------------------------------------------------- symmetries
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-zero", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_order_of_rows_does_not_matter(name, reml):
@@ -78,7 +78,7 @@ def test_order_of_rows_does_not_matter(name, reml):
     np.testing.assert_allclose(other.theta, plain.theta, rtol=0, atol=ESTIMATES)
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-zero", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_names_of_levels_do_not_matter(name, reml):
@@ -195,7 +195,7 @@ def test_coding_of_a_random_factor_leaves_the_likelihood(coding, reml):
     np.testing.assert_allclose(other.fittedvalues, plain.fittedvalues, rtol=1e-4)
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-zero", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_order_of_random_terms_does_not_matter(name, reml):
@@ -228,7 +228,7 @@ def test_an_integer_weight_is_a_row_repeated_in_the_coefficients(reml):
     np.testing.assert_allclose(weighted.ols_coef, repeated.ols_coef, rtol=1e-10)
 
 
-@pytest.mark.covering(1)
+@pytest.mark.kept("REML-intercept", "REML-zero", "ML-slope", "ML-crossed")
 @every_model
 @both_criteria
 def test_engines_agree(name, reml):

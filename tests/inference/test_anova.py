@@ -548,6 +548,9 @@ def label(case):
     return f"{case['data']}: {case['fixed']}"
 
 
+@pytest.mark.kept(
+    "one: A*B", "one: A*B + x", "one: A + B + A:B + C", "one: 0 + A:B + x", "one: B*A + A:B:x"
+)
 @pytest.mark.parametrize(
     "case",
     but_for(map(label, LMERTEST), [label(c) for c in LMERTEST if c["data"] == "one"]),

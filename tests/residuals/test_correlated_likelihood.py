@@ -76,6 +76,7 @@ def at(design, model, params, theta, *, reml):
     return sums, likelihood.at(theta)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize(("name", "random"), but_for(CASES, DEFAULT))
 def test_the_deviance_and_its_score_are_those_of_the_dense_definition(name, random, reml):

@@ -334,6 +334,16 @@ def test_the_fit_is_certified(name, reml):
     assert fitted(name, reml).certificate.ok
 
 
+@pytest.mark.kept(
+    "kind",
+    "diagonal",
+    "nested",
+    "both",
+    "by group",
+    "offset",
+    "no random terms",
+    "no random terms, numeric",
+)
 @every_model
 def test_parameters_are_the_coefficients_theta_and_those_of_the_scale(name):
     fit = fitted(name)

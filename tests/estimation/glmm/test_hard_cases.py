@@ -46,6 +46,18 @@ def fitted(name, **options):
         return mfx.glmer(model.formula, model.data, model.family, link=model.link, **options)
 
 
+@pytest.mark.kept(
+    "no variance",
+    "nearly separated",
+    "sd 5, logit",
+    "sd 5, slopes",
+    "unbalanced",
+    "counts of a million",
+    "tiny counts",
+    "each row's effect",
+    "overdispersed, nbinom1",
+    "gamma, inverse",
+)
 @pytest.mark.parametrize("name", LOGLIK)
 def test_a_hard_fit_is_not_worse_than_glmmtmb(name):
     fit = fitted(name)

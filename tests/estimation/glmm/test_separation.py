@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiers import examples
+from tiers import but_for, examples
 
 import mixedfx as mfx
 from mixedfx.errors import ConvergenceWarning
+from mixedfx.estimation.glmm import separation
 from mixedfx.estimation.glmm.separation import find_separation
 
 GROUPS, ROWS = 20, 10
@@ -157,6 +158,18 @@ def test_a_separated_fit_has_not_converged_and_did_not_run_away(fits, name):
     assert fits[name].model.optimizer_result.evaluations < 60
 
 
+@pytest.mark.kept(
+    "ones",
+    "cauchit",
+    "baseline",
+    "covariate",
+    "crossed",
+    "trials",
+    "joint mode",
+    "poisson",
+    "nbinom2",
+    "groups by quadrature",
+)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 @pytest.mark.parametrize("name", SEPARATED)
 def test_the_advice_as_it_is_written_gives_a_fit(base, fits, name):
@@ -237,9 +250,11 @@ def test_separation_in_two_dimensions_is_found_where_an_extreme_ray_separates(ro
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-def test_many_rows_are_looked_at_in_part(overlap):
+@pytest.mark.parametrize(("n", "part"), but_for([(30_000, 4000), (3000, 400)], [(3000, 400)]))
+def test_many_rows_are_looked_at_in_part(monkeypatch, overlap, n, part):
+    monkeypatch.setattr(separation, "_MOST_ROWS", part)
     rng = np.random.default_rng(5)
-    X = np.column_stack([np.ones(12_000), rng.normal(size=(12_000, 2))])
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, 2))])
     eta = X @ [0.3, 1.0, -2.0]
     signs = np.where(eta > 0.0, 1.0, -1.0)
     if overlap:

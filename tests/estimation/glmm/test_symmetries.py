@@ -103,6 +103,7 @@ def test_proportions_with_trials_and_prop_are_cbind(trials):
     same(first, fit(FORMULA.replace("cbind(k, m)", "share"), proportions, weights="n"))
 
 
+@pytest.mark.kept("logit", "cauchit")
 @pytest.mark.parametrize("link", ["logit", "probit", "cauchit"])
 def test_successes_and_failures_swap_by_the_sign(trials, link):
     formula = "cbind(k, m) ~ x + f + (1 | g) + (1 | h)"
@@ -117,6 +118,7 @@ def test_successes_and_failures_do_not_swap_by_an_asymmetric_link(trials):
     assert abs(first.llf - second.llf) > 0.01
 
 
+@pytest.mark.kept("poisson", "nbinom2")
 @pytest.mark.parametrize("family", ["poisson", "nbinom2", "nbinom1"])
 def test_a_constant_offset_shifts_the_intercept(trials, family):
     formula = "y ~ x + (1 | g)"
@@ -136,6 +138,7 @@ def test_an_offset_is_a_column_with_a_coefficient_of_one(trials):
     assert fixed.theta == pytest.approx(free.theta, rel=10 * SHARE)
 
 
+@pytest.mark.kept("binomial-cbind(k, m)-1000000.0", "poisson-y-1e-06")
 @pytest.mark.parametrize("scale", [1e6, 1e-6])
 @pytest.mark.parametrize(("family", "response"), [("binomial", "cbind(k, m)"), ("poisson", "y")])
 def test_the_scale_of_a_covariate_does_not_matter(trials, family, response, scale):

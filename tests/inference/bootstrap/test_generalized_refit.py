@@ -76,8 +76,8 @@ def test_a_constant_response_is_a_failure_that_is_counted():
 
 def test_intervals_are_those_of_the_draws():
     fit = generalized_fit("cbpp_cloglog__laplace")
-    draws = fit.bootstrap(20, rng=3, progress=False).draws
-    limits = fit.conf_int(method="bootstrap", n=20, rng=3, parm="sd(Intercept | herd)")
+    draws = fit.bootstrap(10, rng=3, progress=False).draws
+    limits = fit.conf_int(method="bootstrap", n=10, rng=3, parm="sd(Intercept | herd)")
     expected = draws["sd(Intercept | herd)"].quantile([0.025, 0.975])
     np.testing.assert_allclose(limits.to_numpy()[0], expected)
 

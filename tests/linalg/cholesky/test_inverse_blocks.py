@@ -162,6 +162,7 @@ def assert_derivatives(problem, weights, lambdas):
         agree(ours, dense)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("kind", LAMBDAS)
 def test_derivatives_are_those_of_the_dense_matrices(layout, widths, kind):
@@ -199,6 +200,7 @@ def test_batches_of_dense_products_change_nothing(layout, batch, monkeypatch):
     assert_derivatives(problem, weights, lambdas_of("ordinary", problem.K, rng))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("entries", [1, 40, 10**6])
 def test_sparse_products_of_panels_give_the_derivatives(layout, widths, entries, monkeypatch):
