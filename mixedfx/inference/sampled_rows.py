@@ -14,3 +14,11 @@ def with_sampled_rows(fit: FittedModel) -> FittedModel:
     if not isinstance(rows, StreamedRows):
         return fit
     return replace(fit, design=replace(fit.design, rows=rows.random_sample))
+
+
+def sampled_share(fit: FittedModel) -> str:
+    """What part of the rows the sample is, in parentheses; empty where it is all of them."""
+    rows = fit.rows
+    if not isinstance(rows, StreamedRows) or rows.random_sample.n == rows.n:
+        return ""
+    return f" ({rows.random_sample.n:,} random rows)"

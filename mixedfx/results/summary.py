@@ -9,6 +9,7 @@ from mixedfx.formatting import Summary
 from mixedfx.inference import dispersion_table, varcorr, wald
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.information_criteria import aic, bic
+from mixedfx.inference.sampled_rows import sampled_share
 from mixedfx.storage.summaries import residual_quantiles
 
 _TESTS = {
@@ -33,7 +34,7 @@ def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
         coefficients=_coefficients(fit, ddf, df_method),
         notes=notes if ddf.remark is None else (*notes, ddf.remark),
         dispersion=_residual_params(fit) if fit.residual.components else None,
-        residuals_title=fit.spec.residual.residuals_title,
+        residuals_title=fit.spec.residual.residuals_title + sampled_share(fit),
         dispersion_title=fit.spec.residual.params_title,
     )
 

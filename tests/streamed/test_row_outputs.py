@@ -89,6 +89,7 @@ def test_plots_show_a_sample_and_say_so(monkeypatch):
     titles = [np.ravel(axes)[0].get_title() for axes in (few.plot.residuals(), few.plot.qq())]
     assert titles == ["a random sample of 50 of 387 rows"] * 2
     assert len(points(few)) == 50
+    assert "Scaled residuals (50 random rows):" in str(few.summary())
 
 
 def test_plots_of_all_rows_have_no_title(fits):

@@ -96,7 +96,7 @@ class _Integers:
             start = self._low - low
             present[start : start + len(self._present)] = self._present
             self._present, self._low = present, low
-        self._present[array - self._low if self._low else array] = True
+        self._present[array.astype(np.int64) - self._low if self._low else array] = True
         return True
 
     @property
@@ -126,5 +126,5 @@ class LevelEncoder:
         if table is not None and array.dtype.kind in "iu" and len(array):
             low = self._low
             if int(array.min()) >= low and int(array.max()) < low + len(table):
-                return np.asarray(table[array - low] if low else table[array])
+                return np.asarray(table[array.astype(np.int64) - low] if low else table[array])
         return self.levels.encode(list(values))

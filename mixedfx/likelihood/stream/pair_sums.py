@@ -1,7 +1,8 @@
 """Sums by pair of levels of two grouping factors, merged over chunks.
 
 A run has each pair once, in increasing order of ``row * width + col``. Runs of about the same
-length are merged eight at a time, so that each number is moved about log_8(chunks) times.
+length are merged eight at a time, so that each number is moved about log_8(chunks) times; where
+that hardly shortens them, as nearly every row has a pair of its own, 64 at a time.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Keys = npt.NDArray[np.int64]
 
-# Runs are merged where so many of them are within this ratio of lengths.
+# Runs are merged where so many of them are within this ratio of lengths; more of them where the
+# last ones that were merged kept this share of their length.
 _MERGED, _ALIKE = 8, 4
+_MERGED_IF_DISTINCT, _DISTINCT = 64, 0.8
 # Share of rows with the key of the row before them up to which these are added one by one.
 _FEW_REPEATED = 0.2
 
@@ -46,14 +49,19 @@ class PairSums:
 
     width: int  # levels of the second factor
     runs: tuple[Run, ...]
+    kept: float = 0.0  # share of their length that the last merged runs kept
 
     def __add__(self, other: PairSums) -> PairSums:
         """Sums over the rows of both."""
         runs = sorted([*self.runs, *other.runs], key=lambda run: -len(run.keys))
-        while len(runs) >= _MERGED and len(runs[-_MERGED].keys) <= _ALIKE * len(runs[-1].keys):
-            merged = merge_runs(runs[-_MERGED:])
-            runs = sorted([*runs[:-_MERGED], merged], key=lambda run: -len(run.keys))
-        return PairSums(self.width, tuple(runs))
+        kept = max(self.kept, other.kept)
+        due = _MERGED if kept < _DISTINCT else _MERGED_IF_DISTINCT
+        while len(runs) >= due and len(runs[-due].keys) <= _ALIKE * len(runs[-1].keys):
+            last = runs[-due:]
+            merged = merge_runs(last)
+            kept = len(merged.keys) / max(sum(len(run.keys) for run in last), 1)
+            runs = sorted([*runs[:-due], merged], key=lambda run: -len(run.keys))
+        return PairSums(self.width, tuple(runs), kept)
 
     def total(self) -> Run:
         """All runs in one."""
