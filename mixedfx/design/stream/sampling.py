@@ -34,6 +34,9 @@ class Reservoir:
         if len(self._keys) >= self._size:
             candidates = np.flatnonzero(keys < self._keys.max())
             keys, positions = keys[candidates], positions[candidates]
+        elif len(keys) > self._size:
+            first = np.sort(np.argpartition(keys, self._size)[: self._size])
+            keys, positions = keys[first], positions[first]
         if not len(keys):
             return
         self._parts.append(frame.iloc[positions])

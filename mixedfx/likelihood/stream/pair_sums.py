@@ -25,7 +25,7 @@ Keys = npt.NDArray[np.int64]
 # Runs are merged where so many of them are within this ratio of lengths; more of them where the
 # last ones that were merged kept this share of their length.
 _MERGED, _ALIKE = 8, 4
-_MERGED_IF_DISTINCT, _DISTINCT = 64, 0.8
+_MERGED_IF_DISTINCT, _DISTINCT, _DISTINCT_IN_CHUNK = 64, 0.8, 0.98
 # Share of rows with the key of the row before them up to which these are added one by one.
 _FEW_REPEATED = 0.2
 
@@ -54,7 +54,7 @@ class PairSums:
     def __add__(self, other: PairSums) -> PairSums:
         """Sums over the rows of both."""
         runs = sorted([*self.runs, *other.runs], key=lambda run: -len(run.keys))
-        kept = max(self.kept, other.kept)
+        kept = min(self.kept, other.kept)
         due = _MERGED if kept < _DISTINCT else _MERGED_IF_DISTINCT
         while len(runs) >= due and len(runs[-due].keys) <= _ALIKE * len(runs[-1].keys):
             last = runs[-due:]
@@ -89,7 +89,11 @@ def pair_sums(
                 into[:] = np.diff(np.append(starts, len(ordered)))
             else:
                 _add_runs(product, order, starts, into)
-    return PairSums(width, (Run(ordered[starts], values),))
+    # Rows that hardly share a pair within a chunk are taken not to between chunks.
+    kept = len(starts) / max(len(ordered), 1)
+    return PairSums(
+        width, (Run(ordered[starts], values),), kept if kept > _DISTINCT_IN_CHUNK else 0.0
+    )
 
 
 def _sorted(keys: Keys) -> tuple[Keys, Codes]:
