@@ -1,8 +1,8 @@
 """Iterative engine: the profiled engine's search without a dense block, for large crossed factors.
 
-Log-determinants are means over vectors of random signs (:mod:`mixedfx.linalg.iterative`). They are
-doubled until the Monte Carlo error of the deviance and of the estimates is small; where that of
-the estimates is not, they are searched for again, from where they are.
+Log-determinants are means over vectors of random signs (:mod:`mixedfx.linalg.iterative`), of which
+more are taken until the Monte Carlo error of the deviance and of the estimates is small; where
+that of the estimates is not, they are searched for again, from where they are.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Iterative:
         control = replace(control, tolerance=max(control.tolerance, _LEAST_TOLERANCE))
         result = Profiled(name=self.name).estimate(design, likelihood, control=control, start=start)
         error = monte_carlo_error(likelihood, result)
-        while result.converged and not error.is_small and 2 * error.probes <= _MAX_PROBES:
-            likelihood = with_probes(likelihood, 2 * error.probes)
+        while result.converged and not error.is_small and error.probes < _MAX_PROBES:
+            likelihood = with_probes(likelihood, min(error.wanted_probes, _MAX_PROBES))
             if not error.finds_parameters:
                 result = self._search_again(result, design, likelihood, control)
             error = monte_carlo_error(likelihood, result)

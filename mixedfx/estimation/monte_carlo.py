@@ -24,6 +24,8 @@ Vector = npt.NDArray[np.float64]
 
 # Largest Monte Carlo errors: of the deviance, and of a parameter in its standard errors.
 LARGEST_DEVIANCE_ERROR, LARGEST_ERROR = 0.01, 0.005
+# More vectors than the square of the ratio asks for, which is itself estimated, and its limit.
+_MARGIN, _MOST_RATIO = 1.3, 100.0
 # The exact deviance is computed beside the estimated one where it costs so many operations.
 _CHEAP = 2e10
 # Monte Carlo standard errors by which the two may differ, and rounding relative to the deviance.
@@ -74,6 +76,12 @@ class MonteCarloError:
     def is_small(self) -> bool:
         """Whether both errors are below what is aimed at."""
         return self.deviance < LARGEST_DEVIANCE_ERROR and self.finds_parameters
+
+    @property
+    def wanted_probes(self) -> int:
+        """Vectors with which both errors should be small, at least half as many again."""
+        ratio = max(self.deviance / LARGEST_DEVIANCE_ERROR, self.largest / LARGEST_ERROR)
+        return round(self.probes * max(1.5, _MARGIN * min(ratio, _MOST_RATIO) ** 2))
 
     @property
     def remark(self) -> str | None:

@@ -99,7 +99,7 @@ def test_auto_takes_it_where_the_dense_block_is_large(monkeypatch):
     assert "16 probes" in str(fit.convergence)
 
 
-def test_probes_are_doubled_until_the_error_is_small(monkeypatch):
+def test_more_probes_are_taken_until_the_error_is_small(monkeypatch):
     data = ratings()
     error = mfx.lmer(FORMULAS["two factors"], data, engine="iterative").convergence.monte_carlo
     monkeypatch.setattr(monte_carlo, "LARGEST_DEVIANCE_ERROR", error.deviance / 1.7)
