@@ -56,8 +56,12 @@ TASKS = (
 def make(task: Related, folder: Path) -> dict[str, Any]:
     """Write records, pedigree and matrix of a task; where they are."""
     rng, size = np.random.default_rng(0), task.animals
-    parents = np.array([rng.choice(max(i, 1), 2) for i in range(size)])
-    parents[: size // 10] = -1
+    born = size // 20  # a generation: parents are 50 sires and the dams of that before
+    parents = np.full((size, 2), -1)
+    for first in range(born, size, born):
+        before, n = np.arange(first - born, first), min(born, size - first)
+        parents[first : first + n, 0] = rng.choice(before[:50], n)
+        parents[first : first + n, 1] = rng.choice(before[born // 2 :], n)
     animal = rng.choice(size, task.with_records, replace=False)
     animal = np.concatenate([animal, rng.choice(animal, task.records - len(animal))])
     b = np.zeros((size, 2))  # Mendelian sampling; inbreeding is left out
