@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -33,6 +33,35 @@ class DataSource(Protocol):
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Read some columns anew, in chunks of rows; ``attrs['origin']`` may say where from."""
         ...
+
+
+@runtime_checkable
+class PartitionedSource(DataSource, Protocol):
+    """A table whose parts can be reduced where they are: only what is made of them is moved."""
+
+    def reduce(
+        self,
+        names: Sequence[str],
+        function: Callable[[pd.DataFrame], Any],
+        combine: Callable[[Any, Any], Any],
+    ) -> Any:
+        """
+        ``function`` of each part that has rows, combined in the order of the parts.
+
+        The index of a part numbers its rows among all; functions and results can be pickled.
+        """
+        ...
+
+
+def reduce_part(
+    frame: pd.DataFrame, names: Sequence[str], origin: str, first_row: int, function: Any
+) -> Any:
+    """``function`` of a part of a table, where the part is."""
+    numbered = frame.set_axis(list(names), axis=1)
+    numbered = numbered.set_axis(pd.RangeIndex(first_row, first_row + len(frame)), axis=0)
+    part = with_origin(numbered, origin)
+    with naming_origin(part):
+        return function(part)
 
 
 def chunk_length(n_columns: int, chunk_rows: int | None) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
+from mixedfx.design.stream.request import ColumnRequest
 from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.storage.state import Node, StateReader, StateWriter
@@ -61,5 +62,5 @@ def _pickles_by_value() -> bool:
     return False
 
 
-for _cls in (FittedModel, Design, ModelSpec, RandomTermSpec, DispersionSpec):
+for _cls in (FittedModel, Design, ModelSpec, RandomTermSpec, DispersionSpec, ColumnRequest):
     copyreg.pickle(_cls, reduce_to_state)

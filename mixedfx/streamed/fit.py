@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from mixedfx.likelihood.stream.assembly import (
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, combine, reduce_chunk
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.reading import read_chunks
-from mixedfx.sources.source import DataSource, naming_origin
+from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 from mixedfx.streamed.summaries import with_summaries
 
 Vector = npt.NDArray[np.float64]
@@ -80,6 +81,9 @@ def fit_source(
 def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
     """Second pass: sums of all chunks."""
     names = plan.design.request.names
+    if isinstance(source, PartitionedSource):
+        reduced: RowSums = source.reduce(names, partial(reduce_chunk, plan=plan), combine)
+        return reduced
 
     def sums() -> Iterator[RowSums]:
         for frame in read_chunks(source, names, "cross-products"):

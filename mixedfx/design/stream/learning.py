@@ -48,7 +48,7 @@ from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS
 from mixedfx.formula.response import response_code
 from mixedfx.sources.reading import read_chunks
-from mixedfx.sources.source import DataSource, naming_origin
+from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 
 Vector = npt.NDArray[np.float64]
 
@@ -90,18 +90,42 @@ class Learned:
 
 def learn(source: DataSource, request: ColumnRequest) -> Learned:
     """Read all rows once, and again where transforms have a state."""
-    first = _FirstPass(request)
+    if isinstance(source, PartitionedSource):
+        collect = partial(_collected, request=request, head=_head(source, request))
+        first = source.reduce(request.names, collect, _merged)
+        return _learned(first, source)
+    first = FirstPass(request)
     for frame in read_chunks(source, request.names, "levels"):
         with naming_origin(frame):
             first.add(frame)
-    return first.learned(source)
+    return _learned(first, source)
 
 
-class _FirstPass:
-    """Collects over chunks."""
+def _head(source: DataSource, request: ColumnRequest) -> pd.DataFrame | None:
+    """The first complete rows, by which factors are told from numbers."""
+    for frame in source.chunks(request.names):
+        found = complete_rows(request, frame, {})
+        if found.n:
+            return frame.iloc[found.positions[:_HEAD_ROWS]]
+    return None
 
-    def __init__(self, request: ColumnRequest) -> None:
-        self.request = request
+
+def _collected(frame: pd.DataFrame, request: ColumnRequest, head: pd.DataFrame | None) -> FirstPass:
+    first = FirstPass(request, head)
+    first.add(frame)
+    return first
+
+
+def _merged(first: FirstPass, other: FirstPass) -> FirstPass:
+    first.merge(other)
+    return first
+
+
+class FirstPass:
+    """What is collected over chunks; of chunks that are elsewhere, merged in their order."""
+
+    def __init__(self, request: ColumnRequest, head: pd.DataFrame | None = None) -> None:
+        self.request, self.head = request, head
         groups = dict.fromkeys(term.group for term in request.formula.random)
         self.levels = {group: LevelCollector(group) for group in groups}
         self.types, self.reservoir, self.extremes = ColumnTypes(), Reservoir(), Extremes()
@@ -127,12 +151,41 @@ class _FirstPass:
         check_values(self.request, found)
         self.extremes.add(frame, found.variables, found.positions)
         add_sums(self.sums, self.squares, found)
+        if self.head is None:
+            self.head = frame.iloc[found.positions[:_HEAD_ROWS]]
+        self._add_further(frame, found)
+
+    def merge(self, other: FirstPass) -> None:
+        """Take over what was collected of later rows."""
+        self.types.merge(other.types)
+        self.n += other.n
+        self.n_dropped += other.n_dropped
+        for name, count in other.missing.items():
+            self.missing[name] = self.missing.get(name, 0) + count
+        for own, further in ((self.sums, other.sums), (self.squares, other.squares)):
+            for name, value in further.items():
+                own[name] = own.get(name, 0.0) + value
+        self.reservoir.merge(other.reservoir)
+        for group, collector in self.levels.items():
+            collector.merge(other.levels[group])
+        self.extremes.merge(other.extremes)
+        for frame in other.further:
+            self._add_further(frame, complete_rows(self.request, frame, {}))
+
+    def _add_further(self, frame: pd.DataFrame, found: CompleteRows) -> None:
+        """Keep the first row of each combination of factors' values."""
         if self.cells is None:
-            head = frame.iloc[found.positions[:_HEAD_ROWS]]
-            self.cells = Cells(self.request, complete_rows(self.request, head, {}))
+            assert self.head is not None
+            self.cells = Cells(self.request, complete_rows(self.request, self.head, {}))
+            for known in self.further:
+                self.cells.find_new(complete_rows(self.request, known, {}))
         new = self.cells.find_new(found)
         if len(new):
             self.further.append(frame.iloc[found.positions[new]])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the functions that evaluate factors, which are made anew from the head."""
+        return vars(self) | {"cells": None}
 
     def _add_levels(self, found: CompleteRows) -> None:
         for group, collector in self.levels.items():
@@ -140,37 +193,38 @@ class _FirstPass:
                 [group_values(f, found.variables, self.request.env, found.n) for f in group]
             )
 
-    def learned(self, source: DataSource) -> Learned:
-        """Specification of all rows."""
-        if not self.n:
-            counts = ", ".join(f"{name} ({count})" for name, count in self.missing.items() if count)
-            raise EmptyDataError(
-                f"no row is complete: of {self.n_dropped} rows, missing values are in {counts}."
-            )
-        request = self.request
-        for group, collector in self.levels.items():
-            _check_levels(":".join(group), len(collector), self.n)
-        drawn = self.types.apply(self.reservoir.rows())
-        further = [self.types.apply(part) for part in [*self.extremes.rows(), *self.further]]
-        rows = concatenated([drawn, *further])
-        rows = rows[~rows.index.duplicated()].sort_index()
-        sample = _sample_design(request, rows)
-        response_info = _response_info(request, sample)
-        levels = {
-            group: collector.levels([self.types.of(decode(name)) for name in group])
-            for group, collector in self.levels.items()
-        }
-        spec = _with_levels(request, sample, rows, levels)
-        _check_rowwise(request, rows, spec)
-        infos = [spec.fixed_info, *(t.info for t in spec.random_terms if t.info is not None)]
-        infos += [] if response_info is None else [response_info]
-        chunks = partial(_variables_of_chunks, source, request, spec)
-        n_passes = learn_transforms(infos, chunks)
-        if n_passes:
-            sample = _with_transforms(sample, response_info)
-        totals = PassTotals(self.n, self.n_dropped, self.missing, self.sums, self.squares)
-        is_all, passes = sample.rows.n == self.n, 1 + n_passes
-        return Learned(request, spec, sample, drawn, response_info, totals, is_all, passes)
+
+def _learned(first: FirstPass, source: DataSource) -> Learned:
+    """Specification of all rows."""
+    if not first.n:
+        counts = ", ".join(f"{name} ({count})" for name, count in first.missing.items() if count)
+        raise EmptyDataError(
+            f"no row is complete: of {first.n_dropped} rows, missing values are in {counts}."
+        )
+    request = first.request
+    for group, collector in first.levels.items():
+        _check_levels(":".join(group), len(collector), first.n)
+    drawn = first.types.apply(first.reservoir.rows())
+    further = [first.types.apply(part) for part in [*first.extremes.rows(), *first.further]]
+    rows = concatenated([drawn, *further])
+    rows = rows[~rows.index.duplicated()].sort_index()
+    sample = _sample_design(request, rows)
+    response_info = _response_info(request, sample)
+    levels = {
+        group: collector.levels([first.types.of(decode(name)) for name in group])
+        for group, collector in first.levels.items()
+    }
+    spec = _with_levels(request, sample, rows, levels)
+    _check_rowwise(request, rows, spec)
+    infos = [spec.fixed_info, *(t.info for t in spec.random_terms if t.info is not None)]
+    infos += [] if response_info is None else [response_info]
+    chunks = partial(_variables_of_chunks, source, request, spec)
+    n_passes = learn_transforms(infos, chunks)
+    if n_passes:
+        sample = _with_transforms(sample, response_info)
+    totals = PassTotals(first.n, first.n_dropped, first.missing, first.sums, first.squares)
+    is_all, passes = sample.rows.n == first.n, 1 + n_passes
+    return Learned(request, spec, sample, drawn, response_info, totals, is_all, passes)
 
 
 def add_sums(sums: dict[str, float], squares: dict[str, float], found: CompleteRows) -> None:

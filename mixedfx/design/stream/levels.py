@@ -44,6 +44,15 @@ class LevelCollector:
                 return
         self._add_other(array)
 
+    def merge(self, other: LevelCollector) -> None:
+        """Add the values of later rows."""
+        if len(self.factors) > 1:
+            if other._seen is not None:
+                self.add([other._seen[i] for i in range(len(self.factors))])
+        elif len(other):
+            found = other._seen if other._integers is None else other._integers.values
+            self.add([pd.Series(found)])
+
     def _add_other(self, array: npt.NDArray[Any]) -> None:
         """Values that are no integers of a narrow range."""
         if self._integers is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 SAMPLE_ROWS = 10_000
@@ -18,17 +19,20 @@ _MOST_COMBINATIONS = 10_000
 
 
 class Reservoir:
-    """Uniform sample of the rows, the same however they are cut into chunks."""
+    """Uniform sample of the rows, the same however they are cut into chunks and merged."""
 
     def __init__(self, size: int = SAMPLE_ROWS) -> None:
         self._size = size
-        self._rng = np.random.default_rng(_SEED)
         self._parts: list[pd.DataFrame] = []
         self._keys = np.zeros(0)
 
     def add(self, frame: pd.DataFrame, positions: Codes) -> None:
         """Offer the complete rows of a chunk: those with the smallest random keys are kept."""
-        keys = self._rng.random(len(frame))
+        if not len(frame):
+            return
+        # A row's key depends on its number alone: PCG64 takes one step a key.
+        from_first = np.random.PCG64(_SEED).advance(int(frame.index[0]))
+        keys = np.random.Generator(from_first).random(len(frame))
         if len(positions) < len(frame):
             keys = keys[positions]
         if len(self._keys) >= self._size:
@@ -39,7 +43,16 @@ class Reservoir:
             keys, positions = keys[first], positions[first]
         if not len(keys):
             return
-        self._parts.append(frame.iloc[positions])
+        self._keep(frame.iloc[positions], keys)
+
+    def merge(self, other: Reservoir) -> None:
+        """Take over the sample of later rows."""
+        if len(other._keys):
+            self._keep(other.rows(), other._keys)
+
+    def _keep(self, rows: pd.DataFrame, keys: Vector) -> None:
+        """Add rows, and keep those with the smallest keys."""
+        self._parts.append(rows)
         self._keys = np.concatenate([self._keys, keys])
         if len(self._keys) > self._size:
             kept = np.sort(np.argpartition(self._keys, self._size)[: self._size])
@@ -91,6 +104,13 @@ class Extremes:
                     row = frame.iloc[positions[at : at + 1]]
                     self._rows[name, largest] = value, row.copy()
 
+    def merge(self, other: Extremes) -> None:
+        """Compare those of later rows with the known ones."""
+        for (name, largest), (value, row) in other._rows.items():
+            known = self._rows.get((name, largest))
+            if known is None or (value > known[0] if largest else value < known[0]):
+                self._rows[name, largest] = value, row
+
     def rows(self) -> list[pd.DataFrame]:
         """The rows, one by one."""
         return [row for _, row in self._rows.values()]
@@ -104,16 +124,23 @@ class ColumnTypes:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Join the categories of a chunk to those known."""
-        for name, dtype in frame.dtypes.items():
-            known = self._dtypes.get(str(name))
+        self._join({str(name): dtype for name, dtype in frame.dtypes.items()})
+
+    def merge(self, other: ColumnTypes) -> None:
+        """Join those of later rows."""
+        self._join(other._dtypes)
+
+    def _join(self, dtypes: Mapping[str, Any]) -> None:
+        for name, dtype in dtypes.items():
+            known = self._dtypes.get(name)
             if known is None or not isinstance(dtype, pd.CategoricalDtype):
-                self._dtypes.setdefault(str(name), dtype)
+                self._dtypes.setdefault(name, dtype)
             elif isinstance(known, pd.CategoricalDtype) and not dtype.categories.equals(
                 known.categories
             ):
                 further = dtype.categories.difference(known.categories, sort=False)
                 joined = known.categories.append(further)
-                self._dtypes[str(name)] = pd.CategoricalDtype(joined, known.ordered)
+                self._dtypes[name] = pd.CategoricalDtype(joined, known.ordered)
 
     def of(self, name: str) -> Any:
         """Type of one column."""
