@@ -5,6 +5,8 @@ Source of truth: the dense definition (``oracle``) at the fit's own parameters, 
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -283,3 +285,17 @@ def test_correlations_near_one_are_no_worse_than_an_intercept(term):
     fit = mfx.lmer(f"y ~ x + {term}", data)
     intercept = mfx.lmer("y ~ x + (1 | g)", data)
     assert fit.deviance <= intercept.deviance + 1e-5
+
+
+def test_positions_beyond_memory_are_refused_before_their_columns_are_made():
+    """Their indicators alone would be 20 GB."""
+    rng, n = np.random.default_rng(0), 50_000
+    data = pd.DataFrame(
+        {"g": np.arange(n) % 500, "t": rng.uniform(size=n), "y": rng.normal(size=n)}
+    )
+    tracemalloc.start()
+    with pytest.raises(mfx.errors.SizeError, match="50,000 positions"):
+        mfx.lmer("y ~ 1 + ou(t | g)", data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e8
