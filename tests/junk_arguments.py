@@ -98,6 +98,11 @@ def calls() -> list[Call]:
         Call("equation", mfx.equation, {"formula": formula}),
         Call("draw", mfx.draw, {"model": formula}),
         Call("compare", mfx.compare, {"fits": [fit, fit]}),
+        Call(
+            "compare_structures",
+            mfx.compare_structures,
+            {"fit": _correlated(data), "structures": ["cs", "ar1"]},
+        ),
         Call("table", mfx.table, {"fits": fit}),
         Call("read", mfx.read, {"path": "no such file"}),
         Call("Control", mfx.Control),
@@ -132,6 +137,12 @@ def calls() -> list[Call]:
             args = dict.fromkeys(inspect.signature(prior).parameters, 1.0)
             found.append(Call(f"priors.{name}", prior, args))
     return found
+
+
+def _correlated(data: pd.DataFrame) -> mfx.Results:
+    """Fit with a structure of the residuals and a formula of their dispersion."""
+    options = {"residual": "ar1(Days | Subject)", "dispersion": "~ half"}
+    return mfx.lmer("Reaction ~ Days", data, **options)
 
 
 def _methods(owner: str, value: Any, good: dict[str, Any]) -> Iterator[Call]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-# The next more general structures; a limit of the parameters is no special case.
+# The next more general structures; a limit of the parameters is no special case. Coordinates are
+# the same: at whole numbers ou has the correlations exp(-rate)**lag of ar1, and any process
+# those of toep.
 _GENERAL = {
     "homdiag": ("diag", "cs", "ar1", "toep", "ad"),
     "diag": ("csh", "ar1h", "toeph", "adh", "us"),
@@ -14,10 +16,14 @@ _GENERAL = {
     "toeph": ("us",),
     "ad": ("adh",),
     "adh": ("us",),
-    "exp": ("mat",),
+    "ou": ("ar1", "mat"),
+    "exp": ("ar1", "mat"),
+    "gau": ("toep",),
+    "mat": ("toep",),
 }
 
 
 def is_special_case(small: str, large: str) -> bool:
     """Whether all covariances of one structure are among those of another."""
-    return small == large or any(is_special_case(s, large) for s in _GENERAL.get(small, ()))
+    same = small == large or {small, large} == {"ou", "exp"}  # exp(-d rate), exp(-d / range)
+    return same or any(is_special_case(s, large) for s in _GENERAL.get(small, ()))

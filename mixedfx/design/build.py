@@ -167,7 +167,8 @@ def build(
     env = formula_environment(env, [formula, residual_formula], frame)
     given = {name: arguments.get(name) for name in RowArguments.__annotations__}
     row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
-    used = _used_rows(formula, residual_formula, frame, row_vectors, env, family)
+    parts = residual.parts if isinstance(residual, ResidualRequest) else {"dispersion": residual}
+    used = _used_rows(formula, parts, frame, row_vectors, env, family)
     column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
     check_relmat(relmat, formula)
     return _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
@@ -227,21 +228,23 @@ def _response(
 
 def _used_rows(
     formula: Formula,
-    residual: Formula | None,
+    residual: Mapping[str, Formula | None],
     frame: pd.DataFrame,
     row_vectors: dict[str, Vector | None],
     env: EvalEnvironment,
     family: Family,
 ) -> _UsedRows:
-    variables = used_columns(formula, frame, env)
-    of_residual = {} if residual is None else used_columns(residual, frame, env)
-    formulas = [formula] if residual is None else [formula, residual]
-    for part, read in [
-        (formula, variables),
-        *([] if residual is None else [(residual, of_residual)]),
-    ]:
-        check_dates(part, read)
-        check_text_numbers(part, read, frame.index, two_levels=family.takes_trials)
+    variables, of_residual = used_columns(formula, frame, env), dict[str, pd.Series]()
+    read = [(formula, "", variables)]
+    for name, part in residual.items():
+        if part is not None:
+            read.append((part, name, used_columns(part, frame, env, part=name)))
+            of_residual |= read[-1][2]
+    for part, name, found in read:
+        if name != "residual":  # whose columns are positions and subjects
+            check_dates(part, found)
+        check_text_numbers(part, found, frame.index, two_levels=family.takes_trials)
+    formulas = [part for part, _, _ in read]
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))

@@ -19,6 +19,7 @@ import patsy.builtins
 from patsy import EvalEnvironment
 
 from mixedfx._names import decode, encode, written
+from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
@@ -31,9 +32,13 @@ _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
 
 def used_columns(
-    formula: Formula, frame: pd.DataFrame, env: EvalEnvironment
+    formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, *, part: str = ""
 ) -> dict[str, pd.Series]:
-    """Collect the columns that a formula uses; a name that is defined nowhere is an error."""
+    """
+    Collect the columns that a formula uses; a name that is defined nowhere is an error.
+
+    ``part`` is the argument whose formula it is, for messages: ``"dispersion"``, ``"residual"``.
+    """
     used: dict[str, pd.Series] = {}
     columns_of = _columns_by_name(frame)
     for code, names in factor_codes(formula):
@@ -41,7 +46,7 @@ def used_columns(
             if name in columns_of:
                 used[name] = _column(name, frame, columns_of[name])
             elif code == name or not _is_defined(name, env):
-                _fail_missing(name, code, formula, frame)
+                _fail_missing(name, code, formula, frame, part)
     return used
 
 
@@ -116,13 +121,14 @@ def _is_defined(name: str, env: EvalEnvironment) -> bool:
     return name in env.namespace or hasattr(patsy.builtins, name) or hasattr(builtins, name)
 
 
-def _fail_missing(identifier: str, code: str, formula: Formula, frame: pd.DataFrame) -> NoReturn:
+def _fail_missing(
+    identifier: str, code: str, formula: Formula, frame: pd.DataFrame, part: str
+) -> NoReturn:
     name, code, columns = decode(identifier), decode(code), [str(c) for c in frame.columns]
     if re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", code):
         _fail_function(name, code)
     role = "grouping column" if any(identifier in t.group for t in formula.random) else "column"
-    if not formula.response:
-        role = f"dispersion {role}"
+    role = f"{part} {role}".lstrip()
     if name in map(str, frame.index.names):
         hint = " It is in the index: reset_index() makes a column of it."
     elif code.replace(" ", "") in columns and code != name:
@@ -149,6 +155,11 @@ _R_EQUIVALENTS = {
 
 
 def _fail_function(name: str, code: str) -> NoReturn:
+    near = nearest_structure(name, "term") if "|" in code else ""
+    if near:
+        raise MissingColumnError(
+            f"'{code}' is no random term: there is no covariance structure '{name}'.{near}"
+        )
     hint = did_you_mean(name, [*patsy.builtins.__all__, *FORMULA_FUNCTIONS])
     if name in _R_EQUIVALENTS:
         hint = f" Instead of R's {name}() write {_R_EQUIVALENTS[name]}."
@@ -164,9 +175,9 @@ def is_date(column: pd.Series) -> bool:
 
 
 def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
-    """Refuse dates and durations as covariates, but levels in order, or as the response."""
-    in_order = [t for t in formula.random if STRUCTURES[t.structure].design == "levels"]
-    others = replace(formula, random=tuple(t for t in formula.random if t not in in_order))
+    """Refuse dates and durations as covariates, but positions, or as the response."""
+    columns_of = tuple(t for t in formula.random if STRUCTURES[t.structure].design == "effects")
+    others = replace(formula, random=columns_of)
     for code in _covariate_codes(others):
         if code in columns and is_date(columns[code]):
             name = decode(code)

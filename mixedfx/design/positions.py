@@ -23,6 +23,7 @@ from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.checks import check_finite
 from mixedfx.design.evaluation import position_values
 from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.position_numbers import column_numbers, is_time, position_numbers
 from mixedfx.errors import DataError
 from mixedfx.formula.positions import position_codes
 from mixedfx.formula.terms import RandomTerm
@@ -31,7 +32,6 @@ from mixedfx.linalg.available_memory import check_memory
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-_DAY = np.timedelta64(1, "D")
 # Arrays of (positions, positions, levels) at the peak of a fit.
 _COPIES = 6
 
@@ -71,16 +71,18 @@ def build_positions(
         factors = []
         for code, column in zip(codes, values, strict=True):
             what = f"coordinate '{decode(code)}' of {term}"
-            if not pd.api.types.is_numeric_dtype(column.dtype):
+            numbers = column_numbers(column)
+            if numbers is None:
                 raise DataError(
                     f"{what} is no number, of which '{term.structure}' takes distances; for levels "
                     "in order there are ar1() and toep()."
                 )
-            check_finite(what, column.to_numpy(dtype=float), index)
-            factors.append(factorize(pd.Series(column.to_numpy(dtype=float))))
+            check_finite(what, numbers, index)
+            is_date = isinstance(column.dtype, pd.CategoricalDtype)
+            factors.append(factorize(column if is_date else pd.Series(numbers)))
         levels, of_rows = combine(factors)
         points = zip(levels.factor_values, levels.value_positions, strict=True)
-        coordinates = np.column_stack([v.to_numpy(dtype=float)[at] for v, at in points])
+        coordinates = np.column_stack([_numbers(values)[at] for values, at in points])
     if len(levels) < 2:
         raise DataError(
             f"{term} has a single position, '{_names(term, levels)[0]}', and so no correlation; "
@@ -91,11 +93,9 @@ def build_positions(
 
 def _whole_positions(term: RandomTerm, values: pd.Index, is_category: bool) -> Matrix:
     """Positions of the sorted levels of one variable, (k,)."""
+    if is_time(values):
+        return _whole_days(term, values)
     array = values.to_numpy()
-    if array.dtype.kind in "mM":
-        days = (array - array.min()) / _DAY
-        whole = bool((days == np.rint(days)).all())
-        return np.asarray(days if whole else np.arange(len(array)), dtype=float)
     if is_category or array.dtype.kind not in "iufb":
         return np.arange(len(array), dtype=float)
     numbers = array.astype(float)
@@ -109,6 +109,27 @@ def _whole_positions(term: RandomTerm, values: pd.Index, is_category: bool) -> M
             "time between, or make ordered categories of them."
         )
     return numbers
+
+
+def _numbers(values: pd.Index) -> Matrix:
+    """Numbers of values that have them."""
+    numbers = position_numbers(values)
+    assert numbers is not None
+    return numbers
+
+
+def _whole_days(term: RandomTerm, values: pd.Index) -> Matrix:
+    """Days of dates, or places of periods; refuses times of day."""
+    days = _numbers(values)
+    within = days != np.rint(days)
+    if within.any():
+        name, group = decode(position_codes(term.effects)[0]), decode(":".join(term.group))
+        raise DataError(
+            f"the positions '{name}' of {term} have times of day, such as "
+            f"{str(values[int(np.argmax(within))])!r}, and {term.structure}() counts whole days: "
+            f"take the days, data['{name}'].dt.normalize(), or write 'ou({name} | {group})'."
+        )
+    return days
 
 
 def position_names(term: RandomTerm, positions: EffectPositions) -> tuple[str, ...]:

@@ -38,6 +38,10 @@ class ResidualRows:
         """Whether all covariances of the residuals are among those of another model."""
         return False
 
+    def beside(self, model: Any) -> Any:
+        """Another structure of correlated residuals, with all else that these have."""
+        return model
+
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
         """Summary of the rows, see :mod:`mixedfx.design.slim`."""
         return compute()
@@ -143,7 +147,7 @@ class ResidualSpec:
         """``residual=`` with another covariance structure; ArgumentError where there is none."""
         raise ArgumentError(
             "compare_structures() takes a fit with correlated residuals, such as "
-            "residual='us(visit | patient)', and no dispersion=."
+            "residual='us(visit | patient)'."
         )
 
     def is_log_sd(self, full_name: str) -> bool:
@@ -193,6 +197,11 @@ class ResidualRequest:
     dispersion: Formula | None = None
     # Joins the rows of the model and the columns of the dispersion formula.
     combine: Callable[..., tuple[ResidualSpec, ResidualRows]] | None = None
+
+    @property
+    def parts(self) -> dict[str, Formula | None]:
+        """Formulas that are read, by argument."""
+        return {"residual": self.formula, "dispersion": self.dispersion}
 
     @property
     def read(self) -> Formula:

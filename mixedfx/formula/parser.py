@@ -90,28 +90,18 @@ def parse(text: str | Formula) -> Formula:
     """
     if isinstance(text, Formula):
         return text
-    _check_is_text(text)
+    check_is_text(text)
     return _parse(text)
 
 
 def parse_dispersion(text: str) -> Formula:
     """Parse a dispersion formula, which has no response: ``"~ x + (1 | g)"``."""
-    _check_is_text(text)
+    check_is_text(text)
     return _parse_dispersion(text)
 
 
-def parse_residual(text: str) -> tuple[str, str, Formula]:
-    """Parse ``"name(columns)"``: name of a residual model, columns as text and as a formula."""
-    _check_is_text(text)
-    line = _one_line(text)
-    name, bracket, inside = line.partition("(")
-    if not (name.strip().isidentifier() and bracket and inside.endswith(")")):
-        problem = "a residual model is written as a call."
-        raise FormulaError(problem, line, 0, max(len(line), 1), "Write 'name(columns)'.")
-    return name.strip(), inside[:-1].strip(), _parse_dispersion(f"~ ({inside}")
-
-
-def _check_is_text(text: object) -> None:
+def check_is_text(text: object) -> None:
+    """Refuse what is no string."""
     if not isinstance(text, str):
         kind = type(text).__name__
         raise FormulaError(f"a formula is a string, not {kind}.", repr(text), 0, 1)
@@ -119,7 +109,7 @@ def _check_is_text(text: object) -> None:
 
 @lru_cache(maxsize=256)
 def _parse(source: str) -> Formula:
-    line = _one_line(source)
+    line = one_line(source)
     rewritten = rewrite(line)
     text = rewritten.text
     try:
@@ -139,7 +129,7 @@ def _parse(source: str) -> Formula:
 
 @lru_cache(maxsize=256)
 def _parse_dispersion(source: str) -> Formula:
-    line = _one_line(source)
+    line = one_line(source)
     line = line if "~" in line else f"~ {line}"
     rewritten = rewrite(line)
     text = rewritten.text
@@ -161,7 +151,7 @@ def _parse_dispersion(source: str) -> Formula:
     return Formula("", fixed, random, source=line)
 
 
-def _one_line(source: str) -> str:
+def one_line(source: str) -> str:
     """Text in one line: patsy counts positions from the first character that is not blank."""
     return source.translate(_WHITE_SPACE).strip()
 

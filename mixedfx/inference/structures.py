@@ -26,10 +26,11 @@ def structure_fits(fit: FittedModel, structures: Sequence[str]) -> list[FittedMo
 def _with_structure(fit: FittedModel, name: str) -> FittedModel:
     text = fit.spec.residual.with_structure(name)
     original = fit.original_design
-    spec, model = residual_request(text).build(fit.residual.structure_columns)
+    alone = residual_request(text).build(fit.residual.structure_columns)[1]
+    model = original.rows.residual.beside(alone)
     design = replace(
         original,
-        spec=replace(original.spec, residual=spec),
+        spec=replace(original.spec, residual=model.spec),
         rows=replace(original.rows, residual=model),
     )
     return fit_design(design, engine="profiled", reml=fit.reml, control=Control())

@@ -365,8 +365,8 @@ class Correlated(ResidualModel):
 
     def is_special_case_of(self, other: ResidualRows) -> bool:
         """With the same subjects and positions, a more special structure and no more strata."""
-        plain = isinstance(other, Correlated) and type(other.spec) is CorrelatedSpec
-        return plain and is_nested_structure(self, other)
+        of = getattr(other, "plain", other)  # of a dispersion formula whose coefficients are zero
+        return isinstance(of, Correlated) and is_nested_structure(self, of)
 
     @property
     def pattern_strata(self) -> Codes:

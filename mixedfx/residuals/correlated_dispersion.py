@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
-from mixedfx.design.residual import ResidualRows, ResidualSpec
+from mixedfx.design.residual import ResidualRows
 from mixedfx.errors import ArgumentError, DispersionError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
@@ -26,6 +26,7 @@ from mixedfx.residuals.blocks import CovarianceBlock, ScaledBlock, SubjectRows
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_components import Reordered
 from mixedfx.residuals.correlated_ends import ParameterAtEnd
+from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import NewSubjectRows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.curvature import curvature_by_differences
@@ -79,10 +80,6 @@ class CorrelatedDispersionSpec(CorrelatedSpec):
     def n_params(self) -> int:
         """Parameters of the covariances, and coefficients of the log standard deviations."""
         return super().n_params + len(self.scale_names)
-
-    def with_structure(self, name: str) -> str:
-        """Refuse: the structures are compared without the formula."""
-        return ResidualSpec.with_structure(self, name)
 
     def is_log_sd(self, full_name: str) -> bool:
         """Whether a parameter is one of the dispersion formula's."""
@@ -366,9 +363,16 @@ class CorrelatedDispersion(Correlated):
         variances = self.scale.new_variances(data, 1.0, scale)
         return replace(self.plain.new_rows(data, own), scales=np.sqrt(variances))
 
+    def beside(self, model: Correlated) -> Correlated:
+        """Another structure, with the same formula."""
+        return CorrelatedDispersion.of(model, self.scale.spec, self.scale.rows)
+
     def is_special_case_of(self, other: ResidualRows) -> bool:
-        """Not of a structure alone."""
-        return False
+        """Of the same formula beside a more general structure."""
+        if not isinstance(other, CorrelatedDispersion):
+            return False
+        own, others = (m.scale.rows.log_sd_columns for m in (self, other))
+        return np.array_equal(own, others) and is_nested_structure(self.plain, other.plain)
 
     def without_rows(self) -> None:
         """The dispersion formula's columns are rows of its own."""

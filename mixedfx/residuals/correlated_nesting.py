@@ -17,8 +17,9 @@ def is_nested_structure(small: Any, large: Any) -> bool:
     a, b = small.spec, large.spec
     if not is_special_case(a.structure, b.structure):
         return False
-    counts = b.covariance.design != "effects"  # depends on the coordinates of its positions
-    if counts and not np.array_equal(a.at.points, b.at.points):
+    # Structures of columns do not depend on distances, and some of theirs are those at any.
+    by_distance = all(spec.covariance.design != "effects" for spec in (a, b))
+    if by_distance and not np.array_equal(a.at.distances, b.at.distances):
         return False
     same = (small.subjects, large.subjects), (small.positions, large.positions)
     return all(_refines(x, y) and _refines(y, x) for x, y in same) and _refines(

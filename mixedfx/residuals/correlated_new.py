@@ -23,6 +23,7 @@ from scipy import sparse
 
 from mixedfx._keys import key_text, positions_of_keys
 from mixedfx.design.levels import combine, factorize
+from mixedfx.design.position_numbers import is_time, position_numbers
 from mixedfx.errors import ArgumentError
 from mixedfx.residuals.correlated_rows import DrawsOfSubjects
 
@@ -183,6 +184,8 @@ def _subjects(spec: Any, frame: pd.DataFrame) -> tuple[Codes, Codes]:
     """Subject of the fit of each row, and subject among the new rows; -1 where missing."""
     m = len(frame)
     none = np.full(m, -1, dtype=np.intp)
+    if not spec.factors:  # all rows are those of one subject
+        return np.zeros_like(none), np.zeros_like(none)
     if any(factor not in frame for factor in spec.factors):
         return none, none
     columns = [frame[factor] for factor in spec.factors]
@@ -207,13 +210,23 @@ def _positions(spec: Any, frame: pd.DataFrame) -> tuple[Codes, Matrix, tuple[Any
     if spec.has_points:
         values = np.full((m, len(columns)), np.nan)
         for j, column in enumerate(columns):
-            values[:, j] = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+            values[there, j] = _numbers(column[there], spec.labels)
         there &= np.isfinite(values).all(axis=1)
         return _by_points(spec, values, there)
     codes[there] = positions_of_keys(pd.Index(columns[0][there]), pd.Index(spec.labels))
     unknown = there & (codes < 0)
     codes[unknown] = -2
     return codes, np.zeros((0, d)), tuple(map(key_text, columns[0][unknown].unique()))
+
+
+def _numbers(column: pd.Series, labels: tuple[Any, ...]) -> Vector:
+    """Numbers of new positions, NaN where there are none; text of dates is dates."""
+    if is_time(list(labels[:1])):
+        if position_numbers(column) is None:
+            column = pd.to_datetime(column, errors="coerce")
+        numbers = position_numbers(column)
+        return np.full(len(column), np.nan) if numbers is None else numbers
+    return np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=float))
 
 
 def _by_points(spec: Any, values: Matrix, there: Mask) -> tuple[Codes, Matrix, tuple[Any, ...]]:

@@ -13,13 +13,13 @@ import pandas as pd
 from mixedfx._names import decode
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.levels import factorize
+from mixedfx.design.position_numbers import column_numbers, is_time, position_numbers
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.terms import Formula
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-_DAY = np.timedelta64(1, "D")
 
 
 def position_columns(
@@ -37,7 +37,7 @@ def position_columns(
             f"{what} has an intercept, and residuals have none: name what tells the rows of a "
             f"subject apart, as in '{example}'."
         )
-    unknown = [decode(p) for p in found if p not in columns]
+    unknown = [decode(p) for p in map(column_of, found) if p not in columns]
     if unknown:
         raise ArgumentError(
             f"{what}: '{unknown[0]}' is no column. Positions are columns of the data: make one of "
@@ -52,6 +52,16 @@ def position_columns(
             f"{', '.join(map(decode, found))}{more}."
         )
     return found
+
+
+def column_of(code: str) -> str:
+    """Column of a position: of ``C(visit)`` that of the categories."""
+    return code[2:-1] if is_factor(code) else code
+
+
+def is_factor(code: str) -> bool:
+    """Whether a position is written ``C(visit)``: its values are levels, one step apart."""
+    return code.startswith("C(") and code.endswith(")") and code[2:-1].isidentifier()
 
 
 def _check_subject(
@@ -95,29 +105,29 @@ def _points(
     structure: CovarianceStructure, columns: Sequence[pd.Series], names: Sequence[str], text: str
 ) -> tuple[tuple[Any, ...], Matrix, Codes]:
     """Distinct points of numbers."""
+    coordinates = []
     for name, column in zip(names, columns, strict=True):
-        if not pd.api.types.is_numeric_dtype(column.dtype):
-            shown = column.iloc[0]
-            instead = (
-                f"make days of the dates, (data['{name}'] - data['{name}'].min()).dt.days"
-                if column.dtype.kind in "mM"
-                else f"make numbers of '{name}', or write 'ar1({name} | ...)' for levels in order"
-            )
+        numbers = column_numbers(column)
+        if numbers is None:
             raise ArgumentError(
                 f"residual={text!r}: '{structure.name}' takes distances, and '{name}' is no number "
-                f"(the first is {str(shown)!r}): {instead}."
+                f"(the first is {str(column.iloc[0])!r}): make numbers of '{name}', or write "
+                f"'ar1({name} | ...)' for levels in order."
             )
-        numbers = column.to_numpy(dtype=float)
+        coordinates.append(numbers)
         if not np.isfinite(numbers).all():
             row = column.index[int(np.argmin(np.isfinite(numbers)))]
             raise ArgumentError(
                 f"residual={text!r}: '{name}' is not finite in row {row}: leave the row out, or "
                 "give its position."
             )
-    values = np.column_stack([column.to_numpy(dtype=float) for column in columns])
-    distinct, codes = np.unique(values, axis=0, return_inverse=True)
-    several = distinct.shape[1] > 1
-    labels = map(tuple, distinct.tolist()) if several else distinct[:, 0].tolist()
+    values = np.column_stack(coordinates)
+    distinct, first, codes = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    if distinct.shape[1] > 1:
+        labels: list[Any] = list(map(tuple, distinct.tolist()))
+    else:  # dates as they are
+        own = columns[0].iloc[first] if is_time(columns[0]) else distinct[:, 0].tolist()
+        labels = list(own)
     return tuple(labels), distinct, codes.ravel()
 
 
@@ -126,10 +136,16 @@ def _steps(
 ) -> Matrix:
     """Whole positions, as :func:`mixedfx.design.positions.build_positions` counts them, (k,)."""
     array = found.to_numpy()
-    if array.dtype.kind in "mM":
-        days = (array - array.min()) / _DAY
-        whole = bool((days == np.rint(days)).all())
-        return np.asarray(days if whole else np.arange(len(array)), dtype=float)
+    if is_time(found):
+        days = position_numbers(found)
+        assert days is not None
+        if (days != np.rint(days)).any():
+            raise ArgumentError(
+                f"residual={text!r}: '{structure.name}' counts whole days, and '{name}' has times "
+                f"of day, such as {str(found[int(np.argmax(days != np.rint(days)))])!r}: take the "
+                f"days, data['{name}'].dt.normalize(), or write 'ou({name} | ...)' for real times."
+            )
+        return days
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
     if is_category or array.dtype.kind not in "iuf":
         texts = [str(v) for v in found]

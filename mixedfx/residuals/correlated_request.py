@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,15 @@ from mixedfx._names import decode
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.levels import combine, factorize
 from mixedfx.errors import ArgumentError
+from mixedfx.formula.positions import ALL_ROWS
 from mixedfx.formula.terms import Formula
 from mixedfx.residuals.correlated import Correlated
-from mixedfx.residuals.correlated_positions import position_columns, read_positions
+from mixedfx.residuals.correlated_positions import (
+    column_of,
+    is_factor,
+    position_columns,
+    read_positions,
+)
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.irregular import Irregular
 
@@ -28,28 +34,35 @@ def correlated_residuals(
 ) -> Correlated:
     """Residual model of ``name(position | subject)`` in the rows that are used."""
     structure = STRUCTURES[name]
-    names = position_columns(text, structure, formula, columns)
-    term = formula.random[-1]
+    found = position_columns(text, structure, formula, columns)
+    names, term = list(map(column_of, found)), formula.random[-1]
+    subject_columns = _subject_columns(text, formula, columns)
     strata: tuple[Any, ...] = ()
     n = len(next(iter(columns.values())))
     of_strata = np.zeros(n, dtype=np.intp)
     if len(formula.random) == 2:
         values, of_strata = factorize(columns[formula.random[0].group[0]])
         strata = tuple(values)
-    levels, subjects = combine([factorize(columns[factor]) for factor in term.group])
+    levels, subjects = combine([factorize(column) for column in subject_columns])
+    if strata and len(strata) == len(levels):
+        _fail_swapped(text, *map(decode, term.group))
     stratum = decode(formula.random[0].group[0]) if strata else None
+    given = [
+        _as_levels(columns[column]) if is_factor(code) else columns[column]
+        for code, column in zip(found, names, strict=True)
+    ]
     labels, coordinates, positions = read_positions(
-        structure, [columns[c] for c in names], list(map(decode, names)), text
+        structure, given, list(map(decode, names)), text
     )
     spec = CorrelatedSpec(
         text=text,
         structure=name,
-        position=term.effects_name,
-        subject=term.group_name,
+        position=" + ".join(map(decode, names)),
+        subject="all rows" if term.group == (ALL_ROWS,) else term.group_name,
         labels=labels,
         coordinates=coordinates,
         columns=tuple(map(decode, names)),
-        factors=tuple(map(decode, term.group)),
+        factors=() if term.group == (ALL_ROWS,) else tuple(map(decode, term.group)),
         levels=levels,
         strata=strata,
         stratum=stratum,
@@ -57,6 +70,40 @@ def correlated_residuals(
     _check_positions(spec, subjects, positions)
     model = Correlated(spec, subjects, positions, of_strata)
     return Irregular.of(model) if Irregular.suits(model) else model
+
+
+def _subject_columns(
+    text: str, formula: Formula, columns: Mapping[str, pd.Series]
+) -> list[pd.Series]:
+    """Columns of the subjects; of all rows as one a constant."""
+    group = formula.random[-1].group
+    if group == (ALL_ROWS,):
+        return [pd.Series(pd.Categorical(["all rows"] * len(next(iter(columns.values())))))]
+    for term in formula.random:
+        for factor in term.group:
+            if factor not in columns:
+                raise ArgumentError(
+                    f"residual={text!r}: '{decode(factor)}' is no column. The subject is a column "
+                    "of the data, or a:b of two: make one of it before."
+                )
+    return [columns[factor] for factor in group]
+
+
+def _as_levels(column: pd.Series) -> pd.Series:
+    """Values as levels, one step apart."""
+    return (
+        column
+        if isinstance(column.dtype, pd.CategoricalDtype)
+        else pd.Series(pd.Categorical(column))
+    )
+
+
+def _fail_swapped(text: str, stratum: str, subject: str) -> NoReturn:
+    """Refuse a covariance for each subject."""
+    raise ArgumentError(
+        f"residual={text!r} has a covariance for each '{stratum}', and each has one "
+        f"subject: what has a covariance of its own stands first, as in '{subject} / {stratum}'."
+    )
 
 
 def _check_positions(spec: CorrelatedSpec, subjects: Codes, positions: Codes) -> None:

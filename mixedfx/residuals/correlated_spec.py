@@ -15,6 +15,7 @@ from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.levels import Levels
+from mixedfx.design.position_numbers import is_time, position_numbers
 from mixedfx.design.residual import WrittenResidual
 from mixedfx.errors import ArgumentError
 
@@ -123,17 +124,19 @@ class CorrelatedSpec(WrittenResidual):
         """Whether positions are numbers, their coordinates."""
         if self.coordinates is None:
             return False
-        return self.covariance.design == "coordinates" or (
-            all(isinstance(label, int | float | np.number) for label in self.labels)
-            and bool((np.array(self.labels, dtype=float) == self.coordinates[:, 0]).all())
-        )
+        if self.covariance.design == "coordinates":
+            return True
+        numbers = position_numbers(list(self.labels))
+        return numbers is not None and bool((numbers == self.coordinates[:, 0]).all())
 
     @property
     def points_by_column(self) -> list[Any]:
         """Values (k,) of each column at the positions; labels in their order, if no numbers."""
+        labels = list(self.labels)
+        if len(self.columns) == 1 and is_time(labels):
+            return [pd.Index(labels)]
         if self.has_points and self.coordinates is not None:
             return list(self.coordinates.T)
-        labels = list(self.labels)
         if all(isinstance(label, int | float | np.number) for label in labels):
             return [np.array(labels)]
         return [pd.Categorical(labels, categories=labels, ordered=True)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
@@ -22,7 +23,7 @@ from mixedfx.design.residual import (
     ResidualSpec,
 )
 from mixedfx.errors import ArgumentError, brief, did_you_mean
-from mixedfx.formula.parser import parse_residual
+from mixedfx.formula.residual import parse_residual
 from mixedfx.formula.terms import Formula
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion
@@ -42,21 +43,6 @@ _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
     FamilyResidual: lambda spec, _: FamilyModel(spec),
 }
 
-
-# Names of structures in SAS, nlme and other programs.
-_ELSEWHERE = {
-    **dict.fromkeys(("un", "unstructured", "corsymm", "symm"), "us"),
-    **dict.fromkeys(("corcompsymm", "compsymm", "compound_symmetry", "exchangeable"), "cs"),
-    **dict.fromkeys(("ar", "corar1", "autoregressive"), "ar1"),
-    **dict.fromkeys(("arh", "arh1", "hetar1"), "ar1h"),
-    **dict.fromkeys(("car1", "corcar1", "continuous_ar1"), "ou"),
-    **dict.fromkeys(("sp_exp", "spexp", "corexp", "exponential"), "exp"),
-    **dict.fromkeys(("sp_gau", "corgaus", "gaussian"), "gau"),
-    **dict.fromkeys(("ante", "ante1", "antedependence"), "adh"),
-    **dict.fromkeys(("matern", "sp_mat"), "mat"),
-    **dict.fromkeys(("toeplitz",), "toep"),
-    **dict.fromkeys(("independent", "iid", "vc"), "homdiag"),
-}
 
 # Makes a model from the text in its parentheses, and the columns of the data named there, in the
 # rows that are used.
@@ -95,8 +81,7 @@ def residual_request(text: str, dispersion: Formula | None = None) -> ResidualRe
         return ResidualRequest(formula, build_correlated, dispersion, _with_dispersion)
     if name not in _REGISTERED:
         known = [*STRUCTURES, *_REGISTERED]
-        ours = _ELSEWHERE.get(name.casefold())
-        near = f" Did you mean '{ours}'?" if ours else did_you_mean(name, known)
+        near = nearest_structure(name) or did_you_mean(name, known)
         raise ArgumentError(
             f"residual={text!r} asks for '{name}', which is no covariance structure and no "
             f"registered residual model; there are {', '.join(map(repr, known))}.{near}"

@@ -13,7 +13,14 @@ import pytest
 from residuals.trials import trial
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, EngineRefusal, GroupingError, MixedfxWarning
+from mixedfx.errors import (
+    ArgumentError,
+    EngineRefusal,
+    FormulaError,
+    GroupingError,
+    MissingColumnError,
+    MixedfxWarning,
+)
 
 DATA = trial().assign(
     half=lambda d: d["visit"] / 2.0,
@@ -22,6 +29,7 @@ DATA = trial().assign(
     row=lambda d: np.arange(len(d)),
     constant=1,
     far=lambda d: d["t"].where(d.index != 3, np.inf),
+    clock=lambda d: pd.Timestamp("2020-01-06 08:30") + pd.to_timedelta(7 * d["visit"], "D"),
     when=lambda d: pd.Timestamp("2020-01-06") + pd.to_timedelta(7 * d["visit"], "D"),
 )
 
@@ -41,7 +49,13 @@ def fit(residual, data=DATA, formula="y ~ x", **options):
         ("ar1(visit || id)", "'||' leaves out correlations, .*single bar".replace("|", r"\|")),
         ("us(1 | id)", "has an intercept"),
         ("ou(1 + t | id)", "has an intercept"),
-        ("us(C(visit) | id)", "'C.visit.' is no column"),
+        ("us(np.log(visit) | id)", "'np.log.visit.' is no column"),
+        ("us(visit | np.floor(w))", "'np.floor.w.' is no column. The subject is a column"),
+        ("us(visit | id / arm)", "covariance for each 'id', .* stands first, as in 'arm / id'"),
+        ("ar1(clock | id)", "'clock' has times of day, .*dt.normalize.*'ou.clock"),
+        ("us(visit | 1)", "subject 'all rows' has [0-9]+ rows at one position"),
+        ("homcs(visit | id)", "Did you mean 'cs'"),
+        ("hetar1(visit | id)", "Did you mean 'ar1h'"),
         ("ar1(visit + t | id)", "'ar1' takes one variable of positions, and here are 2: visit, t"),
         ("ou(lon + lat | id)", "'ou' takes one variable .*'exp.lon . lat . site.'"),
         ("exp(lon + lat + x + t | id)", "at most 3 coordinates, and here are 4: lon, lat, x, t"),
@@ -62,6 +76,49 @@ def fit(residual, data=DATA, formula="y ~ x", **options):
 def test_what_is_no_residual_structure_is_refused(residual, message):
     with pytest.raises(ArgumentError, match=message):
         fit(residual)
+
+
+@pytest.mark.parametrize(
+    ("residual", "message", "advice"),
+    [
+        ("ar1", "names a structure, and not of what", "ar1(visit | patient)"),
+        ("visit | id", "have no structure", "us(visit | id)"),
+        ("~ us(visit | id)", "is no formula", "us(visit | id)"),
+        ("us(visit | id", "is never closed", "us(visit | patient)"),
+        ("corAR1(form = ~ visit | id)", "are nlme's", "ar1(visit | id)"),
+        ("corSymm(form = ~ 1 | id)", "are nlme's", "us(visit | id)"),
+        ("un@ar(1)", "products of two structures", ""),
+        ("", "is empty", "us(visit | patient)"),
+        ("us()", "nothing stands in the parentheses", "us(visit | patient)"),
+    ],
+)
+def test_what_is_no_call_of_a_structure_is_refused_with_one(residual, message, advice):
+    with pytest.raises(FormulaError, match=message) as caught:
+        fit(residual)
+    assert advice in str(caught.value)
+    if advice:
+        assert np.isfinite(fit(advice.replace("patient", "id")).llf)
+
+
+def test_an_error_within_the_parentheses_is_shown_at_its_place():
+    with pytest.raises(FormulaError) as caught:
+        fit("us(visit |)")
+    assert "us(visit |)\n" in str(caught.value)
+
+
+def test_a_misspelt_column_is_one_of_the_residual():
+    with pytest.raises(MissingColumnError, match=r"residual column 'vist' .*Did you mean 'visit'"):
+        fit("us(vist | id)")
+    with pytest.raises(MissingColumnError, match="residual grouping column 'ide' is"):
+        fit("us(visit | ide)")
+    with pytest.raises(MissingColumnError, match="dispersion column 'arn'"):
+        fit("ar1(visit | id)", dispersion="~ arn")
+
+
+@pytest.mark.parametrize(("name", "ours"), [("AR1", "ar1"), ("corCAR1", "ou"), ("un", "us")])
+def test_a_term_of_another_programs_structure_names_ours(name, ours):
+    with pytest.raises(MissingColumnError, match=f"no random term: .*Did you mean '{ours}'"):
+        fit(None, formula=f"y ~ x + {name}(visit | id)")
 
 
 @pytest.mark.parametrize("residual", ["us(visit | id)", "ou(visit | id)"])

@@ -1,0 +1,48 @@
+"""Which residual structures are special cases of which, and structures beside a dispersion formula.
+
+Source of truth: the definitions of the structures, and `lmer` with both arguments.
+"""
+
+from __future__ import annotations
+
+import pytest
+from residuals.trials import trial
+
+import mixedfx as mfx
+
+DATA = trial()
+
+
+def fit(structure, **options):
+    return mfx.lmer("y ~ x", DATA, residual=f"{structure}(visit | id)", **options)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "df"),
+    [("ou", "ar1", 0), ("exp", "us", 8), ("gau", "toep", 2), ("cs", "toep", 2), ("ar1", "toep", 2)],
+)
+def test_a_structure_is_nested_in_a_more_general_one(small, large, df):
+    table = mfx.compare([fit(small), fit(large)])
+    assert table["nested"].iloc[1]
+    assert table["df"].iloc[1] == df
+
+
+def test_structures_that_are_no_case_of_each_other_have_no_test():
+    table = mfx.compare([fit("gau"), fit("cs")])
+    assert not table["nested"].iloc[1]
+    assert table["p_value"].isna().all()
+
+
+def test_structures_are_compared_beside_a_dispersion_formula():
+    both = fit("us", dispersion="~ arm")
+    table = mfx.compare_structures(both, ["us", "ar1", "toep"])
+    for name in ("us", "ar1", "toep"):
+        found = fit(name, dispersion="~ arm").deviance
+        assert table.loc[name, "deviance"] == pytest.approx(found, abs=1e-6)
+    assert table.loc["us", "nested"]
+
+
+def test_no_dispersion_is_a_case_of_one():
+    table = mfx.compare([fit("ar1"), fit("ar1", dispersion="~ arm")])
+    assert table["nested"].iloc[1]
+    assert table["df"].iloc[1] == 1
