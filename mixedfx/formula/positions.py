@@ -50,8 +50,12 @@ def position_terms(columns: list[Term], structure: str, node: Any, text: str) ->
 
 
 def is_all_rows(group: Any, structure: str | None) -> bool:
-    """Whether a right side is ``1``: one field, or one series, for all rows."""
-    return bool(group.type == "ONE") and has_positions(structure)
+    """Whether a right side is ``1``: one field for all rows."""
+    return (
+        bool(group.type == "ONE")
+        and structure is not None
+        and STRUCTURES[structure].design == "coordinates"
+    )
 
 
 def _position(structure: str) -> str:

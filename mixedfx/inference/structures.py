@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
@@ -16,8 +16,11 @@ from mixedfx.residuals.registry import residual_request
 def structure_fits(fit: FittedModel, structures: Sequence[str]) -> list[FittedModel]:
     """Fit the model with each structure of the residuals of the same subjects and positions."""
     known = [name for name, s in STRUCTURES.items() if "residual" in s.sides]
-    if isinstance(structures, str) or not len(structures):
-        raise ArgumentError("compare_structures() takes names, such as ['us', 'ar1h', 'cs'].")
+    is_list = isinstance(structures, Sequence) and not isinstance(structures, str | bytes)
+    if not is_list or not structures:
+        raise ArgumentError(
+            f"structures={brief(structures)} must be a list of names, such as ['us', 'ar1h', 'cs']."
+        )
     for name in structures:
         check_choice("structures", name, known)
     return [_with_structure(fit, name) for name in structures]

@@ -89,12 +89,3 @@ def test_all_rows_are_one_subject(structure):
     assert one.deviance == pytest.approx(same.deviance, abs=1e-8)
     new = table.head(3).assign(row=[-4, -2, -1], lon=[0.1, 0.2, 0.3])
     np.testing.assert_allclose(one.predict(new), same.predict(new), rtol=1e-8)
-
-
-def test_a_series_of_effects_can_be_that_of_all_rows():
-    rng = np.random.default_rng(1)
-    table = DATA.assign(year=np.arange(len(DATA)) % 12)
-    table["y"] += rng.normal(size=12)[table["year"]]
-    series, independent = (mfx.lmer(f"y ~ x + {t}", table) for t in ("ar1(year | 1)", "(1 | year)"))
-    assert series.deviance < independent.deviance + 1e-8  # a correlation of zero
-    assert series.converged
