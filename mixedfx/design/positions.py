@@ -179,24 +179,19 @@ def new_points(
     """Coordinates of n rows, (n, d); NaN where a value is none of the structure's kind."""
     values = [position_values(code, variables, env, n) for code in position_codes(term.effects)]
     if STRUCTURES[term.structure].design == "coordinates":
-        return np.column_stack([_numbers(column) for column in values])
-    known = positions.levels.factor_values[0].to_numpy()
-    if known.dtype.kind in "mM" and values[0].dtype.kind == known.dtype.kind:
-        is_counted = len(positions.coordinates) == 1 or positions.coordinates[-1, 0] == (
-            (known.max() - known.min()) / _DAY
-        )
-        days = (values[0].to_numpy() - known.min()) / _DAY
-        points = np.where(is_counted, days, np.nan)
-    elif known.dtype.kind in "iuf" and not isinstance(values[0].dtype, pd.CategoricalDtype):
-        points = _numbers(values[0])
-    else:
-        points = np.full(n, np.nan)
+        return np.column_stack([_new_numbers(column) for column in values])
+    known, [column] = positions.levels.factor_values[0], values
+    is_plain = known.dtype.kind in "iuf" and not isinstance(column.dtype, pd.CategoricalDtype)
+    points = _new_numbers(column) if is_plain or is_time(known) else np.full(n, np.nan)
     return np.asarray(np.where(points == np.rint(points), points, np.nan)[:, None])
 
 
-def _numbers(column: pd.Series) -> Any:
-    """Values as numbers, NaN where they are none."""
-    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+def _new_numbers(column: pd.Series) -> Any:
+    """Values as numbers, of times the days, NaN where they are none."""
+    numbers = column_numbers(column)
+    if numbers is None:
+        return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    return numbers
 
 
 def check_size_of_positions(term: RandomTerm, k: int, levels: int) -> None:
