@@ -16,6 +16,9 @@ from scipy import sparse
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
+# Numbers in a panel of a product of two blocks.
+_PANEL_ENTRIES = 8_000_000
+
 
 @dataclass(frozen=True)
 class BlockProducts:
@@ -66,6 +69,37 @@ class BlockProducts:
                             out[c, d] += products.T @ G[a, b]
                 out[d, c] = out[c, d]
         return out
+
+    def count_triples(self, first: int, f: int, g: int) -> float:
+        """Levels of ``f`` and of ``g`` that share rows with the same level of the first factor."""
+        left, right = (self._block(first, h)[0][0].tocsr().indptr for h in (f, g))
+        return float(np.diff(left).astype(float) @ np.diff(right))
+
+    def sum_over_triples(
+        self, first: int, f: int, g: int, G: Array, scales: tuple[Array, Array]
+    ) -> float:
+        """``sum tr(S_i A_ij S_j A_jl G_l A_li)`` over levels i of f, j of g and l of the first."""
+        direct, to_first, from_first = (
+            [[block.tocsr() for block in row] for row in self._block(*pair)]
+            for pair in ((f, g), (f, first), (first, g))
+        )
+        rows, total = max(1, _PANEL_ENTRIES // self.matrix.layout.levels(g)), 0.0
+        for a, scale in enumerate(scales[0]):
+            for b, other in enumerate(scales[1].transpose(1, 0, 2)):
+                weights = sum(
+                    sparse.diags_array(s) @ M @ sparse.diags_array(t)
+                    for s, row in zip(scale, direct, strict=True)
+                    for M, t in zip(row, other, strict=True)
+                )
+                for left, by in zip(to_first[a], G, strict=True):
+                    right = sum(
+                        sparse.diags_array(g_cd) @ row[b]
+                        for g_cd, row in zip(by, from_first, strict=True)
+                    )
+                    for i in range(0, weights.shape[0], rows):
+                        panel = left[i : i + rows] @ right
+                        total += float(panel.multiply(weights[i : i + rows]).sum())
+        return total
 
     def all_times(self, order: EliminationOrder, X: Array) -> Array:
         """The whole matrix times (q, ...) vectors, rows in the order of elimination."""

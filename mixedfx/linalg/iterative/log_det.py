@@ -1,11 +1,10 @@
 """Estimate of ``log|P|`` and of its derivatives from vectors of random signs.
 
-With W of :mod:`~.deflation`, ``V = P^-1 W``, the projection ``Q = I - WW'``, ``z = Q signs``, and B
-the blocks of P between factors that do not go over the first (of three crossed factors they are
-the larger part of ``P - I``),
+With W of :mod:`~.deflation`, ``V = P^-1 W``, the projection ``Q = I - WW'``, ``z = Q signs``, and
+the control variate C of :mod:`~.control`,
 
     log|P| = log|P_c| - log|W'P^-1 W|,
-    log|P_c| = mean of z'(log P_c - P_c + I + BQB / 2) z - tr(W'(P - I)W) - tr(QBQB) / 2,
+    log|P_c| = mean of z'(log P_c - P_c + I + C) z - tr(W'(P - I)W) - tr(QCQ),
     tr(P^-1 dP) = tr((W'V)^-1 V'dP V) + mean of (P_c^-1 z - z)'dP z - tr(W'dP W).
 """
 
@@ -18,6 +17,7 @@ import numpy as np
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.iterative.columns import CHUNK, for_each
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
+from mixedfx.linalg.iterative.control import ControlVariate
 from mixedfx.linalg.iterative.deflation import Deflation
 from mixedfx.linalg.iterative.derivatives import ByLambda, OperatorDerivatives, add_scaled
 from mixedfx.linalg.iterative.schur_operator import SchurOperator
@@ -68,7 +68,8 @@ def estimate_log_det(
     operator: SchurOperator, deflation: Deflation, *, probes: int, seed: int
 ) -> LogDeterminant:
     """Estimate ``log|P|`` by vectors of random signs; more of one seed include the fewer."""
-    has_direct = len(operator.rest) > 1
+    control = ControlVariate(operator, deflation)
+    trace = control.trace
 
     def solve(chunk: int) -> tuple[Array, Array, Array, int]:
         rng = np.random.default_rng([seed, chunk])
@@ -81,8 +82,7 @@ def estimate_log_det(
             max_iterations=_MAX_ITERATIONS,
         )
         values = found.quadratic_forms(lambda t: np.log(t) - t + 1.0)
-        if has_direct:
-            values += 0.5 * (deflation.complement(operator.direct(z)) ** 2).sum(axis=0)
+        values += control.forms(z)
         return z, found.X, values, found.iterations
 
     parts = for_each(solve, list(range(-(-probes // CHUNK))))
@@ -93,8 +93,7 @@ def estimate_log_det(
     products = full_rank(deflation.products(solved_W))
     exact = -float(np.linalg.slogdet(products)[1].sum())
     exact -= float(np.einsum("rd,rd->", W, operator.multiply(W)) - np.einsum("rd,rd->", W, W))
-    if has_direct:
-        exact -= 0.5 * _direct_square(operator, deflation)
+    exact -= trace
     return LogDeterminant(
         deflation,
         exact,
@@ -104,14 +103,6 @@ def estimate_log_det(
         solved_W,
         max(iterations for _, _, _, iterations in parts),
     )
-
-
-def _direct_square(operator: SchurOperator, deflation: Deflation) -> float:
-    """``tr(QBQB)``."""
-    W = deflation.columns
-    BW = operator.direct(W)
-    on_W = float((deflation.inner(W, BW) ** 2).sum())
-    return operator.direct_square() - 2.0 * float((BW**2).sum()) + on_W
 
 
 def full_rank(products: Array) -> Array:

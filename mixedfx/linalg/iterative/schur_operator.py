@@ -124,16 +124,6 @@ class SchurOperator:
             out[f] = at_all_levels(self.lambdas[f].T, total)
         return self.to_root(out)
 
-    def direct_square(self) -> float:
-        """``tr(B B)``."""
-        total = 0.0
-        for f in self.rest:
-            for g in self.rest:
-                if g > f:
-                    squares = self.products.weighted_squares(g, f, self.scaled_identity(g))
-                    total += 2.0 * float(np.vdot(self.scaled_identity(f), squares))
-        return total
-
     def scaled_identity(self, f: int) -> Array:
         """``Lambda D^-1 Lambda'``, (K, K, L)."""
         N, lam = self.inverse_roots[f], self.lambdas[f]

@@ -13,7 +13,7 @@ from mixedfx.linalg.cholesky.block_matrix import (
     LevelPairs,
 )
 from mixedfx.linalg.cholesky.solver import CholeskySolver
-from mixedfx.linalg.iterative import columns
+from mixedfx.linalg.iterative import block_products, columns, control
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
 from mixedfx.linalg.iterative.factor import IterativeSolver
 
@@ -179,6 +179,22 @@ def test_covariances_of_levels_are_within_their_errors(case):
         )
         assert np.sqrt((z**2).mean()) < 1.5
         assert np.abs(found - expected).max() < 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("limit", [0.0, 1e9])
+def test_control_variates_of_three_factors_have_their_traces(limit, monkeypatch):
+    monkeypatch.setattr(control, "_MOST_TRIPLES", limit)
+    monkeypatch.setattr(block_products, "_PANEL_ENTRIES", 1000)
+    rng = np.random.default_rng(5)
+    widths = (1, 2, 2)
+    matrix = block_matrix(three(rng), widths, rng)
+    lambdas = [0.3 * np.tril(rng.normal(size=(K, K))) for K in widths]
+    factor = IterativeSolver(16).factorize(matrix, lambdas)
+    variate = control.ControlVariate(factor.operator, factor.deflation)
+    # The forms of all unit vectors of the complement add up to the trace.
+    unit = factor.deflation.complement(np.eye(factor.operator.size))
+    np.testing.assert_allclose(variate.forms(unit).sum(), variate.trace, rtol=1e-9)
+    assert variate._has_triples == (limit > 0.0)
 
 
 def test_more_probes_of_one_seed_include_the_fewer():
