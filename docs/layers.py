@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 LAYERS = [
     ("cli | api, generalized", "command line | lmer, glmer; a formula drawn"),
     ("results", "the names of statsmodels and lme4"),
-    ("streamed", "fits of rows that are read in chunks; files of their predictions"),
+    ("streamed", "fits of rows that are read in chunks"),
     ("storage", "fits in files and pickles, and without rows"),
     ("inference", "tests, intervals, profile, bootstrap, means, prediction"),
     ("refit | fit", "another response | the estimator that a design needs"),
@@ -24,7 +24,8 @@ LAYERS = [
     ("residuals", "residual models: variance functions, location-scale"),
     ("likelihood", "cross-products, score; Laplace and quadrature"),
     ("design", "formula and data to model matrices"),
-    ("formula | families | sources", "text to terms | densities by eta | files, engines, chunks"),
+    ("formula | families", "text to terms | densities by eta, and links"),
+    ("sources", "files, query engines and generators, in chunks"),
     ("covariance", "theta to Lambda"),
     ("linalg | errors, _arrays", "blocked Cholesky, trust region | messages"),
 ]

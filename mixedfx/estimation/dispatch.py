@@ -21,7 +21,7 @@ from mixedfx.errors import EngineRefusal, SearchError, check_choice
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.iterative import Iterative
-from mixedfx.estimation.least_squares import least_squares_result
+from mixedfx.estimation.least_squares import least_squares_remark, least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.starts import can_have_several_minima
@@ -86,8 +86,11 @@ def estimate(
     check_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.spec.random_terms:
-        if not (likelihood.crossprod.profiles_sigma and design.rows.in_memory):
+        if not likelihood.crossprod.profiles_sigma:
             return least_squares_result(likelihood)
+        if not design.rows.in_memory:
+            remark = least_squares_remark(weighted=design.rows.has_weights)
+            return replace(least_squares_result(likelihood), remarks=(remark,))
         return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
         em: Engine = ExpectationMaximization()

@@ -26,6 +26,12 @@ def solve_least_squares(likelihood: GaussianLikelihood) -> Solution:
     return replace(solution, sigma=solve_pls(likelihood.crossprod, _NO_THETA, reml=True).sigma)
 
 
+def least_squares_remark(*, weighted: bool) -> str:
+    """What the fit of a formula without random terms is."""
+    kind = "weighted" if weighted else "ordinary"
+    return f"the formula has no random terms: this is {kind} least squares."
+
+
 def least_squares_result(likelihood: GaussianLikelihood) -> OptimizerResult:
     """Result of the optimisation over an empty theta: one evaluation of the deviance."""
     deviance = likelihood.deviance(_NO_THETA)

@@ -29,6 +29,7 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.least_squares import least_squares_remark
 from mixedfx.estimation.mixedlm_results import mixedlm_results
 from mixedfx.estimation.model_spec import attach_formula
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -338,10 +339,7 @@ def _fit_least_squares(design: Design, *, reml: bool) -> OptimizerResult:
         message="least squares",
         deviance=_reml_criterion(result) if reml else -2.0 * float(result.llf),
         raw=result,
-        remarks=(
-            "the formula has no random terms: this is "
-            f"{'ordinary' if rows.weights is None else 'weighted'} least squares.",
-        ),
+        remarks=(least_squares_remark(weighted=rows.weights is not None),),
     )
 
 

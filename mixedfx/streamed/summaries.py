@@ -73,8 +73,7 @@ def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str,
     ):
         groups[term.group] += float(np.trace(lam.T @ squares @ lam)) / n
     group_variances = solution.sigma**2 * pd.Series(groups, dtype=float)
-    covariance = (XtX - n * np.outer(model.X_mean, model.X_mean)) / max(n - 1, 1)
-    fixed = float(beta @ covariance @ beta) if len(beta) else 0.0
+    fixed = float(np.square(model.X_root @ beta).sum())
     spherical = sum(float(np.square(u).sum()) for u in solution.spherical_modes())
     method = fit.residual.observation_methods[0]
     residual = fit.residual.observation_variance(
@@ -89,7 +88,7 @@ def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str,
         "column rms": np.sqrt(np.diag(XtX) / n),
         "coding rms": np.sqrt(np.maximum(np.diag(coding.T @ XtX @ coding), 0.0) / n),
         "group variances": group_variances,
-        "variance shares": VarianceShares(max(fixed, 0.0), group_variances, residual, method),
+        "variance shares": VarianceShares(fixed, group_variances, residual, method),
         "family deviance": solution.pwrss - spherical,
     }
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from patsy import Term
 
 from mixedfx.design.evaluation import learn_design_infos
 from mixedfx.design.known_values import is_box
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.design.stream.sampling import FirstRows
+from mixedfx.errors import DataError
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.positions import has_positions
 
@@ -29,12 +31,13 @@ class Cells:
         formula = request.formula
         random = [t for t in formula.random if t.effects != "1" and not has_positions(t.structure)]
         termlists = [terms_of(text) for text in (formula.fixed, *(t.effects for t in random))]
-        infos = learn_design_infos(termlists, head.variables, request.env)
         self._evaluate: dict[str, Callable[[Mapping[str, Any]], npt.NDArray[Any]]] = {}
-        for info in infos:
-            for factor, learned in info.factor_infos.items():
+        for factor in {
+            f.name(): f for terms in termlists for t in terms for f in t.factors
+        }.values():
+            for own, learned in _learned(factor, head, request).items():
                 if learned.type == "categorical":
-                    self._evaluate[factor.name()] = partial(_values, factor, learned.state)
+                    self._evaluate[own.name()] = partial(_values, own, learned.state)
         keys = {
             tuple(f.name() for f in term.factors if f.name() in self._evaluate)
             for terms in termlists
@@ -53,6 +56,16 @@ class Cells:
         new = [rows.find([values[code] for code in key]) for key, rows in self._rows.items()]
         new += [few.find(np.asarray(found.variables[name])) for name, few in self._few.items()]
         return np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *new])).astype(np.intp)
+
+
+def _learned(factor: Any, head: CompleteRows, request: ColumnRequest) -> Mapping[Any, Any]:
+    """Type of a factor; none of a transform that some rows are too few for, which is a number."""
+    try:
+        info = learn_design_infos([[Term([factor])]], head.variables, request.env)[0]
+    except DataError:
+        return {}
+    found: Mapping[Any, Any] = info.factor_infos
+    return found
 
 
 class _FewValues:

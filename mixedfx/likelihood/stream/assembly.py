@@ -112,7 +112,7 @@ class StreamedModel:
     spec: ModelSpec
     crossprod: CrossProducts
     XtX: Matrix  # (p, p) of the columns of X, without weights
-    X_mean: Vector  # (p,)
+    X_root: Matrix  # (p, p) M with ``M'M`` their covariance
 
 
 def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedModel:
@@ -152,8 +152,14 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
     _check_sums(spec, crossprod, sums)
     spec = replace(spec, nesting=_nesting(crossprod))
     own = raw[:, kept]
-    mean = (plan.R(len(plan.coef)).T @ sums.X_sum)[kept] / sums.n
-    return StreamedModel(spec, crossprod, own.T @ own, mean)
+    return StreamedModel(spec, crossprod, own.T @ own, _covariance_root(plan, sums)[:, kept])
+
+
+def _covariance_root(plan: ReductionPlan, sums: RowSums) -> Matrix:
+    """M with ``M'M`` the covariance of the columns of X, (P, P): formed in the basis."""
+    mean = sums.X_sum / sums.n
+    covariance = (sums.XtX - sums.n * np.outer(mean, mean)) / max(sums.n - 1, 1)
+    return _root(covariance) @ plan.R(len(mean))
 
 
 def _check_sums(spec: ModelSpec, crossprod: CrossProducts, sums: RowSums) -> None:
@@ -188,7 +194,7 @@ def _root(products: Matrix) -> Matrix:
     """M with ``M'M`` the products."""
     if not len(products):
         return products
-    size = np.sqrt(np.diag(products))
+    size = np.sqrt(np.maximum(np.diag(products), 0.0))
     size[size == 0.0] = 1.0
     values, vectors = np.linalg.eigh(products / np.outer(size, size))
     return np.asarray((np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T) * size)
