@@ -157,11 +157,22 @@ class IterativeFactor:
 
     def schur_complement(self, rhs: Sequence[Array], matrix: Array) -> IterativeSchurComplement:
         """``matrix - rhs' Lambda M^-1 Lambda' rhs``, for columns (K, m, L) of each factor."""
-        flat = np.empty((self.symbolic.size, len(matrix)))
-        for f in self.symbolic.layout.factors:
-            flat[self.symbolic.columns(f)] = flatten(rhs[f])
-        u, b = self._solve(flat)
+        known = self._eliminated.get("columns")
+        same = known is not None and all(a is b for a, b in zip(known[0], rhs, strict=True))
+        if known is None or not same:
+            flat = np.empty((self.symbolic.size, len(matrix)))
+            for f in self.symbolic.layout.factors:
+                flat[self.symbolic.columns(f)] = flatten(rhs[f])
+            known = tuple(rhs), flat, *self._solve(flat)
+            if not any(part.flags.writeable for part in rhs):
+                self._eliminated["columns"] = known
+        _, flat, u, b = known
         return IterativeSchurComplement(self, matrix - flat.T @ b, flat, u, b)
+
+    @cached_property
+    def _eliminated(self) -> dict[str, tuple[tuple[Array, ...], Array, Array, Array]]:
+        """The last columns, of arrays that are read-only, and what they are solved to."""
+        return {}
 
     def solve(self, rhs: Array) -> Array:
         """``Lambda M^-1 Lambda' rhs``, (q, m)."""
