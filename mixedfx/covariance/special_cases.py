@@ -22,6 +22,10 @@ _GENERAL = {
     "mat": ("toep",),
 }
 
+# Structures whose covariances are limits of others', but none of them: the Matern correlation goes
+# to ``1 - exp(-2 a)`` at all distances as the smoothness nu goes to 0 and nu log(range) to a.
+LIMITS = {"mat": ("cs",)}
+
 
 def is_special_case(small: str, large: str) -> bool:
     """Whether all covariances of one structure are among those of another."""

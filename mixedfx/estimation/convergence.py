@@ -73,6 +73,9 @@ class ConvergenceDiagnostics:
         random effects relative to the residual one.
     rounding_limit : float
         Rounding error from which an optimum cannot be told: 1e-6, or 1e-11 of the deviance.
+    no_maximum : tuple of str
+        Statements of limits of the parameters at which the likelihood is higher than anywhere, or
+        has no bound.
     monte_carlo : MonteCarloError or None
         Errors of the deviance and of the parameters by ``engine="iterative"``, whose
         log-determinant is an average over random signs; None where nothing is random.
@@ -107,6 +110,7 @@ class ConvergenceDiagnostics:
     rounding: float = 0.0
     rounding_limit: float = _LOST
     approximation: str = ""
+    no_maximum: tuple[str, ...] = ()
     monte_carlo: MonteCarloError | None = None
 
     decrease = renamed_attribute("ConvergenceDiagnostics", "decrease", "newton_decrement")
@@ -121,7 +125,7 @@ class ConvergenceDiagnostics:
     @property
     def failures(self) -> tuple[str, ...]:
         """The conditions that do not hold, in words."""
-        found = list(self.unidentified)
+        found = [*self.unidentified, *self.no_maximum]
         if self.monte_carlo is not None:
             found += self.monte_carlo.failures
         # Negated, so that NaN fails.
@@ -155,6 +159,7 @@ class ConvergenceDiagnostics:
             ("boundary_slope", self.boundary_slope, ">", _LEAST_SLOPE),
             ("rounding", self.rounding, "<", self.rounding_limit),
             ("number of unidentified", float(len(self.unidentified)), "<", 1.0),
+            ("number of limits without maximum", float(len(self.no_maximum)), "<", 1.0),
         ]
         if (random := self.monte_carlo) is not None:
             conditions.append(("error of parameters", random.largest, "<", LARGEST_ERROR))

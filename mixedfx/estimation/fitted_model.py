@@ -161,6 +161,7 @@ class FittedModel:
         return replace(
             diagnostics,
             unidentified=self.unidentified,
+            no_maximum=self.residual.at_ends.no_maximum,
             monte_carlo=self.optimizer_result.monte_carlo,
         )
 

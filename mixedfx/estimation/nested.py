@@ -25,7 +25,12 @@ from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual_ends import EndsOfResiduals, settle_ends
-from mixedfx.estimation.residual_starts import other_residual_starts, residual_starts
+from mixedfx.estimation.residual_limits import (
+    UNBOUNDED,
+    limit_statement,
+    starts_near_singular,
+)
+from mixedfx.estimation.residual_starts import FEW_ROWS, other_residual_starts, residual_starts
 from mixedfx.estimation.unidentified import unidentified
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.correlated import Derivatives
@@ -125,8 +130,28 @@ def estimate_nested(
     search.descend_from(starts if any(map(model.contains, starts)) else [model.neutral])
     if not model.nearly_singular(search.best.x):
         search.descend_from(other_residual_starts(design, model, search.best.x, problem.value))
-    settled, ends = settle_ends(model, search.best, problem.value)
+    for start in starts_near_singular(design, model, problem.value):
+        if model.nearly_singular(search.best.x):
+            break
+        search.descend_from([start])
+    best = search.best
+    settled, ends = settle_ends(model, best, problem.value)
+    # Where a search is stopped by covariances without an inverse, the deviance falls on.
+    found = UNBOUNDED if ends.singular and not best.converged else None
+    if ends.names or design.rows.n <= FEW_ROWS:
+        found = found or limit_statement(
+            model, settled.value, lambda m: _lowest_deviance(problem, m)
+        )
+    ends = replace(ends, no_maximum=(found,) if found else ())
     return _estimate_at(problem, settled, ends)
+
+
+def _lowest_deviance(problem: ProfiledResidualDeviance, model: ResidualModel) -> float:
+    """Lowest deviance of another residual model of the same rows."""
+    design, reml, control = problem.design, problem.reml, problem.control
+    other = _Search(ProfiledResidualDeviance(design, model, reml=reml, control=control))
+    other.descend_from(residual_starts(design, model, other.problem.likelihood(model.neutral)))
+    return other.best.value
 
 
 class _Search:

@@ -30,6 +30,7 @@ class EndsOfResiduals:
     names: tuple[str, ...] = ()
     rise: float = np.inf  # of the deviance on leaving the ends
     singular: bool = False  # covariances are nearly so
+    no_maximum: tuple[str, ...] = ()  # statements of where the deviance is lower than anywhere
 
 
 def settle_ends(

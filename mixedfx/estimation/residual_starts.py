@@ -31,7 +31,7 @@ _MAX_PARAMS, _MAX_ROWS = 4, 2000
 # More rows than these tell correlations well enough that the deviance has one minimum.
 _MANY_ROWS = 1000
 # With so few, further minima can be anywhere: steps in random directions start searches too.
-_FEW_ROWS, _MORE_STARTS = 60, 4
+FEW_ROWS, _MORE_STARTS = 60, 4
 
 
 def residual_starts(
@@ -68,7 +68,7 @@ def other_residual_starts(
     for sequence in sequences:
         candidates = [(deviance(point), point) for point in sequence]
         starts += [point for _, point in local_minima(candidates)[:MAX_STARTS]]
-    if any(sequences) and design.rows.n <= _FEW_ROWS:
+    if any(sequences) and design.rows.n <= FEW_ROWS:
         rng = np.random.default_rng(0)
         starts += [x + step for step in rng.standard_normal((_MORE_STARTS, len(x)))]
     return starts

@@ -176,13 +176,13 @@ class Correlated(ResidualModel):
 
     def contains(self, params: Vector) -> bool:
         """Whether the subjects' covariances have inverses in double precision."""
-        return np.abs(params).max(initial=0.0) <= _LARGEST and self._least_share(params) > _SINGULAR
+        return np.abs(params).max(initial=0.0) <= _LARGEST and self.least_share(params) > _SINGULAR
 
     def nearly_singular(self, params: Vector) -> bool:
         """Whether a row is nearly a combination of those before it."""
-        return self._least_share(params) < _NEARLY_SINGULAR
+        return self.least_share(params) < _NEARLY_SINGULAR
 
-    def _least_share(self, params: Vector) -> float:
+    def least_share(self, params: Vector) -> float:
         """Least share of a row's variance that those before it leave; 0: none."""
         try:
             return self.patterns.least_share(self.covariances(params))
