@@ -9,7 +9,7 @@ models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -37,6 +37,10 @@ DF_METHODS: tuple[DfMethod, ...] = (
 )
 # Kenward and Roger's methods, and whether with second derivatives of V.
 _KENWARD_ROGER = {"kenward-roger": True, "kenward-roger-linear": False}
+_NO_ESTIMATE = (
+    "The search ended, without converging, where the covariance of the residuals is nearly "
+    "singular: standard errors, degrees of freedom and p-values are NaN."
+)
 
 
 class DenominatorDf(Protocol):
@@ -111,6 +115,8 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
     covariance = fit.solution.coefficient_covariance
     if fit.priors.specified:  # posterior standard deviations given the covariance parameters
         return ConstantDf("normal", covariance, np.inf)
+    if method in ("satterthwaite", *_KENWARD_ROGER) and _has_no_estimate(fit):
+        return ConstantDf(method, _unknown(covariance), np.nan, _NO_ESTIMATE)
     if method == "satterthwaite":
         return satterthwaite(fit)
     if method in _KENWARD_ROGER and not fit.spec.is_least_squares:  # of least squares: residual df
@@ -128,3 +134,13 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         return kenward_roger_of_rows(fit, second_order=second_order)
     df_resid = float(fit.crossprod.n - fit.crossprod.p)
     return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)
+
+
+def _has_no_estimate(fit: FittedModel) -> bool:
+    """Whether the residuals' covariance has no estimate: the search ran into a singular one."""
+    return fit.residual.at_ends.singular and not fit.optimizer_result.converged
+
+
+def _unknown(covariance: CoefficientCovariance) -> CoefficientCovariance:
+    """The covariance of coefficients whose variances are not known."""
+    return replace(covariance, in_basis=np.full_like(covariance.in_basis, np.nan))

@@ -343,6 +343,10 @@ class DiagnosticsMixin(ResultsBase):
         conditional modes and Pearson residuals, as Cook's distances of a GLM. Steps are of the
         marginal likelihood of the other rows, by its exact gradient.
 
+        Of a linear model with correlated or modelled residuals a refit holds the parameters of
+        the residuals at the estimates from all rows: theta, sigma and the coefficients are
+        estimated anew.
+
         Raises
         ------
         ArgumentError

@@ -84,3 +84,12 @@ def test_a_matern_field_that_goes_to_compound_symmetry_is_not_certified():
     assert fit.converged == (not lower)
     assert lower
     assert any("cs(t | id)" in text for text in fit.convergence.failures)
+
+
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger", "kenward-roger-linear"])
+def test_tests_of_a_fit_that_ended_at_a_singular_covariance_are_nan_with_a_note(method):
+    fit = quietly("y ~ x", FEW, residual="toeph(v | id)")
+    table = fit.tidy(df_method=method)
+    assert table[["std_error", "df", "p_value"]].isna().all(axis=None)
+    assert fit.anova(df_method=method)[["den_df", "p_value"]].isna().all(axis=None)
+    assert "nearly singular" in str(fit.summary(df_method=method))
