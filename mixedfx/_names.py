@@ -34,6 +34,7 @@ FUNCTION_NAMES = frozenset(
         "dummy",
     }
     | {"center", "standardize", "scale", "bs", "cr", "cc", "te", "ns", "poly", "offset", "mm", "np"}
+    | {"squeeze"}
     | {"log", "log1p", "log2", "log10", "exp", "sqrt", "abs", "group_mean", "within"}
 )
 # Names that patsy takes for functions or numbers.

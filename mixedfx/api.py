@@ -19,7 +19,7 @@ from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_argum
 from mixedfx._warnings import warn_caller
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
-from mixedfx.errors import ArgumentError, brief, check_flag
+from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -262,6 +262,7 @@ def _fit_source(
 def _check_options(options: ModelOptions) -> None:
     """Refuse options of the wrong type, and those that exclude each other."""
     reml, control = options.reml, options.control
+    check_choice("engine", options.engine, dispatch.ENGINES)
     check_flag("reml", reml, ": REML or maximum likelihood")
     check_control(control)
     if options.weights is not None and options.residual_sd is not None:

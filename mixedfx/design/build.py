@@ -234,17 +234,16 @@ def _used_rows(
     env: EvalEnvironment,
     family: Family,
 ) -> _UsedRows:
-    variables, of_residual = used_columns(formula, frame, env), dict[str, pd.Series]()
-    read = [(formula, "", variables)]
-    for name, part in residual.items():
-        if part is not None:
-            read.append((part, name, used_columns(part, frame, env, part=name)))
-            of_residual |= read[-1][2]
-    for part, name, found in read:
+    variables = used_columns(formula, frame, env)
+    parts = {name: part for name, part in residual.items() if part is not None}
+    read = {name: used_columns(part, frame, env, part=name) for name, part in parts.items()}
+    of_residual = {name: column for found in read.values() for name, column in found.items()}
+    for name, part in {"": formula, **parts}.items():
+        found = read.get(name, variables)
         if name != "residual":  # whose columns are positions and subjects
             check_dates(part, found)
         check_text_numbers(part, found, frame.index, two_levels=family.takes_trials)
-    formulas = [part for part, _, _ in read]
+    formulas = [formula, *parts.values()]
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))

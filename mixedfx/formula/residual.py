@@ -66,10 +66,11 @@ def _fail_call(line: str) -> NoReturn:
     if not bare:
         problem, advice = "the residual model is empty.", f"Write a structure, '{_EXAMPLE}'."
     elif bare.isidentifier():
-        problem = f"'{bare}' names a structure, and not of what."
+        problem = f"'{bare}' is not of the form name(columns)."
         advice = (
-            f"Write '{bare}(visit | patient)': the column that tells the rows of a subject apart, "
-            "and that of the subject."
+            f"If it names a structure, write '{bare}(visit | patient)': the column that tells the "
+            "rows of a subject apart, and that of the subject. A column goes into a structure, as "
+            f"in 'us({bare} | patient)'."
         )
     elif "(" in bare and bare.count("(") > bare.count(")"):
         problem, advice = "'(' is never closed.", f"Close the call, as in '{_EXAMPLE}'."
