@@ -341,11 +341,8 @@ class DiagnosticsMixin(ResultsBase):
         -----
         After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the
         conditional modes and Pearson residuals, as Cook's distances of a GLM. Steps are of the
-        marginal likelihood of the other rows, by its exact gradient.
-
-        Of a linear model with correlated or modelled residuals a refit holds the parameters of
-        the residuals at the estimates from all rows: theta, sigma and the coefficients are
-        estimated anew.
+        marginal likelihood of the other rows, by its exact gradient. Refits hold
+        parameters of correlated or modelled residuals at the estimates from all rows.
 
         Raises
         ------
