@@ -339,10 +339,9 @@ class DiagnosticsMixin(ResultsBase):
 
         Notes
         -----
-        After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the
-        conditional modes and Pearson residuals, as Cook's distances of a GLM. Steps are of the
-        marginal likelihood of the other rows, by its exact gradient. Refits hold
-        parameters of correlated or modelled residuals at the estimates from all rows.
+        After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the modes
+        and Pearson residuals, as Cook's distances of a GLM; steps are of the marginal likelihood of
+        the other rows, by its exact gradient. Refits hold residual parameters at their estimates.
 
         Raises
         ------
