@@ -32,6 +32,7 @@ from mixedfx.covariance.correlation import (
     atanh_inside,
     tanh_slope,
 )
+from mixedfx.covariance.entries import EntryFormula
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -46,6 +47,9 @@ class Autoregressive(TanhCorrelations):
     """``ar1(visit | g)``: one standard deviation, correlations ``rho**lag``."""
 
     name: ClassVar[str] = "ar1"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "{corr}^|s−t|", r"{corr}^{{|s-t|}}"
+    )
     goes_on: ClassVar[bool] = True
     markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
@@ -109,6 +113,7 @@ class Toeplitz(CorrelationStructure):
     """``toep(visit | g)``: one standard deviation, a correlation for each lag."""
 
     name: ClassVar[str] = "toep"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula("{corr:|s−t|}", r"{corr:|s-t|}")
     covariances_are_parameters: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
 
@@ -184,6 +189,9 @@ class Antedependence(TanhCorrelations):
     """``ad(visit | g)`` of residuals: one standard deviation, a correlation of each neighbours."""
 
     name: ClassVar[str] = "ad"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "∏(s ≤ u < t) {corr:u} for s ≤ t", r"\prod_{{s \le u < t}} {corr:u} \text{{ for }} s \le t"
+    )
     markov: ClassVar[bool] = True
     design: ClassVar[Literal["effects", "levels", "coordinates"]] = "levels"
     sides: ClassVar[frozenset[str]] = frozenset({"residual"})

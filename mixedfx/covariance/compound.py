@@ -14,6 +14,7 @@ from scipy import special
 
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.correlation import CorrelationStructure, Heterogeneous
+from mixedfx.covariance.entries import EntryFormula, zero_off_diagonal
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -26,6 +27,9 @@ class CompoundSymmetry(CorrelationStructure):
     name: ClassVar[str] = "cs"
     goes_on: ClassVar[bool] = True
     covariances_are_parameters: ClassVar[bool] = True
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "{corr} for s ≠ t", r"{corr} \text{{ for }} s \ne t"
+    )
 
     def n_correlations(self, at: Positions) -> int:
         """One, of two effects or more."""
@@ -87,6 +91,10 @@ class HomogeneousDiagonal(CompoundSymmetry):
 
     name: ClassVar[str] = "homdiag"
     correlated: ClassVar[bool] = False
+
+    def entry(self) -> EntryFormula:
+        """A variance alone."""
+        return zero_off_diagonal(self.sds_entry)
 
     def n_correlations(self, at: Positions) -> int:
         """None."""

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
 from mixedfx.covariance.ends import held_coordinates, off_ends
+from mixedfx.covariance.entries import ONE_SD, TWO_SDS, EntryFormula
 from mixedfx.covariance.structure import CovarianceStructure, cholesky_derivative
 from mixedfx.covariance.unstructured import effects_on_boundary
 
@@ -39,9 +40,20 @@ class CorrelationStructure(CovarianceStructure):
     ----------
     heterogeneous : bool
         Whether each effect has a standard deviation of its own.
+    correlation_entry : EntryFormula or None
+        Formula of a correlation, for equations.
     """
 
     heterogeneous: ClassVar[bool] = False
+    sds_entry: ClassVar[EntryFormula] = ONE_SD
+    correlation_entry: ClassVar[EntryFormula | None] = None
+
+    def entry(self) -> EntryFormula | None:
+        """The standard deviations times the correlation."""
+        if self.correlation_entry is None:
+            return None
+        pairs = zip(self.sds_entry, self.correlation_entry, strict=True)
+        return EntryFormula(*(f"{sds} {corr}" for sds, corr in pairs))
 
     @abstractmethod
     def n_correlations(self, at: Positions) -> int:
@@ -313,6 +325,7 @@ class Heterogeneous(CorrelationStructure):
     goes_on: ClassVar[bool] = False
     covariances_are_parameters: ClassVar[bool] = False
     heterogeneous: ClassVar[bool] = True
+    sds_entry: ClassVar[EntryFormula] = TWO_SDS
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.entries import EntryFormula, zero_off_diagonal
 from mixedfx.covariance.structure import CovarianceStructure, correlation_components
 
 Vector = npt.NDArray[np.float64]
@@ -23,6 +24,10 @@ class Diagonal(CovarianceStructure):
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "diagonal"
     correlated: ClassVar[bool] = False
     linear: ClassVar[bool] = True
+
+    def entry(self) -> EntryFormula:
+        """Variances alone."""
+        return zero_off_diagonal(EntryFormula("{sd:s}²", "{sd:s}^2"))
 
     def n_params(self, k: int) -> int:
         """One for each effect."""

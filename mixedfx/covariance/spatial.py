@@ -28,6 +28,7 @@ from scipy import optimize, special
 from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
 from mixedfx.covariance.correlation import CorrelationStructure, atanh_inside, tanh_slope
 from mixedfx.covariance.ends import NEGLIGIBLE
+from mixedfx.covariance.entries import EntryFormula
 from mixedfx.covariance.structure import CovarianceStructure
 
 Vector = npt.NDArray[np.float64]
@@ -138,6 +139,9 @@ class Exponential(DistanceStructure):
     """``exp(lon + lat | g)``: correlations ``exp(-d / range)``."""
 
     name: ClassVar[str] = "exp"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "exp(−‖s−t‖ / {range})", r"\exp(-\lVert s-t \rVert / {range})"
+    )
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:
         """``exp(-d / range)``."""
@@ -162,6 +166,9 @@ class OrnsteinUhlenbeck(DistanceStructure):
     """``ou(time | g)``: correlations ``exp(-rate d)`` in real times."""
 
     name: ClassVar[str] = "ou"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "exp(−{rate} |s−t|)", r"\exp(-{rate} |s-t|)"
+    )
     markov: ClassVar[bool] = True
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("rate",)
     max_coordinates: ClassVar[int] = 1
@@ -192,6 +199,9 @@ class Gaussian(DistanceStructure):
     """``gau(lon + lat | g)``: correlations ``exp(-(d / range)**2)``."""
 
     name: ClassVar[str] = "gau"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "exp(−(‖s−t‖ / {range})²)", r"\exp(-(\lVert s-t \rVert / {range})^2)"
+    )
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:
         """``exp(-(d / range)**2)``."""
@@ -220,6 +230,12 @@ class Matern(DistanceStructure):
     """``mat(lon + lat | g)``: the Matern correlation, of a range and a smoothness."""
 
     name: ClassVar[str] = "mat"
+    correlation_entry: ClassVar[EntryFormula | None] = EntryFormula(
+        "2^(1−{smoothness}) / Γ({smoothness}) z^{smoothness} K_{smoothness}(z), "
+        "z = ‖s−t‖ / {range}",
+        r"\frac{{2^{{1-{smoothness}}}}}{{\Gamma({smoothness})}} z^{{{smoothness}}} "
+        r"K_{{{smoothness}}}(z),\; z = \lVert s-t \rVert / {range}",
+    )
     kinds: ClassVar[tuple[ComponentKind, ...]] = ("range", "smoothness")
 
     def correlation(self, c: Vector, at: Positions) -> Matrix:

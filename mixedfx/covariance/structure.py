@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.entries import EntryFormula
 from mixedfx.errors import ArgumentError
 from mixedfx.linalg.differences import jacobian
 
@@ -112,11 +113,9 @@ class CovarianceStructure(ABC):
         Whether a position depends on the one before alone, so that the inverse of the covariance
         of any ordered positions is tridiagonal. Default: False.
     goes_on : bool
-        Whether the parameters give the covariance at any further positions, by
-        :meth:`params_elsewhere`. Default: False.
+        Whether :meth:`params_elsewhere` gives the covariance at further positions; default: False.
     covariances_are_parameters : bool
-        Whether the covariance is linear in a variance and covariances that are its parameters, as
-        SAS writes it, so that Kenward and Roger's method has no second derivatives.
+        Whether it is linear in a variance and covariances that are its parameters, as in SAS.
 
     See Also
     --------
@@ -193,6 +192,10 @@ class CovarianceStructure(ABC):
     @abstractmethod
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
         """Standard deviations and correlations at a factor, as they are reported."""
+
+    def entry(self) -> EntryFormula | None:
+        """Formula of an entry, for equations; None: the name stands for the covariance."""
+        return None
 
     def components_at(self, params: Vector, at: Positions) -> tuple[Component, ...]:
         """The same at parameters."""

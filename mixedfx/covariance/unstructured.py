@@ -16,6 +16,7 @@ from scipy import linalg
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.entries import EntryFormula
 from mixedfx.covariance.structure import CovarianceStructure, correlation_components
 
 Vector = npt.NDArray[np.float64]
@@ -32,6 +33,10 @@ class Unstructured(CovarianceStructure):
     name: ClassVar[str] = "us"
     invariance: ClassVar[Literal["linear", "diagonal", "scalar"]] = "linear"
     linear: ClassVar[bool] = True
+
+    def entry(self) -> EntryFormula:
+        """Any standard deviations and correlations."""
+        return EntryFormula("{sd:s} {sd:t} {corr:st}", "{sd:s} {sd:t} {corr:st}")
 
     def n_params(self, k: int) -> int:
         """``k (k + 1) / 2``."""

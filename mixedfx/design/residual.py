@@ -115,6 +115,11 @@ class ResidualSpec:
         return None
 
     @property
+    def covariance_structure(self) -> str | None:
+        """Structure whose formula gives the covariance of two residuals; None: no such."""
+        return None
+
+    @property
     def dependence(self) -> str:
         """Sentence on rows whose residuals depend on each other; empty where none do."""
         return ""

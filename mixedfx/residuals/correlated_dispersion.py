@@ -77,6 +77,11 @@ class CorrelatedDispersionSpec(CorrelatedSpec):
         return f"{super().explanation}, and the logarithms of their sds are modelled by '{formula}'"
 
     @property
+    def covariance_structure(self) -> None:
+        """None: the standard deviations are others'."""
+        return
+
+    @property
     def n_params(self) -> int:
         """Parameters of the covariances, and coefficients of the log standard deviations."""
         return super().n_params + len(self.scale_names)

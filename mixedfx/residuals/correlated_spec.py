@@ -100,6 +100,11 @@ class CorrelatedSpec(WrittenResidual):
         )
 
     @property
+    def covariance_structure(self) -> str | None:
+        """That of the residuals of one subject."""
+        return self.structure
+
+    @property
     def dependence(self) -> str:
         """Rows of a subject."""
         return f"Residuals of one {self.subject} are correlated over {self.position}: {self.text}."

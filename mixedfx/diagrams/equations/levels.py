@@ -6,6 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mixedfx.diagrams.equations.distributions import response_parts
+from mixedfx.diagrams.equations.entries import (
+    EPSILON,
+    between,
+    covariance_entry,
+    residual_entry_notes,
+)
 from mixedfx.diagrams.equations.expressions import (
     MAX_LENGTH,
     PLUS,
@@ -56,6 +62,8 @@ def equation(
     if row_terms.residual_sd is not None:
         sigma = _SIGMA.subscript(model.row_indices)
         notes.append(f"{sigma} is a row's residual standard deviation: {row_terms.residual_sd}.")
+    if row_terms.structure is not None:
+        notes += residual_entry_notes(row_terms.structure)
     return Equation(tuple(lines), (*groups, (model.row_index, "rows")), tuple(notes))
 
 
@@ -115,10 +123,13 @@ def _normal_lines(
     left = conditional(model.response, parents)
     if len(mean.unicode) <= MAX_LENGTH:
         yield single_line(left, "~", normal(mean, variance))
-        return
-    eta = Math("η", r"\eta").subscript(model.row_indices)
-    yield single_line(left, "~", normal(eta, variance))
-    yield sum_line(eta, summands)
+    else:
+        eta = Math("η", r"\eta").subscript(model.row_indices)
+        yield single_line(left, "~", normal(eta, variance))
+        yield sum_line(eta, summands)
+    entry = None if row_terms.structure is None else covariance_entry(row_terms.structure)
+    if entry is not None:
+        yield single_line(between(EPSILON), "=", entry)
 
 
 def _linear_predictor(notation: Notation) -> list[Summand]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.diagrams.equations.entries import covariance_entry, matrix_entry
 from mixedfx.diagrams.equations.expressions import diagonal_matrix, signed_sum, squared
 from mixedfx.diagrams.equations.layout import Line, single_line
 from mixedfx.diagrams.equations.notation import Notation
@@ -19,9 +20,17 @@ MAX_EFFECTS = 8
 
 
 def is_written_out(notation: Notation, i: int) -> bool:
-    """Whether the size of a term's covariance matrix is known, and small."""
+    """Whether the size of a term's covariance matrix is known, and small; or has a formula."""
+    if has_formula(notation, i):
+        return True
     names = notation.random[i]
     return len(names) <= MAX_EFFECTS and all(notation.subscripts[c].isdecimal() for c in names)
+
+
+def has_formula(notation: Notation, i: int) -> bool:
+    """Whether a formula of its entries stands for a term's covariance matrix."""
+    structure = STRUCTURES[notation.model.effects[i].term.structure]
+    return not structure.linear and notation.estimates is None and structure.entry() is not None
 
 
 def matrix_lines(notation: Notation, i: int) -> Iterator[Line]:
@@ -30,6 +39,11 @@ def matrix_lines(notation: Notation, i: int) -> Iterator[Line]:
     sds = [notation.sd(i, c) for c in names]
     structure = STRUCTURES[notation.model.effects[i].term.structure]
     if not structure.linear and notation.estimates is None:
+        label = notation.model.effects[i].factor.label
+        entry = covariance_entry(structure.name, label)
+        if entry is not None:
+            yield single_line(matrix_entry(matrix), "=", entry)
+            return
         yield single_line(matrix, "∈", Math(structure.name, rf"\mathrm{{{structure.name}}}"))
         return
     if not structure.correlated:

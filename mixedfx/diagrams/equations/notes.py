@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from mixedfx.diagrams.equations.entries import parameter_names
 from mixedfx.diagrams.equations.layout import and_list
-from mixedfx.diagrams.equations.matrices import is_written_out
+from mixedfx.diagrams.equations.matrices import has_formula, is_written_out
 from mixedfx.diagrams.equations.notation import Notation, column_label
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel
 from mixedfx.diagrams.graph.names import INTERCEPT
@@ -37,6 +38,10 @@ def notes_of(notation: Notation) -> Iterator[str]:
         if left_out:
             yield f"Left out, as other columns imply it: {and_list(left_out)}."
     for i, names_of_effects in enumerate(notation.random):
+        if len(names_of_effects) > 1 and has_formula(notation, i):
+            effects = model.effects[i]
+            names = parameter_names(effects.term.structure, effects.factor.label)
+            yield f"{notation.scale(i)}[s, t] is the covariance of the effects at s and t.{names}"
         if len(names_of_effects) > 1 and not is_written_out(notation, i):
             names = and_list(list(map(column_label, names_of_effects)))
             yield f"{notation.scale(i)} is the covariance matrix of the effects of {names}."

@@ -76,9 +76,12 @@ class RowTerms:
         note.
     response : FamilyResponse, optional
         Distribution and link of the response of a generalised model.
+    structure : str or None
+        Covariance structure of correlated residuals.
     """
 
     weights: str | bool = False
     offset: str | bool = False
     residual_sd: str | None = None
     response: FamilyResponse | None = None
+    structure: str | None = None

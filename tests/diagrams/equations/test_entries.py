@@ -1,0 +1,85 @@
+"""Entries of structured covariances in equations.
+
+Source of truth: the definitions of the structures, as in tests/dense_search.py, written as text.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.diagrams.equations.entries import covariance_entry
+
+MATERN = "2^(1−ν) / Γ(ν) z^ν K_ν(z), z = ‖s−t‖ / φ"
+CORRELATIONS = {
+    "cs": "ρ for s ≠ t",
+    "ar1": "ρ^|s−t|",
+    "toep": "ρ_|s−t|",
+    "ad": "∏(s ≤ u < t) ρᵤ for s ≤ t",
+}
+ENTRIES = {
+    "us": "σₛ σₜ ρₛₜ",
+    "diag": "σₛ² if s = t, else 0",
+    "homdiag": "σ² if s = t, else 0",
+    **{name: f"σ² {text}" for name, text in CORRELATIONS.items()},
+    **{f"{name}h": f"σₛ σₜ {text}" for name, text in CORRELATIONS.items()},
+    "ou": "σ² exp(−λ |s−t|)",
+    "exp": "σ² exp(−‖s−t‖ / φ)",
+    "gau": "σ² exp(−(‖s−t‖ / φ)²)",
+    "mat": f"σ² {MATERN}",
+}
+DATA = pd.DataFrame(
+    {
+        "id": np.repeat([f"s{i}" for i in range(12)], 3),
+        "visit": np.tile([1, 2, 4], 12),
+        "y": np.random.default_rng(5).normal(size=36),
+    }
+)
+
+
+def _fit(formula, **options):
+    return mfx.lmer(formula, DATA, **options)
+
+
+def test_every_structure_has_a_formula():
+    assert set(ENTRIES) == set(STRUCTURES)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_entry_of_a_structure(name):
+    entry = covariance_entry(name)
+    assert entry.unicode == ENTRIES[name]
+    assert entry.latex.count("{") == entry.latex.count("}")
+    assert not re.search("[^\x00-\x7f]", entry.latex)
+
+
+def test_the_latex_of_an_entry():
+    assert covariance_entry("ar1").latex == r"\sigma^2 \rho^{|s-t|}"
+    assert covariance_entry("toeph", "id").latex == (
+        r"\sigma_{\mathrm{id},s} \sigma_{\mathrm{id},t} \rho_{\mathrm{id},|s-t|}"
+    )
+
+
+@pytest.mark.parametrize("name", ["cs", "ar1", "toeph", "ou"])
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
+def test_the_equations_of_residuals_have_the_covariance_of_two(name):
+    left = "0 + C(visit)" if name == "cs" else "visit"
+    equation = _fit("y ~ visit", residual=f"{name}({left} | id)").equation()
+    assert f"Cov(εₛ, εₜ) = {ENTRIES[name]}" in str(equation)
+    assert r"\operatorname{Cov}(\varepsilon_{s}, \varepsilon_{t}) &= " in equation.latex
+    assert ("λ is the rate" in str(equation)) == (name == "ou")
+
+
+def test_a_structured_term_has_the_entry_of_its_matrix():
+    text = " ".join(str(mfx.equation("y ~ x + exp(lon + lat | site)")).split())
+    assert "Σ_site[s, t] = σ_site² exp(−‖s−t‖ / φ_site)" in text
+    assert "φ_site is the range" in text
+
+
+def test_independent_residuals_have_no_covariance():
+    assert "Cov" not in str(_fit("y ~ visit").equation())
