@@ -16,6 +16,7 @@ from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 
 class ResidualRows:
@@ -37,6 +38,14 @@ class ResidualRows:
     def is_special_case_of(self, other: ResidualRows) -> bool:
         """Whether all covariances of the residuals are among those of another model."""
         return False
+
+    def equally_correlated(self) -> Codes | None:
+        """
+        Subject of each row, where residuals can have one variance and one correlation in subjects.
+
+        Then a random intercept of the subjects is a special case. None: they cannot.
+        """
+        return None
 
     def beside(self, model: Any) -> Any:
         """Another structure of correlated residuals, with all else that these have."""

@@ -82,6 +82,7 @@ def _random_terms_nested(a: Design, b: Design) -> bool:
         return False
     v = np.random.default_rng(0).standard_normal(a.rows.n)
     spanned = [v if b.rows.weights is None else v / b.rows.weights]
+    spanned += _sums_of_subjects(a, b, v)
     for term, (structure, _), rows in zip(
         b.spec.random_terms, parametrization_of(b.spec).terms, b.rows.random_terms, strict=True
     ):
@@ -90,6 +91,18 @@ def _random_terms_nested(a: Design, b: Design) -> bool:
         spanned += _products(rows, v, correlated=structure.correlated)
     candidates = [p for s, rows in others for p in _products(rows, v, correlated=s.correlated)]
     return _in_span(np.column_stack(candidates), np.column_stack(spanned))
+
+
+def _sums_of_subjects(a: Design, b: Design, v: Vector) -> list[Vector]:
+    """
+    ``J v``, J one within subjects, where b's residuals can have the covariance ``r I + s J``.
+
+    That of equal variances beside a random intercept of the subjects.
+    """
+    subjects = b.rows.residual.equally_correlated()
+    if subjects is None or a.spec.residual.n_params or b.rows.weights is not None:
+        return []
+    return [np.bincount(subjects, v)[subjects].astype(float)]
 
 
 def _identity(term: RandomTermSpec) -> tuple[str, str, bool]:

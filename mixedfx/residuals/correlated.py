@@ -19,6 +19,7 @@ from scipy import sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Component, Positions
+from mixedfx.covariance.special_cases import is_special_case
 from mixedfx.design.build import Design
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
@@ -27,7 +28,6 @@ from mixedfx.likelihood.correlated import CorrelatedSums, Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.residuals.blocks import CovarianceBlock, SubjectRows
 from mixedfx.residuals.correlated_components import (
@@ -277,9 +277,9 @@ class Correlated(ResidualModel):
         n = len(self.subjects)
         return sparse.csr_array((values, (first, second)), shape=(n, n))
 
-    def variance_directions(self, sums: Any, params: Vector) -> ResidualDirections:
-        """Of sigma."""
-        return OneVariance()
+    def equally_correlated(self) -> Codes | None:
+        """The subjects, of a structure that has compound symmetry among its covariances."""
+        return self.subjects if is_special_case("cs", self.spec.structure) else None
 
     # ------------------------------------------------------------ what is reported
 

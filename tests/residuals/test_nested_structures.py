@@ -9,6 +9,7 @@ import pytest
 from residuals.trials import trial
 
 import mixedfx as mfx
+from mixedfx.inference.nesting import is_nested
 
 DATA = trial()
 
@@ -46,3 +47,28 @@ def test_no_dispersion_is_a_case_of_one():
     table = mfx.compare([fit("ar1"), fit("ar1", dispersion="~ arm")])
     assert table["nested"].iloc[1]
     assert table["df"].iloc[1] == 1
+
+
+# Independent residuals beside a random intercept have the covariance r I + s J within a subject.
+@pytest.mark.parametrize(("structure", "there"), [("cs", True), ("us", True), ("ar1", False)])
+def test_a_random_intercept_is_a_case_of_residuals_that_can_be_equally_correlated(structure, there):
+    intercept = mfx.lmer("y ~ x + (1 | id)", DATA)
+    residual = fit(structure)
+    assert is_nested(intercept.model, residual.model) == there
+    assert not is_nested(residual.model, intercept.model)
+    assert not there or residual.deviance < intercept.deviance + 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+def test_other_random_terms_are_no_case_of_correlated_residuals():
+    slope = mfx.lmer("y ~ x + (x | id)", DATA)
+    other = mfx.lmer("y ~ x + (1 | arm:visit)", DATA)
+    assert not is_nested(slope.model, fit("cs").model)
+    assert not is_nested(other.model, fit("cs").model)
+
+
+def test_compare_tests_a_random_intercept_against_free_covariances():
+    intercept, us = mfx.lmer("y ~ x + (1 | id)", DATA, reml=False), fit("us", reml=False)
+    table = mfx.compare([intercept, us])
+    assert table["nested"].iloc[1]
+    assert table["chisq"].iloc[1] == pytest.approx(intercept.deviance - us.deviance, abs=1e-6)
