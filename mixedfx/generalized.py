@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx._names import decode
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
 from mixedfx.api import check_control, checked_start, warned_results
 from mixedfx.design.build import build
 from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import Note
@@ -48,6 +50,14 @@ class GeneralizedOptions:
     start: npt.ArrayLike | None = None
     control: Control | None = None
     connection: Any = None
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """A source whose equal rows were merged."""
+
+    n: int  # rows of the source
+    note: Note
 
 
 @explains_arguments(GENERALIZED_ARGUMENTS)
@@ -173,15 +183,15 @@ def fit_generalized_formula(
     check_control(options.control)
     nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
-    note = None
+    merged = None
     source = as_source(data, connection=options.connection)
     if source is not None:
-        data, options, note = _read(parsed, source, family, options)
+        data, options, merged = _read(parsed, source, family, options)
     design = build(
         parsed, data, weights=options.weights, offset=options.offset, family=family, env=env
     )
     spec = replace(design.spec, residual=FamilyResidual(family, nagq))
-    design = replace(design, spec=spec)
+    design = replace(design, spec=spec, rows=_counted(design.rows, data, merged))
     fit = fit_design(
         design,
         engine="auto",
@@ -190,12 +200,12 @@ def fit_generalized_formula(
         start=checked_start(options.start, parametrization_of(spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, spec),
     )
-    return fit if note is None else replace(fit, notes=(*fit.notes, note))
+    return fit if merged is None else replace(fit, notes=(*fit.notes, merged.note))
 
 
 def _read(
     formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
-) -> tuple[pd.DataFrame, GeneralizedOptions, Note | None]:
+) -> tuple[pd.DataFrame, GeneralizedOptions, _Merged | None]:
     """Read a source's columns; of answers that are 0 or 1 its distinct rows, with their numbers."""
     given = (options.weights, options.offset)
     binary = family.takes_trials and options.weights is None
@@ -206,4 +216,18 @@ def _read(
         return merged.drop(columns=TRIALS), options, None
     text = f"{n:,} rows were read in chunks; {len(merged):,} of them are distinct, and were fitted "
     note = Note(text + "with their numbers as trials.")
-    return merged, replace(options, weights=TRIALS), note
+    return merged, replace(options, weights=TRIALS), _Merged(n, note)
+
+
+def _counted(rows: ModelRows, data: pd.DataFrame, merged: _Merged | None) -> ModelRows:
+    """Rows that count those of the source, where they were merged."""
+    if merged is None:
+        return rows
+    rows = replace(rows, weights_are_counts=True)
+    columns = [decode(name) for name in rows.missing]
+    missing = {
+        name: int(data.loc[data[column].isna(), TRIALS].sum())
+        for name, column in zip(rows.missing, columns, strict=True)
+        if set(columns) <= set(data)  # of a term's values it is not known which are missing
+    }
+    return replace(rows, n_dropped=merged.n - rows.n - rows.n_merged, missing=missing)

@@ -82,6 +82,7 @@ class ModelRows:
     variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula, by identifier
     residual: ResidualRows = field(default_factory=ResidualRows, repr=False)
     missing: Mapping[str, int] = field(default_factory=dict)  # of n_dropped, by column or term
+    weights_are_counts: bool = False  # a row stands for so many equal rows of the data
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -91,6 +92,16 @@ class ModelRows:
     def n(self) -> int:
         """Number of rows."""
         return len(self.y)
+
+    @property
+    def counts(self) -> Vector | None:
+        """Number of rows of the data that each row stands for; None where that is one."""
+        return self.weights if self.weights_are_counts else None
+
+    @property
+    def n_merged(self) -> int:
+        """Rows of the data beyond the n here, each equal to one of these."""
+        return 0 if self.counts is None else round(float(self.counts.sum())) - self.n
 
     @property
     def sample(self) -> ModelRows:

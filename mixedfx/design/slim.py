@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from mixedfx.design.residual import ResidualRows
@@ -53,6 +53,7 @@ class SlimRows:
     has_offset: bool
     residual: ResidualRows
     summaries: Mapping[str, Any]
+    n_merged: int = field(default=0, kw_only=True)  # rows of the data beyond n, equal to others
 
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
         """Summary that was kept."""

@@ -66,7 +66,7 @@ def _many_positions(term: RandomTermSpec) -> DataNote | None:
 def _dropped_rows(rows: ModelRows) -> DataNote | None:
     if not rows.n_dropped:
         return None
-    total = rows.n_dropped + rows.n
+    total = rows.n_dropped + rows.n + rows.n_merged
     columns = ", ".join(f"{decode(name)} ({count})" for name, count in rows.missing.items())
     text = f"{rows.n_dropped} of {total} rows have missing values and were left out"
     text += f": {columns}." if columns else "."

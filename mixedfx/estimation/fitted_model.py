@@ -76,6 +76,11 @@ class FittedModel:
         return self.design.rows
 
     @property
+    def nobs(self) -> int:
+        """Number of rows of the data; equal ones may have been merged to one."""
+        return self.crossprod.n + self.rows.n_merged
+
+    @property
     def formula(self) -> Formula:
         """Formula without that of the dispersion."""
         return self.spec.formula

@@ -58,7 +58,7 @@ def compare(
     deviances = [_ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
-    log_n = math.log(fits[0].crossprod.n)
+    log_n = math.log(fits[0].nobs)
     table = pd.DataFrame(
         {
             "npar": npar,

@@ -132,7 +132,7 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         if linear and second_order:
             return kenward_roger(fit)
         return kenward_roger_of_rows(fit, second_order=second_order)
-    df_resid = float(fit.crossprod.n - fit.crossprod.p)
+    df_resid = float(fit.nobs - fit.crossprod.p)
     return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)
 
 

@@ -18,7 +18,7 @@ def aic(fit: FittedModel) -> float:
 
 def bic(fit: FittedModel) -> float:
     """Schwarz's criterion; NaN at a posterior mode."""
-    return _penalized(fit, math.log(fit.crossprod.n))
+    return _penalized(fit, math.log(fit.nobs))
 
 
 def _penalized(fit: FittedModel, penalty: float) -> float:

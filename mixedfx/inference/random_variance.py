@@ -35,7 +35,7 @@ def relative_group_variances(fit: FittedModel, lambdas: Sequence[Matrix]) -> pd.
         if random_term.memberships is not None:
             weights = random_term.memberships.csr
             squares *= np.asarray(weights.multiply(weights).sum(axis=1)).ravel()[random_term.codes]
-        groups[random_term.group] += float(squares.sum()) / fit.rows.n
+        groups[random_term.group] += float(np.average(squares, weights=fit.rows.counts))
     return pd.Series(groups, dtype=float)
 
 

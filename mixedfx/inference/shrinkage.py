@@ -98,7 +98,11 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
 @summary_of_rows("rows of levels")
 def rows_of_levels(fit: FittedModel) -> dict[str, Codes]:
     """Number of rows of each level of each grouping factor."""
-    return {t.group: np.bincount(t.codes, minlength=t.n_codes) for t in fit.rows.random_terms}
+    counts = fit.rows.counts
+    return {
+        t.group: np.bincount(t.codes, counts, t.n_codes).astype(np.intp)
+        for t in fit.rows.random_terms
+    }
 
 
 def _right_hand_side(fit: FittedModel, t: int, A: Matrix) -> Matrix:

@@ -98,7 +98,10 @@ def shares_by_method(fit: FittedModel, method: str) -> VarianceShares:
     residual = fit.residual.observation_variance(
         method, lambda: fit.residual_variance, lambda: _typical_mean(fit)
     )
-    return VarianceShares(float(np.var(mean, ddof=1)), group_variances(fit), residual, method)
+    counts = fit.rows.counts
+    frequencies = None if counts is None else counts.astype(np.int64)
+    fixed = float(np.cov(mean, fweights=frequencies))
+    return VarianceShares(fixed, group_variances(fit), residual, method)
 
 
 def _typical_mean(fit: FittedModel) -> float:

@@ -99,7 +99,7 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
     return graphs.graph(
         fit.formula,
         fit.spec.ngroups,
-        rows=fit.crossprod.n,
+        rows=fit.nobs,
         nested=fit.spec.nesting,
         residual_sd=fit.spec.residual.residual_sd,
         dependence=fit.spec.residual.dependence,

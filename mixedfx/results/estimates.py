@@ -40,7 +40,7 @@ class EstimatesMixin(ResultsBase):
     @property
     def nobs(self) -> int:
         """Number of rows used."""
-        return self.model.crossprod.n
+        return self.model.nobs
 
     @property
     def ngroups(self) -> dict[str, int]:
@@ -50,7 +50,7 @@ class EstimatesMixin(ResultsBase):
     @property
     def df_resid(self) -> int:
         """Rows less fixed effects."""
-        return self.model.crossprod.n - self.model.crossprod.p
+        return self.model.nobs - self.model.crossprod.p
 
     @property
     def df_modelwc(self) -> int:

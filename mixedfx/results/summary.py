@@ -30,7 +30,7 @@ def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
         header=_header(fit, df_method),
         residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
         components=varcorr.varcorr_table(fit),
-        counts=f"{fit.crossprod.n}" + (f"; groups: {groups}" if groups else ""),
+        counts=f"{fit.nobs}" + (f"; groups: {groups}" if groups else ""),
         coefficients=_coefficients(fit, ddf, df_method),
         notes=notes if ddf.remark is None else (*notes, ddf.remark),
         dispersion=_residual_params(fit) if fit.residual.components else None,

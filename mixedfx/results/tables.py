@@ -32,13 +32,13 @@ def glance(fit: FittedModel) -> pd.DataFrame:
     """Size, criteria and shares of variance of a fit, in one row."""
     shares, scale = variance_shares(fit), fit.residual.scale(fit.solution.sigma)
     row = {
-        "nobs": fit.crossprod.n,
+        "nobs": fit.nobs,
         "sigma": math.sqrt(scale) if scale is not None else math.nan,
         "llf": -0.5 * fit.deviance,
         "aic": aic(fit),
         "bic": bic(fit),
         "deviance": fit.deviance,
-        "df_resid": fit.crossprod.n - fit.crossprod.p,
+        "df_resid": fit.nobs - fit.crossprod.p,
         "icc": shares.icc.iloc[-1],
         "r2_marginal": shares.r2["marginal"],
         "r2_conditional": shares.r2["conditional"],

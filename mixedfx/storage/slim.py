@@ -57,6 +57,7 @@ def slim_model(fit: FittedModel) -> FittedModel:
         summarize(recording)
     rows = SlimRows(
         n=fit.rows.n,
+        n_merged=fit.rows.n_merged,
         n_dropped=fit.rows.n_dropped,
         has_weights=fit.rows.has_weights,
         has_offset=fit.rows.has_offset,

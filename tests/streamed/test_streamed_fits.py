@@ -152,8 +152,26 @@ def test_equal_answers_are_merged_while_they_are_read():
     assert (np.abs(whole.params - parts.params) < 1e-5 * whole.bse).all()
     np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-5)
     close(whole.deviance, parts.deviance)
-    assert parts.nobs < 80
     assert "3,000 rows were read in chunks; 73 of them are distinct" in parts.notes[-1]
+    for found in (parts, parts.slim(), pickle.loads(pickle.dumps(parts))):
+        assert (found.nobs, found.df_resid) == (whole.nobs, whole.df_resid) == (n - 1, n - 3)
+        np.testing.assert_allclose(found.glance(), whole.glance(), rtol=1e-5)
+        np.testing.assert_allclose([found.aic, found.bic], [whole.aic, whole.bic], rtol=1e-8)
+        assert "Number of observations: 2999;" in str(found.summary())
+        np.testing.assert_allclose(
+            found.emmeans("1").table["emmean"], whole.emmeans("1").table["emmean"], rtol=1e-5
+        )
+
+
+def test_missing_values_of_merged_answers_are_counted_by_rows():
+    frame = pd.DataFrame({"g": np.repeat(range(12), 10), "x": np.arange(120) % 3})
+    frame["y"] = (np.arange(120) * 7 % 11 < frame["g"]).astype(int)
+    frame["x"] = frame["x"].mask(frame["x"].eq(2) & frame["g"].lt(3))
+    whole = mfx.glmer("y ~ x + (1 | g)", frame)
+    parts = mfx.glmer("y ~ x + (1 | g)", chunks_of(frame, [50]))
+    assert len(parts.model.rows.y) < parts.nobs == whole.nobs == 110
+    assert "10 of 120 rows have missing values and were left out: x (10)." in parts.notes
+    assert set(whole.notes) < set(parts.notes)
 
 
 def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):

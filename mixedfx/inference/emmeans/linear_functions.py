@@ -115,7 +115,8 @@ def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
 @summary_of_rows("mean offset")
 def mean_offset(fit: FittedModel) -> float:
     """Mean of the offset over the rows."""
-    return 0.0 if fit.rows.offset is None else float(fit.rows.offset.mean())
+    offset = fit.rows.offset
+    return 0.0 if offset is None else float(np.average(offset, weights=fit.rows.counts))
 
 
 @summary_of_rows("column rms")

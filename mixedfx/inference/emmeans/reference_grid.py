@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._keys import positions_of_keys
@@ -21,6 +22,8 @@ from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import columns_in, terms_of
+
+Vector = npt.NDArray[np.float64]
 
 # Numeric variables with at most so many values keep them all: emmeans' `cov.keep`.
 _MAX_KEPT_VALUES = 2
@@ -48,10 +51,11 @@ def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
             if len(used) == 1 and factor_infos[factor].type == "categorical":
                 n = len(factor_infos[factor].categories)
                 n_categories[used[0]] = max(n_categories.get(used[0], 0), n)
-    return {name: _variable(columns[name], n_categories.get(name)) for name in names}
+    counts = fit.rows.counts
+    return {name: _variable(columns[name], n_categories.get(name), counts) for name in names}
 
 
-def _variable(column: pd.Series, n_categories: int | None) -> Variable:
+def _variable(column: pd.Series, n_categories: int | None, counts: Vector | None) -> Variable:
     """Default values of one variable, a covariate unless its values are levels of a factor."""
     categorical = isinstance(column.dtype, pd.CategoricalDtype)
     values = np.asarray(column.cat.codes if categorical else column)
@@ -59,7 +63,8 @@ def _variable(column: pd.Series, n_categories: int | None) -> Variable:
     # C(year) has a category for each year; (x > 3) has fewer than x has values.
     if categorical or values.dtype.kind == "b" or n_categories == len(distinct):
         return Variable(column.iloc[first].reset_index(drop=True), numeric=False)
-    kept = distinct if len(distinct) <= _MAX_KEPT_VALUES else [values.mean()]
+    few = len(distinct) <= _MAX_KEPT_VALUES
+    kept = distinct if few else [np.average(values, weights=counts)]
     return Variable(pd.Series(kept, dtype=float), numeric=True)
 
 
