@@ -31,7 +31,9 @@ def rows_drawn(fit: FittedModel) -> tuple[FittedModel, str]:
 def titled(axes: Any, title: str) -> Any:
     """Axes with a title above them, if there is one."""
     if title:
-        np.ravel(axes)[0].set_title(title, fontsize="medium")
+        first = np.ravel(axes)[0]
+        # A legend of a plot of rows is above its axes, where the title would be.
+        first.set_title(title, fontsize="medium", pad=None if first.get_legend() is None else 22)
     return axes
 
 

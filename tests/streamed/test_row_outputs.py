@@ -92,6 +92,17 @@ def test_plots_show_a_sample_and_say_so(monkeypatch):
     assert "Scaled residuals (50 random rows):" in str(few.summary())
 
 
+def test_the_title_of_a_sample_is_above_the_legend(monkeypatch):
+    pytest.importorskip("matplotlib").use("Agg")
+    import mixedfx.design.stream.sampling as sampling
+
+    monkeypatch.setattr(sampling.Reservoir.__init__, "__defaults__", (300,))
+    ax = fit("slope", DATA, chunk_rows=70).plot.residuals()
+    ax.figure.draw_without_rendering()
+    assert ax.get_title() == "a random sample of 300 of 387 rows"
+    assert not ax.title.get_window_extent().overlaps(ax.get_legend().get_window_extent())
+
+
 def test_plots_of_all_rows_have_no_title(fits):
     pytest.importorskip("matplotlib").use("Agg")
     whole, parts = fits
