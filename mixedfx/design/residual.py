@@ -16,7 +16,6 @@ from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.intp]
 
 
 class ResidualRows:
@@ -39,12 +38,8 @@ class ResidualRows:
         """Whether all covariances of the residuals are among those of another model."""
         return False
 
-    def equally_correlated(self) -> Codes | None:
-        """
-        Subject of each row, where residuals can have one variance and one correlation in subjects.
-
-        Then a random intercept of the subjects is a special case. None: they cannot.
-        """
+    def equally_correlated(self) -> npt.NDArray[np.intp] | None:
+        """Subject of each row, where one correlation within them is a special case."""
         return None
 
     def beside(self, model: Any) -> Any:
@@ -123,7 +118,6 @@ class ResidualSpec:
         """What the equations say of the residual standard deviation."""
         return None
 
-    @property
     def covariance_structure(self) -> str | None:
         """Structure whose formula gives the covariance of two residuals; None: no such."""
         return None

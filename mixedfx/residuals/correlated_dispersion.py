@@ -76,7 +76,6 @@ class CorrelatedDispersionSpec(CorrelatedSpec):
         formula = self.dispersion.formula
         return f"{super().explanation}, and the logarithms of their sds are modelled by '{formula}'"
 
-    @property
     def covariance_structure(self) -> None:
         """None: the standard deviations are others'."""
         return

@@ -99,7 +99,6 @@ class CorrelatedSpec(WrittenResidual):
             f"the structure '{self.text}'"
         )
 
-    @property
     def covariance_structure(self) -> str | None:
         """That of the residuals of one subject."""
         return self.structure

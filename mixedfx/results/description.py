@@ -88,7 +88,7 @@ class DescriptionMixin(ResultsBase):
                 weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
                 offset=spec.offset_column or spec.offset_is_argument,
                 residual_sd=spec.residual.explanation,
-                structure=spec.residual.covariance_structure,
+                structure=spec.residual.covariance_structure(),
                 response=_family_response(self.model, estimates=estimates),
             ),
         )
