@@ -88,6 +88,12 @@ def _check_comparable(
     """Raise unless two fits have the same rows and response, and families of one kind."""
     a, b = first.rows, other.rows
     if not _same_index(a, b):
+        if a.weights_are_counts or b.weights_are_counts:
+            raise ArgumentError(
+                f"'{first_name}' and '{other_name}' were read in chunks, and equal rows merged by "
+                "the columns of each: tests compare row by row, so fit both to a DataFrame. Their "
+                "aic and bic are of all rows."
+            )
         raise ArgumentError(
             f"'{first_name}' and '{other_name}' were fitted to different rows ({a.n} and "
             f"{b.n}), so their likelihoods are not comparable. Fit both to rows that are "

@@ -172,6 +172,13 @@ def test_missing_values_of_merged_answers_are_counted_by_rows():
     assert len(parts.model.rows.y) < parts.nobs == whole.nobs == 110
     assert "10 of 120 rows have missing values and were left out: x (10)." in parts.notes
     assert set(whole.notes) < set(parts.notes)
+    null = mfx.glmer("y ~ 1 + (1 | g)", chunks_of(frame.dropna(), [50]))
+    with pytest.raises(ArgumentError, match="merged by the columns of each"):
+        mfx.compare(null, parts)
+    complete = frame.dropna()
+    in_memory_fits = [mfx.glmer(f"y ~ {x} + (1 | g)", complete) for x in ("1", "x")]
+    table = mfx.compare(*in_memory_fits)
+    np.testing.assert_allclose([null.bic, parts.bic], table["bic"], rtol=1e-8)
 
 
 def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):
