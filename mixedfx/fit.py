@@ -16,7 +16,7 @@ from mixedfx.bayes.mode import find_mode
 from mixedfx.design.build import Design
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.residual import FamilyResidual
-from mixedfx.errors import EngineRefusal
+from mixedfx.errors import EngineRefusal, check_choice
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm_by_mixedlm
 from mixedfx.estimation.dispersion.random import estimate_location_scale
@@ -51,6 +51,7 @@ def fit_design(
     priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
+    check_choice("engine", engine, dispatch.ENGINES)
     model = residual_model(design)
     if not model.takes_related_levels:
         check_plain_levels(design.spec, model.spec.argument)

@@ -181,7 +181,7 @@ MEANS = {
     "inverse": lambda eta: 1.0 / eta,
     "logit": lambda eta: 1.0 / (1.0 + np.exp(-eta)),
     "probit": stats.norm.cdf,
-    "cloglog": lambda eta: 1.0 - np.exp(-np.exp(eta)),
+    "cloglog": lambda eta: 1.0 - np.exp(-np.exp(np.minimum(eta, 700.0))),
     "cauchit": stats.cauchy.cdf,
 }
 

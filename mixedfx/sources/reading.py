@@ -8,7 +8,6 @@ from queue import Empty, Full, Queue
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from mixedfx.errors import EmptyDataError
 from mixedfx.sources.source import DataSource
@@ -19,6 +18,8 @@ _DELAY, _WAIT = 2.0, 0.1
 
 def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterator[pd.DataFrame]:
     """Chunks of a pass, the next one read while one is used; row numbers go on over chunks."""
+    from tqdm.auto import tqdm
+
     start = 0
     with tqdm(desc=title, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
         for frame in _ahead(lambda: source.chunks(names)):

@@ -8,7 +8,7 @@ import pytest
 from correlated_fits import CALLS, data_of, effects_matrix, fit_of, residual_matrix
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, EngineRefusal, SingularFitWarning
+from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineRefusal, SingularFitWarning
 
 FITS = list(CALLS)
 
@@ -238,9 +238,15 @@ def test_equations_and_graph_say_that_residuals_are_correlated():
 @pytest.mark.full
 def test_a_start_whose_covariance_is_singular_to_rounding_is_left_out():
     data = data_of("visits").assign(day=lambda d: 1.5 * d["time"])
-    # Towards cs, a limit of the smoothness.
-    with pytest.warns(SingularFitWarning, match=r"smoothness\(day . patient\) of the residuals is"):
+    # Towards cs, the limit of an infinite range, whose deviance is lower: there is no maximum.
+    with (
+        pytest.warns(SingularFitWarning, match=r"smoothness\(day . patient\) of the residuals is"),
+        pytest.warns(ConvergenceWarning, match=r"residual='cs\(day . patient\)'"),
+    ):
         matern = mfx.lmer("y ~ arm * time", data, residual="mat(day | patient)")
+    assert not matern.converged
+    limit = mfx.lmer("y ~ arm * time", data, residual="cs(day | patient)")
+    assert limit.deviance < matern.deviance
     exponential = mfx.lmer("y ~ arm * time", data, residual="exp(day | patient)")
     assert matern.deviance < exponential.deviance + 1e-6  # which is a special case of it
 

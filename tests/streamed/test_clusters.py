@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamed.streamed_cases import MODELS, table
 from tiers import but_for
 
 import mixedfx as mfx
-from mixedfx.errors import EmptyDataError, InfiniteValueError, SourceError
+from mixedfx.errors import EmptyDataError, InfiniteValueError, MixedfxWarning, SourceError
 
 pytest.importorskip("dask")
 import dask
@@ -38,7 +39,8 @@ def close(one: mfx.Results, other: mfx.Results) -> None:
 def test_partitions_give_the_fit_of_the_rows_in_memory(name):
     formula, arguments = MODELS[name]
     data = table()
-    with dask.config.set(scheduler="synchronous"):
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedfxWarning)  # of models on their boundary
         close(
             mfx.lmer(formula, dd.from_pandas(data, npartitions=5), **arguments),
             mfx.lmer(formula, data, **arguments),

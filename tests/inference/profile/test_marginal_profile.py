@@ -30,8 +30,9 @@ def test_limits_match_r(name):
     limits = fit.conf_int(method="profile")
     for row in reference["confint_profile"]:
         low, high = row["lo"], row["hi"]
-        if row["parm"].startswith("disp_"):  # the log of Gamma's shape
-            ours, (low, high) = "phi", np.exp([-high, -low])
+        if row["parm"].startswith("disp_"):  # its logarithm; of Gamma's, of the shape
+            ours, ends = "phi", [-high, -low] if reference.family == "gamma" else [low, high]
+            low, high = np.exp(ends)
         elif row["parm"].startswith("sd_"):
             ours = next(n for n in limits.index if n.startswith("sd("))
         else:
