@@ -81,7 +81,7 @@ def test_what_is_no_residual_structure_is_refused(residual, message):
 @pytest.mark.parametrize(
     ("residual", "message", "advice"),
     [
-        ("ar1", "names a structure, and not of what", "ar1(visit | patient)"),
+        ("ar1", "is not of the form", "ar1(visit | patient)"),
         ("visit | id", "have no structure", "us(visit | id)"),
         ("~ us(visit | id)", "is no formula", "us(visit | id)"),
         ("us(visit | id", "is never closed", "us(visit | patient)"),
