@@ -99,16 +99,18 @@ def params_near(model: Any, residuals: Vector, weights: Vector | None) -> Vector
 
 def params_of(model: Any, covariances: Sequence[Matrix]) -> Vector:
     """Parameters of the structures nearest to covariances (k, k), one of each stratum."""
-    structure, at, is_sd = model.spec.covariance, model.spec.at, model.is_positive
-    found = []
-    for C in covariances:
-        x = structure.nearest(C, at)
-        found.append(np.where(is_sd, np.log(np.abs(x) + 1e-300), x))
-    full, first = np.concatenate(found), int(np.argmax(is_sd))
-    repeated = np.tile(is_sd, len(found))
-    full[repeated] -= full[first]
-    if structure.coordinates(at).is_linear:  # entries of the factor, which scale together
-        full[~repeated] /= np.exp(found[0][first])
+    structure, at = model.spec.covariance, model.spec.at
+    return searched_params(model, np.array([structure.nearest(C, at) for C in covariances]))
+
+
+def searched_params(model: Any, by_stratum: Matrix) -> Vector:
+    """Parameters of the search from those of each stratum's structure, (strata, m)."""
+    is_sd = model.is_positive
+    full = np.where(is_sd, np.log(np.abs(by_stratum) + 1e-300), by_stratum).ravel()
+    repeated, log_sigma = np.tile(is_sd, len(by_stratum)), full[np.argmax(is_sd)]
+    full[repeated] -= log_sigma
+    if model.spec.covariance.coordinates(model.spec.at).is_linear:
+        full[~repeated] /= np.exp(log_sigma)  # entries of the factor, which scale together
     return np.asarray(full[model.is_free])
 
 

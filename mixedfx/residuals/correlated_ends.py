@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.ends import NEGLIGIBLE
 from mixedfx.likelihood.patterns import Patterns
+from mixedfx.residuals.correlated_components import searched_params
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -52,14 +53,14 @@ def parameters_at_ends(model: Any, params: Vector, pairs: Mask | None) -> list[P
     # Of each stratum as many components as parameters, but for correlations that follow.
     of_stratum = np.reshape(model.component_names, (S, -1)).tolist()
     names = [of[min(j, len(of) - 1)] for of in of_stratum for j in range(m)]
-    is_sd = np.tile(model.is_positive, S)
-    scale, by = int(np.argmax(is_sd)), np.abs(model.covariance_jacobian(params))
+    searched, is_sd = np.flatnonzero(model.is_free), np.tile(model.is_positive, S)
+    by = np.abs(model.covariance_jacobian(params))
     axes, where = tuple(range(1, by.ndim)), True if pairs is None else pairs
     variance = float(model.first_covariances(params).max())
     effects = by.max(axis=axes, initial=0.0, where=where) / variance
-    near = (effects < _NEARLY) & ~np.delete(is_sd, scale)
+    near = (effects < _NEARLY) & ~is_sd[searched]
     return [
-        ParameterAtEnd(i, names[i + (i >= scale)], bool(effects[i] < NEGLIGIBLE))
+        ParameterAtEnd(i, names[searched[i]], bool(effects[i] < NEGLIGIBLE))
         for i in np.flatnonzero(near).tolist()
     ]
 
@@ -79,17 +80,15 @@ def starting_points(model: Any, params: Vector) -> list[list[Vector]]:
     The typical correlations of a structure of levels or effects at the same standard deviations, in
     one stratum at a time.
     """
-    structure, at, is_sd = model.spec.covariance, model.spec.at, model.is_positive
+    structure, at = model.spec.covariance, model.spec.at
     if structure.design == "coordinates":  # whose search starts over the ranges
         return []
-    by_stratum = model.structure_params(params)
-    scale, sequences = int(np.argmax(is_sd)), []
+    by_stratum, sequences = model.structure_params(params), []
     for s, x in enumerate(by_stratum):
         sequence = []
         for point in structure.starting_points(x, at):
             full = by_stratum.copy()
             full[s] = point
-            flat = np.where(is_sd, np.log(np.where(is_sd, full, 1.0)), full).ravel()
-            sequence.append(np.delete(flat - flat[scale] * np.tile(is_sd, len(full)), scale))
+            sequence.append(searched_params(model, full))
         sequences.append(sequence)
     return sequences
