@@ -74,7 +74,9 @@ _ADAPTERS: tuple[Adapter, ...] = (
 )
 
 
-def as_source(data: Any, *, chunk_rows: int | None = None, connection: Any = None) -> Any:
+def as_source(
+    data: Any, *, chunk_rows: int | None = None, connection: Any = None
+) -> DataSource | None:
     """Source of data that are read in chunks; None for tables in memory."""
     if chunk_rows is not None:
         chunk_rows = check_count("chunk_rows", chunk_rows, most=1_000_000_000)

@@ -16,20 +16,14 @@ from mixedfx.sources.arrow import import_arrow
 from mixedfx.sources.frames import FrameSource
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.registry import as_source
-from mixedfx.sources.source import DataSource, naming_origin
-
-
-def source_of(data: Any) -> DataSource | None:
-    """Source of data that are read in chunks; None for a table in memory."""
-    source: DataSource | None = as_source(data)
-    return source
+from mixedfx.sources.source import naming_origin
 
 
 def write_parts(
     data: Any, to: Any, title: str, compute: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> Path:
     """Write a table computed of each chunk of all columns, as Parquet files in a new folder."""
-    source = FrameSource(data) if isinstance(data, pd.DataFrame) else source_of(data)
+    source = FrameSource(data) if isinstance(data, pd.DataFrame) else as_source(data)
     if source is None:
         raise ArgumentError(
             f"data={brief(data)} is neither a DataFrame nor a source of rows, so there is nothing "
