@@ -64,7 +64,6 @@ class PassTotals:
 
     n: int  # complete rows
     n_dropped: int
-    missing: Mapping[str, int]
     sums: Mapping[str, float]  # of the numeric variables, over the complete rows
     squares: Mapping[str, float]
 
@@ -142,15 +141,15 @@ class FirstPass:
         found = complete_rows(self.request, frame, {})
         self.n += found.n
         self.n_dropped += found.n_dropped
-        for name, count in found.missing.items():
-            self.missing[name] = self.missing.get(name, 0) + count
+        _add(self.missing, found.missing)
         self.reservoir.add(frame, found.positions)
         if not found.n:
             return
         self._add_levels(found)
         check_values(self.request, found)
         self.extremes.add(frame, found.variables, found.positions)
-        add_sums(self.sums, self.squares, found)
+        _add(self.sums, variable_sums(found))
+        _add(self.squares, variable_sums(found, squared=True))
         if self.head is None:
             self.head = frame.iloc[found.positions[:_HEAD_ROWS]]
         self._add_further(frame, found)
@@ -160,11 +159,9 @@ class FirstPass:
         self.types.merge(other.types)
         self.n += other.n
         self.n_dropped += other.n_dropped
-        for name, count in other.missing.items():
-            self.missing[name] = self.missing.get(name, 0) + count
-        for own, further in ((self.sums, other.sums), (self.squares, other.squares)):
-            for name, value in further.items():
-                own[name] = own.get(name, 0.0) + value
+        _add(self.missing, other.missing)
+        _add(self.sums, other.sums)
+        _add(self.squares, other.squares)
         self.reservoir.merge(other.reservoir)
         for group, collector in self.levels.items():
             collector.merge(other.levels[group])
@@ -222,19 +219,26 @@ def _learned(first: FirstPass, source: DataSource) -> Learned:
     n_passes = learn_transforms(infos, chunks)
     if n_passes:
         sample = _with_transforms(sample, response_info)
-    totals = PassTotals(first.n, first.n_dropped, first.missing, first.sums, first.squares)
+    totals = PassTotals(first.n, first.n_dropped, first.sums, first.squares)
     is_all, passes = sample.rows.n == first.n, 1 + n_passes
     return Learned(request, spec, sample, drawn, response_info, totals, is_all, passes)
 
 
-def add_sums(sums: dict[str, float], squares: dict[str, float], found: CompleteRows) -> None:
-    """Add the sums of the numeric variables of a chunk, and of their squares."""
+def variable_sums(found: CompleteRows, *, squared: bool = False) -> dict[str, float]:
+    """Sums of the numeric variables of a chunk, or of their squares."""
+    sums = {}
     for name, column in found.variables.items():
         values = np.asarray(column)
         if values.dtype.kind in "iufb":
-            values = values.astype(float)
-            sums[name] = sums.get(name, 0.0) + float(values.sum())
-            squares[name] = squares.get(name, 0.0) + float(values @ values)
+            values = values.astype(float, copy=False)
+            sums[name] = float(values @ values if squared else values.sum())
+    return sums
+
+
+def _add(totals: dict[str, Any], further: Mapping[str, Any]) -> None:
+    """Add numbers by name; a name that is new starts from zero."""
+    for name, value in further.items():
+        totals[name] = totals.get(name, 0) + value
 
 
 def check_values(request: ColumnRequest, found: CompleteRows) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
-from mixedfx.design.stream.learning import add_sums
+from mixedfx.design.stream.learning import variable_sums
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
@@ -93,7 +93,6 @@ class RowSums:
     largest: Largest  # |response less offset|, |offset|, |residual|, weight, 1 / weight
     not_indicators: Mask  # (P,) columns with other values than -1, 0 and 1
     variable_sums: Mapping[str, float]
-    variable_squares: Mapping[str, float]
 
 
 def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
@@ -112,9 +111,6 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
         else _no_sums(terms, len(columns) + 1)
         for terms in by_group
     ]
-    variable_sums: dict[str, float] = {}
-    variable_squares: dict[str, float] = {}
-    add_sums(variable_sums, variable_squares, found)
     return RowSums(
         n=rows.n,
         n_dropped=rows.n_dropped,
@@ -134,8 +130,7 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
         offset_sum=0.0 if rows.offset is None else float(rows.offset.sum()),
         largest=_largest(rows, y, residuals),
         not_indicators=_not_indicators(plan, rows.X),
-        variable_sums=variable_sums,
-        variable_squares=variable_squares,
+        variable_sums=variable_sums(found),
     )
 
 
