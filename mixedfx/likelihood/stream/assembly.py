@@ -9,7 +9,6 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._names import decode
-from mixedfx.design.build import fixed_matrix
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.spec import ModelSpec
@@ -43,12 +42,11 @@ def plan_reduction(learned: Learned) -> ReductionPlan:
     """Bases of the columns, and coefficients near those of least squares, from the kept rows."""
     spec, rows = learned.spec, learned.sample.rows
     _check_level_sums(spec)
-    X, kept = fixed_matrix(learned.sample), learned.sample.spec.kept_columns
-    own = np.ascontiguousarray(X[:, kept])
+    own, kept = np.ascontiguousarray(rows.X), learned.sample.spec.kept_columns
     basis = _basis(own, rows.weights)
     columns = own if basis is None else basis.columns(own)
     shift, y = centred_response(own, rows.response_less_offset, rows.weights)
-    coef = np.zeros(X.shape[1])
+    coef = np.zeros(len(spec.column_names))
     if len(kept):
         root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
         solved = np.linalg.lstsq(root[:, None] * columns, root * y, rcond=None)[0]
