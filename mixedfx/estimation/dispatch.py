@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
-from mixedfx.errors import EngineRefusal, SearchError, check_choice
+from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.iterative import Iterative
@@ -83,7 +83,6 @@ def estimate(
     start: Vector | None = None,
 ) -> OptimizerResult:
     """Estimate theta by the engine asked for; by least squares without random terms."""
-    check_choice("engine", engine, ENGINES)
     mixedlm: Engine = StatsModels()
     if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:

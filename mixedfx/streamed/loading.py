@@ -30,9 +30,8 @@ def reason_for_all_rows(formula: Formula, options: Mapping[str, Any]) -> str | N
     for name in ("dispersion", "residual", "relmat", "priors", "residual_sd"):
         if options.get(name) is not None:
             return f"{name}="
-    engine = options.get("engine")
-    if isinstance(engine, str) and engine in ("statsmodels", "em"):
-        return f"engine={engine!r}"
+    if options["engine"] in ("statsmodels", "em"):
+        return f"engine={options['engine']!r}"
     for term in formula.random:
         if is_membership(term.group[0]) or has_positions(term.structure):
             return str(term)
