@@ -1,6 +1,5 @@
 """Workers: the same results in this process, in processes, in threads and by a Dask cluster."""
 
-import logging
 import os
 import signal
 import time
@@ -20,18 +19,6 @@ NAMES = ["Days", "sd(Days | Subject)", "sigma"]
 @pytest.fixture(scope="module")
 def fit():
     return mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
-
-
-@pytest.fixture(scope="module")
-def client():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.mark.full

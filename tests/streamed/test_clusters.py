@@ -5,7 +5,6 @@ Source of truth: the fit of the rows in memory, and that of the same rows read i
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import warnings
@@ -91,18 +90,6 @@ def test_an_error_names_the_partition():
         pytest.raises(InfiniteValueError, match="partition 2 of the Dask DataFrame"),
     ):
         mfx.lmer("y ~ year + (1 | g)", frame)
-
-
-@pytest.fixture(scope="module")
-def client():
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.mark.full
