@@ -31,8 +31,6 @@ from mixedfx.formula.terms import Formula
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-ROW_ARGUMENTS = ("weights", "offset")
-
 
 @dataclass(frozen=True)
 class ColumnRequest:
