@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -62,11 +62,7 @@ class FilesSource:
 
     files: tuple[Path, ...]
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are in files."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @cached_property
     def _datasets(self) -> list[Any]:
@@ -149,11 +145,7 @@ class DatasetSource:
 
     dataset: Any
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are where the dataset has them."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -173,11 +165,7 @@ class ReaderSource:
 
     make: Callable[[], Any]
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are where the reader has them."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

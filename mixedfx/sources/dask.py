@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,7 @@ class DaskSource:
 
     table: Any
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are where the partitions are."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @property
     def columns(self) -> tuple[str, ...]:

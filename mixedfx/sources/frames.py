@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pandas as pd
 
@@ -19,16 +19,12 @@ class FrameSource:
 
     frame: pd.DataFrame
     chunk_rows: int | None = None
+    in_memory: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(map(str, self.frame.columns))
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are there."""
-        return True
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Slices."""
@@ -43,11 +39,7 @@ class CallableSource:
 
     function: Callable[[], Iterable[Any]]
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """They are made when they are asked for."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -17,11 +17,7 @@ class PolarsSource:
 
     query: Any
     chunk_rows: int | None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """The rows are made by the query."""
-        return False
+    in_memory: ClassVar[bool] = False
 
     @property
     def columns(self) -> tuple[str, ...]:
