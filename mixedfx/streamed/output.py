@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import ArgumentError, EmptyDataError, brief
+from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.sources.arrow import import_arrow
 from mixedfx.sources.frames import FrameSource
@@ -55,10 +55,7 @@ def with_rows_of(fit: FittedModel, frame: pd.DataFrame) -> FittedModel | None:
             "to= writes what a fit of a source computes of each row, and the rows of this fit are "
             "in memory: write the table that fit.augment() gives."
         )
-    try:
-        of_chunk = rows.design.kept_rows(frame)
-    except EmptyDataError:
-        return None
+    of_chunk = rows.design.kept_rows(frame)
     if not of_chunk.n:
         return None
     return replace(fit, design=replace(fit.design, rows=of_chunk))
