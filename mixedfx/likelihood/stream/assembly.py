@@ -123,7 +123,7 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
     if sums.n <= len(kept):
         raise DataError(f"{len(kept)} fixed columns need more than {sums.n} rows; leave terms out.")
     R, T, coef = _least_squares(sums, plan, kept, R)
-    groups = tuple(dict.fromkeys(term.group for term in spec.random_terms))
+    groups = tuple(spec.ngroups)
     part = np.append(kept, len(plan.coef))
     XytXy = T.T @ sums.XytXy[np.ix_(part, part)] @ T
     blocks = {
@@ -239,12 +239,11 @@ def _check_same_rows(learned: Learned, sums: RowSums) -> None:
             f"them complete, and the second {sums.n + sums.n_dropped:,}, {sums.n:,} of them "
             f"complete. {advice}"
         )
-    for term in learned.spec.random_terms:
-        group = list(dict.fromkeys(t.group for t in learned.spec.random_terms)).index(term.group)
-        if not sums.counts[group].all():
-            level = term.levels.labels[int(np.argmin(sums.counts[group]))]
+    for group, counts in zip(learned.spec.ngroups, sums.counts, strict=True):
+        if not counts.all():
+            level = learned.spec.levels_of(group).labels[int(np.argmin(counts))]
             raise SourceChangedError(
-                f"level '{level}' of grouping factor '{term.group}' had rows in the first pass and "
+                f"level '{level}' of grouping factor '{group}' had rows in the first pass and "
                 f"has none in the second. {advice}"
             )
     for name, total in first.sums.items():
