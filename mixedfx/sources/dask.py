@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx.errors import EmptyDataError
-from mixedfx.sources.source import chunk_length, errors_named, reduce_part, split
+from mixedfx.sources.source import chunk_length, errors_named, reduce_part, split, with_columns
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class DaskSource:
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Partitions one after the other, cut where they are longer than a chunk."""
         length = chunk_length(len(names), self.chunk_rows)
-        selected = self._selected(names)
+        selected = with_columns(self.table, names)
         for i in range(selected.npartitions):
             origin = _origin(i)
             with errors_named(origin):
@@ -45,9 +45,9 @@ class DaskSource:
         """Reduce the partitions where they are, and combine neighbours as a tree."""
         from dask.delayed import delayed
 
-        parts = self._selected(names).to_delayed()
+        parts = with_columns(self.table, names).to_delayed()
         with errors_named("the Dask DataFrame"):
-            first_columns = self._selected(names[:1]).to_delayed()
+            first_columns = with_columns(self.table, names[:1]).to_delayed()
             lengths = delayed(list)([delayed(len)(part) for part in first_columns]).compute()
             if not sum(lengths):
                 raise EmptyDataError("the source has no rows.")
@@ -64,10 +64,6 @@ class DaskSource:
                 results = [pair(*ab) for ab in zip(results[::2], results[1::2], strict=False)]
                 results += last
             return results[0].compute()
-
-    def _selected(self, names: Sequence[str]) -> Any:
-        labels = dict(zip(self.columns, self.table.columns, strict=True))
-        return self.table[[labels[name] for name in names]]
 
 
 def _origin(partition: int) -> str:

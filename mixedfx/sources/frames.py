@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import pandas as pd
 
 from mixedfx.errors import SourceError, brief
-from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, split
+from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, split, with_columns
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class FrameSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Slices."""
-        labels = dict(zip(self.columns, self.frame.columns, strict=True))
-        part = self.frame[[labels[name] for name in names]].set_axis(list(names), axis=1)
+        part = with_columns(self.frame, names).set_axis(list(names), axis=1)
         yield from split(part, chunk_length(len(names), self.chunk_rows), "the DataFrame")
 
 

@@ -78,6 +78,12 @@ def split(frame: pd.DataFrame, length: int, origin: str) -> Iterator[pd.DataFram
         yield with_origin(part, origin)
 
 
+def with_columns(table: Any, names: Sequence[str]) -> Any:
+    """Some columns of a DataFrame, of pandas or Dask, by their labels as text."""
+    labels = dict(zip(map(str, table.columns), table.columns, strict=True))
+    return table[[labels[name] for name in names]]
+
+
 def with_origin(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
     """The same rows, with the name of the file, row group, partition they are from."""
     part = frame.copy(deep=False)
