@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.components import ZERO, Positions
+from mixedfx.covariance.coordinates import TermCoordinates
 
 if TYPE_CHECKING:
     from mixedfx.covariance.structure import CovarianceStructure
@@ -39,8 +40,7 @@ _FALLING = 1e-4
 class HeldCoordinates:
     """Some of a structure's parameters; the others are held."""
 
-    structure: CovarianceStructure
-    at: Positions
+    parameters: TermCoordinates  # all
     held: Vector  # (m,) all parameters, of which those that are not free are held
     free: Mask  # (m,)
 
@@ -51,7 +51,7 @@ class HeldCoordinates:
 
     @property
     def is_linear(self) -> bool:
-        """A structure does not say, so it is not relied on."""
+        """The held parameters can add a constant."""
         return False
 
     def _full(self, x: Vector) -> Vector:
@@ -61,29 +61,28 @@ class HeldCoordinates:
 
     def factor(self, x: Vector) -> Matrix:
         """Lambda at the free parameters ``x``."""
-        return self.structure.factor(self._full(x), self.at)
+        return self.parameters.factor(self._full(x))
 
     def jacobian(self, x: Vector) -> Array:
         """Derivatives of Lambda by the free parameters."""
-        return self.structure.factor_jacobian(self._full(x), self.at)[self.free]
+        return self.parameters.jacobian(self._full(x))[self.free]
 
     def pullback(self, x: Vector, by_factor: Matrix) -> Vector:
         """Derivative by the free parameters from the derivative by the entries of Lambda."""
-        return np.asarray(np.tensordot(self.jacobian(x), by_factor, axes=([1, 2], [0, 1])))
+        return self.parameters.pullback(self._full(x), by_factor)[self.free]
 
     def params(self, factor: Matrix) -> Vector:
         """Free parameters of a factor."""
-        return self.structure.params_of_factor(factor, self.at)[self.free]
+        return self.parameters.params(factor)[self.free]
 
     def canonical(self, x: Vector) -> Vector:
         """Free parameters with non-negative standard deviations."""
-        return self.structure.canonical(self._full(x), self.at)[self.free]
+        return self.parameters.canonical(self._full(x))[self.free]
 
     @property
     def is_sd(self) -> Mask:
         """The structure's standard deviations."""
-        sds = np.isin(np.arange(len(self.held)), self.structure.sds(self.at))
-        return np.asarray(sds[self.free])
+        return np.asarray(self.parameters.is_sd[self.free])
 
 
 def free_params(structure: CovarianceStructure, params: Vector, at: Positions) -> Mask:
@@ -111,7 +110,7 @@ def held_coordinates(
     free, sds = free_params(structure, params, at), list(structure.sds(at))
     held = params.copy()
     held[sds] = np.where(free[sds], params[sds], 0.0)
-    return HeldCoordinates(structure, at, held, free), held[free]
+    return HeldCoordinates(structure.coordinates(at), held, free), held[free]
 
 
 def off_ends(
