@@ -18,7 +18,5 @@ def with_sampled_rows(fit: FittedModel) -> FittedModel:
 
 def sampled_share(fit: FittedModel) -> str:
     """What part of the rows the sample is, in parentheses; empty where it is all of them."""
-    rows = fit.rows
-    if not isinstance(rows, StreamedRows) or rows.random_sample.n == rows.n:
-        return ""
-    return f" ({rows.random_sample.n:,} random rows)"
+    n = with_sampled_rows(fit).rows.n
+    return f" ({n:,} random rows)" if n < fit.rows.n else ""

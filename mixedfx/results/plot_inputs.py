@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._names import decode
-from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.response import response_code
@@ -20,12 +19,9 @@ from mixedfx.results.tables import fitted_values, influence, residuals
 
 def rows_drawn(fit: FittedModel) -> tuple[FittedModel, str]:
     """The fit with the rows that plots show, and a title: a sample of rows not in memory."""
-    rows = fit.rows
-    if not isinstance(rows, StreamedRows):
-        return fit, ""
-    sample = rows.random_sample
-    title = f"a random sample of {sample.n:,} of {rows.n:,} rows" if sample.n < rows.n else ""
-    return with_sampled_rows(fit), title
+    drawn = with_sampled_rows(fit)
+    n, of = drawn.rows.n, fit.rows.n
+    return drawn, f"a random sample of {n:,} of {of:,} rows" if n < of else ""
 
 
 def titled(axes: Any, title: str) -> Any:
