@@ -111,6 +111,11 @@ class ModelSpec:
         return {term.group: len(term.levels) for term in self.random_terms}
 
     @property
+    def has_offset(self) -> bool:
+        """Whether the formula or an argument gives an offset."""
+        return self.offset_is_argument or bool(self.formula.offset)
+
+    @property
     def is_least_squares(self) -> bool:
         """Whether nothing but coefficients and sigma is estimated."""
         return self.residual.linear and not self.random_terms and not self.residual.n_params

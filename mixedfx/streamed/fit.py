@@ -115,7 +115,7 @@ def _rows(
         n=sums.n,
         n_dropped=sums.n_dropped,
         has_weights="weights" in learned.request.arguments,
-        has_offset=spec.offset_is_argument or bool(spec.formula.offset),
+        has_offset=spec.has_offset,
         residual=ResidualRows(),
         summaries={},
         sample=sample,

@@ -163,8 +163,8 @@ def _covariance_root(plan: ReductionPlan, sums: RowSums) -> Matrix:
 def _check_sums(spec: ModelSpec, crossprod: CrossProducts, sums: RowSums) -> None:
     """Refuse what the likelihood cannot identify."""
     y_size, offset_size, largest, w_max, w_inverse = sums.largest.values
-    has_offset = spec.offset_is_argument or bool(spec.formula.offset)
-    check_something_left(spec, largest, max(y_size, offset_size), has_offset=has_offset)
+    size = max(y_size, offset_size)
+    check_something_left(spec, largest, size, has_offset=spec.has_offset)
     weights = np.array([1.0 / w_inverse, w_max]) if w_max > 0.0 else None
     check_identified(spec, crossprod, weights)
 
