@@ -23,17 +23,14 @@ import numpy.typing as npt
 
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
+from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.covariance.entries import EntryFormula
 from mixedfx.errors import ArgumentError
-from mixedfx.linalg.differences import jacobian
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-
-# Step of the central differences of covariances' first derivatives.
-_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -234,14 +231,11 @@ class CovarianceStructure(ABC):
             half = self.factor_jacobian(params, at)
             flat = half.reshape(len(half), -1)
             return np.asarray(2.0 * (by_cov @ half).reshape(flat.shape) @ flat.T)
-        steps = np.full(len(params), _STEP)
-        sds = list(self.sds(at))
-        steps[sds] *= np.abs(params[sds])  # zero is not crossed
-
-        def slope(x: Vector) -> Vector:
-            return np.asarray(np.tensordot(self.covariance_jacobian(x, at), by_cov, axes=2))
-
-        return jacobian(slope, params, steps, order=2)
+        sizes, sds = np.ones(len(params)), list(self.sds(at))
+        sizes[sds] = np.abs(params[sds])  # zero is not crossed
+        return curvature_by_differences(
+            lambda x: self.covariance_jacobian(x, at), params, by_cov, sizes
+        )
 
     def natural(self, params: Vector, at: Positions) -> tuple[tuple[str, ...], Vector]:
         """Names and values of the parameters by which V is differentiated: free covariances."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.residual import ResidualRows
@@ -29,7 +30,6 @@ from mixedfx.residuals.correlated_ends import ParameterAtEnd
 from mixedfx.residuals.correlated_nesting import is_nested_structure
 from mixedfx.residuals.correlated_new import NewSubjectRows
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
-from mixedfx.residuals.curvature import curvature_by_differences
 from mixedfx.residuals.log_linear import LogLinear
 from mixedfx.residuals.model import VarcorrRow
 from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported

@@ -8,21 +8,15 @@ derivatives of ``tr(B R)`` by s. No array of all second derivatives is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.structure import CovarianceStructure
-from mixedfx.linalg.differences import jacobian
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-
-_STEP = 1e-4
 
 
 def curvature_of_logs(
@@ -34,14 +28,3 @@ def curvature_of_logs(
     slope = np.tensordot(structure.covariance_jacobian(values, at), B, axes=2)
     H[np.diag_indices(len(H))] += np.where(is_log, values * slope, 0.0)
     return np.asarray(H)
-
-
-def curvature_by_differences(
-    covariance_jacobian: Callable[[Vector], Array], params: Vector, B: Array
-) -> Matrix:
-    """H by central differences of ``tr(B dR)``, (m, m)."""
-
-    def slope(x: Vector) -> Vector:
-        return np.asarray(np.tensordot(covariance_jacobian(x), B, axes=B.ndim))
-
-    return jacobian(slope, params, np.full(len(params), _STEP), order=2)

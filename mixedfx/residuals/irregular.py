@@ -16,12 +16,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.covariance.spatial import DistanceStructure
 from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.residuals.blocks import CovarianceBlock
 from mixedfx.residuals.correlated import Correlated
-from mixedfx.residuals.curvature import curvature_by_differences
 from mixedfx.residuals.moments import typical_params
 
 Vector = npt.NDArray[np.float64]
