@@ -99,17 +99,20 @@ class Extremes:
             for largest in (False, True):
                 at = int(values.argmax() if largest else values.argmin())
                 value = float(values[at])
-                known = self._rows.get((name, largest))
-                if known is None or (value > known[0] if largest else value < known[0]):
+                if self._is_further(name, largest, value):
                     row = frame.iloc[positions[at : at + 1]]
                     self._rows[name, largest] = value, row.copy()
 
     def merge(self, other: Extremes) -> None:
         """Compare those of later rows with the known ones."""
         for (name, largest), (value, row) in other._rows.items():
-            known = self._rows.get((name, largest))
-            if known is None or (value > known[0] if largest else value < known[0]):
+            if self._is_further(name, largest, value):
                 self._rows[name, largest] = value, row
+
+    def _is_further(self, name: str, largest: bool, value: float) -> bool:
+        """Whether a value is beyond the known extreme of its column, or the first."""
+        known = self._rows.get((name, largest))
+        return known is None or (value > known[0] if largest else value < known[0])
 
     def rows(self) -> list[pd.DataFrame]:
         """The rows, one by one."""
