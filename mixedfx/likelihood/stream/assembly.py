@@ -98,9 +98,14 @@ def _basis(X: Matrix, w: Vector | None) -> ColumnBasis | None:
 
 def _smallest_eigenvalue(products: Matrix) -> float:
     """Of the products of columns at unit length."""
-    size = np.sqrt(np.diag(products))
+    return float(np.linalg.eigvalsh(_at_unit_length(products)[0])[0])
+
+
+def _at_unit_length(products: Matrix) -> tuple[Matrix, Vector]:
+    """Products of columns at unit length, and the lengths; one for columns of zeros."""
+    size = np.sqrt(np.maximum(np.diag(products), 0.0))
     size[size == 0.0] = 1.0
-    return float(np.linalg.eigvalsh(products / np.outer(size, size))[0])
+    return products / np.outer(size, size), size
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,8 @@ def _root(products: Matrix) -> Matrix:
     """M with ``M'M`` the products."""
     if not len(products):
         return products
-    size = np.sqrt(np.maximum(np.diag(products), 0.0))
-    size[size == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(products / np.outer(size, size))
+    scaled, size = _at_unit_length(products)
+    values, vectors = np.linalg.eigh(scaled)
     return np.asarray((np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T) * size)
 
 
