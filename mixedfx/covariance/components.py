@@ -44,6 +44,10 @@ class Positions:
             return self.coordinates
         return np.arange(self.k, dtype=float)[:, None]
 
+    def followed_by(self, points: Matrix) -> Positions:
+        """These positions, and further points (m, d)."""
+        return Positions(self.k + len(points), np.concatenate([self.points, points]))
+
     @cached_property
     def distances(self) -> Matrix:
         """Euclidean distances, (k, k): of levels, numbers of steps."""

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from mixedfx.covariance.components import Positions
 from mixedfx.design.new_data import UnseenPositions
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -86,7 +85,7 @@ def _regression(fit: FittedModel, t: int, points: Matrix) -> tuple[Matrix, Vecto
     distinct, of_rows = np.unique(points, axis=0, return_inverse=True)
     if not lam.any():
         return np.zeros((len(points), at.k)), np.zeros(len(points))
-    both = Positions(at.k + len(distinct), np.concatenate([at.points, distinct]))
+    both = at.followed_by(distinct)
     params = structure.params_elsewhere(structure.params_of_factor(lam, at), at, both)
     C = structure.covariance(params, both)
     half = linalg.solve_triangular(lam, C[: at.k, at.k :], lower=True, check_finite=False)

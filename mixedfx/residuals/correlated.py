@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.components import Component, Positions
+from mixedfx.covariance.components import Component
 from mixedfx.covariance.special_cases import is_special_case
 from mixedfx.design.build import Design
 from mixedfx.design.residual import ResidualRows
@@ -139,7 +139,7 @@ class Correlated(ResidualModel):
         if not len(points):
             return WholeCovariances(self.covariances(params))
         structure, at = self.spec.covariance, self.spec.at
-        both = Positions(at.k + len(points), np.concatenate([at.points, points]))
+        both = at.followed_by(points)
         elsewhere = [structure.params_elsewhere(x, at, both) for x in self.structure_params(params)]
         return WholeCovariances(np.array([structure.covariance(x, both) for x in elsewhere]))
 
