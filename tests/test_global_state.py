@@ -8,9 +8,12 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas.core.dtypes.common
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -48,6 +51,19 @@ def _state():
     }
 
 
+@pytest.fixture
+def pandas_without_filters(monkeypatch):
+    """Let pandas convert types without ``catch_warnings``.
+
+    Its ``pandas_dtype`` uses it, which is not thread-safe before Python 3.14: filters that pandas
+    leaves behind, whoever calls it in threads, would be taken for those of a fit.
+    """
+    own = SimpleNamespace(
+        warn=warnings.warn, catch_warnings=nullcontext, simplefilter=lambda *_: None
+    )
+    monkeypatch.setattr(pandas.core.dtypes.common, "warnings", own)
+
+
 def _estimates(**options):
     fit = mfx.lmer(SLOPES, SLEEP, **options)
     return fit.deviance, fit.params.tolist(), fit.theta.tolist(), fit.tidy()["df"].tolist()
@@ -64,7 +80,7 @@ def test_no_function_of_the_package_changes_global_state():
     assert not [(name, function) for name, function in called if function in FORBIDDEN]
 
 
-def test_fits_in_threads_are_those_in_one_thread_and_change_nothing():
+def test_fits_in_threads_are_those_in_one_thread_and_change_nothing(pandas_without_filters):
     options = [{"engine": e} for e in ("auto", "profiled", "statsmodels")] * 4
     alone = [_estimates(**o) for o in options[:3]] * 4
     before, interval = _state(), sys.getswitchinterval()
@@ -82,8 +98,13 @@ def test_fits_in_threads_are_those_in_one_thread_and_change_nothing():
 def test_the_first_fits_of_a_process_in_threads_leave_its_filters():
     # statsmodels inserts filters when it is first imported.
     code = """
-        import concurrent.futures, warnings
+        import concurrent.futures, contextlib, types, warnings
+        import pandas.core.dtypes.common
         import mixedfx as mfx
+        # As the fixture pandas_without_filters.
+        pandas.core.dtypes.common.warnings = types.SimpleNamespace(
+            warn=warnings.warn, catch_warnings=contextlib.nullcontext, simplefilter=lambda *_: None
+        )
         sleep = mfx.datasets.load("sleepstudy")
         before = list(warnings.filters)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
