@@ -134,11 +134,6 @@ def _with_signs(lower: Matrix) -> Matrix:
     return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
 
 
-def identity_basis(k: int) -> ColumnBasis:
-    """Columns as they are."""
-    return ColumnBasis(np.zeros(k), np.eye(k))
-
-
 def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     """Basis of columns of weighted unit mean square, uncorrelated; None of dependent columns."""
     n, k = M.shape

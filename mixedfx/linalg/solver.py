@@ -12,15 +12,6 @@ from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPatter
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
 
-class Assembled(Protocol):
-    """A block matrix with what does not depend on Lambda."""
-
-    @property
-    def sparse_matrix(self) -> Any:
-        """The matrix as something to multiply by, columns in the order of elimination."""
-        ...
-
-
 class Factor(Protocol):
     """``M = Lambda' A Lambda + I`` at one set of Lambdas."""
 
