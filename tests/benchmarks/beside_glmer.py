@@ -13,7 +13,6 @@ with lme4, glmmTMB and jsonlite. Only ratios within one run mean anything.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from beside_nlme import measure
+from beside import arguments, measure, named, table_row
 
 R_SCRIPT = Path(__file__).resolve().with_name("beside_glmer.R")
 PROGRAMS = ("glmer", "glmmTMB", "mixedfx")
@@ -217,30 +216,22 @@ def line(task: Generalised, rows: int, found: dict[str, dict[str, Any]], *, mark
         return f"{got['seconds']:.3g}{ratio}"
 
     cells = [task.title, f"{rows:,}", *map(cell, PROGRAMS)]
-    if markdown:
-        return "| " + " | ".join(cells) + " |"
     short = [f"{best - found[p]['llf']:.1e}" if "llf" in found.get(p, {}) else "" for p in PROGRAMS]
-    return "".join(f"{c:>20s}" if i else f"{c:46s}" for i, c in enumerate(cells + short))
+    return table_row(cells, short, (46, 20), markdown=markdown)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks")
+    parser = arguments(__doc__, limit=600)
     parser.add_argument("--large", action="store_true")
-    parser.add_argument("--limit", type=float, default=600)
-    parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("--fit", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.fit:
         fit_once(args.fit)
         return
-    names = args.tasks.split(",") if args.tasks else [t.name for t in TASKS if not t.large]
-    if args.large:
-        names += [task.name for task in TASKS if task.large]
+    asked = named(TASKS, args.tasks) if args.tasks else [t for t in TASKS if not t.large]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["Rscript", str(R_SCRIPT), "export", folder], check=True)
         for task in TASKS:
-            if task.name in names:
+            if task in asked or (args.large and task.large):
                 rows, found = compare(task, Path(folder), args.limit)
                 print(line(task, rows, found, markdown=args.markdown), flush=True)
 

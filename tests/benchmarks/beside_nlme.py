@@ -13,10 +13,7 @@ jsonlite. Only ratios within one run mean anything.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from beside import arguments, measure, named, table_row
 
 HERE = Path(__file__).resolve().parent
 FEV = HERE.parent / "reference" / "structured" / "data" / "fev.csv"
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
 PROGRAMS = ("gls", "glmmTMB", "mixedfx")
 
 
@@ -135,19 +132,6 @@ TASKS = (
 )
 
 
-def measure(command: list[str], limit: float) -> dict[str, Any]:
-    """Run a program that ends with a line of JSON."""
-    env = os.environ | ONE_THREAD
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=env)
-    except subprocess.TimeoutExpired:
-        return {"status": f"over {limit:.0f} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if lines:
-        return dict(json.loads(lines[-1]))
-    return {"status": (done.stderr.strip().splitlines() or ["failed"])[-1][:90]}
-
-
 def fit_once(spec_file: str) -> None:
     """Time our fit of a specification in this process."""
     import statistics
@@ -197,26 +181,18 @@ def line(task: Correlated, rows: int, found: dict[str, dict[str, Any]], *, markd
 
     short = [f"{best - found[p]['llf']:.1e}" if "llf" in found[p] else "" for p in PROGRAMS]
     cells = [task.title, f"{rows:,}", *map(cell, PROGRAMS)]
-    if markdown:
-        return "| " + " | ".join(cells) + " |"
-    return "".join(f"{c:>22s}" if i else f"{c:42s}" for i, c in enumerate(cells + short))
+    return table_row(cells, short, (42, 22), markdown=markdown)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
-    parser.add_argument("--limit", type=float, default=300)
-    parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("--fit", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(__doc__, limit=300).parse_args()
     if args.fit:
         fit_once(args.fit)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
-            if task.name in args.tasks.split(","):
-                rows, found = compare(task, Path(folder), args.limit)
-                print(line(task, rows, found, markdown=args.markdown), flush=True)
+        for task in named(TASKS, args.tasks):
+            rows, found = compare(task, Path(folder), args.limit)
+            print(line(task, rows, found, markdown=args.markdown), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Rscript with lme4 and jsonlite.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from beside_nlme import measure
+from beside import arguments, measure, named, table_row
 
 HERE = Path(__file__).resolve().parent
 
@@ -119,26 +118,17 @@ def line(task: Related, found: dict[str, dict[str, Any]], *, markdown: bool) -> 
         shown = f"{peer['seconds']:.3g} ({peer['seconds'] / ours['seconds']:.0f}x)"
     short = [f"{best - f['llf']:.1e}" if "llf" in f else "" for f in found.values()]
     own = [f"{ours['seconds']:.3g}", f"{ours['gigabytes']:.1f}"]
-    cells = [task.title, f"{task.records:,}", shown, *own, *short]
-    if markdown:
-        return "| " + " | ".join(cells[:5]) + " |"
-    return "".join(f"{c:>16s}" if i else f"{c:42s}" for i, c in enumerate(cells))
+    cells = [task.title, f"{task.records:,}", shown, *own]
+    return table_row(cells, short, (42, 16), markdown=markdown)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", default=",".join(task.name for task in TASKS))
-    parser.add_argument("--limit", type=float, default=300)
-    parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("--fit", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(__doc__, limit=300).parse_args()
     if args.fit:
         fit_once(args.fit)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
-            if task.name not in args.tasks.split(","):
-                continue
+        for task in named(TASKS, args.tasks):
             path = Path(folder) / f"{task.name}.json"
             path.write_text(json.dumps(make(task, Path(folder))), encoding="utf-8")
             in_R = ["Rscript", str(HERE / "beside_relationships.R"), str(path)]
