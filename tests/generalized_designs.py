@@ -144,7 +144,7 @@ class GeneralizedCase:
         """Factors, coefficients and parameters of a point, of the formula's own columns."""
         factors = [b.T @ F for b, F in zip(self.rows.bases, point.factors, strict=True)]
         beta = np.linalg.solve(self.rows.qr_R, point.beta) if self.rows.p else point.beta
-        return factors, beta, np.exp(point.log_params)
+        return factors, beta, np.exp(point.family_coordinates)
 
 
 @st.composite

@@ -40,6 +40,7 @@ from mixedfx.estimation.glmm.fit import Optimum, assemble_fit, check_nagq
 from mixedfx.estimation.glmm.search import MarginalObjective, MarginalSearch
 from mixedfx.estimation.glmm.starting_values import first_coefficients, starting_point
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.families.family import Family
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.generalized.likelihood import (
     GeneralizedLikelihood,
@@ -135,21 +136,24 @@ class JointPrior:
     coordinates: MarginalCoordinates
     transform: ParameterTransform
     qr_R: Matrix
+    family: Family
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Value and gradient at the coordinates."""
         m, beta_at = self.transform.size, self.coordinates.beta
-        z, params = x[:m], np.exp(x[beta_at.stop :])
+        z, of_family = x[:m], x[beta_at.stop :]
         covariances = self.transform.constrain(z[None])
         value = float(self.transform.log_prior(covariances, self.priors, jacobian=False)[0])
         gradient = np.zeros(len(x))
         gradient[:m] = self.transform.log_prior_gradient(z, self.priors, jacobian=False)
         of_beta, gradient[beta_at] = self.of_coefficients(x[beta_at])
         value += of_beta
+        params, slopes = self.family.natural(of_family), np.zeros(len(of_family))
         for i, (prior, phi) in enumerate(zip(self.priors.family, params, strict=True)):
             if not isinstance(prior, Constant):
                 value += float(prior.log_density(phi))
-                gradient[beta_at.stop + i] = prior.slope(float(phi)) * phi
+                slopes[i] = prior.slope(float(phi))
+        gradient[beta_at.stop :] = slopes @ self.family.natural_jacobian(of_family)
         return -2.0 * value, -2.0 * gradient
 
     def of_coefficients(self, in_basis: Vector) -> tuple[float, Vector]:
@@ -190,7 +194,7 @@ class JointPosterior(MarginalObjective):
         )
         covariance = SdCoordinates((), transform=transform, bases=rows.bases)
         coordinates = MarginalCoordinates(covariance, rows.p, len(rows.family.param_names))
-        prior = JointPrior(priors, coordinates, transform, rows.qr_R)
+        prior = JointPrior(priors, coordinates, transform, rows.qr_R, rows.family)
         return JointPosterior(GeneralizedLikelihood(rows, nagq), coordinates, prior)
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
@@ -242,9 +246,11 @@ def restriction_of(posterior: JointPosterior, start: Vector) -> Restriction:
         origin[at] += np.linalg.lstsq(A, missing, rcond=None)[0]
     of_beta = linalg.null_space(A) if constant.any() else np.eye(rows.p)
     known = np.array([isinstance(prior, Constant) for prior in priors.family], dtype=bool)
+    params = rows.family.natural(origin[at.stop :])
     for i, prior in enumerate(priors.family):
         if isinstance(prior, Constant):
-            origin[at.stop + i] = np.log(float(prior.value))
+            params[i] = float(prior.value)
+    origin[at.stop :] = rows.family.coordinates(params)
     of_params = np.eye(coordinates.r)[:, ~known]
     return Restriction(origin, linalg.block_diag(np.eye(m), of_beta, of_params))
 
@@ -275,9 +281,10 @@ def _find_mode(posterior: JointPosterior, design: Design, control: Control) -> _
         covariance.transform, end.x[:m], covariance.own_factors(end.x[:m])
     )
     keep[:m] = np.isin(np.arange(m), interior)
-    # In the logarithm of a parameter that has gone to a limit everything is flat.
+    # In the coordinate of a parameter that has gone to a limit everything is flat.
     first = posterior.coordinates.beta.stop
-    keep[first:] = ~posterior.likelihood.rows.family.at_limit(np.exp(end.x[first:]))
+    family = posterior.likelihood.rows.family
+    keep[first:] = ~family.at_limit(family.natural(end.x[first:]))
     free = restriction.free(keep, end.x)
     origin = np.zeros(free.directions.shape[1])
     H = hessian_by_differences(lambda z: free.on(posterior, z), origin)
@@ -323,7 +330,8 @@ def _starts(posterior: JointPosterior, design: Design) -> list[Vector]:
 
 def _coefficients_without_effects(posterior: JointPosterior, start: Point) -> Vector:
     """Mode of the coefficients without random effects: priors keep them finite."""
-    rows, params = posterior.likelihood.rows, np.exp(start.log_params)
+    rows = posterior.likelihood.rows
+    params = rows.family.natural(start.family_coordinates)
     if not np.isfinite(posterior.prior.priors.coef_sd).any():
         return start.beta
 

@@ -37,7 +37,7 @@ class RowDerivatives(NamedTuple):
 
 class ParamDerivatives(NamedTuple):
     """
-    Derivatives of the row derivatives by the logarithms of the family's r parameters.
+    Derivatives of the row derivatives by the coordinates of the family's r parameters.
 
     Attributes
     ----------

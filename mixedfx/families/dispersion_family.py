@@ -16,7 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
-from mixedfx.families.family import MeanFamily, Vector
+from mixedfx.families.family import Vector
+from mixedfx.families.mean_family import MeanFamily
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Response distributions: log densities by the linear predictor, and what belongs to them.
 
 A row has the log density ``l(y; eta, w, params)``. Laplace's approximation needs ``l``,
-``dl/deta``, ``-d2l/deta2`` and its slope, and the first three by the logarithms of the family's
-parameters; they are evaluated some hundred times in a fit, so nothing is checked in them.
+``dl/deta``, ``-d2l/deta2`` and its slope, and the first three by the coordinates in which the
+family's parameters are searched: unbounded reals, the parameters' logarithms unless a family has
+others. They are evaluated some hundred times in a fit, so nothing is checked in them.
 
 ``y`` is on the scale of the mean: a proportion k / n where ``w`` holds trials n. Other weights are
 prior weights: a normal, gamma or inverse normal response has the dispersion over ``w``; of counts,
@@ -14,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,8 @@ from mixedfx.errors import check_choice
 from mixedfx.families.cumulative_links import Log
 from mixedfx.families.derivatives import (
     Array,
-    MeanDerivatives,
     ParamDerivatives,
     RowDerivatives,
-    weighted,
 )
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
@@ -36,11 +35,17 @@ from mixedfx.families.support import check_support, check_varies
 
 # A parameter below this is zero: alpha of counts that vary as Poisson's do.
 NEAR_ZERO = 1e-6
+# Largest size of the logarithm of a parameter.
+_LARGEST_LOG = 200.0
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-__all__ = ["Family", "MeanFamily", "ParamDerivatives", "RowDerivatives"]
+# On which the interval of a parameter is symmetric.
+ParamScale = Literal["identity", "log"]
+
+__all__ = ["Family", "ParamDerivatives", "RowDerivatives"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Family(ABC):
     links : tuple of str
         Links that it takes; the first is the default.
     param_names : tuple of str
-        Its parameters, all positive, which are searched as logarithms.
+        Its parameters. They are positive unless ``param_scales`` says otherwise.
     discrete : bool
         Whether the response is a count or a proportion of counts.
     mergeable : bool
@@ -162,7 +167,7 @@ class Family(ABC):
     @np.errstate(all="ignore")
     def by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         """
-        Derivatives of each row's derivatives by the logarithms of the parameters.
+        Derivatives of each row's derivatives by the coordinates of the parameters.
 
         Parameters
         ----------
@@ -197,6 +202,29 @@ class Family(ABC):
             return ()
         families = {name: self.with_link(name) for name in self.links}
         return tuple(name for name, f in families.items() if f.valid(np.ones(1)) is None)
+
+    # ------------------------------------------------------------ parameters
+
+    @property
+    def param_scales(self) -> tuple[ParamScale, ...]:
+        """Scale on which each parameter's interval is symmetric."""
+        return tuple("log" for _ in self.param_names)
+
+    def coordinates(self, params: Vector) -> Vector:
+        """Unbounded coordinates of the parameters, in which they are searched, (r,)."""
+        return np.asarray(np.log(params))
+
+    def natural(self, coordinates: Vector) -> Vector:
+        """Parameters at coordinates, kept off zero in double precision."""
+        return np.exp(np.clip(coordinates, -_LARGEST_LOG, _LARGEST_LOG))
+
+    def natural_jacobian(self, coordinates: Vector) -> Matrix:
+        """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""
+        return np.diag(self.natural(coordinates))
+
+    def about(self, number: int) -> Family:
+        """The same family, in whose coordinates one parameter is a function of its own alone."""
+        return self
 
     # ------------------------------------------------------------ response
 
@@ -238,6 +266,10 @@ class Family(ABC):
         return np.zeros(len(y))
 
     # ------------------------------------------------------------ starting values
+
+    def first_params(self, y: Vector, w: Vector | None) -> Vector:
+        """Parameters before anything is known of the means."""
+        return np.ones(len(self.param_names))
 
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
         """Means inside the support near the response, as R's ``mustart``."""
@@ -345,28 +377,3 @@ class Family(ABC):
         from mixedfx.families.statsmodels import to_statsmodels
 
         return to_statsmodels(self.name, self.link.name, params)
-
-
-@dataclass(frozen=True)
-class MeanFamily(Family):
-    """A family whose log density, for unit weight and dispersion, is a simple function of mu."""
-
-    def _rows(
-        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
-    ) -> RowDerivatives:
-        return weighted(self._unit(y, eta, third=third), w)
-
-    def _unit(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
-        """Derivatives for unit weight and dispersion."""
-        if isinstance(self.link, Log):
-            return self._unit_log_link(y, eta, third=third)
-        mu = self.link.mean(eta)
-        return self.link.chain(eta, mu, self._unit_by_mean(y, mu, third=third))
-
-    @abstractmethod
-    def _unit_log_link(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
-        """The same for the log link, from one exponential."""
-
-    @abstractmethod
-    def _unit_by_mean(self, y: Array, mu: Array, *, third: bool) -> MeanDerivatives:
-        """The same by the mean."""

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import special
 
 from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives
-from mixedfx.families.family import Mask, MeanFamily, Vector
+from mixedfx.families.family import Mask, Vector
+from mixedfx.families.mean_family import MeanFamily
 from mixedfx.families.support import not_counts
 
 # NumPy's largest mean of Poisson draws is that of a 64-bit integer.

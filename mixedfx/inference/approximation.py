@@ -263,7 +263,8 @@ class _Estimates:
         own = own_coefficients(self.likelihood.rows, point.beta)
         coefficients = np.full(len(self.fit.spec.column_names), np.nan)
         coefficients[self.fit.spec.kept_columns] = own
-        return np.concatenate([values, np.exp(point.log_params), coefficients])
+        params = self.likelihood.rows.family.natural(point.family_coordinates)
+        return np.concatenate([values, params, coefficients])
 
     def _names(self) -> Sequence[str]:
         return [p.name for p in parameters(self.fit) if p.kind != "sigma"]

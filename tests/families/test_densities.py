@@ -76,6 +76,20 @@ def test_derivatives_by_log_params_are_those_of_differences(case):
         np.testing.assert_allclose(exact[:, i] / scale, found / scale, atol=1e-7)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if len(c.params)], ids=str)
+def test_coordinates_of_params_are_inverted_and_their_jacobian_is_that_of_differences(case):
+    family = case.family
+    at = family.coordinates(case.params)
+    np.testing.assert_allclose(family.natural(at), case.params, rtol=1e-13)
+    found = [
+        differences(lambda v, i=i: family.natural(np.r_[at[:i], v, at[i + 1 :]]), at[i])
+        for i in range(len(at))
+    ]
+    np.testing.assert_allclose(
+        family.natural_jacobian(at), np.array(found).T, rtol=1e-7, atol=1e-12
+    )
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nodes_broadcast(case):
     nodes = np.stack([case.eta, 0.9 * case.eta])

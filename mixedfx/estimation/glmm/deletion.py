@@ -49,7 +49,7 @@ class MarginalDeletion:
         """At the estimates of a fit."""
         rows = GeneralizedRows.of(design, merge=False)
         beta = basis_coefficients(rows, solution.beta)
-        point = Point(tuple(solution.factors), beta, np.log(params))
+        point = Point(tuple(solution.factors), beta, rows.family.coordinates(params))
         return MarginalDeletion(rows, solution.crossprod, point, hessian, max(nagq, 1))
 
     @property
@@ -79,7 +79,8 @@ class MarginalDeletion:
 
     def _of_point(self, point: Point) -> Vector:
         beta, theta = own_coefficients(self.rows, point.beta), self.crossprod.theta(point.factors)
-        return np.concatenate([beta, np.exp(point.log_params), theta])
+        params = self.rows.family.natural(point.family_coordinates)
+        return np.concatenate([beta, params, theta])
 
     def _step(self, likelihood: GeneralizedLikelihood) -> Point | None:
         """One Newton step, shortened until the deviance falls."""

@@ -57,7 +57,7 @@ class FamilyEstimate(ResidualEstimate):
     Estimates of the marginal likelihood.
 
     The m free parameters are, in this order, coordinates of the scaled factors with their rank
-    fixed, the coefficients of X in its basis, and the logarithms of the family's parameters.
+    fixed, the coefficients of X in its basis, and the coordinates of the family's parameters.
     """
 
     model: FamilyModel
@@ -123,13 +123,15 @@ class FamilyEstimate(ResidualEstimate):
 
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
-        """The family's parameters, intervals about their logarithms."""
-        first = len(self.x) - len(self.params)
-        errors = np.sqrt(np.maximum(np.diag(self.acov)[first:], 0.0)) * self.params
-        named = zip(self.family.param_names, self.params, errors, strict=True)
+        """The family's parameters, with standard errors by the delta method."""
+        family, first = self.family, len(self.x) - len(self.params)
+        J = family.natural_jacobian(self.x[first:])
+        variances = np.einsum("ij,jk,ik->i", J, self.acov[first:, first:], J)
+        errors = np.sqrt(np.maximum(variances, 0.0))
+        named = zip(family.param_names, self.params, errors, family.param_scales, strict=True)
         return tuple(
-            ResidualParameter(name, name, float(value), float(error), "log")
-            for name, value, error in named
+            ResidualParameter(name, name, float(value), float(error), scale)
+            for name, value, error, scale in named
         )
 
     def statsmodels_result(

@@ -231,7 +231,7 @@ def _at_limits(found: Optimum) -> Optimum:
     """
     Optimum at which family parameters that have gone to a limit are fixed.
 
-    The deviance is flat in their logarithms, of which neither derivative says anything.
+    The deviance is flat in their coordinates, of which neither derivative says anything.
     """
     modes = found.evaluation.modes
     ended = modes.rows.family.at_limit(modes.params)
@@ -295,7 +295,7 @@ def assemble_fit(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
         beta=own_coefficients(rows, evaluation.point.beta),
-        params=np.exp(evaluation.point.log_params),
+        params=rows.family.natural(evaluation.point.family_coordinates),
         x=found.x,
         gradient=found.gradient,
         hessian=found.hessian,

@@ -34,7 +34,7 @@ def covariance_jacobians(coordinates: Coordinates, x: Vector) -> tuple[Matrix, .
 
 
 def scores_by_params(modes: Modes) -> Matrix:
-    """``Z'(dg/dphi)`` by the family's log parameters, in the order of elimination, (q, r)."""
+    """``Z'(dg/dphi)`` by the family's coordinates, in the order of elimination, (q, r)."""
     rows, symbolic = modes.rows, modes.numeric.symbolic
     sums = np.zeros((symbolic.size, len(modes.params)))
     if not sums.size:

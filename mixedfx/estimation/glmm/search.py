@@ -1,7 +1,7 @@
 """Search for the maximum of the marginal likelihood of a generalised model.
 
 A trust-region quasi-Newton minimisation of the deviance over the scaled covariance factors, the
-coefficients and the logarithms of the family's parameters, by its exact gradient. As for a linear
+coefficients and the coordinates of the family's parameters, by its exact gradient. As for a linear
 model, a covariance that comes out nearly singular is reduced in rank, where the deviance does not
 rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estimation.boundary`).
 """
@@ -51,7 +51,7 @@ _BEFORE_NEWTON_STEP = 1e-8
 # Laplace's approximation is unbounded where the curvature of a density at its mode goes to zero:
 # the search does not go nearer.
 LEAST_CURVATURE = 0.05
-# Step of the difference that gives the curvature by the logarithm of a family parameter.
+# Step of the difference that gives the curvature by a coordinate of the family's parameters.
 _PARAM_STEP = 1e-2
 
 
@@ -120,7 +120,7 @@ def free_coordinates(
 ) -> tuple[MarginalCoordinates, Vector]:
     """Coordinates of all free parameters at a point, ranks fixed, and their values there."""
     covariance, theta = rank_reduced_coordinates(likelihood.rows.parametrization, point.factors)
-    coordinates = MarginalCoordinates(covariance, likelihood.p, len(point.log_params))
+    coordinates = MarginalCoordinates(covariance, likelihood.p, len(point.family_coordinates))
     return coordinates, coordinates.vector(theta, point)
 
 
@@ -165,7 +165,7 @@ def search(
 ) -> MarginalSearch:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
     rows = likelihood.rows
-    p, r = likelihood.p, len(point.log_params)
+    p, r = likelihood.p, len(point.family_coordinates)
     coordinates = MarginalCoordinates(rows.parametrization.coordinates, p, r)
     objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
     runs = [_minimize(objective, coordinates.vector(theta, point), control)]
@@ -225,7 +225,7 @@ def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[
     square = tuple(np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in factors)
     try:
         deviance = objective.likelihood.at(
-            Point(square, point.beta, point.log_params), objective.modes_start
+            Point(square, point.beta, point.family_coordinates), objective.modes_start
         ).deviance
     except ModesNotFound:
         return None
@@ -260,7 +260,7 @@ def score_covariance(
     for F in point.factors:
         values, vectors = np.linalg.eigh(F @ F.T)
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
-    at = likelihood.at(Point(tuple(roots), point.beta, point.log_params), modes_start)
+    at = likelihood.at(Point(tuple(roots), point.beta, point.family_coordinates), modes_start)
     by_factor = likelihood.rows.term_blocks(at.gradient.by_lambda)
     scores = []
     for by, root in zip(by_factor, roots, strict=True):

@@ -44,7 +44,7 @@ def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDeriv
     """Coefficients in the basis and family parameters without random effects, and the rows."""
     family = rows.family
     mu = family.starting_mean(rows.y, rows.weights)
-    params = np.ones(len(family.param_names))
+    params = family.first_params(rows.y, rows.weights)
     with np.errstate(all="ignore"):
         beta = first_coefficients(rows, mu, params)
         beta, at = _newton(rows, beta, params)
@@ -136,7 +136,7 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
             if m:
                 theta = _bounded(parametrization, moment_estimates(crossprod), most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
-    return Start(Point(factors, beta, np.log(params)), theta)
+    return Start(Point(factors, beta, rows.family.coordinates(params)), theta)
 
 
 def _bounded(parametrization: object, theta: Vector, most: float) -> Vector:

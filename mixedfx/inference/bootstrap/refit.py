@@ -158,7 +158,7 @@ def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Fail
         crossprod.parametrization,
         own_coefficients(rows, point.beta),
         crossprod.lambdas(point.factors),
-        residual=np.exp(point.log_params),
+        residual=rows.family.natural(point.family_coordinates),
         theta=theta,
     )
     return Draw(number, values, bool(boundary_parameters(spec, crossprod, theta)))

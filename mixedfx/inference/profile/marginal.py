@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,15 +52,7 @@ def profile_marginal_parameter(
 
 @dataclass(frozen=True)
 class _ProfiledRest(ProfiledMarginal):
-    """A coefficient, or the logarithm of a family's parameter."""
-
-    estimate: float
-    unit: float | None  # of a coefficient, its standard error
-
-    def value(self, u: float) -> float:
-        if self.unit is not None:
-            return self.estimate + self.unit * u
-        return 0.0 if u == self.bounds[0] else self.estimate * math.exp(u)
+    """A coefficient or a family's parameter."""
 
     def factors_at(self, u: float, own: Vector, covariance: Vector) -> list[Matrix]:
         return self.factors.coordinates.lambdas(covariance)
@@ -70,30 +63,45 @@ class _ProfiledRest(ProfiledMarginal):
         return 0.0, self.factors.coordinates.pullback(covariance, by_entry)
 
 
-def _rest(
-    optimum: MarginalOptimum,
-    name: str,
-    along: tuple[Vector, Matrix],
-    bounds: tuple[float, float],
-    estimate: float,
-    unit: float | None,
-) -> _ProfiledRest:
-    factors, (by_u, by_y) = TermFactors.at_optimum(optimum.solution), along
+@dataclass(frozen=True)
+class _ProfiledCoefficient(_ProfiledRest):
+    """A fixed effect; ``u`` is its distance from the estimate in standard errors."""
+
+    estimate: float
+    unit: float  # its standard error
+
+    def value(self, u: float) -> float:
+        return self.estimate + self.unit * u
+
+
+@dataclass(frozen=True)
+class _ProfiledFamilyParameter(_ProfiledRest):
+    """A family's parameter; ``u`` is the distance of its coordinate from the estimate's."""
+
+    number: int
+
+    def value(self, u: float) -> float:
+        if u == self.bounds[0]:
+            return 0.0
+        coordinates = (self.optimum.rest + u * self.by_u)[self.optimum.p :]
+        return float(self.likelihood.rows.family.natural(coordinates)[self.number])
+
+
+def _fields(optimum: MarginalOptimum, name: str, by_u: Vector, by_y: Matrix) -> dict[str, Any]:
+    """Fields of a profiled parameter whose estimate is at ``u = 0``."""
+    factors = TermFactors.at_optimum(optimum.solution)
     none = np.zeros(by_y.shape[1])
-    return _ProfiledRest(
-        name,
-        optimum.likelihood,
-        optimum,
-        factors,
-        x_hat=np.append(factors.params, none),
-        min_start=np.append(factors.min_start, none),
-        u_hat=0.0,
-        bounds=bounds,
-        by_u=by_u,
-        by_y=by_y,
-        estimate=estimate,
-        unit=unit,
-    )
+    return {
+        "name": name,
+        "likelihood": optimum.likelihood,
+        "optimum": optimum,
+        "factors": factors,
+        "x_hat": np.append(factors.params, none),
+        "min_start": np.append(factors.min_start, none),
+        "u_hat": 0.0,
+        "by_u": by_u,
+        "by_y": by_y,
+    }
 
 
 def _coefficient(optimum: MarginalOptimum, name: str, column: int) -> ProfiledParameter:
@@ -108,20 +116,21 @@ def _coefficient(optimum: MarginalOptimum, name: str, column: int) -> ProfiledPa
     by_u[:p] = V @ a / math.sqrt(variance)
     by_y[:p, : p - 1] = linalg.null_space(a[None])
     by_y[p:, p - 1 :] = np.eye(m - p)
-    return _rest(
-        optimum,
-        name,
-        (by_u, by_y),
-        (-np.inf, np.inf),
-        float(solution.beta[column]),
-        math.sqrt(variance),
+    return _ProfiledCoefficient(
+        **_fields(optimum, name, by_u, by_y),
+        bounds=(-np.inf, np.inf),
+        estimate=float(solution.beta[column]),
+        unit=math.sqrt(variance),
     )
 
 
 def _family_parameter(optimum: MarginalOptimum, name: str, number: int) -> ProfiledParameter:
-    """A family's parameter; ``u`` is the logarithm of its ratio to the estimate."""
-    unit = np.eye(len(optimum.rest))
-    at = optimum.p + number
-    along = (unit[at], np.delete(unit, at, axis=1))
-    bounds = (math.log(_ZERO_RATIO), np.inf)
-    return _rest(optimum, name, along, bounds, float(optimum.params[number]), None)
+    """A family's parameter, all others moving with it."""
+    optimum = optimum.about(number)
+    unit, at = np.eye(len(optimum.rest)), optimum.p + number
+    positive = optimum.likelihood.rows.family.param_scales[number] == "log"
+    return _ProfiledFamilyParameter(
+        **_fields(optimum, name, unit[at], np.delete(unit, at, axis=1)),
+        bounds=(math.log(_ZERO_RATIO) if positive else -np.inf, np.inf),
+        number=number,
+    )

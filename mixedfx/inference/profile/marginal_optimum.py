@@ -3,18 +3,20 @@
 With ``u`` the profiled parameter as in :mod:`mixedfx.inference.profile.parametrization`, sigma
 being 1, the nuisance parameters ``x`` are the other covariance parameters, then ``y``, with
 
-    (beta, log phi) = estimates + u d + N y,
+    (beta, c) = estimates + u d + N y,
 
-beta in the basis of X. For a coefficient ``a'beta`` in standard errors, ``a'd`` is its standard
-error and the columns of N are orthogonal to ``a``; for a family's parameter, ``u`` is the logarithm
-of its ratio to the estimate; for a standard deviation or correlation ``d`` is zero and N is I.
+beta in the basis of X and c the coordinates of the family's parameters. For a coefficient
+``a'beta`` in standard errors, ``a'd`` is its standard error and the columns of N are orthogonal to
+``a``; for a family's parameter, ``u`` is the distance from the estimate in the coordinate that is a
+function of that parameter alone; for a standard deviation or correlation ``d`` is zero and N is I.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +50,7 @@ class MarginalOptimum:
         self.solution: Solution = fit.solution
         self.params: Vector = fit.residual.params
         beta = basis_coefficients(rows, fit.residual.beta)
-        self.rest = np.append(beta, np.log(self.params))  # (p + r,)
+        self.rest = np.append(beta, rows.family.coordinates(self.params))  # (p + r,)
         self._modes: Sequence[Matrix] | None = None
         self.deviance = self.evaluate(fit.solution.factors, self.rest)[0]
 
@@ -56,6 +58,17 @@ class MarginalOptimum:
     def p(self) -> int:
         """Number of coefficients."""
         return self.likelihood.rows.p
+
+    def about(self, number: int) -> MarginalOptimum:
+        """The same in coordinates of the family, one of which is of that parameter alone."""
+        rows = self.likelihood.rows
+        family = rows.family.about(number)
+        if family is rows.family:
+            return self
+        other = copy.copy(self)
+        other.likelihood = replace(self.likelihood, rows=replace(rows, family=family))
+        other.rest = np.append(self.rest[: self.p], family.coordinates(self.params))
+        return other
 
     def evaluate(
         self, factors: Sequence[Matrix], rest: Vector
@@ -69,7 +82,7 @@ class MarginalOptimum:
             raise ArithmeticError(str(error)) from None
         self._modes = evaluation.modes.u
         by = evaluation.gradient
-        by_rest = np.append(by.by_beta, by.by_log_params)
+        by_rest = np.append(by.by_beta, by.by_family)
         return deviance, self.likelihood.rows.term_blocks(by.by_lambda), by_rest
 
 

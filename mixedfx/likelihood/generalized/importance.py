@@ -206,14 +206,14 @@ class _Sampler:
         return int(self.by_params.shape[1])
 
     def _gradient(self, gradient: MarginalGradient, u: Sequence[Matrix]) -> tuple[Vector, Vector]:
-        """By the entries of each factor's Lambda, beta and log parameters; and the controls."""
+        """By the entries of each factor's Lambda, beta and the family's; and the controls."""
         rows = self.modes.rows
         by_lambda: list[Matrix] = [np.zeros(0)] * len(rows.factors)
         by_lambda[self.first] = gradient.by_lambda[0]
         for f, v in zip(self.others, u, strict=True):
             by_lambda[f] = rows.factors[f].sums(gradient.by_eta) @ v.T
         parts = [by.ravel() for by in by_lambda]
-        given_u = np.concatenate([*parts, gradient.by_beta, gradient.by_log_params])
+        given_u = np.concatenate([*parts, gradient.by_beta, gradient.by_family])
         by_u = [
             self.modes.lambdas[f].T @ rows.factors[f].sums(gradient.by_eta) + 2.0 * v
             for f, v in zip(self.others, u, strict=True)
@@ -240,7 +240,7 @@ def modes_jacobian(modes: Modes) -> list[Matrix]:
     """
     Derivatives of each factor's modes by all parameters, (K, L, m).
 
-    The parameters are the entries of each Lambda, beta, and the logarithms of the family's:
+    The parameters are the entries of each Lambda, beta, and the coordinates of the family's:
     ``M du = dLambda'Z'g + Lambda'Z'(dg/dphi dphi - W (X dbeta + Z dLambda u))``.
     """
     rows, at = modes.rows, modes.at_rows

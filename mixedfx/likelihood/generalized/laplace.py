@@ -35,7 +35,7 @@ class MarginalGradient:
 
     by_lambda: tuple[Matrix, ...] = field(repr=False)  # (K, K) of each grouping factor, in bases
     by_beta: Vector  # (p,) of coefficients in the basis of X
-    by_log_params: Vector  # (r,) by the logarithms of the family's parameters
+    by_family: Vector  # (r,) by the coordinates of the family's parameters
     by_eta: Vector = field(
         default_factory=lambda: np.zeros(0), repr=False
     )  # (n,) by a row's offset
@@ -86,7 +86,7 @@ def by_family_params(
     modes: Modes, h: Vector, As: Vector | float, *, direct: Vector | None
 ) -> Vector:
     """
-    ``-2 sum dl/dphi + sum h dw/dphi + (As)' dg/dphi`` by log parameters, (r,).
+    ``-2 sum dl/dphi + sum h dw/dphi + (As)' dg/dphi`` by the family's coordinates, (r,).
 
     ``direct`` takes the place of ``sum dl/dphi`` where the density is averaged over nodes.
     """

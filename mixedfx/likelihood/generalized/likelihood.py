@@ -1,7 +1,7 @@
 """Marginal likelihood of a generalised model as a function of all its parameters.
 
-The point of the search is (F, beta, log phi): each term's factor of the covariance in its basis,
-coefficients of the columns of X in theirs, and logarithms of the family's parameters.
+The point of the search is (F, beta, c): each term's factor of the covariance in its basis,
+coefficients of the columns of X in theirs, and the coordinates of the family's parameters.
 """
 
 from __future__ import annotations
@@ -26,14 +26,6 @@ from mixedfx.likelihood.generalized.rows import GeneralizedRows
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Largest size of the logarithm of a family's parameter.
-_LARGEST_LOG = 200.0
-
-
-def natural(log_params: Vector) -> Vector:
-    """Family parameters, kept off zero in double precision."""
-    return np.exp(np.clip(log_params, -_LARGEST_LOG, _LARGEST_LOG))
-
 
 @dataclass(frozen=True)
 class Point:
@@ -41,7 +33,7 @@ class Point:
 
     factors: tuple[Matrix, ...]  # (k, k) of each term, in its basis
     beta: Vector  # (p,) of the columns of ``rows.X``
-    log_params: Vector  # (r,)
+    family_coordinates: Vector  # (r,) of the family's parameters
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,8 @@ class GeneralizedLikelihood:
         rows = self.rows
         lambdas = rows.by_group(point.factors)
         fixed = rows.fixed_predictor(point.beta)
-        modes = find_modes(rows, lambdas, fixed, natural(point.log_params), start)
+        params = rows.family.natural(point.family_coordinates)
+        modes = find_modes(rows, lambdas, fixed, params, start)
         # Without random effects there is no integral.
         return MarginalEvaluation(point, modes, self.nagq if rows.factors else 1)
 
@@ -101,7 +94,7 @@ class GeneralizedLikelihood:
 
 @dataclass(frozen=True)
 class MarginalCoordinates:
-    """One vector of all parameters: covariance coordinates, beta, log family parameters."""
+    """One vector of all parameters: coordinates of covariances, beta, of the family."""
 
     covariance: Coordinates
     p: int
@@ -126,10 +119,10 @@ class MarginalCoordinates:
 
     def vector(self, theta: Vector, point: Point) -> Vector:
         """Vector of a point whose covariance coordinates are theta."""
-        return np.concatenate([theta, point.beta[: self.p], point.log_params])
+        return np.concatenate([theta, point.beta[: self.p], point.family_coordinates])
 
     def gradient(self, x: Vector, rows: GeneralizedRows, by: MarginalGradient) -> Vector:
         """Gradient by the vector."""
         m = self.covariance.size
         by_theta = self.covariance.pullback(x[:m], rows.term_blocks(by.by_lambda))
-        return np.concatenate([by_theta, by.by_beta, by.by_log_params])
+        return np.concatenate([by_theta, by.by_beta, by.by_family])

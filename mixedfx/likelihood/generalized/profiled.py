@@ -23,7 +23,6 @@ from mixedfx.likelihood.generalized.likelihood import (
     GeneralizedLikelihood,
     MarginalEvaluation,
     Point,
-    natural,
 )
 from mixedfx.likelihood.generalized.pirls import Modes, find_modes
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
@@ -67,7 +66,7 @@ class ProfiledEvaluation(MarginalEvaluation):
         terms = zip(plain.by_lambda, modes.lambdas, modes.u, modes.Ztg, Zt_change, strict=True)
         for by, lam, u, Ztg, change in terms:
             by_lambda.append(by - change @ u.T - Ztg @ (lam.T @ change).T)
-        by_params = plain.by_log_params
+        by_params = plain.by_family
         if len(modes.params):
             of_rows = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
             by_params = by_params + of_rows.first @ (along - As)
@@ -75,7 +74,7 @@ class ProfiledEvaluation(MarginalEvaluation):
             plain,
             by_lambda=tuple(by_lambda),
             by_beta=np.zeros(0),
-            by_log_params=by_params,
+            by_family=by_params,
         )
 
 
@@ -90,7 +89,8 @@ class ProfiledLikelihood(GeneralizedLikelihood):
 
     def at(self, point: Point, start: Sequence[Matrix] | None = None) -> MarginalEvaluation:
         """Evaluate at covariances and family parameters, beta from the given one."""
-        rows, params = self.rows, natural(point.log_params)
+        rows = self.rows
+        params = rows.family.natural(point.family_coordinates)
         lambdas = rows.by_group(point.factors)
         beta = point.beta
         modes = find_modes(rows, lambdas, rows.fixed_predictor(beta), params, start)

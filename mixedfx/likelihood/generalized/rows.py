@@ -232,7 +232,7 @@ class GeneralizedRows:
         family = self.family
         with np.errstate(all="ignore"):
             eta = np.asarray(family.link.link(family.starting_mean(self.y, self.weights)))
-            params = np.ones(len(family.param_names))
+            params = family.first_params(self.y, self.weights)
             value = family.derivatives(self.y, self.weights, eta, params).value
         large = np.isfinite(value).all() and float(np.abs(value).mean()) > _LARGE
         return value if large else None
