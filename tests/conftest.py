@@ -12,6 +12,7 @@ from tiers import (
     DEFAULT,
     FEW,
     FULL,
+    beyond_the_cases,
     leaves_out_full,
     other_than_kept,
     outside_the_cover,
@@ -71,10 +72,25 @@ def pytest_collection_modifyitems(config, items):
                 )
             for item in left_out(same):
                 item.add_marker("full")
+    _mark_beyond_the_cases(items)
     if not _is_default_tier(config):
         for item in items:
             if hasattr(getattr(item, "obj", None), "hypothesis"):
                 item.add_marker("full")
+
+
+def _mark_beyond_the_cases(items):
+    """Mark as ``full`` the cases of tests that no other marker divides, but for some of each."""
+    divided = [*LEFT_OUT, "full", "slow"]
+    undivided = [
+        item
+        for item in items
+        if not any(item.get_closest_marker(marker) for marker in divided)
+        and hasattr(item, "originalname")
+    ]
+    for _, cases in itertools.groupby(undivided, key=lambda i: (i.parent, i.originalname)):
+        for item in beyond_the_cases(list(cases)):
+            item.add_marker("full")
 
 
 @pytest.fixture(scope="module")

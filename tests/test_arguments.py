@@ -53,6 +53,7 @@ def _complaint(call: Call, parameter, name: str) -> str | None:
     return None
 
 
+@pytest.mark.full
 def test_junk_in_a_sample_of_the_arguments_is_an_error_of_the_package(every_call):
     cases = [
         (call, parameter, name)

@@ -127,6 +127,7 @@ def test_weights_and_offset_are_of_linear_models_too(run):
     assert out == f"{fit.summary()}\n"
 
 
+@pytest.mark.full
 def test_json_of_a_generalised_model_has_its_family(run):
     _, out, _ = run(
         "fit", "incidence ~ size + (1 | herd)", "FOLDER/cbpp.csv", "--json", "--family", "nbinom2"

@@ -105,6 +105,7 @@ DEFAULT = [
 
 
 @pytest.mark.parametrize("name", but_for(CORRELATED, DEFAULT))
+@pytest.mark.cases(None)
 def test_correlated_fit_matches_r(name, subtests):
     reference = CORRELATED[name]
     fit = reference.fit

@@ -47,6 +47,7 @@ def test_a_fit_gives_the_graph_of_its_data():
     assert mfx.lmer(ROMCOM, table).graph() == mfx.graph(ROMCOM, table)
 
 
+@pytest.mark.full
 def test_a_fit_draws_its_graph():
     fit = mfx.lmer(ROMCOM, mfx.datasets.load("romcom"))
     assert len(fit.plot.graph().patches) == len(mfx.draw(fit).patches)

@@ -76,6 +76,7 @@ def check(function):
 FEW = ["slopes, ML", "singular", "weighted"]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(MODELS, FEW))
 def test_summary_shows_the_fit(fits, name, subtests):
     for holds in CHECKS:

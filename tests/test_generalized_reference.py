@@ -39,6 +39,7 @@ DEFAULT = [n for n in GENERALIZED if not n.endswith(("agq5", "agq25")) and n not
 
 
 @pytest.mark.parametrize("name", but_for(GENERALIZED, DEFAULT))
+@pytest.mark.cases(None)
 def test_generalised_fit_matches_r(name, subtests):
     fit, reference = generalized_fit(name), GENERALIZED[name]
     check.run(fit, reference, subtests)
@@ -208,6 +209,7 @@ def predictions_of_new_rows_match_r(fit, reference):
         np.testing.assert_allclose(linear["std_error"], new["population_link_se"], rtol=FIXED)
 
 
+@pytest.mark.full
 def test_herds_of_cbpp_do_not_differ_beside_beta_binomial_variation():
     # glmmTMB 1.1.5: log-likelihood and phi; its standard deviation of the herds stops at 8.3e-5.
     with pytest.warns(SingularFitWarning):

@@ -49,6 +49,7 @@ check = Checks()
 
 
 @every_fit
+@pytest.mark.cases(None)
 def test_fit_matches_lme4(name, engine, subtests):
     fit, reference = fit_of(name, engine), REFERENCES[name]
     check.run(fit, reference, subtests)
@@ -60,6 +61,7 @@ def test_fit_matches_lme4(name, engine, subtests):
 REFUSED = {name: r.beyond_mixedlm for name, r in REFERENCES.items() if r.beyond_mixedlm}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", REFUSED)
 def test_mixedlm_refuses_what_it_cannot_express_and_says_why(name):
     result = fit_or_refusal(name, "statsmodels")

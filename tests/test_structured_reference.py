@@ -42,6 +42,7 @@ def fit_of(name):
 
 
 @pytest.mark.parametrize("name", but_for(STRUCTURED, DEFAULT))
+@pytest.mark.cases(None)
 def test_structured_fit_matches_r(name, subtests):
     fit, reference = fit_of(name), STRUCTURED[name]
     check.run(fit, reference, subtests)

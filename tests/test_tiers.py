@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from math import prod
+from types import SimpleNamespace
 
 import pytest
 import tiers
-from tiers import but_for, covering, leaves_out_full
+from tiers import beyond_the_cases, but_for, covering, leaves_out_full
 
 SIZES = [(), (3,), (2, 5), (4, 6, 3, 4), (2, 2, 2, 2, 2, 2)]
 
@@ -57,3 +58,27 @@ def test_expressions_that_do_not(expression):
 @pytest.mark.parametrize("case", ["one", "two"])
 def test_the_default_tier_has_the_cases_that_are_kept(case):
     assert case == "one" or not tiers.in_default_tier()
+
+
+def _cases(count, *marks):
+    item = SimpleNamespace(
+        originalname="test_something", get_closest_marker=lambda name: dict(marks).get(name)
+    )
+    return [SimpleNamespace(**vars(item)) for _ in range(count)]
+
+
+def test_of_many_cases_the_default_tier_has_eight_and_the_same_each_time():
+    cases = _cases(30)
+    left_out = beyond_the_cases(cases)
+    assert len(left_out) == 22
+    assert [id(case) for case in left_out] == [id(case) for case in beyond_the_cases(cases)]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, 1), (20, 20), (None, 30)])
+def test_a_mark_says_how_many_cases(number, kept):
+    cases = _cases(30, ("cases", SimpleNamespace(args=(number,))))
+    assert len(cases) - len(beyond_the_cases(cases)) == kept
+
+
+def test_few_cases_are_all_in_the_default_tier():
+    assert beyond_the_cases(_cases(8)) == []

@@ -7,6 +7,7 @@ the Hypothesis tests with all of their examples.
 from __future__ import annotations
 
 import itertools
+import random
 import re
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +16,7 @@ from hypothesis import settings
 
 DEFAULT, FULL = "default", "full"
 FEW = 10  # examples of a Hypothesis test in the default tier
+CASES = 8  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
 
 
 def leaves_out_full(expression: str) -> bool:
@@ -85,6 +87,16 @@ def other_than_kept(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
 def unknown_ids(items: Sequence[pytest.Item]) -> set[str]:
     """Ids of the mark ``kept`` that no case of the test has."""
     return set(items[0].get_closest_marker("kept").args) - {item.callspec.id for item in items}
+
+
+def beyond_the_cases(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
+    """Cases of one test but for so many as the default tier has, drawn by the test's name."""
+    marker = items[0].get_closest_marker("cases")
+    count = CASES if marker is None else marker.args[0]
+    if count is None or len(items) <= count:
+        return []
+    drawn = random.Random(items[0].originalname).sample(range(len(items)), count)
+    return [item for i, item in enumerate(items) if i not in drawn]
 
 
 def outside_the_cover(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:

@@ -155,6 +155,7 @@ def test_proper_priors_leave_a_proper_normal_density(model):
     assert found == pytest.approx(-2.0 * law.logpdf(design.rows.response_less_offset), rel=1e-10)
 
 
+@pytest.mark.full
 @given(case=cases(fixed=("1", "x", "0 + x", "x + z + c"), most_factors=2))
 @examples(60)
 def test_any_design_has_its_dense_density_and_moments(case):

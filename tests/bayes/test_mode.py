@@ -196,6 +196,7 @@ def test_a_prior_pulls_the_estimate_towards_it():
     assert 0.0 < pulled < plain
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_eight_schools_have_the_mode_of_their_density():
     # Rubin (1981). One parameter is left: the standard deviation between schools.

@@ -118,6 +118,7 @@ def test_fixed_effects_are_drawn_with_their_covariance(name):
     np.testing.assert_allclose(np.corrcoef(found.T), expected, atol=MOST / np.sqrt(len(found)))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
     but_for([n for n in HELD if n != "no random effects"], [n for n in HELD if n not in SLOW]),
@@ -168,6 +169,7 @@ def test_nothing_but_effects_is_left_to_draw():
     assert np.ptp(tree["posterior"]["sigma"].to_numpy()) == 0.0
 
 
+@pytest.mark.full
 def test_a_constant_coefficient_is_drawn_as_itself():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o", priors={"x": Normal(0.7, 0)})
     found = fit.sample(1000, rng=1)["posterior"]["beta"]
@@ -234,6 +236,7 @@ def sampler(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.full
 def test_two_standard_deviations_have_their_posterior(sampler):
     tree = dyestuff().sample(2000, rng=3)
     assert tree["posterior"].attrs["sampler"] == sampler
@@ -289,6 +292,7 @@ EIGHT = pd.DataFrame(
 )
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_eight_schools_have_their_posterior(sampler):
     # Rubin (1981); Gelman and others (2013), section 5.5. Integrated over tau on a grid.
@@ -445,6 +449,7 @@ def test_another_seed_gives_other_draws():
     assert (other["posterior"]["sigma"] != sleep_tree()["posterior"]["sigma"]).any()
 
 
+@pytest.mark.full
 def test_a_generator_goes_on():
     rng = np.random.default_rng(2)
     one, other = dyestuff().sample(1000, rng=rng), dyestuff().sample(1000, rng=rng)
@@ -454,6 +459,7 @@ def test_a_generator_goes_on():
 # ------------------------------------------------------------------ the tree
 
 
+@pytest.mark.full
 def test_the_tree_has_the_groups_that_arviz_reads():
     assert list(sleep_tree().children) == [
         "posterior",
@@ -537,6 +543,7 @@ def test_correlations_are_those_of_the_covariance_that_is_held():
     np.testing.assert_allclose(flattened(tree, "sd")[0], np.sqrt(np.diag(S)), rtol=1e-12)
 
 
+@pytest.mark.full
 def test_predictions_are_of_fewer_draws_where_there_are_many_rows(monkeypatch):
     monkeypatch.setattr(draws, "_MAX_PREDICTED", 180 * 4 * 250)
     tree = sleep().sample(rng=1)
@@ -574,6 +581,7 @@ def test_a_slash_in_a_name_is_no_branch():
     assert "b_a_b" in tree["posterior"].data_vars
 
 
+@pytest.mark.full
 def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
     fit = mfx.lmer("y ~ x + (1 | g)", small(), offset="o")
     tree = fit.sample(1000, rng=1)
@@ -587,6 +595,7 @@ def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(["sigma", "beta", "sd", "lp", "term"], ["sigma", "lp"]))
 def test_a_response_may_have_the_name_of_a_variable(name):
     data = small().rename(columns={"y": name})
@@ -648,6 +657,7 @@ def test_flat_priors_with_too_few_levels_are_refused(formula, levels):
         fit.sample(rng=1)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_few_levels_will_do_with_a_proper_prior():
     rows = small()[small()["g"] < 2]

@@ -77,6 +77,7 @@ def test_effects_in_proportion_have_a_correlation_of_one(name):
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["csh", "ar1h", "toeph"])
 def test_effects_of_none_have_a_standard_deviation_of_zero(name):
     table = subjects("one without", seed=2)

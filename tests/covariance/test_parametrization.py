@@ -104,6 +104,7 @@ def test_layout_without_terms_is_empty():
     ) == (0, [], 0)
 
 
+@pytest.mark.full
 @given(layouts())
 def test_slices_cover_theta_in_order(parametrization):
     covered = [i for part in parametrization.slices for i in range(part.start, part.stop)]

@@ -116,6 +116,7 @@ def at_estimates(fit, effects, *, reml, weights=None, G=None):
     return definition(data, Z, C, V, reml=reml)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", EFFECTS)
 @pytest.mark.parametrize(("reml", "weights"), [(True, None), (False, "w")])
 def test_fit_is_that_of_the_dense_definition(effects, reml, weights):
@@ -142,6 +143,7 @@ def test_no_covariance_beside_that_of_the_fit_has_a_lower_criterion(effects, rem
         assert moved.criterion > fit.deviance
 
 
+@pytest.mark.full
 def test_forms_of_the_matrix_are_one_model():
     dense = fit_of("(1 + age | animal)")
     ids, sires, dams = HERD.columns
@@ -155,6 +157,7 @@ def test_forms_of_the_matrix_are_one_model():
         np.testing.assert_allclose(modes, dense.ranef("animal").loc[ids], atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:singular fit")
 def test_two_matrices_with_several_effects_each():
     """Of an animal and of its dam: V has both."""
@@ -206,6 +209,8 @@ TABLES = {
 }
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("name", "dispersion"),
     [(name, None) for name in TABLES]
@@ -234,6 +239,7 @@ def test_a_product_of_factors_is_their_independent_effects():
     assert fit.deviance == pytest.approx(expected.criterion, abs=1e-7)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 + age | {})", "(age || {})"])
 def test_membership_in_one_level_is_that_level(effects):
     member = fit_of(effects.format("mm(animal, animal)"), relmat={})
@@ -244,6 +250,7 @@ def test_membership_in_one_level_is_that_level(effects):
         np.testing.assert_allclose(found.loc[expected.index], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_slopes_of_several_levels_are_those_of_the_definition():
     fit, data = fit_of("(1 + age | mm(animal, dam))", relmat={}), HERD.data
     names = list(fit.ranef("mm(animal, dam)").index)
@@ -263,6 +270,7 @@ def test_slopes_of_several_levels_are_those_of_the_definition():
 # ---------------------------------------------------------------- residual standard deviations
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 | animal)", "(1 + age | animal)"])
 @pytest.mark.parametrize(("reml", "weights"), [(True, None), (False, "w")])
 def test_residual_sds_by_trait_are_those_of_the_dense_definition(effects, reml, weights):

@@ -144,6 +144,7 @@ def test_new_rows_of_animals_without_records_have_the_moments_of_the_definition(
     assert (joint >= fit.ranef("animal", cond_sd=True).loc[unrecorded, "Intercept_sd"]).all()
 
 
+@pytest.mark.full
 def test_simulated_effects_have_the_covariance_of_the_matrix():
     data, A, _ = records(5)
     once = data.drop_duplicates("animal")

@@ -230,6 +230,7 @@ def test_simulated_responses_have_the_fits_covariance(fit):
     assert found[0, 1] == pytest.approx(sd**2 * rho ** abs(i - j), rel=0.15)
 
 
+@pytest.mark.full
 def test_a_residual_of_zero_is_in_the_profile_of_sigma(fit):
     # AR(1) alone has a finite likelihood: here it is within the quantile of the maximum.
     low, high = fit.conf_int(method="profile", parm="sigma").loc["sigma"]
@@ -281,6 +282,7 @@ def test_a_correlation_near_one_is_not_cut_off(registered):
     assert min(near) > fit.deviance
 
 
+@pytest.mark.full
 def test_a_profile_interval_without_an_end_ends_at_the_limit(registered):
     fit = mfx.lmer("y ~ 1 + ar1(0 + t | g)", simulated(0.4, 0.8, 4, 6, seed=1))
     low, high = fit.conf_int(method="profile", parm="corr(t | g)").loc["corr(t | g)"]

@@ -71,6 +71,7 @@ def fits():
     return fit
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize(("name", "reml"), but_for(CASES, FEW))
 def test_a_fit_is_the_dense_definition_at_its_parameters(fits, name, reml):
@@ -87,6 +88,7 @@ def test_a_fit_is_the_dense_definition_at_its_parameters(fits, name, reml):
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("name", ["ar1", "toep", "ou", "exp"])
 def test_no_correlation_of_a_grid_is_better(fits, name):
@@ -177,6 +179,7 @@ def test_three_coordinates_whose_third_is_constant_are_two():
     assert space.deviance == pytest.approx(plane.deviance, abs=1e-8)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 def test_a_range_without_end_is_on_the_boundary():
     fit = mfx.lmer("y ~ x + exp(lon + lat + alt | 1)", field(3))
@@ -215,6 +218,7 @@ def test_a_sample_of_the_fit_is_refitted(fits):
     assert {"sd(visit | g)", "corr(visit | g)"} <= set(drawn.estimates.index)
 
 
+@pytest.mark.full
 def test_a_position_that_the_fit_has_not_is_named():
     data = visits(2)
     fit = mfx.lmer("y ~ x + toep(visit | g)", data)

@@ -11,6 +11,7 @@ SLEEP = mfx.datasets.load("sleepstudy")
 NUMBER = SLEEP["Subject"].astype(int)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("n_factors", [2, 5, 9])
 def test_combinations_are_the_distinct_rows_of_the_factors(n_factors):
     # 4000**9 is 2.6e32: a code in mixed radix would leave 64 bits from the sixth factor on.
@@ -39,6 +40,7 @@ def test_levels_of_seven_large_factors_united_are_those_of_all_rows():
     np.testing.assert_array_equal(np.concatenate([in_first[of_first], in_second[of_second]]), found)
 
 
+@pytest.mark.full
 def test_a_model_of_seven_crossed_keys_has_the_likelihood_of_one_key():
     rng = np.random.default_rng(2)
     keys = rng.integers(0, 1000, (60, 7)) * 997
@@ -56,6 +58,7 @@ TEXT = NUMBER.astype(str)
 DATE = (pd.to_datetime("2020-01-01") + pd.to_timedelta(NUMBER, "D")).dt.date
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("of_fit", "new"),
     [

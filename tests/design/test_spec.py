@@ -88,6 +88,8 @@ def test_nesting_is_that_of_the_rows():
     assert build(parse(formula), frame).spec.nesting == {"plot": "field", "field": "farm"}
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dispersion", [None, "~ I(x + big.mean() * 0)"])
 def test_a_fit_does_not_keep_what_its_caller_had(dispersion):
     def fitted():

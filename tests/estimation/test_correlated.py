@@ -21,6 +21,7 @@ def dense(name):
     return fit, data, fit.model.rows.X, R, R + effects_matrix(fit, data, data)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_the_criterion_is_that_of_the_reported_covariances(name):
     fit, data, X, _, V = dense(name)
@@ -31,6 +32,7 @@ def test_the_criterion_is_that_of_the_reported_covariances(name):
     assert fit.deviance == pytest.approx(logs + e @ Q @ e + n_p * np.log(2 * np.pi), abs=1e-6)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_residual_sd_is_that_of_the_row(name):
     fit, _, _, R, _ = dense(name)
@@ -138,6 +140,7 @@ def test_what_takes_independent_residuals_is_refused_with_the_reason():
         mfx.lmer("y ~ x + (1 | item)", data_of("crossed")).residual_cov()
 
 
+@pytest.mark.full
 def test_structures_are_compared_with_the_fits_that_they_are():
     fit, data = fit_of("visits"), data_of("visits")
     names = ["us", "toeph", "ar1h", "csh", "cs"]
@@ -151,6 +154,7 @@ def test_structures_are_compared_with_the_fits_that_they_are():
         mfx.compare_structures(mfx.lmer("y ~ arm", data), ["us", "cs"])
 
 
+@pytest.mark.full
 def test_one_covariance_is_nested_in_one_for_each_stratum():
     found = mfx.compare(fit_of("visits"), fit_of("by arm"), names=["one", "by arm"])
     assert found["nested"].tolist() == [None, True]

@@ -139,6 +139,7 @@ def test_the_deviance_never_rises(name, reml):
     assert largest_increase(fit.model.optimizer_result.trace) < 1e-9
 
 
+@pytest.mark.full
 @pytest.mark.kept("ML")
 @quietly
 @both_criteria
@@ -303,6 +304,7 @@ def test_one_evaluation_is_a_search():
 # ---------------------------------------------------------------- a variance of zero
 
 
+@pytest.mark.full
 @pytest.mark.kept("ML")
 @quietly
 @both_criteria
@@ -312,6 +314,7 @@ def test_a_variance_of_zero_is_reported_as_not_converged(reml):
     assert fit.theta[0] > 0.0
 
 
+@pytest.mark.full
 @pytest.mark.kept("400-REML")
 @quietly
 @both_criteria
@@ -334,6 +337,7 @@ def test_near_a_variance_of_zero_a_large_tolerance_is_kept(reml):
     assert fit.deviance - optimum.deviance < 1.5 * 0.05
 
 
+@pytest.mark.full
 @quietly
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_the_boundary_slope_is_that_of_the_profiled_engine():

@@ -57,6 +57,7 @@ def test_estimates_are_those_of_the_exact_optimum(model, reml):
         )
 
 
+@pytest.mark.full
 def test_the_same_data_give_the_same_estimates_and_their_units_do_not_matter():
     data = ratings()
     formula = FORMULAS["two factors"]
@@ -67,6 +68,7 @@ def test_the_same_data_give_the_same_estimates_and_their_units_do_not_matter():
     np.testing.assert_allclose(scaled.params, 1000.0 * first.params, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_degrees_of_freedom_are_nearly_satterthwaites():
     data = ratings()
     exact, fit = (
@@ -89,6 +91,7 @@ def test_a_variance_of_zero_is_an_answer():
     assert abs(fit.deviance - exact.deviance) < 0.01
 
 
+@pytest.mark.full
 def test_auto_takes_it_where_the_dense_block_is_large(monkeypatch):
     data = ratings()
     assert mfx.lmer(FORMULAS["two factors"], data).engine == "profiled"
@@ -99,6 +102,7 @@ def test_auto_takes_it_where_the_dense_block_is_large(monkeypatch):
     assert "16 probes" in str(fit.convergence)
 
 
+@pytest.mark.full
 def test_more_probes_are_taken_until_the_error_is_small(monkeypatch):
     data = ratings()
     error = mfx.lmer(FORMULAS["two factors"], data, engine="iterative").convergence.monte_carlo

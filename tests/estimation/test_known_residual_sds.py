@@ -87,6 +87,7 @@ def _truth(case, design, sds):
     )
 
 
+@pytest.mark.full
 @given(cases())
 def test_the_deviance_is_that_of_the_normal_density_at_any_theta(case):
     design, sds, solution = _with_sds(case)
@@ -475,6 +476,7 @@ def test_a_bootstrap_has_no_sigma():
     assert names == ["Intercept", "sd(Intercept | trial)", "theta[0]"]
 
 
+@pytest.mark.full
 def test_a_bootstraps_spread_is_the_standard_error_without_random_terms():
     # Known normal law: the error of a standard deviation of 400 draws is 3.5 %.
     fit = mfx.lmer("y ~ x", frame(), residual_sd="se")
@@ -523,6 +525,7 @@ def test_a_refit_is_a_fit_of_the_new_response():
 # ------------------------------------------------------------------ one row nearly exact
 
 
+@pytest.mark.full
 @pytest.mark.kept("0.0001")
 @pytest.mark.parametrize("exact", [1e-3, 1e-4, 1e-5])
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.ConvergenceWarning")

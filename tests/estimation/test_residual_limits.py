@@ -31,6 +31,8 @@ def quietly(*args, **kwargs):
         return mfx.lmer(*args, **kwargs)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("residual", ["toeph(v | id)", "csh(0 + C(v) | id)", "ar1h(v | id)"])
 def test_contrasts_of_few_subjects_that_are_fitted_perfectly_have_no_maximum(residual):
     fit = quietly("y ~ x", FEW, residual=residual)
@@ -39,6 +41,7 @@ def test_contrasts_of_few_subjects_that_are_fitted_perfectly_have_no_maximum(res
     assert any("without bound" in note for note in fit.notes)
 
 
+@pytest.mark.full
 def test_the_deviance_of_such_contrasts_falls_by_the_logarithm_of_their_variance():
     # Three contrasts, of which two are the fixed effects': d changes by (3 - 2) log(eps).
     fit = quietly("y ~ x", FEW, residual="toeph(v | id)")
@@ -86,6 +89,8 @@ def test_a_matern_field_that_goes_to_compound_symmetry_is_not_certified():
     assert any("cs(t | id)" in text for text in fit.convergence.failures)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger", "kenward-roger-linear"])
 def test_tests_of_a_fit_that_ended_at_a_singular_covariance_are_nan_with_a_note(method):
     fit = quietly("y ~ x", FEW, residual="toeph(v | id)")

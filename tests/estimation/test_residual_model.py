@@ -201,6 +201,7 @@ def test_its_formula_is_told_in_one_line():
 # ------------------------------------------------------------------ what is refused
 
 
+@pytest.mark.full
 def test_profile_limits_are_those_of_the_built_in_model():
     names = ["sd(Intercept | friend)", "Intercept"]
     own, built_in = (fit.conf_int(method="profile", parm=names) for fit in both("romcom", True))

@@ -105,6 +105,7 @@ def test_a_bad_start_with_many_levels_ends_at_the_optimum(theta):
     assert fit.deviance == pytest.approx(best.deviance, abs=SAME)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_an_engine_at_a_local_minimum_says_that_it_has_not_converged(seed):
     data = years(seed)

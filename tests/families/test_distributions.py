@@ -47,6 +47,7 @@ def test_probabilities_of_counts_are_sums_of_the_density(case):
         np.testing.assert_allclose(below, np.concatenate([[0.0], total[:-1]]), rtol=1e-11)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("case", TWENTY_THOUSAND_ROWS, ids=str)
 def test_draws_have_the_mean_and_the_variance(case):
     family, n = case.family, 20_000

@@ -106,6 +106,7 @@ def test_fixed_terms_are_patsys(text, negated):
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.full
 @given(formulas)
 def test_text_of_any_formula_parses_back_to_it(text):
     formula = _parsed(text)

@@ -186,6 +186,7 @@ def test_two_structures_of_one_term_are_two_terms():
     assert len(parse("y ~ (x | g) + (x || g)").random) == 2
 
 
+@pytest.mark.full
 def test_a_sum_of_a_thousand_terms_is_read():
     names = [f"x{i}" for i in range(1000)]
     assert parse(f"y ~ {' + '.join(names)} + (1 | g)").fixed == " + ".join(names)

@@ -661,6 +661,7 @@ def test_without_terms_the_table_is_empty(lmer, fixed, kind, method):
     assert (list(table.columns), len(table)) == (COLUMNS, 0)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("roman", "number"), [("I", 1), ("II", 2), ("III", 3)])
 def test_types_may_be_written_in_roman_numerals(lmer, roman, number):
     fit = lmer("y ~ f * h + (1 | g)")

@@ -25,6 +25,7 @@ def laplace():
     return mfx.glmer("y ~ x + (1 | g)", binary_groups())
 
 
+@pytest.mark.full
 def test_with_one_factor_the_changes_are_those_of_a_fit_with_quadrature(laplace):
     exact = mfx.glmer("y ~ x + (1 | g)", binary_groups(), nagq=25)
     found = laplace.approximation()
@@ -67,6 +68,7 @@ def brute_force_loglik(data, beta, sds, nodes):
     return float(np.logaddexp.reduce(total))
 
 
+@pytest.mark.full
 def test_importance_sampling_agrees_with_a_product_quadrature():
     rng = np.random.default_rng(3)
     a, b = np.repeat(np.arange(4), 9), np.tile(np.repeat(np.arange(3), 3), 4)

@@ -292,6 +292,7 @@ def test_reml_criteria_of_as_many_other_fixed_columns_are_refused(data):
         mfx.compare(one, two, refit=False)
 
 
+@pytest.mark.full
 def test_reml_criteria_of_other_columns_in_small_units_are_refused(data):
     small = data.assign(x=1e-12 * data["x"], z=1e-12 * data["z"])
     one, two = (mfx.lmer(f"y ~ 0 + {fixed} + (1 | site)", small) for fixed in ("x", "z"))
@@ -441,6 +442,7 @@ def test_without_its_only_random_term_a_model_is_a_regression(data, term, reml, 
     assert found["chisq"] == pytest.approx(expected - fit.deviance, abs=1e-9)
 
 
+@pytest.mark.full
 def test_the_coding_of_a_factor_does_not_matter(data):
     # Of effects that an interaction contains, what is left would depend on it.
     codings = ["C(old)", "C(old, Treatment(1))"]

@@ -31,6 +31,7 @@ def unobserved(name) -> pd.DataFrame:
     return new.assign(w=1.0)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_the_prediction_of_another_visit_is_the_best_linear_one(name):
     fit, data, new = fit_of(name), data_of(name), unobserved(name)
@@ -112,6 +113,7 @@ def test_simulated_responses_have_the_covariance_of_the_model(name):
         assert np.abs((found - V) / np.outer(scale, scale)).max() < 5.0 / np.sqrt(4000)
 
 
+@pytest.mark.full
 def test_the_bootstrap_finds_the_parameters_again():
     fit = fit_of("visits")
     draws = fit.bootstrap(n=8, rng=1, progress=False)

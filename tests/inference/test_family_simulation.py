@@ -63,6 +63,7 @@ def simulated_by_hand(family):
     return fit, data, bool(weights)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("family", VARIANCES)
 def test_responses_given_the_effects_have_the_familys_mean_and_variance(family):

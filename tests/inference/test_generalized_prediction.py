@@ -138,6 +138,7 @@ def test_average_over_random_effects_is_the_integral_of_the_mean(herds):
     np.testing.assert_allclose(herds.predict(average="population")[:4], expected, rtol=1e-10)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("sd", [0.3, 3.0, 10.0])
 @pytest.mark.parametrize("mean", [special.expit, stats.norm.cdf])
 def test_expectations_are_exact_for_large_variances(mean, sd):

@@ -34,6 +34,7 @@ def test_the_fits_own_rows_as_data_give_the_same_draws(fit, sleep, random):
     np.testing.assert_allclose(fit.simulate(3, rng=1, random=random, data=sleep), own)
 
 
+@pytest.mark.full
 def test_the_fits_own_parameters_give_the_same_draws(fit):
     own = fit.simulate(3, rng=1)
     table = fit.varcorr
@@ -51,6 +52,7 @@ def test_the_fits_own_parameters_give_the_same_draws(fit):
     np.testing.assert_allclose(fit.simulate(3, rng=1, params={"theta": fit.theta}), own)
 
 
+@pytest.mark.full
 def test_given_parameters_are_the_moments_of_the_draws(fit):
     params = {
         "sd(Intercept | Subject)": 100.0,

@@ -244,6 +244,7 @@ def test_a_refit_is_the_fit_without_the_level(fits, tables, data, name):
         np.testing.assert_allclose((found - estimates(rest)) / sd, 0.0, atol=SEARCHES)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("name", "group"), [("crossed", "h"), ("nested", "g:plot")])
 def test_levels_of_any_factor_are_left_out(fits, data, name, group):
     fit = fits[name]
@@ -475,6 +476,7 @@ def test_a_coefficient_may_be_called_like_another_column(data, name):
     np.testing.assert_allclose(found, plain)
 
 
+@pytest.mark.full
 def test_influence_leaves_the_fit(data):
     fit = mfx.lmer("y ~ x + (x | g)", data)
     before = estimates(fit)

@@ -190,6 +190,7 @@ def test_intervals_of_the_covariances_are_those_of_the_curvature(data, name, alp
     np.testing.assert_allclose((found - expected).div(width, axis=0), 0.0, rtol=0, atol=CURVATURE)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(SPREADS, list(SPREADS)[::2]))
 def test_intervals_of_the_covariances_hold_their_estimates_and_stay_possible(data, name):
     fit = SPREADS[name](data)
@@ -258,6 +259,7 @@ def test_what_is_on_the_boundary_has_no_interval(sleep, theta, missing):
 # ---------------------------------------------------------------- which parameters
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("method", ["wald", "bootstrap"])
 def test_parameters_are_given_in_the_order_asked_for(sleep, method):
     names = ["sigma", "Days", "corr(Intercept, Days | Subject)", "sd(Days | Subject)", "Intercept"]
@@ -303,6 +305,7 @@ def test_unknown_degrees_of_freedom_list_the_choices(sleep):
         sleep.conf_int(df_method="kr")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("method", ["wald", "profile", "bootstrap"])
 def test_a_predictor_may_be_called_sigma(data, method):
     fit = mfx.lmer("y ~ sigma + (1 | g)", data.rename(columns={"x": "sigma"}))

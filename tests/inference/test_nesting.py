@@ -53,6 +53,7 @@ def _fit(data, formula, **options):
     return mfx.lmer(f"y ~ {formula}", data, reml=False, engine="profiled", **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("first", "second", "there", "back"), PAIRS)
 def test_a_model_is_nested_where_its_columns_and_covariances_are(data, first, second, there, back):
     a, b = _fit(data, first).model, _fit(data, second).model

@@ -45,6 +45,7 @@ def _intercepts(sizes: list[int], seed: int, weighted: bool) -> mfx.Results:
     return mfx.lmer("y ~ x + (1 | g)", table, weights=weights, engine="profiled")
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 @given(
     st.lists(st.integers(1, 9), min_size=3, max_size=12).filter(lambda n: sum(n) > len(n) + 3),

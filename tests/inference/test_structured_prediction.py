@@ -135,6 +135,7 @@ def test_where_there_is_no_covariance_the_position_is_named(term, new):
         fit_of(term).predict(new)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_the_variance_at_another_position_is_known_where_all_have_one():
     fit, new = fit_of("toep(0 + t | g)"), WHOLE

@@ -63,6 +63,7 @@ def assert_sums(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING * size)
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_a_factors_own_block_is_dense_zwz(case):

@@ -27,6 +27,7 @@ def diagonal_factors(likelihood, sds):
     return [np.diag(part) for part in np.split(sds, ends[:-1])]
 
 
+@pytest.mark.full
 @examples(60)
 @given(cases())
 def test_deviances_at_many_points_are_those_of_one_after_another(case):
@@ -67,6 +68,7 @@ def test_a_known_sigma_is_not_profiled_out():
     np.testing.assert_allclose(found, scaled.at(x).deviance, rtol=1e-12)
 
 
+@pytest.mark.full
 @examples(60)
 @given(cases())
 def test_derivatives_are_those_of_differences(case):

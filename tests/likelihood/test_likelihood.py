@@ -41,6 +41,7 @@ def test_the_score_is_the_derivative_of_the_deviance(case):
     assert_close(likelihood.score(case.theta), expected.reshape(-1), 1e-5)
 
 
+@pytest.mark.full
 @given(cases(kinds=INTERIOR))
 def test_the_hessian_is_the_derivative_of_the_score(case):
     scaled, x = scaled_of(case), case.theta

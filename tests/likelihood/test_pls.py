@@ -151,6 +151,7 @@ def differences(function, x, step):
     return result
 
 
+@pytest.mark.full
 @many
 @given(cases(kinds=[k for k in THETAS if k != "large"]))
 def test_gradient_is_the_slope_of_the_oracle(case):
@@ -161,6 +162,7 @@ def test_gradient_is_the_slope_of_the_oracle(case):
     assert_same(found, differences(deviance, case.theta, STEP), DIFFERENCES)
 
 
+@pytest.mark.full
 @many
 @given(cases(kinds=["large"]))
 def test_gradient_is_the_slope_of_the_oracle_far_out(case):
@@ -196,6 +198,7 @@ def test_gradient_goes_to_zero_with_theta(formula, size):
     assert_same(size * slope(size), size * curvature, DIFFERENCES)
 
 
+@pytest.mark.full
 @many
 @given(cases(kinds=["ordinary", "some zero", "all zero", "singular"]))
 def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
@@ -221,6 +224,7 @@ def test_score_is_the_slope_of_the_oracle_by_the_covariance(case):
                 assert_same([np.sum(S * direction)], slope, 1e-4)
 
 
+@pytest.mark.full
 @many
 @given(cases(kinds=["ordinary", "some zero", "singular", "tiny"]))
 def test_average_information_is_its_definition(case):
@@ -302,6 +306,7 @@ def assert_outcomes_agree(case, found, expected):
         assert_same(ours, theirs, digits_of(case))
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_every_order_of_elimination_agrees(case):
@@ -315,6 +320,7 @@ def test_every_order_of_elimination_agrees(case):
         assert_outcomes_agree(case, found, expected)
 
 
+@pytest.mark.full
 @many
 @given(crossed())
 def test_dense_and_pairwise_products_agree(case):

@@ -141,6 +141,7 @@ def assert_same(found, expected, digits):
 # ---------------------------------------------------------------- leverage
 
 
+@pytest.mark.cases(1)
 @every_path
 @many
 @given(case=cases())
@@ -174,6 +175,7 @@ def test_leverage_is_between_zero_and_one(path, case):
     assert found.max() <= 1 + 1e-12
 
 
+@pytest.mark.full
 @examples(30)
 @given(case=cases(kinds=["ordinary", "singular"]), row=st.integers(0, 11))
 def test_leverage_is_the_derivative_of_the_fitted_value_by_the_response(case, row):
@@ -268,6 +270,7 @@ def other_rows(case, fit, seed):
     return PredictionRows(X, values, [by_group[b.group] for b in fit.rows.random_terms])
 
 
+@pytest.mark.cases(1)
 @every_path
 @many
 @given(case=cases(), seed=st.integers(0, 99))

@@ -83,6 +83,7 @@ def test_fitted_means_are_probabilities_beside_proportions(trials):
     assert set(points_of(ax, "prop").get_xdata()) == set(trials.model.rows.y)
 
 
+@pytest.mark.full
 def test_fitted_lines_are_curves_on_the_scale_of_the_response():
     fit = generalized_fit(FITS["continuous"])
     (ax,) = fit.plot.fitted()
@@ -92,6 +93,7 @@ def test_fitted_lines_are_curves_on_the_scale_of_the_response():
     np.testing.assert_allclose(slopes, slopes[0], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_labels_name_the_scale(trials):
     assert (
         trials.plot.caterpillar()[0].get_xlabel() == "deviation from the fixed effect\n(log odds)"

@@ -257,6 +257,7 @@ def test_a_profile_reaches_the_limits_asked_for(fit):
     assert np.interp([low, high], x, zeta) == pytest.approx([-3.2905, 3.2905], abs=1e-3)
 
 
+@pytest.mark.full
 def test_a_densitys_interval_has_the_coverage_asked_for(fit):
     boot = fit.bootstrap(50, rng=1, progress=False)
     (ax,) = fit.plot.density(boot, "Days", conf_level=0.5)
@@ -264,6 +265,7 @@ def test_a_densitys_interval_has_the_coverage_asked_for(fit):
     assert ax.get_xlabel() == f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
+@pytest.mark.full
 def test_the_band_of_a_quantile_plot_has_the_coverage_asked_for(fit):
     def width(**options):
         (ax,) = fit.plot.qq("resid", **options)
@@ -456,6 +458,7 @@ def test_the_first_column_that_varies_within_levels_runs(fit, many, weighted):
     assert found == ["Days", "x", "x"]
 
 
+@pytest.mark.full
 def test_another_column_can_run(many):
     axes = many.plot.fitted("z", levels=2)
     assert axes[0].figure.get_supxlabel() == "z"
@@ -706,6 +709,7 @@ def test_a_density_is_that_of_a_gaussian_kernel(fit, drawn):
     np.testing.assert_allclose(y, stats.gaussian_kde(drawn.draws["Days"])(x))
 
 
+@pytest.mark.full
 def test_a_value_drawn_again_and_again_has_no_density(singular):
     (ax,) = singular.plot.density(
         singular.bootstrap(40, rng=1, progress=False), "sd(Intercept | Batch)"

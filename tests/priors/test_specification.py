@@ -40,6 +40,7 @@ def priors(data):
     return of
 
 
+@pytest.mark.full
 def test_every_name_of_an_interval_is_a_name_of_a_prior(data, priors):
     fit = mfx.lmer(SLOPES, data)
     names = list(fit.conf_int(method="profile").index)

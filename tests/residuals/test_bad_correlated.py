@@ -162,6 +162,7 @@ def test_a_random_term_is_refused_where_the_residuals_have_its_covariances(term)
         fit("us(visit | id)", formula=f"y ~ x + {term}")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("structure", ["us", "cs", "toep", "csh"])
 def test_a_random_intercept_is_in_a_structure_or_it_is_not(structure):
     # cs and toep are closed under adding a constant; csh is not, as its sds differ.
@@ -195,6 +196,7 @@ def test_engines_without_residual_structures_refuse_them(engine):
         fit("ar1(visit | id)", engine=engine)
 
 
+@pytest.mark.full
 def test_ordered_categories_numbers_and_text_of_visits_are_the_same_fit():
     plain = fit("ar1(visit | id)").deviance
     labels = ["v1", "v2", "v3", "v4"]

@@ -28,6 +28,7 @@ def fit(residual, formula="y ~ x", **columns):
     return mfx.lmer(formula, DATA.assign(**columns), residual=residual)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", ["ar1", "ou"])
 def test_dates_are_days(structure, kind):
@@ -82,6 +83,8 @@ def test_a_factor_of_visits_is_their_order():
         assert fit(f"ar1({written} | id)").deviance == pytest.approx(places, abs=1e-8)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("structure", ["ar1(row | {})", "exp(lon + lat | {})"])
 def test_all_rows_are_one_subject(structure):
     table = DATA.assign(row=np.arange(len(DATA)), lon=DATA["w"], lat=DATA["x"], all_=1)

@@ -63,6 +63,8 @@ def both(name):
     return fits
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(MODELS, DEFAULT))
 def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
     own, whole = both(name)
@@ -79,6 +81,7 @@ def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
     np.testing.assert_allclose(*tables, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_everything_that_needs_other_covariances_agrees():
     own, whole = both("ou")
     new = pd.concat([visits().head(4).assign(t=lambda d: d["t"] + 0.1), visits().tail(2)])
@@ -115,6 +118,7 @@ def test_tables_of_all_positions_are_refused_where_there_are_too_many(monkeypatc
     assert own.tidy(df_method="satterthwaite")["df"].gt(0).all()
 
 
+@pytest.mark.full
 def test_thousands_of_times_take_no_matrix_of_all_of_them():
     rng = np.random.default_rng(2)
     n, v = 600, 4

@@ -18,6 +18,7 @@ def fit(structure, **options):
     return mfx.lmer("y ~ x", DATA, residual=f"{structure}(visit | id)", **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("small", "large", "df"),
     [("ou", "ar1", 0), ("exp", "us", 8), ("gau", "toep", 2), ("cs", "toep", 2), ("ar1", "toep", 2)],
@@ -34,6 +35,7 @@ def test_structures_that_are_no_case_of_each_other_have_no_test():
     assert table["p_value"].isna().all()
 
 
+@pytest.mark.full
 def test_structures_are_compared_beside_a_dispersion_formula():
     both = fit("us", dispersion="~ arm")
     table = mfx.compare_structures(both, ["us", "ar1", "toep"])

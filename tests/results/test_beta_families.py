@@ -53,6 +53,8 @@ def test_without_random_terms_it_is_the_maximum_of_scipy_s_likelihood(data, fami
     assert fit.llf >= -found.fun - 1e-6
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("family", RESPONSES)
 def test_a_prediction_interval_stays_within_the_support_and_holds_its_share(data, fits, family):
     fit = fits[family]
@@ -75,6 +77,7 @@ def test_a_normal_response_has_no_residual_row_of_student_s_scale(fits):
     assert "Residual" not in set(fits["student"].varcorr["group"])
 
 
+@pytest.mark.full
 def test_without_more_variation_the_limit_is_fitted_and_said(data):
     rng = np.random.default_rng(8)
     mu = 1 / (1 + np.exp(-0.5 * data["x"]))

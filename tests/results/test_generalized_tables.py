@@ -336,6 +336,7 @@ def test_counts_are_not_compared_with_densities(epil):
     assert "densities" in mfx.table(linear, epil).notes[0]
 
 
+@pytest.mark.full
 def test_approximations_with_different_nodes_are_not_compared(epil):
     data = read("epil2", "subject")
     finer = mfx.glmer("y ~ Base + (1 | subject)", data, family="nbinom2", nagq=5)

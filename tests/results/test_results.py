@@ -707,6 +707,7 @@ def test_a_refit_to_the_same_response_is_the_same_fit(fits, rich):
     assert again.deviance == pytest.approx(fits["several"].deviance, abs=1e-8)
 
 
+@pytest.mark.full
 def test_a_refit_is_a_fit_to_the_new_response(fits, rich):
     y = rich["y"] + np.sin(rich["x"])
     again = fits["several"].refit(y)

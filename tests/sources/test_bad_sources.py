@@ -177,6 +177,8 @@ def test_a_factor_that_is_none():
     refused(text, DataError, "in every row used", chunk_rows=50)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("argument", ["dispersion", "residual", "priors"])
 def test_models_of_all_rows_read_them_into_memory(argument, tmp_path):
     options = {

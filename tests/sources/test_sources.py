@@ -96,6 +96,7 @@ SOURCES = [
 ]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("make", SOURCES)
 def test_a_source_gives_the_columns_asked_for_at_each_pass(make, tmp_path):
     source = as_source(make(tmp_path), chunk_rows=64)
@@ -116,6 +117,8 @@ def whole() -> mfx.Results:
     return mfx.lmer(FORMULA, DATA, engine="profiled")
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("make", but_for(SOURCES, [parquet_folder, function]))
 def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
     fit = mfx.lmer(FORMULA, make(tmp_path), chunk_rows=64)
@@ -128,6 +131,7 @@ def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
         np.testing.assert_allclose(found, effects, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.full
 def test_a_table_of_a_database_is_named(tmp_path, whole):
     duckdb = pytest.importorskip("duckdb")
     connection = duckdb.connect()

@@ -49,6 +49,7 @@ def through_file(fit, folder, **options):
     return mfx.read(folder / "fit.mfx", **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", but_for(MODELS, ["slopes", "factors", "function", "dispersion", "priors", "binomial"])
 )
@@ -66,6 +67,7 @@ def test_labels_of_rows_keep_their_type(kind, tmp_path):
     assert_same(fit.resid, through_file(fit, tmp_path).resid)
 
 
+@pytest.mark.full
 def test_a_saved_fit_draws_and_profiles_as_the_fit(tmp_path):
     fit = mfx.lmer("Reaction ~ Days + (1 | Subject)", SLEEP)
     again = through_file(fit, tmp_path)

@@ -34,6 +34,8 @@ def close(one: mfx.Results, other: mfx.Results) -> None:
     np.testing.assert_allclose(one.bse, other.bse, rtol=LIKE_CHUNKS)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(MODELS, ["crossed", "interaction group", "transforms"]))
 def test_partitions_give_the_fit_of_the_rows_in_memory(name):
     formula, arguments = MODELS[name]
@@ -46,6 +48,7 @@ def test_partitions_give_the_fit_of_the_rows_in_memory(name):
         )
 
 
+@pytest.mark.full
 def test_partitions_keep_the_rows_that_chunks_keep():
     data = table(25_000)
     with dask.config.set(scheduler="synchronous"):
@@ -71,6 +74,7 @@ def test_rows_do_not_leave_their_partitions():
     assert largest < 20
 
 
+@pytest.mark.full
 def test_partitions_without_rows_are_left_out():
     frame = dd.from_pandas(table(), npartitions=8)
     with dask.config.set(scheduler="synchronous"):

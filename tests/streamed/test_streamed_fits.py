@@ -75,6 +75,7 @@ def assert_same_fit(a: mfx.Results, b: mfx.Results) -> None:
 OTHERS = but_for(list(MODELS), ["crossed", "transforms", "weights", "dependent"])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["crossed", "transforms", "weights", "dependent"])
 def test_a_fit_of_chunks_is_that_of_the_rows(name):
     assert_same_fit(in_memory(name), streamed(name, DATA, chunk_rows=37))
@@ -87,6 +88,7 @@ def test_every_model_is_that_of_the_rows(name, rows):
     assert_same_fit(in_memory(name), streamed(name, DATA, chunk_rows=rows))
 
 
+@pytest.mark.full
 @given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=12))
 @examples(5)
 def test_the_chunks_do_not_matter(cuts):
@@ -110,12 +112,14 @@ def test_inference_is_that_of_the_rows(name):
         close(x.select_dtypes("number"), y.select_dtypes("number"))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["crossed", "slope"])
 def test_pooling_is_that_of_the_rows(name):
     a, b = in_memory(name), streamed(name, DATA, chunk_rows=90)
     close(a.pooling("g"), b.pooling("g"))
 
 
+@pytest.mark.full
 def test_fits_of_chunks_are_compared():
     small, large = "y ~ x + (1 | g)", "y ~ x + f + (x | g) + (1 | h)"
     frame = DATA.dropna()
@@ -139,6 +143,7 @@ def test_a_generalised_model_reads_its_columns(tmp_path):
     close(whole.deviance, parts.deviance)
 
 
+@pytest.mark.full
 def test_equal_answers_are_merged_while_they_are_read():
     rng = np.random.default_rng(2)
     n = 3000
@@ -181,6 +186,7 @@ def test_missing_values_of_merged_answers_are_counted_by_rows():
     np.testing.assert_allclose([null.bic, parts.bic], table["bic"], rtol=1e-8)
 
 
+@pytest.mark.full
 def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):
     import mixedfx.streamed.fit as module
 
@@ -198,6 +204,7 @@ def test_a_plan_and_sums_can_be_pickled_and_added_in_any_order(monkeypatch):
     assert seen == [8]
 
 
+@pytest.mark.full
 def test_a_sample_of_rows_has_all_values_and_does_not_depend_on_chunks(monkeypatch):
     # A category in a single row, and a number that is constant but for one row.
     import mixedfx.design.stream.sampling as sampling

@@ -241,6 +241,7 @@ def test_what_is_observed_is_shaded():
     plt.close("all")
 
 
+@pytest.mark.full
 def test_circles_are_round_where_labels_are_short():
     found = Drawn("y ~ 1 + (1 | g)").ellipses
     assert found["(1 | g)"].width == found["(1 | g)"].height

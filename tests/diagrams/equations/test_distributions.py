@@ -84,6 +84,7 @@ def test_estimates_include_the_parameters_of_the_family():
     assert f"The variance of the response is λᵢⱼ + {alpha} λᵢⱼ²." in equation.notes
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(LAPLACE, [n for n in LAPLACE if n not in COSTLY]))
 @pytest.mark.parametrize("estimates", [False, True])
 def test_latex_is_balanced(name, estimates):

@@ -65,6 +65,7 @@ def test_the_latex_of_an_entry():
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["cs", "ar1", "toeph", "ou"])
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 def test_the_equations_of_residuals_have_the_covariance_of_two(name):

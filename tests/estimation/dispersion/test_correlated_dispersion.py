@@ -48,6 +48,7 @@ def dense_deviance(data, beta, sd, corr, gamma, rater_sd, *, reml=True):
     return float(deviance)
 
 
+@pytest.mark.full
 @pytest.mark.kept("True")
 @pytest.mark.parametrize("reml", [True, False])
 def test_it_is_an_optimum_of_the_dense_deviance(trial, reml):
@@ -101,6 +102,7 @@ def test_strata_of_the_structure_are_its_scale(trial):
     assert by_arm.deviance < scaled.deviance < plain.deviance
 
 
+@pytest.mark.full
 def test_other_units_and_coding_do_not_matter(trial):
     first = mfx.lmer("y ~ x", trial, residual="cs(visit | patient)", dispersion="~ arm + x")
     changed = trial.assign(y=1000 * trial["y"], x2=7 - 100 * trial["x"])
@@ -126,6 +128,7 @@ def test_refused(trial, residual, dispersion, message):
         mfx.lmer("y ~ x", trial, residual=residual, dispersion=dispersion)
 
 
+@pytest.mark.full
 def test_kenward_roger_of_many_values_is_refused_with_what_to_take(trial):
     fit = mfx.lmer("y ~ x", trial, residual="ar1(visit | patient)", dispersion="~ x")
     with pytest.raises(ArgumentError, match="df_method='satterthwaite'"):

@@ -485,6 +485,7 @@ def test_the_log_sd_of_a_column_far_from_zero_is_known_as_well_at_its_middle():
     assert found == pytest.approx(near.model.residual.cov[0, 0], rel=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.kept("0.001")
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_the_unit_of_the_weights_moves_only_the_intercept(scale):
@@ -502,6 +503,7 @@ def test_a_refit_is_a_fit_of_the_new_response():
         assert again.deviance == pytest.approx(anew.deviance, abs=1e-9)
 
 
+@pytest.mark.full
 def test_rows_without_a_stratum_are_left_out():
     data = frame().assign(kind=frame()["kind"].where(frame().index != 7))
     fit, without = refitted("kind", data), refitted("kind", frame().drop(index=7))
@@ -587,6 +589,7 @@ def test_a_prediction_interval_has_the_sd_of_the_new_rows_stratum(kind):
     assert half == pytest.approx(special.ndtri(0.975) * np.sqrt(variance), rel=1e-7)
 
 
+@pytest.mark.full
 def test_the_effects_covariance_is_the_estimated_one():
     fit = fitted("slopes")
     np.testing.assert_allclose(fit.cov_re, covariances(fit)[0], rtol=1e-10)
@@ -667,6 +670,7 @@ def test_a_row_that_the_coefficients_can_meet_is_no_stratum_under_maximum_likeli
         refitted("no random terms", perfect(1), reml=False)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("name", "reml"), [("no random terms", True), ("kind", False)])
 def test_a_row_that_is_integrated_over_is_a_stratum(name, reml):
     # Under REML the coefficient, and with a random effect that, have a spread of their own: the

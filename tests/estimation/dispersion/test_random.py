@@ -257,6 +257,7 @@ def test_the_effects_are_the_mode_of_the_dense_integrand(name):
     np.testing.assert_allclose(fit.dispersion_ranef()["log_sd"], tau * u, rtol=0, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.kept("no random terms")
 @every_model
 def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
@@ -265,6 +266,8 @@ def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
     np.testing.assert_allclose(fit.dispersion_ranef()["cond_sd"], expected, rtol=1e-4)
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @every_model
 def test_the_residual_sds_are_those_at_the_mode(name):
     fit, found = fitted(name), fitted(name).model.residual
@@ -275,6 +278,7 @@ def test_the_residual_sds_are_those_at_the_mode(name):
     np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(["intercept", "no random terms"], ["no random terms"]))
 @reml_first
 def test_the_dense_approximation_is_flat_at_the_estimates(name, reml):
@@ -295,6 +299,7 @@ def test_the_dense_approximation_is_flat_at_the_estimates(name, reml):
         assert abs(rise / (2 * h)) < 1e-3
 
 
+@pytest.mark.cases(1)
 @every_fit
 def test_the_fit_is_certified(name, reml):
     assert fitted(name, reml).certificate.ok
@@ -466,12 +471,14 @@ def test_with_a_standard_deviation_of_zero_the_deviance_is_the_plain_fits(reml):
     assert without_spread(reml).deviance == pytest.approx(plain.deviance, abs=1e-7)
 
 
+@pytest.mark.full
 @reml_first
 def test_with_a_standard_deviation_of_zero_the_residual_sds_are_sigma(reml):
     plain = mfx.lmer("y ~ 1 + (1 | g)", equal(), reml=reml)
     np.testing.assert_allclose(without_spread(reml).residual_sd, plain.sigma, rtol=1e-5)
 
 
+@pytest.mark.full
 @reml_first
 def test_with_a_standard_deviation_of_zero_no_level_has_an_effect(reml):
     assert not without_spread(reml).dispersion_ranef()[["log_sd", "cond_sd"]].to_numpy().any()
@@ -576,6 +583,7 @@ def test_effects_of_the_mean_are_those_of_the_weights_at_the_mode(name):
     np.testing.assert_allclose(given, truth.cov_beta, rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name", but_for(["intercept", "slope", "crossed", "across", "columns"], FEW)
 )

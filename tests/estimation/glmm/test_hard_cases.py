@@ -95,6 +95,7 @@ def test_a_hard_fit_from_far_away_ends_no_higher(name, share):
     assert fitted(name, start=theta).llf <= fit.llf + 1e-6
 
 
+@pytest.mark.full
 def test_quadrature_has_one_maximum_where_laplace_has_two():
     near, far = fitted(TWO_MAXIMA, nagq=25), fitted(TWO_MAXIMA, nagq=25, start=[12.0])
     assert near.llf == pytest.approx(far.llf, rel=0, abs=1e-6)

@@ -183,6 +183,7 @@ def test_the_normal_family_is_lmer(trials):
         )
 
 
+@pytest.mark.full
 def test_standard_errors_of_the_normal_family_are_of_the_hessian_by_all_parameters(trials):
     # lmer's are of beta alone: the mixed derivatives are zero in expectation, not as observed.
     table = trials.assign(y=np.log1p(trials["y"]))
@@ -199,6 +200,7 @@ def test_standard_errors_of_the_normal_family_are_of_the_hessian_by_all_paramete
     np.testing.assert_allclose(found.bse, expected[m:-1], rtol=1e-4)
 
 
+@pytest.mark.full
 def test_prior_weights_of_counts_repeat_the_rows(trials):
     w = np.arange(len(trials)) % 3 + 1
     repeated = trials.loc[trials.index.repeat(w)]
@@ -207,6 +209,7 @@ def test_prior_weights_of_counts_repeat_the_rows(trials):
         same(weighted, fit("y ~ x + (1 | g)", repeated, family))
 
 
+@pytest.mark.full
 def test_a_negative_binomial_without_overdispersion_is_poisson(trials):
     rng = np.random.default_rng(5)
     table = trials.assign(y=rng.binomial(6, 0.3 + 0.02 * (trials["g"].astype(int) % 5)))
@@ -274,6 +277,7 @@ def test_one_node_is_laplace_and_many_nodes_are_as_many_more(trials, family):
     same(fit(formula, trials, family, nagq=15), fit(formula, trials, family, nagq=25))
 
 
+@pytest.mark.full
 def test_effects_of_two_terms_by_one_factor_are_those_of_a_diagonal_one(trials):
     same(
         fit("y ~ x + (1 | g) + (0 + x | g)", trials, "poisson"),

@@ -63,6 +63,7 @@ def test_a_statistic_is_of_the_complete_fit():
     np.testing.assert_allclose(of_fit.draws, plain.draws[fit.params.index], atol=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 def test_a_constant_response_is_a_failure_that_is_counted():
     data = pd.DataFrame({"y": [0.0, 1.0] * 2, "g": [1, 1, 2, 2]})
@@ -74,6 +75,7 @@ def test_a_constant_response_is_a_failure_that_is_counted():
     assert sum(f.kind == "ResponseError" for f in bootstrap.failures) == constant
 
 
+@pytest.mark.full
 def test_intervals_are_those_of_the_draws():
     fit = generalized_fit("cbpp_cloglog__laplace")
     draws = fit.bootstrap(10, rng=3, progress=False).draws

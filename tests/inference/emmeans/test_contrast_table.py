@@ -32,6 +32,7 @@ def test_the_adjustment_and_the_number_are_printed(fit, method, adjust, caption)
     assert contrasts.attrs["caption"] == caption
 
 
+@pytest.mark.full
 def test_families_are_counted(fit):
     contrasts = fit.emmeans("recipe", by="temperature").contrasts()
     assert contrasts.attrs["n_contrasts"] == [3] * 6

@@ -46,6 +46,7 @@ def assert_near(found, se, expected, expected_se):
     np.testing.assert_allclose(se, expected_se, rtol=ERROR)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(WITH_MEANS, [n for n in WITH_MEANS if n not in COSTLY]))
 def test_means_and_contrasts_match_emmeans(name, subtests):
     fit = generalized_fit(name)
@@ -77,6 +78,7 @@ def assert_pairs_of_the_response(means, rows):
     assert_near(pairs[ratio], pairs["std_error"], expected, se)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", MADE_BY_R)
 def test_bias_adjustment_matches_emmeans(name):
     made = MADE_BY_R[name]
@@ -150,6 +152,7 @@ def test_links_that_decrease_keep_low_limits_low():
     assert (table["conf_low"] < table["emmean"]).all()
 
 
+@pytest.mark.full
 def test_linear_models_have_one_scale():
     cake = mfx.datasets.load("cake")
     fit = mfx.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", cake)

@@ -23,6 +23,7 @@ WITH_LIMITS = [name for name, r in GENERALIZED.items() if r.record.get("confint_
 WIDTH = 1e-5  # of the interval, which R's limits are exact to
 
 
+@pytest.mark.full
 @pytest.mark.kept("cbpp_prop__laplace")
 @pytest.mark.parametrize("name", but_for(WITH_LIMITS, ["cbpp_prop__laplace", "gamma_log__laplace"]))
 def test_limits_match_r(name):
@@ -49,6 +50,7 @@ LINEAR = {
 SOME = ["corr(Intercept, Days | Subject)", "Days"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "parm"),
     but_for([*((name, None) for name in LINEAR), ("slopes", SOME)], [("slopes", SOME)]),
@@ -63,6 +65,7 @@ def test_limits_of_a_normal_response_are_those_of_the_linear_model(name, parm):
     assert (np.abs(limits - expected) / width).max(axis=None) < 1e-4
 
 
+@pytest.mark.full
 def test_a_correlation_of_several_parameters_has_no_profile_as_in_the_linear_model():
     sleep = mfx.datasets.load("sleepstudy")
     sleep["third"] = np.tile(np.repeat(["a", "b", "c"], [2, 3, 5]), 18)
@@ -105,6 +108,7 @@ def test_the_limit_of_a_correlation_is_a_constrained_minimum(upper):
     assert found.fun - fit.deviance == pytest.approx(1.959964**2, abs=1e-4)
 
 
+@pytest.mark.full
 def test_zeta_is_the_root_of_the_increase_of_the_deviance_with_an_offset():
     # A coefficient that is fixed is an offset.
     data = GENERALIZED["epil_pois__laplace"].data
@@ -118,6 +122,7 @@ def test_zeta_is_the_root_of_the_increase_of_the_deviance_with_an_offset():
         assert constrained.deviance - fit.deviance == pytest.approx(zeta**2, abs=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_a_standard_deviation_of_zero_is_a_limit():
     fit = generalized_fit("grouse_nested__laplace")

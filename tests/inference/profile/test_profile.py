@@ -207,6 +207,7 @@ def two_minima():
     return table.assign(y=noise + by_g[table["g"]] + by_h[table["h"]])
 
 
+@pytest.mark.full
 @pytest.mark.kept("-3.0")
 @pytest.mark.parametrize("zeta", [-3.0, 3.0])
 def test_the_lower_of_two_minima_is_found(zeta):
@@ -330,6 +331,7 @@ def test_values_rise_with_zeta():
         assert (np.diff(rows["value"]) > 0).all()
 
 
+@pytest.mark.full
 def test_parameters_stand_in_their_natural_order():
     assert list(dict.fromkeys(sleep_profile((-1.0, 0.0, 1.0))["parameter"])) == [
         "sd(Intercept | Subject)",
@@ -341,6 +343,7 @@ def test_parameters_stand_in_their_natural_order():
     ]
 
 
+@pytest.mark.full
 def test_zero_is_the_estimate_of_maximum_likelihood():
     table = sleep_profile((-1.0, 0.0, 1.0))
     found = table[table["zeta"] == 0.0].set_index("parameter")["value"]
@@ -356,6 +359,7 @@ def test_intervals_are_the_rows_of_the_profile():
     np.testing.assert_allclose(found, limits, rtol=1e-7)
 
 
+@pytest.mark.full
 def test_a_standard_deviation_ends_at_zero_with_the_zeta_of_the_model_without_it():
     data = mfx.datasets.load("Pastes")
     fit = lmer("strength ~ 1 + (1 | batch) + (1 | sample)", data, reml=False)
@@ -383,6 +387,7 @@ def test_an_estimate_of_a_correlation_of_one_has_no_rows_beyond_it():
     assert profile_intervals(fit, 0.95, name).loc[name, 0] == -1.0
 
 
+@pytest.mark.full
 def test_a_correlation_is_not_excluded_by_more_than_the_absence_of_an_effect_is():
     # With a standard deviation of zero any correlation fits, so no zeta is beyond that one's.
     fit = sleep()
@@ -629,6 +634,7 @@ def free_correlation(zeta: float):
     return replace(found, unidentified_deviance=optimum.deviance + zeta**2)
 
 
+@pytest.mark.full
 @pytest.mark.kept("1.0")
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_zeta_does_not_pass_the_deviance_at_which_the_correlation_is_free(sign):
@@ -641,6 +647,7 @@ def test_zeta_does_not_pass_the_deviance_at_which_the_correlation_is_free(sign):
     assert branch.profiled.value(branch.solve(1.5)[0]) == pytest.approx(value, abs=EXACT)
 
 
+@pytest.mark.full
 def test_the_profile_has_a_point_from_which_zeta_is_constant():
     points = module._branch_points(free_correlation(1.79), ZETA_STEPS, corner=True)
     values, zetas = np.transpose(points)

@@ -126,6 +126,8 @@ DENSE = [
 ]
 
 
+@pytest.mark.full
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("formula", "data", "residual", "dispersion", "parm"), DENSE)
 def test_zeta_at_the_limits_is_that_of_the_definition(formula, data, residual, dispersion, parm):
     options = {"residual": residual} | ({"dispersion": dispersion} if dispersion else {})

@@ -14,6 +14,7 @@ from oracle import brute_force, dense_laplace, slope
 from tiers import examples
 
 
+@pytest.mark.full
 @examples(200)
 @given(generalized_cases())
 def test_laplace_deviance_and_modes_are_those_of_the_dense_definition(case):
@@ -44,6 +45,7 @@ def _slopes(case, nagq, deviance):
     return found, along[0]
 
 
+@pytest.mark.full
 @examples(60)
 @given(generalized_cases(kinds=("ordinary",)))
 def test_gradient_is_that_of_the_dense_definition(case):
@@ -60,6 +62,7 @@ FLAT = ("gaussian", "log")
 CONVERGENT = [pair for pair in SMOOTH if pair != FLAT]
 
 
+@pytest.mark.full
 @examples(40)
 @given(generalized_cases(kinds=("ordinary", "tiny"), terms=NARROW, pairs=tuple(CONVERGENT)))
 def test_quadrature_converges_to_a_sum_over_a_grid(case):
@@ -91,6 +94,7 @@ def test_quadrature_of_a_likelihood_with_a_flat_side_converges_slowly():
     assert error[-1] <= 1e-4
 
 
+@pytest.mark.full
 @examples(40)
 @given(generalized_cases(kinds=("ordinary",), terms=NARROW, pairs=tuple(SMOOTH)))
 def test_gradient_of_quadrature_is_that_of_its_deviance(case):

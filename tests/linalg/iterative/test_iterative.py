@@ -209,6 +209,7 @@ def test_more_probes_of_one_seed_include_the_fewer():
     assert not np.array_equal(other, few)
 
 
+@pytest.mark.full
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     rng = np.random.default_rng(1)
     matrix = block_matrix(three(rng), (1, 2, 1), rng)
