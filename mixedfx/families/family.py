@@ -282,21 +282,47 @@ class Family(ABC):
     # ------------------------------------------------------------ distribution
 
     def mean(self, eta: Array) -> Array:
-        """Mean of the response at a linear predictor."""
+        """The ``mu`` of ``variance``, ``simulate`` and ``cdf``: the mean, or another location."""
         with np.errstate(all="ignore"):
             return self.link.mean(eta)
 
+    def response_mean(self, eta: Array, params: Vector) -> Array:
+        """Mean of the response: ``mu`` unless a family has it as another location."""
+        return self.mean(eta)
+
+    @np.errstate(all="ignore")
+    def response_mean_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array, Array]:
+        """First three derivatives of the mean of the response by eta."""
+        return self.link.mean_derivatives(eta, self.mean(eta))
+
+    def response_mean_by_params(self, eta: Array, params: Vector) -> Array | None:
+        """Its derivatives by the parameters' coordinates, (r, ..., n); None: all are zero."""
+        return None
+
+    @np.errstate(all="ignore")
+    def predictor_of_mean(self, mean: Vector, params: Vector) -> Vector:
+        """Linear predictor at which the response has a mean."""
+        return self.link.link(mean)
+
     def mean_within(self, eta: Array, center: Array) -> Array:
         """
-        Mean at a linear predictor, at the end of the domain where that is beyond it.
+        ``mu`` at a linear predictor, at the end of the domain where that is beyond it.
 
         The domain is the side of zero that ``center`` is on, for the links that have one.
         """
+        return self.mean(self._within(eta, center))
+
+    def _within(self, eta: Array, center: Array) -> Array:
+        """Linear predictor, at the end of the domain where it is beyond that."""
         valid = self.valid(eta)
         if valid is None:
-            return self.mean(eta)
+            return eta
         inside = valid if self.link.domain != "nonzero" else valid & (eta * center > 0.0)
-        return self.mean(np.where(inside, eta, np.copysign(0.0, center)))
+        return np.where(inside, eta, np.copysign(0.0, center))
+
+    def response_mean_within(self, eta: Array, center: Array, params: Vector) -> Array:
+        """Mean of the response, as ``mean_within``."""
+        return self.response_mean(self._within(eta, center), params)
 
     @abstractmethod
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.prediction import fitted
+from mixedfx.inference.prediction import fitted_predictor
 
 Vector = npt.NDArray[np.float64]
 
@@ -30,10 +30,10 @@ def sigma(fit: FittedModel) -> float:
 @summary_of_rows("family deviance")
 def family_deviance(fit: FittedModel) -> float:
     """Sum of the unit deviances of the rows, at the conditional modes."""
-    return float(unit_deviances(fit, fitted(fit)).sum())
+    return float(unit_deviances(fit, fit.spec.family.mean(fitted_predictor(fit))).sum())
 
 
 def unit_deviances(fit: FittedModel, mu: Vector) -> Vector:
-    """Unit deviances of the rows times their weights, at means (n,)."""
+    """Unit deviances of the rows times their weights, at ``mu`` (n,)."""
     params = family_params(fit).to_numpy()
     return fit.spec.family.unit_deviance(fit.rows.y, mu, fit.rows.weights, params)

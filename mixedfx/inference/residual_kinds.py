@@ -69,13 +69,13 @@ def _of_mean(fit: FittedModel, kind: str) -> Vector:
     rows, family, eta = fit.rows, fit.spec.family, linear_predictor(fit)
     if kind == "normalized":
         return fit.residual.normalized_residuals(rows, eta, fit.solution.sigma)
-    mu = family.mean(eta)
-    raw = rows.y - mu
+    params = fit.residual.distribution_params
+    raw = rows.y - family.response_mean(eta, params)
     with np.errstate(all="ignore"):
         if kind == "working":
-            return np.asarray(raw / family.link.mean_derivatives(eta, mu)[0])
+            return np.asarray(raw / family.response_mean_derivatives(eta, params)[0])
         if kind == "deviance":
-            squares = unit_deviances(fit, mu)
+            squares = unit_deviances(fit, family.mean(eta))
             return np.asarray(np.sign(raw) * np.sqrt(np.maximum(squares, 0.0)))
     return np.asarray(raw)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -80,12 +81,13 @@ class MeanScale:
     """The mean given the effects that are included, others at zero."""
 
     family: Family
+    params: Vector  # (r,) of the family
 
     averages = False
 
     def predicted(self, eta: Vector, left_out: Vector) -> Vector:
         """``mean(eta)``."""
-        return self.family.mean(eta)
+        return self._mean(eta)
 
     def at(
         self,
@@ -94,16 +96,36 @@ class MeanScale:
         errors: PredictionErrors,
         variance_gradient: Callable[[], Matrix],
     ) -> Predicted:
-        """With the slope of the mean."""
-        return self._around(eta, np.sqrt(errors.variance))
+        """With the slope of the mean, and what the family's parameters add to its error."""
+        by_params = self.family.response_mean_by_params(eta, self.params)
+        if by_params is None:
+            return self._around(eta, np.sqrt(errors.variance))
+        return self._about_mean(eta, self._derivatives(eta)[0], errors, by_params)
+
+    def _about_mean(
+        self, eta: Vector, by_eta: Vector, errors: PredictionErrors, by_params: Matrix
+    ) -> Predicted:
+        """About the linear predictor of the mean, the error of the mean over its slope."""
+        gradient = by_eta[:, None] * errors.gradient
+        gradient[:, gradient.shape[1] - len(by_params) :] += by_params.T
+        of_mean = PredictionErrors(by_eta**2 * errors.conditional, gradient, errors.cov)
+        with np.errstate(all="ignore"):
+            return self._around(eta, np.sqrt(of_mean.variance) / np.abs(by_eta))
 
     def _around(self, eta: Vector, sd: Vector) -> Predicted:
         slope = self._derivatives(eta)[0]
-        return Predicted(eta, sd, slope, lambda limit: self.family.mean_within(limit, eta))
+        return Predicted(
+            eta,
+            sd,
+            slope,
+            lambda limit: self.family.response_mean_within(limit, eta, self.params),
+        )
+
+    def _mean(self, eta: Matrix) -> Matrix:
+        return self.family.response_mean(eta, self.params)
 
     def _derivatives(self, eta: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        with np.errstate(all="ignore"):
-            return self.family.link.mean_derivatives(eta, self.family.mean(eta))
+        return self.family.response_mean_derivatives(eta, self.params)
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ class AverageScale(MeanScale):
 
     def predicted(self, eta: Vector, left_out: Vector) -> Vector:
         """``E mean(eta + v)``."""
-        return self._expected(self.family.mean, eta, left_out)
+        return self._expected(self._mean, eta, left_out)
 
     def at(
         self,
@@ -127,11 +149,24 @@ class AverageScale(MeanScale):
         by_eta = self._expected(lambda at: self._derivatives(at)[0], eta, left_out)
         by_variance = 0.5 * self._expected(lambda at: self._derivatives(at)[1], eta, left_out)
         gradient = by_eta[:, None] * errors.gradient + by_variance[:, None] * variance_gradient()
+        for i in range(self._n_mean_params(eta)):
+            column = gradient.shape[1] - len(self.params) + i
+            gradient[:, column] += self._expected(partial(self._by_param, i), eta, left_out)
         of_average = PredictionErrors(by_eta**2 * errors.conditional, gradient, errors.cov)
         with np.errstate(all="ignore"):
-            center = self.family.link.link(self.predicted(eta, left_out))
+            center = self.family.predictor_of_mean(self.predicted(eta, left_out), self.params)
             slope = np.abs(self._derivatives(center)[0])
             return self._around(center, np.sqrt(of_average.variance) / slope)
+
+    def _n_mean_params(self, eta: Vector) -> int:
+        """Number of parameters that the mean depends on: all of the family's, or none."""
+        none = self.family.response_mean_by_params(eta[:1], self.params) is None
+        return 0 if none else len(self.params)
+
+    def _by_param(self, i: int, eta: Matrix) -> Matrix:
+        by_params = self.family.response_mean_by_params(eta, self.params)
+        assert by_params is not None
+        return by_params[i]
 
     def _expected(
         self, function: Callable[[Matrix], Matrix], eta: Vector, left_out: Vector
@@ -148,7 +183,8 @@ def response_scale(fit: FittedModel, which: str, average: str | None) -> Scale:
     family = fit.spec.family
     if which == "linear":
         return LinearScale()
-    return MeanScale(family) if average is None else AverageScale(family)
+    params = fit.residual.distribution_params
+    return MeanScale(family, params) if average is None else AverageScale(family, params)
 
 
 def check_scale(fit: FittedModel, which: str, average: str | None, interval: str | None) -> None:

@@ -221,7 +221,9 @@ def _means(
         if t in shifts:
             shift += np.einsum("nk,kn->n", values[t], shifts[t][:, codes[t]])
     columns = {"partial": partial, "population": population, "unpooled": partial + shift}
-    return pd.DataFrame({name: fit.spec.family.mean(eta) for name, eta in columns.items()})
+    family, params = fit.spec.family, fit.residual.distribution_params
+    means = {name: family.response_mean(eta, params) for name, eta in columns.items()}
+    return pd.DataFrame(means)
 
 
 def _inside(lines: pd.DataFrame, points: pd.DataFrame) -> Any:

@@ -168,7 +168,8 @@ class FamilyEstimate(ResidualEstimate):
         mu = self.family.mean(eta)
         with np.errstate(divide="ignore", invalid="ignore"):  # of no trials
             variance = self.family.variance(mu, rows.weights, self.params)
-            return np.asarray((rows.y - mu) / np.sqrt(variance))
+            mean = self.family.response_mean(eta, self.params)
+            return np.asarray((rows.y - mean) / np.sqrt(variance))
 
     def hypothesis_root(self, solution: Solution) -> Matrix:
         """Of the inverse of cov(beta), as R's ``car::Anova`` adjusts Wald tests."""

@@ -218,7 +218,7 @@ class EMMeans:
             check_choice("method", method, METHODS)
         all_names = mean_labels(self.table, self.specs)
         adjustment = resolve_adjustment(method, adjust)
-        scale = self._scale if which is None else scale_of(self._fit.spec.family, which)
+        scale = self._scale if which is None else scale_of(self._fit, which)
         groups, families = self._compared_groups(method), []
         ratio = None
         for group in groups:
@@ -367,7 +367,7 @@ def emmeans(
         _ddf=ddf,
         _functions=functions,
         _groups=group_slices(targets.loc[shown, [*by_names]]),
-        _scale=LinkScale(fit.spec.family),
+        _scale=scale_of(fit, "linear"),
     )
 
 

@@ -15,7 +15,7 @@ def on_scale(fit: FittedModel, means: EMMeans, which: str, *, bias_adjust: bool)
     """Means of a fit on the scale of the response, adjusted for its random effects or not."""
     check_flag("bias_adjust", bias_adjust)
     variance = random_variance(fit) if bias_adjust else None
-    scale = scale_of(fit.spec.family, which, bias_variance=variance)
+    scale = scale_of(fit, which, bias_variance=variance)
     if bias_adjust and which == "linear":
         raise ArgumentError("bias_adjust=True adjusts means of the response: add which='mean'.")
     return replace(means, table=scale.transform(means.table), _scale=scale)

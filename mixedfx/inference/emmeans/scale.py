@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import check_choice
+from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.family import Family
 from mixedfx.inference import wald
 
@@ -31,6 +32,7 @@ class LinkScale:
     """Means of the linear predictor, contrasts that are differences."""
 
     family: Family
+    params: Vector  # (r,) of the family
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means as they are."""
@@ -76,9 +78,8 @@ class ResponseScale(LinkScale):
 
     def _mean_and_slope(self, eta: Vector) -> tuple[Vector, Vector]:
         """Mean of the response, adjusted or not, and its derivative by eta."""
-        mu = self.family.mean(eta)
-        with np.errstate(all="ignore"):
-            first, second, third = self.family.link.mean_derivatives(eta, mu)
+        mu = self.family.response_mean(eta, self.params)
+        first, second, third = self.family.response_mean_derivatives(eta, self.params)
         if self.bias_variance is None:
             return mu, first
         half = 0.5 * self.bias_variance
@@ -110,7 +111,10 @@ def exponentiated(contrasts: pd.DataFrame, name: str) -> pd.DataFrame:
     return wald.exponentials(contrasts).rename(columns={"estimate": name})
 
 
-def scale_of(family: Family, which: str, *, bias_variance: float | None = None) -> LinkScale:
+def scale_of(fit: FittedModel, which: str, *, bias_variance: float | None = None) -> LinkScale:
     """Scale by its name, ``which``."""
     check_choice("which", which, ("linear", "mean"))
-    return LinkScale(family) if which == "linear" else ResponseScale(family, bias_variance)
+    family, params = fit.spec.family, fit.residual.distribution_params
+    if which == "linear":
+        return LinkScale(family, params)
+    return ResponseScale(family, params, bias_variance)
