@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,25 +31,17 @@ from mixedfx.families.derivatives import (
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
 from mixedfx.families.observation_variance import observation_variance
+from mixedfx.families.parameters import FamilyParameters
 from mixedfx.families.support import check_support, check_varies
 
-# A parameter below this is zero: alpha of counts that vary as Poisson's do.
-NEAR_ZERO = 1e-6
-# Largest size of the logarithm of a parameter.
-_LARGEST_LOG = 200.0
-
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-
-# On which the interval of a parameter is symmetric.
-ParamScale = Literal["identity", "log"]
 
 __all__ = ["Family", "ParamDerivatives", "RowDerivatives"]
 
 
 @dataclass(frozen=True)
-class Family(ABC):
+class Family(FamilyParameters, ABC):
     """
     Distribution of a response around its mean, with the link of that mean.
 
@@ -96,16 +88,10 @@ class Family(ABC):
 
     name: ClassVar[str]
     links: ClassVar[tuple[str, ...]]
-    param_names: ClassVar[tuple[str, ...]] = ()
     discrete: ClassVar[bool] = False
     mergeable: ClassVar[bool] = False
     positive_mean: ClassVar[bool] = False
     takes_trials: ClassVar[bool] = False
-    # Names of the families that are limits of this one, and the parameters at whose value of zero,
-    # or at whose infinite value, they are.
-    limits: ClassVar[tuple[str, ...]] = ()
-    vanishing: ClassVar[tuple[str, ...]] = ()
-    infinite: ClassVar[tuple[str, ...]] = ()
     support: ClassVar[str]
     mean_name: ClassVar[str] = "mean"
     log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
@@ -203,29 +189,6 @@ class Family(ABC):
         families = {name: self.with_link(name) for name in self.links}
         return tuple(name for name, f in families.items() if f.valid(np.ones(1)) is None)
 
-    # ------------------------------------------------------------ parameters
-
-    @property
-    def param_scales(self) -> tuple[ParamScale, ...]:
-        """Scale on which each parameter's interval is symmetric."""
-        return tuple("log" for _ in self.param_names)
-
-    def coordinates(self, params: Vector) -> Vector:
-        """Unbounded coordinates of the parameters, in which they are searched, (r,)."""
-        return np.asarray(np.log(params))
-
-    def natural(self, coordinates: Vector) -> Vector:
-        """Parameters at coordinates, kept off zero in double precision."""
-        return np.exp(np.clip(coordinates, -_LARGEST_LOG, _LARGEST_LOG))
-
-    def natural_jacobian(self, coordinates: Vector) -> Matrix:
-        """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""
-        return np.diag(self.natural(coordinates))
-
-    def about(self, number: int) -> Family:
-        """The same family, in whose coordinates one parameter is a function of its own alone."""
-        return self
-
     # ------------------------------------------------------------ response
 
     def check_response(
@@ -266,10 +229,6 @@ class Family(ABC):
         return np.zeros(len(y))
 
     # ------------------------------------------------------------ starting values
-
-    def first_params(self, y: Vector, w: Vector | None) -> Vector:
-        """Parameters before anything is known of the means."""
-        return np.ones(len(self.param_names))
 
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
         """Means inside the support near the response, as R's ``mustart``."""
@@ -331,14 +290,6 @@ class Family(ABC):
     def scale(self, params: Vector) -> float | None:
         """Factor of the variance function for unit weight, where it is a parameter; else None."""
         return None
-
-    def at_limit(self, params: Array) -> Mask:
-        """Whether each parameter is so small, or so large, that the family is one of its limits."""
-        at_zero, at_infinity = (
-            np.array([name in names for name in self.param_names], dtype=bool)
-            for names in (self.vanishing, self.infinite)
-        )
-        return (at_zero & (params < NEAR_ZERO)) | (at_infinity & (params > 1.0 / NEAR_ZERO))
 
     def residual_sd(self, params: Vector) -> float | None:
         """Standard deviation about the mean, where it is a parameter of all rows; else None."""

@@ -10,7 +10,6 @@ import pandas as pd
 
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.prediction import fitted_predictor
 
 Vector = npt.NDArray[np.float64]
 
@@ -30,7 +29,12 @@ def sigma(fit: FittedModel) -> float:
 @summary_of_rows("family deviance")
 def family_deviance(fit: FittedModel) -> float:
     """Sum of the unit deviances of the rows, at the conditional modes."""
-    return float(unit_deviances(fit, fit.spec.family.mean(fitted_predictor(fit))).sum())
+    return float(unit_deviances(fit, fit.spec.family.mean(linear_predictor(fit))).sum())
+
+
+def linear_predictor(fit: FittedModel) -> Vector:
+    """Linear predictor of the rows at the conditional modes, (n,)."""
+    return fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
 
 
 def unit_deviances(fit: FittedModel, mu: Vector) -> Vector:

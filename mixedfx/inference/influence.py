@@ -21,8 +21,8 @@ from mixedfx.errors import ArgumentError, DataError, EngineError, check_choice
 from mixedfx.estimation.contracts import RowInfluence
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.inference.family_estimates import linear_predictor
 from mixedfx.inference.prediction import fitted
-from mixedfx.inference.residual_kinds import linear_predictor
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas

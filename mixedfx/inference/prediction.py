@@ -150,14 +150,9 @@ def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
     return result
 
 
-def fitted_predictor(fit: FittedModel) -> Vector:
-    """Linear predictor of each row used given the random effects, offset included."""
-    return _linear_predictor(fit, fit.formula.groups)
-
-
 def fitted(fit: FittedModel) -> Vector:
     """Mean of each row used given the random effects, offset included."""
-    eta = fitted_predictor(fit)
+    eta = _linear_predictor(fit, fit.formula.groups)
     return np.asarray(fit.spec.family.response_mean(eta, fit.residual.distribution_params))
 
 

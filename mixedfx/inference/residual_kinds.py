@@ -30,7 +30,7 @@ from scipy import special
 
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.family_estimates import unit_deviances
+from mixedfx.inference.family_estimates import linear_predictor, unit_deviances
 from mixedfx.inference.simulation import RANDOM, response_distribution
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -50,11 +50,6 @@ def residuals_of_kind(
     check_choice("random", random, RANDOM)
     values = _quantile(fit, n, random, rng) if kind == "quantile" else _of_mean(fit, kind)
     return pd.Series(values, index=fit.rows.index, name="resid" if kind == "response" else kind)
-
-
-def linear_predictor(fit: FittedModel) -> Vector:
-    """Linear predictor of the rows at the conditional modes, (n,)."""
-    return fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
 
 
 def pearson_residuals(fit: FittedModel) -> Vector:

@@ -166,7 +166,7 @@ class AverageScale(MeanScale):
     def _by_param(self, i: int, eta: Matrix) -> Matrix:
         by_params = self.family.response_mean_by_params(eta, self.params)
         assert by_params is not None
-        return by_params[i]
+        return np.asarray(by_params[i])
 
     def _expected(
         self, function: Callable[[Matrix], Matrix], eta: Vector, left_out: Vector
