@@ -23,7 +23,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from mixedfx.covariance.components import ZERO, Component, ComponentKind, Positions
 from mixedfx.covariance.correlation import CorrelationStructure, atanh_inside, tanh_slope
@@ -362,6 +362,8 @@ def _by_smoothness_twice(d: Vector, scale: float, nu: float) -> Vector:
 
 def _fit_matern(d: Vector, r: Vector, scale: float) -> Vector:
     """Range and smoothness whose correlations at distances ``d`` are nearest to ``r``."""
+    from scipy.optimize import least_squares
+
     low, high = -np.log(_SMOOTHEST), np.log(_SMOOTHEST)
 
     def misfit(x: Vector) -> Vector:
@@ -375,7 +377,7 @@ def _fit_matern(d: Vector, r: Vector, scale: float) -> Vector:
     best: tuple[float, Vector] | None = None
     for nu in (0.5, 1.5, 4.0, 15.0):
         start = np.array([np.log(scale / np.sqrt(2.0 * nu)), np.log(nu)])
-        end = optimize.least_squares(
+        end = least_squares(
             misfit, start, jac=jacobian, xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=100
         )
         if best is None or end.cost < best[0]:

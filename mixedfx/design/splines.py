@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from patsy import stateful_transform
-from scipy.interpolate import BSpline
 from scipy.linalg import qr
 
 from mixedfx._warnings import warn_caller
@@ -112,6 +111,8 @@ class _Splines:
 
     def _splines(self, x: Vector, derivative: int = 0) -> Matrix:
         """B-splines without the first where there is no intercept, or their derivatives."""
+        from scipy.interpolate import BSpline
+
         k = len(self._knots) - self._degree - 1
         spline = BSpline(self._knots, np.eye(k), self._degree)
         values = spline(x, nu=derivative)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import optimize
 
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
@@ -111,6 +110,8 @@ def _studentized_range_tail(t: Any, k: int, df: Any) -> Vector:
 
 def _studentized_range_quantile(conf_level: float, k: int, df: Vector) -> Vector:
     """Solve for the quantile, between that of one pair and Bonferroni's for all pairs."""
+    from scipy.optimize import brentq
+
     low = wald.t_quantile(0.5 + conf_level / 2.0, df)
     if k == 2:
         return low
@@ -118,7 +119,7 @@ def _studentized_range_quantile(conf_level: float, k: int, df: Vector) -> Vector
     # In balanced designs all degrees of freedom are equal but for rounding: solve once for each.
     _, first, inverse = np.unique(np.round(df, 8), return_index=True, return_inverse=True)
     quantiles = [
-        optimize.brentq(
+        brentq(
             lambda q, i=i: float(_studentized_range_tail(q, k, df[i])) - (1.0 - conf_level),
             0.999 * low[i],
             1.001 * high[i],

@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm
+from scipy import special
 
 from mixedfx._workers import THIS_PROCESS, Workers
 from mixedfx.errors import ArgumentError, brief, check_share
@@ -63,7 +63,7 @@ def profile(
     """
     check_no_priors(fit, "a profile")
     check_share("conf_level", conf_level)
-    limit = float(norm.ppf(0.5 + 0.5 * conf_level))
+    limit = float(special.ndtri(0.5 + 0.5 * conf_level))
     targets = np.unique(_read_zetas((*ZETAS, -limit, limit) if zetas is None else zetas))
     selected = select_parameters(fit, parm)
     points_of = partial(_points, targets=targets, corner=zetas is None)
@@ -81,7 +81,7 @@ def profile_intervals(
     """Confidence limits ``zeta(v) = -z`` and ``zeta(v) = z``, in columns 0 and 1."""
     check_no_priors(fit, "a profile")
     check_share("conf_level", conf_level)
-    zeta = float(norm.ppf(0.5 + 0.5 * conf_level))
+    zeta = float(special.ndtri(0.5 + 0.5 * conf_level))
     selected = select_parameters(fit, parm)
     limits = _of_each(fit, selected, partial(_limits, zeta=zeta), workers)
     index = pd.Index([p.name for p in selected], name="parameter", dtype=object)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, optimize
+from scipy import linalg
 
 from mixedfx.covariance.components import Component
 from mixedfx.covariance.correlation import CorrelationStructure
@@ -182,6 +182,8 @@ class SolvedCorrelation:
     def params(self, u: float, y: Vector) -> Vector:
         """Solve for its own parameter."""
         own = int(self._searched[self._number])
+        from scipy.optimize import brentq
+
         params, target = np.insert(y, own, 0.0), math.tanh(u)
 
         def miss(t: float) -> float:
@@ -190,7 +192,7 @@ class SolvedCorrelation:
         if miss(-_END) > 0.0 or miss(_END) < 0.0:
             raise ArithmeticError("the other correlations allow no such one")
         # A correlation of toep is linear in t, so that few steps are needed.
-        root = optimize.brentq(miss, -_END, _END, xtol=1e-15, rtol=1e-14)
+        root = brentq(miss, -_END, _END, xtol=1e-15, rtol=1e-14)
         return _set(params, own, math.atanh(float(root)))
 
     def pull_back(self, params: Vector, by_params: Vector) -> tuple[float, Vector]:
