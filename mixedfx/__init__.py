@@ -13,6 +13,7 @@ from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.generalized import glmer
 from mixedfx.results.comparison import compare, compare_structures, table
+from mixedfx.results.imputation import pool
 from mixedfx.results.results import Results
 from mixedfx.results.storage import read
 
@@ -51,6 +52,7 @@ __all__ = [
     "graph",
     "lmer",
     "parse",
+    "pool",
     "pooling_fits",
     "posterior_means",
     "priors",

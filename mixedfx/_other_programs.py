@@ -33,8 +33,8 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "link": _GENERALISED,
     "nAGQ": _GENERALISED,
     "cov_type": (
-        "standard errors are those of the model; where residual variances differ, "
-        "write weights=, residual_sd= or dispersion="
+        "standard errors are those of the model; fit.get_robustcov_results('CR2') has robust ones, "
+        "and where residual variances differ, write weights=, residual_sd= or dispersion="
     ),
     "method": f"for REML or maximum likelihood write reml=True or reml=False; {_SEARCH}",
     "optimizer": _SEARCH,

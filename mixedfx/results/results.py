@@ -26,6 +26,7 @@ from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.plot_accessor import PlotAccessor
+from mixedfx.results.robust import RobustMixin
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
 
@@ -40,6 +41,7 @@ class Results(
     DiagnosticsMixin,
     DescriptionMixin,
     KeepingMixin,
+    RobustMixin,
 ):
     """
     Results of :func:`mixedfx.lmer`; immutable.

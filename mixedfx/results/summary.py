@@ -7,6 +7,7 @@ import pandas as pd
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formatting import Summary
 from mixedfx.inference import dispersion_table, varcorr, wald
+from mixedfx.inference.cluster_robust import COV_TYPES
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.sampled_rows import sampled_share
@@ -19,6 +20,11 @@ _TESTS = {
     "residual": "t, residual degrees of freedom",
     "normal": "z, normal distribution",
 }
+_TESTS |= {
+    name: f"t, cluster-robust standard errors ({name}), their degrees of freedom by Satterthwaite"
+    for name in COV_TYPES
+}
+_TESTS |= {f"{name}, normal": f"z, cluster-robust standard errors ({name})" for name in COV_TYPES}
 
 
 def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
@@ -92,7 +98,7 @@ def _residual_params(fit: FittedModel) -> pd.DataFrame:
 def _coefficients(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> pd.DataFrame:
     """Fixed effects under R's column names."""
     table = wald.tidy(fit, ddf, conf_level=0.95).set_index("term").rename_axis(None)
-    letter = "z" if df_method == "normal" else "t"
+    letter = "z" if df_method.endswith("normal") else "t"
     names = {
         "estimate": "Estimate",
         "std_error": "Std. Error",
@@ -100,6 +106,6 @@ def _coefficients(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> pd.Da
         "statistic": f"{letter} value",
         "p_value": f"Pr(>|{letter}|)",
     }
-    if df_method == "normal":
+    if letter == "z":
         del names["df"]
     return table[list(names)].rename(columns=names)
