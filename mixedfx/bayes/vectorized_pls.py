@@ -47,7 +47,7 @@ class VectorizedPLS:
     @staticmethod
     def prepare(crossprod: CrossProducts, priors: PriorSpecification) -> VectorizedPLS | None:
         """Prepare a model; None with several factors, levels that share rows, or many columns."""
-        if len(crossprod.ZtZ.diagonal) > 1 or crossprod.ZtZ.within:
+        if len(crossprod.ZtZ.diagonal) > 1 or crossprod.ZtZ.within or crossprod.has_precision:
             return None
         if not crossprod.ZtXy:
             return VectorizedPLS(crossprod, priors, None)

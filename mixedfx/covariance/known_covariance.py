@@ -187,13 +187,17 @@ class PedigreeCovariance(KnownCovariance):
         matrix = sparse.csc_matrix(identity - sparse.csc_matrix(self.parents.csr))
         return sparse_linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0)
 
+    def gene_flow(self, sampled: Matrix) -> Matrix:
+        """``T sampled``: effects of all animals by what each adds to the mean of its parents."""
+        return np.asarray(self._gene_flow.solve(np.ascontiguousarray(sampled)))
+
     def multiply(self, columns: Matrix) -> Matrix:
         """``A columns``: gene flow to the ancestors, and back."""
         upwards = self._gene_flow.solve(np.ascontiguousarray(columns), trans="T")
         scaled = (
             self.mendelian[:, None] * upwards if columns.ndim == 2 else self.mendelian * upwards
         )
-        return np.asarray(self._gene_flow.solve(np.ascontiguousarray(scaled)))
+        return self.gene_flow(scaled)
 
     def diagonal(self, rows: Codes) -> Vector:
         """``A[i, i] = 1 + F_i`` of some rows."""
@@ -201,5 +205,20 @@ class PedigreeCovariance(KnownCovariance):
 
     def inverse(self) -> SparseMatrix:
         """``A^-1 = (I - P)' D^-1 (I - P)`` (Henderson 1976, Biometrics 32:69)."""
-        root = sparse.identity(self.size, format="csr") - sparse.csr_matrix(self.parents.csr)
-        return SparseMatrix.of(root.T @ sparse.diags_array(1.0 / self.mendelian) @ root)
+        root = self.root(np.arange(self.size)).csr
+        return SparseMatrix.of(root.T @ root)
+
+    def with_ancestors(self, rows: Codes) -> Codes:
+        """Some rows and all their ancestors, in order."""
+        parents, found = self.parents.csr, np.zeros(self.size, dtype=bool)
+        left = np.unique(rows)
+        while len(left):
+            found[left] = True
+            of_left = np.unique(parents[left].indices)
+            left = of_left[~found[of_left]]
+        return np.flatnonzero(found)
+
+    def root(self, rows: Codes) -> SparseMatrix:
+        """``D^-1/2 (I - P)`` of rows with all their ancestors: R of ``A^-1 = R'R``."""
+        gene_flow = sparse.eye_array(len(rows)) - self.parents.csr[rows][:, rows]
+        return SparseMatrix.of(sparse.diags_array(self.mendelian[rows] ** -0.5) @ gene_flow)

@@ -29,6 +29,10 @@ Codes = npt.NDArray[np.intp]
 
 # Numbers in a batch of columns.
 _NUMBERS = 10_000_000
+# Paths to ancestors in a batch of rows of T.
+_PATHS = 2_000_000.0
+# Time of a number in a column of A, over that of a path.
+_COLUMN_COST = 2.5
 
 
 def pedigree_covariance(
@@ -113,6 +117,7 @@ def _mendelian_variances(
 ) -> tuple[Vector, Vector]:
     """D and F of each animal, generation by generation; animals are sorted by these."""
     F, D = np.zeros(len(sire)), np.empty(len(sire))
+    paths = _ancestral_paths(sire, dam, generation)
     starts = np.searchsorted(generation, np.arange(int(generation.max(initial=0)) + 2))
     for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         s, d = sire[first:last], dam[first:last]
@@ -122,11 +127,57 @@ def _mendelian_variances(
         both = np.flatnonzero((s >= 0) & (d >= 0))
         matings, mating = np.unique(np.column_stack([s, d])[both], axis=0, return_inverse=True)
         if len(both):
-            F[first + both] = 0.5 * _relationships(matings, parents, D)[mating.ravel()]
+            F[first + both] = 0.5 * _relationships(matings, parents, D, paths)[mating.ravel()]
     return D, F
 
 
-def _relationships(pairs: Codes, parents: sparse.csr_array, D: Vector) -> Vector:
+def _ancestral_paths(sire: Codes, dam: Codes, generation: Codes) -> Vector:
+    """Paths from each animal to its ancestors and itself, at most as many as animals before it."""
+    paths = np.ones(len(sire) + 1)
+    paths[-1] = 0.0  # of an unknown parent
+    starts = np.searchsorted(generation, np.arange(int(generation.max(initial=0)) + 2))
+    for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        sum_of_paths = 1.0 + paths[sire[first:last]] + paths[dam[first:last]]
+        paths[first:last] = np.minimum(sum_of_paths, 1.0 + first)
+    return paths[:-1]
+
+
+def _relationships(pairs: Codes, parents: sparse.csr_array, D: Vector, paths: Vector) -> Vector:
+    """``A_sd`` of pairs (m, 2), by whichever way costs less."""
+    by_columns = min(len(np.unique(column)) for column in pairs.T) * float(pairs.max() + 1)
+    if _COLUMN_COST * by_columns < paths[np.unique(pairs)].sum():
+        return _by_columns(pairs, parents, D)
+    return _by_gene_flow(pairs, parents, D, paths)
+
+
+def _by_gene_flow(pairs: Codes, parents: sparse.csr_array, D: Vector, paths: Vector) -> Vector:
+    """``A_sd = sum_j T_sj D_j T_dj`` over common ancestors, by rows of T of few numbers."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    sizes = np.cumsum(paths[pairs[order]].sum(axis=1))
+    batch = (sizes // _PATHS).astype(np.intp)
+    found = np.empty(len(pairs))
+    for at in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+        animals, place = np.unique(pairs[at], return_inverse=True)
+        T, of_pair = _gene_flow_rows(animals, parents), place.reshape(-1, 2)
+        common = T[of_pair[:, 0]].multiply(T[of_pair[:, 1]])
+        found[at] = common @ D[: common.shape[1]]
+    return found
+
+
+def _gene_flow_rows(animals: Codes, parents: sparse.csr_array) -> sparse.csr_array:
+    """Rows of ``T = I + P + P^2 + ...``."""
+    last = int(animals.max()) + 1
+    P = parents[:last, :last]
+    ones = np.ones(len(animals))
+    step = sparse.csr_array((ones, (np.arange(len(animals)), animals)), shape=(len(animals), last))
+    rows = step
+    while step.nnz:
+        step = step @ P
+        rows = rows + step
+    return rows
+
+
+def _by_columns(pairs: Codes, parents: sparse.csr_array, D: Vector) -> Vector:
     """
     ``A_sd`` of pairs (m, 2), by products of A with unit vectors of the parents that are fewer.
 

@@ -24,6 +24,7 @@ from mixedfx.covariance.known_covariance import (
     SparseInverse,
 )
 from mixedfx.covariance.pedigree import pedigree_covariance
+from mixedfx.covariance.pedigree_regression import PedigreeRegression, conditional_means
 from mixedfx.covariance.relationship_checks import (
     check_positive_definite,
     check_symmetric,
@@ -309,18 +310,29 @@ def other_rows(relationship: Relationship, at: Codes) -> Codes:
     return np.flatnonzero(rest)
 
 
-def regressed_effects(
-    relationship: Relationship, at: Codes, root: Matrix, effects: Matrix
-) -> Matrix:
-    """
-    ``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows.
-
-    ``root`` is the Cholesky factor of ``A[at, at]``.
-    """
-    solved = linalg.cho_solve((root, True), effects)
+def regressed_effects(relationship: Relationship, at: Codes, effects: Matrix) -> Matrix:
+    """``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows."""
+    known, others = relationship.known, other_rows(relationship, at)
+    if isinstance(known, PedigreeCovariance):
+        return conditional_means(known, at, effects)[others]
+    A = known.block(at, at)
     spread = np.zeros((len(relationship), effects.shape[1]))
-    spread[at] = solved
-    return relationship.known.multiply(spread)[other_rows(relationship, at)]
+    spread[at] = linalg.solve(A, effects, assume_a="pos", overwrite_a=True)
+    return known.multiply(spread)[others]
+
+
+def regression_weights(
+    relationship: Relationship, at: Codes, others: Codes
+) -> tuple[sparse.csr_array, Vector]:
+    """Weights of the effects of some rows in the means of others, and relative variances left."""
+    known = relationship.known
+    if isinstance(known, PedigreeCovariance):
+        return PedigreeRegression.of(known, at, others).weights(others)
+    root = np.linalg.cholesky(known.block(at, at))
+    half = linalg.solve_triangular(root, known.block(at, others), lower=True)
+    weights = linalg.solve_triangular(root, half, lower=True, trans="T").T
+    left = known.diagonal(others) - np.einsum("ro,ro->o", half, half)
+    return sparse.csr_array(weights), np.maximum(left, 0.0)
 
 
 def as_relationship(value: Any, factor: str, levels: pd.Index) -> Relationship:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import linalg, sparse
+from scipy import sparse
 
 from mixedfx._keys import positions_of_keys
-from mixedfx.covariance.relationship import Relationship, positions_of_levels
+from mixedfx.covariance.known_covariance import PedigreeCovariance
+from mixedfx.covariance.relationship import (
+    Relationship,
+    positions_of_levels,
+    regression_weights,
+)
 from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
 from mixedfx.errors import ArgumentError, SizeError, brief, check_choice
@@ -46,15 +51,22 @@ def check_known_levels(
     memberships: bool,
 ) -> None:
     """Refuse more levels than can be decomposed."""
-    if relationship is None and not memberships:
-        return
-    what = "a relationship matrix" if relationship is not None else "multiple memberships"
+    if memberships:
+        check_dense_levels(str(term), n_levels, "multiple memberships")
+    elif relationship is not None and not isinstance(relationship.known, PedigreeCovariance):
+        # A pedigree's inverse is sparse: what is dense of it is known once it is ordered.
+        check_dense_levels(str(term), n_levels, "a relationship matrix")
+
+
+def check_dense_levels(what: str, n_levels: int, reason: str) -> None:
+    """Refuse more levels than a dense matrix of them can be decomposed."""
     if n_levels > _MAX_LEVELS:
         size = 8e-9 * n_levels**2
         raise SizeError(
-            f"{term} has {n_levels:,} levels with records; with {what} they are decomposed as one "
-            f"dense matrix of {size:.0f} GB, for at most {_MAX_LEVELS:,} levels. Levels without "
-            "records do not count."
+            f"{what} has {n_levels:,} levels with records; with {reason} they are decomposed as "
+            f"one dense matrix of {size:.0f} GB, for at most {_MAX_LEVELS:,} levels. Levels "
+            "without records do not count, and a pedigree's are taken by its sparse inverse where "
+            "no other term or dispersion= needs them dense."
         )
 
 
@@ -130,14 +142,12 @@ def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -
     weights = sparse.csr_array((np.ones(len(own)), (own, place[wanted[own]])), shape=shape)
     unknown = np.zeros(len(wanted))
     if len(others):
-        root = np.linalg.cholesky(relationship.known.block(at, at))
-        between = relationship.known.block(at, wanted[others])
-        half = linalg.solve_triangular(root, between, lower=True)
-        regression = linalg.solve_triangular(root, half, lower=True, trans="T").T
-        unknown[others] = np.maximum(prior[others] - np.einsum("ro,ro->o", half, half), 0.0)
-        placed = np.zeros((len(wanted), len(at)))
-        placed[others] = regression
-        weights = weights + sparse.csr_array(placed)
+        regression, unknown[others] = regression_weights(relationship, at, wanted[others])
+        place_others = sparse.csr_array(
+            (np.ones(len(others)), (others, np.arange(len(others)))),
+            shape=(len(wanted), len(others)),
+        )
+        weights = weights + place_others @ regression
     none_unseen = np.zeros(len(wanted), dtype=bool)
     return LevelCombinations(SparseMatrix.of(weights), unknown, prior, none_unseen)
 

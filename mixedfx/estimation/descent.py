@@ -61,7 +61,7 @@ class ScaledDeviance:
         # singular Lambda, where overfitted models spend most iterations, and costs more than it
         # saves.
         self.use_average_information = (
-            len(crossprod.ZtZ.diagonal) > 1
+            (len(crossprod.ZtZ.diagonal) > 1 or crossprod.has_precision)
             and max(crossprod.parametrization.widths) == 1
             and crossprod.symbolic.size > _MIN_EFFECTS_FOR_INFORMATION
         )

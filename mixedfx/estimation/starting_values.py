@@ -54,6 +54,8 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
     ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
     the former (Rao 1972, J. Am. Stat. Assoc. 67:112).
     """
+    if crossprod.has_precision:
+        return identity_params(crossprod.parametrization)
     if max(crossprod.ZtZ.layout.widths) >= WIDE:
         return _generic_params(crossprod)
     moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]

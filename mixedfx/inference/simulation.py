@@ -27,7 +27,8 @@ from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.prediction import new_offset, new_weights
-from mixedfx.likelihood.level_basis import covariance_root
+from mixedfx.likelihood.crossproducts import LevelBasis
+from mixedfx.likelihood.level_basis import effects_root
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.residuals.model import ResponseAroundPredictor
 
@@ -46,7 +47,7 @@ class ResponseDistribution:
     random_terms: tuple[RandomTermRows, ...]  # terms whose effects are drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) sigma Lambda of each of them
     around: ResponseAroundPredictor
-    level_roots: tuple[Matrix | None, ...] = ()  # T of ``A = T T'`` of each; None: identity
+    level_roots: tuple[LevelBasis | None, ...] = ()  # T of ``A = T T'`` of each; None: identity
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -59,7 +60,8 @@ class ResponseDistribution:
         for random_term, factor, root in zip(
             self.random_terms, self.effect_factors, roots, strict=True
         ):
-            z = rng.standard_normal((len(factor), random_term.n_levels))
+            columns = random_term.n_levels if root is None else root.shape[1]
+            z = rng.standard_normal((len(factor), columns))
             if root is not None:
                 z = z @ root.T
             random_term.add_to_linear_predictor(eta, factor @ z)
@@ -80,7 +82,7 @@ def response_distribution(
         return ResponseDistribution(predictor, (), (), around)
     predictor = rows.fixed_predictor(values.beta)
     roots = tuple(
-        None if term.relationship is None else covariance_root(term.relationship, term.levels)
+        None if term.relationship is None else effects_root(term.relationship, term.levels)
         for term in fit.spec.random_terms
     )
     return ResponseDistribution(predictor, rows.random_terms, values.effect_factors, around, roots)

@@ -18,7 +18,7 @@ from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
-from mixedfx.likelihood.level_basis import RelatedLevels
+from mixedfx.likelihood.level_basis import RelatedLevels, in_levels
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
     column_products,
@@ -46,12 +46,13 @@ _UNEVEN = 1e8
 
 
 def compute_crossproducts(
-    design: Design, *, bases: tuple[ColumnBasis, ...] | None = None
+    design: Design, *, bases: tuple[ColumnBasis, ...] | None = None, strata: bool = False
 ) -> CrossProducts:
     """
     Cross-products of all rows, in given bases of the terms or in their own.
 
-    Refuses what the likelihood cannot identify.
+    Refuses what the likelihood cannot identify. Those of ``strata`` are added up with weights of
+    their own, in a basis of the levels that depends on these.
     """
     spec, rows, w = design.spec, design.rows, design.rows.weights
     Xy_columns, ols_coef, qr_R = centred_columns(rows)
@@ -61,7 +62,12 @@ def compute_crossproducts(
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
     groups = tuple(random_terms[0].group for random_terms in by_group)
     related = RelatedLevels.of(spec, by_group)
-    sums, blocks, level_bases = related.in_bases(*_sums_by_code(by_group, w, Xy_columns))
+    by_code = _sums_by_code(by_group, w, Xy_columns)
+    by_levels = block_matrix([ZtZ for ZtZ, _ in by_code[0]], by_code[1])
+    solver = None if strata else related.precision_solver(by_levels.pattern)
+    sums, blocks, level_bases = (
+        related.in_bases(*by_code) if solver is None else in_levels(*by_code)
+    )
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
@@ -86,7 +92,7 @@ def compute_crossproducts(
     )
     _check_residuals(design, Xy_columns[-1])
     check_identified(spec, crossprod, w)
-    return crossprod
+    return crossprod if solver is None else crossprod.with_precision(solver, by_levels)
 
 
 def _sums_by_code(

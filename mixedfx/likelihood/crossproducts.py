@@ -38,11 +38,14 @@ from mixedfx.linalg.cholesky.block_matrix import (
 )
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.solver import CholeskySolver
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 from mixedfx.linalg.solver import Factor, Solver
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+
+LevelBasis = Matrix | PrecisionBasis
 
 CHOLESKY: Solver = CholeskySolver()
 # A penalised residual sum of squares below this share of the response's is rounding.
@@ -87,13 +90,25 @@ class CrossProducts:
     log_weights: float  # sum of the logarithms of the weights
     # Of each grouping factor B of ``b = B v``, where effects are correlated between levels or a row
     # has several (:mod:`mixedfx.likelihood.level_basis`): its levels stand for the effects v.
-    level_bases: tuple[Matrix | None, ...] = field(default=(), repr=False)
+    level_bases: tuple[LevelBasis | None, ...] = field(default=(), repr=False)
     sigma: float | None = None  # residual sd of a row of weight one, where it is known
     solver: Solver = CHOLESKY  # how ``Lambda'Z'WZ Lambda + I`` is factorised
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values(), *self.ZtXy, *self.level_bases)
+
+    def with_precision(self, solver: PrecisionSolver, by_levels: BlockMatrix) -> CrossProducts:
+        """Those of the effects v of sparse inverses, given those of the levels."""
+        ZtXy = tuple(
+            own if B is None else own @ B for own, B in zip(self.ZtXy, solver.bases, strict=True)
+        )
+        return replace(self, ZtZ=by_levels, ZtXy=ZtXy, level_bases=solver.bases, solver=solver)
+
+    @property
+    def has_precision(self) -> bool:
+        """Whether ``ZtZ`` is that of levels, and ``Z'WZ`` of their effects v is not formed."""
+        return any(isinstance(B, PrecisionBasis) for B in self.level_bases)
 
     @property
     def p(self) -> int:
@@ -171,7 +186,7 @@ class CrossProducts:
             effects.append(basis.effects(v if B is None else v @ B.T))
         return effects
 
-    def level_basis(self, factor: int) -> Matrix | None:
+    def level_basis(self, factor: int) -> LevelBasis | None:
         """B of a grouping factor, None where its effects are those of its levels."""
         return self.level_bases[factor] if self.level_bases else None
 

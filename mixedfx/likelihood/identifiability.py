@@ -83,6 +83,8 @@ def dependences(
     """
     if max(crossprod.ZtZ.layout.widths, default=0) >= WIDE:
         return ()  # pairs of so many effects are too many: the curvature at the optimum tells
+    if crossprod.has_precision:
+        return ()  # relationships differ from pair to pair of levels, as nothing else does
     residual = OneVariance() if residual is None else residual
     may_absorb_residual = residual.can_be_absorbed(crossprod, reml=reml)
     if not may_absorb_residual and _identified_within_levels(crossprod, reml=reml):

@@ -27,13 +27,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from mixedfx.covariance.known_covariance import PedigreeCovariance
 from mixedfx.covariance.relationship import Relationship, positions_of_levels
 from mixedfx.covariance.relationship_checks import raise_not_positive_definite
+from mixedfx.design.known_levels import check_dense_levels
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec
+from mixedfx.likelihood.level_precision import DENSE_EFFECTS, pedigree_basis, precision_bases
 from mixedfx.linalg.available_memory import check_memory
-from mixedfx.linalg.cholesky.block_matrix import LevelPairs
+from mixedfx.linalg.cholesky.block_matrix import BlockPattern, LevelPairs
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 Vector = npt.NDArray[np.float64]
@@ -68,6 +72,13 @@ def covariance_root(relationship: Relationship, levels: Levels) -> Matrix:
         raise
 
 
+def effects_root(relationship: Relationship, levels: Levels) -> Matrix | PrecisionBasis:
+    """T of ``A = T T'`` of some levels: of many of a pedigree by the sparse inverse."""
+    if isinstance(relationship.known, PedigreeCovariance) and len(levels) > DENSE_EFFECTS:
+        return pedigree_basis(relationship, levels)
+    return covariance_root(relationship, levels)
+
+
 @dataclass(frozen=True)
 class RelatedLevels:
     """Relationships and memberships of grouping factors, which give their levels' bases."""
@@ -92,6 +103,16 @@ class RelatedLevels:
     def is_plain(self) -> bool:
         """Whether all levels are independent, and each row has one of them."""
         return all(known is None for known in (*self.relationships, *self.memberships))
+
+    def precision_solver(self, pattern: BlockPattern) -> PrecisionSolver | None:
+        """Solver with the sparse inverses of large pedigrees, where these pay."""
+        plain = [
+            known is None and memberships is None
+            for known, memberships in zip(self.relationships, self.memberships, strict=True)
+        ]
+        if all(known is None for known in self.relationships):
+            return None
+        return precision_bases(self.relationships, self.levels, plain, pattern)
 
     def loadings(self, f: int, basis: Matrix | None) -> Matrix | None:
         """``S B``, (codes, L): what a row of each code has of a factor's effects v."""
@@ -131,6 +152,7 @@ def level_basis(
     group: str,
 ) -> Matrix:
     """B (L, L) of a grouping factor, by its sums of products by code."""
+    check_dense_levels(group, len(levels), "a relationship matrix")
     if len(ZtZ) > 1:
         _check_dense_block(len(ZtZ), len(levels), group)
     squares = np.einsum("aal->l", ZtZ)
@@ -169,6 +191,13 @@ def _check_dense_block(K: int, L: int, group: str) -> None:
 def _eigen(matrix: Matrix) -> tuple[Vector, Matrix]:
     values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
+
+
+def in_levels(
+    sums: Sequence[tuple[Array, Array]], blocks: BlocksOfPairs
+) -> tuple[list[LevelSums], BlocksOfPairs, tuple[Matrix | None, ...]]:
+    """Sums as they are, of the levels."""
+    return [LevelSums(*own) for own in sums], blocks, (None,) * len(sums)
 
 
 def sums_in_basis(P: Matrix, ZtZ: Array, ZtXy: Array) -> LevelSums:

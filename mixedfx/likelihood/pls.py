@@ -128,7 +128,7 @@ class Solution:
             for T, block in zip(changes, blocks, strict=True)
         ]
         for f in range(len(found)):
-            if self.crossprod.level_basis(f) is not None:
+            if isinstance(self.crossprod.level_basis(f), np.ndarray):
                 found[f] = self._covariances_in_levels(f)
         return found
 
@@ -149,7 +149,7 @@ class Solution:
     def _covariance_with_basis(self, factor: int, effect: int) -> tuple[Matrix, Array]:
         """B, and ``G (T'e (x) B')``: of the effects of the basis with one of the levels."""
         symbolic, B = self.crossprod.symbolic, self.crossprod.level_basis(factor)
-        assert B is not None
+        assert isinstance(B, np.ndarray)
         T, columns = self.crossprod.changes_by_group()[factor], symbolic.columns(factor)
         rhs = np.zeros((symbolic.size, len(B)))
         rhs[columns] = np.kron(T[effect][:, None], B.T)

@@ -33,6 +33,8 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.size import check_columns
 from mixedfx.linalg.cholesky.batched import WIDE
 from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionFactor
+from mixedfx.linalg.precision.quadratic_forms import quadratic_forms
 from mixedfx.linalg.solver import Factor
 
 Vector = npt.NDArray[np.float64]
@@ -158,7 +160,12 @@ def prediction_errors(
         uncertainty = ParameterUncertainty.of_coefficients(solution)
     conditional = np.zeros(len(rows.X))
     gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
-    if _has_many_entries(crossprod):
+    numeric = solution.schur.numeric if crossprod.term_positions else None
+    if isinstance(numeric, PrecisionFactor):
+        Z = node_rows(crossprod, rows)
+        conditional = quadratic_forms(numeric, Z)
+        gradient += Z @ numeric.assembled.times_root_inverse(uncertainty.modes_jacobian)
+    elif _has_many_entries(crossprod):
         Z = sparse_rows(crossprod, rows)
         conditional = _of_sparse_rows(Z, solution.schur.numeric.solve)
         gradient += Z @ uncertainty.modes_jacobian
@@ -213,6 +220,8 @@ def unscaled_prediction_variance(
     crossprod = solution.crossprod
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
+    if isinstance(solution.schur.numeric, PrecisionFactor):
+        return quadratic_forms(solution.schur.numeric, node_rows(crossprod, rows))
     if _has_many_entries(crossprod):
         return _of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
     return _conditional_variance(crossprod, solution, effect_columns(crossprod, rows))
@@ -247,8 +256,22 @@ def effect_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[Effec
     return columns
 
 
+def node_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_array:
+    """Z of rows in the bases of the terms' columns, (n, q), for the effects of nodes."""
+    return _sparse_rows(crossprod, rows, lambda S, B: B.rows_of_nodes(S))
+
+
 def sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_array:
     """Z of rows in its bases, (n, q), where effects of levels are in a basis of their own."""
+    return _sparse_rows(crossprod, rows, lambda S, B: B.rows(S))
+
+
+def _sparse_rows(
+    crossprod: CrossProducts,
+    rows: PredictionRows,
+    of_precision: Callable[[sparse.csr_array, PrecisionBasis], sparse.csr_array],
+) -> sparse.csr_array:
+    """Z of rows; those of effects with sparse precisions by a function of the levels'."""
     symbolic, n = crossprod.symbolic, len(rows.X)
     Z = sparse.csr_array((n, symbolic.size))
     terms = zip(
@@ -258,14 +281,15 @@ def sparse_rows(crossprod: CrossProducts, rows: PredictionRows) -> sparse.csr_ar
         columns, combination = basis.columns(model_matrix), rows.combination(t)
         L, B = symbolic.layout.levels(position.group), crossprod.level_basis(position.group)
         at = np.flatnonzero(codes >= 0)
-        level = codes[at]
+        level, n_levels = codes[at], L if B is None else len(B)
         S = sparse.csr_array(
-            (np.ones(len(at)), (at, level)), shape=(n, max(L, 1 + level.max(initial=0)))
+            (np.ones(len(at)), (at, level)), shape=(n, max(n_levels, 1 + level.max(initial=0)))
         )
         if combination is not None:
             S = S[:, : combination.weights.n_rows] @ combination.weights.csr
         if B is not None:
-            S = sparse.csr_array(S @ B)
+            is_sparse = isinstance(B, PrecisionBasis)
+            S = of_precision(S, B) if is_sparse else sparse.csr_array(S @ B)
         for a in range(position.width):
             own = sparse.csr_array(sparse.diags_array(np.nan_to_num(columns[:, a])) @ S)
             first = symbolic.starts[position.group] + (position.start + a) * L

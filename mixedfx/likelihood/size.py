@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedfx.errors import SizeError
+from mixedfx.likelihood.level_precision import check_precision
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.precision import PrecisionSolver
 from mixedfx.linalg.solver import Factor, Solver
 
 # Arrays of the block's size at the peak of a fit, as measured: the cross-products, the factor, its
@@ -62,6 +64,9 @@ def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
 
 def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequence[str]) -> None:
     """Raise a SizeError where memory cannot hold what a solver allocates."""
+    if isinstance(solver, PrecisionSolver):
+        check_precision(solver, pattern, groups)
+        return
     if not isinstance(solver, IterativeSolver):
         check_dense_block(pattern, groups)
         return

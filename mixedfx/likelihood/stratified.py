@@ -113,7 +113,7 @@ class StratifiedSums:
 
 def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     """Cross-products of a design by stratum."""
-    plain, w = compute_crossproducts(design), design.rows.weights
+    plain, w = compute_crossproducts(design, strata=True), design.rows.weights
     Xy_columns, _, _ = centred_columns(design.rows)
     by_group = blocks_by_group(rows_in_basis(design.rows.random_terms, plain.bases))
     S = int(codes.max()) + 1

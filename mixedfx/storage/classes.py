@@ -55,6 +55,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.solver import CholeskySolver
 from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 from mixedfx.priors.distributions import (
     LKJ,
@@ -89,7 +90,7 @@ _STORED: tuple[type, ...] = (
     SparseMatrix,
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, MonteCarloError, Note, FittedModel),
-    *(CholeskySolver, IterativeSolver),
+    *(CholeskySolver, IterativeSolver, PrecisionSolver, PrecisionBasis),
     *(ResidualEstimate, JointEstimate, EndsOfResiduals, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),

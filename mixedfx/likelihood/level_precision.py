@@ -1,0 +1,139 @@
+"""Bases of pedigrees' effects by the sparse inverse of their relationships, and when they pay.
+
+The levels with records and all their ancestors are the nodes of a factor; others have no part in
+the likelihood. With P the matrix of their parents and D their Mendelian variances,
+
+    A^-1 = R'R,    R = D^-1/2 (I - P)
+
+(Henderson 1976, Biometrics 32:69). The equations of the nodes are factorised in an order of small
+degrees (:mod:`mixedfx.linalg.precision`): what is left is a dense block of as many animals as the
+generations have in common, c, which costs about ``c**3`` an evaluation. A dense basis costs an
+eigen-decomposition of the levels once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.known_covariance import PedigreeCovariance
+from mixedfx.covariance.relationship import Relationship, positions_of_levels
+from mixedfx.design.levels import Levels
+from mixedfx.errors import SizeError
+from mixedfx.linalg.available_memory import check_memory
+from mixedfx.linalg.cholesky.block_matrix import BlockPattern
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
+
+if TYPE_CHECKING:
+    from mixedfx.likelihood.pls import Solution
+
+Array = npt.NDArray[np.float64]
+
+# Effects up to which a dense basis costs less than is worth choosing.
+DENSE_EFFECTS = 2_000
+# Operations of an eigen-decomposition of L levels, over L**3.
+_EIGEN = 9.0
+# Evaluations of a search.
+_EVALUATIONS = 12.0
+# Operations of an evaluation beyond which a fit takes an hour.
+_MOST_OPERATIONS = 1e12
+# Arrays of the dense block: its values, its factor, its inverse and a temporary one.
+_COPIES = 4
+
+
+def precision_bases(
+    relationships: Sequence[Relationship | None],
+    levels: Sequence[Levels],
+    is_plain: Sequence[bool],
+    pattern: BlockPattern,
+) -> PrecisionSolver | None:
+    """Solver of equations in which pedigrees have sparse inverses; None where dense ones pay."""
+    pedigrees = [r is not None and isinstance(r.known, PedigreeCovariance) for r in relationships]
+    effects = [pattern.layout.size(f) for f, is_one in enumerate(pedigrees) if is_one]
+    if max(effects, default=0) <= DENSE_EFFECTS:
+        return None
+    if not all(one or plain for one, plain in zip(pedigrees, is_plain, strict=True)):
+        return None  # another factor is dense
+    solver = PrecisionSolver(
+        tuple(
+            pedigree_basis(relationship, own) if one and relationship is not None else None
+            for one, relationship, own in zip(pedigrees, relationships, levels, strict=True)
+        )
+    )
+    sparse = _EVALUATIONS * solver.pattern(pattern).symbolic.order.operations
+    return solver if sparse < _dense_operations(pattern, pedigrees) else None
+
+
+def _dense_operations(pattern: BlockPattern, pedigrees: Sequence[bool]) -> float:
+    """Operations of dense bases, and of evaluations with them."""
+    layout, total = pattern.layout, 0.0
+    for f in layout.factors:
+        if pedigrees[f]:
+            total += _EIGEN * float(layout.levels(f)) ** 3
+    if len(layout.widths) > 1 or max(layout.widths) > 1:
+        # The factors' block is dense, or that of all but the largest one.
+        sizes = sorted(layout.size(f) for f in layout.factors)
+        dense = sizes if max(layout.widths) > 1 else sizes[:-1]
+        total += _EVALUATIONS * float(sum(dense)) ** 3
+    return total
+
+
+def pedigree_basis(relationship: Relationship, levels: Levels) -> PrecisionBasis:
+    """Basis of the levels' effects by those of the levels and their ancestors."""
+    known = relationship.known
+    assert isinstance(known, PedigreeCovariance)
+    at = positions_of_levels(relationship, levels.labels, "")
+    nodes = known.with_ancestors(at)
+    return PrecisionBasis(known.root(nodes), np.searchsorted(nodes, at))
+
+
+def check_precision(solver: PrecisionSolver, pattern: BlockPattern, groups: Sequence[str]) -> None:
+    """Refuse, before it is allocated, a dense block that takes too much memory or time."""
+    found = solver.pattern(pattern)
+    c = found.symbolic.dense_size
+    names = " and ".join(
+        f"'{group}' ({len(B):,} levels with records, {B.n_nodes:,} with their ancestors)"
+        for group, B in zip(groups, solver.bases, strict=True)
+        if B is not None
+    )
+    what = (
+        f"the pedigree of {names} is eliminated but for a dense matrix of {c:,} x {c:,} numbers, "
+        "as its animals' ancestors are nearly all in common"
+    )
+    advice = (
+        "Fit the records of fewer animals, leave early generations out of the pedigree, or take "
+        "a sire model."
+    )
+    check_memory(what, 8.0 * c**2, copies=_COPIES, advice=advice)
+    if found.symbolic.order.operations > _MOST_OPERATIONS:
+        raise SizeError(f"{what}: a fit would take more than an hour. {advice}")
+
+
+def covariances_of_all(
+    solution: Solution, factor: int, relationships: Sequence[Relationship | None]
+) -> Array:
+    """
+    Conditional covariances of the effects of all animals of a factor, (K, K, animals).
+
+    Those that have no part in the likelihood are nodes too.
+    """
+    crossprod, solver = solution.crossprod, solution.crossprod.solver
+    assert isinstance(solver, PrecisionSolver)
+    numeric = solution.schur.numeric
+    bases, relationship = list(solver.bases), relationships[factor]
+    assert relationship is not None and isinstance(relationship.known, PedigreeCovariance)
+    if bases[factor].n_nodes < len(relationship):
+        at = positions_of_levels(relationship, crossprod.levels[factor].labels, "")
+        every = np.arange(len(relationship))
+        bases[factor] = PrecisionBasis(relationship.known.root(every), at)
+        complete = PrecisionSolver(tuple(bases))
+        pattern = replace(crossprod.ZtZ.pattern)
+        check_precision(complete, pattern, crossprod.groups)
+        numeric = complete.factorize(replace(crossprod.ZtZ, pattern=pattern), numeric.lambdas)
+    T = solution.sigma * crossprod.changes_by_group()[factor]
+    C = numeric.node_covariances(factor)
+    return np.asarray(np.einsum("ac,cdl,bd->abl", T, C, T, optimize=True))

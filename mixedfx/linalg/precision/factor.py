@@ -1,0 +1,154 @@
+"""Block matrix of effects with sparse precisions, its factor at given Lambdas, and columns.
+
+The same attributes and methods as those of :mod:`mixedfx.linalg.cholesky.numeric`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.linalg.cholesky.batched import flatten
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
+from mixedfx.linalg.precision.basis import PrecisionBasis
+from mixedfx.linalg.precision.matrix import PrecisionMatrix
+from mixedfx.linalg.precision.pattern import NodeColumns, PrecisionPattern
+from mixedfx.linalg.sparse_cholesky.numeric import SparseFactor, factorize_sparse
+
+Vector = npt.NDArray[np.float64]
+
+# More systems are not solved: what needs them needs the inverse.
+MOST_COLUMNS = 5000.0
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionSolver:
+    """Factorisation of the equations of effects some of which have a sparse precision."""
+
+    bases: tuple[PrecisionBasis | None, ...] = field(repr=False)  # of each factor
+
+    def pattern(self, pattern: BlockPattern) -> PrecisionPattern:
+        """Positions of the equations, analysed at the first call."""
+        known = pattern.cache.get("precision")
+        if known is None or known[0] is not self:
+            columns = NodeColumns.of(pattern, self.bases)
+            known = self, PrecisionPattern.of(columns, columns.elimination())
+            pattern.cache["precision"] = known
+        found: PrecisionPattern = known[1]
+        return found
+
+    def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
+        """Columns of the nodes."""
+        return self.pattern(pattern).order
+
+    def assemble(self, block_matrix: BlockMatrix) -> PrecisionMatrix:
+        """The block matrix with its bases, made at the first call."""
+        known = block_matrix.cache.get("precision")
+        if known is None or known.bases is not self.bases:
+            known = PrecisionMatrix(block_matrix, self.bases, self.pattern(block_matrix.pattern))
+            block_matrix.cache["precision"] = known
+        found: PrecisionMatrix = known
+        return found
+
+    def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> PrecisionFactor:
+        """Factorise at the given Lambdas."""
+        assembled = self.assemble(block_matrix)
+        factor = factorize_sparse(assembled.pattern.symbolic, assembled.values(lambdas))
+        return PrecisionFactor(assembled, tuple(lambdas), factor)
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionFactor:
+    """The penalised matrix at one set of Lambdas."""
+
+    assembled: PrecisionMatrix = field(repr=False)
+    lambdas: tuple[Array, ...]
+    factor: SparseFactor = field(repr=False)
+
+    @property
+    def symbolic(self) -> EliminationOrder:
+        """Columns of the nodes."""
+        return self.assembled.pattern.order
+
+    @property
+    def most_columns(self) -> float:
+        """Right-hand sides whose solution takes no longer than some tens of evaluations."""
+        return MOST_COLUMNS
+
+    @property
+    def log_det(self) -> float:
+        """``log|M|``."""
+        return self.factor.log_det + self.assembled.log_det_covariances
+
+    @cached_property
+    def inverse(self) -> Vector:
+        """Entries of the inverse of the equations, at their positions."""
+        return self.factor.inverse()
+
+    def solve(self, rhs: Array) -> Array:
+        """``Lambda M^-1 Lambda' rhs``, (q, m)."""
+        return self._solve(rhs)[1]
+
+    def _solve(self, rhs: Array) -> tuple[Array, Array]:
+        """``u = M^-1 Lambda' rhs`` and ``Lambda u``, (q, m) each."""
+        assembled, lambdas = self.assembled, self.lambdas
+        right = assembled.times_lambda(rhs, lambdas, transposed=True)
+        solved = self.factor.solve(assembled.times_root(right, transposed=True))
+        u = assembled.times_root(solved)
+        return u, assembled.times_lambda(u, lambdas, transposed=False)
+
+    def schur_complement(self, rhs: Sequence[Array], matrix: Array) -> PrecisionSchurComplement:
+        """``matrix - rhs' Lambda M^-1 Lambda' rhs``, for columns (K, m, nodes) of each factor."""
+        flat = np.empty((self.symbolic.size, len(matrix)))
+        for f in self.symbolic.layout.factors:
+            flat[self.symbolic.columns(f)] = flatten(rhs[f])
+        u, b = self._solve(flat)
+        return PrecisionSchurComplement(self, matrix - flat.T @ b, flat, u, b)
+
+    def node_covariances(self, f: int) -> Array:
+        """Blocks of the effects' inverse equations of all nodes of a factor, (K, K, nodes)."""
+        C, lam = self.inverse[self.assembled.pattern.own[f]], self.lambdas[f]
+        return np.asarray(np.einsum("ab,bcl,dc->adl", lam, C, lam, optimize=True))
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionSchurComplement:
+    """Dense columns after elimination."""
+
+    numeric: PrecisionFactor = field(repr=False)
+    matrix: Array  # (m, m)
+    _rhs: Array = field(repr=False)  # (q, m)
+    _u: Array = field(repr=False)  # (q, m), M^-1 Lambda' rhs
+    _b: Array = field(repr=False)  # (q, m), Lambda u
+
+    def back_substitute(self, weights: Array) -> tuple[list[Array], list[Array]]:
+        """Effects ``b = Lambda u`` and ``u = M^-1 Lambda' rhs weights``, (K, nodes) per factor."""
+        order = self.numeric.symbolic
+        b, u = self._b @ weights, self._u @ weights
+        columns = [(order.columns(f), order.layout.width(f)) for f in order.layout.factors]
+        return [b[c].reshape(K, -1) for c, K in columns], [u[c].reshape(K, -1) for c, K in columns]
+
+    def level_covariances(self) -> list[Array]:
+        """Conditional covariances of the effects of levels, not of v, (K, K, L) per factor."""
+        numeric = self.numeric
+        at, factors = numeric.assembled.pattern.at, numeric.symbolic.layout.factors
+        return [numeric.node_covariances(f)[:, :, at[f]] for f in factors]
+
+    def derivative(self, dC: Array) -> list[Array]:
+        """Derivative of ``log_det + f(matrix)`` by each Lambda (K, K), given that of f by matrix.
+
+        That of f is ``-2 sum_l g_l dC u_l'`` with ``g = rhs - A b``, node by node.
+        """
+        numeric, order = self.numeric, self.numeric.symbolic
+        found = numeric.assembled.log_det_derivative(numeric.lambdas, numeric.inverse)
+        g = (self._rhs - numeric.assembled @ self._b) @ dC
+        for f in order.layout.factors:
+            shape = (order.layout.width(f), -1)
+            left, right = g[order.columns(f)], self._u[order.columns(f)]
+            found[f] = found[f] - 2.0 * (left.reshape(shape) @ right.reshape(shape).T)
+        return found
