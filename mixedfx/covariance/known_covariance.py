@@ -214,7 +214,7 @@ class PedigreeCovariance(KnownCovariance):
         left = np.unique(rows)
         while len(left):
             found[left] = True
-            of_left = np.unique(parents[left].indices)
+            of_left = np.unique(parents[left].indices.astype(np.intp))
             left = of_left[~found[of_left]]
         return np.flatnonzero(found)
 

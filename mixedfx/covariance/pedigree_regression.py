@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx.covariance.known_covariance import PedigreeCovariance
+from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.sparse_cholesky.numeric import SparseFactor, sparse_factor
 
 Vector = npt.NDArray[np.float64]
@@ -61,6 +62,12 @@ class PedigreeRegression:
 
     def weights(self, wanted: Codes) -> tuple[sparse.csr_array, Vector]:
         """Weights of the given effects in the means of others, and relative variances left."""
+        check_memory(
+            f"weights of {len(self.given):,} levels with records for {len(wanted):,} others",
+            12.0 * len(wanted) * len(self.given),
+            copies=1,
+            advice="Ask for fewer animals.",
+        )
         columns = np.searchsorted(self.others, np.searchsorted(self.nodes, wanted))
         parts, left = [sparse.csr_array((0, len(self.given)))], np.empty(len(wanted))
         step = max(1, _BATCH // max(len(self.others), 1))

@@ -44,6 +44,7 @@ from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
+from mixedfx.errors import EngineRefusal
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.starting_values import expected_hessian, moment_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -132,6 +133,11 @@ class ExpectationMaximization:
     ) -> OptimizerResult:
         """Estimate theta."""
         crossprod = likelihood.crossprod
+        if crossprod.has_precision:
+            raise EngineRefusal(
+                "engine='em' needs the covariances of all effects, and a pedigree's sparse inverse "
+                "gives those of animals and their parents alone: use engine='profiled'."
+            )
         scaled, remarks = _starting_factors(crossprod, start)
         thetas: list[Vector] = []
         deviances: list[float] = []

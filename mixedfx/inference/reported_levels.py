@@ -14,7 +14,7 @@ from mixedfx.covariance.relationship import other_rows, positions_of_levels, reg
 from mixedfx.design.known_levels import LevelCombinations, related_effects
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.likelihood.level_precision import covariances_of_all
+from mixedfx.likelihood.precision import covariances_of_all
 from mixedfx.linalg.precision import PrecisionBasis
 
 Matrix = npt.NDArray[np.float64]
@@ -54,10 +54,10 @@ def reported_variances(fit: FittedModel, t: int) -> Matrix:
     if term.relationship is None:
         return np.asarray(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]))
     if isinstance(fit.crossprod.level_basis(position.group), PrecisionBasis):
-        known = [fit.spec.random_terms[fit.spec.terms_of(g)[0]] for g in fit.crossprod.groups]
-        related = tuple(term.relationship for term in known)
-        C = covariances_of_all(fit.solution, position.group, related)[position.columns]
-        return np.asarray(np.einsum("kkl->kl", C[:, position.columns]))
+        terms = [fit.spec.random_terms[fit.spec.terms_of(g)[0]] for g in fit.crossprod.groups]
+        relationships = [own.relationship for own in terms]
+        every = covariances_of_all(fit.solution, position.group, relationships)
+        return np.asarray(np.einsum("kkl->kl", every[position.columns, position.columns]))
     effects = range(position.start, position.start + position.width)
     C = [fit.solution.covariance_between_levels(position.group, effect) for effect in effects]
     lam = fit.solution.lambdas[t]

@@ -27,6 +27,7 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
+from mixedfx.likelihood.precision import with_precision
 from mixedfx.likelihood.prediction_variance import prediction_rows, sparse_rows
 from mixedfx.likelihood.size import check_dense_block
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
@@ -57,17 +58,15 @@ def compute_crossproducts(
     spec, rows, w = design.spec, design.rows, design.rows.weights
     Xy_columns, ols_coef, qr_R = centred_columns(rows)
     parametrization = parametrization_of(spec)
-    if bases is None:
-        bases = term_bases(rows, parametrization)
+    bases = term_bases(rows, parametrization) if bases is None else bases
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
     groups = tuple(random_terms[0].group for random_terms in by_group)
     related = RelatedLevels.of(spec, by_group)
     by_code = _sums_by_code(by_group, w, Xy_columns)
     by_levels = block_matrix([ZtZ for ZtZ, _ in by_code[0]], by_code[1])
     solver = None if strata else related.precision_solver(by_levels.pattern)
-    sums, blocks, level_bases = (
-        related.in_bases(*by_code) if solver is None else in_levels(*by_code)
-    )
+    found = related.in_bases(*by_code) if solver is None else in_levels(*by_code)
+    sums, blocks, level_bases = found
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
@@ -92,7 +91,7 @@ def compute_crossproducts(
     )
     _check_residuals(design, Xy_columns[-1])
     check_identified(spec, crossprod, w)
-    return crossprod if solver is None else crossprod.with_precision(solver, by_levels)
+    return crossprod if solver is None else with_precision(crossprod, solver, by_levels)
 
 
 def _sums_by_code(

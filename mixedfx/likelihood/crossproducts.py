@@ -38,7 +38,7 @@ from mixedfx.linalg.cholesky.block_matrix import (
 )
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.solver import CholeskySolver
-from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
+from mixedfx.linalg.precision import PrecisionBasis
 from mixedfx.linalg.solver import Factor, Solver
 
 Vector = npt.NDArray[np.float64]
@@ -97,13 +97,6 @@ class CrossProducts:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values(), *self.ZtXy, *self.level_bases)
-
-    def with_precision(self, solver: PrecisionSolver, by_levels: BlockMatrix) -> CrossProducts:
-        """Those of the effects v of sparse inverses, given those of the levels."""
-        ZtXy = tuple(
-            own if B is None else own @ B for own, B in zip(self.ZtXy, solver.bases, strict=True)
-        )
-        return replace(self, ZtZ=by_levels, ZtXy=ZtXy, level_bases=solver.bases, solver=solver)
 
     @property
     def has_precision(self) -> bool:

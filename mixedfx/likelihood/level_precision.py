@@ -14,11 +14,8 @@ eigen-decomposition of the levels once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mixedfx.covariance.known_covariance import PedigreeCovariance
 from mixedfx.covariance.relationship import Relationship, positions_of_levels
@@ -27,11 +24,6 @@ from mixedfx.errors import SizeError
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
-
-if TYPE_CHECKING:
-    from mixedfx.likelihood.pls import Solution
-
-Array = npt.NDArray[np.float64]
 
 # Effects up to which a dense basis costs less than is worth choosing.
 DENSE_EFFECTS = 2_000
@@ -111,29 +103,3 @@ def check_precision(solver: PrecisionSolver, pattern: BlockPattern, groups: Sequ
     check_memory(what, 8.0 * c**2, copies=_COPIES, advice=advice)
     if found.symbolic.order.operations > _MOST_OPERATIONS:
         raise SizeError(f"{what}: a fit would take more than an hour. {advice}")
-
-
-def covariances_of_all(
-    solution: Solution, factor: int, relationships: Sequence[Relationship | None]
-) -> Array:
-    """
-    Conditional covariances of the effects of all animals of a factor, (K, K, animals).
-
-    Those that have no part in the likelihood are nodes too.
-    """
-    crossprod, solver = solution.crossprod, solution.crossprod.solver
-    assert isinstance(solver, PrecisionSolver)
-    numeric = solution.schur.numeric
-    bases, relationship = list(solver.bases), relationships[factor]
-    assert relationship is not None and isinstance(relationship.known, PedigreeCovariance)
-    if bases[factor].n_nodes < len(relationship):
-        at = positions_of_levels(relationship, crossprod.levels[factor].labels, "")
-        every = np.arange(len(relationship))
-        bases[factor] = PrecisionBasis(relationship.known.root(every), at)
-        complete = PrecisionSolver(tuple(bases))
-        pattern = replace(crossprod.ZtZ.pattern)
-        check_precision(complete, pattern, crossprod.groups)
-        numeric = complete.factorize(replace(crossprod.ZtZ, pattern=pattern), numeric.lambdas)
-    T = solution.sigma * crossprod.changes_by_group()[factor]
-    C = numeric.node_covariances(factor)
-    return np.asarray(np.einsum("ac,cdl,bd->abl", T, C, T, optimize=True))

@@ -288,8 +288,7 @@ def _sparse_rows(
         if combination is not None:
             S = S[:, : combination.weights.n_rows] @ combination.weights.csr
         if B is not None:
-            is_sparse = isinstance(B, PrecisionBasis)
-            S = of_precision(S, B) if is_sparse else sparse.csr_array(S @ B)
+            S = of_precision(S, B) if isinstance(B, PrecisionBasis) else sparse.csr_array(S @ B)
         for a in range(position.width):
             own = sparse.csr_array(sparse.diags_array(np.nan_to_num(columns[:, a])) @ S)
             first = symbolic.starts[position.group] + (position.start + a) * L

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.projected_blocks import ProjectedBlocks
 from mixedfx.likelihood.stratified import StratifiedSums
+from mixedfx.linalg.precision import PrecisionBasis
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -119,6 +120,7 @@ class StratumVariances:
         """Sums over the strata and levels."""
         U, p, found = blocks.U[f], len(blocks.inverse), []
         B = blocks.crossprod.level_basis(f)
+        assert not isinstance(B, PrecisionBasis)  # sums of strata are in bases that are formed
         for weights, M in zip(self._weighted, self._fixed(blocks), strict=True):
             A = self.sums.ZtZ_within(f, weights, B)
             ZtX = self.sums.ZtXy_within(f, weights, B)[:, :p]

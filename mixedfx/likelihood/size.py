@@ -85,11 +85,10 @@ def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequen
 
 
 def check_columns(numeric: Factor, columns: int, what: str, instead: str) -> None:
-    """Raise a SizeError where more systems are to be solved by iterations than is sensible."""
+    """Raise a SizeError where more systems are to be solved than is sensible."""
     if columns > numeric.most_columns:
         raise SizeError(
             f"{what} needs {columns:,} columns of the inverse of the random effects' equations, "
-            f"and engine='iterative' solves for at most {numeric.most_columns:,.0f} of them: "
-            f"{instead}, or fit with engine='profiled', which forms the inverse's block if memory "
-            "holds it."
+            f"and {numeric.solved_by} at most {numeric.most_columns:,.0f} of them: "
+            f"{instead}{numeric.otherwise}."
         )

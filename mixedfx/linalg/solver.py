@@ -26,6 +26,16 @@ class Factor(Protocol):
         ...
 
     @property
+    def solved_by(self) -> str:
+        """What solves for them, with its verb."""
+        ...
+
+    @property
+    def otherwise(self) -> str:
+        """What else a user can do, after a first advice."""
+        ...
+
+    @property
     def log_det(self) -> float:
         """``log|M|``."""
         ...

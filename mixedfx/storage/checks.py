@@ -10,6 +10,7 @@ from mixedfx.design.slim import SlimRows
 from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.linalg.precision import PrecisionBasis
 
 
 def check_crossproducts(crossprod: CrossProducts) -> None:
@@ -17,7 +18,11 @@ def check_crossproducts(crossprod: CrossProducts) -> None:
     ZtZ, p = crossprod.ZtZ, len(crossprod.names)
     layout = ZtZ.layout
     sizes = list(zip(layout.widths, layout.n_levels, strict=True))
-    expected = [(K, K, L) for K, L in sizes] + [(K, p + 1, L) for K, L in sizes]
+    columns = [
+        (K, B.n_nodes if isinstance(B := crossprod.level_basis(f), PrecisionBasis) else L)
+        for f, (K, L) in enumerate(sizes)
+    ]
+    expected = [(K, K, L) for K, L in sizes] + [(K, p + 1, m) for K, m in columns]
     shapes = [a.shape for a in (*ZtZ.diagonal, *crossprod.ZtXy)]
     expected.append((p + 1, p + 1))  # type: ignore[arg-type]
     shapes.append(crossprod.XytXy.shape)

@@ -45,6 +45,16 @@ class NumericFactor:
         return np.inf
 
     @property
+    def solved_by(self) -> str:
+        """Nothing is refused."""
+        return ""
+
+    @property
+    def otherwise(self) -> str:
+        """Nothing is refused."""
+        return ""
+
+    @property
     def symbolic(self) -> SymbolicFactor:
         """Elimination order and positions of all values."""
         return self.assembled.symbolic

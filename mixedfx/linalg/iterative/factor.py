@@ -115,6 +115,16 @@ class IterativeFactor:
         """Right-hand sides whose solution takes no longer than some tens of evaluations."""
         return MOST_COLUMNS
 
+    @property
+    def solved_by(self) -> str:
+        """The engine."""
+        return "engine='iterative' solves for"
+
+    @property
+    def otherwise(self) -> str:
+        """The exact engine."""
+        return ", or fit with engine='profiled', which forms the inverse's block if memory holds it"
+
     @cached_property
     def log_det_estimate(self) -> LogDeterminant:
         """Estimate of ``log|P|`` with what its derivatives need."""

@@ -81,6 +81,16 @@ class PrecisionFactor:
         return MOST_COLUMNS
 
     @property
+    def solved_by(self) -> str:
+        """The equations of the animals."""
+        return "the sparse equations of a pedigree are solved for"
+
+    @property
+    def otherwise(self) -> str:
+        """Less to solve."""
+        return ", or take the records of fewer levels"
+
+    @property
     def log_det(self) -> float:
         """``log|M|``."""
         return self.factor.log_det + self.assembled.log_det_covariances

@@ -42,13 +42,12 @@ class PrecisionMatrix:
     @cached_property
     def _of_nodes(self) -> sparse.csr_array:
         """``S'Z'WZ S`` in the columns of the nodes."""
-        order, at, entries = self.pattern.order, self.pattern.at, []
-        for f, block in enumerate(self.matrix.diagonal):
-            entries.append((f, f, at[f], at[f], block))
-        for (f, g), b in self.matrix.blocks():
-            rows, cols = at[f][b.rows], at[g][b.cols]
-            entries.append((f, g, rows, cols, b.values))
-            entries.append((g, f, cols, rows, b.values.transpose(1, 0, 2)))
+        order, at = self.pattern.order, self.pattern.at
+        entries = [(f, f, at[f], at[f], values) for f, values in enumerate(self.matrix.diagonal)]
+        for (f, g), block in self.matrix.blocks():
+            rows, cols = at[f][block.rows], at[g][block.cols]
+            entries.append((f, g, rows, cols, block.values))
+            entries.append((g, f, cols, rows, block.values.transpose(1, 0, 2)))
         found = sparse.csr_array((order.size, order.size))
         for f, g, rows, cols, values in entries:
             for (a, b), of_pair in _effects(values):

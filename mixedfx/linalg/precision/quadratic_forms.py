@@ -18,25 +18,36 @@ Vector = npt.NDArray[np.float64]
 
 # Numbers in a chunk of right-hand sides.
 _CHUNK = 8_000_000
+# Rows of more entries are solved for.
+_MOST_ENTRIES = 40
 
 
 def quadratic_forms(numeric: PrecisionFactor, Z: sparse.csr_array) -> Vector:
     """Each row's value, (n,)."""
-    rows = _distinct_rows(numeric, Z)
-    Zl, place = rows
+    Zl, place = _distinct_rows(numeric, Z)
     counts = np.diff(Zl.indptr).astype(np.int64)
+    found, few = np.empty(len(counts)), counts <= _MOST_ENTRIES
+    found[few], is_known = _by_entries(numeric, Zl[few])
+    unknown = np.concatenate([np.flatnonzero(few)[~is_known], np.flatnonzero(~few)])
+    if len(unknown):
+        found[unknown] = _by_solving(numeric, Zl[unknown])
+    return np.asarray(found[place])
+
+
+def _by_entries(
+    numeric: PrecisionFactor, Z: sparse.csr_array
+) -> tuple[Vector, npt.NDArray[np.bool_]]:
+    """By entries of C; and whether the factor has all those of a row."""
+    counts = np.diff(Z.indptr).astype(np.int64)
     first, second = level_pairs(counts, np.int64)
     symbolic = numeric.factor.symbolic
-    columns = Zl.indices.astype(np.intp)
+    columns = Z.indices.astype(np.intp)
     at, has_entry = symbolic.find(columns[first], columns[second])
     owner = np.repeat(np.arange(len(counts)), counts)[first]
     twice = np.where(first == second, 1.0, 2.0)
-    products = twice * Zl.data[first] * Zl.data[second] * numeric.inverse[np.where(has_entry, at, 0)]
-    found = np.bincount(owner, products, len(counts)).astype(float)
-    incomplete = np.unique(owner[~has_entry])
-    if len(incomplete):
-        found[incomplete] = _by_solving(numeric, Zl[incomplete])
-    return np.asarray(found[place])
+    C = numeric.inverse[np.where(has_entry, at, 0)]
+    values = np.bincount(owner, twice * Z.data[first] * Z.data[second] * C, len(counts))
+    return values.astype(float), np.bincount(owner, ~has_entry, len(counts)) == 0
 
 
 def _distinct_rows(

@@ -49,13 +49,13 @@ class SparseFactor:
             W = sparse.csr_array((self._multipliers(r), r.neighbours, r.starts), shape=shape)
             multipliers.append(W)
             if W.nnz:
-                x -= W.T @ x[r.columns]
+                x -= np.asarray(W.T @ x[r.columns])
         if len(dense):
             x[dense] = linalg.cho_solve((self.root, True), x[dense], check_finite=False)
         for r, W in zip(reversed(self.symbolic.rounds), reversed(multipliers), strict=True):
             x[r.columns] /= self.values[r.pivots][:, None]
             if W.nnz:
-                x[r.columns] -= W @ x
+                x[r.columns] -= np.asarray(W @ x)
         return x
 
     def inverse(self) -> Vector:

@@ -42,7 +42,7 @@ class SparseOrder:
 
     @property
     def operations(self) -> float:
-        """Multiplications of a factorisation with the inverse: ``c**3 + sum of squared degrees``."""
+        """Multiplications of an evaluation: ``c**3``, and the squared degrees of the others."""
         degrees = (np.diff(r.starts).astype(float) for r in self.rounds)
         return float(len(self.dense)) ** 3 + sum(float((d**2).sum()) for d in degrees)
 
