@@ -12,6 +12,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.generalized import glmer
+from mixedfx.mixedlm import from_statsmodels
 from mixedfx.results.comparison import compare, compare_structures, table
 from mixedfx.results.imputation import pool
 from mixedfx.results.results import Results
@@ -48,6 +49,7 @@ __all__ = [
     "equation",
     "errors",
     "families",
+    "from_statsmodels",
     "glmer",
     "graph",
     "lmer",

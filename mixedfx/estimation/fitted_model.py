@@ -86,6 +86,16 @@ class FittedModel:
         return self.spec.formula
 
     @property
+    def endog_names(self) -> str:
+        """Name of the response: statsmodels' word, by which ``summary_col`` heads a column."""
+        return self.formula.response
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the coefficients: statsmodels' word."""
+        return list(self.spec.column_names)
+
+    @property
     def nu(self) -> float:
         """
         Degrees of freedom of the residual variance: ``n - p`` under REML and least squares, else n.

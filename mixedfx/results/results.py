@@ -26,6 +26,7 @@ from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.plot_accessor import PlotAccessor
+from mixedfx.results.prediction_results import PredictionMixin
 from mixedfx.results.robust import RobustMixin
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
@@ -42,6 +43,7 @@ class Results(
     DescriptionMixin,
     KeepingMixin,
     RobustMixin,
+    PredictionMixin,
 ):
     """
     Results of :func:`mixedfx.lmer`; immutable.
