@@ -252,7 +252,8 @@ def test_functions_have_few_parameters():
     many = {name: n for name, n in found.items() if n > MOST_PARAMETERS}
     # Options as lme4's lmer and glmer, and emmeans take them; what a prediction can be of.
     options = (
-        "api.lmer generalized.glmer results.hypothesis_tests.emmeans results.estimates.predict"
+        "api.lmer generalized.glmer results.hypothesis_tests.emmeans results.estimates.predict "
+        "results.marginal_effects.slopes"
     )
     for function in options.split():
         many.pop(f"mixedfx.{function}")

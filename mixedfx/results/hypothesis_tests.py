@@ -14,7 +14,8 @@ from mixedfx.inference import comparison, wald
 from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
-from mixedfx.inference.emmeans.emmeans import EMMeans
+from mixedfx.inference.emmeans.marginal_means import EMMeans
+from mixedfx.inference.emmeans.means_grid import Weights
 from mixedfx.inference.emmeans.response_means import on_scale
 from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.results.base import ResultsBase
@@ -266,6 +267,8 @@ class HypothesisTestsMixin(ResultsBase):
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
         nesting: str | Mapping[str, Any] | None = "auto",
+        weights: Weights = "equal",
+        cov_reduce: Any = "mean",
         which: Literal["linear", "mean"] = "linear",
         bias_adjust: bool = False,
         df_method: DfMethod = "auto",
@@ -291,14 +294,25 @@ class HypothesisTestsMixin(ResultsBase):
             level occurs with one level of the other or the factor has no main effect; None for
             none. Means are then averages over the combinations that occur, and a nested factor's
             means are shown with the factors around it.
+        weights : {"equal", "proportional", "outer", "cells", "flat"}
+            Weights of the cells that are averaged over, as in emmeans: equal ones;
+            ``"proportional"`` to the rows of each combination of the other factors, the same in
+            every mean, or to the product of its margins (``"outer"``); ``"cells"``: to the rows of
+            each cell; ``"flat"``: equal ones of the cells that have rows.
+        cov_reduce : str, callable, False or mapping
+            Values of covariates that ``at`` does not give: ``"mean"``, ``"median"``, ``"range"``
+            (both ends), a function of the values in the rows, or False for all distinct ones;
+            or a mapping from covariates to these.
         which : {"linear", "mean"}
             ``"linear"``: means of the linear predictor, such as log odds. ``"mean"``: these means
             on the scale of the response, probabilities or expected counts, with standard errors by
             the delta method and transformed limits; contrasts are then ratios where the link has
-            them.
+            them. If the formula transforms the response, as in ``np.log(y)``, ``np.sqrt(y)`` or
+            ``1 / y``, they are transformed back.
         bias_adjust : bool
             Whether means on the scale of the response are adjusted, to second order, for the
-            variance of the random effects, its mean over the rows: emmeans' ``bias.adjust``.
+            variance of the random effects, its mean over the rows, with the residual one where
+            the formula transforms the response: emmeans' ``bias.adjust``.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
@@ -332,6 +346,14 @@ class HypothesisTestsMixin(ResultsBase):
         """
         ddf = self._denominator_df(df_method)
         means = marginal_means.emmeans(
-            self.model, ddf, specs, by=by, at=at, nesting=nesting, conf_level=conf_level
+            self.model,
+            ddf,
+            specs,
+            by=by,
+            conf_level=conf_level,
+            at=at,
+            nesting=nesting,
+            weights=weights,
+            cov_reduce=cov_reduce,
         )
         return on_scale(self.model, means, which, bias_adjust=bias_adjust)

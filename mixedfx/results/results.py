@@ -25,6 +25,7 @@ from mixedfx.results.estimates import EstimatesMixin
 from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
+from mixedfx.results.marginal_effects import MarginalEffectsMixin
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.prediction_results import PredictionMixin
 from mixedfx.results.robust import RobustMixin
@@ -37,6 +38,7 @@ class Results(
     EstimatesMixin,
     DistributionMixin,
     HypothesisTestsMixin,
+    MarginalEffectsMixin,
     IntervalsMixin,
     SimulationMixin,
     DiagnosticsMixin,

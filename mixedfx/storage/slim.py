@@ -12,8 +12,10 @@ from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.emmeans.linear_functions import column_rms, mean_offset
+from mixedfx.inference.emmeans.means_grid import observed_counts
 from mixedfx.inference.emmeans.nesting import observed_levels
 from mixedfx.inference.emmeans.reference_grid import fixed_variables
+from mixedfx.inference.emmeans.slopes import variable_ranges
 from mixedfx.inference.estimability import cells_without_data
 from mixedfx.inference.family_estimates import family_deviance
 from mixedfx.inference.hypothesis_basis import coding_rms
@@ -27,7 +29,8 @@ from mixedfx.storage.summaries import residual_quantiles
 # Computed from the rows while they are there; each is of the size of the model.
 _SUMMARIES = (
     *(fixed_variables, column_rms, mean_offset, cells_without_data, coding_rms, qr_R_of_rows),
-    *(observed_levels, group_variances, variance_shares, residual_quantiles, family_deviance),
+    *(observed_levels, observed_counts, variable_ranges, group_variances, variance_shares),
+    *(residual_quantiles, family_deviance),
 )
 
 

@@ -15,6 +15,7 @@ from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.emmeans.nesting import observed_levels
 from mixedfx.inference.emmeans.reference_grid import Variable, fixed_variables
+from mixedfx.inference.emmeans.slopes import variable_ranges
 from mixedfx.inference.estimability import cells_without_data
 from mixedfx.inference.recoding import recoded
 from mixedfx.inference.variance_explained import VarianceShares
@@ -58,6 +59,7 @@ def _of_kept_rows(fit: FittedModel, rows: StreamedRows, sums: RowSums) -> dict[s
     return {
         "fixed variables": variables,
         "observed levels": observed_levels(kept),
+        "variable ranges": variable_ranges(kept),
         "cells without data": cells_without_data(kept),
         "residual quantiles": residual_quantiles(drawn),
     }

@@ -17,7 +17,14 @@ from mixedfx.inference.emmeans.reference_grid import level_text
 
 # Significant digits of the columns that are numbers.
 _DIGITS = {"emmean": 5, "estimate": 5, "std_error": 5, "df": 3, "statistic": 3, "p_value": 3}
-_DIGITS |= {"conf_low": 5, "conf_high": 5, "ratio": 5, "odds_ratio": 5, "hazard_ratio": 5}
+_DIGITS |= {
+    "slope": 5,
+    "conf_low": 5,
+    "conf_high": 5,
+    "ratio": 5,
+    "odds_ratio": 5,
+    "hazard_ratio": 5,
+}
 
 
 def mean_labels(table: pd.DataFrame, specs: Sequence[str]) -> list[str]:

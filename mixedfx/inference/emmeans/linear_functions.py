@@ -9,6 +9,7 @@ zero, so a contrast can be estimable although its means are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +68,22 @@ class LinearFunctions:
             combined(self.offset, _ROUNDING),
         )
 
+    @staticmethod
+    def sum_of(parts: Sequence[LinearFunctions], weights: Matrix) -> LinearFunctions:
+        """Weighted sums of the same functions in several parts, weights (parts, r)."""
+
+        def total(values: Sequence[Matrix], tolerance: float) -> Matrix:
+            w = weights if values[0].ndim == 1 else weights[:, :, None]
+            terms = [one * value for one, value in zip(w, values, strict=True)]
+            size = np.sum(np.abs(terms), axis=0)
+            return zero_rounding(np.sum(terms, axis=0), size, tolerance)
+
+        return LinearFunctions(
+            total([part.rows for part in parts], _ROUNDING),
+            total([part.non_estimable for part in parts], ALIASING),
+            total([part.offset for part in parts], _ROUNDING),
+        )
+
     def average_cells(self, weights: Matrix) -> LinearFunctions:
         """Weighted means of consecutive functions, weights (means, cells)."""
         n_cells = weights.shape[1]
@@ -80,7 +97,7 @@ class LinearFunctions:
         return LinearFunctions(
             mean(self.rows, _ROUNDING),
             mean(self.non_estimable, ALIASING),
-            self.offset[::n_cells].copy(),
+            np.einsum("mc,mc->m", weights, self.offset.reshape(-1, n_cells)),
         )
 
     def estimable_rows(self) -> Matrix:

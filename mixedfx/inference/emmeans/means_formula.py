@@ -31,12 +31,14 @@ class MeansRequest:
     method: Method | None = None
 
 
-def means_request(specs: Any, by: Any, variables: Mapping[str, Any]) -> MeansRequest:
-    """Validate the names as given, or those of a formula in ``specs``."""
+def means_request(
+    specs: Any, by: Any, variables: Mapping[str, Any], *, argument: str = "specs"
+) -> MeansRequest:
+    """Validate the names as given, or those of a formula in ``specs``, named as an argument."""
     by_names = parse_names("by", by, variables)
-    _check_tilde(specs, variables)
+    _check_tilde(specs, variables, argument)
     if not isinstance(specs, str) or specs in variables or "~" not in specs:
-        request = MeansRequest(parse_names("specs", specs, variables), by_names)
+        request = MeansRequest(parse_names(argument, specs, variables), by_names)
     else:
         request = _parse(specs, variables)
         if request.by and by is not None:
@@ -45,13 +47,13 @@ def means_request(specs: Any, by: Any, variables: Mapping[str, Any]) -> MeansReq
     return replace(request, specs=tuple(n for n in request.specs if n not in request.by))
 
 
-def _check_tilde(specs: Any, variables: Collection[str]) -> None:
+def _check_tilde(specs: Any, variables: Collection[str], argument: str) -> None:
     """Refuse a formula without its tilde, and one in a list."""
     if isinstance(specs, list | tuple) and len(specs) == 1 and "~" in str(specs[0]):
         if specs[0] not in variables:
-            raise ArgumentError(f"specs: a formula is text by itself: write {specs[0]!r}.")
+            raise ArgumentError(f"{argument}: a formula is text by itself: write {specs[0]!r}.")
     elif isinstance(specs, str) and specs not in variables and _parses(f"~ {specs}", variables):
-        raise ArgumentError(f"specs: a formula begins with '~': write '~ {specs.strip()}'.")
+        raise ArgumentError(f"{argument}: a formula begins with '~': write '~ {specs.strip()}'.")
 
 
 def _parses(source: str, variables: Collection[str]) -> bool:

@@ -18,12 +18,16 @@ def mean_notes(
     names: tuple[str, ...],
     nests: Nesting,
     cells: pd.DataFrame,
+    slope_of: str | None = None,
 ) -> tuple[str, ...]:
-    """Caveats of means by some variables; ``cells`` are those they need and that are not told."""
-    return (
-        *_estimability_notes(fit, nests, cells),
-        *_interaction_notes(fit, ddf, set(names), nests),
-    )
+    """
+    Caveats of means by some variables; ``cells`` are those they need and that are not told.
+
+    ``slope_of`` is the variable along which slopes are, if they are no means.
+    """
+    notes = [*_estimability_notes(fit, nests, cells)]
+    notes += _interaction_notes(fit, set(names), nests, slope_of)
+    return (*notes, *([] if ddf.remark is None else [ddf.remark]))
 
 
 def _estimability_notes(fit: FittedModel, nests: Nesting, cells: pd.DataFrame) -> list[str]:
@@ -43,22 +47,21 @@ def _estimability_notes(fit: FittedModel, nests: Nesting, cells: pd.DataFrame) -
 
 
 def _interaction_notes(
-    fit: FittedModel, ddf: DenominatorDf, names: set[str], nests: Nesting
-) -> tuple[str, ...]:
-    """Caveats of the means of some variables."""
-    notes = []
+    fit: FittedModel, names: set[str], nests: Nesting, slope_of: str | None
+) -> list[str]:
+    """Interactions with variables that are averaged over or at one value."""
+    moving = names if slope_of is None else {slope_of}
+    shown = names | moving
     within = {inner for inner, around in nests.items() if names & set(around)}
     interacting: dict[str, None] = {}
-    columns = fit.spec.variables
     for term in terms_of(fit.spec.formula.fixed):
-        used = {n for f in term.factors for n in columns_in(f.name(), columns)}
-        if used & names:
-            interacting.update(dict.fromkeys(sorted(used - names - within)))
-    if interacting:
-        notes.append(
-            f"the means of {', '.join(sorted(names))} may mislead, as there is an interaction with "
-            f"{', '.join(interacting)}."
-        )
-    if ddf.remark is not None:
-        notes.append(ddf.remark)
-    return tuple(notes)
+        used = {n for f in term.factors for n in columns_in(f.name(), fit.spec.variables)}
+        if used & moving:
+            interacting.update(dict.fromkeys(sorted(used - shown - within)))
+    if not interacting:
+        return []
+    if slope_of is not None:
+        what = f"the slopes by {slope_of} may mislead, as it interacts"
+    else:
+        what = f"the means of {', '.join(sorted(names))} may mislead, as there is an interaction"
+    return [f"{what} with {', '.join(interacting)}."]

@@ -8,58 +8,132 @@ intervals; those of single contrasts are kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
+from mixedfx.inference.emmeans.multivariate_t import LargestT
 from mixedfx.inference.emmeans.studentized_range import studentized_range_tail
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
-Adjust = Literal["tukey", "holm", "bonferroni", "sidak", "fdr", "none"]
-ADJUSTMENTS: tuple[Adjust, ...] = ("tukey", "holm", "bonferroni", "sidak", "fdr", "none")
+Adjust = Literal[
+    "tukey", "holm", "bonferroni", "sidak", "mvt", "dunnettx", "scheffe", "fdr", "none"
+]
+ADJUSTMENTS: tuple[Adjust, ...] = get_args(Adjust)
 
 
-def resolve_adjustment(method: str | Mapping[str, Any], adjust: Adjust | None) -> Adjust:
+def resolve_adjustment(default: Adjust, adjust: Adjust | None, *, all_pairs: bool) -> Adjust:
     """Validate an adjustment, or take the default one of a method of contrasts."""
-    all_pairs = isinstance(method, str) and method in ("pairwise", "revpairwise")
     if adjust is None:
-        if all_pairs:
-            return "tukey"
-        return "none" if method == "poly" or isinstance(method, Mapping) else "holm"
+        return default
     check_choice("adjust", adjust, ADJUSTMENTS)
     if adjust == "tukey" and not all_pairs:
         raise ArgumentError(
             "adjust='tukey' is for all pairs of means; take adjust='sidak' for other contrasts "
-            "(emmeans changes it to that)."
+            "(emmeans changes it to that), or 'mvt', which is exact for any."
         )
     return adjust
 
 
+@dataclass(frozen=True)
+class ContrastFamily:
+    """Tests of the estimable contrasts of a family."""
+
+    p: Vector
+    t: Vector  # absolute values
+    df: Vector
+    k: int  # means that are compared
+    correlation: Matrix
+
+    @property
+    def m(self) -> int:
+        """Number of contrasts."""
+        return len(self.p)
+
+    @cached_property
+    def largest(self) -> LargestT:
+        """Distribution of the largest statistic."""
+        return LargestT.of(self.correlation)
+
+    @property
+    def rank(self) -> int:
+        """Number of independent contrasts."""
+        return int(np.linalg.matrix_rank(self.correlation, tol=1e-9 * self.m, hermitian=True))
+
+    @property
+    def equivalent_means(self) -> float:
+        """Number of means of which there are so many pairs."""
+        return (1.0 + math.sqrt(1.0 + 8.0 * self.m)) / 2.0
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs of the means."""
+        return math.comb(self.k, 2)
+
+    def bonferroni_quantile(self, conf_level: float, m: int | None = None) -> Vector:
+        """Half-widths by Bonferroni's inequality, for ``m`` contrasts or those there are."""
+        return wald.t_quantile(1.0 - (1.0 - conf_level) / (2.0 * (m or self.m)), self.df)
+
+    def t_quantile(self, conf_level: float) -> Vector:
+        """Half-widths of single intervals."""
+        return wald.t_quantile(0.5 + conf_level / 2.0, self.df)
+
+    def solve(self, tail: Callable[[float, float], float], conf_level: float, m: int) -> Vector:
+        """Half-widths at which a tail is ``1 - conf_level``, up to Bonferroni's for ``m``."""
+        from scipy.optimize import brentq
+
+        low, high = self.t_quantile(conf_level), self.bonferroni_quantile(conf_level, m)
+        if m == 1:
+            return low
+
+        def at(i: int) -> float:
+            excess = lambda q: tail(q, float(self.df[i])) - (1.0 - conf_level)  # noqa: E731
+            return float(brentq(excess, 0.99 * low[i], 1.01 * high[i], xtol=1e-12))
+
+        # In balanced designs all degrees of freedom are equal but for rounding: solve once.
+        _, first, inverse = np.unique(np.round(self.df, 8), return_index=True, return_inverse=True)
+        return np.array([at(i) for i in first])[inverse]
+
+
 def adjust_family(
-    contrasts: pd.DataFrame, adjust: Adjust, *, k: int, conf_level: float
+    contrasts: pd.DataFrame,
+    adjust: Adjust,
+    *,
+    k: int,
+    conf_level: float,
+    correlation: Callable[[npt.NDArray[np.bool_]], Matrix],
 ) -> pd.DataFrame:
     """
     Adjust the p-values and intervals of one family of contrasts of ``k`` means.
+
+    ``correlation`` gives the correlations of some of the estimates.
 
     References
     ----------
     .. [1] Tukey (1953), The problem of multiple comparisons; Kramer (1956), Biometrics 12:307,
        for unequal standard errors.
     .. [2] Holm (1979), Scand. J. Stat. 6:65. Benjamini and Hochberg (1995), J. R. Stat. Soc. B
-       57:289.
+       57:289. Scheffe (1953), Biometrika 40:87. Dunnett (1955), J. Am. Stat. Assoc. 50:1096.
     """
     tested = contrasts["p_value"].notna().to_numpy()
     if adjust == "none" or not tested.any():
         return contrasts
     column = {name: contrasts[name].to_numpy(dtype=float)[tested] for name in contrasts.columns}
-    p = _adjusted_p_values(adjust, column["p_value"], column["statistic"], column["df"], k)
-    half = column["std_error"] * _critical_values(adjust, column["df"], k, conf_level)
+    family = ContrastFamily(
+        column["p_value"], np.abs(column["statistic"]), column["df"], k, correlation(tested)
+    )
+    p = np.clip(_P_VALUES[adjust](family), family.p, np.minimum(1.0, _MOST[adjust](family)))
+    half = column["std_error"] * _HALF_WIDTHS[adjust](family, conf_level)
     result = contrasts.copy()
     result.loc[tested, "p_value"] = p
     result.loc[tested, "conf_low"] = column["estimate"] - half
@@ -67,64 +141,108 @@ def adjust_family(
     return result
 
 
-def _adjusted_p_values(adjust: Adjust, p: Vector, t: Vector, df: Vector, k: int) -> Vector:
-    m = len(p)
-    if adjust == "tukey":
-        # Small upper tails are rounding: p and Bonferroni's p are bounds.
-        bonferroni = np.minimum(1.0, math.comb(k, 2) * p)
-        return np.clip(_studentized_range_tail(np.abs(t), k, df), p, bonferroni)
-    if adjust == "sidak":
-        with np.errstate(divide="ignore"):  # a p-value of one
-            return np.asarray(-np.expm1(m * np.log1p(-p)))
-    if adjust == "bonferroni":
-        return np.minimum(1.0, m * p)
-    order = np.argsort(p)
-    if adjust == "holm":
-        steps = np.maximum.accumulate(p[order] * np.arange(m, 0, -1))
-    else:
-        steps = np.minimum.accumulate((p[order] * m / np.arange(1, m + 1))[::-1])[::-1]
-    p_values = np.empty(m)
-    p_values[order] = np.minimum(1.0, steps)
-    return np.maximum(p_values, p)  # m p / m is not p to the last digit
+# ---------------------------------------------------------------- p-values
 
 
-def _critical_values(adjust: Adjust, df: Vector, k: int, conf_level: float) -> Vector:
-    """Half-widths of the intervals in standard errors, (m,)."""
-    m = len(df)
-    if adjust == "tukey":
-        return _studentized_range_quantile(conf_level, k, df)
-    level = {
-        "bonferroni": 1.0 - (1.0 - conf_level) / m,
-        "holm": 1.0 - (1.0 - conf_level) / m,
-        "sidak": conf_level ** (1.0 / m),
-    }.get(adjust, conf_level)
-    return wald.t_quantile(0.5 + level / 2.0, df)
+def _tukey(family: ContrastFamily) -> Vector:
+    pairs = zip(family.t * math.sqrt(2.0), family.df, strict=True)
+    return np.array([studentized_range_tail(q, family.k, df) for q, df in pairs])
 
 
-def _studentized_range_tail(t: Any, k: int, df: Any) -> Vector:
-    """Probability that some pair of ``k`` independent means has a t statistic above ``t``."""
-    q, df = np.broadcast_arrays(math.sqrt(2.0) * np.asarray(t, dtype=float), df)
-    pairs = zip(q.ravel().tolist(), df.ravel().tolist(), strict=True)
-    return np.reshape([studentized_range_tail(a, k, b) for a, b in pairs], q.shape)
+def _dunnettx(family: ContrastFamily) -> Vector:
+    pairs = zip(family.t, family.df, strict=True)
+    return np.array([_dunnettx_tail(family, t, df) for t, df in pairs])
 
 
-def _studentized_range_quantile(conf_level: float, k: int, df: Vector) -> Vector:
-    """Solve for the quantile, between that of one pair and Bonferroni's for all pairs."""
-    from scipy.optimize import brentq
+def _dunnettx_tail(family: ContrastFamily, t: float, df: float) -> float:
+    """Emmeans' approximation for comparisons with one mean: between Tukey's and Sidak's."""
+    share = (family.m - 1.0) / family.m
+    range_tail = studentized_range_tail(math.sqrt(2.0) * t, family.equivalent_means, df)
+    single = float(wald.t_p_value(np.array([t]), np.array([df]))[0])
+    return share * range_tail + (1.0 - share) * float(_sidak_tail(np.array(single), family.m))
 
-    low = wald.t_quantile(0.5 + conf_level / 2.0, df)
-    if k == 2:
-        return low
-    high = wald.t_quantile(1.0 - (1.0 - conf_level) / (2.0 * math.comb(k, 2)), df)
-    # In balanced designs all degrees of freedom are equal but for rounding: solve once for each.
-    _, first, inverse = np.unique(np.round(df, 8), return_index=True, return_inverse=True)
-    quantiles = [
-        brentq(
-            lambda q, i=i: float(_studentized_range_tail(q, k, df[i])) - (1.0 - conf_level),
-            0.999 * low[i],
-            1.001 * high[i],
-            xtol=1e-12,
-        )
-        for i in first
-    ]
-    return np.array(quantiles)[inverse]
+
+def _mvt(family: ContrastFamily) -> Vector:
+    pairs = zip(family.t, family.df, strict=True)
+    return np.array([family.largest.tail(float(t), float(df)) for t, df in pairs])
+
+
+def _scheffe(family: ContrastFamily) -> Vector:
+    pairs = zip(family.t, family.df, strict=True)
+    rank = family.rank
+    return np.array([wald.f_p_value(t * t / rank, rank, df) for t, df in pairs])
+
+
+def _sidak_tail(p: Vector, m: int) -> Vector:
+    with np.errstate(divide="ignore"):  # a p-value of one
+        return np.asarray(-np.expm1(m * np.log1p(-p)))
+
+
+def _holm(family: ContrastFamily) -> Vector:
+    order = np.argsort(family.p)
+    return _in_order(order, np.maximum.accumulate(family.p[order] * np.arange(family.m, 0, -1)))
+
+
+def _fdr(family: ContrastFamily) -> Vector:
+    order = np.argsort(family.p)
+    ratios = family.p[order] * family.m / np.arange(1, family.m + 1)
+    return _in_order(order, np.minimum.accumulate(ratios[::-1])[::-1])
+
+
+def _in_order(order: npt.NDArray[np.intp], steps: Vector) -> Vector:
+    p_values = np.empty(len(order))
+    p_values[order] = steps
+    return p_values
+
+
+_P_VALUES: dict[str, Callable[[ContrastFamily], Vector]] = {
+    "tukey": _tukey,
+    "holm": _holm,
+    "bonferroni": lambda family: family.m * family.p,
+    "sidak": lambda family: _sidak_tail(family.p, family.m),
+    "mvt": _mvt,
+    "dunnettx": _dunnettx,
+    "scheffe": _scheffe,
+    "fdr": _fdr,
+}
+
+
+# Bounds: small upper tails are rounding, and Bonferroni's inequality holds.
+_MOST: dict[str, Callable[[ContrastFamily], Vector]] = {
+    **dict.fromkeys(_P_VALUES, lambda family: np.ones(family.m)),
+    "tukey": lambda family: family.n_pairs * family.p,
+    "mvt": lambda family: family.m * family.p,
+}
+
+
+# ---------------------------------------------------------------- half-widths of intervals
+
+
+def _tukey_width(family: ContrastFamily, conf_level: float) -> Vector:
+    def tail(q: float, df: float) -> float:
+        return studentized_range_tail(math.sqrt(2.0) * q, family.k, df)
+
+    return family.solve(tail, conf_level, family.n_pairs)
+
+
+def _scheffe_width(family: ContrastFamily, conf_level: float) -> Vector:
+    rank = family.rank
+    inf = np.isinf(family.df)
+    with np.errstate(invalid="ignore"):
+        finite = special.fdtri(rank, np.where(inf, 1.0, family.df), conf_level)
+    limit = special.chdtri(rank, 1.0 - conf_level) / rank
+    return np.asarray(np.sqrt(rank * np.where(inf, limit, finite)))
+
+
+_HALF_WIDTHS: dict[str, Callable[[ContrastFamily, float], Vector]] = {
+    "tukey": _tukey_width,
+    "holm": ContrastFamily.bonferroni_quantile,
+    "bonferroni": ContrastFamily.bonferroni_quantile,
+    "sidak": lambda family, level: family.t_quantile(level ** (1.0 / family.m)),
+    "mvt": lambda family, level: family.solve(family.largest.tail, level, family.m),
+    "dunnettx": lambda family, level: family.solve(
+        lambda q, df: _dunnettx_tail(family, q, df), level, family.m
+    ),
+    "scheffe": _scheffe_width,
+    "fdr": ContrastFamily.t_quantile,
+}

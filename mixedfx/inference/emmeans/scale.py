@@ -4,12 +4,14 @@ With the mean m(eta) of the link and the variance v of the random effects, a mea
 the response is m(eta), or adjusted for the bias of the back-transformation ``m(eta) + v/2
 m''(eta)``, the expectation over the random effects to second order. Standard errors are by the
 delta method; limits are transformed. A difference of two linear predictors has an exponential that
-is a ratio: of odds, hazards or means.
+is a ratio: of odds, hazards or means. Where the formula transforms the response, m is the inverse
+of the transformation, and v includes the residual variance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,11 @@ from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.family import Family
 from mixedfx.inference import wald
+from mixedfx.inference.emmeans.response_transformation import (
+    ResponseTransformation,
+    response_transformation,
+)
+from mixedfx.inference.random_variance import random_variance
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -27,32 +34,147 @@ Vector = npt.NDArray[np.float64]
 _ROUNDING = 1e-12
 
 
+class MeanFunction(Protocol):
+    """Mean of the response as a function of the linear predictor."""
+
+    @property
+    def predictor_name(self) -> str:
+        """The linear predictor in words; empty where it is the mean."""
+        ...
+
+    @property
+    def mean_name(self) -> str:
+        """The mean in words."""
+        ...
+
+    @property
+    def link(self) -> Any:
+        """Domain of the linear predictor, and what exponentials of differences are."""
+        ...
+
+    def mean(self, eta: Vector) -> Vector:
+        """Mean at a linear predictor."""
+        ...
+
+    def mean_derivatives(self, eta: Vector) -> tuple[Vector, Vector, Vector]:
+        """First three derivatives of the mean by eta."""
+        ...
+
+
+@dataclass(frozen=True)
+class FamilyMean:
+    """Mean of the response of a family."""
+
+    family: Family
+    params: Vector  # (r,) of the family
+
+    @property
+    def predictor_name(self) -> str:
+        """That of the family."""
+        return self.family.predictor_name
+
+    @property
+    def mean_name(self) -> str:
+        """That of the family."""
+        return self.family.mean_name
+
+    @property
+    def link(self) -> Any:
+        """That of the family."""
+        return self.family.link
+
+    def mean(self, eta: Vector) -> Vector:
+        """Mean of the response."""
+        return self.family.response_mean(eta, self.params)
+
+    def mean_derivatives(self, eta: Vector) -> tuple[Vector, Vector, Vector]:
+        """Its derivatives."""
+        return self.family.response_mean_derivatives(eta, self.params)
+
+
+@dataclass(frozen=True)
+class TransformedResponse:
+    """Median of a response that the formula transforms, a linear model's."""
+
+    link: ResponseTransformation
+
+    @property
+    def predictor_name(self) -> str:
+        """The transformed response."""
+        return f"transformed response {self.link.code}"
+
+    @property
+    def mean_name(self) -> str:
+        """The column."""
+        return f"response {self.link.column}, transformed back"
+
+    def mean(self, eta: Vector) -> Vector:
+        """Value of the column."""
+        return self.link.mean(eta)
+
+    def mean_derivatives(self, eta: Vector) -> tuple[Vector, Vector, Vector]:
+        """Its derivatives."""
+        return self.link.mean_derivatives(eta)
+
+
+def mean_function(fit: FittedModel) -> MeanFunction:
+    """Mean function of the family, or the inverse of the transformation of the response."""
+    transformation = response_transformation(fit.formula.response)
+    if fit.spec.residual.linear and transformation is not None:
+        return TransformedResponse(transformation)
+    return FamilyMean(fit.spec.family, fit.residual.distribution_params)
+
+
+def bias_variance(fit: FittedModel) -> float:
+    """Variance about a linear predictor that the mean of the response is averaged over."""
+    variance = random_variance(fit)
+    if isinstance(mean_function(fit), TransformedResponse):
+        variance += float(fit.solution.sigma**2)
+    return variance
+
+
 @dataclass(frozen=True)
 class LinkScale:
     """Means of the linear predictor, contrasts that are differences."""
 
-    family: Family
-    params: Vector  # (r,) of the family
+    # Columns of a table of means after the levels, the estimates first.
+    columns: ClassVar[tuple[str, ...]] = ("emmean", "std_error", "df", "conf_low", "conf_high")
+
+    response: MeanFunction
+
+    @property
+    def slope_of(self) -> str | None:
+        """Variable along which slopes are; None of means."""
+        return None
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means as they are."""
         return means
 
+    def contrasted(self, fit: FittedModel, which: str) -> LinkScale:
+        """Scale of contrasts by its name."""
+        return scale_of(fit, which)
+
     @property
     def caption(self) -> str:
         """What the means are of, where it is not the mean of the response."""
-        predictor = self.family.predictor_name
+        predictor = self.response.predictor_name
         return f"Means are of the {predictor}." if predictor else ""
 
     def ratio_name(self, coefficients: Matrix) -> str | None:
         """Name of the ratios that contrasts are; None where they are differences."""
         return None
 
+    @property
+    def ratio_unit(self) -> float:
+        """Factor of a difference whose exponential is the ratio."""
+        return float(getattr(self.response.link, "ratio_unit", 1.0))
+
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of, where they are not differences of means."""
         if ratio is not None:
             return f"The null value of the {ratio.replace('_', ' ')}s is 1."
-        predictor = self.family.predictor_name
+        predictor = self.response.predictor_name
         return f"Contrasts are differences of the {predictor}." if predictor else ""
 
 
@@ -60,11 +182,11 @@ class LinkScale:
 class ResponseScale(LinkScale):
     """Means of the response, contrasts that are ratios where the link has them."""
 
-    bias_variance: float | None = None  # of the random effects; None: not adjusted
+    bias_variance: float | None = None  # about the linear predictor; None: not adjusted
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means, standard errors and limits on the scale of the response."""
-        link = self.family.link
+        link = self.response.link
         columns = {name: means[name].to_numpy(dtype=float) for name in _ESTIMATES}
         low, high = link.within_domain(columns["conf_low"], columns["conf_high"])
         ends = self._mean_and_slope(low)[0], self._mean_and_slope(high)[0]
@@ -78,8 +200,8 @@ class ResponseScale(LinkScale):
 
     def _mean_and_slope(self, eta: Vector) -> tuple[Vector, Vector]:
         """Mean of the response, adjusted or not, and its derivative by eta."""
-        mu = self.family.response_mean(eta, self.params)
-        first, second, third = self.family.response_mean_derivatives(eta, self.params)
+        mu = self.response.mean(eta)
+        first, second, third = self.response.mean_derivatives(eta)
         if self.bias_variance is None:
             return mu, first
         half = 0.5 * self.bias_variance
@@ -88,33 +210,40 @@ class ResponseScale(LinkScale):
     @property
     def caption(self) -> str:
         """What the means are of, and at which random effects."""
-        if not self.family.predictor_name:
+        if not self.response.predictor_name:
             return ""
-        at = "at random effects of zero"
+        about = "random effects"
+        if isinstance(self.response, TransformedResponse):
+            about = "random effects and residuals"
+        at = f"at {about} of zero"
         if self.bias_variance is not None:
-            at = f"adjusted for random effects of variance {self.bias_variance:.4g}"
-        return f"Means are of the {self.family.mean_name}, {at}."
+            at = f"adjusted for {about} of variance {self.bias_variance:.4g}"
+        return f"Means are of the {self.response.mean_name}, {at}."
 
     def ratio_name(self, coefficients: Matrix) -> str | None:
         """Name of the link's ratios, where the coefficients of all contrasts sum to zero."""
         size = np.abs(coefficients).sum(axis=1)
         sums_to_zero = np.abs(coefficients.sum(axis=1)) <= _ROUNDING * size
-        ratio = self.family.link.ratio
+        ratio = self.response.link.ratio
         return ratio.replace(" ", "_") if ratio is not None and sums_to_zero.all() else None
 
 
 _ESTIMATES = ("emmean", "std_error", "conf_low", "conf_high")
+_SHOWN = ["estimate", "conf_low", "conf_high"]
 
 
-def exponentiated(contrasts: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Contrasts as ratios; tests stay as they are."""
-    return wald.exponentials(contrasts).rename(columns={"estimate": name})
+def exponentiated(contrasts: pd.DataFrame, name: str, unit: float) -> pd.DataFrame:
+    """Contrasts as ratios, exponentials of so many times them; tests stay as they are."""
+    scaled = contrasts.copy()
+    scaled[[*_SHOWN, "std_error"]] *= unit
+    if unit < 0.0:
+        low, high = scaled["conf_high"], scaled["conf_low"]
+        scaled = scaled.assign(std_error=-scaled["std_error"], conf_low=low, conf_high=high)
+    return wald.exponentials(scaled).rename(columns={"estimate": name})
 
 
-def scale_of(fit: FittedModel, which: str, *, bias_variance: float | None = None) -> LinkScale:
-    """Scale by its name, ``which``."""
+def scale_of(fit: FittedModel, which: str, *, variance: float | None = None) -> LinkScale:
+    """Scale by its name, ``which``, of a fit; adjusted for a variance or not."""
     check_choice("which", which, ("linear", "mean"))
-    family, params = fit.spec.family, fit.residual.distribution_params
-    if which == "linear":
-        return LinkScale(family, params)
-    return ResponseScale(family, params, bias_variance)
+    mean = mean_function(fit)
+    return LinkScale(mean) if which == "linear" else ResponseScale(mean, variance)

@@ -23,7 +23,7 @@ _NEGLIGIBLE = -45.0
 _Z_STEP, _Z_REACH = 0.1, 11.0
 
 
-def studentized_range_tail(q: float, k: int, df: float) -> float:
+def studentized_range_tail(q: float, k: float, df: float) -> float:
     """Probability that the studentised range of ``k`` values exceeds ``q``."""
     if np.isnan(q) or np.isnan(df):
         return float("nan")
@@ -52,7 +52,7 @@ def _reach(df: float, sign: float) -> float:
     return float(t)
 
 
-def _range_tail(w: Vector, k: int) -> Vector:
+def _range_tail(w: Vector, k: float) -> Vector:
     """Probability that the range of ``k`` standard normal values exceeds each ``w``."""
     u = np.arange(-_Z_REACH, _Z_REACH + _Z_STEP / 2.0, _Z_STEP)
     tails = np.zeros(len(w))

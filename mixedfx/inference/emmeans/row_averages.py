@@ -1,0 +1,117 @@
+"""Averages of functions over the rows of a fit, all of them or within levels of variables.
+
+Each row is at its own values, or at those that ``at`` gives to all: the average is over what was
+observed, where a marginal mean is over a balanced grid. Merged rows count as often as they occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from mixedfx._arrays import set_readonly
+from mixedfx.errors import ArgumentError
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_functions
+from mixedfx.inference.emmeans.means_formula import means_request
+from mixedfx.inference.emmeans.means_grid import grid_variables
+from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# More distinct values of variables are hardly levels.
+_MAX_LEVELS = 1_000
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """Rows of a fit and the groups that they are averaged in."""
+
+    specs: tuple[str, ...]
+    by: tuple[str, ...]
+    levels: pd.DataFrame  # of each group: those of ``by``, then of ``specs``
+    weights: sparse.csr_matrix  # (groups, n), each row of sum one
+    frame: pd.DataFrame  # the variables of the rows
+    offset: Vector
+
+    def __post_init__(self) -> None:
+        """Make the array read-only."""
+        set_readonly(self.offset)
+
+    def functions(self, fit: FittedModel, frame: pd.DataFrame | None = None) -> LinearFunctions:
+        """Fixed part of the linear predictor in each row, or with other values of variables."""
+        at = linear_functions(fit, self.frame if frame is None else frame)
+        return replace(at, offset=self.offset)
+
+    def average(self, functions: LinearFunctions) -> LinearFunctions:
+        """Averages within the groups."""
+        W = self.weights
+        return LinearFunctions(
+            np.asarray(W @ functions.rows),
+            np.asarray(W @ np.abs(functions.non_estimable)),
+            np.asarray(W @ functions.offset),
+        )
+
+
+def row_groups(fit: FittedModel, by: Any, at: Mapping[str, Any] | None = None) -> RowGroups:
+    """Groups of rows by the levels of variables, or a formula of them; one without any."""
+    variables = grid_variables(fit)
+    request = means_request(() if by is None else by, None, variables, argument="by")
+    frame = fit.rows.model_frame.reset_index(drop=True)
+    if at:
+        chosen = {name: grid_levels(variables, at)[name] for name in at}
+        for name, values in chosen.items():
+            if len(values) > 1:
+                raise ArgumentError(
+                    f"at: '{name}' has {len(values)} values; rows are averaged at one."
+                )
+            frame[name] = values.iloc[np.zeros(len(frame), dtype=int)].to_numpy()
+    # The first of several varies fastest, and those behind the bar slowest.
+    order = [*reversed(request.by), *reversed(request.specs)]
+    codes, levels = _numbered(frame, variables, order)
+    counts = fit.rows.counts
+    n = np.ones(len(frame)) if counts is None else np.asarray(counts, dtype=float)
+    shares = n / np.bincount(codes, n)[codes]
+    rows = np.arange(len(frame))
+    offset = fit.rows.offset
+    return RowGroups(
+        specs=request.specs,
+        by=request.by,
+        levels=levels[[*request.by, *request.specs]],
+        weights=sparse.csr_matrix((shares, (codes, rows)), shape=(len(levels), len(frame))),
+        frame=frame,
+        offset=np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float),
+    )
+
+
+def _numbered(
+    frame: pd.DataFrame, variables: Mapping[str, Variable], order: list[str]
+) -> tuple[npt.NDArray[np.intp], pd.DataFrame]:
+    """Group of each row, and the levels of each group, sorted by their order on a grid."""
+    if not order:
+        return np.zeros(len(frame), dtype=np.intp), pd.DataFrame(index=range(1))
+    positions = {}
+    for name in order:
+        values = np.asarray(frame[name])
+        if variables[name].numeric:
+            positions[name] = np.unique(values, return_inverse=True)[1]
+        else:
+            known = pd.Index(np.asarray(variables[name].levels))
+            positions[name] = known.get_indexer(pd.Index(values))
+    key = pd.DataFrame(positions)
+    codes = key.groupby(order, sort=True).ngroup().to_numpy(dtype=np.intp)
+    count = int(codes.max()) + 1
+    if count > _MAX_LEVELS:
+        raise ArgumentError(
+            f"by: {', '.join(order)} has {count:,} levels in the rows, more than {_MAX_LEVELS:,}; "
+            "name variables with few levels, or values of a number with at=."
+        )
+    first = np.unique(codes, return_index=True)[1]
+    return np.asarray(codes, dtype=np.intp), frame.loc[first, order].reset_index(drop=True)
