@@ -257,6 +257,32 @@ class ResidualEstimate:
         """Normal quantiles of the responses' probabilities at the linear predictor."""
         return self.pearson_residuals(rows, eta, sigma)
 
+    def independent_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """Quantile residuals that are independent, standard normal, under the model."""
+        return self.normalized_residuals(rows, eta, sigma)
+
+    def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
+        """
+        Draw of the parameters of the response's distribution beside its mean, and of sigma.
+
+        Given theta, ``pwrss / sigma**2`` is chi-squared with n - p degrees of freedom.
+        """
+        if not self.model.spec.estimates_sigma:
+            return self, solution.sigma
+        df = max(solution.crossprod.n - solution.crossprod.p, 1)
+        return self, float(np.sqrt(solution.pwrss / rng.chisquare(df)))
+
+    def draw_working_residuals(
+        self, rows: ModelRows, sigma: float, rng: np.random.Generator
+    ) -> Vector:
+        """Draw of residuals of the rows, times their precision and ``sigma**2``, (n,)."""
+        params = self.distribution_params
+        around = self.distribution(rows, sigma, params, new_effects=False)
+        residuals, Q = around.draw(np.zeros(rows.n), rng), self.row_precision(rows)
+        return residuals if Q is None else np.asarray(Q @ residuals)
+
     def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
         """Predictive distribution of new responses of the rows used, given residual sds."""
         return NormalPredictive(self.row_variances(sds))

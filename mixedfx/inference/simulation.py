@@ -55,17 +55,22 @@ class ResponseDistribution:
 
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
-        eta = self.predictor.copy()
+        eta, effects = self.predictor.copy(), self.draw_effects(rng)
+        for random_term, b in zip(self.random_terms, effects, strict=True):
+            random_term.add_to_linear_predictor(eta, b)
+        return self.around.draw(eta, rng)
+
+    def draw_effects(self, rng: np.random.Generator) -> list[Matrix]:
+        """Draw the effects of each term, (k, levels)."""
+        effects = []
         roots = self.level_roots or (None,) * len(self.random_terms)
         for random_term, factor, root in zip(
             self.random_terms, self.effect_factors, roots, strict=True
         ):
             columns = random_term.n_levels if root is None else root.shape[1]
             z = rng.standard_normal((len(factor), columns))
-            if root is not None:
-                z = z @ root.T
-            random_term.add_to_linear_predictor(eta, factor @ z)
-        return self.around.draw(eta, rng)
+            effects.append(factor @ (z if root is None else z @ root.T))
+        return effects
 
 
 def response_distribution(

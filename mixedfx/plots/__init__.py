@@ -5,6 +5,7 @@ or in one that :mod:`mixedfx.plots.plot_data` computes from it. No global style 
 figure is shown. matplotlib is an extra: ``pip install "mixedfx[plot]"``.
 """
 
+from mixedfx.plots.check import check
 from mixedfx.plots.coefficients import coefficients, density, profile, variance
 from mixedfx.plots.correlation import correlation
 from mixedfx.plots.diagnostics import boxplot_by_level, influence, qq, scatter_with_trend
@@ -27,6 +28,7 @@ __all__ = [
     "boxplot_by_level",
     "boxplot_stats",
     "caterpillar",
+    "check",
     "coefficients",
     "correlation",
     "data_grid",

@@ -39,7 +39,7 @@ def scatter_with_trend(
     points = points[np.isfinite(points.to_numpy()).all(axis=1)]
     if zero:
         ax.axhline(0.0, color=GREY, linewidth=1, zorder=1)
-    _scatter(ax, points[x], points[y])
+    draw_points(ax, points[x], points[y])
     means = binned_means(points[x], points[y])
     if len(means) > 1:
         ax.plot(
@@ -59,7 +59,8 @@ def scatter_with_trend(
     return ax
 
 
-def _scatter(ax: Any, x: Any, y: Any) -> None:
+def draw_points(ax: Any, x: Any, y: Any) -> None:
+    """Draw points, smaller and fainter where there are many."""
     many = len(x) > _MANY_POINTS
     ax.plot(
         x,
@@ -111,13 +112,14 @@ def qq(
         despine(one)
         table = quantiles(values, conf_level=conf_level)
         if len(table):
-            _draw_qq(one, table)
+            draw_qq(one, table)
         else:
             note_empty(one, "its variance is estimated as zero:\nthere is nothing to compare")
     return axes
 
 
-def _draw_qq(ax: Any, table: pd.DataFrame) -> None:
+def draw_qq(ax: Any, table: pd.DataFrame) -> None:
+    """Draw a table of :func:`~mixedfx.plots.plot_data.quantiles`."""
     x, y = table["theoretical"], table["value"]
     ax.fill_between(
         x, table["low"], table["high"], color=LIGHT_GREY, alpha=0.6, linewidth=0, zorder=0

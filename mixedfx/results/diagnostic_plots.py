@@ -11,7 +11,9 @@ import pandas as pd
 from mixedfx import plots
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.checks.checks import checks_of, drawn_fit
 from mixedfx.inference.residual_covariance import correlation_table
+from mixedfx.results.check_panels import draw_checks
 from mixedfx.results.plot_inputs import (
     fitted_means,
     grouping_factor,
@@ -89,6 +91,33 @@ class DiagnosticPlots:
             return titled(plots.boxplot_by_level(scaled, labels, group=group, ax=ax), title)
         table = pd.concat([fitted_means(fit), scaled], axis=1)
         return titled(plots.scatter_with_trend(table, *table.columns, zero=True, ax=ax), title)
+
+    def check(self, *, rng: Any = 0, n_sim: int = 250, ax: Any = None) -> Any:
+        """
+        Draw the checks of ``fit.check()``: a page of six panels with a sentence each.
+
+        Residuals are those of one draw of the effects given the data, which are standard normal
+        if the model is right. Against a number, red lines are quartiles of neighbours, and dashes
+        where they should be; against a category, boxes are between the quartiles, which should
+        be in the grey band. The last panels are of the covariates and groups with the smallest
+        p-values.
+
+        Parameters
+        ----------
+        rng : int or numpy.random.Generator
+            Source of randomness, or its seed.
+        n_sim : int
+            Number of simulated responses.
+        ax : sequence of matplotlib axes, optional
+            Where to draw: six, or fewer where a model has fewer checks.
+
+        Returns
+        -------
+        numpy.ndarray of matplotlib axes
+            One for each panel, its title red where the check fails.
+        """
+        drawn = drawn_fit(self.model, rng, n_sim)
+        return draw_checks(drawn, checks_of(drawn), ax)
 
     def correlation(self, *, ax: Any = None) -> Any:
         """

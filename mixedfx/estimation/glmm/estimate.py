@@ -50,6 +50,9 @@ from mixedfx.residuals.predictive import FamilyPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+# Largest step of the logarithm of a drawn parameter.
+_LARGEST_STEP = 2.0
+
 
 @dataclass(frozen=True)
 class FamilyEstimate(ResidualEstimate):
@@ -279,6 +282,30 @@ class FamilyEstimate(ResidualEstimate):
             share = low + uniform * (high - low)
             # The last number below one is the largest probability.
             return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
+
+    def independent_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """Quantile residuals."""
+        return self.quantile_residuals(rows, eta, sigma, uniform)
+
+    def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
+        """Logarithms of the family's parameters from their normal distribution."""
+        if not self.n_params:
+            return self, solution.sigma
+        relative = np.array([c.std_error / c.value for c in self.components])
+        steps = np.where(np.isfinite(relative), relative, 0.0) * rng.standard_normal(self.n_params)
+        # A parameter at the end of its range has no finite standard error.
+        drawn = self.params * np.exp(np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP))
+        return replace(self, params=drawn), solution.sigma
+
+    def draw_working_residuals(
+        self, rows: ModelRows, sigma: float, rng: np.random.Generator
+    ) -> Vector:
+        """``W^1/2 e``; where a log density is not concave, none."""
+        w = self.working_rows(rows).weights
+        assert w is not None
+        return np.asarray(np.sqrt(np.maximum(w, 0.0)) * rng.standard_normal(rows.n))
 
     def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
         """The family, with the weights of the rows."""

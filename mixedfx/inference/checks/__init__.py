@@ -1,0 +1,1 @@
+"""Checks of a fit, ``fit.check()``: one file each, and their registry."""

@@ -1,0 +1,97 @@
+"""Calls that fit a model again with something changed, as text to copy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mixedfx._names import encode, written
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.formula.terms import Formula
+
+
+def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> str:
+    """``mfx.lmer("y ~ x + (1 | g)", data, ...)`` of a fit, some arguments changed or added."""
+    spec = fit.spec
+    linear = spec.residual.linear and "family" not in changes
+    arguments: dict[str, str] = {}
+    if not linear:
+        family, link = spec.family, spec.family.link.name
+        arguments["family"] = quoted(family.name)
+        if "family" not in changes and link != family.links[0]:
+            arguments["link"] = quoted(link)
+    if linear and spec.residual.argument:
+        keyword, _, value = spec.residual.argument.partition("=")
+        arguments[keyword] = value
+    elif linear and not fit.reml and not spec.is_least_squares:
+        arguments["reml"] = "False"
+    if spec.weights_column:
+        arguments["weights"] = quoted(spec.weights_column)
+    elif _has_array_of_weights(fit):
+        arguments["weights"] = "weights"
+    if spec.offset_is_argument:
+        arguments["offset"] = quoted(spec.offset_column) if spec.offset_column else "offset"
+    if any(term.relationship is not None for term in spec.random_terms):
+        arguments["relmat"] = "relmat"
+    arguments |= {name: quoted(value) for name, value in changes.items()}
+    rest = "".join(f", {name}={value}" for name, value in arguments.items())
+    function = "lmer" if linear else "glmer"
+    return f"mfx.{function}({quoted(str(formula or fit.formula))}, data{rest})"
+
+
+def _has_array_of_weights(fit: FittedModel) -> bool:
+    """Whether weights were given as values, and not by trials or known standard deviations."""
+    spec = fit.spec
+    by_argument = spec.residual.estimates_sigma or not spec.residual.linear
+    return spec.response.n_parts == 1 and by_argument and fit.prior_weights is not None
+
+
+def logarithm(fit: FittedModel) -> str:
+    """Call with the logarithm of the response, where that is one positive column; else empty."""
+    response = fit.formula.response
+    if not (fit.rows.y > 0.0).all() or not response.isidentifier():
+        return ""
+    return call(fit, replace(fit.formula, response=f"log({response})"))
+
+
+def with_code(text: str, code: str) -> str:
+    """A sentence, and code in a line of its own if there is any."""
+    return f"{text}\n{code}" if code else text
+
+
+def quoted(text: str) -> str:
+    """Text as a literal of Python, in double quotes where it has none."""
+    return f'"{text}"' if '"' not in text and "\\" not in text else repr(text)
+
+
+def name_of(column: str) -> str:
+    """A column as it is written in a formula."""
+    return written(encode(column))
+
+
+def with_fixed(fit: FittedModel, term: str) -> Formula:
+    """The formula with one more fixed term."""
+    formula = fit.formula
+    fixed = f"{formula.fixed} + {term}" if formula.fixed not in ("", "1") else f"1 + {term}"
+    return replace(formula, fixed=fixed)
+
+
+def curve(fit: FittedModel, name: str) -> str:
+    """Square of a column, if the formula has none yet; else empty."""
+    term = f"I({name} ** 2)"
+    return "" if term in str(fit.formula) else term
+
+
+def with_slope(fit: FittedModel, group: str, slope: str) -> Formula:
+    """The formula with a random slope in the first term of a grouping factor."""
+    terms = list(fit.formula.random)
+    t = next(t for t, term in enumerate(terms) if term.group_name == group)
+    effects = slope if terms[t].effects == "1" else f"{terms[t].effects} + {slope}"
+    terms[t] = replace(terms[t], effects=effects)
+    return replace(fit.formula, random=tuple(terms))
+
+
+def with_dispersion(fit: FittedModel, term: str) -> str:
+    """Dispersion formula with one more term."""
+    keyword, _, value = fit.spec.residual.argument.partition("=")
+    text = value.strip("\"'") if keyword == "dispersion" else ""
+    return f"{text} + {term}" if text else f"~ {term}"
