@@ -22,6 +22,8 @@ from mixedfx.families.support import not_counts
 
 # Range of starting values of alpha; at zero its logarithm would have no finite start.
 _LEAST_START, _LARGEST_START = 0.01, 1e3
+# Mean over size below which the share of the size loses digits.
+_NEAR_POISSON = 1e-3
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,9 @@ class NegativeBinomial(Family):
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Regularised incomplete beta functions of the counts."""
         k = np.broadcast_to(self._size(mu, float(params[0])), np.shape(mu))
-        # The complement, betaincc(y, k, mu / (mu + k)), takes eight times as long.
-        p = k / (mu + k)
-        below = np.where(y > 0, special.betainc(k, np.maximum(y, 1.0), p), 0.0)
-        return below, np.asarray(special.betainc(k, y + 1.0, p))
+        y, k = np.broadcast_arrays(y, k)
+        below = np.where(y > 0, _at_most(np.maximum(y - 1.0, 0.0), k, mu), 0.0)
+        return below, _at_most(y, k, mu)
 
     def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
         """``2 w (y log(y / mu) - (y + k) log((y + k) / (mu + k)))``, k at the fitted mean."""
@@ -93,3 +94,16 @@ class NegativeBinomial(Family):
         ratio = np.log1p((y - mu) / (mu + k))
         deviance = 2.0 * (special.xlogy(y, y / mu) - (y + k) * ratio)
         return np.asarray(deviance if w is None else w * deviance)
+
+
+def _at_most(y: Vector, k: Vector, mu: Vector) -> Vector:
+    """``P(Y <= y)`` of the size k."""
+    mu = np.broadcast_to(mu, np.shape(k))
+    probability = np.asarray(special.betainc(k, y + 1.0, k / (mu + k)), dtype=np.float64)
+    # Near the Poisson limit the first argument's complement keeps the digits; it takes eight times
+    # as long.
+    near = mu < _NEAR_POISSON * k
+    if near.any():
+        y, k, mu = y[near], k[near], mu[near]
+        probability[near] = special.betaincc(y + 1.0, k, mu / (mu + k))
+    return probability

@@ -290,14 +290,19 @@ class FamilyEstimate(ResidualEstimate):
         return self.quantile_residuals(rows, eta, sigma, uniform)
 
     def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
-        """Logarithms of the family's parameters from their normal distribution."""
-        if not self.n_params:
-            return self, solution.sigma
-        relative = np.array([c.std_error / c.value for c in self.components])
-        steps = np.where(np.isfinite(relative), relative, 0.0) * rng.standard_normal(self.n_params)
-        # A parameter at the end of its range has no finite standard error.
-        drawn = self.params * np.exp(np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP))
-        return replace(self, params=drawn), solution.sigma
+        """
+        The family's positive parameters from the normal distribution of their logarithms.
+
+        Others, thresholds, depend on the effects given the data, and stay as they are.
+        """
+        relative = [
+            c.std_error / c.value if c.scale == "log" and np.isfinite(c.std_error) else 0.0
+            for c in self.components
+        ]
+        steps = np.array(relative) * rng.standard_normal(self.n_params)
+        # The standard error of a parameter near the end of its range has no bound.
+        factors = np.exp(np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP))
+        return replace(self, params=self.params * factors), solution.sigma
 
     def draw_working_residuals(
         self, rows: ModelRows, sigma: float, rng: np.random.Generator

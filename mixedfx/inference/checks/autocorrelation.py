@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import special
 
 from mixedfx.formula.terms import RandomTerm
-from mixedfx.inference.checks.code import call, name_of, with_code
+from mixedfx.inference.checks.code import call, name_of, takes_residual_model, with_code
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.statistics import Tested
@@ -58,7 +58,9 @@ def _order(drawn: DrawnFit) -> tuple[Covariate, Factor] | None:
     factors = list(drawn.factors)
     if subjects is not None:
         labels = subjects.levels.labels
-        factors.insert(0, Factor(subjects.name, subjects.codes, len(labels), labels))
+        factors.insert(
+            0, Factor(subjects.name, subjects.codes, len(labels), labels, name_of(subjects.name))
+        )
     for factor in factors:
         if len(factor.codes) < _LEAST_ROWS * factor.n_levels:
             continue
@@ -72,12 +74,15 @@ def _order(drawn: DrawnFit) -> tuple[Covariate, Factor] | None:
 
 
 def _advice(drawn: DrawnFit, covariate: Covariate, factor: Factor) -> str:
-    fit, order, group = drawn.fit, name_of(covariate.name), name_of(factor.name)
+    fit, order, group = drawn.fit, covariate.code, factor.code
     text = f"Residuals of one {factor.name} that follow each other are correlated."
     structure = f"ar1({order} | {group})"
     if fit.residual.subjects is not None:
         return with_code(text, "fit.compare_structures(['us', 'ar1h', 'toep'])")
-    if fit.spec.residual.linear and fit.spec.residual.estimates_sigma:
-        return with_code(text, call(fit, residual=structure))
+    if fit.spec.residual.linear:
+        free = takes_residual_model(fit) and not fit.residual.model.spec.has_random_effects
+        return with_code(text, call(fit, residual=structure) if free else "")
+    if fit.spec.family.residual_sd(fit.residual.distribution_params) is not None:
+        return text
     term = RandomTerm(f"0 + {order}", (group,), "ar1")
     return with_code(text, call(fit, replace(fit.formula, random=(*fit.formula.random, term))))

@@ -86,13 +86,13 @@ class Checks:
             for text in self.sentences
         ]
         code = ["", "To try:", *(f"  {line}" for line in self.to_try)] if self.to_try else []
-        table = _shown(self.table).to_string(index=False)
+        table = _formatted(self.table).to_string(index=False)
         return "\n".join([f"Checks of {self.formula}", "", table, "", *filled, *code])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        table = _shown(self.table).to_html(index=False, border=0)
+        table = _formatted(self.table).to_html(index=False, border=0)
         first, *rest = map(html.escape, self.sentences)
         listed = "".join(f"<li>{text}</li>" for text in rest)
         code = html.escape("\n".join(self.to_try))
@@ -113,7 +113,7 @@ def _sentence(row: dict[Any, Any]) -> str:
     return f"{row['check']}, {row['what']} (p {p if p[0] == '<' else f'= {p}'}): {text}"
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
+def _formatted(table: pd.DataFrame) -> pd.DataFrame:
     """Table with formatted numbers, and a mark where a check fails."""
     return pd.DataFrame(
         {

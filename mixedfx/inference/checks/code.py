@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 
 from mixedfx._names import encode, written
@@ -20,8 +21,7 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
         if "family" not in changes and link != family.links[0]:
             arguments["link"] = quoted(link)
     if linear and spec.residual.argument:
-        keyword, _, value = spec.residual.argument.partition("=")
-        arguments[keyword] = value
+        arguments |= residual_arguments(fit)
     elif linear and not fit.reml and not spec.is_least_squares:
         arguments["reml"] = "False"
     if spec.weights_column:
@@ -36,6 +36,25 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
     rest = "".join(f", {name}={value}" for name, value in arguments.items())
     function = "lmer" if linear else "glmer"
     return f"mfx.{function}({quoted(str(formula or fit.formula))}, data{rest})"
+
+
+def residual_arguments(fit: FittedModel) -> dict[str, str]:
+    """Arguments that ask for the residual model, by keyword, as text."""
+    spec = fit.spec.residual
+    if spec.argument.endswith("="):  # the column of known standard deviations
+        column = getattr(spec, "column", None)
+        return {spec.keyword: quoted(column) if column else spec.keyword}
+    found = ast.parse(f"f({spec.argument})", mode="eval").body
+    assert isinstance(found, ast.Call)
+    values = ((k.arg, k.value) for k in found.keywords)
+    return {str(name): quoted(ast.literal_eval(value)) for name, value in values}
+
+
+def takes_residual_model(fit: FittedModel) -> bool:
+    """Whether a linear model takes ``dispersion=``, ``residual=`` and other families."""
+    terms = fit.spec.random_terms
+    plain = all(term.is_plain and term.positions is None for term in terms)
+    return plain and fit.spec.residual.linear and fit.spec.residual.estimates_sigma
 
 
 def _has_array_of_weights(fit: FittedModel) -> bool:
@@ -91,7 +110,16 @@ def with_slope(fit: FittedModel, group: str, slope: str) -> Formula:
 
 
 def with_dispersion(fit: FittedModel, term: str) -> str:
-    """Dispersion formula with one more term."""
-    keyword, _, value = fit.spec.residual.argument.partition("=")
-    text = value.strip("\"'") if keyword == "dispersion" else ""
-    return f"{text} + {term}" if text else f"~ {term}"
+    """Call with one more term in the dispersion formula; empty where that cannot be."""
+    arguments = residual_arguments(fit) if fit.spec.residual.argument else {}
+    text = arguments.get("dispersion", "").strip("\"'")
+    random_beside_residual = term.startswith("(") and "residual" in arguments
+    if not takes_residual_model(fit) or term in text or random_beside_residual:
+        return ""
+    return call(fit, dispersion=f"{text} + {term}" if text else f"~ {term}")
+
+
+def with_student(fit: FittedModel) -> str:
+    """Call with Student's distribution of the residuals; empty where that cannot be."""
+    plain = takes_residual_model(fit) and not fit.spec.residual.argument
+    return call(fit, family="student") if plain else ""

@@ -11,14 +11,14 @@ from __future__ import annotations
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.families import advice_on_spread
 from mixedfx.inference.checks.finding import Finding
-from mixedfx.inference.checks.statistics import test_against_simulated
+from mixedfx.inference.checks.statistics import compare_with_simulated
 
 
 def dispersion(drawn: DrawnFit) -> list[Finding]:
     """One row, but of single trials, which cannot vary otherwise given their mean."""
     if drawn.has_trials:
         return []
-    tested = test_against_simulated(drawn.dispersion, drawn.simulated[0])
+    tested = compare_with_simulated(drawn.dispersion, drawn.simulated[0])
     ratio = float(tested.statistic.mean())
 
     def advice() -> str:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from mixedfx._names import decode
+from mixedfx._names import decode, written
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in
+from mixedfx.inference.checks.code import name_of
 from mixedfx.inference.checks.draws import Draw, draws_given_data
 from mixedfx.inference.checks.statistics import basis_of_number, spread_scores
 from mixedfx.linalg.random_streams import spawn_generators
@@ -35,6 +36,11 @@ class Covariate:
 
     name: str
     column: pd.Series = field(repr=False)
+
+    @property
+    def code(self) -> str:
+        """The column as it is written in a formula."""
+        return name_of(self.name)
 
     @cached_property
     def is_number(self) -> bool:
@@ -75,6 +81,7 @@ class Factor:
     codes: Codes
     n_levels: int
     labels: pd.Index = field(repr=False)
+    code: str  # as it is written in a formula
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ class DrawnFit:
                 rows.random_terms[terms[group]].codes,
                 len(spec.levels_of(group)),
                 spec.levels_of(group).labels,
+                written(":".join(spec.random_terms[terms[group]].formula_term.group)),
             )
             for group in self.fit.formula.groups
             if not spec.random_terms[terms[group]].has_memberships

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mixedfx.inference.checks.code import call, logarithm, name_of, with_code, with_dispersion
+from mixedfx.inference.checks.code import logarithm, with_code, with_dispersion
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.families import advice_on_spread
 from mixedfx.inference.checks.finding import Finding
@@ -36,7 +36,7 @@ def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:
         return with_code(text, logarithm(fit))
     if not fit.spec.residual.estimates_sigma:
         return f"{text} The given residual_sd are not those of the rows."
-    name = name_of(what.name)
+    name = what.code
     if isinstance(what, Factor) and what.n_levels > _MOST_FIXED_LEVELS:
         name = f"(1 | {name})"
-    return with_code(text, call(fit, dispersion=with_dispersion(fit, name)))
+    return with_code(text, with_dispersion(fit, name))

@@ -87,7 +87,7 @@ def compared(values: Matrix, covariate: Covariate) -> Tested:
 
 
 def _advice(drawn: DrawnFit, modes: Modes, covariate: Covariate) -> str:
-    fit, name = drawn.fit, name_of(covariate.name)
+    fit, name = drawn.fit, covariate.code
     text = f"The effects {modes.name} depend on {covariate.name}."
     if modes.effect != "Intercept":
         slopes = {c.name for c in drawn.covariates if c.is_number}

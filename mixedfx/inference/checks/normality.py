@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from mixedfx.inference.checks.code import call, logarithm, with_code
+from mixedfx.inference.checks.code import logarithm, with_code, with_student
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.families import advice_on_spread
 from mixedfx.inference.checks.finding import Finding
@@ -56,6 +56,5 @@ def advice_on_shape(drawn: DrawnFit) -> str:
         return "Residuals are skewed to the left."
     if excess > 0.0:
         text = "Residuals have heavier tails than the normal distribution."
-        code = "" if fit.spec.residual.argument else call(fit, family="student")
-        return with_code(text, code)
+        return with_code(text, with_student(fit))
     return with_code("Residuals are not normal.", "fit.plot.check()")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from mixedfx.inference.checks.code import call, with_code
+from mixedfx.inference.checks.code import with_code, with_student
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.statistics import Tested
@@ -33,10 +33,9 @@ def outliers(drawn: DrawnFit) -> list[Finding]:
         order = np.argsort(-size)[: max(1, min(_MOST_NAMED, int(np.median(count))))]
         rows = drawn.fit.rows.index[order].tolist()
         named = f"rows {rows}" if len(rows) > 1 else f"row {rows[0]!r}"
-        text, spec = f"The response of {named} is far from its mean.", drawn.fit.spec
-        if spec.residual.linear and not spec.residual.argument:
-            text += " Student's distribution gives such rows little weight."
-            return with_code(text, call(drawn.fit, family="student"))
+        text = f"The response of {named} is far from its mean."
+        if code := with_student(drawn.fit):
+            return f"{text} Student's distribution gives such rows little weight.\n{code}"
         return with_code(text, f"data.loc[{rows}]")
 
     return [Finding.of("outliers", "residuals", tested, advice)]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mixedfx._names import encode
 from mixedfx.formula.terms import Formula
-from mixedfx.inference.checks.code import call, curve, name_of, with_code, with_fixed, with_slope
+from mixedfx.inference.checks.code import call, curve, with_code, with_fixed, with_slope
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor, names_in_fixed
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.modes import compared
@@ -77,12 +77,12 @@ def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:
 
 def _with_term(drawn: DrawnFit, covariate: Covariate) -> Formula | None:
     """The formula with the covariate, its square or an interaction."""
-    fit, name = drawn.fit, name_of(covariate.name)
+    fit, name = drawn.fit, covariate.code
     if encode(covariate.name) not in names_in_fixed(fit):
         return with_fixed(fit, name)
     if covariate.is_number and covariate.n_values > 2 and (term := curve(fit, name)):
         return with_fixed(fit, term)
-    for other in (name_of(c.name) for c in drawn.covariates if c.name != covariate.name):
+    for other in (c.code for c in drawn.covariates if c.name != covariate.name):
         present = (f"{name}:{other}", f"{other}:{name}")
         if not any(term in fit.formula.fixed for term in present):
             return with_fixed(fit, present[0])
@@ -95,7 +95,7 @@ def _with_slope(drawn: DrawnFit, factor: Factor) -> Formula | None:
     terms = [t for t in drawn.fit.formula.random if t.group_name == factor.name]
     effects = " ".join(term.effects for term in terms)
     for covariate in drawn.covariates:
-        name = name_of(covariate.name)
+        name = covariate.code
         if covariate.name not in constant and name not in effects:
             return with_slope(drawn.fit, factor.name, name)
     return None

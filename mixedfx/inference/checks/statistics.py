@@ -143,17 +143,24 @@ def sum_of_indicators_test(counts: Vector, p: Matrix) -> Tested:
     return Tested(counts / mean, np.clip(p_value, _SMALLEST_P, 1.0))
 
 
-def test_against_simulated(observed: Vector, simulated: Vector) -> Tested:
-    """Two-sided test against a gamma distribution with the moments of simulated statistics."""
+def compare_with_simulated(observed: Vector, simulated: Vector) -> Tested:
+    """
+    Two-sided test against simulated statistics.
+
+    By rank, and beyond the simulated ones by a gamma distribution with their first three moments.
+    """
+    n = len(simulated)
+    below = np.searchsorted(np.sort(simulated), observed)
+    by_rank = 2.0 * (np.minimum(below, n - below) + 0.5) / (n + 1.0)
     mean, sd = simulated.mean(), simulated.std(ddof=1)
     skewness = float((((simulated - mean) / sd) ** 3).mean())
-    t = (observed - mean) / sd
-    sign = 1.0 if skewness >= 0.0 else -1.0
     # A gamma variable of shape a has the skewness 2 / sqrt(a).
     a = min(4.0 / max(skewness**2, 1e-300), 1e6)
-    x = np.maximum(a + sign * t * np.sqrt(a), 0.0)
-    tails = np.minimum(special.gammainc(a, x), special.gammaincc(a, x))
-    return Tested(observed, np.clip(2.0 * tails, _SMALLEST_P, 1.0))
+    x = a + np.copysign(1.0, skewness) * (observed - mean) / sd * np.sqrt(a)
+    tails = [f(a, np.maximum(x, 0.0)) for f in (special.gammainc, special.gammaincc)]
+    beyond = (below == 0) | (below == n)
+    by_moments = np.minimum(2.0 * np.minimum(*tails), by_rank)
+    return Tested(observed, np.clip(np.where(beyond, by_moments, by_rank), _SMALLEST_P, 1.0))
 
 
 def combine(p_values: Vector) -> float:

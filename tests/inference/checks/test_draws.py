@@ -1,0 +1,72 @@
+"""Draws of coefficients and effects given the data, against Henderson's equations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import mixedfx as mfx
+from mixedfx.inference.checks.draws import draws_given_data
+from mixedfx.linalg.random_streams import spawn_generators
+
+COUNT = 3000
+
+
+def drawn(fit, count=COUNT):
+    return list(draws_given_data(fit.model, spawn_generators(0, count)))
+
+
+def dense_covariance(fit, formula_Z, X):
+    """Covariance of (beta, b): the inverse of Henderson's equations, of one scalar term."""
+    sigma2, tau2 = fit.scale, fit.varcorr["vcov"].iloc[0]
+    T = np.hstack([X, formula_Z])
+    penalty = np.diag(np.r_[np.zeros(X.shape[1]), np.full(formula_Z.shape[1], 1 / tau2)])
+    return np.linalg.inv(T.T @ T / sigma2 + penalty)
+
+
+def test_effects_have_the_mean_and_covariance_of_hendersons_equations():
+    data = mfx.datasets.load("Dyestuff")
+    fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", data)
+    Z = np.asarray(data["Batch"].cat.codes)[:, None] == np.arange(6)
+    expected = dense_covariance(fit, Z.astype(float), np.ones((30, 1)))[1:, 1:]
+    b = np.array([draw.effects[0][0] for draw in drawn(fit)])
+    error = np.sqrt(np.diag(expected) / COUNT)
+    assert (np.abs(b.mean(axis=0) - fit.ranef("Batch")["Intercept"]) < 4.5 * error).all()
+    # Sigma is drawn too: its square over the estimate has the mean 29 / 27.
+    scaled = np.cov(b.T) / (expected * 29 / 27)
+    np.testing.assert_allclose(np.diag(scaled), 1.0, atol=0.12)
+
+
+def test_residuals_at_a_draw_are_exactly_standard_normal_in_a_regression():
+    # Four coefficients of eight rows: e* / sigma* are eight independent normal values all the same.
+    rng = np.random.default_rng(1000)
+    data = mfx.datasets.load("sleepstudy").head(8).assign(u=rng.normal(size=8), v=range(8))
+    z = []
+    for seed in range(300):
+        y = 5.0 + 2.0 * np.random.default_rng(seed).normal(size=8)
+        fit = mfx.lmer("y ~ u + v + I(v ** 2)", data.assign(y=y))
+        z.append(next(draws_given_data(fit.model, spawn_generators(seed, 1))).z)
+    z = np.array(z)
+    assert stats.kstest(z.ravel(), "norm").pvalue > 0.01
+    assert stats.kstest((z**2).sum(axis=1), "chi2", args=(8,)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("family", ["nbinom2", "poisson"])
+def test_effects_of_counts_have_the_spread_of_the_conditional_modes(family):
+    crash = mfx.datasets.load("appcrash").head(400)
+    fit = mfx.glmer("crashes ~ 1 + (1 | device)", crash, family)
+    b = np.array([draw.effects[0][0] for draw in drawn(fit, 400)])
+    table = fit.ranef("device", cond_sd=True)
+    joint = fit.ranef("device", cond_sd="joint")["Intercept_sd"]
+    error = (b.mean(axis=0) - table["Intercept"]) / (joint / np.sqrt(400))
+    assert np.abs(error).max() < 4.5
+    ratio = b.std(axis=0) / table["Intercept_sd"]
+    # Drawn together with the intercept, effects vary more than given it.
+    assert 0.95 < ratio.mean() < 1.0 * (joint / table["Intercept_sd"]).mean() + 0.05
+
+
+def test_correlated_residuals_are_drawn_whitened():
+    fit = mfx.lmer(
+        "score ~ arm * visit", mfx.datasets.load("trial"), residual="us(visit | patient)"
+    )
+    z = np.array([draw.z for draw in drawn(fit, 20)])
+    assert abs(z.std() - 1.0) < 0.05
