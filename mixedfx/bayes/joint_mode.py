@@ -33,7 +33,7 @@ from mixedfx.bayes.unconstrained import ParameterTransform, parameter_transform
 from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.design.build import Design
-from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.fit import Optimum, assemble_fit, check_nagq
@@ -64,6 +64,7 @@ def fit_joint_mode(
     design: Design, spec: FamilyResidual, priors: FamilyPriors, *, control: Control
 ) -> FittedModel:
     """Maximise the joint posterior density, and assemble the fit at the maximum."""
+    spec.check_priors()
     check_nagq(design, spec.nagq)
     if spec.nagq == 0:
         raise ArgumentError(

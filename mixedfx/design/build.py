@@ -25,15 +25,12 @@ from mixedfx.design.checks import (
 )
 from mixedfx.design.columns import (
     as_patsy_column,
-    check_dates,
     formula_environment,
-    plain_columns,
     used_columns,
 )
-from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec, build_dispersion
 from mixedfx.design.estimability import column_aliases
-from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate, offset_values
+from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
 from mixedfx.design.known_levels import KnownLevels, check_relmat
 from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.random import (
@@ -51,10 +48,9 @@ from mixedfx.design.residual import (
 )
 from mixedfx.design.response import Observed, ResponseSpec, observe_response
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.source import as_frame, own_labels, row_vector
+from mixedfx.design.source import as_frame, row_vector
 from mixedfx.design.spec import ModelSpec
-from mixedfx.design.term_values import evaluate_terms
-from mixedfx.design.text_numbers import check_text_numbers
+from mixedfx.design.used_rows import UsedRows, used_rows
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.families.family import Family
 from mixedfx.families.registry import NORMAL
@@ -85,49 +81,6 @@ class Design:
     def with_sigma(self, sigma: float | None) -> Design:
         """Replace the value at which sigma is fixed; None lets it be estimated."""
         return replace(self, spec=replace(self.spec, fixed_sigma=sigma))
-
-
-@dataclass(frozen=True)
-class _UsedRows:
-    """The complete rows: variables of both formulas, and the arguments with one value a row."""
-
-    variables: dict[str, pd.Series]
-    residual_variables: dict[str, pd.Series]
-    term_values: dict[str, Any]  # of expressions, by their code
-    weights: Vector | None
-    offset: Vector | None
-    residual_sd: Vector | None
-    index: pd.Index
-    n_dropped: int
-    missing: dict[str, int]  # rows with a missing value, by column, argument or term
-
-    @property
-    def prior_weights(self) -> Vector | None:
-        """Weights, or inverse squares of the known residual standard deviations."""
-        with np.errstate(all="ignore"):
-            return self.weights if self.residual_sd is None else self.residual_sd**-2.0
-
-    def evaluated(self) -> EvaluatedVariables:
-        """Variables of the formula with the values of its expressions."""
-        return EvaluatedVariables(self.variables, self.term_values)
-
-    def with_offset_of(self, formula: Formula, env: EvalEnvironment) -> _UsedRows:
-        """Add the formula's offset to that of the argument."""
-        if not formula.offset:
-            return self
-        offset = offset_values(formula.offset, self.evaluated(), env, len(self.index))
-        return replace(self, offset=offset if self.offset is None else self.offset + offset)
-
-    def model_rows(self, **arrays: Any) -> ModelRows:
-        """Rows of the model, with the arrays computed from these."""
-        return ModelRows(
-            offset=self.offset,
-            index=self.index,
-            n_dropped=self.n_dropped,
-            missing=self.missing,
-            variables=self.variables,
-            **arrays,
-        )
 
 
 class _Given(NamedTuple):
@@ -168,17 +121,44 @@ def build(
     given = {name: arguments.get(name) for name in RowArguments.__annotations__}
     row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
     parts = residual.parts if isinstance(residual, ResidualRequest) else {"dispersion": residual}
-    used = _used_rows(formula, parts, frame, row_vectors, env, family)
+    used = used_rows(formula, parts, frame, row_vectors, env, family)
     column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
     check_relmat(relmat, formula)
     return _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
+
+
+def build_several(
+    formula: Formula,
+    parts: Mapping[str, Formula],
+    data: Any,
+    *,
+    family: Family,
+    env: EvalEnvironment | None = None,
+    **arguments: Unpack[RowArguments],
+) -> tuple[Design, dict[str, Design]]:
+    """Design of a formula, and of others without a response, on rows complete for all of them."""
+    frame = as_frame(data)
+    names = [str(c) for c in frame.columns]
+    formula = expand_dot(resolve_dotted(formula, names), names)
+    parts = {name: resolve_dotted(part, names) for name, part in parts.items()}
+    env = formula_environment(env, [formula, *parts.values()], frame)
+    given = {name: arguments.get(name) for name in RowArguments.__annotations__}
+    row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
+    used = used_rows(formula, parts, frame, row_vectors, env, family)
+    columns = _Given({n: v if isinstance(v, str) else None for n, v in given.items()}, None)
+    design, designs = _evaluate_rows(formula, None, family, used, env, columns), {}
+    for name, part in parts.items():
+        own = replace(part, response=formula.response)
+        of_part = used.of_part(used_columns(own, frame, env, part=name))
+        designs[name] = _evaluate_rows(own, None, family, of_part, env, columns)
+    return design, designs
 
 
 def _evaluate_rows(
     formula: Formula,
     residual: ResidualRequest | Formula | None,
     family: Family,
-    used: _UsedRows,
+    used: UsedRows,
     env: EvalEnvironment,
     given: _Given,
 ) -> Design:
@@ -218,7 +198,7 @@ def _evaluate_rows(
 
 
 def _response(
-    formula: Formula, evaluated: EvaluatedFormula, used: _UsedRows, family: Family
+    formula: Formula, evaluated: EvaluatedFormula, used: UsedRows, family: Family
 ) -> tuple[ResponseSpec, Observed]:
     """Response on the scale of the mean, with weights, and how it is written."""
     found = observe_response(formula, evaluated.response, family, used.prior_weights, used.index)
@@ -226,49 +206,7 @@ def _response(
     return found
 
 
-def _used_rows(
-    formula: Formula,
-    residual: Mapping[str, Formula | None],
-    frame: pd.DataFrame,
-    row_vectors: dict[str, Vector | None],
-    env: EvalEnvironment,
-    family: Family,
-) -> _UsedRows:
-    variables = used_columns(formula, frame, env)
-    parts = {name: part for name, part in residual.items() if part is not None}
-    read = {name: used_columns(part, frame, env, part=name) for name, part in parts.items()}
-    of_residual = {name: column for found in read.values() for name, column in found.items()}
-    for name, part in {"": formula, **parts}.items():
-        found = read.get(name, variables)
-        if name != "residual":  # whose columns are positions and subjects
-            check_dates(part, found)
-        check_text_numbers(part, found, frame.index, two_levels=family.takes_trials)
-    formulas = [formula, *parts.values()]
-    columns = of_residual | variables
-    terms = evaluate_terms(formulas, columns, env, len(frame))
-    plain = set().union(*(plain_columns(f, columns) for f in formulas))
-    missing = missing_values({n: columns[n] for n in columns if n in plain}, terms, row_vectors)
-    keep = complete_cases(missing)
-    index, n_dropped = own_labels(frame.index), 0
-    if keep is not None:
-        variables = {name: column[keep] for name, column in variables.items()}
-        of_residual = {name: column[keep] for name, column in of_residual.items()}
-        row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
-        index, n_dropped = index[keep], int(len(frame) - keep.sum())
-    variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
-    values = evaluated_values(terms, keep, len(frame))
-    return _UsedRows(
-        variables,
-        of_residual,
-        values,
-        **row_vectors,
-        index=index,
-        n_dropped=n_dropped,
-        missing={name: int(mask.sum()) for name, mask in missing.items()},
-    )
-
-
-def _check_row_vectors(rows: _UsedRows, family: Family) -> None:
+def _check_row_vectors(rows: UsedRows, family: Family) -> None:
     """Check offset, weights and residual sds; trials are checked with the response."""
     if not family.takes_trials:
         check_positive("weights", rows.weights, rows.index)
@@ -302,7 +240,7 @@ def _independent_fixed_columns(
 
 def _random_terms(
     formula: Formula,
-    rows: _UsedRows,
+    rows: UsedRows,
     evaluated: EvaluatedFormula,
     env: EvalEnvironment,
     family: Family,
@@ -323,7 +261,7 @@ def _residual(
     formula: Formula,
     residual_sd: str | None,
     residual: ResidualRequest | Formula | None,
-    rows: _UsedRows,
+    rows: UsedRows,
     env: EvalEnvironment,
 ) -> tuple[ResidualSpec, ResidualRows]:
     """Residual model that the arguments ask for, and its columns."""
@@ -348,7 +286,7 @@ def _dispersion(
     response: str,
     dispersion: Formula,
     variables: Mapping[str, pd.Series],
-    rows: _UsedRows,
+    rows: UsedRows,
     env: EvalEnvironment,
 ) -> tuple[DispersionSpec, DispersionRows]:
     """Log-linear model of the residual standard deviation, and its columns."""

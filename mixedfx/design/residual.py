@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import ArgumentError
-from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
@@ -29,6 +28,11 @@ class ResidualRows:
     def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
         """Select rows; returns the specification and the columns."""
         return spec, self
+
+    @property
+    def designs(self) -> Mapping[str, Any]:
+        """Designs of further linear predictors, by argument."""
+        return {}
 
     def without_variables(self) -> Self:
         """Arrays alone, which can be pickled."""
@@ -72,6 +76,9 @@ class ResidualSpec:
     # kind of the reported coefficients among a model's parameters
     coefficient_kind: ClassVar[Literal["dispersion", "family"]] = "dispersion"
     residual_sd: ClassVar[Literal["known", "modelled"] | None] = "modelled"  # in graphs
+
+    # What which= of predict() can be.
+    predicted: ClassVar[tuple[str, ...]] = ("mean", "linear")
 
     @property
     def reports_sigma(self) -> bool:
@@ -162,12 +169,22 @@ class ResidualSpec:
         """Whether a reported parameter is one of the log residual standard deviations."""
         return True
 
+    def is_own(self, full_name: str) -> bool:
+        """Whether a reported parameter is no coefficient of a further linear predictor."""
+        return True
+
     def check_one_variance(self, what: str, instead: str) -> None:
         """Raise ArgumentError where the model has parameters beside sigma."""
         if self.n_params:
             raise ArgumentError(
                 f"{what} takes one residual variance, and this fit has {self.argument}: {instead}."
             )
+
+    def check_one_predictor(self, what: str, instead: str = "") -> None:
+        """Raise ArgumentError where there are several linear predictors."""
+
+    def check_one_mean(self) -> None:
+        """Raise ArgumentError where the mean depends on several linear predictors."""
 
     def check_priors(self) -> None:
         """Raise ArgumentError where priors= are not fitted."""
@@ -255,106 +272,6 @@ class KnownStandardDeviations(ResidualSpec):
     def explanation(self) -> str | None:
         """Note of the equations."""
         return "given"
-
-
-@dataclass(frozen=True)
-class FamilyResidual(ResidualSpec):
-    """No residual: the response has the distribution of a family around its mean."""
-
-    family: Family
-    nagq: int = 1  # nodes of quadrature; 1: Laplace's approximation
-
-    linear = False
-    kind = "generalised linear"
-    kind_without_effects = "generalised linear model"
-    residuals_title = "Pearson residuals"
-    params_title = "Family parameters"
-    estimates_sigma = False
-    df_methods = ("normal",)
-    residual_sd = None
-    coefficient_kind = "family"
-
-    def check_df_method(self, method: str) -> None:
-        """Raise for all but the normal distribution."""
-        if method not in self.df_methods:
-            raise ArgumentError(
-                f"df_method='{method}' gives t tests of linear models, and this one is "
-                "generalised: its Wald tests are normal, df_method='normal', the default. "
-                "Profile or bootstrap intervals, fit.conf_int(method='profile'), do without "
-                "that approximation."
-            )
-
-    def check_covariance_intervals(self, what: str, instead: str) -> None:
-        """None is refused: the marginal likelihood has all derivatives."""
-
-    def check_modelled(self) -> None:
-        """There is no residual standard deviation."""
-        raise ArgumentError(
-            f"a fit of the family '{self.family.name}' has no model of a residual standard "
-            "deviation; the family's parameters are in fit.family_params."
-        )
-
-    @property
-    def argument(self) -> str:
-        """The argument of ``glmer``."""
-        return f"family='{self.family.name}'"
-
-    @property
-    def label(self) -> str:
-        """After the formula."""
-        return str(self.family)
-
-    @property
-    def approximation(self) -> str:
-        """How the random effects are integrated out, in words."""
-        if self.nagq == 0:
-            return "Laplace, coefficients at the joint mode (nagq=0)"
-        if self.nagq == 1:
-            return "Laplace"
-        return f"adaptive Gauss-Hermite quadrature, {self.nagq} nodes"
-
-    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
-        """Family and link, and how the random effects are integrated out."""
-        family = ("Family", f"{self.family.name}, {self.family.link.name} link")
-        return (family, ("Integral", self.approximation)) if mixed else (family,)
-
-    @property
-    def n_nodes(self) -> int:
-        """Nodes of each integral, one of Laplace's approximation."""
-        return max(self.nagq, 1)
-
-    def method(self, *, mixed: bool, reml: bool) -> str:
-        """Maximum likelihood, with its approximation."""
-        if not mixed:
-            return "ML"
-        return "ML (Laplace)" if self.nagq <= 1 else f"ML ({self.nagq} nodes)"
-
-    def criterion_text(self, deviance: float, *, reml: bool) -> str:
-        """Log-likelihood, and twice its negative."""
-        return f"log-likelihood {-0.5 * deviance:.4f}, deviance {deviance:.4f}"
-
-    @property
-    def sampling_refusal(self) -> str:
-        """The sampler integrates normal responses."""
-        return (
-            "sample() draws from the posterior of models with normal residuals, and this fit has "
-            f"{self.argument}: without priors=, fit.bootstrap() gives the distribution of the "
-            "estimates and fit.conf_int(method='profile') likelihood intervals."
-        )
-
-    @property
-    def n_params(self) -> int:
-        """Number of the family's parameters."""
-        return len(self.family.param_names)
-
-    @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        """Names of the family's parameters."""
-        return self.family.param_names
-
-    def full_name(self, name: str) -> str:
-        """The name itself."""
-        return name
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,15 @@ class ResidualEstimate:
         """Variance of a response of weight one over its variance function; None: not a number."""
         return sigma**2
 
+    @property
+    def predictors(self) -> Mapping[str, Any]:
+        """Fitted models of further linear predictors, by argument."""
+        return {}
+
+    def fitted_mean(self, eta: Vector) -> Vector:
+        """Mean of the rows used, at the linear predictor given the random effects."""
+        return eta
+
     def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
         """Response less mean, over its standard deviation, at the linear predictor."""
         scaled = (rows.y - eta) / sigma

@@ -15,6 +15,7 @@ from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
 from mixedfx.families.registry import FAMILIES, NORMAL, resolve_family
 from mixedfx.families.student import Student
+from mixedfx.families.truncated import TruncatedNegativeBinomial2, TruncatedPoisson
 
 __all__ = [
     "FAMILIES",
@@ -34,5 +35,7 @@ __all__ = [
     "Poisson",
     "RowDerivatives",
     "Student",
+    "TruncatedNegativeBinomial2",
+    "TruncatedPoisson",
     "resolve_family",
 ]

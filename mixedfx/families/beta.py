@@ -35,10 +35,9 @@ class Beta(BetaShapes):
     mean_name = "mean share"
 
     def _parts(
-        self, y: Array, w: Array | None, a: Array, b: Array, phi: float
+        self, y: Array, w: Array | None, a: Array, b: Array, phi: Array | float
     ) -> tuple[ShapePart, ShapePart, ShapePart]:
-        K, slope = scaled_log_gamma(np.asarray(phi))
-        of_phi = ShapePart(-K, -slope, -slope, -slope)  # of which K and its slope alone are read
+        of_phi = ShapePart(*(-part for part in _part(np.asarray(phi), np.asarray(0.0))))
         of_a, of_b = (_part(x, np.log(z * phi / x)) for x, z in ((a, y), (b, 1.0 - y)))
         return of_a, of_b, of_phi
 
@@ -60,20 +59,20 @@ class Beta(BetaShapes):
 
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """``mu (1 - mu) / (1 + phi)``, over the weight."""
-        variance = mu * (1.0 - mu) / (1.0 + float(params[0]))
-        return variance if w is None else variance / w
+        variance = mu * (1.0 - mu) / (1.0 + params[0])
+        return np.asarray(variance if w is None else variance / w)
 
     def simulate(
         self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator
     ) -> Vector:
         """Beta draws, kept within the support."""
-        phi = float(params[0])
+        phi = params[0]
         drawn = rng.beta(np.maximum(mu * phi, 1e-300), np.maximum((1.0 - mu) * phi, 1e-300))
-        return np.clip(drawn, np.finfo(float).tiny, 1.0 - np.finfo(float).epsneg)
+        return np.asarray(np.clip(drawn, np.finfo(float).tiny, 1.0 - np.finfo(float).epsneg))
 
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Regularised incomplete beta function, twice."""
-        phi = float(params[0])
+        phi = params[0]
         p = np.asarray(special.betainc(mu * phi, (1.0 - mu) * phi, y), dtype=float)
         return p, p
 

@@ -23,6 +23,7 @@ from mixedfx.families.derivatives import (
     weighted,
 )
 from mixedfx.families.family import Family, Vector
+from mixedfx.families.partials import Partials
 
 # Largest and smallest shape: their logarithms are searched, and their gamma functions are finite.
 MIN_SHAPE, MAX_SHAPE = 1e-100, 1e100
@@ -62,17 +63,18 @@ class BetaShapes(Family):
     """A family of the shapes of a beta distribution, with the parameter ``phi`` = a + b."""
 
     param_names = ("phi",)
+    dispersion_param = "phi"
     positive_mean = True
     log_link_methods = ("delta",)
 
     @abstractmethod
     def _parts(
-        self, y: Array, w: Array | None, a: Array, b: Array, phi: float
+        self, y: Array, w: Array | None, a: Array, b: Array, phi: Array | float
     ) -> tuple[ShapePart, ShapePart, ShapePart]:
         """Parts of the log density of a row of weight one: of a, of b, and of phi alone."""
 
     def _shapes(
-        self, eta: Array, phi: float, *, third: bool
+        self, eta: Array, phi: Array | float, *, third: bool
     ) -> tuple[LogDerivatives, LogDerivatives, Array, Array]:
         """``log F`` and ``log(1 - F)`` with their derivatives, and the shapes."""
         link = cast(CumulativeLink, self.link)
@@ -115,6 +117,26 @@ class BetaShapes(Family):
         )
         rows = weighted(rows, self._row_weight(w))
         return ParamDerivatives(*(part[np.newaxis] for part in rows[:3]))
+
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """Sum of functions of log a, log b and log phi."""
+        at, phi = np.asarray(eta.value), np.exp(log_params[0].value)
+        valid = self.valid(at)
+        at = at if valid is None else np.where(valid, at, self._inner_eta)
+        low, up, a, b = self._shapes(at, phi, third=True)
+        assert low.third is not None
+        assert up.third is not None
+        log_a, log_b = (
+            eta.compose(x.value, x.first, x.second, x.third) + log_params[0] for x in (low, up)
+        )
+        of_a, of_b, of_phi = self._parts(y, w, a, b, phi)
+        found = log_a.compose(*of_a) + log_b.compose(*of_b) + log_params[0].compose(*of_phi)
+        if valid is not None:
+            found = found + np.where(valid, 0.0, -np.inf)
+        scale = self._row_weight(w)
+        return found if scale is None else found * scale
 
     def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
         """Twice the log density at the mean that makes it largest, less that at ``mu``."""

@@ -38,6 +38,7 @@ class BetaBinomial(BetaShapes):
     links = Binomial.links
     discrete = True
     takes_trials = True
+    has_zeros = True
     limits = ("binomial",)
     infinite = ("phi",)
     support = Binomial.support
@@ -45,7 +46,7 @@ class BetaBinomial(BetaShapes):
     _inner_eta = Binomial._inner_eta
 
     def _parts(
-        self, y: Array, w: Array | None, a: Array, b: Array, phi: float
+        self, y: Array, w: Array | None, a: Array, b: Array, phi: Array | float
     ) -> tuple[ShapePart, ShapePart, ShapePart]:
         n = np.ones_like(y) if w is None else w
         k = np.rint(y * n)
@@ -85,27 +86,27 @@ class BetaBinomial(BetaShapes):
 
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """``mu (1 - mu) (phi + n) / (phi + 1) / n``."""
-        phi, n = float(params[0]), 1.0 if w is None else w
+        phi, n = params[0], 1.0 if w is None else w
         return np.asarray(mu * (1.0 - mu) * (phi + n) / ((phi + 1.0) * n))
 
     def simulate(
         self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator
     ) -> Vector:
         """Binomial draws with beta probabilities, as proportions."""
-        phi = float(params[0])
+        phi = params[0]
         p = rng.beta(np.maximum(mu * phi, 1e-300), np.maximum((1.0 - mu) * phi, 1e-300))
         return _TRIALS.simulate(p, w, np.empty(0), rng)
 
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Sums of probabilities."""
-        phi, n = float(params[0]), np.ones_like(y) if w is None else w
+        phi, n = params[0], np.ones_like(y) if w is None else w
         a, b = (np.maximum(phi * share, MIN_SHAPE) for share in (mu, 1.0 - mu))
         k, n, a, b = np.broadcast_arrays(np.rint(y * n), n, a, b)
         below = _probability_below(k, n, a, b)
         return below, np.minimum(below + _probability(k, n, a, b), 1.0)
 
 
-def _rising(k: Array, shape: Array, unit: float) -> ShapePart:
+def _rising(k: Array, shape: Array, unit: Array | float) -> ShapePart:
     """``lgamma(shape + k) - lgamma(shape) - k log unit``, as a function of log shape."""
     C = log_gamma_ratio(k, shape)
     assert C.third is not None

@@ -29,6 +29,7 @@ class Binomial(Family):
     mergeable = True
     positive_mean = True
     takes_trials = True
+    has_zeros = True
     support = "0 and 1, or whole numbers of successes of whole numbers of trials"
     mean_name = "probability"
     log_link_methods = ("delta",)

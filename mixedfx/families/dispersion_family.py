@@ -18,6 +18,7 @@ import numpy as np
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
 from mixedfx.families.mean_family import MeanFamily
+from mixedfx.families.partials import Partials, exp
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,29 @@ class DispersionFamily(MeanFamily):
             (-self.power * rows.weight)[np.newaxis],
         )
 
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """``K - w d / (2 s)``."""
+        at = np.asarray(eta.value)
+        valid = self.valid(at)
+        at = at if valid is None else np.where(valid, at, self._inner_eta)
+        d = self._unit(y, at, third=True)
+        value = d.value if valid is None else np.where(valid, d.value, -np.inf)
+        assert d.weight_slope is not None
+        unit = eta.compose(value, d.first, -d.weight, -d.weight_slope)
+        kernel = exp(-self.power * log_params[0]) * unit
+        kernel = kernel if w is None else kernel * w
+        return kernel + self._normalizer_of(w, log_params[0])
+
+    def _normalizer_of(self, w: Array | None, log_param: Partials) -> Partials:
+        """K as a function of the logarithm of the parameter, in which it is linear."""
+        return self._normalizer(w, 1.0)[1] * log_param
+
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """``s V(mu) / w``."""
-        variance = float(params[0]) ** self.power * self._variance_function(mu)
-        return variance if w is None else variance / w
+        variance = params[0] ** self.power * self._variance_function(mu)
+        return np.asarray(variance if w is None else variance / w)
 
     def scale(self, params: Vector) -> float | None:
         """The parameter to its power."""

@@ -32,6 +32,7 @@ from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
 from mixedfx.families.observation_variance import observation_variance
 from mixedfx.families.parameters import FamilyParameters
+from mixedfx.families.partials import Partials
 from mixedfx.families.support import check_support, check_varies
 
 Vector = npt.NDArray[np.float64]
@@ -92,6 +93,11 @@ class Family(FamilyParameters, ABC):
     mergeable: ClassVar[bool] = False
     positive_mean: ClassVar[bool] = False
     takes_trials: ClassVar[bool] = False
+    # Parameter that dispersion= models; whether a response can be zero with positive probability;
+    # and whether zeros are left out, for a probability of their own.
+    dispersion_param: ClassVar[str | None] = None
+    has_zeros: ClassVar[bool] = False
+    truncated: ClassVar[bool] = False
     support: ClassVar[str]
     mean_name: ClassVar[str] = "mean"
     log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
@@ -173,6 +179,12 @@ class Family(FamilyParameters, ABC):
         none = np.empty((0, *np.shape(eta)))
         return ParamDerivatives(none, none, none)
 
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """Log density as a function of eta and of log parameters, which can differ by row."""
+        raise NotImplementedError
+
     @abstractmethod
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """Part of each row's log density that depends on neither eta nor the parameters."""
@@ -188,6 +200,10 @@ class Family(FamilyParameters, ABC):
             return ()
         families = {name: self.with_link(name) for name in self.links}
         return tuple(name for name, f in families.items() if f.valid(np.ones(1)) is None)
+
+    def beside_zeros(self) -> Family:
+        """The family beside a zero part."""
+        return self
 
     # ------------------------------------------------------------ response
 

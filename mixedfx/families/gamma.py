@@ -10,8 +10,9 @@ from scipy import special
 from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives
 from mixedfx.families.dispersion_family import DispersionFamily
 from mixedfx.families.family import Mask, Vector
-from mixedfx.families.gamma_ratios import scaled_log_gamma
+from mixedfx.families.gamma_ratios import scaled_log_gamma, scaled_log_gamma_slopes
 from mixedfx.families.links import bounded_exp
+from mixedfx.families.partials import Partials
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Gamma(DispersionFamily):
     name = "gamma"
     links = ("log", "inverse", "identity")
     param_names = ("phi",)
+    dispersion_param = "phi"
     positive_mean = True
     support = "positive numbers"
     log_link_methods = ("lognormal", "delta", "trigamma")
@@ -36,6 +38,10 @@ class Gamma(DispersionFamily):
     def _normalizer(self, w: Array | None, param: float) -> tuple[Array | float, Array | float]:
         K, slope = scaled_log_gamma(np.asarray((1.0 if w is None else w) / param))
         return K, -slope
+
+    def _normalizer_of(self, w: Array | None, log_param: Partials) -> Partials:
+        log_k = -log_param if w is None else np.log(w) - log_param
+        return log_k.compose(*scaled_log_gamma_slopes(np.exp(log_k.value)))
 
     def _unit_log_link(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
         z = y * bounded_exp(-eta)

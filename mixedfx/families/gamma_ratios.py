@@ -157,6 +157,24 @@ def scaled_log_gamma(k: Array) -> tuple[Array, Array]:
     return value, slope
 
 
+def scaled_log_gamma_slopes(k: Array) -> tuple[Array, Array, Array, Array]:
+    """``k log k - k - lgamma(k)`` and its first three derivatives by log k."""
+    k = np.asarray(k, dtype=float)
+    value, first = scaled_log_gamma(k)
+    large = np.maximum(k, LARGE)
+    v = 1.0 / (large * large)
+    s1, s2, s3 = (_series(c, v) / large for c in (_STIRLING_1, _STIRLING_2, _STIRLING_3))
+    second, third = -(s1 + s2), -(s1 + 3.0 * s2 + s3)
+    if (k < LARGE).any():
+        small = np.clip(k, _SMALLEST, LARGE)
+        slope = small * (np.log(small) - special.psi(small))
+        rest = small - small * small * special.polygamma(1, small)
+        of_third = slope + 3.0 * rest - small - small**3 * special.polygamma(2, small)
+        second = np.where(k < LARGE, slope + rest, second)
+        third = np.where(k < LARGE, of_third, third)
+    return value, first, second, third
+
+
 def half_step_ratio(df: float) -> tuple[float, float]:
     """``lgamma((df + 1) / 2) - lgamma(df / 2) - log(df / 2) / 2``, and its derivative by log df."""
     x = 0.5 * df

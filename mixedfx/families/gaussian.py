@@ -25,6 +25,7 @@ class Gaussian(DispersionFamily):
     name = "gaussian"
     links = ("identity", "log", "inverse")
     param_names = ("sigma",)
+    dispersion_param = "sigma"
     support = "any numbers"
     power = 2
 

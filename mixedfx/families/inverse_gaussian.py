@@ -27,6 +27,7 @@ class InverseGaussian(DispersionFamily):
     name = "inverse_gaussian"
     links = ("log", "inverse", "identity")
     param_names = ("phi",)
+    dispersion_param = "phi"
     positive_mean = True
     support = "positive numbers"
 

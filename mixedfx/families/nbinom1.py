@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixedfx.families import partials
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
 from mixedfx.families.gamma_ratios import log_gamma_ratio
 from mixedfx.families.links import bounded_exp
 from mixedfx.families.negative_binomial import NegativeBinomial
+from mixedfx.families.partials import Partials
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class NegativeBinomial1(NegativeBinomial):
 
     name = "nbinom1"
 
-    def _size(self, mu: Array, alpha: float) -> Array:
+    def _size(self, mu: Array, alpha: Array | float) -> Array:
         return mu / alpha
 
     def _rows(
@@ -56,3 +58,13 @@ class NegativeBinomial1(NegativeBinomial):
         scale = 1.0 if w is None else w
         parts = (excess - C.first - y * p, excess - C.second, C.third - excess)
         return ParamDerivatives(*((scale * part)[np.newaxis] for part in parts))
+
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """``C(y, k) + y (eta - L) - k L`` with ``k = mu / alpha`` and ``L = log(1 + alpha)``."""
+        log_k, L = eta - log_params[0], partials.softplus(log_params[0])
+        C = log_gamma_ratio(y, bounded_exp(np.asarray(log_k.value)))
+        found = log_k.compose(C.value, C.first, C.second, C.third) + y * (eta - L)
+        found = found - partials.exp(log_k) * L
+        return found if w is None else found * w

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from mixedfx.families import partials
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
 from mixedfx.families.gamma_ratios import GammaRatio, log_gamma_ratio
 from mixedfx.families.links import MAX_EXPONENT, bounded_exp
 from mixedfx.families.negative_binomial import NegativeBinomial
+from mixedfx.families.partials import Partials
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class NegativeBinomial2(NegativeBinomial):
 
     name = "nbinom2"
 
-    def _size(self, mu: Array, alpha: float) -> Array:
+    def _size(self, mu: Array, alpha: Array | float) -> Array:
         return np.asarray(1.0 / alpha)
 
     def _rows(
@@ -56,6 +58,16 @@ class NegativeBinomial2(NegativeBinomial):
         weight = mu * q * q * (alpha * y - 2.0 * (1.0 + alpha * y) * p)
         scale = 1.0 if w is None else w
         return ParamDerivatives(*((scale * part)[np.newaxis] for part in (value, first, weight)))
+
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """``C(y, 1 / alpha) + y eta - (1 / alpha + y) log(1 + alpha mu)``."""
+        log_k = -log_params[0]
+        C = log_gamma_ratio(y, np.exp(log_k.value))
+        found = log_k.compose(C.value, C.first, C.second, C.third) + y * eta
+        found = found - (partials.exp(log_k) + y) * partials.softplus(eta + log_params[0])
+        return found if w is None else found * w
 
 
 def _gamma_ratio(y: Array, alpha: float) -> tuple[GammaRatio, Any]:

@@ -35,13 +35,15 @@ class NegativeBinomial(Family):
     discrete = True
     limits = ("poisson",)
     vanishing = ("alpha",)
+    dispersion_param = "alpha"
+    has_zeros = True
     positive_mean = True
     support = "counts 0, 1, 2, ..."
     mean_name = "expected count"
     log_link_methods = ("lognormal", "delta", "trigamma")
 
     @abstractmethod
-    def _size(self, mu: Array, alpha: float) -> Array:
+    def _size(self, mu: Array, alpha: Array | float) -> Array:
         """k, the shape of the gamma distribution of a row's Poisson mean."""
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
@@ -71,26 +73,26 @@ class NegativeBinomial(Family):
 
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """``mu + mu^2 / k``, over the weight."""
-        variance = mu + mu**2 / self._size(mu, float(params[0]))
+        variance = mu + mu**2 / self._size(mu, params[0])
         return variance if w is None else variance / w
 
     def simulate(
         self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator
     ) -> Vector:
         """Poisson draws with gamma means."""
-        k = np.broadcast_to(self._size(mu, float(params[0])), np.shape(mu))
+        k = np.broadcast_to(self._size(mu, params[0]), np.shape(mu))
         return rng.poisson(np.minimum(rng.gamma(k, mu / k), MAX_MEAN)).astype(float)
 
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Regularised incomplete beta functions of the counts."""
-        k = np.broadcast_to(self._size(mu, float(params[0])), np.shape(mu))
+        k = np.broadcast_to(self._size(mu, params[0]), np.shape(mu))
         y, k = np.broadcast_arrays(y, k)
         below = np.where(y > 0, _at_most(np.maximum(y - 1.0, 0.0), k, mu), 0.0)
         return below, _at_most(y, k, mu)
 
     def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
         """``2 w (y log(y / mu) - (y + k) log((y + k) / (mu + k)))``, k at the fitted mean."""
-        k = self._size(mu, float(params[0]))
+        k = self._size(mu, params[0])
         ratio = np.log1p((y - mu) / (mu + k))
         deviance = 2.0 * (special.xlogy(y, y / mu) - (y + k) * ratio)
         return np.asarray(deviance if w is None else w * deviance)

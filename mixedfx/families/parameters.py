@@ -14,7 +14,7 @@ import numpy.typing as npt
 # A parameter below this is zero: alpha of counts that vary as Poisson's do.
 NEAR_ZERO = 1e-6
 # Largest size of the logarithm of a parameter.
-_LARGEST_LOG = 200.0
+LARGEST_LOG = 200.0
 
 Array = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ class FamilyParameters:
 
     def natural(self, coordinates: Vector) -> Vector:
         """Parameters at coordinates, kept off zero in double precision."""
-        return np.exp(np.clip(coordinates, -_LARGEST_LOG, _LARGEST_LOG))
+        return np.exp(np.clip(coordinates, -LARGEST_LOG, LARGEST_LOG))
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""

@@ -25,6 +25,7 @@ class Poisson(MeanFamily):
     discrete = True
     mergeable = True
     positive_mean = True
+    has_zeros = True
     support = "counts 0, 1, 2, ..."
     mean_name = "expected count"
     log_link_methods = ("lognormal", "delta", "trigamma")

@@ -20,6 +20,7 @@ from mixedfx.families.nbinom1 import NegativeBinomial1
 from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
 from mixedfx.families.student import Student
+from mixedfx.families.truncated import TruncatedNegativeBinomial2, TruncatedPoisson
 
 _ALL: tuple[type[Family], ...] = (
     Binomial,
@@ -32,6 +33,8 @@ _ALL: tuple[type[Family], ...] = (
     Beta,
     BetaBinomial,
     Student,
+    TruncatedPoisson,
+    TruncatedNegativeBinomial2,
 )
 FAMILIES = MappingProxyType({family.name: family for family in _ALL})
 # The family of linear mixed models.
@@ -55,6 +58,8 @@ _OTHER_NAMES = {
     "t": "student",
     "tfamily": "student",
     "studentt": "student",
+    "ztpoisson": "truncated_poisson",
+    "ztnbinom": "truncated_nbinom2",
 }
 _OTHER_LINKS = {"cauchy": "cauchit", "inversepower": "inverse", "1/mu": "inverse"}
 # Estimating equations without a likelihood, and what has one.

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from mixedfx.families import partials
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives
 from mixedfx.families.family import Family, Mask, Vector
 from mixedfx.families.gamma_ratios import half_step_ratio
+from mixedfx.families.partials import Partials
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _FIRST_DF = 5.0
@@ -36,6 +38,7 @@ class Student(Family):
     name = "student"
     links = ("identity",)
     param_names = ("sigma", "df")
+    dispersion_param = "sigma"
     limits = ("gaussian",)
     infinite = ("df",)
     support = "any numbers"
@@ -73,6 +76,18 @@ class Student(Family):
         )
         return ParamDerivatives(*(np.array(pair) for pair in zip(by_sigma, by_df, strict=True)))
 
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """``h(df) - log sigma - (df + 1) / 2 log(1 + z^2 w / (df sigma^2))``."""
+        log_sigma, log_df = log_params
+        z = y - eta
+        ratio = z * z * partials.exp(-2.0 * log_sigma - log_df)
+        ratio = ratio if w is None else ratio * w
+        h, slope = half_step_ratio(float(np.exp(log_df.value)))
+        found = log_df.compose(h, slope, 0.0, None) - log_sigma
+        return found - (0.5 * partials.exp(log_df) + 0.5) * partials.log1p(ratio)
+
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``(log w - log 2 pi) / 2``."""
         constant = np.full(len(y), -_HALF_LOG_2PI)
@@ -90,9 +105,10 @@ class Student(Family):
 
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
         """``sigma^2 df / (df - 2) / w``, infinite where df is at most 2."""
-        sigma, df = (float(param) for param in params)
-        variance = np.full_like(mu, sigma**2 * df / (df - 2.0) if df > 2.0 else math.inf)
-        return variance if w is None else variance / w
+        sigma, df = params
+        factor = df / (df - 2.0) if float(np.max(df)) > 2.0 else math.inf
+        variance = sigma**2 * factor * np.ones_like(mu)
+        return np.asarray(variance if w is None else variance / w)
 
     def simulate(
         self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator

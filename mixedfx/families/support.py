@@ -88,6 +88,12 @@ def _advice(family: str, y: Vector, w: Vector | None) -> str:
             "(y (n - 1) + 1/2) / n of n rows, or model them apart: whether the share is 0 by "
             "family='binomial', the others by family='beta'."
         )
+    if family.startswith("truncated_") and not not_counts(y).any():
+        return (
+            "Give the zeros a probability of their own by zero_inflation='~ 1', or another "
+            f"formula: a hurdle model; or take family='{family.removeprefix('truncated_')}', whose "
+            "counts have zeros."
+        )
     if not np.isfinite(y).all():
         return "Correct these values, or make them missing to leave the rows out."
     takers = " or ".join(f"'{taker}'" for taker in families_for(y) if taker != family)

@@ -94,10 +94,30 @@ def parse(text: str | Formula) -> Formula:
     return _parse(text)
 
 
-def parse_dispersion(text: str) -> Formula:
-    """Parse a dispersion formula, which has no response: ``"~ x + (1 | g)"``."""
+def parse_dispersion(text: str, part: str = "dispersion") -> Formula:
+    """Parse a formula that has no response, ``"~ x + (1 | g)"``; ``part`` says of what."""
     check_is_text(text)
-    return _parse_dispersion(text)
+    return _parse_dispersion(text, part)
+
+
+# What a formula without a response is called, what it is of, and what to do about an offset.
+_PARTS = {
+    "dispersion": (
+        "dispersion",
+        "the residual standard deviation",
+        "Known residual standard deviations are the argument residual_sd.",
+    ),
+    "family dispersion": (
+        "dispersion",
+        "the dispersion parameter",
+        "An offset is a part of the mean: write it into the formula, or give offset=.",
+    ),
+    "zero_inflation": (
+        "zero-inflation",
+        "the probability of a zero",
+        "An offset is a part of the mean: write it into the formula, or give offset=.",
+    ),
+}
 
 
 def check_is_text(text: object) -> None:
@@ -128,7 +148,8 @@ def _parse(source: str) -> Formula:
 
 
 @lru_cache(maxsize=256)
-def _parse_dispersion(source: str) -> Formula:
+def _parse_dispersion(source: str, part: str) -> Formula:
+    name, of, offset_advice = _PARTS[part]
     line = one_line(source)
     line = line if "~" in line else f"~ {line}"
     rewritten = rewrite(line)
@@ -136,14 +157,13 @@ def _parse_dispersion(source: str) -> Formula:
     try:
         tree = parse_tree(text, text)
         if tree.type != "~" or len(tree.args) != 1:
-            advice = "Write '~ terms': what the residual standard deviation depends on."
-            fail("a dispersion formula has no response.", text, tree, advice)
+            advice = f"Write '~ terms': what {of} depends on."
+            fail(f"a {name} formula has no response.", text, tree, advice)
         if dot := find_node(tree.args[0], is_dot):
-            fail("'.' has no meaning in a dispersion formula.", text, dot, "Name the columns.")
+            fail(f"'.' has no meaning in a {name} formula.", text, dot, "Name the columns.")
         fixed, random, offset = _right_side(tree.args[0], text)
         if offset:
-            advice = "Known residual standard deviations are the argument residual_sd."
-            fail("a dispersion formula has no offset.", text, tree, advice)
+            fail(f"a {name} formula has no offset.", text, tree, offset_advice)
     except FormulaError as error:
         raise rewritten.in_source(error) from None
     except RecursionError:

@@ -140,6 +140,9 @@ def approximation(fit: FittedModel, *, draws: int = 100, rng: Any = 0) -> Approx
         raise ArgumentError(
             "the likelihood of a linear mixed model is exact: there is no approximation."
         )
+    fit.spec.residual.check_one_predictor(
+        "approximation()", "fit with nagq= where there is one grouping factor, and compare"
+    )
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         return _Estimates.of(fit).compare(draws, rng)
 

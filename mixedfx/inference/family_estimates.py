@@ -29,6 +29,9 @@ def sigma(fit: FittedModel) -> float:
 @summary_of_rows("family deviance")
 def family_deviance(fit: FittedModel) -> float:
     """Sum of the unit deviances of the rows, at the conditional modes."""
+    fit.spec.residual.check_one_predictor(
+        "family_deviance", "fit.deviance is -2 log-likelihood, and fit.compare() compares models"
+    )
     return float(unit_deviances(fit, fit.spec.family.mean(linear_predictor(fit))).sum())
 
 

@@ -45,7 +45,9 @@ def parameter_values(fit: FittedModel, given: Mapping[str, Any] | None) -> Param
         )
     if not isinstance(given, Mapping):
         raise ArgumentError(f"params={given!r} must map names of parameters to values.")
-    of_family = fit.spec.family.param_names if len(fit.residual.distribution_params) else ()
+    of_family: tuple[str, ...] = ()
+    if len(fit.residual.distribution_params):
+        of_family = tuple(fit.residual.family_params(solution.sigma))
     named = {p.name: p for p in parameters(fit) if p.kind != "dispersion" or p.name in of_family}
     for name in given:
         check_choice("params", name, [*named, "theta"])

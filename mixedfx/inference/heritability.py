@@ -32,6 +32,7 @@ def heritability(fit: FittedModel) -> pd.DataFrame:
             "none: give relmat={'animal': A}. The shares of other groups are fit.icc."
         )
     check_no_priors(fit, "heritability")
+    fit.spec.residual.check_one_predictor("heritability", "fit.varcorr has the variances")
     at, crossprod = fit.hessian_at_optimum, fit.crossprod
     residual = fit.residual_variance / fit.solution.sigma**2
 

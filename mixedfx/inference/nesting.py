@@ -28,7 +28,30 @@ _OUTSIDE = 1e-8
 def is_nested(small: FittedModel, large: FittedModel) -> bool:
     """Whether the first model is a special case of the second one, for the same rows."""
     a, b = small.original_design, large.original_design
-    return _in_span(a.rows.X, b.rows.X) and _residuals_nested(a, b) and _random_terms_nested(a, b)
+    return _design_nested(a, b) and _residuals_nested(a, b) and _predictors_nested(a, b)
+
+
+def _design_nested(a: Design, b: Design) -> bool:
+    return _in_span(a.rows.X, b.rows.X) and _random_terms_nested(a, b)
+
+
+def _predictors_nested(a: Design, b: Design) -> bool:
+    """
+    Whether a's further linear predictors are special cases of b's.
+
+    One number is a special case of a formula of the dispersion. No zero part is the limit of one
+    whose probabilities go to zero, where the test has another distribution (Wilson 2015, Econ.
+    Lett. 127:51).
+    """
+    small, large = a.rows.residual.designs, b.rows.residual.designs
+    if set(small) - set(large) or ("zero_inflation" in large) != ("zero_inflation" in small):
+        return False
+    return all(
+        _design_nested(small[name], part)
+        if name in small
+        else _in_span(np.ones((part.rows.n, 1)), part.rows.X)
+        for name, part in large.items()
+    )
 
 
 def _in_span(columns: Matrix, others: Matrix) -> bool:

@@ -19,12 +19,7 @@ from scipy import special
 
 from mixedfx._warnings import warn_caller
 from mixedfx.design.known_levels import LevelCombinations
-from mixedfx.design.new_data import (
-    evaluate_combinations,
-    formula_offset,
-    new_argument,
-    new_trials,
-)
+from mixedfx.design.new_data import evaluate_combinations
 from mixedfx.design.positions import unknown_positions
 from mixedfx.design.source import as_frame
 from mixedfx.design.spec import RandomTermSpec
@@ -39,6 +34,7 @@ from mixedfx.errors import (
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import not_estimable_note
 from mixedfx.inference.new_positions import place_new_positions, variance_left
+from mixedfx.inference.new_rows import new_offset, new_weights
 from mixedfx.inference.reported_levels import (
     reported_combinations,
     reported_labels,
@@ -152,8 +148,7 @@ def coef_table(fit: FittedModel, group: str) -> pd.DataFrame:
 
 def fitted(fit: FittedModel) -> Vector:
     """Mean of each row used given the random effects, offset included."""
-    eta = _linear_predictor(fit, fit.formula.groups)
-    return np.asarray(fit.spec.family.response_mean(eta, fit.residual.distribution_params))
+    return fit.residual.fitted_mean(_linear_predictor(fit, fit.formula.groups))
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,7 @@ class Wanted:
     def check(self, fit: FittedModel) -> None:
         """Refuse choices that do not exist, or not together."""
         check_choice("new_levels", self.new_levels, ("error", "population"))
-        check_choice("which", self.which, ("mean", "linear"))
+        check_choice("which", self.which, fit.spec.residual.predicted)
         if self.average is not None:
             check_choice("average", self.average, ("population",))
         if self.interval is not None:
@@ -193,13 +188,8 @@ def predict(fit: FittedModel, data: Any = None, **wanted: Any) -> pd.Series | pd
 def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.DataFrame:
     wanted.check(fit)
     groups, interval = wanted.groups(fit), wanted.interval
-    if data is None:
-        index, eta = fit.rows.index, _linear_predictor(fit, groups)
-        rows = prediction_rows(fit.rows)
-    else:
-        effects = interval == "prediction" or wanted.average is not None
-        index, eta, rows = _new_rows(fit, data, groups, wanted.new_levels, effects=effects)
-    rows = _with_effects_of(fit, rows, groups)
+    effects = interval == "prediction" or wanted.average is not None
+    index, eta, rows = rows_of_predictor(fit, data, groups, wanted.new_levels, effects=effects)
     known = known_residuals(fit, data, groups)
     if known is not None:
         eta = eta + known.weights @ conditional_residuals(fit.rows, fit.solution)
@@ -228,6 +218,24 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
         predictive = _predictive(fit, data)
         table["conf_low"], table["conf_high"] = predictive.quantiles(eta, variance, shares)
     return table
+
+
+def rows_of_predictor(
+    fit: FittedModel,
+    data: Any,
+    random: str | Sequence[str],
+    new_levels: str,
+    *,
+    effects: bool = False,
+) -> tuple[pd.Index, Vector, PredictionRows]:
+    """Index, linear predictor and model matrices of the rows used, or of new rows."""
+    groups = _included_groups(fit, random)
+    if data is None:
+        index, eta = fit.rows.index, _linear_predictor(fit, groups)
+        rows = prediction_rows(fit.rows)
+    else:
+        index, eta, rows = _new_rows(fit, data, groups, new_levels, effects=effects)
+    return index, eta, _with_effects_of(fit, rows, groups)
 
 
 def _with_effects_of(
@@ -321,28 +329,6 @@ def _unknown_effects_variance(
         total = total + np.where(share > 0.0, share * np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
         total = total + variance_left(fit, rows, t)
     return np.asarray(fit.solution.sigma**2 * total)
-
-
-def new_offset(fit: FittedModel, frame: pd.DataFrame) -> Any:
-    """Offset of new rows: of the formula, and of the argument."""
-    of_formula = formula_offset(fit.spec, frame)
-    if not fit.spec.offset_is_argument:
-        return of_formula
-    advice = (
-        "the offset as a column's name to predict, or add it to the prediction of a fit without."
-    )
-    argument = new_argument("offset", fit.spec.offset_column, frame, advice=advice)
-    return argument + of_formula
-
-
-def new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
-    """Prior weights of new rows, or numbers of trials, which the response has; None: ones."""
-    if fit.spec.response.n_parts > 1:
-        return new_trials(fit.spec, frame)
-    if fit.prior_weights is None:
-        return None
-    advice = "weights as a column's name to simulate new responses."
-    return new_argument("weights", fit.spec.weights_column, frame, advice=advice)
 
 
 def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:

@@ -64,11 +64,16 @@ def _of_mean(fit: FittedModel, kind: str) -> Vector:
     rows, family, eta = fit.rows, fit.spec.family, linear_predictor(fit)
     if kind == "normalized":
         return fit.residual.normalized_residuals(rows, eta, fit.solution.sigma)
-    params = fit.residual.distribution_params
-    raw = rows.y - family.response_mean(eta, params)
+    raw = rows.y - fit.residual.fitted_mean(eta)
+    if kind in ("working", "deviance"):
+        fit.spec.residual.check_one_predictor(
+            f"kind='{kind}'", "take kind='pearson' or kind='quantile'"
+        )
     with np.errstate(all="ignore"):
         if kind == "working":
-            return np.asarray(raw / family.response_mean_derivatives(eta, params)[0])
+            params = fit.residual.distribution_params
+            slope = family.response_mean_derivatives(eta, params)[0]
+            return np.asarray(raw / slope)
         if kind == "deviance":
             squares = unit_deviances(fit, family.mean(eta))
             return np.asarray(np.sign(raw) * np.sqrt(np.maximum(squares, 0.0)))

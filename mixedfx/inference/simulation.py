@@ -26,7 +26,7 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
-from mixedfx.inference.prediction import new_offset, new_weights
+from mixedfx.inference.new_rows import new_offset, new_weights
 from mixedfx.likelihood.crossproducts import LevelBasis
 from mixedfx.likelihood.level_basis import effects_root
 from mixedfx.linalg.random_streams import spawn_generators

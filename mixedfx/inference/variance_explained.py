@@ -70,6 +70,7 @@ def variance_shares(fit: FittedModel) -> VarianceShares:
 
 def variance_explained(fit: FittedModel, method: str | None = None) -> VarianceShares:
     """The same with another variance of the observations."""
+    fit.spec.residual.check_one_predictor("a share of variance explained", "compare() has criteria")
     methods = fit.residual.observation_methods
     if method is None:
         return variance_shares(fit)

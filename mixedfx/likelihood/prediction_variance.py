@@ -167,7 +167,7 @@ def prediction_errors(
         gradient += Z @ numeric.assembled.times_root_inverse(uncertainty.modes_jacobian)
     elif _has_many_entries(crossprod):
         Z = sparse_rows(crossprod, rows)
-        conditional = _of_sparse_rows(Z, solution.schur.numeric.solve)
+        conditional = of_sparse_rows(Z, solution.schur.numeric.solve)
         gradient += Z @ uncertainty.modes_jacobian
     elif crossprod.term_positions:
         z_columns = effect_columns(crossprod, rows)
@@ -223,7 +223,7 @@ def unscaled_prediction_variance(
     if isinstance(solution.schur.numeric, PrecisionFactor):
         return quadratic_forms(solution.schur.numeric, node_rows(crossprod, rows))
     if _has_many_entries(crossprod):
-        return _of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
+        return of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
     return _conditional_variance(crossprod, solution, effect_columns(crossprod, rows))
 
 
@@ -298,7 +298,7 @@ def _sparse_rows(
     return Z
 
 
-def _of_sparse_rows(Z: sparse.csr_array, solve: Callable[[Matrix], Matrix]) -> Vector:
+def of_sparse_rows(Z: sparse.csr_array, solve: Callable[[Matrix], Matrix]) -> Vector:
     """``z'G z`` of each row, in chunks of right-hand sides."""
     n, size = Z.shape
     zGz = np.empty(n)

@@ -22,10 +22,10 @@ from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (
     EqualVariances,
-    FamilyResidual,
     KnownStandardDeviations,
     ResidualRows,
     ResidualSpec,
@@ -43,6 +43,7 @@ from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Estimator = Literal["engine", "nested", "laplace", "marginal", "several"]
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class ResidualModel(ResidualRows):
 
     # What finds the parameters: nothing beside an engine's theta, the nested search over them with
     # theta inside, Laplace's approximation where the scale has random effects, or the marginal
-    # likelihood of a family.
-    estimator: ClassVar[Literal["engine", "nested", "laplace", "marginal"]] = "nested"
+    # likelihood of a family, of one linear predictor or several.
+    estimator: ClassVar[Estimator] = "nested"
     # Whether levels of a random term may have a relationship matrix, or rows several of them.
     takes_related_levels: ClassVar[bool] = False
 
@@ -309,4 +310,11 @@ class FamilyModel(ResidualModel):
 
     spec: FamilyResidual
 
-    estimator = "marginal"
+    estimator: ClassVar[Estimator] = "marginal"
+
+
+@dataclass(frozen=True)
+class SeveralModel(FamilyModel):
+    """A family with further linear predictors."""
+
+    estimator: ClassVar[Estimator] = "several"

@@ -14,9 +14,10 @@ from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.design.family_residual import FamilyResidual
+from mixedfx.design.predictors import SeveralFormulas
 from mixedfx.design.residual import (
     EqualVariances,
-    FamilyResidual,
     KnownStandardDeviations,
     ResidualRequest,
     ResidualRows,
@@ -29,7 +30,13 @@ from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion
 from mixedfx.residuals.correlated_request import correlated_residuals
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
-from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, ResidualModel
+from mixedfx.residuals.model import (
+    FamilyModel,
+    Homoscedastic,
+    KnownVariances,
+    ResidualModel,
+    SeveralModel,
+)
 
 
 def _log_linear(spec: DispersionSpec, rows: DispersionRows) -> ResidualModel:
@@ -41,6 +48,7 @@ _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
     KnownStandardDeviations: lambda spec, _: KnownVariances(spec),
     DispersionSpec: _log_linear,
     FamilyResidual: lambda spec, _: FamilyModel(spec),
+    SeveralFormulas: lambda spec, _: SeveralModel(spec),
 }
 
 

@@ -78,6 +78,7 @@ class DescriptionMixin(ResultsBase):
         """
         check_flag("estimates", estimates)
         spec = self.model.spec
+        spec.residual.check_one_predictor("equation()", "fit.summary() has the formula of each")
         effects = tuple(term.effect_names for term in spec.random_terms)
         return equations.equation(
             spec.formula,
@@ -96,6 +97,7 @@ class DescriptionMixin(ResultsBase):
 
 def graph_of(fit: FittedModel) -> graphs.Graph:
     """Directed acyclic graph of a fitted model."""
+    fit.spec.residual.check_one_predictor("graph()", "mfx.graph(formula) draws one of them")
     return graphs.graph(
         fit.formula,
         fit.spec.ngroups,

@@ -127,7 +127,7 @@ class DiagnosticsMixin(ResultsBase):
         the rows. Of a generalised model the rest is the variance of an observation on the scale of
         the linear predictor, by the default of :meth:`variance_explained`.
         """
-        return variance_explained.variance_shares(self.model).icc
+        return variance_explained.variance_explained(self.model).icc
 
     def heritability(self) -> pd.DataFrame:
         """
@@ -162,7 +162,7 @@ class DiagnosticsMixin(ResultsBase):
         generalised model by the default of :meth:`variance_explained`, which is that of R's
         performance; NaN of a cauchit link, whose latent response has no variance.
         """
-        return variance_explained.variance_shares(self.model).r2
+        return variance_explained.variance_explained(self.model).r2
 
     def variance_explained(
         self,

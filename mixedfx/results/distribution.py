@@ -138,11 +138,14 @@ class DistributionMixin(ResultsBase):
 
         A row per coefficient, ``estimate std_error sd``: ``sd`` is the exponential of the
         estimate, a standard deviation for the intercept and a ratio for the others. Last, with
-        a random term, the standard deviation between its levels.
+        a random term, the standard deviation between its levels. Of a generalised model the
+        coefficients are of the logarithm of the family's first parameter, ``alpha``, ``phi`` or
+        ``sigma``, which the last column is named after; for ``nbinom2`` they are glmmTMB's with the
+        sign changed, whose dispersion is ``1 / alpha``.
         """
         return dispersion_table.dispersion_coefficients(self.model)
 
-    def dispersion_ranef(self) -> pd.DataFrame:
+    def dispersion_ranef(self) -> Any:
         """
         Random effects of the dispersion formula, by level.
 

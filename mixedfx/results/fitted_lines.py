@@ -81,6 +81,9 @@ def fitted_lines(
 ) -> plots.FittedLines:
     """Compute the points and lines of some levels of a group."""
     check_plain_levels(fit.spec, "plot.fitted()")
+    fit.spec.residual.check_one_predictor(
+        "plot.fitted()", "fit.predict(data) has the means of all predictors"
+    )
     labels = fit.spec.levels_of(group).labels
     chosen = plots.select_levels(labels, levels, group=group, max_levels=plots.MAX_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)

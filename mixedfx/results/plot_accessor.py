@@ -239,7 +239,7 @@ class PlotAccessor(DiagnosticPlots):
         check_flag("fixed", fixed)
         if not fixed:
             grouping_factor(self.model, None, advice="; or count the fixed part: fixed=True")
-        shares = variance_explained.variance_shares(self.model)
+        shares = variance_explained.variance_explained(self.model)
         of_fixed = pd.Series({"fixed effects": shares.fixed} if fixed else {}, dtype=float)
         name = "Residual" if shares.method == "residual" else f"Observation ({shares.method})"
         of_residual = pd.Series({name: shares.residual})

@@ -23,6 +23,7 @@ from mixedfx.results.description import DescriptionMixin
 from mixedfx.results.diagnostics import DiagnosticsMixin
 from mixedfx.results.distribution import DistributionMixin
 from mixedfx.results.estimates import EstimatesMixin
+from mixedfx.results.further_predictors import PredictorsMixin
 from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
@@ -38,6 +39,7 @@ from mixedfx.results.summary import criterion, summarize
 class Results(
     EstimatesMixin,
     DistributionMixin,
+    PredictorsMixin,
     HypothesisTestsMixin,
     MarginalEffectsMixin,
     IntervalsMixin,

@@ -11,6 +11,7 @@ from mixedfx.inference.cluster_robust import COV_TYPES
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.sampled_rows import sampled_share
+from mixedfx.results.further_predictors import SeveralSummary, further_sections
 from mixedfx.storage.summaries import residual_quantiles
 
 _TESTS = {
@@ -32,17 +33,19 @@ def summarize(fit: FittedModel, ddf: DenominatorDf, df_method: str) -> Summary:
     quantiles = residual_quantiles(fit)
     groups = "; ".join(f"{name}, {count}" for name, count in fit.spec.ngroups.items())
     notes = tuple(note.text for note in fit.notes)
-    return Summary(
+    further = further_sections(fit)
+    summary = Summary(
         header=_header(fit, df_method),
         residuals=pd.Series(quantiles, index=["Min", "1Q", "Median", "3Q", "Max"]),
         components=varcorr.varcorr_table(fit),
         counts=f"{fit.nobs}" + (f"; groups: {groups}" if groups else ""),
         coefficients=_coefficients(fit, ddf, df_method),
         notes=notes if ddf.remark is None else (*notes, ddf.remark),
-        dispersion=_residual_params(fit) if fit.residual.components else None,
+        dispersion=_residual_params(fit) if fit.spec.residual.n_params else None,
         residuals_title=fit.spec.residual.residuals_title + sampled_share(fit),
         dispersion_title=fit.spec.residual.params_title,
     )
+    return SeveralSummary(**vars(summary), further=further) if further else summary
 
 
 def criterion(fit: FittedModel) -> str:

@@ -11,7 +11,7 @@ from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import influence as influences
-from mixedfx.inference import prediction
+from mixedfx.inference import prediction, several_prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.streamed.output import with_rows_of, write_parts
@@ -61,10 +61,10 @@ def augment(fit: FittedModel, data: Any, to: Any) -> Any:
 def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
     """Predictions, or the rows of a source with predictions in files."""
     if to is None:
-        return prediction.predict(fit, data, **options)
+        return several_prediction.predict(fit, data, **options)
 
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
-        found = prediction.predict(fit, frame, **options)
+        found = several_prediction.predict(fit, frame, **options)
         table = found.to_frame("predicted") if isinstance(found, pd.Series) else found
         _check_not_taken(table, frame)
         return pd.concat([frame, table], axis=1)
@@ -88,7 +88,7 @@ def _augmented(fit: FittedModel, data: Any = None) -> pd.DataFrame:
         {
             "fitted": fitted_values(fit),
             "resid": residuals(fit),
-            "fixed": prediction.predict(fit, random="none"),
+            "fixed": several_prediction.predict(fit, random="none"),
             "hat": influences.leverages(fit),
         },
         index=index,

@@ -17,11 +17,11 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.levels import Levels
 from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import (
     EqualVariances,
-    FamilyResidual,
     KnownStandardDeviations,
     NamedResidual,
     ResidualRows,

@@ -52,6 +52,7 @@ def slim_model(fit: FittedModel) -> FittedModel:
     """Leave out the rows, and what has their number."""
     if isinstance(fit.rows, SlimRows):
         return fit
+    fit.spec.residual.check_one_predictor("slim()", "pickle the fit with its rows")
     own = fit.residual.model.without_rows()
     residual = own if own is not None else _slim_residual(fit)
     recorder = _Recorder(fit.rows)

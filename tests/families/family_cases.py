@@ -17,6 +17,7 @@ PARAMS = {
     "nbinom2": [[1e-8], [0.02], [0.8], [1e4]],
     "beta": [[0.4], [6.0], [900.0]],
     "betabinomial": [[0.4], [6.0], [900.0]],
+    "truncated_nbinom2": [[0.02], [0.8], [1e4]],
     "student": [[0.7, 5.2], [2.0, 8.0], [0.5, 90.0]],
 }
 
@@ -53,6 +54,8 @@ class Case:
         if self.family.takes_trials:
             w = np.ones(24) if self.w is None else self.w
             return np.rint(w * np.tile([0.0, 0.4, 1.0], 8)) / w
+        if self.family.truncated:
+            return np.tile([1.0, 2.0, 3.0, 6.0, 19.0, 340.0], 4)
         if self.family.discrete:
             return np.tile([0.0, 1.0, 2.0, 6.0, 19.0, 340.0], 4)
         if self.family.name == "beta":
@@ -81,6 +84,8 @@ def distribution(case):
         return stats.binom(w.astype(int), mu)
     if name == "poisson":
         return stats.poisson(mu)
+    if name == "truncated_poisson":
+        return ZeroTruncated(stats.poisson(mu))
     param = case.params[0]
     if name == "beta":
         return stats.beta(mu * param, (1.0 - mu) * param)
@@ -95,4 +100,18 @@ def distribution(case):
     if name == "inverse_gaussian":
         return stats.invgauss(mu * param / w, scale=w / param)
     k = mu / param if name == "nbinom1" else np.full_like(mu, 1.0 / param)
-    return stats.nbinom(k, 1.0 / (1.0 + mu / k))
+    counts = stats.nbinom(k, 1.0 / (1.0 + mu / k))
+    return ZeroTruncated(counts) if name == "truncated_nbinom2" else counts
+
+
+@dataclass(frozen=True)
+class ZeroTruncated:
+    """A distribution of counts, given that they are positive."""
+
+    counts: object
+
+    def logpmf(self, y):
+        return self.counts.logpmf(y) - np.log(self.counts.sf(0.0))
+
+    def cdf(self, y):
+        return np.maximum(self.counts.cdf(y) - self.counts.pmf(0.0), 0.0) / self.counts.sf(0.0)

@@ -55,7 +55,8 @@ def test_draws_have_the_mean_and_the_variance(case):
     draws = family.simulate(mu, w, case.params, np.random.default_rng(1))
     of_counts = (family.discrete or family.name == "beta") and not family.takes_trials
     variance = family.variance(case.mu, None if of_counts else case.w, case.params)
-    errors = (draws.mean(axis=0) - case.mu) / np.sqrt(variance / n)
+    mean = family.response_mean(case.eta, case.params)
+    errors = (draws.mean(axis=0) - mean) / np.sqrt(variance / n)
     assert np.abs(errors).max() < 4.5
     np.testing.assert_allclose(np.mean(draws.var(axis=0) / variance), 1.0, atol=0.05)
     assert not family.outside(draws[0], None if of_counts else case.w).any()
@@ -72,6 +73,8 @@ def test_parameters_by_moments_are_near(case):
     w = np.full(len(mu), 200.0) if family.takes_trials else None
     y = family.simulate(mu, w, case.params, np.random.default_rng(3))
     found = family.starting_params(y, w, mu)
+    if family.name == "truncated_nbinom2":  # where a search begins, whatever the response
+        return
     if family.name == "student":  # sigma alone, by a quantile that depends on df a little
         assert 0.2 < found[0] / case.params[0] < 2.0
         return
@@ -179,3 +182,24 @@ def test_limits_of_the_beta_binomial_and_of_student_s_t():
 )
 def test_a_family_with_a_limit_knows_when_it_is_there(name, params, expected):
     assert resolve_family(name).at_limit(np.array(params)).tolist() == expected
+
+
+@pytest.mark.parametrize("case", [c for c in REGULAR if c.family.truncated], ids=str)
+def test_a_mean_of_positive_counts_and_its_slopes_are_those_of_the_density(case):
+    family, y = case.family, np.arange(1.0, 3000.0)
+    for eta in (-3.0, 0.2, 2.0):
+
+        def mean(at):
+            density = family.derivatives(y, None, np.full_like(y, at), case.params).value
+            return float(y @ np.exp(density + family.constants(y, None)))
+
+        at = np.array([eta])
+        if case.params.size and case.params[0] > 2.0:
+            continue  # the sum would need more terms
+        found = family.response_mean(at, case.params)[0]
+        assert found == pytest.approx(mean(eta), rel=1e-9)
+        slope = (mean(eta + 1e-4) - mean(eta - 1e-4)) / 2e-4
+        assert family.response_mean_derivatives(at, case.params)[0][0] == pytest.approx(
+            slope, rel=1e-6
+        )
+        assert family.predictor_of_mean(np.array([found]), case.params)[0] == pytest.approx(eta)

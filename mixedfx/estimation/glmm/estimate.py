@@ -166,13 +166,15 @@ class FamilyEstimate(ResidualEstimate):
         """The family's, None of counts."""
         return self.family.scale(self.params)
 
+    def fitted_mean(self, eta: Vector) -> Vector:
+        """That of the family."""
+        return self.family.response_mean(eta, self.params)
+
     def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
         """By the family's mean and variance."""
-        mu = self.family.mean(eta)
         with np.errstate(divide="ignore", invalid="ignore"):  # of no trials
-            variance = self.family.variance(mu, rows.weights, self.params)
-            mean = self.family.response_mean(eta, self.params)
-            return np.asarray((rows.y - mean) / np.sqrt(variance))
+            variance = self.family.variance(self.family.mean(eta), rows.weights, self.params)
+            return np.asarray((rows.y - self.fitted_mean(eta)) / np.sqrt(variance))
 
     def hypothesis_root(self, solution: Solution) -> Matrix:
         """Of the inverse of cov(beta), as R's ``car::Anova`` adjusts Wald tests."""

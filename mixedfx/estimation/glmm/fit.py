@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.design.build import Design
-from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
@@ -116,7 +116,12 @@ def find_optimum(
     start: Vector | None = None,
 ) -> Optimum:
     """End of the search, with the Hessian there, and the last Newton step that it allows."""
-    found = search_marginal(design, rows, nagq=nagq, control=control, start=start)
+    return at_end(search_marginal(design, rows, nagq=nagq, control=control, start=start), nagq)
+
+
+def at_end(found: MarginalSearch, nagq: int) -> Optimum:
+    """Hessian at the end of a search, and the last Newton step that it allows."""
+    rows = found.objective.likelihood.rows
     likelihood, modes_start = found.objective.likelihood, found.objective.modes_start
     point = found.evaluation.point
     coordinates, x = free_coordinates(likelihood, point)
@@ -144,7 +149,17 @@ def search_marginal(
     """Search from starting values of the working model, or of a given theta."""
     likelihood = GeneralizedLikelihood(rows, nagq) if nagq else ProfiledLikelihood(rows)
     first = starting_point(design.spec, rows, start)
-    found = _first_search(likelihood, first, control, shares=_SHARES if start is None else (1.0,))
+    return search_from(likelihood, first, control, shares=_SHARES if start is None else (1.0,))
+
+
+def search_from(
+    likelihood: GeneralizedLikelihood | ProfiledLikelihood,
+    first: Start,
+    control: Control,
+    shares: tuple[float, ...] = _SHARES,
+) -> MarginalSearch:
+    """Search from starting values, theta times the first of the shares that is possible."""
+    found = _first_search(likelihood, first, control, shares)
     if not np.isfinite(found.end.value):
         raise SearchError(
             "the likelihood is not finite at the starting values. Give others by start=."
@@ -290,7 +305,7 @@ def assemble_fit(
         crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
     if not_identified or (at.weight < 0.0).any():
         crossprod = with_independent_columns(crossprod, evaluation.point.factors)
-    again = _evaluated_anew(evaluation)
+    again = evaluated_anew(evaluation)
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
@@ -301,22 +316,16 @@ def assemble_fit(
         hessian=found.hessian,
         covariance_jacobians=covariance_jacobians(found.covariance, found.x),
         scores_by_params=scores_by_params(again.modes),
-        working_response=_working_response(again),
+        working_response=working_response(again),
         working_weights=again.modes.at_rows.weight,
         not_identified=not_identified,
     )
     likelihood = GaussianLikelihood(crossprod, reml=False)
-    optimizer_result = _optimizer_result(
-        found, crossprod.theta(evaluation.point.factors), nagq, control
-    )
-    return build_fitted_model(
-        design, likelihood, optimizer_result, residual=estimate, priors=priors
-    )
+    result = optimizer_result(found, crossprod.theta(evaluation.point.factors), nagq, control)
+    return build_fitted_model(design, likelihood, result, residual=estimate, priors=priors)
 
 
-def _optimizer_result(
-    found: Optimum, theta: Vector, nagq: int, control: Control
-) -> OptimizerResult:
+def optimizer_result(found: Optimum, theta: Vector, nagq: int, control: Control) -> OptimizerResult:
     """How the search ended."""
     result, evaluation = found.search, found.evaluation
     decrement, _ = newton_decrement(found.gradient, found.hessian)
@@ -336,7 +345,7 @@ def _optimizer_result(
     )
 
 
-def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
+def evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     """The same point on the rows as they are, unmerged, the modes from zero unless worse."""
     likelihood = GeneralizedLikelihood(evaluation.modes.rows.as_given, evaluation.nagq)
     try:
@@ -349,7 +358,7 @@ def _evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     return again
 
 
-def _working_response(evaluation: MarginalEvaluation) -> Vector:
+def working_response(evaluation: MarginalEvaluation) -> Vector:
     """``eta + g / w`` of each row; ``eta`` where the weight is not positive."""
     modes = evaluation.modes
     g, w = modes.at_rows.first, modes.at_rows.weight

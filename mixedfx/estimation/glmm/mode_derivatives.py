@@ -39,7 +39,7 @@ def scores_by_params(modes: Modes) -> Matrix:
     sums = np.zeros((symbolic.size, len(modes.params)))
     if not sums.size:
         return sums
-    by = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
+    by = rows.by_params(modes.eta, modes.params)
     for j, first in enumerate(by.first):
         for f, values in enumerate(rows.sums(first)):
             sums[symbolic.columns(f), j] = flatten(values[:, None])[:, 0]

@@ -29,7 +29,7 @@ _MAX_HALVINGS = 30
 _TOLERANCE = 1e-6
 # Largest starting sd of an effect of a column of unit root mean square, on the link's scale; in
 # units of the predictor where its sign must not change.
-_MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
+MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
         if theta is not None:
             theta = parametrization.to_params(crossprod.factors_at(theta))
         else:
-            most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else _MAX_SD
+            most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
             theta = np.zeros(0)
             if m:
-                theta = _bounded(parametrization, moment_estimates(crossprod), most)
+                theta = bounded_covariances(parametrization, moment_estimates(crossprod), most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
     return Start(Point(factors, beta, rows.family.coordinates(params)), theta)
 
 
-def _bounded(parametrization: object, theta: Vector, most: float) -> Vector:
+def bounded_covariances(parametrization: object, theta: Vector, most: float) -> Vector:
     """Covariances with standard deviations of at most so much on the link's scale."""
     coordinates = parametrization.coordinates  # type: ignore[attr-defined]
     factors = []

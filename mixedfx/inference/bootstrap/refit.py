@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
-from mixedfx.design.residual import FamilyResidual
+from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
 from mixedfx.errors import MixedfxError
 from mixedfx.estimation.boundary import boundary_parameters
@@ -169,6 +169,7 @@ _REFITS = {
     "nested": _refit_with_residual_model,
     "laplace": _refit_with_residual_model,
     "marginal": _refit_generalized,
+    "several": _refit_with_residual_model,
 }
 
 

@@ -40,6 +40,7 @@ class MarginalOptimum:
 
     def __init__(self, fit: FittedModel) -> None:
         assert isinstance(fit.residual, FamilyEstimate)
+        fit.spec.residual.check_one_predictor("a profile")
         if not fit.residual.nagq:
             raise ArgumentError(
                 "a profile is of Laplace's likelihood or of quadrature, and nagq=0 does not "

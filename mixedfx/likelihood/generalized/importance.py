@@ -259,7 +259,7 @@ def modes_jacobian(modes: Modes) -> list[Matrix]:
     for j in range(rows.p):
         columns.append(_solve_spherical(modes, rows.sums(-at.weight * rows.X[:, j])))
     if len(modes.params):
-        by = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
+        by = rows.by_params(modes.eta, modes.params)
         columns += [_solve_spherical(modes, rows.sums(first)) for first in by.first]
     return [np.stack([c[f] for c in columns], axis=2) for f in range(len(rows.factors))]
 

@@ -52,9 +52,9 @@ def laplace_gradient(modes: Modes) -> MarginalGradient:
     assert at.weight_slope is not None
     of_log_det = log_det_derivatives(modes.numeric)
     h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
-    c = at.weight_slope * h
+    c = rows.by_predictor(at.weight_slope, h)
     As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
-    through = c - at.weight * As
+    through = c - rows.weighted(at.weight, As)
     Zt_through = rows.sums(through)
     by_lambda = []
     terms = zip(modes.lambdas, modes.u, modes.Ztg, Zt_through, of_log_det.by_lambda, strict=True)
@@ -63,7 +63,7 @@ def laplace_gradient(modes: Modes) -> MarginalGradient:
         by_lambda.append(by + (Ztt - 2.0 * Ztg) @ u.T + Ztg @ s.T)
     by_params = by_family_params(modes, h, As, direct=None)
     by_eta = through - 2.0 * at.first
-    return MarginalGradient(tuple(by_lambda), rows.X.T @ by_eta, by_params, by_eta)
+    return MarginalGradient(tuple(by_lambda), rows.fixed_sums(by_eta), by_params, by_eta)
 
 
 def mean_shift(modes: Modes) -> list[Matrix]:
@@ -76,9 +76,10 @@ def mean_shift(modes: Modes) -> list[Matrix]:
     rows, at = modes.rows, modes.at_rows
     assert at.weight_slope is not None
     of_log_det = log_det_derivatives(modes.numeric)
-    c = at.weight_slope * rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
+    h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
+    c = rows.by_predictor(at.weight_slope, h)
     As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
-    through = rows.sums(c - at.weight * As)
+    through = rows.sums(c - rows.weighted(at.weight, As))
     return [lam.T @ v for lam, v in zip(modes.lambdas, through, strict=True)]
 
 
@@ -93,10 +94,10 @@ def by_family_params(
     rows = modes.rows
     if not len(modes.params):
         return np.zeros(0)
-    by = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
+    by = rows.by_params(modes.eta, modes.params)
     if direct is None:
         direct = by.value.sum(axis=-1)
-    return np.asarray(-2.0 * direct + by.weight @ h + (by.first * As).sum(axis=-1))
+    return np.asarray(-2.0 * direct + rows.by_params_sums(by, h, As))
 
 
 def solve_effects(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:

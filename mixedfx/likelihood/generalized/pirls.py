@@ -63,7 +63,7 @@ class Modes:
         It is 1 or more where all weights are positive, and goes to zero where a mode and a saddle
         of the density merge: Laplace's approximation divides by it.
         """
-        if (self.at_rows.weight >= 0.0).all():
+        if self.rows.positive(self.at_rows.weight):
             return 1.0
         blocks = zip(self.lambdas, self.numeric.assembled.diagonal, strict=True)
         return min((_least_eigenvalue(lam, ZtWZ) for lam, ZtWZ in blocks), default=1.0)
@@ -136,7 +136,7 @@ class _Search:
                 found = (self.lambdas, self.params, self.fixed, tuple(u), eta, full, tuple(Ztg))
                 return Modes(self.rows, *found, numeric, iteration)
             if numeric is None:
-                weight = np.maximum(at.weight, 0.0)
+                weight = self.rows.nonnegative(at.weight)
                 numeric = self._factorize(weight)
             if numeric is None:
                 break
@@ -149,7 +149,8 @@ class _Search:
         self, numeric: NumericFactor, weight: Vector, Ztg: list[Matrix], Zb: Vector | float
     ) -> list[Matrix]:
         """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
-        rhs = [s + v for s, v in zip(self.rows.sums(weight * Zb), Ztg, strict=True)]
+        WZb = self.rows.weighted(weight, Zb)
+        rhs = [s + v for s, v in zip(self.rows.sums(WZb), Ztg, strict=True)]
         schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
         return schur.back_substitute(np.ones(1))[1]
 

@@ -39,15 +39,9 @@ _TOLERANCE = 1e-18
 def working_information(modes: Modes) -> Matrix:
     """``X'V^-1 X`` of the working linear model in the basis of X, (p, p)."""
     rows = modes.rows
-    w = np.maximum(modes.at_rows.weight, 0.0)
-    XtWX = (rows.X * w[:, None]).T @ rows.X
-    blocks = [
-        np.stack([factor.sums(w * rows.X[:, j]) for j in range(rows.p)], axis=1)
-        if rows.p
-        else np.zeros((factor.width, 0, factor.n_levels))
-        for factor in rows.factors
-    ]
-    return np.asarray(modes.numeric.schur_complement(blocks, XtWX).matrix)
+    w = rows.nonnegative(modes.at_rows.weight)
+    blocks = rows.random_by_fixed(w)
+    return np.asarray(modes.numeric.schur_complement(blocks, rows.fixed_products(w)).matrix)
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class ProfiledEvaluation(MarginalEvaluation):
             by_lambda.append(by - change @ u.T - Ztg @ (lam.T @ change).T)
         by_params = plain.by_family
         if len(modes.params):
-            of_rows = rows.family.by_params(rows.y, rows.weights, modes.eta, modes.params)
+            of_rows = rows.by_params(modes.eta, modes.params)
             by_params = by_params + of_rows.first @ (along - As)
         return replace(
             plain,

@@ -21,9 +21,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.likelihood.generalized.factor_rows import FactorRows
 from mixedfx.likelihood.generalized.laplace import MarginalGradient, by_family_params
 from mixedfx.likelihood.generalized.pirls import Modes
-from mixedfx.likelihood.generalized.rows import FactorRows
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
 from mixedfx.linalg.gauss_hermite import normal_quadrature
 
@@ -86,16 +86,16 @@ class Quadrature:
         by_A = matmul_right(matmul_left(lam, by_H), lam.T)
         A = modes.numeric.assembled.diagonal[0]
         h = factor.quadratic(by_A)
-        c = at.weight_slope * h
+        c = rows.by_predictor(at.weight_slope, h)
         total_by_u = by_u + lam.T @ factor.sums(c)
         s = matmul(C, matmul(Ci, total_by_u[:, None]))[:, 0]
         As = factor.predictor(lam @ s)
-        through = c - at.weight * As
+        through = c - rows.weighted(at.weight, As)
         by_lambda = 2.0 * np.einsum("acl,cd,dbl->ab", A, lam, by_H, optimize=True)
         by_lambda += factor.sums(through) @ u.T + Ztg @ s.T - 2.0 * sums.Ztg_u
         by_params = by_family_params(modes, h, As, direct=sums.by_params)
         by_eta = through - 2.0 * sums.first
-        return MarginalGradient((by_lambda,), rows.X.T @ by_eta, by_params, by_eta)
+        return MarginalGradient((by_lambda,), rows.fixed_sums(by_eta), by_params, by_eta)
 
 
 def laplace_part(modes: Modes) -> float:
@@ -122,12 +122,12 @@ class _NodeSums:
 def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
     modes, gradient = quadrature.modes, quadrature.with_gradient
     rows, lam, u = modes.rows, modes.lambdas[0], modes.u[0]
-    factor, family = rows.factors[0], rows.family
+    factor = rows.factors[0]
     K, L, n, r = factor.width, factor.n_levels, len(rows.y), len(modes.params)
     nodes, omega = normal_quadrature(quadrature.k, K)
     C = quadrature.inverse.transpose(1, 0, 2)
     at_mode = _by_level(factor, modes.at_rows.value) - 0.5 * (u**2).sum(axis=0)
-    total, first, by_params = np.zeros(L), np.zeros(n), np.zeros((r, n))
+    total, first, by_params = np.zeros(L), np.zeros_like(modes.fixed), np.zeros((r, n))
     sum_r, sum_rx, sum_gu = np.zeros((K, L)), np.zeros((K, K, L)), np.zeros((K, K, L))
     for x, weight in zip(nodes, omega, strict=True):
         u_k = u + np.tensordot(x, C, axes=(0, 1))
@@ -146,7 +146,7 @@ def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
         sum_gu += (v * Ztg)[:, None] * u_k[None]
         first += v[factor.codes] * g
         if r:
-            by = family.by_params(rows.y, rows.weights, eta, modes.params)
+            by = rows.by_params(eta, modes.params)
             by_params += v[factor.codes] * by.value
     share = 1.0 / total
     by_row = share[factor.codes]

@@ -19,11 +19,12 @@ from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.families.family import Family, RowDerivatives
+from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.accumulate import block_pattern, parametrization_of, term_positions
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import TermPosition
-from mixedfx.likelihood.level_sums import blocks_by_group, multiply, term_columns
+from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
+from mixedfx.likelihood.level_sums import blocks_by_group
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
     BlockMatrix,
@@ -39,97 +40,6 @@ Codes = npt.NDArray[np.intp]
 _WORTH_MERGING = 0.8
 # Mean size of log densities from which they are taken relative to their largest.
 _LARGE = 1e3
-
-
-@dataclass(frozen=True)
-class FactorRows:
-    """Columns of all terms of one grouping factor, and the level of each row."""
-
-    codes: Codes  # (n,)
-    n_levels: int
-    columns: tuple[Vector | None, ...]  # K of them; None is a column of ones
-    products: Mapping[tuple[int, int], Vector | None] = field(repr=False)  # of columns a >= b
-
-    @staticmethod
-    def of(terms: Sequence[RandomTermRows]) -> FactorRows:
-        """Columns of the terms of one grouping factor."""
-        columns = tuple(term_columns(list(terms)))
-        K = len(columns)
-        products = {
-            (a, b): multiply(columns[a], columns[b]) for a in range(K) for b in range(a + 1)
-        }
-        return FactorRows(terms[0].codes, terms[0].n_levels, columns, products)
-
-    @property
-    def width(self) -> int:
-        """Number of columns, K."""
-        return len(self.columns)
-
-    def predictor(self, effects: Matrix) -> Vector:
-        """``Z b`` of effects (K, L), (n,)."""
-        total: Vector | None = None
-        for column, effect in zip(self.columns, effects, strict=True):
-            part = effect[self.codes]
-            if column is not None:
-                part *= column
-            total = part if total is None else total + part
-        assert total is not None
-        return total
-
-    def sums(self, values: Vector) -> Matrix:
-        """``Z'v``, (K, L)."""
-        L = self.n_levels
-        return np.array(
-            [np.bincount(self.codes, _times(values, column), L) for column in self.columns]
-        )
-
-    def blocks(self, weights: Vector) -> Matrix:
-        """``Z'WZ`` within the levels, (K, K, L)."""
-        K, L = self.width, self.n_levels
-        out = np.empty((K, K, L))
-        for (a, b), product in self.products.items():
-            out[a, b] = out[b, a] = np.bincount(self.codes, _times(weights, product), L)
-        return out
-
-    def quadratic(self, blocks: Matrix) -> Vector:
-        """``z'Bz`` of each row for a symmetric block of each level, (n,)."""
-        total = np.zeros(len(self.codes))
-        for (a, b), product in self.products.items():
-            part = blocks[a, b][self.codes]
-            total += _times(part, product) if a == b else 2.0 * _times(part, product)
-        return total
-
-
-@dataclass(frozen=True)
-class PairRows:
-    """Pair of levels of two grouping factors that each row belongs to."""
-
-    index: Codes  # (n,) into the pairs of the block pattern
-    n_pairs: int
-
-    def blocks(self, weights: Vector, first: FactorRows, second: FactorRows) -> Matrix:
-        """``Z_1'W Z_2`` over the pairs, (K_1, K_2, pairs)."""
-        return np.array(
-            [
-                [
-                    np.bincount(self.index, _times(_times(weights, a), b), self.n_pairs)
-                    for b in second.columns
-                ]
-                for a in first.columns
-            ]
-        )
-
-    def bilinear(self, blocks: Matrix, first: FactorRows, second: FactorRows) -> Vector:
-        """``z_1'B z_2`` of each row for a block of each pair, (n,)."""
-        total = np.zeros(len(self.index))
-        for a, column_a in enumerate(first.columns):
-            for b, column_b in enumerate(second.columns):
-                total += _times(_times(blocks[a, b][self.index], column_a), column_b)
-        return total
-
-
-def _times(values: Vector, column: Vector | None) -> Vector:
-    return values if column is None else values * column
 
 
 @dataclass(frozen=True)
@@ -171,7 +81,7 @@ class GeneralizedRows:
         by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
         groups = tuple(terms[0].group for terms in by_group)
         pairs = {
-            (i, j): _level_pairs(by_group[i][0], by_group[j][0])
+            (i, j): level_pairs(by_group[i][0], by_group[j][0])
             for i, j in itertools.combinations(range(len(groups)), 2)
         }
         layout = BlockLayout(
@@ -242,6 +152,10 @@ class GeneralizedRows:
         at = self.family.derivatives(self.y, self.weights, eta, params, third=third)
         return at if self.base is None else at._replace(value=at.value - self.base)
 
+    def by_params(self, eta: Vector, params: Vector) -> ParamDerivatives:
+        """Derivatives of those of the rows by the logarithms of the family's parameters."""
+        return self.family.by_params(self.y, self.weights, eta, params)
+
     @cached_property
     def rounding(self) -> float:
         """Rounding error of a sum of log densities relative to ``base``."""
@@ -275,6 +189,46 @@ class GeneralizedRows:
     def sums(self, values: Vector) -> list[Matrix]:
         """``Z'v`` of each factor, (K, L)."""
         return [f.sums(values) for f in self.factors]
+
+    def fixed_sums(self, values: Vector) -> Vector:
+        """``X'v``, (p,)."""
+        return np.asarray(self.X.T @ values)
+
+    def fixed_products(self, weights: Vector) -> Matrix:
+        """``X'WX``, (p, p)."""
+        return np.asarray((self.X * weights[:, None]).T @ self.X)
+
+    def random_by_fixed(self, weights: Vector) -> list[Matrix]:
+        """``Z'WX`` of each factor, (K, p, L)."""
+        columns = [weights * self.X[:, j] for j in range(self.p)]
+        return [
+            np.stack([factor.sums(column) for column in columns], axis=1)
+            if self.p
+            else np.zeros((factor.width, 0, factor.n_levels))
+            for factor in self.factors
+        ]
+
+    # With several predictors a weight is a matrix in each row, and its slope has three indices.
+
+    def weighted(self, weights: Vector, values: Vector | float) -> Vector:
+        """``W v``, (n,)."""
+        return np.asarray(weights * values)
+
+    def positive(self, weights: Vector) -> bool:
+        """Whether no weight is negative."""
+        return bool((weights >= 0.0).all())
+
+    def nonnegative(self, weights: Vector) -> Vector:
+        """The nearest weights without negative ones."""
+        return np.maximum(weights, 0.0)
+
+    def by_predictor(self, slopes: Vector, h: Vector) -> Vector:
+        """``sum_ab h_ab dW_ab/deta``, of one predictor ``h dw/deta``, (n,)."""
+        return np.asarray(slopes * h)
+
+    def by_params_sums(self, by: ParamDerivatives, h: Vector, As: Vector | float) -> Vector:
+        """``sum h dw/dphi + (As)' dg/dphi``, (r,)."""
+        return np.asarray(by.weight @ h + (by.first * As).sum(axis=-1))
 
     def weighted_products(self, weights: Vector) -> BlockMatrix:
         """``Z'WZ``."""
@@ -333,7 +287,7 @@ def _fixed_basis(X: Matrix) -> tuple[Matrix, Matrix]:
     return Q * np.sqrt(n), R / np.sqrt(n)
 
 
-def _level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
+def level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
     """Pairs of levels that share rows, and the pair of each row."""
     width = second.n_levels
     keys, index = np.unique(first.codes * np.int64(width) + second.codes, return_inverse=True)
@@ -354,19 +308,14 @@ def _taken(
     rows: GeneralizedRows, taken: Codes, y: Vector, weights: Vector | None
 ) -> GeneralizedRows:
     """Columns and levels of some of the rows, with a response of theirs."""
-    factors = []
-    for factor in rows.factors:
-        columns = tuple(None if c is None else c[taken] for c in factor.columns)
-        products = {ab: None if v is None else v[taken] for ab, v in factor.products.items()}
-        factors.append(FactorRows(factor.codes[taken], factor.n_levels, columns, products))
     return replace(
         rows,
         y=y,
         weights=weights,
         offset=None if rows.offset is None else rows.offset[taken],
         X=np.ascontiguousarray(rows.X[taken]),
-        factors=tuple(factors),
-        pairs={ij: PairRows(pair.index[taken], pair.n_pairs) for ij, pair in rows.pairs.items()},
+        factors=tuple(factor.taken(taken) for factor in rows.factors),
+        pairs={ij: pair.taken(taken) for ij, pair in rows.pairs.items()},
     )
 
 

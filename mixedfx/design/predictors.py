@@ -1,0 +1,203 @@
+"""Designs of the further linear predictors of a generalised model, on the rows of the first.
+
+``zero_inflation="~ x + (1 | g)"`` is the formula of the logit of the probability of a zero, and
+``dispersion="~ x"`` that of the logarithm of a parameter of the family. Each has a design of its
+own, with the complete rows of all formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.build import Design, subset_rows
+from mixedfx.design.family_residual import FamilyResidual
+from mixedfx.design.residual import ResidualRows
+from mixedfx.errors import ArgumentError, ResponseError
+from mixedfx.families.binomial import Binomial
+from mixedfx.families.family import Family
+from mixedfx.families.gamma import Gamma
+from mixedfx.families.several import SeveralPredictors
+from mixedfx.formula.terms import Formula
+
+Mask = npt.NDArray[np.bool_]
+
+# Of each predictor: the family whose mean is what it is the predictor of.
+_FAMILIES: Mapping[str, Family] = {
+    "zero_inflation": Binomial.with_link("logit"),
+    "dispersion": Gamma.with_link("log"),
+}
+
+
+@dataclass(frozen=True)
+class SeveralFormulas(FamilyResidual):
+    """A family whose zeros, or whose dispersion, have a formula."""
+
+    formulas: Mapping[str, Formula] = field(default_factory=dict)  # by argument
+
+    @property
+    def density(self) -> SeveralPredictors:
+        """Log density by all predictors."""
+        return SeveralPredictors(
+            self.family, "zero_inflation" in self.formulas, "dispersion" in self.formulas
+        )
+
+    @property
+    def label(self) -> str:
+        """After the formula."""
+        parts = (f"{name.replace('_', ' ')} {f}" for name, f in self.formulas.items())
+        return "; ".join([str(self.family), *parts])
+
+    def header(self, *, mixed: bool) -> tuple[tuple[str, str], ...]:
+        """Family, the other formulas, and how the random effects are integrated out."""
+        mixed = mixed or any(formula.random for formula in self.formulas.values())
+        family, *integral = super().header(mixed=mixed)
+        titles = {"zero_inflation": "Zero part", "dispersion": "Dispersion"}
+        return (family, *((titles[n], str(f)) for n, f in self.formulas.items()), *integral)
+
+    @property
+    def n_params(self) -> int:
+        """Number of the family's parameters that are one number."""
+        return len(self.density.param_names)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of these."""
+        return self.density.param_names
+
+    def is_log_sd(self, full_name: str) -> bool:
+        """Coefficients of the dispersion formula."""
+        return full_name.startswith("dispersion(")
+
+    def is_own(self, full_name: str) -> bool:
+        """Parameters of the family."""
+        return full_name in self.coefficient_names
+
+    def check_modelled(self) -> None:
+        """Raise where no parameter of the family has a formula."""
+        if "dispersion" not in self.formulas:
+            raise ArgumentError(
+                "this fit has no dispersion formula: fit.family_params has the family's "
+                "parameters, and fit.zero_inflation the zero part."
+            )
+
+    @property
+    def predicted(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The mean, its linear predictor, and what the others are of."""
+        zero = ("conditional", "zero") if "zero_inflation" in self.formulas else ()
+        dispersion = ("dispersion",) if "dispersion" in self.formulas else ()
+        return ("mean", "linear", *zero, *dispersion)
+
+    def check_priors(self) -> None:
+        """Refuse priors."""
+        self.check_one_predictor("priors=", "leave one of the two out")
+
+    def check_one_mean(self) -> None:
+        """Refuse means of a response with a zero part."""
+        if "zero_inflation" in self.formulas:
+            raise ArgumentError(
+                "emmeans(which='mean') of a response with zero_inflation= is a mean of two linear "
+                "predictors: fit.predict(grid, random='none', se=True) has it in the rows of a "
+                "table, fit.emmeans(..., which='linear') is of the conditional part, and "
+                "fit.zero_inflation.emmeans(..., which='mean') of the probability of a zero."
+            )
+
+    def check_one_predictor(self, what: str, instead: str = "") -> None:
+        """Raise."""
+        arguments = " and ".join(f"{name}=" for name in self.formulas)
+        instead = instead or "fit.bootstrap() gives the distribution of the estimates"
+        raise ArgumentError(
+            f"{what} is of models with one linear predictor, and this fit has {arguments}: "
+            f"{instead}."
+        )
+
+
+@dataclass(frozen=True)
+class PredictorRows(ResidualRows):
+    """Designs of the further predictors, by argument, on the same rows."""
+
+    parts: Mapping[str, Design] = field(repr=False)
+
+    @property
+    def designs(self) -> Mapping[str, Design]:
+        """Design of each."""
+        return self.parts
+
+    def subset(self, spec: Any, keep: Mask) -> tuple[Any, PredictorRows]:
+        """Select rows, and the levels that occur in them."""
+        return spec, PredictorRows({n: subset_rows(d, keep) for n, d in self.designs.items()})
+
+    def without_variables(self) -> PredictorRows:
+        """Arrays alone."""
+        return PredictorRows(
+            {
+                name: Design(design.spec.without_evaluation(), design.rows.without_variables())
+                for name, design in self.designs.items()
+            }
+        )
+
+
+def predictor_designs(design: Design) -> list[Design]:
+    """Design of each predictor, that of the mean first."""
+    rows = design.rows.residual
+    return [design, *rows.designs.values()] if isinstance(rows, PredictorRows) else [design]
+
+
+def with_predictors(
+    design: Design, parts: Mapping[str, Design], formulas: Mapping[str, Formula], nagq: int
+) -> Design:
+    """Design of a model with further predictors."""
+    family = design.spec.family
+    own = {}
+    for name, part in parts.items():
+        kind = FamilyResidual(_FAMILIES[name], nagq)
+        spec = replace(part.spec, family=kind.family, residual=kind, offset_column=None)
+        # Their rows have no response of their own: a zero or not, and a constant.
+        y = (part.rows.y == 0.0).astype(float) if kind.family.takes_trials else None
+        rows = part.rows.replaced(weights=None, y=np.ones(part.rows.n) if y is None else y)
+        own[name] = Design(replace(spec, weights_column=None), rows)
+    spec = replace(design.spec, residual=SeveralFormulas(family, nagq, formulas))
+    return Design(spec, replace(design.rows, residual=PredictorRows(own)))
+
+
+def family_with(family: Family, formulas: Mapping[str, Formula]) -> Family:
+    """The family beside these formulas; refuses what it has not."""
+    if "dispersion" in formulas and family.dispersion_param is None:
+        has = (
+            f"its parameters ({', '.join(family.param_names)}) are not modelled"
+            if family.param_names
+            else "it has no parameter beside its mean"
+        )
+        raise ArgumentError(
+            f"dispersion='{formulas['dispersion']}': the family '{family.name}' has no dispersion "
+            f"to model: {has}. Families with one: 'nbinom2', 'nbinom1', 'gamma', 'gaussian', "
+            "'inverse_gaussian', 'beta', 'betabinomial', 'student'."
+        )
+    if "zero_inflation" not in formulas:
+        return family
+    if not family.has_zeros:
+        raise ArgumentError(
+            f"zero_inflation='{formulas['zero_inflation']}': a response of the family "
+            f"'{family.name}' is never exactly zero, so there is no zero to be inflated. Model "
+            "whether it is zero by family='binomial', and the others by this family; counts with "
+            "zeros are of 'poisson', 'nbinom2' or 'nbinom1'."
+        )
+    return family.beside_zeros()
+
+
+def check_zeros(design: Design, formula: Formula) -> None:
+    """Refuse a zero part of a response without zeros."""
+    y, family = design.rows.y, design.spec.family
+    if (y == 0.0).any():
+        return
+    known = family.name in ("poisson", "nbinom2")
+    instead = f", or take family='truncated_{family.name}' if zeros cannot occur" if known else ""
+    raise ResponseError(
+        f"zero_inflation='{formula}', but the response '{design.spec.formula.response_name}' has "
+        f"no zeros: the smallest of {len(y):,} is {y.min():g}, and the probability of a zero would "
+        f"be estimated as 0. Leave zero_inflation= out{instead}."
+    )

@@ -1,0 +1,121 @@
+"""Rows that are complete for all formulas and arguments of a model, and what is read in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from patsy import EvalEnvironment
+
+from mixedfx.design.columns import as_patsy_column, check_dates, plain_columns, used_columns
+from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
+from mixedfx.design.evaluation import offset_values
+from mixedfx.design.known_values import EvaluatedVariables
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.source import own_labels
+from mixedfx.design.term_values import evaluate_terms
+from mixedfx.design.text_numbers import check_text_numbers
+from mixedfx.families.family import Family
+from mixedfx.formula.terms import Formula
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UsedRows:
+    """The complete rows: variables of both formulas, and the arguments with one value a row."""
+
+    variables: dict[str, pd.Series]
+    residual_variables: dict[str, pd.Series]
+    term_values: dict[str, Any]  # of expressions, by their code
+    weights: Vector | None
+    offset: Vector | None
+    residual_sd: Vector | None
+    index: pd.Index
+    n_dropped: int
+    missing: dict[str, int]  # rows with a missing value, by column, argument or term
+
+    @property
+    def prior_weights(self) -> Vector | None:
+        """Weights, or inverse squares of the known residual standard deviations."""
+        with np.errstate(all="ignore"):
+            return self.weights if self.residual_sd is None else self.residual_sd**-2.0
+
+    def evaluated(self) -> EvaluatedVariables:
+        """Variables of the formula with the values of its expressions."""
+        return EvaluatedVariables(self.variables, self.term_values)
+
+    def of_part(self, names: Iterable[str]) -> UsedRows:
+        """With the variables of another formula, and without the offset."""
+        variables = {
+            name: self.variables[name]
+            if name in self.variables
+            else as_patsy_column(name, self.residual_variables[name])
+            for name in names
+        }
+        return replace(self, variables=variables, offset=None)
+
+    def with_offset_of(self, formula: Formula, env: EvalEnvironment) -> UsedRows:
+        """Add the formula's offset to that of the argument."""
+        if not formula.offset:
+            return self
+        offset = offset_values(formula.offset, self.evaluated(), env, len(self.index))
+        return replace(self, offset=offset if self.offset is None else self.offset + offset)
+
+    def model_rows(self, **arrays: Any) -> ModelRows:
+        """Rows of the model, with the arrays computed from these."""
+        return ModelRows(
+            offset=self.offset,
+            index=self.index,
+            n_dropped=self.n_dropped,
+            missing=self.missing,
+            variables=self.variables,
+            **arrays,
+        )
+
+
+def used_rows(
+    formula: Formula,
+    residual: Mapping[str, Formula | None],
+    frame: pd.DataFrame,
+    row_vectors: dict[str, Vector | None],
+    env: EvalEnvironment,
+    family: Family,
+) -> UsedRows:
+    """Rows that are complete for a formula, for those of its arguments, and for row vectors."""
+    variables = used_columns(formula, frame, env)
+    parts = {name: part for name, part in residual.items() if part is not None}
+    read = {name: used_columns(part, frame, env, part=name) for name, part in parts.items()}
+    of_residual = {name: column for found in read.values() for name, column in found.items()}
+    for name, part in {"": formula, **parts}.items():
+        found = read.get(name, variables)
+        if name != "residual":  # whose columns are positions and subjects
+            check_dates(part, found)
+        check_text_numbers(part, found, frame.index, two_levels=family.takes_trials)
+    formulas = [formula, *parts.values()]
+    columns = of_residual | variables
+    terms = evaluate_terms(formulas, columns, env, len(frame))
+    plain = set().union(*(plain_columns(f, columns) for f in formulas))
+    missing = missing_values({n: columns[n] for n in columns if n in plain}, terms, row_vectors)
+    keep = complete_cases(missing)
+    index, n_dropped = own_labels(frame.index), 0
+    if keep is not None:
+        variables = {name: column[keep] for name, column in variables.items()}
+        of_residual = {name: column[keep] for name, column in of_residual.items()}
+        row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
+        index, n_dropped = index[keep], int(len(frame) - keep.sum())
+    variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
+    values = evaluated_values(terms, keep, len(frame))
+    return UsedRows(
+        variables,
+        of_residual,
+        values,
+        **row_vectors,
+        index=index,
+        n_dropped=n_dropped,
+        missing={name: int(mask.sum()) for name, mask in missing.items()},
+    )

@@ -1,0 +1,240 @@
+"""Estimates of one of several linear predictors, and of the first with all others.
+
+Each predictor is a fitted model of its own: the working linear model of its rows at the modes of
+all. What it shares with the others is the marginal likelihood, whose free parameters it holds in an
+order that begins with its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from mixedfx.design.build import Design
+from mixedfx.design.rows import ModelRows
+from mixedfx.errors import ArgumentError, EngineRefusal
+from mixedfx.estimation.contracts import Deletion
+from mixedfx.estimation.glmm.estimate import FamilyEstimate
+from mixedfx.families.several import SeveralPredictors
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.prediction_variance import ParameterUncertainty
+from mixedfx.linalg.cholesky.numeric import NumericFactor, SchurComplement
+from mixedfx.linalg.cholesky.restricted import RestrictedColumns, RestrictedFactor
+from mixedfx.residuals.model import ResidualParameter
+from mixedfx.residuals.predictive import Predictive
+from mixedfx.residuals.several_distribution import DrawnPredictor, SeveralDistribution
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class PredictorEstimate(FamilyEstimate):
+    """
+    Estimates of one predictor.
+
+    The free parameters are coordinates of its covariances, its coefficients, those of the other
+    predictors, and the coordinates of the family's parameters.
+    """
+
+    n_own: int = field(kw_only=True)  # coordinates of its covariances
+    order: Codes = field(kw_only=True, repr=False)  # (m,) numbers of its parameters in the search
+    index_among_all: Codes = field(kw_only=True, repr=False)  # (q,) its effects among those of all
+    modes_jacobian: Matrix = field(kw_only=True, repr=False)  # (q, m)
+    beside: RestrictedFactor | None = field(kw_only=True, repr=False)  # effects of all predictors
+
+    @property
+    def n_covariance(self) -> int:
+        """Its own."""
+        return self.n_own
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """None: the family's parameters are the first predictor's."""
+        return ()
+
+    @property
+    def n_params(self) -> int:
+        """None."""
+        return 0
+
+    def family_params(self, sigma: float) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def at_estimates(self, solution: Solution) -> Solution:
+        """With the conditional covariance of its effects beside those of the other predictors."""
+        solution = super().at_estimates(solution)
+        if self.beside is None:
+            return solution
+        factor = replace(self.beside, own=solution.schur.numeric)
+        columns = RestrictedColumns(factor, cast(SchurComplement, solution.schur))
+        return replace(solution, schur=columns)
+
+    def parameter_uncertainty(self, solution: Solution) -> ParameterUncertainty:
+        """All free parameters."""
+        own = slice(self.n_own, self.n_own + len(self.beta))
+        return ParameterUncertainty(self.acov, self.modes_jacobian, own, self.covariance_jacobians)
+
+    def deletion(self, design: Design, solution: Solution) -> Deletion:
+        """Not computed."""
+        raise ArgumentError(
+            "influence(group) takes steps of the likelihood of one linear predictor; with "
+            "zero_inflation= or dispersion= refit without the rows."
+        )
+
+    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix:
+        """Not computed."""
+        raise ArgumentError(
+            "effects of each level from its rows alone are of one linear predictor, and this fit "
+            "has zero_inflation= or dispersion=: fit.ranef() has the conditional modes."
+        )
+
+
+@dataclass(frozen=True)
+class SeveralEstimate(PredictorEstimate):
+    """Estimates of the mean's predictor, with the others'."""
+
+    density: SeveralPredictors = field(kw_only=True)
+    parts: Mapping[str, Any] = field(kw_only=True, repr=False)  # FittedModel of each, by argument
+    factor_of_all: NumericFactor = field(kw_only=True, repr=False)  # of the effects of all
+
+    @property
+    def predictors(self) -> Mapping[str, Any]:
+        """Fitted model of each further predictor."""
+        return self.parts
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of the family, and all of the other predictors."""
+        of_parts = sum(
+            fit.crossprod.p + fit.crossprod.parametrization.size for fit in self.parts.values()
+        )
+        return int(len(self.params) + of_parts)
+
+    @property
+    def components(self) -> tuple[ResidualParameter, ...]:
+        """Parameters of the family, and coefficients of the other predictors."""
+        first = len(self.x) - len(self.params)
+        J = self.density.natural_jacobian(self.x[first:])
+        errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", J, self.acov[first:, first:], J), 0.0))
+        named = zip(
+            self.density.param_names, self.params, errors, self.density.param_scales, strict=True
+        )
+        found = [ResidualParameter(n, n, float(v), float(e), s) for n, v, e, s in named]
+        for name, part in self.parts.items():
+            of_part = np.sqrt(np.maximum(np.diag(part.solution.vcov), 0.0))
+            columns = zip(part.spec.X_names, part.solution.beta, of_part, strict=True)
+            found += [
+                ResidualParameter(c, f"{name}({c})", float(v), float(e)) for c, v, e in columns
+            ]
+        return tuple(found)
+
+    def family_params(self, sigma: float) -> dict[str, float]:
+        """Parameters that are one number."""
+        return dict(zip(self.density.param_names, self.params.tolist(), strict=True))
+
+    def etas(self, eta: Vector) -> Matrix:
+        """Linear predictors of the rows used, that of the mean given, (m, n)."""
+        return np.array([eta, *(_predictor(part) for part in self.parts.values())])
+
+    def fitted_mean(self, eta: Vector) -> Vector:
+        """Zero part included."""
+        return self.density.mean(self.etas(eta), self.params)
+
+    def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
+        """By the mean and the variance of the response, zero part included."""
+        etas = self.etas(eta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sd = np.sqrt(self.density.variance(etas, rows.weights, self.params))
+            return np.asarray((rows.y - self.density.mean(etas, self.params)) / sd)
+
+    def quantile_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """By the distribution function of the response, zero part included."""
+        with np.errstate(all="ignore"):
+            low, high = self.density.cdf(rows.y, self.etas(eta), rows.weights, self.params)
+            share = low + uniform * (high - low)
+            return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
+
+    def distribution(
+        self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
+    ) -> SeveralDistribution:
+        """With new random effects of all predictors, or those of the fit."""
+        further = tuple(_drawn(part, new=new_effects) for part in self.parts.values())
+        return SeveralDistribution(self.density, rows.weights, params, further)
+
+    def new_distribution(self, params: Vector, **given: Any) -> SeveralDistribution:
+        """Not computed."""
+        raise ArgumentError(
+            "simulate(data=) draws from one linear predictor, and this fit has zero_inflation= or "
+            "dispersion=: leave data= out to simulate the rows of the fit."
+        )
+
+    def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
+        """Not computed."""
+        raise _no_predictive()
+
+    def predictive_of_new(
+        self, data: Any, sigma: float, trials: Callable[[], Vector | None]
+    ) -> Predictive:
+        """Not computed."""
+        raise _no_predictive()
+
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """None has a name."""
+        return ("several predictors",)
+
+    def observation_variance(
+        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+    ) -> float:
+        """Not a number: it depends on all predictors."""
+        return float("nan")
+
+    def scale(self, sigma: float) -> float | None:
+        """Not a number where the dispersion differs by row."""
+        return float("nan") if self.density.dispersion else super().scale(sigma)
+
+    def statsmodels_result(
+        self, design: Design, likelihood: GaussianLikelihood, theta: Vector
+    ) -> Any:
+        """Refused."""
+        raise EngineRefusal(
+            "statsmodels' GLM has one linear predictor, and this fit has zero_inflation= or "
+            "dispersion=."
+        )
+
+    def varcorr_sd(self, sigma: float) -> float | None:
+        """None where it differs by row."""
+        return None if self.density.dispersion else super().varcorr_sd(sigma)
+
+
+def _no_predictive() -> ArgumentError:
+    return ArgumentError(
+        "interval='prediction' integrates over the errors of one linear predictor, and this fit "
+        "has zero_inflation= or dispersion=: take interval='confidence', or quantiles of "
+        "fit.simulate(n)."
+    )
+
+
+def _predictor(fit: Any) -> Vector:
+    """Linear predictor of the rows at the conditional modes."""
+    predictor = fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
+    return np.asarray(predictor)
+
+
+def _drawn(fit: Any, *, new: bool) -> DrawnPredictor:
+    """Linear predictor with new random effects, or with those of the fit."""
+    if not new:
+        return DrawnPredictor(_predictor(fit), (), ())
+    fixed = fit.rows.fixed_predictor(fit.solution.beta)
+    return DrawnPredictor(fixed, fit.rows.random_terms, fit.solution.lambdas)

@@ -1,0 +1,194 @@
+"""Predictions of models with several linear predictors.
+
+The mean of the response ``f(eta_1, ..., eta_m)`` has by the delta method the variance
+
+    sum_kl f_k f_l (G_k V G_l' + z_k'C_kl z_l),
+
+with ``f_k = df/deta_k``, G_k the derivatives of ``eta_k`` by all free parameters with covariance V,
+modes included, and C the conditional covariance of the random effects of all predictors. Its
+limits are those on the scale of the link, transformed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse, special
+
+from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
+from mixedfx.inference import prediction
+from mixedfx.inference.prediction import Wanted, rows_of_predictor
+from mixedfx.likelihood.prediction_variance import (
+    PredictionRows,
+    of_sparse_rows,
+    prediction_errors,
+    sparse_rows,
+)
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Argument whose predictor which= asks for.
+_PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
+
+
+def predict(fit: FittedModel, data: Any = None, **wanted: Any) -> pd.Series | pd.DataFrame:
+    """Prediction of a fit with one linear predictor or several."""
+    parts, asked = fit.residual.predictors, Wanted(**wanted)
+    if not parts:
+        return prediction.predict(fit, data, **wanted)
+    asked.check(fit)
+    fits = [fit, *parts.values()]
+    random = _checked_groups(fits, asked)
+    if asked.which in _PARTS:
+        part = parts[_PARTS[asked.which]]
+        return prediction.predict(part, data, **_own(part, random, {**wanted, "which": "mean"}))
+    if asked.which == "linear":
+        return prediction.predict(fit, data, **_own(fit, random, wanted))
+    return _of_mean(fits, data, asked, random)
+
+
+def _checked_groups(fits: Sequence[FittedModel], asked: Wanted) -> str | Sequence[str]:
+    """Grouping factors of all predictors that are included."""
+    groups = tuple(dict.fromkeys(g for fit in fits for g in fit.formula.groups))
+    random = asked.random
+    if random is None:
+        random = "all" if asked.average is None else "none"
+    if isinstance(random, str):
+        check_choice("random", random, ("all", "none", *groups))
+        return random if random in ("all", "none") else [random]
+    for name in random:
+        check_choice("random", name, groups)
+    return list(random)
+
+
+def _own(fit: FittedModel, random: str | Sequence[str], wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of one predictor, which may not have all of the groups."""
+    own = random if isinstance(random, str) else [g for g in random if g in fit.formula.groups]
+    return {**wanted, "random": own}
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """One linear predictor in the rows that are predicted."""
+
+    fit: FittedModel
+    eta: Vector
+    rows: PredictionRows
+
+    @property
+    def estimate(self) -> PredictorEstimate:
+        """Its estimates."""
+        assert isinstance(self.fit.residual, PredictorEstimate)
+        return self.fit.residual
+
+    @property
+    def gradient(self) -> Matrix:
+        """Derivatives by the free parameters in the order of the search, (n, m)."""
+        uncertainty = self.estimate.parameter_uncertainty(self.fit.solution)
+        own = prediction_errors(self.fit.solution, self.rows, uncertainty).gradient
+        gradient = np.empty_like(own)
+        gradient[:, self.estimate.order] = own
+        return gradient
+
+    def rows_among_all(self, size: int) -> sparse.csr_array:
+        """Entries of Z among the effects of all predictors, (n, q)."""
+        own = sparse_rows(self.fit.crossprod, self.rows).tocoo()
+        columns = self.estimate.index_among_all[own.coords[1]]
+        return sparse.csr_array((own.data, (own.coords[0], columns)), (len(self.eta), size))
+
+
+def _of_mean(
+    fits: Sequence[FittedModel], data: Any, asked: Wanted, random: str | Sequence[str]
+) -> pd.Series | pd.DataFrame:
+    """Mean of the response, or with ``which="conditional"`` that of the conditional part."""
+    first = fits[0].residual
+    assert isinstance(first, SeveralEstimate)
+    if asked.average is not None:
+        return _averaged(fits, data, asked, random)
+    index, found = None, []
+    for fit in fits:
+        groups = _own(fit, random, {})["random"]
+        index, eta, rows = rows_of_predictor(fit, data, groups, asked.new_levels)
+        found.append(_Predictor(fit, eta, rows))
+    etas = np.array([of.eta for of in found])
+    zeros = asked.which == "mean"
+    mean = first.density.mean(etas, first.params)
+    if not zeros:
+        of_rows = first.density.params_of_rows(etas, first.params)
+        mean = first.density.family.response_mean(etas[0], of_rows)
+    predicted = pd.Series(mean, index=index, name="predicted")
+    if asked.interval is None and not asked.se:
+        return predicted
+    if asked.interval == "prediction":
+        first.predictive_of_rows(fits[0].rows, np.zeros(0))
+    slopes = first.density.mean_slopes(etas, first.params, zeros=zeros)
+    sd = np.sqrt(_variance(found, slopes, first))
+    table = pd.DataFrame({"predicted": predicted})
+    if asked.se:
+        table["std_error"] = np.where(np.isnan(mean), np.nan, sd)
+    if asked.interval is not None:
+        table["conf_low"], table["conf_high"] = _limits(first, mean, sd, asked.conf_level)
+    return table
+
+
+def _variance(found: Sequence[_Predictor], slopes: Matrix, first: SeveralEstimate) -> Vector:
+    """Variance of the error of the mean, (n,)."""
+    gradient = sum(s[:, None] * of.gradient for s, of in zip(slopes, found, strict=True))
+    cov = np.empty_like(first.acov)
+    cov[np.ix_(first.order, first.order)] = first.acov
+    variance = np.einsum("nm,mk,nk->n", gradient, cov, gradient)
+    with_effects = [of for of in found if of.fit.crossprod.term_positions]
+    if with_effects:
+        joint = first.factor_of_all
+        Z = sum(
+            sparse.diags_array(s) @ of.rows_among_all(joint.symbolic.size)
+            for s, of in zip(slopes, found, strict=True)
+            if of.fit.crossprod.term_positions
+        )
+        variance = variance + of_sparse_rows(sparse.csr_array(Z), joint.solve)
+    return np.asarray(np.maximum(variance, 0.0))
+
+
+def _limits(
+    first: SeveralEstimate, mean: Vector, sd: Vector, conf_level: float
+) -> tuple[Vector, Vector]:
+    """Limits on the scale of the link, transformed."""
+    family = first.density.family
+    with np.errstate(all="ignore"):
+        center = family.link.link(mean)
+        half = special.ndtri(0.5 + conf_level / 2) * sd
+        half = half / np.abs(family.link.mean_derivatives(center, mean)[0])
+        ends = family.mean(center - half), family.mean(center + half)
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+def _averaged(
+    fits: Sequence[FittedModel], data: Any, asked: Wanted, random: str | Sequence[str]
+) -> pd.Series:
+    """Product of the averages: random effects of different predictors are independent."""
+    if asked.interval is not None or asked.se:
+        raise ArgumentError(
+            "average='population' of a model with zero_inflation= has no standard error here: "
+            "leave se= and interval= out, or take random='none'."
+        )
+    fit, family = fits[0], fits[0].spec.family
+    if "dispersion" in fit.residual.predictors and family.truncated:
+        raise ArgumentError(
+            f"average='population' of the family '{family.name}' with dispersion= is an integral "
+            "over two linear predictors, which is not computed: take random='none'."
+        )
+    zero = fit.residual.predictors.get("zero_inflation")
+    plain = replace(asked, which="mean" if zero is None else "conditional")
+    mean = prediction.predict(fit, data, **_own(fit, random, vars(plain)))
+    if zero is None or asked.which == "conditional":
+        return pd.Series(mean)
+    absent = prediction.predict(zero, data, **_own(zero, random, {**vars(asked), "which": "mean"}))
+    return pd.Series((1.0 - absent) * mean).rename("predicted")

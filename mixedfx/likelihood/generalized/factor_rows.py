@@ -1,0 +1,118 @@
+"""Columns of Z in the rows of a generalised model, by grouping factor, and sums over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.likelihood.level_sums import multiply, term_columns
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class FactorRows:
+    """Columns of all terms of one grouping factor, and the level of each row."""
+
+    codes: Codes  # (n,)
+    n_levels: int
+    columns: tuple[Vector | None, ...]  # K of them; None is a column of ones
+    products: Mapping[tuple[int, int], Vector | None] = field(repr=False)  # of columns a >= b
+
+    @staticmethod
+    def of(terms: Sequence[RandomTermRows]) -> FactorRows:
+        """Columns of the terms of one grouping factor."""
+        columns = tuple(term_columns(list(terms)))
+        K = len(columns)
+        products = {
+            (a, b): multiply(columns[a], columns[b]) for a in range(K) for b in range(a + 1)
+        }
+        return FactorRows(terms[0].codes, terms[0].n_levels, columns, products)
+
+    @property
+    def width(self) -> int:
+        """Number of columns, K."""
+        return len(self.columns)
+
+    def taken(self, rows: Codes) -> FactorRows:
+        """Some of the rows, with all levels."""
+        columns = tuple(None if c is None else c[rows] for c in self.columns)
+        products = {ab: None if v is None else v[rows] for ab, v in self.products.items()}
+        return replace(self, codes=self.codes[rows], columns=columns, products=products)
+
+    def predictor(self, effects: Matrix) -> Vector:
+        """``Z b`` of effects (K, L), (n,)."""
+        total: Vector | None = None
+        for column, effect in zip(self.columns, effects, strict=True):
+            part = effect[self.codes]
+            if column is not None:
+                part *= column
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def sums(self, values: Vector) -> Matrix:
+        """``Z'v``, (K, L)."""
+        L = self.n_levels
+        return np.array(
+            [np.bincount(self.codes, times(values, column), L) for column in self.columns]
+        )
+
+    def blocks(self, weights: Vector) -> Matrix:
+        """``Z'WZ`` within the levels, (K, K, L)."""
+        K, L = self.width, self.n_levels
+        out = np.empty((K, K, L))
+        for (a, b), product in self.products.items():
+            out[a, b] = out[b, a] = np.bincount(self.codes, times(weights, product), L)
+        return out
+
+    def quadratic(self, blocks: Matrix) -> Vector:
+        """``z'Bz`` of each row for a symmetric block of each level, (n,)."""
+        total = np.zeros(len(self.codes))
+        for (a, b), product in self.products.items():
+            part = blocks[a, b][self.codes]
+            total += times(part, product) if a == b else 2.0 * times(part, product)
+        return total
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """Pair of levels of two grouping factors that each row belongs to."""
+
+    index: Codes  # (n,) into the pairs of the block pattern
+    n_pairs: int
+
+    def taken(self, rows: Codes) -> PairRows:
+        """Some of the rows."""
+        return replace(self, index=self.index[rows])
+
+    def blocks(self, weights: Vector, first: FactorRows, second: FactorRows) -> Matrix:
+        """``Z_1'W Z_2`` over the pairs, (K_1, K_2, pairs)."""
+        return np.array(
+            [
+                [
+                    np.bincount(self.index, times(times(weights, a), b), self.n_pairs)
+                    for b in second.columns
+                ]
+                for a in first.columns
+            ]
+        )
+
+    def bilinear(self, blocks: Matrix, first: FactorRows, second: FactorRows) -> Vector:
+        """``z_1'B z_2`` of each row for a block of each pair, (n,)."""
+        total = np.zeros(len(self.index))
+        for a, column_a in enumerate(first.columns):
+            for b, column_b in enumerate(second.columns):
+                total += times(times(blocks[a, b][self.index], column_a), column_b)
+        return total
+
+
+def times(values: Vector, column: Vector | None) -> Vector:
+    """Product with a column; None is one of ones."""
+    return values if column is None else values * column

@@ -1,0 +1,55 @@
+"""Responses of several linear predictors, given that of the mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx._arrays import set_readonly
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.families.several import SeveralPredictors
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DrawnPredictor:
+    """A linear predictor whose random effects are drawn."""
+
+    fixed: Vector  # (n,) the part that is not drawn
+    random_terms: tuple[RandomTermRows, ...]
+    factors: tuple[Matrix, ...]  # (k, k) of the covariance of each term's effects
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.fixed, *self.factors)
+
+    def draw(self, rng: np.random.Generator) -> Vector:
+        """Draw the linear predictor, (n,)."""
+        eta = self.fixed.copy()
+        for term, factor in zip(self.random_terms, self.factors, strict=True):
+            effects = factor @ rng.standard_normal((len(factor), term.n_levels))
+            term.add_to_linear_predictor(eta, effects)
+        return eta
+
+
+@dataclass(frozen=True)
+class SeveralDistribution:
+    """Independent responses given the linear predictors, of which all but the first are drawn."""
+
+    density: SeveralPredictors
+    weights: Vector | None
+    params: Vector
+    further: tuple[DrawnPredictor, ...]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.weights, self.params)
+
+    def draw(self, predictor: Vector, rng: np.random.Generator) -> Vector:
+        """Draw one response for each row."""
+        etas = np.array([predictor, *(further.draw(rng) for further in self.further)])
+        return self.density.simulate(etas, self.weights, self.params, rng)

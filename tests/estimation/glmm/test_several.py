@@ -1,0 +1,170 @@
+"""Models with a zero part or a dispersion formula: identities, errors, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError, FormulaError, ResponseError
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """400 counts of 10 groups, with excess zeros in kind b."""
+    rng = np.random.default_rng(5)
+    n = 400
+    frame = pd.DataFrame({"x": rng.standard_normal(n), "kind": np.tile(["a", "b"], n // 2)})
+    frame["g"] = np.repeat([f"g{i}" for i in range(10)], n // 10)
+    mu = np.exp(0.9 + 0.3 * frame["x"] + np.repeat(0.8 * rng.standard_normal(10), n // 10))
+    level = np.repeat(rng.standard_normal(10), n // 10)
+    absent = rng.random(n) < special.expit(-1.0 + 1.2 * (frame["kind"] == "b") + level)
+    frame["y"] = np.where(absent, 0, rng.negative_binomial(3.0, 1.0 / (1.0 + mu / 3.0)))
+    return frame
+
+
+def test_a_hurdle_without_random_effects_is_a_binomial_and_a_truncated_model(counts):
+    both = mfx.glmer("y ~ x", counts, "truncated_poisson", zero_inflation="~ kind")
+    positive = mfx.glmer("y ~ x", counts[counts["y"] > 0], "truncated_poisson")
+    zero = mfx.glmer("I(y == 0) ~ kind", counts, "binomial")
+    assert both.llf == pytest.approx(positive.llf + zero.llf, abs=1e-8)
+    pd.testing.assert_series_equal(both.params, positive.params, atol=1e-6)
+    pd.testing.assert_series_equal(both.zero_inflation.params, zero.params, atol=1e-6)
+    pd.testing.assert_series_equal(both.bse, positive.bse, rtol=1e-5)
+    pd.testing.assert_series_equal(both.zero_inflation.bse, zero.bse, rtol=1e-5)
+
+
+def test_random_effects_of_both_parts_of_a_hurdle_are_those_of_separate_models(counts):
+    both = mfx.glmer("y ~ x + (1 | g)", counts, "truncated_poisson", zero_inflation="~ 1 + (1 | g)")
+    positive = mfx.glmer("y ~ x + (1 | g)", counts[counts["y"] > 0], "truncated_poisson")
+    zero = mfx.glmer("I(y == 0) ~ 1 + (1 | g)", counts, "binomial")
+    assert both.llf == pytest.approx(positive.llf + zero.llf, abs=1e-7)
+    np.testing.assert_allclose(both.ranef("g"), positive.ranef("g"), atol=1e-5)
+    expected = zero.ranef("g", cond_sd="joint")
+    found = both.zero_inflation.ranef("g", cond_sd="joint")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_dispersion_formula_with_an_intercept_is_one_parameter(counts):
+    one = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2")
+    modelled = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", dispersion="~ 1")
+    assert modelled.llf == pytest.approx(one.llf, abs=1e-8)
+    assert modelled.df_modelwc == one.df_modelwc
+    assert modelled.dispersion.loc["Intercept", "alpha"] == pytest.approx(
+        one.family_params["alpha"], rel=1e-4
+    )
+
+
+def test_a_normal_dispersion_is_that_of_lmer(counts):
+    frame = counts.assign(z=np.sqrt(counts["y"]) + counts["x"])
+    linear = mfx.lmer("z ~ x + (1 | g)", frame, dispersion="~ kind", reml=False)
+    general = mfx.glmer("z ~ x + (1 | g)", frame, "gaussian", dispersion="~ kind")
+    assert general.llf == pytest.approx(linear.llf, abs=1e-7)
+    np.testing.assert_allclose(
+        general.dispersion["estimate"], linear.dispersion["estimate"], atol=1e-4
+    )
+
+
+def test_rows_in_another_order_give_the_same_fit(counts):
+    options = {"family": "poisson", "zero_inflation": "~ kind + (1 | g)"}
+    one = mfx.glmer("y ~ x + (1 | g)", counts, **options)
+    other = mfx.glmer("y ~ x + (1 | g)", counts.sample(frac=1.0, random_state=2), **options)
+    assert one.llf == pytest.approx(other.llf, abs=1e-8)
+    np.testing.assert_allclose(one.zero_inflation.params, other.zero_inflation.params, atol=1e-4)
+
+
+def test_missing_values_of_any_part_leave_the_row_out(counts):
+    frame = counts.assign(w=counts["x"] ** 2, v=counts["x"])
+    frame.loc[3, "w"], frame.loc[5, "v"], frame.loc[7, "x"] = np.nan, np.nan, np.nan
+    options = {"zero_inflation": "~ w", "dispersion": "~ v"}
+    fit = mfx.glmer("y ~ x + (1 | g)", frame, "nbinom2", **options)
+    complete = mfx.glmer("y ~ x + (1 | g)", frame.drop(index=[3, 5, 7]), "nbinom2", **options)
+    assert fit.nobs == 397
+    assert fit.llf == complete.llf
+
+
+def test_the_offset_is_of_the_mean_alone(counts):
+    frame = counts.assign(o=0.7)
+    plain = mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation="~ kind")
+    shifted = mfx.glmer("y ~ x + (1 | g)", frame, "poisson", zero_inflation="~ kind", offset="o")
+    assert shifted.params["Intercept"] == pytest.approx(plain.params["Intercept"] - 0.7, abs=1e-5)
+    np.testing.assert_allclose(
+        shifted.zero_inflation.params, plain.zero_inflation.params, atol=1e-5
+    )
+
+
+def test_weights_of_two_are_two_rows(counts):
+    options = {"family": "poisson", "zero_inflation": "~ kind"}
+    twice = mfx.glmer("y ~ x + (1 | g)", pd.concat([counts, counts]), **options)
+    weighted = mfx.glmer("y ~ x + (1 | g)", counts.assign(w=2.0), weights="w", **options)
+    assert weighted.llf == pytest.approx(twice.llf, abs=1e-7)
+
+
+def test_standard_errors_of_the_mean_are_those_of_the_delta_method(counts):
+    # The same numbers by differences of the prediction by each coefficient.
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation="~ kind")
+    new = pd.DataFrame({"x": [0.3], "kind": ["b"]})
+    found = fit.predict(new, random="none", se=True, interval="confidence").iloc[0]
+    eta = fit.params["Intercept"] + 0.3 * fit.params["x"]
+    z = float(fit.zero_inflation.params.sum())
+    p = special.expit(z)
+    assert found["predicted"] == pytest.approx((1.0 - p) * np.exp(eta))
+    gradient = np.zeros(len(fit.model.residual.x))
+    estimate = fit.model.residual
+    by_beta = np.linalg.solve(fit.model.crossprod.qr_R.T, [1.0, 0.3])
+    zero = fit.zero_inflation.model
+    by_zero = np.linalg.solve(zero.crossprod.qr_R.T, [1.0, 1.0])
+    gradient[1:3] = (1.0 - p) * np.exp(eta) * by_beta
+    gradient[3:5] = -p * (1.0 - p) * np.exp(eta) * by_zero
+    variance = gradient @ estimate.acov @ gradient
+    assert found["std_error"] == pytest.approx(np.sqrt(variance), rel=1e-8)
+
+
+def test_simulated_zeros_are_as_many_as_the_model_s(counts):
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation="~ kind + (1 | g)")
+    drawn = fit.simulate(200, rng=1, random="fitted").to_numpy()
+    p = fit.predict(which="zero")
+    mean = fit.predict(which="conditional")
+    expected = float((p + (1.0 - p) * np.exp(-mean)).sum())
+    assert (drawn == 0.0).sum(axis=0).mean() == pytest.approx(expected, rel=0.02)
+    assert drawn.mean() == pytest.approx(fit.fittedvalues.mean(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"family": "gamma", "zero_inflation": "~ 1"}, "never exactly zero"),
+        ({"family": "poisson", "dispersion": "~ x"}, "no parameter beside its mean"),
+        ({"family": "poisson", "zero_inflation": "~ 1", "nagq": 0}, "leave nagq at 1"),
+        (
+            {
+                "family": "poisson",
+                "zero_inflation": "~ 1",
+                "priors": {"x": mfx.priors.Normal(0, 1)},
+            },
+            "one linear predictor",
+        ),
+    ],
+)
+def test_what_is_not_defined_is_refused(counts, arguments, message):
+    frame = counts[counts["y"] > 0] if arguments["family"] == "gamma" else counts
+    with pytest.raises(ArgumentError, match=message):
+        mfx.glmer("y ~ x + (1 | g)", frame, **arguments)
+
+
+@pytest.mark.parametrize("text", ["y ~ x", "~ x + (1 | g", "~ .", "~ x | g"])
+def test_a_formula_of_a_part_has_the_parser_s_errors(counts, text):
+    with pytest.raises(FormulaError):
+        mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation=text)
+
+
+def test_counts_without_zeros_have_no_zero_part(counts):
+    with pytest.raises(ResponseError, match=r"has no zeros.*truncated_poisson"):
+        mfx.glmer("y ~ x", counts[counts["y"] > 0], "poisson", zero_inflation="~ 1")
+
+
+def test_zeros_of_a_truncated_family_ask_for_a_hurdle(counts):
+    with pytest.raises(ResponseError, match=r"zero_inflation='~ 1'.*hurdle"):
+        mfx.glmer("y ~ x", counts, "truncated_poisson")
