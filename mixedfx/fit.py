@@ -22,7 +22,7 @@ from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm
 from mixedfx.estimation.dispersion.random import estimate_location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized
-from mixedfx.estimation.glmm.several import fit_several
+from mixedfx.estimation.glmm.several_predictors import fit_several
 from mixedfx.estimation.iterative import choose_solver
 from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control

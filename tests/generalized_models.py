@@ -11,7 +11,7 @@ import pandas as pd
 from reference_models import FOLDER, Reference, records, typed
 
 import mixedfx as mfx
-from mixedfx.estimation.glmm.several import several_rows
+from mixedfx.estimation.glmm.several_predictors import several_rows
 from mixedfx.estimation.glmm.working import basis_coefficients
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows

@@ -21,7 +21,7 @@ from mixedfx.errors import ArgumentError, ResponseError
 from mixedfx.families.binomial import Binomial
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
-from mixedfx.families.several import SeveralPredictors
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.formula.terms import Formula
 
 Mask = npt.NDArray[np.bool_]

@@ -130,7 +130,8 @@ def _of_mean(
     if asked.interval == "prediction":
         first.predictive_of_rows(fits[0].rows, np.zeros(0))
     slopes = first.density.mean_slopes(etas, first.params, zeros=zeros)
-    sd = np.sqrt(_variance(found, slopes, first))
+    by_params = first.density.mean_by_params(etas, first.params, zeros=zeros)
+    sd = np.sqrt(_variance(found, slopes, by_params, first))
     table = pd.DataFrame({"predicted": predicted})
     if asked.se:
         table["std_error"] = np.where(np.isnan(mean), np.nan, sd)
@@ -139,9 +140,15 @@ def _of_mean(
     return table
 
 
-def _variance(found: Sequence[_Predictor], slopes: Matrix, first: SeveralEstimate) -> Vector:
+def _variance(
+    found: Sequence[_Predictor], slopes: Matrix, by_params: Matrix | None, first: SeveralEstimate
+) -> Vector:
     """Variance of the error of the mean, (n,)."""
-    gradient = sum(s[:, None] * of.gradient for s, of in zip(slopes, found, strict=True))
+    gradient = np.zeros((slopes.shape[1], len(first.x)))
+    for s, of in zip(slopes, found, strict=True):
+        gradient += s[:, None] * of.gradient
+    if by_params is not None:  # the last of the free parameters
+        gradient[:, gradient.shape[1] - len(by_params) :] += by_params.T
     cov = np.empty_like(first.acov)
     cov[np.ix_(first.order, first.order)] = first.acov
     variance = np.einsum("nm,mk,nk->n", gradient, cov, gradient)

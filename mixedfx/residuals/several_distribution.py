@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.families.several import SeveralPredictors
+from mixedfx.families.several_predictors import SeveralPredictors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

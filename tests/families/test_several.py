@@ -8,7 +8,7 @@ from families.test_densities import differences
 from scipy import special
 
 from mixedfx.families import resolve_family
-from mixedfx.families.several import SeveralPredictors
+from mixedfx.families.several_predictors import SeveralPredictors
 
 COUNTS = np.array([0.0, 1.0, 2.0, 0.0, 5.0, 40.0, 1.0, 0.0])
 TRIALS = np.array([5.0, 8.0, 20.0, 3.0, 9.0, 9.0, 4.0, 7.0])

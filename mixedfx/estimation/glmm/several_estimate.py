@@ -20,7 +20,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.contracts import Deletion
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
-from mixedfx.families.several import SeveralPredictors
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mixedfx.estimation.glmm.mode_derivatives import scores_by_params
 from mixedfx.likelihood.generalized.pirls import Modes
-from mixedfx.likelihood.generalized.several import SeveralRows
+from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 

@@ -28,7 +28,7 @@ from mixedfx.estimation.starting_values import moment_estimates
 from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
-from mixedfx.likelihood.generalized.several import SeveralRows
+from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 
 Vector = npt.NDArray[np.float64]
 

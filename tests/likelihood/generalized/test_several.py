@@ -15,7 +15,7 @@ from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.estimation.glmm.search import MarginalObjective, free_coordinates
-from mixedfx.estimation.glmm.several import several_rows
+from mixedfx.estimation.glmm.several_predictors import several_rows
 from mixedfx.estimation.glmm.working import basis_coefficients
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 

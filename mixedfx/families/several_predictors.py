@@ -148,6 +148,15 @@ class SeveralPredictors:
                 slopes[-1] = positive * by_params[self._modelled]
         return slopes
 
+    def mean_by_params(self, etas: Array, params: Vector, *, zeros: bool = True) -> Array | None:
+        """The same by the coordinates of the parameters that are one number, (r, n); None: zero."""
+        if self.dispersion or not len(params):
+            return None
+        by_params = self.family.response_mean_by_params(etas[0], params)
+        if by_params is None or not zeros:
+            return by_params
+        return (1.0 - self.zero_probability(etas)) * by_params
+
     def variance(self, etas: Array, w: Array | None, params: Vector) -> Array:
         """``(1 - p) (V + p m^2)`` with the family's mean m and variance V, (n,)."""
         of_rows, p = self.params_of_rows(etas, params), self.zero_probability(etas)

@@ -30,7 +30,7 @@ from mixedfx.estimation.glmm.working import with_independent_columns, working_cr
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
-from mixedfx.likelihood.generalized.several import SeveralRows
+from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.cholesky.numeric import NumericFactor

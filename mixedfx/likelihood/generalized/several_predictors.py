@@ -21,7 +21,7 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.families.derivatives import ParamDerivatives
 from mixedfx.families.family import Family
-from mixedfx.families.several import SeveralPredictors
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.accumulate import block_pattern, term_positions
 from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows, times
