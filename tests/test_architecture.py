@@ -250,10 +250,11 @@ def test_functions_have_few_parameters():
             names = [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
             found[f"{module.name}.{function.name}"] = len(set(names) - {"self", "cls"})
     many = {name: n for name, n in found.items() if n > MOST_PARAMETERS}
-    # Options as lme4's lmer and glmer, and emmeans take them; what a prediction can be of.
+    # Options as lme4's lmer and glmer, and emmeans take them, also of plots; what a prediction can
+    # be of.
     options = (
         "api.lmer generalized.glmer results.hypothesis_tests.emmeans results.estimates.predict "
-        "results.marginal_effects.slopes"
+        "results.marginal_effects.slopes results.mean_plots.means results.mean_plots.predictions"
     )
     for function in options.split():
         many.pop(f"mixedfx.{function}")

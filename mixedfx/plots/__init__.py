@@ -5,11 +5,13 @@ or in one that :mod:`mixedfx.plots.plot_data` computes from it. No global style 
 figure is shown. matplotlib is an extra: ``pip install "mixedfx[plot]"``.
 """
 
+from mixedfx.plots.axes import format_label
 from mixedfx.plots.check import check
 from mixedfx.plots.coefficients import coefficients, density, profile, variance
 from mixedfx.plots.correlation import correlation
 from mixedfx.plots.diagnostics import boxplot_by_level, influence, qq, scatter_with_trend
 from mixedfx.plots.fitted import MAX_LINES, MAX_PANELS, FittedLines, fitted
+from mixedfx.plots.means import MeansTable, curves, means
 from mixedfx.plots.plot_data import (
     binned_means,
     boxplot_stats,
@@ -24,6 +26,7 @@ __all__ = [
     "MAX_LINES",
     "MAX_PANELS",
     "FittedLines",
+    "MeansTable",
     "binned_means",
     "boxplot_by_level",
     "boxplot_stats",
@@ -31,11 +34,14 @@ __all__ = [
     "check",
     "coefficients",
     "correlation",
+    "curves",
     "data_grid",
     "density",
     "fitted",
+    "format_label",
     "influence",
     "is_number",
+    "means",
     "profile",
     "qq",
     "quantiles",

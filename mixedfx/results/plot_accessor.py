@@ -20,11 +20,12 @@ from mixedfx.inference.shrinkage import pooling
 from mixedfx.results.description import graph_of
 from mixedfx.results.diagnostic_plots import DiagnosticPlots
 from mixedfx.results.fitted_lines import axis_column, fitted_lines
+from mixedfx.results.mean_plots import MeanPlots
 from mixedfx.results.plot_inputs import grouping_factor
 
 
 @dataclass(frozen=True)
-class PlotAccessor(DiagnosticPlots):
+class PlotAccessor(MeanPlots, DiagnosticPlots):
     """
     Plots of a fit, ``fit.plot``. Each method returns matplotlib axes.
 
