@@ -272,6 +272,11 @@ class ResidualEstimate:
         """Quantile residuals that are independent, standard normal, under the model."""
         return self.normalized_residuals(rows, eta, sigma)
 
+    @property
+    def log_densities(self) -> Callable[[ModelRows, Vector], Vector] | None:
+        """Log densities of the rows by the linear predictor; None: effects are exactly normal."""
+        return None
+
     def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
         """
         Draw of the parameters of the response's distribution beside its mean, and of sigma.

@@ -291,6 +291,13 @@ class FamilyEstimate(ResidualEstimate):
         """Quantile residuals."""
         return self.quantile_residuals(rows, eta, sigma, uniform)
 
+    @property
+    def log_densities(self) -> Callable[[ModelRows, Vector], Vector] | None:
+        """The family's, but for constants."""
+        return lambda rows, eta: (
+            self.family.derivatives(rows.y, rows.weights, eta, self.params).value
+        )
+
     def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
         """
         The family's positive parameters from the normal distribution of their logarithms.
@@ -299,9 +306,9 @@ class FamilyEstimate(ResidualEstimate):
         """
         relative = [
             c.std_error / c.value if c.scale == "log" and np.isfinite(c.std_error) else 0.0
-            for c in self.components
+            for c in self.components[: len(self.params)]
         ]
-        steps = np.array(relative) * rng.standard_normal(self.n_params)
+        steps = np.array(relative) * rng.standard_normal(len(relative))
         # The standard error of a parameter near the end of its range has no bound.
         factors = np.exp(np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP))
         return replace(self, params=self.params * factors), solution.sigma

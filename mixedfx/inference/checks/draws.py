@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.checks.metropolis import LevelMoves, level_moves, move
 from mixedfx.inference.simulation import ResponseDistribution, response_distribution
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.likelihood.pls import Solution
@@ -62,6 +64,7 @@ class _GivenData:
     precision: Any  # (n, n) of the working residuals times sigma**2; None: identity
     modes: tuple[Matrix, ...]
     prior: ResponseDistribution
+    moves: list[LevelMoves]  # towards the exact distribution
 
     @staticmethod
     def of(fit: FittedModel) -> _GivenData:
@@ -72,6 +75,7 @@ class _GivenData:
             fit.residual.row_precision(rows),
             tuple(fit.solution.conditional_modes()),
             response_distribution(fit, random="new"),
+            level_moves(fit),
         )
 
     def draw(self, rng: np.random.Generator) -> Draw:
@@ -88,6 +92,8 @@ class _GivenData:
             for mode, b, predicted in zip(self.modes, effects, fitted, strict=True)
         )
         eta = rows.linear_predictor(fit.solution.beta - size * beta, drawn)
+        if self.moves and (density := residual.log_densities) is not None:
+            eta = move(self.moves, partial(density, rows), eta, list(drawn), rng)
         z = residual.independent_residuals(rows, eta, sigma, rng.random(rows.n))
         return Draw(eta, drawn, z)
 

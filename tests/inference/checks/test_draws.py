@@ -1,14 +1,17 @@
 """Draws of coefficients and effects given the data, against Henderson's equations."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import mixedfx as mfx
 from mixedfx.inference.checks.draws import draws_given_data
+from mixedfx.inference.checks.metropolis import level_moves, move
 from mixedfx.linalg.random_streams import spawn_generators
 
-COUNT = 3000
+COUNT = 800
 
 
 def drawn(fit, count=COUNT):
@@ -33,15 +36,16 @@ def test_effects_have_the_mean_and_covariance_of_hendersons_equations():
     assert (np.abs(b.mean(axis=0) - fit.ranef("Batch")["Intercept"]) < 4.5 * error).all()
     # Sigma is drawn too: its square over the estimate has the mean 29 / 27.
     scaled = np.cov(b.T) / (expected * 29 / 27)
-    np.testing.assert_allclose(np.diag(scaled), 1.0, atol=0.12)
+    np.testing.assert_allclose(np.diag(scaled), 1.0, atol=0.2)
 
 
+@pytest.mark.full
 def test_residuals_at_a_draw_are_exactly_standard_normal_in_a_regression():
     # Four coefficients of eight rows: e* / sigma* are eight independent normal values all the same.
     rng = np.random.default_rng(1000)
     data = mfx.datasets.load("sleepstudy").head(8).assign(u=rng.normal(size=8), v=range(8))
     z = []
-    for seed in range(300):
+    for seed in range(120):
         y = 5.0 + 2.0 * np.random.default_rng(seed).normal(size=8)
         fit = mfx.lmer("y ~ u + v + I(v ** 2)", data.assign(y=y))
         z.append(next(draws_given_data(fit.model, spawn_generators(seed, 1))).z)
@@ -50,18 +54,16 @@ def test_residuals_at_a_draw_are_exactly_standard_normal_in_a_regression():
     assert stats.kstest((z**2).sum(axis=1), "chi2", args=(8,)).pvalue > 0.01
 
 
-@pytest.mark.parametrize("family", ["nbinom2", "poisson"])
-def test_effects_of_counts_have_the_spread_of_the_conditional_modes(family):
-    crash = mfx.datasets.load("appcrash").head(400)
-    fit = mfx.glmer("crashes ~ 1 + (1 | device)", crash, family)
-    b = np.array([draw.effects[0][0] for draw in drawn(fit, 400)])
-    table = fit.ranef("device", cond_sd=True)
-    joint = fit.ranef("device", cond_sd="joint")["Intercept_sd"]
-    error = (b.mean(axis=0) - table["Intercept"]) / (joint / np.sqrt(400))
+@pytest.mark.full
+def test_effects_of_many_counts_have_the_moments_of_the_conditional_modes():
+    crash = mfx.datasets.load("appcrash")
+    fit = mfx.glmer("crashes ~ 1 + (1 | publisher)", crash, "nbinom2")
+    b = np.array([draw.effects[0][0] for draw in drawn(fit, 200)])
+    modes = fit.ranef("publisher", cond_sd=True)["Intercept"]
+    joint = fit.ranef("publisher", cond_sd="joint")["Intercept_sd"]
+    error = (b.mean(axis=0) - modes) / (joint / np.sqrt(200))
     assert np.abs(error).max() < 4.5
-    ratio = b.std(axis=0) / table["Intercept_sd"]
-    # Drawn together with the intercept, effects vary more than given it.
-    assert 0.95 < ratio.mean() < 1.0 * (joint / table["Intercept_sd"]).mean() + 0.05
+    np.testing.assert_allclose(b.std(axis=0) / joint, 1.0, atol=0.25)
 
 
 def test_correlated_residuals_are_drawn_whitened():
@@ -70,3 +72,34 @@ def test_correlated_residuals_are_drawn_whitened():
     )
     z = np.array([draw.z for draw in drawn(fit, 20)])
     assert abs(z.std() - 1.0) < 0.05
+
+
+def probabilities(b, y, intercept, sd):
+    """Distribution function of each effect at its draw, given a count, by quadrature."""
+    grid = np.linspace(-8.0 * sd, 8.0 * sd, 4001)
+    log_density = y[:, None] * (intercept + grid) - np.exp(intercept + grid) - grid**2 / (2 * sd**2)
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    total = np.cumsum(density, axis=1)
+    return np.array([np.interp(x, grid, row / row[-1]) for x, row in zip(b, total, strict=True)])
+
+
+def test_effects_of_single_counts_are_drawn_from_their_density():
+    rng = np.random.default_rng(4)
+    y = rng.poisson(np.exp(-0.5 + 1.5 * rng.normal(size=400)))
+    data = mfx.datasets.load("appcrash").head(400)[[]].assign(y=y, row=range(400))
+    fit = mfx.glmer("y ~ 1 + (1 | row)", data, "poisson")
+    intercept, sd = fit.params["Intercept"], fit.varcorr["sdcor"].iloc[0]
+    model, modes = fit.model, fit.ranef("row", cond_sd=True)
+    moves, density = level_moves(model), partial(model.residual.log_densities, model.rows)
+    before, after = [], []
+    for _ in range(10):
+        b = rng.normal(modes["Intercept"], modes["Intercept_sd"])
+        effects = [b[None].copy()]
+        move(moves, density, intercept + b, effects, rng)
+        before.append(probabilities(b, y, intercept, sd))
+        after.append(probabilities(effects[0][0], y, intercept, sd))
+    zeros = y == 0
+    before, after = np.array(before)[:, zeros].ravel(), np.array(after)[:, zeros].ravel()
+    # The normal approximation at the mode is too high for zeros.
+    assert stats.kstest(before, "uniform").pvalue < 1e-3
+    assert stats.kstest(after, "uniform").pvalue > 0.01
