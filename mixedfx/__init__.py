@@ -7,6 +7,7 @@ from mixedfx.api import lmer, pooling_fits
 from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.covariance.relationship import Relationship
 from mixedfx.describe import draw, equation, graph
+from mixedfx.each import lmer_each
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
@@ -53,6 +54,7 @@ __all__ = [
     "glmer",
     "graph",
     "lmer",
+    "lmer_each",
     "parse",
     "pool",
     "pooling_fits",
