@@ -196,6 +196,12 @@ class SeveralPredictors:
         return RowDerivatives(value, found.tensor(1, n), -found.tensor(2, n), slope)
 
     @np.errstate(all="ignore")
+    def log_density(self, y: Array, w: Array | None, eta: Array, params: Vector) -> Array:
+        """Log densities (n,) alone, but for constants."""
+        value = self._density(Variables(self.m, 0), y, w, eta, params).value
+        return np.broadcast_to(value, y.shape)
+
+    @np.errstate(all="ignore")
     def by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         """The same by the logarithms of the parameters: (r, n), (r, m, n) and (r, m, m, n)."""
         r, n, m = len(params), y.shape, self.m

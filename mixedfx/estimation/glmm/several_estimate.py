@@ -149,6 +149,13 @@ class SeveralEstimate(PredictorEstimate):
         """Zero part included."""
         return self.density.mean(self.etas(eta), self.params)
 
+    @property
+    def log_densities(self) -> Callable[[ModelRows, Vector], Vector]:
+        """Of the mean's predictor, the others as they are."""
+        return lambda rows, eta: self.density.log_density(
+            rows.y, rows.weights, self.etas(eta), self.params
+        )
+
     def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
         """By the mean and the variance of the response, zero part included."""
         etas = self.etas(eta)

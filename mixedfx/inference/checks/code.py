@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mixedfx._names import encode, written
+from mixedfx.design.predictors import SeveralFormulas
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.terms import Formula
 
@@ -20,6 +22,12 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
         arguments["family"] = quoted(family.name)
         if "family" not in changes and link != family.links[0]:
             arguments["link"] = quoted(link)
+        arguments |= {
+            name: quoted(str(of_predictor))
+            for name, of_predictor in formulas_of_predictors(fit).items()
+            # A formula of the parameter of one family is none of another's.
+            if name != "dispersion" or "family" not in changes
+        }
     if linear and spec.residual.argument:
         arguments |= residual_arguments(fit)
     elif linear and not fit.reml and not spec.is_least_squares:
@@ -36,6 +44,12 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
     rest = "".join(f", {name}={value}" for name, value in arguments.items())
     function = "lmer" if linear else "glmer"
     return f"mfx.{function}({quoted(str(formula or fit.formula))}, data{rest})"
+
+
+def formulas_of_predictors(fit: FittedModel) -> Mapping[str, Formula]:
+    """Formulas of the zero part and of the dispersion of a generalised model, by argument."""
+    residual = fit.spec.residual
+    return residual.formulas if isinstance(residual, SeveralFormulas) else {}
 
 
 def residual_arguments(fit: FittedModel) -> dict[str, str]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from mixedfx.inference.checks.code import logarithm, with_code, with_dispersion
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.checks.code import (
+    call,
+    formulas_of_predictors,
+    logarithm,
+    with_code,
+    with_dispersion,
+)
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.families import advice_on_spread
 from mixedfx.inference.checks.finding import Finding
@@ -31,7 +38,7 @@ def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:
     by = "the fitted values" if what is None else what.name
     text = f"The spread of the residuals changes with {by}."
     if not fit.spec.residual.linear:
-        return advice_on_spread(fit, text)
+        return _of_family(fit, what, text)
     if what is None:
         return with_code(text, logarithm(fit))
     if not fit.spec.residual.estimates_sigma:
@@ -40,3 +47,12 @@ def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:
     if isinstance(what, Factor) and what.n_levels > _MOST_FIXED_LEVELS:
         name = f"(1 | {name})"
     return with_code(text, with_dispersion(fit, name))
+
+
+def _of_family(fit: FittedModel, what: Covariate | Factor | None, text: str) -> str:
+    """A formula of the family's dispersion parameter, or another family."""
+    several_levels = isinstance(what, Factor) and what.n_levels > _MOST_FIXED_LEVELS
+    free = fit.spec.family.dispersion_param and "dispersion" not in formulas_of_predictors(fit)
+    if what is None or several_levels or not free:
+        return advice_on_spread(fit, text)
+    return with_code(text, call(fit, dispersion=f"~ {what.code}"))

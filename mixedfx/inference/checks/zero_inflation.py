@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixedfx.inference.checks.code import with_code
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.families.registry import FAMILIES
+from mixedfx.inference.checks.code import call, formulas_of_predictors, with_code
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.families import wider_family
 from mixedfx.inference.checks.finding import Finding
@@ -26,6 +28,16 @@ def zero_inflation(drawn: DrawnFit) -> list[Finding]:
 
     def advice() -> str:
         seen = f"{zeros:.0f} zeros, where the model expects {expected:.0f}."
-        return with_code(seen, wider_family(drawn.fit)) if zeros > expected else seen
+        return with_code(seen, _mended(drawn.fit, more=zeros > expected))
 
     return [Finding.of("zero-inflation", "response", tested, advice)]
+
+
+def _mended(fit: FittedModel, *, more: bool) -> str:
+    """Call with a zero part, or of a hurdle model where there are too few zeros."""
+    if "zero_inflation" in formulas_of_predictors(fit):
+        return wider_family(fit)
+    if more:
+        return call(fit, zero_inflation="~ 1")
+    truncated = f"truncated_{fit.spec.family.name}"
+    return call(fit, family=truncated, zero_inflation="~ 1") if truncated in FAMILIES else ""

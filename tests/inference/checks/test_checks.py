@@ -4,7 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checked_models import RIGHT, WRONG, frame, poisson_of_nbinom2, predictor
+from checked_models import (
+    RIGHT,
+    WRONG,
+    frame,
+    poisson_of_nbinom2,
+    predictor,
+    zeros_left_out,
+)
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, RowsNotInMemory
@@ -140,6 +147,35 @@ def test_overdispersed_counts_are_mended_by_the_advice(wrong):
     assert before["p_adjusted"] < 0.001
     after = followed(fit, data, before["advice"]).check()
     assert row(after, "dispersion", "response")["p_value"] > 0.05
+
+
+def test_zeros_are_mended_by_a_zero_part():
+    fit, data = zeros_left_out(np.random.default_rng(1))
+    found = row(fit.check(), "zero-inflation", "response")
+    assert found["statistic"] > 1.5
+    assert 'zero_inflation="~ 1"' in found["advice"]
+    mended = followed(fit, data, found["advice"])
+    assert row(mended.check(), "zero-inflation", "response")["p_value"] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments"),
+    [
+        ("poisson", {"zero_inflation": "~ x"}),
+        ("nbinom2", {"zero_inflation": "~ 1 + (1 | g)"}),
+        ("truncated_poisson", {"zero_inflation": "~ x"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_right_model_with_a_zero_part_passes(family, arguments):
+    rng = np.random.default_rng(1)
+    data, g, groups = frame(rng)
+    counts = rng.poisson(np.exp(1.5 + predictor(data, g, groups, rng)))
+    if "truncated" in family:
+        counts = np.maximum(counts, 1)  # means are such that few are zero
+    data["y"] = counts * (rng.random(len(g)) > 0.25)
+    checks = mfx.glmer("y ~ x + f + w + (1 | g)", data, family, **arguments).check()
+    assert not len(checks.failed), checks
 
 
 @pytest.mark.full
