@@ -255,7 +255,7 @@ def test_functions_have_few_parameters():
     options = (
         "api.lmer each.lmer_each generalized.glmer results.hypothesis_tests.emmeans "
         "results.estimates.predict results.marginal_effects.slopes results.mean_plots.means "
-        "results.mean_plots.predictions"
+        "results.mean_plots.predictions results.marginal_effects.comparisons"
     )
     for function in options.split():
         many.pop(f"mixedfx.{function}")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import pandas as pd
+
 from mixedfx._other_programs import EMMEANS_ARGUMENTS, explains_arguments
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.inference.denominator_df import DfMethod
+from mixedfx.inference.emmeans import joint_tests as tests_of_terms
+from mixedfx.inference.emmeans import row_effects
 from mixedfx.inference.emmeans import slopes as marginal_slopes
 from mixedfx.inference.emmeans.marginal_means import EMMeans
 from mixedfx.inference.emmeans.means_grid import GridOptions, Weights
+from mixedfx.inference.emmeans.row_effects import EffectOptions
 from mixedfx.results.base import ResultsBase
 
 
@@ -111,3 +116,181 @@ class MarginalEffectsMixin(ResultsBase):
     def emtrends(self, variable: str, by: Any = None, **options: Any) -> EMMeans:
         """Estimate slopes along a covariate: another name of :meth:`slopes`."""
         return self.slopes(variable, by, **options)
+
+    @explains_arguments(EMMEANS_ARGUMENTS)
+    def comparisons(
+        self,
+        variables: str | Sequence[str] | Mapping[str, Any] | None = None,
+        by: str | Sequence[str] | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        data: Any = None,
+        average: bool = True,
+        comparison: Literal["difference", "ratio"] = "difference",
+        which: Literal["mean", "linear"] = "mean",
+        df_method: DfMethod = "auto",
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """
+        Compare the means at other values of a variable, averaged over rows, as marginaleffects.
+
+        Each row has one and the other value of the variable, all else as it is (g-computation).
+
+        Parameters
+        ----------
+        variables : str, list of str or mapping, optional
+            Variables of the fixed part; by default all. Of a number one more is compared with its
+            own value, of a factor each level with the first, unless a mapping says what: of a
+            number how much more, two values, ``"sd"``, ``"2sd"``, ``"iqr"`` or ``"minmax"``; of a
+            factor ``"reference"``, ``"sequential"``, ``"pairwise"`` or two levels (the second less
+            the first).
+        by : str or list of str, optional
+            Variables within whose levels rows are averaged.
+        at : mapping, optional
+            Values of variables in all rows: conditional effects.
+        data : DataFrame, optional
+            Rows to take instead of those of the fit; the offset is at its mean.
+        average : bool
+            Whether to average over the rows; else there is an estimate for each.
+        comparison : {"difference", "ratio"}
+            Difference of the averages, or their ratio.
+        which : {"mean", "linear"}
+            Means of the response at random effects of zero, or of the linear predictor.
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom.
+        conf_level : float
+            Coverage of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``term contrast``, the variables of ``by`` (or the row's own), and ``estimate std_error
+            statistic df p_value conf_low conf_high``, by the delta method; of ratios on their
+            logarithm, tested against one.
+
+        Raises
+        ------
+        ArgumentError
+            If a variable is in no term of the fixed part, or its values are not as above.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> cbpp = mfx.datasets.load("cbpp")
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = mfx.glmer(formula, cbpp, "binomial")
+        >>> effects = fit.comparisons({"period": "sequential"})
+        >>> effects[["term", "contrast", "estimate", "std_error"]].round(3)
+             term contrast  estimate  std_error
+        0  period    2 - 1    -0.114      0.035
+        1  period    3 - 2    -0.010      0.028
+        2  period    4 - 3    -0.026      0.027
+        """
+        check_flag("average", average)
+        options = EffectOptions(at, data, average, which, comparison, conf_level)
+        return row_effects.comparisons(
+            self.model, self._denominator_df(df_method), variables, by, options
+        )
+
+    @explains_arguments(EMMEANS_ARGUMENTS)
+    def predictions(
+        self,
+        by: str | Sequence[str] | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        data: Any = None,
+        average: bool = True,
+        which: Literal["mean", "linear"] = "mean",
+        df_method: DfMethod = "auto",
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """
+        Average the predictions of rows, all of them or within levels of variables.
+
+        Unlike a marginal mean, the average is over the rows as they are, not over a balanced grid.
+
+        Parameters
+        ----------
+        by : str or list of str, optional
+            Variables within whose levels rows are averaged.
+        at : mapping, optional
+            Values of variables in all rows.
+        data : DataFrame, optional
+            Rows to take instead of those of the fit; the offset is at its mean.
+        average : bool
+            Whether to average over the rows; else there is an estimate for each.
+        which : {"mean", "linear"}
+            Means of the response at random effects of zero, or the linear predictor.
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom.
+        conf_level : float
+            Coverage of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The variables of ``by`` (or the row's own), then ``estimate std_error statistic df
+            p_value conf_low conf_high``, by the delta method.
+
+        See Also
+        --------
+        predict : Predictions with random effects, and prediction intervals.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> sleep = mfx.datasets.load("sleepstudy")
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.predictions()[["estimate", "std_error", "df"]].round(2)
+           estimate  std_error    df
+        0    298.51       9.05  17.0
+        """
+        check_flag("average", average)
+        options = EffectOptions(at, data, average, which, conf_level=conf_level)
+        ddf = self._denominator_df(df_method)
+        return row_effects.average_predictions(self.model, ddf, by, options)
+
+    @explains_arguments(EMMEANS_ARGUMENTS)
+    def joint_tests(
+        self,
+        by: str | Sequence[str] | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        df_method: DfMethod = "auto",
+    ) -> pd.DataFrame:
+        """
+        Test each term of the fixed part by contrasts of marginal means, as R's joint_tests.
+
+        Of each combination of variables in a term, the interaction contrasts are tested together,
+        averaged with equal weights over the other variables. In models of factors without empty
+        cells these are the tests of ``fit.anova()``.
+
+        Parameters
+        ----------
+        by : str or list of str, optional
+            Variables within each of whose levels the others are tested: simple effects.
+        at : mapping, optional
+            Values of variables. By default a covariate is at its mean less and plus one.
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
+            Degrees of freedom of the denominator.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``term``, the variables of ``by``, ``num_df den_df F p_value``; what is not estimable
+            lowers ``num_df``. The degrees of freedom of the denominator are those of the joint
+            test (emmeans takes the least of the contrasts').
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> cake = mfx.datasets.load("cake")
+        >>> fit = mfx.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> fit.joint_tests(by="recipe").round(3)
+                  term recipe  num_df  den_df      F  p_value
+        0  temperature      A     5.0   210.0  8.576      0.0
+        1  temperature      B     5.0   210.0  7.210      0.0
+        2  temperature      C     5.0   210.0  6.746      0.0
+        """
+        ddf = self._denominator_df(df_method)
+        return tests_of_terms.joint_tests(self.model, ddf, by, at)

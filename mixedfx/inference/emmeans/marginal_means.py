@@ -12,21 +12,15 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx._deprecation import renamed_attribute
-from mixedfx.design.checks import independent_columns
 from mixedfx.errors import check_share
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference import wald
-from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.emmeans.comparison_method import Comparison, MethodComparison, comparison_of
 from mixedfx.inference.emmeans.contrast_table import contrast_table
 from mixedfx.inference.emmeans.contrasts import Method, check_two_means
 from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html, means_text
-from mixedfx.inference.emmeans.linear_functions import (
-    LinearFunctions,
-    column_rms,
-    estimate_functions,
-)
+from mixedfx.inference.emmeans.joint_tests import joint_test
+from mixedfx.inference.emmeans.linear_functions import LinearFunctions, estimate_functions
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
 from mixedfx.inference.emmeans.scale import LinkScale, exponentiated
 
@@ -271,18 +265,13 @@ class EMMeans:
                F  num_df  den_df  p_value
         0  20.52     5.0   210.0      0.0
         """
-        size = column_rms(self._fit)
         tests = []
         for group in self._compared_groups(MethodComparison("pairwise")):
             n_differences = group.stop - group.start - 1
             from_first = np.column_stack([-np.ones(n_differences), np.eye(n_differences)])
-            rows = self._functions.select(group).combine(from_first).estimable_rows()
-            rows = rows[independent_columns((rows * size).T)]
-            test = pd.Series(np.nan, index=["F", "num_df", "den_df", "p_value"])
-            if len(rows):
-                equal = Constraints(rows, np.zeros(len(rows)), ("equal means",) * len(rows))
-                test = wald.f_test(self._fit, self._ddf, equal)
-            tests.append(self._insert_by(test.to_frame().T.reset_index(drop=True), group.start))
+            differences = self._functions.select(group).combine(from_first)
+            test = joint_test(self._fit, self._ddf, differences).to_frame().T
+            tests.append(self._insert_by(test.reset_index(drop=True), group.start))
         return pd.concat(tests, ignore_index=True)
 
     def _compared_groups(self, comparison: Comparison) -> list[slice]:

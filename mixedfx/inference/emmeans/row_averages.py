@@ -16,9 +16,14 @@ import pandas as pd
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_functions
+from mixedfx.inference.emmeans.linear_functions import (
+    LinearFunctions,
+    linear_functions,
+    mean_offset,
+)
 from mixedfx.inference.emmeans.means_formula import means_request
 from mixedfx.inference.emmeans.means_grid import grid_variables
 from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels
@@ -39,7 +44,7 @@ class RowGroups:
     levels: pd.DataFrame  # of each group: those of ``by``, then of ``specs``
     weights: sparse.csr_matrix  # (groups, n), each row of sum one
     frame: pd.DataFrame  # the variables of the rows
-    offset: Vector
+    offset: Vector  # of the linear predictor
 
     def __post_init__(self) -> None:
         """Make the array read-only."""
@@ -60,27 +65,29 @@ class RowGroups:
         )
 
 
-def row_groups(fit: FittedModel, by: Any, at: Mapping[str, Any] | None = None) -> RowGroups:
-    """Groups of rows by the levels of variables, or a formula of them; one without any."""
+def row_groups(
+    fit: FittedModel, by: Any, at: Mapping[str, Any] | None = None, data: Any = None
+) -> RowGroups:
+    """
+    Groups of rows by the levels of variables, or a formula of them; one without any.
+
+    The rows are those of the fit, or of ``data``, whose offset is the mean one.
+    """
     variables = grid_variables(fit)
     request = means_request(() if by is None else by, None, variables, argument="by")
-    frame = fit.rows.model_frame.reset_index(drop=True)
-    if at:
-        chosen = {name: grid_levels(variables, at)[name] for name in at}
-        for name, values in chosen.items():
-            if len(values) > 1:
-                raise ArgumentError(
-                    f"at: '{name}' has {len(values)} values; rows are averaged at one."
-                )
-            frame[name] = values.iloc[np.zeros(len(frame), dtype=int)].to_numpy()
+    if data is None:
+        frame = fit.rows.model_frame.reset_index(drop=True)
+        counts, offset = fit.rows.counts, fit.rows.offset
+    else:
+        frame = as_frame(data)[list(variables)].reset_index(drop=True)
+        counts, offset = None, np.full(len(frame), mean_offset(fit))
+    frame = _with_values(frame, variables, at)
     # The first of several varies fastest, and those behind the bar slowest.
     order = [*reversed(request.by), *reversed(request.specs)]
     codes, levels = _numbered(frame, variables, order)
-    counts = fit.rows.counts
     n = np.ones(len(frame)) if counts is None else np.asarray(counts, dtype=float)
     shares = n / np.bincount(codes, n)[codes]
     rows = np.arange(len(frame))
-    offset = fit.rows.offset
     return RowGroups(
         specs=request.specs,
         by=request.by,
@@ -89,6 +96,18 @@ def row_groups(fit: FittedModel, by: Any, at: Mapping[str, Any] | None = None) -
         frame=frame,
         offset=np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float),
     )
+
+
+def _with_values(
+    frame: pd.DataFrame, variables: Mapping[str, Variable], at: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """Rows with the values of ``at`` in all of them."""
+    chosen = {name: grid_levels(variables, at)[name] for name in at or {}}
+    for name, values in chosen.items():
+        if len(values) > 1:
+            raise ArgumentError(f"at: '{name}' has {len(values)} values; rows are averaged at one.")
+        frame[name] = values.iloc[np.zeros(len(frame), dtype=int)].set_axis(frame.index)
+    return frame
 
 
 def _numbered(
