@@ -78,7 +78,9 @@ class _Page:
 def _in_order(page: _Page) -> Iterator[Panel]:
     """All panels, the most telling first."""
     shape = pd.concat([page.rows("uniformity"), page.rows("normality"), page.rows("outliers")])
-    shape = shape[shape["what"] == "residuals"].sort_values("p_value", kind="stable")
+    shape = shape[shape["what"] == "residuals"]
+    # The sentence is of the first that fails.
+    shape = shape.sort_values("p_adjusted", key=lambda p: p >= ALPHA, kind="stable")
     values = partial(draw_normal_quantiles, values=page.z, ylabel="quantile residual")
     yield page.panel("Distribution of residuals", shape, values)
     means, spreads = page.rows("residuals"), page.rows("heteroscedasticity")

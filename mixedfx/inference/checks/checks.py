@@ -43,7 +43,7 @@ class Checks:
     >>> data = mfx.datasets.load("cbpp")
     >>> fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", data)
     >>> fit.check().failed[["check", "what"]].to_numpy().tolist()
-    []
+    [['dispersion', 'response']]
     """
 
     table: pd.DataFrame
