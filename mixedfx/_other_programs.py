@@ -87,6 +87,19 @@ EMMEANS_ARGUMENTS: Mapping[str, str] = {
     "sigma": "bias_adjust=True takes the variance of the random effects",
 }
 
+EFFECTS_ARGUMENTS: Mapping[str, str] = {
+    **METHOD_ARGUMENTS,
+    "var": "the covariate comes first, as fit.slopes('x', by='f')",
+    "specs": "write by=, the variables at whose levels there is a slope each",
+    "delta_var": "the step of the derivative needs no choice",
+    "newdata": "write data=",
+    "type": "write which='mean' or which='linear'",
+    "vcov": "standard errors are those of the model; df_method= chooses the degrees of freedom",
+    "eps": "the step of the derivative needs no choice",
+    "adjust": "write fit.slopes(...).contrasts(adjust=...)",
+    "pairwise": "write fit.slopes(...).contrasts()",
+}
+
 # Of Results; each is a name there.
 ATTRIBUTES: Mapping[str, str] = {
     "fixef": "params",
@@ -115,6 +128,12 @@ ATTRIBUTES: Mapping[str, str] = {
     "ngrps": "ngroups",
     "rePCA": "rank_pca()",
     "post_hoc": "emmeans()",
+    "lsmeans": "emmeans()",
+    "avg_slopes": "slopes(average=True)",
+    "avg_comparisons": "comparisons()",
+    "avg_predictions": "predictions()",
+    "marginal_effects": "slopes(average=True)",
+    "get_margeff": "slopes(average=True)",
     "getME": "theta, params and cov_re",
 }
 
@@ -184,7 +203,8 @@ def explains_arguments(
                     )
             missing = [name for name in required[len(args) :] if name not in kwargs]
             if missing:
-                call = f"{function.__name__}({', '.join(required)})"
+                needed = ", ".join(name for name in required if name != "self")
+                call = f"{function.__name__}({needed})"
                 raise CallError(
                     f"{function.__name__}() needs {' and '.join(missing)}: write {call}."
                 )

@@ -32,8 +32,8 @@ Vector = npt.NDArray[np.float64]
 # Okabe and Ito's colours, the two that are easiest to tell apart first.
 COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MAX_PANELS, MAX_CATEGORIES = 16, 40
-# Width of what belongs to one category, in distances of categories.
-_SPREAD = 0.66
+# Width of what belongs to one category, in distances of categories: with data, and without.
+_SPREAD, _NARROW = 0.66, 0.24
 _GOLDEN = 0.6180339887498949
 
 
@@ -106,7 +106,7 @@ def means(table: MeansTable, *, ax: Any = None) -> Any:
     axes, own = _panels(table, min(width, 11.0), ax)
     at, to_x = _positions(table.estimates["x"], levels)
     gap = float(np.diff(np.sort(at)).min(initial=1.0 if len(at) == 1 else np.inf))
-    step = gap * _SPREAD / len(colors)
+    step = gap * (_NARROW if table.points is None else _SPREAD) / len(colors)
     for one, panel in zip(axes, table.levels("panel"), strict=True):
         _null_line(table, one)
         for i, color in enumerate(colors):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx._other_programs import EMMEANS_ARGUMENTS, explains_arguments
+from mixedfx._other_programs import EFFECTS_ARGUMENTS, explains_arguments
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import joint_tests as tests_of_terms
@@ -15,6 +15,7 @@ from mixedfx.inference.emmeans import row_effects
 from mixedfx.inference.emmeans import slopes as marginal_slopes
 from mixedfx.inference.emmeans.marginal_means import EMMeans
 from mixedfx.inference.emmeans.means_grid import GridOptions, Weights
+from mixedfx.inference.emmeans.row_averages import row_groups
 from mixedfx.inference.emmeans.row_effects import EffectOptions
 from mixedfx.results.base import ResultsBase
 
@@ -22,7 +23,7 @@ from mixedfx.results.base import ResultsBase
 class MarginalEffectsMixin(ResultsBase):
     """Slopes and effects."""
 
-    @explains_arguments(EMMEANS_ARGUMENTS)
+    @explains_arguments(EFFECTS_ARGUMENTS)
     def slopes(
         self,
         variable: str,
@@ -30,6 +31,7 @@ class MarginalEffectsMixin(ResultsBase):
         *,
         at: Mapping[str, Any] | None = None,
         average: bool = False,
+        data: Any = None,
         which: Literal["linear", "mean"] = "linear",
         weights: Weights = "equal",
         nesting: str | Mapping[str, Any] | None = "auto",
@@ -53,6 +55,8 @@ class MarginalEffectsMixin(ResultsBase):
         average : bool
             Whether to average the slopes of the rows of the data, each at its own values, rather
             than those of a balanced grid: average marginal effects.
+        data : DataFrame, optional
+            With ``average=True`` rows to take instead of those of the fit.
         which : {"linear", "mean"}
             Slopes of the linear predictor, or of the mean of the response at random effects of
             zero (where the formula transforms the response, of the response itself).
@@ -101,6 +105,8 @@ class MarginalEffectsMixin(ResultsBase):
         check_flag("average", average)
         fit, ddf = self.model, self._denominator_df(df_method)
         if not average:
+            if data is not None:
+                raise ArgumentError("data= has rows to average over: add average=True.")
             options = GridOptions(at=at, nesting=nesting, weights=weights, argument="by")
             return marginal_slopes.slopes(
                 fit, ddf, variable, by, options=options, which=which, conf_level=conf_level
@@ -110,14 +116,15 @@ class MarginalEffectsMixin(ResultsBase):
                 f"average=True averages over the rows: weights={weights!r} weighs cells of a grid."
             )
         return marginal_slopes.average_slopes(
-            fit, ddf, variable, by, at=at, which=which, conf_level=conf_level
+            fit, ddf, variable, row_groups(fit, by, at, data), which=which, conf_level=conf_level
         )
 
+    @explains_arguments(EFFECTS_ARGUMENTS)
     def emtrends(self, variable: str, by: Any = None, **options: Any) -> EMMeans:
         """Estimate slopes along a covariate: another name of :meth:`slopes`."""
         return self.slopes(variable, by, **options)
 
-    @explains_arguments(EMMEANS_ARGUMENTS)
+    @explains_arguments(EFFECTS_ARGUMENTS)
     def comparisons(
         self,
         variables: str | Sequence[str] | Mapping[str, Any] | None = None,
@@ -192,7 +199,7 @@ class MarginalEffectsMixin(ResultsBase):
             self.model, self._denominator_df(df_method), variables, by, options
         )
 
-    @explains_arguments(EMMEANS_ARGUMENTS)
+    @explains_arguments(EFFECTS_ARGUMENTS)
     def predictions(
         self,
         by: str | Sequence[str] | None = None,
@@ -250,7 +257,7 @@ class MarginalEffectsMixin(ResultsBase):
         ddf = self._denominator_df(df_method)
         return row_effects.average_predictions(self.model, ddf, by, options)
 
-    @explains_arguments(EMMEANS_ARGUMENTS)
+    @explains_arguments(EFFECTS_ARGUMENTS)
     def joint_tests(
         self,
         by: str | Sequence[str] | None = None,

@@ -7,7 +7,7 @@ observed, where a marginal mean is over a balanced grid. Merged rows count as of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class RowGroups:
     weights: sparse.csr_matrix  # (groups, n), each row of sum one
     frame: pd.DataFrame  # the variables of the rows
     offset: Vector  # of the linear predictor
+    fixed_at: Mapping[str, Any] = field(default_factory=dict)  # values in all rows
 
     def __post_init__(self) -> None:
         """Make the array read-only."""
@@ -95,6 +96,7 @@ def row_groups(
         weights=sparse.csr_matrix((shares, (codes, rows)), shape=(len(levels), len(frame))),
         frame=frame,
         offset=np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float),
+        fixed_at=dict(at or {}),
     )
 
 

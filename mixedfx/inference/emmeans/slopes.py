@@ -14,7 +14,6 @@ mean at the linear predictor ``eta``, the slope and its derivative by the coeffi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -31,7 +30,7 @@ from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_f
 from mixedfx.inference.emmeans.marginal_means import EMMeans, estimate_table
 from mixedfx.inference.emmeans.means_grid import GridOptions, grid_variables, means_grid
 from mixedfx.inference.emmeans.reference_grid import Variable, fixed_variables, group_slices
-from mixedfx.inference.emmeans.row_averages import row_groups
+from mixedfx.inference.emmeans.row_averages import RowGroups
 from mixedfx.inference.emmeans.scale import LinkScale, MeanFunction, mean_function
 
 Vector = npt.NDArray[np.float64]
@@ -118,16 +117,14 @@ def average_slopes(
     fit: FittedModel,
     ddf: DenominatorDf,
     variable: str,
-    by: Any,
+    groups: RowGroups,
     *,
-    at: Mapping[str, Any] | None = None,
     which: str = "linear",
     conf_level: float = 0.95,
 ) -> EMMeans:
-    """Slopes along a covariate averaged over the rows, or those of each level of variables."""
+    """Slopes along a covariate averaged over rows, in groups."""
     check_share("conf_level", conf_level)
     scale = _scale(fit, variable, which, average=True)
-    groups = row_groups(fit, by, at)
     rows = slope_functions(fit, groups.frame, variable)
     if which == "mean":
         rows = on_response(fit, scale.response, groups.functions(fit), rows)
@@ -137,7 +134,7 @@ def average_slopes(
         specs=groups.specs,
         by=groups.by,
         averaged_over=(),
-        fixed_at=dict(at or {}),
+        fixed_at=groups.fixed_at,
         conf_level=float(conf_level),
         method=None,
         notes=() if ddf.remark is None else (ddf.remark,),

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, CallError
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,13 @@ def test_errors_of_average_slopes_are_those_of_the_delta_method(data):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_average_slopes_of_other_rows_are_of_those(data):
+    fit = mfx.lmer("y ~ x + I(x**2) + (1 | g)", data)
+    found = fit.slopes("x", average=True, data=data.iloc[:7]).table["slope"].item()
+    expected = fit.params["x"] + 2 * fit.params["I(x ** 2)"] * data["x"].iloc[:7].mean()
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 def test_average_slopes_at_one_level_are_those_of_all_rows_there(data):
     fit = mfx.lmer("y ~ x * a + I(x**2) + (1 | g)", data)
     found = fit.slopes("x", at={"a": "q"}, average=True).table["slope"].item()
@@ -215,6 +222,7 @@ def test_what_is_averaged_over_and_interacts_is_noted(data):
         ({"variable": "x", "average": 1}, "average=1"),
         ({"variable": "x", "average": True, "by": "g"}, "by: 'g' is in no term"),
         ({"variable": "x", "average": True, "at": {"x": [1, 2]}}, "'x' has 2 values; rows are"),
+        ({"variable": "x", "data": [1]}, "data= has rows to average over: add average=True"),
         ({"variable": "x", "average": True, "weights": "cells"}, "average=True averages over"),
         ({"variable": "x", "at": {"a": "s"}}, "'a' has no level 's'"),
     ],
@@ -230,3 +238,13 @@ def test_slopes_have_one_scale(data):
     slopes = mfx.lmer("y ~ x * a + (1 | g)", data).slopes("x", "a")
     with pytest.raises(ArgumentError, match=r"write fit.slopes\('x', which='mean'\)"):
         slopes.contrasts(which="mean")
+
+
+def test_names_of_other_programs_are_explained(data):
+    fit = mfx.lmer("y ~ x * a + (1 | g)", data)
+    with pytest.raises(CallError, match=r"emtrends\(\) has no argument var=: .*fit.slopes\('x'"):
+        fit.emtrends("a", var="x")
+    with pytest.raises(CallError, match=r"slopes\(\) needs variable: write slopes\(variable\)"):
+        fit.slopes()
+    with pytest.raises(AttributeError, match=r"here it is slopes\(average=True\)"):
+        fit.avg_slopes()
