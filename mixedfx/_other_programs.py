@@ -129,16 +129,14 @@ ATTRIBUTES: Mapping[str, str] = {
     "rePCA": "rank_pca()",
     "post_hoc": "emmeans()",
     "lsmeans": "emmeans()",
-    "avg_slopes": "slopes(average=True)",
     "avg_comparisons": "comparisons()",
     "avg_predictions": "predictions()",
-    "marginal_effects": "slopes(average=True)",
-    "get_margeff": "slopes(average=True)",
     "getME": "theta, params and cov_re",
 }
 
 # Of Results: what to take instead.
 _LINEAR = "predict(which='linear')"
+_AVERAGE_SLOPES = "slopes(..., average=True)"
 ADVICE: Mapping[str, str] = {
     **{
         f"resid_{kind}": f"residuals('{kind}')"
@@ -146,6 +144,7 @@ ADVICE: Mapping[str, str] = {
     },
     "deviance_resid": "residuals('deviance')",
     "deviance_residuals": "residuals('deviance')",
+    **dict.fromkeys(("avg_slopes", "marginal_effects", "get_margeff"), _AVERAGE_SLOPES),
     "odds_ratios": "tidy(exponentiate=True)",
     "rate_ratios": "tidy(exponentiate=True)",
     "hazard_ratios": "tidy(exponentiate=True)",
