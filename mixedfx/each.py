@@ -12,7 +12,7 @@ import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx._warnings import warn_caller
-from mixedfx.design.build import Design, build
+from mixedfx.design.build import build
 from mixedfx.design.source import as_frame
 from mixedfx.errors import (
     ArgumentError,
@@ -23,16 +23,10 @@ from mixedfx.errors import (
     check_flag,
     check_share,
 )
-from mixedfx.estimation.many_responses import can_be_vectorized, estimate_many
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
-from mixedfx.inference.denominator_df import denominator_df
+from mixedfx.inference.many_fits import ManyFits
 from mixedfx.inference.response_tables import ResponseEstimates, response_table
-from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
-from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.many_responses import ManyResponses
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,8 +37,6 @@ _CHOICES = {
     "adjust": ("none", "fdr"),
     "df_method": ("auto", "satterthwaite", "residual", "normal"),
 }
-# Failures of one response, which are counted; all others are raised.
-_FAILURES = (MixedfxError, ArithmeticError, np.linalg.LinAlgError)
 
 
 def lmer_each(
@@ -270,101 +262,26 @@ def _fit_pattern(how: _How, frame: pd.DataFrame, Y: Matrix, which: Codes) -> Res
             which, (), (), none, none, none, none.sum(axis=0), none, failures, 0
         )
     taken = frame.index.get_indexer(design.rows.index)
-    return _Fits.of(how, design, Y[taken]).part(which)
+    return _estimates(ManyFits.of(design, Y[taken], reml=how.reml, method=how.method), which)
 
 
-@dataclass(frozen=True)
-class _Fits:
-    """Fits of one design's responses Y, (n, B)."""
-
-    how: _How
-    design: Design
-    crossprod: CrossProducts
-    Y: Matrix
-
-    @staticmethod
-    def of(how: _How, design: Design, Y: Matrix) -> _Fits:
-        return _Fits(how, design, compute_crossproducts(design), Y)
-
-    def part(self, which: Codes) -> ResponseEstimates:
-        """All responses: at once where that is certified, and the others one by one."""
-        spec, B, p = self.design.spec, self.Y.shape[1], self.crossprod.p
-        components = ("fixed", *(str(t.formula_term) for t in spec.random_terms), "Residual")
-        values = np.full((3, p, B), np.nan)
-        sigma2, shares = np.full(B, np.nan), np.full((len(components), B), np.nan)
-        left = np.arange(B)
-        if spec.random_terms and can_be_vectorized(self.crossprod):
-            offset = self.design.rows.offset
-            Y = self.Y if offset is None else self.Y - offset[:, None]
-            many = ManyResponses.of(self.crossprod, self.design.rows, Y, reml=self.how.reml)
-            found = estimate_many(many)
-            df = self._df(found.df, many.nu)
-            of_terms = self._variances_of_terms(found.factors, found.sigma2)
-            parts = (self._variance_of_fixed(found.coefficients), *of_terms, found.sigma2)
-            ok = found.certified
-            values[:, :, ok] = np.stack([found.coefficients, found.variances, df])[:, :, ok]
-            sigma2[ok], shares[:, ok] = found.sigma2[ok], np.stack(parts)[:, ok]
-            left = np.flatnonzero(~ok)
-        failures = {}
-        for r in left:
-            if np.ptp(self.Y[:, r]) == 0.0:
-                failures[int(which[r])] = "the response has one value in all its rows."
-                continue
-            try:
-                values[:, :, r], sigma2[r], shares[:, r] = self._single(self.Y[:, r])
-            except _FAILURES as error:
-                failures[int(which[r])] = str(error).split("\n")[0]
-        full = np.full((3, len(spec.column_names), B), np.nan)
-        full[:, spec.kept_columns] = values
-        names = tuple(spec.column_names)
-        return ResponseEstimates(
-            which, names, components, full[0], full[1], full[2], sigma2, shares, failures, len(left)
-        )
-
-    def _df(self, satterthwaite: Matrix, nu: int) -> Matrix:
-        constant = {"residual": self.crossprod.n - self.crossprod.p, "normal": np.inf}
-        if self.how.method in constant:
-            return np.full_like(satterthwaite, constant[self.how.method])
-        return satterthwaite
-
-    def _single(self, y: Vector) -> tuple[Matrix, float, Vector]:
-        """Coefficients, variances and degrees of freedom (3, p), sigma**2, and variances."""
-        design = self.design.with_response(y)
-        with np.errstate(all="ignore"):
-            crossprod = with_response(self.crossprod, design.rows)
-            fit = fit_design(
-                design,
-                engine="profiled",
-                reml=self.how.reml,
-                control=Control(),
-                crossprod=crossprod,
-            )
-        ddf, rows = denominator_df(fit, self.how.method), np.eye(fit.crossprod.p)
-        beta, sigma2 = fit.solution.beta, np.array([fit.solution.sigma**2])
-        parts = [
-            self._variance_of_term(t, F[:, :, None], sigma2)
-            for t, F in enumerate(fit.solution.factors)
-        ]
-        values = np.stack([beta, ddf.covariance.variances(rows), [ddf.t_df(c) for c in rows]])
-        fixed = self._variance_of_fixed(beta[:, None])
-        return values, float(sigma2[0]), np.concatenate([fixed, *parts, sigma2])
-
-    def _variance_of_fixed(self, beta: Matrix) -> Vector:
-        """Variance of ``X beta`` over the rows, (B,)."""
-        X = self.design.rows.X - self.design.rows.X.mean(axis=0)
-        cov = X.T @ X / (len(X) - 1.0)
-        return np.asarray(np.einsum("pb,pq,qb->b", beta, cov, beta, optimize=True))
-
-    def _variances_of_terms(self, lam: Matrix, sigma2: Vector) -> list[Vector]:
-        """Of each term, from the factors (K, K, B) of one grouping factor."""
-        return [
-            self._variance_of_term(t, lam[at.columns, at.columns], sigma2)
-            for t, at in enumerate(self.crossprod.term_positions)
-        ]
-
-    def _variance_of_term(self, t: int, F: Matrix, sigma2: Vector) -> Vector:
-        """Mean over the rows of ``var(z'b)``: ``sigma**2 tr(F F' Z'WZ) / sum w``, (B,)."""
-        at, w = self.crossprod.term_positions[t], self.design.rows.weights
-        products = self.crossprod.ZtZ.diagonal[at.group][at.columns, at.columns].sum(axis=2)
-        total = float(self.crossprod.n if w is None else w.sum())
-        return np.asarray(sigma2 * np.einsum("acb,dcb,ad->b", F, F, products) / total)
+def _estimates(fits: ManyFits, which: Codes) -> ResponseEstimates:
+    """Estimates of the responses of one design, in all columns of the formula."""
+    spec, found = fits.design.spec, fits.estimates(np.eye(fits.crossprod.p))
+    components = ("fixed", *(str(t.formula_term) for t in spec.random_terms), "Residual")
+    full = np.full((3, len(spec.column_names), len(which)), np.nan)
+    full[:, spec.kept_columns] = found.estimate, found.variance, found.df
+    failures = {int(which[r]): text for r, text in found.failures.items()}
+    names = tuple(spec.column_names)
+    return ResponseEstimates(
+        which,
+        names,
+        components,
+        full[0],
+        full[1],
+        full[2],
+        found.sigma2,
+        found.components,
+        failures,
+        found.n_single,
+    )

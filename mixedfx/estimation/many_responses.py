@@ -86,8 +86,8 @@ class ManyEstimates:
     certified: Mask  # (R,) whether the rest is an optimum's
     deviance: Vector  # (R,)
     coefficients: Matrix  # (p, R)
-    variances: Matrix  # (p, R) of the coefficients
-    df: Matrix  # (p, R) Satterthwaite's
+    variances: Matrix  # (r, R) of combinations of the coefficients
+    df: Matrix  # (r, R) Satterthwaite's
     sigma2: Vector  # (R,)
     factors: Array = field(repr=False)  # (K, K, R)
 
@@ -99,13 +99,13 @@ def can_be_vectorized(crossprod: CrossProducts) -> bool:
     return one and plain and crossprod.sigma is None and _Entries.of(crossprod) is not None
 
 
-def estimate_many(many: ManyResponses) -> ManyEstimates:
-    """Estimates of all responses, in chunks."""
+def estimate_many(many: ManyResponses, rows: Matrix) -> ManyEstimates:
+    """Estimates of all responses, in chunks, and of combinations (r, p) of the coefficients."""
     R, (K, L) = len(many.YtY), many.ZtY.shape[:2]
     size = max(1, _CHUNK // (K * K * L))
     chunks = (np.arange(first, min(first + size, R)) for first in range(0, R, size))
     with np.errstate(all="ignore"):  # responses without residuals, which are not certified
-        parts = [_Search.of(many, which).run() for which in chunks]
+        parts = [_Search.of(many, rows, which).run() for which in chunks]
     together = zip(*map(_values, parts), strict=True)
     return ManyEstimates(*(np.concatenate(values, axis=-1) for values in together))
 
@@ -120,13 +120,14 @@ class _Search:
 
     many: ManyResponses
     entries: _Entries
+    rows: Matrix
     which: Codes
 
     @staticmethod
-    def of(many: ManyResponses, which: Codes) -> _Search:
+    def of(many: ManyResponses, rows: Matrix, which: Codes) -> _Search:
         entries = _Entries.of(many.crossprod)
         assert entries is not None
-        return _Search(many, entries, which)
+        return _Search(many, entries, rows, which)
 
     def _at(self, x: Matrix, of: Codes) -> tuple[ResponsePoint, Matrix]:
         """Values and gradients (m, B) of some of the chunk's responses."""
@@ -156,7 +157,7 @@ class _Search:
             if not len(active):
                 break
             point, g = self._at(x[:, active], active)
-            H, _ = self._differences(x[:, active], active)
+            H, _ = self._differences(x[:, active], active, with_slopes=False)
             step, gain, saddle = _newton_step(H, g)
             limit = _LONGEST * np.maximum(1.0, np.abs(x[:, active]))
             step = np.clip(step, -limit, limit)
@@ -191,10 +192,12 @@ class _Search:
             lower = self._at(zero, near)[0].deviance <= before
             x[i, near[lower]] = 0.0
 
-    def _differences(self, x: Matrix, of: Codes) -> tuple[Array, Array]:
-        """Hessian (B, m, m), and derivatives of the log variances of coefficients, (m, p, B)."""
+    def _differences(
+        self, x: Matrix, of: Codes, *, with_slopes: bool = True
+    ) -> tuple[Array, Array]:
+        """Hessian (B, m, m), and derivatives of the log variances of combinations, (m, r, B)."""
         m, B = x.shape
-        H, slopes = np.empty((B, m, m)), np.empty((m, self.many.crossprod.p, B))
+        H, slopes = np.empty((B, m, m)), np.empty((m, len(self.rows), B))
         for i in range(m):
             h = _STEP * np.maximum(1.0, np.abs(x[i]))
             up, down = x.copy(), x.copy()
@@ -202,9 +205,11 @@ class _Search:
             down[i] -= h
             (above, g_up), (below, g_down) = self._at(up, of), self._at(down, of)
             H[:, i] = ((g_up - g_down) / (2.0 * h)).T
-            with np.errstate(all="ignore"):
-                ratio = np.log(self.many.variances(above) / self.many.variances(below))
-            slopes[i] = ratio / (2.0 * h)
+            if with_slopes:
+                ratio = self.many.variances(above, self.rows) / self.many.variances(
+                    below, self.rows
+                )
+                slopes[i] = np.log(ratio) / (2.0 * h)
         return 0.5 * (H + H.transpose(0, 2, 1)), slopes
 
     def _estimates(self, x: Matrix, several: Mask) -> ManyEstimates:
@@ -232,7 +237,7 @@ class _Search:
             certified,
             point.deviance,
             self.many.coefficients(point, which),
-            self.many.variances(point),
+            self.many.variances(point, self.rows),
             1.0 / inverse_df,
             point.variance,
             self.entries.factors(flipped),

@@ -174,10 +174,10 @@ class ManyResponses:
         own, R = self.ols[:, which] + point.beta, self.crossprod.qr_R
         return own if R is None else np.asarray(linalg.solve_triangular(R, own))
 
-    def variances(self, point: ResponsePoint) -> Matrix:
-        """Variances of the coefficients of X, (p, B)."""
-        rows = combinations_in_basis(np.eye(self.crossprod.p), self.crossprod.qr_R)
-        unscaled = np.einsum("jp,bpq,jq->jb", rows, point.unscaled_cov, rows, optimize=True)
+    def variances(self, point: ResponsePoint, rows: Matrix) -> Matrix:
+        """Variances of combinations (r, p) of the coefficients of X, (r, B)."""
+        own = combinations_in_basis(rows, self.crossprod.qr_R)
+        unscaled = np.einsum("jp,bpq,jq->jb", own, point.unscaled_cov, own, optimize=True)
         return np.asarray(point.variance * unscaled)
 
 
