@@ -14,6 +14,7 @@ from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.generalized import glmer
 from mixedfx.mixedlm import from_statsmodels
+from mixedfx.power_analysis import power
 from mixedfx.results.comparison import compare, compare_structures, table
 from mixedfx.results.imputation import pool
 from mixedfx.results.results import Results
@@ -59,6 +60,7 @@ __all__ = [
     "pool",
     "pooling_fits",
     "posterior_means",
+    "power",
     "priors",
     "read",
     "residuals",

@@ -54,7 +54,7 @@ ORDER = [
     {"streamed"},
     {"results"},
     {"api", "workflow", "describe"},
-    {"each", "generalized", "mixedlm"},
+    {"each", "generalized", "mixedlm", "power_analysis"},
     {"mixedfx"},
     {"cli"},
     {"__main__"},
@@ -63,7 +63,8 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # What these document is read with help(): the functions and classes of mixedfx.__all__, tables,
 # and the contract of covariance structures, which users extend.
 PUBLIC_ROOMS = {"mixedfx", "api", "datasets", "describe", "errors", "formatting"}
-PUBLIC_ROOMS |= {"covariance", "each", "families", "generalized", "mixedlm", "priors", "results"}
+PUBLIC_ROOMS |= {"covariance", "each", "families", "generalized", "mixedlm", "power_analysis"}
+PUBLIC_ROOMS |= {"priors", "results"}
 MOST_LINES, MOST_CODE, MOST_PARAMETERS, MOST_DOCSTRING = 400, 40, 7, 0.25
 # Metaphors that an earlier version used where the field has a term.
 RETIRED = (
@@ -253,9 +254,10 @@ def test_functions_have_few_parameters():
     # Options as lme4's lmer and glmer, and emmeans take them, also of plots; what a prediction can
     # be of.
     options = (
-        "api.lmer each.lmer_each generalized.glmer results.hypothesis_tests.emmeans "
-        "results.estimates.predict results.marginal_effects.slopes results.mean_plots.means "
-        "results.mean_plots.predictions results.marginal_effects.comparisons"
+        "api.lmer each.lmer_each generalized.glmer power_analysis.power "
+        "results.estimates.predict results.hypothesis_tests.emmeans "
+        "results.marginal_effects.comparisons results.marginal_effects.slopes "
+        "results.mean_plots.means results.mean_plots.predictions"
     )
     for function in options.split():
         many.pop(f"mixedfx.{function}")
