@@ -106,6 +106,8 @@ def _bases(likelihood: GaussianLikelihood) -> list[tuple[Matrix, ...]]:
 
 def can_have_several_minima(likelihood: GaussianLikelihood) -> bool:
     """Whether there can be several minima, and few enough effects for a grid."""
+    if likelihood.crossprod.has_precision:
+        return False  # many effects, and no matrix of all of them
     terms, layout = likelihood.crossprod.term_positions, likelihood.crossprod.ZtZ.layout
     levels = [layout.levels(term.group) for term in terms]
     effects = sum(term.width * L for term, L in zip(terms, levels, strict=True))

@@ -26,9 +26,10 @@ from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 
 # Effects up to which a dense basis costs less than is worth choosing.
-DENSE_EFFECTS = 2_000
-# Operations of an eigen-decomposition of L levels, over L**3.
-_EIGEN = 9.0
+DENSE_EFFECTS = 1_000
+# Operations of an eigen-decomposition of L levels, over L**3, and of an entry of a column of A,
+# of which all animals have one, in time.
+_EIGEN, _COLUMN_ENTRY = 9.0, 200.0
 # Evaluations of a search.
 _EVALUATIONS = 12.0
 # Operations of an evaluation beyond which a fit takes an hour.
@@ -57,15 +58,20 @@ def precision_bases(
         )
     )
     sparse = _EVALUATIONS * solver.pattern(pattern).symbolic.order.operations
-    return solver if sparse < _dense_operations(pattern, pedigrees) else None
+    sizes = [
+        len(relationship) if one and relationship is not None else 0
+        for one, relationship in zip(pedigrees, relationships, strict=True)
+    ]
+    return solver if sparse < _dense_operations(pattern, sizes) else None
 
 
-def _dense_operations(pattern: BlockPattern, pedigrees: Sequence[bool]) -> float:
-    """Operations of dense bases, and of evaluations with them."""
+def _dense_operations(pattern: BlockPattern, animals: Sequence[int]) -> float:
+    """Operations of dense bases of pedigrees of so many animals, and of evaluations with them."""
     layout, total = pattern.layout, 0.0
-    for f in layout.factors:
-        if pedigrees[f]:
-            total += _EIGEN * float(layout.levels(f)) ** 3
+    for f, size in enumerate(animals):
+        if size:
+            L = float(layout.levels(f))
+            total += _EIGEN * L**3 + _COLUMN_ENTRY * L * size
     if len(layout.widths) > 1 or max(layout.widths) > 1:
         # The factors' block is dense, or that of all but the largest one.
         sizes = sorted(layout.size(f) for f in layout.factors)

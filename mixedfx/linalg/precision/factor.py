@@ -23,7 +23,7 @@ from mixedfx.linalg.sparse_cholesky.numeric import SparseFactor, factorize_spars
 Vector = npt.NDArray[np.float64]
 
 # More systems are not solved: what needs them needs the inverse.
-MOST_COLUMNS = 5000.0
+MOST_COLUMNS = 50_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class PrecisionFactor:
 
     @property
     def most_columns(self) -> float:
-        """Right-hand sides whose solution takes no longer than some tens of evaluations."""
+        """Right-hand sides whose solution takes about a minute."""
         return MOST_COLUMNS
 
     @property
