@@ -86,7 +86,7 @@ def pedigree_basis(relationship: Relationship, levels: Levels) -> PrecisionBasis
     assert isinstance(known, PedigreeCovariance)
     at = positions_of_levels(relationship, levels.labels, "")
     nodes = known.with_ancestors(at)
-    return PrecisionBasis(known.root(nodes), np.searchsorted(nodes, at))
+    return PrecisionBasis.at_nodes(known.root(nodes), np.searchsorted(nodes, at))
 
 
 def check_precision(solver: PrecisionSolver, pattern: BlockPattern, groups: Sequence[str]) -> None:

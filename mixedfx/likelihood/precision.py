@@ -47,7 +47,7 @@ def covariances_of_all(
     if own.n_nodes < len(relationship):
         assert isinstance(relationship.known, PedigreeCovariance)
         at = positions_of_levels(relationship, crossprod.levels[factor].labels, "")
-        every = PrecisionBasis(relationship.known.root(np.arange(len(relationship))), at)
+        every = PrecisionBasis.at_nodes(relationship.known.root(np.arange(len(relationship))), at)
         bases = tuple(every if B is own else B for B in solver.bases)
         complete, pattern = PrecisionSolver(bases), replace(crossprod.ZtZ.pattern)
         check_precision(complete, pattern, crossprod.groups)

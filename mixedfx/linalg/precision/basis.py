@@ -1,6 +1,7 @@
-"""Basis ``B = S R^-1`` of levels' effects: ``b = B v``, v independent, ``R'R`` sparse.
+"""Basis ``B = S R^-1`` of the effects of codes: ``b = B v``, v independent, ``R'R`` sparse.
 
-S takes the levels from the nodes, which are the levels and others without rows.
+S takes the effects of codes, which are levels or combinations of them, from those of nodes, which
+are the levels and others without rows.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.linalg.lapack import dtrtri
 from scipy.sparse import linalg as sparse_linalg
 
-from mixedfx._arrays import set_readonly
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 Array = npt.NDArray[np.float64]
@@ -23,29 +24,46 @@ Ints = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class PrecisionBasis:
-    """A matrix (levels, nodes) that multiplies arrays from the right without being formed."""
+    """A matrix (codes, nodes) that multiplies arrays from the right without being formed."""
 
-    root: SparseMatrix  # (nodes, nodes) R, triangular
-    at: Ints = field(repr=False)  # (levels,) nodes
+    root: SparseMatrix = field(repr=False)  # (nodes, nodes) R, triangular
+    of_nodes: SparseMatrix = field(repr=False)  # (codes, nodes) S
 
     __array_ufunc__ = None  # arrays leave products to this class
 
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(self.at)
+    @staticmethod
+    def at_nodes(root: SparseMatrix, at: Ints) -> PrecisionBasis:
+        """Basis of levels that are nodes."""
+        entries = (np.ones(len(at)), (np.arange(len(at)), at))
+        return PrecisionBasis(
+            root, SparseMatrix.of(sparse.csr_array(entries, shape=(len(at), root.n_rows)))
+        )
+
+    @staticmethod
+    def of_combinations(S: SparseMatrix) -> PrecisionBasis:
+        """Basis of combinations of independent effects."""
+        return PrecisionBasis(SparseMatrix.of(sparse.eye_array(S.n_columns)), S)
+
+    @staticmethod
+    def of_covariance(T: Array) -> PrecisionBasis:
+        """Basis of levels of the covariance ``T T'``, T lower triangular."""
+        inverse, info = dtrtri(T, lower=1)
+        if info:
+            raise np.linalg.LinAlgError("a covariance is not positive definite")
+        return PrecisionBasis.at_nodes(SparseMatrix.of(inverse), np.arange(len(T)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the factorisation out of copies and pickles."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def __len__(self) -> int:
-        """Count the levels."""
-        return len(self.at)
+        """Count the codes."""
+        return self.of_nodes.n_rows
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Levels and nodes."""
-        return len(self.at), self.n_nodes
+        """Codes and nodes."""
+        return len(self), self.n_nodes
 
     @property
     def n_nodes(self) -> int:
@@ -97,26 +115,20 @@ class PrecisionBasis:
         """``R^-T b``, (..., nodes)."""
         return self._solve(b, "T")
 
-    def of_levels(self, values: Array) -> Array:
-        """``S' values``: zero at nodes that are no levels, (..., nodes)."""
-        out = np.zeros((*values.shape[:-1], self.n_nodes))
-        out[..., self.at] = values
-        return out
+    def rows_of_nodes(self, C: sparse.csr_array) -> sparse.csr_array:
+        """Combinations of codes as those of nodes, (n, nodes)."""
+        return sparse.csr_array(C[:, : len(self)] @ self.of_nodes.csr)
 
-    def rows_of_nodes(self, S: sparse.csr_array) -> sparse.csr_array:
-        """``S`` at the nodes of its levels, (n, nodes)."""
-        shape = (S.shape[0], self.n_nodes)
-        return sparse.csr_array((S.data, self.at[S.indices], S.indptr), shape=shape)
-
-    def rows(self, S: sparse.csr_array) -> sparse.csr_array:
-        """``S B`` of a sparse matrix, (n, levels) to (n, nodes)."""
+    def rows(self, C: sparse.csr_array) -> sparse.csr_array:
+        """``C B`` of a sparse matrix, (n, codes) to (n, nodes)."""
+        S = self.rows_of_nodes(C)
         used, place = np.unique(S.indices, return_inverse=True)
         scale = self.root.csr.diagonal()
         to_earlier = sparse.csr_array(
             sparse.eye_array(self.n_nodes) - sparse.diags_array(1.0 / scale) @ self.root.csr
         )
         to_earlier.eliminate_zeros()
-        at = (np.arange(len(used)), self.at[used])
+        at = (np.arange(len(used)), used)
         step = sparse.csr_array((np.ones(len(used)), at), shape=(len(used), self.n_nodes))
         rows = step
         while step.nnz:  # (I - N)^-1 = I + N + N^2 + ...
@@ -130,8 +142,10 @@ class PrecisionBasis:
         return np.asarray(self._solver.solve(flat, trans=trans).T.reshape(x.shape))
 
     def __rmatmul__(self, values: Array) -> Array:
-        """``values B``, (..., levels) to (..., nodes)."""
-        return self.loadings(self.of_levels(np.asarray(values)))
+        """``values B``, (..., codes) to (..., nodes)."""
+        flat = np.asarray(values).reshape(-1, len(self))
+        of_nodes = np.asarray((self.of_nodes.csr.T @ flat.T).T)
+        return self.loadings(of_nodes.reshape(*np.shape(values)[:-1], self.n_nodes))
 
     @property
     def T(self) -> TransposedBasis:
@@ -148,5 +162,7 @@ class TransposedBasis:
     __array_ufunc__ = None
 
     def __rmatmul__(self, v: Array) -> Array:
-        """``v B'``, (..., nodes) to (..., levels)."""
-        return np.asarray(self.basis.effects(np.asarray(v))[..., self.basis.at])
+        """``v B'``, (..., nodes) to (..., codes)."""
+        b = self.basis.effects(np.asarray(v)).reshape(-1, self.basis.n_nodes)
+        of_codes = np.asarray((self.basis.of_nodes.csr @ b.T).T)
+        return of_codes.reshape(*np.shape(v)[:-1], len(self.basis))

@@ -146,8 +146,11 @@ class PrecisionSchurComplement:
     def level_covariances(self) -> list[Array]:
         """Conditional covariances of the effects of levels, not of v, (K, K, L) per factor."""
         numeric = self.numeric
-        at, factors = numeric.assembled.pattern.at, numeric.symbolic.layout.factors
-        return [numeric.node_covariances(f)[:, :, at[f]] for f in factors]
+        blocks, _ = numeric.assembled.inverse_blocks(numeric.inverse)
+        return [
+            np.einsum("ab,bcl,dc->adl", lam, C, lam, optimize=True)
+            for lam, C in zip(numeric.lambdas, blocks, strict=True)
+        ]
 
     def derivative(self, dC: Array) -> list[Array]:
         """Derivative of ``log_det + f(matrix)`` by each Lambda (K, K), given that of f by matrix.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from mixedfx.linalg.precision.pattern import PrecisionPattern
 
 Array = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +41,49 @@ class PrecisionMatrix:
         )
         return product if v.ndim == 2 else product[:, 0]
 
+    @property
+    def diagonal(self) -> tuple[Array, ...]:
+        """Blocks of the codes of each factor."""
+        return self.matrix.diagonal
+
     @cached_property
     def _of_nodes(self) -> sparse.csr_array:
         """``S'Z'WZ S`` in the columns of the nodes."""
-        order, at = self.pattern.order, self.pattern.at
-        entries = [(f, f, at[f], at[f], values) for f, values in enumerate(self.matrix.diagonal)]
-        for (f, g), block in self.matrix.blocks():
-            rows, cols = at[f][block.rows], at[g][block.cols]
-            entries.append((f, g, rows, cols, block.values))
-            entries.append((g, f, cols, rows, block.values.transpose(1, 0, 2)))
-        found = sparse.csr_array((order.size, order.size))
-        for f, g, rows, cols, values in entries:
-            for (a, b), of_pair in _effects(values):
-                i = order.starts[f] + a * order.layout.levels(f) + rows
-                j = order.starts[g] + b * order.layout.levels(g) + cols
-                found = found + sparse.csr_array((of_pair, (i, j)), shape=found.shape)
-        return found
+        order, S = self.pattern.order, []
+        for f in order.order:
+            basis, K = self.bases[f], order.layout.width(f)
+            of_nodes = (
+                sparse.eye_array(order.layout.levels(f)) if basis is None else basis.of_nodes.csr
+            )
+            S.append(sparse.kron(sparse.eye_array(K), of_nodes, format="csr"))
+        whole = sparse.block_diag(S, format="csr")
+        return sparse.csr_array(whole.T @ self._of_codes @ whole)
+
+    @property
+    def _of_codes(self) -> sparse.csr_array:
+        """``Z'WZ`` of the codes, factors and effects in the order of the nodes' columns."""
+        matrix, order = self.matrix, self.pattern.order.order
+        L = matrix.layout.levels
+        blocks = {
+            (f, f): (np.arange(L(f)), np.arange(L(f)), d) for f, d in enumerate(matrix.diagonal)
+        }
+        for (f, g), block in matrix.blocks():
+            blocks[f, g] = (block.rows, block.cols, block.values)
+            blocks[g, f] = (block.cols, block.rows, block.values.transpose(1, 0, 2))
+        return sparse.csr_array(
+            sparse.block_array(
+                [
+                    [
+                        sparse.coo_array((values, (rows, cols)), shape=(L(f), L(g)))
+                        for g in order
+                        for rows, cols, values in _by_effect(blocks[f, g], a)
+                    ]
+                    for f in order
+                    for a in range(matrix.layout.width(f))
+                ],
+                format="csr",
+            )
+        )
 
     def times_root(self, x: Array, *, transposed: bool = False) -> Array:
         """``R x`` or ``R'x`` of every effect, (q, m)."""
@@ -90,29 +119,50 @@ class PrecisionMatrix:
 
     def values(self, lambdas: Sequence[Array]) -> Vector:
         """``Lambda'Z'WZ Lambda + A^-1`` at the positions of its factor."""
-        found = np.zeros(self.pattern.symbolic.n_values)
+        pattern, columns = self.pattern, self.pattern.columns
+        found = np.zeros(pattern.symbolic.n_values)
         for f, (lam, B) in enumerate(zip(lambdas, self.bases, strict=True)):
-            positions = self.pattern.own[f]
-            own = np.zeros(positions.shape)
-            own[:, :, self.pattern.at[f]] = _sandwich(lam, self.matrix.diagonal[f], lam)
+            D = _sandwich(lam, self.matrix.diagonal[f], lam)
+            own = np.asarray(D.reshape(len(lam) ** 2, -1) @ columns.squares[f])
+            own = own.reshape(len(lam), len(lam), -1)
             for a in range(len(lam)):
                 own[a, a] += 1.0 if B is None else B.diagonal
-            found[positions] = own
+            found[pattern.own[f]] = own
             if B is not None:
-                found[self.pattern.beside[f]] = B.between_neighbours
-        for (f, g), positions in self.pattern.between.items():
-            block = self.matrix.off_diagonal[f, g]
-            found[positions] = _sandwich(lambdas[f], block, lambdas[g])
+                found[pattern.beside[f]] = B.between_neighbours
+            if len(columns.members[f].rows):
+                found[pattern.among[f]] += columns.members[f].of_pairs(D)
+        for (f, g), positions in pattern.between.items():
+            block = _sandwich(lambdas[f], self.matrix.off_diagonal[f, g], lambdas[g])
+            found[positions] = columns.joined[f, g].of_pairs(block)
         return found
+
+    def inverse_blocks(self, inverse: Vector) -> tuple[list[Array], dict[tuple[int, int], Array]]:
+        """Blocks of the inverse of the equations for the codes, and for pairs of codes."""
+        pattern, columns = self.pattern, self.pattern.columns
+        diagonal = []
+        for f, positions in enumerate(pattern.own):
+            K = len(positions)
+            C = inverse[positions].reshape(K * K, -1) @ columns.squares[f].T
+            C = np.asarray(C).reshape(K, K, -1)
+            if len(columns.members[f].rows):
+                beside = columns.members[f].of_codes(inverse[pattern.among[f]])
+                C = C + beside + beside.transpose(1, 0, 2)
+            diagonal.append(C)
+        return diagonal, {
+            fg: columns.joined[fg].of_codes(inverse[positions])
+            for fg, positions in pattern.between.items()
+        }
 
     def log_det_derivative(self, lambdas: Sequence[Array], inverse: Vector) -> list[Array]:
         """``2 [Z'WZ Lambda C]`` within levels, summed over these, (K, K) of each factor."""
-        found = []
-        for f, (lam, A) in enumerate(zip(lambdas, self.matrix.diagonal, strict=True)):
-            C = inverse[self.pattern.own[f][:, :, self.pattern.at[f]]]
-            found.append(2.0 * np.einsum("abl,bc,cdl->ad", A, lam, C, optimize=True))
-        for (f, g), positions in self.pattern.between.items():
-            A, C = self.matrix.off_diagonal[f, g], inverse[positions]
+        diagonal, off_diagonal = self.inverse_blocks(inverse)
+        found = [
+            2.0 * np.einsum("abl,bc,cdl->ad", A, lam, C, optimize=True)
+            for lam, A, C in zip(lambdas, self.matrix.diagonal, diagonal, strict=True)
+        ]
+        for (f, g), C in off_diagonal.items():
+            A = self.matrix.off_diagonal[f, g]
             found[f] += 2.0 * np.einsum("abl,bc,dcl->ad", A, lambdas[g], C, optimize=True)
             found[g] += 2.0 * np.einsum("bal,bc,cdl->ad", A, lambdas[f], C, optimize=True)
         return found
@@ -129,6 +179,7 @@ def _sandwich(left: Array, values: Array, right: Array) -> Array:
     return np.asarray(np.einsum("ab,acl,cd->bdl", left, values, right, optimize=True))
 
 
-def _effects(values: Array) -> list[tuple[tuple[int, int], Array]]:
-    """Pairs of effects of a block, and its values of them."""
-    return [((a, b), values[a, b]) for a in range(len(values)) for b in range(len(values[0]))]
+def _by_effect(block: tuple[Ints, Ints, Array], a: int) -> list[tuple[Ints, Ints, Array]]:
+    """Pairs of levels and values of one effect of the first factor with each of the second."""
+    rows, cols, values = block
+    return [(rows, cols, values[a, b]) for b in range(values.shape[1])]
