@@ -49,6 +49,7 @@ class GeneralizedOptions:
     offset: Any = None
     zero_inflation: str | None = None
     dispersion: str | None = None
+    relmat: Mapping[str, Any] | None = None
     priors: Mapping[str, Any] | None = None
     start: npt.ArrayLike | None = None
     control: Control | None = None
@@ -88,6 +89,7 @@ def glmer(
     offset: Any = None,
     zero_inflation: str | None = None,
     dispersion: str | None = None,
+    relmat: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
@@ -130,6 +132,8 @@ def glmer(
         Formula of the logarithm of the family's dispersion parameter, such as ``"~ x"``: ``alpha``
         of the negative binomials (for ``nbinom2`` glmmTMB's coefficients have the other sign),
         ``phi``, or ``sigma``. ``fit.dispersion``.
+    relmat : mapping of str to matrix, optional
+        Known covariances between the levels of grouping factors, as of :func:`mixedfx.lmer`.
     priors : mapping of str to prior, optional
         Priors of :mod:`mixedfx.priors`; the fit is then at the mode of the posterior. A normal
         prior on the coefficients keeps them finite where they separate the responses.
@@ -193,6 +197,7 @@ def glmer(
         offset=offset,
         zero_inflation=zero_inflation,
         dispersion=dispersion,
+        relmat=relmat,
         priors=priors,
         start=start,
         control=control,
@@ -243,8 +248,13 @@ def _design(
     given = {"weights": options.weights, "offset": options.offset, "family": family, "env": env}
     parts = options.parts
     if not parts:
-        design = build(formula, data, **given)
+        design = build(formula, data, relmat=options.relmat, **given)
         return replace(design, spec=replace(design.spec, residual=FamilyResidual(family, nagq)))
+    if options.relmat is not None:
+        raise ArgumentError(
+            f"{' and '.join(f'{name}=' for name in parts)} with relmat= are not supported: leave "
+            "one of the two out."
+        )
     design, designs = build_several(formula, parts, data, **given)
     if "zero_inflation" in parts:
         check_zeros(design, parts["zero_inflation"])

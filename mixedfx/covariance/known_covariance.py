@@ -199,6 +199,15 @@ class PedigreeCovariance(KnownCovariance):
         )
         return self.gene_flow(scaled)
 
+    def block(self, rows: Codes, columns: Codes) -> Matrix:
+        """``A[rows, columns]``, which depends on their ancestors alone."""
+        nodes = self.with_ancestors(np.concatenate([rows, columns]))
+        if len(nodes) == self.size:
+            return super().block(rows, columns)
+        parents = SparseMatrix.of(self.parents.csr[nodes][:, nodes])
+        part = PedigreeCovariance(parents, self.mendelian[nodes], self.inbreeding[nodes])
+        return part.block(np.searchsorted(nodes, rows), np.searchsorted(nodes, columns))
+
     def diagonal(self, rows: Codes) -> Vector:
         """``A[i, i] = 1 + F_i`` of some rows."""
         return 1.0 + self.inbreeding[rows]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._escaping import html_block
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, check_count
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import FittedModel
@@ -195,6 +196,7 @@ class _Estimates:
                 "the likelihood has no finite curvature where the search ended, and how far its "
                 "maximum would move is not known; fit.notes says more."
             )
+        check_plain_levels(self.fit.spec, "approximation(), which integrates level by level,")
         if len(rows.factors) == 1 and rows.factors[0].width <= MAX_COLUMNS:
             try:
                 return self._by_quadrature(rows.factors[0].width)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.covariance.known_covariance import PedigreeCovariance
 from mixedfx.covariance.relationship import other_rows, positions_of_levels, regressed_effects
 from mixedfx.design.known_levels import LevelCombinations, related_effects
 from mixedfx.design.spec import RandomTermSpec
@@ -53,7 +54,8 @@ def reported_variances(fit: FittedModel, t: int) -> Matrix:
     term, position = fit.spec.random_terms[t], fit.crossprod.term_positions[t]
     if term.relationship is None:
         return np.asarray(np.einsum("kkl->kl", fit.solution.conditional_covariances()[t]))
-    if isinstance(fit.crossprod.level_basis(position.group), PrecisionBasis):
+    is_pedigree = isinstance(term.relationship.known, PedigreeCovariance)
+    if is_pedigree and isinstance(fit.crossprod.level_basis(position.group), PrecisionBasis):
         terms = [fit.spec.random_terms[fit.spec.terms_of(g)[0]] for g in fit.crossprod.groups]
         relationships = [own.relationship for own in terms]
         every = covariances_of_all(fit.solution, position.group, relationships)

@@ -79,6 +79,19 @@ def effects_root(relationship: Relationship, levels: Levels) -> Matrix | Precisi
     return covariance_root(relationship, levels)
 
 
+def precision_basis(
+    relationship: Relationship | None, memberships: SparseMatrix | None, levels: Levels
+) -> PrecisionBasis | None:
+    """Basis of the effects of rows' codes whose covariance has a known inverse; None of plain."""
+    if memberships is not None:
+        return PrecisionBasis.of_combinations(memberships)
+    if relationship is None:
+        return None
+    if isinstance(relationship.known, PedigreeCovariance):
+        return pedigree_basis(relationship, levels)
+    return PrecisionBasis.of_covariance(covariance_root(relationship, levels))
+
+
 @dataclass(frozen=True)
 class RelatedLevels:
     """Relationships and memberships of grouping factors, which give their levels' bases."""
@@ -113,6 +126,11 @@ class RelatedLevels:
         if all(known is None for known in self.relationships):
             return None
         return precision_bases(self.relationships, self.levels, plain, pattern)
+
+    def precision_bases(self) -> tuple[PrecisionBasis | None, ...]:
+        """Bases of the codes of each factor by sparse inverses; None where levels are plain."""
+        known = zip(self.relationships, self.memberships, self.levels, strict=True)
+        return tuple(precision_basis(*of_factor) for of_factor in known)
 
     def loadings(self, f: int, basis: Matrix | None) -> Matrix | None:
         """``S B``, (codes, L): what a row of each code has of a factor's effects v."""

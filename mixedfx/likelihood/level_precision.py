@@ -99,8 +99,8 @@ def check_precision(solver: PrecisionSolver, pattern: BlockPattern, groups: Sequ
         if B is not None
     )
     what = (
-        f"the pedigree of {names} is eliminated but for a dense matrix of {c:,} x {c:,} numbers, "
-        "as its animals' ancestors are nearly all in common"
+        f"of the effects of {names} elimination leaves a dense matrix of {c:,} x {c:,} numbers, "
+        "as their relationships are not sparse"
     )
     advice = (
         "Fit the records of fewer animals, leave early generations out of the pedigree, or take "

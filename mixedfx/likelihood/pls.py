@@ -23,6 +23,7 @@ from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.wide import WideTerm
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
+from mixedfx.linalg.precision import PrecisionBasis
 from mixedfx.linalg.solver import EliminatedColumns
 
 Vector = npt.NDArray[np.float64]
@@ -149,7 +150,9 @@ class Solution:
     def _covariance_with_basis(self, factor: int, effect: int) -> tuple[Matrix, Array]:
         """B, and ``G (T'e (x) B')``: of the effects of the basis with one of the levels."""
         symbolic, B = self.crossprod.symbolic, self.crossprod.level_basis(factor)
-        assert isinstance(B, np.ndarray)
+        assert B is not None
+        if isinstance(B, PrecisionBasis):
+            B = np.eye(len(B)) @ B
         T, columns = self.crossprod.changes_by_group()[factor], symbolic.columns(factor)
         rhs = np.zeros((symbolic.size, len(B)))
         rhs[columns] = np.kron(T[effect][:, None], B.T)

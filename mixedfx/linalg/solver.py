@@ -21,6 +21,11 @@ class Factor(Protocol):
         ...
 
     @property
+    def assembled(self) -> Any:
+        """What does not depend on Lambda, with the ``diagonal`` blocks of each factor."""
+        ...
+
+    @property
     def most_columns(self) -> float:
         """Right-hand sides beyond which what asks for them should be refused."""
         ...

@@ -311,6 +311,7 @@ class FamilyModel(ResidualModel):
     spec: FamilyResidual
 
     estimator: ClassVar[Estimator] = "marginal"
+    takes_related_levels = True
 
 
 @dataclass(frozen=True)
@@ -318,3 +319,4 @@ class SeveralModel(FamilyModel):
     """A family with further linear predictors."""
 
     estimator: ClassVar[Estimator] = "several"
+    takes_related_levels = False

@@ -36,7 +36,12 @@ def check_crossproducts(crossprod: CrossProducts) -> None:
         k = position.width
         expected.append((k, k))  # type: ignore[arg-type]
         shapes.append(basis.R.shape if basis.means.shape == (k,) else ())
-    if shapes != expected or [len(levels) for levels in crossprod.levels] != list(layout.n_levels):
+    # Of several memberships the blocks are those of combinations of levels.
+    n_levels = [
+        len(B) if isinstance(B := crossprod.level_basis(f), PrecisionBasis) else L
+        for f, L in enumerate(layout.n_levels)
+    ]
+    if shapes != expected or [len(levels) for levels in crossprod.levels] != n_levels:
         raise StorageError("its cross-products have the wrong shapes")
 
 

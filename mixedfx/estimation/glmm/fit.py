@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
@@ -87,6 +88,9 @@ def check_nagq(design: Design, nagq: int) -> None:
             f"'{design.spec.formula}' has {len(groups)} ({', '.join(groups)}). Leave nagq at 1: "
             "Laplace's approximation; fit.approximation() says how good it is."
         )
+    check_plain_levels(
+        design.spec, f"nagq={nagq}, which integrates level by level,", " Leave nagq at 1."
+    )
     width = sum(len(term.effect_names) for term in design.spec.random_terms)
     if width > MAX_COLUMNS:
         raise ArgumentError(

@@ -208,8 +208,10 @@ def runaway_terms(rows: ModelRows, signs: Vector, sds: Sequence[Vector]) -> list
 
 def _indicators(term: RandomTermRows) -> sparse.csr_array:
     """Columns of a random term, (n, levels x effects)."""
-    M, codes, levels = term.model_matrix, term.codes, term.n_levels
+    M, codes, size = term.model_matrix, term.codes, term.n_codes
     n, k = M.shape
     at = np.arange(n)
-    parts = [sparse.csr_array((M[:, j], (at, codes)), shape=(n, levels)) for j in range(k)]
+    parts = [sparse.csr_array((M[:, j], (at, codes)), shape=(n, size)) for j in range(k)]
+    if term.memberships is not None:
+        parts = [of_codes @ term.memberships.csr for of_codes in parts]
     return sparse.csr_array(sparse.hstack(parts))

@@ -19,7 +19,6 @@ from mixedfx.design.spec import ModelSpec
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
-from mixedfx.linalg.cholesky.numeric import factorize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -51,7 +50,7 @@ def working_crossproducts(
     ZtXy = []
     for factor in rows.factors:
         columns = [*(rows.X[:, j] * w for j in range(p)), residual]
-        sums = np.empty((factor.width, p + 1, factor.n_levels))
+        sums = np.empty((factor.width, p + 1, factor.n_effects))
         for j, column in enumerate(columns):
             sums[:, j] = factor.sums(column)
         ZtXy.append(sums)
@@ -71,6 +70,8 @@ def working_crossproducts(
         qr_R=rows.qr_R,
         log_weights=0.0,
         sigma=1.0,
+        level_bases=tuple(factor.level_basis for factor in rows.factors),
+        solver=rows.solver,
     )
 
 
@@ -82,7 +83,7 @@ def with_independent_columns(crossprod: CrossProducts, factors: Sequence[Matrix]
     working model are fixed at those of the marginal likelihood, and do not depend on the ridge.
     """
     p, XytXy = crossprod.p, crossprod.XytXy.copy()
-    numeric = factorize(crossprod.assembled, crossprod.lambdas_by_group(factors))
+    numeric = crossprod.factorize(factors)
     values = np.linalg.eigvalsh(numeric.schur_complement(crossprod.ZtXy, XytXy).matrix[:p, :p])
     least = _RIDGE * np.abs(np.diag(XytXy)[:p]).max(initial=0.0)
     ridge = least - values.min(initial=np.inf)

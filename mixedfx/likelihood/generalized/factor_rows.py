@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.level_sums import multiply, term_columns
+from mixedfx.linalg.precision import PrecisionBasis
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -24,21 +25,33 @@ class FactorRows:
     n_levels: int
     columns: tuple[Vector | None, ...]  # K of them; None is a column of ones
     products: Mapping[tuple[int, int], Vector | None] = field(repr=False)  # of columns a >= b
+    # Of effects v of which those of the levels are combinations; None: v are the levels' own.
+    basis: PrecisionBasis | None = field(default=None, repr=False)
 
     @staticmethod
-    def of(terms: Sequence[RandomTermRows]) -> FactorRows:
+    def of(terms: Sequence[RandomTermRows], basis: PrecisionBasis | None = None) -> FactorRows:
         """Columns of the terms of one grouping factor."""
         columns = tuple(term_columns(list(terms)))
         K = len(columns)
         products = {
             (a, b): multiply(columns[a], columns[b]) for a in range(K) for b in range(a + 1)
         }
-        return FactorRows(terms[0].codes, terms[0].n_levels, columns, products)
+        return FactorRows(terms[0].codes, terms[0].n_codes, columns, products, basis)
 
     @property
     def width(self) -> int:
         """Number of columns, K."""
         return len(self.columns)
+
+    @property
+    def n_effects(self) -> int:
+        """Number of effects v of each column."""
+        return self.n_levels if self.basis is None else self.basis.n_nodes
+
+    @property
+    def level_basis(self) -> PrecisionBasis | None:
+        """Basis of the levels' effects, of which rows may have several."""
+        return None if self.basis is None else self.basis.of_levels
 
     def taken(self, rows: Codes) -> FactorRows:
         """Some of the rows, with all levels."""
@@ -48,6 +61,8 @@ class FactorRows:
 
     def predictor(self, effects: Matrix) -> Vector:
         """``Z b`` of effects (K, L), (n,)."""
+        if self.basis is not None:
+            effects = effects @ self.basis.T
         total: Vector | None = None
         for column, effect in zip(self.columns, effects, strict=True):
             part = effect[self.codes]
@@ -60,9 +75,10 @@ class FactorRows:
     def sums(self, values: Vector) -> Matrix:
         """``Z'v``, (K, L)."""
         L = self.n_levels
-        return np.array(
+        sums = np.array(
             [np.bincount(self.codes, times(values, column), L) for column in self.columns]
         )
+        return sums if self.basis is None else sums @ self.basis
 
     def blocks(self, weights: Vector) -> Matrix:
         """``Z'WZ`` within the levels, (K, K, L)."""

@@ -93,7 +93,9 @@ class ImportanceSample:
 
 
 def can_sample(rows: GeneralizedRows) -> bool:
-    """Whether the factor with most levels has few enough effects for quadrature."""
+    """Whether the factor with most levels has few enough effects, all independent."""
+    if any(factor.basis is not None for factor in rows.factors):
+        return False
     return bool(rows.factors) and rows.factors[_largest(rows)].width <= MAX_COLUMNS
 
 

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from mixedfx.errors import ModesNotFound
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
-from mixedfx.linalg.cholesky.assembled import assemble
-from mixedfx.linalg.cholesky.numeric import NumericFactor, factorize
+from mixedfx.linalg.solver import Factor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -47,7 +46,7 @@ class Modes:
     eta: Vector = field(repr=False)  # (n,)
     at_rows: RowDerivatives = field(repr=False)  # to the third derivative
     Ztg: tuple[Matrix, ...] = field(repr=False)  # (K, L), ``Z'g`` of each factor
-    numeric: NumericFactor = field(repr=False)  # at the weights of the modes
+    numeric: Factor = field(repr=False)  # at the weights of the modes
     iterations: int
 
     @property
@@ -111,7 +110,7 @@ class _Search:
     def run(self, start: Sequence[Matrix] | None) -> Modes:
         """Newton steps from the start."""
         with np.errstate(all="ignore"):
-            zero = [np.zeros((f.width, f.n_levels)) for f in self.rows.factors]
+            zero = [np.zeros((f.width, f.n_effects)) for f in self.rows.factors]
             u = zero if start is None else [np.array(v) for v in start]
             Zb, at = self._at(u)
             if start is not None and not np.isfinite(at.value.sum()):
@@ -146,7 +145,7 @@ class _Search:
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
     def _newton_target(
-        self, numeric: NumericFactor, weight: Vector, Ztg: list[Matrix], Zb: Vector | float
+        self, numeric: Factor, weight: Vector, Ztg: list[Matrix], Zb: Vector | float
     ) -> list[Matrix]:
         """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
         WZb = self.rows.weighted(weight, Zb)
@@ -158,7 +157,7 @@ class _Search:
         self, u: list[Matrix], target: list[Matrix], at: RowDerivatives
     ) -> tuple[list[Matrix], Vector | float, RowDerivatives]:
         """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
-        levelwise = len(u) == 1
+        levelwise = len(u) == 1 and self.rows.factors[0].basis is None
         before = self._objective(u, at, levelwise=levelwise)
         share = np.ones_like(before)
         for _ in range(_MAX_HALVINGS):
@@ -188,11 +187,11 @@ class _Search:
     def _derivatives(self, eta: Vector, *, third: bool) -> RowDerivatives:
         return self.rows.derivatives(eta, self.params, third=third)
 
-    def _factorize(self, weights: Vector) -> NumericFactor | None:
+    def _factorize(self, weights: Vector) -> Factor | None:
         """Factorise M; None where it is not positive definite."""
         try:
-            assembled = assemble(self.rows.weighted_products(weights))
-            numeric = factorize(assembled, self.lambdas)
+            products = self.rows.weighted_products(weights)
+            numeric = self.rows.solver.factorize(products, self.lambdas)
         except (np.linalg.LinAlgError, ValueError):
             return None
         return numeric if np.isfinite(numeric.log_det) else None

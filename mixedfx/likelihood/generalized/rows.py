@@ -20,17 +20,21 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
-from mixedfx.likelihood.accumulate import block_pattern, parametrization_of, term_positions
+from mixedfx.likelihood.accumulate import parametrization_of, term_positions
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
-from mixedfx.likelihood.crossproducts import TermPosition
+from mixedfx.likelihood.crossproducts import CHOLESKY, TermPosition
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
+from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import blocks_by_group
+from mixedfx.likelihood.size import check_memory_of_solver
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
     BlockMatrix,
     BlockPattern,
     LevelPairs,
 )
+from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
+from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -62,6 +66,7 @@ class GeneralizedRows:
     constants: float  # what of the log density depends on no parameter
     n: int  # rows of the data, before merging
     row_of: Codes | None = field(repr=False)  # (n,) merged row of each row of the data
+    solver: Solver = CHOLESKY  # of the equations of the modes
     unmerged: GeneralizedRows | None = field(default=None, repr=False)  # where rows were merged
 
     def __post_init__(self) -> None:
@@ -86,8 +91,10 @@ class GeneralizedRows:
         }
         layout = BlockLayout(
             tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group),
-            tuple(terms[0].n_levels for terms in by_group),
+            tuple(terms[0].n_codes for terms in by_group),
         )
+        level_bases = RelatedLevels.of(spec, by_group).precision_bases()
+        pattern = BlockPattern(layout, {ij: of for ij, (of, _) in pairs.items()})
         X, qr_R = _fixed_basis(rows.X)
         X, qr_R = X * unit, qr_R / unit
         whole = GeneralizedRows(
@@ -97,9 +104,10 @@ class GeneralizedRows:
             offset=rows.offset,
             X=X,
             qr_R=qr_R,
-            factors=tuple(map(FactorRows.of, by_group)),
+            factors=tuple(map(FactorRows.of, by_group, level_bases)),
             pairs={ij: pair for ij, (_, pair) in pairs.items()},
-            pattern=block_pattern(layout, {ij: of for ij, (of, _) in pairs.items()}, groups),
+            pattern=pattern,
+            solver=solver_of(pattern, level_bases, groups),
             groups=groups,
             term_positions=term_positions(rows.random_terms, groups),
             parametrization=parametrization,
@@ -174,7 +182,7 @@ class GeneralizedRows:
     @property
     def q(self) -> int:
         """Number of random effects."""
-        return sum(f.width * f.n_levels for f in self.factors)
+        return sum(f.width * f.n_effects for f in self.factors)
 
     def fixed_predictor(self, beta: Vector) -> Vector:
         """``offset + X beta``, of coefficients in the basis, (n,)."""
@@ -204,7 +212,7 @@ class GeneralizedRows:
         return [
             np.stack([factor.sums(column) for column in columns], axis=1)
             if self.p
-            else np.zeros((factor.width, 0, factor.n_levels))
+            else np.zeros((factor.width, 0, factor.n_effects))
             for factor in self.factors
         ]
 
@@ -263,6 +271,16 @@ class GeneralizedRows:
         return [by_group[s.group][s.columns, s.columns] for s in self.term_positions]
 
 
+def solver_of(
+    pattern: BlockPattern, bases: Sequence[PrecisionBasis | None], groups: Sequence[str]
+) -> Solver:
+    """Solver of the equations of the modes; refuses those that memory cannot hold."""
+    plain = all(basis is None for basis in bases)
+    solver = CHOLESKY if plain else PrecisionSolver(tuple(bases))
+    check_memory_of_solver(solver, pattern, groups)
+    return solver
+
+
 def predictor_unit(family: Family, y: Vector) -> float:
     """
     Unit of the linear predictor, by which columns are scaled: coefficients are then of order one.
@@ -289,7 +307,7 @@ def _fixed_basis(X: Matrix) -> tuple[Matrix, Matrix]:
 
 def level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
     """Pairs of levels that share rows, and the pair of each row."""
-    width = second.n_levels
+    width = second.n_codes
     keys, index = np.unique(first.codes * np.int64(width) + second.codes, return_inverse=True)
     rows, cols = np.divmod(keys, width)
     return LevelPairs(rows, cols), PairRows(index.ravel(), len(keys))

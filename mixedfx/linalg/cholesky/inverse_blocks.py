@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.numeric import NumericFactor
 from mixedfx.linalg.cholesky.reverse_mode import reverse_pass
+from mixedfx.linalg.precision.factor import PrecisionFactor
+from mixedfx.linalg.solver import Factor
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,13 @@ class LogDetDerivatives:
     within: Mapping[int, Array] = field(repr=False)  # (K, K, pairs) likewise
 
 
-def log_det_derivatives(numeric: NumericFactor) -> LogDetDerivatives:
+def log_det_derivatives(numeric: Factor) -> LogDetDerivatives:
     """Derivatives of ``log|M|`` by each Lambda, and the blocks of ``G`` at the pattern of ``A``."""
+    if isinstance(numeric, PrecisionFactor):
+        diagonal, off_diagonal = numeric.blocks
+        by_lambda = numeric.assembled.log_det_derivative(numeric.lambdas, numeric.inverse)
+        return LogDetDerivatives(tuple(by_lambda), tuple(diagonal), off_diagonal, {})
+    assert isinstance(numeric, NumericFactor)
     symbolic = numeric.symbolic
     found = reverse_pass(symbolic, numeric.steps, numeric.dense, by_first_entries=True)
     off_diagonal = {}

@@ -28,6 +28,7 @@ class PrecisionBasis:
 
     root: SparseMatrix = field(repr=False)  # (nodes, nodes) R, triangular
     of_nodes: SparseMatrix = field(repr=False)  # (codes, nodes) S
+    combines: bool = False  # whether levels are nodes and codes combinations of them
 
     __array_ufunc__ = None  # arrays leave products to this class
 
@@ -42,7 +43,7 @@ class PrecisionBasis:
     @staticmethod
     def of_combinations(S: SparseMatrix) -> PrecisionBasis:
         """Basis of combinations of independent effects."""
-        return PrecisionBasis(SparseMatrix.of(sparse.eye_array(S.n_columns)), S)
+        return PrecisionBasis(SparseMatrix.of(sparse.eye_array(S.n_columns)), S, combines=True)
 
     @staticmethod
     def of_covariance(T: Array) -> PrecisionBasis:
@@ -69,6 +70,13 @@ class PrecisionBasis:
     def n_nodes(self) -> int:
         """Number of nodes."""
         return self.root.n_rows
+
+    @property
+    def of_levels(self) -> PrecisionBasis:
+        """Basis of the levels' own effects."""
+        if not self.combines:
+            return self
+        return PrecisionBasis.at_nodes(self.root, np.arange(self.n_nodes))
 
     @cached_property
     def precision(self) -> SparseMatrix:

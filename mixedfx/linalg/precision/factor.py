@@ -120,10 +120,26 @@ class PrecisionFactor:
         u, b = self._solve(flat)
         return PrecisionSchurComplement(self, matrix - flat.T @ b, flat, u, b)
 
+    @property
+    def blocks(self) -> tuple[list[Array], dict[tuple[int, int], Array]]:
+        """``Lambda C Lambda'`` of the codes, (K, K, codes), and of pairs of codes."""
+        lambdas, (diagonal, off_diagonal) = (
+            self.lambdas,
+            self.assembled.inverse_blocks(self.inverse),
+        )
+        return [_times(lam, C, lam) for lam, C in zip(lambdas, diagonal, strict=True)], {
+            (f, g): _times(lambdas[f], C, lambdas[g]) for (f, g), C in off_diagonal.items()
+        }
+
     def node_covariances(self, f: int) -> Array:
         """Blocks of the effects' inverse equations of all nodes of a factor, (K, K, nodes)."""
         C, lam = self.inverse[self.assembled.pattern.own[f]], self.lambdas[f]
-        return np.asarray(np.einsum("ab,bcl,dc->adl", lam, C, lam, optimize=True))
+        return _times(lam, C, lam)
+
+
+def _times(left: Array, blocks: Array, right: Array) -> Array:
+    """``left C right'`` of each block."""
+    return np.asarray(np.einsum("ab,bcl,dc->adl", left, blocks, right, optimize=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +162,11 @@ class PrecisionSchurComplement:
     def level_covariances(self) -> list[Array]:
         """Conditional covariances of the effects of levels, not of v, (K, K, L) per factor."""
         numeric = self.numeric
-        blocks, _ = numeric.assembled.inverse_blocks(numeric.inverse)
         return [
-            np.einsum("ab,bcl,dc->adl", lam, C, lam, optimize=True)
-            for lam, C in zip(numeric.lambdas, blocks, strict=True)
+            numeric.node_covariances(f) if basis is not None and basis.combines else of_codes
+            for f, (basis, of_codes) in enumerate(
+                zip(numeric.assembled.bases, numeric.blocks[0], strict=True)
+            )
         ]
 
     def derivative(self, dC: Array) -> list[Array]:

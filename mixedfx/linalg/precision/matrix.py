@@ -64,7 +64,7 @@ class PrecisionMatrix:
         """``Z'WZ`` of the codes, factors and effects in the order of the nodes' columns."""
         matrix, order = self.matrix, self.pattern.order.order
         L = matrix.layout.levels
-        blocks = {
+        blocks: dict[tuple[int, int], tuple[Ints, Ints, Array]] = {
             (f, f): (np.arange(L(f)), np.arange(L(f)), d) for f, d in enumerate(matrix.diagonal)
         }
         for (f, g), block in matrix.blocks():
@@ -143,8 +143,8 @@ class PrecisionMatrix:
         diagonal = []
         for f, positions in enumerate(pattern.own):
             K = len(positions)
-            C = inverse[positions].reshape(K * K, -1) @ columns.squares[f].T
-            C = np.asarray(C).reshape(K, K, -1)
+            summed = inverse[positions].reshape(K * K, -1) @ columns.squares[f].T
+            C: Array = np.asarray(summed).reshape(K, K, -1)
             if len(columns.members[f].rows):
                 beside = columns.members[f].of_codes(inverse[pattern.among[f]])
                 C = C + beside + beside.transpose(1, 0, 2)

@@ -90,7 +90,8 @@ def _order_of_nodes(
     """Columns of the nodes, and the pairs that depend on each other."""
     within = {}
     for f, own in enumerate(members):
-        pairs = [own] if f not in beside else [own, beside[f]]
+        pairs: list[PairLoadings | LevelPairs] = [own]
+        pairs += [beside[f]] if f in beside else []
         within[f] = LevelPairs(
             np.concatenate([p.rows for p in pairs]), np.concatenate([p.cols for p in pairs])
         )
