@@ -17,7 +17,7 @@ from mixedfx.design.build import Design, build, build_several
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.predictors import check_zeros, family_with, with_predictors
 from mixedfx.design.rows import ModelRows
-from mixedfx.errors import check_count
+from mixedfx.errors import ArgumentError, check_count
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control

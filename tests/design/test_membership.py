@@ -151,10 +151,12 @@ def test_relationships_of_members_are_refused():
         mfx.lmer(FORMULA, pupils(13), relmat={NAME: np.eye(9)})
 
 
-def test_generalised_models_are_refused():
+def test_the_generalised_model_of_a_normal_response_is_the_linear_one():
     data = pupils(13)
-    with pytest.raises(ArgumentError, match="takes no memberships"):
-        mfx.glmer("y ~ x + (1 | mm(t1, t2))", data, family="gaussian")
+    generalised = mfx.glmer(FORMULA, data, family="gaussian")
+    linear = mfx.lmer(FORMULA, data, reml=False)
+    assert generalised.llf == pytest.approx(linear.llf, abs=1e-7)
+    np.testing.assert_allclose(generalised.ranef(NAME), linear.ranef(NAME), atol=1e-4)
 
 
 def test_kept_fit_has_the_memberships(tmp_path):

@@ -224,7 +224,10 @@ def test_inbreeding_is_the_same_by_columns_and_by_gene_flow(monkeypatch, kind):
 @pytest.mark.full
 def test_twenty_thousand_animals_fit():
     rng = np.random.default_rng(5)
-    parents = parents_of("generations", 20_000, rng)
+    parents = np.full((20_000, 2), -1)
+    for first in range(4_000, 20_000, 4_000):  # of each generation 100 sires
+        parents[first : first + 4_000, 0] = rng.integers(first - 4_000, first - 3_900, 4_000)
+        parents[first : first + 4_000, 1] = rng.integers(first - 3_900, first, 4_000)
     animal = np.repeat(rng.choice(20_000, 4_000, replace=False), 2)
     data = pd.DataFrame({"animal": animal, "x": rng.normal(size=8_000)})
     data["y"] = data["x"] + rng.normal(size=20_000)[animal] + rng.normal(size=8_000)

@@ -169,7 +169,8 @@ class _Assembly:
         beside = None
         if len(index) and len(self.rows.term_positions) > len(factors):
             alone = cast(NumericFactor, likelihood.crossprod.factorize(factors))
-            beside = RestrictedFactor(alone, modes.numeric, index, tuple(groups))
+            of_all = cast(NumericFactor, modes.numeric)
+            beside = RestrictedFactor(alone, of_all, index, tuple(groups))
         return {
             "index_among_all": index,
             "scores_by_params": np.zeros((len(index), len(modes.params))),

@@ -89,11 +89,9 @@ class GeneralizedRows:
             (i, j): level_pairs(by_group[i][0], by_group[j][0])
             for i, j in itertools.combinations(range(len(groups)), 2)
         }
-        layout = BlockLayout(
-            tuple(sum(t.model_matrix.shape[1] for t in terms) for terms in by_group),
-            tuple(terms[0].n_codes for terms in by_group),
-        )
         level_bases = RelatedLevels.of(spec, by_group).precision_bases()
+        factors = tuple(map(FactorRows.of, by_group, level_bases))
+        layout = BlockLayout(tuple(f.width for f in factors), tuple(f.n_levels for f in factors))
         pattern = BlockPattern(layout, {ij: of for ij, (of, _) in pairs.items()})
         X, qr_R = _fixed_basis(rows.X)
         X, qr_R = X * unit, qr_R / unit
@@ -104,7 +102,7 @@ class GeneralizedRows:
             offset=rows.offset,
             X=X,
             qr_R=qr_R,
-            factors=tuple(map(FactorRows.of, by_group, level_bases)),
+            factors=factors,
             pairs={ij: pair for ij, (_, pair) in pairs.items()},
             pattern=pattern,
             solver=solver_of(pattern, level_bases, groups),
