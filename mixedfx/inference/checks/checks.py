@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._escaping import html_block
+from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.drawn import DrawnFit
@@ -135,6 +136,10 @@ def check(fit: FittedModel, *, rng: Any = 0, n_sim: int = 250) -> Checks:
 def drawn_fit(fit: FittedModel, rng: Any, n_sim: int) -> DrawnFit:
     """Draws of a fit that checks read."""
     n_sim = check_count("n_sim", n_sim, _LEAST_SIMULATIONS)
+    if fit.rows.weights_are_counts:
+        raise_without_rows(
+            "equal ones were merged when the source was read: fit a DataFrame in memory for it."
+        )
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         return DrawnFit.of(fit, n_sim, rng)
 
