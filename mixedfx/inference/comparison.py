@@ -239,6 +239,17 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     return table
 
 
+def deviance_without_term(fit: FittedModel, t: int) -> float:
+    """Deviance of the model without one random term."""
+    design = fit.original_design
+    specs, rows = design.spec.random_terms, design.rows.random_terms
+    without = Design(
+        replace(design.spec, random_terms=(*specs[:t], *specs[t + 1 :])),
+        replace(design.rows, random_terms=(*rows[:t], *rows[t + 1 :])),
+    )
+    return _minimum_deviance(without, reml=fit.reml)[0]
+
+
 def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
     """Upper tail of an equal mixture of chi-squared distributions with ``df - 1`` and ``df``."""
     if df == 1 and chisq == 0.0:

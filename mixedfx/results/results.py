@@ -33,6 +33,7 @@ from mixedfx.results.prediction_results import PredictionMixin
 from mixedfx.results.robust import RobustMixin
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
+from mixedfx.results.variance_tests import VarianceTestsMixin
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +51,7 @@ class Results(
     KeepingMixin,
     RobustMixin,
     PredictionMixin,
+    VarianceTestsMixin,
 ):
     """
     Results of :func:`mixedfx.lmer`; immutable.

@@ -1,0 +1,107 @@
+"""Exact restricted likelihood-ratio test of one variance, by its distribution without the effect.
+
+With P0 the projection off the columns of X, and the eigenvalues ``mu_s`` of ``Z'P0 Z`` (of weighted
+rows), the statistic without the effect is distributed as
+
+    sup_l (n - p) log(1 + N(l) / D(l)) - sum_s log(1 + l mu_s)
+    N(l) = sum_s l mu_s / (1 + l mu_s) w_s^2,    D(l) = sum_s w_s^2 / (1 + l mu_s) + c
+
+with independent standard normal w_s and a chi-squared c of ``n - p - K`` degrees of freedom
+(Crainiceanu and Ruppert 2004, theorem 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.errors import ArgumentError, check_choice, check_count
+from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
+from mixedfx.inference.comparison import deviance_without_term
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Values of the variance ratio, relative to 1 / mu, at which the supremum is looked for.
+_GRID = np.concatenate([[0.0], np.geomspace(1e-4, 1e5, 400)])
+_CHUNK = 200_000  # elements of an array of draws by values
+_NO_EIGENVALUE = 1e-10
+
+
+def exact_rlrt(fit: FittedModel, term: str | None, n_sim: int, rng: Any) -> pd.Series:
+    """Statistic and p-value of one random term with a single variance."""
+    check_no_priors(fit, "rlrt()")
+    check_one_variance(fit, "rlrt()", "")
+    n_sim = check_count("n_sim", n_sim, 100)
+    t = _term(fit, term)
+    reduced = deviance_without_term(fit, t)
+    statistic = max(reduced - _restricted(fit), 0.0)
+    mu = _eigenvalues(fit, t)
+    rest = fit.crossprod.n - fit.crossprod.p - len(mu)
+    draws = null_draws(mu, rest, n_sim, np.random.default_rng(rng))
+    # A statistic of zero is rounding; draws of it are exact.
+    p_value = float((draws >= statistic - 1e-8).mean()) if statistic > 1e-6 else 1.0
+    values = {"statistic": statistic, "p_value": p_value, "n_sim": float(n_sim)}
+    return pd.Series(values, name=str(fit.spec.random_terms[t].formula_term))
+
+
+def _restricted(fit: FittedModel) -> float:
+    if not fit.reml:
+        raise ArgumentError("rlrt() tests a REML fit, and this is one by maximum likelihood.")
+    return fit.deviance
+
+
+def _term(fit: FittedModel, name: str | None) -> int:
+    """Position of the term, which must have one effect."""
+    terms = fit.spec.random_terms
+    if not terms:
+        raise ArgumentError(f"'{fit.formula}' has no random term to test.")
+    names = [str(term.formula_term) for term in terms]
+    if name is None and len(terms) > 1:
+        raise ArgumentError(f"rlrt() tests one of the terms: {', '.join(names)}.")
+    if name is not None:
+        groups = [term.group for term in terms]
+        if name in groups and groups.count(name) == 1:
+            name = names[groups.index(name)]
+        check_choice("term", name, names)
+    t = 0 if name is None else names.index(name)
+    if len(terms[t].effect_names) > 1 or not terms[t].is_plain:
+        raise ArgumentError(
+            f"rlrt() tests one variance, and {names[t]} has more, or related levels: write its "
+            "effects as terms of their own, '(1 | g) + (0 + x | g)', or take ranova()."
+        )
+    return t
+
+
+def _eigenvalues(fit: FittedModel, t: int) -> Vector:
+    """Positive eigenvalues of ``Z'P0 Z`` of one term's column."""
+    rows, term = fit.rows, fit.rows.random_terms[t]
+    root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
+    Q = np.linalg.qr(root[:, None] * rows.X)[0]
+    z = root * term.model_matrix[:, 0]
+    ZtQ = np.zeros((term.n_levels, Q.shape[1]))
+    np.add.at(ZtQ, term.codes, z[:, None] * Q)
+    ZtZ = np.bincount(term.codes, z**2, term.n_levels)
+    mu = np.linalg.eigvalsh(np.diag(ZtZ) - ZtQ @ ZtQ.T)
+    return np.asarray(mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)])
+
+
+def null_draws(mu: Vector, rest: int, n_sim: int, rng: np.random.Generator) -> Vector:
+    """Draws of the statistic without the effect, (n_sim,)."""
+    K, nu = len(mu), len(mu) + rest
+    ratios = _GRID[:, None] * (mu / mu.mean())  # l mu_s
+    shrunk = ratios / (1.0 + ratios)
+    log_det = np.log1p(ratios).sum(axis=1)
+    out = np.empty(n_sim)
+    step = max(1, _CHUNK // max(K, len(_GRID)))
+    for first in range(0, n_sim, step):
+        size = min(step, n_sim - first)
+        squares = rng.standard_normal((size, K)) ** 2
+        explained = squares @ shrunk.T  # N(l), (size, grid)
+        total = squares.sum(axis=1) + (rng.chisquare(rest, size) if rest else 0.0)
+        values = -nu * np.log1p(-explained / total[:, None]) - log_det
+        out[first : first + size] = np.maximum(values.max(axis=1), 0.0)
+    return out
