@@ -9,10 +9,9 @@ from patsy import EvalEnvironment
 from mixedfx.design.build import Design, build
 from mixedfx.diagrams import drawing, equations
 from mixedfx.diagrams import graph as graphs
-from mixedfx.diagrams.equations.distributions import param_symbol
+from mixedfx.diagrams.equations.distributions import family_symbols
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.diagrams.graph.build import Graph
-from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.families.family import Family
 from mixedfx.families.registry import NORMAL, resolve_family
@@ -61,7 +60,8 @@ def graph(
     """
     of_response = _family(family, link)
     if data is None:
-        return graphs.graph(formula, params=_params(of_response or NORMAL))
+        shown = equations.formula_shown(parse(formula), of_response)
+        return graphs.graph(shown, params=family_symbols(of_response or NORMAL))
     return _graph(_design(formula, data, of_response))
 
 
@@ -106,16 +106,17 @@ def equation(
     """
     of_response = _family(family, link)
     if data is None:
-        response = None if of_response is None else equations.FamilyResponse(of_response)
-        return equations.equation(formula, row_terms=equations.RowTerms(response=response))
+        response = None if of_response is None else equations.family_response(of_response)
+        shown = equations.formula_shown(parse(formula), of_response)
+        return equations.equation(shown, row_terms=equations.RowTerms(response=response))
     design = _design(formula, data, of_response)
     spec = design.spec
     effects = tuple(term.effect_names for term in spec.random_terms)
     columns = equations.Columns(spec.column_names, effects)
     trials = design.rows.has_weights and spec.family.takes_trials
-    response = None if of_response is None else equations.FamilyResponse(spec.family, trials)
+    response = None if of_response is None else equations.family_response(spec.family, trials)
     return equations.equation(
-        spec.formula,
+        equations.formula_shown(spec.formula, spec.family),
         nested=spec.nesting,
         columns=columns,
         row_terms=equations.RowTerms(response=response),
@@ -161,8 +162,8 @@ def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = 
 
 def _graph(design: Design) -> Graph:
     spec, n = design.spec, design.rows.n
-    params = _params(spec.family)
-    return graphs.graph(spec.formula, spec.ngroups, rows=n, nested=spec.nesting, params=params)
+    shown, params = equations.formula_shown(spec.formula, spec.family), family_symbols(spec.family)
+    return graphs.graph(shown, spec.ngroups, rows=n, nested=spec.nesting, params=params)
 
 
 def _family(family: Any, link: Any) -> Family | None:
@@ -170,10 +171,6 @@ def _family(family: Any, link: Any) -> Family | None:
     if family is None and link is None:
         return None
     return resolve_family("gaussian" if family is None else family, link)
-
-
-def _params(family: Family) -> list[Math]:
-    return [param_symbol(name) for name in family.param_names]
 
 
 def _design(formula: str | Formula, data: Any, family: Family | None = None) -> Design:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 import pandas as pd
@@ -45,6 +45,7 @@ class GeneralizedOptions:
     family: Any = "binomial"
     link: Any = None
     nagq: int = 1
+    thresholds: str | None = None
     weights: Any = None
     offset: Any = None
     zero_inflation: str | None = None
@@ -85,6 +86,7 @@ def glmer(
     *,
     link: Any = None,
     nagq: int = 1,
+    thresholds: Literal["flexible", "equidistant"] | None = None,
     weights: Any = None,
     offset: Any = None,
     zero_inflation: str | None = None,
@@ -110,8 +112,8 @@ def glmer(
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"``, ``"student"``,
-        ``"truncated_poisson"`` or ``"truncated_nbinom2"``; or a family of statsmodels,
-        ``sm.families.Poisson()``, with its link.
+        ``"truncated_poisson"``, ``"truncated_nbinom2"`` or ``"cumulative"``; or a family of
+        statsmodels, ``sm.families.Poisson()``, with its link.
     link : str, optional
         Link of the mean; by default the family's first in :data:`mixedfx.families.FAMILIES`.
     nagq : int
@@ -119,6 +121,9 @@ def glmer(
         adaptive Gauss-Hermite quadrature for each effect, of one grouping factor; 0, Laplace with
         the coefficients at the mode of the penalised likelihood, as lme4's ``nAGQ=0``: less exact,
         and no faster here.
+    thresholds : {"flexible", "equidistant"}, optional
+        Of ``family="cumulative"``: a threshold between each two neighbouring categories of an
+        ordered response, the default, or thresholds with equal distances.
     weights : str or array, optional
         Trials of a proportion; for other families prior weights: of a count, the row counts that
         often; of a continuous response, its dispersion is divided by them.
@@ -193,6 +198,7 @@ def glmer(
         family=family,
         link=link,
         nagq=nagq,
+        thresholds=thresholds,
         weights=weights,
         offset=offset,
         zero_inflation=zero_inflation,
@@ -217,6 +223,8 @@ def fit_generalized_formula(
     check_control(options.control)
     nagq = check_count("nagq", options.nagq, 0, most=_MAX_NODES, what="an integer from 0 on")
     family = resolve_family(options.family, options.link)
+    if options.thresholds is not None:
+        family = family.with_thresholds(options.thresholds)
     parts, merged = options.parts, None
     family = family_with(family, parts)
     source = as_source(data, connection=options.connection)
@@ -249,7 +257,8 @@ def _design(
     parts = options.parts
     if not parts:
         design = build(formula, data, relmat=options.relmat, **given)
-        return replace(design, spec=replace(design.spec, residual=FamilyResidual(family, nagq)))
+        residual = FamilyResidual(design.spec.family, nagq)
+        return replace(design, spec=replace(design.spec, residual=residual))
     if options.relmat is not None:
         raise ArgumentError(
             f"{' and '.join(f'{name}=' for name in parts)} with relmat= are not supported: leave "

@@ -39,7 +39,8 @@ class GeneralizedCase:
 
     @property
     def family(self) -> Family:
-        return FAMILIES[self.pair[0]].with_link(self.pair[1])
+        family = FAMILIES[self.pair[0]].with_link(self.pair[1])
+        return family.of_categories(("1", "2", "3")) if family.ordered else family
 
     @property
     def _centre(self) -> float:
@@ -71,7 +72,9 @@ class GeneralizedCase:
         w = table["w"].to_numpy() if self.case.weighted else None
         eta = self._centre + 0.3 * self.spread * rng.normal(size=n)
         y = self.family.simulate(self.family.mean(eta), w, self.params, rng)
-        if self.family.discrete:
+        if self.family.ordered:
+            y[:3] = [1.0, 2.0, 3.0][: len(y)]
+        elif self.family.discrete:
             y[:2] = 0.0, 1.0  # not constant
         return table.assign(y=y)
 
@@ -101,6 +104,8 @@ class GeneralizedCase:
     @cached_property
     def params(self) -> np.ndarray:
         rng = np.random.default_rng(self.case.seed + 3)
+        if self.family.ordered:
+            return np.sort(rng.normal(size=2)) + np.array([0.0, 0.1])
         params = np.exp(rng.uniform(-2.0, 0.0, len(self.family.param_names)))
         # Of few degrees of freedom a density has several modes, of which each search finds one.
         return params * [20.0 if name == "df" else 1.0 for name in self.family.param_names]
@@ -130,7 +135,7 @@ class GeneralizedCase:
         """Point of factors, coefficients and parameters of the formula's own columns."""
         terms = zip(self.rows.bases, factors, strict=True)
         own = tuple(basis.own_factor(F) for basis, F in terms)
-        return Point(own, basis_coefficients(self.rows, beta), np.log(params))
+        return Point(own, basis_coefficients(self.rows, beta), self.family.coordinates(params))
 
     def likelihood(self, nagq: int = 1) -> GeneralizedLikelihood:
         return GeneralizedLikelihood(self.rows, nagq)
@@ -144,7 +149,7 @@ class GeneralizedCase:
         """Factors, coefficients and parameters of a point, of the formula's own columns."""
         factors = [b.T @ F for b, F in zip(self.rows.bases, point.factors, strict=True)]
         beta = np.linalg.solve(self.rows.qr_R, point.beta) if self.rows.p else point.beta
-        return factors, beta, np.exp(point.family_coordinates)
+        return factors, beta, self.family.natural(point.family_coordinates)
 
 
 @st.composite

@@ -41,8 +41,10 @@ class GeneralizedReference(Reference):
     @property
     def family_params(self) -> list[float]:
         """Parameters of the family as ours are defined, from R's definition."""
+        if "thresholds" in self.record:
+            return [row["estimate"] for row in self["thresholds"]]
         dispersion = self["dispersion"]
-        if dispersion is None or self["dispformula"]:
+        if dispersion is None or self.record.get("dispformula"):
             return []
         if dispersion.get("value") is not None:
             return [self._by_our_definition(dispersion["value"])]
@@ -62,12 +64,15 @@ class GeneralizedReference(Reference):
         }
         return translate[self["dispersion"]["definition"]]
 
-    def log_params(self, log_dispersion: list[float] | None) -> np.ndarray:
-        """The family's log parameters from TMB's, which for Gamma is the log of the shape."""
-        if self["dispformula"]:
+    def coordinates(self, check, family) -> np.ndarray:
+        """Coordinates of the family's parameters: thresholds, or TMB's log parameters."""
+        if self.record.get("dispformula"):
             return np.zeros(0)
+        if "thresholds" in check:
+            return family.coordinates(np.array(check["thresholds"]))
+        # That of Gamma is the log of the shape.
         reciprocal = self.family in ("gamma", "nbinom2", "truncated_nbinom2")
-        return np.array([-v if reciprocal else v for v in log_dispersion or []])
+        return np.array([-v if reciprocal else v for v in check.get("disp") or []])
 
     def fit(self, formula: str | None = None) -> mfx.Results:
         """Fit the model, or one of another formula."""
@@ -81,22 +86,21 @@ class GeneralizedReference(Reference):
                 nagq=self.nagq,
                 weights=self["weights"],
                 offset=self["offset"],
-                zero_inflation=self["ziformula"],
-                dispersion=self["dispformula"],
+                zero_inflation=self.record.get("ziformula"),
+                dispersion=self.record.get("dispformula"),
             )
 
     def point(self, fit, rows, check) -> Point:
         """Point of the likelihood that R was evaluated at."""
         beta = pd.Series(check["beta"], self.fixed_names)[fit.params.index].to_numpy()
-        if self["ziformula"]:
+        if self.record.get("ziformula"):
             beta = np.append(beta, check["zi"])
-        if self["dispformula"]:
+        if self.record.get("dispformula"):
             sign = -1.0 if self.family == "nbinom2" else 1.0
             beta = np.append(beta, sign * np.array(check["disp"]))
         factors = fit.model.crossprod.factors_at(self.theta(check["theta"], fit))
-        return Point(
-            tuple(factors), basis_coefficients(rows, beta), self.log_params(check.get("disp"))
-        )
+        coordinates = self.coordinates(check, rows.family)
+        return Point(tuple(factors), basis_coefficients(rows, beta), coordinates)
 
     def loglik_at(self, fit, check, nagq: int = 1) -> float:
         """Log-likelihood there, by ours."""

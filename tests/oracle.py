@@ -188,6 +188,8 @@ MEANS = {
 
 def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
     """Log density of each row; ``y`` a proportion and ``w`` trials where binomial."""
+    if family == "cumulative":
+        return (1.0 if w is None else w) * log_interval(link, y, eta, params)
     mu, w = MEANS[link](eta), np.ones(len(y)) if w is None else w
     if family == "binomial":
         return stats.binom.logpmf(np.rint(w * y), np.rint(w), mu)
@@ -216,6 +218,23 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
         return stats.invgauss.logpdf(y, mu * phi / w, scale=w / phi)
     size = 1.0 / phi if family == "nbinom2" else mu / phi
     return w * stats.nbinom.logpmf(y, size, size / (size + mu))
+
+
+LATENT = {
+    "logit": stats.logistic,
+    "probit": stats.norm,
+    "cloglog": stats.gumbel_l,
+    "cauchit": stats.cauchy,
+}
+
+
+def log_interval(link: str, y, eta, alpha) -> np.ndarray:
+    """``log(F(alpha_y - eta) - F(alpha_(y-1) - eta))``, in the tail that is nearer."""
+    ends, k = np.concatenate([[-np.inf], alpha, [np.inf]]), y.astype(int)
+    low, high, F = ends[k - 1] - eta, ends[k] - eta, LATENT[link]
+    upper = np.where(np.isfinite(low + high), low + high, np.where(np.isinf(low), high, low)) > 0
+    with np.errstate(divide="ignore"):
+        return np.log(np.where(upper, F.sf(low) - F.sf(high), F.cdf(high) - F.cdf(low)))
 
 
 _FIRST = np.array([3, -32, 168, -672, 0, 672, -168, 32, -3]) / 840.0

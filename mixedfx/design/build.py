@@ -33,6 +33,10 @@ from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
 from mixedfx.design.known_levels import KnownLevels, check_relmat
 from mixedfx.design.known_values import EvaluatedVariables
+from mixedfx.design.ordered_response import (
+    columns_of_family,
+    response_of_family,
+)
 from mixedfx.design.random import (
     RandomTerms,
     build_random_terms,
@@ -46,7 +50,7 @@ from mixedfx.design.residual import (
     ResidualRows,
     ResidualSpec,
 )
-from mixedfx.design.response import Observed, ResponseSpec, observe_response
+from mixedfx.design.response import Observed, ResponseSpec
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, row_vector
 from mixedfx.design.spec import ModelSpec
@@ -124,7 +128,9 @@ def build(
     used = used_rows(formula, parts, frame, row_vectors, env, family)
     column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
     check_relmat(relmat, formula)
-    return _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
+    design = _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
+    response = design.spec.response.noting_unused(frame.get(formula.response))
+    return replace(design, spec=replace(design.spec, response=response))
 
 
 def build_several(
@@ -163,12 +169,12 @@ def _evaluate_rows(
     given: _Given,
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
-    column_of = given.column_of
     offset_is_argument, used = used.offset is not None, used.with_offset_of(formula, env)
     evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
+    evaluated, kept = columns_of_family(formula, evaluated, kept, family)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env, family, given)
-    residual_spec, residual_rows = _residual(formula, column_of["residual_sd"], residual, used, env)
+    residual_spec, residual_rows = _residual(formula, given, residual, used, env)
     response_spec, observed = _response(formula, evaluated, used, family)
     X = _select_columns(evaluated.fixed, kept)
     rows = used.model_rows(
@@ -181,8 +187,8 @@ def _evaluate_rows(
         random_terms=random_specs,
         residual=residual_spec,
         variables=tuple(map(decode, used.variables)),
-        weights_column=column_of["weights"],
-        offset_column=column_of["offset"],
+        weights_column=given.column_of["weights"],
+        offset_column=given.column_of["offset"],
         nesting=nested_factors(random_rows),
         fixed_info=evaluated.fixed_info,
         env=env,
@@ -191,7 +197,7 @@ def _evaluate_rows(
         aliases=column_aliases(evaluated.fixed, kept),
         row_dependent=evaluated.row_dependent,
         categories=categories_read(formula, used.variables),
-        family=family,
+        family=response_spec.family(family),
         response=response_spec,
     )
     return Design(spec, rows)
@@ -200,8 +206,8 @@ def _evaluate_rows(
 def _response(
     formula: Formula, evaluated: EvaluatedFormula, used: UsedRows, family: Family
 ) -> tuple[ResponseSpec, Observed]:
-    """Response on the scale of the mean, with weights, and how it is written."""
-    found = observe_response(formula, evaluated.response, family, used.prior_weights, used.index)
+    parts, weights = evaluated.response, used.prior_weights
+    found = response_of_family(formula, parts, family, weights, used.index)
     _check_row_vectors(used, family)
     return found
 
@@ -259,14 +265,14 @@ def _random_terms(
 
 def _residual(
     formula: Formula,
-    residual_sd: str | None,
+    given: _Given,
     residual: ResidualRequest | Formula | None,
     rows: UsedRows,
     env: EvalEnvironment,
 ) -> tuple[ResidualSpec, ResidualRows]:
     """Residual model that the arguments ask for, and its columns."""
     if rows.residual_sd is not None:
-        return KnownStandardDeviations(residual_sd), ResidualRows()
+        return KnownStandardDeviations(given.column_of["residual_sd"]), ResidualRows()
     if residual is None:
         return EqualVariances(), ResidualRows()
     variables = {

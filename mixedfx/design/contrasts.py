@@ -7,12 +7,13 @@ T depends on the terms and levels, not on the rows.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from patsy import DesignInfo, Sum, Treatment
+from patsy import DesignInfo, SubtermInfo, Sum, Term, Treatment
 
 from mixedfx._names import decode
 from mixedfx.design.spec import ModelSpec
@@ -52,6 +53,28 @@ def columns_of_term(spec: ModelSpec, term: FixedTerm) -> list[int]:
     """Find the columns of X that belong to a term."""
     columns = range(*term.columns.indices(len(spec.column_names)))
     return [i for i, j in enumerate(spec.kept_columns.tolist()) if j in columns]
+
+
+def recoding_of_columns(spec: ModelSpec, coding: Literal["sum", "treatment"]) -> Matrix:
+    """Solve ``X_new = X_old T`` for T, but for constants where thresholds are the intercept."""
+    if spec.family.has_intercept:
+        return recoding(spec.fixed_info, coding)
+    return recoding(_with_intercept(spec.fixed_info), coding)[1:, 1:]
+
+
+def indicators_of_columns(spec: ModelSpec) -> Matrix:
+    """Coefficients of all columns as functions of parameters of the levels and their cells."""
+    if spec.family.has_intercept:
+        return indicator_columns(spec.fixed_info)
+    return indicator_columns(_with_intercept(spec.fixed_info))[1:]
+
+
+def _with_intercept(info: DesignInfo) -> DesignInfo:
+    """The same columns after one of ones."""
+    codings: OrderedDict[Term, list[SubtermInfo]] = OrderedDict()
+    codings[Term([])] = [SubtermInfo([], {}, 1)]
+    codings.update(info.term_codings)
+    return DesignInfo(["Intercept", *info.column_names], info.factor_infos, codings)
 
 
 def recoding(info: DesignInfo, coding: Literal["sum", "treatment"]) -> Matrix:

@@ -47,6 +47,11 @@ class FamilyResidual(ResidualSpec):
         )
 
     @property
+    def predicted(self) -> tuple[str, ...]:  # type: ignore[override]
+        """That of the family."""
+        return self.family.predictions
+
+    @property
     def argument(self) -> str:
         """The argument of ``glmer``."""
         return f"family='{self.family.name}'"

@@ -70,6 +70,14 @@ class ResponseSpec:
         """What the mean is of, where the response does not say it; empty where it does."""
         return ""
 
+    def family(self, family: Family) -> Family:
+        """A family with what it takes from the response."""
+        return family
+
+    def noting_unused(self, column: pd.Series | None) -> ResponseSpec:
+        """With the categories of its column that no row used has, where it has categories."""
+        return self
+
     def trial_codes(self, parts: Sequence[str]) -> Sequence[str]:
         """Expressions whose sum is the number of trials, of the parts that it is written with."""
         return ()
@@ -88,14 +96,14 @@ class TwoLevels(ResponseSpec):
         if (codes < 0).any():
             value = np.asarray(parts[0], dtype=object)[int(np.argmax(codes < 0))]
             raise ResponseError(
-                f"the response '{name}' is {_label(self.failure)} or {_label(self.success)}, not "
-                f"{_label(value)}."
+                f"the response '{name}' is {level_text(self.failure)} or "
+                f"{level_text(self.success)}, not {level_text(value)}."
             )
         return Observed(codes.astype(float), weights)
 
     def note(self, name: str) -> str:
         """Which level is the success."""
-        failure, success = _label(self.failure), _label(self.success)
+        failure, success = level_text(self.failure), level_text(self.success)
         return (
             f"the mean is the probability that '{name}' is {success}, the second of its levels "
             f"{failure} and {success}."
@@ -147,16 +155,16 @@ class _Rows:
 def observe_response(
     formula: Formula,
     parts: Sequence[Any],
+    spec: ResponseSpec,
     family: Family,
     weights: Vector | None,
     index: pd.Index,
-) -> tuple[ResponseSpec, Observed]:
-    """Find how the response is written, and its values in the rows of the fit."""
-    spec = _specification(formula, parts, family)
+) -> Observed:
+    """Values of a response in the rows of the fit."""
     rows = _Rows(formula.response, index)
     if isinstance(spec, Successes):
         _check_counts(spec, parts, rows)
-    return spec, _checked(spec.observe(rows.name, parts, weights), family, rows)
+    return _checked(spec.observe(rows.name, parts, weights), family, rows)
 
 
 def response_values(
@@ -188,7 +196,8 @@ def response_values(
     return _checked(spec.observe(name, parts, weights), family, rows)
 
 
-def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> ResponseSpec:
+def response_specification(formula: Formula, parts: Sequence[Any], family: Family) -> ResponseSpec:
+    """Find how a response is written that is no ordered category."""
     name, function = formula.response, response_code(formula.response).function
     if function:
         if not family.takes_trials:
@@ -203,13 +212,16 @@ def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> Re
     levels = dtype.categories.tolist()
     if len(levels) == 1:
         raise ResponseError(
-            f"the response '{name}' is {_label(levels[0])} in every row used: nothing to explain."
+            f"the response '{name}' is {level_text(levels[0])} in every row used: nothing to "
+            "explain."
         )
     if len(levels) == 2 and family.takes_trials:
         return TwoLevels(*levels)
-    listed = ", ".join(map(_label, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
+    listed = ", ".join(map(level_text, levels[:_MOST_LISTED])) + ", ..." * (
+        len(levels) > _MOST_LISTED
+    )
     if len(levels) == 2:
-        advice = f"{_GLMER} models the probability that it is {_label(levels[1])}"
+        advice = f"{_GLMER} models the probability that it is {level_text(levels[1])}"
     else:
         advice = f"Of one level against the others, {_is(name, levels[-1])}, {_GLMER} models the "
         advice += "probability"
@@ -219,7 +231,7 @@ def _specification(formula: Formula, parts: Sequence[Any], family: Family) -> Re
     )
 
 
-def _label(level: Any) -> str:
+def level_text(level: Any) -> str:
     """A level in a message: text in quotes."""
     return repr(level) if isinstance(level, str) else str(level)
 

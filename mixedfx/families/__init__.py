@@ -3,6 +3,7 @@
 from mixedfx.families.beta import Beta
 from mixedfx.families.betabinomial import BetaBinomial
 from mixedfx.families.binomial import Binomial
+from mixedfx.families.cumulative import Cumulative
 from mixedfx.families.derivatives import ParamDerivatives, RowDerivatives
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
@@ -24,6 +25,7 @@ __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "Cumulative",
     "Family",
     "Gamma",
     "Gaussian",

@@ -17,6 +17,7 @@ from scipy import special
 
 from mixedfx.families.derivatives import Array, LogDerivatives, RowDerivatives
 from mixedfx.families.links import Link, Mask, bounded_exp
+from mixedfx.families.log_intervals import LogInterval, of_logistic, of_survival, of_symmetric
 
 _SQRT_HALF, _SQRT_2_OVER_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
 _DENSITY_0 = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution
@@ -65,6 +66,11 @@ class CumulativeLink(Link):
             mu * (d.second + d.first**2),
             mu * (d.third + 3.0 * d.first * d.second + d.first**3),
         )
+
+    def log_interval(self, low: Array, high: Array, width: Array, *, third: bool) -> LogInterval:
+        """``log(F(high) - F(low))`` of ends ``width`` apart, with its derivatives."""
+        of_ends = of_symmetric if self.symmetric else of_survival
+        return of_ends(self.log_sf, low, high, third=third)
 
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """Derivatives of ``y log F(eta) + (1 - y) log(1 - F(eta))``."""
@@ -116,6 +122,10 @@ class Logit(CumulativeLink):
     def log_cdf(self, eta: Array, *, third: bool = False) -> LogDerivatives:
         """``-log(1 + exp(-eta))``."""
         return self._from_bernoulli(eta, third=third)
+
+    def log_interval(self, low: Array, high: Array, width: Array, *, third: bool) -> LogInterval:
+        """A product of two probabilities and of a function of the width."""
+        return of_logistic(self.log_cdf, low, high, width, third=third)
 
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """

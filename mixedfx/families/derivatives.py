@@ -50,6 +50,25 @@ class ParamDerivatives(NamedTuple):
     weight: Array
 
 
+class RowEnds(NamedTuple):
+    """
+    Linear functions of coefficients, and perhaps thresholds, towards which densities rise.
+
+    Attributes
+    ----------
+    X : ndarray of shape (m, p + r)
+        Their columns, those of the coefficients first.
+    signs : ndarray of shape (m,)
+        Direction in which the density does not fall; zero where it falls in both.
+    row : ndarray of shape (m,)
+        The row that each belongs to.
+    """
+
+    X: Array
+    signs: Array
+    row: npt.NDArray[np.intp]
+
+
 class LogDerivatives(NamedTuple):
     """Logarithm of a probability and its derivatives by eta; ``third`` only on request."""
 

@@ -22,12 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import check_choice
+from mixedfx.families.category_hooks import CategoryHooks
 from mixedfx.families.cumulative_links import Log
-from mixedfx.families.derivatives import (
-    Array,
-    ParamDerivatives,
-    RowDerivatives,
-)
+from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
 from mixedfx.families.observation_variance import observation_variance
@@ -42,7 +39,7 @@ __all__ = ["Family", "ParamDerivatives", "RowDerivatives"]
 
 
 @dataclass(frozen=True)
-class Family(FamilyParameters, ABC):
+class Family(FamilyParameters, CategoryHooks, ABC):
     """
     Distribution of a response around its mean, with the link of that mean.
 
@@ -63,6 +60,10 @@ class Family(FamilyParameters, ABC):
         Whether the response is a count or a proportion of counts.
     mergeable : bool
         Whether rows of equal eta merge: ``y`` to the weighted mean, ``w`` to the sum.
+    ordered : bool
+        Whether the response is an ordered category, as 1, ..., K.
+    has_intercept : bool
+        Whether the linear predictor has an intercept.
     positive_mean : bool
         Whether the mean must be positive.
     takes_trials : bool
@@ -98,6 +99,8 @@ class Family(FamilyParameters, ABC):
     dispersion_param: ClassVar[str | None] = None
     has_zeros: ClassVar[bool] = False
     truncated: ClassVar[bool] = False
+    # What fit.predict() predicts
+    predictions: ClassVar[tuple[str, ...]] = ("mean", "linear")
     support: ClassVar[str]
     mean_name: ClassVar[str] = "mean"
     log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
@@ -244,6 +247,10 @@ class Family(FamilyParameters, ABC):
         """Sign of the direction of eta in which a row's log density rises without end, or zero."""
         return np.zeros(len(y))
 
+    def ends_of_rows(self, X: Vector, y: Vector) -> RowEnds:
+        """In which direction each row's density rises without end, as a linear function."""
+        return RowEnds(X, self.unbounded(y), np.arange(len(y)))
+
     # ------------------------------------------------------------ starting values
 
     def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
@@ -319,6 +326,11 @@ class Family(FamilyParameters, ABC):
     def predictor_name(self) -> str:
         """The linear predictor in words; empty where it is the mean."""
         return self.link.predictor_name(self.mean_name)
+
+    @property
+    def ratio(self) -> str | None:
+        """What exponentials of coefficients are, in words; None: nothing of the mean."""
+        return self.link.ratio
 
     @property
     def observation_methods(self) -> tuple[str, ...]:

@@ -33,10 +33,18 @@ class FamilyParameters:
     vanishing: ClassVar[tuple[str, ...]] = ()
     infinite: ClassVar[tuple[str, ...]] = ()
 
+    # Values that the parameters can have, in words
+    param_range: ClassVar[str] = "must be above 0"
+
     @property
     def param_names(self) -> tuple[str, ...]:
         """Their names; a class attribute where these do not depend on the response."""
         return ()
+
+    @property
+    def param_symbols(self) -> tuple[str, ...]:
+        """Names of what is drawn for them: one of several that belong together."""
+        return self.param_names
 
     @property
     def param_scales(self) -> tuple[ParamScale, ...]:

@@ -10,6 +10,7 @@ from mixedfx.families import statsmodels as bridge
 from mixedfx.families.beta import Beta
 from mixedfx.families.betabinomial import BetaBinomial
 from mixedfx.families.binomial import Binomial
+from mixedfx.families.cumulative import Cumulative
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
 from mixedfx.families.gaussian import Gaussian
@@ -35,6 +36,7 @@ _ALL: tuple[type[Family], ...] = (
     Student,
     TruncatedPoisson,
     TruncatedNegativeBinomial2,
+    Cumulative,
 )
 FAMILIES = MappingProxyType({family.name: family for family in _ALL})
 # The family of linear mixed models.
@@ -60,6 +62,11 @@ _OTHER_NAMES = {
     "studentt": "student",
     "ztpoisson": "truncated_poisson",
     "ztnbinom": "truncated_nbinom2",
+    "ordinal": "cumulative",
+    "clm": "cumulative",
+    "clmm": "cumulative",
+    "polr": "cumulative",
+    "cumul": "cumulative",
 }
 _OTHER_LINKS = {"cauchy": "cauchit", "inversepower": "inverse", "1/mu": "inverse"}
 # Estimating equations without a likelihood, and what has one.

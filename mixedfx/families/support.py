@@ -76,6 +76,8 @@ def _advice(family: str, y: Vector, w: Vector | None) -> str:
     """What to correct, or which families take such values."""
     if family == "binomial" and w is not None:
         return _trials_advice(y, w)
+    if family == "cumulative":
+        return "Give the categories of the fit, or their numbers from 1 on."
     within = ((y >= 0) & (y <= 1)).all()
     if family == "binomial" and within:
         return (

@@ -178,7 +178,7 @@ class _Estimates:
         rows = GeneralizedRows.of(fit.design)
         likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
         beta = basis_coefficients(rows, estimate.beta)
-        point = Point(tuple(factors), beta, np.log(estimate.params))
+        point = Point(tuple(factors), beta, rows.family.coordinates(estimate.params))
         coordinates, x = free_coordinates(likelihood, point)
         return _Estimates(fit, estimate, likelihood, coordinates, x)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.families.family import Family
 from mixedfx.inference.parameters import Parameter, parameters
 
 Vector = npt.NDArray[np.float64]
@@ -70,7 +71,8 @@ def parameter_values(fit: FittedModel, given: Mapping[str, Any] | None) -> Param
             for t, factor in enumerate(factors)
         )
     own = zip(of_family, fit.residual.distribution_params, strict=True)
-    family_params = np.array([_positive(name, values.get(name, v)) for name, v in own])
+    family_params = np.array([float(values.get(name, v)) for name, v in own])
+    _check_family_params(fit.spec.family, family_params)
     return ParameterValues(beta, sigma, factors, family_params)
 
 
@@ -90,10 +92,15 @@ def _not_negative(name: str, value: float) -> float:
     return value
 
 
-def _positive(name: str, value: float) -> float:
-    if value <= 0.0:
-        raise ArgumentError(f"params: {name} = {value:g} must be above 0.")
-    return float(value)
+def _check_family_params(family: Family, params: Vector) -> None:
+    """Raise for values that the family's parameters cannot have."""
+    with np.errstate(all="ignore"):
+        possible = len(params) == 0 or np.isfinite(family.coordinates(params)).all()
+    if not possible:
+        seen = ", ".join(
+            f"{name} = {v:g}" for name, v in zip(family.param_names, params, strict=True)
+        )
+        raise ArgumentError(f"params: {seen} {family.param_range}.")
 
 
 def _theta(fit: FittedModel, value: Any) -> Vector:

@@ -172,7 +172,7 @@ class Wanted:
         if self.interval is not None:
             check_choice("interval", self.interval, ("confidence", "prediction"))
         check_share("conf_level", self.conf_level)
-        check_scale(fit, self.which, self.average, self.interval)
+        check_scale(fit, self.which, self.average, self.interval, self.se)
 
     def groups(self, fit: FittedModel) -> tuple[str, ...]:
         """Grouping factors whose conditional modes are included."""
@@ -195,9 +195,8 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
         eta = eta + known.weights @ conditional_residuals(fit.rows, fit.solution)
     scale = response_scale(fit, wanted.which, wanted.average)
     left_out = _unknown_effects_variance(fit, rows) if scale.averages else np.zeros(len(eta))
-    predicted = pd.Series(scale.predicted(eta, left_out), index=index, name="predicted")
     if interval is None and not wanted.se:
-        return predicted
+        return scale.table(eta, left_out, index)
     uncertainty = fit.residual.parameter_uncertainty(fit.solution)
     errors = errors_of_means(fit, rows, known, uncertainty)
     errors = replace(errors, conditional=errors.conditional + rows.left_of_known)
@@ -205,7 +204,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
     at = scale.at(
         eta, left_out, errors, lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty)
     )
-    table = pd.DataFrame({"predicted": predicted})
+    table = pd.DataFrame({"predicted": scale.table(eta, left_out, index)})
     if wanted.se:
         table["std_error"] = np.where(np.isnan(eta), np.nan, at.std_error)
     shares = [0.5 - wanted.conf_level / 2, 0.5 + wanted.conf_level / 2]

@@ -18,7 +18,12 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx._names import decode
 from mixedfx.design.checks import independent_columns
-from mixedfx.design.contrasts import FixedTerm, fixed_terms, indicator_columns, recoding
+from mixedfx.design.contrasts import (
+    FixedTerm,
+    fixed_terms,
+    indicators_of_columns,
+    recoding_of_columns,
+)
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import terms_of
@@ -56,13 +61,14 @@ def recoded(fit: FittedModel, coding: Literal["treatment", "sum"] = "treatment")
     """Find the coefficients of a coding of all factors."""
     spec = fit.spec
     by_name = {term.name: term for term in fixed_terms(spec.fixed_info)}
-    written = [by_name[decode(t.name())] for t in terms_of(spec.formula.fixed)]
+    names = [decode(t.name()) for t in terms_of(spec.formula.fixed)]
+    written = [by_name[name] for name in names if name in by_name]  # thresholds: no intercept
     ordered = sorted(written, key=lambda term: len(term.factors))  # the intercept first
     n_columns = len(spec.column_names)
     aliases = np.eye(n_columns)[spec.kept_columns]
     if spec.aliases is not None:
         aliases[:, np.setdiff1d(np.arange(n_columns), spec.kept_columns)] = spec.aliases
-    from_all = aliases @ recoding(spec.fixed_info, coding)
+    from_all = aliases @ recoding_of_columns(spec, coding)
     order = [i for t in ordered for i in range(*t.columns.indices(n_columns))]
     if spec.aliases is not None:
         R = qr_R_of_rows(fit)
@@ -98,7 +104,8 @@ def type3_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:
     levels of the factors that it interacts with, and where cells are empty over what the others
     tell (SAS Institute 1978, The four types of estimable functions; Goodnight 1980).
     """
-    if coding.columns.get("Intercept") or len(coding.terms) == 1:
+    has_one = coding.columns.get("Intercept") or not fit.spec.family.has_intercept
+    if has_one or len(coding.terms) == 1:
         return _projected_rows(fit, coding, term)
     # Without an intercept a term has a coefficient for each of its levels, at the reference
     # level of the other factors in treatment coding and averaged over them in this one.
@@ -116,7 +123,7 @@ def _projected_rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matr
     rows = np.eye(len(coding.to_coding))[tested]
     if not (tested and containing):
         return rows
-    in_columns = indicator_columns(fit.spec.fixed_info)
+    in_columns = indicators_of_columns(fit.spec)
     functions = coding.to_coding @ (coding.aliases @ in_columns)
     functions = np.where(np.abs(functions) < _ROUNDING, 0.0, functions)
     projection = np.linalg.lstsq(functions[containing].T, functions[tested].T, rcond=_ROUNDING)[0].T

@@ -5,6 +5,7 @@ scale                  predicted                                   standard erro
 =====================  ==========================================  =========================
 linear                 eta                                         s
 mean                   mean(eta)                                   ``|mean'(eta)| s``
+probabilities          those of ordered categories                 none
 mean over effects      ``m = E mean(eta + v), v ~ N(0, z'Sigma z)`` by the gradient of m
 =====================  ==========================================  =========================
 
@@ -21,6 +22,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -61,6 +63,10 @@ class LinearScale:
 
     averages = False
 
+    def table(self, eta: Vector, left_out: Vector, index: pd.Index) -> pd.Series | pd.DataFrame:
+        """What is predicted of rows with these labels."""
+        return pd.Series(self.predicted(eta, left_out), index=index, name="predicted")
+
     def predicted(self, eta: Vector, left_out: Vector) -> Vector:
         """The linear predictor."""
         return eta
@@ -77,7 +83,7 @@ class LinearScale:
 
 
 @dataclass(frozen=True)
-class MeanScale:
+class MeanScale(LinearScale):
     """The mean given the effects that are included, others at zero."""
 
     family: Family
@@ -175,20 +181,43 @@ class AverageScale(MeanScale):
             return expectation(function, eta, np.sqrt(left_out))
 
 
-Scale = LinearScale | MeanScale
+@dataclass(frozen=True)
+class ProbabilityScale(AverageScale):
+    """Probability of each category, given the effects that are included or over the others."""
+
+    averages: bool
+
+    def table(self, eta: Vector, left_out: Vector, index: pd.Index) -> pd.Series | pd.DataFrame:
+        """A column a category."""
+        categories = range(len(self.family.labels))
+        columns = [self._expected(partial(self._of, j), eta, left_out) for j in categories]
+        return pd.DataFrame(np.array(columns).T, index=index, columns=list(self.family.labels))
+
+    def _of(self, j: int, eta: Matrix) -> Matrix:
+        return np.asarray(self.family.probabilities(eta, self.params)[j])
 
 
-def response_scale(fit: FittedModel, which: str, average: str | None) -> Scale:
+def response_scale(fit: FittedModel, which: str, average: str | None) -> LinearScale:
     """Scale of predictions."""
     family = fit.spec.family
     if which == "linear":
         return LinearScale()
     params = fit.residual.distribution_params
+    if which == "probabilities":
+        return ProbabilityScale(family, params, average is not None)
     return MeanScale(family, params) if average is None else AverageScale(family, params)
 
 
-def check_scale(fit: FittedModel, which: str, average: str | None, interval: str | None) -> None:
+def check_scale(
+    fit: FittedModel, which: str, average: str | None, interval: str | None, se: bool
+) -> None:
     """Refuse what does not exist on a scale."""
+    if which == "probabilities" and (se or interval is not None):
+        raise ArgumentError(
+            "which='probabilities' predicts a column for each category, without standard errors "
+            "and intervals: fit.emmeans(..., which='probabilities') has them; leave se= and "
+            "interval= out."
+        )
     link = fit.spec.family.link
     if isinstance(link, Identity):
         return

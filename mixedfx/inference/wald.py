@@ -90,12 +90,13 @@ def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataF
 
 def exponentiated(fit: FittedModel, table: pd.DataFrame) -> pd.DataFrame:
     """Coefficients as ratios, where the link has them."""
-    link = fit.spec.family.link
-    if not fit.spec.residual.linear and link.ratio is None:
+    family = fit.spec.family
+    if not fit.spec.residual.linear and family.ratio is None:
         raise ArgumentError(
             f"exponentiate=True: exponentials of coefficients have no meaning for the "
-            f"{link.name} link; they are odds ratios for logit, ratios of means for log, hazard "
-            "ratios for cloglog. fit.emmeans(...) compares means on the scale of the response."
+            f"{family.link.name} link of family='{family.name}'; they are odds ratios for logit, "
+            "ratios of means for log, hazard ratios for cloglog. fit.emmeans(...) compares means "
+            "on the scale of the response."
         )
     return exponentials(table)
 

@@ -45,6 +45,7 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
     "corr": (LKJ, Flat),
     "dispersion": (Normal, Flat),
     "family": _SD_PRIORS,
+    "threshold": (Flat,),
     "theta": (Constant,),
 }
 # Kinds of parameters that can be named together.
@@ -272,6 +273,8 @@ def _parameter_kinds(
     kinds |= {name: "corr" for name in corr_names if name}
     kind = residual.coefficient_kind
     kinds |= {residual.full_name(name): kind for name in residual.coefficient_names}
+    scales = zip(spec.family.param_names, spec.family.param_scales, strict=True)
+    kinds |= {name: "threshold" for name, scale in scales if scale == "identity"}
     if residual.estimates_sigma and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
     if spec.random_terms and "theta" not in kinds:

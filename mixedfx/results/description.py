@@ -7,7 +7,7 @@ from typing import Any
 from mixedfx.covariance.structure import correlation_components
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
-from mixedfx.diagrams.equations.distributions import param_symbol
+from mixedfx.diagrams.equations.distributions import family_symbols
 from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.errors import check_flag
 from mixedfx.estimation.fitted_model import FittedModel
@@ -81,7 +81,7 @@ class DescriptionMixin(ResultsBase):
         spec.residual.check_one_predictor("equation()", "fit.summary() has the formula of each")
         effects = tuple(term.effect_names for term in spec.random_terms)
         return equations.equation(
-            spec.formula,
+            equations.formula_shown(spec.formula, spec.family),
             nested=spec.nesting,
             columns=None if estimates else equations.Columns(spec.column_names, effects),
             estimates=_estimates(self.model) if estimates else None,
@@ -99,13 +99,13 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
     """Directed acyclic graph of a fitted model."""
     fit.spec.residual.check_one_predictor("graph()", "mfx.graph(formula) draws one of them")
     return graphs.graph(
-        fit.formula,
+        equations.formula_shown(fit.formula, fit.spec.family),
         fit.spec.ngroups,
         rows=fit.nobs,
         nested=fit.spec.nesting,
         residual_sd=fit.spec.residual.residual_sd,
         dependence=fit.spec.residual.dependence,
-        params=[param_symbol(name) for name in fit.spec.family.param_names],
+        params=family_symbols(fit.spec.family),
     )
 
 
@@ -116,7 +116,8 @@ def _family_response(fit: FittedModel, *, estimates: bool) -> equations.FamilyRe
         return None
     trials = fit.rows.has_weights and spec.family.takes_trials
     params = fit.residual.family_params(fit.solution.sigma) if estimates else {}
-    return equations.FamilyResponse(spec.family, (trials and spec.weights_column) or trials, params)
+    of_rows: str | bool = (trials and spec.weights_column) or trials
+    return equations.family_response(spec.family, of_rows, params)
 
 
 def _estimates(fit: FittedModel) -> equations.Estimates:

@@ -269,7 +269,7 @@ class HypothesisTestsMixin(ResultsBase):
         nesting: str | Mapping[str, Any] | None = "auto",
         weights: Weights = "equal",
         cov_reduce: Any = "mean",
-        which: Literal["linear", "mean"] = "linear",
+        which: Literal["linear", "mean", "probabilities"] = "linear",
         bias_adjust: bool = False,
         df_method: DfMethod = "auto",
         conf_level: float = 0.95,
@@ -303,12 +303,15 @@ class HypothesisTestsMixin(ResultsBase):
             Values of covariates that ``at`` does not give: ``"mean"``, ``"median"``, ``"range"``
             (both ends), a function of the values in the rows, or False for all distinct ones;
             or a mapping from covariates to these.
-        which : {"linear", "mean"}
+        which : {"linear", "mean", "probabilities"}
             ``"linear"``: means of the linear predictor, such as log odds. ``"mean"``: these means
             on the scale of the response, probabilities or expected counts, with standard errors by
             the delta method and transformed limits; contrasts are then ratios where the link has
             them. If the formula transforms the response, as in ``np.log(y)``, ``np.sqrt(y)`` or
-            ``1 / y``, they are transformed back.
+            ``1 / y``, they are transformed back. Of ordered
+            categories ``"linear"`` is the latent variable less the mean of the thresholds,
+            ``"mean"`` the mean class from 1 to K, and ``"probabilities"`` those of all categories,
+            grouped by them; contrasts are differences.
         bias_adjust : bool
             Whether means on the scale of the response are adjusted, to second order, for the
             variance of the random effects, its mean over the rows, with the residual one where
@@ -355,5 +358,6 @@ class HypothesisTestsMixin(ResultsBase):
             nesting=nesting,
             weights=weights,
             cov_reduce=cov_reduce,
+            which=which,
         )
         return on_scale(self.model, means, which, bias_adjust=bias_adjust)

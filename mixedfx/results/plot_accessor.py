@@ -215,7 +215,7 @@ class PlotAccessor(MeanPlots, DiagnosticPlots):
             )
         table = wald.exponentiated(self.model, table)
         return plots.coefficients(
-            table, conf_level=conf_level, unit=family.link.ratio or "", ratios=True, ax=ax
+            table, conf_level=conf_level, unit=family.ratio or "", ratios=True, ax=ax
         )
 
     def variance(self, *, fixed: bool = False, ax: Any = None) -> Any:

@@ -19,6 +19,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.levels import Levels
+from mixedfx.design.ordered_response import OrderedLevels
 from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import (
     EqualVariances,
@@ -45,6 +46,7 @@ from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.families import FAMILIES, LINKS
+from mixedfx.families.thresholds import Equidistant, Flexible
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable
 from mixedfx.inference.variance_explained import VarianceShares
@@ -78,7 +80,8 @@ from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
-    *(EffectPositions, ResponseSpec, TwoLevels, Successes),
+    *(EffectPositions, ResponseSpec, TwoLevels, Successes, OrderedLevels),
+    *(Flexible, Equidistant),
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(FamilyModel, FamilyEstimate),

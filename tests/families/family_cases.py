@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from oracle import LATENT, log_interval
 from scipy import stats
 
 from mixedfx.families import FAMILIES, Family
@@ -18,6 +19,7 @@ PARAMS = {
     "beta": [[0.4], [6.0], [900.0]],
     "betabinomial": [[0.4], [6.0], [900.0]],
     "truncated_nbinom2": [[0.02], [0.8], [1e4]],
+    "cumulative": [[-1.3, 0.2, 0.9, 3.1], [-0.4, 0.1, 0.11, 4.0]],
     "student": [[0.7, 5.2], [2.0, 8.0], [0.5, 90.0]],
 }
 
@@ -51,6 +53,8 @@ class Case:
 
     @property
     def y(self):
+        if self.family.ordered:
+            return np.tile([1.0, 2.0, 3.0, 4.0, 5.0, 3.0], 4)
         if self.family.takes_trials:
             w = np.ones(24) if self.w is None else self.w
             return np.rint(w * np.tile([0.0, 0.4, 1.0], 8)) / w
@@ -67,8 +71,16 @@ class Case:
         return f"{self.family} {[float(p) for p in self.params]}{weighted}"
 
 
+CATEGORIES = ("1", "2", "3", "4", "5")
+
+
+def family_with(family, link):
+    """A family with a link, of five categories where they are ordered."""
+    return family.with_link(link).of_categories(CATEGORIES)
+
+
 CASES = [
-    Case(family.with_link(link), np.array(params), weighted)
+    Case(family_with(family, link), np.array(params), weighted)
     for family in FAMILIES.values()
     for link in family.links
     for params in PARAMS.get(family.name, [[]])
@@ -76,9 +88,27 @@ CASES = [
 ]
 
 
+@dataclass(frozen=True)
+class OrderedCategories:
+    """Categories by the thresholds of a latent variable."""
+
+    link: str
+    eta: np.ndarray
+    alpha: np.ndarray
+
+    def logpmf(self, y):
+        return log_interval(self.link, y, self.eta, self.alpha)
+
+    def cdf(self, y):
+        ends = np.concatenate([[-np.inf], self.alpha, [np.inf]])
+        return LATENT[self.link].cdf(ends[y.astype(int)] - self.eta)
+
+
 def distribution(case):
     """The rows' distributions by SciPy; prior weights of counts are not part of them."""
     mu, name = case.mu, case.family.name
+    if name == "cumulative":
+        return OrderedCategories(case.family.link.name, case.eta, case.params)
     w = np.ones_like(mu) if case.w is None else case.w
     if name == "binomial":
         return stats.binom(w.astype(int), mu)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families.family_cases import CASES, distribution
+from families.family_cases import CASES, distribution, family_with
 from scipy import special
 
 from mixedfx.families import FAMILIES, resolve_family
@@ -62,17 +62,17 @@ def test_derivatives_by_eta_are_those_of_differences(case):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.params)], ids=str)
-def test_derivatives_by_log_params_are_those_of_differences(case):
+def test_derivatives_by_coordinates_of_the_params_are_those_of_differences(case):
     exact = np.array(case.family.by_params(case.y, case.w, case.eta, case.params))
-    for i, param in enumerate(case.params):
+    at = case.family.coordinates(case.params)
+    for i in range(len(at)):
 
-        def parts(log_param, i=i):
-            params = case.params.copy()
-            params[i] = np.exp(log_param)
+        def parts(coordinate, i=i):
+            params = case.family.natural(np.r_[at[:i], coordinate, at[i + 1 :]])
             return np.array(case.family.derivatives(case.y, case.w, case.eta, params)[:3])
 
-        found = differences(parts, float(np.log(param)))
-        scale = 1.0 + np.abs(parts(np.log(param))).max(axis=1, keepdims=True)
+        found = differences(parts, at[i])
+        scale = 1.0 + np.abs(parts(at[i])).max(axis=1, keepdims=True)
         np.testing.assert_allclose(exact[:, i] / scale, found / scale, atol=1e-7)
 
 
@@ -109,7 +109,7 @@ def test_nodes_broadcast(case):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_linear_predictors_of_40_all_is_finite(name):
     for link in FAMILIES[name].links:
-        family = FAMILIES[name].with_link(link)
+        family = family_with(FAMILIES[name], link)
         eta = np.array([-40.0, -40.0, 40.0, 40.0])
         if family.takes_trials and link == "log":
             eta = np.array([-40.0, -40.0, -1e-9, -1e-9])
@@ -117,8 +117,11 @@ def test_at_linear_predictors_of_40_all_is_finite(name):
             eta = np.abs(eta)
         y = np.tile([0.0, 1.0] if family.discrete else [0.5, 3.0], 2)
         y = np.tile([0.01, 0.99], 2) if name == "beta" else y
+        y = np.array([1.0, 5.0, 3.0, 4.0]) if family.ordered else y
         for param in (1e-8, 1.0, 1e4) if family.param_names else (1.0,):
             params = np.full(len(family.param_names), param)
+            if family.ordered:
+                params = min(param, 50.0) * np.array([-1.0, 0.0, 1.0, 2.0])
             assert np.isfinite(family.derivatives(y, None, eta, params, third=True)).all()
             assert np.isfinite(family.by_params(y, None, eta, params)).all()
 

@@ -53,9 +53,9 @@ def test_draws_have_the_mean_and_the_variance(case):
     family, n = case.family, 20_000
     mu, w = np.tile(case.mu, (n, 1)), None if case.w is None else np.tile(case.w, (n, 1))
     draws = family.simulate(mu, w, case.params, np.random.default_rng(1))
+    mean = family.response_mean(case.eta, case.params)
     of_counts = (family.discrete or family.name == "beta") and not family.takes_trials
     variance = family.variance(case.mu, None if of_counts else case.w, case.params)
-    mean = family.response_mean(case.eta, case.params)
     errors = (draws.mean(axis=0) - mean) / np.sqrt(variance / n)
     assert np.abs(errors).max() < 4.5
     np.testing.assert_allclose(np.mean(draws.var(axis=0) / variance), 1.0, atol=0.05)

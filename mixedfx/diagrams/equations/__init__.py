@@ -11,6 +11,17 @@ mappings.
 from mixedfx.diagrams.equations.distributions import FamilyResponse
 from mixedfx.diagrams.equations.layout import Equation, Line
 from mixedfx.diagrams.equations.levels import equation
+from mixedfx.diagrams.equations.ordered import family_response, formula_shown
 from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
 
-__all__ = ["Columns", "Equation", "Estimates", "FamilyResponse", "Line", "RowTerms", "equation"]
+__all__ = [
+    "Columns",
+    "Equation",
+    "Estimates",
+    "FamilyResponse",
+    "Line",
+    "RowTerms",
+    "equation",
+    "family_response",
+    "formula_shown",
+]

@@ -49,6 +49,11 @@ _PARAMS = {
 }
 
 
+def family_symbols(family: Family) -> list[Math]:
+    """Symbols of a family's parameters; of thresholds one for all."""
+    return [param_symbol(name) for name in family.param_symbols]
+
+
 def param_symbol(name: str) -> Math:
     """Symbol of a parameter of a family."""
     return _PARAMS.get(name, Math.upright(name))

@@ -37,11 +37,9 @@ def separation_statements(design: Design, evaluation: MarginalEvaluation) -> tup
     signs, weights = design.spec.family.unbounded(design.rows.y), design.rows.weights
     used = np.ones(design.rows.n, dtype=bool) if weights is None else weights > 0.0
     if is_suspicious(evaluation.modes):
-        found = find_separation(design.rows.X[used], signs[used])
+        found = _separation(design, np.flatnonzero(used))
         if found is not None:
-            rows = np.zeros(design.rows.n, dtype=bool)
-            rows[used] = found.rows
-            return (_of_coefficients(design, Separation(found.direction, rows)),)
+            return (_of_coefficients(design, found),)
     bases = evaluation.modes.rows.bases
     sds = [
         np.linalg.norm(basis.T @ F, axis=1) * np.sqrt(np.mean(term.model_matrix**2, axis=0))
@@ -52,6 +50,18 @@ def separation_statements(design: Design, evaluation: MarginalEvaluation) -> tup
     if not used.all():
         return ()
     return tuple(_of_term(design, t, sds[t]) for t in runaway_terms(design.rows, signs, sds))
+
+
+def _separation(design: Design, used: npt.NDArray[np.intp]) -> Separation | None:
+    """Direction of the coefficients, and of a family's thresholds, in which rows rise."""
+    X = design.rows.X[used]
+    of_ends = design.spec.family.ends_of_rows(X, design.rows.y[used])
+    found = find_separation(of_ends.X, of_ends.signs)
+    if found is None or not found.direction[: X.shape[1]].any():
+        return None
+    rows = np.zeros(design.rows.n, dtype=bool)
+    rows[used[of_ends.row[found.rows]]] = True
+    return Separation(found.direction[: X.shape[1]], rows)
 
 
 def no_maximum_note(statements: tuple[str, ...]) -> Note:

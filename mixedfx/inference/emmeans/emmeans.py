@@ -19,6 +19,11 @@ from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_f
 from mixedfx.inference.emmeans.marginal_means import EMMeans, estimate_table
 from mixedfx.inference.emmeans.means_grid import GridOptions, MeansGrid, means_grid
 from mixedfx.inference.emmeans.notes import mean_notes
+from mixedfx.inference.emmeans.ordered_means import (
+    of_categories,
+    ordered_functions,
+    ordered_scale,
+)
 from mixedfx.inference.emmeans.reference_grid import group_slices
 from mixedfx.inference.emmeans.scale import LinkScale, scale_of
 
@@ -31,6 +36,7 @@ def emmeans(
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
+    which: str = "linear",
     conf_level: float = 0.95,
     **options: Any,
 ) -> EMMeans:
@@ -51,9 +57,15 @@ def emmeans(
     check_share("conf_level", conf_level)
     grid = means_grid(fit, specs, by, GridOptions(**options))
     cells = linear_functions(fit, grid.cells)
-    return average_of_cells(
-        fit, ddf, grid, cells, conf_level=conf_level, scale=scale_of(fit, "linear")
-    )
+    if not fit.spec.family.ordered:
+        scale = scale_of(fit, "linear")
+        return average_of_cells(fit, ddf, grid, cells, conf_level=conf_level, scale=scale)
+    scale = ordered_scale(fit, which)
+    parts = [
+        average_of_cells(fit, ddf, grid, functions, conf_level=conf_level, scale=scale)
+        for functions in ordered_functions(fit, cells, which)
+    ]
+    return of_categories(fit, parts)
 
 
 def average_of_cells(

@@ -100,6 +100,14 @@ class LinearFunctions:
             np.einsum("mc,mc->m", weights, self.offset.reshape(-1, n_cells)),
         )
 
+    def covariance(self, ddf: DenominatorDf) -> Matrix:
+        """Joint covariance of the functions, (r, r)."""
+        return np.asarray(ddf.covariance.of(self.rows))
+
+    def estimate(self, fit: FittedModel, ddf: DenominatorDf, conf_level: float) -> pd.DataFrame:
+        """Estimate, t test and interval of each function; NaN for those that are not estimable."""
+        return _estimate(fit, ddf, self, conf_level)
+
     def estimable_rows(self) -> Matrix:
         """Rows that span the estimable combinations of the functions."""
         if self.estimable.all():
@@ -142,10 +150,9 @@ def column_rms(fit: FittedModel) -> Vector:
     return np.asarray(np.sqrt(np.square(fit.rows.X).mean(axis=0)))
 
 
-def estimate_functions(
+def _estimate(
     fit: FittedModel, ddf: DenominatorDf, functions: LinearFunctions, conf_level: float
 ) -> pd.DataFrame:
-    """Estimate, t test and interval of each function; NaN for those that are not estimable."""
     estimable, rows = functions.estimable, functions.rows
     tested = estimable & rows.any(axis=1)
     tests = wald.t_tests(

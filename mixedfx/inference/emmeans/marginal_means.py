@@ -20,7 +20,7 @@ from mixedfx.inference.emmeans.contrast_table import contrast_table
 from mixedfx.inference.emmeans.contrasts import Method, check_two_means
 from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html, means_text
 from mixedfx.inference.emmeans.joint_tests import joint_test
-from mixedfx.inference.emmeans.linear_functions import LinearFunctions, estimate_functions
+from mixedfx.inference.emmeans.linear_functions import LinearFunctions
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
 from mixedfx.inference.emmeans.scale import LinkScale, exponentiated
 
@@ -228,10 +228,10 @@ class EMMeans:
         self, functions: LinearFunctions, adjustment: Adjust, k: int, conf_level: float
     ) -> pd.DataFrame:
         """Estimates of a family of contrasts of k means, adjusted."""
-        family = estimate_functions(self._fit, self._ddf, functions, conf_level)
+        family = functions.estimate(self._fit, self._ddf, conf_level)
 
         def correlation(tested: Mask) -> Matrix:
-            cov = self._ddf.covariance.of(functions.rows[tested])
+            cov = functions.select(tested).covariance(self._ddf)
             sds = np.sqrt(np.diag(cov))
             return np.asarray(cov / np.outer(sds, sds))
 
@@ -320,7 +320,7 @@ def estimate_table(
     scale: LinkScale,
 ) -> pd.DataFrame:
     """Levels of each function, then its estimate and interval, on some scale."""
-    estimates = estimate_functions(fit, ddf, functions, conf_level)
+    estimates = functions.estimate(fit, ddf, conf_level)
     estimates = estimates.rename(columns={"estimate": scale.columns[0]})
     columns = {str(name): np.asarray(levels[name]) for name in levels}
     return pd.concat([pd.DataFrame(columns), estimates[[*scale.columns]]], axis=1)

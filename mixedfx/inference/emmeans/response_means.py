@@ -13,6 +13,13 @@ from mixedfx.inference.emmeans.scale import bias_variance, scale_of
 def on_scale(fit: FittedModel, means: EMMeans, which: str, *, bias_adjust: bool) -> EMMeans:
     """Means of a fit on the scale of the response, adjusted for its variances or not."""
     check_flag("bias_adjust", bias_adjust)
+    if fit.spec.family.ordered:  # whose means are averages of cells on their scale
+        if bias_adjust:
+            raise ArgumentError(
+                "bias_adjust=True is of means that are transformed: of ordered categories take "
+                "fit.predict(which='probabilities', average='population')."
+            )
+        return means
     if which == "mean" or bias_adjust:
         fit.spec.residual.check_one_mean()
     scale = scale_of(fit, which, variance=bias_variance(fit) if bias_adjust else None)

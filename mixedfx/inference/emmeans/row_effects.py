@@ -22,11 +22,11 @@ from mixedfx.errors import ArgumentError, brief, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.inference.denominator_df import DenominatorDf
-from mixedfx.inference.emmeans.linear_functions import LinearFunctions, estimate_functions
+from mixedfx.inference.emmeans.linear_functions import LinearFunctions
 from mixedfx.inference.emmeans.means_grid import grid_variables
 from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels, level_text, parse_names
 from mixedfx.inference.emmeans.row_averages import RowGroups, row_groups
-from mixedfx.inference.emmeans.scale import mean_function
+from mixedfx.inference.emmeans.scale import check_mean_of_coefficients, mean_function
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def average_predictions(
     """Means of the predictions of rows, all of them or within levels of variables."""
     groups = _groups(fit, by, options)
     functions = groups.average(_means(fit, groups, groups.frame, options.which))
-    estimates = estimate_functions(fit, ddf, functions, options.conf_level)
+    estimates = functions.estimate(fit, ddf, options.conf_level)
     return pd.concat([groups.levels.reset_index(drop=True), estimates[_ESTIMATES]], axis=1)
 
 
@@ -102,6 +102,7 @@ def _means(fit: FittedModel, groups: RowGroups, frame: pd.DataFrame, which: str)
     at = groups.functions(fit, frame)
     if which == "linear":
         return at
+    check_mean_of_coefficients(fit)
     mean, beta = mean_function(fit), fit.solution.beta
     eta = at.rows @ beta + at.offset
     slope, _, _ = mean.mean_derivatives(eta)
@@ -121,7 +122,7 @@ def _compared(
         low, high = _logarithm(fit, low), _logarithm(fit, high)
     ends = [low, high]
     weights = np.tile([[-1.0], [1.0]], (1, len(low.rows)))
-    table = estimate_functions(fit, ddf, LinearFunctions.sum_of(ends, weights), options.conf_level)
+    table = LinearFunctions.sum_of(ends, weights).estimate(fit, ddf, options.conf_level)
     return (wald.exponentials(table) if options.comparison == "ratio" else table)[_ESTIMATES]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.errors import check_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.family import Family
 from mixedfx.inference import wald
@@ -49,7 +49,12 @@ class MeanFunction(Protocol):
 
     @property
     def link(self) -> Any:
-        """Domain of the linear predictor, and what exponentials of differences are."""
+        """Domain of the linear predictor."""
+        ...
+
+    @property
+    def ratio(self) -> str | None:
+        """What exponentials of differences are; None: nothing of the mean."""
         ...
 
     def mean(self, eta: Vector) -> Vector:
@@ -83,6 +88,11 @@ class FamilyMean:
         """That of the family."""
         return self.family.link
 
+    @property
+    def ratio(self) -> str | None:
+        """That of the family."""
+        return self.family.ratio
+
     def mean(self, eta: Vector) -> Vector:
         """Mean of the response."""
         return self.family.response_mean(eta, self.params)
@@ -108,6 +118,11 @@ class TransformedResponse:
         """The column."""
         return f"response {self.link.column}, transformed back"
 
+    @property
+    def ratio(self) -> str | None:
+        """That of the transformation."""
+        return self.link.ratio
+
     def mean(self, eta: Vector) -> Vector:
         """Value of the column."""
         return self.link.mean(eta)
@@ -123,6 +138,18 @@ def mean_function(fit: FittedModel) -> MeanFunction:
     if fit.spec.residual.linear and transformation is not None:
         return TransformedResponse(transformation)
     return FamilyMean(fit.spec.family, fit.residual.distribution_params)
+
+
+def check_mean_of_coefficients(fit: FittedModel) -> None:
+    """Refuse where the mean depends on more than one linear predictor, which errors are of."""
+    fit.spec.residual.check_one_mean()
+    family, params = fit.spec.family, fit.residual.distribution_params
+    if family.response_mean_by_params(np.zeros(1), params) is not None:
+        raise ArgumentError(
+            f"which='mean': the mean of {family} depends on {', '.join(family.param_names)} too, "
+            "of which standard errors here know nothing. Take which='linear', or compare means: "
+            "fit.emmeans(..., at=..., which='mean')."
+        )
 
 
 def bias_variance(fit: FittedModel) -> float:
@@ -224,7 +251,7 @@ class ResponseScale(LinkScale):
         """Name of the link's ratios, where the coefficients of all contrasts sum to zero."""
         size = np.abs(coefficients).sum(axis=1)
         sums_to_zero = np.abs(coefficients.sum(axis=1)) <= _ROUNDING * size
-        ratio = self.response.link.ratio
+        ratio = self.response.ratio
         return ratio.replace(" ", "_") if ratio is not None and sums_to_zero.all() else None
 
 

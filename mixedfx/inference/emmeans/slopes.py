@@ -31,7 +31,12 @@ from mixedfx.inference.emmeans.marginal_means import EMMeans, estimate_table
 from mixedfx.inference.emmeans.means_grid import GridOptions, grid_variables, means_grid
 from mixedfx.inference.emmeans.reference_grid import Variable, fixed_variables, group_slices
 from mixedfx.inference.emmeans.row_averages import RowGroups
-from mixedfx.inference.emmeans.scale import LinkScale, MeanFunction, mean_function
+from mixedfx.inference.emmeans.scale import (
+    LinkScale,
+    MeanFunction,
+    check_mean_of_coefficients,
+    mean_function,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -198,6 +203,7 @@ def on_response(
     fit: FittedModel, mean: MeanFunction, at: LinearFunctions, slope: LinearFunctions
 ) -> LinearFunctions:
     """Slopes of the mean, linearised at the estimates: the offset makes them exact there."""
+    check_mean_of_coefficients(fit)
     beta = fit.solution.beta
     eta, by_x = at.rows @ beta + at.offset, slope.rows @ beta + slope.offset
     first, second, _ = mean.mean_derivatives(eta)

@@ -1,0 +1,338 @@
+"""Ordered categories by their cumulative probabilities: the proportional odds model and its kin.
+
+McCullagh (1980, J. R. Stat. Soc. B 42:109). Of K categories, with the thresholds ``alpha_j`` and a
+distribution function F, ``alpha_0`` and ``alpha_K`` being infinite,
+
+    P(y <= j) = F(alpha_j - eta),        l = log(F(alpha_y - eta) - F(alpha_(y-1) - eta)),
+
+so that a positive coefficient moves towards higher categories. The linear predictor has no
+intercept, and is the ``mu`` of this family; the mean of the response is the mean class,
+``K - sum_j F(alpha_j - eta)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from mixedfx.errors import ResponseError, check_choice
+from mixedfx.families.cumulative_links import CumulativeLink
+from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds, weighted
+from mixedfx.families.family import Family, Mask, Vector
+from mixedfx.families.log_intervals import FAR
+from mixedfx.families.parameters import Matrix, ParamScale
+from mixedfx.families.thresholds import FLEXIBLE, THRESHOLDS, Thresholds
+
+# Steps of the searches for thresholds, and for the predictor of a mean class.
+_NEWTON_STEPS, _DOUBLINGS, _BISECTIONS = 20, 60, 100
+
+
+@dataclass(frozen=True)
+class Cumulative(Family):
+    """
+    Ordered categories, which the response has as 1, ..., K.
+
+    Parameters
+    ----------
+    link : CumulativeLink
+        Whose inverse is F.
+    labels : tuple of str
+        Names of the categories in their order, which a fit takes from its response.
+    thresholds : Thresholds
+        Their parametrisation.
+    """
+
+    labels: tuple[str, ...] = ()
+    thresholds: Thresholds = FLEXIBLE
+
+    name = "cumulative"
+    links = ("logit", "probit", "cloglog", "cauchit")
+    discrete = True
+    ordered = True
+    has_intercept = False
+    predictions = ("mean", "linear", "probabilities")
+    support = "its ordered categories"
+    mean_name = "mean class"
+    param_range = "must be thresholds in increasing order, or a first one and a spacing above 0"
+
+    # ------------------------------------------------------------ thresholds
+
+    def of_categories(self, labels: tuple[str, ...]) -> Cumulative:
+        """Family of categories with these names."""
+        return replace(self, labels=labels)
+
+    def with_thresholds(self, name: str) -> Cumulative:
+        """Thresholds ``"flexible"`` or ``"equidistant"``."""
+        check_choice("thresholds", name, THRESHOLDS)
+        return replace(self, thresholds=THRESHOLDS[name])
+
+    @property
+    def n_thresholds(self) -> int:
+        """K - 1."""
+        return len(self.labels) - 1
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """Of the thresholds: ``1|2``, ``2|3``, ..."""
+        return self.thresholds.param_names(self.labels) if self.labels else ()
+
+    @property
+    def param_symbols(self) -> tuple[str, ...]:
+        """The thresholds."""
+        return ("alpha",)
+
+    @property
+    def param_scales(self) -> tuple[ParamScale, ...]:
+        """Symmetric about the thresholds."""
+        return self.thresholds.param_scales(self.n_thresholds)
+
+    def coordinates(self, params: Vector) -> Vector:
+        """One threshold, and logarithms of distances."""
+        return self.thresholds.coordinates(params)
+
+    def natural(self, coordinates: Vector) -> Vector:
+        """Parameters of the thresholds."""
+        return self.thresholds.natural(coordinates)
+
+    def natural_jacobian(self, coordinates: Vector) -> Matrix:
+        """Of the parametrisation."""
+        return self.thresholds.natural_jacobian(coordinates)
+
+    def about(self, number: int) -> Cumulative:
+        """With a threshold as its own coordinate."""
+        return replace(self, thresholds=self.thresholds.about(number))
+
+    def alpha(self, params: Vector) -> Vector:
+        """The thresholds, (K - 1,)."""
+        return np.asarray(self.thresholds.design(self.n_thresholds) @ params)
+
+    def alpha_jacobian(self, params: Vector) -> Matrix:
+        """Derivatives of the thresholds, a row each, by the coordinates."""
+        by_coordinates = self.natural_jacobian(self.coordinates(params))
+        return np.asarray(self.thresholds.design(self.n_thresholds) @ by_coordinates)
+
+    def _ends(self, y: Array, params: Vector) -> tuple[Vector, Vector]:
+        """Thresholds below and above the category of each row."""
+        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        k = y.astype(np.intp)
+        return alpha[k - 1], alpha[k]
+
+    # ------------------------------------------------------------ log density
+
+    @property
+    def _link(self) -> CumulativeLink:
+        return cast(CumulativeLink, self.link)
+
+    def _rows(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> RowDerivatives:
+        low, high = self._ends(y, params)
+        found = self._link.log_interval(low - eta, high - eta, high - low, third=third)
+        value, first, second, slope = found.by_shift
+        return weighted(RowDerivatives(value, -first, -second, slope), w)
+
+    def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
+        low, high = self._ends(y, params)
+        found = self._link.log_interval(low - eta, high - eta, high - low, third=True)
+        J = np.pad(self.alpha_jacobian(params), ((1, 1), (0, 0)))
+        k = y.astype(np.intp)
+        by_low, by_high = (
+            J[at].T.reshape(J.shape[1], *(1,) * (np.ndim(eta) - 1), -1) for at in (k - 1, k)
+        )
+        scale = 1.0 if w is None else w
+        of_high, of_low = found.ends()
+        value, first, second = (
+            scale * (by_high * a + by_low * b) for a, b in zip(of_high, of_low, strict=True)
+        )
+        return ParamDerivatives(value, -first, -second)
+
+    def constants(self, y: Vector, w: Vector | None) -> Vector:
+        """None."""
+        return np.zeros(len(y))
+
+    # ------------------------------------------------------------ response
+
+    def outside(self, y: Vector, w: Vector | None) -> Mask:
+        """Values that are not numbers of categories."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(~((y >= 1) & (y <= len(self.labels)) & (y == np.rint(y))))
+
+    def check_response(
+        self, name: str, y: Vector, w: Vector | None = None, index: pd.Index | None = None
+    ) -> None:
+        """As of other families; each category must have rows."""
+        super().check_response(name, y, w, index)
+        counts = np.bincount(y.astype(np.intp), minlength=len(self.labels) + 1)[1:]
+        if not counts.all():
+            empty = ", ".join(label for label, n in zip(self.labels, counts, strict=True) if not n)
+            raise ResponseError(
+                f"no row of the response '{name}' is in the category {empty}: a threshold beside "
+                "it would be infinite. Join it with a neighbour, or leave it out."
+            )
+
+    def unbounded(self, y: Vector) -> Vector:
+        """The lowest category downwards, the highest upwards."""
+        return np.asarray((y == len(self.labels)).astype(float) - (y == 1.0))
+
+    def ends_of_rows(self, X: Array, y: Vector) -> RowEnds:
+        """Predictor below the threshold above a category, and above the one below."""
+        D, k = self.thresholds.design(self.n_thresholds), y.astype(np.intp)
+        below, above = np.flatnonzero(k < len(self.labels)), np.flatnonzero(k > 1)
+        rows = np.concatenate([below, above])
+        thresholds = np.concatenate([D[k[below] - 1], D[k[above] - 2]])
+        signs = np.repeat([-1.0, 1.0], [len(below), len(above)])
+        return RowEnds(np.hstack([X[rows], -thresholds]), signs, rows)
+
+    # ------------------------------------------------------------ starting values
+
+    def starting_mean(self, y: Vector, w: Vector | None) -> Vector:
+        """Mean of the cumulative probabilities below and above the category, of all rows."""
+        p = self._shares(y, w)
+        return np.asarray((np.cumsum(p) - 0.5 * p)[y.astype(np.intp) - 1])
+
+    def _shares(self, y: Vector, w: Vector | None) -> Vector:
+        """Share of each category, none zero."""
+        counts = np.bincount(y.astype(np.intp) - 1, w, len(self.labels)) + 1e-3
+        return np.asarray(counts / counts.sum())
+
+    def first_params(self, y: Vector, w: Vector | None) -> Vector:
+        """Thresholds of the shares of the categories."""
+        return self._valid(self.link.link(np.cumsum(self._shares(y, w))[:-1]))
+
+    def starting_params(self, y: Vector, w: Vector | None, mu: Vector) -> Vector:
+        """Thresholds at which the mean probabilities are the shares, by Newton steps."""
+        target = np.cumsum(self._shares(y, w))[:-1]
+        alpha = self.alpha(self.first_params(y, w)) + np.average(mu, weights=w)
+        for _ in range(_NEWTON_STEPS):
+            x = alpha[:, None] - mu
+            F = self.link.mean(x)
+            f = self.link.mean_derivatives(x, F)[0]
+            mean, slope = np.average(F, axis=1, weights=w), np.average(f, axis=1, weights=w)
+            step = (target - mean) / np.maximum(slope, 1e-6)
+            alpha = alpha + np.clip(step, -1.0, 1.0)
+            if np.abs(step).max() < 1e-3:
+                break
+        return self._valid(alpha)
+
+    def _valid(self, alpha: Vector) -> Vector:
+        """Parameters of thresholds in order."""
+        steps = np.maximum(np.diff(alpha), 1e-3)
+        return self.thresholds.nearest(alpha[0] + np.append(0.0, np.cumsum(steps)))
+
+    # ------------------------------------------------------------ distribution
+
+    def mean(self, eta: Array) -> Array:
+        """The linear predictor itself."""
+        return eta
+
+    def cumulative(self, eta: Array, params: Vector) -> Array:
+        """``P(y <= j)`` of all categories but the last, (K - 1, ...)."""
+        with np.errstate(all="ignore"):
+            return self.link.mean(np.subtract.outer(self.alpha(params), eta))
+
+    def probabilities(self, eta: Array, params: Vector) -> Array:
+        """``P(y = j)``, (K, ...)."""
+        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        low, high = (np.subtract.outer(ends, eta) for ends in (alpha[:-1], alpha[1:]))
+        width = np.diff(alpha).reshape(-1, *(1,) * np.ndim(eta))
+        with np.errstate(all="ignore"):
+            return np.exp(self._link.log_interval(low, high, width, third=False).by_shift.value)
+
+    def probability_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array]:
+        """Derivatives of ``P(y = j)`` by eta, (K, ...), and by the coordinates, (r, K, ...)."""
+        f = self._densities(eta, params)[0]
+        none = np.zeros((1, *np.shape(eta)))
+        by_eta = -np.diff(np.concatenate([none, f, none]), axis=0)
+        J = self.alpha_jacobian(params)
+        cumulative = np.einsum("j...,jr->rj...", f, J)
+        ends = np.zeros((J.shape[1], 1, *np.shape(eta)))
+        return by_eta, np.diff(np.concatenate([ends, cumulative, ends], axis=1), axis=1)
+
+    @np.errstate(all="ignore")
+    def _densities(self, eta: Array, params: Vector) -> tuple[Array, Array, Array]:
+        """``F'``, ``F''`` and ``F'''`` at ``alpha_j - eta``, (K - 1, ...)."""
+        x = np.subtract.outer(self.alpha(params), eta)
+        return self.link.mean_derivatives(x, self.link.mean(x))
+
+    def response_mean(self, eta: Array, params: Vector) -> Array:
+        """Mean class, from 1 to K."""
+        return np.asarray(len(self.labels) - self.cumulative(eta, params).sum(axis=0))
+
+    def response_mean_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array, Array]:
+        """Sums of densities and of their derivatives."""
+        first, second, third = (d.sum(axis=0) for d in self._densities(eta, params))
+        return first, -second, third
+
+    def response_mean_by_params(self, eta: Array, params: Vector) -> Array:
+        """Thresholds that rise lower the mean class."""
+        f = self._densities(eta, params)[0]
+        return np.asarray(-np.einsum("j...,jr->r...", f, self.alpha_jacobian(params)))
+
+    def predictor_of_mean(self, mean: Vector, params: Vector) -> Vector:
+        """By bisection, as the mean class rises with the linear predictor."""
+        low, high = (np.full(np.shape(mean), end) for end in (-1.0, 1.0))
+        for _ in range(_DOUBLINGS):
+            below = self.response_mean(low, params) > mean
+            above = self.response_mean(high, params) < mean
+            if not (below | above).any():
+                break
+            low, high = np.where(below, 2.0 * low, low), np.where(above, 2.0 * high, high)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            above = self.response_mean(middle, params) < mean
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return np.asarray(np.where(np.isnan(mean), np.nan, 0.5 * (low + high)))
+
+    def variance(self, mu: Array, w: Array | None, params: Vector) -> Array:
+        """Variance of the class, over the weight."""
+        p = self.probabilities(mu, params)
+        classes = np.arange(1.0, len(self.labels) + 1.0)
+        mean, squares = (np.tensordot(c, p, axes=1) for c in (classes, classes**2))
+        variance = np.maximum(squares - mean**2, 0.0)
+        return np.asarray(variance if w is None else variance / w)
+
+    def simulate(
+        self, mu: Vector, w: Vector | None, params: Vector, rng: np.random.Generator
+    ) -> Vector:
+        """Classes whose cumulative probabilities a uniform number exceeds."""
+        uniform = rng.random(np.shape(mu))
+        return np.asarray(1.0 + (uniform > self.cumulative(mu, params)).sum(axis=0))
+
+    def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
+        """Cumulative probabilities of the category below and of this one."""
+        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        k = np.clip(np.floor(y), 0, len(self.labels)).astype(np.intp)
+        low, high = (self.link.mean(alpha[at] - mu) for at in (np.maximum(k - 1, 0), k))
+        return np.asarray(low), np.asarray(high)
+
+    def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
+        """``-2 log P(y)``: a category that is certain has none."""
+        return np.asarray(-2.0 * self.derivatives(y, w, mu, params).value)
+
+    # ------------------------------------------------------------ scales
+
+    @property
+    def predictor_name(self) -> str:
+        """The variable whose thresholds are passed."""
+        return "latent variable"
+
+    @property
+    def ratio(self) -> str | None:
+        """Odds of a higher category; other exponentials are of the lower ones."""
+        return self.link.ratio if self.link.name == "logit" else None
+
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """The variance of the latent distribution."""
+        return ("theoretical",)
+
+    def is_special_case_of(self, other: Family) -> bool:
+        """Equidistant thresholds are flexible ones."""
+        return (
+            isinstance(other, Cumulative)
+            and (self.link, self.labels) == (other.link, other.labels)
+            and other.thresholds.name in (self.thresholds.name, FLEXIBLE.name)
+        )
