@@ -18,6 +18,7 @@ from mixedfx.inference.emmeans.means_grid import GridOptions, Weights
 from mixedfx.inference.emmeans.row_averages import row_groups
 from mixedfx.inference.emmeans.row_effects import EffectOptions
 from mixedfx.results.base import ResultsBase
+from mixedfx.results.marginaleffects import marginaleffects_model
 
 
 class MarginalEffectsMixin(ResultsBase):
@@ -301,3 +302,27 @@ class MarginalEffectsMixin(ResultsBase):
         """
         ddf = self._denominator_df(df_method)
         return tests_of_terms.joint_tests(self.model, ddf, by, at)
+
+    def to_marginaleffects(self, *, df_method: DfMethod = "auto") -> Any:
+        """
+        Give the fit to the package marginaleffects, as a model that its functions take.
+
+        Predictions are the mean of the response at random effects of zero, in the levels of the
+        fit.
+
+        Parameters
+        ----------
+        df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
+            Method whose covariance of the coefficients is used: Kenward and Roger's is adjusted.
+
+        Returns
+        -------
+        marginaleffects.classes.ModelAbstract
+            For ``avg_slopes(model)``, ``avg_comparisons(model)`` and the others.
+
+        Raises
+        ------
+        ImportError
+            If marginaleffects is not installed.
+        """
+        return marginaleffects_model(self.model, self._denominator_df(df_method).cov)
