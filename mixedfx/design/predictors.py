@@ -47,6 +47,11 @@ class SeveralFormulas(FamilyResidual):
         )
 
     @property
+    def further_arguments(self) -> dict[str, str]:
+        """The formulas as they are written."""
+        return {name: str(formula) for name, formula in self.formulas.items()}
+
+    @property
     def label(self) -> str:
         """After the formula."""
         parts = (f"{name.replace('_', ' ')} {f}" for name, f in self.formulas.items())
@@ -98,11 +103,11 @@ class SeveralFormulas(FamilyResidual):
 
     def check_one_mean(self) -> None:
         """Refuse means of a response with a zero part."""
-        if "zero_inflation" in self.formulas:
+        if "zero_inflation" in self.formulas or self.family.truncated:
             raise ArgumentError(
-                "emmeans(which='mean') of a response with zero_inflation= is a mean of two linear "
-                "predictors: fit.predict(grid, random='none', se=True) has it in the rows of a "
-                "table, fit.emmeans(..., which='linear') is of the conditional part, and "
+                "which='mean' of a response with zero_inflation= is of two linear predictors: "
+                "fit.predict(grid, random='none', se=True) has the mean in the rows of a table, "
+                "which='linear' is of the conditional part, and "
                 "fit.zero_inflation.emmeans(..., which='mean') of the probability of a zero."
             )
 

@@ -91,6 +91,11 @@ class ResidualSpec:
         return ""
 
     @property
+    def further_arguments(self) -> dict[str, str]:
+        """Arguments of further linear predictors, with their values."""
+        return {}
+
+    @property
     def keyword(self) -> str:
         """Name of that argument."""
         return self.argument.partition("=")[0]

@@ -13,8 +13,8 @@ import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference import prediction
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
+from mixedfx.inference.several_prediction import predict
 from mixedfx.results.base import ResultsBase
 
 Vector = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class PredictionResults:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        return pd.DataFrame(prediction.predict(self.model, self.data, se=True, **self.options))
+        return pd.DataFrame(predict(self.model, self.data, se=True, **self.options))
 
     @property
     def predicted_mean(self) -> Vector:
@@ -99,7 +99,7 @@ class PredictionResults:
         return pd.DataFrame(columns)
 
     def _limits(self, interval: str, alpha: float) -> pd.DataFrame:
-        table = prediction.predict(
+        table = predict(
             self.model,
             self.data,
             interval=interval,

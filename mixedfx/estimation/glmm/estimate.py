@@ -51,7 +51,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Largest step of the logarithm of a drawn parameter.
-_LARGEST_STEP = 2.0
+LARGEST_STEP = 2.0
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class FamilyEstimate(ResidualEstimate):
         ]
         steps = np.array(relative) * rng.standard_normal(len(relative))
         # The standard error of a parameter near the end of its range has no bound.
-        factors = np.exp(np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP))
+        factors = np.exp(np.clip(steps, -LARGEST_STEP, LARGEST_STEP))
         return replace(self, params=self.params * factors), solution.sigma
 
     def draw_working_residuals(

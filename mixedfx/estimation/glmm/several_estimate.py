@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import linalg, special
 
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.contracts import Deletion
-from mixedfx.estimation.glmm.estimate import FamilyEstimate
+from mixedfx.estimation.glmm.estimate import LARGEST_STEP, FamilyEstimate
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -105,6 +105,8 @@ class SeveralEstimate(PredictorEstimate):
     density: SeveralPredictors = field(kw_only=True)
     parts: Mapping[str, Any] = field(kw_only=True, repr=False)  # FittedModel of each, by argument
     factor_of_all: NumericFactor = field(kw_only=True, repr=False)  # of the effects of all
+    # Of a draw: linear predictors (n,) of the others in the place of those at the modes
+    drawn_etas: tuple[Vector, ...] = field(default=(), kw_only=True, repr=False)
 
     @property
     def predictors(self) -> Mapping[str, Any]:
@@ -143,7 +145,25 @@ class SeveralEstimate(PredictorEstimate):
 
     def etas(self, eta: Vector) -> Matrix:
         """Linear predictors of the rows used, that of the mean given, (m, n)."""
+        if self.drawn_etas:
+            return np.array([eta, *self.drawn_etas])
         return np.array([eta, *(_predictor(part) for part in self.parts.values())])
+
+    def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
+        """
+        Parameters of the family, and the other linear predictors, from their normal distribution.
+
+        Coefficients are drawn by their joint covariance, random effects given these level by level.
+        """
+        values, vectors = np.linalg.eigh(self.acov)
+        root = vectors * np.sqrt(np.clip(values, 0.0, LARGEST_STEP**2))
+        step = np.empty(len(self.x))
+        step[self.order] = root @ rng.standard_normal(len(self.x))
+        own = step[len(self.x) - len(self.params) :]
+        coordinates = self.density.coordinates(self.params)
+        params = self.density.natural(coordinates + np.clip(own, -LARGEST_STEP, LARGEST_STEP))
+        etas = tuple(_moved(part, step, rng) for part in self.parts.values())
+        return replace(self, params=params, drawn_etas=etas), solution.sigma
 
     def fitted_mean(self, eta: Vector) -> Vector:
         """Zero part included."""
@@ -237,6 +257,22 @@ def _predictor(fit: Any) -> Vector:
     """Linear predictor of the rows at the conditional modes."""
     predictor = fit.rows.linear_predictor(fit.solution.beta, fit.solution.conditional_modes())
     return np.asarray(predictor)
+
+
+def _moved(fit: Any, step: Vector, rng: np.random.Generator) -> Vector:
+    """Linear predictor at a step of the free parameters and at effects drawn given the data."""
+    estimate, solution = fit.residual, fit.solution
+    own = step[estimate.order][estimate.n_own : estimate.n_own + len(estimate.beta)]
+    change = np.zeros(0)
+    if len(own):
+        change = linalg.solve_triangular(solution.crossprod.qr_R, own)
+    effects = []
+    covariances = solution.conditional_covariances()
+    for b, cov in zip(solution.conditional_modes(), covariances, strict=True):
+        values, vectors = np.linalg.eigh(np.moveaxis(cov, 2, 0))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        effects.append(b + np.einsum("lab,lb->al", root, rng.standard_normal(root.shape[:2])))
+    return np.asarray(fit.rows.linear_predictor(solution.beta + change, effects))
 
 
 def _drawn(fit: Any, *, new: bool) -> DrawnPredictor:

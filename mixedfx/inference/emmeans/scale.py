@@ -272,5 +272,7 @@ def exponentiated(contrasts: pd.DataFrame, name: str, unit: float) -> pd.DataFra
 def scale_of(fit: FittedModel, which: str, *, variance: float | None = None) -> LinkScale:
     """Scale by its name, ``which``, of a fit; adjusted for a variance or not."""
     check_choice("which", which, ("linear", "mean"))
+    if which == "mean":
+        fit.spec.residual.check_one_mean()
     mean = mean_function(fit)
     return LinkScale(mean) if which == "linear" else ResponseScale(mean, variance)

@@ -154,6 +154,8 @@ def average_slopes(
 def _scale(fit: FittedModel, variable: str, which: str, *, average: bool) -> SlopeScale:
     """Scale of slopes along a variable, checked."""
     check_choice("which", which, ("linear", "mean"))
+    if which == "mean":
+        fit.spec.residual.check_one_mean()
     check_covariate(fit, variable)
     return SlopeScale(mean_function(fit), variable, which, average)
 
