@@ -50,7 +50,7 @@ def compare(
         check_no_priors(fit, "compare()")
     fits = [with_sampled_rows(fit) for fit in fits]
     for fit, name in zip(fits[1:], names[1:], strict=True):
-        _check_comparable(fits[0], names[0], fit, name)
+        check_comparable(fits[0], names[0], fit, name)
     refitted = [refit and fit.reml for fit in fits]
     if not refit:
         _check_same_criterion(fits, names)
@@ -82,7 +82,7 @@ def compare(
     return table
 
 
-def _check_comparable(
+def check_comparable(
     first: FittedModel, first_name: str, other: FittedModel, other_name: str
 ) -> None:
     """Raise unless two fits have the same rows and response, and families of one kind."""

@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from mixedfx._escaping import html_block
-from mixedfx.errors import ArgumentError, check_flag
+from mixedfx.errors import ArgumentError, brief, check_flag
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formatting import Summary, Table, component_rows
 from mixedfx.inference import intervals, prediction, varcorr, wald
 from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
 from mixedfx.inference.emmeans.emmeans import EMMeans, emmeans
 from mixedfx.inference.emmeans.response_means import on_scale
+from mixedfx.inference.vuong import vuong
 from mixedfx.results.base import ResultsBase
 
 
@@ -262,6 +263,52 @@ class PredictorsMixin(ResultsBase):
                 "this fit has no zero part: fit with zero_inflation='~ 1', or '~ x + (1 | g)'."
             )
         return ZeroInflation(part)
+
+    def vuong(self, other: Any) -> pd.DataFrame:
+        """
+        Compare with a fit of which neither is a special case of the other, by Vuong's test.
+
+        Zero-inflated counts with plain ones, or with a hurdle model, of the same rows.
+
+        Parameters
+        ----------
+        other : Results
+            Another fit of :func:`~mixedfx.glmer` of the same response.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row without correction, and with those of AIC and BIC for the numbers of parameters:
+            ``z``, positive where this fit is better; ``p_value``, one-sided, as of R's pscl;
+            ``better``, ``"this"`` or ``"other"``.
+
+        Raises
+        ------
+        ArgumentError
+            If rows or responses differ, or there are several grouping factors: levels of one, or
+            rows, are the independent units of the test.
+
+        Notes
+        -----
+        A plain model is the limit of a zero-inflated one whose probabilities go to zero, where the
+        test is not valid (Wilson 2015, Econ. Lett. 127:51): its z is then a description.
+
+        References
+        ----------
+        .. [1] Vuong (1989), Econometrica 57:307.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> herds = mfx.datasets.load("cbpp")
+        >>> plain = mfx.glmer("incidence ~ period", herds, "poisson")
+        >>> zeros = mfx.glmer("incidence ~ period", herds, "poisson", zero_inflation="~ 1")
+        >>> zeros.vuong(plain)["z"].round(2).tolist()
+        [0.66, 0.26, -0.14]
+        """
+        if not isinstance(other, type(self)):
+            raise ArgumentError(f"other={brief(other)} must be a fit, the result of glmer().")
+        return vuong(self.model, other.model)
 
 
 def further_sections(fit: FittedModel) -> tuple[Table, ...]:

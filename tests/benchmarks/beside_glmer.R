@@ -22,7 +22,8 @@ fit <- function() suppressWarnings(suppressMessages({
   f <- as.formula(spec$formula)
   if (args[1] == "glmmTMB") {
     family <- list(binomial = binomial(), poisson = poisson(), nbinom2 = nbinom2())[[spec$family]]
-    return(glmmTMB(f, d, family = family))
+    zeros <- if (is.null(spec$zero_inflation)) ~0 else as.formula(spec$zero_inflation)
+    return(glmmTMB(f, d, family = family, ziformula = zeros))
   }
   if (spec$family == "nbinom2") return(glmer.nb(f, d))
   glmer(f, d, family = spec$family, nAGQ = spec$nagq)

@@ -14,8 +14,9 @@ from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 
 # How near to the limit of the curvature a search ends that was stopped by it.
 _AT_LIMIT = 1.1
-# Nodes at which an integral over merging modes is no longer of one of them alone.
-_ENOUGH_NODES = 25
+# Nodes at which an integral over merging modes is no longer of one of them alone, by the number of
+# effects of a level, to whose power they go.
+_ENOUGH_NODES = {1: 25, 2: 9, 3: 7}
 
 
 def merging_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[str, ...]:
@@ -26,8 +27,9 @@ def merging_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[
     one_factor = len({term.group for term in terms}) == 1
     width = sum(len(term.effect_names) for term in terms)
     mend = "Another link or family, or a simpler model, may not have this"
-    if one_factor and width <= MAX_COLUMNS and evaluation.nagq < _ENOUGH_NODES:
-        mend = f"Fit with nagq={_ENOUGH_NODES}, which depends on that curvature less"
+    nodes = _ENOUGH_NODES.get(width, 0)
+    if one_factor and width <= MAX_COLUMNS and evaluation.nagq < nodes:
+        mend = f"Fit with nagq={nodes}, which depends on that curvature less"
     approximation = "Laplace's approximation" if evaluation.nagq <= 1 else "quadrature"
     return (
         f"by {approximation} it rises without end where modes of the random effects merge and the "

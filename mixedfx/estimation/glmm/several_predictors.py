@@ -22,8 +22,10 @@ from mixedfx.estimation.glmm.fit import (
     optimizer_result,
     search_from,
 )
+from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
+from mixedfx.estimation.glmm.several_limits import notes_of_parts, without_maximum
 from mixedfx.estimation.glmm.several_modes import index_among_all, jacobian_of_all, part_of_effects
 from mixedfx.estimation.glmm.several_starts import several_start
 from mixedfx.estimation.glmm.working import with_independent_columns, working_crossproducts
@@ -74,9 +76,13 @@ def _check_nodes(designs: list[Design], spec: SeveralFormulas) -> None:
             f"nagq=0 finds the coefficients of one linear predictor beside its random effects; "
             f"with {arguments} leave nagq at 1."
         )
+    check_nagq(_with_all_terms(designs), spec.nagq)
+
+
+def _with_all_terms(designs: list[Design]) -> Design:
+    """The first design, with the random terms of all."""
     terms = tuple(term for part in designs for term in part.spec.random_terms)
-    first = designs[0]
-    check_nagq(replace(first, spec=replace(first.spec, random_terms=terms)), spec.nagq)
+    return replace(designs[0], spec=replace(designs[0].spec, random_terms=terms))
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class _Assembly:
     control: Control
     jacobian: Matrix  # (q, m) of all modes by all free parameters
     by_covariance: tuple[Matrix, ...]
+    not_identified: tuple[str, ...]
 
     def order(self, k: int) -> Codes:
         """Numbers of the free parameters, those of predictor k first."""
@@ -145,6 +152,7 @@ class _Assembly:
         if parts is None:
             return PredictorEstimate(**shared)
         shared["factor_of_all"] = again.modes.numeric
+        shared["not_identified"] = self.not_identified
         return SeveralEstimate(**shared, density=self.rows.density, parts=parts)
 
     def _derivatives(self, k: int) -> dict[str, Any]:
@@ -204,8 +212,16 @@ def _assemble(
     again = evaluated_anew(found.evaluation)
     by_covariance = covariance_jacobians(found.covariance, found.x)
     jacobian = jacobian_of_all(again.modes, by_covariance)
-    assembly = _Assembly(designs, rows, found, again, control, jacobian, by_covariance)
     spec = designs[0].spec.residual
     assert isinstance(spec, SeveralFormulas)
+    by_argument = dict(zip(("formula", *spec.formulas), designs, strict=True))
+    found, statements = without_maximum(by_argument, rows, found)
+    if merging := merging_statements(_with_all_terms(designs), found.evaluation):
+        # No errors are of a curvature where there is no maximum.
+        found = replace(found, hessian=np.full_like(found.hessian, np.nan))
+        statements = statements or merging
+    assembly = _Assembly(designs, rows, found, again, control, jacobian, by_covariance, statements)
     parts = {name: assembly.fitted(k, None) for k, name in enumerate(spec.formulas, start=1)}
-    return assembly.fitted(0, parts)
+    fit = assembly.fitted(0, parts)
+    of_parts = notes_of_parts(fit.notes, {name: part.notes for name, part in parts.items()})
+    return replace(fit, notes=(*fit.notes, *of_parts))

@@ -8,7 +8,13 @@ import pytest
 from scipy import special
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, FormulaError, ResponseError
+from mixedfx.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    FormulaError,
+    ResponseError,
+    SingularFitWarning,
+)
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +174,47 @@ def test_counts_without_zeros_have_no_zero_part(counts):
 def test_zeros_of_a_truncated_family_ask_for_a_hurdle(counts):
     with pytest.raises(ResponseError, match=r"zero_inflation='~ 1'.*hurdle"):
         mfx.glmer("y ~ x", counts, "truncated_poisson")
+
+
+def test_no_more_zeros_than_the_family_s_are_not_certified(counts):
+    frame = counts.assign(y=np.random.default_rng(0).poisson(1.5, len(counts)))
+    with pytest.warns(ConvergenceWarning, match="leave zero_inflation= out"):
+        fit = mfx.glmer("y ~ x", frame, "poisson", zero_inflation="~ 1")
+    plain = mfx.glmer("y ~ x", frame, "poisson")
+    assert not fit.converged
+    assert fit.llf == pytest.approx(plain.llf, abs=1e-6)
+    assert fit.zero_inflation.bse["Intercept"] > 100.0
+
+
+def test_a_level_of_zeros_alone_has_no_finite_coefficient(counts):
+    frame = counts.assign(y=np.where(counts["g"] == "g3", 0, counts["y"]))
+    frame["third"] = np.where(frame["g"] == "g3", "yes", "no")
+    with pytest.warns(ConvergenceWarning, match=r"zero_inflation\(third\[T.yes\]\).*40 rows to 1"):
+        fit = mfx.glmer("y ~ x", frame, "poisson", zero_inflation="~ third")
+    assert fit.zero_inflation.bse["third[T.yes]"] > 100.0
+    others = mfx.glmer("y ~ x", frame[frame["third"] == "no"], "poisson", zero_inflation="~ 1")
+    assert fit.bse["x"] == pytest.approx(others.bse["x"], rel=1e-3)
+    assert fit.zero_inflation.bse["Intercept"] == pytest.approx(
+        others.zero_inflation.bse["Intercept"], rel=1e-3
+    )
+
+
+def test_a_variance_of_zero_in_the_zero_part_is_said(counts):
+    frame = counts.assign(h=np.arange(400) % 7)
+    with pytest.warns(SingularFitWarning, match=r"zero_inflation: .*sd\(Intercept \| h\)"):
+        mfx.glmer("y ~ x + (1 | g)", frame, "poisson", zero_inflation="~ 1 + (1 | h)")
+
+
+def test_checks_of_a_model_that_simulated_the_data_pass(counts):
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind + (1 | g)")
+    drawn = fit.simulate(1, rng=4).iloc[:, 0]
+    table = fit.refit(drawn.to_numpy()).check(rng=2).table
+    assert table["p_adjusted"].min() > 0.01
+
+
+def test_checks_say_that_there_are_too_many_zeros(counts):
+    text = str(mfx.glmer("y ~ x + (1 | g)", counts, "poisson").check(rng=2))
+    assert 'zero_inflation="~ 1"' in text
+    with_zeros = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind + (1 | g)")
+    zeros = with_zeros.check(rng=2).table.set_index("check").loc["zero-inflation"]
+    assert zeros["p_value"] > 0.1
