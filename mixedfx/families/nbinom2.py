@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,13 @@ class NegativeBinomial2(NegativeBinomial):
 
 def _gamma_ratio(y: Array, alpha: float) -> tuple[GammaRatio, Any]:
     """C(y, 1 / alpha), with the rows' indices into it: a table of all y where that is shorter."""
-    k = np.asarray(1.0 / alpha)
     largest = float(y.max(initial=0.0))
     if not largest < y.size:
-        return log_gamma_ratio(y, k, third=False), slice(None)
-    table = np.arange(math.floor(largest) + 1.0)
-    return log_gamma_ratio(table, k, third=False), y.astype(np.intp)
+        return log_gamma_ratio(y, np.asarray(1.0 / alpha), third=False), slice(None)
+    return _table(math.floor(largest), alpha), y.astype(np.intp)
+
+
+@lru_cache(maxsize=4)  # modes are found at one alpha, by some evaluations
+def _table(largest: int, alpha: float) -> GammaRatio:
+    """C(y, 1 / alpha) for y up to the largest."""
+    return log_gamma_ratio(np.arange(largest + 1.0), np.asarray(1.0 / alpha), third=False)

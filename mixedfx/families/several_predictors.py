@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives
+from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Family, Mask, Vector
 from mixedfx.families.links import Link
 from mixedfx.families.parameters import LARGEST_LOG, Matrix, ParamScale
 from mixedfx.families.partials import Partials, Variables, of_rows, softplus
+from mixedfx.families.zero_part import ZeroPart, inflated, inflated_by_params
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ class SeveralPredictors:
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool = False
     ) -> RowDerivatives:
         """Log densities (n,) at predictors (m, n), with derivatives by these."""
+        if not self.dispersion:
+            return self._of_zero_part(y, w, eta, params, third=third)
         variables = Variables(self.m, 3 if third else 2)
         found = self._density(variables, y, w, eta, params)
         n = y.shape
@@ -204,6 +207,8 @@ class SeveralPredictors:
     @np.errstate(all="ignore")
     def by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         """The same by the logarithms of the parameters: (r, n), (r, m, n) and (r, m, m, n)."""
+        if not self.dispersion:
+            return self._by_params_of_zero_part(y, w, eta, params)
         r, n, m = len(params), y.shape, self.m
         variables = Variables(m, 2, r)
         found = self._density(variables, y, w, eta, params)
@@ -212,6 +217,35 @@ class SeveralPredictors:
             value[j], first[j] = found.by_param(j, 0, n), found.by_param(j, 1, n)
             weight[j] = -found.by_param(j, 2, n)
         return ParamDerivatives(value, first, weight)
+
+    def _rows_of_family(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> tuple[RowDerivatives, ZeroPart]:
+        """Rows of the family, prior weights apart, and their zero part."""
+        own = np.maximum(y, 1.0) if self.family.truncated else y
+        trials = w if self.family.takes_trials else None
+        rows = self.family.derivatives(own, trials, eta[0], params, third=third)
+        return rows, ZeroPart.of(y, eta[1], rows.value, truncated=self.family.truncated)
+
+    def _of_zero_part(
+        self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
+    ) -> RowDerivatives:
+        """Derivatives by the predictors of the mean and of the zeros alone, in closed form."""
+        rows, part = self._rows_of_family(y, w, eta, params, third=third)
+        found = inflated(y, rows, part, truncated=self.family.truncated)
+        return weighted(found, None if self.family.takes_trials else w)
+
+    def _by_params_of_zero_part(
+        self, y: Array, w: Array | None, eta: Array, params: Vector
+    ) -> ParamDerivatives:
+        rows, part = self._rows_of_family(y, w, eta, params, third=False)
+        own = np.maximum(y, 1.0) if self.family.truncated else y
+        trials = w if self.family.takes_trials else None
+        by = self.family.by_params(own, trials, eta[0], params)
+        found = inflated_by_params(y, rows, by, part, truncated=self.family.truncated)
+        if w is None or self.family.takes_trials:
+            return found
+        return ParamDerivatives(*(w * one for one in found))
 
     def _density(
         self, variables: Variables, y: Array, w: Array | None, eta: Array, params: Vector
@@ -228,17 +262,13 @@ class SeveralPredictors:
     def _of_family(
         self, variables: Variables, y: Array, w: Array | None, eta: Array, params: Vector
     ) -> Partials:
-        """Log density of the family, zeros of a truncated one apart."""
-        if self.dispersion:
-            at = self.m - 1
-            logs = _log_params(variables, params)
-            logs.insert(self._modelled or 0, variables.variable(at, eta[at]))
-            if self.family.truncated:
-                y = np.maximum(y, 1.0)
-            return self.family.several(y, w, variables.variable(0, eta[0]), logs)
-        if self.family.truncated:
+        """Log density of the family at a dispersion that has a predictor."""
+        at = self.m - 1
+        logs = _log_params(variables, params)
+        logs.insert(self._modelled or 0, variables.variable(at, eta[at]))
+        if self.family.truncated:  # whose zeros are apart
             y = np.maximum(y, 1.0)
-        return _by_family(self.family, variables, y, w, eta[0], params)
+        return self.family.several(y, w, variables.variable(0, eta[0]), logs)
 
     def _with_zeros(self, f: Partials, z: Partials, y: Array) -> Partials:
         """Density with the zero part; only of rows that are zero it mixes the two."""
@@ -270,19 +300,3 @@ def _log_params(variables: Variables, params: Vector) -> list[Partials]:
     if not variables.n_params:
         return [variables.constant(float(value)) for value in logs]
     return [variables.variable(m + j, value) for j, value in enumerate(logs)]
-
-
-def _by_family(
-    family: Family, variables: Variables, y: Array, w: Array | None, eta: Array, params: Vector
-) -> Partials:
-    """Log density of a family without other predictors, from its own derivatives."""
-    at = family.derivatives(y, w, eta, params, third=variables.order > 2)
-    parts = {(): at.value, (0,): at.first, (0, 0): -at.weight}
-    if at.weight_slope is not None:
-        parts[0, 0, 0] = -at.weight_slope
-    if variables.n_params:
-        by = family.by_params(y, w, eta, params)
-        for j in range(variables.n_params):
-            v = variables.n_predictors + j
-            parts |= {(v,): by.value[j], (0, v): by.first[j], (0, 0, v): -by.weight[j]}
-    return Partials(variables, parts)

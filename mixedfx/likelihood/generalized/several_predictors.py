@@ -232,12 +232,19 @@ class SeveralRows(GeneralizedRows):
 
     def weighted(self, weights: Array, values: Matrix | float) -> Matrix:
         """``W v``, (m, n)."""
-        return np.asarray((weights * values).sum(axis=1))
+        if isinstance(values, float):
+            return np.asarray((weights * values).sum(axis=1))
+        total = weights[:, 0] * values[0]
+        for k in range(1, len(values)):
+            total += weights[:, k] * values[k]
+        return np.asarray(total)
 
     def positive(self, weights: Array) -> bool:
         """Whether no row's weights have a negative eigenvalue."""
-        if not (np.einsum("aan->an", weights) >= 0.0).all():
+        if not all((weights[k, k] >= 0.0).all() for k in range(len(weights))):
             return False
+        if len(weights) == 2:
+            return bool((weights[0, 0] * weights[1, 1] >= weights[0, 1] ** 2).all())
         return bool(np.linalg.eigvalsh(np.moveaxis(weights, 2, 0)).min(initial=0.0) >= 0.0)
 
     def nonnegative(self, weights: Array) -> Array:
