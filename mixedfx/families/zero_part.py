@@ -14,43 +14,62 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives
+
+
+class _Logistic(NamedTuple):
+    """Of logits: the probability, what is left to one, and ``log(1 + exp)``, by one exponential."""
+
+    p: Array
+    q: Array
+    log_sum: Array
+
+    @staticmethod
+    def of(logit: Array) -> _Logistic:
+        """At finite or infinite logits."""
+        t = np.exp(-np.abs(logit))
+        near, positive = 1.0 / (1.0 + t), logit > 0.0
+        far = t * near
+        log_sum = np.log1p(t)
+        log_sum += np.maximum(logit, 0.0)
+        return _Logistic(np.where(positive, near, far), np.where(positive, far, near), log_sum)
 
 
 class ZeroPart(NamedTuple):
     """Logit and probability of the zero part, and that of each zero not to be the family's."""
 
     z: Array
-    p: Array  # of a zero beside those of the family
+    of_z: _Logistic
+    own: Array  # log density but for that of a zero or none
     P: Array  # given the response
-    r: Array  # P (1 - P)
+    Q: Array
+    r: Array  # P Q
     t: Array  # its derivative by logit P
 
     @staticmethod
     def of(y: Array, z: Array, f: Array, *, truncated: bool) -> ZeroPart:
         """At logits and log densities of the family."""
         zero = y == 0.0
-        P = zero.astype(float) if truncated else np.where(zero, special.expit(z - f), 0.0)
-        Q = 1.0 - P
-        if not truncated:
-            Q = np.where(zero, special.expit(f - z), 1.0)
-        r = P * Q
-        return ZeroPart(z, special.expit(z), P, r, r * (Q - P))
+        if truncated:
+            P, none = zero.astype(float), np.zeros_like(f)
+            return ZeroPart(z, _Logistic.of(z), np.where(zero, z, f), P, 1.0 - P, none, none)
+        given = _Logistic.of(np.where(zero, z - f, -np.inf))
+        r = given.p * given.q
+        return ZeroPart(
+            z, _Logistic.of(z), f + given.log_sum, given.p, given.q, r, r * (given.q - given.p)
+        )
 
 
 def inflated(y: Array, rows: RowDerivatives, part: ZeroPart, *, truncated: bool) -> RowDerivatives:
     """Log densities (n,), and derivatives by both predictors: (2, n), (2, 2, n), (2, 2, 2, n)."""
-    n, (f, g, w, s) = y.shape, rows
-    z, p, P, r, t = part
-    zero = y == 0.0
-    v, Q = p * special.expit(-z), 1.0 - P
+    n, (_, g, w, s) = y.shape, rows
+    P, Q, r, t, p = part.P, part.Q, part.r, part.t, part.of_z.p
+    v = p * part.of_z.q
     if truncated:
-        f, g, w = (np.where(zero, 0.0, x) for x in (f, g, w))
-        own = np.where(zero, z, f)
-    else:
-        own = np.where(zero, np.logaddexp(z, f), f)
+        zero = y == 0.0
+        g, w = np.where(zero, 0.0, g), np.where(zero, 0.0, w)
+        s = None if s is None else np.where(zero, 0.0, s)
     first, weight = np.empty((2, *n)), np.empty((2, 2, *n))
     first[0], first[1] = g * Q, P - p
     weight[0, 0] = w * Q - g * g * r
@@ -58,14 +77,13 @@ def inflated(y: Array, rows: RowDerivatives, part: ZeroPart, *, truncated: bool)
     weight[1, 1] = v - r
     slope = None
     if s is not None:
-        s = np.where(zero, 0.0, s) if truncated else s
         slope = np.empty((2, 2, 2, *n))
         slope[0, 0, 0] = s * Q + 3.0 * g * w * r + g * g * g * t
         mixed = -(w * r + g * g * t)
         slope[0, 0, 1] = slope[0, 1, 0] = slope[1, 0, 0] = mixed
         slope[0, 1, 1] = slope[1, 0, 1] = slope[1, 1, 0] = g * t
         slope[1, 1, 1] = v * (1.0 - 2.0 * p) - t
-    return RowDerivatives(own - np.logaddexp(0.0, z), first, weight, slope)
+    return RowDerivatives(part.own - part.of_z.log_sum, first, weight, slope)
 
 
 def inflated_by_params(
@@ -73,11 +91,10 @@ def inflated_by_params(
 ) -> ParamDerivatives:
     """The same by the coordinates of the family's parameters: (r, n), (r, 2, n), (r, 2, 2, n)."""
     g, w, (f_, g_, w_) = rows.first, rows.weight, by
-    _, _, P, r, t = part
+    Q, r, t = part.Q, part.r, part.t
     if truncated:
         zero = y == 0.0
         g, w, f_, g_, w_ = (np.where(zero, 0.0, x) for x in (g, w, f_, g_, w_))
-    Q = 1.0 - P
     first, weight = np.empty((len(f_), 2, *y.shape)), np.empty((len(f_), 2, 2, *y.shape))
     first[:, 0], first[:, 1] = g_ * Q + g * r * f_, -r * f_
     weight[:, 0, 0] = w_ * Q + (w * r + g * g * t) * f_ - 2.0 * g * g_ * r

@@ -119,8 +119,7 @@ class _Assembly:
         with np.errstate(all="ignore"):
             Zb = modes.eta[k] - modes.fixed[k]
             crossprod = working_crossproducts(design.spec, rows, beta, Zb, at)
-        if (at.weight <= 0.0).any():
-            crossprod = with_independent_columns(crossprod, factors)
+        crossprod = with_independent_columns(crossprod, factors)
         likelihood = GaussianLikelihood(crossprod, reml=False)
         estimate = self._estimate(k, likelihood, crossprod.ols_coef, factors, parts)
         result = optimizer_result(
