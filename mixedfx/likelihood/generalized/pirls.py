@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mixedfx.errors import ModesNotFound
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 from mixedfx.linalg.solver import Factor
 
 Vector = npt.NDArray[np.float64]
@@ -90,8 +91,14 @@ def _scaled(lambdas: Sequence[Matrix], u: Sequence[Matrix]) -> list[Matrix]:
 
 def _least_eigenvalue(lam: Matrix, ZtWZ: Matrix) -> float:
     """Of ``lam' ZtWZ lam + I`` over the levels, the last axis."""
-    blocks = np.einsum("ab,acl,cd->lbd", lam, ZtWZ, lam, optimize=True)
-    return 1.0 + float(np.linalg.eigvalsh(blocks).min(initial=np.inf))
+    blocks = matmul_left(lam.T, matmul_right(ZtWZ, lam))
+    if len(blocks) == 1:
+        return 1.0 + float(blocks.min(initial=np.inf))
+    if len(blocks) == 2:
+        middle, half = blocks[0, 0] + blocks[1, 1], blocks[0, 0] - blocks[1, 1]
+        least = 0.5 * (middle - np.sqrt(half**2 + 4.0 * blocks[0, 1] ** 2))
+        return 1.0 + float(least.min(initial=np.inf))
+    return 1.0 + float(np.linalg.eigvalsh(np.moveaxis(blocks, 2, 0)).min(initial=np.inf))
 
 
 def _squares(u: Sequence[Matrix]) -> float:
