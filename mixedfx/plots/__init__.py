@@ -12,6 +12,7 @@ from mixedfx.plots.correlation import correlation
 from mixedfx.plots.diagnostics import boxplot_by_level, influence, qq, scatter_with_trend
 from mixedfx.plots.fitted import MAX_LINES, MAX_PANELS, FittedLines, fitted
 from mixedfx.plots.means import MeansTable, curves, means
+from mixedfx.plots.ordered import probabilities, thresholds
 from mixedfx.plots.plot_data import (
     binned_means,
     boxplot_stats,
@@ -42,11 +43,13 @@ __all__ = [
     "influence",
     "is_number",
     "means",
+    "probabilities",
     "profile",
     "qq",
     "quantiles",
     "scatter_with_trend",
     "select_levels",
     "shrinkage",
+    "thresholds",
     "variance",
 ]

@@ -21,11 +21,12 @@ from mixedfx.results.description import graph_of
 from mixedfx.results.diagnostic_plots import DiagnosticPlots
 from mixedfx.results.fitted_lines import axis_column, fitted_lines
 from mixedfx.results.mean_plots import MeanPlots
+from mixedfx.results.ordered_plots import OrderedPlots
 from mixedfx.results.plot_inputs import grouping_factor
 
 
 @dataclass(frozen=True)
-class PlotAccessor(MeanPlots, DiagnosticPlots):
+class PlotAccessor(MeanPlots, OrderedPlots, DiagnosticPlots):
     """
     Plots of a fit, ``fit.plot``. Each method returns matplotlib axes.
 

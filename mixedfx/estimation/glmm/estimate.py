@@ -127,15 +127,20 @@ class FamilyEstimate(ResidualEstimate):
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
         """The family's parameters, with standard errors by the delta method."""
-        family, first = self.family, len(self.x) - len(self.params)
-        J = family.natural_jacobian(self.x[first:])
-        variances = np.einsum("ij,jk,ik->i", J, self.acov[first:, first:], J)
-        errors = np.sqrt(np.maximum(variances, 0.0))
+        family = self.family
+        errors = np.sqrt(np.maximum(np.diag(self.params_covariance), 0.0))
         named = zip(family.param_names, self.params, errors, family.param_scales, strict=True)
         return tuple(
             ResidualParameter(name, name, float(value), float(error), scale)
             for name, value, error, scale in named
         )
+
+    @property
+    def params_covariance(self) -> Matrix:
+        """Covariance of the family's parameters, (r, r)."""
+        first = len(self.x) - len(self.params)
+        J = self.family.natural_jacobian(self.x[first:])
+        return np.asarray(J @ self.acov[first:, first:] @ J.T)
 
     def statsmodels_result(
         self, design: Design, likelihood: GaussianLikelihood, theta: Vector
