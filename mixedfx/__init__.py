@@ -13,6 +13,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.generalized import glmer
+from mixedfx.meta_analysis import meta
 from mixedfx.mixedlm import from_statsmodels
 from mixedfx.power_analysis import power
 from mixedfx.results.comparison import compare, compare_structures, table
@@ -56,6 +57,7 @@ __all__ = [
     "graph",
     "lmer",
     "lmer_each",
+    "meta",
     "parse",
     "pool",
     "pooling_fits",

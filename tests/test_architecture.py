@@ -54,7 +54,7 @@ ORDER = [
     {"streamed"},
     {"results"},
     {"api", "workflow", "describe"},
-    {"each", "generalized", "mixedlm", "power_analysis"},
+    {"each", "generalized", "meta_analysis", "mixedlm", "power_analysis"},
     {"mixedfx"},
     {"cli"},
     {"__main__"},
@@ -63,8 +63,8 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # What these document is read with help(): the functions and classes of mixedfx.__all__, tables,
 # and the contract of covariance structures, which users extend.
 PUBLIC_ROOMS = {"mixedfx", "api", "datasets", "describe", "errors", "formatting"}
-PUBLIC_ROOMS |= {"covariance", "each", "families", "generalized", "mixedlm", "power_analysis"}
-PUBLIC_ROOMS |= {"priors", "results"}
+PUBLIC_ROOMS |= {"covariance", "each", "families", "generalized", "meta_analysis", "mixedlm"}
+PUBLIC_ROOMS |= {"power_analysis", "priors", "results"}
 MOST_LINES, MOST_CODE, MOST_PARAMETERS, MOST_DOCSTRING = 400, 40, 7, 0.25
 # Metaphors that an earlier version used where the field has a term.
 RETIRED = (
