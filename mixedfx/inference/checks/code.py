@@ -9,6 +9,8 @@ from dataclasses import replace
 from mixedfx._names import encode, written
 from mixedfx.design.predictors import SeveralFormulas
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.families.cumulative import Cumulative
+from mixedfx.families.thresholds import FLEXIBLE
 from mixedfx.formula.terms import Formula
 
 
@@ -22,6 +24,8 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
         arguments["family"] = quoted(family.name)
         if "family" not in changes and link != family.links[0]:
             arguments["link"] = quoted(link)
+        if isinstance(family, Cumulative) and family.thresholds != FLEXIBLE:
+            arguments["thresholds"] = quoted(family.thresholds.name)
         arguments |= {
             name: quoted(str(of_predictor))
             for name, of_predictor in formulas_of_predictors(fit).items()

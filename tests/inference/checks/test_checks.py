@@ -178,6 +178,20 @@ def test_a_right_model_with_a_zero_part_passes(family, arguments):
     assert not len(checks.failed), checks
 
 
+@pytest.mark.parametrize("thresholds", ["flexible", "equidistant"])
+def test_a_curve_in_ordered_categories_is_found_and_mended(thresholds):
+    rng = np.random.default_rng(1)
+    data, g, groups = frame(rng, 40)
+    latent = predictor(data, g, groups, rng) + 0.6 * data["x"] ** 2 + rng.logistic(size=len(g))
+    data["y"] = pd.Categorical(np.digitize(latent, [-1.0, 0.5, 2.0, 3.5]), ordered=True)
+    formula = "y ~ x + f + w + (1 | g)"
+    fit = mfx.glmer(formula, data, family="cumulative", thresholds=thresholds)
+    found = row(fit.check(), "residuals", "x")
+    assert found["p_adjusted"] < 0.05
+    assert ("equidistant" in found["advice"]) == (thresholds == "equidistant")
+    assert not len(followed(fit, data, found["advice"]).check().failed)
+
+
 @pytest.mark.full
 def test_counts_with_lognormal_means_lead_to_the_model_that_made_them():
     # The data's README: Poisson counts whose log means have effects of rows, beside the others.
