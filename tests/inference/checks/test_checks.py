@@ -182,7 +182,9 @@ def test_a_right_model_with_a_zero_part_passes(family, arguments):
 def test_a_curve_in_ordered_categories_is_found_and_mended(thresholds):
     rng = np.random.default_rng(1)
     data, g, groups = frame(rng, 40)
-    latent = predictor(data, g, groups, rng) + 0.6 * data["x"] ** 2 + rng.logistic(size=len(g))
+    latent = (
+        predictor(data, g, groups, rng, sd=1.2) + 0.6 * data["x"] ** 2 + rng.logistic(size=len(g))
+    )
     data["y"] = pd.Categorical(np.digitize(latent, [-1.0, 0.5, 2.0, 3.5]), ordered=True)
     formula = "y ~ x + f + w + (1 | g)"
     fit = mfx.glmer(formula, data, family="cumulative", thresholds=thresholds)
