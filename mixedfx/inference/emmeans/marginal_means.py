@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html,
 from mixedfx.inference.emmeans.joint_tests import joint_test
 from mixedfx.inference.emmeans.linear_functions import LinearFunctions
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
-from mixedfx.inference.emmeans.scale import LinkScale, exponentiated
+from mixedfx.inference.emmeans.scale import LinkScale, RegriddedScale, ResponseScale, exponentiated
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -238,6 +238,43 @@ class EMMeans:
         return adjust_family(
             family, adjustment, k=k, conf_level=conf_level, correlation=correlation
         )
+
+    def regrid(self) -> EMMeans:
+        """
+        Take means of the response as estimates of their own, so that contrasts are differences.
+
+        Their errors are by the delta method and their intervals symmetric, as of R's ``regrid``.
+
+        Returns
+        -------
+        EMMeans
+            Of the same levels; ``contrasts()`` are differences of probabilities or counts, say.
+            Slopes, and means of a linear model, are as they were.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> cbpp = mfx.datasets.load("cbpp")
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> means = mfx.glmer(formula, cbpp, "binomial").emmeans("period")
+        >>> means.regrid().contrasts("consec")[["contrast", "estimate", "std_error"]].round(3)
+                    contrast  estimate  std_error
+        0  period2 - period1    -0.114      0.035
+        1  period3 - period2    -0.010      0.028
+        2  period4 - period3    -0.026      0.027
+        """
+        fit, scale = self._fit, self._scale
+        if scale.slope_of is not None or not scale.response.predictor_name:
+            return self
+        variance = scale.bias_variance if isinstance(scale, ResponseScale) else None
+        own = RegriddedScale(scale.response, variance)
+        at, beta = self._functions, fit.solution.beta
+        mean, slope = own.mean_and_slope(at.rows @ beta + at.offset)
+        rows = slope[:, None] * at.rows
+        functions = replace(at, rows=rows, offset=mean - rows @ beta)
+        levels = self.table[[*self.by, *self.specs]]
+        table = estimate_table(fit, self._ddf, functions, levels, self.conf_level, own)
+        return replace(self, table=table, _functions=functions, _scale=own)
 
     def joint(self) -> pd.DataFrame:
         """

@@ -216,8 +216,8 @@ class ResponseScale(LinkScale):
         link = self.response.link
         columns = {name: means[name].to_numpy(dtype=float) for name in _ESTIMATES}
         low, high = link.within_domain(columns["conf_low"], columns["conf_high"])
-        ends = self._mean_and_slope(low)[0], self._mean_and_slope(high)[0]
-        mean, slope = self._mean_and_slope(columns["emmean"])
+        ends = self.mean_and_slope(low)[0], self.mean_and_slope(high)[0]
+        mean, slope = self.mean_and_slope(columns["emmean"])
         return means.assign(
             emmean=mean,
             std_error=np.abs(slope) * columns["std_error"],
@@ -225,7 +225,7 @@ class ResponseScale(LinkScale):
             conf_high=np.maximum(*ends),
         )
 
-    def _mean_and_slope(self, eta: Vector) -> tuple[Vector, Vector]:
+    def mean_and_slope(self, eta: Vector) -> tuple[Vector, Vector]:
         """Mean of the response, adjusted or not, and its derivative by eta."""
         mu = self.response.mean(eta)
         first, second, third = self.response.mean_derivatives(eta)
@@ -253,6 +253,33 @@ class ResponseScale(LinkScale):
         sums_to_zero = np.abs(coefficients.sum(axis=1)) <= _ROUNDING * size
         ratio = self.response.ratio
         return ratio.replace(" ", "_") if ratio is not None and sums_to_zero.all() else None
+
+
+@dataclass(frozen=True)
+class RegriddedScale(ResponseScale):
+    """Means of the response as estimates of their own: contrasts are differences of them."""
+
+    def transform(self, means: pd.DataFrame) -> pd.DataFrame:
+        """Means as they are."""
+        return means
+
+    def contrasted(self, fit: FittedModel, which: str) -> LinkScale:
+        """Refuse the linear predictor, of which these means are not."""
+        check_choice("which", which, ("linear", "mean"))
+        if which == "linear":
+            raise ArgumentError(
+                "contrasts(which='linear'): regrid() has left the linear predictor; compare the "
+                "means before it."
+            )
+        return self
+
+    def ratio_name(self, coefficients: Matrix) -> str | None:
+        """None: differences."""
+        return None
+
+    def contrast_remark(self, ratio: str | None) -> str:
+        """What contrasts are of."""
+        return f"Contrasts are differences of the {self.response.mean_name}."
 
 
 _ESTIMATES = ("emmean", "std_error", "conf_low", "conf_high")

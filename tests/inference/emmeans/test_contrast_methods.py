@@ -208,3 +208,26 @@ def test_simultaneous_intervals_leave_out_zero_where_the_test_rejects(uneven):
 def test_adjustments_are_reproducible(uneven):
     found = [uneven.emmeans("dose").contrasts(adjust="mvt") for _ in range(2)]
     pd.testing.assert_frame_equal(*found)
+
+
+# ---------------------------------------------------------------- means of the response
+
+
+def test_regridded_means_are_those_of_the_response_and_contrasts_their_differences():
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = mfx.glmer(formula, mfx.datasets.load("cbpp"), "binomial")
+    response, own = fit.emmeans("period", which="mean"), fit.emmeans("period").regrid()
+    for name in ("emmean", "std_error"):
+        np.testing.assert_allclose(own.table[name], response.table[name])
+    p = response.table["emmean"]
+    found = own.contrasts("consec")
+    np.testing.assert_allclose(found["estimate"], p.diff().dropna())
+    assert "Contrasts are differences of the probability." in found.attrs["caption"]
+    pd.testing.assert_frame_equal(response.regrid().table, own.table)
+    with pytest.raises(ArgumentError, match=r"regrid\(\) has left the linear predictor"):
+        own.contrasts(which="linear")
+
+
+def test_means_of_a_linear_model_and_slopes_are_on_their_scale_already(uneven):
+    means = uneven.emmeans("dose")
+    assert means.regrid() is means

@@ -73,6 +73,11 @@ CASES = {
     "bias/sqrt": table_of(means("cakesqrt", "recipe", which="mean", bias_adjust=True)),
     "back/logratio": compared(means("cakelog", "recipe", which="mean")),
 }
+REGRIDDED = means("cakelog", "recipe")
+CASES |= {
+    "regrid/log": lambda df: REGRIDDED(df).regrid().table,
+    "regrid/log/pairs": lambda df: REGRIDDED(df).regrid().contrasts(adjust="none"),
+}
 THEIR_NAMES = {"SE": "std_error", "lower.CL": "conf_low", "upper.CL": "conf_high"}
 THEIR_NAMES |= {"p.value": "p_value"}
 
@@ -109,11 +114,13 @@ GENERALIZED = {
     "glmer/linear": lambda: cbpp().slopes("z", by="period").table,
     "glmer/mean": lambda: cbpp().slopes("z", by="period", which="mean").table,
     "glmer/mean/all": lambda: cbpp().slopes("z", which="mean").table,
+    "regrid/cbpp": lambda: cbpp().emmeans("period").regrid().table,
+    "regrid/cbpp/pairs": lambda: cbpp().emmeans("period").regrid().contrasts(),
     "glmer/mean/pairs": lambda: cbpp().slopes("z", by="period", which="mean").contrasts(),
 }
 
 
-@pytest.mark.parametrize("case", but_for(GENERALIZED, ["glmer/mean/pairs"]))
+@pytest.mark.parametrize("case", but_for(GENERALIZED, ["glmer/mean/pairs", "regrid/cbpp/pairs"]))
 def test_slopes_of_a_generalised_model_match_emmeans(case):
     ours, theirs = estimates(GENERALIZED[case]()), r_table(case)
     distance = (ours["estimate"] - theirs["estimate"]) / theirs["std_error"]
