@@ -101,14 +101,19 @@ class SeveralFormulas(FamilyResidual):
         """Refuse priors."""
         self.check_one_predictor("priors=", "leave one of the two out")
 
+    @property
+    def has_several_means(self) -> bool:
+        """With a zero part, or where the mean of truncated counts depends on the dispersion."""
+        return "zero_inflation" in self.formulas or self.family.truncated
+
     def check_one_mean(self) -> None:
         """Refuse means of a response with a zero part."""
-        if "zero_inflation" in self.formulas or self.family.truncated:
+        if self.has_several_means:
             raise ArgumentError(
-                "which='mean' of a response with zero_inflation= is of two linear predictors: "
-                "fit.predict(grid, random='none', se=True) has the mean in the rows of a table, "
-                "which='linear' is of the conditional part, and "
-                "fit.zero_inflation.emmeans(..., which='mean') of the probability of a zero."
+                "which='mean' is of two linear predictors here, with zero_inflation=, and is "
+                "computed for fit.emmeans(..., which='mean') without bias_adjust, and by "
+                "fit.predict(grid, random='none', se=True): take which='linear', of the "
+                "conditional part."
             )
 
     def check_one_predictor(self, what: str, instead: str = "") -> None:

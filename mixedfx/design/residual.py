@@ -188,6 +188,11 @@ class ResidualSpec:
     def check_one_predictor(self, what: str, instead: str = "") -> None:
         """Raise ArgumentError where there are several linear predictors."""
 
+    @property
+    def has_several_means(self) -> bool:
+        """Whether the mean of the response depends on several linear predictors."""
+        return False
+
     def check_one_mean(self) -> None:
         """Raise ArgumentError where the mean depends on several linear predictors."""
 

@@ -94,7 +94,7 @@ def _mode_variances(
             rows = _rows_of_effect(fit, t, j)
             errors = prediction_errors(fit.solution, rows, uncertainty)
             variance = fit.solution.sigma**2 * errors.variance
-            of_effects.append(variance + _unknown_effects_variance(fit, rows, [t]))
+            of_effects.append(variance + unknown_effects_variance(fit, rows, [t]))
         variances[t] = np.array(of_effects).reshape(k, levels)
     return variances
 
@@ -194,7 +194,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
     if known is not None:
         eta = eta + known.weights @ conditional_residuals(fit.rows, fit.solution)
     scale = response_scale(fit, wanted.which, wanted.average)
-    left_out = _unknown_effects_variance(fit, rows) if scale.averages else np.zeros(len(eta))
+    left_out = unknown_effects_variance(fit, rows) if scale.averages else np.zeros(len(eta))
     if interval is None and not wanted.se:
         return scale.table(eta, left_out, index)
     uncertainty = fit.residual.parameter_uncertainty(fit.solution)
@@ -211,7 +211,7 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
     if interval == "confidence":
         table["conf_low"], table["conf_high"] = at.limits(special.ndtri(shares[1]))
     if interval == "prediction":
-        variance = errors.variance + _unknown_effects_variance(fit, rows)
+        variance = errors.variance + unknown_effects_variance(fit, rows)
         if known is not None:
             variance = variance - fit.solution.sigma**2 * known.explained
         predictive = _predictive(fit, data)
@@ -317,7 +317,7 @@ def _predictive(fit: FittedModel, data: Any) -> Predictive:
     )
 
 
-def _unknown_effects_variance(
+def unknown_effects_variance(
     fit: FittedModel, rows: PredictionRows, terms: Sequence[int] | None = None
 ) -> Vector:
     """``sigma^2 z' Lambda Lambda' z`` of the effects without a conditional mode, (n,)."""

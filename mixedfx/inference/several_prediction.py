@@ -13,24 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse, special
 
+from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
+from mixedfx.families.family import Family
 from mixedfx.inference import prediction
-from mixedfx.inference.prediction import Wanted, rows_of_predictor
+from mixedfx.inference.new_rows import new_weights
+from mixedfx.inference.prediction import Wanted, rows_of_predictor, unknown_effects_variance
 from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
     of_sparse_rows,
     prediction_errors,
     sparse_rows,
 )
+from mixedfx.linalg.normal_expectation import expectation
+from mixedfx.residuals.predictive import FamilyPredictive
+from mixedfx.residuals.several_distribution import WithZeros
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -98,6 +104,13 @@ class _Predictor:
         gradient[:, self.estimate.order] = own
         return gradient
 
+    @property
+    def response_variance(self) -> Vector:
+        """Variance of the error of the predictor of a new response: effects left out are new."""
+        uncertainty = self.estimate.parameter_uncertainty(self.fit.solution)
+        errors = prediction_errors(self.fit.solution, self.rows, uncertainty)
+        return errors.variance + unknown_effects_variance(self.fit, self.rows)
+
     def rows_among_all(self, size: int) -> sparse.csr_array:
         """Entries of Z among the effects of all predictors, (n, q)."""
         own = sparse_rows(self.fit.crossprod, self.rows).tocoo()
@@ -116,7 +129,8 @@ def _of_mean(
     index, found = None, []
     for fit in fits:
         groups = _own(fit, random, {})["random"]
-        index, eta, rows = rows_of_predictor(fit, data, groups, asked.new_levels)
+        effects = asked.interval == "prediction"
+        index, eta, rows = rows_of_predictor(fit, data, groups, asked.new_levels, effects=effects)
         found.append(_Predictor(fit, eta, rows))
     etas = np.array([of.eta for of in found])
     zeros = asked.which == "mean"
@@ -127,15 +141,15 @@ def _of_mean(
     predicted = pd.Series(mean, index=index, name="predicted")
     if asked.interval is None and not asked.se:
         return predicted
-    if asked.interval == "prediction":
-        first.predictive_of_rows(fits[0].rows, np.zeros(0))
     slopes = first.density.mean_slopes(etas, first.params, zeros=zeros)
     by_params = first.density.mean_by_params(etas, first.params, zeros=zeros)
     sd = np.sqrt(_variance(found, slopes, by_params, first))
     table = pd.DataFrame({"predicted": predicted})
     if asked.se:
         table["std_error"] = np.where(np.isnan(mean), np.nan, sd)
-    if asked.interval is not None:
+    if asked.interval == "prediction":
+        table["conf_low"], table["conf_high"] = _of_responses(found, data, asked.conf_level)
+    if asked.interval == "confidence":
         table["conf_low"], table["conf_high"] = _limits(first, mean, sd, asked.conf_level)
     return table
 
@@ -175,6 +189,36 @@ def _limits(
         half = half / np.abs(family.link.mean_derivatives(center, mean)[0])
         ends = family.mean(center - half), family.mean(center + half)
     return np.minimum(*ends), np.maximum(*ends)
+
+
+def _of_responses(
+    found: Sequence[_Predictor], data: Any, conf_level: float
+) -> tuple[Vector, Vector]:
+    """
+    Quantiles of new responses, the errors of the predictors taken as independent.
+
+    The probability of a zero is averaged over those of its own predictor.
+    """
+    of_mean, first = found[0], found[0].fit.residual
+    assert isinstance(first, SeveralEstimate)
+    etas = np.array([of.eta for of in found])
+    p = np.zeros(len(of_mean.eta))
+    if first.density.zeros:
+        with np.errstate(all="ignore"):
+            p = expectation(special.expit, etas[1], np.sqrt(found[1].response_variance))
+    known = np.isfinite(etas).all(axis=0)
+    params = first.density.params_of_rows(etas[:, known], first.params)
+    weights = of_mean.fit.rows.weights if data is None else None
+    if data is not None and of_mean.fit.spec.family.takes_trials:
+        weights = new_weights(of_mean.fit, as_frame(data))
+    weights = None if weights is None else weights[known]
+    family = cast(Family, WithZeros(first.density.family, p[known]))
+    shares = [0.5 - conf_level / 2, 0.5 + conf_level / 2]
+    limits = np.full((2, len(known)), np.nan)
+    limits[:, known] = FamilyPredictive(family, params, weights).quantiles(
+        of_mean.eta[known], of_mean.response_variance[known], shares
+    )
+    return limits[0], limits[1]
 
 
 def _averaged(

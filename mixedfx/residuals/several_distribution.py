@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.families.family import Family
 from mixedfx.families.several_predictors import SeveralPredictors
 
 Vector = npt.NDArray[np.float64]
@@ -53,3 +54,44 @@ class SeveralDistribution:
         """Draw one response for each row."""
         etas = np.array([predictor, *(further.draw(rng) for further in self.further)])
         return self.density.simulate(etas, self.weights, self.params, rng)
+
+
+@dataclass(frozen=True)
+class WithZeros:
+    """A family beside zeros of given probabilities: what predictive distributions ask of it."""
+
+    family: Family
+    p: Vector  # (n,) of a zero
+
+    @property
+    def takes_trials(self) -> bool:
+        """That of the family."""
+        return self.family.takes_trials
+
+    @property
+    def discrete(self) -> bool:
+        """That of the family."""
+        return self.family.discrete
+
+    def mean(self, eta: Matrix) -> Matrix:
+        """That of the family."""
+        return self.family.mean(eta)
+
+    def mean_within(self, eta: Matrix, center: Matrix) -> Matrix:
+        """That of the family."""
+        return self.family.mean_within(eta, center)
+
+    def outside(self, y: Vector, w: Vector | None) -> npt.NDArray[np.bool_]:
+        """That of the family."""
+        return self.family.outside(y, w)
+
+    def variance(self, mu: Matrix, w: Vector | None, params: Vector) -> Matrix:
+        """That of the family."""
+        return self.family.variance(mu, w, params)
+
+    def cdf(self, y: Matrix, mu: Matrix, w: Matrix | None, params: Vector) -> tuple[Matrix, Matrix]:
+        """``p + (1 - p) F`` from zero on."""
+        below, up_to = self.family.cdf(y, mu, w, params)
+        rest = 1.0 - self.p
+        below = np.where(y > 0.0, self.p + rest * below, rest * below)
+        return below, np.where(y >= 0.0, self.p + rest * up_to, rest * up_to)

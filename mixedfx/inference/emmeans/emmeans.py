@@ -26,6 +26,7 @@ from mixedfx.inference.emmeans.ordered_means import (
 )
 from mixedfx.inference.emmeans.reference_grid import group_slices
 from mixedfx.inference.emmeans.scale import LinkScale, scale_of
+from mixedfx.inference.emmeans.several_means import several_functions, several_scale
 
 __all__ = ["EMMeans", "emmeans"]
 
@@ -55,14 +56,18 @@ def emmeans(
        version 1.8.4.
     """
     check_share("conf_level", conf_level)
-    grid = means_grid(fit, specs, by, GridOptions(**options))
+    several = which == "mean" and fit.spec.residual.has_several_means
+    grid = means_grid(fit, specs, by, GridOptions(**options, all_predictors=several))
     cells = linear_functions(fit, grid.cells)
+    if several:
+        scale, functions = several_scale(fit), several_functions(fit, cells, grid.cells)
+        return average_of_cells(fit, ddf, grid, functions, conf_level=conf_level, scale=scale)
     if not fit.spec.family.ordered:
-        scale = scale_of(fit, "linear")
-        return average_of_cells(fit, ddf, grid, cells, conf_level=conf_level, scale=scale)
-    scale = ordered_scale(fit, which)
+        linear = scale_of(fit, "linear")
+        return average_of_cells(fit, ddf, grid, cells, conf_level=conf_level, scale=linear)
+    ordered = ordered_scale(fit, which)
     parts = [
-        average_of_cells(fit, ddf, grid, functions, conf_level=conf_level, scale=scale)
+        average_of_cells(fit, ddf, grid, functions, conf_level=conf_level, scale=ordered)
         for functions in ordered_functions(fit, cells, which)
     ]
     return of_categories(fit, parts)

@@ -58,6 +58,7 @@ class GridOptions:
     weights: Weights = "equal"
     cov_reduce: Any = "mean"
     argument: str = "specs"  # that names the variables shown
+    all_predictors: bool = False  # whether variables are of all linear predictors
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,18 @@ def grid_variables(fit: FittedModel) -> dict[str, Variable]:
     return fixed_variables(fit)
 
 
+def _variables_of_all(fit: FittedModel) -> dict[str, Variable]:
+    """Variables of the fixed parts of all linear predictors."""
+    variables = dict(grid_variables(fit))
+    for part in fit.residual.predictors.values():
+        variables = {**fixed_variables(part), **variables}
+    return variables
+
+
 def means_grid(fit: FittedModel, specs: Any, by: Any, options: GridOptions) -> MeansGrid:
     """Grid of the means of the levels of ``specs`` within those of ``by``."""
     check_choice("weights", options.weights, WEIGHTS)
-    variables = grid_variables(fit)
+    variables = _variables_of_all(fit) if options.all_predictors else grid_variables(fit)
     request = means_request(specs, by, variables, argument=options.argument)
     levels = grid_levels(variables, options.at)
     levels |= reduced_levels(fit, variables, options)

@@ -20,6 +20,8 @@ def on_scale(fit: FittedModel, means: EMMeans, which: str, *, bias_adjust: bool)
                 "fit.predict(which='probabilities', average='population')."
             )
         return means
+    if which == "mean" and fit.spec.residual.has_several_means and not bias_adjust:
+        return means
     scale = scale_of(fit, which, variance=bias_variance(fit) if bias_adjust else None)
     if bias_adjust and which == "linear":
         raise ArgumentError("bias_adjust=True adjusts means of the response: add which='mean'.")

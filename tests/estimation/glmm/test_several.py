@@ -218,3 +218,32 @@ def test_checks_say_that_there_are_too_many_zeros(counts):
     with_zeros = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind + (1 | g)")
     zeros = with_zeros.check(rng=2).table.set_index("check").loc["zero-inflation"]
     assert zeros["p_value"] > 0.1
+
+
+def test_prediction_intervals_cover_simulated_responses(counts):
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
+    limits = fit.predict(interval="prediction")
+    drawn = fit.simulate(400, rng=3, random="fitted")
+    inside = drawn.ge(limits["conf_low"], axis=0) & drawn.le(limits["conf_high"], axis=0)
+    assert 0.945 < inside.to_numpy().mean() < 0.995
+    population = fit.predict(counts, random="none", interval="prediction")
+    assert (population["conf_high"] >= 1.0).all()
+    assert population["conf_high"].mean() > limits["conf_high"].mean()
+
+
+def test_marginal_means_of_the_response_are_those_of_predict(counts):
+    fit = mfx.glmer("y ~ x * kind + (1 | g)", counts, "poisson", zero_inflation="~ kind + (1 | g)")
+    means = fit.emmeans("kind", at={"x": [0.5]}, which="mean").table
+    new = pd.DataFrame({"kind": ["a", "b"], "x": 0.5})
+    expected = fit.predict(new, random="none", se=True)
+    np.testing.assert_allclose(means["emmean"], expected["predicted"], rtol=1e-12)
+    np.testing.assert_allclose(means["std_error"], expected["std_error"], rtol=1e-9)
+
+
+def test_marginal_means_average_the_means_of_the_cells(counts):
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "truncated_nbinom2", zero_inflation="~ kind")
+    mean = fit.emmeans("x", at={"x": [0.5]}, which="mean").table.loc[0]
+    cells = fit.emmeans(["kind", "x"], at={"x": [0.5]}, which="mean")
+    assert mean["emmean"] == pytest.approx(cells.table["emmean"].mean())
+    contrast = cells.contrasts({"mean": [0.5, 0.5]}).loc[0]
+    assert mean["std_error"] == pytest.approx(contrast["std_error"], rel=1e-9)
