@@ -201,6 +201,8 @@ class SeveralPredictors:
     @np.errstate(all="ignore")
     def log_density(self, y: Array, w: Array | None, eta: Array, params: Vector) -> Array:
         """Log densities (n,) alone, but for constants."""
+        if not self.dispersion:
+            return self._of_zero_part(y, w, eta, params, third=False).value
         value = self._density(Variables(self.m, 0), y, w, eta, params).value
         return np.broadcast_to(value, y.shape)
 

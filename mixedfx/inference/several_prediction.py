@@ -114,7 +114,7 @@ class _Predictor:
     def rows_among_all(self, size: int) -> sparse.csr_array:
         """Entries of Z among the effects of all predictors, (n, q)."""
         own = sparse_rows(self.fit.crossprod, self.rows).tocoo()
-        columns = self.estimate.index_among_all[own.coords[1]]
+        columns = self.estimate.effects_of_one.index[own.coords[1]]
         return sparse.csr_array((own.data, (own.coords[0], columns)), (len(self.eta), size))
 
 
@@ -168,7 +168,7 @@ def _variance(
     variance = np.einsum("nm,mk,nk->n", gradient, cov, gradient)
     with_effects = [of for of in found if of.fit.crossprod.term_positions]
     if with_effects:
-        joint = first.factor_of_all
+        joint = first.effects.numeric
         Z = sum(
             sparse.diags_array(s) @ of.rows_among_all(joint.symbolic.size)
             for s, of in zip(slopes, found, strict=True)

@@ -21,6 +21,7 @@ from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.levels import Levels
 from mixedfx.design.ordered_response import OrderedLevels
 from mixedfx.design.positions import EffectPositions
+from mixedfx.design.predictors import PredictorRows, SeveralFormulas
 from mixedfx.design.residual import (
     EqualVariances,
     KnownStandardDeviations,
@@ -38,6 +39,7 @@ from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.em import EMIterates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
+from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
 from mixedfx.estimation.joint_estimate import JointEstimate
 from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
 from mixedfx.estimation.monte_carlo import MonteCarloError
@@ -46,6 +48,7 @@ from mixedfx.estimation.optimizer_result import OptimizerResult
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.families import FAMILIES, LINKS
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.families.thresholds import Equidistant, Flexible
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.inference.emmeans.reference_grid import Variable
@@ -53,6 +56,7 @@ from mixedfx.inference.variance_explained import VarianceShares
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
+from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.solver import CholeskySolver
@@ -76,7 +80,7 @@ from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion, Correl
 from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.irregular import Irregular
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
-from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances
+from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, SeveralModel
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
@@ -85,6 +89,8 @@ _STORED: tuple[type, ...] = (
     *(EqualVariances, KnownStandardDeviations, NamedResidual, DispersionSpec, FamilyResidual),
     *(ResidualRows, DispersionRows, Homoscedastic, KnownVariances, LogLinear, LocationScale),
     *(FamilyModel, FamilyEstimate),
+    *(SeveralFormulas, PredictorRows, SeveralModel, PredictorEstimate, SeveralEstimate),
+    *(SeveralPredictors, AllEffects, EffectsOfOne),
     *(CorrelatedSpec, Correlated, Irregular, CorrelatedEstimate),
     *(CorrelatedDispersionSpec, CorrelatedDispersion),
     *(Parametrization, TermPosition, ColumnBasis, CrossProducts, GaussianLikelihood),

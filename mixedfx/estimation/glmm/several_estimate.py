@@ -21,11 +21,12 @@ from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.contracts import Deletion
 from mixedfx.estimation.glmm.estimate import LARGEST_STEP, FamilyEstimate
 from mixedfx.families.several_predictors import SeveralPredictors
+from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
-from mixedfx.linalg.cholesky.numeric import NumericFactor, SchurComplement
-from mixedfx.linalg.cholesky.restricted import RestrictedColumns, RestrictedFactor
+from mixedfx.linalg.cholesky.numeric import SchurComplement
+from mixedfx.linalg.cholesky.restricted import RestrictedColumns
 from mixedfx.residuals.model import ResidualParameter
 from mixedfx.residuals.predictive import Predictive
 from mixedfx.residuals.several_distribution import DrawnPredictor, SeveralDistribution
@@ -46,9 +47,9 @@ class PredictorEstimate(FamilyEstimate):
 
     n_own: int = field(kw_only=True)  # coordinates of its covariances
     order: Codes = field(kw_only=True, repr=False)  # (m,) numbers of its parameters in the search
-    index_among_all: Codes = field(kw_only=True, repr=False)  # (q,) its effects among those of all
     modes_jacobian: Matrix = field(kw_only=True, repr=False)  # (q, m)
-    beside: RestrictedFactor | None = field(kw_only=True, repr=False)  # effects of all predictors
+    effects_of_one: EffectsOfOne = field(kw_only=True, repr=False)
+    all_effects: AllEffects | None = field(kw_only=True, repr=False)  # None: no others
 
     @property
     def n_covariance(self) -> int:
@@ -72,9 +73,9 @@ class PredictorEstimate(FamilyEstimate):
     def at_estimates(self, solution: Solution) -> Solution:
         """With the conditional covariance of its effects beside those of the other predictors."""
         solution = super().at_estimates(solution)
-        if self.beside is None:
+        if self.all_effects is None:
             return solution
-        factor = replace(self.beside, own=solution.schur.numeric)
+        factor = self.effects_of_one.beside(solution.schur.numeric, self.all_effects)
         columns = RestrictedColumns(factor, cast(SchurComplement, solution.schur))
         return replace(solution, schur=columns)
 
@@ -104,7 +105,7 @@ class SeveralEstimate(PredictorEstimate):
 
     density: SeveralPredictors = field(kw_only=True)
     parts: Mapping[str, Any] = field(kw_only=True, repr=False)  # FittedModel of each, by argument
-    factor_of_all: NumericFactor = field(kw_only=True, repr=False)  # of the effects of all
+    effects: AllEffects = field(kw_only=True, repr=False)  # of all predictors
     # Of a draw: linear predictors (n,) of the others in the place of those at the modes
     drawn_etas: tuple[Vector, ...] = field(default=(), kw_only=True, repr=False)
 

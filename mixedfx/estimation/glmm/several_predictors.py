@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,11 @@ from mixedfx.estimation.glmm.several_starts import several_start
 from mixedfx.estimation.glmm.working import with_independent_columns, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.derivatives import RowDerivatives
+from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
-from mixedfx.linalg.cholesky.numeric import NumericFactor
-from mixedfx.linalg.cholesky.restricted import RestrictedFactor
 from mixedfx.residuals.model import FamilyModel
 from mixedfx.residuals.registry import residual_model
 
@@ -97,6 +96,7 @@ class _Assembly:
     jacobian: Matrix  # (q, m) of all modes by all free parameters
     by_covariance: tuple[Matrix, ...]
     not_identified: tuple[str, ...]
+    effects: AllEffects
 
     def order(self, k: int) -> Codes:
         """Numbers of the free parameters, those of predictor k first."""
@@ -150,7 +150,7 @@ class _Assembly:
         }
         if parts is None:
             return PredictorEstimate(**shared)
-        shared["factor_of_all"] = again.modes.numeric
+        shared["effects"] = self.effects
         shared["not_identified"] = self.not_identified
         return SeveralEstimate(**shared, density=self.rows.density, parts=parts)
 
@@ -173,16 +173,12 @@ class _Assembly:
         """Random effects of predictor k among those of all."""
         modes, groups = self.again.modes, part_of_effects(self.rows, k)
         index = index_among_all(modes, likelihood.crossprod.symbolic, groups)
-        beside = None
-        if len(index) and len(self.rows.term_positions) > len(factors):
-            alone = cast(NumericFactor, likelihood.crossprod.factorize(factors))
-            of_all = cast(NumericFactor, modes.numeric)
-            beside = RestrictedFactor(alone, of_all, index, tuple(groups))
+        alone = not len(index) or len(self.rows.term_positions) == len(factors)
         return {
-            "index_among_all": index,
+            "effects_of_one": EffectsOfOne(index, tuple(groups)),
+            "all_effects": None if alone else self.effects,
             "scores_by_params": np.zeros((len(index), len(modes.params))),
             "modes_jacobian": self.jacobian[np.ix_(index, self.order(k))],
-            "beside": beside,
         }
 
     def _working(self, k: int) -> dict[str, Any]:
@@ -219,7 +215,11 @@ def _assemble(
         # No errors are of a curvature where there is no maximum.
         found = replace(found, hessian=np.full_like(found.hessian, np.nan))
         statements = statements or merging
-    assembly = _Assembly(designs, rows, found, again, control, jacobian, by_covariance, statements)
+    modes = again.modes
+    effects = AllEffects(modes.rows.weighted_products(modes.at_rows.weight), modes.lambdas)
+    assembly = _Assembly(
+        designs, rows, found, again, control, jacobian, by_covariance, statements, effects
+    )
     parts = {name: assembly.fitted(k, None) for k, name in enumerate(spec.formulas, start=1)}
     fit = assembly.fitted(0, parts)
     of_parts = notes_of_parts(fit.notes, {name: part.notes for name, part in parts.items()})
