@@ -135,5 +135,10 @@ def _not_converged(certificate: ConvergenceDiagnostics, result: OptimizerResult)
             " The limit on evaluations was reached: give it more, by "
             f"control=Control(max_evaluations={10 * result.evaluations})."
         )
+    if certificate.no_maximum:
+        advice = (
+            " No start= leads to a maximum: take a structure with fewer parameters, such as "
+            "residual='cs(...)', of coordinates 'exp(...)', or leave residual= out."
+        )
     text = f"the search did not converge: {'; '.join(reasons)}.{advice}"
     return [Note(text, ConvergenceWarning)]

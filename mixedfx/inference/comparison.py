@@ -25,7 +25,7 @@ from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.fit import fit_design
-from mixedfx.inference.nesting import is_nested
+from mixedfx.inference.nesting import why_not_nested
 from mixedfx.inference.sampled_rows import with_sampled_rows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.residuals.registry import residual_model
@@ -72,13 +72,19 @@ def compare(
     table["df"] = table["npar"].diff()
     # The ratio has a distribution only where the model above is a special case of this one.
     pairs = itertools.pairwise([fits[i] for i in order])
-    nested = [False, *(is_nested(above, below) for above, below in pairs)]
+    reasons = [None, *(why_not_nested(above, below) for above, below in pairs)]
+    nested = [False, *(reason is None for reason in reasons[1:])]
     testable = (table["df"] > 0) & np.array(nested)
     ratio = (-table["deviance"].diff()).clip(lower=0.0).where(testable) + 0.0
     table.insert(5, "chisq", ratio)
     table.insert(7, "p_value", special.chdtrc(table["df"].where(testable), table["chisq"]))
     table["refitted"] = np.array(refitted)[order]
     table["nested"] = [None, *nested[1:]]
+    table.attrs["notes"] = [
+        f"no test of '{below}' against '{above}': {reason}."
+        for (above, below), reason in zip(itertools.pairwise(table.index), reasons[1:], strict=True)
+        if reason is not None
+    ]
     return table
 
 

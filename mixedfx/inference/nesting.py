@@ -27,8 +27,36 @@ _OUTSIDE = 1e-8
 
 def is_nested(small: FittedModel, large: FittedModel) -> bool:
     """Whether the first model is a special case of the second one, for the same rows."""
+    return why_not_nested(small, large) is None
+
+
+def why_not_nested(small: FittedModel, large: FittedModel) -> str | None:
+    """What of the first model is no special case of the second one; None where it is one."""
     a, b = small.original_design, large.original_design
-    return _design_nested(a, b) and _residuals_nested(a, b) and _predictors_nested(a, b)
+    if columns := _columns_outside(a, b):
+        are = "are no combinations" if len(columns) > 1 else "is no combination"
+        return f"{', '.join(columns)} {are} of the larger model's fixed columns"
+    if not _random_terms_nested(a, b):
+        terms = [str(t.formula_term) for t in _terms_beside(a, b)]
+        listed = " and ".join(terms)
+        return f"the covariance of {listed} is no special case of the larger model's random terms"
+    if not _residuals_nested(a, b):
+        return "its residuals, family or weights are no special case of the larger model's"
+    if not _predictors_nested(a, b):
+        return "its formulas of zeros or dispersion are no special case of the larger model's"
+    return None
+
+
+def _columns_outside(a: Design, b: Design) -> list[str]:
+    """Fixed columns of a that are not in the span of b's."""
+    names = zip(a.spec.X_names, a.rows.X.T, strict=True)
+    return [name for name, column in names if not _in_span(column[:, None], b.rows.X)]
+
+
+def _terms_beside(a: Design, b: Design) -> list[RandomTermSpec]:
+    """Random terms of a that b does not have, with whatever structure."""
+    own = {_identity(t) for t in b.spec.random_terms}
+    return [t for t in a.spec.random_terms if _identity(t) not in own]
 
 
 def _design_nested(a: Design, b: Design) -> bool:

@@ -41,7 +41,8 @@ def compare(
     pandas.DataFrame
         A row per model, by increasing number of parameters: ``npar aic bic llf deviance``,
         ``chisq df p_value`` of the test against the row above, ``refitted``, and ``nested``,
-        whether the model above is a special case of this one: if not, there is no test.
+        whether the model above is a special case of this one: if not, there is no test, and
+        ``attrs["notes"]`` says why.
 
     Raises
     ------

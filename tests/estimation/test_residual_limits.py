@@ -39,6 +39,7 @@ def test_contrasts_of_few_subjects_that_are_fitted_perfectly_have_no_maximum(res
     assert not fit.converged
     assert any("without bound" in text for text in fit.convergence.failures)
     assert any("without bound" in note for note in fit.notes)
+    assert any("No start= leads to a maximum: take a structure" in note for note in fit.notes)
 
 
 @pytest.mark.full

@@ -84,3 +84,23 @@ def test_models_that_are_not_nested_have_no_p_value(data):
     assert table["p_value"].isna().tolist() == [True, True, False]
     assert table["chisq"].isna().tolist() == [True, True, False]
     assert list(table.index) == list(fits)
+
+
+def test_a_comparison_says_why_there_is_no_test(data):
+    fits = {
+        "g": _fit(data, "z + (1 | g)"),
+        "h": _fit(data, "x + (1 | g) + (1 | h)"),
+        "slope": _fit(data, "x + (x | g)"),
+    }
+    table = mfx.compare(fits)
+    assert table["nested"].tolist() == [None, False, False]
+    assert table.attrs["notes"] == [
+        "no test of 'h' against 'g': z is no combination of the larger model's fixed columns.",
+        "no test of 'slope' against 'h': the covariance of (1 | g) and (1 | h) is no special case "
+        "of the larger model's random terms.",
+    ]
+
+
+def test_a_comparison_of_nested_models_has_no_notes(data):
+    table = mfx.compare(_fit(data, "x + (1 | g)"), _fit(data, "x + (x | g)"))
+    assert table.attrs["notes"] == []
