@@ -24,7 +24,7 @@ from mixedfx.design.checks import check_finite
 from mixedfx.design.evaluation import position_values
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.position_numbers import column_numbers, is_time, position_numbers
-from mixedfx.errors import DataError
+from mixedfx.errors import DataError, SizeError
 from mixedfx.formula.positions import position_codes
 from mixedfx.formula.terms import RandomTerm
 from mixedfx.linalg.available_memory import check_memory
@@ -34,6 +34,9 @@ Codes = npt.NDArray[np.intp]
 
 # Arrays of (positions, positions, levels) at the peak of a fit.
 _COPIES = 6
+# Numbers of these matrices from which a fit takes more than some minutes, where positions are of
+# many levels: times that no levels share.
+_MOST_NUMBERS = 4e8
 
 
 @dataclass(frozen=True)
@@ -195,16 +198,15 @@ def _new_numbers(column: pd.Series) -> Any:
 
 
 def check_size_of_positions(term: RandomTerm, k: int, levels: int) -> None:
-    """Refuse more positions than memory holds a matrix of for each level."""
-    check_memory(
-        f"{term} has {k:,} positions, and for each of {levels:,} levels a matrix of that size",
-        8.0 * k**2 * levels,
-        copies=_COPIES,
-        advice=(
-            "Round the positions, so that fewer are distinct, or give each level a part of the "
-            "rows; a correlation of residuals, residual=, has no such matrix."
-        ),
+    """Refuse more positions than memory or minutes suffice for, with a matrix for each level."""
+    what = f"{term} has {k:,} positions, and for each of {levels:,} levels a matrix of that size"
+    advice = (
+        "Round the positions, so that fewer are distinct, or give each level a part of the "
+        "rows; a correlation of residuals, residual=, has no such matrix."
     )
+    check_memory(what, 8.0 * k**2 * levels, copies=_COPIES, advice=advice)
+    if levels > 1 and float(k) ** 2 * levels > _MOST_NUMBERS:
+        raise SizeError(f"{what}: a fit takes many minutes. {advice}")
 
 
 def unknown_positions(term: RandomTerm, rows: pd.DataFrame) -> Sequence[str]:

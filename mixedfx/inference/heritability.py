@@ -4,7 +4,9 @@
 
 with v the variances of the random effects, averaged over the rows where they differ, and of the
 residuals; g the derivative by theta, and H the Hessian of the deviance with sigma profiled out,
-which the shares do not depend on (delta method; Falconer and Mackay 1996, chapter 10).
+which the shares do not depend on (delta method; Falconer and Mackay 1996, chapter 10). Of a
+generalised model v_e is the variance of an observation on the scale of the linear predictor, as of
+the intraclass correlations, and taken as known (Nakagawa and Schielzeth 2010, Biol. Rev. 85:935).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pandas as pd
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.random_variance import relative_group_variances
+from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
@@ -34,7 +37,7 @@ def heritability(fit: FittedModel) -> pd.DataFrame:
     check_no_priors(fit, "heritability")
     fit.spec.residual.check_one_predictor("heritability", "fit.varcorr has the variances")
     at, crossprod = fit.hessian_at_optimum, fit.crossprod
-    residual = fit.residual_variance / fit.solution.sigma**2
+    residual = variance_shares(fit).residual / fit.solution.sigma**2
 
     def shares(x: Vector) -> Vector:
         lambdas = crossprod.lambdas(at.scaled.coordinates.lambdas(x))

@@ -133,7 +133,8 @@ class DiagnosticsMixin(ResultsBase):
         """
         Heritability: share of each term with a relationship matrix, with its standard error.
 
-        It is :attr:`icc` of the grouping factor, on the scale of the matrix.
+        It is :attr:`icc` of the grouping factor, on the scale of the matrix; of a generalised model
+        on that of the linear predictor.
 
         Returns
         -------

@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float64]
 
 # From this size on, matrices are large enough for LAPACK level by level: fields and long series.
 WIDE = 32
+# Share of a matrix's columns that are not zero, up to which products with these cost less.
+_FEW_COLUMNS = 0.5
 
 
 def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
@@ -57,10 +59,17 @@ def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
 
 
 def _wide_penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
-    """The same by LAPACK, level by level."""
+    """The same by LAPACK, level by level; of a level with few columns by these."""
     K, L = A.shape[0], A.shape[2]
-    G, lam_M_inv, log_det = np.empty((K, K, L)), np.empty((K, K, L)), 0.0
+    # A level's matrix after the other, which is how they are written and read.
+    G, lam_M_inv = (np.empty((L, K, K)).transpose(1, 2, 0) for _ in range(2))
+    log_det, cov = 0.0, lam @ lam.T
     for level in range(L):
+        few = _of_few_columns(A[:, :, level], lam, cov)
+        if few is not None:
+            G[:, :, level], lam_M_inv[:, :, level], own = few
+            log_det += own
+            continue
         M = lam.T @ A[:, :, level] @ lam
         M[np.diag_indices(K)] += 1.0
         root = np.linalg.cholesky(M)
@@ -70,6 +79,27 @@ def _wide_penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
         lam_M_inv[:, :, level] = solved.T
         log_det += 2.0 * float(np.log(np.diag(root)).sum())
     return G, lam_M_inv, log_det
+
+
+def _of_few_columns(A: Array, lam: Array, cov: Array) -> tuple[Array, Array, float] | None:
+    """
+    ``G``, ``Lambda M^-1`` and ``log|M|`` where A is zero but for few rows and columns s.
+
+    With ``A_ss = R R'``, ``B = R'Lambda_s`` and ``S = I + B B'``, ``M^-1 = I - B'S^-1 B``.
+    """
+    columns = np.flatnonzero(A.any(axis=0))
+    if len(columns) > _FEW_COLUMNS * len(A):
+        return None
+    try:
+        R = np.linalg.cholesky(A[np.ix_(columns, columns)])
+    except np.linalg.LinAlgError:
+        return None
+    B = R.T @ lam[columns]
+    root = np.linalg.cholesky(np.eye(len(columns)) + B @ B.T)
+    half = linalg.solve_triangular(root, B, lower=True, check_finite=False)
+    lam_half = linalg.solve_triangular(root, R.T @ cov[columns], lower=True, check_finite=False).T
+    log_det = 2.0 * float(np.log(np.diag(root)).sum())
+    return cov - lam_half @ lam_half.T, lam - lam_half @ half, log_det
 
 
 def matmul(A: Array, B: Array) -> Array:

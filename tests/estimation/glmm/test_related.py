@@ -155,3 +155,19 @@ def test_quadrature_is_refused(name):
 def test_approximation_is_refused():
     with pytest.raises(ArgumentError, match=r"approximation.* takes no relationship matrix"):
         fitted("binary").approximation()
+
+
+@pytest.mark.parametrize("name", ["binary", "count"])
+def test_heritability_is_the_intraclass_correlation(name):
+    fit = fitted(name)
+    found = fit.heritability().loc["animal"]
+    assert found["estimate"] == pytest.approx(fit.icc["animal"], abs=1e-12)
+
+
+def test_standard_error_of_heritability_is_that_of_the_standard_deviation():
+    # d h2 / d log(sd) = 2 h2 (1 - h2); the profile's limits are of log(sd), asymmetric
+    fit = fitted("binary")
+    h2, std_error = fit.heritability().loc["animal"]
+    low, high = fit.conf_int(method="profile", conf_level=0.6826895).iloc[-1]
+    log_sd_error = 0.5 * np.log(high / low)
+    assert std_error / (2.0 * h2 * (1.0 - h2)) == pytest.approx(log_sd_error, rel=0.2)
