@@ -148,10 +148,10 @@ class MarginalEffectsMixin(ResultsBase):
         ----------
         variables : str, list of str or mapping, optional
             Variables of the fixed part; by default all. Of a number one more is compared with its
-            own value, of a factor each level with the first, unless a mapping says what: of a
-            number how much more, two values, ``"sd"``, ``"2sd"``, ``"iqr"`` or ``"minmax"``; of a
-            factor ``"reference"``, ``"sequential"``, ``"pairwise"`` or two levels (the second less
-            the first).
+            own value (of one that has two values these), of a factor each level with the first,
+            unless a mapping says what: of a number how much more, two values, ``"sd"``, ``"2sd"``,
+            ``"iqr"`` or ``"minmax"``; of a factor ``"reference"``, ``"sequential"``,
+            ``"pairwise"`` or two levels (the second less the first).
         by : str or list of str, optional
             Variables within whose levels rows are averaged.
         at : mapping, optional

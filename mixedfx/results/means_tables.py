@@ -24,8 +24,8 @@ from mixedfx.inference.emmeans.slopes import variable_ranges
 from mixedfx.inference.residual_kinds import residuals_of_kind
 from mixedfx.results.plot_inputs import response_name, rows_drawn
 
-# Values of a number along the horizontal axis, and of one that has colours.
-_POINTS = 80
+# Values of a number along the horizontal axis, rows drawn at most, and values with colours.
+_POINTS, _MOST_ROWS = 80, 6_000
 _AROUND = (-1.0, 0.0, 1.0)
 
 
@@ -111,12 +111,16 @@ def drawn_table(
         conf_low=means.table["conf_low"],
         conf_high=means.table["conf_high"],
     )
+    points = _points(fit, request, estimates)
+    caption = _caption(means, what, request)
+    if points is not None and len(points) == _MOST_ROWS < fit.rows.n:
+        caption += f"; {_MOST_ROWS:,} random rows"
     return plots.MeansTable(
         estimates=estimates,
-        points=_points(fit, request, estimates),
+        points=points,
         names=request.roles,
         response=response_label(fit, request.which),
-        caption=_caption(means, what, request),
+        caption=caption,
         connect=connect,
         spread=0.0 if request.data == "partial" else _spread(fit),
     )
@@ -193,6 +197,8 @@ def _points(fit: FittedModel, request: PlotRequest, estimates: pd.DataFrame) -> 
     if response is None:
         return None
     shown: pd.DataFrame = points.assign(response=response).loc[kept & np.isfinite(response)]
+    if len(shown) > _MOST_ROWS:
+        shown = shown.sample(_MOST_ROWS, random_state=np.random.default_rng(0)).sort_index()
     return shown
 
 

@@ -265,3 +265,12 @@ def test_too_many_levels_are_refused(trial):
     with pytest.raises(ArgumentError, match="'many' has 45 levels, and 8 colors"):
         fit.plot.means("sex", by="many")
     assert len(fit.plot.means("many", at={"many": ["m01", "m02"]})) == 1
+
+
+def test_of_very_many_rows_some_are_drawn():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"a": rng.choice(["p", "q"], 7000), "g": rng.integers(20, size=7000)})
+    table["y"] = rng.normal(size=20)[table["g"]] + rng.normal(size=7000)
+    (ax,) = mfx.lmer("y ~ a + (1 | g)", table).plot.means("a")
+    assert len(xy(points(ax)[0])[1]) == 6000
+    assert "6,000 random rows" in " ".join(ax.figure.get_suptitle().split())

@@ -31,6 +31,9 @@ Adjust = Literal[
 ]
 ADJUSTMENTS: tuple[Adjust, ...] = get_args(Adjust)
 
+# Different degrees of freedom that are solved for one by one; degree of the interpolant for more.
+_MANY, _DEGREE = 16, 9
+
 
 def resolve_adjustment(default: Adjust, adjust: Adjust | None, *, all_pairs: bool) -> Adjust:
     """Validate an adjustment, or take the default one of a method of contrasts."""
@@ -92,17 +95,28 @@ class ContrastFamily:
         """Half-widths at which a tail is ``1 - conf_level``, up to Bonferroni's for ``m``."""
         from scipy.optimize import brentq
 
-        low, high = self.t_quantile(conf_level), self.bonferroni_quantile(conf_level, m)
+        alpha = 1.0 - conf_level
         if m == 1:
-            return low
+            return self.t_quantile(conf_level)
 
-        def at(i: int) -> float:
-            excess = lambda q: tail(q, float(self.df[i])) - (1.0 - conf_level)  # noqa: E731
-            return float(brentq(excess, 0.99 * low[i], 1.01 * high[i], xtol=1e-12))
+        def at(df: float) -> float:
+            ends = 1.0 - alpha / 2.0, 1.0 - alpha / (2.0 * m)
+            low, high = (float(wald.t_quantile(end, np.array(df))) for end in ends)
+
+            def excess(q: float) -> float:
+                return tail(q, df) - alpha
+
+            return float(brentq(excess, 0.99 * low, 1.01 * high, xtol=1e-12))
 
         # In balanced designs all degrees of freedom are equal but for rounding: solve once.
-        _, first, inverse = np.unique(np.round(self.df, 8), return_index=True, return_inverse=True)
-        return np.array([at(i) for i in first])[inverse]
+        df, inverse = np.unique(np.round(self.df, 8), return_inverse=True)
+        if len(df) <= _MANY or not np.isfinite(df).all():
+            return np.array([at(one) for one in df.tolist()])[inverse]
+        # The half-width is smooth in 1 / df: of many it is interpolated.
+        smooth = np.polynomial.Chebyshev.interpolate(
+            lambda x: np.array([at(1.0 / one) for one in x.tolist()]), _DEGREE, 1.0 / df[[-1, 0]]
+        )
+        return np.asarray(smooth(1.0 / df)[inverse])
 
 
 def adjust_family(

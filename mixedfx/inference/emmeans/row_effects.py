@@ -188,7 +188,8 @@ _ENDS: dict[str, Callable[[Vector], Sequence[float]]] = {
 def _number_changes(name: str, variable: Variable, how: Any, column: pd.Series) -> list[Change]:
     """Values of a number: each row's own and so much more, or two for all rows."""
     x = column.to_numpy(dtype=float)
-    how = 1.0 if how is None else how
+    if how is None:  # both values of a number that has two, such as a dummy
+        how = variable.levels.tolist() if len(variable.levels) == 2 else 1.0
     if isinstance(how, str):
         check_choice("variables", how, (*_GAPS, *_ENDS))
         if how in _GAPS:

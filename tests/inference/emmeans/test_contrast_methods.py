@@ -8,6 +8,7 @@ test_like_emmeans.py.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from scipy import stats
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError
 from mixedfx.inference.emmeans.multivariate_t import LargestT
+from mixedfx.inference.emmeans.p_adjust import _HALF_WIDTHS as HALF_WIDTHS
+from mixedfx.inference.emmeans.p_adjust import ContrastFamily
 from mixedfx.inference.emmeans.studentized_range import studentized_range_tail
 
 
@@ -203,6 +206,22 @@ def test_simultaneous_intervals_leave_out_zero_where_the_test_rejects(uneven):
         excluded = (found["conf_low"] > 0) | (found["conf_high"] < 0)
         assert (excluded == (found["p_value"] < 0.05)).all()
         assert f"Adjustment: {adjust}, for 2 contrasts" in str(found)
+
+
+@pytest.mark.parametrize("adjust", ["tukey", "mvt", "dunnettx"])
+def test_intervals_of_many_degrees_of_freedom_are_those_of_each_alone(adjust):
+    rng = np.random.default_rng(9)
+    m, df = 45, rng.uniform(3.0, 400.0, 45)
+    C = rng.normal(size=(m, 9))
+    R = C @ C.T / np.sqrt(np.outer(*[np.square(C).sum(axis=1)] * 2))
+
+    def half_widths(rows):
+        family = ContrastFamily(np.full(m, 0.5)[rows], np.ones(m)[rows], df[rows], 10, R)
+        return HALF_WIDTHS[adjust](replace(family, p=np.full(m, 0.5)), 0.95)
+
+    some = [0, 7, int(df.argmin()), int(df.argmax())]
+    alone = [half_widths(slice(i, i + 1)).item() for i in some]
+    np.testing.assert_allclose(half_widths(slice(None))[some], alone, rtol=1e-6)
 
 
 def test_adjustments_are_reproducible(uneven):

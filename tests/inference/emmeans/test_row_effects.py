@@ -177,6 +177,15 @@ def test_levels_are_compared_as_told(fit, how, labels):
     assert fit.comparisons({"a": how})["contrast"].tolist() == labels
 
 
+def test_a_number_of_two_values_is_compared_at_both(data):
+    data = data.assign(d=(data["a"] == "q").astype(int))
+    fit = mfx.glmer("k ~ x + d + (1 | g)", data, family="poisson")
+    found = fit.comparisons("d")
+    ends = [predicted(fit, data.assign(d=value)).mean() for value in (1, 0)]
+    assert found["contrast"].item() == "1 - 0"
+    assert found["estimate"].item() == pytest.approx(np.subtract(*ends))
+
+
 def test_without_an_interaction_a_linear_model_has_its_coefficients(data):
     fit = mfx.lmer("y ~ x + a + (1 | g)", data)
     found = fit.comparisons()
