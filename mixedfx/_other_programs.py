@@ -60,7 +60,9 @@ GENERALIZED_ARGUMENTS: Mapping[str, str] = {
     "size": "write weights= the trials of a proportion, or 'prop(k, n) ~ ...'",
     "engine": "the marginal likelihood has one engine; nagq= says how it integrates",
     "residual_sd": "the family says how the response varies",
-    "dispersion": "the family says how the response varies; fit.family_params has its parameters",
+    "dispformula": "write dispersion='~ ...'",
+    "ziformula": "write zero_inflation='~ ...'",
+    "exog_infl": "write zero_inflation='~ ...'",
 }
 _SEED = dict.fromkeys(("seed", "random_state", "random_seed"), "write rng=")
 METHOD_ARGUMENTS: Mapping[str, str] = {

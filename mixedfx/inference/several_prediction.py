@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -24,16 +25,19 @@ from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
+from mixedfx.estimation.glmm.several_predictors import several_rows
 from mixedfx.families.family import Family
 from mixedfx.inference import prediction
 from mixedfx.inference.new_rows import new_weights
 from mixedfx.inference.prediction import Wanted, rows_of_predictor, unknown_effects_variance
 from mixedfx.likelihood.prediction_variance import (
+    PredictionErrors,
     PredictionRows,
     of_sparse_rows,
     prediction_errors,
     sparse_rows,
 )
+from mixedfx.linalg.cholesky.inverse_blocks import log_det_derivatives
 from mixedfx.linalg.normal_expectation import expectation
 from mixedfx.residuals.predictive import FamilyPredictive
 from mixedfx.residuals.several_distribution import WithZeros
@@ -95,21 +99,23 @@ class _Predictor:
         assert isinstance(self.fit.residual, PredictorEstimate)
         return self.fit.residual
 
+    @cached_property
+    def errors(self) -> PredictionErrors:
+        """Errors of the linear predictor."""
+        uncertainty = self.estimate.parameter_uncertainty(self.fit.solution)
+        return prediction_errors(self.fit.solution, self.rows, uncertainty)
+
     @property
     def gradient(self) -> Matrix:
         """Derivatives by the free parameters in the order of the search, (n, m)."""
-        uncertainty = self.estimate.parameter_uncertainty(self.fit.solution)
-        own = prediction_errors(self.fit.solution, self.rows, uncertainty).gradient
-        gradient = np.empty_like(own)
-        gradient[:, self.estimate.order] = own
+        gradient = np.empty_like(self.errors.gradient)
+        gradient[:, self.estimate.order] = self.errors.gradient
         return gradient
 
     @property
     def response_variance(self) -> Vector:
         """Variance of the error of the predictor of a new response: effects left out are new."""
-        uncertainty = self.estimate.parameter_uncertainty(self.fit.solution)
-        errors = prediction_errors(self.fit.solution, self.rows, uncertainty)
-        return errors.variance + unknown_effects_variance(self.fit, self.rows)
+        return self.errors.variance + unknown_effects_variance(self.fit, self.rows)
 
     def rows_among_all(self, size: int) -> sparse.csr_array:
         """Entries of Z among the effects of all predictors, (n, q)."""
@@ -143,7 +149,8 @@ def _of_mean(
         return predicted
     slopes = first.density.mean_slopes(etas, first.params, zeros=zeros)
     by_params = first.density.mean_by_params(etas, first.params, zeros=zeros)
-    sd = np.sqrt(_variance(found, slopes, by_params, first))
+    of_effects = _of_effects(found, slopes, first, used=data is None and random == "all")
+    sd = np.sqrt(_of_parameters(found, slopes, by_params, first) + of_effects)
     table = pd.DataFrame({"predicted": predicted})
     if asked.se:
         table["std_error"] = np.where(np.isnan(mean), np.nan, sd)
@@ -154,10 +161,10 @@ def _of_mean(
     return table
 
 
-def _variance(
+def _of_parameters(
     found: Sequence[_Predictor], slopes: Matrix, by_params: Matrix | None, first: SeveralEstimate
 ) -> Vector:
-    """Variance of the error of the mean, (n,)."""
+    """Part of the variance of the mean's error that is of the parameters, (n,)."""
     gradient = np.zeros((slopes.shape[1], len(first.x)))
     for s, of in zip(slopes, found, strict=True):
         gradient += s[:, None] * of.gradient
@@ -166,16 +173,27 @@ def _variance(
     cov = np.empty_like(first.acov)
     cov[np.ix_(first.order, first.order)] = first.acov
     variance = np.einsum("nm,mk,nk->n", gradient, cov, gradient)
-    with_effects = [of for of in found if of.fit.crossprod.term_positions]
-    if with_effects:
-        joint = first.effects.numeric
-        Z = sum(
-            sparse.diags_array(s) @ of.rows_among_all(joint.symbolic.size)
-            for s, of in zip(slopes, found, strict=True)
-            if of.fit.crossprod.term_positions
-        )
-        variance = variance + of_sparse_rows(sparse.csr_array(Z), joint.solve)
     return np.asarray(np.maximum(variance, 0.0))
+
+
+def _of_effects(
+    found: Sequence[_Predictor], slopes: Matrix, first: SeveralEstimate, *, used: bool
+) -> Vector:
+    """Part that is of the random effects given the parameters; ``used``: in the rows of the fit."""
+    pairs = zip(slopes, found, strict=True)
+    with_effects = [(s, of) for s, of in pairs if of.fit.crossprod.term_positions]
+    if len(with_effects) < 2:
+        alone = (s**2 * of.errors.conditional for s, of in with_effects)
+        return np.asarray(sum(alone, np.zeros(slopes.shape[1])))
+    numeric = first.effects.numeric
+    if used:
+        G = log_det_derivatives(numeric)
+        h = several_rows(found[0].fit.design).quadratic(G.diagonal, G.off_diagonal)
+        return np.asarray(np.einsum("an,abn,bn->n", slopes, h, slopes))
+    Z = sum(
+        sparse.diags_array(s) @ of.rows_among_all(numeric.symbolic.size) for s, of in with_effects
+    )
+    return of_sparse_rows(sparse.csr_array(Z), numeric.solve)
 
 
 def _limits(

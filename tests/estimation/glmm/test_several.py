@@ -247,3 +247,47 @@ def test_marginal_means_average_the_means_of_the_cells(counts):
     assert mean["emmean"] == pytest.approx(cells.table["emmean"].mean())
     contrast = cells.contrasts({"mean": [0.5, 0.5]}).loc[0]
     assert mean["std_error"] == pytest.approx(contrast["std_error"], rel=1e-9)
+
+
+def test_vuong_s_test_without_random_effects_is_that_of_r():
+    # R 4.2.2: the log densities of glm(poisson) and of glmmTMB(ziformula = ~1), and the formula.
+    herds = mfx.datasets.load("cbpp")
+    plain = mfx.glmer("incidence ~ period", herds, "poisson")
+    zeros = mfx.glmer("incidence ~ period", herds, "poisson", zero_inflation="~ 1")
+    found = zeros.vuong(plain)["z"]
+    np.testing.assert_allclose(found, [0.6563565, 0.2586254, -0.1441473], atol=2e-6)
+    np.testing.assert_allclose(plain.vuong(zeros)["z"], -found, rtol=1e-12)
+
+
+@pytest.mark.parametrize("nagq", [1, 5])
+def test_vuong_s_units_are_the_levels_whose_log_likelihoods_add_up(counts, nagq):
+    from mixedfx.inference.vuong import _Units
+
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind", nagq=nagq)
+    assert _Units.of(fit.model).loglik.sum() == pytest.approx(fit.llf, abs=1e-8)
+    other = mfx.glmer(
+        "y ~ x + (1 | g)", counts, "truncated_poisson", zero_inflation="~ 1", nagq=nagq
+    )
+    assert fit.vuong(other).loc["none", "better"] == "this"
+
+
+def test_a_fit_in_a_file_is_the_same(counts, tmp_path):
+    options = {"zero_inflation": "~ kind + (1 | g)", "dispersion": "~ x"}
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom1", **options)
+    fit.save(tmp_path / "fit.mfx")
+    again = mfx.read(tmp_path / "fit.mfx")
+    assert again.llf == fit.llf
+    pd.testing.assert_frame_equal(again.predict(se=True), fit.predict(se=True))
+    found, expected = (f.zero_inflation.ranef(cond_sd="joint") for f in (again, fit))
+    pd.testing.assert_frame_equal(found, expected)
+    pd.testing.assert_frame_equal(again.dispersion, fit.dispersion)
+    assert str(again.summary()) == str(fit.summary())
+
+
+def test_errors_of_means_in_the_rows_used_are_those_of_the_same_rows_as_new_ones(counts):
+    # By the pattern of the factorisation, and by solving for each row.
+    options = {"zero_inflation": "~ x + (1 | kind)"}
+    frame = counts.assign(kind=np.arange(400) % 8)
+    fit = mfx.glmer("y ~ x + (1 | g)", frame, "nbinom2", **options)
+    used, new = fit.predict(se=True), fit.predict(frame, se=True)
+    pd.testing.assert_frame_equal(used, new, rtol=1e-10)
