@@ -30,6 +30,7 @@ from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.marginal_effects import MarginalEffectsMixin
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.prediction_results import PredictionMixin
+from mixedfx.results.report import ReportMixin
 from mixedfx.results.robust import RobustMixin
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
@@ -52,6 +53,7 @@ class Results(
     RobustMixin,
     PredictionMixin,
     VarianceTestsMixin,
+    ReportMixin,
 ):
     """
     Results of :func:`mixedfx.lmer`; immutable.
