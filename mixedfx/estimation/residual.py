@@ -273,9 +273,22 @@ class ResidualEstimate:
         return self.normalized_residuals(rows, eta, sigma)
 
     @property
-    def log_densities(self) -> Callable[[ModelRows, Vector], Vector] | None:
-        """Log densities of the rows by the linear predictor; None: effects are exactly normal."""
+    def log_densities(self) -> Callable[[ModelRows, Matrix], Vector] | None:
+        """Log densities (n,) by all linear predictors (m, n); None: effects are exactly normal."""
         return None
+
+    def etas(self, eta: Vector) -> Matrix:
+        """Linear predictors of the rows used, that of the mean given, (m, n)."""
+        return eta[None]
+
+    def at_etas(self, etas: Matrix) -> Self:
+        """The same at linear predictors (m, n) of a draw."""
+        return self
+
+    @property
+    def drawn_effects(self) -> tuple[tuple[Matrix, ...], ...]:
+        """Random effects of a draw, of each linear predictor beside the mean's."""
+        return ()
 
     def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:
         """

@@ -42,7 +42,7 @@ class _Page:
         self.drawn, self.table = drawn, checks.table
         draw = drawn.draws[0]
         self.z = pd.Series(draw.z, index=drawn.fit.rows.index, name="quantile residual")
-        self.mean = drawn.fit.residual.fitted_mean(draw.eta)
+        self.mean = draw.residual.fitted_mean(draw.eta)
 
     def rows(self, check: str) -> pd.DataFrame:
         """Rows of one check, the smallest p-value first."""

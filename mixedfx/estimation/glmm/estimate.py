@@ -297,10 +297,10 @@ class FamilyEstimate(ResidualEstimate):
         return self.quantile_residuals(rows, eta, sigma, uniform)
 
     @property
-    def log_densities(self) -> Callable[[ModelRows, Vector], Vector] | None:
+    def log_densities(self) -> Callable[[ModelRows, Matrix], Vector] | None:
         """The family's, but for constants."""
-        return lambda rows, eta: (
-            self.family.derivatives(rows.y, rows.weights, eta, self.params).value
+        return lambda rows, etas: (
+            self.family.derivatives(rows.y, rows.weights, etas[0], self.params).value
         )
 
     def drawn(self, solution: Solution, rng: np.random.Generator) -> tuple[Self, float]:

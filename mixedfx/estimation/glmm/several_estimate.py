@@ -108,6 +108,7 @@ class SeveralEstimate(PredictorEstimate):
     effects: AllEffects = field(kw_only=True, repr=False)  # of all predictors
     # Of a draw: linear predictors (n,) of the others in the place of those at the modes
     drawn_etas: tuple[Vector, ...] = field(default=(), kw_only=True, repr=False)
+    effects_of_draw: tuple[tuple[Matrix, ...], ...] = field(default=(), kw_only=True, repr=False)
 
     @property
     def predictors(self) -> Mapping[str, Any]:
@@ -163,19 +164,28 @@ class SeveralEstimate(PredictorEstimate):
         own = step[len(self.x) - len(self.params) :]
         coordinates = self.density.coordinates(self.params)
         params = self.density.natural(coordinates + np.clip(own, -LARGEST_STEP, LARGEST_STEP))
-        etas = tuple(_moved(part, step, rng) for part in self.parts.values())
-        return replace(self, params=params, drawn_etas=etas), solution.sigma
+        drawn = [_moved(part, step, rng) for part in self.parts.values()]
+        etas, effects = tuple(eta for eta, _ in drawn), tuple(effects for _, effects in drawn)
+        at_draw = replace(self, params=params, drawn_etas=etas, effects_of_draw=effects)
+        return at_draw, solution.sigma
+
+    @property
+    def drawn_effects(self) -> tuple[tuple[Matrix, ...], ...]:
+        """Of the other predictors."""
+        return self.effects_of_draw
+
+    def at_etas(self, etas: Matrix) -> Self:
+        """The other predictors are in the place of those at the modes."""
+        return replace(self, drawn_etas=tuple(etas[1:]))
 
     def fitted_mean(self, eta: Vector) -> Vector:
         """Zero part included."""
         return self.density.mean(self.etas(eta), self.params)
 
     @property
-    def log_densities(self) -> Callable[[ModelRows, Vector], Vector]:
-        """Of the mean's predictor, the others as they are."""
-        return lambda rows, eta: self.density.log_density(
-            rows.y, rows.weights, self.etas(eta), self.params
-        )
+    def log_densities(self) -> Callable[[ModelRows, Matrix], Vector]:
+        """By all predictors."""
+        return lambda rows, etas: self.density.log_density(rows.y, rows.weights, etas, self.params)
 
     def pearson_residuals(self, rows: ModelRows, eta: Vector, sigma: float) -> Vector:
         """By the mean and the variance of the response, zero part included."""
@@ -197,7 +207,10 @@ class SeveralEstimate(PredictorEstimate):
         self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
     ) -> SeveralDistribution:
         """With new random effects of all predictors, or those of the fit."""
-        further = tuple(_drawn(part, new=new_effects) for part in self.parts.values())
+        if self.drawn_etas and not new_effects:
+            further = tuple(DrawnPredictor(eta, (), ()) for eta in self.drawn_etas)
+        else:
+            further = tuple(_drawn(part, new=new_effects) for part in self.parts.values())
         return SeveralDistribution(self.density, rows.weights, params, further)
 
     def new_distribution(self, params: Vector, **given: Any) -> SeveralDistribution:
@@ -260,8 +273,8 @@ def _predictor(fit: Any) -> Vector:
     return np.asarray(predictor)
 
 
-def _moved(fit: Any, step: Vector, rng: np.random.Generator) -> Vector:
-    """Linear predictor at a step of the free parameters and at effects drawn given the data."""
+def _moved(fit: Any, step: Vector, rng: np.random.Generator) -> tuple[Vector, tuple[Matrix, ...]]:
+    """Linear predictor at a step of the free parameters and at effects drawn, and these."""
     estimate, solution = fit.residual, fit.solution
     own = step[estimate.order][estimate.n_own : estimate.n_own + len(estimate.beta)]
     change = np.zeros(0)
@@ -273,7 +286,8 @@ def _moved(fit: Any, step: Vector, rng: np.random.Generator) -> Vector:
         values, vectors = np.linalg.eigh(np.moveaxis(cov, 2, 0))
         root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         effects.append(b + np.einsum("lab,lb->al", root, rng.standard_normal(root.shape[:2])))
-    return np.asarray(fit.rows.linear_predictor(solution.beta + change, effects))
+    eta = np.asarray(fit.rows.linear_predictor(solution.beta + change, effects))
+    return eta, tuple(effects)
 
 
 def _drawn(fit: Any, *, new: bool) -> DrawnPredictor:

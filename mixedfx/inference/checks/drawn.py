@@ -174,26 +174,27 @@ class DrawnFit:
     @cached_property
     def simulated(self) -> Matrix:
         """Dispersion, and number of zeros, of responses simulated at the draws, (2, n_sim)."""
-        fit, rows = self.fit, self.fit.rows
-        params = fit.residual.distribution_params
-        sigma = fit.solution.sigma
-        around = fit.residual.distribution(rows, sigma, params, new_effects=False)
         found = []
         for s, rng in enumerate(self.rngs):
-            eta = self.draws[s % len(self.draws)].eta
-            y = around.draw(eta, rng)
-            found.append((self._dispersion(y, eta), float((y == 0.0).sum())))
+            draw = self.draws[s % len(self.draws)]
+            around = draw.residual.distribution(
+                self.fit.rows,
+                self.fit.solution.sigma,
+                draw.residual.distribution_params,
+                new_effects=False,
+            )
+            y = around.draw(draw.eta, rng)
+            found.append((self._dispersion(y, draw), float((y == 0.0).sum())))
         return np.array(found).T
 
     @cached_property
     def dispersion(self) -> Vector:
         """Mean square of the Pearson residuals in each draw, (m,)."""
-        return np.array([self._dispersion(self.fit.rows.y, draw.eta) for draw in self.draws])
+        return np.array([self._dispersion(self.fit.rows.y, draw) for draw in self.draws])
 
-    def _dispersion(self, y: Vector, eta: Vector) -> float:
-        fit = self.fit
-        rows = fit.rows.replaced(y=y)
-        residuals = fit.residual.pearson_residuals(rows, eta, fit.solution.sigma)
+    def _dispersion(self, y: Vector, draw: Draw) -> float:
+        rows, sigma = self.fit.rows.replaced(y=y), self.fit.solution.sigma
+        residuals = draw.residual.pearson_residuals(rows, draw.eta, sigma)
         return float(np.nanmean(residuals**2))
 
     @cached_property
@@ -204,7 +205,7 @@ class DrawnFit:
         sigma = fit.solution.sigma
         return np.array(
             [
-                special.ndtr(fit.residual.quantile_residuals(rows, draw.eta, sigma, ones))
+                special.ndtr(draw.residual.quantile_residuals(rows, draw.eta, sigma, ones))
                 for draw in self.draws
             ]
         )

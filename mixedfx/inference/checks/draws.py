@@ -30,6 +30,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.inference.checks.metropolis import LevelMoves, level_moves, move
 from mixedfx.inference.simulation import ResponseDistribution, response_distribution
 from mixedfx.likelihood.accumulate import sparse_Z
@@ -46,6 +47,7 @@ class Draw:
     eta: Vector  # (n,)
     effects: tuple[Matrix, ...]  # (k, levels) of each random term
     z: Vector  # (n,) standard normal under the model
+    residual: ResidualEstimate  # with the parameters, and further linear predictors, of the draw
 
 
 def draws_given_data(fit: FittedModel, rngs: list[np.random.Generator]) -> Iterator[Draw]:
@@ -93,9 +95,11 @@ class _GivenData:
         )
         eta = rows.linear_predictor(fit.solution.beta - size * beta, drawn)
         if self.moves and (density := residual.log_densities) is not None:
-            eta = move(self.moves, partial(density, rows), eta, list(drawn), rng)
+            effects_of_all = (drawn, *residual.drawn_effects)
+            etas = move(self.moves, partial(density, rows), residual.etas(eta), effects_of_all, rng)
+            eta, residual = etas[0], residual.at_etas(etas)
         z = residual.independent_residuals(rows, eta, sigma, rng.random(rows.n))
-        return Draw(eta, drawn, z)
+        return Draw(eta, drawn, z, residual)
 
     def _best_predictions(self, Zb: Vector, noise: Vector) -> tuple[Vector, list[Matrix]]:
         """Coefficients and effects (k, levels) of the response ``Zb + e``, with ``Qe`` given."""

@@ -31,16 +31,17 @@ _STEP = 2.4
 
 @dataclass(frozen=True)
 class LevelMoves:
-    """Steps of the effects of one random term."""
+    """Steps of the effects of one random term of one linear predictor."""
 
+    predictor: int
     t: int
     rows: RandomTermRows
     roots: Array  # (levels, k, k) of the covariance of a step
     precision: Matrix  # (k, k) of a level's effects
 
     @staticmethod
-    def of(fit: FittedModel, t: int, weights: Vector) -> LevelMoves:
-        """At the working weights of a fit."""
+    def of(fit: FittedModel, predictor: int, t: int, weights: Vector) -> LevelMoves:
+        """At the working weights of the fit of a predictor."""
         rows, lam = fit.rows.random_terms[t], fit.solution.lambdas[t]
         Z, k = rows.model_matrix @ lam, len(lam)
         H = np.empty((rows.n_levels, k, k))
@@ -51,7 +52,7 @@ class LevelMoves:
         L = np.linalg.cholesky(H + np.eye(k))
         roots = np.asarray(lam @ np.linalg.inv(L).transpose(0, 2, 1) * (_STEP / np.sqrt(k)), float)
         precision = np.asarray(np.linalg.pinv(lam @ lam.T, hermitian=True), float)
-        return LevelMoves(t, rows, roots, precision)
+        return LevelMoves(predictor, t, rows, roots, precision)
 
     def steps(self, rng: np.random.Generator) -> Matrix:
         """A step of each level, (k, levels)."""
@@ -61,32 +62,36 @@ class LevelMoves:
 
 def level_moves(fit: FittedModel) -> list[LevelMoves]:
     """Of the terms whose levels are independent; none where draws are normal."""
-    w = fit.residual.working_rows(fit.rows).weights
-    if fit.residual.log_densities is None or w is None:
+    if fit.residual.log_densities is None:
         return []
-    terms = enumerate(fit.spec.random_terms)
-    return [LevelMoves.of(fit, t, np.maximum(w, 0.0)) for t, term in terms if term.is_plain]
+    found = []
+    for p, model in enumerate((fit, *fit.residual.predictors.values())):
+        w = model.residual.working_rows(model.rows).weights
+        weights = np.maximum(np.ones(model.rows.n) if w is None else w, 0.0)
+        terms = [t for t, term in enumerate(model.spec.random_terms) if term.is_plain]
+        found += [LevelMoves.of(model, p, t, weights) for t in terms]
+    return found
 
 
 def move(
     moves: Sequence[LevelMoves],
-    log_densities: Callable[[Vector], Vector],
-    eta: Vector,
-    effects: list[Matrix],
+    log_densities: Callable[[Matrix], Vector],
+    etas: Matrix,
+    effects: Sequence[Sequence[Matrix]],
     rng: np.random.Generator,
-) -> Vector:
-    """Move effects, in place; returns the linear predictor there."""
-    at = log_densities(eta)
+) -> Matrix:
+    """Move the effects of each predictor's terms, in place; returns the predictors (m, n) there."""
+    at = log_densities(etas)
     for _ in range(_MOVES):
         for term in moves:
-            b, step, rows = effects[term.t], term.steps(rng), term.rows
-            proposed = eta.copy()
-            rows.add_to_linear_predictor(proposed, step)
+            b, step, rows = effects[term.predictor][term.t], term.steps(rng), term.rows
+            proposed = etas.copy()
+            rows.add_to_linear_predictor(proposed[term.predictor], step)
             there = log_densities(proposed)
             change = np.bincount(rows.codes, there - at, rows.n_levels)
             change -= ((b + 0.5 * step) * (term.precision @ step)).sum(axis=0)
             accepted = np.log(rng.random(rows.n_levels)) < change
             b[:, accepted] += step[:, accepted]
             moved = accepted[rows.codes]
-            eta, at = np.where(moved, proposed, eta), np.where(moved, there, at)
-    return eta
+            etas, at = np.where(moved, proposed, etas), np.where(moved, there, at)
+    return etas

@@ -95,7 +95,7 @@ def test_effects_of_single_counts_are_drawn_from_their_density():
     for _ in range(10):
         b = rng.normal(modes["Intercept"], modes["Intercept_sd"])
         effects = [b[None].copy()]
-        move(moves, density, intercept + b, effects, rng)
+        move(moves, density, (intercept + b)[None], [effects], rng)
         before.append(probabilities(b, y, intercept, sd))
         after.append(probabilities(effects[0][0], y, intercept, sd))
     zeros = y == 0
