@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError
@@ -137,6 +138,7 @@ def test_one_variable_has_its_own_contrasts_as_interaction(uneven):
 # ---------------------------------------------------------------- the joint t distribution
 
 
+@pytest.mark.full
 def test_all_pairs_of_a_balanced_design_have_tukeys_p_values(cake):
     means = cake.emmeans("temperature")
     tukey, mvt = (means.contrasts(adjust=adjust) for adjust in ("tukey", "mvt"))
@@ -154,8 +156,8 @@ def test_p_values_are_those_of_scipys_multivariate_t(uneven):
     df = int(found["df"].iloc[0])
     joint = stats.multivariate_t(shape=R, df=df, seed=1)
     for t, p in zip(found["statistic"].abs(), found["p_value"], strict=True):
-        inside = joint.cdf([t, t], lower_limit=[-t, -t], maxpts=1_000_000)
-        assert p == pytest.approx(1.0 - inside, abs=1e-5)
+        inside = joint.cdf([t, t], lower_limit=[-t, -t], maxpts=100_000)
+        assert p == pytest.approx(1.0 - inside, abs=2e-5)
 
 
 @pytest.mark.parametrize(("k", "expected"), [(2, 2.38), (3, 2.54)])
@@ -178,7 +180,7 @@ def test_comparisons_with_one_mean_have_dunnetts_integral(k, t):
     assert found == pytest.approx(1.0 - inside, rel=1e-3 if k > 5 else 1e-4)
 
 
-@pytest.mark.parametrize("k", [3, 5, 8])
+@pytest.mark.parametrize("k", but_for([3, 5, 8], [3, 5]))
 def test_all_pairs_of_means_have_the_studentised_range(k):
     pairs = itertools.combinations(range(k), 2)
     C = np.array([np.eye(k)[i] - np.eye(k)[j] for i, j in pairs]) / np.sqrt(2)
@@ -208,15 +210,15 @@ def test_simultaneous_intervals_leave_out_zero_where_the_test_rejects(uneven):
         assert f"Adjustment: {adjust}, for 2 contrasts" in str(found)
 
 
-@pytest.mark.parametrize("adjust", ["tukey", "mvt", "dunnettx"])
+@pytest.mark.parametrize("adjust", but_for(["tukey", "mvt", "dunnettx"], ["tukey"]))
 def test_intervals_of_many_degrees_of_freedom_are_those_of_each_alone(adjust):
     rng = np.random.default_rng(9)
-    m, df = 45, rng.uniform(3.0, 400.0, 45)
-    C = rng.normal(size=(m, 9))
+    m, df = 28, rng.uniform(3.0, 400.0, 28)
+    C = rng.normal(size=(m, 7))
     R = C @ C.T / np.sqrt(np.outer(*[np.square(C).sum(axis=1)] * 2))
 
     def half_widths(rows):
-        family = ContrastFamily(np.full(m, 0.5)[rows], np.ones(m)[rows], df[rows], 10, R)
+        family = ContrastFamily(np.full(m, 0.5)[rows], np.ones(m)[rows], df[rows], 8, R)
         return HALF_WIDTHS[adjust](replace(family, p=np.full(m, 0.5)), 0.95)
 
     some = [0, 7, int(df.argmin()), int(df.argmax())]
