@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dtrtri
 
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
@@ -387,7 +388,9 @@ def cholesky_derivative(root: Matrix, by_matrix: Array) -> Array:
     ----------
     .. [1] Murray (2016), Differentiation of the Cholesky decomposition, arXiv:1602.07527.
     """
-    inverse = np.linalg.inv(root)
+    inverse, info = dtrtri(root, lower=1)
+    if info:
+        raise np.linalg.LinAlgError("the Cholesky factor is singular")
     inner = np.tril(inverse @ by_matrix @ inverse.T)
     k = np.arange(len(root))
     inner[:, k, k] *= 0.5

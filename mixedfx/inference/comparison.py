@@ -80,12 +80,17 @@ def compare(
     table.insert(7, "p_value", special.chdtrc(table["df"].where(testable), table["chisq"]))
     table["refitted"] = np.array(refitted)[order]
     table["nested"] = [None, *nested[1:]]
-    table.attrs["notes"] = [
+    table.attrs["notes"] = _reasons_of_no_test(table.index, reasons[1:])
+    return table
+
+
+def _reasons_of_no_test(names: pd.Index, reasons: Sequence[str | None]) -> list[str]:
+    """Why a model is not tested against that above it."""
+    return [
         f"no test of '{below}' against '{above}': {reason}."
-        for (above, below), reason in zip(itertools.pairwise(table.index), reasons[1:], strict=True)
+        for (above, below), reason in zip(itertools.pairwise(names), reasons, strict=True)
         if reason is not None
     ]
-    return table
 
 
 def check_comparable(

@@ -32,7 +32,7 @@ DENSE_EFFECTS = 1_000
 _EIGEN, _COLUMN_ENTRY = 9.0, 200.0
 # Evaluations of a search.
 _EVALUATIONS = 12.0
-# Operations of an evaluation beyond which a fit takes an hour.
+# Operations of an evaluation beyond which a fit takes more than half an hour.
 _MOST_OPERATIONS = 1e12
 # Arrays of the dense block: its values, its factor, its inverse and a temporary one.
 _COPIES = 4
@@ -108,4 +108,4 @@ def check_precision(solver: PrecisionSolver, pattern: BlockPattern, groups: Sequ
     )
     check_memory(what, 8.0 * c**2, copies=_COPIES, advice=advice)
     if found.symbolic.order.operations > _MOST_OPERATIONS:
-        raise SizeError(f"{what}: a fit would take more than an hour. {advice}")
+        raise SizeError(f"{what}: a fit would take more than half an hour. {advice}")

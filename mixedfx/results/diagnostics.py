@@ -133,8 +133,7 @@ class DiagnosticsMixin(ResultsBase):
         """
         Heritability: share of each term with a relationship matrix, with its standard error.
 
-        It is :attr:`icc` of the grouping factor, on the scale of the matrix; of a generalised model
-        on that of the linear predictor.
+        It is :attr:`icc` of the grouping factor, on the scale of the matrix (and of the link).
 
         Returns
         -------

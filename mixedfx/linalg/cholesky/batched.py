@@ -152,9 +152,25 @@ def pack_lower(G: Array) -> list[Array]:
     return [G[a, b] for a in range(G.shape[0]) for b in range(a + 1)]
 
 
+def pack_symmetric(dA: Array) -> Array:
+    """Half the derivatives by the lower triangles, (K (K + 1) / 2 L,), of those by symmetric A."""
+    if len(dA) < WIDE:
+        lower = [(0.5 if a == b else 1.0) * dA[a, b] for a in range(len(dA)) for b in range(a + 1)]
+        return np.concatenate(lower)
+    rows, columns = np.tril_indices(len(dA))
+    packed = dA[rows, columns]
+    packed[rows == columns] *= 0.5
+    return packed.ravel()
+
+
 def unpack_lower(packed: Array, K: int) -> Array:
     """Symmetric blocks (K, K, L) from their lower triangles (K (K + 1) / 2, L)."""
     A = np.empty((K, K, packed.shape[1]))
+    if K >= WIDE:
+        rows, columns = np.tril_indices(K)
+        A[rows, columns] = packed
+        A[columns, rows] = packed
+        return A
     at = 0
     for a in range(K):
         for b in range(a + 1):

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixedfx.linalg.cholesky.batched import flatten, matmul, sum_outer, unflatten, weighted_outer
+from mixedfx.linalg.cholesky.batched import (
+    flatten,
+    matmul,
+    pack_symmetric,
+    sum_outer,
+    unflatten,
+    weighted_outer,
+)
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.dense import DenseFactor, DenseSolution
 from mixedfx.linalg.cholesky.entries import NumericStep
@@ -145,7 +152,6 @@ def _add_columns(
 def _store(step: EliminationStep, dA: Array, by_entries: Array | None, trailing: Array) -> None:
     """Store half the derivatives by a later step's diagonal block and entries."""
     assert step.diagonal_positions is not None
-    packed = [(0.5 if a == b else 1.0) * dA[a, b] for a in range(step.K) for b in range(a + 1)]
-    trailing[step.diagonal_positions] = np.concatenate(packed)
+    trailing[step.diagonal_positions] = pack_symmetric(dA)
     if by_entries is not None:
         trailing[step.entry_positions] = by_entries
