@@ -15,7 +15,7 @@ from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
 from mixedfx.api import check_control, checked_start, warned_results
 from mixedfx.design.build import Design, build, build_several
 from mixedfx.design.family_residual import FamilyResidual
-from mixedfx.design.predictors import check_zeros, family_with, with_predictors
+from mixedfx.design.predictors import check_other_columns, check_zeros, family_with, with_predictors
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, check_count
 from mixedfx.estimation.fitted_model import FittedModel
@@ -265,6 +265,7 @@ def _design(
             "one of the two out."
         )
     design, designs = build_several(formula, parts, data, **given)
+    check_other_columns(design, designs)
     if "zero_inflation" in parts:
         check_zeros(design, parts["zero_inflation"])
     return with_predictors(design, designs, parts, nagq)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._names import decode
 from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.residual import ResidualRows
@@ -22,6 +23,8 @@ from mixedfx.families.binomial import Binomial
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
 from mixedfx.families.several_predictors import SeveralPredictors
+from mixedfx.formula.expansion import names_in, terms_of
+from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 Mask = npt.NDArray[np.bool_]
@@ -197,6 +200,21 @@ def family_with(family: Family, formulas: Mapping[str, Formula]) -> Family:
             "zeros are of 'poisson', 'nbinom2' or 'nbinom1'."
         )
     return family.beside_zeros()
+
+
+def check_other_columns(design: Design, parts: Mapping[str, Design]) -> None:
+    """Refuse the response among the columns of a further predictor."""
+    own = response_code(design.spec.formula.response)
+    names = {name for code in own.parts for name in names_in(code)}
+    for argument, part in parts.items():
+        texts = [part.spec.formula.fixed, *(term.effects for term in part.spec.formula.random)]
+        factors = {f.name() for text in texts for term in terms_of(text) for f in term.factors}
+        read = sorted(names & {name for code in factors for name in names_in(code)})
+        if read:
+            raise ArgumentError(
+                f"{argument}='{replace(part.spec.formula, response='')}' reads the response "
+                f"'{decode(read[0])}', which it is to explain: name other columns."
+            )
 
 
 def check_zeros(design: Design, formula: Formula) -> None:

@@ -323,6 +323,11 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         return self.link == other.link and self.name in (other.name, *other.limits)
 
     @property
+    def response_mean_name(self) -> str:
+        """``response_mean`` in words."""
+        return self.mean_name
+
+    @property
     def predictor_name(self) -> str:
         """The linear predictor in words; empty where it is the mean."""
         return self.link.predictor_name(self.mean_name)

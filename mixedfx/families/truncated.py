@@ -114,6 +114,11 @@ class ZeroTruncated(Family):
         """The counts, with 1/2 for the ones, and one for zeros."""
         return np.where(y == 0.0, 1.0, y - 0.5 * (y == 1.0))
 
+    @property
+    def response_mean_name(self) -> str:
+        """That of the positive counts."""
+        return "expected positive count"
+
     def response_mean(self, eta: Array, params: Vector) -> Array:
         """``mu / (1 - P0)``."""
         with np.errstate(all="ignore"):

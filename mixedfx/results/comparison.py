@@ -239,9 +239,9 @@ def _column(fit: Results) -> dict[str, dict[str, str]]:
         "Log-likelihood": "" if fit.model.priors.specified else f"{fit.llf:.2f}",
         "AIC": "" if fit.model.priors.specified else f"{fit.aic:.1f}",
         "BIC": "" if fit.model.priors.specified else f"{fit.bic:.1f}",
-        "R2 marginal": f"{fit.r2['marginal']:.3f}",
-        "R2 conditional": f"{fit.r2['conditional']:.3f}",
     }
+    if not fit.model.residual.predictors:  # of one linear predictor
+        about |= {f"R2 {kind}": f"{share:.3f}" for kind, share in fit.r2.items()}
     return {
         "fixed": {name: f"{value} ({error})" for name, value, error in coefficients},
         **{

@@ -60,7 +60,7 @@ def scaled_residuals(fit: FittedModel) -> pd.Series:
 def response_name(fit: FittedModel) -> tuple[str, str]:
     """Name of the response, and what its mean is where that has a scale of its own."""
     name, family = decode(response_code(fit.formula.response).parts[0]), fit.spec.family
-    return name, family.mean_name if family.predictor_name else ""
+    return name, family.response_mean_name if family.predictor_name else ""
 
 
 def quantile_residuals(fit: FittedModel, rng: Any) -> pd.Series:
@@ -84,7 +84,7 @@ def standardised_residuals(fit: FittedModel, rng: Any) -> pd.Series:
 def fitted_means(fit: FittedModel) -> pd.Series:
     """Fitted values, named by what they are."""
     family = fit.spec.family
-    name = f"fitted {family.mean_name}" if family.predictor_name else "fitted"
+    name = f"fitted {family.response_mean_name}" if family.predictor_name else "fitted"
     return fitted_values(fit).rename(name)
 
 

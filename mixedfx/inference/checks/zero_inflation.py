@@ -15,6 +15,9 @@ from mixedfx.inference.checks.families import wider_family
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.statistics import sum_of_indicators_test
 
+# Probability of a zero of counts that have none.
+_IMPOSSIBLE = 1e-100
+
 
 def zero_inflation(drawn: DrawnFit) -> list[Finding]:
     """One row for a count without an upper end."""
@@ -23,6 +26,8 @@ def zero_inflation(drawn: DrawnFit) -> list[Finding]:
         return []
     p = drawn.zero_probabilities
     zeros = float((y == 0.0).sum())
+    if not zeros and p.max() < _IMPOSSIBLE:
+        return []  # truncated counts
     tested = sum_of_indicators_test(np.full(len(p), zeros), p)
     expected = float(p.sum(axis=1).mean())
 

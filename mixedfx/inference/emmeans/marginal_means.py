@@ -264,8 +264,9 @@ class EMMeans:
         2  period4 - period3    -0.026      0.027
         """
         fit, scale = self._fit, self._scale
-        if scale.slope_of is not None or not scale.response.predictor_name:
+        if scale.slope_of is not None or scale.of_means or not scale.response.predictor_name:
             return self
+        fit.spec.residual.check_one_mean()
         variance = scale.bias_variance if isinstance(scale, ResponseScale) else None
         own = RegriddedScale(scale.response, variance)
         at, beta = self._functions, fit.solution.beta

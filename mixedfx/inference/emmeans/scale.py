@@ -81,7 +81,13 @@ class FamilyMean:
     @property
     def mean_name(self) -> str:
         """That of the family."""
-        return self.family.mean_name
+        return self.family.response_mean_name
+
+    @property
+    def ratio_of(self) -> str:
+        """What ratios are of, where that is not the mean."""
+        own, other = self.family.mean_name, self.family.response_mean_name
+        return f" of the {own}" if own != other else ""
 
     @property
     def link(self) -> Any:
@@ -167,6 +173,8 @@ class LinkScale:
     # Columns of a table of means after the levels, the estimates first.
     columns: ClassVar[tuple[str, ...]] = ("emmean", "std_error", "df", "conf_low", "conf_high")
 
+    of_means: ClassVar[bool] = False  # whether they are averages of means of the response
+
     response: MeanFunction
 
     @property
@@ -200,7 +208,8 @@ class LinkScale:
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of, where they are not differences of means."""
         if ratio is not None:
-            return f"The null value of the {ratio.replace('_', ' ')}s is 1."
+            of = getattr(self.response, "ratio_of", "")
+            return f"The null value of the {ratio.replace('_', ' ')}s{of} is 1."
         predictor = self.response.predictor_name
         return f"Contrasts are differences of the {predictor}." if predictor else ""
 

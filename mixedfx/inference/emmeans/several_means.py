@@ -28,6 +28,8 @@ Matrix = npt.NDArray[np.float64]
 class SeveralScale(LinkScale):
     """Scale of means of the response, zero part included."""
 
+    of_means = True
+
     @property
     def caption(self) -> str:
         """What the means are of."""

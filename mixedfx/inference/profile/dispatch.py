@@ -26,6 +26,8 @@ def optimum_of(fit: FittedModel) -> Optimum:
     estimator = fit.residual.model.estimator
     if estimator == "marginal":
         return MarginalOptimum(fit)
+    if estimator == "several":
+        fit.spec.residual.check_one_predictor("a profile", _ALTERNATIVE)
     if estimator == "laplace":
         fit.spec.residual.check_one_variance("a profile", _ALTERNATIVE)
     optimum = ResidualOptimum.of(fit) if estimator == "nested" else _linear_optimum(fit)

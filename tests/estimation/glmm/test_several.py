@@ -291,3 +291,28 @@ def test_errors_of_means_in_the_rows_used_are_those_of_the_same_rows_as_new_ones
     fit = mfx.glmer("y ~ x + (1 | g)", frame, "nbinom2", **options)
     used, new = fit.predict(se=True), fit.predict(frame, se=True)
     pd.testing.assert_frame_equal(used, new, rtol=1e-10)
+
+
+def test_a_part_that_reads_the_response_is_refused(counts):
+    with pytest.raises(ArgumentError, match="reads the response 'y'"):
+        mfx.glmer("y ~ x", counts, "poisson", zero_inflation="~ I(y > 2)")
+
+
+def test_what_is_of_one_linear_predictor_is_refused(counts):
+    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
+    means = fit.emmeans("x")
+    asked = [
+        lambda: fit.profile(),
+        lambda: fit.icc,
+        lambda: fit.equation(),
+        lambda: fit.graph(),
+        lambda: fit.influence(),
+        lambda: fit.slopes("x", which="mean"),
+        lambda: means.regrid(),
+        lambda: means.contrasts(which="mean") if len(means.table) > 1 else means.regrid(),
+    ]
+    for ask in asked:
+        with pytest.raises(ArgumentError, match="linear predictor"):
+            ask()
+    of_mean = fit.emmeans("x", which="mean")
+    assert of_mean.regrid() is of_mean
