@@ -47,7 +47,7 @@ class Draw:
     eta: Vector  # (n,)
     effects: tuple[Matrix, ...]  # (k, levels) of each random term
     z: Vector  # (n,) standard normal under the model
-    residual: ResidualEstimate  # with the parameters, and further linear predictors, of the draw
+    residual: ResidualEstimate  # with the further linear predictors of the draw
 
 
 def draws_given_data(fit: FittedModel, rngs: list[np.random.Generator]) -> Iterator[Draw]:
@@ -94,12 +94,13 @@ class _GivenData:
             for mode, b, predicted in zip(self.modes, effects, fitted, strict=True)
         )
         eta = rows.linear_predictor(fit.solution.beta - size * beta, drawn)
+        etas = residual.etas(eta)
         if self.moves and (density := residual.log_densities) is not None:
             effects_of_all = (drawn, *residual.drawn_effects)
-            etas = move(self.moves, partial(density, rows), residual.etas(eta), effects_of_all, rng)
-            eta, residual = etas[0], residual.at_etas(etas)
-        z = residual.independent_residuals(rows, eta, sigma, rng.random(rows.n))
-        return Draw(eta, drawn, z, residual)
+            etas = move(self.moves, partial(density, rows), etas, effects_of_all, rng)
+        at_draw, uniform = residual.at_etas(etas), rng.random(rows.n)
+        z = at_draw.independent_residuals(rows, etas[0], sigma, uniform)
+        return Draw(etas[0], drawn, z, fit.residual.at_etas(etas))
 
     def _best_predictions(self, Zb: Vector, noise: Vector) -> tuple[Vector, list[Matrix]]:
         """Coefficients and effects (k, levels) of the response ``Zb + e``, with ``Qe`` given."""
