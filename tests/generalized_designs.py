@@ -107,6 +107,8 @@ class GeneralizedCase:
         if self.family.ordered:
             return np.sort(rng.normal(size=2)) + np.array([0.0, 0.1])
         params = np.exp(rng.uniform(-2.0, 0.0, len(self.family.param_names)))
+        if self.pair[0] == "tweedie":
+            return np.array([params[0], 1.1 + 0.8 * params[1]])
         # Of few degrees of freedom a density has several modes, of which each search finds one.
         return params * [20.0 if name == "df" else 1.0 for name in self.family.param_names]
 

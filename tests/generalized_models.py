@@ -46,6 +46,8 @@ class GeneralizedReference(Reference):
         dispersion = self["dispersion"]
         if dispersion is None or self.record.get("dispformula"):
             return []
+        if dispersion.get("power"):
+            return [dispersion["value"], dispersion["power"]]
         if dispersion.get("value") is not None:
             return [self._by_our_definition(dispersion["value"])]
         # The plain code estimates the logarithm: of Gamma's, that of the shape.
@@ -70,6 +72,8 @@ class GeneralizedReference(Reference):
             return np.zeros(0)
         if "thresholds" in check:
             return family.coordinates(np.array(check["thresholds"]))
+        if self.family == "tweedie":
+            return np.append(check["disp"], family.coordinates(self.family_params)[1])
         # That of Gamma is the log of the shape.
         reciprocal = self.family in ("gamma", "nbinom2", "truncated_nbinom2")
         return np.array([-v if reciprocal else v for v in check.get("disp") or []])

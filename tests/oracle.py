@@ -197,6 +197,8 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
         return w * stats.poisson.logpmf(y, mu)
     if family == "student":
         return stats.t.logpdf(y, params[1], mu, params[0] / np.sqrt(w))
+    if family == "tweedie":
+        return log_poisson_gamma(y, mu, params[0] / w, params[1])
     [phi] = params
     if family == "beta":
         inside = np.minimum(mu, 1.0 - mu) > 1e-290  # else the mean is at an end
@@ -218,6 +220,17 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
         return stats.invgauss.logpdf(y, mu * phi / w, scale=w / phi)
     size = 1.0 / phi if family == "nbinom2" else mu / phi
     return w * stats.nbinom.logpmf(y, size, size / (size + mu))
+
+
+def log_poisson_gamma(y, mu, phi, power, terms=250) -> np.ndarray:
+    """Log density of a Poisson number of gamma amounts, by the sum over that number."""
+    rate = mu ** (2.0 - power) / (phi * (2.0 - power))
+    scale, nu = phi * (power - 1.0) * mu ** (power - 1.0), (2.0 - power) / (power - 1.0)
+    j = np.arange(1, terms + 1).reshape(-1, *(1,) * np.ndim(mu))
+    inside = np.where(y > 0.0, y, 1.0)
+    with np.errstate(all="ignore"):
+        each = stats.poisson.logpmf(j, rate) + stats.gamma.logpdf(inside, j * nu, scale=scale)
+    return np.where(y > 0.0, special.logsumexp(each, axis=0), -rate)
 
 
 LATENT = {

@@ -17,6 +17,7 @@ from mixedfx.families.poisson import Poisson
 from mixedfx.families.registry import FAMILIES, NORMAL, resolve_family
 from mixedfx.families.student import Student
 from mixedfx.families.truncated import TruncatedNegativeBinomial2, TruncatedPoisson
+from mixedfx.families.tweedie import Tweedie
 
 __all__ = [
     "FAMILIES",
@@ -39,5 +40,6 @@ __all__ = [
     "Student",
     "TruncatedNegativeBinomial2",
     "TruncatedPoisson",
+    "Tweedie",
     "resolve_family",
 ]

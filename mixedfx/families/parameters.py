@@ -21,7 +21,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 # On which the interval of a parameter is symmetric.
-ParamScale = Literal["identity", "log"]
+ParamScale = Literal["identity", "log", "power"]
 
 
 class FamilyParameters:

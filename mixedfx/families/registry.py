@@ -22,6 +22,7 @@ from mixedfx.families.nbinom2 import NegativeBinomial2
 from mixedfx.families.poisson import Poisson
 from mixedfx.families.student import Student
 from mixedfx.families.truncated import TruncatedNegativeBinomial2, TruncatedPoisson
+from mixedfx.families.tweedie import Tweedie
 
 _ALL: tuple[type[Family], ...] = (
     Binomial,
@@ -37,6 +38,7 @@ _ALL: tuple[type[Family], ...] = (
     TruncatedPoisson,
     TruncatedNegativeBinomial2,
     Cumulative,
+    Tweedie,
 )
 FAMILIES = MappingProxyType({family.name: family for family in _ALL})
 # The family of linear mixed models.

@@ -102,6 +102,11 @@ def _residual_limits(fit: FittedModel, conf_level: float, p: Parameter) -> _Limi
         inside = 1.0 - p.value**2
         width = half / inside if inside > 0.0 else np.nan
         return np.tanh(np.arctanh(p.value) - width), np.tanh(np.arctanh(p.value) + width)
+    if component.scale == "power":
+        share = p.value - 1.0
+        width = half / (share * (1.0 - share))
+        low, high = special.expit(special.logit(share) + width * np.array([-1.0, 1.0]))
+        return 1.0 + float(low), 1.0 + float(high)
     if not p.value > 0.0:
         return np.nan, np.nan
     ratio = np.exp(half / p.value)

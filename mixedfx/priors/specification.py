@@ -274,7 +274,7 @@ def _parameter_kinds(
     kind = residual.coefficient_kind
     kinds |= {residual.full_name(name): kind for name in residual.coefficient_names}
     scales = zip(spec.family.param_names, spec.family.param_scales, strict=True)
-    kinds |= {name: "threshold" for name, scale in scales if scale == "identity"}
+    kinds |= {name: "threshold" for name, scale in scales if scale != "log"}
     if residual.estimates_sigma and "sigma" not in kinds:
         kinds["sigma"] = "sigma"
     if spec.random_terms and "theta" not in kinds:

@@ -54,8 +54,9 @@ class ResidualParameter:
     full_name: str  # unique in a fit
     value: float
     std_error: float
-    # Wald limits are symmetric about the value, its logarithm, or Fisher's z of a correlation
-    scale: Literal["identity", "log", "atanh"] = "identity"
+    # Wald limits are symmetric about the value, its logarithm, Fisher's z of a correlation, or the
+    # logit of a power less one
+    scale: Literal["identity", "log", "atanh", "power"] = "identity"
 
 
 class VarcorrRow(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from oracle import LATENT, log_interval
+from oracle import LATENT, log_interval, log_poisson_gamma
 from scipy import stats
 
 from mixedfx.families import FAMILIES, Family
@@ -19,6 +19,7 @@ PARAMS = {
     "beta": [[0.4], [6.0], [900.0]],
     "betabinomial": [[0.4], [6.0], [900.0]],
     "truncated_nbinom2": [[0.02], [0.8], [1e4]],
+    "tweedie": [[0.9, 1.3], [2.0, 1.85], [0.4, 1.5]],
     "cumulative": [[-1.3, 0.2, 0.9, 3.1], [-0.4, 0.1, 0.11, 4.0]],
     "student": [[0.7, 5.2], [2.0, 8.0], [0.5, 90.0]],
 }
@@ -62,6 +63,8 @@ class Case:
             return np.tile([1.0, 2.0, 3.0, 6.0, 19.0, 340.0], 4)
         if self.family.discrete:
             return np.tile([0.0, 1.0, 2.0, 6.0, 19.0, 340.0], 4)
+        if self.family.name == "tweedie":
+            return np.tile([0.0, 0.03, 0.2, 1.0, 7.0, 40.0], 4)
         if self.family.name == "beta":
             return np.tile([0.02, 0.3, 0.7, 0.999], 6)
         return np.tile([0.2, 1.0, 2.5, 9.0], 6)
@@ -86,6 +89,24 @@ CASES = [
     for params in PARAMS.get(family.name, [[]])
     for weighted in (False, True)
 ]
+
+
+@dataclass(frozen=True)
+class PoissonGamma:
+    """A Poisson number of gamma amounts."""
+
+    mu: np.ndarray
+    phi: np.ndarray
+    power: float
+
+    def logpdf(self, y):
+        return log_poisson_gamma(y, self.mu, self.phi, self.power)
+
+    def cdf(self, y):
+        p, phi, mu = self.power, self.phi, self.mu
+        rate, j = mu ** (2.0 - p) / (phi * (2.0 - p)), np.arange(1, 400)[:, None]
+        of_sums = stats.gamma(j * (2.0 - p) / (p - 1.0), scale=phi * (p - 1.0) * mu ** (p - 1.0))
+        return np.exp(-rate) + (stats.poisson.pmf(j, rate) * of_sums.cdf(y)).sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,8 @@ def distribution(case):
     if name == "truncated_poisson":
         return ZeroTruncated(stats.poisson(mu))
     param = case.params[0]
+    if name == "tweedie":
+        return PoissonGamma(mu, param / w, case.params[1])
     if name == "beta":
         return stats.beta(mu * param, (1.0 - mu) * param)
     if name == "betabinomial":
