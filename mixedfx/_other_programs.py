@@ -168,6 +168,9 @@ ADVICE: Mapping[str, str] = {
 FUNCTIONS: Mapping[str, str] = {
     "glmm": _BY_GLMER,
     "glmmTMB": _BY_GLMER,
+    "clmm": f"{_BY_GLMER}, with family='cumulative'",
+    "clm": f"{_BY_GLMER}, with family='cumulative'",
+    "polr": f"{_BY_GLMER}, with family='cumulative'",
     "glm": f"{_BY_GLMER}, without random terms too",
     "mixedlm": "models are fitted by mixedfx.lmer(formula, data)",
     "MixedLM": "models are fitted by mixedfx.lmer(formula, data)",

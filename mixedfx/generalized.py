@@ -112,8 +112,8 @@ def glmer(
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"``, ``"student"``,
-        ``"truncated_poisson"``, ``"truncated_nbinom2"`` or ``"cumulative"``; or a family of
-        statsmodels, ``sm.families.Poisson()``, with its link.
+        ``"truncated_poisson"``, ``"truncated_nbinom2"``, ``"tweedie"`` or ``"cumulative"``; or a
+        family of statsmodels, ``sm.families.Poisson()``, with its link.
     link : str, optional
         Link of the mean; by default the family's first in :data:`mixedfx.families.FAMILIES`.
     nagq : int

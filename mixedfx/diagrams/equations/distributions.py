@@ -32,12 +32,14 @@ _NAMES = {
     "beta": "Beta",
     "betabinomial": "BetaBinomial",
     "student": "t",
+    "tweedie": "Tweedie",
 }
 # Variance of the response in words, where the parameter's meaning is not common knowledge.
 _VARIANCES = {
     "gamma": "φ {m}²",
     "inverse_gaussian": "φ {m}³",
     "nbinom1": "{m} (1 + α)",
+    "tweedie": "φ {m}ᵖ",
     "nbinom2": "{m} + α {m}²",
     "beta": "{m} (1 - {m}) / (1 + φ)",
 }
@@ -45,6 +47,7 @@ _MEANS = {"probability": Math("p", "p"), "expected count": Math("λ", r"\lambda"
 _PARAMS = {
     "alpha": Math("α", r"\alpha"),
     "phi": Math("φ", r"\phi"),
+    "power": Math("p", "p"),
     "sigma": Math("σ", r"\sigma"),
 }
 
