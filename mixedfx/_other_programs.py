@@ -131,6 +131,9 @@ ATTRIBUTES: Mapping[str, str] = {
     "rePCA": "rank_pca()",
     "post_hoc": "emmeans()",
     "lsmeans": "emmeans()",
+    "avg_slopes": "slopes",
+    "marginal_effects": "slopes",
+    "get_margeff": "slopes",
     "avg_comparisons": "comparisons()",
     "avg_predictions": "predictions()",
     "getME": "theta, params and cov_re",
@@ -138,7 +141,6 @@ ATTRIBUTES: Mapping[str, str] = {
 
 # Of Results: what to take instead.
 _LINEAR = "predict(which='linear')"
-_AVERAGE_SLOPES = "slopes(..., average=True)"
 ADVICE: Mapping[str, str] = {
     **{
         f"resid_{kind}": f"residuals('{kind}')"
@@ -146,7 +148,6 @@ ADVICE: Mapping[str, str] = {
     },
     "deviance_resid": "residuals('deviance')",
     "deviance_residuals": "residuals('deviance')",
-    **dict.fromkeys(("avg_slopes", "marginal_effects", "get_margeff"), _AVERAGE_SLOPES),
     "odds_ratios": "tidy(exponentiate=True)",
     "rate_ratios": "tidy(exponentiate=True)",
     "hazard_ratios": "tidy(exponentiate=True)",
