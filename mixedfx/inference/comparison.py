@@ -58,12 +58,11 @@ def compare(
     deviances = [_ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
-    log_n = math.log(fits[0].nobs)
     table = pd.DataFrame(
         {
             "npar": npar,
             "aic": [d + 2.0 * k for d, k in zip(deviances, npar, strict=True)],
-            "bic": [d + log_n * k for d, k in zip(deviances, npar, strict=True)],
+            "bic": [d + math.log(fits[0].nobs) * k for d, k in zip(deviances, npar, strict=True)],
             "llf": [-0.5 * d for d in deviances],
             "deviance": deviances,
         },
