@@ -92,7 +92,33 @@ def correlated(rng):
     return mfx.lmer("y ~ x + t", data, residual="ar1(t | g)")
 
 
-RIGHT = [random_slopes, linear, poisson, binomial, nbinom2, gamma, correlated]
+def zero_part(rng):
+    data, g, groups = frame(rng, 40)
+    nothing = _logistic(-1 + 1.5 * rng.normal(size=groups)[g])
+    counts = rng.poisson(np.exp(1.3 + predictor(data, g, groups, rng)))
+    data["y"] = counts * (rng.random(len(g)) > nothing)
+    return mfx.glmer(FORMULA, data, "poisson", zero_inflation="~ 1 + (1 | g)")
+
+
+def effects_of_rows(rng):
+    data, g, groups = frame(rng)
+    data["row"] = np.arange(len(g)).astype(str)
+    noise = 0.7 * rng.normal(size=len(g))
+    data["y"] = rng.poisson(np.exp(predictor(data, g, groups, rng) + noise))
+    return mfx.glmer(f"{FORMULA} + (1 | row)", data, "poisson")
+
+
+RIGHT = [
+    random_slopes,
+    linear,
+    poisson,
+    binomial,
+    nbinom2,
+    gamma,
+    correlated,
+    zero_part,
+    effects_of_rows,
+]
 
 # ---------------------------------------------------------------- models that are wrong
 
