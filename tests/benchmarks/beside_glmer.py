@@ -1,9 +1,9 @@
-"""Generalised models beside lme4's glmer and glmmTMB: ``python tests/benchmarks/beside_glmer.py``.
+"""Generalised models beside glmer, glmmTMB and clmm: ``python tests/benchmarks/beside_glmer.py``.
 
 Each fit runs in a process of its own, one thread, after a warm-up: formula and table in, fitted
 result out. Seconds are medians of processor time, which other programs disturb less than elapsed
 time. The last columns are by how much each log-likelihood ends below the highest. Needs Rscript
-with lme4, glmmTMB and jsonlite. Only ratios within one run mean anything.
+with lme4, glmmTMB, ordinal and jsonlite. Only ratios within one run mean anything.
 
     --tasks cbpp,owls      some of them
     --large                the large ones too, which take the other programs minutes
@@ -27,7 +27,7 @@ import pandas as pd
 from beside import arguments, measure, named, table_row
 
 R_SCRIPT = Path(__file__).resolve().with_name("beside_glmer.R")
-PROGRAMS = ("glmer", "glmmTMB", "mixedfx")
+PROGRAMS = ("glmer", "glmmTMB", "clmm", "mixedfx")
 
 
 def poisson_slopes() -> pd.DataFrame:
@@ -56,6 +56,25 @@ def binary_groups() -> pd.DataFrame:
     g, x = np.repeat(np.arange(2_000), 10), rng.standard_normal(20_000)
     y = rng.random(20_000) < 1 / (1 + np.exp(1 - x - 1.5 * rng.standard_normal(2_000)[g]))
     return pd.DataFrame({"g": g, "x": x, "y": y.astype(int)})
+
+
+def ratings() -> pd.DataFrame:
+    """10,000 ratings from 1 to 5 by 2,000 raters."""
+    rng = np.random.default_rng(14)
+    g, x = np.repeat(np.arange(2_000), 5), rng.standard_normal(10_000)
+    latent = 0.7 * x + rng.standard_normal(2_000)[g] + rng.logistic(size=10_000)
+    stars = 1 + (latent[:, None] > [-2.0, -0.5, 0.8, 2.5]).sum(axis=1)
+    return pd.DataFrame({"rater": g, "x": x, "stars": stars})
+
+
+def catches() -> pd.DataFrame:
+    """2,000 catches of 100 boats, a third of them empty."""
+    rng = np.random.default_rng(15)
+    boat, depth = np.repeat(np.arange(100), 20), rng.standard_normal(2_000)
+    mean = np.exp(0.5 + 0.4 * depth + 0.6 * rng.standard_normal(100)[boat])
+    number = rng.poisson(mean**0.4 / (1.5 * 0.4))
+    catch = rng.gamma(np.maximum(number, 1) * (0.4 / 0.6)) * 1.5 * 0.6 * mean**0.6
+    return pd.DataFrame({"boat": boat, "depth": depth, "catch": np.where(number, catch, 0.0)})
 
 
 @dataclass(frozen=True)
@@ -164,6 +183,31 @@ TASKS = (
         nagq=9,
     ),
     Generalised(
+        "wine",
+        "wine, five ordered categories",
+        "wine",
+        "rating ~ temp + contact + (1 | judge)",
+        "cumulative",
+        ("judge", "temp", "contact"),
+        reps=15,
+    ),
+    Generalised(
+        "ratings",
+        "10,000 ratings of 2,000 raters, ordered",
+        ratings,
+        "stars ~ x + (1 | rater)",
+        "cumulative",
+        ("rater",),
+    ),
+    Generalised(
+        "catches",
+        "2,000 catches, Tweedie",
+        catches,
+        "catch ~ depth + (1 | boat)",
+        "tweedie",
+        ("boat",),
+    ),
+    Generalised(
         "poisson_slopes",
         "Poisson `(x \\| g)`, 20,000 groups",
         poisson_slopes,
@@ -225,12 +269,20 @@ def compare(task: Generalised, folder: Path, limit: float) -> tuple[int, dict[st
     spec_file.write_text(json.dumps(spec | {"csv": str(path)}), encoding="utf-8")
     found = {
         program: measure(["Rscript", str(R_SCRIPT), program, str(spec_file)], limit)
-        for program in ("glmer", "glmmTMB")
-        # glmmTMB has no quadrature, and glmer no zero part.
-        if not (task.zero_inflation if program == "glmer" else task.nagq > 1)
+        for program in PROGRAMS[:-1]
+        if _can(program, task)
     }
     found["mixedfx"] = measure([sys.executable, __file__, "--fit", str(spec_file)], limit)
     return len(pd.read_csv(path)), found
+
+
+def _can(program: str, task: Generalised) -> bool:
+    """Ordered categories are clmm's, quadrature and zero parts not of all the others."""
+    if (task.family == "cumulative") != (program == "clmm"):
+        return False
+    if program == "glmer":
+        return not task.zero_inflation and task.family != "tweedie"
+    return program != "glmmTMB" or task.nagq <= 1
 
 
 def line(task: Generalised, rows: int, found: dict[str, dict[str, Any]], *, markdown: bool) -> str:
