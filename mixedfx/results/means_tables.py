@@ -17,7 +17,7 @@ from mixedfx.inference.emmeans.emmeans import emmeans
 from mixedfx.inference.emmeans.marginal_means import EMMeans
 from mixedfx.inference.emmeans.means_formula import means_request
 from mixedfx.inference.emmeans.means_grid import grid_variables
-from mixedfx.inference.emmeans.reference_grid import level_text
+from mixedfx.inference.emmeans.reference_grid import grid_levels, level_text
 from mixedfx.inference.emmeans.response_means import on_scale
 from mixedfx.inference.emmeans.scale import TransformedResponse, mean_function
 from mixedfx.inference.emmeans.slopes import variable_ranges
@@ -63,6 +63,7 @@ def requested(
             f"{len(names)} variables ({', '.join(names)}) are more than an axis, colours and "
             "panels can show: name three, and give others a value with at=."
         )
+    grid_levels(variables, at)  # checked before it is added to
     values = dict(at or {})
     for name in names[1:]:
         if variables[name].numeric and len(variables[name].levels) == 1 and name not in values:

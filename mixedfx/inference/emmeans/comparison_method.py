@@ -154,7 +154,7 @@ def comparison_of(
     elif isinstance(given, str):
         methods = [given] * len(specs)
     else:
-        methods = list(given)
+        methods = list(given) if isinstance(given, Sequence) else [given]
         if len(methods) != len(specs):
             raise ArgumentError(
                 f"interaction has {len(methods)} methods for {len(specs)} variables: give one for "

@@ -161,7 +161,7 @@ def _by_name(
 def position_of(what: str, key: Any, names: Sequence[str], keys: Sequence[Sequence[Any]]) -> int:
     """Position of a mean, by its label or its level; of several variables by a tuple."""
     for position, name in enumerate(names):
-        if key == name or any(_same(key, other) for other in (keys[position] if keys else ())):
+        if any(_same(key, other) for other in (name, *(keys[position] if keys else ()))):
             return position
     hint = did_you_mean(str(key), names)
     raise ArgumentError(f"{what}: {key!r} is none of the means {', '.join(names)}.{hint}")
@@ -169,6 +169,8 @@ def position_of(what: str, key: Any, names: Sequence[str], keys: Sequence[Sequen
 
 def _same(key: Any, other: Any) -> bool:
     """Whether a key is a level, or a tuple of levels."""
+    if isinstance(key, np.ndarray):
+        return False
     if isinstance(other, tuple):
         return isinstance(key, tuple | list) and tuple(key) == other
     truth = isinstance(key, bool), isinstance(other, bool | np.bool_)

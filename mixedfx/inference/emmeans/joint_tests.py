@@ -31,7 +31,7 @@ from mixedfx.inference.emmeans.linear_functions import (
     linear_functions,
 )
 from mixedfx.inference.emmeans.means_grid import GridOptions, MeansGrid, grid_variables, means_grid
-from mixedfx.inference.emmeans.reference_grid import group_slices, parse_names
+from mixedfx.inference.emmeans.reference_grid import grid_levels, group_slices, parse_names
 
 Matrix = npt.NDArray[np.float64]
 
@@ -53,6 +53,7 @@ def joint_tests(
     """Joint test of each term, within each level of ``by``."""
     variables = grid_variables(fit)
     by_names = parse_names("by", by, variables)
+    grid_levels(variables, at)  # checked before it is added to
     values = dict(at or {})
     for name, variable in variables.items():
         if variable.numeric and len(variable.levels) == 1 and name not in values:

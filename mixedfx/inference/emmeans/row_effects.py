@@ -161,12 +161,12 @@ def _changes(fit: FittedModel, given: Any, groups: RowGroups) -> dict[str, list[
     known = grid_variables(fit)
     if given is None:
         asked: dict[str, Any] = {n: None for n in known if n not in (*groups.specs, *groups.by)}
-        if not asked:
-            raise ArgumentError("there is no variable to compare values of besides those of by=.")
     elif isinstance(given, Mapping):
         asked = {name: given[name] for name in parse_names("variables", list(given), known)}
     else:
         asked = dict.fromkeys(parse_names("variables", given, known))
+    if not asked:
+        raise ArgumentError("there is no variable to compare values of, besides those of by=.")
     return {
         name: (_number_changes if known[name].numeric else _level_changes)(
             name, known[name], how, groups.frame[name]

@@ -93,6 +93,8 @@ def test_a_reference_is_named_by_its_level(uneven):
         ({"method": "dunnett", "ref": "placebo"}, "ref: 'placebo' is none of the means"),
         ({"interaction": ["pairwise", "poly"]}, "interaction has 2 methods for 1 variables"),
         ({"interaction": "pair"}, "interaction='pair'"),
+        ({"interaction": 3}, "interaction=3 is not one of the choices"),
+        ({"method": "dunnett", "ref": np.zeros(2)}, "is none of the means"),
         ({"interaction": {"sex": "pairwise"}}, "interaction='sex'"),
         ({"interaction": "pairwise", "ref": "low"}, "ref= goes with a method"),
         ({"adjust": "dunnet"}, "mean 'dunnettx'"),
