@@ -316,9 +316,9 @@ class EstimatesMixin(ResultsBase):
             none. ``"Residual"``: other positions of a subject from its correlated residuals.
         new_levels : {"error", "population"}
             For levels that are not in the fit: raise an error, or take their effect as zero.
-        which : {"mean", "linear"}
-            The mean of the response (a probability or proportion of a binomial one), or the
-            linear predictor with its offset; with the identity link they are the same.
+        which : {"mean", "linear", "probabilities", "conditional", "zero", "dispersion"}
+            The response's mean, or its linear predictor with the offset; probabilities of ordered
+            categories; the mean without a zero part, a zero's probability, the dispersion there.
         average : "population", optional
             Integrate effects not included (of groups left out of ``random``, of new levels) out of
             the mean. Without it they are zero: the mean is that of a typical level.
