@@ -198,7 +198,11 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
     if family == "student":
         return stats.t.logpdf(y, params[1], mu, params[0] / np.sqrt(w))
     if family == "tweedie":
-        return log_poisson_gamma(y, mu, params[0] / w, params[1])
+        # The terms of the sum are proportional to one function of the mean: they are summed once.
+        phi, p = params[0] / w, params[1]
+        at_one = log_poisson_gamma(y, np.ones(len(y)), phi, p)
+        by_mean = y * (mu ** (1.0 - p) - 1.0) / (1.0 - p) - (mu ** (2.0 - p) - 1.0) / (2.0 - p)
+        return at_one + by_mean / phi
     [phi] = params
     if family == "beta":
         inside = np.minimum(mu, 1.0 - mu) > 1e-290  # else the mean is at an end
@@ -222,7 +226,7 @@ def log_density(family: str, link: str, y, w, eta, params) -> np.ndarray:
     return w * stats.nbinom.logpmf(y, size, size / (size + mu))
 
 
-def log_poisson_gamma(y, mu, phi, power, terms=250) -> np.ndarray:
+def log_poisson_gamma(y, mu, phi, power, terms=400) -> np.ndarray:
     """Log density of a Poisson number of gamma amounts, by the sum over that number."""
     rate = mu ** (2.0 - power) / (phi * (2.0 - power))
     scale, nu = phi * (power - 1.0) * mu ** (power - 1.0), (2.0 - power) / (power - 1.0)
