@@ -96,7 +96,7 @@ class MarginalObjective:
         return evaluation
 
     def initial_hessian(self, x: Vector) -> Matrix:
-        """Expected Hessian of the working linear model, and differences by family parameters."""
+        """Expected Hessian of the working model; by the family's coordinates, differences."""
         coordinates, m = self.coordinates, self.coordinates.covariance.size
         evaluation = self.evaluate(x)
         H = np.zeros((coordinates.size, coordinates.size))
@@ -109,7 +109,7 @@ class MarginalObjective:
             moved[i] += _PARAM_STEP
             column = (self(moved)[1] - gradient) / _PARAM_STEP
             if np.isfinite(column).all() and column[i] > 0.0:
-                H[i, i] = column[i]
+                H[i, m:], H[m:, i] = column[m:], column[m:]
             else:
                 H[i, i] = float(self.likelihood.rows.n)
         return floor_eigenvalues(H)
