@@ -76,6 +76,7 @@ def one_by_one(formula, options, Y, data=DATA):
     return pd.concat(tables, ignore_index=True)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_each_response_has_its_own_fit(name):
     formula, options = MODELS[name]
@@ -137,6 +138,7 @@ def test_a_predictor_may_be_called_response():
     assert set(found["term"]) == {"Intercept", "response"}
 
 
+@pytest.mark.full
 def test_variances_and_shares_are_those_of_the_fit():
     Y = responses(6)
     found = mfx.lmer_each("~ disease + t + (t | person)", DATA, Y, what="variances")

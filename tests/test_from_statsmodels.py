@@ -67,6 +67,7 @@ MODELS = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MODELS)
 def test_the_fit_is_that_of_statsmodels(name):

@@ -39,7 +39,7 @@ DEFAULT = [n for n in GENERALIZED if not n.endswith(("agq5", "agq25")) and n not
 
 
 @pytest.mark.parametrize("name", but_for(GENERALIZED, DEFAULT))
-@pytest.mark.cases(None)
+@pytest.mark.cases(24)
 def test_generalised_fit_matches_r(name, subtests):
     fit, reference = generalized_fit(name), GENERALIZED[name]
     check.run(fit, reference, subtests)

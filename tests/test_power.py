@@ -53,6 +53,7 @@ def test_a_term_of_several_columns_has_the_noncentral_f_distribution():
     assert curve.table["power"].item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.full
 def test_without_an_effect_the_power_is_the_level():
     curve = mfx.power(SLOPES, "Days", params={"Days": 0.0}, method="exact", alpha=0.1)
     assert curve.table["power"].item() == pytest.approx(0.1, rel=1e-9)
@@ -61,6 +62,7 @@ def test_without_an_effect_the_power_is_the_level():
     assert row["conf_low"] < 0.05 < row["conf_high"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("term", ["Days", "Days = 2"])
 def test_simulations_agree_with_the_expected_moments(term):
     options = {"params": {"Days": 5.0}, "groups": {"Subject": [8, 18]}}
@@ -82,6 +84,7 @@ def test_crossed_factors_and_terms_are_simulated():
     assert row["conf_low"] < exact < row["conf_high"]
 
 
+@pytest.mark.full
 def test_generalised_models_are_simulated():
     herds = mfx.datasets.load("cbpp")
     fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds)
@@ -91,6 +94,7 @@ def test_generalised_models_are_simulated():
     assert mfx.power(fit, "period", rng=2, n_sim=20, params=none).table["power"].item() < 0.35
 
 
+@pytest.mark.full
 def test_residual_models_have_the_power_of_their_own_design():
     data = two_arms()
     with warnings.catch_warnings():
@@ -102,6 +106,7 @@ def test_residual_models_have_the_power_of_their_own_design():
         mfx.power(fit, "arm[T.new]", groups={"g": [20]})
 
 
+@pytest.mark.full
 def test_a_seed_gives_the_same_power_and_sizes_do_not_depend_on_each_other():
     options = {"params": {"Days": 4.0}, "rng": 5, "n_sim": 40}
     both = mfx.power(SLOPES, "Days", groups={"Subject": [6, 12]}, **options).table

@@ -16,7 +16,7 @@ from hypothesis import settings
 
 DEFAULT, FULL = "default", "full"
 FEW = 10  # examples of a Hypothesis test in the default tier
-CASES = 8  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
+CASES = 6  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
 
 
 def leaves_out_full(expression: str) -> bool:

@@ -80,6 +80,7 @@ def test_flat_priors_have_the_coefficients_of_reml(name):
     np.testing.assert_allclose(flat(name).bse, reml(name).bse, rtol=1e-4)
 
 
+@pytest.mark.cases(1)
 @every_set
 def test_flat_priors_have_the_covariances_of_reml(name):
     for ours, theirs in zip(covariances(flat(name)), covariances(reml(name)), strict=True):

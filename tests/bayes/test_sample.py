@@ -118,6 +118,7 @@ def test_fixed_effects_are_drawn_with_their_covariance(name):
     np.testing.assert_allclose(np.corrcoef(found.T), expected, atol=MOST / np.sqrt(len(found)))
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
@@ -480,6 +481,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_variable_has_its_dimensions(name):
     assert sleep_tree()["posterior"][name].dims == ("chain", "draw", *SHAPES[name])

@@ -111,6 +111,7 @@ def test_slices_cover_theta_in_order(parametrization):
     assert covered == list(range(parametrization.size))
 
 
+@pytest.mark.full
 @given(layouts_with_theta())
 def test_pack_undoes_lambdas(case):
     parametrization, theta = case

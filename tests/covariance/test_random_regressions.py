@@ -131,6 +131,7 @@ def test_fit_is_that_of_the_dense_definition(effects, reml, weights):
     np.testing.assert_allclose(found.iloc[:, k:].T.to_numpy().ravel(), expected.cond_sd, rtol=1e-6)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 + age | animal)", "(age || animal)"])
 @pytest.mark.parametrize("reml", [True, False])
 def test_no_covariance_beside_that_of_the_fit_has_a_lower_criterion(effects, reml):
@@ -270,6 +271,7 @@ def test_slopes_of_several_levels_are_those_of_the_definition():
 # ---------------------------------------------------------------- residual standard deviations
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 | animal)", "(1 + age | animal)"])
 @pytest.mark.parametrize(("reml", "weights"), [(True, None), (False, "w")])

@@ -195,6 +195,7 @@ def test_the_unit_of_distance_changes_the_range_alone():
     assert m.varcorr["sdcor"][1] == pytest.approx(1e3 * km.varcorr["sdcor"][1], rel=1e-4)
 
 
+@pytest.mark.full
 def test_names_of_parameters_and_their_wald_intervals(fits):
     names = ["sd(visit | g)", "corr(visit, lag 1 | g)", "corr(visit, lag 6 | g)"]
     fit = fits("toep")

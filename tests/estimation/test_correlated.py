@@ -21,6 +21,7 @@ def dense(name):
     return fit, data, fit.model.rows.X, R, R + effects_matrix(fit, data, data)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_the_criterion_is_that_of_the_reported_covariances(name):
@@ -32,6 +33,7 @@ def test_the_criterion_is_that_of_the_reported_covariances(name):
     assert fit.deviance == pytest.approx(logs + e @ Q @ e + n_p * np.log(2 * np.pi), abs=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_residual_sd_is_that_of_the_row(name):
@@ -42,6 +44,7 @@ def test_residual_sd_is_that_of_the_row(name):
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_normalized_residuals_are_those_of_a_cholesky_factor_of_each_subject(name):
     fit, data, _, R, _ = dense(name)

@@ -120,6 +120,7 @@ def test_a_step_is_the_textbooks(case):
         np.testing.assert_allclose(lam @ lam.T, cov, rtol=1e-7, atol=1e-7 * np.abs(cov).max())
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary",)))
 def test_the_first_iterate_is_the_start(case):
     iterates = estimated(case, 1, case.theta).raw

@@ -464,6 +464,7 @@ def test_simulated_residuals_have_the_sds_given():
     assert np.abs(ratio - 1.0).max() < 5 * np.sqrt(2 / 4000)
 
 
+@pytest.mark.full
 def test_simulated_responses_have_the_models_covariance():
     fit = meta()
     draws = fit.simulate(4000, rng=2).to_numpy()

@@ -85,6 +85,7 @@ KINDS = ["generations", "overlapping", "any"]
 CASES = list(itertools.product(KINDS, FORMULAS))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("kind", "formula"), but_for(CASES, CASES[6:7]))
 def test_fit_is_that_of_the_dense_relationships(monkeypatch, kind, formula):
     dense, sparse = both_fits(monkeypatch, kind, formula, weights="w")
@@ -161,6 +162,7 @@ TABLES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(TABLES, ["predict"]))
 def test_inference_is_that_of_the_dense_relationships(monkeypatch, name):
     dense, sparse = both_fits(monkeypatch, "overlapping", "y ~ x + (1 | animal) + (1 | herd)")

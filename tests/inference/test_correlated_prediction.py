@@ -31,6 +31,7 @@ def unobserved(name) -> pd.DataFrame:
     return new.assign(w=1.0)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_the_prediction_of_another_visit_is_the_best_linear_one(name):
@@ -60,6 +61,7 @@ def mfx_columns(fit, new) -> np.ndarray:
     return np.column_stack([np.ones(len(new)), b, visits, b[:, None] * visits])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_rows_that_were_used_have_their_fitted_values(name):
     fit = fit_of(name)

@@ -63,6 +63,7 @@ def simulated_by_hand(family):
     return fit, data, bool(weights)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.MixedfxWarning")
 @pytest.mark.parametrize("family", VARIANCES)
@@ -82,6 +83,7 @@ def test_responses_given_the_effects_have_the_familys_mean_and_variance(family):
     assert np.abs(z).max() < FAR
 
 
+@pytest.mark.full
 def test_new_effects_give_the_marginal_mean(fit):
     y = fit.simulate(DRAWS, rng=2).to_numpy()
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)

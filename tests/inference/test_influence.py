@@ -244,6 +244,7 @@ def test_a_refit_is_the_fit_without_the_level(fits, tables, data, name):
         np.testing.assert_allclose((found - estimates(rest)) / sd, 0.0, atol=SEARCHES)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(("name", "group"), [("crossed", "h"), ("nested", "g:plot")])
 def test_levels_of_any_factor_are_left_out(fits, data, name, group):

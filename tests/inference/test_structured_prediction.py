@@ -125,6 +125,7 @@ def test_a_new_point_of_a_field_is_predicted_from_those_around_it():
     assert far["std_error"].iloc[0] == pytest.approx(sd, rel=1e-8)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("term", "new"),
     [("ar1h(0 + t | g)", WHOLE), ("ar1(0 + t | g)", NEW)],

@@ -355,6 +355,7 @@ def test_a_regression_has_no_components(data):
 MADE_BY_R = json.loads((FOLDER / "generalized" / "means_and_shares.json").read_text("utf-8"))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", MADE_BY_R)
 def test_shares_of_generalised_models_match_the_published_formulas(name):
     fit = generalized_fit(name)

@@ -72,6 +72,7 @@ def test_a_factors_own_block_is_dense_zwz(case):
         assert_sums(found, np.einsum("nal,n,nbl->abl", Z, weights, Z))
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_a_factors_levels_do_not_meet(case):

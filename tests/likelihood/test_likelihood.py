@@ -34,6 +34,7 @@ def assert_close(found, expected, digits):
     np.testing.assert_allclose(found, expected, rtol=0, atol=digits * size)
 
 
+@pytest.mark.full
 @given(cases(kinds=INTERIOR))
 def test_the_score_is_the_derivative_of_the_deviance(case):
     likelihood = likelihood_of(case)

@@ -18,6 +18,7 @@ def crossed(n_levels, n):
     return pd.DataFrame({"a": codes[:, 0], "b": codes[:, 1], "y": rng.normal(size=n)})
 
 
+@pytest.mark.full
 def test_the_bytes_of_the_dense_block_are_named(monkeypatch):
     monkeypatch.setattr(available_memory, "available_memory", lambda: 16e9)
     with pytest.raises(SizeError, match=r"'[ab]' \(30,000 levels\).*: 7\.2 GB.* 16\.0 GB"):

@@ -123,6 +123,7 @@ def test_a_curve_is_the_prediction_without_random_effects(fit, trial):
     assert sum(len(xy(one)[0]) for one in points(ax)) == len(trial)
 
 
+@pytest.mark.full
 def test_a_third_variable_has_panels(fit):
     axes = fit.plot.predictions("age", by=["sex", "dose"])
     assert [ax.get_title(loc="left") for ax in axes] == ["dose: none", "dose: low", "dose: high"]

@@ -413,6 +413,7 @@ def test_the_lines_are_predictions(fit, label, random):
     assert (x[0], x[-1]) == (0.0, 9.0)
 
 
+@pytest.mark.full
 def test_the_unpooled_line_is_least_squares_in_the_levels_own_rows(fit, sleep):
     x, y = line(panel(fit.plot.fitted(), "335"), "unpooled")
     own = sleep[sleep["Subject"] == "335"]
@@ -482,6 +483,7 @@ def test_a_number_that_the_formula_makes_a_factor_runs_over_its_own_values(sleep
     np.testing.assert_allclose(y[1:] - y[0], fit.params.to_numpy()[1:])
 
 
+@pytest.mark.full
 def test_factors_that_vary_within_levels_are_at_one_combination_in_all_panels():
     rng = np.random.default_rng(4)
     data = pd.DataFrame({"g": np.repeat(list("abcd"), 20), "x": rng.normal(size=80)})
@@ -510,6 +512,7 @@ def test_an_unknown_column_is_refused_and_the_columns_listed(fit, crossed):
         crossed.plot.fitted("hours")
 
 
+@pytest.mark.full
 def test_many_levels_are_laid_over_each_other(many):
     (ax,) = many.plot.fitted()
     lines = ax.collections[0].get_segments()

@@ -97,6 +97,7 @@ def test_everything_that_needs_other_covariances_agrees():
         np.testing.assert_allclose(of(own), of(whole), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.full
 def test_it_can_be_kept(tmp_path):
     own, _ = both("ou")
     own.save(tmp_path / "fit.mfx")

@@ -71,6 +71,7 @@ def test_generalised_fits_are_pooled():
     assert (table["df"] < 50).all()
 
 
+@pytest.mark.full
 def test_marginal_means_are_pooled_by_the_same_rules():
     fits, _ = fits_of("mi_lm")
     means = mfx.pool([fit.emmeans("g") for fit in fits])

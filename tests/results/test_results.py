@@ -809,6 +809,7 @@ def test_arrays_inside_are_read_only(rich_model, part):
     assert [name for name, array in arrays.items() if array.flags.writeable] == []
 
 
+@pytest.mark.full
 def test_the_data_is_not_changed(rich):
     before = rich.copy(deep=True)
     mfx.lmer(FORMULAS["several"], rich, weights="w", offset="off").predict(rich)

@@ -49,6 +49,7 @@ def through_file(fit, folder, **options):
     return mfx.read(folder / "fit.mfx", **options)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", but_for(MODELS, ["slopes", "factors", "function", "dispersion", "priors", "binomial"])

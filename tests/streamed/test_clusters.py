@@ -59,6 +59,7 @@ def test_partitions_keep_the_rows_that_chunks_keep():
     np.testing.assert_array_equal(one.y, other.y)
 
 
+@pytest.mark.full
 def test_rows_do_not_leave_their_partitions():
     # What each task gives is far smaller than its rows.
     largest = 0

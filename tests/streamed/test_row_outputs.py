@@ -92,6 +92,7 @@ def test_plots_show_a_sample_and_say_so(monkeypatch):
     assert "Scaled residuals (50 random rows):" in str(few.summary())
 
 
+@pytest.mark.full
 def test_the_title_of_a_sample_is_above_the_legend(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     import mixedfx.design.stream.sampling as sampling
@@ -111,6 +112,7 @@ def test_plots_of_all_rows_have_no_title(fits):
     assert not parts.plot.residuals().get_title()
 
 
+@pytest.mark.full
 def test_a_fit_of_chunks_can_be_kept(fits, tmp_path):
     _, parts = fits
     parts.save(tmp_path / "fit.mfx")

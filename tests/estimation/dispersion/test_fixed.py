@@ -510,6 +510,7 @@ def test_rows_without_a_stratum_are_left_out():
     assert (fit.nobs, fit.deviance) == (71, pytest.approx(without.deviance, abs=1e-9))
 
 
+@pytest.mark.full
 @pytest.mark.kept("ML")
 @both_criteria
 def test_a_variance_of_zero_leaves_the_fit_without_the_term(reml):
@@ -686,6 +687,7 @@ def test_a_fit_with_one_residual_variance_has_no_dispersion():
         mfx.lmer("y ~ x + (1 | g)", frame()).dispersion  # noqa: B018
 
 
+@pytest.mark.full
 def test_the_products_of_a_fit_are_those_of_its_weights():
     # What inference reads is what cross() gives for the weights found.
     fit = fitted("crossed").model

@@ -299,12 +299,14 @@ def test_the_dense_approximation_is_flat_at_the_estimates(name, reml):
         assert abs(rise / (2 * h)) < 1e-3
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @every_fit
 def test_the_fit_is_certified(name, reml):
     assert fitted(name, reml).certificate.ok
 
 
+@pytest.mark.cases(1)
 @every_fit
 def test_the_search_converges(name, reml):
     assert fitted(name, reml).converged

@@ -123,6 +123,7 @@ def test_reversed_categories_have_the_signs_changed(wine, link):
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("nagq", [1, 7])
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
 def test_two_categories_are_binomial(wine, link, nagq):

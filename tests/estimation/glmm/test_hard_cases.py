@@ -102,6 +102,7 @@ def test_quadrature_has_one_maximum_where_laplace_has_two():
     np.testing.assert_allclose(near.theta, far.theta, rtol=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.kept("inverse")
 @pytest.mark.parametrize("link", ["inverse", "identity"])
 def test_the_unit_of_a_gamma_response_is_a_constant_of_the_likelihood(link):
@@ -113,6 +114,7 @@ def test_the_unit_of_a_gamma_response_is_a_constant_of_the_likelihood(link):
     np.testing.assert_allclose(large.bse, small.bse * unit, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_a_small_unit_of_a_gamma_response_is_one_too():
     small, tiny = fitted("gamma, inverse"), fitted("gamma of 1e-6, inverse")
     n = len(HARD["gamma, inverse"].data)

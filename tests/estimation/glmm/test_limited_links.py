@@ -37,6 +37,7 @@ def test_links_without_a_limit():
     assert resolve_family("gaussian", "log").other_links == ()
 
 
+@pytest.mark.full
 @pytest.mark.kept("101")
 @pytest.mark.parametrize("seed", [101, 102])
 def test_a_fit_that_reaches_the_limit_names_other_links(seed):

@@ -45,6 +45,7 @@ def fitted(name, relationship=None, **options):
     return mfx.glmer(formula, records(), family=family, **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(MODELS, ["binary_herd", "members_herd"]))
 def test_fit_is_that_of_r(name):
     fit, expected = fitted(name), REFERENCE[name]
@@ -54,6 +55,7 @@ def test_fit_is_that_of_r(name):
     np.testing.assert_allclose(fit.bse, expected["bse"], rtol=1e-4)
 
 
+@pytest.mark.full
 def test_a_matrix_gives_the_fit_of_its_pedigree():
     of_matrix = fitted("binary", pedigree().covariance())
     of_pedigree = fitted("binary")
@@ -62,6 +64,7 @@ def test_a_matrix_gives_the_fit_of_its_pedigree():
     np.testing.assert_allclose(modes, expected.loc[modes.index], atol=1e-5)
 
 
+@pytest.mark.full
 def test_an_identity_matrix_gives_the_fit_of_independent_levels():
     levels = sorted(records()["animal"].unique())
     identity = pd.DataFrame(np.eye(len(levels)), levels, levels)
@@ -88,6 +91,7 @@ def test_memberships_of_one_level_each_give_the_fit_of_this_level():
     np.testing.assert_allclose(modes.loc[expected.index], expected, atol=1e-4)
 
 
+@pytest.mark.full
 def test_members_have_modes_and_predictions():
     fit = fitted("members")
     modes = fit.ranef(fit.model.formula.groups[0], cond_sd=True)
@@ -101,6 +105,7 @@ def test_members_have_modes_and_predictions():
     np.testing.assert_allclose(fit.fittedvalues, 1.0 / (1.0 + np.exp(-eta)), atol=1e-9)
 
 
+@pytest.mark.full
 def test_gradient_is_that_of_the_deviance():
     formula = f"passed ~ x + (1 + x || animal) + {MEMBERS} + (1 | herd)"
     data = records()
@@ -121,6 +126,7 @@ def test_gradient_is_that_of_the_deviance():
         assert gradient[t][a, b] == pytest.approx(slope, abs=1e-5)
 
 
+@pytest.mark.full
 def test_animals_without_records_have_effects():
     data = records()
     few = data[data["animal"].isin(sorted(data["animal"].unique())[30:])]
@@ -152,11 +158,13 @@ def test_quadrature_is_refused(name):
         fitted(name, nagq=5)
 
 
+@pytest.mark.full
 def test_approximation_is_refused():
     with pytest.raises(ArgumentError, match=r"approximation.* takes no relationship matrix"):
         fitted("binary").approximation()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["binary", "count"])
 def test_heritability_is_the_intraclass_correlation(name):
     fit = fitted(name)
@@ -164,6 +172,7 @@ def test_heritability_is_the_intraclass_correlation(name):
     assert found["estimate"] == pytest.approx(fit.icc["animal"], abs=1e-12)
 
 
+@pytest.mark.full
 def test_standard_error_of_heritability_is_that_of_the_standard_deviation():
     # d h2 / d log(sd) = 2 h2 (1 - h2); the profile's limits are of log(sd), asymmetric
     fit = fitted("binary")

@@ -53,6 +53,7 @@ def test_random_effects_of_both_parts_of_a_hurdle_are_those_of_separate_models(c
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.full
 def test_a_dispersion_formula_with_an_intercept_is_one_parameter(counts):
     one = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2")
     modelled = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", dispersion="~ 1")
@@ -73,6 +74,7 @@ def test_a_normal_dispersion_is_that_of_lmer(counts):
     )
 
 
+@pytest.mark.full
 def test_rows_in_another_order_give_the_same_fit(counts):
     options = {"family": "poisson", "zero_inflation": "~ kind + (1 | g)"}
     one = mfx.glmer("y ~ x + (1 | g)", counts, **options)
@@ -81,6 +83,7 @@ def test_rows_in_another_order_give_the_same_fit(counts):
     np.testing.assert_allclose(one.zero_inflation.params, other.zero_inflation.params, atol=1e-4)
 
 
+@pytest.mark.full
 def test_missing_values_of_any_part_leave_the_row_out(counts):
     frame = counts.assign(w=counts["x"] ** 2, v=counts["x"])
     frame.loc[3, "w"], frame.loc[5, "v"], frame.loc[7, "x"] = np.nan, np.nan, np.nan
@@ -205,6 +208,7 @@ def test_a_variance_of_zero_in_the_zero_part_is_said(counts):
         mfx.glmer("y ~ x + (1 | g)", frame, "poisson", zero_inflation="~ 1 + (1 | h)")
 
 
+@pytest.mark.full
 def test_checks_of_a_model_that_simulated_the_data_pass(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind + (1 | g)")
     drawn = fit.simulate(1, rng=4).iloc[:, 0]
@@ -212,6 +216,7 @@ def test_checks_of_a_model_that_simulated_the_data_pass(counts):
     assert table["p_adjusted"].min() > 0.01
 
 
+@pytest.mark.full
 def test_checks_say_that_there_are_too_many_zeros(counts):
     text = str(mfx.glmer("y ~ x + (1 | g)", counts, "poisson").check(rng=2))
     assert 'zero_inflation="~ 1"' in text
@@ -220,6 +225,7 @@ def test_checks_say_that_there_are_too_many_zeros(counts):
     assert zeros["p_value"] > 0.1
 
 
+@pytest.mark.full
 def test_prediction_intervals_cover_simulated_responses(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
     limits = fit.predict(interval="prediction")
@@ -240,6 +246,7 @@ def test_marginal_means_of_the_response_are_those_of_predict(counts):
     np.testing.assert_allclose(means["std_error"], expected["std_error"], rtol=1e-9)
 
 
+@pytest.mark.full
 def test_marginal_means_average_the_means_of_the_cells(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "truncated_nbinom2", zero_inflation="~ kind")
     mean = fit.emmeans("x", at={"x": [0.5]}, which="mean").table.loc[0]
@@ -259,6 +266,7 @@ def test_vuong_s_test_without_random_effects_is_that_of_r():
     np.testing.assert_allclose(plain.vuong(zeros)["z"], -found, rtol=1e-12)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("nagq", [1, 5])
 def test_vuong_s_units_are_the_levels_whose_log_likelihoods_add_up(counts, nagq):
     from mixedfx.inference.vuong import _Units
@@ -271,6 +279,7 @@ def test_vuong_s_units_are_the_levels_whose_log_likelihoods_add_up(counts, nagq)
     assert fit.vuong(other).loc["none", "better"] == "this"
 
 
+@pytest.mark.full
 def test_a_fit_in_a_file_is_the_same(counts, tmp_path):
     options = {"zero_inflation": "~ kind + (1 | g)", "dispersion": "~ x"}
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom1", **options)
@@ -284,6 +293,7 @@ def test_a_fit_in_a_file_is_the_same(counts, tmp_path):
     assert str(again.summary()) == str(fit.summary())
 
 
+@pytest.mark.full
 def test_errors_of_means_in_the_rows_used_are_those_of_the_same_rows_as_new_ones(counts):
     # By the pattern of the factorisation, and by solving for each row.
     options = {"zero_inflation": "~ x + (1 | kind)"}

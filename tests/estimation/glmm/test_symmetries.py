@@ -96,6 +96,7 @@ def test_successes_of_trials_are_their_rows_of_zero_and_one(trials, link):
     same(merged, single, constant=ways.sum())
 
 
+@pytest.mark.full
 def test_proportions_with_trials_and_prop_are_cbind(trials):
     first = fit(FORMULA, trials)
     same(first, fit(FORMULA.replace("cbind(k, m)", "prop(k, n)"), trials))
@@ -158,6 +159,7 @@ def test_the_origin_of_a_covariate_does_not_matter(trials):
     assert first.params["x"] == pytest.approx(second.params["x"], abs=SHARE * first.bse["x"])
 
 
+@pytest.mark.full
 def test_coding_of_factors_does_not_matter(trials):
     first = fit("cbind(k, m) ~ x + f + (0 + f | g)", trials)
     second = fit("cbind(k, m) ~ x + C(f, Sum) + (f | g)", trials)
@@ -261,6 +263,7 @@ def test_no_variance_is_statsmodels_glm_with_a_note():
     assert any("singular" in note for note in found.notes)
 
 
+@pytest.mark.full
 def test_nested_factors_are_the_factor_and_their_combinations(trials):
     first = fit("y ~ x + (1 | h/g)", trials, "poisson")
     second = fit("y ~ x + (1 | h) + (1 | h:g)", trials, "poisson")

@@ -199,6 +199,7 @@ def test_a_seed_gives_the_same_draws_again(sleep):
     pd.testing.assert_frame_equal(quiet(sleep, 5).draws, quiet(sleep, 5).draws, check_exact=True)
 
 
+@pytest.mark.full
 def test_a_draw_does_not_depend_on_how_many_follow(sleep):
     few, many = quiet(sleep, 5).draws, quiet(sleep, 20).draws
     pd.testing.assert_frame_equal(few, many[:5], check_exact=True)

@@ -60,6 +60,7 @@ def test_every_check_is_a_row_of_one_table(sleep_fit):
     assert (table["p_adjusted"] >= table["p_value"]).all()
 
 
+@pytest.mark.full
 def test_sleepstudy_has_the_known_outliers_and_the_advice_works(sleep_fit):
     # Subject 332's day 6 and 308's days 6 and 7: residuals of up to five standard deviations.
     checks = sleep_fit.check()
@@ -91,6 +92,7 @@ def test_the_text_has_the_table_the_sentences_and_the_code(wrong):
     assert "family=&quot;nbinom2&quot;" in checks._repr_html_()
 
 
+@pytest.mark.full
 def test_a_fit_that_passes_says_so(wrong):
     fit = mfx.glmer("y ~ x + f + w + (1 | g)", wrong[1], family="nbinom2")
     checks = fit.check()
@@ -141,6 +143,7 @@ def followed(fit, data, advice):
     return eval(advice.split("\n")[1], *_names(data, fit))
 
 
+@pytest.mark.full
 def test_overdispersed_counts_are_mended_by_the_advice(wrong):
     fit, data = wrong
     before = row(fit.check(), "dispersion", "response")
@@ -149,6 +152,7 @@ def test_overdispersed_counts_are_mended_by_the_advice(wrong):
     assert row(after, "dispersion", "response")["p_value"] > 0.05
 
 
+@pytest.mark.full
 def test_zeros_are_mended_by_a_zero_part():
     fit, data = zeros_left_out(np.random.default_rng(1))
     found = row(fit.check(), "zero-inflation", "response")
@@ -158,6 +162,7 @@ def test_zeros_are_mended_by_a_zero_part():
     assert row(mended.check(), "zero-inflation", "response")["p_value"] > 0.05
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("family", "arguments"),
     [
@@ -178,6 +183,7 @@ def test_a_right_model_with_a_zero_part_passes(family, arguments):
     assert not len(checks.failed), checks
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("thresholds", ["flexible", "equidistant"])
 def test_a_curve_in_ordered_categories_is_found_and_mended(thresholds):
     rng = np.random.default_rng(1)
@@ -206,6 +212,7 @@ def test_counts_with_lognormal_means_lead_to_the_model_that_made_them():
     assert not len(mended.check().failed)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("model", list(WRONG), ids=lambda model: model.__name__)
 def test_what_is_wrong_is_found_and_the_advice_can_be_followed(model):
     fit, data = model(np.random.default_rng(1))
@@ -332,6 +339,7 @@ def test_the_page_has_six_panels_and_colours_what_fails(wrong):
     plt.close("all")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "fit",
     [

@@ -26,6 +26,7 @@ def dense_covariance(fit, formula_Z, X):
     return np.linalg.inv(T.T @ T / sigma2 + penalty)
 
 
+@pytest.mark.full
 def test_effects_have_the_mean_and_covariance_of_hendersons_equations():
     data = mfx.datasets.load("Dyestuff")
     fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", data)
@@ -83,6 +84,7 @@ def probabilities(b, y, intercept, sd):
     return np.array([np.interp(x, grid, row / row[-1]) for x, row in zip(b, total, strict=True)])
 
 
+@pytest.mark.full
 def test_effects_of_single_counts_are_drawn_from_their_density():
     rng = np.random.default_rng(4)
     y = rng.poisson(np.exp(-0.5 + 1.5 * rng.normal(size=400)))

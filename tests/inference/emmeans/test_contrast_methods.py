@@ -148,6 +148,7 @@ def test_all_pairs_of_a_balanced_design_have_tukeys_p_values(cake):
         np.testing.assert_allclose(mvt[name], tukey[name], rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.full
 def test_p_values_are_those_of_scipys_multivariate_t(uneven):
     found = uneven.emmeans("dose", df_method="residual").contrasts("dunnett")
     assert found.attrs["adjust"] == "mvt"
@@ -212,6 +213,7 @@ def test_simultaneous_intervals_leave_out_zero_where_the_test_rejects(uneven):
         assert f"Adjustment: {adjust}, for 2 contrasts" in str(found)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("adjust", but_for(["tukey", "mvt", "dunnettx"], ["tukey"]))
 def test_intervals_of_many_degrees_of_freedom_are_those_of_each_alone(adjust):
     rng = np.random.default_rng(9)

@@ -660,6 +660,7 @@ def one_way():
 PAIRS = tuple(itertools.combinations(range(4), 2))
 
 
+@pytest.mark.full
 def test_tukeys_p_values_are_those_of_scipy(one_way):
     found, groups = one_way
     theirs = stats.tukey_hsd(*groups).pvalue
@@ -696,6 +697,7 @@ def test_tukeys_method_has_its_normal_limit(uneven):
     np.testing.assert_allclose(found["p_value"], expected, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.full
 def test_tukeys_intervals_have_their_normal_limit(uneven):
     found = means_of("y ~ a * b + x + (1 | g)", uneven, "a", df="normal").contrasts()
     critical = (found["conf_high"] - found["estimate"]) / found["std_error"]

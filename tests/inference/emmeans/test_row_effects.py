@@ -104,6 +104,7 @@ def test_a_single_row_has_the_marginal_mean(fit):
 # ---------------------------------------------------------------- comparisons
 
 
+@pytest.mark.full
 def test_comparisons_are_means_of_differences_of_predictions(fit, data):
     found = fit.comparisons()
 

@@ -92,6 +92,7 @@ def test_the_unit_of_the_covariate_is_that_of_the_slope(data):
     np.testing.assert_allclose(10 * found, expected, rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("which", but_for(["linear", "mean"], ["mean"]))
 def test_errors_are_those_of_the_delta_method(data, which):
     fit = mfx.glmer("k ~ np.log(x) * b + z + (1 | g)", data, family="poisson")

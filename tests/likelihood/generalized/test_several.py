@@ -75,6 +75,7 @@ def point_of(fit, rows):
     return Point(factors, basis_coefficients(rows, beta), coordinates)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", but_for(MODELS, ["poisson, effects of zeros", "truncated_nbinom2"])
 )
@@ -99,6 +100,7 @@ def test_the_gradient_is_that_of_differences(counts, name):
         assert found == pytest.approx(gradient[i], rel=1e-6, abs=1e-6 * np.abs(gradient).max())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name", but_for(["nbinom2", "poisson, effects of zeros", "beta"], ["beta"])
 )
