@@ -76,6 +76,7 @@ def one_by_one(formula, options, Y, data=DATA):
     return pd.concat(tables, ignore_index=True)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_each_response_has_its_own_fit(name):
@@ -103,6 +104,7 @@ def test_responses_without_effects_are_certified_or_fitted_alone(formula):
         np.testing.assert_allclose(found[column], expected[column], rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.full
 def test_missing_values_leave_rows_out_of_their_response():
     Y = responses(5)
     Y.iloc[3, 1] = Y.iloc[7:15, 2] = np.nan

@@ -60,6 +60,7 @@ def test_estimates_are_those_of_r(name):
     np.testing.assert_allclose(fit.varcorr["sdcor"], [*sds, reference["sigma"]], rtol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", REFERENCE)
 def test_effects_of_all_levels_are_those_of_r(name):

@@ -68,6 +68,7 @@ def test_draws_have_the_mean_and_the_variance(case):
 OF_FIRST_LINKS = [c for c in REGULAR if c.family.link.name == c.family.links[0]]
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "case", [c for c in OF_FIRST_LINKS if len(c.params) and not c.weighted], ids=str

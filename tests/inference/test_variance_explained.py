@@ -355,6 +355,7 @@ def test_a_regression_has_no_components(data):
 MADE_BY_R = json.loads((FOLDER / "generalized" / "means_and_shares.json").read_text("utf-8"))
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", MADE_BY_R)
 def test_shares_of_generalised_models_match_the_published_formulas(name):
@@ -387,6 +388,7 @@ def test_poisson_variance_is_at_the_mean_of_the_model_without_predictors():
     assert fit.variance_explained("delta").residual == pytest.approx(np.exp(-eta), rel=1e-6)
 
 
+@pytest.mark.full
 def test_normal_responses_have_their_residual_variance():
     sleep = mfx.datasets.load("sleepstudy")
     formula = "Reaction ~ Days + (Days | Subject)"

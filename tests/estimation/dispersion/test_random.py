@@ -306,6 +306,7 @@ def test_the_fit_is_certified(name, reml):
     assert fitted(name, reml).certificate.ok
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @every_fit
 def test_the_search_converges(name, reml):

@@ -45,6 +45,7 @@ def fitted(name, relationship=None, **options):
     return mfx.glmer(formula, records(), family=family, **options)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(MODELS, ["binary_herd", "members_herd"]))
 def test_fit_is_that_of_r(name):
@@ -81,6 +82,7 @@ def test_an_identity_matrix_gives_the_fit_of_independent_levels():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.full
 def test_memberships_of_one_level_each_give_the_fit_of_this_level():
     data = records().assign(none=0.0, one=1.0)
     shared = mfx.glmer("passed ~ x + (1 | mm(t1, t2, weights=[one, none]))", data)
@@ -164,6 +166,7 @@ def test_approximation_is_refused():
         fitted("binary").approximation()
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["binary", "count"])
 def test_heritability_is_the_intraclass_correlation(name):

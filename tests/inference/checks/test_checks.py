@@ -75,6 +75,7 @@ def _names(data, fit=None):
     return {"mfx": mfx, "data": data, "fit": fit}, {}
 
 
+@pytest.mark.full
 def test_a_seed_gives_the_same_table(sleep_fit):
     first, again, other = (sleep_fit.check(rng=rng).table for rng in (3, 3, 4))
     pd.testing.assert_frame_equal(first, again)
@@ -162,6 +163,7 @@ def test_zeros_are_mended_by_a_zero_part():
     assert row(mended.check(), "zero-inflation", "response")["p_value"] > 0.05
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("family", "arguments"),
@@ -183,6 +185,7 @@ def test_a_right_model_with_a_zero_part_passes(family, arguments):
     assert not len(checks.failed), checks
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("thresholds", ["flexible", "equidistant"])
 def test_a_curve_in_ordered_categories_is_found_and_mended(thresholds):
@@ -212,6 +215,7 @@ def test_counts_with_lognormal_means_lead_to_the_model_that_made_them():
     assert not len(mended.check().failed)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("model", list(WRONG), ids=lambda model: model.__name__)
 def test_what_is_wrong_is_found_and_the_advice_can_be_followed(model):
@@ -321,6 +325,7 @@ def test_checks_find_what_is_wrong(model):
 # ---------------------------------------------------------------- the page
 
 
+@pytest.mark.full
 def test_the_page_has_six_panels_and_colours_what_fails(wrong):
     axes = wrong[0].plot.check()
     titles = [ax.get_title(loc="left") for ax in axes]
@@ -339,6 +344,7 @@ def test_the_page_has_six_panels_and_colours_what_fails(wrong):
     plt.close("all")
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "fit",
