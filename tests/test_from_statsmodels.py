@@ -67,6 +67,7 @@ MODELS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MODELS)

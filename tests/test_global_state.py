@@ -69,6 +69,7 @@ def _estimates(**options):
     return fit.deviance, fit.params.tolist(), fit.theta.tolist(), fit.tidy()["df"].tolist()
 
 
+@pytest.mark.full
 def test_no_function_of_the_package_changes_global_state():
     called = {
         (path.name, getattr(node.func, "attr", getattr(node.func, "id", "")))

@@ -133,6 +133,7 @@ def test_a_known_standard_deviation_gives_the_profiled_likelihood(herds, likelih
     assert by_theta.deviance == pytest.approx(known.deviance, abs=1e-10)
 
 
+@pytest.mark.full
 def test_a_prior_high_at_zero_finds_the_mode_there(herds):
     with pytest.warns(SingularFitWarning, match="singular mode"):
         fit = mfx.glmer(HERDS, herds, priors={"sd": Exponential(100)})

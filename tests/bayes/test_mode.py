@@ -80,6 +80,7 @@ def test_flat_priors_have_the_coefficients_of_reml(name):
     np.testing.assert_allclose(flat(name).bse, reml(name).bse, rtol=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @every_set
 def test_flat_priors_have_the_covariances_of_reml(name):
@@ -105,6 +106,7 @@ def test_a_variance_of_zero_is_said_to_be_zero():
     assert fit.deviance == pytest.approx(plain.deviance, abs=1e-7)
 
 
+@pytest.mark.full
 def test_a_dispersion_with_flat_priors_is_reml():
     data = mfx.datasets.load("romcom")
     formula = "rating ~ 1 + (1 | friend)"
@@ -494,6 +496,7 @@ def test_the_higher_of_two_modes_is_found():
     assert free <= objective(at_zero) + 1e-8
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:singular mode")
 def test_a_correlation_of_one_at_the_mode_is_on_the_boundary_and_certified():
     # Its coordinate, Fisher's z, goes to infinity, where the density is flat.

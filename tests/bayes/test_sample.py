@@ -133,6 +133,7 @@ def test_random_effects_are_drawn_about_the_best_predictions(name):
         assert (np.abs(found.mean(axis=0) - expected) / errors).max() < MOST
 
 
+@pytest.mark.cases(1)
 @every_held
 def test_rows_are_drawn_with_hendersons_prediction_errors(name):
     # X beta + Z b: their covariance counts, not only each one's spread.
@@ -481,6 +482,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_variable_has_its_dimensions(name):
@@ -522,6 +524,7 @@ def test_observed_data_keep_their_offset():
     np.testing.assert_allclose(tree["observed_data"]["y"], small()["y"], rtol=1e-12)
 
 
+@pytest.mark.full
 def test_lp_is_the_log_density_of_the_draw():
     # But for a constant: differences between draws are those of the dense density.
     tree, design = dyestuff().sample(1000, rng=1), dyestuff().model.original_design
@@ -568,6 +571,7 @@ def test_a_group_may_have_the_name_of_a_dimension_or_variable(name):
     assert posterior["sigma"].dims == ("chain", "draw")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", but_for(["row", "chain", "draw"], ["row"]))
 def test_a_response_with_the_name_of_a_dimension_gets_another(name):
     data = small().rename(columns={"y": name})
@@ -575,6 +579,7 @@ def test_a_response_with_the_name_of_a_dimension_gets_another(name):
     np.testing.assert_allclose(tree["observed_data"][f"{name}_response"], data[name], rtol=1e-12)
 
 
+@pytest.mark.full
 def test_a_slash_in_a_name_is_no_branch():
     data = small().rename(columns={"g": "a/b"})
     fit = mfx.lmer("I(y/2) ~ x + (1 | Q('a/b'))", data, offset=data["o"] / 2)
@@ -597,6 +602,7 @@ def test_the_log_likelihood_is_that_of_the_rows_given_all_effects():
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", but_for(["sigma", "beta", "sd", "lp", "term"], ["sigma", "lp"]))
 def test_a_response_may_have_the_name_of_a_variable(name):

@@ -77,6 +77,7 @@ def test_effects_in_proportion_have_a_correlation_of_one(name):
     )
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["csh", "ar1h", "toeph"])
 def test_effects_of_none_have_a_standard_deviation_of_zero(name):
@@ -90,6 +91,7 @@ def test_effects_of_none_have_a_standard_deviation_of_zero(name):
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["ou", "exp", "gau"])
 def test_residuals_without_correlation_have_their_range_at_its_end(name):
     # A seed whose correlations are negative, which these structures have not.

@@ -116,6 +116,7 @@ def at_estimates(fit, effects, *, reml, weights=None, G=None):
     return definition(data, Z, C, V, reml=reml)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", EFFECTS)
 @pytest.mark.parametrize(("reml", "weights"), [(True, None), (False, "w")])
@@ -131,6 +132,7 @@ def test_fit_is_that_of_the_dense_definition(effects, reml, weights):
     np.testing.assert_allclose(found.iloc[:, k:].T.to_numpy().ravel(), expected.cond_sd, rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 + age | animal)", "(age || animal)"])
 @pytest.mark.parametrize("reml", [True, False])
@@ -223,6 +225,7 @@ def test_identity_matrix_is_the_term_without_a_matrix(name, dispersion):
     pd.testing.assert_frame_equal(identity, plain, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_product_of_factors_is_their_independent_effects():
     """``A = B B'``: the columns ``Z B`` with independent effects, of one level each."""
     rng = np.random.default_rng(6)
@@ -240,6 +243,7 @@ def test_a_product_of_factors_is_their_independent_effects():
     assert fit.deviance == pytest.approx(expected.criterion, abs=1e-7)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("effects", ["(1 + age | {})", "(age || {})"])
 def test_membership_in_one_level_is_that_level(effects):

@@ -109,6 +109,7 @@ def test_integers_keep_their_gaps():
     assert C.iloc[1, 3] / C.iloc[0, 0] == pytest.approx(rho**5)
 
 
+@pytest.mark.full
 def test_text_and_categories_are_neighbours_in_their_order():
     data = visits(2)
     by_text = mfx.lmer("y ~ x + ar1(f | g)", data)

@@ -16,6 +16,7 @@ def shares() -> pd.DataFrame:
     return pd.DataFrame({"g": g, "x": rng.normal(size=200), "y": y})
 
 
+@pytest.mark.full
 def test_it_is_smithson_and_verkuilen_s_shrinkage():
     data = shares()
     data["z"] = (data["y"] * 199 + 0.5) / 200

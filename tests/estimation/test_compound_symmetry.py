@@ -15,6 +15,7 @@ def visits() -> pd.DataFrame:
     return data[np.random.default_rng(3).random(len(data)) > 1 / 6]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("reml", [True, False])
 def test_statsmodels_fits_it_as_a_random_intercept(visits, reml):
     by_residual = {"residual": "cs(Days | Subject)", "reml": reml}

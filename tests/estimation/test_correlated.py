@@ -44,6 +44,7 @@ def test_residual_sd_is_that_of_the_row(name):
     )
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_normalized_residuals_are_those_of_a_cholesky_factor_of_each_subject(name):

@@ -188,6 +188,7 @@ def test_a_refusal_names_the_formula_and_the_way_out(rich):
     assert "engine='profiled'" in str(refusal.value)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 @pytest.mark.parametrize("formula", REFUSALS)
 def test_auto_fits_what_mixedlm_refuses(rich, formula):
@@ -310,6 +311,7 @@ def test_mixedlm_starts_at_the_profiled_optimum(sleep, monkeypatch, engine):
     np.testing.assert_allclose(starts[0].cov_re, relative, rtol=1e-12)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
     ["sleep_rs__reml", "sleep_zc__ml", "pastes_nested__reml", "penicillin__ml", "fac_cs__reml"],

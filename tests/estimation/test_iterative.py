@@ -128,6 +128,7 @@ def test_a_deviance_that_stays_inexact_is_a_note(monkeypatch):
     assert any("deviance has a Monte Carlo error of" in str(note) for note in fit.notes)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("formula", "reason"),
     [

@@ -95,6 +95,7 @@ def test_the_deviance_is_that_of_the_normal_density_at_any_theta(case):
     assert solution.deviance == pytest.approx(expected, rel=1e-8, abs=1e-6)
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary", "some zero", "singular")))
 def test_the_covariance_of_the_coefficients_is_that_of_least_squares_at_any_theta(case):
     design, sds, solution = _with_sds(case)
@@ -450,6 +451,7 @@ def test_profile_limits_of_a_coefficient_are_roots_of_the_dense_deviance():
     np.testing.assert_allclose(rises, special.chdtri(1, 0.05), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_sigma_is_not_profiled():
     assert not any("sigma" in name for name in meta().profile()["parameter"].unique())
 
@@ -457,6 +459,7 @@ def test_sigma_is_not_profiled():
 # ------------------------------------------------------------------ drawing and predicting
 
 
+@pytest.mark.full
 def test_simulated_residuals_have_the_sds_given():
     # A variance of 4000 draws has a standard error of 2.2 %; the largest of 48 is within five.
     draws = fitted("intercept").simulate(4000, rng=1, random="fitted")

@@ -194,6 +194,7 @@ def test_kept_fit_is_the_same(monkeypatch, tmp_path):
     pd.testing.assert_frame_equal(kept.ranef("animal"), sparse.ranef("animal"))
 
 
+@pytest.mark.full
 def test_a_pedigree_that_leaves_too_large_a_block_is_refused_before_the_search(monkeypatch):
     data, A = records("any")
     always_sparse(monkeypatch)
@@ -202,6 +203,7 @@ def test_a_pedigree_that_leaves_too_large_a_block_is_refused_before_the_search(m
         mfx.lmer("y ~ x + (1 | animal)", data, relmat={"animal": A})
 
 
+@pytest.mark.full
 def test_em_is_refused(monkeypatch):
     data, A = records("any")
     always_sparse(monkeypatch)

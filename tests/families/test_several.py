@@ -118,6 +118,7 @@ def test_predictors_of_40_leave_all_finite():
             assert all(np.isfinite(part).all() for part in at)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", WITH_ZEROS)
 def test_draws_have_the_mean_the_variance_and_the_distribution(name):
     density = SeveralPredictors(resolve_family(name), True, False)

@@ -61,6 +61,7 @@ def mfx_columns(fit, new) -> np.ndarray:
     return np.column_stack([np.ones(len(new)), b, visits, b[:, None] * visits])
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", FITS)
 def test_rows_that_were_used_have_their_fitted_values(name):

@@ -77,6 +77,7 @@ def test_marginal_means(shifted, method):
     assert_same(found.joint(), expected.joint())
 
 
+@pytest.mark.cases(1)
 def test_predictions_and_influence(shifted):
     _, far, near, far_rows, near_rows = shifted
     found, expected = (

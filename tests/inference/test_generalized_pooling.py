@@ -63,6 +63,7 @@ def test_unpooled_slopes_are_those_of_each_level(slopes):
         np.testing.assert_allclose(table.loc[level, "unpooled"], expected, atol=1e-7)
 
 
+@pytest.mark.full
 def test_crossed_levels_have_the_other_factor_as_an_offset():
     fit = generalized_fit("verbagg_probit__laplace")
     group = fit.formula.groups[0]

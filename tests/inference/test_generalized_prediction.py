@@ -206,6 +206,7 @@ def test_predictive_quantiles_of_a_normal_response_are_normal():
         np.testing.assert_allclose(table[side], table["predicted"] + z * sd, rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["binomial", "poisson", "nbinom2", "gamma"])
 def test_predictive_quantiles_are_those_of_draws(name, herds, counts):

@@ -165,6 +165,7 @@ def test_rows_of_a_regression_are_diagnosed_as_by_statsmodels(regression, ours, 
     np.testing.assert_allclose(table[ours], theirs(ols), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.full
 def test_cooks_distance_of_a_weighted_regression_is_the_change_without_the_row(data):
     # Cook's definition: the change of beta on leaving the row out, in its own covariance.
     some = data.head(20)

@@ -19,6 +19,7 @@ PENICILLIN, PASTES = mfx.datasets.load("Penicillin"), mfx.datasets.load("Pastes"
 SLEEP, DYESTUFF = mfx.datasets.load("sleepstudy"), mfx.datasets.load("Dyestuff")
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("formula", "data", "term", "statistic", "p_value"),

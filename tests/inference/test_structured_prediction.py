@@ -77,6 +77,7 @@ def blup(term, new):
     return mean, variance
 
 
+@pytest.mark.cases(1)
 @each_structure
 def test_the_mean_and_both_intervals_are_those_of_kriging(term):
     fit, new = fit_of(term), CASES[term][0]
@@ -109,6 +110,7 @@ def test_a_position_of_the_fit_is_predicted_as_before():
     np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=1e-10)
 
 
+@pytest.mark.full
 def test_a_new_point_of_a_field_is_predicted_from_those_around_it():
     rng, n = np.random.default_rng(1), 60
     data = pd.DataFrame({"lon": rng.uniform(0, 9, n), "lat": rng.uniform(0, 9, n)})
@@ -125,6 +127,7 @@ def test_a_new_point_of_a_field_is_predicted_from_those_around_it():
     assert far["std_error"].iloc[0] == pytest.approx(sd, rel=1e-8)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("term", "new"),

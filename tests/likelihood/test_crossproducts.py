@@ -83,6 +83,7 @@ def test_a_factors_levels_do_not_meet(case):
         assert not off.any()
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_couplings_are_dense_zwz_between_factors(case):
@@ -102,6 +103,7 @@ def test_couplings_are_dense_zwz_between_factors(case):
             assert_sums(found, np.einsum("nal,n,nbm->albm", Zs[i], weights, Zs[j]))
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_couplings_list_exactly_the_pairs_of_levels_that_occur(case):
@@ -128,6 +130,7 @@ def test_a_coupling_seen_from_the_other_side_is_its_transpose(case):
         )
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_ZtXy_is_dense_zwx_and_zwy(case):
@@ -136,6 +139,7 @@ def test_ZtXy_is_dense_zwx_and_zwy(case):
         assert_sums(found, np.einsum("nal,nm->aml", Z, weighted))
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_the_corner_is_dense_xwx_xwy_ywy(case):
@@ -143,6 +147,7 @@ def test_the_corner_is_dense_xwx_xwy_ywy(case):
     assert_sums(case.crossprod.XytXy, columns.T @ (weights_of(case.design)[:, None] * columns))
 
 
+@pytest.mark.full
 @many
 @given(cases(fixed=["1", "x", "x + z + c"]))
 def test_the_response_is_taken_about_weighted_least_squares(case):
@@ -151,6 +156,7 @@ def test_the_response_is_taken_about_weighted_least_squares(case):
     np.testing.assert_allclose(case.crossprod.XytXy[:-1, -1], 0.0, atol=ROUNDING * size)
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_the_scales_are_root_mean_squares(case):
@@ -167,6 +173,7 @@ def test_the_weights_logarithms_are_summed(case):
     assert case.crossprod.log_weights == pytest.approx(np.log(weights_of(case.design)).sum())
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_rows_and_columns_are_counted(case):
@@ -286,6 +293,7 @@ def same_cross_products(found, expected):
         assert_sums(ours, theirs)
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_another_response_gives_what_reducing_anew_gives(case):

@@ -39,6 +39,7 @@ def test_deviances_at_many_points_are_those_of_one_after_another(case):
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-6)
 
 
+@pytest.mark.full
 @examples(30)
 @given(cases())
 def test_orthogonal_combinations_of_columns_rotate_the_factors(case):

@@ -66,6 +66,7 @@ def assert_same(found, expected, digits):
 # ---------------------------------------------------------------- what a theta implies
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_deviance_is_the_oracles(case):
@@ -74,6 +75,7 @@ def test_deviance_is_the_oracles(case):
     assert found.deviance == pytest.approx(expected.deviance, rel=digits, abs=digits)
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_coefficients_are_the_oracles(case):
@@ -95,6 +97,7 @@ def test_covariance_of_the_coefficients_is_the_oracles(case):
     assert_same(found.sigma**2 * found.vcov_unscaled, expected.cov_beta, digits_of(case))
 
 
+@pytest.mark.full
 @many
 @given(cases())
 def test_effects_are_the_oracles(case):

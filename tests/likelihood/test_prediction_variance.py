@@ -152,6 +152,7 @@ def test_leverage_is_the_diagonal_of_the_hat_matrix(path, case):
     np.testing.assert_allclose(found, np.diag(hat_matrix(fit)), rtol=0, atol=digits_of(case))
 
 
+@pytest.mark.full
 @many
 @given(case=cases())
 def test_leverage_sums_to_the_trace_of_the_hat_matrix(case):
@@ -270,6 +271,7 @@ def other_rows(case, fit, seed):
     return PredictionRows(X, values, [by_group[b.group] for b in fit.rows.random_terms])
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @every_path
 @many

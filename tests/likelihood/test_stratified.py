@@ -147,6 +147,7 @@ def test_weights_of_one_give_the_plain_products(frame, name):
         close(mine, theirs)
 
 
+@pytest.mark.full
 @given(cases(kinds=("ordinary", "some zero")), st.sampled_from([1, 2, 5, 0]))
 def test_any_model_and_any_strata_have_the_deviance_of_the_rows(case, count):
     rng = np.random.default_rng(case.seed)

@@ -170,6 +170,7 @@ def test_working_residuals_are_partial_residuals_of_the_linear_predictor(logit, 
     np.testing.assert_allclose(xy(drawn)[1], expected)
 
 
+@pytest.mark.full
 def test_a_transformed_response_is_drawn_on_its_own_scale(trial):
     fit = mfx.lmer("np.log(score) ~ dose + (1 | clinic)", trial)
     (ax,) = fit.plot.means("dose")
@@ -238,6 +239,7 @@ def test_nothing_is_clipped(fit, kind):
         assert box.x1 <= frame.x1, artist
 
 
+@pytest.mark.full
 def test_axes_given_are_drawn_on_with_a_legend_inside(fit):
     _, (left, right) = plt.subplots(1, 2)
     assert fit.plot.means("dose", "sex", ax=left)[0] is left
@@ -267,6 +269,7 @@ def test_what_cannot_be_drawn_is_refused_with_what_can(fit, draw, message):
         draw(fit.plot)
 
 
+@pytest.mark.full
 def test_too_many_levels_are_refused(trial):
     fit = mfx.lmer("score ~ many + sex + (1 | clinic)", trial)
     with pytest.raises(ArgumentError, match="'many' has 45 levels, more than 40"):

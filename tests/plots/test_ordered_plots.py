@@ -26,6 +26,7 @@ def _close():
     plt.close("all")
 
 
+@pytest.mark.full
 def test_bars_of_a_factor_are_the_marginal_probabilities(fit):
     axes = fit.plot.probabilities("temp", by="contact")
     assert [ax.get_title() for ax in axes] == ["contact = no", "contact = yes"]

@@ -152,6 +152,7 @@ def test_a_picture_is_drawn_on_the_axes_given_and_opens_no_figure(fit, picture):
     assert plt.get_fignums() == before
 
 
+@pytest.mark.cases(1)
 @every_picture
 def test_other_axes_than_are_needed_are_refused(fit, picture):
     count, draw = PICTURES[picture]
@@ -447,6 +448,7 @@ def test_a_random_intercepts_partial_line_is_the_weighted_mean_of_the_two_others
     np.testing.assert_allclose(partial[own], expected)
 
 
+@pytest.mark.full
 def test_points_show_the_response_with_its_offset_and_only_rows_that_were_used(weighted):
     points = [ax.get_lines()[0] for ax in weighted.plot.fitted()]
     assert sum(len(line.get_xdata()) for line in points) == weighted.nobs == 46
@@ -526,6 +528,7 @@ def test_many_levels_are_laid_over_each_other(many):
     assert (x[0], x[-1]) == (own["x"].min(), own["x"].max())
 
 
+@pytest.mark.full
 def test_the_overlay_shows_the_population_at_the_means_of_all_rows(many):
     x, y = line(many.plot.fitted()[0], "population")
     frame = many.model.rows.model_frame
@@ -692,6 +695,7 @@ def test_a_profile_that_ends_at_zero_is_drawn_to_there(singular):
     assert ax.collections[1].get_segments()[0][0, 0] == 0.0
 
 
+@pytest.mark.full
 def test_densities_are_those_of_the_draws_with_estimate_and_interval(fit, drawn):
     axes = fit.plot.density(drawn)
     shown = [name for name in drawn.draws if not name.startswith("theta")]
@@ -848,6 +852,7 @@ def test_rows_have_stems_of_cooks_distance_and_the_largest_are_named(fit):
     assert texts(ax)[0] == str(distance.idxmax())
 
 
+@pytest.mark.full
 def test_levels_are_named_the_most_influential_on_top(fit):
     ax = fit.plot.influence("Subject")
     distance = fit.influence("Subject")["cooks_distance"].sort_values()

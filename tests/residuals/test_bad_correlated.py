@@ -40,6 +40,7 @@ def fit(residual, data=DATA, formula="y ~ x", **options):
         return mfx.lmer(formula, data, residual=residual, **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("residual", "message"),
     [
@@ -152,6 +153,7 @@ def test_free_covariances_of_more_visits_than_subjects_are_refused():
     assert fit("ar1(visit | id)", few, "y ~ 1").converged
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("term", ["(1 | id)", "(visit | id)", "diag(0 + x | id)"])
 def test_a_random_term_is_refused_where_the_residuals_have_its_covariances(term):
     # Of diag(0 + x | id) they have not: its variance is of x, which differs between rows.

@@ -80,6 +80,7 @@ def _from_the_paper(y, X, subjects, positions, R, row):
     return np.sqrt(row @ adjusted @ row), 2.0 / (traces @ W @ traces)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_few_patients_with_missing_visits_have_the_numbers_of_the_paper(seed):

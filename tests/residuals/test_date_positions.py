@@ -28,6 +28,7 @@ def fit(residual, formula="y ~ x", **columns):
     return mfx.lmer(formula, DATA.assign(**columns), residual=residual)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", ["ar1", "ou"])
@@ -43,6 +44,7 @@ def test_structures_of_labels_take_dates(structure):
     assert list(found.residual_cov().index) == sorted(set(DATES))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("structure", ["ar1", "ou"])
 def test_a_random_term_takes_dates_as_days(structure):
     term = "y ~ x + {}({} | id)"
@@ -57,12 +59,14 @@ def test_months_as_periods_are_one_step_apart():
     assert found.deviance == pytest.approx(fit("ar1(visit | id)").deviance, abs=1e-8)
 
 
+@pytest.mark.full
 def test_times_within_a_day_are_distances_of_a_process():
     hours = START + pd.to_timedelta(6 * DATA["day"], "h")
     found, plain = fit("ou(when | id)", when=hours), fit("ou(day | id)")
     assert found.deviance == pytest.approx(plain.deviance, abs=1e-8)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("structure", ["ar1", "ou"])
 def test_a_new_date_is_forecast_from_those_that_were_seen(structure):
     by_date, by_day = fit(f"{structure}(when | id)", when=DATES), fit(f"{structure}(day | id)")
@@ -76,6 +80,7 @@ def test_a_new_date_is_forecast_from_those_that_were_seen(structure):
     np.testing.assert_allclose(by_date.predict(as_text), expected, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_factor_of_visits_is_their_order():
     # As glmmTMB writes it: ar1(factor(day) + 0 | id).
     places = fit("ar1(visit | id)").deviance

@@ -135,6 +135,7 @@ def test_thousands_of_times_take_no_matrix_of_all_of_them():
     assert fit.model.residual.model.covariances(fit.model.residual.params).shape == (n, v, v)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", ["ou", "crossed"])
 def test_its_deviance_is_the_dense_one(name, reml):

@@ -18,6 +18,7 @@ def fit(structure, **options):
     return mfx.lmer("y ~ x", DATA, residual=f"{structure}(visit | id)", **options)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("small", "large", "df"),
@@ -45,6 +46,7 @@ def test_structures_are_compared_beside_a_dispersion_formula():
     assert table.loc["us", "nested"]
 
 
+@pytest.mark.full
 def test_no_dispersion_is_a_case_of_one():
     table = mfx.compare([fit("ar1"), fit("ar1", dispersion="~ arm")])
     assert table["nested"].iloc[1]
@@ -61,6 +63,7 @@ def test_a_random_intercept_is_a_case_of_residuals_that_can_be_equally_correlate
     assert not there or residual.deviance < intercept.deviance + 1e-6
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_other_random_terms_are_no_case_of_correlated_residuals():
     slope = mfx.lmer("y ~ x + (x | id)", DATA)

@@ -133,6 +133,7 @@ def test_a_table_of_a_posteriors_mode_has_no_likelihood():
     assert (shown[["Log-likelihood", "AIC", "BIC"]] == "").all()
 
 
+@pytest.mark.full
 def test_models_that_differ_in_their_dispersion_have_different_names():
     films = mfx.datasets.load("romcom")
     equal = mfx.lmer("rating ~ 1 + (1 | friend)", films)

@@ -351,6 +351,7 @@ def test_proportions_of_other_trials_are_not_compared(cbpp):
         mfx.compare(cbpp, doubled)
 
 
+@pytest.mark.full
 def test_a_normal_family_is_compared_with_a_linear_model():
     data = read("epil2", "subject")
     linear = mfx.lmer("y ~ Base + (1 | subject)", data)

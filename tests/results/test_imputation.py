@@ -34,6 +34,7 @@ def fits_of(name):
     return fits, pd.DataFrame(expected["pooled"]).set_index("name")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["mi_lmer", "mi_lm"])
 def test_pooled_fits_are_mices(name):
     fits, expected = fits_of(name)

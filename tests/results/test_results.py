@@ -702,6 +702,7 @@ def test_dependent_columns_do_not_change_predictions(rich):
 # ---------------------------------------------------------------- another response
 
 
+@pytest.mark.full
 def test_a_refit_to_the_same_response_is_the_same_fit(fits, rich):
     again = fits["several"].refit(rich["y"])
     assert again.deviance == pytest.approx(fits["several"].deviance, abs=1e-8)

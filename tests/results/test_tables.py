@@ -574,6 +574,7 @@ def test_alpha_is_not_mistaken_for_a_coverage(sleep):
         fit.conf_int(95)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("method", ["wald", "profile", "bootstrap"])
 def test_intervals_take_their_coverage_as_alpha_or_conf_level(fits, method):
     options = {"method": method, "parm": ["Days"], "n": 10, "rng": 1}

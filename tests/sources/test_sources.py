@@ -140,6 +140,7 @@ def test_a_table_of_a_database_is_named(tmp_path, whole):
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
 
 
+@pytest.mark.full
 def test_categories_of_a_file_keep_their_order(tmp_path):
     frame = DATA.dropna().assign(c=lambda d: d["c"].astype(str))
     frame["c"] = pd.Categorical(frame["c"], categories=["b", "a"])

@@ -174,6 +174,7 @@ def _fitted(reml):
     return mfx.lmer("Reaction ~ Days + (Days | Subject)", SLEEP, reml=reml, engine="profiled")
 
 
+@pytest.mark.full
 def test_processes_take_and_give_fits_by_fork():
     fit = _fitted(True)
     with multiprocessing.get_context("fork").Pool(1) as pool:

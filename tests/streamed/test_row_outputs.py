@@ -80,6 +80,7 @@ def test_what_needs_rows_names_itself_and_the_way(name, fits):
     assert "slim" not in message
 
 
+@pytest.mark.full
 def test_plots_show_a_sample_and_say_so(monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     import mixedfx.design.stream.sampling as sampling

@@ -168,6 +168,7 @@ def test_equal_answers_are_merged_while_they_are_read():
         )
 
 
+@pytest.mark.full
 def test_missing_values_of_merged_answers_are_counted_by_rows():
     frame = pd.DataFrame({"g": np.repeat(range(12), 10), "x": np.arange(120) % 3})
     frame["y"] = (np.arange(120) * 7 % 11 < frame["g"]).astype(int)

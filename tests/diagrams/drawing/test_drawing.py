@@ -248,6 +248,7 @@ def test_circles_are_round_where_labels_are_short():
     plt.close("all")
 
 
+@pytest.mark.full
 def test_a_figure_is_made_in_the_pictures_size():
     ax = draw(graph("y ~ 1 + (1 | g)"))
     size = [np.diff(ax.get_xlim())[0], np.diff(ax.get_ylim())[0]]

@@ -135,6 +135,7 @@ def test_kenward_roger_of_many_values_is_refused_with_what_to_take(trial):
         fit.anova(df_method="kenward-roger")
 
 
+@pytest.mark.full
 def test_kenward_roger_does_not_depend_on_which_arm_comes_first(trial):
     tables = [
         mfx.lmer("y ~ arm", trial, residual="ar1(visit | patient)", dispersion=f"~ {arm}").tidy(

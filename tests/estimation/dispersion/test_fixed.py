@@ -73,6 +73,7 @@ def test_there_are_references_by_kind_and_by_friend():
     ]
 
 
+@pytest.mark.cases(1)
 @every_reference
 def test_the_deviance_is_nlmes(name):
     assert of_reference(name).deviance == pytest.approx(NLME[name]["criterion"], abs=SAME)
@@ -448,6 +449,7 @@ def test_the_unit_of_the_response_moves_only_the_intercept(name, unit):
     np.testing.assert_allclose(other.dispersion["estimate"], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.kept("REML")
 @both_criteria
 def test_a_column_far_from_zero_has_the_fit_of_its_centred_one(reml):
@@ -471,6 +473,7 @@ def test_a_column_far_from_zero_has_the_fit_of_its_centred_one(reml):
     )
 
 
+@pytest.mark.full
 def test_the_log_sd_of_a_column_far_from_zero_is_known_as_well_at_its_middle():
     far, near = (
         mfx.lmer(
@@ -541,11 +544,13 @@ def test_a_comparison_with_one_residual_variance_is_the_likelihood_ratio():
     assert table["df"].iloc[1] == 2
 
 
+@pytest.mark.full
 def test_restricted_fits_are_compared_by_their_maximum_likelihood():
     table = mfx.compare(mfx.lmer("y ~ x + (1 | g)", frame()), fitted("kind"))
     assert -2 * table["llf"].iloc[1] == pytest.approx(fitted("kind", False).deviance, abs=1e-8)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["kind", "weights"])
 def test_leaving_the_only_term_out_gives_the_fit_without_it(name):
     _, dispersion, options = MODELS[name]

@@ -90,6 +90,7 @@ CLMM = [
 ]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("formula", "options", "loglik", "coefficients", "thresholds", "errors"),
     CLMM,
@@ -123,6 +124,7 @@ def test_reversed_categories_have_the_signs_changed(wine, link):
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("nagq", [1, 7])
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
@@ -341,6 +343,7 @@ def test_arguments_of_thresholds(wine):
         fitted("rating ~ temp + (1 | judge)", wine, priors={"1|2": mfx.priors.HalfNormal(1)})
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("separating", ["all categories", "the highest"])
 def test_separation_is_named(wine, separating):
     x = wine["rating"].astype(float)

@@ -30,6 +30,7 @@ def answers():
 DATA = answers()
 
 
+@pytest.mark.full
 @pytest.mark.kept("(1 | g)")
 @pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
 def test_merging_modes_are_named_with_the_mend(term):
@@ -43,6 +44,7 @@ def test_merging_modes_are_named_with_the_mend(term):
         fit.approximation()
 
 
+@pytest.mark.full
 @pytest.mark.kept("(1 | g)")
 @pytest.mark.parametrize("term", ["(1 | g)", "(x | g)"])
 def test_the_mend_of_merging_modes_works(term):
@@ -54,6 +56,7 @@ def test_the_mend_of_merging_modes_works(term):
         assert fit.llf == pytest.approx(-127.9572, rel=0, abs=2e-3)
 
 
+@pytest.mark.full
 def test_the_likelihood_stays_near_that_of_quadrature_where_modes_merge():
     # Without a bound of the curvature the search ends at -123.1, and rises further.
     with pytest.warns(ConvergenceWarning):

@@ -42,6 +42,7 @@ def test_a_hurdle_without_random_effects_is_a_binomial_and_a_truncated_model(cou
     pd.testing.assert_series_equal(both.zero_inflation.bse, zero.bse, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_random_effects_of_both_parts_of_a_hurdle_are_those_of_separate_models(counts):
     both = mfx.glmer("y ~ x + (1 | g)", counts, "truncated_poisson", zero_inflation="~ 1 + (1 | g)")
     positive = mfx.glmer("y ~ x + (1 | g)", counts[counts["y"] > 0], "truncated_poisson")
@@ -64,6 +65,7 @@ def test_a_dispersion_formula_with_an_intercept_is_one_parameter(counts):
     )
 
 
+@pytest.mark.full
 def test_a_normal_dispersion_is_that_of_lmer(counts):
     frame = counts.assign(z=np.sqrt(counts["y"]) + counts["x"])
     linear = mfx.lmer("z ~ x + (1 | g)", frame, dispersion="~ kind", reml=False)
@@ -94,6 +96,7 @@ def test_missing_values_of_any_part_leave_the_row_out(counts):
     assert fit.llf == complete.llf
 
 
+@pytest.mark.full
 def test_the_offset_is_of_the_mean_alone(counts):
     frame = counts.assign(o=0.7)
     plain = mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation="~ kind")
@@ -104,6 +107,7 @@ def test_the_offset_is_of_the_mean_alone(counts):
     )
 
 
+@pytest.mark.full
 def test_weights_of_two_are_two_rows(counts):
     options = {"family": "poisson", "zero_inflation": "~ kind"}
     twice = mfx.glmer("y ~ x + (1 | g)", pd.concat([counts, counts]), **options)
@@ -202,6 +206,7 @@ def test_a_level_of_zeros_alone_has_no_finite_coefficient(counts):
     )
 
 
+@pytest.mark.full
 def test_a_variance_of_zero_in_the_zero_part_is_said(counts):
     frame = counts.assign(h=np.arange(400) % 7)
     with pytest.warns(SingularFitWarning, match=r"zero_inflation: .*sd\(Intercept \| h\)"):
@@ -266,6 +271,7 @@ def test_vuong_s_test_without_random_effects_is_that_of_r():
     np.testing.assert_allclose(plain.vuong(zeros)["z"], -found, rtol=1e-12)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("nagq", [1, 5])
 def test_vuong_s_units_are_the_levels_whose_log_likelihoods_add_up(counts, nagq):
@@ -308,6 +314,7 @@ def test_a_part_that_reads_the_response_is_refused(counts):
         mfx.glmer("y ~ x", counts, "poisson", zero_inflation="~ I(y > 2)")
 
 
+@pytest.mark.full
 def test_what_is_of_one_linear_predictor_is_refused(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
     means = fit.emmeans("x")

@@ -66,6 +66,7 @@ def test_order_of_rows_does_not_matter(trials):
     same(fit(FORMULA, trials), fit(FORMULA, shuffled))
 
 
+@pytest.mark.full
 def test_names_and_order_of_levels_do_not_matter(trials):
     renamed = trials.assign(g=trials["g"].map(lambda level: f"z{99 - int(level)}"))
     first, second = fit(FORMULA, trials), fit(FORMULA, renamed)
@@ -76,6 +77,7 @@ def test_names_and_order_of_levels_do_not_matter(trials):
     )
 
 
+@pytest.mark.full
 def test_levels_that_share_their_rows_with_nothing_else_are_one_level_by_any_name(trials):
     both = trials.assign(g2=trials["g"] + "_" + trials["g"])
     same(fit(FORMULA, trials), fit(FORMULA.replace("| g", "| g2"), both))
@@ -167,6 +169,7 @@ def test_coding_of_factors_does_not_matter(trials):
     np.testing.assert_allclose(first.predict(), second.predict(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.full
 def test_the_normal_family_is_lmer(trials):
     table = trials.assign(y=np.log1p(trials["y"]) + 0.3 * trials["h"].astype(int))
     for formula in ("y ~ x + f + (x | g)", "y ~ x + (1 | g) + (1 | h)"):

@@ -126,6 +126,7 @@ def test_columns_are_named_in_formula_order(sleep):
     ]
 
 
+@pytest.mark.full
 def test_rows_are_the_numbers_of_the_draws(sleep):
     expected = pd.RangeIndex(20, name="draw")
     pd.testing.assert_index_equal(quiet(sleep, 20).draws.index, expected, exact=False)

@@ -96,6 +96,7 @@ def test_equal_p_values_combine_to_themselves():
         np.testing.assert_allclose(combine(np.full(20, p)), p, rtol=1e-10)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("correlation", [0.3, 0.6, 0.95])
 def test_combined_p_values_of_correlated_draws_are_uniform(correlation):

@@ -171,6 +171,7 @@ def test_dunnetts_table_is_found(k, expected):
     assert largest.tail(expected - 0.006, 20) > 0.05 > largest.tail(expected + 0.006, 20)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("k", [2, 3, 5, 9, 15])
 @pytest.mark.parametrize("t", [1.5, 2.5, 4.0])
 def test_comparisons_with_one_mean_have_dunnetts_integral(k, t):
@@ -205,6 +206,7 @@ def test_independent_statistics_have_the_product(df):
         assert tails[0] < tails[1] < sidak[0]
 
 
+@pytest.mark.full
 def test_simultaneous_intervals_leave_out_zero_where_the_test_rejects(uneven):
     for adjust in ("mvt", "dunnettx", "scheffe"):
         found = uneven.emmeans("dose").contrasts("trt.vs.ctrl", adjust=adjust)

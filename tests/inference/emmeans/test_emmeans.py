@@ -247,6 +247,7 @@ def test_means_match_emmeans(like_r, case):
     assert_like_r(like_r(*case).table[columns], R_MEANS[case], "emmean")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("case", R_CONTRASTS, ids=lambda case: "-".join(map(str, case)))
 def test_contrasts_match_emmeans(like_r, case):
     *which, method, adjust = case
@@ -269,6 +270,7 @@ def test_a_false_discovery_rate_has_emmeans_p_values(like_r):
     np.testing.assert_allclose(found["p_value"], expected, rtol=3e-3)
 
 
+@pytest.mark.full
 def test_contrasts_of_combinations_are_in_emmeans_order():
     # R as above: pairs(emmeans(lmer(cake), ~ recipe * temperature,
     #     at = list(temperature = c("175", "225")))); each 'temperature' shortened here
@@ -691,6 +693,7 @@ def range_tail(q, k):
     return 1.0 - inside
 
 
+@pytest.mark.full
 def test_tukeys_method_has_its_normal_limit(uneven):
     found = means_of("y ~ a * b + x + (1 | g)", uneven, "a", df="normal").contrasts()
     expected = [range_tail(np.sqrt(2.0) * abs(t), 3) for t in found["statistic"]]
@@ -882,6 +885,7 @@ def test_contrasts_with_an_empty_cell_are_none(holed):
     assert found["p_value"].isna().tolist() == [False, True, True]
 
 
+@pytest.mark.full
 def test_a_contrast_can_be_told_although_its_means_cannot(uneven):
     # z repeats a, so nothing is known of a level of the one beside another of the other; what
     # the levels of b differ by is the same there.

@@ -97,6 +97,7 @@ def estimates(table):
 KEPT = [(c, df) for c, df in zip(CASES, DF * len(CASES), strict=False)]
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(("case", "df"), but_for([(c, d) for c in CASES for d in DF], KEPT))
 def test_tables_match_emmeans(case, df):

@@ -51,6 +51,7 @@ def test_a_formula_names_the_variables_and_those_that_group_them(cake_fit, formu
     assert (means.specs, means.by) == (expected.specs, expected.by)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("method", ["pairwise", "revpairwise", "trt.vs.ctrl", "consec", "eff"])
 def test_the_left_side_is_the_method_of_contrasts(cake_fit, method):
     means = cake_fit.emmeans(f"{method} ~ recipe")
@@ -69,6 +70,7 @@ def test_contrasts_of_a_formula_are_those_of_emmeans(cake_fit):
     np.testing.assert_allclose(contrasts["p_value"], R_P_VALUE, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_contrasts_are_printed_below_the_means_where_a_formula_asks_for_them(cake_fit):
     means = cake_fit.emmeans("pairwise ~ recipe")
     for text in (str(means), means._repr_html_()):

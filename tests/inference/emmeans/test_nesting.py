@@ -92,6 +92,7 @@ def test_nesting_is_said():
     assert any("var is nested in fam" in note for note in fit.notes)
 
 
+@pytest.mark.full
 def test_levels_of_one_family_are_compared_within_it():
     found = fit_of(NESTED).emmeans("var", by="fam").contrasts()
     assert found[["fam", "contrast"]].agg(" ".join, axis=1).tolist() == [

@@ -84,6 +84,7 @@ def data():
     return table
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("log", ["np.log", "np.log10", "np.log2"])
 def test_the_base_of_the_logarithm_does_not_matter(data, log):
     means = mfx.lmer(f"{log}(y) ~ a + (1 | g)", data).emmeans("a", which="mean")

@@ -85,6 +85,7 @@ def test_slopes_at_the_ends_of_a_basis_are_taken_from_the_inside(data, basis):
     np.testing.assert_allclose(found, [(p[1] - p[0]) / h, (p[3] - p[2]) / h], rtol=1e-4)
 
 
+@pytest.mark.full
 def test_the_unit_of_the_covariate_is_that_of_the_slope(data):
     fit = mfx.lmer("y ~ bs(x, df=4) * a + (1 | g)", data)
     scaled = mfx.lmer("y ~ bs(x, df=4) * a + (1 | g)", data.assign(x=1e4 + 10 * data["x"]))
@@ -160,6 +161,7 @@ def test_average_slopes_are_the_mean_of_the_derivatives_of_the_rows(data, which)
     assert difference == pytest.approx(-by_level.table["slope"].diff().iloc[1])
 
 
+@pytest.mark.full
 def test_errors_of_average_slopes_are_those_of_the_delta_method(data):
     fit = mfx.glmer("k ~ np.log(x) * b + z + (1 | g)", data, family="poisson")
 

@@ -75,6 +75,7 @@ def point_of(fit, rows):
     return Point(factors, basis_coefficients(rows, beta), coordinates)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name", but_for(MODELS, ["poisson, effects of zeros", "truncated_nbinom2"])

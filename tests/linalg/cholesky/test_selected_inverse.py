@@ -74,6 +74,7 @@ def assert_same(found, expected):
 # ---------------------------------------------------------------- the matrix and its inverse
 
 
+@pytest.mark.cases(1)
 @many
 @given(cases())
 def test_matrix_holds_the_cross_products_of_all_columns(case):
@@ -121,6 +122,7 @@ def columns_of(probing):
     return component, vector
 
 
+@pytest.mark.cases(1)
 @many
 @given(cases())
 def test_entries_between_components_are_zero(case):
@@ -129,6 +131,7 @@ def test_entries_between_components_are_zero(case):
     assert not inverse[component[:, None] != component].any()
 
 
+@pytest.mark.cases(1)
 @many
 @given(cases())
 def test_columns_of_one_component_have_different_vectors(case):

@@ -111,6 +111,7 @@ def case(request):
     return exact.schur_complement(rhs, C), ours.schur_complement(rhs, C)
 
 
+@pytest.mark.full
 @pytest.mark.cases(1)
 def test_the_log_determinant_is_within_its_error(case):
     exact, ours = (schur.numeric for schur in case)
