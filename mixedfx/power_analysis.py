@@ -34,6 +34,7 @@ from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.inference.many_fits import FAILURES, ManyFits
 from mixedfx.inference.simulation import simulate
+from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.refit import refit
 from mixedfx.results.results import Results
 
@@ -207,7 +208,7 @@ def power(
     df_method = resolve_df_method(model, df_method)
     hypotheses = _hypotheses(model, term)
     sizes = list(_sizes(model, groups, rows))
-    generators = np.random.default_rng(rng).spawn(len(sizes))
+    generators = spawn_generators(rng, len(sizes))
     table = []
     for (size, frame), generator in zip(sizes, generators, strict=True):
         study = _Study(model, _design(model, frame), frame, params, hypotheses, df_method)

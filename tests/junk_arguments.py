@@ -114,7 +114,14 @@ def calls() -> list[Call]:
     good = {"r_matrix": "Days = 1", "specs": "half", "y": fit.resid, "path": "/nowhere/fit.mfx"}
     good |= {"progress": False, "n": 2, "draws": 5}
     found += list(_methods("Results", fit, good))
-    found += list(_methods("plot", small.plot, {"bootstrap": boot}))
+    # Plots of the fixed part, which small has not.
+    of_means = ("means", "interaction", "predictions", "slopes", "probabilities")
+    drawn = _methods("plot", small.plot, {"bootstrap": boot})
+    plots = [call for call in drawn if call.name[5:] not in of_means]
+    named = {"x": "half", "by": None, "variable": "Days", "covariate": "half"}
+    drawn = _methods("plot", fit.plot, named)
+    plots += [call for call in drawn if call.name[5:] in of_means]
+    found += plots
     found += [
         Call("bootstrap", small.bootstrap, {"n": 2, "progress": False}),
         Call("conf_int(bootstrap)", small.conf_int, {"method": "bootstrap", "n": 3}),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._names import decode
-from mixedfx.errors import ArgumentError, did_you_mean
+from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 
 Codes = npt.NDArray[np.intp]
@@ -103,6 +103,11 @@ def _codes(fit: FittedModel, groups: Any, factors: dict[str, Codes]) -> Codes:
                 )
         else:
             groups = groups.loc[fit.rows.index]
+    shape = np.shape(np.asarray(groups, dtype=object))
+    if len(shape) != 1:
+        raise ArgumentError(
+            f"groups={brief(groups)} must be a column's name, or one cluster for each row."
+        )
     values = pd.Series(np.asarray(groups, dtype=object))
     if len(values) != fit.rows.n:
         raise ArgumentError(

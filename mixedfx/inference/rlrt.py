@@ -21,6 +21,7 @@ import pandas as pd
 from mixedfx.errors import ArgumentError, check_choice, check_count
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.comparison import deviance_without_term
+from mixedfx.linalg.random_streams import spawn_generators
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -41,7 +42,7 @@ def exact_rlrt(fit: FittedModel, term: str | None, n_sim: int, rng: Any) -> pd.S
     statistic = max(reduced - _restricted(fit), 0.0)
     mu = _eigenvalues(fit, t)
     rest = fit.crossprod.n - fit.crossprod.p - len(mu)
-    draws = null_draws(mu, rest, n_sim, np.random.default_rng(rng))
+    draws = null_draws(mu, rest, n_sim, spawn_generators(rng, 1)[0])
     # A statistic of zero is rounding; draws of it are exact.
     p_value = float((draws >= statistic - 1e-8).mean()) if statistic > 1e-6 else 1.0
     values = {"statistic": statistic, "p_value": p_value, "n_sim": float(n_sim)}
@@ -63,6 +64,7 @@ def _term(fit: FittedModel, name: str | None) -> int:
     if name is None and len(terms) > 1:
         raise ArgumentError(f"rlrt() tests one of the terms: {', '.join(names)}.")
     if name is not None:
+        check_choice("term", name, [*names, *(term.group for term in terms)])
         groups = [term.group for term in terms]
         if name in groups and groups.count(name) == 1:
             name = names[groups.index(name)]

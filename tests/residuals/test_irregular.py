@@ -63,10 +63,7 @@ def both(name):
     return fits
 
 
-@pytest.mark.full
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("name", but_for(MODELS, DEFAULT))
-def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
+def _is_the_fit_of_all_positions(name):
     own, whole = both(name)
     assert own.deviance == pytest.approx(whole.deviance, abs=1e-7)
     for of in (
@@ -79,6 +76,18 @@ def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
         np.testing.assert_allclose(of(own), of(whole), rtol=1e-4, atol=1e-5)
     tables = [fit.tidy()[["std_error", "df"]] for fit in (own, whole)]
     np.testing.assert_allclose(*tables, rtol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("name", but_for([m for m in MODELS if m != "mat"], DEFAULT))
+def test_it_is_the_fit_with_the_covariance_of_all_positions(name):
+    _is_the_fit_of_all_positions(name)
+
+
+@pytest.mark.slow
+def test_a_matern_fit_is_that_with_the_covariance_of_all_positions():
+    _is_the_fit_of_all_positions("mat")
 
 
 @pytest.mark.full

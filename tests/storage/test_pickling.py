@@ -224,7 +224,7 @@ def test_processes_take_and_give_fits(tmp_path, method):
     assert out.stdout == "same\n", out.stderr
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_thousand_fits_leave_nothing():
     few = SLEEP.head(60)
 

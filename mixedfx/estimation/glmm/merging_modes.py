@@ -16,7 +16,7 @@ from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 _AT_LIMIT = 1.1
 # Nodes at which an integral over merging modes is no longer of one of them alone, by the number of
 # effects of a level, to whose power they go.
-_ENOUGH_NODES = {1: 25, 2: 9, 3: 7}
+_ENOUGH_NODES = {1: 25, 2: 15, 3: 7}
 
 
 def merging_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[str, ...]:

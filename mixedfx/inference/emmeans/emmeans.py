@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mixedfx.errors import check_share
+from mixedfx.errors import check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_functions
@@ -56,6 +56,7 @@ def emmeans(
        version 1.8.4.
     """
     check_share("conf_level", conf_level)
+    check_choice("which", which, ("linear", "mean", "probabilities"))
     several = which == "mean" and fit.spec.residual.has_several_means
     grid = means_grid(fit, specs, by, GridOptions(**options, all_predictors=several))
     cells = linear_functions(fit, grid.cells)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.slim import summary_of_rows
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.emmeans.means_formula import means_request
 from mixedfx.inference.emmeans.nesting import (
@@ -176,11 +176,21 @@ def reduced_levels(
     for name, how in named.items():
         function = _reduction(how)
         if function is not None:
-            reduced = np.atleast_1d(np.asarray(function(_values(fit, name)), dtype=float))
+            reduced = _reduced(function, _values(fit, name))
             levels[name] = pd.Series(np.unique(reduced))
             if reduced.ndim != 1 or not len(reduced) or not np.isfinite(reduced).all():
                 raise ArgumentError(f"cov_reduce gives no finite values of '{name}': {reduced}.")
     return levels
+
+
+def _reduced(function: Any, values: Vector) -> Vector:
+    """Values of the grid by a function, which may be the caller's."""
+    try:
+        return np.atleast_1d(np.asarray(function(values), dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"cov_reduce={brief(function)} gives no numbers of the covariate's values: {error}"
+        ) from error
 
 
 def _reduction(how: Any) -> Any:

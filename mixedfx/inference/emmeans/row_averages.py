@@ -17,7 +17,7 @@ from scipy import sparse
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.source import as_frame
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, MissingColumnError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
@@ -80,7 +80,7 @@ def row_groups(
         frame = fit.rows.model_frame.reset_index(drop=True)
         counts, offset = fit.rows.counts, fit.rows.offset
     else:
-        frame = as_frame(data)[list(variables)].reset_index(drop=True)
+        frame = _columns(as_frame(data), variables).reset_index(drop=True)
         counts, offset = None, np.full(len(frame), mean_offset(fit))
     frame = _with_values(frame, variables, at)
     # The first of several varies fastest, and those behind the bar slowest.
@@ -100,11 +100,20 @@ def row_groups(
     )
 
 
+def _columns(frame: pd.DataFrame, variables: Mapping[str, Variable]) -> pd.DataFrame:
+    """Variables of the fixed part in the data."""
+    missing = [name for name in variables if name not in frame]
+    if missing:
+        raise MissingColumnError(f"data has no column '{missing[0]}', which the fixed part reads.")
+    return frame[list(variables)]
+
+
 def _with_values(
     frame: pd.DataFrame, variables: Mapping[str, Variable], at: Mapping[str, Any] | None
 ) -> pd.DataFrame:
     """Rows with the values of ``at`` in all of them."""
-    chosen = {name: grid_levels(variables, at)[name] for name in at or {}}
+    levels = grid_levels(variables, at)  # refuses what is no mapping
+    chosen = {name: levels[name] for name in at or {}}
     for name, values in chosen.items():
         if len(values) > 1:
             raise ArgumentError(f"at: '{name}' has {len(values)} values; rows are averaged at one.")

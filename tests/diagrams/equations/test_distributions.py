@@ -17,7 +17,13 @@ from mixedfx.errors import ArgumentError
 
 SLOPES = "y ~ x + (x | g)"
 INTERCEPTS = "count ~ x + (1 | g)"
-LAPLACE = [name for name in GENERALIZED if name.endswith("__laplace")]
+# A model of several linear predictors has no equation.
+LAPLACE = [
+    name
+    for name, reference in GENERALIZED.items()
+    if name.endswith("__laplace")
+    and not any(reference.record.get(f) for f in ("ziformula", "dispformula"))
+]
 
 
 def first_lines(equation, count=2):
