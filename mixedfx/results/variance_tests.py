@@ -56,7 +56,7 @@ class VarianceTestsMixin(ResultsBase):
         >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
         >>> fit.rlrt().round(3)
         statistic        6.369
-        p_value          0.005
+        p_value          0.006
         n_sim        10000.000
         Name: (1 | Batch), dtype: float64
         """
