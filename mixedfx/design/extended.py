@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.levels import are_nested
 from mixedfx.errors import ArgumentError, brief
 
 Codes = npt.NDArray[np.intp]
@@ -32,7 +33,7 @@ def with_levels(
     new = np.repeat(np.arange(count), [len(members[level]) for level in taken])
     found = frame.iloc[rows].reset_index(drop=True)
     for name in factors:
-        if name != group and _is_within(frame[name], frame[group]):
+        if name != group and are_nested(pd.factorize(frame[name])[0], codes):
             copies = zip(found[name], new, strict=True)
             found[name] = pd.Categorical([f"{level}.{copy + 1}" for level, copy in copies])
     found[group] = pd.Categorical([f"{group}{code + 1}" for code in new])
@@ -44,14 +45,6 @@ def with_rows(frame: pd.DataFrame, group: str, count: int) -> pd.DataFrame:
     codes, labels = pd.factorize(frame[group])
     rows = np.concatenate([np.resize(own, count) for own in _members(codes, len(labels))])
     return frame.iloc[rows].reset_index(drop=True)
-
-
-def _is_within(inner: pd.Series, outer: pd.Series) -> bool:
-    """Whether all rows of a level of one factor are in the same level of another."""
-    codes, other = pd.factorize(inner)[0], pd.factorize(outer)[0]
-    first = np.zeros(codes.max(initial=0) + 1, dtype=np.intp)
-    first[codes] = other
-    return bool((first[codes] == other).all())
 
 
 def _members(codes: Codes, count: int) -> list[Codes]:

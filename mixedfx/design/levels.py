@@ -24,6 +24,13 @@ from mixedfx._keys import key_text, positions_of_keys
 Codes = npt.NDArray[np.intp]
 
 
+def are_nested(inner: Codes, outer: Codes) -> bool:
+    """Whether each level of one factor occurs with a single level of another; both (n,)."""
+    outer_of = np.empty(int(inner.max(initial=-1)) + 1, dtype=np.intp)
+    outer_of[inner] = outer
+    return bool((outer_of[inner] == outer).all())
+
+
 @dataclass(frozen=True)
 class Levels:
     """The observed levels of a grouping factor."""

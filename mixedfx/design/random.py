@@ -16,7 +16,7 @@ from mixedfx.covariance.relationship import Relationship, as_relationship, posit
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
-from mixedfx.design.levels import Levels, combine, factorize
+from mixedfx.design.levels import Levels, are_nested, combine, factorize
 from mixedfx.design.membership import find_memberships
 from mixedfx.design.positions import (
     EffectPositions,
@@ -76,18 +76,11 @@ def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
         containing = [
             outer
             for outer in by_group.values()
-            if outer.n_levels < inner.n_levels and _is_nested(inner, outer)
+            if outer.n_levels < inner.n_levels and are_nested(inner.codes, outer.codes)
         ]
         if containing:
             innermost[group] = max(containing, key=lambda outer: outer.n_levels).group
     return innermost
-
-
-def _is_nested(inner: RandomTermRows, outer: RandomTermRows) -> bool:
-    """Whether each level of one factor occurs with a single level of another."""
-    outer_of = np.empty(inner.n_levels, dtype=np.intp)
-    outer_of[inner.codes] = outer.codes
-    return bool((outer_of[inner.codes] == outer.codes).all())
 
 
 def _finite_values(

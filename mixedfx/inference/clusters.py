@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx._names import decode
+from mixedfx.design.levels import are_nested
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -27,17 +27,19 @@ def resolve_clusters(fit: FittedModel, groups: Any) -> Clusters:
     factors = _factors(fit)
     _check_levels_apart(fit)
     if groups is None:
-        return _coarsest(factors)
+        return _default(factors)
     name = groups if isinstance(groups, str) else "groups"
     codes = _codes(fit, groups, factors)
     if codes.max(initial=0) < 1:
         raise ArgumentError(f"groups='{name}' is one cluster; a robust covariance needs several.")
     for factor, own in factors.items():
-        if not _is_within(own, codes):
+        if not are_nested(own, codes):
+            around = _coarsest(factors)
+            suggested = "" if around is None else f", such as groups='{around.name}'"
             raise ArgumentError(
                 f"levels of '{factor}' have rows in several clusters of '{name}', so that clusters "
                 "are correlated: take groups= in which the grouping factors are nested"
-                f"{_suggested(factors)}."
+                f"{suggested}."
             )
     return Clusters(name, codes)
 
@@ -60,10 +62,18 @@ def _check_levels_apart(fit: FittedModel) -> None:
             )
 
 
-def _coarsest(factors: dict[str, Codes]) -> Clusters:
+def _coarsest(factors: dict[str, Codes]) -> Clusters | None:
+    """Factor in which all others are nested, if there is one."""
     for name, codes in factors.items():
-        if all(_is_within(other, codes) for other in factors.values()):
+        if all(are_nested(other, codes) for other in factors.values()):
             return Clusters(name, codes)
+    return None
+
+
+def _default(factors: dict[str, Codes]) -> Clusters:
+    found = _coarsest(factors)
+    if found is not None:
+        return found
     if not factors:
         raise ArgumentError("this model has no grouping factor: name the clusters by groups=.")
     raise ArgumentError(
@@ -72,19 +82,12 @@ def _coarsest(factors: dict[str, Codes]) -> Clusters:
     )
 
 
-def _suggested(factors: dict[str, Codes]) -> str:
-    for name, codes in factors.items():
-        if all(_is_within(other, codes) for other in factors.values()):
-            return f", such as groups='{name}'"
-    return ""
-
-
 def _codes(fit: FittedModel, groups: Any, factors: dict[str, Codes]) -> Codes:
     """Cluster of each row of the fit."""
     if isinstance(groups, str):
         if groups in factors:
             return factors[groups]
-        columns = {decode(name): column for name, column in fit.rows.variables.items()}
+        columns = fit.rows.columns
         if groups not in columns:
             known = list(dict.fromkeys([*factors, *columns]))
             raise ArgumentError(
@@ -103,25 +106,17 @@ def _codes(fit: FittedModel, groups: Any, factors: dict[str, Codes]) -> Codes:
                 )
         else:
             groups = groups.loc[fit.rows.index]
-    shape = np.shape(np.asarray(groups, dtype=object))
-    if len(shape) != 1:
+    given = np.asarray(groups, dtype=object)
+    if given.ndim != 1:
         raise ArgumentError(
             f"groups={brief(groups)} must be a column's name, or one cluster for each row."
         )
-    values = pd.Series(np.asarray(groups, dtype=object))
-    if len(values) != fit.rows.n:
+    if len(given) != fit.rows.n:
         raise ArgumentError(
-            f"groups has {len(values)} values, and the fit {fit.rows.n} rows: give one for each "
+            f"groups has {len(given)} values, and the fit {fit.rows.n} rows: give one for each "
             "row of the fit, or a Series with the data's index."
         )
-    codes, _ = pd.factorize(values)
+    codes, _ = pd.factorize(given)
     if (codes < 0).any():
         raise ArgumentError(f"groups has {int((codes < 0).sum())} missing values.")
     return np.asarray(codes, dtype=np.intp)
-
-
-def _is_within(inner: Codes, outer: Codes) -> bool:
-    """Whether all rows of a level of one factor are in the same level of another."""
-    first = np.full(int(inner.max(initial=-1)) + 1, -1, dtype=np.intp)
-    first[inner] = outer
-    return bool((first[inner] == outer).all())
