@@ -62,7 +62,9 @@ def response_table(
             posterior, d0 = moderated_variances(sigma2, df[j])
             variance[j] *= posterior / sigma2
             df[j] += d0
-    table = _tests(estimate.T.ravel(), variance.T.ravel(), df.T.ravel(), conf_level)
+    with np.errstate(all="ignore"):  # responses without estimates
+        values = (v.T.ravel() for v in (estimate, np.sqrt(variance), df))
+        table = pd.DataFrame(wald.columns_of_tests(*values, conf_level=conf_level))
     table.insert(0, "term", terms * len(names))
     table.insert(0, "response", pd.Series(np.repeat(label, len(terms))).infer_objects())
     if adjust == "fdr":
@@ -70,26 +72,6 @@ def response_table(
         adjusted = np.column_stack([false_discovery_rates(column) for column in p.T])
         table["p_adjusted"] = adjusted.ravel()
     return table
-
-
-def _tests(estimate: Vector, variance: Vector, df: Vector, conf_level: float) -> pd.DataFrame:
-    """Columns of a tidy table."""
-    std_error = np.sqrt(variance)
-    with np.errstate(all="ignore"):
-        statistic = estimate / std_error
-        half = wald.t_quantile(0.5 + conf_level / 2.0, df) * std_error
-        p_value = wald.t_p_value(statistic, df)
-    return pd.DataFrame(
-        {
-            "estimate": estimate,
-            "std_error": std_error,
-            "statistic": statistic,
-            "df": df,
-            "p_value": p_value,
-            "conf_low": estimate - half,
-            "conf_high": estimate + half,
-        }
-    )
 
 
 def _common(names: list[tuple[str, ...]]) -> list[str]:

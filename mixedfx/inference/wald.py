@@ -32,12 +32,16 @@ def coefficients(fit: FittedModel) -> pd.Series:
     return pd.Series(values, index=list(fit.spec.column_names), name="estimate")
 
 
-def covariance(fit: FittedModel) -> pd.DataFrame:
-    """Covariance of the fixed effects, ``(X'V^-1 X)^-1``, given the covariance parameters."""
+def covariance(fit: FittedModel, vcov: Matrix | None = None) -> pd.DataFrame:
+    """
+    Covariance of the fixed effects, NaN for dropped columns.
+
+    That of X's own columns (p, p) is ``(X'V^-1 X)^-1`` by default.
+    """
     names = list(fit.spec.column_names)
     full = np.full((len(names), len(names)), np.nan)
     kept = fit.spec.kept_columns
-    full[np.ix_(kept, kept)] = fit.solution.vcov
+    full[np.ix_(kept, kept)] = fit.solution.vcov if vcov is None else vcov
     return pd.DataFrame(full, index=names, columns=names)
 
 
@@ -61,21 +65,31 @@ def t_tests(
     estimate = rows @ fit.solution.beta
     std_error = np.sqrt(np.maximum(ddf.covariance.variances(rows), 0.0))
     df = np.array([ddf.t_df(row) for row in rows])
+    tests = columns_of_tests(estimate, std_error, df, values=values, conf_level=conf_level)
+    return pd.DataFrame({"term": list(labels), **tests})
+
+
+def columns_of_tests(
+    estimate: Vector,
+    std_error: Vector,
+    df: Vector,
+    *,
+    values: Vector | None = None,
+    conf_level: float,
+) -> dict[str, Vector]:
+    """Columns of a table of t tests of ``estimate = values`` and intervals, in their order."""
     divisor = np.where(std_error > 0.0, std_error, np.nan)  # no test of a constant
     statistic = (estimate - (0.0 if values is None else values)) / divisor
     half = t_quantile(0.5 + conf_level / 2, df) * std_error
-    return pd.DataFrame(
-        {
-            "term": list(labels),
-            "estimate": estimate,
-            "std_error": std_error,
-            "statistic": statistic,
-            "df": df,
-            "p_value": t_p_value(statistic, df),
-            "conf_low": estimate - half,
-            "conf_high": estimate + half,
-        }
-    )
+    return {
+        "estimate": estimate,
+        "std_error": std_error,
+        "statistic": statistic,
+        "df": df,
+        "p_value": t_p_value(statistic, df),
+        "conf_low": estimate - half,
+        "conf_high": estimate + half,
+    }
 
 
 def tidy(fit: FittedModel, ddf: DenominatorDf, *, conf_level: float) -> pd.DataFrame:

@@ -163,15 +163,11 @@ def _table(
     table: pd.DataFrame, pooled: dict[str, Vector], conf_level: float, name: str
 ) -> pd.DataFrame:
     """Table of keys with the pooled estimates, their tests and intervals."""
-    estimate, std_error, df = pooled["estimate"], pooled["std_error"], pooled["df"]
-    half = wald.t_quantile(0.5 + conf_level / 2.0, df) * std_error
-    table[name] = estimate
-    table["std_error"] = std_error
-    if name == "estimate":
-        table["statistic"] = estimate / std_error
-    table["df"] = df
-    if name == "estimate":
-        table["p_value"] = wald.t_p_value(table["statistic"].to_numpy(), df)
-    table["conf_low"], table["conf_high"] = estimate - half, estimate + half
+    columns = (pooled["estimate"], pooled["std_error"], pooled["df"])
+    tests = wald.columns_of_tests(*columns, conf_level=conf_level)
+    if name != "estimate":  # a mean, of which there is no test
+        tests = {k: v for k, v in tests.items() if k not in ("statistic", "p_value")}
+    for column, values in tests.items():
+        table[name if column == "estimate" else column] = values
     table["fmi"], table["riv"] = pooled["fmi"], pooled["riv"]
     return table

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from mixedfx.errors import ArgumentError, check_flag
@@ -59,7 +60,8 @@ class RobustResults:
     @property
     def bse(self) -> pd.Series:
         """Robust standard errors."""
-        return self.tidy().set_index("term")["std_error"].rename_axis(None)
+        cov = self.cov_params()
+        return pd.Series(np.sqrt(np.diag(cov)), index=cov.index, name="std_error")
 
     @property
     def tvalues(self) -> pd.Series:
@@ -80,10 +82,7 @@ class RobustResults:
         pandas.DataFrame
             Of shape (p, p); NaN for columns that were dropped.
         """
-        names = list(self.model.spec.X_names)
-        kept = pd.DataFrame(self._ddf.cov, index=names, columns=names)
-        columns = list(self.model.spec.column_names)
-        return kept.reindex(index=columns, columns=columns)
+        return wald.covariance(self.model, self._ddf.cov)
 
     vcov = cov_params
 
