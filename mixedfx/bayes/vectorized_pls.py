@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.linalg.cholesky.batched import factorize_levels
 from mixedfx.priors.specification import PriorSpecification
 
 Vector = npt.NDArray[np.float64]
@@ -139,28 +140,7 @@ class VectorizedPLS:
 
     def factorize(self, params: ConstrainedParameters, chunk: slice) -> tuple[Vector, Matrix]:
         """``log |M|`` (B,), and ``L^-1 Lambda'`` (K, K, levels, B) with ``M = L L'``."""
-        A, lam = self.crossprod.ZtZ.diagonal[0], self._lambda(params, chunk)
-        K, L, B = len(A), A.shape[2], lam.shape[2]
-        ZtZ_lam = np.zeros((K, K, L, B))
-        for c in range(K):
-            for i in range(K):
-                ZtZ_lam[:, i] += A[:, c, :, None] * lam[c, i]
-        M = np.zeros((K, K, L, B))
-        for c in range(K):
-            for i in range(K):
-                M[i] += lam[c, i] * ZtZ_lam[c]
-        for a in range(K):
-            M[a, a] += 1.0
-        W = np.repeat(lam.transpose(1, 0, 2)[:, :, None], L, axis=2)
-        log_det = np.zeros(B)
-        for j in range(K):  # right-looking Cholesky in place, applied to W at the same time
-            root = np.sqrt(M[j, j])
-            log_det += 2.0 * np.log(root).sum(axis=0)
-            W[j] /= root
-            column = M[j + 1 :, j] / root
-            M[j + 1 :, j + 1 :] -= column[:, None] * column[None, :]
-            W[j + 1 :] -= column[:, None] * W[j]
-        return log_det, W
+        return factorize_levels(self.crossprod.ZtZ.diagonal[0], self._lambda(params, chunk))
 
     def _lambda(self, params: ConstrainedParameters, chunk: slice) -> Matrix:
         """Relative factor (K, K, B) in the bases, block-diagonal over the terms."""

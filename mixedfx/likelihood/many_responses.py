@@ -22,6 +22,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.linalg.cholesky.batched import factorize_levels
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -110,21 +111,11 @@ class ManyResponses:
 
     def _inverse_blocks(self, lam: Array) -> tuple[Vector, Array]:
         """``sum log|M|`` (B,), and G (K, K, L, B)."""
-        A, K, L = self._A, len(self._A), self._A.shape[2]
-        if K == 1:
+        A = self._A
+        if len(A) == 1:
             M = 1.0 + A[0, 0][:, None] * lam[0, 0] ** 2
             return np.log(M).sum(axis=0), (lam[0, 0] ** 2 / M)[None, None]
-        M = np.einsum("cir,cdl,djr->ijlr", lam, A, lam, optimize=True)
-        W = np.repeat(lam.transpose(1, 0, 2)[:, :, None], L, axis=2)
-        log_det = np.zeros(lam.shape[2])
-        M[np.arange(K), np.arange(K)] += 1.0
-        for j in range(K):  # Cholesky, applied to W at the same time
-            root = np.sqrt(M[j, j])
-            log_det += 2.0 * np.log(root).sum(axis=0)
-            W[j] /= root
-            column = M[j + 1 :, j] / root
-            M[j + 1 :, j + 1 :] -= column[:, None] * column[None, :]
-            W[j + 1 :] -= column[:, None] * W[j]
+        log_det, W = factorize_levels(A, lam)
         return log_det, np.einsum("calr,cblr->ablr", W, W)
 
     def _projected(self, G: Array, Zy: Array, YtY: Vector) -> tuple[Array, Matrix, Vector]:

@@ -19,6 +19,35 @@ WIDE = 32
 _FEW_COLUMNS = 0.5
 
 
+def factorize_levels(A: Array, lam: Array) -> tuple[Array, Array]:
+    """
+    ``sum log|M|`` (B,) and ``L^-1 Lambda'`` (K, K, L, B), ``M = Lambda'A Lambda + I = L L'``.
+
+    A (K, K, L) is of all levels, Lambda (K, K, B) of each of B points.
+    """
+    K, L, B = len(A), A.shape[2], lam.shape[2]
+    A_lam = np.zeros((K, K, L, B))
+    for c in range(K):
+        for i in range(K):
+            A_lam[:, i] += A[:, c, :, None] * lam[c, i]
+    M = np.zeros((K, K, L, B))
+    for c in range(K):
+        for i in range(K):
+            M[i] += lam[c, i] * A_lam[c]
+    for a in range(K):
+        M[a, a] += 1.0
+    W = np.repeat(lam.transpose(1, 0, 2)[:, :, None], L, axis=2)
+    log_det = np.zeros(B)
+    for j in range(K):  # right-looking Cholesky in place, applied to W at the same time
+        root = np.sqrt(M[j, j])
+        log_det += 2.0 * np.log(root).sum(axis=0)
+        W[j] /= root
+        column = M[j + 1 :, j] / root
+        M[j + 1 :, j + 1 :] -= column[:, None] * column[None, :]
+        W[j + 1 :] -= column[:, None] * W[j]
+    return log_det, W
+
+
 def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
     """
     ``G = Lambda M^-1 Lambda'`` and ``Lambda M^-1`` at every level, and the sum of ``log|M|``.
