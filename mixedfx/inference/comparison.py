@@ -251,13 +251,7 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
 
 def deviance_without_term(fit: FittedModel, t: int) -> float:
     """Deviance of the model without one random term."""
-    design = fit.original_design
-    specs, rows = design.spec.random_terms, design.rows.random_terms
-    without = Design(
-        replace(design.spec, random_terms=(*specs[:t], *specs[t + 1 :])),
-        replace(design.rows, random_terms=(*rows[:t], *rows[t + 1 :])),
-    )
-    return _minimum_deviance(without, reml=fit.reml)[0]
+    return _minimum_deviance(_with_reduced_term(fit, t, None), reml=fit.reml)[0]
 
 
 def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
@@ -279,20 +273,25 @@ def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
 def _reduced_models(fit: FittedModel) -> list[tuple[str, Design, int]]:
     """Models with one random term reduced: name, design, number of effects removed."""
     models = []
-    design = fit.original_design
-    specs, rows = design.spec.random_terms, design.rows.random_terms
-    for t, random_term in enumerate(specs):
+    for t, random_term in enumerate(fit.spec.random_terms):
         for name, reduced in _reduced_terms(fit, t):
             n_left = 0 if reduced is None else len(reduced[0].effect_names)
             label = name if reduced is None else f"{name} in {random_term.formula_term}"
-            kept_spec = () if reduced is None else (reduced[0],)
-            kept_rows = () if reduced is None else (reduced[1],)
-            without = Design(
-                replace(design.spec, random_terms=(*specs[:t], *kept_spec, *specs[t + 1 :])),
-                replace(design.rows, random_terms=(*rows[:t], *kept_rows, *rows[t + 1 :])),
-            )
-            models.append((label, without, len(random_term.effect_names) - n_left))
+            n_removed = len(random_term.effect_names) - n_left
+            models.append((label, _with_reduced_term(fit, t, reduced), n_removed))
     return models
+
+
+def _with_reduced_term(fit: FittedModel, t: int, reduced: _ReducedTerm | None) -> Design:
+    """Design with another term in the place of one random term, or with none."""
+    design = fit.original_design
+    specs, rows = list(design.spec.random_terms), list(design.rows.random_terms)
+    specs[t : t + 1] = () if reduced is None else (reduced[0],)
+    rows[t : t + 1] = () if reduced is None else (reduced[1],)
+    return Design(
+        replace(design.spec, random_terms=tuple(specs)),
+        replace(design.rows, random_terms=tuple(rows)),
+    )
 
 
 def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | None]]:
