@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._warnings import warn_caller
-from mixedfx.api import ModelOptions, fit_formula
+from mixedfx.api import ModelOptions, fit_formula, warned_results
 from mixedfx.errors import ArgumentError, MixedfxWarning, brief
 from mixedfx.estimation.notes import Note
 from mixedfx.results.results import Results
@@ -71,10 +70,7 @@ def from_statsmodels(results: Any) -> Results:
             "its search ended too early, and the estimates here are other ones."
         )
         fit = replace(fit, notes=(*fit.notes, Note(text, MixedfxWarning)))
-    for note in fit.notes:
-        if note.warning is not None:
-            warn_caller(note.text, note.warning)
-    return Results(fit)
+    return warned_results(fit)
 
 
 def _check(results: Any) -> None:

@@ -45,7 +45,7 @@ class PredictionResults:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        return pd.DataFrame(predict(self.model, self.data, se=True, **self.options))
+        return self._predicted(None, DEFAULT_ALPHA)
 
     @property
     def predicted_mean(self) -> Vector:
@@ -72,7 +72,8 @@ class PredictionResults:
         -------
         ndarray of shape (m, 2)
         """
-        return self._limits("prediction" if obs else "confidence", alpha).to_numpy()
+        table = self._predicted("prediction" if obs else "confidence", alpha)
+        return table[["conf_low", "conf_high"]].to_numpy()
 
     def summary_frame(self, alpha: float = DEFAULT_ALPHA) -> pd.DataFrame:
         """
@@ -88,25 +89,24 @@ class PredictionResults:
         pandas.DataFrame
             ``mean mean_se mean_ci_lower mean_ci_upper obs_ci_lower obs_ci_upper``.
         """
-        columns = {
-            "mean": self._table["predicted"],
-            "mean_se": self._table["std_error"],
-        }
-        for name, interval in (("mean", "confidence"), ("obs", "prediction")):
-            limits = self._limits(interval, alpha)
-            columns[f"{name}_ci_lower"] = limits["conf_low"]
-            columns[f"{name}_ci_upper"] = limits["conf_high"]
+        mean, obs = self._predicted("confidence", alpha), self._predicted("prediction", alpha)
+        columns = {"mean": mean["predicted"], "mean_se": mean["std_error"]}
+        for name, table in (("mean", mean), ("obs", obs)):
+            columns[f"{name}_ci_lower"] = table["conf_low"]
+            columns[f"{name}_ci_upper"] = table["conf_high"]
         return pd.DataFrame(columns)
 
-    def _limits(self, interval: str, alpha: float) -> pd.DataFrame:
+    def _predicted(self, interval: str | None, alpha: float) -> pd.DataFrame:
+        """Means, standard errors, and the limits of an interval."""
         table = predict(
             self.model,
             self.data,
             interval=interval,
             conf_level=1.0 - resolve_alpha(alpha, None),
+            se=True,
             **self.options,
         )
-        return pd.DataFrame(table)[["conf_low", "conf_high"]]
+        return pd.DataFrame(table)
 
 
 class PredictionMixin(ResultsBase):
