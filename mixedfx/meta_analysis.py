@@ -38,10 +38,20 @@ class MetaAnalysis:
     def _found(self) -> Heterogeneity:
         return heterogeneity(self.fit.model)
 
+    @cached_property
+    def _between(self) -> float:
+        """Variance between effects, of all levels together."""
+        return float(self.fit.vcomp.sum())
+
+    @property
+    def has_moderators(self) -> bool:
+        """Whether the fixed part is more than a mean."""
+        return self._without is not None
+
     @property
     def tau2(self) -> pd.Series | float:
         """Variance between studies; by level where there are several."""
-        variances = _variances(self.fit)
+        variances = self.fit.vcomp
         return float(variances.iloc[0]) if len(variances) == 1 else variances
 
     @property
@@ -53,20 +63,20 @@ class MetaAnalysis:
     @property
     def I2(self) -> float:
         """Share of the variance that is between studies, in percent (Higgins and Thompson 2002)."""
-        return 100.0 * self._found.share(float(_variances(self.fit).sum()))
+        return 100.0 * self._found.share(self._between)
 
     @property
     def H2(self) -> float:
         """Total over sampling variance."""
-        return 1.0 + float(_variances(self.fit).sum()) / self._found.typical_variance
+        return 1.0 + self._between / self._found.typical_variance
 
     @property
     def R2(self) -> float:
         """Share of the heterogeneity that moderators account for, in percent; NaN without them."""
         if self._without is None:
             return np.nan
-        before, after = float(_variances(self._without).sum()), float(_variances(self.fit).sum())
-        return 100.0 * max((before - after) / before, 0.0) if before > 0.0 else np.nan
+        before = float(self._without.vcomp.sum())
+        return 100.0 * max(1.0 - self._between / before, 0.0) if before > 0.0 else np.nan
 
     @property
     def Q(self) -> pd.Series:
@@ -112,14 +122,14 @@ class MetaAnalysis:
         .. [1] Higgins, Thompson and Spiegelhalter (2009), J. R. Stat. Soc. A 172:137.
         """
         check_share("conf_level", conf_level)
-        if list(self.fit.params.index) != ["Intercept"]:
+        if self.has_moderators:
             raise ArgumentError(
                 "prediction_interval() is of a model without moderators: "
                 "fit.predict(new, random='none', interval='confidence') has means at their values."
             )
         mean, se = float(self.fit.params.iloc[0]), float(self.fit.bse.iloc[0])
         half = float(special.ndtri(0.5 + 0.5 * conf_level))
-        half *= float(np.sqrt(se**2 + _variances(self.fit).sum()))
+        half *= float(np.sqrt(se**2 + self._between))
         return pd.Series({"estimate": mean, "pred_low": mean - half, "pred_high": mean + half})
 
     def forest(self, *, labels: Any = None, conf_level: float = 0.95, ax: Any = None) -> Any:
@@ -187,14 +197,12 @@ class MetaAnalysis:
 
     def __str__(self) -> str:
         """Heterogeneity and coefficients as text."""
-        groups = [
-            str(key[0] if isinstance(key, tuple) else key) for key in _variances(self.fit).index
-        ]
-        values = zip(groups, _variances(self.fit), strict=True)
-        tau2 = ", ".join(f"{group} {value:.4f}" for group, value in values)
-        Q, n = self.Q, self.fit.nobs
+        groups = self.fit.vcomp.index.get_level_values("group")
+        variances = zip(groups, self.fit.vcomp, strict=True)
+        tau2 = ", ".join(f"{group} {variance:.4f}" for group, variance in variances)
+        Q, n, method = self.Q, self.fit.nobs, "REML" if self.fit.reml else "ML"
         lines = [
-            f"Meta-analysis: {self.fit.model.formula_text} ({n} effects, REML)",
+            f"Meta-analysis: {self.fit.model.formula_text} ({n} effects, {method})",
             f"tau2: {tau2}; I2 {self.I2:.1f}%, H2 {self.H2:.2f}"
             + ("" if np.isnan(self.R2) else f"; moderators account for {self.R2:.1f}%"),
             f"Heterogeneity: Q({Q['df']:.0f}) = {Q['Q']:.2f}, p = {Q['p_value']:.3g}",
@@ -264,7 +272,7 @@ def meta(
     if (se is None) == (variance is None):
         raise ArgumentError("meta() takes either se= or variance=, of each effect.")
     if variance is not None:
-        data, se = _with_standard_errors(data, variance)
+        se = _roots(data, variance)
     env = EvalEnvironment.capture(1)
     options = ModelOptions(residual_sd=se, reml=reml)
     fit = warned_results(fit_formula(env, formula, data, options))
@@ -281,8 +289,8 @@ def meta(
     return MetaAnalysis(fit, without)
 
 
-def _with_standard_errors(data: Any, variance: Any) -> tuple[Any, Any]:
-    """The data, and the roots of a column or of values."""
+def _roots(data: Any, variance: Any) -> Any:
+    """Standard errors: the roots of a column or of values."""
     if isinstance(variance, str):
         if variance not in data:
             raise ArgumentError(f"variance='{variance}' is no column of the data.")
@@ -290,10 +298,4 @@ def _with_standard_errors(data: Any, variance: Any) -> tuple[Any, Any]:
     values = np.asarray(variance, dtype=float)
     if not (values[~np.isnan(values)] >= 0.0).all():
         raise ArgumentError(f"variance={brief(variance)} has negative values.")
-    root = np.sqrt(values)
-    return data, pd.Series(root, index=data.index) if isinstance(data, pd.DataFrame) else root
-
-
-def _variances(fit: Results) -> pd.Series:
-    """Variances between studies, by term."""
-    return fit.vcomp
+    return np.sqrt(values)

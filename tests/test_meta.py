@@ -94,6 +94,13 @@ def test_it_is_the_mixed_model_with_known_standard_deviations():
     assert fit.deviance == pytest.approx(FOUND.fit.deviance, abs=1e-9)
 
 
+def test_the_text_says_how_it_was_fitted():
+    by_ml = mfx.meta("yi ~ 1 + (1 | trial)", BCG, se="se", reml=False)
+    assert "(13 effects, ML)" in str(by_ml)
+    assert "(13 effects, REML)" in str(FOUND)
+    assert "tau2: trial 0.3132; I2 92.2%" in str(FOUND)
+
+
 def test_plots_show_every_study():
     ax = FOUND.forest(labels=BCG["author"])
     assert [t.get_text() for t in ax.get_yticklabels()][1:] == list(BCG["author"])

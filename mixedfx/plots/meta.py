@@ -15,7 +15,7 @@ def forest(analysis: Any, labels: list[str], *, conf_level: float, ax: Any = Non
     model = analysis.fit.model
     y, se = model.rows.y, model.residual_sds
     z = float(special.ndtri(0.5 + 0.5 * conf_level))
-    n, simple = len(y), list(analysis.fit.params.index) == ["Intercept"]
+    n, simple = len(y), not analysis.has_moderators
     (one,) = subplots(ax, 1, size=(6.4, 1.1 + 0.24 * (n + 2)), what="plot")
     at = np.arange(n)[::-1] + (2.0 if simple else 0.0)
     one.axvline(0.0, color=GREY, linewidth=1, zorder=1)
@@ -45,7 +45,7 @@ def funnel(analysis: Any, *, ax: Any = None) -> Any:
     """Plot effects against standard errors, the most precise at the top."""
     fit = analysis.fit
     model = fit.model
-    simple = list(fit.params.index) == ["Intercept"]
+    simple = not analysis.has_moderators
     fixed = fit.predict(random="none").to_numpy()
     y, se = model.rows.y, model.residual_sds
     center = float(fit.params.iloc[0]) if simple else 0.0
