@@ -50,47 +50,40 @@ def pytest_pycollect_makeitem(collector, name, obj):
     return None
 
 
-# What the cases of one test that a marker leaves to the full tier are.
-LEFT_OUT = {"covering": outside_the_cover, "kept": other_than_kept}
+# What the cases of one test that a marker leaves to the full tier are; without one, ``cases``.
+LEFT_OUT = {
+    "covering": outside_the_cover,
+    "kept": other_than_kept,
+    "cases": beyond_the_cases,
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark as ``full`` what these markers leave out, and, in the full tier, Hypothesis tests."""
+    """Mark as ``full`` all but some cases of a test, and, in the full tier, Hypothesis tests."""
     one_by_one = any("::" in arg for arg in config.args)
-    for marker, left_out in LEFT_OUT.items():
-        marked = [
-            item
-            for item in items
-            if item.get_closest_marker(marker) and not item.get_closest_marker("full")
-        ]
-        for of, cases in itertools.groupby(marked, key=lambda i: (i.parent, i.originalname)):
-            same = list(cases)
-            if marker == "kept" and not one_by_one and (unknown := unknown_ids(same)):
-                raise pytest.UsageError(
-                    f"{of}: no case has the ids {sorted(unknown)} that it keeps"
-                )
-            for item in left_out(same):
-                item.add_marker("full")
-    _mark_beyond_the_cases(items)
+    divided = [
+        item
+        for item in items
+        if hasattr(item, "originalname")
+        and not any(item.get_closest_marker(tier) for tier in ("full", "slow"))
+    ]
+    for of, cases in itertools.groupby(divided, key=lambda i: (i.parent, i.originalname)):
+        same = list(cases)
+        if same[0].get_closest_marker("kept") and not one_by_one and (ids := unknown_ids(same)):
+            raise pytest.UsageError(f"{of}: no case has the ids {sorted(ids)} that it keeps")
+        for item in _left_out(same):
+            item.add_marker("full")
     if not _is_default_tier(config):
         for item in items:
             if hasattr(getattr(item, "obj", None), "hypothesis"):
                 item.add_marker("full")
 
 
-def _mark_beyond_the_cases(items):
-    """Mark as ``full`` the cases of tests that no other marker divides, but for some of each."""
-    divided = [*LEFT_OUT, "full", "slow"]
-    undivided = [
-        item
-        for item in items
-        if not any(item.get_closest_marker(marker) for marker in divided)
-        and hasattr(item, "originalname")
-    ]
-    for _, cases in itertools.groupby(undivided, key=lambda i: (i.parent, i.originalname)):
-        for item in beyond_the_cases(list(cases)):
-            item.add_marker("full")
+def _left_out(cases):
+    """Cases of one test that the full tier alone has: by its marker, or beyond a number."""
+    markers = (marker for marker in LEFT_OUT if cases[0].get_closest_marker(marker))
+    return LEFT_OUT[next(markers, "cases")](cases)
 
 
 @pytest.fixture(scope="module")
