@@ -63,8 +63,8 @@ def response_table(
             variance[j] *= posterior / sigma2
             df[j] += d0
     with np.errstate(all="ignore"):  # responses without estimates
-        values = (v.T.ravel() for v in (estimate, np.sqrt(variance), df))
-        table = pd.DataFrame(wald.columns_of_tests(*values, conf_level=conf_level))
+        in_order = (v.T.ravel() for v in (estimate, np.sqrt(variance), df))
+        table = pd.DataFrame(wald.columns_of_tests(*in_order, conf_level=conf_level))
     table.insert(0, "term", terms * len(names))
     table.insert(0, "response", pd.Series(np.repeat(label, len(terms))).infer_objects())
     if adjust == "fdr":
