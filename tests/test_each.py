@@ -15,7 +15,8 @@ from scipy import special, stats
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, FormulaError, MixedfxWarning, SingularFitWarning
-from mixedfx.inference.moderation import false_discovery_rates, moderated_variances
+from mixedfx.inference.false_discovery import false_discovery_rates
+from mixedfx.inference.moderation import moderated_variances
 
 COLUMNS = list(mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff")).tidy().columns)
 # Two searches of one model end within 1e-8 of a deviance: 1e-4 of the standard deviation of theta,

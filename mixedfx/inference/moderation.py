@@ -1,4 +1,4 @@
-"""Residual variances of many responses, moderated by empirical Bayes, and false discovery rates."""
+"""Residual variances of many responses, moderated by empirical Bayes."""
 
 from __future__ import annotations
 
@@ -44,20 +44,3 @@ def _inverse_trigamma(value: float) -> float:
         if abs(step) < 1e-12 * x:
             break
     return x
-
-
-def false_discovery_rates(p_values: Vector) -> Vector:
-    """
-    Benjamini and Hochberg's adjusted p-values; NaN where there is none.
-
-    References
-    ----------
-    .. [1] Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57:289.
-    """
-    out = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    if len(known):
-        order = known[np.argsort(p_values[known])[::-1]]
-        ranks = np.arange(len(order), 0, -1)
-        out[order] = np.minimum.accumulate(np.minimum(p_values[order] * len(order) / ranks, 1.0))
-    return out

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.inference import wald
-from mixedfx.inference.moderation import false_discovery_rates, moderated_variances
+from mixedfx.inference.false_discovery import false_discovery_rates
+from mixedfx.inference.moderation import moderated_variances
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.registry import CHECKS
-from mixedfx.inference.checks.statistics import adjusted
+from mixedfx.inference.false_discovery import false_discovery_rates
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
 # Largest p-value, adjusted for the number of checks, of a check that fails.
@@ -153,7 +153,7 @@ def checks_of(drawn: DrawnFit) -> Checks:
         "what": [finding.what for finding in findings],
         "statistic": [finding.statistic for finding in findings],
         "p_value": p_values,
-        "p_adjusted": adjusted(p_values),
+        "p_adjusted": false_discovery_rates(p_values),
         "advice": [_advice(finding) for finding in findings],
     }
     return Checks(pd.DataFrame(columns), drawn.fit.formula_text)

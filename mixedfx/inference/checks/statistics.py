@@ -7,8 +7,7 @@ F tests, exact for normal values of any mean and variance; those of spread are F
 
 which is standard normal where z is, and rises with ``|z|``.
 
-References: Stephens (1986), in D'Agostino and Stephens, Goodness-of-Fit Techniques, chapter 4;
-Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57:289.
+Reference: Stephens (1986), in D'Agostino and Stephens, Goodness-of-Fit Techniques, chapter 4.
 """
 
 from __future__ import annotations
@@ -176,14 +175,3 @@ def combine(p_values: Vector) -> float:
     scores = -special.ndtri(np.clip(p_values, _SMALLEST_P, _LARGEST_P))
     variance = max(1.0 - float(scores.var()), _LEAST_VARIANCE)
     return float(special.ndtr(-scores.mean() / np.sqrt(variance)))
-
-
-def adjusted(p_values: Vector) -> Vector:
-    """P-values adjusted for the false discovery rate; those that are missing stay so."""
-    result = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    order = known[np.argsort(-p_values[known], kind="stable")]
-    m = len(order)
-    scaled = p_values[order] * m / np.arange(m, 0, -1)
-    result[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
-    return result

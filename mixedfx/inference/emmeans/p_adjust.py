@@ -22,6 +22,7 @@ from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
 from mixedfx.inference.emmeans.multivariate_t import LargestT
 from mixedfx.inference.emmeans.studentized_range import studentized_range_tail
+from mixedfx.inference.false_discovery import false_discovery_rates
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -193,19 +194,8 @@ def _sidak_tail(p: Vector, m: int) -> Vector:
 
 
 def _holm(family: ContrastFamily) -> Vector:
-    order = np.argsort(family.p)
-    return _in_order(order, np.maximum.accumulate(family.p[order] * np.arange(family.m, 0, -1)))
-
-
-def _fdr(family: ContrastFamily) -> Vector:
-    order = np.argsort(family.p)
-    ratios = family.p[order] * family.m / np.arange(1, family.m + 1)
-    return _in_order(order, np.minimum.accumulate(ratios[::-1])[::-1])
-
-
-def _in_order(order: npt.NDArray[np.intp], steps: Vector) -> Vector:
-    p_values = np.empty(len(order))
-    p_values[order] = steps
+    order, p_values = np.argsort(family.p), np.empty(family.m)
+    p_values[order] = np.maximum.accumulate(family.p[order] * np.arange(family.m, 0, -1))
     return p_values
 
 
@@ -217,7 +207,7 @@ _P_VALUES: dict[str, Callable[[ContrastFamily], Vector]] = {
     "mvt": _mvt,
     "dunnettx": _dunnettx,
     "scheffe": _scheffe,
-    "fdr": _fdr,
+    "fdr": lambda family: false_discovery_rates(family.p),
 }
 
 

@@ -6,7 +6,6 @@ from scipy import stats
 from statsmodels.stats.diagnostic import normal_ad
 
 from mixedfx.inference.checks.statistics import (
-    adjusted,
     anderson_darling_test,
     basis_of_number,
     combine,
@@ -17,6 +16,7 @@ from mixedfx.inference.checks.statistics import (
     spread_scores,
     sum_of_indicators_test,
 )
+from mixedfx.inference.false_discovery import false_discovery_rates
 
 
 @pytest.fixture
@@ -110,4 +110,5 @@ def test_combined_p_values_of_correlated_draws_are_uniform(correlation):
 
 def test_p_values_are_adjusted_as_by_scipy():
     p = np.random.default_rng(9).uniform(size=12) ** 2
-    np.testing.assert_allclose(adjusted(p), stats.false_discovery_control(p), rtol=1e-12)
+    expected = stats.false_discovery_control(p)
+    np.testing.assert_allclose(false_discovery_rates(p), expected, rtol=1e-12)
