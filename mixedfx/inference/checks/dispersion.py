@@ -9,14 +9,14 @@ Where the variance has a parameter of its own it is near 1 by construction.
 from __future__ import annotations
 
 from mixedfx.inference.checks.drawn import DrawnFit
-from mixedfx.inference.checks.families import advice_on_spread
+from mixedfx.inference.checks.families import advice_on_spread, has_single_trials
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.statistics import compare_with_simulated
 
 
 def dispersion(drawn: DrawnFit) -> list[Finding]:
     """One row, but of single trials, which cannot vary otherwise given their mean."""
-    if drawn.has_trials:
+    if has_single_trials(drawn.fit):
         return []
     tested = compare_with_simulated(drawn.dispersion, drawn.simulated[0])
     ratio = float(tested.statistic.mean())

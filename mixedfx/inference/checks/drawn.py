@@ -166,12 +166,6 @@ class DrawnFit:
     # ------------------------------------------------------------ simulated responses
 
     @cached_property
-    def has_trials(self) -> bool:
-        """Whether the response is of trials, one a row."""
-        weights = self.fit.rows.weights
-        return self.fit.spec.family.takes_trials and (weights is None or bool((weights <= 1).all()))
-
-    @cached_property
     def simulated(self) -> Matrix:
         """Dispersion, and number of zeros, of responses simulated at the draws, (2, n_sim)."""
         found = []

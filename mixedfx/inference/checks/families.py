@@ -15,11 +15,16 @@ _WIDER |= {"gamma": "inverse_gaussian"}
 _WITH_EFFECTS_OF_ROWS = {"nbinom2": "poisson"}
 
 
+def has_single_trials(fit: FittedModel) -> bool:
+    """Whether the response is of trials, one a row."""
+    weights = fit.rows.weights
+    return fit.spec.family.takes_trials and (weights is None or bool((weights <= 1.0).all()))
+
+
 def wider_family(fit: FittedModel) -> str:
     """Call with a family of another variance; empty where there is none."""
-    family, weights = fit.spec.family, fit.rows.weights
-    single = family.takes_trials and (weights is None or bool((weights <= 1.0).all()))
-    if fit.spec.residual.linear or single or _has_effects_of_rows(fit):
+    family = fit.spec.family
+    if fit.spec.residual.linear or has_single_trials(fit) or _has_effects_of_rows(fit):
         return ""
     if family.name in _WITH_EFFECTS_OF_ROWS:
         name = next(n for n in ("row", "each_row", "number_of_row") if n not in fit.spec.variables)
