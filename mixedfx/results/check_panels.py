@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ _ABSOLUTE = np.array([0.3186394, 0.6744898, 1.1503494])
 
 def check_panels(drawn: DrawnFit, checks: Checks) -> list[Panel]:
     """Six panels: of the distribution, the fitted values, the effects, and the worst covariates."""
-    return list(_in_order(_Page(drawn, checks)))[:_PANELS]
+    return list(islice(_in_order(_Page(drawn, checks)), _PANELS))
 
 
 class _Page:
@@ -84,13 +85,13 @@ def _in_order(page: _Page) -> Iterator[Panel]:
     values = partial(draw_normal_quantiles, values=page.z, ylabel="quantile residual")
     yield page.panel("Distribution of residuals", shape, values)
     means, spreads = page.rows("residuals"), page.rows("heteroscedasticity")
-    for rows in (means[means["what"] == "fitted"],):
-        if len(rows):
-            draw = page.against("fitted", spread=False)
-            yield page.panel("Residuals against fitted values", rows, draw)
+    of_fitted = means["what"] == "fitted"
+    if of_fitted.any():
+        draw = page.against("fitted", spread=False)
+        yield page.panel("Residuals against fitted values", means[of_fitted], draw)
     yield from _of_responses(page)
     yield from _of_effects(page)
-    others = pd.concat([means[means["what"] != "fitted"], spreads, page.rows("conditional modes")])
+    others = pd.concat([means[~of_fitted], spreads, page.rows("conditional modes")])
     others = others.sort_values("p_value", kind="stable")
     for i, (check, what) in enumerate(zip(others["check"], others["what"], strict=True)):
         title, draw = _of_variable(page, check, what)
