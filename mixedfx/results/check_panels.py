@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx import plots
-from mixedfx.inference.checks.checks import ALPHA, Checks, p_text
+from mixedfx.inference.checks.checks import ALPHA, Checks, p_relation
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit
 from mixedfx.inference.checks.modes import compared_modes, standardised_modes
 from mixedfx.plots.check import (
@@ -52,11 +52,10 @@ class _Page:
     def panel(self, title: str, rows: pd.DataFrame, draw: Any) -> Panel:
         """A panel of some rows of the table, whose first one its sentence is about."""
         row = rows.iloc[0]
-        p = p_text(row["p_adjusted"])
         said = row["advice"].split("\n")[0].split(": ")[0].rstrip(".")
         fails = bool(row["p_adjusted"] < ALPHA)
         # A no-break space keeps the p-value in one line.
-        p = f"p {p if p[0] == '<' else f'= {p}'}".replace(" ", "\u00a0")
+        p = p_relation(row["p_adjusted"]).replace(" ", "\u00a0")
         sentence = f"{said} ({p})." if fails and said else f"As the model says ({p})."
         return Panel(title, sentence, fails, draw)
 

@@ -108,10 +108,15 @@ def p_text(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
+def p_relation(p: float) -> str:
+    """``p = 0.031`` or ``p < 0.0001``."""
+    text = p_text(p)
+    return f"p {text}" if text[0] == "<" else f"p = {text}"
+
+
 def _sentence(row: dict[Any, Any]) -> str:
-    p = p_text(row["p_adjusted"])
     text = row["advice"].split("\n")[0]
-    return f"{row['check']}, {row['what']} (p {p if p[0] == '<' else f'= {p}'}): {text}"
+    return f"{row['check']}, {row['what']} ({p_relation(row['p_adjusted'])}): {text}"
 
 
 def _formatted(table: pd.DataFrame) -> pd.DataFrame:
