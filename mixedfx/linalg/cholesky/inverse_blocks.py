@@ -32,7 +32,7 @@ def log_det_derivatives(numeric: Factor) -> LogDetDerivatives:
     """Derivatives of ``log|M|`` by each Lambda, and the blocks of ``G`` at the pattern of ``A``."""
     if isinstance(numeric, PrecisionFactor):
         diagonal, off_diagonal = numeric.blocks
-        by_lambda = numeric.assembled.log_det_derivative(numeric.lambdas, numeric.inverse)
+        by_lambda = numeric.log_det_derivative()
         return LogDetDerivatives(tuple(by_lambda), tuple(diagonal), off_diagonal, {})
     assert isinstance(numeric, NumericFactor)
     symbolic = numeric.symbolic

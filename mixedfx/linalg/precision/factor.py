@@ -120,16 +120,22 @@ class PrecisionFactor:
         u, b = self._solve(flat)
         return PrecisionSchurComplement(self, matrix - flat.T @ b, flat, u, b)
 
+    @cached_property
+    def _inverse_blocks(self) -> tuple[list[Array], dict[tuple[int, int], Array]]:
+        """Blocks C of the inverse of the equations, for the codes and for pairs of codes."""
+        return self.assembled.inverse_blocks(self.inverse)
+
     @property
     def blocks(self) -> tuple[list[Array], dict[tuple[int, int], Array]]:
         """``Lambda C Lambda'`` of the codes, (K, K, codes), and of pairs of codes."""
-        lambdas, (diagonal, off_diagonal) = (
-            self.lambdas,
-            self.assembled.inverse_blocks(self.inverse),
-        )
+        lambdas, (diagonal, off_diagonal) = self.lambdas, self._inverse_blocks
         return [_times(lam, C, lam) for lam, C in zip(lambdas, diagonal, strict=True)], {
             (f, g): _times(lambdas[f], C, lambdas[g]) for (f, g), C in off_diagonal.items()
         }
+
+    def log_det_derivative(self) -> list[Array]:
+        """Derivative of ``log|M|`` by each Lambda, (K, K)."""
+        return self.assembled.log_det_derivative(self.lambdas, *self._inverse_blocks)
 
     def node_covariances(self, f: int) -> Array:
         """Blocks of the effects' inverse equations of all nodes of a factor, (K, K, nodes)."""
@@ -175,7 +181,7 @@ class PrecisionSchurComplement:
         That of f is ``-2 sum_l g_l dC u_l'`` with ``g = rhs - A b``, node by node.
         """
         numeric, order = self.numeric, self.numeric.symbolic
-        found = numeric.assembled.log_det_derivative(numeric.lambdas, numeric.inverse)
+        found = numeric.log_det_derivative()
         g = (self._rhs - numeric.assembled @ self._b) @ dC
         for f in order.layout.factors:
             shape = (order.layout.width(f), -1)

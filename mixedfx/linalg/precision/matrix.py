@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -154,9 +154,13 @@ class PrecisionMatrix:
             for fg, positions in pattern.between.items()
         }
 
-    def log_det_derivative(self, lambdas: Sequence[Array], inverse: Vector) -> list[Array]:
+    def log_det_derivative(
+        self,
+        lambdas: Sequence[Array],
+        diagonal: Sequence[Array],
+        off_diagonal: Mapping[tuple[int, int], Array],
+    ) -> list[Array]:
         """``2 [Z'WZ Lambda C]`` within levels, summed over these, (K, K) of each factor."""
-        diagonal, off_diagonal = self.inverse_blocks(inverse)
         found = [
             2.0 * np.einsum("abl,bc,cdl->ad", A, lam, C, optimize=True)
             for lam, A, C in zip(lambdas, self.matrix.diagonal, diagonal, strict=True)
