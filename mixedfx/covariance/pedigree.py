@@ -22,7 +22,7 @@ from scipy import sparse
 from mixedfx._keys import key_text
 from mixedfx.covariance.known_covariance import PedigreeCovariance
 from mixedfx.errors import RelationshipError
-from mixedfx.linalg.sparse_matrix import SparseMatrix
+from mixedfx.linalg.sparse_matrix import SparseMatrix, unit_inverse_rows
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -167,14 +167,7 @@ def _by_gene_flow(pairs: Codes, parents: sparse.csr_array, D: Vector, paths: Vec
 def _gene_flow_rows(animals: Codes, parents: sparse.csr_array) -> sparse.csr_array:
     """Rows of ``T = I + P + P^2 + ...``."""
     last = int(animals.max()) + 1
-    P = parents[:last, :last]
-    ones = np.ones(len(animals))
-    step = sparse.csr_array((ones, (np.arange(len(animals)), animals)), shape=(len(animals), last))
-    rows = step
-    while step.nnz:
-        step = step @ P
-        rows = rows + step
-    return rows
+    return unit_inverse_rows(parents[:last, :last], animals)
 
 
 def _by_columns(pairs: Codes, parents: sparse.csr_array, D: Vector) -> Vector:

@@ -16,6 +16,17 @@ Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 
+def unit_inverse_rows(N: sparse.csr_array, rows: Codes) -> sparse.csr_array:
+    """Rows of ``(I - N)^-1 = I + N + N^2 + ...``, for N of which a power is zero."""
+    at = (np.arange(len(rows)), rows)
+    step = sparse.csr_array((np.ones(len(rows)), at), shape=(len(rows), N.shape[0]))
+    found = step
+    while step.nnz:
+        step = step @ N
+        found = found + step
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class SparseMatrix:
     """Entries of a sparse matrix, sorted by rows, then columns."""

@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import linalg as sparse_linalg
 
-from mixedfx.linalg.sparse_matrix import SparseMatrix
+from mixedfx.linalg.sparse_matrix import SparseMatrix, unit_inverse_rows
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -136,12 +136,7 @@ class PrecisionBasis:
             sparse.eye_array(self.n_nodes) - sparse.diags_array(1.0 / scale) @ self.root.csr
         )
         to_earlier.eliminate_zeros()
-        at = (np.arange(len(used)), used)
-        step = sparse.csr_array((np.ones(len(used)), at), shape=(len(used), self.n_nodes))
-        rows = step
-        while step.nnz:  # (I - N)^-1 = I + N + N^2 + ...
-            step = step @ to_earlier
-            rows = rows + step
+        rows = unit_inverse_rows(to_earlier, used.astype(np.intp))
         of_used = sparse.csr_array((S.data, place, S.indptr), shape=(S.shape[0], len(used)))
         return sparse.csr_array(of_used @ rows @ sparse.diags_array(1.0 / scale))
 
