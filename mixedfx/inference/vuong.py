@@ -92,13 +92,12 @@ class _Units:
                 f"vuong() takes independent units, and '{fit.formula}' has several grouping "
                 f"factors ({', '.join(rows.groups)}): compare by AIC, mfx.compare(fit, other)."
             )
-        factor, lam = rows.factors[0], modes.lambdas[0]
-        H = np.einsum("ab,acl,cd->lbd", lam, modes.numeric.assembled.diagonal[0], lam)
-        H += np.eye(factor.width)
+        factor = rows.factors[0]
+        quadrature = Quadrature(modes, evaluation.nagq, with_gradient=False)
         loglik = np.bincount(factor.codes, value, factor.n_levels) - 0.5 * (modes.u[0] ** 2).sum(0)
-        loglik -= 0.5 * np.linalg.slogdet(H)[1]
+        loglik -= np.log(np.einsum("aal->al", quadrature.cholesky)).sum(axis=0)
         if evaluation.nagq > 1:
-            loglik += np.log(Quadrature(modes, evaluation.nagq, with_gradient=False).sums.total)
+            loglik += np.log(quadrature.sums.total)
         return _Units(loglik, factor.codes)
 
     def by(self, codes: Codes | None) -> Vector:
