@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from mixedfx.inference.checks.statistics import Tested, combine
 
 
-def _nothing() -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class Finding:
     """
@@ -24,7 +20,7 @@ class Finding:
     what: str
     statistic: float
     p_value: float
-    advice: Callable[[], str] = field(default=_nothing, repr=False)
+    advice: Callable[[], str] = field(repr=False)
 
     @staticmethod
     def of(check: str, what: str, tested: Tested, advice: Callable[[], str]) -> Finding:
