@@ -20,9 +20,9 @@ from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.modes import compared
 from mixedfx.inference.checks.statistics import (
     Tested,
+    basis_of_number,
     f_test_of_columns,
     f_test_of_levels,
-    rank_polynomials,
 )
 
 Matrix = npt.NDArray[np.float64]
@@ -63,7 +63,7 @@ def _by_fitted(drawn: DrawnFit, values: Matrix) -> Tested | None:
     by_rank = np.array(
         [row[np.argsort(eta, kind="stable")] for row, eta in zip(values, predictors, strict=True)]
     )
-    return f_test_of_columns(by_rank, rank_polynomials(values.shape[1]))
+    return f_test_of_columns(by_rank, basis_of_number(np.arange(values.shape[1], dtype=float)))
 
 
 def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:

@@ -43,13 +43,6 @@ def spread_scores(z: Matrix) -> Matrix:
     return np.asarray(-special.ndtri(np.clip(2.0 * special.ndtr(-np.abs(z)), 1e-300, 1 - 1e-16)))
 
 
-def rank_polynomials(n: int) -> Matrix:
-    """Orthonormal polynomials in n ranks, without the constant, (n, DEGREE)."""
-    x = np.linspace(-1.0, 1.0, n)
-    columns = np.polynomial.legendre.legvander(x, min(DEGREE, n - 2))
-    return np.asarray(np.linalg.qr(columns)[0][:, 1:])
-
-
 def basis_of_number(x: Vector) -> Matrix:
     """Orthonormal columns in which a function of x is sought: polynomials in its ranks."""
     order = np.argsort(x, kind="stable")
