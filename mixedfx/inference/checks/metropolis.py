@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.likelihood.generalized.factor_rows import FactorRows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -43,12 +44,8 @@ class LevelMoves:
     def of(fit: FittedModel, predictor: int, t: int, weights: Vector) -> LevelMoves:
         """At the working weights of the fit of a predictor."""
         rows, lam = fit.rows.random_terms[t], fit.solution.lambdas[t]
-        Z, k = rows.model_matrix @ lam, len(lam)
-        H = np.empty((rows.n_levels, k, k))
-        for i in range(k):
-            for j in range(k):
-                products = weights * Z[:, i] * Z[:, j]
-                H[:, i, j] = np.bincount(rows.codes, products, rows.n_levels)
+        k, A = len(lam), FactorRows.of([rows]).blocks(weights)
+        H = np.einsum("ab,acl,cd->lbd", lam, A, lam, optimize=True)
         L = np.linalg.cholesky(H + np.eye(k))
         roots = np.asarray(lam @ np.linalg.inv(L).transpose(0, 2, 1) * (_STEP / np.sqrt(k)), float)
         precision = np.asarray(np.linalg.pinv(lam @ lam.T, hermitian=True), float)
