@@ -17,6 +17,7 @@ from scipy import sparse
 
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.entries import Entries, step_entries
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
@@ -35,32 +36,39 @@ class AssembledMatrix:
     @cached_property
     def sparse_matrix(self) -> sparse.csr_array:
         """The block matrix as one sparse matrix, columns in the elimination order."""
-        symbolic, layout = self.symbolic, self.symbolic.layout
-        rows: list[Ints] = []
-        cols: list[Ints] = []
-        values: list[Array] = []
-        for f in layout.factors:
-            level = np.arange(layout.levels(f))
-            for a in range(layout.width(f)):
-                for b in range(layout.width(f)):
-                    rows.append(symbolic.starts[f] + a * len(level) + level)
-                    cols.append(symbolic.starts[f] + b * len(level) + level)
-                    values.append(self.diagonal[f][a, b])
-        blocks = {**symbolic.pairs, **{(f, f): p for f, p in symbolic.within.items()}}
-        for (f, g), pairs in blocks.items():
-            of_pairs = self.within[f] if f == g else self.off_diagonal[f, g]
-            for a in range(layout.width(f)):
-                for b in range(layout.width(g)):
-                    row = symbolic.starts[f] + a * layout.levels(f) + pairs.rows
-                    col = symbolic.starts[g] + b * layout.levels(g) + pairs.cols
-                    rows += [row, col]
-                    cols += [col, row]
-                    values += [of_pairs[a, b]] * 2
-        shape = (symbolic.size, symbolic.size)
-        if not rows:
-            return sparse.csr_array(shape)
-        indices = (np.concatenate(rows), np.concatenate(cols))
-        return sparse.coo_array((np.concatenate(values), indices), shape=shape).tocsr()
+        return sparse_of_blocks(self.symbolic, self)
+
+
+def sparse_of_blocks(
+    order: EliminationOrder, matrix: BlockMatrix | AssembledMatrix
+) -> sparse.csr_array:
+    """Blocks as one sparse matrix, columns in an order."""
+    layout = order.layout
+    rows: list[Ints] = []
+    cols: list[Ints] = []
+    values: list[Array] = []
+    for f in layout.factors:
+        level = np.arange(layout.levels(f))
+        for a in range(layout.width(f)):
+            for b in range(layout.width(f)):
+                rows.append(order.starts[f] + a * len(level) + level)
+                cols.append(order.starts[f] + b * len(level) + level)
+                values.append(matrix.diagonal[f][a, b])
+    blocks = {**order.pairs, **{(f, f): p for f, p in order.within.items()}}
+    for (f, g), pairs in blocks.items():
+        of_pairs = matrix.within[f] if f == g else matrix.off_diagonal[f, g]
+        for a in range(layout.width(f)):
+            for b in range(layout.width(g)):
+                row = order.starts[f] + a * layout.levels(f) + pairs.rows
+                col = order.starts[g] + b * layout.levels(g) + pairs.cols
+                rows += [row, col]
+                cols += [col, row]
+                values += [of_pairs[a, b]] * 2
+    shape = (order.size, order.size)
+    if not rows:
+        return sparse.csr_array(shape)
+    indices = (np.concatenate(rows), np.concatenate(cols))
+    return sparse.coo_array((np.concatenate(values), indices), shape=shape).tocsr()
 
 
 def assemble(block_matrix: BlockMatrix) -> AssembledMatrix:

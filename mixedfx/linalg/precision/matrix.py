@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from mixedfx.linalg.cholesky.assembled import sparse_of_blocks
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.precision.basis import PrecisionBasis
 from mixedfx.linalg.precision.pattern import PrecisionPattern
 
 Array = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,33 +57,9 @@ class PrecisionMatrix:
             )
             S.append(sparse.kron(sparse.eye_array(K), of_nodes, format="csr"))
         whole = sparse.block_diag(S, format="csr")
-        return sparse.csr_array(whole.T @ self._of_codes @ whole)
-
-    @property
-    def _of_codes(self) -> sparse.csr_array:
-        """``Z'WZ`` of the codes, factors and effects in the order of the nodes' columns."""
-        matrix, order = self.matrix, self.pattern.order.order
-        L = matrix.layout.levels
-        blocks: dict[tuple[int, int], tuple[Ints, Ints, Array]] = {
-            (f, f): (np.arange(L(f)), np.arange(L(f)), d) for f, d in enumerate(matrix.diagonal)
-        }
-        for (f, g), block in matrix.blocks():
-            blocks[f, g] = (block.rows, block.cols, block.values)
-            blocks[g, f] = (block.cols, block.rows, block.values.transpose(1, 0, 2))
-        return sparse.csr_array(
-            sparse.block_array(
-                [
-                    [
-                        sparse.coo_array((values, (rows, cols)), shape=(L(f), L(g)))
-                        for g in order
-                        for rows, cols, values in _by_effect(blocks[f, g], a)
-                    ]
-                    for f in order
-                    for a in range(matrix.layout.width(f))
-                ],
-                format="csr",
-            )
-        )
+        codes = EliminationOrder.of(self.matrix.pattern, (), order.order)
+        of_codes = sparse_of_blocks(codes, self.matrix)
+        return sparse.csr_array(whole.T @ of_codes @ whole)
 
     def times_root(self, x: Array, *, transposed: bool = False) -> Array:
         """``R x`` or ``R'x`` of every effect, (q, m)."""
@@ -181,9 +157,3 @@ class PrecisionMatrix:
 def _sandwich(left: Array, values: Array, right: Array) -> Array:
     """``left' values right`` at each level or pair."""
     return np.asarray(np.einsum("ab,acl,cd->bdl", left, values, right, optimize=True))
-
-
-def _by_effect(block: tuple[Ints, Ints, Array], a: int) -> list[tuple[Ints, Ints, Array]]:
-    """Pairs of levels and values of one effect of the first factor with each of the second."""
-    rows, cols, values = block
-    return [(rows, cols, values[a, b]) for b in range(values.shape[1])]
