@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.likelihood.generalized.factor_rows import FactorRows
+from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -45,7 +46,7 @@ class LevelMoves:
         """At the working weights of the fit of a predictor."""
         rows, lam = fit.rows.random_terms[t], fit.solution.lambdas[t]
         k, A = len(lam), FactorRows.of([rows]).blocks(weights)
-        H = np.einsum("ab,acl,cd->lbd", lam, A, lam, optimize=True)
+        H = matmul_left(lam.T, matmul_right(A, lam)).transpose(2, 0, 1)
         L = np.linalg.cholesky(H + np.eye(k))
         roots = np.asarray(lam @ np.linalg.inv(L).transpose(0, 2, 1) * (_STEP / np.sqrt(k)), float)
         precision = np.asarray(np.linalg.pinv(lam @ lam.T, hermitian=True), float)

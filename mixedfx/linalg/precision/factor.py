@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.linalg.cholesky.batched import flatten
+from mixedfx.linalg.cholesky.batched import flatten, matmul_left, matmul_right
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.precision.basis import PrecisionBasis
@@ -145,7 +145,7 @@ class PrecisionFactor:
 
 def _times(left: Array, blocks: Array, right: Array) -> Array:
     """``left C right'`` of each block."""
-    return np.asarray(np.einsum("ab,bcl,dc->adl", left, blocks, right, optimize=True))
+    return matmul_left(left, matmul_right(blocks, right.T))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx.linalg.cholesky.assembled import sparse_of_blocks
+from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.precision.basis import PrecisionBasis
@@ -98,7 +99,7 @@ class PrecisionMatrix:
         pattern, columns = self.pattern, self.pattern.columns
         found = np.zeros(pattern.symbolic.n_values)
         for f, (lam, B) in enumerate(zip(lambdas, self.bases, strict=True)):
-            D = _sandwich(lam, self.matrix.diagonal[f], lam)
+            D = matmul_left(lam.T, matmul_right(self.matrix.diagonal[f], lam))
             own = np.asarray(D.reshape(len(lam) ** 2, -1) @ columns.squares[f])
             own = own.reshape(len(lam), len(lam), -1)
             for a in range(len(lam)):
@@ -109,7 +110,8 @@ class PrecisionMatrix:
             if len(columns.members[f].rows):
                 found[pattern.among[f]] += columns.members[f].of_pairs(D)
         for (f, g), positions in pattern.between.items():
-            block = _sandwich(lambdas[f], self.matrix.off_diagonal[f, g], lambdas[g])
+            right = matmul_right(self.matrix.off_diagonal[f, g], lambdas[g])
+            block = matmul_left(lambdas[f].T, right)
             found[positions] = columns.joined[f, g].of_pairs(block)
         return found
 
@@ -152,8 +154,3 @@ class PrecisionMatrix:
         """Sum of ``K log|A|`` over the factors."""
         layout = self.pattern.order.layout
         return sum(layout.width(f) * B.log_det for f, B in enumerate(self.bases) if B is not None)
-
-
-def _sandwich(left: Array, values: Array, right: Array) -> Array:
-    """``left' values right`` at each level or pair."""
-    return np.asarray(np.einsum("ab,acl,cd->bdl", left, values, right, optimize=True))
