@@ -51,6 +51,14 @@ class LinearFunctions:
         """Whether each is estimable, (r,)."""
         return np.asarray(~self.non_estimable.any(axis=1))
 
+    def values(self, beta: Vector) -> Vector:
+        """Values at coefficients, (r,)."""
+        return np.asarray(self.rows @ beta + self.offset)
+
+    def linearised(self, values: Vector, rows: Matrix, beta: Vector) -> LinearFunctions:
+        """Functions with these values and gradients ``rows`` at ``beta``, linear about it."""
+        return replace(self, rows=rows, offset=values - rows @ beta)
+
     def select(self, rows: slice | npt.NDArray[np.bool_]) -> LinearFunctions:
         """Select some of the functions."""
         return LinearFunctions(self.rows[rows], self.non_estimable[rows], self.offset[rows])

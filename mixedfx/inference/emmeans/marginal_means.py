@@ -270,9 +270,8 @@ class EMMeans:
         variance = scale.bias_variance if isinstance(scale, ResponseScale) else None
         own = RegriddedScale(scale.response, variance)
         at, beta = self._functions, fit.solution.beta
-        mean, slope = own.mean_and_slope(at.rows @ beta + at.offset)
-        rows = slope[:, None] * at.rows
-        functions = replace(at, rows=rows, offset=mean - rows @ beta)
+        mean, slope = own.mean_and_slope(at.values(beta))
+        functions = at.linearised(mean, slope[:, None] * at.rows, beta)
         levels = self.table[[*self.by, *self.specs]]
         table = estimate_table(fit, self._ddf, functions, levels, self.conf_level, own)
         return replace(self, table=table, _functions=functions, _scale=own)

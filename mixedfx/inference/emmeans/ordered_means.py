@@ -75,7 +75,7 @@ def ordered_functions(
     """Functions in the cells of a grid, of each category where they are probabilities."""
     family, params = fit.spec.family, fit.residual.distribution_params
     assert isinstance(family, Cumulative)
-    eta = cells.rows @ fit.solution.beta + cells.offset
+    eta = cells.values(fit.solution.beta)
     if which == "linear":
         by_params = np.tile(-family.alpha_jacobian(params).mean(axis=0), (len(eta), 1))
         value = eta - family.alpha(params).mean()

@@ -37,9 +37,8 @@ class ParameterFunctions(LinearFunctions):
         linear: LinearFunctions, fit: FittedModel, value: Vector, slope: Vector, by_params: Matrix
     ) -> ParameterFunctions:
         """Functions of linear ones, whose derivatives by these are ``slope``."""
-        rows = slope[:, None] * linear.rows
-        offset = value - rows @ fit.solution.beta
-        return ParameterFunctions(rows, linear.non_estimable, offset, by_params, fit)
+        at = linear.linearised(value, slope[:, None] * linear.rows, fit.solution.beta)
+        return ParameterFunctions(at.rows, at.non_estimable, at.offset, by_params, fit)
 
     def _with(self, linear: LinearFunctions, by_params: Matrix) -> ParameterFunctions:
         return ParameterFunctions(
@@ -82,7 +81,7 @@ class ParameterFunctions(LinearFunctions):
 
     def estimate(self, fit: FittedModel, ddf: object, conf_level: float) -> pd.DataFrame:
         """Estimate, z test and interval of each function; NaN for those not estimable."""
-        value = self.rows @ fit.solution.beta + self.offset
+        value = self.values(fit.solution.beta)
         sd = np.sqrt(np.maximum(np.diag(self.covariance(ddf)), 0.0))
         half = special.ndtri(0.5 + conf_level / 2) * sd
         with np.errstate(divide="ignore", invalid="ignore"):

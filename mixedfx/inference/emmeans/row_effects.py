@@ -104,10 +104,9 @@ def _means(fit: FittedModel, groups: RowGroups, frame: pd.DataFrame, which: str)
         return at
     check_mean_of_coefficients(fit)
     mean, beta = mean_function(fit), fit.solution.beta
-    eta = at.rows @ beta + at.offset
+    eta = at.values(beta)
     slope, _, _ = mean.mean_derivatives(eta)
-    rows = slope[:, None] * at.rows
-    return replace(at, rows=rows, offset=mean.mean(eta) - rows @ beta)
+    return at.linearised(mean.mean(eta), slope[:, None] * at.rows, beta)
 
 
 def _compared(
@@ -129,11 +128,10 @@ def _compared(
 def _logarithm(fit: FittedModel, functions: LinearFunctions) -> LinearFunctions:
     """Logarithms of functions, linearised."""
     beta = fit.solution.beta
-    values = functions.rows @ beta + functions.offset
+    values = functions.values(beta)
     if not (values > 0.0).all():
         raise ArgumentError("comparison='ratio' is of positive means; these are not all positive.")
-    rows = functions.rows / values[:, None]
-    return replace(functions, rows=rows, offset=np.log(values) - rows @ beta)
+    return functions.linearised(np.log(values), functions.rows / values[:, None], beta)
 
 
 # ---------------------------------------------------------------- values that are compared

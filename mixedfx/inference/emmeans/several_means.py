@@ -62,9 +62,7 @@ def several_functions(
     first, density = fit.residual, fit.residual.density  # type: ignore[attr-defined]
     assert isinstance(first, SeveralEstimate)
     parts = [(part, linear_functions(part, grid)) for part in first.parts.values()]
-    etas = np.array(
-        [one.rows @ part.solution.beta + one.offset for part, one in [(fit, cells), *parts]]
-    )
+    etas = np.array([one.values(part.solution.beta) for part, one in [(fit, cells), *parts]])
     slopes = density.mean_slopes(etas, first.params)
     of_params = density.mean_by_params(etas, first.params)
     # Derivatives by the free parameters in the order of the search, then in that of the fit.

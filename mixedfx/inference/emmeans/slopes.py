@@ -207,8 +207,9 @@ def on_response(
     """Slopes of the mean, linearised at the estimates: the offset makes them exact there."""
     check_mean_of_coefficients(fit)
     beta = fit.solution.beta
-    eta, by_x = at.rows @ beta + at.offset, slope.rows @ beta + slope.offset
+    eta, by_x = at.values(beta), slope.values(beta)
     first, second, _ = mean.mean_derivatives(eta)
     rows = (second * by_x)[:, None] * at.rows + first[:, None] * slope.rows
     non_estimable = np.abs(at.non_estimable) + np.abs(slope.non_estimable)
-    return replace(slope, rows=rows, non_estimable=non_estimable, offset=first * by_x - rows @ beta)
+    of_both = replace(slope, non_estimable=non_estimable)
+    return of_both.linearised(first * by_x, rows, beta)
