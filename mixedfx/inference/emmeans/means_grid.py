@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from mixedfx.inference.emmeans.nesting import (
     Nesting,
     cell_weights,
     factor_nesting,
+    has_levels,
     observed_levels,
     occurring,
     shown_names,
@@ -46,7 +47,7 @@ Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 Weights = Literal["equal", "proportional", "outer", "cells", "flat"]
-WEIGHTS: tuple[Weights, ...] = ("equal", "proportional", "outer", "cells", "flat")
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ def _cell_counts(fit: FittedModel, cells: pd.DataFrame, levels: Mapping[str, pd.
     tell cells apart.
     """
     observed, counts = observed_levels(fit), observed_counts(fit).to_numpy()
-    names = [n for n, v in levels.items() if n in observed and len(v) > 1 and _told(observed[n], v)]
+    several = [n for n, v in levels.items() if n in observed and len(v) > 1]
+    names = [n for n in several if has_levels(observed[n], levels[n])]
     if not names:
         return np.ones(len(cells))
     table = pd.DataFrame({n: np.asarray(observed[n]) for n in names}).assign(n=counts)
@@ -248,11 +250,6 @@ def _cell_counts(fit: FittedModel, cells: pd.DataFrame, levels: Mapping[str, pd.
     keys = pd.DataFrame({n: np.asarray(cells[n]) for n in names}).itertuples(index=False, name=None)
     one = len(names) == 1
     return np.array([total.get(key[0] if one else key, 0.0) for key in keys])
-
-
-def _told(observed: pd.Series, levels: pd.Series) -> bool:
-    """Whether the values on the grid are among those of the data."""
-    return bool(np.isin(np.asarray(levels), np.asarray(observed)).all())
 
 
 def _counted_weights(

@@ -66,7 +66,7 @@ def _detected(fit: FittedModel, levels: Mapping[str, pd.Series]) -> Nesting:
     """Nesting in the rows of the fit, and of factors without a main effect."""
     observed = observed_levels(fit)
     candidates = [n for n in levels if len(levels[n]) > 1 and n in observed]
-    names = [n for n in candidates if _has_levels(observed[n], levels[n])]
+    names = [n for n in candidates if has_levels(observed[n], levels[n])]
     on_grid = np.ones(len(observed), dtype=bool)
     for n in names:
         on_grid &= np.isin(np.asarray(observed[n]), np.asarray(levels[n]))
@@ -85,7 +85,7 @@ def observed_levels(fit: FittedModel) -> pd.DataFrame:
     return pd.DataFrame(columns).drop_duplicates(ignore_index=True)
 
 
-def _has_levels(column: pd.Series, levels: pd.Series) -> bool:
+def has_levels(column: pd.Series, levels: pd.Series) -> bool:
     """Whether the values on the grid are among those of the data."""
     return bool(np.isin(np.asarray(levels), np.asarray(column)).all())
 
