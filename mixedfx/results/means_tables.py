@@ -66,7 +66,7 @@ def requested(
     grid_levels(variables, at)  # checked before it is added to
     values = dict(at or {})
     for name in names[1:]:
-        if variables[name].numeric and len(variables[name].levels) == 1 and name not in values:
+        if variables[name].at_mean and name not in values:
             values[name] = _around_mean(fit, name)
     return PlotRequest(names, values, which, data)
 
@@ -81,8 +81,8 @@ def _around_mean(fit: FittedModel, name: str) -> list[float]:
 
 def is_curve(fit: FittedModel, request: PlotRequest) -> bool:
     """Whether x is a number of which no values are given."""
-    variable = grid_variables(fit)[request.names[0]]
-    return variable.numeric and len(variable.levels) == 1 and request.names[0] not in request.at
+    x = request.names[0]
+    return grid_variables(fit)[x].at_mean and x not in request.at
 
 
 def along_range(fit: FittedModel, request: PlotRequest) -> PlotRequest:

@@ -56,10 +56,8 @@ def joint_tests(
     grid_levels(variables, at)  # checked before it is added to
     values = dict(at or {})
     for name, variable in variables.items():
-        if variable.numeric and len(variable.levels) == 1 and name not in values:
+        if variable.at_mean and name not in values and name not in by_names:
             mean = float(variable.levels.iloc[0])
-            if name in by_names:
-                continue
             values[name] = [mean - 1.0, mean + 1.0]
     options = GridOptions(at=values)
     grid = means_grid(fit, [], by_names, options)

@@ -172,7 +172,7 @@ def reduced_levels(
             check_choice("cov_reduce", name, covariates)
         named = dict(given)
     else:
-        named = {n: given for n in covariates if len(variables[n].levels) == 1}
+        named = {n: given for n in covariates if variables[n].at_mean}
     levels = {}
     for name, how in named.items():
         function = _reduction(how)

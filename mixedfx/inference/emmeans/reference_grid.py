@@ -37,6 +37,11 @@ class Variable:
     levels: pd.Series  # default values on the grid: all levels, or the mean
     numeric: bool  # whether at= may give it other values
 
+    @property
+    def at_mean(self) -> bool:
+        """Whether it is a covariate whose one default value is its mean."""
+        return self.numeric and len(self.levels) == 1
+
 
 @summary_of_rows("fixed variables")
 def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
