@@ -212,7 +212,7 @@ class EMMeans:
             family = self._adjusted(functions, adjustment, len(levels), conf_level)
             if ratio is not None:
                 labels, _ = comparison.coefficients(levels, names, sign="/")
-                family = exponentiated(family, ratio, scale.ratio_unit)
+                family = exponentiated(family, ratio, scale.response.ratio_unit)
             family.insert(0, "contrast", labels)
             families.append(self._insert_by(family, group.start))
         sizes = [group.stop - group.start for group in groups]

@@ -57,6 +57,16 @@ class MeanFunction(Protocol):
         """What exponentials of differences are; None: nothing of the mean."""
         ...
 
+    @property
+    def ratio_of(self) -> str:
+        """What ratios are of, where that is not the mean."""
+        ...
+
+    @property
+    def ratio_unit(self) -> float:
+        """Factor of a difference whose exponential is the ratio."""
+        ...
+
     def mean(self, eta: Vector) -> Vector:
         """Mean at a linear predictor."""
         ...
@@ -84,12 +94,6 @@ class FamilyMean:
         return self.family.response_mean_name
 
     @property
-    def ratio_of(self) -> str:
-        """What ratios are of, where that is not the mean."""
-        own, other = self.family.mean_name, self.family.response_mean_name
-        return f" of the {own}" if own != other else ""
-
-    @property
     def link(self) -> Any:
         """That of the family."""
         return self.family.link
@@ -98,6 +102,17 @@ class FamilyMean:
     def ratio(self) -> str | None:
         """That of the family."""
         return self.family.ratio
+
+    @property
+    def ratio_of(self) -> str:
+        """What ratios are of, where that is not the mean."""
+        own, other = self.family.mean_name, self.family.response_mean_name
+        return f" of the {own}" if own != other else ""
+
+    @property
+    def ratio_unit(self) -> float:
+        """One."""
+        return 1.0
 
     def mean(self, eta: Vector) -> Vector:
         """Mean of the response."""
@@ -128,6 +143,16 @@ class TransformedResponse:
     def ratio(self) -> str | None:
         """That of the transformation."""
         return self.link.ratio
+
+    @property
+    def ratio_of(self) -> str:
+        """Nothing else."""
+        return ""
+
+    @property
+    def ratio_unit(self) -> float:
+        """That of the transformation."""
+        return self.link.ratio_unit
 
     def mean(self, eta: Vector) -> Vector:
         """Value of the column."""
@@ -200,16 +225,11 @@ class LinkScale:
         """Name of the ratios that contrasts are; None where they are differences."""
         return None
 
-    @property
-    def ratio_unit(self) -> float:
-        """Factor of a difference whose exponential is the ratio."""
-        return float(getattr(self.response.link, "ratio_unit", 1.0))
-
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of, where they are not differences of means."""
         if ratio is not None:
-            of = getattr(self.response, "ratio_of", "")
-            return f"The null value of the {ratio.replace('_', ' ')}s{of} is 1."
+            name = ratio.replace("_", " ")
+            return f"The null value of the {name}s{self.response.ratio_of} is 1."
         predictor = self.response.predictor_name
         return f"Contrasts are differences of the {predictor}." if predictor else ""
 
