@@ -43,6 +43,11 @@ class Comparison(Protocol):
         """Whether the contrasts are all differences of pairs of means."""
         ...
 
+    @property
+    def given(self) -> bool:
+        """Whether coefficients are given, which may be of one mean."""
+        ...
+
     def coefficients(
         self, levels: pd.DataFrame, names: Sequence[str], *, sign: str = "-"
     ) -> tuple[list[str], Matrix]:
@@ -59,7 +64,7 @@ class MethodComparison:
 
     def __post_init__(self) -> None:
         """Refuse unknown methods, and a reference where there is none."""
-        if not isinstance(self.method, Mapping):
+        if not self.given:
             check_choice("method", self.method, METHODS)
         if self.ref is not None and self.method not in WITH_REFERENCE:
             raise ArgumentError(
@@ -72,7 +77,7 @@ class MethodComparison:
         """Tukey's for all pairs, Dunnett's own, none for what is planned, else Holm's."""
         if self.all_pairs:
             return "tukey"
-        if isinstance(self.method, Mapping):
+        if self.given:
             return "none"
         adjustments: dict[str, Adjust] = {"poly": "none", "dunnett": "mvt"}
         return adjustments.get(self.method, "holm")
@@ -81,6 +86,11 @@ class MethodComparison:
     def all_pairs(self) -> bool:
         """Whether these are all differences of pairs."""
         return isinstance(self.method, str) and self.method in ALL_PAIRS
+
+    @property
+    def given(self) -> bool:
+        """Whether the method is a mapping."""
+        return isinstance(self.method, Mapping)
 
     def coefficients(
         self, levels: pd.DataFrame, names: Sequence[str], *, sign: str = "-"
@@ -114,6 +124,11 @@ class InteractionComparison:
     def all_pairs(self) -> bool:
         """Whether there are differences of pairs of one variable alone."""
         return len(self.methods) == 1 and self.methods[0][1] in ALL_PAIRS
+
+    @property
+    def given(self) -> bool:
+        """Not so."""
+        return False
 
     def coefficients(
         self, levels: pd.DataFrame, names: Sequence[str], *, sign: str = "-"

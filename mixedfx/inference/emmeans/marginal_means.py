@@ -313,7 +313,7 @@ class EMMeans:
 
     def _compared_groups(self, comparison: Comparison) -> list[slice]:
         """Groups of means that are compared: all but nests of one level."""
-        if isinstance(getattr(comparison, "method", None), Mapping):
+        if comparison.given:
             return list(self._groups)
         check_two_means(max(group.stop - group.start for group in self._groups))
         return [group for group in self._groups if group.stop - group.start > 1]
