@@ -18,6 +18,7 @@ from mixedfx.inference.denominator_df import denominator_df
 from mixedfx.inference.emmeans.emmeans import emmeans
 from mixedfx.inference.emmeans.linear_functions import mean_offset
 from mixedfx.inference.emmeans.means_grid import grid_variables
+from mixedfx.inference.emmeans.slopes import variable_ranges
 from mixedfx.inference.wald import t_quantile
 
 # Points along a covariate, and of the latent density.
@@ -78,8 +79,8 @@ class OrderedPlots:
         values = dict(at or {})
         variable = grid_variables(self.model).get(covariate)
         if variable is not None and variable.numeric and covariate not in values:
-            rows = pd.Series(self.model.rows.columns[covariate])
-            values[covariate] = np.linspace(rows.min(), rows.max(), _POINTS)
+            low, high = variable_ranges(self.model)[covariate]
+            values[covariate] = np.linspace(low, high, _POINTS)
         specs = [covariate] if by is None else [covariate, by]
         ddf = denominator_df(self.model, "normal")
         means = emmeans(self.model, ddf, specs, at=values, which="probabilities")
