@@ -17,6 +17,7 @@ Vector = npt.NDArray[np.float64]
 
 # Okabe and Ito's blue and vermilion, and greys: distinct under every kind of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
+LIGHT_BLUE = "#99C2DE"  # the same blue, lighter
 DARK_GREY, GREY, LIGHT_GREY = "#444444", "#999999", "#DDDDDD"
 # With more rows their tick labels would overlap, and are left out.
 MAX_TICK_LABELS = 60

@@ -15,6 +15,7 @@ from mixedfx.plots.axes import (
     BLUE,
     DARK_GREY,
     GREY,
+    LIGHT_BLUE,
     LIGHT_GREY,
     VERMILION,
     despine,
@@ -127,7 +128,7 @@ def draw_against_category(ax: Any, values: pd.Series, categories: Any, at: Vecto
     ax.axhline(at[1], color=GREY, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     width = float(np.clip(160.0 / max(len(stats), 1), 1.0, 16.0))
     ax.vlines(x, stats["low"], stats["high"], color=GREY, linewidth=min(width, 0.9), zorder=2)
-    ax.vlines(x, stats["q1"], stats["q3"], color="#99C2DE", linewidth=width, zorder=3)
+    ax.vlines(x, stats["q1"], stats["q3"], color=LIGHT_BLUE, linewidth=width, zorder=3)
     size = float(np.clip(0.6 * width, 1.5, 5.0))
     ax.plot(x, stats["median"], "o", color=BLUE, markersize=size, zorder=4)
     if ordered:
@@ -152,7 +153,7 @@ def draw_simulated(ax: Any, simulated: Vector, observed: float, names: tuple[str
         width = float(np.ceil(width))
         low -= 0.5
     bins = low + width * np.arange(int((high - low) / width) + 2)
-    ax.hist(simulated, bins=bins, color="#99C2DE", edgecolor="white", linewidth=0.5, zorder=2)
+    ax.hist(simulated, bins=bins, color=LIGHT_BLUE, edgecolor="white", linewidth=0.5, zorder=2)
     ax.axvline(observed, color=VERMILION, linewidth=2.0, zorder=3)
     ax.set_xlim(min(low, observed) - 0.08 * span, max(high, observed) + 0.08 * span)
     ax.set_ylim(top=1.15 * ax.get_ylim()[1])

@@ -12,6 +12,7 @@ from mixedfx.errors import check_share
 from mixedfx.plots.axes import (
     BLUE,
     GREY,
+    LIGHT_BLUE,
     LIGHT_GREY,
     MAX_TICK_LABELS,
     VERMILION,
@@ -83,7 +84,7 @@ def boxplot_by_level(values: pd.Series, levels: Any, *, group: str, ax: Any = No
     y = np.arange(len(table))
     ax.axvline(0.0, color=GREY, linewidth=1, zorder=1)
     ax.hlines(y, table["low"], table["high"], color=LIGHT_GREY if many else GREY, linewidth=0.8)
-    ax.hlines(y, table["q1"], table["q3"], color="#99C2DE", linewidth=0.8 if many else 6)
+    ax.hlines(y, table["q1"], table["q3"], color=LIGHT_BLUE, linewidth=0.8 if many else 6)
     ax.plot(table["median"], y, "o", color=BLUE, markersize=1.5 if many else 4, zorder=3)
     if not many:
         y_of_level = pd.Series(y, index=table.index)

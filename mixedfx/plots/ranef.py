@@ -14,6 +14,7 @@ from mixedfx.errors import ArgumentError, brief, check_choice, check_share, name
 from mixedfx.plots.axes import (
     BLUE,
     GREY,
+    LIGHT_BLUE,
     LIGHT_GREY,
     MAX_TICK_LABELS,
     VERMILION,
@@ -62,7 +63,7 @@ def _draw_caterpillar(ax: Any, effects: pd.DataFrame, name: str, width: float) -
         fmt="o",
         markersize=1.5 if many else 4,
         color=BLUE,
-        ecolor="#99C2DE" if many else BLUE,  # the same blue, lighter, so that the points are seen
+        ecolor=LIGHT_BLUE if many else BLUE,  # lighter, so that the points are seen
         elinewidth=0.5 if many else 1.2,
         zorder=2,
     )
