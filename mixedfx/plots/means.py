@@ -94,13 +94,13 @@ class MeansTable:
         return "conf_low" in self.estimates
 
     def levels(self, column: str) -> list[Any]:
-        """Levels of the colours or panels, in order."""
+        """Levels of x, of the colours or of the panels, in order."""
         return list(dict.fromkeys(self.estimates[column]))
 
 
 def means(table: MeansTable, *, ax: Any = None) -> Any:
     """Plot means as points with intervals, side by side by colour, along levels or numbers."""
-    levels = list(dict.fromkeys(table.estimates["x"]))
+    levels, number = table.levels("x"), is_number(table.estimates["x"])
     colors = table.levels("color")
     width = max(3.6, 1.2 + 0.5 * len(levels) * max(1.0, 0.55 * len(colors)))
     axes, own = _panels(table, min(width, 11.0), ax)
@@ -111,14 +111,12 @@ def means(table: MeansTable, *, ax: Any = None) -> Any:
         _null_line(table, one)
         for i, color in enumerate(colors):
             shift = (i - 0.5 * (len(colors) - 1)) * step
-            number = is_number(table.estimates["x"])
             _points(table, one, panel, color, to_x, shift, 0.0 if number else step)
             drawn = _of(table.estimates, panel, color)
             _mean_points(table, one, to_x(drawn["x"]) + shift, drawn, COLORS[i], color)
         room = 14.0 * one.figure.get_size_inches()[0] / len(axes)
         _set_levels(one, at, [format_label(_level_text(level)) for level in levels], room=room)
-        reach = table.points is not None and is_number(table.estimates["x"])
-        ends = to_x(table.points["x"]) if reach and table.points is not None else at
+        ends = to_x(table.points["x"]) if number and table.points is not None else at
         one.set_xlim(min(at.min(), *ends) - 0.6 * gap, max(at.max(), *ends) + 0.6 * gap)
     _finish(table, axes, own)
     return axes
