@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mixedfx import plots
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.denominator_df import DfMethod, denominator_df
 from mixedfx.inference.emmeans import slopes as marginal_slopes
 from mixedfx.inference.emmeans.means_grid import GridOptions
 from mixedfx.results.means_tables import (
     PlotRequest,
-    along_range,
+    drawn_as,
     drawn_table,
-    is_curve,
     means_of,
     requested,
     slopes_table,
@@ -185,11 +183,9 @@ class MeanPlots:
     ) -> Any:
         """Draw means, as lines along a number and else as points."""
         fit, ddf = self.model, denominator_df(self.model, df_method)
-        curve = is_curve(fit, request)
-        shown = along_range(fit, request) if curve else request
+        shown, plot = drawn_as(fit, request)
         means = means_of(fit, ddf, shown, conf_level=conf_level)
-        table = drawn_table(fit, request, means, what=what, connect=connect)
-        return plots.curves(table, ax=ax) if curve else plots.means(table, ax=ax)
+        return plot(drawn_table(fit, request, means, what=what, connect=connect), ax=ax)
 
     def slopes(
         self,
@@ -234,8 +230,7 @@ class MeanPlots:
         fit, ddf = self.model, denominator_df(self.model, df_method)
         marginal_slopes.check_covariate(fit, variable)
         request = requested(fit, variable if by is None else by, None, at, which, False)
-        curve = is_curve(fit, request)
-        shown = along_range(fit, request) if curve else request
+        shown, plot = drawn_as(fit, request)
         slopes = marginal_slopes.slopes(
             fit,
             ddf,
@@ -245,5 +240,4 @@ class MeanPlots:
             which=which,
             conf_level=conf_level,
         )
-        table = slopes_table(fit, request, slopes, variable)
-        return plots.curves(table, ax=ax) if curve else plots.means(table, ax=ax)
+        return plot(slopes_table(fit, request, slopes, variable), ax=ax)

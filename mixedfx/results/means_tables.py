@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,17 +79,14 @@ def _around_mean(fit: FittedModel, name: str) -> list[float]:
     return sorted({float(f"{np.clip(mean + k * sd, low, high):.3g}") for k in _AROUND})
 
 
-def is_curve(fit: FittedModel, request: PlotRequest) -> bool:
-    """Whether x is a number of which no values are given."""
+def drawn_as(fit: FittedModel, request: PlotRequest) -> tuple[PlotRequest, Callable[..., Any]]:
+    """What is drawn and its plot: curves over the range of a number without values, or points."""
     x = request.names[0]
-    return grid_variables(fit)[x].at_mean and x not in request.at
-
-
-def along_range(fit: FittedModel, request: PlotRequest) -> PlotRequest:
-    """The same with x over its range."""
-    x = request.names[0]
+    if not grid_variables(fit)[x].at_mean or x in request.at:
+        return request, plots.means
     low, high = variable_ranges(fit)[x]
-    return replace(request, at={**request.at, x: np.linspace(low, high, _POINTS)})
+    along = replace(request, at={**request.at, x: np.linspace(low, high, _POINTS)})
+    return along, plots.curves
 
 
 def means_of(
@@ -235,15 +232,15 @@ def _curve_at(points: pd.DataFrame, estimates: pd.DataFrame) -> Any:
 
 def _partial_residuals(fit: FittedModel, request: PlotRequest) -> Any:
     """Residuals of the rows, given their random effects, on the scale drawn."""
-    mean = mean_function(fit)
-    if isinstance(mean, TransformedResponse) and request.which == "mean":
-        raise ArgumentError(
-            f"data='partial': residuals are of {mean.link.code}: add which='linear', or draw the "
-            "data, data='raw'."
-        )
-    kind = "working" if request.which == "linear" and mean.predictor_name else "response"
+    mean, kind = mean_function(fit), "response"
     if isinstance(mean, TransformedResponse):
-        kind = "response"
+        if request.which == "mean":
+            raise ArgumentError(
+                f"data='partial': residuals are of {mean.link.code}: add which='linear', or draw "
+                "the data, data='raw'."
+            )
+    elif request.which == "linear" and mean.predictor_name:
+        kind = "working"
     return residuals_of_kind(fit, kind, random="fitted", rng=0).to_numpy(float)
 
 
