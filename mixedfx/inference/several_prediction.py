@@ -30,6 +30,7 @@ from mixedfx.families.family import Family
 from mixedfx.inference import prediction
 from mixedfx.inference.new_rows import new_weights
 from mixedfx.inference.prediction import Wanted, rows_of_predictor, unknown_effects_variance
+from mixedfx.inference.response_scale import Predicted
 from mixedfx.likelihood.prediction_variance import (
     PredictionErrors,
     PredictionRows,
@@ -203,10 +204,9 @@ def _limits(
     family = first.density.family
     with np.errstate(all="ignore"):
         center = family.link.link(mean)
-        half = special.ndtri(0.5 + conf_level / 2) * sd
-        half = half / np.abs(family.link.mean_derivatives(center, mean)[0])
-        ends = family.mean(center - half), family.mean(center + half)
-    return np.minimum(*ends), np.maximum(*ends)
+        slope = family.link.mean_derivatives(center, mean)[0]
+        about = Predicted(center, sd / np.abs(slope), slope, family.mean)
+        return about.limits(special.ndtri(0.5 + conf_level / 2))
 
 
 def _of_responses(
