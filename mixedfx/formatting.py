@@ -344,7 +344,7 @@ def _rounded(coefficients: pd.DataFrame) -> pd.DataFrame:
         elif name == "df":
             formatted[name] = [f"{v:.1f}" for v in column]
         elif name.startswith("Pr("):
-            formatted[name] = [_p_value(v) for v in column]
+            formatted[name] = [format_p_value(v) for v in column]
         else:
             formatted[name] = format_column(column)
     return formatted
@@ -362,7 +362,7 @@ def _beside_names(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _p_value(value: float) -> str:
+def format_p_value(value: float) -> str:
     """Format a p-value as R does: three significant digits, bounded below by rounding."""
     return "<2e-16" if value < 2e-16 else f"{value:.3g}"
 

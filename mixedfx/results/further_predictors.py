@@ -11,7 +11,7 @@ import pandas as pd
 from mixedfx._escaping import html_block
 from mixedfx.errors import ArgumentError, brief, check_flag
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.formatting import Summary, Table, component_rows
+from mixedfx.formatting import Summary, Table, component_rows, format_p_value
 from mixedfx.inference import intervals, prediction, varcorr, wald
 from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
 from mixedfx.inference.emmeans.emmeans import EMMeans, emmeans
@@ -207,7 +207,7 @@ def section(fit: FittedModel, title: str) -> list[Table]:
                 "Estimate": [f"{v:.5f}" for v in table["estimate"]],
                 "Std. Error": [f"{v:.5f}" for v in table["std_error"]],
                 "z value": [f"{v:.2f}" for v in table["statistic"]],
-                "Pr(>|z|)": ["<2e-16" if v < 2e-16 else f"{v:.3g}" for v in table["p_value"]],
+                "Pr(>|z|)": [format_p_value(v) for v in table["p_value"]],
             }
         )
         tables.append(Table(title, shown))
