@@ -80,10 +80,14 @@ def _checked_groups(fits: Sequence[FittedModel], asked: Wanted) -> str | Sequenc
     return list(random)
 
 
+def _own_groups(fit: FittedModel, random: str | Sequence[str]) -> str | Sequence[str]:
+    """Groups that are included of one predictor, which may not have all of them."""
+    return random if isinstance(random, str) else [g for g in random if g in fit.formula.groups]
+
+
 def _own(fit: FittedModel, random: str | Sequence[str], wanted: dict[str, Any]) -> dict[str, Any]:
-    """What is asked of one predictor, which may not have all of the groups."""
-    own = random if isinstance(random, str) else [g for g in random if g in fit.formula.groups]
-    return {**wanted, "random": own}
+    """What is asked of one predictor."""
+    return {**wanted, "random": _own_groups(fit, random)}
 
 
 @dataclass(frozen=True)
@@ -134,15 +138,16 @@ def _of_mean(
     if asked.average is not None:
         return _averaged(fits, data, asked, random)
     index, found = None, []
+    effects = asked.interval == "prediction"
     for fit in fits:
-        groups = _own(fit, random, {})["random"]
-        effects = asked.interval == "prediction"
+        groups = _own_groups(fit, random)
         index, eta, rows = rows_of_predictor(fit, data, groups, asked.new_levels, effects=effects)
         found.append(_Predictor(fit, eta, rows))
     etas = np.array([of.eta for of in found])
     zeros = asked.which == "mean"
-    mean = first.density.mean(etas, first.params)
-    if not zeros:
+    if zeros:
+        mean = first.density.mean(etas, first.params)
+    else:
         of_rows = first.density.params_of_rows(etas, first.params)
         mean = first.density.family.response_mean(etas[0], of_rows)
     predicted = pd.Series(mean, index=index, name="predicted")
