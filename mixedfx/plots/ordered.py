@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.plots.axes import DARK_GREY, despine, format_label, subplots
 from mixedfx.plots.plot_data import is_number
-
-Vector = npt.NDArray[np.float64]
 
 # Panels in a row.
 _COLUMNS = 3

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.checks import independent_columns
@@ -32,8 +31,6 @@ from mixedfx.inference.emmeans.linear_functions import (
 )
 from mixedfx.inference.emmeans.means_grid import GridOptions, MeansGrid, grid_variables, means_grid
 from mixedfx.inference.emmeans.reference_grid import grid_levels, group_slices, parse_names
-
-Matrix = npt.NDArray[np.float64]
 
 _TESTED = ("F", "num_df", "den_df", "p_value")
 

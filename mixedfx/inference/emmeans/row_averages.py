@@ -29,7 +29,6 @@ from mixedfx.inference.emmeans.means_grid import grid_variables
 from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels
 
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
 
 # More distinct values of variables are hardly levels.
 _MAX_LEVELS = 1_000

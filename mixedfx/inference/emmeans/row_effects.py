@@ -29,7 +29,6 @@ from mixedfx.inference.emmeans.row_averages import RowGroups, row_groups
 from mixedfx.inference.emmeans.scale import check_mean_of_coefficients, mean_function
 
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
 
 COMPARISONS = ("difference", "ratio")
 _ESTIMATES = ["estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import ArgumentError, check_choice
@@ -20,8 +19,6 @@ from mixedfx.inference.emmeans.linear_functions import LinearFunctions, linear_f
 from mixedfx.inference.emmeans.parameter_functions import ParameterFunctions
 from mixedfx.inference.emmeans.scale import LinkScale, mean_function
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,6 @@ from mixedfx.inference.emmeans.scale import (
 )
 
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 # Step of the differences, of the range of the covariate.
 _STEP = 3e-4
