@@ -6,7 +6,6 @@ of quantile residuals of simulated responses.
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +16,6 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError
 from mixedfx.results.plot_inputs import quantile_residuals
 
-mpl.use("agg")
-from matplotlib import pyplot as plt
-
 FITS = {
     "trials": "cbpp_prop__laplace",
     "crossed": "verbagg_probit__laplace",
@@ -28,12 +24,6 @@ FITS = {
     "overdispersed": "salam_nb2__laplace",
     "continuous": "chick_gamma__laplace",
 }
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def group_of(fit):

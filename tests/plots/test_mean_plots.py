@@ -6,24 +6,15 @@ artists.
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError
-
-mpl.use("agg")
-from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,12 +17,6 @@ def fit():
     wine["x"] = np.random.default_rng(1).normal(size=len(wine))
     formula = "rating ~ temp + contact + x + (1 | judge)"
     return mfx.glmer(formula, wine, family="cumulative")
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.full

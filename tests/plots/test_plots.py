@@ -13,22 +13,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from scipy import stats
 from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx import plots
 from mixedfx.errors import ArgumentError, SingularFitWarning
-
-mpl.use("agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
