@@ -24,6 +24,11 @@ Mask = npt.NDArray[np.bool_]
 ParamScale = Literal["identity", "log", "power"]
 
 
+def from_logs(logs: Vector) -> Vector:
+    """Positive numbers of these logarithms, kept off zero in double precision."""
+    return np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG))
+
+
 class FamilyParameters:
     """What a family says of its parameters, ``param_names``."""
 
@@ -56,8 +61,8 @@ class FamilyParameters:
         return np.asarray(np.log(params))
 
     def natural(self, coordinates: Vector) -> Vector:
-        """Parameters at coordinates, kept off zero in double precision."""
-        return np.exp(np.clip(coordinates, -LARGEST_LOG, LARGEST_LOG))
+        """Parameters at coordinates."""
+        return from_logs(coordinates)
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""

@@ -23,9 +23,12 @@ from scipy import special
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Family, Mask, Vector
 from mixedfx.families.links import Link
-from mixedfx.families.parameters import LARGEST_LOG, Matrix, ParamScale
+from mixedfx.families.parameters import FamilyParameters, Matrix, ParamScale
 from mixedfx.families.partials import Partials, Variables, of_rows, softplus
 from mixedfx.families.zero_part import ZeroPart, inflated, inflated_by_params
+
+# Coordinates beside a modelled parameter: logarithms.
+_LOGARITHMS = FamilyParameters()
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,22 @@ class SeveralPredictors:
         of_all = self.family.at_limit(np.insert(params, self._modelled, 1.0))
         return np.delete(of_all, self._modelled)
 
+    @property
+    def _searched(self) -> FamilyParameters:
+        """What the coordinates are of."""
+        return _LOGARITHMS if self.dispersion else self.family
+
     def coordinates(self, params: Vector) -> Vector:
         """Coordinates in which the parameters are searched."""
-        return np.log(params) if self.dispersion else self.family.coordinates(params)
+        return self._searched.coordinates(params)
 
     def natural(self, coordinates: Vector) -> Vector:
         """Parameters at coordinates."""
-        if not self.dispersion:
-            return self.family.natural(coordinates)
-        return np.exp(np.clip(coordinates, -LARGEST_LOG, LARGEST_LOG))
+        return self._searched.natural(coordinates)
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters by the coordinates."""
-        if not self.dispersion:
-            return self.family.natural_jacobian(coordinates)
-        return np.diag(self.natural(coordinates))
+        return self._searched.natural_jacobian(coordinates)
 
     @property
     def param_scales(self) -> tuple[ParamScale, ...]:

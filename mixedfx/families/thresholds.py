@@ -17,17 +17,10 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.parameters import ParamScale
+from mixedfx.families.parameters import ParamScale, from_logs
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-
-# Largest size of the logarithm of a distance.
-_LARGEST_LOG = 200.0
-
-
-def _distances(coordinates: Vector) -> Vector:
-    return np.exp(np.clip(coordinates, -_LARGEST_LOG, _LARGEST_LOG))
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class Flexible(Thresholds):
 
     def natural(self, coordinates: Vector) -> Vector:
         """Sums of distances from the anchor."""
-        at, steps = self.anchor, _distances(coordinates)
+        at, steps = self.anchor, from_logs(coordinates)
         alpha = np.full(len(coordinates), coordinates[at])
         alpha[at + 1 :] += np.cumsum(steps[at + 1 :])
         alpha[:at] -= np.cumsum(steps[:at][::-1])[::-1]
@@ -114,7 +107,7 @@ class Flexible(Thresholds):
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Each distance moves all thresholds beyond it."""
         n, at = len(coordinates), self.anchor
-        J = np.tile(_distances(coordinates), (n, 1))
+        J = np.tile(from_logs(coordinates), (n, 1))
         rows, columns = np.indices((n, n))
         J[(columns > at) & (rows < columns)] = 0.0
         J[(columns < at) & (rows > columns)] = 0.0
@@ -151,11 +144,11 @@ class Equidistant(Thresholds):
 
     def natural(self, coordinates: Vector) -> Vector:
         """Its exponential."""
-        return np.array([coordinates[0], _distances(coordinates[1:])[0]])
+        return np.array([coordinates[0], from_logs(coordinates[1:])[0]])
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Diagonal."""
-        return np.diag([1.0, _distances(coordinates[1:])[0]])
+        return np.diag([1.0, from_logs(coordinates[1:])[0]])
 
 
 FLEXIBLE = Flexible()
