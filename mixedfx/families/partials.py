@@ -52,6 +52,13 @@ class Variables:
         """A function that does not vary."""
         return Partials(self, {(): value})
 
+    def log_params(self, params: Array) -> list[Partials]:
+        """Logarithms of the parameters: variables where derivatives by them are wanted."""
+        logs = np.log(params)
+        if not self.n_params:
+            return [self.constant(log_param) for log_param in logs]
+        return [self.variable(self.n_predictors + j, value) for j, value in enumerate(logs)]
+
 
 @dataclass(frozen=True)
 class Partials:
@@ -126,25 +133,23 @@ class Partials:
                 parts[index] = sum(terms[1:], terms[0])
         return Partials(self.variables, parts)
 
-    def tensor(self, order: int, n: tuple[int, ...]) -> Array:
-        """Derivatives of an order by the predictors, with the shape n after its m of each order."""
+    def tensor(self, order: int, n: tuple[int, ...], by: Index = ()) -> Array:
+        """
+        Derivatives of an order by the predictors, with the shape n after its m of each order.
+
+        ``by`` is the number of a further variable by which the function is differentiated.
+        """
         m = self.variables.n_predictors
         out = np.zeros((m,) * order + n)
         for index in np.ndindex(*(m,) * order):
-            part = self.parts.get(tuple(sorted(index)))
+            part = self.parts.get((*sorted(index), *by))
             if part is not None:
                 out[index] = part
         return out
 
     def by_param(self, j: int, order: int, n: tuple[int, ...]) -> Array:
         """The same of the derivative by the j-th parameter."""
-        m = self.variables.n_predictors
-        out = np.zeros((m,) * order + n)
-        for index in np.ndindex(*(m,) * order):
-            part = self.parts.get((*sorted(index), m + j))
-            if part is not None:
-                out[index] = part
-        return out
+        return self.tensor(order, n, (self.variables.n_predictors + j,))
 
 
 def of_rows(parts: Partials, rows: npt.NDArray[np.intp]) -> Partials:

@@ -116,19 +116,15 @@ class SeveralPredictors:
         """The same: each coordinate is of one parameter."""
         return self
 
-    def full_params(self, params: Vector, log_dispersion: Array | None) -> npt.NDArray[np.float64]:
-        """All parameters of the family: (r,), or (r, n) where one has a predictor."""
-        if self._modelled is None or log_dispersion is None:
-            return params
-        rows = [np.full_like(log_dispersion, param) for param in params]
-        rows.insert(self._modelled, np.exp(log_dispersion))
-        return np.array(rows)
-
     # ------------------------------------------------------------ distribution, at etas (m, n)
 
     def params_of_rows(self, etas: Array, params: Vector) -> npt.NDArray[np.float64]:
-        """All parameters of the family, (r,) or (r, n)."""
-        return self.full_params(params, etas[-1] if self.dispersion else None)
+        """All parameters of the family: (r,), or (r, n) where one has a predictor."""
+        if self._modelled is None:
+            return params
+        rows = [np.full_like(etas[-1], param) for param in params]
+        rows.insert(self._modelled, np.exp(etas[-1]))
+        return np.array(rows)
 
     def zero_probability(self, etas: Array) -> Array:
         """Probability of a zero beside the family's own, (n,)."""
@@ -224,13 +220,20 @@ class SeveralPredictors:
             weight[j] = -found.by_param(j, 2, n)
         return ParamDerivatives(value, first, weight)
 
+    def _weights(self, w: Array | None) -> tuple[Array | None, Array | None]:
+        """Trials, and prior weights, which multiply the log density with its zero part."""
+        return (w, None) if self.family.takes_trials else (None, w)
+
+    def _counts(self, y: Array) -> Array:
+        """Response of the family: a truncated one has the zeros apart."""
+        return np.maximum(y, 1.0) if self.family.truncated else y
+
     def _rows_of_family(
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
     ) -> tuple[RowDerivatives, ZeroPart]:
         """Rows of the family, prior weights apart, and their zero part."""
-        own = np.maximum(y, 1.0) if self.family.truncated else y
-        trials = w if self.family.takes_trials else None
-        rows = self.family.derivatives(own, trials, eta[0], params, third=third)
+        trials, _ = self._weights(w)
+        rows = self.family.derivatives(self._counts(y), trials, eta[0], params, third=third)
         return rows, ZeroPart.of(y, eta[1], rows.value, truncated=self.family.truncated)
 
     def _of_zero_part(
@@ -239,27 +242,23 @@ class SeveralPredictors:
         """Derivatives by the predictors of the mean and of the zeros alone, in closed form."""
         rows, part = self._rows_of_family(y, w, eta, params, third=third)
         found = inflated(y, rows, part, truncated=self.family.truncated)
-        return weighted(found, None if self.family.takes_trials else w)
+        return weighted(found, self._weights(w)[1])
 
     def _by_params_of_zero_part(
         self, y: Array, w: Array | None, eta: Array, params: Vector
     ) -> ParamDerivatives:
         rows, part = self._rows_of_family(y, w, eta, params, third=False)
-        own = np.maximum(y, 1.0) if self.family.truncated else y
-        trials = w if self.family.takes_trials else None
-        by = self.family.by_params(own, trials, eta[0], params)
+        trials, prior = self._weights(w)
+        by = self.family.by_params(self._counts(y), trials, eta[0], params)
         found = inflated_by_params(y, rows, by, part, truncated=self.family.truncated)
-        if w is None or self.family.takes_trials:
-            return found
-        return ParamDerivatives(*(w * one for one in found))
+        return found if prior is None else ParamDerivatives(*(prior * one for one in found))
 
     def _density(
         self, variables: Variables, y: Array, w: Array | None, eta: Array, params: Vector
     ) -> Partials:
         """Log density of the rows."""
-        prior = None if self.family.takes_trials else w
-        inner = w if self.family.takes_trials else None
-        f = self._of_family(variables, y, inner if self.zeros else w, eta, params)
+        trials, prior = self._weights(w)
+        f = self._of_family(variables, y, trials if self.zeros else w, eta, params)
         if not self.zeros:
             return f
         found = self._with_zeros(f, variables.variable(1, eta[1]), y)
@@ -270,11 +269,9 @@ class SeveralPredictors:
     ) -> Partials:
         """Log density of the family at a dispersion that has a predictor."""
         at = self.m - 1
-        logs = _log_params(variables, params)
+        logs = variables.log_params(params)
         logs.insert(self._modelled or 0, variables.variable(at, eta[at]))
-        if self.family.truncated:  # whose zeros are apart
-            y = np.maximum(y, 1.0)
-        return self.family.several(y, w, variables.variable(0, eta[0]), logs)
+        return self.family.several(self._counts(y), w, variables.variable(0, eta[0]), logs)
 
     def _with_zeros(self, f: Partials, z: Partials, y: Array) -> Partials:
         """Density with the zero part; only of rows that are zero it mixes the two."""
@@ -297,12 +294,3 @@ class SeveralPredictors:
             whole = parts.setdefault(index, np.zeros(y.shape))
             whole[zero] += part
         return Partials(f.variables, parts)
-
-
-def _log_params(variables: Variables, params: Vector) -> list[Partials]:
-    """Logarithms of the parameters: variables where derivatives by them are wanted."""
-    m = variables.n_predictors
-    logs = np.log(params)
-    if not variables.n_params:
-        return [variables.constant(float(value)) for value in logs]
-    return [variables.variable(m + j, value) for j, value in enumerate(logs)]

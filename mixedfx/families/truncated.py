@@ -51,7 +51,6 @@ class ZeroTruncated(Family):
     has_zeros = True
     truncated = True
     mean_name = "expected count before truncation"
-    log_link_methods = ("lognormal", "delta")
 
     @property
     def support(self) -> str:  # type: ignore[override]
@@ -70,7 +69,7 @@ class ZeroTruncated(Family):
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
     ) -> RowDerivatives:
         variables = Variables(1, 3 if third else 2)
-        found = self._unit(y, variables.variable(0, eta), self._constants(variables, params))
+        found = self._unit(y, variables.variable(0, eta), variables.log_params(params))
         parts = (found.parts.get((0,) * k, np.zeros_like(eta)) for k in range(4))
         value, first, second, slope = (np.broadcast_to(p, np.shape(eta)) for p in parts)
         rows = RowDerivatives(value, first, -second, -slope if third else None)
@@ -80,18 +79,13 @@ class ZeroTruncated(Family):
         if not len(params):
             return super()._by_params(y, w, eta, params)
         variables = Variables(1, 2, 1)
-        logs = [variables.variable(1, np.log(params[0]))]
-        found = self._unit(y, variables.variable(0, eta), logs)
+        found = self._unit(y, variables.variable(0, eta), variables.log_params(params))
         scale = 1.0 if w is None else w
         parts = (
             scale * found.by_param(0, k, np.shape(eta)).reshape(1, *np.shape(eta)) for k in range(3)
         )
         value, first, second = parts
         return ParamDerivatives(value, first, -second)
-
-    @staticmethod
-    def _constants(variables: Variables, params: Vector) -> list[Partials]:
-        return [variables.constant(np.log(param)) for param in params]
 
     @abstractmethod
     def _unit(self, y: Array, eta: Partials, log_params: list[Partials]) -> Partials:
@@ -129,9 +123,7 @@ class ZeroTruncated(Family):
         """Derivatives of the mean by eta, from those of its logarithm."""
         variables = Variables(1, 3)
         with np.errstate(all="ignore"):
-            log_mean = self._log_mean(
-                variables.variable(0, eta), self._constants(variables, params)
-            )
+            log_mean = self._log_mean(variables.variable(0, eta), variables.log_params(params))
             found = partials.exp(log_mean)
         return tuple(  # type: ignore[return-value]
             np.broadcast_to(found.parts.get((0,) * k, 0.0), np.shape(eta)) for k in (1, 2, 3)
@@ -185,8 +177,8 @@ class ZeroTruncated(Family):
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Of the counts before truncation, given that they are positive."""
         below, up_to = self._cdf_before(y, mu, params)
-        zero = np.exp(-self._log_zero(mu, params))
-        positive = -np.expm1(-self._log_zero(mu, params))
+        log_zero = -self._log_zero(mu, params)
+        zero, positive = np.exp(log_zero), -np.expm1(log_zero)
         return tuple(  # type: ignore[return-value]
             np.clip((p - zero) / positive, 0.0, 1.0) for p in (below, up_to)
         )

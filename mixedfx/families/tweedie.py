@@ -42,7 +42,6 @@ class Tweedie(Family):
     has_zeros = True
     support = "numbers that are not negative"
     param_range = "must be above 0, and the power between 1 and 2"
-    log_link_methods = ("lognormal", "delta")
 
     # ------------------------------------------------------------ parameters
 
