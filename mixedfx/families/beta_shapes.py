@@ -122,9 +122,7 @@ class BetaShapes(Family):
         self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
     ) -> Partials:
         """Sum of functions of log a, log b and log phi."""
-        at, phi = np.asarray(eta.value), np.exp(log_params[0].value)
-        valid = self.valid(at)
-        at = at if valid is None else np.where(valid, at, self._inner_eta)
+        phi, (at, valid) = np.exp(log_params[0].value), self._inner(np.asarray(eta.value))
         low, up, a, b = self._shapes(at, phi, third=True)
         assert low.third is not None
         assert up.third is not None

@@ -116,9 +116,12 @@ class Cumulative(Family):
 
     def _ends(self, y: Array, params: Vector) -> tuple[Vector, Vector]:
         """Thresholds below and above the category of each row."""
-        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
-        k = y.astype(np.intp)
+        alpha, k = self._alpha_between(params), y.astype(np.intp)
         return alpha[k - 1], alpha[k]
+
+    def _alpha_between(self, params: Vector) -> Vector:
+        """The thresholds between ends beyond all values, (K + 1,)."""
+        return np.concatenate([[-FAR], self.alpha(params), [FAR]])
 
     # ------------------------------------------------------------ log density
 
@@ -159,6 +162,10 @@ class Cumulative(Family):
         """Values that are not numbers of categories."""
         with np.errstate(invalid="ignore"):
             return np.asarray(~((y >= 1) & (y <= len(self.labels)) & (y == np.rint(y))))
+
+    def advice(self, y: Vector) -> str:
+        """How to write them."""
+        return "Give the categories of the fit, or their numbers from 1 on."
 
     def check_response(
         self, name: str, y: Vector, w: Vector | None = None, index: pd.Index | None = None
@@ -235,7 +242,7 @@ class Cumulative(Family):
 
     def probabilities(self, eta: Array, params: Vector) -> Array:
         """``P(y = j)``, (K, ...)."""
-        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        alpha = self._alpha_between(params)
         low, high = (np.subtract.outer(ends, eta) for ends in (alpha[:-1], alpha[1:]))
         width = np.diff(alpha).reshape(-1, *(1,) * np.ndim(eta))
         with np.errstate(all="ignore"):
@@ -303,7 +310,7 @@ class Cumulative(Family):
 
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Cumulative probabilities of the category below and of this one."""
-        alpha = np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        alpha = self._alpha_between(params)
         k = np.clip(np.floor(y), 0, len(self.labels)).astype(np.intp)
         low, high = (self.link.mean(alpha[at] - mu) for at in (np.maximum(k - 1, 0), k))
         return np.asarray(low), np.asarray(high)

@@ -58,9 +58,7 @@ class DispersionFamily(MeanFamily):
         self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
     ) -> Partials:
         """``K - w d / (2 s)``."""
-        at = np.asarray(eta.value)
-        valid = self.valid(at)
-        at = at if valid is None else np.where(valid, at, self._inner_eta)
+        at, valid = self._inner(np.asarray(eta.value))
         d = self._unit(y, at, third=True)
         value = d.value if valid is None else np.where(valid, d.value, -np.inf)
         assert d.weight_slope is not None

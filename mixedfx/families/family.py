@@ -147,11 +147,16 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         RowDerivatives
             Of the log density without ``constants(y, w)``.
         """
+        inner, valid = self._inner(eta)
+        rows = self._rows(y, w, inner, params, third=third)
+        return rows if valid is None else rows._replace(value=np.where(valid, rows.value, -np.inf))
+
+    def _inner(self, eta: Array) -> tuple[Array, Mask | None]:
+        """Linear predictors in the domain, and which ones are the given ones; None: all."""
         valid = self.valid(eta)
         if valid is None or valid.all():
-            return self._rows(y, w, eta, params, third=third)
-        rows = self._rows(y, w, np.where(valid, eta, self._inner_eta), params, third=third)
-        return rows._replace(value=np.where(valid, rows.value, -np.inf))
+            return eta, None
+        return np.where(valid, eta, self._inner_eta), valid
 
     @abstractmethod
     def _rows(
@@ -174,9 +179,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         ParamDerivatives
             Each of the shape of eta, after an axis of the r parameters.
         """
-        valid = self.valid(eta)
-        inner = eta if valid is None else np.where(valid, eta, self._inner_eta)
-        return self._by_params(y, w, inner, params)
+        return self._by_params(y, w, self._inner(eta)[0], params)
 
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         none = np.empty((0, *np.shape(eta)))
@@ -238,6 +241,10 @@ class Family(FamilyParameters, CategoryHooks, ABC):
     @abstractmethod
     def outside(self, y: Vector, w: Vector | None) -> Mask:
         """Rows whose response is outside the support."""
+
+    def advice(self, y: Vector) -> str:
+        """What to do about responses outside the support, where that is the family's own."""
+        return ""
 
     def seen(self, y: float, w: float | None) -> str:
         """A row's response in a message."""

@@ -27,6 +27,8 @@ class _Supported(Protocol):
 
     def outside(self, y: Vector, w: Vector | None) -> Mask: ...
 
+    def advice(self, y: Vector) -> str: ...
+
     def seen(self, y: float, w: float | None) -> str: ...
 
 
@@ -56,9 +58,10 @@ def check_support(
         for i in rows[:_FIRST_ROWS]
     ]
     of_all = f" ({len(rows):,} of {len(y):,} rows)" if len(rows) > len(seen) else ""
+    advice = family.advice(y) or _advice(family.name, y, w)
     raise ResponseError(
         f"the response '{name}' is {', '.join(seen)}{of_all}, but family='{family.name}' takes "
-        f"{family.support}. {_advice(family.name, y, w)}"
+        f"{family.support}. {advice}"
     )
 
 
@@ -76,8 +79,6 @@ def _advice(family: str, y: Vector, w: Vector | None) -> str:
     """What to correct, or which families take such values."""
     if family == "binomial" and w is not None:
         return _trials_advice(y, w)
-    if family == "cumulative":
-        return "Give the categories of the fit, or their numbers from 1 on."
     within = ((y >= 0) & (y <= 1)).all()
     if family == "binomial" and within:
         return (
@@ -89,12 +90,6 @@ def _advice(family: str, y: Vector, w: Vector | None) -> str:
             "Write squeeze(y) for the response y to move shares of exactly 0 and 1 inwards, by "
             "(y (n - 1) + 1/2) / n of n rows, or model them apart: whether the share is 0 by "
             "family='binomial', the others by family='beta'."
-        )
-    if family.startswith("truncated_") and not not_counts(y).any():
-        return (
-            "Give the zeros a probability of their own by zero_inflation='~ 1', or another "
-            f"formula: a hurdle model; or take family='{family.removeprefix('truncated_')}', whose "
-            "counts have zeros."
         )
     if not np.isfinite(y).all():
         return "Correct these values, or make them missing to leave the rows out."

@@ -100,6 +100,16 @@ class ZeroTruncated(Family):
         zero = np.zeros(len(y), dtype=bool) if self.zeros_apart else y == 0.0
         return np.asarray(not_counts(y) | zero)
 
+    def advice(self, y: Vector) -> str:
+        """What takes zeros."""
+        if not_counts(y).any():
+            return ""
+        return (
+            "Give the zeros a probability of their own by zero_inflation='~ 1', or another "
+            f"formula: a hurdle model; or take family='{self.name.removeprefix('truncated_')}', "
+            "whose counts have zeros."
+        )
+
     def unbounded(self, y: Vector) -> Vector:
         """Ones downwards."""
         return np.where(y == 1.0, -1.0, 0.0)
