@@ -32,6 +32,7 @@ from mixedfx.estimation.glmm.statsmodels_glm import glm_result
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.families.family import Family
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.generalized.level_estimates import (
@@ -126,10 +127,18 @@ class FamilyEstimate(ResidualEstimate):
 
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
+        """The family's parameters."""
+        return self.components_of_family()
+
+    @property
+    def parametrized(self) -> Family | SeveralPredictors:
+        """What the parameters are of."""
+        return self.family
+
+    def components_of_family(self) -> tuple[ResidualParameter, ...]:
         """The family's parameters, with standard errors by the delta method."""
-        family = self.family
-        errors = np.sqrt(np.maximum(np.diag(self.params_covariance), 0.0))
-        named = zip(family.param_names, self.params, errors, family.param_scales, strict=True)
+        of, errors = self.parametrized, np.sqrt(np.maximum(np.diag(self.params_covariance), 0.0))
+        named = zip(of.param_names, self.params, errors, of.param_scales, strict=True)
         return tuple(
             ResidualParameter(name, name, float(value), float(error), scale)
             for name, value, error, scale in named
@@ -139,7 +148,7 @@ class FamilyEstimate(ResidualEstimate):
     def params_covariance(self) -> Matrix:
         """Covariance of the family's parameters, (r, r)."""
         first = len(self.x) - len(self.params)
-        J = self.family.natural_jacobian(self.x[first:])
+        J = self.parametrized.natural_jacobian(self.x[first:])
         return np.asarray(J @ self.acov[first:, first:] @ J.T)
 
     def statsmodels_result(
@@ -284,11 +293,14 @@ class FamilyEstimate(ResidualEstimate):
     ) -> Vector:
         """By the family's distribution function."""
         with np.errstate(all="ignore"):
-            mu = self.family.mean(eta)
-            low, high = self.family.cdf(rows.y, mu, rows.weights, self.params)
+            low, high = self.cdf_of_rows(rows, eta)
             share = low + uniform * (high - low)
             # The last number below one is the largest probability.
             return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
+
+    def cdf_of_rows(self, rows: ModelRows, eta: Vector) -> tuple[Vector, Vector]:
+        """``P(Y < y)`` and ``P(Y <= y)`` of the responses, at the linear predictor."""
+        return self.family.cdf(rows.y, self.family.mean(eta), rows.weights, self.params)
 
     def independent_residuals(
         self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector

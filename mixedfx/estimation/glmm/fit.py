@@ -33,6 +33,7 @@ from mixedfx.estimation.glmm.working import (
     working_crossproducts,
 )
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.profiled import ProfiledLikelihood, working_information
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
@@ -320,7 +321,7 @@ def assemble_fit(
         hessian=found.hessian,
         covariance_jacobians=covariance_jacobians(found.covariance, found.x),
         scores_by_params=scores_by_params(again.modes),
-        working_response=working_response(again),
+        working_response=working_response(again.modes.eta, again.modes.at_rows),
         working_weights=again.modes.at_rows.weight,
         not_identified=not_identified,
     )
@@ -362,8 +363,7 @@ def evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     return again
 
 
-def working_response(evaluation: MarginalEvaluation) -> Vector:
+def working_response(eta: Vector, at: RowDerivatives) -> Vector:
     """``eta + g / w`` of each row; ``eta`` where the weight is not positive."""
-    modes = evaluation.modes
-    g, w = modes.at_rows.first, modes.at_rows.weight
-    return modes.eta + np.divide(g, w, out=np.zeros_like(g), where=w > 0.0)
+    g, w = at.first, at.weight
+    return eta + np.divide(g, w, out=np.zeros_like(g), where=w > 0.0)

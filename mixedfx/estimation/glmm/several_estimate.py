@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, special
+from scipy import linalg
 
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
@@ -111,6 +111,11 @@ class SeveralEstimate(PredictorEstimate):
     effects_of_draw: tuple[tuple[Matrix, ...], ...] = field(default=(), kw_only=True, repr=False)
 
     @property
+    def parametrized(self) -> SeveralPredictors:
+        """The density of all predictors."""
+        return self.density
+
+    @property
     def predictors(self) -> Mapping[str, Any]:
         """Fitted model of each further predictor."""
         return self.parts
@@ -126,13 +131,7 @@ class SeveralEstimate(PredictorEstimate):
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
         """Parameters of the family, and coefficients of the other predictors."""
-        first = len(self.x) - len(self.params)
-        J = self.density.natural_jacobian(self.x[first:])
-        errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", J, self.acov[first:, first:], J), 0.0))
-        named = zip(
-            self.density.param_names, self.params, errors, self.density.param_scales, strict=True
-        )
-        found = [ResidualParameter(n, n, float(v), float(e), s) for n, v, e, s in named]
+        found = list(self.components_of_family())
         for name, part in self.parts.items():
             of_part = np.sqrt(np.maximum(np.diag(part.solution.vcov), 0.0))
             columns = zip(part.spec.X_names, part.solution.beta, of_part, strict=True)
@@ -194,14 +193,9 @@ class SeveralEstimate(PredictorEstimate):
             sd = np.sqrt(self.density.variance(etas, rows.weights, self.params))
             return np.asarray((rows.y - self.density.mean(etas, self.params)) / sd)
 
-    def quantile_residuals(
-        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
-    ) -> Vector:
-        """By the distribution function of the response, zero part included."""
-        with np.errstate(all="ignore"):
-            low, high = self.density.cdf(rows.y, self.etas(eta), rows.weights, self.params)
-            share = low + uniform * (high - low)
-            return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
+    def cdf_of_rows(self, rows: ModelRows, eta: Vector) -> tuple[Vector, Vector]:
+        """Of the response, zero part included."""
+        return self.density.cdf(rows.y, self.etas(eta), rows.weights, self.params)
 
     def distribution(
         self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool

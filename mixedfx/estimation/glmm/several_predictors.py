@@ -21,6 +21,7 @@ from mixedfx.estimation.glmm.fit import (
     evaluated_anew,
     optimizer_result,
     search_from,
+    working_response,
 )
 from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians
@@ -185,8 +186,10 @@ class _Assembly:
         """Working response and weights of predictor k."""
         modes = self.again.modes
         at = _of_predictor(modes.at_rows, k)
-        step = np.divide(at.first, at.weight, out=np.zeros_like(at.first), where=at.weight > 0.0)
-        return {"working_response": modes.eta[k] + step, "working_weights": at.weight}
+        return {
+            "working_response": working_response(modes.eta[k], at),
+            "working_weights": at.weight,
+        }
 
 
 def _model(design: Design) -> FamilyModel:

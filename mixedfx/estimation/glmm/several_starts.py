@@ -19,12 +19,11 @@ from mixedfx.estimation.glmm.search import search
 from mixedfx.estimation.glmm.starting_values import (
     MAX_SD,
     Start,
-    bounded_covariances,
     fit_without_effects,
+    starting_theta,
 )
 from mixedfx.estimation.glmm.working import working_crossproducts
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.starting_values import moment_estimates
 from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
@@ -55,14 +54,8 @@ def several_start(design: Design, rows: SeveralRows, theta: Vector | None) -> St
         of_part = RowDerivatives(at.value, at.first[k], weight, None)
         with np.errstate(all="ignore"):
             working = working_crossproducts(part.spec, rows.parts[k], first.beta[own], 0.0, of_part)
-            parametrization = rows.parts[k].parametrization
-            if k == 0 and theta is not None:
-                thetas.append(parametrization.to_params(working.factors_at(theta)))
-            elif parametrization.size:
-                thetas.append(
-                    bounded_covariances(parametrization, moment_estimates(working), MAX_SD)
-                )
-    joined = np.concatenate(thetas) if thetas else np.zeros(0)
+            thetas.append(starting_theta(working, None if k else theta, MAX_SD))
+    joined = np.concatenate(thetas)
     factors = tuple(rows.parametrization.coordinates.lambdas(joined))
     return Start(replace(first, factors=factors), joined)
 

@@ -17,6 +17,7 @@ from mixedfx.errors import SearchError
 from mixedfx.estimation.glmm.working import working_crossproducts
 from mixedfx.estimation.starting_values import moment_estimates
 from mixedfx.families.family import RowDerivatives
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.likelihood import Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 
@@ -124,26 +125,28 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
     """
     beta, params, at = fit_without_effects(rows)
     parametrization = rows.parametrization
-    m = parametrization.size
     with np.errstate(all="ignore"):
         at = at._replace(weight=np.maximum(at.weight, 1e-10))
         crossprod = working_crossproducts(spec, rows, beta, 0.0, at)
-        if theta is not None:
-            theta = parametrization.to_params(crossprod.factors_at(theta))
-        else:
-            most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
-            theta = np.zeros(0)
-            if m:
-                theta = bounded_covariances(parametrization, moment_estimates(crossprod), most)
+        most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
+        theta = starting_theta(crossprod, theta, most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
     return Start(Point(factors, beta, rows.family.coordinates(params)), theta)
 
 
-def bounded_covariances(parametrization: object, theta: Vector, most: float) -> Vector:
-    """Covariances with standard deviations of at most so much on the link's scale."""
-    coordinates = parametrization.coordinates  # type: ignore[attr-defined]
+def starting_theta(working: CrossProducts, theta: Vector | None, most: float) -> Vector:
+    """
+    Moment estimates of the working model, or theta of the columns of the formula, in the bases.
+
+    Estimated standard deviations are at most so much on the link's scale.
+    """
+    parametrization = working.parametrization
+    if theta is not None:
+        return parametrization.to_params(working.factors_at(theta))
+    if not parametrization.size:
+        return np.zeros(0)
     factors = []
-    for F in coordinates.lambdas(theta):
+    for F in parametrization.coordinates.lambdas(moment_estimates(working)):
         largest = float(np.sqrt((F**2).sum(axis=1)).max(initial=0.0))
         factors.append(F * min(1.0, most / largest) if largest > 0.0 else F)
-    return np.asarray(parametrization.to_params(factors))  # type: ignore[attr-defined]
+    return parametrization.to_params(factors)
