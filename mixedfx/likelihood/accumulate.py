@@ -29,7 +29,6 @@ from mixedfx.likelihood.level_sums import (
 )
 from mixedfx.likelihood.precision import with_precision
 from mixedfx.likelihood.prediction_variance import prediction_rows, sparse_rows
-from mixedfx.likelihood.size import check_dense_block
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -126,18 +125,6 @@ def block_matrix(
         {ij: values for ij, (_, values) in blocks.items()},
         {f: values for f, (_, values) in own.items()},
     )
-
-
-def block_pattern(
-    layout: BlockLayout,
-    pairs: dict[tuple[int, int], LevelPairs],
-    groups: tuple[str, ...],
-    within: dict[int, LevelPairs] | None = None,
-) -> BlockPattern:
-    """Pattern of ``Z'WZ``; refuses one whose dense block does not fit into memory."""
-    pattern = BlockPattern(layout, pairs, within or {})
-    check_dense_block(pattern, groups)
-    return pattern
 
 
 def _check_residuals(design: Design, residuals: Vector) -> None:

@@ -85,14 +85,9 @@ class GeneralizedRows:
         )
         by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
         groups = tuple(terms[0].group for terms in by_group)
-        pairs = {
-            (i, j): level_pairs(by_group[i][0], by_group[j][0])
-            for i, j in itertools.combinations(range(len(groups)), 2)
-        }
         level_bases = RelatedLevels.of(spec, by_group).precision_bases()
         factors = tuple(map(FactorRows.of, by_group, level_bases))
-        layout = BlockLayout(tuple(f.width for f in factors), tuple(f.n_levels for f in factors))
-        pattern = BlockPattern(layout, {ij: of for ij, (of, _) in pairs.items()})
+        pairs, pattern = pairs_of_factors(by_group, factors)
         X, qr_R = _fixed_basis(rows.X)
         X, qr_R = X * unit, qr_R / unit
         whole = GeneralizedRows(
@@ -103,7 +98,7 @@ class GeneralizedRows:
             X=X,
             qr_R=qr_R,
             factors=factors,
-            pairs={ij: pair for ij, (_, pair) in pairs.items()},
+            pairs=pairs,
             pattern=pattern,
             solver=solver_of(pattern, level_bases, groups),
             groups=groups,
@@ -159,7 +154,7 @@ class GeneralizedRows:
         return at if self.base is None else at._replace(value=at.value - self.base)
 
     def by_params(self, eta: Vector, params: Vector) -> ParamDerivatives:
-        """Derivatives of those of the rows by the logarithms of the family's parameters."""
+        """Derivatives of those of the rows by the coordinates of the family's parameters."""
         return self.family.by_params(self.y, self.weights, eta, params)
 
     @cached_property
@@ -204,9 +199,13 @@ class GeneralizedRows:
         """``X'WX``, (p, p)."""
         return np.asarray((self.X * weights[:, None]).T @ self.X)
 
+    def weighted_columns(self, weights: Vector) -> list[Vector]:
+        """Columns of ``WX``, p times (n,)."""
+        return [weights * self.X[:, j] for j in range(self.p)]
+
     def random_by_fixed(self, weights: Vector) -> list[Matrix]:
         """``Z'WX`` of each factor, (K, p, L)."""
-        columns = [weights * self.X[:, j] for j in range(self.p)]
+        columns = self.weighted_columns(weights)
         return [
             np.stack([factor.sums(column) for column in columns], axis=1)
             if self.p
@@ -215,6 +214,11 @@ class GeneralizedRows:
         ]
 
     # With several predictors a weight is a matrix in each row, and its slope has three indices.
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """Shape of the weights of all rows."""
+        return (len(self.y),)
 
     def weighted(self, weights: Vector, values: Vector | float) -> Vector:
         """``W v``, (n,)."""
@@ -250,7 +254,7 @@ class GeneralizedRows:
         self, diagonal: Sequence[Matrix], off_diagonal: Mapping[tuple[int, int], Matrix]
     ) -> Vector:
         """``z'Bz`` of each row for a symmetric B on the block pattern, (n,)."""
-        total = np.zeros(len(self.y))
+        total = np.zeros(self.weights_shape)
         for factor, blocks in zip(self.factors, diagonal, strict=True):
             total += factor.quadratic(blocks)
         for (i, j), pair in self.pairs.items():
@@ -303,7 +307,20 @@ def _fixed_basis(X: Matrix) -> tuple[Matrix, Matrix]:
     return Q * np.sqrt(n), R / np.sqrt(n)
 
 
-def level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
+def pairs_of_factors(
+    by_group: Sequence[Sequence[RandomTermRows]], factors: Sequence[FactorRows]
+) -> tuple[dict[tuple[int, int], PairRows], BlockPattern]:
+    """Pairs of levels of each two grouping factors by row, and the pattern of ``Z'WZ``."""
+    pairs = {
+        (i, j): _level_pairs(by_group[i][0], by_group[j][0])
+        for i, j in itertools.combinations(range(len(by_group)), 2)
+    }
+    layout = BlockLayout(tuple(f.width for f in factors), tuple(f.n_levels for f in factors))
+    pattern = BlockPattern(layout, {ij: of for ij, (of, _) in pairs.items()})
+    return {ij: pair for ij, (_, pair) in pairs.items()}, pattern
+
+
+def _level_pairs(first: RandomTermRows, second: RandomTermRows) -> tuple[LevelPairs, PairRows]:
     """Pairs of levels that share rows, and the pair of each row."""
     width = second.n_codes
     keys, index = np.unique(first.codes * np.int64(width) + second.codes, return_inverse=True)

@@ -8,7 +8,6 @@ one predictor has one of each predictor, (m, n).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -22,10 +21,10 @@ from mixedfx.design.build import Design
 from mixedfx.families.derivatives import ParamDerivatives
 from mixedfx.families.family import Family
 from mixedfx.families.several_predictors import SeveralPredictors
-from mixedfx.likelihood.accumulate import block_pattern, term_positions
+from mixedfx.likelihood.accumulate import term_positions
 from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows, times
-from mixedfx.likelihood.generalized.rows import GeneralizedRows, level_pairs
+from mixedfx.likelihood.generalized.rows import GeneralizedRows, pairs_of_factors, solver_of
 from mixedfx.likelihood.level_sums import blocks_by_group
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockPattern
 
@@ -127,11 +126,7 @@ class SeveralRows(GeneralizedRows):
         by_group = blocks_by_group(terms)
         groups = tuple(of_group[0].group for of_group in by_group)
         factors = tuple(_factor_rows(of_group, owner, density.m) for of_group in by_group)
-        pairs = {
-            (i, j): level_pairs(by_group[i][0], by_group[j][0])
-            for i, j in itertools.combinations(range(len(groups)), 2)
-        }
-        layout = BlockLayout(tuple(f.width for f in factors), tuple(f.n_levels for f in factors))
+        pairs, pattern = pairs_of_factors(by_group, factors)
         first = parts[0]
         return SeveralRows(
             family=cast(Family, density),
@@ -141,8 +136,9 @@ class SeveralRows(GeneralizedRows):
             X=np.hstack([part.X for part in parts]),
             qr_R=linalg.block_diag(*(part.qr_R for part in parts)),
             factors=factors,
-            pairs={ij: SeveralPairRows(p.index, p.n_pairs) for ij, (_, p) in pairs.items()},
-            pattern=block_pattern(layout, {ij: of for ij, (of, _) in pairs.items()}, groups),
+            pairs={ij: SeveralPairRows(p.index, p.n_pairs) for ij, p in pairs.items()},
+            pattern=pattern,
+            solver=solver_of(pattern, [None] * len(groups), groups),
             groups=groups,
             term_positions=term_positions(terms, groups),
             parametrization=_joined([part.parametrization for part in parts]),
@@ -218,22 +214,20 @@ class SeveralRows(GeneralizedRows):
             ]
         )
 
-    def random_by_fixed(self, weights: Array) -> list[Matrix]:
-        """``Z'WX`` of each factor, (K, p, L)."""
-        columns = [
+    def weighted_columns(self, weights: Array) -> list[Matrix]:
+        """Columns of ``WX``, p times (m, n)."""
+        return [
             weights[:, k] * part.X[:, j] for k, part in enumerate(self.parts) for j in range(part.p)
         ]
-        return [
-            np.stack([factor.sums(column) for column in columns], axis=1)
-            if columns
-            else np.zeros((factor.width, 0, factor.n_levels))
-            for factor in self.factors
-        ]
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """Shape of the weights of all rows."""
+        return (len(self.parts), len(self.parts), len(self.y))
 
     def weighted(self, weights: Array, values: Matrix | float) -> Matrix:
         """``W v``, (m, n)."""
-        if isinstance(values, float):
-            return np.asarray((weights * values).sum(axis=1))
+        values = np.broadcast_to(values, weights.shape[1:])  # zero without random effects
         total = weights[:, 0] * values[0]
         for k in range(1, len(values)):
             total += weights[:, k] * values[k]
@@ -261,22 +255,6 @@ class SeveralRows(GeneralizedRows):
         """``sum h dW/dphi + (As)' dg/dphi``, (r,)."""
         return np.asarray((by.weight * h).sum(axis=(1, 2, 3)) + (by.first * As).sum(axis=(1, 2)))
 
-    def random_predictor(self, effects: Sequence[Matrix]) -> Matrix:
-        """``Z b``, (m, n)."""
-        parts = [f.predictor(b) for f, b in zip(self.factors, effects, strict=True)]
-        return np.asarray(sum(parts, np.zeros((len(self.parts), len(self.y)))))
-
-    def quadratic(
-        self, diagonal: Sequence[Matrix], off_diagonal: Mapping[tuple[int, int], Matrix]
-    ) -> Array:
-        """``z_a'B z_b`` of the columns of each two predictors, (m, m, n)."""
-        m = len(self.parts)
-        total = np.zeros((m, m, len(self.y)))
-        for factor, blocks in zip(self.factors, diagonal, strict=True):
-            total += factor.quadratic(blocks)
-        for (i, j), pair in self.pairs.items():
-            total += 2.0 * pair.bilinear(off_diagonal[i, j], self.factors[i], self.factors[j])
-        return total
 
 
 def _factor_rows(terms: list[Any], owner: Mapping[int, int], m: int) -> SeveralFactorRows:
