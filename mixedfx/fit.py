@@ -32,13 +32,15 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import NO_PRIORS, FamilyPriors, Priors, PriorSpecification
-from mixedfx.residuals.model import FamilyModel, ResidualModel, SeveralModel
+from mixedfx.residuals.model import ResidualModel
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 
 # Estimators of residual models with parameters, by the name that the model gives.
 _ESTIMATORS = {"nested": estimate_nested, "laplace": estimate_location_scale}
+# Fits of models of a family, by the same.
+_OF_FAMILIES = {"marginal": fit_generalized, "several": fit_several}
 
 
 def fit_design(
@@ -62,9 +64,9 @@ def fit_design(
     if isinstance(priors, PriorSpecification):
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
-    if isinstance(model, FamilyModel):
-        fit_family = fit_several if isinstance(model, SeveralModel) else fit_generalized
-        return fit_family(design, model.spec, control=control, start=start)
+    if fit_family := _OF_FAMILIES.get(model.estimator):
+        spec = cast(FamilyResidual, design.spec.residual)
+        return fit_family(design, spec, control=control, start=start)
     if model.estimator != "engine":
         _check_identified(design, reml=reml)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)

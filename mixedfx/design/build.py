@@ -87,19 +87,29 @@ class Design:
         return replace(self, spec=replace(self.spec, fixed_sigma=sigma))
 
 
-class _Given(NamedTuple):
-    """Columns that arguments name, and known covariances of grouping factors."""
-
-    column_of: dict[str, str | None]
-    relmat: Mapping[str, Any] | None
-
-
 class RowArguments(TypedDict, total=False):
     """Arguments with one value a row: a column's name, or the values."""
 
     weights: Any
     offset: Any
     residual_sd: Any
+
+
+class _Given(NamedTuple):
+    """Arguments with one value a row, columns that they name, and known covariances of factors."""
+
+    row_vectors: dict[str, Vector | None]
+    column_of: dict[str, str | None]
+    relmat: Mapping[str, Any] | None
+
+    @staticmethod
+    def of(
+        arguments: RowArguments, frame: pd.DataFrame, relmat: Mapping[str, Any] | None = None
+    ) -> _Given:
+        given = {name: arguments.get(name) for name in RowArguments.__annotations__}
+        row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
+        column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
+        return _Given(row_vectors, column_of, relmat)
 
 
 def build(
@@ -122,13 +132,11 @@ def build(
         residual = replace(residual, dispersion=resolve_dotted(residual.dispersion, names))
     residual_formula = residual.read if isinstance(residual, ResidualRequest) else residual
     env = formula_environment(env, [formula, residual_formula], frame)
-    given = {name: arguments.get(name) for name in RowArguments.__annotations__}
-    row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
+    given = _Given.of(arguments, frame, relmat)
     parts = residual.parts if isinstance(residual, ResidualRequest) else {"dispersion": residual}
-    used = used_rows(formula, parts, frame, row_vectors, env, family)
-    column_of = {name: v if isinstance(v, str) else None for name, v in given.items()}
+    used = used_rows(formula, parts, frame, given.row_vectors, env, family)
     check_relmat(relmat, formula)
-    design = _evaluate_rows(formula, residual, family, used, env, _Given(column_of, relmat))
+    design = _evaluate_rows(formula, residual, family, used, env, given)
     response = design.spec.response.noting_unused(frame.get(formula.response))
     return replace(design, spec=replace(design.spec, response=response))
 
@@ -148,15 +156,13 @@ def build_several(
     formula = expand_dot(resolve_dotted(formula, names), names)
     parts = {name: resolve_dotted(part, names) for name, part in parts.items()}
     env = formula_environment(env, [formula, *parts.values()], frame)
-    given = {name: arguments.get(name) for name in RowArguments.__annotations__}
-    row_vectors = {name: row_vector(value, name, frame) for name, value in given.items()}
-    used = used_rows(formula, parts, frame, row_vectors, env, family)
-    columns = _Given({n: v if isinstance(v, str) else None for n, v in given.items()}, None)
-    design, designs = _evaluate_rows(formula, None, family, used, env, columns), {}
+    given = _Given.of(arguments, frame)
+    used = used_rows(formula, parts, frame, given.row_vectors, env, family)
+    design, designs = _evaluate_rows(formula, None, family, used, env, given), {}
     for name, part in parts.items():
         own = replace(part, response=formula.response)
         of_part = used.of_part(used_columns(own, frame, env, part=name))
-        designs[name] = _evaluate_rows(own, None, family, of_part, env, columns)
+        designs[name] = _evaluate_rows(own, None, family, of_part, env, given)
     return design, designs
 
 

@@ -22,6 +22,7 @@ from mixedfx.design.response import (
     Observed,
     ResponseSpec,
     level_text,
+    listed_levels,
     observe_response,
     response_specification,
 )
@@ -35,7 +36,6 @@ Codes = npt.NDArray[np.intp]
 
 # More distinct numbers are measurements.
 _MOST_CATEGORIES = 50
-_MOST_LISTED = 6
 _INTERCEPT = Term([])
 
 
@@ -61,7 +61,7 @@ class OrderedLevels(ResponseSpec):
             value = values.iloc[int(np.argmax(codes < 0))]
             raise ResponseError(
                 f"the response '{name}' is {level_text(value)}, which is none of the categories "
-                f"of the fit: {_listed(self.levels)}."
+                f"of the fit: {listed_levels(self.levels)}."
             )
         return Observed(codes.astype(float) + 1.0, weights)
 
@@ -71,13 +71,13 @@ class OrderedLevels(ResponseSpec):
         if self.unused:
             is_one = len(self.unused) == 1
             sentences.append(
-                f"no row has '{name}' {_listed(self.unused)}: {'it is' if is_one else 'they are'} "
-                "left out of the categories."
+                f"no row has '{name}' {listed_levels(self.unused)}: "
+                f"{'it is' if is_one else 'they are'} left out of the categories."
             )
         if len(self.levels) == 2:
             sentences.append(
-                f"'{name}' has two categories, {_listed(self.levels)}: family='binomial' is the "
-                "same model, its intercept minus the threshold."
+                f"'{name}' has two categories, {listed_levels(self.levels)}: family='binomial' is "
+                "the same model, its intercept minus the threshold."
             )
         return " ".join(sentences)
 
@@ -127,24 +127,21 @@ def ordered_levels(name: str, values: Any) -> OrderedLevels:
             )
     if len(levels) < 2:
         raise ResponseError(
-            f"the response '{name}' is {_listed(levels)} in every row used: nothing to explain."
+            f"the response '{name}' is {listed_levels(levels)} in every row used: nothing to "
+            "explain."
         )
     return OrderedLevels(tuple(levels))
 
 
 def _without_order(name: str, levels: list[Any]) -> ResponseError:
     column = written(name).strip("`")
-    listed = ", ".join(map(repr, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
+    in_code = listed_levels(levels, repr)
     return ResponseError(
-        f"the response '{name}' has {len(levels)} levels without an order, {_listed(levels)}. Say "
-        f"their order: df['{column}'] = pd.Categorical(df['{column}'], [{listed}], ordered=True), "
+        f"the response '{name}' has {len(levels)} levels without an order, "
+        f"{listed_levels(levels)}. Say their order: df['{column}'] = "
+        f"pd.Categorical(df['{column}'], [{in_code}], ordered=True), "
         "the levels from the lowest to the highest."
     )
-
-
-def _listed(levels: Sequence[Any]) -> str:
-    text = ", ".join(map(level_text, levels[:_MOST_LISTED]))
-    return text + ", ..." * (len(levels) > _MOST_LISTED)
 
 
 def columns_of_family(

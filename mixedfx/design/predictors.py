@@ -156,8 +156,7 @@ class PredictorRows(ResidualRows):
 
 def predictor_designs(design: Design) -> list[Design]:
     """Design of each predictor, that of the mean first."""
-    rows = design.rows.residual
-    return [design, *rows.designs.values()] if isinstance(rows, PredictorRows) else [design]
+    return [design, *design.rows.residual.designs.values()]
 
 
 def with_predictors(

@@ -13,7 +13,7 @@ A binomial response's weights are its trials; without weights there is one trial
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
@@ -217,23 +217,26 @@ def response_specification(formula: Formula, parts: Sequence[Any], family: Famil
         )
     if len(levels) == 2 and family.takes_trials:
         return TwoLevels(*levels)
-    listed = ", ".join(map(level_text, levels[:_MOST_LISTED])) + ", ..." * (
-        len(levels) > _MOST_LISTED
-    )
     if len(levels) == 2:
         advice = f"{_GLMER} models the probability that it is {level_text(levels[1])}"
     else:
         advice = f"Of one level against the others, {_is(name, levels[-1])}, {_GLMER} models the "
         advice += "probability"
     raise ResponseError(
-        f"the response '{name}' is not numeric: it has {len(levels)} levels, {listed}. {advice}; "
-        "or make it numbers, for example with pandas.to_numeric."
+        f"the response '{name}' is not numeric: it has {len(levels)} levels, "
+        f"{listed_levels(levels)}. {advice}; or make it numbers, for example with "
+        "pandas.to_numeric."
     )
 
 
 def level_text(level: Any) -> str:
     """A level in a message: text in quotes."""
     return repr(level) if isinstance(level, str) else str(level)
+
+
+def listed_levels(levels: Sequence[Any], text: Callable[[Any], str] = level_text) -> str:
+    """The first levels in a message."""
+    return ", ".join(map(text, levels[:_MOST_LISTED])) + ", ..." * (len(levels) > _MOST_LISTED)
 
 
 def _is(name: str, level: Any) -> str:

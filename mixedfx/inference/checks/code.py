@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
 from dataclasses import replace
 
 from mixedfx._names import encode, written
-from mixedfx.design.predictors import SeveralFormulas
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.cumulative import Cumulative
 from mixedfx.families.thresholds import FLEXIBLE
@@ -27,8 +25,8 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
         if isinstance(family, Cumulative) and family.thresholds != FLEXIBLE:
             arguments["thresholds"] = quoted(family.thresholds.name)
         arguments |= {
-            name: quoted(str(of_predictor))
-            for name, of_predictor in formulas_of_predictors(fit).items()
+            name: quoted(formula_of_predictor)
+            for name, formula_of_predictor in spec.residual.further_arguments.items()
             # A formula of the parameter of one family is none of another's.
             if name != "dispersion" or "family" not in changes
         }
@@ -48,12 +46,6 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
     rest = "".join(f", {name}={value}" for name, value in arguments.items())
     function = "lmer" if linear else "glmer"
     return f"mfx.{function}({quoted(str(formula or fit.formula))}, data{rest})"
-
-
-def formulas_of_predictors(fit: FittedModel) -> Mapping[str, Formula]:
-    """Formulas of the zero part and of the dispersion of a generalised model, by argument."""
-    residual = fit.spec.residual
-    return residual.formulas if isinstance(residual, SeveralFormulas) else {}
 
 
 def residual_arguments(fit: FittedModel) -> dict[str, str]:

@@ -11,7 +11,6 @@ from functools import partial
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.code import (
     call,
-    formulas_of_predictors,
     logarithm,
     with_code,
     with_dispersion,
@@ -52,7 +51,8 @@ def _advice(drawn: DrawnFit, what: Covariate | Factor | None) -> str:
 def _of_family(fit: FittedModel, what: Covariate | Factor | None, text: str) -> str:
     """A formula of the family's dispersion parameter, or another family."""
     several_levels = isinstance(what, Factor) and what.n_levels > _MOST_FIXED_LEVELS
-    free = fit.spec.family.dispersion_param and "dispersion" not in formulas_of_predictors(fit)
+    spec = fit.spec
+    free = spec.family.dispersion_param and "dispersion" not in spec.residual.further_arguments
     if what is None or several_levels or not free:
         return advice_on_spread(fit, text)
     return with_code(text, call(fit, dispersion=f"~ {what.code}"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.registry import FAMILIES
-from mixedfx.inference.checks.code import call, formulas_of_predictors, with_code
+from mixedfx.inference.checks.code import call, with_code
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.families import wider_family
 from mixedfx.inference.checks.finding import Finding
@@ -40,7 +40,7 @@ def zero_inflation(drawn: DrawnFit) -> list[Finding]:
 
 def _mended(fit: FittedModel, *, more: bool) -> str:
     """Call with a zero part, or of a hurdle model where there are too few zeros."""
-    if "zero_inflation" in formulas_of_predictors(fit):
+    if "zero_inflation" in fit.spec.residual.further_arguments:
         return wider_family(fit)
     if more:
         return call(fit, zero_inflation="~ 1")

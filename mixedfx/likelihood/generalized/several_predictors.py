@@ -256,7 +256,6 @@ class SeveralRows(GeneralizedRows):
         return np.asarray((by.weight * h).sum(axis=(1, 2, 3)) + (by.first * As).sum(axis=(1, 2)))
 
 
-
 def _factor_rows(terms: list[Any], owner: Mapping[int, int], m: int) -> SeveralFactorRows:
     """Columns of the terms of one grouping factor, with the predictor of each."""
     plain = FactorRows.of(terms)
