@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from mixedfx._arrays import set_readonly
 from mixedfx.families.family import Family
@@ -52,3 +53,10 @@ class FamilyDistribution:
         if self.weights is not None:
             possible &= np.isfinite(self.weights)
         return np.asarray(possible)
+
+
+def normal_quantiles(below: Vector, up_to: Vector, uniform: Vector) -> Vector:
+    """Of probabilities between ``P(Y < y)`` and ``P(Y <= y)``, at uniform shares of the way."""
+    share = below + uniform * (up_to - below)
+    # The last number below one is the largest probability.
+    return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))

@@ -32,6 +32,8 @@ from mixedfx.design.residual import (
 )
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame
+from mixedfx.families.family import Family
+from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -57,6 +59,18 @@ class ResidualParameter:
     # Wald limits are symmetric about the value, its logarithm, Fisher's z of a correlation, or the
     # logit of a power less one
     scale: Literal["identity", "log", "atanh", "power"] = "identity"
+
+
+def family_components(
+    of: Family | SeveralPredictors, params: Vector, covariance: Matrix
+) -> tuple[ResidualParameter, ...]:
+    """Parameters of a family, given the covariance of their estimates."""
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    named = zip(of.param_names, params, errors, of.param_scales, strict=True)
+    return tuple(
+        ResidualParameter(name, name, float(value), float(error), scale)
+        for name, value, error, scale in named
+    )
 
 
 class VarcorrRow(NamedTuple):

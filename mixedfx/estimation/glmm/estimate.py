@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.build import Design
@@ -44,8 +43,13 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.residuals.family_distribution import FamilyDistribution
-from mixedfx.residuals.model import FamilyModel, ResidualParameter, ResponseAroundPredictor
+from mixedfx.residuals.family_distribution import FamilyDistribution, normal_quantiles
+from mixedfx.residuals.model import (
+    FamilyModel,
+    ResidualParameter,
+    ResponseAroundPredictor,
+    family_components,
+)
 from mixedfx.residuals.predictive import FamilyPredictive, Predictive
 
 Vector = npt.NDArray[np.float64]
@@ -127,22 +131,13 @@ class FamilyEstimate(ResidualEstimate):
 
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
-        """The family's parameters."""
-        return self.components_of_family()
+        """The family's parameters, with standard errors by the delta method."""
+        return family_components(self.parametrized, self.params, self.params_covariance)
 
     @property
     def parametrized(self) -> Family | SeveralPredictors:
         """What the parameters are of."""
         return self.family
-
-    def components_of_family(self) -> tuple[ResidualParameter, ...]:
-        """The family's parameters, with standard errors by the delta method."""
-        of, errors = self.parametrized, np.sqrt(np.maximum(np.diag(self.params_covariance), 0.0))
-        named = zip(of.param_names, self.params, errors, of.param_scales, strict=True)
-        return tuple(
-            ResidualParameter(name, name, float(value), float(error), scale)
-            for name, value, error, scale in named
-        )
 
     @property
     def params_covariance(self) -> Matrix:
@@ -293,14 +288,9 @@ class FamilyEstimate(ResidualEstimate):
     ) -> Vector:
         """By the family's distribution function."""
         with np.errstate(all="ignore"):
-            low, high = self.cdf_of_rows(rows, eta)
-            share = low + uniform * (high - low)
-            # The last number below one is the largest probability.
-            return np.asarray(special.ndtri(np.clip(share, 1e-300, 1.0 - 2.0**-53)))
-
-    def cdf_of_rows(self, rows: ModelRows, eta: Vector) -> tuple[Vector, Vector]:
-        """``P(Y < y)`` and ``P(Y <= y)`` of the responses, at the linear predictor."""
-        return self.family.cdf(rows.y, self.family.mean(eta), rows.weights, self.params)
+            mu = self.family.mean(eta)
+            ends = self.family.cdf(rows.y, mu, rows.weights, self.params)
+            return normal_quantiles(*ends, uniform)
 
     def independent_residuals(
         self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector

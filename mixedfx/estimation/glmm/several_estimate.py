@@ -27,7 +27,8 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.linalg.cholesky.numeric import SchurComplement
 from mixedfx.linalg.cholesky.restricted import RestrictedColumns
-from mixedfx.residuals.model import ResidualParameter
+from mixedfx.residuals.family_distribution import normal_quantiles
+from mixedfx.residuals.model import ResidualParameter, family_components
 from mixedfx.residuals.predictive import Predictive
 from mixedfx.residuals.several_distribution import DrawnPredictor, SeveralDistribution
 
@@ -131,7 +132,7 @@ class SeveralEstimate(PredictorEstimate):
     @property
     def components(self) -> tuple[ResidualParameter, ...]:
         """Parameters of the family, and coefficients of the other predictors."""
-        found = list(self.components_of_family())
+        found = [*family_components(self.density, self.params, self.params_covariance)]
         for name, part in self.parts.items():
             of_part = np.sqrt(np.maximum(np.diag(part.solution.vcov), 0.0))
             columns = zip(part.spec.X_names, part.solution.beta, of_part, strict=True)
@@ -193,9 +194,13 @@ class SeveralEstimate(PredictorEstimate):
             sd = np.sqrt(self.density.variance(etas, rows.weights, self.params))
             return np.asarray((rows.y - self.density.mean(etas, self.params)) / sd)
 
-    def cdf_of_rows(self, rows: ModelRows, eta: Vector) -> tuple[Vector, Vector]:
-        """Of the response, zero part included."""
-        return self.density.cdf(rows.y, self.etas(eta), rows.weights, self.params)
+    def quantile_residuals(
+        self, rows: ModelRows, eta: Vector, sigma: float, uniform: Vector
+    ) -> Vector:
+        """By the distribution function of the response, zero part included."""
+        with np.errstate(all="ignore"):
+            ends = self.density.cdf(rows.y, self.etas(eta), rows.weights, self.params)
+            return normal_quantiles(*ends, uniform)
 
     def distribution(
         self, rows: ModelRows, sigma: float, params: Vector, *, new_effects: bool
