@@ -75,10 +75,6 @@ class RestrictedColumns:
         """Derivative of ``log_det + f(matrix)`` of the effects alone."""
         return self.own.derivative(dC)
 
-    def backward(self, dC: Array) -> tuple[list[Array], list[Array]]:
-        """Derivatives of that of the effects alone."""
-        return self.own.backward(dC)
-
     def level_covariances(self) -> list[Array]:
         """Blocks of G of each level, (K, K, L) per factor."""
         diagonal = log_det_derivatives(self.numeric.whole).diagonal
