@@ -123,8 +123,6 @@ class RelatedLevels:
             known is None and memberships is None
             for known, memberships in zip(self.relationships, self.memberships, strict=True)
         ]
-        if all(known is None for known in self.relationships):
-            return None
         return precision_bases(self.relationships, self.levels, plain, pattern)
 
     def precision_bases(self) -> tuple[PrecisionBasis | None, ...]:

@@ -45,23 +45,23 @@ def precision_bases(
     pattern: BlockPattern,
 ) -> PrecisionSolver | None:
     """Solver of equations in which pedigrees have sparse inverses; None where dense ones pay."""
-    pedigrees = [r is not None and isinstance(r.known, PedigreeCovariance) for r in relationships]
-    effects = [pattern.layout.size(f) for f, is_one in enumerate(pedigrees) if is_one]
+    pedigrees = [
+        r if r is not None and isinstance(r.known, PedigreeCovariance) else None
+        for r in relationships
+    ]
+    effects = [pattern.layout.size(f) for f, one in enumerate(pedigrees) if one is not None]
     if max(effects, default=0) <= DENSE_EFFECTS:
         return None
-    if not all(one or plain for one, plain in zip(pedigrees, is_plain, strict=True)):
+    if any(one is None and not plain for one, plain in zip(pedigrees, is_plain, strict=True)):
         return None  # another factor is dense
     solver = PrecisionSolver(
         tuple(
-            pedigree_basis(relationship, own) if one and relationship is not None else None
-            for one, relationship, own in zip(pedigrees, relationships, levels, strict=True)
+            None if one is None else pedigree_basis(one, own)
+            for one, own in zip(pedigrees, levels, strict=True)
         )
     )
     sparse = _EVALUATIONS * solver.pattern(pattern).symbolic.order.operations
-    sizes = [
-        len(relationship) if one and relationship is not None else 0
-        for one, relationship in zip(pedigrees, relationships, strict=True)
-    ]
+    sizes = [0 if one is None else len(one) for one in pedigrees]
     return solver if sparse < _dense_operations(pattern, sizes) else None
 
 
