@@ -128,10 +128,14 @@ class PrecisionFactor:
     @property
     def blocks(self) -> tuple[list[Array], dict[tuple[int, int], Array]]:
         """``Lambda C Lambda'`` of the codes, (K, K, codes), and of pairs of codes."""
-        lambdas, (diagonal, off_diagonal) = self.lambdas, self._inverse_blocks
-        return [_times(lam, C, lam) for lam, C in zip(lambdas, diagonal, strict=True)], {
+        lambdas, off_diagonal = self.lambdas, self._inverse_blocks[1]
+        return [self.code_covariances(f) for f in self.symbolic.layout.factors], {
             (f, g): _times(lambdas[f], C, lambdas[g]) for (f, g), C in off_diagonal.items()
         }
+
+    def code_covariances(self, f: int) -> Array:
+        """``Lambda C Lambda'`` of the codes of a factor, (K, K, codes)."""
+        return _times(self.lambdas[f], self._inverse_blocks[0][f], self.lambdas[f])
 
     def log_det_derivative(self) -> list[Array]:
         """Derivative of ``log|M|`` by each Lambda, (K, K)."""
@@ -169,10 +173,10 @@ class PrecisionSchurComplement:
         """Conditional covariances of the effects of levels, not of v, (K, K, L) per factor."""
         numeric = self.numeric
         return [
-            numeric.node_covariances(f) if basis is not None and basis.combines else of_codes
-            for f, (basis, of_codes) in enumerate(
-                zip(numeric.assembled.bases, numeric.blocks[0], strict=True)
-            )
+            numeric.node_covariances(f)
+            if basis is not None and basis.combines
+            else numeric.code_covariances(f)
+            for f, basis in enumerate(numeric.assembled.bases)
         ]
 
     def derivative(self, dC: Array) -> list[Array]:
