@@ -22,7 +22,7 @@ from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html,
 from mixedfx.inference.emmeans.joint_tests import joint_test
 from mixedfx.inference.emmeans.linear_functions import LinearFunctions
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
-from mixedfx.inference.emmeans.scale import LinkScale, RegriddedScale, ResponseScale, exponentiated
+from mixedfx.inference.emmeans.scale import LinkScale, exponentiated
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -263,12 +263,9 @@ class EMMeans:
         1  period3 - period2    -0.010      0.028
         2  period4 - period3    -0.026      0.027
         """
-        fit, scale = self._fit, self._scale
-        if scale.slope_of is not None or scale.of_means or not scale.response.predictor_name:
+        fit, own = self._fit, self._scale.regridded(self._fit)
+        if own is None:
             return self
-        fit.spec.residual.check_one_mean()
-        variance = scale.bias_variance if isinstance(scale, ResponseScale) else None
-        own = RegriddedScale(scale.response, variance)
         at, beta = self._functions, fit.solution.beta
         mean, slope = own.mean_and_slope(at.values(beta))
         functions = at.linearised(mean, slope[:, None] * at.rows, beta)

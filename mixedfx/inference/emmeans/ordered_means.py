@@ -58,6 +58,14 @@ class OrderedScale(LinkScale):
             f"fit.emmeans(..., which={which!r}) and compare those."
         )
 
+    def regridded(self, fit: FittedModel) -> None:
+        """They are averages of the mean class or of probabilities; latent means have neither."""
+        if self.which == "linear":
+            raise ArgumentError(
+                "regrid() takes means of the response, and these are latent: write "
+                "fit.emmeans(..., which='mean') or which='probabilities' and compare those."
+            )
+
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of."""
         return _CONTRASTS[self.which]

@@ -10,7 +10,7 @@ of the transformation, and v includes the residual variance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -198,8 +198,6 @@ class LinkScale:
     # Columns of a table of means after the levels, the estimates first.
     columns: ClassVar[tuple[str, ...]] = ("emmean", "std_error", "df", "conf_low", "conf_high")
 
-    of_means: ClassVar[bool] = False  # whether they are averages of means of the response
-
     response: MeanFunction
 
     @property
@@ -214,6 +212,13 @@ class LinkScale:
     def contrasted(self, fit: FittedModel, which: str) -> LinkScale:
         """Scale of contrasts by its name."""
         return scale_of(fit, which)
+
+    def regridded(self, fit: FittedModel) -> RegriddedScale | None:
+        """Scale of means of the response as estimates of their own; None where they are that."""
+        if not self.response.predictor_name:
+            return None
+        fit.spec.residual.check_one_mean()
+        return RegriddedScale(self.response)
 
     @property
     def caption(self) -> str:
@@ -239,6 +244,11 @@ class ResponseScale(LinkScale):
     """Means of the response, contrasts that are ratios where the link has them."""
 
     bias_variance: float | None = None  # about the linear predictor; None: not adjusted
+
+    def regridded(self, fit: FittedModel) -> RegriddedScale | None:
+        """The same, adjusted or not."""
+        own = super().regridded(fit)
+        return None if own is None else replace(own, bias_variance=self.bias_variance)
 
     def transform(self, means: pd.DataFrame) -> pd.DataFrame:
         """Means, standard errors and limits on the scale of the response."""
@@ -301,6 +311,9 @@ class RegriddedScale(ResponseScale):
                 "means before it."
             )
         return self
+
+    def regridded(self, fit: FittedModel) -> None:
+        """They are estimates of their own."""
 
     def ratio_name(self, coefficients: Matrix) -> str | None:
         """None: differences."""

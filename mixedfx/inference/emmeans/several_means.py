@@ -25,8 +25,6 @@ from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 class SeveralScale(LinkScale):
     """Scale of means of the response, zero part included."""
 
-    of_means = True
-
     @property
     def caption(self) -> str:
         """What the means are of."""
@@ -41,6 +39,9 @@ class SeveralScale(LinkScale):
             "contrasts(which='linear'): these means are which='mean'; write "
             "fit.emmeans(..., which='linear') and compare those."
         )
+
+    def regridded(self, fit: FittedModel) -> None:
+        """They are averages of means of the response."""
 
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of."""

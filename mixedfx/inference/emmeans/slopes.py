@@ -92,6 +92,9 @@ class SlopeScale(LinkScale):
             )
         return self
 
+    def regridded(self, fit: FittedModel) -> None:
+        """They are slopes already."""
+
     def contrast_remark(self, ratio: str | None) -> str:
         """What contrasts are of."""
         return "Contrasts are differences of slopes."

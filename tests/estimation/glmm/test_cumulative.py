@@ -233,6 +233,11 @@ def test_probability_quantities_that_do_not_exist_are_refused(fit):
         fit.emmeans("temp", which="mean", bias_adjust=True)
     with pytest.raises(ArgumentError, match="these means are which='mean'"):
         fit.emmeans("temp", which="mean").contrasts(which="linear")
+    for which in ("mean", "probabilities"):  # averages of cells: estimates of their own
+        means = fit.emmeans("temp", which=which)
+        assert means.regrid() is means
+    with pytest.raises(ArgumentError, match="means of the response, and these are latent"):
+        fit.emmeans("temp").regrid()
 
 
 def test_simulations_and_intervals_of_thresholds(wine, fit):

@@ -251,6 +251,7 @@ def test_regridded_means_are_those_of_the_response_and_contrasts_their_differenc
     np.testing.assert_allclose(found["estimate"], p.diff().dropna())
     assert "Contrasts are differences of the probability." in found.attrs["caption"]
     pd.testing.assert_frame_equal(response.regrid().table, own.table)
+    assert own.regrid() is own
     with pytest.raises(ArgumentError, match=r"regrid\(\) has left the linear predictor"):
         own.contrasts(which="linear")
 
