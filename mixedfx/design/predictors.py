@@ -22,6 +22,7 @@ from mixedfx.errors import ArgumentError, ResponseError
 from mixedfx.families.binomial import Binomial
 from mixedfx.families.family import Family
 from mixedfx.families.gamma import Gamma
+from mixedfx.families.registry import FAMILIES
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.response import response_code
@@ -221,8 +222,9 @@ def check_zeros(design: Design, formula: Formula) -> None:
     y, family = design.rows.y, design.spec.family
     if (y == 0.0).any():
         return
-    known = family.name in ("poisson", "nbinom2")
-    instead = f", or take family='truncated_{family.name}' if zeros cannot occur" if known else ""
+    truncated = f"truncated_{family.name}"
+    known = truncated in FAMILIES
+    instead = f", or take family='{truncated}' if zeros cannot occur" if known else ""
     raise ResponseError(
         f"zero_inflation='{formula}', but the response '{design.spec.formula.response_name}' has "
         f"no zeros: the smallest of {len(y):,} is {y.min():g}, and the probability of a zero would "

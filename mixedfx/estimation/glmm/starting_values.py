@@ -63,7 +63,7 @@ def first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Vec
     if not rows.p:
         return np.zeros(0)
     w = _working_weights(rows, eta, params)
-    beta = np.linalg.lstsq((rows.X * w[:, None]).T @ rows.X, rows.X.T @ (w * target), rcond=None)[0]
+    beta = np.linalg.lstsq(rows.fixed_products(w), rows.fixed_sums(w * target), rcond=None)[0]
     total = float((w * target).sum() / w.sum())
     constant = np.linalg.lstsq(rows.X, np.full(len(eta), total), rcond=None)[0]
     for share in (1.0, 0.5, 0.25, 0.0):
@@ -99,8 +99,8 @@ def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> tuple[Vector
         )
     for _ in range(_MAX_ITERATIONS if rows.p else 0):
         weight = at.weight if (at.weight > 0.0).all() else np.maximum(np.abs(at.weight), 1e-8)
-        score = rows.X.T @ at.first
-        information = (rows.X * weight[:, None]).T @ rows.X
+        score = rows.fixed_sums(at.first)
+        information = rows.fixed_products(weight)
         step = np.linalg.lstsq(information, score, rcond=1e-14)[0]
         decrement = float(score @ step)
         share = 1.0

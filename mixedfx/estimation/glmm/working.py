@@ -43,17 +43,11 @@ def working_crossproducts(
     p, w = rows.p, at.weight
     residual = w * Zb + at.first
     XytXy = np.zeros((p + 1, p + 1))
-    XytXy[:p, :p] = (rows.X * w[:, None]).T @ rows.X
-    XytXy[:p, p] = XytXy[p, :p] = rows.X.T @ residual
+    XytXy[:p, :p] = rows.fixed_products(w)
+    XytXy[:p, p] = XytXy[p, :p] = rows.fixed_sums(residual)
     squares = np.divide(residual**2, w, out=np.zeros_like(residual), where=w > 0.0)
     XytXy[p, p] = float(squares.sum())
-    ZtXy = []
-    for factor in rows.factors:
-        columns = [*(rows.X[:, j] * w for j in range(p)), residual]
-        sums = np.empty((factor.width, p + 1, factor.n_effects))
-        for j, column in enumerate(columns):
-            sums[:, j] = factor.sums(column)
-        ZtXy.append(sums)
+    sums = zip(rows.random_by_fixed(w), rows.sums(residual), strict=True)
     return CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
@@ -61,7 +55,7 @@ def working_crossproducts(
         groups=rows.groups,
         levels=tuple(spec.levels_of(group) for group in rows.groups),
         ZtZ=rows.weighted_products(w),
-        ZtXy=tuple(ZtXy),
+        ZtXy=tuple(np.concatenate([ZtX, Zty[:, None]], axis=1) for ZtX, Zty in sums),
         XytXy=XytXy,
         term_positions=rows.term_positions,
         parametrization=rows.parametrization,
