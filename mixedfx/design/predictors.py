@@ -56,6 +56,11 @@ class SeveralFormulas(FamilyResidual):
         return {name: str(formula) for name, formula in self.formulas.items()}
 
     @property
+    def named_arguments(self) -> str:
+        """The arguments of the formulas in a message."""
+        return " and ".join(f"{name}=" for name in self.formulas)
+
+    @property
     def label(self) -> str:
         """After the formula."""
         parts = (f"{name.replace('_', ' ')} {f}" for name, f in self.formulas.items())
@@ -122,11 +127,10 @@ class SeveralFormulas(FamilyResidual):
 
     def check_one_predictor(self, what: str, instead: str = "") -> None:
         """Raise."""
-        arguments = " and ".join(f"{name}=" for name in self.formulas)
         instead = instead or "fit.bootstrap() gives the distribution of the estimates"
         raise ArgumentError(
-            f"{what} is of models with one linear predictor, and this fit has {arguments}: "
-            f"{instead}."
+            f"{what} is of models with one linear predictor, and this fit has "
+            f"{self.named_arguments}: {instead}."
         )
 
 

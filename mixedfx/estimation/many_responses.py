@@ -231,12 +231,11 @@ class _Search:
             finite & positive & ~several & (gain < _CERTIFIED) & (slope_off > -_FALLING).all(axis=1)
         )
         inverse_df = 1.0 / self.many.nu + np.einsum("ipb,bij,jpb->pb", slopes, inverse, slopes)
-        which = self.which[everyone]
         return ManyEstimates(
             flipped,
             certified,
             point.deviance,
-            self.many.coefficients(point, which),
+            self.many.coefficients(point, self.which),
             self.many.variances(point, self.rows),
             1.0 / inverse_df,
             point.variance,

@@ -71,10 +71,9 @@ def fit_several(
 def _check_nodes(designs: list[Design], spec: SeveralFormulas) -> None:
     """Refuse integrals that are not computed."""
     if spec.nagq == 0:
-        arguments = " and ".join(f"{name}=" for name in spec.formulas)
         raise ArgumentError(
             f"nagq=0 finds the coefficients of one linear predictor beside its random effects; "
-            f"with {arguments} leave nagq at 1."
+            f"with {spec.named_arguments} leave nagq at 1."
         )
     check_nagq(_with_all_terms(designs), spec.nagq)
 
