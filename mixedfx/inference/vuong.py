@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
@@ -37,6 +38,8 @@ from mixedfx.likelihood.generalized.rows import GeneralizedRows
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
+_BY_AIC = " Compare by AIC, mfx.compare(fit, other)."
+
 
 def vuong(fit: FittedModel, other: FittedModel) -> pd.DataFrame:
     """
@@ -53,6 +56,7 @@ def vuong(fit: FittedModel, other: FittedModel) -> pd.DataFrame:
                 "vuong() compares fits of glmer(), such as a zero-inflated and a plain one: linear "
                 "models are compared by mfx.compare()."
             )
+        check_plain_levels(one.spec, "vuong(), which adds up independent levels,", _BY_AIC)
     check_comparable(fit, "the fit", other, "the other one")
     first, second = _Units.of(fit), _Units.of(other)
     codes = _common_codes(first, second)

@@ -121,7 +121,7 @@ def _effects(model: FittedModel, ddf: DenominatorDf, conf_level: float, style: s
     """A sentence for each coefficient."""
     table = wald.tidy(model, ddf, conf_level=conf_level)
     linear = model.spec.residual.linear
-    ratio = None if linear else model.spec.family.link.ratio
+    ratio = None if linear else model.spec.family.ratio
     sentences, rows = [], cast(Any, table.itertuples())
     for row in rows:
         if np.isnan(row.estimate):
