@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from patsy import EvalEnvironment
 
-from mixedfx.design.build import Design, build
+from mixedfx.design.build import build, build_several
+from mixedfx.design.predictors import family_with
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.diagrams import drawing, equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.distributions import family_symbols
@@ -15,13 +20,20 @@ from mixedfx.diagrams.graph.build import Graph
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.families.family import Family
 from mixedfx.families.registry import NORMAL, resolve_family
-from mixedfx.formula.parser import parse
+from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
+from mixedfx.results.description import columns_of, levels_of, nesting_of
 from mixedfx.results.results import Results
 
 
 def graph(
-    formula: str | Formula, data: Any = None, *, family: Any = None, link: Any = None
+    formula: str | Formula,
+    data: Any = None,
+    *,
+    family: Any = None,
+    link: Any = None,
+    zero_inflation: str | None = None,
+    dispersion: str | None = None,
 ) -> Graph:
     """
     Build the directed acyclic graph of the model of a formula.
@@ -36,6 +48,9 @@ def graph(
         Distribution of the response of a generalised model, as for :func:`mixedfx.glmer`.
     link : str, optional
         Link of its mean.
+    zero_inflation, dispersion : str, optional
+        Formulas of the zero part and of the dispersion parameter, as for
+        :func:`mixedfx.glmer`; without a family the response is normal.
 
     Returns
     -------
@@ -58,15 +73,21 @@ def graph(
     >>> print(graph("rating ~ 1 + (1 | friend)"))
     A tree: each row belongs to one level of friend.
     """
-    of_response = _family(family, link)
+    parts = _parts(zero_inflation, dispersion)
+    of_response = _family(family, link, parts)
     if data is None:
-        shown = equations.formula_shown(parse(formula), of_response)
-        return graphs.graph(shown, params=family_symbols(of_response or NORMAL))
-    return _graph(_design(formula, data, of_response))
+        return _graph_of_formula(parse(formula), of_response or NORMAL, parts)
+    return _graph(_design(formula, data, of_response, parts))
 
 
 def equation(
-    formula: str | Formula, data: Any = None, *, family: Any = None, link: Any = None
+    formula: str | Formula,
+    data: Any = None,
+    *,
+    family: Any = None,
+    link: Any = None,
+    zero_inflation: str | None = None,
+    dispersion: str | None = None,
 ) -> Equation:
     """
     Write a formula's model as equations, level by level.
@@ -82,6 +103,9 @@ def equation(
         Distribution of the response of a generalised model, as for :func:`mixedfx.glmer`.
     link : str, optional
         Link of its mean.
+    zero_inflation, dispersion : str, optional
+        Formulas of the zero part and of the dispersion parameter, as for
+        :func:`mixedfx.glmer`; without a family the response is normal.
 
     Returns
     -------
@@ -104,23 +128,18 @@ def equation(
     ratingᵢⱼ | Rᵢ ~ N(Rᵢ, σ²)
                Rᵢ ~ N(R, σ_friend²)
     """
-    of_response = _family(family, link)
+    parts = _parts(zero_inflation, dispersion)
+    of_response = _family(family, link, parts)
     if data is None:
-        response = None if of_response is None else equations.family_response(of_response)
+        response = None
+        if of_response is not None:
+            response = equations.family_response(of_response, further=tuple(parts))
+        further = {name: equations.FurtherPredictor(part) for name, part in parts.items()}
         shown = equations.formula_shown(parse(formula), of_response)
-        return equations.equation(shown, row_terms=equations.RowTerms(response=response))
-    design = _design(formula, data, of_response)
-    spec = design.spec
-    effects = tuple(term.effect_names for term in spec.random_terms)
-    columns = equations.Columns(spec.column_names, effects)
-    trials = design.rows.has_weights and spec.family.takes_trials
-    response = None if of_response is None else equations.family_response(spec.family, trials)
-    return equations.equation(
-        equations.formula_shown(spec.formula, spec.family),
-        nested=spec.nesting,
-        columns=columns,
-        row_terms=equations.RowTerms(response=response),
-    )
+        return equations.equation(
+            shown, row_terms=equations.RowTerms(response=response, further=further)
+        )
+    return _equation(_design(formula, data, of_response, parts), given=of_response is not None)
 
 
 def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = None) -> Any:
@@ -160,19 +179,82 @@ def draw(model: str | Formula | Graph | Results, data: Any = None, *, ax: Any = 
     return drawing.draw(model, ax=ax)
 
 
-def _graph(design: Design) -> Graph:
-    spec, n = design.spec, design.rows.n
-    shown, params = equations.formula_shown(spec.formula, spec.family), family_symbols(spec.family)
-    return graphs.graph(shown, spec.ngroups, rows=n, nested=spec.nesting, params=params)
+@dataclass(frozen=True)
+class _Described:
+    """What is known of a model and its data, without a fit."""
+
+    spec: ModelSpec
+    rows: ModelRows
+    parts: Mapping[str, ModelSpec]  # of further predictors
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Of all predictors."""
+        return (self.spec, *self.parts.values())
 
 
-def _family(family: Any, link: Any) -> Family | None:
+def _graph(model: _Described) -> Graph:
+    spec = model.spec
+    return graphs.graph(
+        equations.formula_shown(spec.formula, spec.family),
+        levels_of(model.specs),
+        rows=model.rows.n,
+        nested=nesting_of(model.specs),
+        params=family_symbols(spec.family, tuple(model.parts)),
+        further={name: part.formula for name, part in model.parts.items()},
+    )
+
+
+def _graph_of_formula(formula: Formula, family: Family, parts: Mapping[str, Formula]) -> Graph:
+    shown, params = equations.formula_shown(formula, family), family_symbols(family, tuple(parts))
+    return graphs.graph(shown, params=params, further=parts)
+
+
+def _equation(model: _Described, *, given: bool) -> Equation:
+    """With a distribution of the response where one is asked for."""
+    spec = model.spec
+    trials = model.rows.has_weights and spec.family.takes_trials
+    response = equations.family_response(spec.family, trials, further=tuple(model.parts))
+    further = {
+        name: equations.FurtherPredictor(part.formula, columns_of(part))
+        for name, part in model.parts.items()
+    }
+    return equations.equation(
+        equations.formula_shown(spec.formula, spec.family),
+        nested=nesting_of(model.specs),
+        columns=columns_of(spec),
+        row_terms=equations.RowTerms(response=response if given else None, further=further),
+    )
+
+
+def _parts(zero_inflation: str | None, dispersion: str | None) -> dict[str, Formula]:
+    """Formulas of the further predictors, by argument."""
+    parts = {}
+    if zero_inflation is not None:
+        parts["zero_inflation"] = parse_dispersion(zero_inflation, "zero_inflation")
+    if dispersion is not None:
+        parts["dispersion"] = parse_dispersion(dispersion, "family dispersion")
+    return parts
+
+
+def _family(family: Any, link: Any, parts: Mapping[str, Formula]) -> Family | None:
     """Family that the arguments ask for; None without them."""
-    if family is None and link is None:
+    if family is None and link is None and not parts:
         return None
-    return resolve_family("gaussian" if family is None else family, link)
+    return family_with(resolve_family("gaussian" if family is None else family, link), parts)
 
 
-def _design(formula: str | Formula, data: Any, family: Family | None = None) -> Design:
+def _design(
+    formula: str | Formula,
+    data: Any,
+    family: Family | None = None,
+    parts: Mapping[str, Formula] | None = None,
+) -> _Described:
     env = EvalEnvironment.capture(2)
-    return build(parse(formula), data, family=NORMAL if family is None else family, env=env)
+    given = {"family": NORMAL if family is None else family, "env": env}
+    if not parts:
+        design = build(parse(formula), data, **given)
+        return _Described(design.spec, design.rows, {})
+    design, designs = build_several(parse(formula), parts, data, **given)
+    further = {name: part.spec for name, part in designs.items()}
+    return _Described(design.spec, design.rows, further)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mixedfx.covariance.structure import correlation_components
+from mixedfx.design.spec import ModelSpec
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
 from mixedfx.diagrams.equations.distributions import family_symbols
@@ -78,12 +80,10 @@ class DescriptionMixin(ResultsBase):
         """
         check_flag("estimates", estimates)
         spec = self.model.spec
-        spec.residual.check_one_predictor("equation()", "fit.summary() has the formula of each")
-        effects = tuple(term.effect_names for term in spec.random_terms)
         return equations.equation(
             equations.formula_shown(spec.formula, spec.family),
-            nested=spec.nesting,
-            columns=None if estimates else equations.Columns(spec.column_names, effects),
+            nested=nesting_of(_specs(self.model)),
+            columns=None if estimates else columns_of(spec),
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
                 weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
@@ -91,22 +91,54 @@ class DescriptionMixin(ResultsBase):
                 residual_sd=spec.residual.explanation,
                 structure=spec.residual.covariance_structure(),
                 response=_family_response(self.model, estimates=estimates),
+                further=_further(self.model, estimates=estimates),
             ),
         )
 
 
 def graph_of(fit: FittedModel) -> graphs.Graph:
     """Directed acyclic graph of a fitted model."""
-    fit.spec.residual.check_one_predictor("graph()", "mfx.graph(formula) draws one of them")
-    return graphs.graph(
+    found = graphs.graph(
         equations.formula_shown(fit.formula, fit.spec.family),
-        fit.spec.ngroups,
+        levels_of(_specs(fit)),
         rows=fit.nobs,
-        nested=fit.spec.nesting,
+        nested=nesting_of(_specs(fit)),
         residual_sd=fit.spec.residual.residual_sd,
-        dependence=fit.spec.residual.dependence,
-        params=family_symbols(fit.spec.family),
+        params=family_symbols(fit.spec.family, tuple(fit.residual.predictors)),
+        further={name: part.formula for name, part in fit.residual.predictors.items()},
     )
+    return graphs.with_dependence(found, fit.spec.residual.dependence)
+
+
+def _specs(fit: FittedModel) -> tuple[ModelSpec, ...]:
+    """Of each linear predictor."""
+    return (fit.spec, *(part.spec for part in fit.residual.predictors.values()))
+
+
+def nesting_of(specs: Iterable[ModelSpec]) -> dict[str, str]:
+    """Nested grouping factors of all predictors."""
+    return {k: v for spec in specs for k, v in spec.nesting.items()}
+
+
+def levels_of(specs: Iterable[ModelSpec]) -> dict[str, int]:
+    """Numbers of levels of all grouping factors."""
+    return {k: v for spec in specs for k, v in spec.ngroups.items()}
+
+
+def columns_of(spec: ModelSpec) -> equations.Columns:
+    """Names of the columns of a linear predictor."""
+    effects = tuple(term.effect_names for term in spec.random_terms)
+    return equations.Columns(spec.column_names, effects)
+
+
+def _further(fit: FittedModel, *, estimates: bool) -> dict[str, equations.FurtherPredictor]:
+    """The other predictors, with names of their columns or with estimates."""
+    return {
+        name: equations.FurtherPredictor(part.formula, estimates=_estimates(part))
+        if estimates
+        else equations.FurtherPredictor(part.formula, columns_of(part.spec))
+        for name, part in fit.residual.predictors.items()
+    }
 
 
 def _family_response(fit: FittedModel, *, estimates: bool) -> equations.FamilyResponse | None:
@@ -117,7 +149,8 @@ def _family_response(fit: FittedModel, *, estimates: bool) -> equations.FamilyRe
     trials = fit.rows.has_weights and spec.family.takes_trials
     params = fit.residual.family_params(fit.solution.sigma) if estimates else {}
     of_rows: str | bool = (trials and spec.weights_column) or trials
-    return equations.family_response(spec.family, of_rows, params)
+    further = tuple(fit.residual.predictors)
+    return equations.family_response(spec.family, of_rows, params, further)
 
 
 def _estimates(fit: FittedModel) -> equations.Estimates:

@@ -39,6 +39,14 @@ def test_a_generalised_model_has_z_tests_and_odds_ratios():
     assert re.search(r"z = -\d\.\d\d, p (= \.\d{3}|< \.001)", text)
 
 
+@pytest.mark.parametrize(("link", "ratio"), [("logit", "odds ratio"), ("cloglog", None)])
+def test_ratios_of_ordered_categories_are_odds_alone(link, ratio):
+    # P(y > j) = exp(-exp(alpha_j - eta)): a hazard is multiplied by exp(-coefficient).
+    ratings = pd.DataFrame({"rating": [1, 2, 3, 1, 2, 3, 2, 3, 3, 1], "x": range(10)})
+    text = mfx.glmer("rating ~ x", ratings, "cumulative", link=link).report()
+    assert (ratio in text) if ratio else "ratio" not in text
+
+
 def test_symbols_are_italic_in_markdown():
     text = SLOPES.report(style="markdown")
     assert "*b* = 251.41, *SE* = 6.82" in text

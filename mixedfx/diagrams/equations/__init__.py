@@ -12,13 +12,14 @@ from mixedfx.diagrams.equations.distributions import FamilyResponse
 from mixedfx.diagrams.equations.layout import Equation, Line
 from mixedfx.diagrams.equations.levels import equation
 from mixedfx.diagrams.equations.ordered import family_response, formula_shown
-from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
+from mixedfx.diagrams.equations.values import Columns, Estimates, FurtherPredictor, RowTerms
 
 __all__ = [
     "Columns",
     "Equation",
     "Estimates",
     "FamilyResponse",
+    "FurtherPredictor",
     "Line",
     "RowTerms",
     "equation",

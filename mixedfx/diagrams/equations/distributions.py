@@ -5,7 +5,7 @@ r"""Distribution of a response around its mean, and the link of that mean, in sy
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mixedfx.diagrams.equations.expressions import (
@@ -17,6 +17,7 @@ from mixedfx.diagrams.equations.expressions import (
 )
 from mixedfx.diagrams.equations.layout import Line, single_line
 from mixedfx.diagrams.graph.symbols import Math
+from mixedfx.errors import ArgumentError
 from mixedfx.families.family import Family
 from mixedfx.formula.response import response_code
 
@@ -52,9 +53,10 @@ _PARAMS = {
 }
 
 
-def family_symbols(family: Family) -> list[Math]:
-    """Symbols of a family's parameters; of thresholds one for all."""
-    return [param_symbol(name) for name in family.param_symbols]
+def family_symbols(family: Family, further: Sequence[str] = ()) -> list[Math]:
+    """Symbols of a family's parameters; of thresholds one for all. Without one that is modelled."""
+    modelled = family.dispersion_param if "dispersion" in further else None
+    return [param_symbol(name) for name in family.param_symbols if name != modelled]
 
 
 def param_symbol(name: str) -> Math:
@@ -97,6 +99,14 @@ class FamilyResponse:
     trials: str | bool = False
     params: Mapping[str, float] = field(default_factory=dict)
 
+    def in_rows(self, indices: str) -> FamilyResponse:
+        """The same where rows have these indices."""
+        return self
+
+    def further_linked(self, argument: str) -> Math:
+        """Link function of what the formula of this argument is of."""
+        raise ArgumentError(f"a response of one linear predictor has no {argument}.")
+
     def mean(self, taken: Math | None, indices: str) -> Math:
         """Symbol of a row's mean, another one than that of the overall mean."""
         symbol = _MEANS.get(self.family.mean_name, Math("μ", r"\mu"))
@@ -114,10 +124,19 @@ class FamilyResponse:
         latex = r"\mathcal{N}" if name == "N" else rf"\operatorname{{{name.replace('_', ' ')}}}"
         return Math(f"{name}(", f"{latex}(") + comma_list(arguments) + ")"
 
+    @property
+    def _distributed(self) -> str:
+        """What has the family's distribution."""
+        return "the response"
+
     def _param(self, name: str, digits: int) -> Math:
-        value = self.params.get(name)
-        symbol = param_symbol(name) if value is None else number(value, digits)
+        symbol = self._value(name, digits)
         return squared(symbol) if name == "sigma" else symbol
+
+    def _value(self, name: str, digits: int) -> Math:
+        """A parameter, or its estimate."""
+        value = self.params.get(name)
+        return param_symbol(name) if value is None else number(value, digits)
 
     def linked(self, mean: Math) -> Math:
         """Link function of the mean."""
@@ -144,11 +163,10 @@ class FamilyResponse:
         """What the parameters, the trials and the offset are."""
         if self.family.name in _VARIANCES:
             variance = _VARIANCES[self.family.name].format(m=mean.unicode)
-            for name, value in self.params.items():
-                variance = variance.replace(
-                    param_symbol(name).unicode, number(value, digits).unicode
-                )
-            yield f"The variance of the response is {variance}."
+            for name in self.family.param_names:
+                symbol = param_symbol(name).unicode
+                variance = variance.replace(symbol, self._value(name, digits).unicode)
+            yield f"The variance of {self._distributed} is {variance}."
         if trials is not None:
             yield f"{trials} is the number of trials."
         if offset is not None:

@@ -30,7 +30,7 @@ from mixedfx.diagrams.equations.matrices import MAX_EFFECTS, is_written_out, mat
 from mixedfx.diagrams.equations.notation import Notation, model_notation
 from mixedfx.diagrams.equations.notes import notes_of
 from mixedfx.diagrams.equations.values import Columns, Estimates, RowTerms
-from mixedfx.diagrams.graph.model_terms import HierarchicalModel, TermEffects, hierarchical_model
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel, TermEffects, hierarchical_models
 from mixedfx.diagrams.graph.names import INTERCEPT, split_interaction
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.formula.terms import Formula
@@ -49,16 +49,22 @@ def equation(
 ) -> Equation:
     """Write a formula's model as equations, level by level, in symbols or in estimates."""
     row_terms = row_terms or RowTerms()
-    model = hierarchical_model(formula, nested)
-    notation = model_notation(model, columns, estimates, digits)
-    lines = [*_response_lines(notation, row_terms)]
-    for i in _innermost_first(model.effects):
-        lines += _effects_lines(notation, i)
+    further = row_terms.further
+    model, *others = hierarchical_models(
+        formula, nested, {argument: part.formula for argument, part in further.items()}
+    )
+    notations = [model_notation(model, columns, estimates, digits)]
+    for other, part in zip(others, further.values(), strict=True):
+        notations.append(model_notation(other, part.columns, part.estimates, digits))
+    lines = [*_response_lines(notations, row_terms)]
+    for notation in notations:
+        for i in _innermost_first(notation.model.effects):
+            lines += _effects_lines(notation, i)
     groups = tuple((f.index, f.label) for f in model.factors if f.index)
-    notes = [*notes_of(notation)]
+    notes = [note for notation in notations for note in notes_of(notation)]
     if row_terms.response is not None:
-        at = _family_rows(model, row_terms)
-        notes += row_terms.response.notes(at.mean, at.trials, at.offset, digits)
+        at, response = _family_rows(model, row_terms), row_terms.response
+        notes += response.in_rows(model.row_indices).notes(at.mean, at.trials, at.offset, digits)
     if row_terms.residual_sd is not None:
         sigma = _SIGMA.subscript(model.row_indices)
         notes.append(f"{sigma} is a row's residual standard deviation: {row_terms.residual_sd}.")
@@ -67,17 +73,25 @@ def equation(
     return Equation(tuple(lines), (*groups, (model.row_index, "rows")), tuple(notes))
 
 
-def _response_lines(notation: Notation, row_terms: RowTerms) -> Iterator[Line]:
-    """Distribution of the response, given the effects in the linear predictor."""
-    effects = enumerate(notation.model.effects)
-    parents = [notation.effects(i) for i, e in effects if e.in_linear_predictor]
+def _response_lines(notations: Sequence[Notation], row_terms: RowTerms) -> Iterator[Line]:
+    """Distribution of the response, given the effects in the linear predictors."""
+    notation, *others = notations
+    parents = [
+        one.effects(i)
+        for one in notations
+        for i, e in enumerate(one.model.effects)
+        if e.in_linear_predictor
+    ]
     if row_terms.response is None:
         yield from _normal_lines(notation, row_terms, parents)
         return
     at = _family_rows(notation.model, row_terms)
     summands = [*_linear_predictor(notation), *([(PLUS, at.offset)] if at.offset else [])]
     left = conditional(at.response, parents)
-    yield from row_terms.response.lines(left, at.mean, at.trials, summands, notation.digits)
+    response = row_terms.response.in_rows(notation.model.row_indices)
+    yield from response.lines(left, at.mean, at.trials, summands, notation.digits)
+    for argument, other in zip(row_terms.further, others, strict=True):
+        yield sum_line(response.further_linked(argument), _linear_predictor(other))
 
 
 class _FamilyRows(NamedTuple):

@@ -20,7 +20,7 @@ from mixedfx.errors import ArgumentError
 
 # patsy's functions of which one call gives several columns; how many depends on data.
 _MULTICOLUMN_FUNCTIONS = ("C", "bs", "ns", "cc", "cr", "te", "poly")
-_BETA, _SIGMA, _RHO = Math("β", r"\beta"), Math("σ", r"\sigma"), Math("ρ", r"\rho")
+_SIGMA, _RHO = Math("σ", r"\sigma"), Math("ρ", r"\rho")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Notation:
             return self._signed(self.estimates.fixed[column])
         subscript = self.subscripts[column]
         if subscript.isdecimal():
-            return PLUS, _BETA.subscript(subscript)
-        return PLUS, _BETA.name_subscript(subscript)
+            return PLUS, self.model.part.coefficient.subscript(subscript)
+        return PLUS, self.model.part.coefficient.name_subscript(subscript)
 
     def effect(self, i: int, column: str) -> Math:
         """One random effect of one level."""
@@ -78,7 +78,7 @@ class Notation:
         """Standard deviation of one effect."""
         if self.estimates is not None:
             return self._absolute(self.estimates.sds[i][column])
-        label, single_factor = self.model.effects[i].factor.label, len(self.model.factors) == 1
+        label, single_factor = self.model.effects[i].factor.label, self.model.one_factor
         return sd_symbol(column, label, scalar=False, single_factor=single_factor)
 
     def correlation(self, i: int, one: str, two: str) -> Summand:
@@ -92,7 +92,8 @@ class Notation:
         label = self.model.effects[i].factor.label
         several_pairs = len(self.random[i]) > 2
         subscripts = [self.subscripts[two], self.subscripts[one]] if several_pairs else []
-        if sum(len(names) > 1 for names in self.random) > 1:
+        several_terms = sum(len(names) > 1 for names in self.random) > 1
+        if several_terms or self.model.part.prefix:
             return PLUS, _RHO.name_subscript(label, *subscripts)
         if all(len(subscript) == 1 for subscript in subscripts):
             return PLUS, _RHO.subscript("".join(subscripts))

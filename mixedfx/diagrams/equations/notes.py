@@ -15,7 +15,6 @@ from mixedfx.diagrams.equations.matrices import has_formula, is_written_out
 from mixedfx.diagrams.equations.notation import Notation, column_label
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel
 from mixedfx.diagrams.graph.names import INTERCEPT
-from mixedfx.diagrams.graph.symbols import Math
 
 
 def notes_of(notation: Notation) -> Iterator[str]:
@@ -50,7 +49,7 @@ def notes_of(notation: Notation) -> Iterator[str]:
 def _unidentified_means(model: HierarchicalModel, labels: list[str]) -> str:
     """Name the levels whose means are not identifiable apart from the intercept."""
     means, are, their = ("means", "are", "their") if len(labels) > 1 else ("mean", "is", "its")
-    symbol = model.overall_mean or Math("β", r"\beta").subscript("0")
+    symbol = model.overall_mean or model.part.coefficient.subscript("0")
     return (
         f"Data tell only one overall mean: the {means} of {and_list(labels)} cannot be told from "
         f"the intercept {symbol} and {are} folded into it, so {their} effects scatter around zero."

@@ -5,12 +5,13 @@ r"""Ordered categories in symbols: their cumulative probabilities, and the laten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mixedfx.diagrams.equations.distributions import FamilyResponse
 from mixedfx.diagrams.equations.expressions import Summand, comma_list, number, sum_line
 from mixedfx.diagrams.equations.layout import Line, single_line
+from mixedfx.diagrams.equations.several_response import SeveralResponse
 from mixedfx.diagrams.graph.symbols import Math
 from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
@@ -69,9 +70,14 @@ class OrderedResponse(FamilyResponse):
 
 
 def family_response(
-    family: Family, trials: str | bool = False, params: Mapping[str, float] | None = None
+    family: Family,
+    trials: str | bool = False,
+    params: Mapping[str, float] | None = None,
+    further: Sequence[str] = (),
 ) -> FamilyResponse:
-    """Response of a family; ``params`` are estimates."""
+    """Response of a family; ``params`` are estimates, ``further`` formulas beside the mean's."""
+    if further:
+        return SeveralResponse(family, trials, params or {}, tuple(further))
     kind = OrderedResponse if family.ordered else FamilyResponse
     return kind(family, trials, params or {})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mixedfx.diagrams.equations.distributions import FamilyResponse
+from mixedfx.formula.terms import Formula
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,26 @@ class Estimates:
 
 
 @dataclass(frozen=True)
+class FurtherPredictor:
+    """
+    A linear predictor beside that of the mean.
+
+    Parameters
+    ----------
+    formula : Formula
+        Without a response.
+    columns : Columns, optional
+        Names of its columns.
+    estimates : Estimates, optional
+        To be written instead of symbols.
+    """
+
+    formula: Formula
+    columns: Columns | None = None
+    estimates: Estimates | None = None
+
+
+@dataclass(frozen=True)
 class RowTerms:
     """
     Weights, offset and residual standard deviations of the rows.
@@ -78,6 +99,8 @@ class RowTerms:
         Distribution and link of the response of a generalised model.
     structure : str or None
         Covariance structure of correlated residuals.
+    further : mapping of str to FurtherPredictor
+        Further linear predictors, by the argument of their formula.
     """
 
     weights: str | bool = False
@@ -85,3 +108,4 @@ class RowTerms:
     residual_sd: str | None = None
     response: FamilyResponse | None = None
     structure: str | None = None
+    further: Mapping[str, FurtherPredictor] = field(default_factory=dict)

@@ -9,7 +9,7 @@ equations share.
 Buntine (1994), Operations for learning with graphical models, J. Artif. Intell. Res. 2, 159-225.
 """
 
-from mixedfx.diagrams.graph.build import Graph, graph
+from mixedfx.diagrams.graph.build import Graph, graph, with_dependence
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel, TermEffects, hierarchical_model
 from mixedfx.diagrams.graph.names import INTERCEPT, display_name, split_interaction
@@ -32,4 +32,5 @@ __all__ = [
     "hierarchical_model",
     "sd_symbol",
     "split_interaction",
+    "with_dependence",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mixedfx._deprecation import warn_renamed
@@ -17,7 +17,7 @@ from mixedfx._escaping import markdown_text
 from mixedfx._names import encode
 from mixedfx.diagrams.graph.elements import Edge, Kind, Node, Plate, enclosing_plates
 from mixedfx.diagrams.graph.export import dot, mermaid
-from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_model
+from mixedfx.diagrams.graph.model_terms import HierarchicalModel, hierarchical_models
 from mixedfx.diagrams.graph.names import INTERCEPT, display_name
 from mixedfx.diagrams.graph.nesting import GroupingFactor, check_group_names
 from mixedfx.diagrams.graph.symbols import Math
@@ -131,23 +131,29 @@ def graph(
     nested: Mapping[str, str] | None = None,
     residual_sd: Literal["known", "modelled"] | None = None,
     params: Sequence[Math] = (_SIGMA,),
-    dependence: str = "",
+    further: Mapping[str, Formula] | None = None,
 ) -> Graph:
     """
     Build the graph of a formula.
 
     ``residual_sd`` says how each row has its own, if it has; ``params`` are the parameters of the
-    response's distribution beside its mean; ``dependence`` is a sentence on rows that depend on
-    each other.
+    response's distribution beside its mean; ``further`` are formulas of linear predictors beside
+    that of the mean, by argument.
     """
-    model = hierarchical_model(formula, nested)
+    models = hierarchical_models(formula, nested, further or {})
+    model = models[0]
     plates = _plates(model, counts or {}, rows)
-    nodes, edges = _nodes_and_edges(model, plates[-1].name, residual_sd, params)
+    nodes, edges = _nodes_and_edges(models, plates[-1].name, residual_sd, params)
     tree = all(len(p.parents) < 2 for p in plates)
-    reason = _explain(model)
-    if dependence:
-        reason = f"{reason} {dependence}" if model.factors else dependence
-    return Graph(nodes, edges, plates, tree, reason)
+    return Graph(nodes, edges, plates, tree, _explain(model))
+
+
+def with_dependence(found: Graph, sentence: str) -> Graph:
+    """Add a sentence on rows that depend on each other; empty: they do not."""
+    if not sentence:
+        return found
+    has_groups = len(found.plates) > 1
+    return replace(found, reason=f"{found.reason} {sentence}" if has_groups else sentence)
 
 
 def _plates(
@@ -163,42 +169,57 @@ def _plates(
     return (*plates, Plate(name, "rows", model.row_index, rows, innermost))
 
 
-def _nodes_and_edges(
-    model: HierarchicalModel, rows: str, residual_sd: str | None, params: Sequence[Math]
-) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-    nodes: dict[str, Node] = {}
-    edges: list[Edge] = []
+@dataclass(frozen=True)
+class _Elements:
+    """Nodes and edges that are found."""
 
-    def add(name: str, kind: Kind, symbol: Math, plate: str | None) -> str:
-        name = _unique_name(name, nodes)
-        nodes[name] = Node(name, kind, symbol.unicode, symbol.latex, plate)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+
+    def add(self, name: str, kind: Kind, symbol: Math, plate: str | None) -> str:
+        """Add a node, and return its name."""
+        name = _unique_name(name, self.nodes)
+        self.nodes[name] = Node(name, kind, symbol.unicode, symbol.latex, plate)
         return name
 
+
+def _nodes_and_edges(
+    models: Sequence[HierarchicalModel], rows: str, residual_sd: str | None, params: Sequence[Math]
+) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    found, model = _Elements(), models[0]
+    parents = [name for one in models for name in _predictor_nodes(found, one)]
+    for name in dict.fromkeys(name for one in models for name in one.covariates):
+        parents.append(found.add(name, "covariate", model.row_value(encode(name)), rows))
+    if residual_sd is None:
+        names = ("sigma" if symbol == _SIGMA else symbol.unicode for symbol in params)
+        parents += [found.add(n, "parameter", p, None) for n, p in zip(names, params, strict=True)]
+    else:
+        kind: Kind = "covariate" if residual_sd == "known" else "random"
+        parents.append(found.add("sigma", kind, _SIGMA.subscript(model.row_indices), rows))
+    name = display_name(response_code(model.formula.response).parts[0])
+    response = found.add(name, "response", model.response, rows)
+    edges = [*found.edges, *(Edge(name, response) for name in parents)]
+    return _topological_order(found.nodes, edges), tuple(edges)
+
+
+def _predictor_nodes(found: _Elements, model: HierarchicalModel) -> list[str]:
+    """Effects and coefficients of one linear predictor: the parents of the response."""
+    named = model.part.name
     terms = {
-        i: add(str(e.term), "random", e.indexed_symbol, e.factor.name)
+        i: found.add(named(str(e.term)), "random", e.indexed_symbol, e.factor.name)
         for i, e in enumerate(model.effects)
     }
     for i, e in enumerate(model.effects):
         if e.centered_at_mean and model.overall_mean is not None:
-            edges.append(Edge(add("mean", "parameter", model.overall_mean, None), terms[i]))
-        scale = "sd" if len(e.columns) == 1 else "cov"
-        edges.append(Edge(add(f"{scale} {e.term}", "parameter", e.scale, None), terms[i]))
-        edges += [Edge(terms[k], terms[i]) for k in e.centered_at]
+            mean = found.add("mean", "parameter", model.overall_mean, None)
+            found.edges.append(Edge(mean, terms[i]))
+        scale = named(f"{'sd' if len(e.columns) == 1 else 'cov'} {e.term}")
+        found.edges.append(Edge(found.add(scale, "parameter", e.scale, None), terms[i]))
+        found.edges.extend(Edge(terms[k], terms[i]) for k in e.centered_at)
     parents = [terms[i] for i, e in enumerate(model.effects) if e.in_linear_predictor]
     if beta := _coefficients(model):
-        parents.append(add("beta", "parameter", beta, None))
-    for name in model.covariates:
-        parents.append(add(name, "covariate", model.row_value(encode(name)), rows))
-    if residual_sd is None:
-        names = ("sigma" if symbol == _SIGMA else symbol.unicode for symbol in params)
-        parents += [add(n, "parameter", p, None) for n, p in zip(names, params, strict=True)]
-    else:
-        kind: Kind = "covariate" if residual_sd == "known" else "random"
-        parents.append(add("sigma", kind, _SIGMA.subscript(model.row_indices), rows))
-    name = display_name(response_code(model.formula.response).parts[0])
-    response = add(name, "response", model.response, rows)
-    edges += [Edge(name, response) for name in parents]
-    return _topological_order(nodes, edges), tuple(edges)
+        parents.append(found.add(named("beta"), "parameter", beta, None))
+    return parents
 
 
 def _topological_order(nodes: Mapping[str, Node], edges: list[Edge]) -> tuple[Node, ...]:
@@ -213,10 +234,10 @@ def _topological_order(nodes: Mapping[str, Node], edges: list[Edge]) -> tuple[No
 def _coefficients(model: HierarchicalModel) -> Math | None:
     """Symbol of the fixed coefficients; none if the overall mean is the only one."""
     terms = [t for t in model.fixed if t != INTERCEPT or model.overall_mean is None]
-    beta = Math("β", r"\beta")
+    beta = model.part.coefficient
     if len(terms) == 1:
         return beta.subscript("", number=0 if terms[0] == INTERCEPT else 1)
-    return Math("β", r"\boldsymbol{\beta}") if terms else None
+    return Math(beta.unicode, rf"\boldsymbol{{{beta.latex}}}") if terms else None
 
 
 def _unique_name(name: str, taken: Iterable[str]) -> str:

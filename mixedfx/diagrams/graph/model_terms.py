@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from mixedfx.diagrams.graph.names import INTERCEPT, column_names_in, display_name
 from mixedfx.diagrams.graph.nesting import GroupingFactor, grouping_factors
+from mixedfx.diagrams.graph.parts import FURTHER, MEAN, PartSymbols
 from mixedfx.diagrams.graph.symbols import Math, index_letter, scale_symbol
 from mixedfx.errors import FormulaError
 from mixedfx.formula.expansion import terms_of
@@ -59,6 +60,12 @@ class HierarchicalModel:
     row_index: str  # letter that indexes the rows within the levels
     row_indices: str  # all letters of a row
     overall_mean: Math | None  # its symbol, if a random term is centred at it
+    part: PartSymbols = MEAN  # which linear predictor it is of
+
+    @property
+    def one_factor(self) -> bool:
+        """Whether subscripts of variances need no factor."""
+        return len(self.factors) == 1 and not self.part.prefix
 
     @property
     def response(self) -> Math:
@@ -79,49 +86,80 @@ def hierarchical_model(
     formula: str | Formula, nested: Mapping[str, str] | None = None
 ) -> HierarchicalModel:
     """Centre the terms of a formula hierarchically, and assign symbols to them."""
+    return hierarchical_models(formula, nested, {})[0]
+
+
+def hierarchical_models(
+    formula: str | Formula, nested: Mapping[str, str] | None, further: Mapping[str, Formula]
+) -> tuple[HierarchicalModel, ...]:
+    """
+    Do so for the linear predictor of the mean and the ``further`` ones, by argument.
+
+    They share rows, grouping factors and indices; no two share a symbol. Effects of a further
+    predictor are centred at zero where they are outermost.
+    """
     formula = parse(formula)
+    formulas = {"": formula, **further}
+    random = tuple(term for part in formulas.values() for term in part.random)
+    factors = grouping_factors(replace(formula, random=random), nested or {})
+    fixed = {argument: _fixed_terms(part) for argument, part in formulas.items()}
+    covariates = {argument: _covariates(part) for argument, part in formulas.items()}
+    names = {name for of_part in covariates.values() for name in of_part}
+    names |= {display_name(c) for term in random for c in term.group}
+    mean = _mean_symbol(formula, names)
+    letters = "".join(dict.fromkeys(c for f in factors for c in f.indices))
+    row_index = index_letter(len(letters))
+    models: list[HierarchicalModel] = []
+    for argument, part in formulas.items():
+        about, center = FURTHER.get(argument, MEAN), None if argument else mean
+        effects = _effects(part, about, fixed[argument], factors, center, names)
+        names |= {e.symbol.unicode for e in effects}
+        models.append(
+            HierarchicalModel(
+                formula=part,
+                fixed=fixed[argument],
+                covariates=covariates[argument],
+                factors=factors,
+                effects=effects,
+                row_index=row_index,
+                row_indices=letters + row_index,
+                overall_mean=mean if any(e.centered_at_mean for e in effects) else None,
+                part=about,
+            )
+        )
+    return tuple(models)
+
+
+def _fixed_terms(formula: Formula) -> tuple[str, ...]:
+    """Names of the fixed terms."""
     fixed = tuple(t.name() for t in terms_of(formula.fixed))
     if "." in fixed:
         text = str(formula)
         at = text.index(" .") + 1
         advice = "Name the columns, or take the formula of a fit."
         raise FormulaError("only data tell what '.' stands for.", text, at, at + 1, advice)
-    factors = grouping_factors(formula, nested or {})
-    covariates = _covariates(formula)
-    names = {*covariates, *(display_name(c) for t in formula.random for c in t.group)}
-    mean = _mean_symbol(formula, names)
-    effects = _effects(formula, fixed, factors, mean, names)
-    letters = "".join(dict.fromkeys(c for f in factors for c in f.indices))
-    row_index = index_letter(len(letters))
-    return HierarchicalModel(
-        formula=formula,
-        fixed=fixed,
-        covariates=covariates,
-        factors=factors,
-        effects=effects,
-        row_index=row_index,
-        row_indices=letters + row_index,
-        overall_mean=mean if any(e.centered_at_mean for e in effects) else None,
-    )
+    return fixed
 
 
 def _effects(
     formula: Formula,
+    part: PartSymbols,
     fixed: tuple[str, ...],
     factors: tuple[GroupingFactor, ...],
-    mean: Math,
+    mean: Math | None,
     names: set[str],
 ) -> tuple[TermEffects, ...]:
-    by_name = {f.name: f for f in factors}
+    by_name = {f.name: replace(f, label=part.label(f.label)) for f in factors}
     factor_of = [by_name[t.group_name] for t in formula.random]
     columns = [tuple(c.name() for c in terms_of(t.effects)) for t in formula.random]
     centered_at = [_centering_terms(i, factor_of, columns) for i in range(len(factor_of))]
-    intercepts = INTERCEPT in fixed and all(c == (INTERCEPT,) for c in columns)
+    intercepts = mean is not None and INTERCEPT in fixed and all(c == (INTERCEPT,) for c in columns)
     at_mean = centered_at.index(()) if intercepts and factor_of else None
     symbols = _effect_symbols(factor_of, centered_at, at_mean, mean, names)
     scales: list[Math] = []
     for effects, factor in zip(columns, factor_of, strict=True):
-        scale = scale_symbol(effects, factor.label, single_factor=len(factors) == 1)
+        one_factor = len(factors) == 1 and part == MEAN
+        scale = scale_symbol(effects, factor.label, single_factor=one_factor)
         while scale in scales:
             scale = Math(scale.unicode + "′", f"{{{scale.latex}}}'")
         scales.append(scale)
@@ -158,14 +196,18 @@ def _effect_symbols(
     factor_of: list[GroupingFactor],
     centered_at: list[tuple[int, ...]],
     at_mean: int | None,
-    mean: Math,
+    mean: Math | None,
     names: set[str],
 ) -> dict[int, Math]:
     """Assign to each term the symbol it is centred at, or a letter that no column has as name."""
     unused = cycle([Math(c, c) for c in _EFFECT_LETTERS if c not in names] or [Math("b", "b")])
     symbols: dict[int, Math] = {}
     for i in sorted(range(len(factor_of)), key=lambda i: len(factor_of[i].outer)):
-        center = [mean] if i == at_mean else [symbols[k] for k in centered_at[i][:1]]
+        center = (
+            [mean]
+            if mean is not None and i == at_mean
+            else [symbols[k] for k in centered_at[i][:1]]
+        )
         taken = [symbols[k] for k in symbols if factor_of[k] == factor_of[i]]
         symbols[i] = center[0] if center and center[0] not in taken else next(unused)
     return symbols

@@ -17,13 +17,7 @@ from mixedfx.errors import ArgumentError
 
 SLOPES = "y ~ x + (x | g)"
 INTERCEPTS = "count ~ x + (1 | g)"
-# A model of several linear predictors has no equation.
-LAPLACE = [
-    name
-    for name, reference in GENERALIZED.items()
-    if name.endswith("__laplace")
-    and not any(reference.record.get(f) for f in ("ziformula", "dispformula"))
-]
+LAPLACE = [name for name in GENERALIZED if name.endswith("__laplace")]
 
 
 def first_lines(equation, count=2):
@@ -118,3 +112,74 @@ def test_the_response_of_a_graph_is_the_successes():
 def test_a_family_that_does_not_exist_is_named():
     with pytest.raises(ArgumentError, match="poisson"):
         mfx.equation(SLOPES, family="poison")
+
+
+# ---------------------------------------------------------------- several linear predictors
+
+ZEROS = {"family": "nbinom2", "zero_inflation": "~ x + (1 | g)", "dispersion": "~ kind"}
+
+
+def test_each_linear_predictor_has_a_line_and_symbols_of_its_own():
+    found = mfx.equation("count ~ x + (1 | g)", **ZEROS)
+    assert [" ".join(line.split()) for line in found.unicode.splitlines()] == [
+        "countᵢⱼ | Cᵢ, bᵢ ~ πᵢⱼ δ₀ + (1 − πᵢⱼ) NegBinomial(λᵢⱼ, αᵢⱼ)",
+        "log(λᵢⱼ) = Cᵢ + β₁ xᵢⱼ",
+        "logit(πᵢⱼ) = γ₀ + bᵢ + γ₁ xᵢⱼ",
+        "log(αᵢⱼ) = ψ₀ + ψ₁ kindᵢⱼ",
+        "Cᵢ ~ N(C, σ_g²)",
+        "bᵢ ~ N(0, σ_zero,g²)",
+    ]
+    assert "πᵢⱼ is its probability, beside those of the distribution." in found.notes[0]
+    assert found.notes[1] == "The variance of the distribution is λᵢⱼ + αᵢⱼ λᵢⱼ²."
+
+
+def test_a_factor_of_the_zero_part_alone_indexes_the_rows():
+    found = mfx.equation("y ~ x", family="truncated_poisson", zero_inflation="~ 1 + (1 | g)")
+    lines = [" ".join(line.split()) for line in found.unicode.splitlines()]
+    assert lines[1:3] == ["log(μᵢⱼ) = β₀ + β₁ xᵢⱼ", "logit(πᵢⱼ) = γ₀ + bᵢ"]
+    assert found.where == (("i", "g"), ("j", "rows"))
+    assert "of positive counts" in found.notes[0]
+
+
+def test_slopes_of_two_predictors_share_no_symbol():
+    found = mfx.equation("y ~ x + (x | g)", family="poisson", zero_inflation="~ x + (x | g)")
+    symbols = ["Σ_g", "Σ_zero,g", "σ_zero,g,x", "ρ_zero,g", "c₁ᵢ"]
+    assert all(symbol in found.unicode for symbol in symbols)
+    left = [line.left.unicode for line in found.lines]
+    assert len(set(left)) == len(left)
+
+
+def test_a_modelled_standard_deviation_is_that_of_the_row():
+    lines = mfx.equation("y ~ x + (1 | g)", dispersion="~ kind").unicode.splitlines()
+    assert lines[0].endswith("~ N(mᵢⱼ, σᵢⱼ²)")
+    assert lines[2].split() == ["log(σᵢⱼ)", "=", "ψ₀", "+", "ψ₁", "kindᵢⱼ"]
+
+
+def test_a_zero_part_is_refused_by_a_family_without_zeros():
+    with pytest.raises(ArgumentError, match="never exactly zero"):
+        mfx.equation("y ~ x", family="gamma", zero_inflation="~ 1")
+
+
+@pytest.mark.full
+def test_estimates_of_each_predictor_stand_in_its_line():
+    herds = mfx.datasets.load("cbpp")
+    options = {"family": "nbinom2", "zero_inflation": "~ size", "dispersion": "~ size"}
+    formula = "incidence ~ period + (1 | herd)"
+    fit = mfx.glmer(formula, herds, **options)
+    zero = fit.zero_inflation.params
+    line = next(one for one in fit.equation(estimates=True).lines if "π" in one.left.unicode)
+    assert f"{abs(zero['size']):.4g} size" in "".join(line.right)
+    assert fit.equation().unicode == mfx.equation(formula, herds, **options).unicode
+    graph = fit.graph()
+    assert graph == mfx.graph(formula, herds, **options)
+    assert [p.count for p in graph.plates] == [15, 56]
+
+
+def test_a_graph_has_the_parents_of_all_predictors():
+    found = mfx.graph("count ~ x + (1 | g)", **ZEROS)
+    parents = [edge.source for edge in found.edges if edge.target == "count"]
+    effects, coefficients = ["(1 | g)", "zero (1 | g)"], ["beta", "zero beta", "dispersion beta"]
+    assert sorted(parents) == sorted([*effects, *coefficients, "x", "kind"])
+    labels = [node.label for node in found.nodes]
+    assert {"σ_g", "σ_zero,g", "β₁", "γ", "ψ"} <= set(labels)
+    assert "α" not in labels

@@ -135,6 +135,12 @@ def test_standard_errors_of_the_mean_are_those_of_the_delta_method(counts):
     assert found["std_error"] == pytest.approx(np.sqrt(variance), rel=1e-8)
 
 
+def test_grouping_factors_of_another_kind_are_refused(counts):
+    fit = mfx.glmer("y ~ x", counts[::5], "poisson", zero_inflation="~ 1")
+    with pytest.raises(ArgumentError, match="random=3 must be 'all', 'none' or a list of groups"):
+        fit.predict(random=3)
+
+
 def test_simulated_zeros_are_as_many_as_the_model_s(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "poisson", zero_inflation="~ kind + (1 | g)")
     drawn = fit.simulate(200, rng=1, random="fitted").to_numpy()
@@ -286,6 +292,20 @@ def test_vuong_s_units_are_the_levels_whose_log_likelihoods_add_up(counts, nagq)
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("kind", ["memberships", "relationship matrix"])
+def test_vuong_s_test_refuses_levels_that_depend_on_each_other(counts, kind):
+    # Their log-likelihoods are of combinations of levels, and do not add up to that of the fit.
+    frame = counts[::5].assign(h=np.tile([f"g{i}" for i in range(10)], 8))
+    if kind == "memberships":
+        fit = mfx.glmer("y ~ x + (1 | mm(g, h))", frame, "poisson", nagq=0)
+    else:
+        A = pd.DataFrame(0.5 * np.eye(10) + 0.5, *[[f"g{i}" for i in range(10)]] * 2)
+        fit = mfx.glmer("y ~ x + (1 | g)", frame, "poisson", relmat={"g": A}, nagq=0)
+    with pytest.raises(ArgumentError, match=f"takes no {kind} .* Compare by AIC"):
+        fit.vuong(mfx.glmer("y ~ x", frame, "poisson"))
+
+
+@pytest.mark.full
 def test_a_fit_in_a_file_is_the_same(counts, tmp_path):
     options = {"zero_inflation": "~ kind + (1 | g)", "dispersion": "~ x"}
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom1", **options)
@@ -321,8 +341,6 @@ def test_what_is_of_one_linear_predictor_is_refused(counts):
     asked = [
         lambda: fit.profile(),
         lambda: fit.icc,
-        lambda: fit.equation(),
-        lambda: fit.graph(),
         lambda: fit.influence(),
         lambda: fit.slopes("x", which="mean"),
         lambda: means.regrid(),
