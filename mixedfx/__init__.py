@@ -18,6 +18,7 @@ from mixedfx.mixedlm import from_statsmodels
 from mixedfx.power_analysis import power
 from mixedfx.results.comparison import compare, compare_structures, table
 from mixedfx.results.imputation import pool
+from mixedfx.results.model_average import model_avg
 from mixedfx.results.results import Results
 from mixedfx.results.storage import read
 
@@ -58,6 +59,7 @@ __all__ = [
     "lmer",
     "lmer_each",
     "meta",
+    "model_avg",
     "parse",
     "pool",
     "pooling_fits",

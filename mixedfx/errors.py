@@ -38,6 +38,7 @@
     │   └── NotEstimableWarning      new rows or means that the data do not determine: NaN
     ├── SingularFitWarning           a variance is zero, or a correlation is one
     ├── ConvergenceWarning           the optimiser did not reach an optimum
+    ├── SelectionWarning             tests of a model that the same data selected
     ├── SamplingWarning              too few draws, or chains that differ; names the parameters
     └── ExtrapolationWarning         a spline beyond its boundary knots; names the value
 
@@ -253,6 +254,10 @@ class SingularFitWarning(MixedfxWarning):
 
 class ConvergenceWarning(MixedfxWarning):
     """The optimiser did not reach an optimum."""
+
+
+class SelectionWarning(MixedfxWarning):
+    """Tests and intervals of a model that the same data selected, which do not know of that."""
 
 
 class SamplingWarning(MixedfxWarning):

@@ -44,6 +44,7 @@ from mixedfx.errors import (
     RelationshipError,
     ResponseError,
     SamplingWarning,
+    SelectionWarning,
     SearchError,
     SingularFitWarning,
     SizeError,
@@ -1676,8 +1677,9 @@ def test_warning_is_kept_in_the_notes(frame, case):
 
 
 def test_every_kind_of_warning_is_tested():
-    # No fit gives these: tests/bayes/test_sample.py, tests/design/test_splines.py.
-    of_others = {SamplingWarning, ExtrapolationWarning}
+    # No fit gives these: tests/bayes/test_sample.py, tests/design/test_splines.py,
+    # tests/inference/test_stepwise.py.
+    of_others = {SamplingWarning, ExtrapolationWarning, SelectionWarning}
     expected = set(MixedfxWarning.__subclasses__()) - of_others
     assert {kind for _, kind, _ in WARNED.values()} == expected
 

@@ -14,12 +14,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from patsy.desc import INTERCEPT
 from scipy import special
 
 from mixedfx._names import decode
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
+from mixedfx.design.submodels import with_fewer_effects, with_random_terms
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -55,7 +57,7 @@ def compare(
     if not refit:
         _check_same_criterion(fits, names)
     both = zip(fits, refitted, strict=True)
-    deviances = [_ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
+    deviances = [ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")
     table = pd.DataFrame(
@@ -196,7 +198,7 @@ def _same_columns(X1: Matrix, X2: Matrix) -> bool:
     return X1.shape == X2.shape and bool(np.allclose(X1, X2, rtol=1e-12, atol=0.0))
 
 
-def _ml_deviance(fit: FittedModel) -> float:
+def ml_deviance(fit: FittedModel) -> float:
     """Deviance of the same model fitted by maximum likelihood."""
     control = Control()
     if fit.residual.model.n_params:
@@ -228,7 +230,7 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     npar = fit.n_params
     rows = [{"npar": npar, "llf": -0.5 * fit.deviance}]
     names = ["<none>"]
-    for name, reduced, n_removed in _reduced_models(fit):
+    for name, reduced, n_removed in reduced_models(fit):
         deviance, n_theta = _minimum_deviance(reduced, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.crossprod.parametrization.size - n_theta
@@ -270,7 +272,7 @@ def _minimum_deviance(design: Design, *, reml: bool) -> tuple[float, int]:
     return estimate_theta(design, likelihood).deviance, likelihood.parametrization.size
 
 
-def _reduced_models(fit: FittedModel) -> list[tuple[str, Design, int]]:
+def reduced_models(fit: FittedModel) -> list[tuple[str, Design, int]]:
     """Models with one random term reduced: name, design, number of effects removed."""
     models = []
     for t, random_term in enumerate(fit.spec.random_terms):
@@ -288,10 +290,7 @@ def _with_reduced_term(fit: FittedModel, t: int, reduced: _ReducedTerm | None) -
     specs, rows = list(design.spec.random_terms), list(design.rows.random_terms)
     specs[t : t + 1] = () if reduced is None else (reduced[0],)
     rows[t : t + 1] = () if reduced is None else (reduced[1],)
-    return Design(
-        replace(design.spec, random_terms=tuple(specs)),
-        replace(design.rows, random_terms=tuple(rows)),
-    )
+    return with_random_terms(design, specs, rows)
 
 
 def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | None]]:
@@ -309,7 +308,7 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | N
             return [(str(random_term.formula_term), None)]
         assert info is not None
         ones = np.broadcast_to(1.0, (len(rows.codes), 1)).view()
-        intercept = replace(random_term, effect_names=("Intercept",), info=None)
+        intercept = with_fewer_effects(random_term, [INTERCEPT])
         return [(decode(info.terms[0].name()), (intercept, replace(rows, model_matrix=ones)))]
     reduced_terms: list[tuple[str, _ReducedTerm | None]] = []
     for term in info.terms:
@@ -320,9 +319,7 @@ def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | N
             continue
         keep = np.ones(len(random_term.effect_names), dtype=bool)
         keep[info.term_slices[term]] = False
-        names = tuple(itertools.compress(random_term.effect_names, keep))
         reduced = replace(rows, model_matrix=rows.model_matrix[:, keep])
-        reduced_terms.append(
-            (decode(term.name()), (replace(random_term, effect_names=names), reduced))
-        )
+        left = with_fewer_effects(random_term, [other for other in info.terms if other != term])
+        reduced_terms.append((decode(term.name()), (left, reduced)))
     return reduced_terms

@@ -66,7 +66,7 @@ def compare(
     one       4  1802.08    NaN  NaN
     two       6  1763.94  42.14  2.0
     """
-    listed, labels = _named_fits("compare", fits, names)
+    listed, labels = named_fits("compare", fits, names)
     labels = [fit.model.formula_text for fit in listed] if labels is None else labels
     return comparison.compare([fit.model for fit in listed], labels, refit=refit)
 
@@ -153,7 +153,7 @@ def table(
     Intercept 251.41 (9.75) 251.41 (6.82)
          Days 10.47 (0.804)  10.47 (1.55)
     """
-    listed, named = _named_fits("table", fits, names)
+    listed, named = named_fits("table", fits, names)
     heads = [f"({i})" for i in range(1, len(listed) + 1)] if named is None else named
     columns = [_column(fit) for fit in listed]
     kinds = ("fixed", "sd", "corr", "sigma", "dispersion", "about")
@@ -163,7 +163,7 @@ def table(
     return Table("Estimates (standard errors)", frame, _notes_on_criteria(listed, heads))
 
 
-def _named_fits(
+def named_fits(
     what: str, given: Sequence[Any], names: Sequence[str] | None
 ) -> tuple[list[Results], list[str] | None]:
     """Fits, given one by one, as one list or as one mapping, and their names if there are any."""

@@ -28,6 +28,7 @@ from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
 from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.marginal_effects import MarginalEffectsMixin
+from mixedfx.results.model_selection import ModelSelectionMixin
 from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.prediction_results import PredictionMixin
 from mixedfx.results.report import ReportMixin
@@ -43,6 +44,7 @@ class Results(
     DistributionMixin,
     PredictorsMixin,
     HypothesisTestsMixin,
+    ModelSelectionMixin,
     MarginalEffectsMixin,
     IntervalsMixin,
     SimulationMixin,
