@@ -87,6 +87,10 @@ class ScaledDeviance:
             point = self._solution = function.field.at_params(x)
             check_positive_pwrss(self.crossprod, point.criterion.pwrss)
             return point.criterion.deviance, point.score
+        if function.is_small:
+            deviance, pwrss, gradient = function.dense_score(x)
+            check_positive_pwrss(self.crossprod, pwrss)
+            return deviance, gradient
         solution = self._solution = function.at(x)
         check_positive_pwrss(self.crossprod, solution.pwrss)
         return solution.deviance, function.score_at(x, solution)

@@ -39,6 +39,8 @@ Vector = npt.NDArray[np.float64]
 
 # Largest difference of two computations of a deviance, relative to n + |deviance|.
 _DEVIANCE_ROUNDING = 1e-8
+# Estimates of the rounding error by which the two may differ where it is larger than that.
+_ROUNDINGS = 10.0
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,9 @@ def build_fitted_model(
     solution = solution_at_optimum(design.spec, likelihood, optimizer_result, residual, priors)
     recomputed = residual.criterion(solution)
     rounding = _DEVIANCE_ROUNDING * (crossprod.n + abs(recomputed))
+    difference = abs(optimizer_result.deviance - recomputed)
     # Negated, so that NaN is a disagreement.
-    if not abs(optimizer_result.deviance - recomputed) <= rounding:
+    if not (difference <= rounding or difference <= _ROUNDINGS * residual.rounding(solution)):
         raise EngineDisagreement(
             optimizer_result.engine, -0.5 * optimizer_result.deviance, -0.5 * recomputed
         )

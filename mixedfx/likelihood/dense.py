@@ -102,6 +102,14 @@ class DenseCrossProducts:
                 matrix[part] = _times(matrix[part].T, basis).T
         return DenseCrossProducts(self.crossprod, matrix, self.columns)
 
+    def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
+        """``(F' (x) I)`` of each term times the rows of its effects; further rows as they are."""
+        out = rows.copy()
+        for part, F in zip(self.columns, factors, strict=True):
+            k = len(F)
+            out[part] = (F.T @ rows[part].reshape(k, -1)).reshape(-1, rows.shape[1])
+        return out
+
     def deviances(self, sds: Matrix, *, reml: bool) -> Vector:
         """
         Deviances (B,) at Lambda = diag(s) for each row s, (B, sum of k), of ``sds``.
@@ -205,23 +213,28 @@ def derivatives(
     crossprod, factors = dense.crossprod, coordinates.lambdas(x)
     at = _Projected.of(dense, factors)
     K, s2 = at.K_P if reml else at.K_V, crossprod.sigma_at(at.pwrss, crossprod.nu(reml=reml)) ** 2
-    KD, Dh, by_factor, second = [], [], [], []
-    for F, J, part in zip(factors, coordinates.jacobians(x), dense.columns, strict=True):
+    tangents, Dh, by_factor = [], [], []
+    H = np.zeros((coordinates.size, coordinates.size))
+    terms = zip(factors, coordinates.jacobians(x), dense.columns, coordinates.slices, strict=True)
+    for F, J, part, rows in terms:
+        k, m = len(F), len(J)
         half = J @ F.T
         D = half + half.transpose(0, 2, 1)
-        h_t = at.h[part].reshape(len(F), -1)
-        KD.append(np.array([_times(K[:, part], d) for d in D]).reshape(len(D), len(K), h_t.size))
-        Dh.append((D @ h_t).reshape(len(D), h_t.size))
-        blocks = K[part, part].reshape(len(F), h_t.shape[1], len(F), h_t.shape[1])
+        h_t = at.h[part].reshape(k, -1)
+        tangents.append(D)
+        Dh.append((D @ h_t).reshape(m, h_t.size))
+        blocks = K[part, part].reshape(k, h_t.shape[1], k, h_t.shape[1])
         S = np.einsum("albl->ab", blocks) - h_t @ h_t.T / s2  # derivative by Lambda Lambda'
         by_factor.append(2.0 * S @ F)
-        second.append(2.0 * np.tensordot(J, S @ J, axes=([1, 2], [1, 2])))
-    H = np.zeros((coordinates.size, coordinates.size))
-    for t, (rows, part_t) in enumerate(zip(coordinates.slices, dense.columns, strict=True)):
-        H[rows, rows] += second[t]
-        for u, (cols, part_u) in enumerate(zip(coordinates.slices, dense.columns, strict=True)):
-            product = np.tensordot(KD[t][:, part_u], KD[u][:, part_t], axes=([1, 2], [2, 1]))
-            H[rows, cols] += 2.0 / s2 * Dh[t] @ at.K_P[part_t, part_u] @ Dh[u].T - product
+        H[rows, rows] += 2.0 * J.reshape(m, k * k) @ (S @ J).reshape(m, k * k).T
+    for t, u in itertools.combinations_with_replacement(range(len(factors)), 2):
+        rows, cols = coordinates.slices[t], coordinates.slices[u]
+        part_t, part_u = dense.columns[t], dense.columns[u]
+        products = 2.0 / s2 * Dh[t] @ at.K_P[part_t, part_u] @ Dh[u].T
+        products -= _traces(tangents[t], K[part_t, part_u], tangents[u])
+        H[rows, cols] += products
+        if t != u:
+            H[cols, rows] += products.T
     if crossprod.profiles_sigma:
         along = [d @ at.h[part] for d, part in zip(Dh, dense.columns, strict=True)]
         hDh = np.concatenate([np.zeros(0), *along]) / s2
@@ -230,6 +243,21 @@ def derivatives(
         # The second derivatives of the factors, with the derivative by them constant.
         H += jacobian(lambda z: coordinates.pullback(z, by_factor), x, relative_steps(x, _STEP))
     return coordinates.pullback(x, by_factor), np.asarray(0.5 * (H + H.T))
+
+
+def _traces(D: Array, K: Matrix, E: Array) -> Matrix:
+    """``tr(D_i K E_j K')`` for K of all levels, (k L, k' L'), the tangents within each level."""
+    m, k, n, other = len(D), D.shape[1], len(E), E.shape[1]
+    if max(k, other) >= WIDE:
+        DK = np.array([_times(K.T, d).T for d in D]).reshape(m, K.size)
+        KE = np.array([_times(K, e) for e in E]).reshape(n, K.size)
+        return np.asarray(DK @ KE.T)
+    levels, others = len(K) // k, K.shape[1] // other
+    blocks = K.reshape(k, levels, other, others).transpose(0, 2, 1, 3).reshape(k * other, -1)
+    products = (blocks @ blocks.T).reshape(k, other, k, other).transpose(0, 2, 1, 3)
+    return np.asarray(
+        D.reshape(m, k * k) @ products.reshape(k * k, other**2) @ E.reshape(n, other**2).T
+    )
 
 
 @dataclass(frozen=True)
@@ -245,18 +273,9 @@ class _Projected:
     def of(dense: DenseCrossProducts, lambdas: Sequence[Matrix]) -> _Projected:
         """``V^-1 = I - Z Lambda M^-1 Lambda'Z'`` of all columns, then P of those of Z."""
         q = dense.q
-        left = np.concatenate(
-            [
-                np.zeros((0, len(dense.matrix))),
-                *(
-                    _times(dense.matrix[:, part], lam).T
-                    for part, lam in zip(dense.columns, lambdas, strict=True)
-                ),
-            ]
-        )
-        M = np.eye(q)
-        for part, lam in zip(dense.columns, lambdas, strict=True):
-            M[:, part] += _times(left[:, part], lam)
+        left = dense.multiplied(lambdas, dense.matrix[:q])
+        M = dense.multiplied(lambdas, left[:, :q].T)
+        M.flat[:: q + 1] += 1.0
         root = np.linalg.cholesky(M)
         # Without random effects there is nothing to solve, which older LAPACK wrappers refuse.
         half = linalg.solve_triangular(root, left, lower=True, check_finite=False) if q else left

@@ -17,6 +17,7 @@ from mixedfx.errors import ResponseError
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
+from mixedfx.likelihood.dense_score import MAX_EFFECTS, deviance_and_score
 from mixedfx.likelihood.field import FieldLikelihood
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -63,6 +64,20 @@ class ScaledLikelihood:
         """The same likelihood by covariances instead of factors, of one term of many effects."""
         likelihood = self.likelihood
         return FieldLikelihood.of(likelihood.crossprod, self.coordinates, reml=likelihood.reml)
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether a point is computed faster by one dense matrix."""
+        crossprod = self.likelihood.crossprod
+        return not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
+
+    def dense_score(self, x: Vector) -> tuple[float, float, Vector]:
+        """Deviance, pwrss and the derivative of the deviance by ``x``, of a small model."""
+        likelihood = self.likelihood
+        deviance, pwrss, by_factor = deviance_and_score(
+            likelihood.dense, self.factors(x), reml=likelihood.reml
+        )
+        return deviance, pwrss, self.coordinates.pullback(x, by_factor)
 
     def score(self, x: Vector) -> Vector:
         """Derivative of the deviance by ``x``, (m,)."""
