@@ -13,6 +13,7 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 _PREFIX = "Q__"
 _ENCODED = re.compile(r"\bQ__((?:[0-9A-Za-z]|_[0-9a-f]*_)*)")
@@ -41,6 +42,7 @@ FUNCTION_NAMES = frozenset(
 RESERVED = FUNCTION_NAMES | {"inf", "Inf", "infinity", "Infinity", "nan", "NaN", "NA"}
 
 
+@lru_cache(maxsize=4096)
 def encode(name: str) -> str:
     """Identifier of a column: the name itself, or its encoding where that is no identifier."""
     plain = (

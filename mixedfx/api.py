@@ -240,7 +240,9 @@ def fit_formula(
         engine=options.engine,
         reml=options.reml,
         control=options.control or Control(),
-        start=checked_start(options.start, parametrization_of(design.spec).size),
+        start=None
+        if options.start is None
+        else checked_start(options.start, parametrization_of(design.spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, design.spec),
     )
 

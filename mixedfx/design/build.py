@@ -138,6 +138,8 @@ def build(
     check_relmat(relmat, formula)
     design = _evaluate_rows(formula, residual, family, used, env, given)
     response = design.spec.response.noting_unused(frame.get(formula.response))
+    if response is design.spec.response:
+        return design
     return replace(design, spec=replace(design.spec, response=response))
 
 

@@ -27,6 +27,7 @@ from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
+_FUNCTIONS = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
 # pandas' names for object columns of numbers, such as a database's NUMERIC.
 _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
@@ -93,7 +94,7 @@ def formula_environment(
     names = {name for _, names in codes for name in names}
     names -= {encode(str(column)) for column in frame.columns}
     # A formula's functions go before the caller's names: a logger called log does not hide log().
-    functions = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
+    functions = _FUNCTIONS
     namespace = outer.namespace
     read = {name: namespace[name] for name in sorted(names - functions.keys()) if name in namespace}
     of_formula = {name: functions[name] for name in sorted(names & functions.keys())}
@@ -174,11 +175,16 @@ def is_date(column: pd.Series) -> bool:
     return getattr(column.dtype, "kind", "O") in "mM"
 
 
+@lru_cache(maxsize=256)
+def _codes_without_dates(formula: Formula) -> tuple[str, ...]:
+    """Code of the response and of the covariates other than positions."""
+    columns_of = tuple(t for t in formula.random if STRUCTURES[t.structure].design == "effects")
+    return tuple(_covariate_codes(replace(formula, random=columns_of)))
+
+
 def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
     """Refuse dates and durations as covariates, but positions, or as the response."""
-    columns_of = tuple(t for t in formula.random if STRUCTURES[t.structure].design == "effects")
-    others = replace(formula, random=columns_of)
-    for code in _covariate_codes(others):
+    for code in _codes_without_dates(formula):
         if code in columns and is_date(columns[code]):
             name = decode(code)
             days = f"data[{name!r}]"
@@ -233,7 +239,7 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     if isinstance(dtype, pd.CategoricalDtype):
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
-        return pd.Series(column.array).cat.remove_unused_categories()
+        return pd.Series(_of_used_categories(column.array))
     if kind in "iub" and column.hasnans:  # a term treats the missing values
         return pd.Series(column.to_numpy(dtype=float, na_value=np.nan))
     if pd.api.types.is_bool_dtype(dtype):
@@ -245,6 +251,14 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     if kind == "f" or pd.api.types.is_numeric_dtype(dtype):
         return pd.Series(column.to_numpy(dtype=float), copy=True)
     return _object_column(name, column, new_data=new_data)
+
+
+def _of_used_categories(values: Any) -> Any:
+    """Copy of categorical values, without the categories that none of them has."""
+    known, codes = len(values.categories), values.codes
+    if known <= len(codes) and (codes >= 0).all() and np.bincount(codes, minlength=known).all():
+        return values.copy()
+    return values.remove_unused_categories()
 
 
 def _object_column(name: str, column: pd.Series, *, new_data: bool) -> pd.Series:

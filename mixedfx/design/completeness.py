@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,4 +79,11 @@ def select_complete_cases(
 
 
 def _is_missing(column: pd.Series) -> Mask:
+    dtype: Any = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iubf":
+        values = column.to_numpy()
+        return np.isnan(values) if dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    if isinstance(dtype, pd.CategoricalDtype):
+        array: Any = column.array
+        return np.asarray(array.codes < 0)
     return np.asarray(column.isna(), dtype=bool)

@@ -20,9 +20,9 @@ ALIASING = 1e-8
 
 def column_aliases(X: Matrix, kept: Codes) -> Matrix | None:
     """Least-squares ``C`` of ``X_d = X_k C``, (p, d), columns at unit root mean square."""
-    dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
-    if not len(dropped):
+    if len(kept) == X.shape[1]:
         return None
+    dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
     X_kept, X_dropped = X[:, kept], X[:, dropped]
     size_kept = np.sqrt(np.square(X_kept).mean(axis=0))
     size_dropped = np.sqrt(np.square(X_dropped).mean(axis=0))

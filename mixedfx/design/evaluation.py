@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from patsy.categorical import categorical_to_int
 
 from mixedfx._names import decode
 from mixedfx.design.checks import check_length, first_non_numeric
+from mixedfx.design.column_terms import learned_before, product_columns
 from mixedfx.design.columns import as_patsy_column
 from mixedfx.design.known_values import is_box, known_values
 from mixedfx.design.row_dependence import (
@@ -99,6 +100,8 @@ def learn_design_infos(
     termlists: list[Any], variables: Mapping[str, Any], env: EvalEnvironment
 ) -> list[DesignInfo]:
     """Learn the levels and the state of the transforms of each list of terms."""
+    if (known := learned_before(termlists, variables)) is not None:
+        return known
     termlists = [with_row_factors(terms) for terms in termlists]
     try:
         with np.errstate(all="ignore"):
@@ -156,6 +159,9 @@ def build_matrices(
     if n == 0:
         return [np.empty((0, len(i.column_names))) for i in infos]
     # Without a factor patsy cannot infer the number of rows: such columns are all ones.
+    columns = [product_columns(info, variables, n) for info in infos]
+    if all(matrix is not None for matrix in columns):
+        return cast(list[Matrix], columns)
     with_factors = [info for info in infos if info.factor_infos]
     built: Sequence[Any] = []
     try:

@@ -118,7 +118,8 @@ def _as_index(values: Any) -> pd.Index:
 def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     """Find the sorted values that occur (a categorical's in their order), and each row's code."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        categories, codes = values.cat.categories, values.cat.codes.to_numpy().astype(np.intp)
+        categorical: Any = values.array
+        categories, codes = categorical.categories, categorical.codes.astype(np.intp)
         if categories.inferred_type.startswith("mixed"):
             categories, codes = _merge_same_text(categories, codes)
         if (np.bincount(codes, minlength=len(categories)) > 0).all():

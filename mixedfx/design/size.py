@@ -84,7 +84,7 @@ def _n_levels(code: str, variables: Mapping[str, Any]) -> int:
     """Levels of a categorical column, by itself or in ``C()``; one for other factors."""
     values = variables.get(code)
     if isinstance(values, pd.Series):
-        return len(values.cat.categories) if hasattr(values, "cat") else 1
+        return len(getattr(values.dtype, "categories", (None,)))
     name = _CATEGORICAL.match(code)
     values = None if name is None else variables.get(name[1])
     return int(values.nunique()) if isinstance(values, pd.Series) else 1

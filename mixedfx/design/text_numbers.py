@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,11 @@ class _Text:
         return bool(kinds.any() and self.counts[kinds].sum() >= 0.5 * self.counts.sum())
 
 
+@lru_cache(maxsize=256)
+def _without_groups(formula: Formula) -> Formula:
+    return replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
+
+
 def check_text_numbers(
     formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index, *, two_levels: bool = False
 ) -> None:
@@ -83,8 +89,7 @@ def check_text_numbers(
     With ``two_levels`` the response may be any text of two values.
     """
     response = response_code(formula.response).parts
-    ungrouped = replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
-    for name in sorted(plain_columns(ungrouped, columns)):
+    for name in sorted(plain_columns(_without_groups(formula), columns)):
         text = _text_of(columns[name])
         if text is not None and not (two_levels and name in response and len(text.values) == 2):
             _check(name, text, index, is_response=name in response)

@@ -140,9 +140,9 @@ def resolve_dotted(formula: Formula, columns: Collection[str]) -> Formula:
 def expand_dot(formula: Formula, columns: list[str]) -> Formula:
     """Replace ``.`` in the fixed part by all columns but the response and the grouping factors."""
     text = formula.fixed
-    tree = parse_tree("~ " + text, formula.source).args[0]
-    if not find_node(tree, is_dot):
+    if not _has_dot(text, formula.source):
         return formula
+    tree = parse_tree("~ " + text, formula.source).args[0]
     used = set().union(*map(names_in, response_code(formula.response).parts))
     for term in formula.random:
         used |= set().union(*map(names_in, term.group))
@@ -152,6 +152,12 @@ def expand_dot(formula: Formula, columns: list[str]) -> Formula:
         raise FormulaError("'.' stands for no column.", formula.source, at, at + 1)
     operands = [(sign, _substitute_dot(node, others)) for sign, node in signed_operands(tree)]
     return replace(formula, fixed=terms_text(expand(operands, text)))
+
+
+@lru_cache(maxsize=256)
+def _has_dot(text: str, source: str) -> bool:
+    """Whether a part of a formula has the name ``.``."""
+    return find_node(parse_tree("~ " + text, source).args[0], is_dot) is not None
 
 
 def _substitute_dot(node: Any, columns: list[str]) -> Any:

@@ -87,6 +87,8 @@ def as_source(
                 "text, such as lmer(formula, 'ratings', connection=con)."
             )
         data = connection.table(data)
+    if chunk_rows is None and isinstance(data, pd.DataFrame):
+        return None
     for adapt in _ADAPTERS:
         source = adapt(data, chunk_rows)
         if source is not None:
