@@ -9,6 +9,7 @@ derivatives of a function by the entries of the factors back to ``x``:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,8 +134,8 @@ class Coordinates:
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Part of ``x`` that belongs to each term."""
-        ends = np.cumsum([term.size for term in self.terms], dtype=int).tolist()
-        return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
+        ends = itertools.accumulate((term.size for term in self.terms), initial=0)
+        return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @cached_property
     def size(self) -> int:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy.linalg.lapack import dgeqp3, dpotrf
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import ZERO, Component, Positions
@@ -25,6 +25,8 @@ Array = npt.NDArray[np.float64]
 
 # Eigenvalues of a scaled covariance below this span its null space.
 _NULL = 1e-16
+# Least share of the largest pivot of a Cholesky factor that has all of its digits.
+_REGULAR = 1e-4
 
 
 class Unstructured(CovarianceStructure):
@@ -93,7 +95,8 @@ class Unstructured(CovarianceStructure):
         k, r = root.shape
         if r == 0:
             return EntryCoordinates(k, np.arange(0), np.arange(0)), np.zeros(0)
-        T, order = linalg.qr(root.T, mode="r", pivoting=True)
+        T, pivots, *_ = dgeqp3(root.T)
+        T, order = np.triu(T), pivots - 1
         lam = np.zeros((k, k))
         lam[order, :r] = T[:r].T * np.where(np.diag(T) < 0.0, -1.0, 1.0)
         full = self.coordinates(at)
@@ -146,6 +149,10 @@ def lower_triangular_factor(factor: Matrix) -> Matrix:
 
 def relative_factor(cov: Matrix) -> Matrix:
     """Lower triangular Lambda with ``Lambda Lambda' = cov``, for a semidefinite ``cov``."""
+    root, info = dpotrf(cov, lower=1, clean=1)
+    pivots = root.diagonal()
+    if info == 0 and pivots.min(initial=1.0) > _REGULAR * pivots.max(initial=1.0):
+        return np.asarray(root)
     values, vectors = np.linalg.eigh(cov)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     lam = np.asarray(np.linalg.qr(root.T, mode="r")).T

@@ -195,8 +195,8 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
 def _minimize(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRegionResult:
     """Minimise, and once more where the expected Hessian at the end predicts a further gain."""
     end = _minimize_once(objective, x, control)
-    if not end.converged or not len(x):
-        return end
+    if not end.converged or not len(x) or objective.function.is_small:
+        return end  # of small models the exact Hessian looks at the lowest end
     H = objective.expected_hessian(end.x)
     gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
     if gain < _RESTART_GAIN:

@@ -239,6 +239,7 @@ def solution_at_optimum(
         solution = solve_least_squares(likelihood)
     elif optimizer_result.factors is not None:
         solution = likelihood.at_factors(optimizer_result.factors)
+        solution.__dict__["theta"] = optimizer_result.theta  # of these factors
     else:
         solution = likelihood.at(optimizer_result.theta)
     return residual.at_estimates(priors.update(solution))

@@ -20,6 +20,8 @@ from mixedfx.estimation.optimizer_result import Control
 
 # Taken are gains of a tenth of what the certificate tolerates.
 _LEAST_GAIN = 1e-7
+# Of small models, whose descents are not restarted by the expected Hessian.
+_LEAST_GAIN_SMALL = 1e-8
 # A curvature below this is that of a saddle; as much above zero the deviance is flat.
 _NEGATIVE_CURVATURE = -1e-6
 _MAX_RESTARTS = 4
@@ -54,4 +56,5 @@ def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
         return False
     decrement, curvature = newton_decrement(relative.gradient, relative.hessian)
     leaves_boundary = -np.inf < end.boundary_slope < -SLOPE_TOLERANCE
-    return decrement > _LEAST_GAIN or curvature < _NEGATIVE_CURVATURE or leaves_boundary
+    least = _LEAST_GAIN_SMALL if at.scaled.is_small else _LEAST_GAIN
+    return decrement > least or curvature < _NEGATIVE_CURVATURE or leaves_boundary

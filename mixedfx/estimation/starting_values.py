@@ -221,9 +221,10 @@ def expected_hessian_of_blocks(
         else:
             flat = K.reshape(k * k, -1)
             KK = (flat @ flat.T).reshape(k, k, k, k)
-            DK = np.tensordot(D, KK, axes=([1, 2], [1, 2]))  # (parameters, a, d)
-            H[part, part] = np.tensordot(DK, D, axes=([1, 2], [2, 1]))
-        traces[part] = np.tensordot(D, K.sum(axis=2), axes=([1, 2], [1, 0]))
+            pairs = KK.transpose(3, 0, 1, 2).reshape(k * k, k * k)
+            flat_D = D.reshape(len(D), k * k)
+            H[part, part] = flat_D @ pairs @ flat_D.T
+        traces[part] = D.reshape(len(D), k * k) @ K.sum(axis=2).ravel()
     if n is not None:
         H -= np.outer(traces, traces) / n
     return floor_eigenvalues(H)

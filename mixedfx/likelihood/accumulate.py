@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
@@ -159,10 +160,19 @@ def _check_even_weights(weights: Vector | None) -> None:
         )
 
 
+def _inverse(A: Matrix) -> Matrix:
+    """Inverse of a positive definite matrix; of another one its pseudoinverse."""
+    root, info = dpotrf(A, lower=1, clean=1)
+    if not len(A) or info or root.diagonal().min() < 1e-4 * root.diagonal().max():
+        return np.linalg.pinv(A)
+    half = dtrtri(root, lower=1)[0]
+    return np.asarray(half.T @ half)
+
+
 def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
-    inverse = np.linalg.pinv(crossprod.XytXy[:p, :p])
+    inverse = _inverse(crossprod.XytXy[:p, :p])
     terms = zip(spec.random_terms, crossprod.term_positions, strict=True)
     for t, (random_term, position) in enumerate(terms):
         part = position.columns

@@ -65,12 +65,16 @@ class ColumnBasis:
         return not self.means.any() and bool((np.diag(np.diag(self.R)) == self.R).all())
 
     @cached_property
+    def _R_inverse(self) -> Matrix:
+        return np.array(np.linalg.inv(self.R), dtype=np.float64)
+
+    @cached_property
     def T(self) -> Matrix:
         """``M T`` are the columns of the basis, (k, k)."""
         if self.is_diagonal:
             T = np.diag(1.0 / np.diag(self.R))
         else:
-            T = np.array(np.linalg.inv(self.R), dtype=np.float64)
+            T = self._R_inverse.copy()
             T[0] -= self.means @ T
         T.setflags(write=False)
         return T
@@ -90,7 +94,7 @@ class ColumnBasis:
             return np.asarray(M / np.diag(self.R))
         # By the first column, the constant, so that differences of rows transform likewise.
         centred = [M[:, j] - M[:, 0] * m if m else M[:, j] for j, m in enumerate(self.means)]
-        upper, out = np.linalg.inv(self.R), np.empty(M.shape, order="F")
+        upper, out = self._R_inverse, np.empty(M.shape, order="F")
         for j in range(M.shape[1]):  # by columns, which is how they are used
             np.multiply(centred[0], upper[0, j], out=out[:, j])
             for i in range(1, j + 1):

@@ -12,6 +12,7 @@ section 4.3 (the subproblem), equations 6.19 (BFGS) and 6.24 (SR1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ def minimize(
             )
         trial_value, trial_gradient = function(x + step)
         trace.append(trial_value)
-        length = float(np.linalg.norm(step))
+        length = _norm(step)
         if not np.isfinite(trial_value):
             radius = 0.25 * length
             continue
@@ -81,7 +82,7 @@ def minimize(
         ratio = (value - trial_value) / reduction
         # Within rounding error of the value, a smaller gradient stands for a reduction.
         indistinguishable = abs(trial_value - value) <= 10 * (1e-14 * abs(value) + 1e-12)
-        if indistinguishable and np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
+        if indistinguishable and _norm(trial_gradient) < _norm(gradient):
             ratio = max(ratio, 0.5)
         radius = _next_radius(radius, length, ratio)
         if trial_value < value or (indistinguishable and ratio > 0):
@@ -89,6 +90,10 @@ def minimize(
             exact = hessian()
             B = B if exact is None else exact
         B = _quasi_newton_update(B, step, gradient_change)
+
+
+def _norm(v: Vector) -> float:
+    return math.sqrt(v @ v)
 
 
 def _next_radius(radius: float, length: float, ratio: float) -> float:
@@ -111,13 +116,13 @@ def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vecto
         if info == 0:
             newton_step, _ = dpotrs(factor, gradient, lower=1)
             decrement = float(0.5 * gradient @ newton_step)
-            if np.linalg.norm(newton_step) <= radius:
+            if _norm(newton_step) <= radius:
                 return -newton_step, decrement, decrement
     w, Q = np.linalg.eigh(B)
     g = Q.T @ gradient
     positive_definite = w[0] > 1e-8 * max(1.0, w[-1])
     decrement = float(0.5 * (g**2 / w).sum()) if positive_definite else np.inf
-    if positive_definite and np.linalg.norm(g / w) <= radius:
+    if positive_definite and _norm(g / w) <= radius:
         return -Q @ (g / w), decrement, decrement
     p = -g / (w + _shift(w, g, radius))
     remainder = radius**2 - p @ p
@@ -133,12 +138,12 @@ def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vecto
 def _shift(w: Vector, g: Vector, radius: float) -> float:
     """Shift for which ``|(diag(w) + shift I)^-1 g|`` equals the radius, by bisection in its log."""
     low = max(0.0, -w[0]) + 1e-10 * max(1.0, float(np.abs(w).max()))
-    if np.linalg.norm(g / (w + low)) <= radius:
+    if _norm(g / (w + low)) <= radius:
         return float(low)
-    high = low + float(np.linalg.norm(g)) / max(radius, _SMALLEST_RADIUS)
+    high = low + _norm(g) / max(radius, _SMALLEST_RADIUS)
     for _ in range(60):
         middle = np.sqrt(low * high)
-        if np.linalg.norm(g / (w + middle)) > radius:
+        if _norm(g / (w + middle)) > radius:
             low = middle
         else:
             high = middle
@@ -151,10 +156,10 @@ def _quasi_newton_update(B: Matrix, s: Vector, y: Vector) -> Matrix:
     """Update for step ``s`` and gradient change ``y``: BFGS if ``s'y > 0``, else SR1."""
     Bs, sy = B @ s, float(s @ y)
     sBs = float(s @ Bs)
-    if sBs > 0 and sy > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
+    if sBs > 0 and sy > 1e-10 * _norm(s) * _norm(y):
         return np.asarray(B - np.outer(Bs, Bs) / sBs + np.outer(y, y) / sy)
     r = y - Bs
     rs = float(r @ s)
-    if abs(rs) > 1e-8 * np.linalg.norm(r) * np.linalg.norm(s):
+    if abs(rs) > 1e-8 * _norm(r) * _norm(s):
         return np.asarray(B + np.outer(r, r) / rs)
     return B
