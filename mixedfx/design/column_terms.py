@@ -47,7 +47,7 @@ def learned_before(
     if None in types.values():
         return None
     try:
-        return list(_learn(codes, tuple(sorted(types.items()))))  # type: ignore[arg-type]
+        return list(_learn(codes, tuple(sorted(types.items()))))
     except Exception:  # learned from the columns it fails again, and that error is reported
         return None
 

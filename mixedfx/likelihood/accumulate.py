@@ -164,7 +164,7 @@ def _inverse(A: Matrix) -> Matrix:
     """Inverse of a positive definite matrix; of another one its pseudoinverse."""
     root, info = dpotrf(A, lower=1, clean=1)
     if not len(A) or info or root.diagonal().min() < 1e-4 * root.diagonal().max():
-        return np.linalg.pinv(A)
+        return np.asarray(np.linalg.pinv(A), dtype=np.float64)
     half = dtrtri(root, lower=1)[0]
     return np.asarray(half.T @ half)
 
