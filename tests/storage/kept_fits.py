@@ -97,6 +97,10 @@ MODELS = {
         "Reaction ~ Days + (Days | Subject)",
         {"family": "gamma", "link": "log", "weights": "w"},
     ),
+    "zeros": (
+        "skipped ~ Days + (1 | Subject)",
+        {"family": "nbinom2", "zero_inflation": "~ kind + (1 | lab)", "dispersion": "~ kind"},
+    ),
 }
 OWN = {"function"}  # models whose formula uses a function of a module
 
@@ -106,6 +110,8 @@ def kept_fit(name: str) -> mfx.Results:
     """Fit of one model; its warnings are kept as notes."""
     formula, options = MODELS[name]
     data = DATA.assign(part=DATA["Days"].where(DATA["Days"] != 3))
+    draws = np.random.default_rng(8).negative_binomial(1.5, 0.25, N)
+    data["skipped"] = draws * (data.index % 3 > 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return (mfx.glmer if "family" in options else mfx.lmer)(formula, data, **options)

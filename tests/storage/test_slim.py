@@ -58,6 +58,26 @@ def test_tests_of_factors_need_no_rows():
     assert_same(fit.equation().latex, slim.equation().latex)
 
 
+@pytest.mark.full
+def test_further_linear_predictors_need_no_rows():
+    fit = kept_fit("zeros")
+    slim, new = fit.slim(), DATA.head(5)
+    assert len(pickle.dumps(slim)) < 0.6 * len(pickle.dumps(fit))
+    assert slim.slim().model is slim.model
+    for which in ("mean", "conditional", "zero", "dispersion", "linear"):
+        options = {"which": which, "se": True, "interval": "confidence"}
+        assert_same(fit.predict(new, **options), slim.predict(new, **options))
+    parts = [f.zero_inflation for f in (fit, slim)]
+    assert_same(parts[0].tidy(), parts[1].tidy())
+    assert_same(parts[0].ranef(cond_sd="joint"), parts[1].ranef(cond_sd="joint"))
+    assert_same(*(f.emmeans("1", which="mean").table for f in (fit, slim)))
+    assert_same(*(part.emmeans("kind", which="mean").table for part in parts))
+    assert_same(*(f.equation(estimates=True).latex for f in (fit, slim)))
+    assert_same(*(f.dispersion for f in (fit, slim)))
+    with pytest.raises(RowsNotInMemory):
+        slim.predict(which="zero")
+
+
 NEEDS_ROWS = {
     **OF_ROWS,
     "fit.fittedvalues": lambda f: f.fittedvalues,
