@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from mixedfx._escaping import html_block
-from mixedfx.errors import ArgumentError, brief, check_flag
+from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formatting import Summary, Table, component_rows, format_p_value
 from mixedfx.inference import intervals, prediction, varcorr, wald
 from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
 from mixedfx.inference.emmeans.emmeans import EMMeans, emmeans
 from mixedfx.inference.emmeans.response_means import on_scale
+from mixedfx.inference.profile import profile as profiles
 from mixedfx.inference.vuong import vuong
 from mixedfx.results.base import ResultsBase
 
@@ -29,6 +30,8 @@ class ZeroInflation:
     ----------
     model : FittedModel
         Design and estimates of the zero part, of the model's one likelihood.
+    whole : FittedModel
+        Those of the mean, with all parts.
 
     Examples
     --------
@@ -40,6 +43,7 @@ class ZeroInflation:
     """
 
     model: FittedModel
+    whole: FittedModel
 
     @property
     def _ddf(self) -> DenominatorDf:
@@ -114,10 +118,14 @@ class ZeroInflation:
         return next(iter(found.values())) if len(found) == 1 else found
 
     def conf_int(
-        self, conf_level: float = 0.95, *, parm: str | Sequence[str] | None = None
+        self,
+        conf_level: float = 0.95,
+        *,
+        parm: str | Sequence[str] | None = None,
+        method: Literal["wald", "profile"] = "wald",
     ) -> pd.DataFrame:
         """
-        Wald intervals.
+        Confidence intervals.
 
         Parameters
         ----------
@@ -125,13 +133,39 @@ class ZeroInflation:
             Coverage.
         parm : str or list of str, optional
             Coefficients, and standard deviations such as ``"sd(Intercept | site)"``.
+        method : {"wald", "profile"}
+            By standard errors, or by the likelihood of all parts maximised over all other
+            parameters.
 
         Returns
         -------
         pandas.DataFrame
             Indexed by parameter, columns 0 and 1, the limits.
         """
+        check_choice("method", method, ("wald", "profile"))
+        if method == "profile":
+            return profiles.profile_intervals(
+                self.whole, conf_level, parm, predictor="zero_inflation"
+            )
         return intervals.wald_intervals(self.model, self._ddf, conf_level, parm)
+
+    def profile(
+        self, parm: str | Sequence[str] | None = None, *, zetas: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """
+        Compute the profile likelihood of each parameter of the zero part.
+
+        Parameters
+        ----------
+        parm, zetas
+            As of :meth:`Results.profile`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``parameter value zeta``.
+        """
+        return profiles.profile(self.whole, parm, zetas=zetas, predictor="zero_inflation")
 
     def tidy(self, *, conf_level: float = 0.95, exponentiate: bool = False) -> pd.DataFrame:
         """
@@ -262,7 +296,7 @@ class PredictorsMixin(ResultsBase):
             raise ArgumentError(
                 "this fit has no zero part: fit with zero_inflation='~ 1', or '~ x + (1 | g)'."
             )
-        return ZeroInflation(part)
+        return ZeroInflation(part, self.model)
 
     def vuong(self, other: Any) -> pd.DataFrame:
         """

@@ -13,6 +13,7 @@ from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.residual_optimum import ResidualOptimum
 from mixedfx.inference.profile.residual_parameter import profile_with_residual
 from mixedfx.inference.profile.root import DEVIANCE_TOLERANCE
+from mixedfx.inference.profile.several_optimum import SeveralOptimum
 from mixedfx.likelihood.pls import Solution
 
 Optimum = Solution | MarginalOptimum | ResidualOptimum
@@ -21,13 +22,13 @@ Optimum = Solution | MarginalOptimum | ResidualOptimum
 _ALTERNATIVE = "take conf_int(method='bootstrap'), or Wald intervals of the coefficients"
 
 
-def optimum_of(fit: FittedModel) -> Optimum:
-    """The maximum of the likelihood, from a fit by either criterion."""
+def optimum_of(fit: FittedModel, predictor: str = "") -> Optimum:
+    """The maximum of the likelihood, from a fit by either criterion; for one of its predictors."""
     estimator = fit.residual.model.estimator
     if estimator == "marginal":
         return MarginalOptimum(fit)
     if estimator == "several":
-        fit.spec.residual.check_one_predictor("a profile", _ALTERNATIVE)
+        return SeveralOptimum(fit, predictor)
     if estimator == "laplace":
         fit.spec.residual.check_one_variance("a profile", _ALTERNATIVE)
     optimum = ResidualOptimum.of(fit) if estimator == "nested" else _linear_optimum(fit)

@@ -34,17 +34,19 @@ def profile_marginal_parameter(
     fit: FittedModel, optimum: MarginalOptimum, parameter: Parameter
 ) -> ProfiledParameter | None:
     """Parametrise the marginal deviance; None for a parameter without estimate or coordinate."""
+    column = optimum.column(fit, parameter)
+    if column is not None:
+        return _coefficient(optimum, parameter.name, column)
+    if parameter.kind == "fixed":
+        return None
+    if parameter.kind == "dispersion":
+        assert parameter.first is not None
+        return _family_parameter(optimum, parameter.name, parameter.first)
+    parameter = optimum.located(parameter)
     if parameter.structure_param is not None:
         return profile_structure(optimum, parameter)
     if parameter.first is None:
         return None  # a correlation that several parameters of a structure determine
-    if parameter.kind == "fixed":
-        kept = fit.spec.kept_columns.tolist()
-        if parameter.first not in kept:
-            return None
-        return _coefficient(optimum, parameter.name, kept.index(parameter.first))
-    if parameter.kind == "dispersion":
-        return _family_parameter(optimum, parameter.name, parameter.first)
     if parameter.second is None:
         return profile_sd(optimum, parameter, parameter.first)
     return profile_correlation(optimum, parameter, [parameter.first, parameter.second])

@@ -26,8 +26,13 @@ from mixedfx.errors import ArgumentError, ModesNotFound
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.working import basis_coefficients
+from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
-from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
+from mixedfx.likelihood.generalized.likelihood import (
+    GeneralizedLikelihood,
+    MarginalEvaluation,
+    Point,
+)
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.pls import Solution
 
@@ -40,7 +45,6 @@ class MarginalOptimum:
 
     def __init__(self, fit: FittedModel) -> None:
         assert isinstance(fit.residual, FamilyEstimate)
-        fit.spec.residual.check_one_predictor("a profile")
         if not fit.residual.nagq:
             raise ArgumentError(
                 "a profile is of Laplace's likelihood or of quadrature, and nagq=0 does not "
@@ -71,13 +75,27 @@ class MarginalOptimum:
         other.rest = np.append(self.rest[: self.p], family.coordinates(self.params))
         return other
 
+    def located(self, parameter: Parameter) -> Parameter:
+        """The parameter of a random term, by the number of its term in the likelihood."""
+        return parameter
+
+    def column(self, fit: FittedModel, parameter: Parameter) -> int | None:
+        """Number of a coefficient in the likelihood; None: it has none, or is none."""
+        kept = fit.spec.kept_columns.tolist()
+        fixed = parameter.kind == "fixed" and parameter.first in kept
+        return kept.index(parameter.first) if fixed else None
+
+    def checked(self, evaluation: MarginalEvaluation) -> MarginalEvaluation:
+        """An evaluation at which the likelihood is what it approximates."""
+        return evaluation
+
     def evaluate(
         self, factors: Sequence[Matrix], rest: Vector
     ) -> tuple[float, list[Matrix], Vector]:
         """Deviance, derivatives by the scaled factors, and by beta and log phi."""
         point = Point(tuple(factors), rest[: self.p], rest[self.p :])
         try:
-            evaluation = self.likelihood.at(point, self._modes)
+            evaluation = self.checked(self.likelihood.at(point, self._modes))
             deviance = evaluation.deviance
         except ModesNotFound as error:
             raise ArithmeticError(str(error)) from None

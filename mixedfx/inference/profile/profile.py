@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from mixedfx.inference.parameters import Parameter, select_parameters
 from mixedfx.inference.profile.dispatch import optimum_of, profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
 from mixedfx.inference.profile.root import ProfileBranch
+from mixedfx.inference.profile.several_optimum import fit_of_predictor
 from mixedfx.inference.profile.unidentified import UnidentifiedDeviance
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -49,11 +50,13 @@ def profile(
     zetas: Sequence[float] | None = None,
     conf_level: float = 0.95,
     workers: Workers = THIS_PROCESS,
+    predictor: str = "",
 ) -> pd.DataFrame:
     """
     Profile each parameter: rows ``parameter value zeta`` at the roots of ``zeta``.
 
-    Without ``zetas`` they are from -3 to 3, with the limits of the ``conf_level`` interval.
+    They are those of the mean, or of the ``predictor`` whose formula an argument gives. Without
+    ``zetas`` they are from -3 to 3, with the limits of the ``conf_level`` interval.
 
     References
     ----------
@@ -65,9 +68,10 @@ def profile(
     check_share("conf_level", conf_level)
     limit = float(special.ndtri(0.5 + 0.5 * conf_level))
     targets = np.unique(_read_zetas((*ZETAS, -limit, limit) if zetas is None else zetas))
-    selected = select_parameters(fit, parm)
+    selected = _Selected.of(fit, parm, predictor)
     points_of = partial(_points, targets=targets, corner=zetas is None)
-    profiles = zip(selected, _of_each(fit, selected, points_of, workers), strict=True)
+    found = _of_each(selected, points_of, workers)
+    profiles = zip(selected.parameters, found, strict=True)
     rows = [(parameter.name, *point) for parameter, points in profiles for point in points]
     return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
 
@@ -77,54 +81,65 @@ def profile_intervals(
     conf_level: float,
     parm: Sequence[str] | str | None = None,
     workers: Workers = THIS_PROCESS,
+    predictor: str = "",
 ) -> pd.DataFrame:
     """Confidence limits ``zeta(v) = -z`` and ``zeta(v) = z``, in columns 0 and 1."""
     check_no_priors(fit, "a profile")
     check_share("conf_level", conf_level)
     zeta = float(special.ndtri(0.5 + 0.5 * conf_level))
-    selected = select_parameters(fit, parm)
-    limits = _of_each(fit, selected, partial(_limits, zeta=zeta), workers)
-    index = pd.Index([p.name for p in selected], name="parameter", dtype=object)
+    selected = _Selected.of(fit, parm, predictor)
+    limits = _of_each(selected, partial(_limits, zeta=zeta), workers)
+    index = pd.Index([p.name for p in selected.parameters], name="parameter", dtype=object)
     return pd.DataFrame(limits, index=index, columns=[0, 1], dtype=float)
 
 
+@dataclass(frozen=True)
+class _Selected:
+    """Parameters of one linear predictor of a fit."""
+
+    fit: FittedModel
+    predictor: str
+    parameters: tuple[Parameter, ...]
+
+    @staticmethod
+    def of(fit: FittedModel, parm: Sequence[str] | str | None, predictor: str) -> _Selected:
+        """Those of these names."""
+        own = select_parameters(fit_of_predictor(fit, predictor), parm)
+        return _Selected(fit, predictor, own)
+
+    def profiled(self, portion: Sequence[int]) -> Iterator[ProfiledParameter | None]:
+        """Parametrise the deviance for some of them, one after the other."""
+        optimum = optimum_of(self.fit, self.predictor)
+        own = fit_of_predictor(self.fit, self.predictor)
+        unidentified = UnidentifiedDeviance(own, optimum)
+        for parameter in (self.parameters[at] for at in portion):
+            profiled = profile_parameter(own, optimum, parameter)
+            if profiled is not None:
+                profiled = replace(profiled, unidentified_deviance=unidentified.of(parameter))
+            yield profiled
+
+
 def _of_each(
-    fit: FittedModel,
-    selected: Sequence[Parameter],
-    compute: Callable[[ProfiledParameter | None], Result],
-    workers: Workers,
+    selected: _Selected, compute: Callable[[ProfiledParameter | None], Result], workers: Workers
 ) -> list[Result]:
     """Compute something of the profile of each parameter; each worker finds the optimum once."""
-    n = min(workers.count, max(len(selected), 1))
-    portions = [range(first, len(selected), n) for first in range(n)]
+    count = len(selected.parameters)
+    n = min(workers.count, max(count, 1))
+    portions = [range(first, count, n) for first in range(n)]
     found: dict[int, Result] = {}
-    with single_threaded_blas(fit.crossprod.symbolic.dense_size):
-        for portion in workers.run(_of_some, (fit, selected, compute), portions):
+    with single_threaded_blas(selected.fit.crossprod.symbolic.dense_size):
+        for portion in workers.run(_of_some, (selected, compute), portions):
             found |= portion
-    return [found[at] for at in range(len(selected))]
+    return [found[at] for at in range(count)]
 
 
 def _of_some(
-    shared: tuple[FittedModel, Sequence[Parameter], Callable[[ProfiledParameter | None], Result]],
-    portion: range,
+    shared: tuple[_Selected, Callable[[ProfiledParameter | None], Result]], portion: range
 ) -> dict[int, Result]:
     """Compute something of the profile of some parameters, by their numbers."""
-    fit, selected, compute = shared
-    profiled = _profiled(fit, [selected[at] for at in portion])
+    selected, compute = shared
+    profiled = selected.profiled(portion)
     return {at: compute(one) for at, one in zip(portion, profiled, strict=True)}
-
-
-def _profiled(
-    fit: FittedModel, selected: Sequence[Parameter]
-) -> Iterator[ProfiledParameter | None]:
-    """Parametrise the deviance for each parameter, one after the other."""
-    optimum = optimum_of(fit)
-    unidentified = UnidentifiedDeviance(fit, optimum)
-    for parameter in selected:
-        profiled = profile_parameter(fit, optimum, parameter)
-        if profiled is not None:
-            profiled = replace(profiled, unidentified_deviance=unidentified.of(parameter))
-        yield profiled
 
 
 def _read_zetas(zetas: Sequence[float]) -> Vector:

@@ -339,7 +339,6 @@ def test_what_is_of_one_linear_predictor_is_refused(counts):
     fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
     means = fit.emmeans("x")
     asked = [
-        lambda: fit.profile(),
         lambda: fit.icc,
         lambda: fit.influence(),
         lambda: fit.slopes("x", which="mean"),
