@@ -21,6 +21,7 @@ from mixedfx.results.imputation import pool
 from mixedfx.results.model_average import model_avg
 from mixedfx.results.results import Results
 from mixedfx.results.storage import read
+from mixedfx.workflow.design_check import check_design
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "RandomTerm",
     "Relationship",
     "Results",
+    "check_design",
     "compare",
     "compare_structures",
     "covariance",

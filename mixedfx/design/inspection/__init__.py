@@ -1,0 +1,1 @@
+"""What a formula asks of rows, described without a fit; also of rows that a fit would refuse."""

@@ -1,0 +1,1 @@
+"""What an analyst does before and after a fit; above :mod:`mixedfx.results`."""
