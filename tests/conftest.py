@@ -12,8 +12,12 @@ from tiers import (
     DEFAULT,
     FEW,
     FULL,
+    MORE,
+    SLOW,
     beyond_the_cases,
+    beyond_the_full_tier,
     leaves_out_full,
+    leaves_out_slow,
     other_than_kept,
     outside_the_cover,
     unknown_ids,
@@ -28,16 +32,23 @@ for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 # No deadline: a fit takes as long as it takes, and the first one also pays for imports.
 # The same commit gives the same answer twice; HYPOTHESIS_PROFILE=search looks further.
 settings.register_profile("search", deadline=None)
-settings.register_profile(FULL, deadline=None, derandomize=True, print_blob=True)
-settings.register_profile(DEFAULT, settings.get_profile(FULL), max_examples=FEW)
+settings.register_profile(SLOW, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(FULL, settings.get_profile(SLOW), max_examples=MORE)
+settings.register_profile(DEFAULT, settings.get_profile(SLOW), max_examples=FEW)
 
 
 def _is_default_tier(config: pytest.Config) -> bool:
     return leaves_out_full(config.option.markexpr)
 
 
+def _tier(config: pytest.Config) -> str:
+    if _is_default_tier(config):
+        return DEFAULT
+    return FULL if leaves_out_slow(config.option.markexpr) else SLOW
+
+
 def pytest_configure(config):
-    tier = DEFAULT if _is_default_tier(config) else FULL
+    tier = _tier(config)
     searching = os.environ.get("HYPOTHESIS_PROFILE") == "search"
     settings.load_profile("search" if searching else tier)
 
@@ -60,7 +71,7 @@ LEFT_OUT = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark as ``full`` all but some cases of a test, and, in the full tier, Hypothesis tests."""
+    """Mark cases of a test that a tier leaves out, and Hypothesis tests in the tiers with more."""
     one_by_one = any("::" in arg for arg in config.args)
     divided = [
         item
@@ -74,10 +85,21 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"{of}: no case has the ids {sorted(ids)} that it keeps")
         for item in _left_out(same):
             item.add_marker("full")
-    if not _is_default_tier(config):
-        for item in items:
-            if hasattr(getattr(item, "obj", None), "hypothesis"):
-                item.add_marker("full")
+    if (tier := _tier(config)) == DEFAULT:
+        return
+    for item in items:
+        if hasattr(getattr(item, "obj", None), "hypothesis"):
+            item.add_marker(tier)
+    _mark_slow_cases(items)
+
+
+def _mark_slow_cases(items):
+    """Cases that the full tier leaves out are ``slow`` in the place of ``full``."""
+    marked = (item for item in items if item.get_closest_marker("slow_beyond"))
+    for _, cases in itertools.groupby(marked, key=lambda i: (i.parent, i.originalname)):
+        for item in beyond_the_full_tier(list(cases)):
+            item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "full"]
+            item.add_marker("slow")
 
 
 def _left_out(cases):

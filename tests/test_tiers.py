@@ -1,4 +1,4 @@
-"""The two tiers together have every case, and the default tier shows every pair of values."""
+"""The tiers together have every case, and the default tier shows every pair of values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import tiers
-from tiers import beyond_the_cases, but_for, covering, leaves_out_full
+from tiers import (
+    beyond_the_cases,
+    beyond_the_full_tier,
+    but_for,
+    covering,
+    leaves_out_full,
+    leaves_out_slow,
+)
 
 SIZES = [(), (3,), (2, 5), (4, 6, 3, 4), (2, 2, 2, 2, 2, 2)]
 
@@ -54,6 +61,20 @@ def test_expressions_that_do_not(expression):
     assert not leaves_out_full(expression)
 
 
+@pytest.mark.parametrize(
+    ("expression", "without"),
+    [
+        ("full", True),
+        ("full and not slow", True),
+        ("slow", False),
+        ("full or slow", False),
+        ("", False),
+    ],
+)
+def test_expressions_with_and_without_slow(expression, without):
+    assert leaves_out_slow(expression) is without
+
+
 @pytest.mark.kept("one")
 @pytest.mark.parametrize("case", ["one", "two"])
 def test_the_default_tier_has_the_cases_that_are_kept(case):
@@ -82,3 +103,9 @@ def test_a_mark_says_how_many_cases(number, kept):
 
 def test_few_cases_are_all_in_the_default_tier():
     assert beyond_the_cases(_cases(6)) == []
+
+
+def test_the_full_tier_has_so_many_cases_as_the_mark_says():
+    assert beyond_the_full_tier(_cases(30)) == []
+    marked = _cases(30, ("slow_beyond", SimpleNamespace(args=(8,))))
+    assert len(beyond_the_full_tier(marked)) == 22

@@ -1,7 +1,8 @@
-"""Two tiers of tests: what a change can break, and everything else.
+"""Tiers of tests: what a change can break, everything else, and the longest simulations.
 
 The default tier leaves out the cases marked ``full``; ``python -m pytest -m full`` runs those, and
-the Hypothesis tests with all of their examples.
+the Hypothesis tests with more of their examples. ``python -m pytest -m slow`` runs simulated
+coverage, all examples, and the cases that ``slow_beyond`` leaves out of the full tier.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Iterable, Sequence
 import pytest
 from hypothesis import settings
 
-DEFAULT, FULL = "default", "full"
-FEW = 10  # examples of a Hypothesis test in the default tier
+DEFAULT, FULL, SLOW = "default", "full", "slow"
+FEW, MORE = 10, 30  # examples of a Hypothesis test in the default tier and in the full one
 CASES = 6  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
 
 
@@ -25,14 +26,21 @@ def leaves_out_full(expression: str) -> bool:
     return excluded > 0 and re.search(r"\bfull\b", rest) is None
 
 
+def leaves_out_slow(expression: str) -> bool:
+    """Whether an expression of markers has no tests marked ``slow``."""
+    asked = re.search(r"\bslow\b", re.sub(r"\bnot slow\b", "", expression))
+    return expression != "" and asked is None
+
+
 def in_default_tier() -> bool:
     """Whether the run is of the default tier, which conftest.py has told Hypothesis."""
     return settings.get_current_profile_name() == DEFAULT
 
 
 def examples(count: int) -> settings:
-    """At most 10 examples in the default tier, ``count`` in any other."""
-    return settings(max_examples=min(count, FEW) if in_default_tier() else count)
+    """At most 10 examples in the default tier, 30 in the full one, ``count`` in any other."""
+    limit = {DEFAULT: FEW, FULL: MORE}.get(settings.get_current_profile_name(), count)
+    return settings(max_examples=min(count, limit))
 
 
 def but_for(values: Iterable, kept: Iterable) -> list:
@@ -92,7 +100,17 @@ def unknown_ids(items: Sequence[pytest.Item]) -> set[str]:
 def beyond_the_cases(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
     """Cases of one test but for so many as the default tier has, drawn by the test's name."""
     marker = items[0].get_closest_marker("cases")
-    count = CASES if marker is None else marker.args[0]
+    return _not_drawn(items, CASES if marker is None else marker.args[0])
+
+
+def beyond_the_full_tier(items: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
+    """Cases of one test that ``slow_beyond`` leaves to the slow tier, drawn by the test's name."""
+    marker = items[0].get_closest_marker("slow_beyond")
+    return [] if marker is None else _not_drawn(items, marker.args[0])
+
+
+def _not_drawn(items: Sequence[pytest.Item], count: int | None) -> Iterable[pytest.Item]:
+    """All cases but so many, which are drawn by the test's name."""
     if count is None or len(items) <= count:
         return []
     drawn = random.Random(items[0].originalname).sample(range(len(items)), count)

@@ -56,6 +56,7 @@ def fit(table, name, *, residual, reml=True):
         return mfx.lmer(f"y ~ visit + {term}", table, reml=reml)
 
 
+@pytest.mark.slow_beyond(8)
 @pytest.mark.parametrize("shape", ["alike", "alternating", "one without"])
 @pytest.mark.parametrize("name", ["csh", "ar1h", "toeph", "ar1", "toep", "cs"])
 @pytest.mark.full
@@ -105,6 +106,7 @@ def test_residuals_without_correlation_have_their_range_at_its_end(name):
     assert any("on the boundary" in note for note in found.notes)
 
 
+@pytest.mark.slow_beyond(12)
 @pytest.mark.full
 @pytest.mark.parametrize("shape", ["alike", "alternating", "none"])
 @pytest.mark.parametrize(

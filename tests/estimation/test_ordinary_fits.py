@@ -51,6 +51,7 @@ def fit_of(seed, **kwargs):
         return mfx.lmer(formula, data, reml=reml, engine="profiled", **kwargs)
 
 
+@pytest.mark.slow_beyond(80)
 @pytest.mark.kept("60", "120")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_ordinary_fit_is_certified_and_one_stopped_early_is_not(seed):

@@ -186,6 +186,7 @@ def test_a_diagonal_valley_of_two_variances_is_seen_between_the_points_of_the_gr
 SEEDS = but_for(range(200), range(0, 200, 50))
 
 
+@pytest.mark.slow_beyond(50)
 @pytest.mark.kept("0", "150")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_random_start_ends_lower(seed):
@@ -209,6 +210,7 @@ def test_no_random_start_ends_lower(seed):
         assert found.deviance <= other.deviance + SAME or not found.converged
 
 
+@pytest.mark.slow_beyond(50)
 @pytest.mark.kept("50", "150")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_permuted_terms_end_at_the_same_deviance(seed):

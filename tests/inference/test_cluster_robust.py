@@ -143,7 +143,7 @@ def test_the_origin_of_a_column_does_not_matter():
         np.testing.assert_allclose(far.tidy()[column][1:], near.tidy()[column][1:], rtol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_intervals_of_a_wrong_model_have_their_coverage():
     # A slope varies by group and the model has none: its own intervals are far too short.
     rng, covered, own = np.random.default_rng(8), [], []

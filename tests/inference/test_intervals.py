@@ -178,6 +178,7 @@ SPREADS = {
 }
 
 
+@pytest.mark.slow_beyond(10)
 @pytest.mark.full
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("alpha", [0.05, 0.5])

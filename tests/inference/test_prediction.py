@@ -467,6 +467,7 @@ def test_rows_dropped_from_the_fit_have_no_interval(data):
 EVERY_NEW = [name for name, r in REFERENCES.items() if r["predict_new"]]
 
 
+@pytest.mark.slow_beyond(24)
 @pytest.mark.full
 @pytest.mark.parametrize("name", tiered(EVERY_NEW))
 def test_predictions_of_new_rows_have_finite_errors(name):

@@ -41,7 +41,7 @@ def test_p_values_are_rlrsims(formula, data, term, statistic, p_value):
     assert found["p_value"] == pytest.approx(p_value, abs=4 * error + 1e-4)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_distribution_is_that_of_fits_without_the_effect():
     rng, g = np.random.default_rng(5), np.repeat(np.arange(6), 3)
     x = rng.standard_normal(18)

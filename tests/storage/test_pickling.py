@@ -214,6 +214,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow_beyond(2)
 @pytest.mark.full
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "joblib"])
 def test_processes_take_and_give_fits(tmp_path, method):

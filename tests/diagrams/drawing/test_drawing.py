@@ -118,6 +118,7 @@ def check(function):
     return function
 
 
+@pytest.mark.slow_beyond(40)
 @pytest.mark.full
 @pytest.mark.parametrize("formula", but_for([*FORMULAS, *chance_formulas(15)], FEW))
 def test_nothing_covers_anything_else(formula, subtests):

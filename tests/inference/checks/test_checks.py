@@ -286,6 +286,7 @@ def _follow_all(fit, data):
 SIZES = 60
 
 
+@pytest.mark.slow_beyond(3)
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model", RIGHT, ids=lambda model: model.__name__)

@@ -90,6 +90,7 @@ def own_key(parameter, fit):
 FEW = ["dyestuff__reml", "pastes_nested__ml", "penicillin__reml", "sleep_rs__ml", "sleep_zc__reml"]
 
 
+@pytest.mark.slow_beyond(24)
 @pytest.mark.full
 @pytest.mark.parametrize("name", but_for(PROFILED, FEW))
 def test_limits_match_lme4(name):
