@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.search import free_coordinates
+from mixedfx.estimation.glmm.several_predictors import several_rows
 from mixedfx.estimation.glmm.working import basis_coefficients, own_coefficients
 from mixedfx.inference.parameters import parameters
 from mixedfx.likelihood.generalized.importance import (
@@ -141,9 +143,6 @@ def approximation(fit: FittedModel, *, draws: int = 100, rng: Any = 0) -> Approx
         raise ArgumentError(
             "the likelihood of a linear mixed model is exact: there is no approximation."
         )
-    fit.spec.residual.check_one_predictor(
-        "approximation()", "fit with nagq= where there is one grouping factor, and compare"
-    )
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         return _Estimates.of(fit).compare(draws, rng)
 
@@ -172,15 +171,21 @@ class _Estimates:
 
     @staticmethod
     def of(fit: FittedModel) -> _Estimates:
-        estimate, factors = fit.residual, fit.optimizer_result.factors
+        estimate, parts = fit.residual, fit.residual.predictors
         assert isinstance(estimate, FamilyEstimate)
-        assert factors is not None
-        rows = GeneralizedRows.of(fit.design)
+        fits = (fit, *parts.values())
+        factors = tuple(F for one in fits for F in one.optimizer_result.factors or ())
+        rows = several_rows(fit.design) if parts else GeneralizedRows.of(fit.design)
         likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
-        beta = basis_coefficients(rows, estimate.beta)
-        point = Point(tuple(factors), beta, rows.family.coordinates(estimate.params))
+        beta = basis_coefficients(rows, np.concatenate([one.residual.beta for one in fits]))
+        point = Point(factors, beta, rows.family.coordinates(estimate.params))
         coordinates, x = free_coordinates(likelihood, point)
         return _Estimates(fit, estimate, likelihood, coordinates, x)
+
+    @cached_property
+    def hessian(self) -> Matrix:
+        """Of the fit's deviance by ``x``."""
+        return self.estimate.in_search_order(self.estimate.hessian)
 
     @property
     def point(self) -> Point:
@@ -204,6 +209,12 @@ class _Estimates:
                 raise ArgumentError(
                     f"{error}, at the fit's estimates with effects of zero."
                 ) from None
+        if self.fit.residual.predictors:
+            raise ArgumentError(
+                f"the error is estimated by quadrature over the levels of one factor with at most "
+                f"{MAX_COLUMNS} effects in all linear predictors, and '{self.fit.formula_text}' "
+                "has more: fit.bootstrap() shows the bias of the estimates."
+            )
         if not can_sample(rows):
             raise ArgumentError(
                 f"the error is estimated by quadrature over the levels of a factor with at most "
@@ -238,7 +249,7 @@ class _Estimates:
             return self._gradient(self.x, marginal_gradient(rows, flat))
 
         to_x = np.array([by_x(unit) for unit in np.eye(len(sample.gradient))]).T
-        steps = np.linalg.pinv(self.estimate.hessian, hermitian=True) @ to_x
+        steps = np.linalg.pinv(self.hessian, hermitian=True) @ to_x
         covariance = steps @ sample.gradient_covariance @ steps.T
         moved = self.x - self._newton(by_x(sample.gradient))
         method = f"importance sampling with {draws} draws"
@@ -255,24 +266,43 @@ class _Estimates:
         return self.coordinates.gradient(x, self.likelihood.rows, by)
 
     def _newton(self, gradient: Vector) -> Vector:
-        return np.asarray(np.linalg.pinv(self.estimate.hessian, hermitian=True) @ gradient)
+        return np.asarray(np.linalg.pinv(self.hessian, hermitian=True) @ gradient)
+
+    @property
+    def _fits(self) -> tuple[FittedModel, ...]:
+        """Fitted model of each linear predictor."""
+        return (self.fit, *self.fit.residual.predictors.values())
 
     def _reported(self, x: Vector) -> Vector:
         """Reported parameters at free parameters: variances, family, coefficients."""
-        point, crossprod = self.coordinates.point(x), self.fit.crossprod
+        point, rows = self.coordinates.point(x), self.likelihood.rows
+        factors, own = list(point.factors), own_coefficients(rows, point.beta)
         values: list[float] = []
-        for lam, (structure, at) in zip(
-            crossprod.lambdas(point.factors), crossprod.parametrization.terms, strict=True
-        ):
-            values += [c.value for c in structure.components(lam, at)]
-        own = own_coefficients(self.likelihood.rows, point.beta)
-        coefficients = np.full(len(self.fit.spec.column_names), np.nan)
-        coefficients[self.fit.spec.kept_columns] = own
-        params = self.likelihood.rows.family.natural(point.family_coordinates)
-        return np.concatenate([values, params, coefficients])
+        for fit in self._fits:
+            crossprod, widths = fit.crossprod, fit.crossprod.parametrization.widths
+            lambdas = crossprod.lambdas(factors[: len(widths)])
+            for lam, (structure, at) in zip(lambdas, crossprod.parametrization.terms, strict=True):
+                values += [c.value for c in structure.components(lam, at)]
+            if fit is self.fit:
+                values += rows.family.natural(point.family_coordinates).tolist()
+            coefficients = np.full(len(fit.spec.column_names), np.nan)
+            coefficients[fit.spec.kept_columns] = own[: crossprod.p]
+            values += coefficients.tolist()
+            factors, own = factors[len(widths) :], own[crossprod.p :]
+        return np.array(values)
 
     def _names(self) -> Sequence[str]:
-        return [p.name for p in parameters(self.fit) if p.kind != "sigma"]
+        """Of these; those of a further predictor after its argument."""
+        parts = self.fit.residual.predictors
+        among_parts = {f"{name}({c})" for name, fit in parts.items() for c in fit.spec.X_names}
+        found = [
+            p.name
+            for p in parameters(self.fit)
+            if p.kind != "sigma" and not (p.kind == "dispersion" and p.name in among_parts)
+        ]
+        for name, fit in parts.items():
+            found += [f"{name}({p.name})" for p in parameters(fit) if p.kind != "sigma"]
+        return found
 
     def _result(
         self,
@@ -288,7 +318,8 @@ class _Estimates:
         with np.errstate(invalid="ignore"):
             J = jacobian(self._reported, self.x, relative_steps(self.x, _STEP), order=2).T
         J = np.nan_to_num(J.reshape(len(before), len(self.x)))
-        errors = np.sqrt(np.maximum(np.einsum("im,mn,in->i", J, self.estimate.acov, J), 0.0))
+        acov = self.estimate.in_search_order(self.estimate.acov)
+        errors = np.sqrt(np.maximum(np.einsum("im,mn,in->i", J, acov, J), 0.0))
         errors = np.where(np.isnan(before), np.nan, errors)
         change = self._reported(moved) - before
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,5 +1,7 @@
 """Fitted lines of the levels of a group, partially pooled and unpooled, and of the population.
 
+They are means of the response; of several linear predictors those of all, without unpooled lines.
+
 Of the other columns, numbers are at the level's mean and factors that do not vary within levels at
 the level's own value, so that its line passes through its data. Factors that vary within levels are
 at one combination for all lines, the commonest of the data, which the figure names.
@@ -26,6 +28,18 @@ from mixedfx.results.plot_inputs import level_of_each_row, response_name
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+
+
+def _predictors(fit: FittedModel) -> tuple[FittedModel, ...]:
+    """Fitted model of each linear predictor."""
+    return (fit, *fit.residual.predictors.values())
+
+
+def _model_frame(fit: FittedModel) -> pd.DataFrame:
+    """Variables that the formulas of all predictors read."""
+    frames = [one.rows.model_frame for one in _predictors(fit)]
+    frame = pd.concat([one.reset_index(drop=True) for one in frames], axis=1)
+    return frame.loc[:, ~frame.columns.duplicated()].set_axis(frames[0].index, axis=0)
 
 
 def _columns_in(text: str, fit: FittedModel) -> list[str]:
@@ -81,9 +95,6 @@ def fitted_lines(
 ) -> plots.FittedLines:
     """Compute the points and lines of some levels of a group."""
     check_plain_levels(fit.spec, "plot.fitted()")
-    fit.spec.residual.check_one_predictor(
-        "plot.fitted()", "fit.predict(data) has the means of all predictors"
-    )
     labels = fit.spec.levels_of(group).labels
     chosen = plots.select_levels(labels, levels, group=group, max_levels=plots.MAX_LINES)
     position = np.full(len(labels), -1, dtype=np.intp)
@@ -97,7 +108,7 @@ def fitted_lines(
     response = fit.rows.y[used]
     points = pd.DataFrame({"level": level_of_each_row(fit, group)[used], "response": response})
     if x is not None:
-        points.insert(1, "x", fit.rows.model_frame[x].to_numpy()[used])
+        points.insert(1, "x", _model_frame(fit)[x].to_numpy()[used])
         lines["inside"] = _inside(lines, points)
     held_at = _held_at(fit, x, group, common)
     name, unit = response_name(fit)
@@ -106,7 +117,7 @@ def fitted_lines(
 
 def _common_levels(fit: FittedModel, x: str | None, group: str) -> dict[str, Any]:
     """Commonest combination of the factors that vary within levels of a group, x left out."""
-    frame = fit.rows.model_frame.reset_index(drop=True)
+    frame = _model_frame(fit).reset_index(drop=True)
     names = [name for name, varies in _other_factors(fit, x, group).items() if varies]
     if not names:
         return {}
@@ -117,11 +128,15 @@ def _common_levels(fit: FittedModel, x: str | None, group: str) -> dict[str, Any
 
 def _other_factors(fit: FittedModel, x: str | None, group: str) -> dict[str, bool]:
     """Factors among the effects but x, and whether each varies within levels of a group."""
-    texts = [fit.formula.fixed, *(t.effects for t in fit.formula.random)]
-    names = dict.fromkeys(name for text in texts for name in _columns_in(text, fit))
-    codes, found = fit.rows.codes_of(group), {}
+    names = dict.fromkeys(
+        name
+        for one in _predictors(fit)
+        for text in (one.formula.fixed, *(t.effects for t in one.formula.random))
+        for name in _columns_in(text, one)
+    )
+    codes, found, frame = fit.rows.codes_of(group), {}, _model_frame(fit)
     for name in names:
-        column = fit.rows.columns[name]
+        column = frame[name]
         if name != x and not plots.is_number(column):
             values = pd.factorize(np.asarray(column))[0]
             pairs = np.unique(np.stack([codes, values]), axis=1).shape[1]
@@ -140,7 +155,7 @@ def _held_at(fit: FittedModel, x: str | None, group: str, common: dict[str, Any]
 
 def _at_common_levels(fit: FittedModel, common: dict[str, Any]) -> pd.DataFrame:
     """Model frame with some factors at one level in all rows, their types kept."""
-    frame = fit.rows.model_frame
+    frame = _model_frame(fit)
     for name, level in common.items():
         column = frame[name]
         row = int(np.argmax(np.asarray(column == level)))
@@ -191,6 +206,13 @@ def _offset(fit: FittedModel) -> Vector:
 
 def _unpooled_shifts(fit: FittedModel, group: str) -> dict[int, Any]:
     """Unpooled less partially pooled effects of each term of a group, (k, levels)."""
+    if fit.residual.predictors:  # a level's rows alone seldom tell its zeros from its counts
+        terms = enumerate(fit.spec.random_terms)
+        return {
+            t: np.full((len(term.effect_names), len(term.levels)), np.nan)
+            for t, term in terms
+            if term.group == group
+        }
     table = pooling(fit, group)
     shift = table["unpooled"] - table["partial"]
     by_term = {}
@@ -214,6 +236,27 @@ def _means(
     shifts: dict[int, Any],
 ) -> pd.DataFrame:
     """Means of new rows: with the conditional modes, without, and with unpooled effects."""
+    population, partial, shift = _predictor_of_lines(fit, rows, offset, groups, shifts)
+    columns = {"partial": [partial], "population": [population], "unpooled": [partial + shift]}
+    for part in fit.residual.predictors.values():
+        own = [group for group in groups if group in part.formula.groups]
+        of_zero = _predictor_of_lines(part, rows, np.zeros(len(rows)), own, {})
+        for etas, eta in zip(columns.values(), (of_zero[1], of_zero[0], of_zero[1]), strict=True):
+            etas.append(eta)
+    means = {}
+    for name, etas in columns.items():
+        means[name] = fit.residual.at_etas(np.array(etas)).fitted_mean(etas[0])
+    return pd.DataFrame(means)
+
+
+def _predictor_of_lines(
+    fit: FittedModel,
+    rows: pd.DataFrame,
+    offset: Vector,
+    groups: Sequence[str],
+    shifts: dict[int, Any],
+) -> tuple[Vector, Vector, Vector]:
+    """Linear predictor without effects and with those of some groups, and unpooled less these."""
     new = evaluate_new_data(fit.spec, rows, groups=groups)
     X, values, codes = new.X, new.model_matrices, new.codes
     population = X @ fit.solution.beta + offset
@@ -223,10 +266,7 @@ def _means(
             partial += np.einsum("nk,kn->n", values[t], b[:, codes[t]])
         if t in shifts:
             shift += np.einsum("nk,kn->n", values[t], shifts[t][:, codes[t]])
-    columns = {"partial": partial, "population": population, "unpooled": partial + shift}
-    family, params = fit.spec.family, fit.residual.distribution_params
-    means = {name: family.response_mean(eta, params) for name, eta in columns.items()}
-    return pd.DataFrame(means)
+    return population, partial, shift
 
 
 def _inside(lines: pd.DataFrame, points: pd.DataFrame) -> Any:

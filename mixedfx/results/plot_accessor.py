@@ -152,7 +152,8 @@ class PlotAccessor(MeanPlots, OrderedPlots, DiagnosticPlots):
         levels : int or sequence, optional
             Number of levels to show, or their labels.
         unpooled : bool
-            Whether to draw unpooled lines, where levels have panels.
+            Whether to draw unpooled lines, where levels have panels; of several linear predictors
+            there are none.
         ax : matplotlib axes, or a sequence of them, optional
             Where to draw: one for each level, or one for all.
 
@@ -164,6 +165,7 @@ class PlotAccessor(MeanPlots, OrderedPlots, DiagnosticPlots):
         check_flag("unpooled", unpooled)
         group = grouping_factor(self.model, group)
         x = axis_column(self.model, group, x)
+        unpooled = unpooled and not self.model.residual.predictors
         return plots.fitted(fitted_lines(self.model, x, group, levels), unpooled=unpooled, ax=ax)
 
     # ---------------------------------------------------------------- estimates

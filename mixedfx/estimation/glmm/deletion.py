@@ -68,7 +68,7 @@ class MarginalDeletion:
         rows = self.rows.of_mask(keep)
         nothing = np.full(len(self.estimates), np.nan)
         columns = (c for factor in rows.factors for c in factor.columns if c is not None)
-        if not all(c.any() for c in columns) or len(independent_columns(rows.X)) < rows.p:
+        if not all(c.any() for c in columns) or not self._has_estimates(rows):
             return nothing
         likelihood = GeneralizedLikelihood(rows, self.nagq)
         try:
@@ -76,6 +76,10 @@ class MarginalDeletion:
         except (ModesNotFound, np.linalg.LinAlgError):
             return nothing
         return nothing if point is None else self._of_point(point)
+
+    def _has_estimates(self, rows: GeneralizedRows) -> bool:
+        """Whether the columns of X are independent in some of the rows."""
+        return len(independent_columns(rows.X)) == rows.p
 
     def _of_point(self, point: Point) -> Vector:
         beta, theta = own_coefficients(self.rows, point.beta), self.crossprod.theta(point.factors)
@@ -100,8 +104,7 @@ class MarginalDeletion:
 
     def _searched(self, likelihood: GeneralizedLikelihood) -> Point | None:
         """Estimates of the rows alone, from those of all."""
-        own = self.crossprod.factors_at(self.crossprod.theta(self.point.factors))
-        theta = self.rows.parametrization.coordinates.params(own)
+        theta = self.rows.parametrization.to_params(self.point.factors)
         found = search(likelihood, theta, self.point, Control())
         return found.evaluation.point if found.end.converged else None
 

@@ -34,11 +34,7 @@ from mixedfx.families.family import Family
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
-from mixedfx.likelihood.generalized.level_estimates import (
-    LevelRows,
-    level_maxima,
-    with_infinite,
-)
+from mixedfx.likelihood.generalized.level_estimates import LevelRows, level_maxima, with_infinite
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
@@ -123,6 +119,10 @@ class FamilyEstimate(ResidualEstimate):
         if not np.isfinite(self.hessian).all():
             return np.full_like(self.hessian, np.nan)
         return np.asarray(2.0 * np.linalg.pinv(self.hessian, rcond=1e-14, hermitian=True))
+
+    def in_search_order(self, matrix: Matrix) -> Matrix:
+        """A matrix by the free parameters, (m, m), as the search has them."""
+        return matrix
 
     @property
     def n_covariance(self) -> int:

@@ -16,12 +16,15 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.design.build import Design
+from mixedfx.design.predictors import predictor_designs
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.contracts import Deletion
 from mixedfx.estimation.glmm.estimate import LARGEST_STEP, FamilyEstimate
+from mixedfx.estimation.glmm.several_deletion import SeveralDeletion
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
+from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
@@ -85,12 +88,11 @@ class PredictorEstimate(FamilyEstimate):
         own = slice(self.n_own, self.n_own + len(self.beta))
         return ParameterUncertainty(self.acov, self.modes_jacobian, own, self.covariance_jacobians)
 
-    def deletion(self, design: Design, solution: Solution) -> Deletion:
-        """Not computed."""
-        raise ArgumentError(
-            "influence(group) takes steps of the likelihood of one linear predictor; with "
-            "zero_inflation= or dispersion= refit without the rows."
-        )
+    def in_search_order(self, matrix: Matrix) -> Matrix:
+        """That of all predictors."""
+        found = np.empty_like(matrix)
+        found[np.ix_(self.order, self.order)] = matrix
+        return found
 
     def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix:
         """Not computed."""
@@ -144,6 +146,14 @@ class SeveralEstimate(PredictorEstimate):
     def family_params(self, sigma: float) -> dict[str, float]:
         """Parameters that are one number."""
         return dict(zip(self.density.param_names, self.params.tolist(), strict=True))
+
+    def deletion(self, design: Design, solution: Solution) -> Deletion:
+        """By the likelihood of all predictors in the other rows."""
+        rows = SeveralRows.of_parts(predictor_designs(design), self.density)
+        hessian = self.in_search_order(self.hessian)
+        return SeveralDeletion.of_parts(
+            rows, solution, self.parts, params=self.params, hessian=hessian, nagq=self.nagq
+        )
 
     def etas(self, eta: Vector) -> Matrix:
         """Linear predictors of the rows used, that of the mean given, (m, n)."""

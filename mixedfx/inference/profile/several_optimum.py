@@ -71,8 +71,7 @@ class SeveralOptimum(MarginalOptimum):
         self._terms, self._columns = rows.term_slices, rows.slices
         self.params = estimate.params
         beta = np.concatenate([one.solution.beta for one in fits])
-        cov = np.empty_like(estimate.acov)
-        cov[np.ix_(estimate.order, estimate.order)] = estimate.acov
+        cov = estimate.in_search_order(estimate.acov)
         first = len(cov) - len(beta) - len(estimate.params)
         own = slice(first, first + len(beta))
         terms = _Terms(

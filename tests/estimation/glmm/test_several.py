@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from scipy import special
 
 import mixedfx as mfx
@@ -334,19 +335,93 @@ def test_a_part_that_reads_the_response_is_refused(counts):
         mfx.glmer("y ~ x", counts, "poisson", zero_inflation="~ I(y > 2)")
 
 
+def _half(counts):
+    """Two rows of each four: both kinds in all groups."""
+    return counts[np.arange(len(counts)) % 4 < 2]
+
+
+@pytest.fixture(scope="module")
+def nbinom2(counts):
+    """A fit of half of the counts, with effects in the mean alone."""
+    return mfx.glmer("y ~ x + (1 | g)", _half(counts), "nbinom2", zero_inflation="~ kind")
+
+
 @pytest.mark.full
-def test_what_is_of_one_linear_predictor_is_refused(counts):
-    fit = mfx.glmer("y ~ x + (1 | g)", counts, "nbinom2", zero_inflation="~ kind")
-    means = fit.emmeans("x")
+def test_what_is_of_one_linear_predictor_is_refused(nbinom2):
+    means = nbinom2.emmeans("x")
     asked = [
-        lambda: fit.icc,
-        lambda: fit.influence(),
-        lambda: fit.slopes("x", which="mean"),
+        lambda: nbinom2.icc,
+        lambda: nbinom2.influence(),
+        lambda: nbinom2.slopes("x", which="mean"),
         lambda: means.regrid(),
-        lambda: means.contrasts(which="mean") if len(means.table) > 1 else means.regrid(),
     ]
     for ask in asked:
         with pytest.raises(ArgumentError, match="linear predictor"):
             ask()
-    of_mean = fit.emmeans("x", which="mean")
+    of_mean = nbinom2.emmeans("x", which="mean")
     assert of_mean.regrid() is of_mean
+
+
+@pytest.mark.full
+def test_estimates_move_to_those_of_quadrature_as_the_approximation_says(counts, nbinom2):
+    found = nbinom2.approximation()
+    options = {"zero_inflation": "~ kind", "nagq": 25}
+    exact = mfx.glmer("y ~ x + (1 | g)", _half(counts), "nbinom2", **options)
+    assert exact.llf - 0.01 < found.loglik <= exact.llf  # at other estimates
+    table = found.table
+    for part, prefix in ((exact.params, "{}"), (exact.zero_inflation.params, "zero_inflation({})")):
+        moved = table.loc[[prefix.format(name) for name in part.index]]
+        np.testing.assert_allclose(moved["estimate"] + moved["change"], part, atol=1e-5)
+    alpha = table.loc["alpha", "estimate"] + table.loc["alpha", "change"]
+    assert alpha == pytest.approx(exact.family_params["alpha"], rel=1e-5)
+    names = [*nbinom2.params.index]
+    np.testing.assert_allclose(table.loc[names, "std_error"], nbinom2.bse, rtol=1e-6)
+
+
+@pytest.mark.full
+def test_an_approximation_over_crossed_factors_of_two_predictors_is_refused(counts):
+    frame = counts.assign(h=np.arange(400) % 8)
+    fit = mfx.glmer("y ~ x + (1 | h)", frame, "poisson", zero_inflation="~ kind + (1 | g)")
+    with pytest.raises(ArgumentError, match="levels of one factor"):
+        fit.approximation()
+
+
+@pytest.mark.full
+def test_influence_of_a_level_is_that_of_a_fit_without_it(counts, nbinom2):
+    refitted = nbinom2.influence("g", method="refit")
+    without = _half(counts).query("g != 'g3'")
+    other = mfx.glmer("y ~ x + (1 | g)", without, "nbinom2", zero_inflation="~ kind")
+    row = refitted.loc["g3"]
+    zero = other.zero_inflation.params - nbinom2.zero_inflation.params
+    np.testing.assert_allclose(row[["Intercept", "x"]], other.params - nbinom2.params, atol=2e-4)
+    np.testing.assert_allclose(row[[f"zero_inflation({c})" for c in zero.index]], zero, atol=2e-4)
+    assert row["theta[0]"] == pytest.approx(float(other.theta[0] - nbinom2.theta[0]), abs=2e-4)
+    # One step is close to it, as for one linear predictor.
+    step = nbinom2.influence("g")
+    np.testing.assert_allclose(step["x"], refitted["x"], atol=0.1 * refitted["x"].abs().max())
+
+
+@pytest.mark.full
+def test_levels_of_the_zero_part_alone_are_left_out_too(counts):
+    options = {"zero_inflation": "~ 1 + (1 | g)"}
+    fit = mfx.glmer("y ~ x", _half(counts), "truncated_poisson", **options)
+    found = fit.influence("g", method="refit")
+    other = mfx.glmer("y ~ x", _half(counts).query("g != 'g2'"), "truncated_poisson", **options)
+    assert found.loc["g2", "x"] == pytest.approx(other.params["x"] - fit.params["x"], abs=1e-5)
+    sd = [one.zero_inflation.varcorr["sdcor"].iloc[0] for one in (other, fit)]
+    assert found.loc["g2", "zero_inflation(theta[0])"] == pytest.approx(sd[0] - sd[1], abs=1e-4)
+
+
+@pytest.mark.full
+def test_fitted_lines_are_means_of_the_response(counts, nbinom2):
+    from mixedfx.results.fitted_lines import fitted_lines
+
+    found = fitted_lines(nbinom2.model, "x", "g", 3)
+    kind = found.held_at.removeprefix("kind = ")
+    lines = found.lines.assign(g=found.lines["level"], kind=kind)
+    np.testing.assert_allclose(lines["partial"], nbinom2.predict(lines), rtol=1e-12)
+    population = found.population.assign(kind=kind)
+    expected = nbinom2.predict(population, random="none")
+    np.testing.assert_allclose(population["population"], expected, rtol=1e-12)
+    labels = [text.get_text() for text in nbinom2.plot.fitted(levels=3)[0].figure.findobj(Text)]
+    assert "unpooled" not in labels
