@@ -163,7 +163,10 @@ def _confirm(
         second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))
-    rounding = abs(likelihood.deviance(second.theta) - second.deviance)
+    ours = result.deviance
+    if second.theta is not result.theta:
+        ours = likelihood.deviance(second.theta)
+    rounding = abs(ours - second.deviance)
     if SAME_OPTIMUM < rounding < _MOST_ROUNDING:
         remark = f"not checked by statsmodels, whose rounding is {rounding:.1e} of deviance here."
         return replace(result, remarks=(*result.remarks, remark))
@@ -189,8 +192,11 @@ def _compare_optima(
 ) -> OptimizerResult:
     """MixedLM's result where its deviance is that of the optimum, else the profiled one."""
     if mixedlm.converged and mixedlm.deviance <= profiled.deviance + SAME_OPTIMUM:
+        same = mixedlm.theta is profiled.theta
         return replace(
             mixedlm,
+            factors=profiled.factors if same else None,
+            derivatives=profiled.derivatives if same else None,
             evaluations=profiled.evaluations + mixedlm.evaluations,
             trace=profiled.trace,
             confirmed_by=profiled.engine,

@@ -25,12 +25,13 @@ from mixedfx.covariance.parametrization import canonical_signs
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.covariance.unstructured import relative_factor
 from mixedfx.design.build import Design
+from mixedfx.design.levels import are_nested
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.least_squares import least_squares_remark
-from mixedfx.estimation.mixedlm_results import mixedlm_results
+from mixedfx.estimation.mixedlm_results import MixedLMOptimum, mixedlm_results
 from mixedfx.estimation.model_spec import attach_formula
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -126,15 +127,23 @@ class StatsModels:
         terms = _mixedlm_terms(design)
         assert isinstance(terms, _MixedLMTerms)
         result = _fit_mixedlm(design, likelihood, terms, start)
+        theta = start  # where MixedLM's search takes no step from it
+        if theta is None or result.steps:
+            theta = _theta(design.spec, crossprod, terms, result)
         return OptimizerResult(
-            theta=_theta(design.spec, crossprod, terms, result),
+            theta=theta,
             engine=self.name,
             evaluations=0,
-            converged=bool(result.converged),
+            converged=result.converged,
             message="MixedLM, started at the profiled optimum",
             deviance=-2.0 * float(result.llf),
             raw=result,
         )
+
+
+def result_of(raw: Any) -> Any:
+    """The result of statsmodels itself, of what an engine keeps of it."""
+    return raw.results if isinstance(raw, MixedLMOptimum) else raw
 
 
 def import_module(name: str) -> Any:
@@ -182,13 +191,8 @@ def _mixedlm_terms(design: Design) -> _MixedLMTerms | str:
 
 def _contains_all(outer: RandomTermRows, random_terms: tuple[RandomTermRows, ...]) -> bool:
     """Whether every level of every factor is nested in one level of ``outer``."""
-    for inner in random_terms:
-        if inner.group == outer.group:
-            continue
-        pairs = inner.codes * outer.n_levels + outer.codes
-        if len(np.unique(pairs)) != inner.n_levels:
-            return False
-    return True
+    others = (inner for inner in random_terms if inner.group != outer.group)
+    return all(are_nested(inner.codes, outer.codes) for inner in others)
 
 
 def top_level_codes(design: Design) -> Codes:
@@ -205,16 +209,16 @@ def largest_group(design: Design) -> tuple[int, int]:
     sizes = np.bincount(codes)
     columns = np.zeros(len(sizes), dtype=int)
     for term in design.rows.random_terms:
-        pairs = np.unique(codes * term.n_levels + term.codes)
-        present = np.bincount(pairs // term.n_levels, minlength=len(sizes))
-        columns += term.model_matrix.shape[1] * present
+        group_of = np.empty(term.n_levels, dtype=np.intp)  # each level is in one group
+        group_of[term.codes] = codes
+        columns += term.model_matrix.shape[1] * np.bincount(group_of, minlength=len(sizes))
     return int(sizes.max()), int(columns.max())
 
 
 def _fit_mixedlm(
     design: Design, likelihood: GaussianLikelihood, terms: _MixedLMTerms, start: Vector | None
-) -> Any:
-    """MixedLM's result; SearchError where it fails or its log-likelihood is not finite."""
+) -> MixedLMOptimum:
+    """MixedLM's optimum; SearchError where it fails or its log-likelihood is not finite."""
     lm = import_module("regression.mixed_linear_model")
     arguments = _mixedlm_arguments(design, terms)
     if start is None:
@@ -248,13 +252,12 @@ def _mixedlm_arguments(design: Design, terms: _MixedLMTerms) -> dict[str, Any]:
         groups = np.full(len(codes), "all")
     else:
         groups = _sortable(design.spec.random_terms[terms.top].levels.labels)[codes]
-    rows = [np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
     exog_vc = None
     spec_of, rows_of = design.spec.random_terms, design.rows.random_terms
-    components = [
-        _component(spec_of[t], rows_of[t], j, rows) for t, j in terms.components(design.spec)
-    ]
-    if components:
+    of_components = terms.components(design.spec)
+    if of_components:
+        rows = [np.flatnonzero(groups == group) for group in sorted(set(groups.tolist()))]
+        components = [_component(spec_of[t], rows_of[t], j, rows) for t, j in of_components]
         exog_vc = import_module("regression.mixed_linear_model").VCSpec(
             *(list(part) for part in zip(*components, strict=True))
         )
@@ -310,14 +313,15 @@ def _start_params(
     )
 
 
-def _theta(spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, result: Any) -> Vector:
+def _theta(
+    spec: ModelSpec, crossprod: CrossProducts, terms: _MixedLMTerms, result: MixedLMOptimum
+) -> Vector:
     """Theta of MixedLM's covariances."""
     parametrization = crossprod.parametrization
     lambdas = [np.zeros((k, k)) for k in parametrization.widths]
     if terms.correlated is not None:
-        lambdas[terms.correlated] = relative_factor(np.asarray(result.cov_re) / result.scale)
-    vcomp = np.asarray(result.vcomp) / result.scale
-    for (t, j), variance in zip(terms.components(spec), vcomp, strict=True):
+        lambdas[terms.correlated] = relative_factor(result.params.cov_re)
+    for (t, j), variance in zip(terms.components(spec), result.params.vcomp, strict=True):
         lambdas[t][j, j] = np.sqrt(max(variance, 0.0))
     return canonical_signs(parametrization, parametrization.to_params(lambdas))
 

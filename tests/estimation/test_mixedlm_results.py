@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from statsmodels.regression.mixed_linear_model import MixedLM
 
 import mixedfx as mfx
 
@@ -31,3 +32,16 @@ def test_agrees_with_mixedlm_fit(formula, data, reml):
     np.testing.assert_allclose(own.params, theirs.params, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(own.bse, theirs.bse, rtol=1e-3)
     assert own.converged
+
+
+def test_a_fit_confirmed_by_mixedlm_leaves_its_hessian_until_it_is_read(monkeypatch):
+    # MixedLM's score is zero at our optimum: no step, and theta is ours to the last digit.
+    sleep, called = mfx.datasets.load("sleepstudy"), []
+    hessian = MixedLM.hessian
+    monkeypatch.setattr(MixedLM, "hessian", lambda *args: called.append(1) or hessian(*args))
+    fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    ours = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep, engine="profiled")
+    assert (fit.engine, fit.converged, called) == ("statsmodels", True, [])
+    np.testing.assert_array_equal(fit.theta, ours.theta)
+    assert fit.statsmodels.llf == pytest.approx(ours.llf, abs=1e-8)
+    assert len(called) == 1

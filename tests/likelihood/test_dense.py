@@ -69,6 +69,20 @@ def test_a_known_sigma_is_not_profiled_out():
     np.testing.assert_allclose(found, scaled.at(x).deviance, rtol=1e-12)
 
 
+@examples(20)
+@given(cases())
+def test_one_dense_factor_has_the_deviance_and_the_score(case):
+    likelihood = GaussianLikelihood(case.crossprod, case.reml)
+    scaled = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
+    solution = scaled.at(case.theta)
+    deviance, pwrss, score = scaled.dense_score(case.theta)
+    assert deviance == pytest.approx(solution.deviance, rel=1e-11, abs=1e-9)
+    assert pwrss == pytest.approx(solution.pwrss, rel=1e-9)
+    expected = scaled.score_at(case.theta, solution)
+    size = max(np.abs(expected).max(), 1.0)
+    np.testing.assert_allclose(score, expected, rtol=0, atol=1e-9 * size)
+
+
 @pytest.mark.full
 @examples(60)
 @given(cases())
