@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError
+from mixedfx.estimation.mixedlm_results import MixedLMOptimum
 from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
@@ -81,3 +82,8 @@ class OptimizerResult:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(*vars(self).values())
+
+    @property
+    def results_of_engine(self) -> Any:
+        """The engine's own results; those of MixedLM are made when they are first read."""
+        return self.raw.results if isinstance(self.raw, MixedLMOptimum) else self.raw

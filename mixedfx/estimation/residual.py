@@ -30,7 +30,7 @@ from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.residual_ends import EndsOfResiduals
-from mixedfx.estimation.statsmodels import StatsModels, result_of
+from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.basis import ColumnBasis
@@ -90,7 +90,7 @@ class ResidualEstimate:
     ) -> Any:
         """Result of statsmodels at an optimum; EngineRefusal where it has none."""
         found = StatsModels().estimate(design, likelihood, control=Control(), start=theta)
-        return result_of(found.raw)
+        return found.results_of_engine
 
     def family_params(self, sigma: float) -> dict[str, float]:
         """Parameters of the response's distribution beside its mean; sigma of the normal one."""

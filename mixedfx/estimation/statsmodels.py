@@ -141,11 +141,6 @@ class StatsModels:
         )
 
 
-def result_of(raw: Any) -> Any:
-    """The result of statsmodels itself, of what an engine keeps of it."""
-    return raw.results if isinstance(raw, MixedLMOptimum) else raw
-
-
 def import_module(name: str) -> Any:
     """
     Import a module of statsmodels, and leave the process's warning filters alone.

@@ -10,7 +10,6 @@ import pandas as pd
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import check_no_priors
-from mixedfx.estimation.statsmodels import result_of
 from mixedfx.inference import approximation as approximations
 from mixedfx.inference import heritability, variance_explained
 from mixedfx.inference.approximation import Approximation
@@ -113,7 +112,7 @@ class DiagnosticsMixin(ResultsBase):
         check_no_priors(self.model, "statsmodels")
         found = self.model.optimizer_result
         if found.engine == "statsmodels" and found.raw is not None:
-            return result_of(found.raw)
+            return found.results_of_engine
         fit = self.model
         return fit.residual.statsmodels_result(fit.design, fit.likelihood, fit.solution.theta)
 
