@@ -12,6 +12,7 @@ from mixedfx._workers import Workers
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import intervals
 from mixedfx.inference.bootstrap import bootstrap as resampling
+from mixedfx.inference.bootstrap.refit import Kind
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.inference.parameters import select_parameters
@@ -26,6 +27,8 @@ class BootstrapOptions(TypedDict, total=False):
 
     n: int
     rng: Any
+    kind: Kind
+    groups: str | None
 
 
 class IntervalsMixin(ResultsBase):
@@ -54,7 +57,7 @@ class IntervalsMixin(ResultsBase):
         method : {"wald", "profile", "bootstrap"}
             From the curvature at the estimate (of the fixed effects, unless ``parm`` names
             others); from the profile likelihood, which is that of maximum likelihood also for
-            REML fits; from the percentiles of a parametric bootstrap.
+            REML fits; from the percentiles of a bootstrap.
         conf_level : float, optional
             Coverage, instead of ``alpha``.
         parm : str or list of str, optional
@@ -70,7 +73,7 @@ class IntervalsMixin(ResultsBase):
             :meth:`bootstrap`.
         **bootstrap
             ``n`` and ``rng`` of the bootstrap: number of draws (1000), source of randomness or
-            seed.
+            seed; ``kind`` and ``groups``, as of :meth:`bootstrap`.
 
         Returns
         -------

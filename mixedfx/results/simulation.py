@@ -31,7 +31,7 @@ class _OfModel:
 
 
 class SimulationMixin(ResultsBase):
-    """Simulation, parametric bootstrap and posterior draws."""
+    """Simulation, bootstrap and posterior draws."""
 
     @explains_arguments(METHOD_ARGUMENTS)
     def simulate(
@@ -89,14 +89,17 @@ class SimulationMixin(ResultsBase):
         n: int = 1000,
         *,
         rng: Any = None,
+        kind: Literal["parametric", "residual", "cases"] = "parametric",
         random: Literal["new", "fitted"] = "new",
+        groups: str | None = None,
+        resample_rows: bool = False,
         n_jobs: int = 1,
         client: Any = None,
         progress: bool = True,
         statistic: Callable[[Any], Any] | None = None,
     ) -> Bootstrap:
         """
-        Refit the model to simulated responses: the parametric bootstrap.
+        Refit the model to simulated responses, or to resampled residuals or cases.
 
         Parameters
         ----------
@@ -104,8 +107,19 @@ class SimulationMixin(ResultsBase):
             Number of draws.
         rng : numpy.random.Generator or int, optional
             Source of randomness, or its seed; the draws do not depend on ``n_jobs``.
+        kind : {"parametric", "residual", "cases"}
+            Responses drawn from the fitted model; responses of conditional modes and residuals
+            drawn with replacement, centred and with the variances of the fit, of linear models
+            (Carpenter, Goldstein and Rasbash); or levels of a grouping factor drawn with
+            replacement, with all of their rows: nothing of the model is then taken as true but
+            the independence of the levels.
         random : {"new", "fitted"}
-            Draw new random effects, or condition on the predicted ones.
+            Of ``kind="parametric"``: draw new random effects, or condition on the predicted ones.
+        groups : str, optional
+            Of ``kind="cases"``: the grouping factor whose levels are drawn, by default the one
+            that all others are nested in. Levels of factors crossed with it stay as they are.
+        resample_rows : bool
+            Of ``kind="cases"``: whether the rows within each level are drawn with replacement, too.
         n_jobs : int
             Number of processes; -1 for all cores.
         client : dask.distributed.Client or concurrent.futures.Executor, optional
@@ -126,6 +140,9 @@ class SimulationMixin(ResultsBase):
         References
         ----------
         .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, chapter 5.
+        .. [2] Carpenter, Goldstein and Rasbash (2003), J. R. Stat. Soc. C 52:431.
+        .. [3] Van der Leeden, Meijer and Busing (2008), Resampling multilevel models, in Handbook
+           of Multilevel Analysis.
 
         Examples
         --------
@@ -136,6 +153,8 @@ class SimulationMixin(ResultsBase):
         >>> icc = fit.bootstrap(50, rng=1, progress=False, statistic=lambda fit: fit.icc)
         >>> list(icc.draws)
         ['Batch', 'total']
+        >>> fit.bootstrap(50, rng=1, progress=False, kind="residual")
+        <mixedfx.Bootstrap: 50 draws of resampled residuals, 0 failed, 2 singular>
         """
         of_model = None
         if statistic is not None:
@@ -146,7 +165,10 @@ class SimulationMixin(ResultsBase):
             self.model,
             n,
             rng=rng,
+            kind=kind,
             random=random,
+            groups=groups,
+            resample_rows=resample_rows,
             workers=Workers(n_jobs, client),
             progress=progress,
             statistic=of_model,

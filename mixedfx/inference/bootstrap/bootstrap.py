@@ -1,4 +1,4 @@
-"""Parametric bootstrap: estimates of a model refitted to responses simulated from it.
+"""Bootstrap: estimates of a model refitted to simulated or resampled responses, or to cases.
 
 Failed refits are counted and reported; singular ones are draws like any other, as in lme4's
 bootMer.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.bootstrap.intervals import (
     INTERVALS,
     IntervalName,
+    bca_limits,
     interval_limits,
     select_columns,
 )
@@ -35,6 +36,8 @@ from mixedfx.inference.bootstrap.parallel import collect_draws, iter_batches, pr
 from mixedfx.inference.bootstrap.refit import (
     Draw,
     Failure,
+    Kind,
+    Resampling,
     parameter_names,
     parameter_values,
     refit_model,
@@ -45,11 +48,22 @@ from mixedfx.inference.simulation import RandomName
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.random_streams import spawn_generators
 
+_KIND_NAMES = {"residual": "resampled residuals", "cases": "resampled cases"}
+
+
+class ResamplingOptions(TypedDict, total=False):
+    """Arguments of :class:`~mixedfx.inference.bootstrap.refit.Resampling`."""
+
+    kind: Kind
+    random: RandomName
+    groups: str | None
+    resample_rows: bool
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Bootstrap:
     """
-    Estimates of a model refitted to simulated responses.
+    Estimates of a model refitted to simulated or resampled data.
 
     Parameters
     ----------
@@ -65,6 +79,10 @@ class Bootstrap:
         Draws without estimates, which are not in ``draws``.
     singular : int
         Number of draws on the boundary: a variance of zero, a correlation of one.
+    kind : str
+        ``"parametric"``, ``"residual"`` or ``"cases"``.
+    frequencies : pandas.DataFrame, optional
+        How often each draw has each level of the grouping factor, of resampled cases.
 
     References
     ----------
@@ -88,6 +106,8 @@ class Bootstrap:
     requested: int
     failures: tuple[Failure, ...] = field(default=())
     singular: int = 0
+    kind: Kind = "parametric"
+    frequencies: pd.DataFrame | None = field(default=None)
 
     def conf_int(
         self,
@@ -106,9 +126,11 @@ class Bootstrap:
             One minus the coverage.
         parm : str or list of str, optional
             Which parameters; all of them without it.
-        method : {"percentile", "basic", "normal"}
+        method : {"percentile", "basic", "normal", "bca"}
             Quantiles of the draws; twice the estimate less the opposite quantile; the estimate
-            less its bias, and normal quantiles of the draws' standard deviation about it.
+            less its bias, and normal quantiles of the draws' standard deviation about it; or
+            quantiles corrected for bias and acceleration, of resampled cases, whose influences
+            are from a regression of the draws on the frequencies of the levels.
         conf_level : float, optional
             Coverage, instead of ``alpha``.
 
@@ -121,13 +143,16 @@ class Bootstrap:
         ------
         ArgumentError
             If ``alpha`` or ``conf_level`` is not between zero and one, both are given, or a name
-            is unknown.
+            is unknown; or if ``method="bca"`` and the draws are not of cases, or too few.
         """
         check_choice("method", method, INTERVALS)
         alpha = resolve_alpha(alpha, conf_level)
         columns = select_columns(list(self.draws.columns), parm)
         draws, estimates = self.draws.iloc[:, columns], self.estimates.iloc[columns]
-        limits = interval_limits(draws, estimates.to_numpy(), alpha, method)
+        if method == "bca":
+            limits = bca_limits(draws, estimates.to_numpy(), self.frequencies, alpha)
+        else:
+            limits = interval_limits(draws, estimates.to_numpy(), alpha, method)
         return pd.DataFrame(limits.T, index=draws.columns)
 
     @property
@@ -156,7 +181,8 @@ class Bootstrap:
         if n_draws < self.requested:
             total = f"{n_draws} of {self.requested} draws (interrupted)"
         kinds = f" ({_failure_counts(self.failures)})" if self.failures else ""
-        return f"{total}, {len(self.failures)} failed{kinds}, {self.singular} singular"
+        of_kind = "" if self.kind == "parametric" else f" of {_KIND_NAMES[self.kind]}"
+        return f"{total}{of_kind}, {len(self.failures)} failed{kinds}, {self.singular} singular"
 
     def _repr_html_(self) -> str:
         table = self.table.to_html(border=0)
@@ -168,13 +194,13 @@ def bootstrap(
     n: int = 1000,
     *,
     rng: Any = None,
-    random: RandomName = "new",
     workers: Workers = THIS_PROCESS,
     progress: bool = True,
     statistic: Statistic | None = None,
+    **options: Unpack[ResamplingOptions],
 ) -> Bootstrap:
     """
-    Refit a model to ``n`` responses simulated from it.
+    Refit a model to ``n`` responses simulated from it, or resampled, or to resampled cases.
 
     References
     ----------
@@ -183,9 +209,10 @@ def bootstrap(
     check_flag("progress", progress)
     n = check_count("n", n)
     check_no_priors(fit, "bootstrap()")
+    resampling = Resampling(**options)
     # Where the function fails on the fit itself, its own error is the best message.
     estimates = None if statistic is None else statistic_values(statistic(fit))
-    model = refit_model(fit, random, statistic)
+    model = refit_model(fit, resampling, statistic)
     rngs = spawn_generators(rng, n)
     with (
         single_threaded_blas(fit.crossprod.symbolic.dense_size),
@@ -195,7 +222,7 @@ def bootstrap(
     if estimates is None:
         values = parameter_values(fit.solution, fit.residual)
         estimates = pd.Series(values, index=parameter_names(fit))
-    result = _assemble(estimates, draws, n)
+    result = replace(_assemble(estimates, draws, n), kind=resampling.kind)
     for message in _warnings(result, ended):
         warn_caller(message, MixedfxWarning)
     return result
@@ -215,12 +242,14 @@ def _assemble(estimates: pd.Series, results: list[Draw | Failure], n: int) -> Bo
     failures = sorted(failures, key=lambda f: f.draw)
     numbers = pd.Index([d.number for d in draws], dtype=np.int64, name="draw")
     values = np.array([d.values for d in draws]).reshape(len(draws), len(names))
+    counts = [d.frequencies for d in draws if d.frequencies is not None]
     return Bootstrap(
         draws=pd.DataFrame(values, index=numbers, columns=names),
         estimates=estimates.rename("estimate"),
         requested=int(n),
         failures=tuple(failures),
         singular=sum(d.singular for d in draws),
+        frequencies=pd.DataFrame(np.array(counts), index=numbers) if counts else None,
     )
 
 

@@ -1,23 +1,26 @@
-"""Refit of a model to one simulated response.
+"""Refit of a model to one simulated or resampled response, or to resampled cases.
 
-A draw changes the response only: of the cross-products ``Z'Wy``, ``X'Wy`` and ``y'Wy`` are computed
-anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by all draws; of a
-generalised model, the columns of the rows, what rows are merged, and the pattern.
+A draw of a response changes the response only: of the cross-products ``Z'Wy``, ``X'Wy`` and
+``y'Wy`` are computed anew, and ``Z'WZ``, ``Z'WX``, ``X'WX`` and the symbolic factor are shared by
+all draws; of a generalised model, the columns of the rows, what rows are merged, and the pattern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
+from mixedfx.design.checks import independent_columns
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
-from mixedfx.errors import MixedfxError
+from mixedfx.errors import ArgumentError, MixedfxError, check_choice, check_flag
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
@@ -26,9 +29,12 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
+from mixedfx.inference.bootstrap.cases import CaseResampling, case_resampling
+from mixedfx.inference.bootstrap.residual import ResampledResponse, resampled_response
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
+    RANDOM,
     RandomName,
     ResponseDistribution,
     response_distribution,
@@ -40,6 +46,7 @@ from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
@@ -72,6 +79,7 @@ class Draw:
     number: int
     values: Vector  # in the order of parameter_names()
     singular: bool
+    frequencies: Codes | None = None  # how often it has each level, of resampled cases
 
 
 @dataclass(frozen=True)
@@ -80,28 +88,67 @@ class RefitModel:
 
     design: Design
     likelihood: GaussianLikelihood
-    responses: ResponseDistribution
+    responses: ResponseDistribution | ResampledResponse | CaseResampling
     statistic: Statistic | None  # without it the parameters
     rows: GeneralizedRows | None  # of a generalised model
 
 
+Kind = Literal["parametric", "residual", "cases"]
+KINDS: tuple[Kind, ...] = ("parametric", "residual", "cases")
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """What a draw is drawn from."""
+
+    kind: Kind = "parametric"
+    random: RandomName = "new"  # of simulated responses
+    groups: str | None = None  # of cases
+    resample_rows: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is of another kind."""
+        check_choice("kind", self.kind, KINDS)
+        check_choice("random", self.random, RANDOM)
+        check_flag("resample_rows", self.resample_rows)
+        if self.kind != "parametric" and self.random != "new":
+            raise ArgumentError(f"random='fitted' is of kind='parametric', not of '{self.kind}'.")
+        if self.kind != "cases" and (self.groups is not None or self.resample_rows):
+            raise ArgumentError(
+                f"groups= and resample_rows= are of kind='cases', not '{self.kind}'."
+            )
+
+    def of(self, fit: FittedModel) -> ResponseDistribution | ResampledResponse | CaseResampling:
+        """Distribution of the draws from a fit."""
+        if self.kind == "cases":
+            return case_resampling(fit, self.groups, resample_rows=self.resample_rows)
+        if self.kind == "residual":
+            return resampled_response(fit)
+        return response_distribution(fit, random=self.random)
+
+
 def refit_model(
-    fit: FittedModel, random: RandomName, statistic: Statistic | None = None
+    fit: FittedModel, resampling: Resampling, statistic: Statistic | None = None
 ) -> RefitModel:
     """Take from a fit what a refit needs, and a statistic of it all of the design."""
     full = design = fit.original_design
     if statistic is None:
         design = Design(design.spec.without_evaluation(), design.rows.without_variables())
-    responses = response_distribution(fit, random=random)
+    responses = resampling.of(fit)
+    if statistic is None and isinstance(responses, CaseResampling):
+        of_cases = replace(design.rows, index=pd.RangeIndex(design.rows.n))
+        responses = replace(responses, design=Design(design.spec, of_cases))
     marginal = fit.residual.model.estimator == "marginal"
     rows = GeneralizedRows.of(full) if marginal else None
     return RefitModel(design, fit.likelihood, responses, statistic, rows)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
-    """Draw a response and fit the model to it."""
-    refit = _REFITS[residual_model(model.design).estimator]
+    """Draw a response, or cases, and fit the model to it."""
     try:
+        if isinstance(model.responses, CaseResampling):
+            return _refit_cases(model, number, *model.responses.draw(rng))
+        refit = _REFITS[residual_model(model.design).estimator]
         return refit(model, number, model.responses.draw(rng))
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
@@ -118,6 +165,20 @@ def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
         return Failure(number, "not converged", result.message)
     fit = build_fitted_model(design, likelihood, result)
     return _draw(model, fit, number)
+
+
+def _refit_cases(
+    model: RefitModel, number: int, design: Design, frequencies: Codes
+) -> Draw | Failure:
+    """Fit the model to resampled rows."""
+    X = design.rows.X
+    if len(independent_columns(X)) < X.shape[1]:
+        return Failure(number, "dependent columns", "the cases do not have all fixed effects")
+    fit = fit_design(design, engine="profiled", reml=model.likelihood.reml, control=Control())
+    if not fit.optimizer_result.converged:
+        return Failure(number, "not converged", fit.optimizer_result.message)
+    drawn = _draw(model, fit, number)
+    return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
 
 
 def _refit_with_residual_model(model: RefitModel, number: int, y: Vector) -> Draw | Failure:

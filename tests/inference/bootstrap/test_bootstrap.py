@@ -466,7 +466,7 @@ def test_the_table_shows_bias_and_standard_error(known):
         ({"alpha": 95}, "alpha=95 must be a number between 0 and 1"),
         ({"alpha": "5%"}, "alpha='5%' must be a number between 0 and 1"),
         ({"parm": "c"}, "parm='c' is not one of the choices 'a', 'b'"),
-        ({"method": "bca"}, "'percentile', 'basic', 'normal'"),
+        ({"method": "student"}, "'percentile', 'basic', 'normal', 'bca'"),
     ],
 )
 def test_an_interval_that_cannot_be_understood_is_named(known, arguments, words):
