@@ -72,10 +72,10 @@ def resampled_response(fit: FittedModel) -> ResampledResponse:
         )
     rows, factors = fit.rows, parameter_values(fit, None).effect_factors
     modes = solution.conditional_modes()
-    effects = [
-        factor @ _whitened(np.linalg.lstsq(factor, b, rcond=None)[0])
-        for factor, b in zip(factors, modes, strict=True)
-    ]
+    effects = []
+    for factor, b in zip(factors, modes, strict=True):
+        spherical = np.asarray(np.linalg.lstsq(factor, b, rcond=None)[0], dtype=float)
+        effects.append(np.asarray(factor @ _whitened(spherical)))
     sds = np.broadcast_to(fit.residual_sds, rows.n)
     fitted = rows.linear_predictor(solution.beta, modes)
     residuals = _whitened(((rows.y - fitted) / sds)[None])[0]
