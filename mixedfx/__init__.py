@@ -6,6 +6,7 @@ from mixedfx._other_programs import missing_function as _missing_function
 from mixedfx.api import lmer, pooling_fits
 from mixedfx.bayes.known_variances import posterior_means
 from mixedfx.covariance.relationship import Relationship
+from mixedfx.cross_validation import cross_validate
 from mixedfx.describe import draw, equation, graph
 from mixedfx.each import lmer_each
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
@@ -50,6 +51,7 @@ __all__ = [
     "compare",
     "compare_structures",
     "covariance",
+    "cross_validate",
     "datasets",
     "draw",
     "equation",

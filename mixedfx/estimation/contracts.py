@@ -74,6 +74,10 @@ class Deletion(Protocol):
         """Estimates of some of the rows, by a step or a search; NaN where there are none."""
         ...
 
+    def held_out_density(self, rows: Codes) -> tuple[float, bool]:
+        """Log density of rows given the others, and whether the search for these converged."""
+        ...
+
 
 class Derivatives(Protocol):
     """Derivatives by the m free parameters of a fit but sigma."""

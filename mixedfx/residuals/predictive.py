@@ -7,13 +7,17 @@ The response of a row has the distribution function
 with ``s^2`` the variance of the error of the linear predictor. A normal response with the identity
 link has the normal quantiles ``eta + z sqrt(s^2 + sigma^2)``. Otherwise the expectation is the
 trapezoidal rule, which converges exponentially for smooth functions (Trefethen and Weideman 2014,
-SIAM Rev. 56:385), and quantiles are found by bisection.
+SIAM Rev. 56:385), and quantiles are found by bisection. Scores of an observed response y are the
+log density and the continuous ranked probability score (Gneiting and Raftery 2007, J. Am. Stat.
+Assoc. 102:359), ``int (F(x) - 1{x >= y})^2 dx``, of categories the sum over these.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +34,10 @@ _MAX_DOUBLINGS = 200
 _MAX_BISECTIONS = 100
 # Step and end of the rule: quantiles are not asked for to the last digit.
 _STEP, _END = 1 / 4, 6.0
+# Of a ranked probability score: probability left out, most terms of a sum; quantiles between which
+# an integral has so many nodes.
+_TAIL, _MOST_TERMS = 1e-7, 2000
+_PANELS, _NODES = (_TAIL, 1e-4, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0 - 1e-4, 1.0 - _TAIL), 8
 # Relative width of the last interval of a quantile of a continuous response.
 _TOLERANCE = 1e-12
 
@@ -39,6 +47,22 @@ class Predictive(Protocol):
 
     def quantiles(self, eta: Vector, variance: Vector, shares: Sequence[float]) -> list[Vector]:
         """Quantile of each row at each share."""
+        ...
+
+    def moments(self, eta: Vector, variance: Vector) -> tuple[Vector, Vector]:
+        """Mean and standard deviation of each row's response."""
+        ...
+
+    def log_density(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """Log density of each row's response, all constants included."""
+        ...
+
+    def crps(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """Continuous ranked probability score of each row's response."""
+        ...
+
+    def at_weights(self, weights: Vector) -> Predictive:
+        """The same of rows with prior weights, or numbers of trials."""
         ...
 
 
@@ -52,6 +76,26 @@ class NormalPredictive:
         """``eta + z sqrt(s^2 + sigma^2)``."""
         sd = np.sqrt(variance + self.variances)
         return [np.asarray(eta + special.ndtri(share) * sd) for share in shares]
+
+    def moments(self, eta: Vector, variance: Vector) -> tuple[Vector, Vector]:
+        """``eta``, and ``sqrt(s^2 + sigma^2)``."""
+        return eta, np.sqrt(variance + self.variances)
+
+    def log_density(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """That of the normal distribution."""
+        total = variance + self.variances
+        return np.asarray(-0.5 * (np.log(2.0 * np.pi * total) + (y - eta) ** 2 / total))
+
+    def crps(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """``s (z (2 Phi(z) - 1) + 2 phi(z) - pi^-1/2)``, s the standard deviation (page 367)."""
+        sd = np.sqrt(variance + self.variances)
+        z = (y - eta) / sd
+        density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+        return np.asarray(sd * (z * (2.0 * special.ndtr(z) - 1.0) + 2.0 * density - np.pi**-0.5))
+
+    def at_weights(self, weights: Vector) -> NormalPredictive:
+        """Variances over the weights."""
+        return NormalPredictive(self.variances / weights)
 
 
 @dataclass(frozen=True)
@@ -74,6 +118,95 @@ class FamilyPredictive:
                 quantile[known] = self._quantile(eta[known], s, w, share)
             results.append(quantile)
         return results
+
+    def at_weights(self, weights: Vector) -> FamilyPredictive:
+        """The weights themselves."""
+        return replace(self, weights=weights)
+
+    def moments(self, eta: Vector, variance: Vector) -> tuple[Vector, Vector]:
+        """``E m`` and ``sqrt(E v + Var m)`` of the mean m and the variance v given eta."""
+        family, params, s = self.family, self.params, np.sqrt(np.maximum(variance, 0.0))
+        if family.ordered:
+            return self._moments_of_categories(eta, s)
+
+        def mean(at: Matrix) -> Matrix:
+            return family.response_mean_within(at, eta, params)
+
+        def variance_given(at: Matrix) -> Matrix:
+            mu = family.mean_within(at, eta)
+            w = None if self.weights is None else np.broadcast_to(self.weights, mu.shape)
+            return np.asarray(family.variance(mu, w, params))
+
+        with np.errstate(all="ignore"):
+            first = expectation(mean, eta, s)
+            between = expectation(lambda at: (mean(at) - first) ** 2, eta, s)
+            return first, np.sqrt(expectation(variance_given, eta, s) + between)
+
+    def _moments_of_categories(self, eta: Vector, s: Vector) -> tuple[Vector, Vector]:
+        """Of the categories as numbers from one."""
+
+        def power(k: int, at: Matrix) -> Matrix:
+            shares = self.family.probabilities(at, self.params)
+            numbers = np.arange(1.0, len(shares) + 1.0) ** k
+            return np.asarray(np.tensordot(numbers, shares, axes=1))
+
+        first, second = (expectation(partial(power, k), eta, s) for k in (1, 2))
+        return first, np.sqrt(np.maximum(second - first**2, 0.0))
+
+    def log_density(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """``log E f(y; eta + s x)``, scaled by the largest density near."""
+        family, w, s = self.family, self.weights, np.sqrt(np.maximum(variance, 0.0))
+
+        def given(at: Matrix) -> Matrix:
+            return np.asarray(family.derivatives(y, w, at, self.params).value)
+
+        around = np.linspace(-_END, _END, 25)[:, None]
+        near = given(eta + around * s) - 0.5 * around**2
+        largest = near.max(axis=0)
+        with np.errstate(all="ignore"):
+            scaled = expectation(lambda at: np.exp(given(at) - largest), eta, s)
+            return np.asarray(largest + np.log(scaled) + family.constants(y, w))
+
+    def crps(self, y: Vector, eta: Vector, variance: Vector) -> Vector:
+        """A sum over counts or categories, or an integral between quantiles."""
+        s, w = np.sqrt(np.maximum(variance, 0.0)), self.weights
+        if not self.family.discrete and not self.family.ordered:
+            return self._crps_by_panels(y, eta, variance)
+        unit = np.ones(len(y))
+        if self.family.takes_trials:
+            trials = unit if w is None else np.maximum(w, 1.0)
+            unit, terms = 1.0 / trials, trials.max()
+        elif self.family.ordered:
+            terms = float(len(self.family.labels))
+        else:
+            largest = self.quantiles(eta, variance, [1.0 - _TAIL])[0]
+            terms = max(np.nanmax(largest), y.max()) + 1.0
+        total = np.zeros(len(y))
+        with np.errstate(all="ignore"):
+            for k in np.arange(min(terms, _MOST_TERMS)):
+                F = np.minimum(self._cdf(k * unit, eta, s, w), 1.0)
+                total += unit * (F - (k * unit >= y * (1.0 - _TAIL))) ** 2
+        if terms <= _MOST_TERMS:
+            return total
+        return total + self._crps_by_panels(y, eta, variance, unit * _MOST_TERMS)
+
+    def _crps_by_panels(
+        self, y: Vector, eta: Vector, variance: Vector, first: Vector | None = None
+    ) -> Vector:
+        """Gauss-Legendre quadrature between quantiles and the response, from ``first`` on."""
+        s = np.sqrt(np.maximum(variance, 0.0))
+        ends = np.sort([*self.quantiles(eta, variance, _PANELS), y], axis=0)
+        if first is not None:
+            ends = np.sort([first, *np.maximum(ends, first)], axis=0)
+        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        total = np.zeros(len(y))
+        with np.errstate(all="ignore"):
+            for low, high in itertools.pairwise(ends):
+                for node, weight in zip(nodes, weights, strict=True):
+                    at = 0.5 * (low + high) + 0.5 * (high - low) * node
+                    F = self._cdf(at, eta, s, self.weights)
+                    total += 0.5 * (high - low) * weight * (F - (at >= y)) ** 2
+        return total
 
     def _quantile(self, eta: Vector, s: Vector, w: Vector | None, share: float) -> Vector:
         unit = np.ones(len(eta))

@@ -35,6 +35,7 @@ from mixedfx.results.report import ReportMixin
 from mixedfx.results.robust import RobustMixin
 from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
+from mixedfx.results.validation import ValidationMixin
 from mixedfx.results.variance_tests import VarianceTestsMixin
 
 
@@ -55,6 +56,7 @@ class Results(
     RobustMixin,
     PredictionMixin,
     VarianceTestsMixin,
+    ValidationMixin,
     ReportMixin,
 ):
     """

@@ -15,8 +15,13 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.design.checks import independent_columns
-from mixedfx.errors import ModesNotFound
-from mixedfx.estimation.glmm.search import MarginalObjective, free_coordinates, search
+from mixedfx.errors import DataError, ModesNotFound
+from mixedfx.estimation.glmm.search import (
+    MarginalObjective,
+    MarginalSearch,
+    free_coordinates,
+    search,
+)
 from mixedfx.estimation.glmm.working import basis_coefficients, own_coefficients
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -26,6 +31,7 @@ from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 # Step-halvings of the Newton step, at most.
@@ -67,8 +73,7 @@ class MarginalDeletion:
         """The same without some rows; NaN where they do not exist."""
         rows = self.rows.of_mask(keep)
         nothing = np.full(len(self.estimates), np.nan)
-        columns = (c for factor in rows.factors for c in factor.columns if c is not None)
-        if not all(c.any() for c in columns) or not self._has_estimates(rows):
+        if not self._can_be_estimated(rows):
             return nothing
         likelihood = GeneralizedLikelihood(rows, self.nagq)
         try:
@@ -80,6 +85,32 @@ class MarginalDeletion:
     def _has_estimates(self, rows: GeneralizedRows) -> bool:
         """Whether the columns of X are independent in some of the rows."""
         return len(independent_columns(rows.X)) == rows.p
+
+    def _can_be_estimated(self, rows: GeneralizedRows) -> bool:
+        """Whether no column of a random term is zero, and those of X are independent."""
+        columns = (c for factor in rows.factors for c in factor.columns if c is not None)
+        return all(c.any() for c in columns) and self._has_estimates(rows)
+
+    def held_out_density(self, rows: Codes) -> tuple[float, bool]:
+        """
+        Log density of some rows given the others, at the estimates of these.
+
+        Half the difference of two marginal deviances; with whether the search converged.
+        """
+        keep = np.ones(len(self.rows.y), dtype=bool)
+        whole = GeneralizedLikelihood(self.rows.of_mask(keep), self.nagq)
+        keep[rows] = False
+        others = self.rows.of_mask(keep)
+        if not self._can_be_estimated(others):
+            raise DataError(
+                "the rows left out have levels, or combinations of them, that no other row has: "
+                "their density is not determined. Leave the term out, or these rows."
+            )
+        found = self._search(GeneralizedLikelihood(others, self.nagq))
+        change = whole.at(found.evaluation.point).deviance - found.end.value
+        w = None if self.rows.weights is None else self.rows.weights[rows]
+        constants = self.rows.family.constants(self.rows.y[rows], w)
+        return float(constants.sum()) - 0.5 * change, bool(found.end.converged)
 
     def _of_point(self, point: Point) -> Vector:
         beta, theta = own_coefficients(self.rows, point.beta), self.crossprod.theta(point.factors)
@@ -103,10 +134,14 @@ class MarginalDeletion:
         return coordinates.point(x + step + _correction(self.hessian, step, by - gradient, by))
 
     def _searched(self, likelihood: GeneralizedLikelihood) -> Point | None:
-        """Estimates of the rows alone, from those of all."""
-        theta = self.rows.parametrization.to_params(self.point.factors)
-        found = search(likelihood, theta, self.point, Control())
+        """Estimates of the rows alone."""
+        found = self._search(likelihood)
         return found.evaluation.point if found.end.converged else None
+
+    def _search(self, likelihood: GeneralizedLikelihood) -> MarginalSearch:
+        """Search from the estimates of all rows."""
+        theta = self.rows.parametrization.to_params(self.point.factors)
+        return search(likelihood, theta, self.point, Control())
 
 
 def _correction(hessian: Matrix, step: Vector, change: Vector, gradient: Vector) -> Vector:

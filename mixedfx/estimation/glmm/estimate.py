@@ -278,7 +278,7 @@ class FamilyEstimate(ResidualEstimate):
         """By the marginal likelihood of the other rows."""
         if self.nagq == 0:
             raise ArgumentError(
-                "influence(group) takes steps of the marginal likelihood, and nagq=0 maximises "
+                "influence(group) and loo() are of the marginal likelihood, and nagq=0 maximises "
                 "another function over the coefficients: fit with nagq=1 for it."
             )
         return MarginalDeletion.of(design, solution, self.params, self.hessian, self.nagq)

@@ -1,0 +1,1 @@
+"""Prediction of rows that were left out: folds, fits without them, and scores."""
