@@ -14,7 +14,7 @@
     │   ├── WeightsError             weights or residual_sd that are not positive
     │   ├── SizeError                columns, levels or terms beyond memory; says the bytes
     │   ├── DispersionError          a dispersion formula that the data cannot identify
-    │   ├── NewLevelError            prediction for a level that is not in the fit
+    │   ├── NewLevelError            prediction for a level, or value, that the fit does not have
     │   └── SourceError              a file or stream of rows that cannot be read; says where
     │       └── SourceChangedError   a second pass over the rows that differs from the first
     ├── ArgumentError                an argument outside its choices; lists them
@@ -148,7 +148,7 @@ class DispersionError(DataError):
 
 
 class NewLevelError(DataError):
-    """Prediction for a level that is not in the fit."""
+    """Prediction for a level of a group, or a value of a category, that is not in the fit."""
 
 
 class SourceError(DataError):

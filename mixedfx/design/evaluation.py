@@ -42,7 +42,7 @@ from mixedfx.design.size import check_columns, check_factors
 from mixedfx.design.source import float_vector
 from mixedfx.design.term_values import normalized
 from mixedfx.design.text_numbers import text_in_expression
-from mixedfx.errors import DataError, GroupingError
+from mixedfx.errors import DataError, GroupingError, NewLevelError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS, has_positions
 from mixedfx.formula.response import response_code
@@ -225,7 +225,7 @@ def _fail_building(
                 unseen = [v for v in values.tolist() if v not in learned.categories]
                 if unseen:
                     levels = ", ".join(map(repr, learned.categories[:12]))
-                    raise DataError(
+                    raise NewLevelError(
                         f"term '{factor.name()}' has the new value {unseen[0]!r}; the fit knows "
                         f"{levels}."
                     ) from error

@@ -115,8 +115,8 @@ class ValidationMixin(ResultsBase):
         >>> fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
         >>> fit.loo().table.round(2).head(2)
           group  n   elpd  converged
-        0     A  5 -27.42       True
-        1     B  5 -27.70       True
+        0     A  5 -28.60       True
+        1     B  5 -26.09       True
         """
         groups = self.model.formula.groups
         if by is None and len(groups) != 1:

@@ -55,12 +55,12 @@ class CrossValidation:
     Cross-validation: 18 folds of groups of 'Subject', 180 predictions
     <BLANKLINE>
                estimate  std_error
-    log_score    -5.315      0.103
-    crps         29.154      4.213
-    rmse         50.967      5.881
-    mae          41.095      5.391
-    r2            0.193      0.142
-    coverage      0.939      0.038
+    log_score    -5.299      0.126
+    crps         27.537      3.716
+    rmse         49.604      6.219
+    mae          37.848      5.518
+    r2            0.260      0.079
+    coverage      0.917      0.041
     """
 
     table: pd.DataFrame

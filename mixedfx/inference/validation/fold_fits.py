@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.errors import DataError, MixedfxError
+from mixedfx.errors import DataError, MixedfxError, NewLevelError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.least_squares import solve_least_squares
 from mixedfx.estimation.optimizer_result import Control
@@ -190,7 +190,11 @@ def _refitted(fold: Fold, training: TrainingRows) -> tuple[PredictedRows, bool]:
         )
     weights = training.weights
     w = None if weights is None else weights[fold.test]
-    rows = predicted_rows(fit, training.frame.iloc[fold.test], w)
+    try:
+        rows = predicted_rows(fit, training.frame.iloc[fold.test], w)
+    except NewLevelError as error:
+        advice = "Give folds= labels by which rows of each value are fitted, or leave the term out."
+        raise NewLevelError(f"{error} {advice}") from None
     return rows, fit.optimizer_result.converged
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError, brief, check_count, did_you_mean
+from mixedfx.linalg.random_streams import spawn_generators
 
 Codes = npt.NDArray[np.intp]
 
@@ -89,7 +90,7 @@ def make_folds(folds: Any, units: Units, frame: pd.DataFrame, y: Any, rng: Any) 
         if k > m:
             raise ArgumentError(f"folds={k}: there are {m} {units.what}; folds='loo' has one each.")
         of_unit = np.empty(m, dtype=np.intp)
-        of_unit[np.random.default_rng(rng).permutation(m)] = np.arange(m) % k
+        of_unit[spawn_generators(rng, 1)[0].permutation(m)] = np.arange(m) % k
         return _of_labels(of_unit[units.codes], pd.RangeIndex(1, k + 1))
     return _of_given(folds, units, n)
 
@@ -133,11 +134,12 @@ def _of_splitter(splitter: Any, units: Units, frame: pd.DataFrame, y: Any) -> It
     n = len(units.codes)
     groups = None if units.by is None else units.codes
     what = f"folds={brief(splitter)}"
+    needs = " Its groups are those of by=." if units.by is None else ""
     try:
         pairs = list(splitter.split(frame, y, groups))
         found = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{what}: its split(X, y, groups) raised: {error}") from error
+        raise ArgumentError(f"{what}: its split(X, y, groups) raised: {error}{needs}") from error
     if not found:
         raise ArgumentError(f"{what}: its split() gives no folds.")
     for number, (train, test) in enumerate(found, start=1):

@@ -56,10 +56,10 @@ class LeaveGroupOut:
     >>> slopes = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep).loo(by="Subject")
     >>> intercepts = mfx.lmer("Reaction ~ Days + (1 | Subject)", sleep).loo(by="Subject")
     >>> slopes
-    <mixedfx.LeaveGroupOut: elpd -880.0 (se 26.4), 18 groups of 'Subject'>
+    <mixedfx.LeaveGroupOut: elpd -891.3 (se 29.8), 18 groups of 'Subject'>
     >>> slopes.compare(intercepts).round(1)
-    elpd_diff    22.0
-    se_diff      10.4
+    elpd_diff    15.8
+    se_diff      15.1
     dtype: float64
     """
 
