@@ -29,6 +29,7 @@ from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.pattern_variance import EffectColumn, variance_at_pattern
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.size import check_columns
 from mixedfx.linalg.cholesky.batched import WIDE
@@ -43,6 +44,8 @@ Codes = npt.NDArray[np.intp]
 
 # Largest number of entries of G that are stored; with more, G z is computed for chunks of rows.
 _MAX_STORED = 60_000_000
+# Right-hand sides that cost no more than a reverse pass through the factorisation.
+_FEW_VECTORS = 30
 # Numbers in a chunk of right-hand sides.
 _CHUNK = 4_000_000
 
@@ -79,17 +82,6 @@ class PredictionRows:
         if not len(combination.unknown):
             return np.ones(len(codes))
         return np.where(codes < 0, 1.0, combination.unknown[codes])
-
-
-@dataclass(frozen=True)
-class EffectColumn:
-    """One effect of one term: an entry of Z in each row."""
-
-    factor: int
-    effect: int  # among the effects of the factor
-    level: Codes  # (n,) level of each row
-    column: Codes  # (n,) column of Z, in the order of elimination
-    value: Vector  # (n,) entry of Z
 
 
 def prediction_rows(rows: ModelRows) -> PredictionRows:
@@ -233,6 +225,10 @@ def _conditional_variance(
     """``z'Gz`` of each row, (n,)."""
     symbolic, numeric = crossprod.symbolic, solution.schur.numeric
     probing = probing_vectors(symbolic)
+    if probing.n_vectors > _FEW_VECTORS:
+        found = variance_at_pattern(numeric, z_columns)
+        if found is not None:
+            return found
     if probing.n_entries <= _MAX_STORED and probing.n_vectors <= numeric.most_columns:
         return _by_selected_inverse(probing, probing.apply(numeric.solve), z_columns)
     return _by_solving(symbolic.size, numeric, z_columns)

@@ -43,7 +43,8 @@ from mixedfx.residuals.registry import residual_model
 DIGITS, FEWER_DIGITS = 1e-11, 1e-7
 
 many = examples(40)
-PATHS = {"stored": 60_000_000, "row by row": 0}
+# Largest number of stored entries, and of right-hand sides that cost less than a reverse pass.
+PATHS = {"stored": (60_000_000, np.inf), "row by row": (0, np.inf), "pattern": (0, -1)}
 every_path = pytest.mark.parametrize("path", PATHS)
 
 
@@ -56,9 +57,11 @@ def small_designs_have_leading_factors():
 
 
 def with_path(path, compute, *, chunk=4_000_000):
-    """Compute by only one of the two ways to the entries of C, in chunks of so many numbers."""
+    """Compute by only one of the ways to the entries of C, in chunks of so many numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_MAX_STORED", PATHS[path])
+        stored, few = PATHS[path]
+        patch.setattr(module, "_MAX_STORED", stored)
+        patch.setattr(module, "_FEW_VECTORS", few)
         patch.setattr(module, "_CHUNK", chunk)
         return compute()
 

@@ -30,6 +30,8 @@ Codes = npt.NDArray[np.intp]
 
 # Singular values below this share of the largest are rounding.
 _RANK = 1e-10
+# Multiplications of a dense matrix of right-hand sides with itself, which take some milliseconds.
+_DENSE_TRACES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,28 @@ class LevelTraces:
 class LevelFactors:
     """Factors ``F_g`` of the levels' cross-products, side by side."""
 
-    F: sparse.csc_array  # (q + p, R)
-    level: Codes  # (R,) of each column
+    F: sparse.csc_array | Matrix  # (q + p, R)
+    level: Codes  # (R,) of each column, in order
     position: Codes  # (R,) of each column within its level
 
     def multiply_levels(self, by_level: Vector) -> LevelFactors:
         """Multiply each level's factor by a number."""
-        scale = sparse.diags_array(by_level[self.level])
-        return LevelFactors(sparse.csc_array(self.F @ scale), self.level, self.position)
+        scale = by_level[self.level]
+        if isinstance(self.F, np.ndarray):
+            return LevelFactors(self.F * scale, self.level, self.position)
+        F = sparse.csc_array(self.F @ sparse.diags_array(scale))
+        return LevelFactors(F, self.level, self.position)
+
+    def in_smaller_form(self, n_levels: int) -> LevelFactors:
+        """A dense matrix where the dense traces cost less than calls of sparse matrices."""
+        size, R = self.F.shape
+        if size * (R + n_levels) ** 2 > _DENSE_TRACES:
+            return self
+        return LevelFactors(_dense(self.F), self.level, self.position)
+
+
+def _dense(matrix: sparse.csc_array | Matrix) -> Matrix:
+    return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
 
 
 def level_factors(T: sparse.csr_array, codes: Codes, n_levels: int) -> LevelFactors:
@@ -106,7 +122,7 @@ class RightHandSides:
     crossprod: CrossProducts
     solution: Solution
     factors: LevelFactors = field(repr=False)
-    residual_products: sparse.csc_array = field(repr=False)  # (q + p, levels) k_g
+    residual_products: sparse.csc_array | Matrix = field(repr=False)  # (q + p, levels) k_g
     reml: bool
 
     @property
@@ -116,38 +132,47 @@ class RightHandSides:
 
 
 def level_traces(sides: RightHandSides, effect_levels: Codes | None) -> LevelTraces:
-    """Compute the traces and forms, by the nested method where every effect has one level."""
-    if effect_levels is None:
-        return _crossed_traces(sides)
-    return _nested_traces(sides, effect_levels)
+    """
+    Compute the traces and forms.
+
+    By the nested method where every effect has one level, unless the dense matrix is small.
+    """
+    F, k = sides.factors.F, sides.residual_products
+    if effect_levels is None or isinstance(F, np.ndarray) or isinstance(k, np.ndarray):
+        return _dense_traces(sides, _dense(F), _dense(k))
+    return _nested_traces(sides, F, k, effect_levels)
 
 
-def _crossed_traces(sides: RightHandSides) -> LevelTraces:
+def _dense_traces(sides: RightHandSides, F: Matrix, k: Matrix) -> LevelTraces:
     """Traces and forms from the dense ``G = [F k]'C [F k]``."""
-    q, L = sides.crossprod.symbolic.size, sides.residual_products.shape[1]
+    q, L = sides.crossprod.symbolic.size, k.shape[1]
     level = sides.factors.level
-    right = np.concatenate([sides.factors.F.toarray(), sides.residual_products.toarray()], axis=1)
+    right = np.concatenate([F, k], axis=1)
     CZ = sides.solution.schur.numeric.solve(right[:q])
     G, projected = right[:q].T @ CZ, right[q:] - sides.crossprod.ZtX.T @ CZ
     if sides.integrates_coefficients:
         G += projected.T @ sides.solution.vcov_in_basis @ projected
     R = len(level)
-    indicators = sparse.csr_array((np.ones(R), (np.arange(R), level)), shape=(R, L))
-    trace_products = np.asarray(indicators.T @ (G[:R, :R] ** 2) @ indicators)
+    trace_products = np.zeros((L, L))
+    present, starts = np.unique(level, return_index=True)
+    squares = np.add.reduceat(G[:R, :R] ** 2, starts, axis=0)
+    trace_products[np.ix_(present, present)] = np.add.reduceat(squares, starts, axis=1)
     leverages: Vector = np.bincount(level, np.diag(G)[:R], L).astype(float)
     return LevelTraces(leverages, trace_products, G[R:, R:], projected[:, R:])
 
 
-def _nested_traces(sides: RightHandSides, effect_levels: Codes) -> LevelTraces:
+def _nested_traces(
+    sides: RightHandSides, of_levels: sparse.csc_array, k: sparse.csc_array, effect_levels: Codes
+) -> LevelTraces:
     """Traces and forms from the diagonal blocks of ``G`` and its rank-p part."""
-    q, L = sides.crossprod.symbolic.size, sides.residual_products.shape[1]
+    q, L = sides.crossprod.symbolic.size, k.shape[1]
     p, factors = sides.crossprod.p, sides.factors
     r = int(factors.position.max()) + 1  # largest rank of a level
     # Column a holds column a of every level's factor, column r every level's k: supports differ.
-    F = sparse.coo_array(factors.F[:q])
+    F = sparse.coo_array(of_levels[:q])
     right = np.zeros((q, r + 1))
     right[F.row, factors.position[F.col]] = F.data
-    right[:, r] = np.asarray(sides.residual_products[:q].sum(axis=1))
+    right[:, r] = np.asarray(k[:q].sum(axis=1))
     CZ = sides.solution.schur.numeric.solve(right)
     by_level = sparse.csr_array((np.ones(q), (effect_levels, np.arange(q))), shape=(L, q))
     G = np.empty((r, r, L))
@@ -155,8 +180,8 @@ def _nested_traces(sides: RightHandSides, effect_levels: Codes) -> LevelTraces:
         G[a] = np.asarray(by_level @ (right[:, a, None] * CZ[:, :r])).T
     residual_forms = np.asarray(by_level @ (right[:, r] * CZ[:, r]))
     projected = np.zeros((r + 1, p, L))
-    projected[factors.position, :, factors.level] = factors.F[q:].toarray().T
-    projected[r] = sides.residual_products[q:].toarray()
+    projected[factors.position, :, factors.level] = of_levels[q:].toarray().T
+    projected[r] = k[q:].toarray()
     ZtX = sides.crossprod.ZtX
     for a in range(r + 1):
         projected[a] -= np.asarray(by_level @ (ZtX * CZ[:, a, None])).T

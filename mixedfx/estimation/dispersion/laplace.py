@@ -181,7 +181,8 @@ class LaplaceDeviance:
         if self.design.rows.weights is not None:
             root_w = root_w * np.sqrt(self.design.rows.weights)
         T = sparse.csr_array(self.T.multiply(root_w[:, None]))
-        factors = level_factors(T, self.random_term.codes, len(self.counts))
+        L = len(self.counts)
+        factors = level_factors(T, self.random_term.codes, L).in_smaller_form(L)
         size = len(self.counts) + (len(factors.level) if self.effect_levels is None else 0)
         if size > _MAX_COLUMNS:
             raise EngineRefusal(
@@ -189,6 +190,20 @@ class LaplaceDeviance:
                 f"{_MAX_COLUMNS} are supported: take fewer rows or levels."
             )
         return factors
+
+    def _sum_by_level(self, values: Vector, *, dense: bool) -> sparse.csc_array | Matrix:
+        """Sum of ``T_i`` times a value over the rows of each level, (q + p, levels)."""
+        if dense:
+            order, starts, T = self._rows_by_level
+            return np.ascontiguousarray(np.add.reduceat(T * values[order, None], starts).T)
+        return sparse.csc_array(self.T.T @ (sparse.diags_array(values) @ self.level_indicators))
+
+    @cached_property
+    def _rows_by_level(self) -> tuple[Codes, Codes, Matrix]:
+        """Order of the rows by their levels, the first row of each level, and ``T`` so ordered."""
+        order = np.argsort(self.random_term.codes, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(self.counts[:-1]).astype(np.intp)])
+        return order, starts, self.T[order].toarray()
 
     def weights(self, params: Vector, v: Vector) -> Vector:
         """Inverse residual variances (n,)."""
@@ -205,9 +220,9 @@ class LaplaceDeviance:
             solution = fix_coefficients_in_basis(solution, self.coefficients_in_basis(params))
         residuals = conditional_residuals(self.design.rows, solution)
         eWe: Vector = np.bincount(self.random_term.codes, w * residuals**2, len(v)).astype(float)
-        TtWe = self.T.T @ (sparse.diags_array(w * residuals) @ self.level_indicators)
         factors = self.level_factors(log_sds).multiply_levels(np.exp(-log_sds[0] - v))
-        sides = RightHandSides(crossprod, solution, factors, sparse.csc_array(TtWe), self.reml)
+        TtWe = self._sum_by_level(w * residuals, dense=isinstance(factors.F, np.ndarray))
+        sides = RightHandSides(crossprod, solution, factors, TtWe, self.reml)
         traces = level_traces(sides, self.effect_levels)
         tr_PR = self.counts - traces.leverages
         hessian = -4.0 * traces.trace_products - 8.0 * traces.residual_forms

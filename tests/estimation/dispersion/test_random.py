@@ -20,6 +20,7 @@ from tiers import but_for
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
+from mixedfx.estimation.dispersion import hessian
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.formula.parser import parse_dispersion
@@ -166,6 +167,19 @@ def test_its_gradient_is_that_of_differences(name, reml):
 def test_its_hessian_is_that_of_differences(name, reml):
     inner, v, dense = somewhere(name, reml)
     np.testing.assert_allclose(inner.hessian, curvature(dense, v), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.covering(1)
+@every_design
+@both_criteria
+def test_sparse_matrices_give_the_derivatives_of_the_small_dense_one(name, reml, monkeypatch):
+    dense, *_ = somewhere(name, reml)
+    monkeypatch.setattr(hessian, "_DENSE_TRACES", -1)
+    problem_of.cache_clear()
+    sparse, *_ = somewhere(name, reml)
+    problem_of.cache_clear()
+    np.testing.assert_allclose(sparse.gradient, dense.gradient, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(sparse.hessian, dense.hessian, rtol=1e-9, atol=1e-9)
 
 
 # ------------------------------------------------------------------ Laplace's approximation
