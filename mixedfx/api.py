@@ -19,7 +19,7 @@ from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_argum
 from mixedfx._warnings import warn_caller
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
-from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
+from mixedfx.errors import ArgumentError, TooManyStrata, brief, check_choice, check_flag
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -218,9 +218,12 @@ def fit_formula(
         residual = residual_request(options.residual, dispersion)
     source = as_source(data, chunk_rows=options.chunk_rows, connection=options.connection)
     if source is not None:
-        reason = reason_for_all_rows(parsed, vars(options))
+        reason = reason_for_all_rows(parsed, dispersion, vars(options), source.columns, env)
         if reason is None:
-            return _fit_source(parsed, source, options, env)
+            try:
+                return _fit_source(parsed, source, options, env, dispersion)
+            except TooManyStrata:
+                reason = f"dispersion='{dispersion}', of so many values,"
         read = residual.read if isinstance(residual, ResidualRequest) else residual
         formulas = [f for f in (parsed, dispersion, read) if f is not None]
         given = (options.weights, options.offset, options.residual_sd)
@@ -248,7 +251,11 @@ def fit_formula(
 
 
 def _fit_source(
-    formula: Formula, source: DataSource, options: ModelOptions, env: EvalEnvironment
+    formula: Formula,
+    source: DataSource,
+    options: ModelOptions,
+    env: EvalEnvironment,
+    dispersion: Formula | None,
 ) -> FittedModel:
     """Fit rows that are read in chunks."""
     arguments = {"weights": options.weights, "offset": options.offset}
@@ -257,6 +264,7 @@ def _fit_source(
         options.reml,
         options.control or Control(),
         lambda size: checked_start(options.start, size),
+        dispersion,
     )
     return fit_source(formula, source, arguments, env, how)
 

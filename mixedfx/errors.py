@@ -14,6 +14,7 @@
     │   ├── WeightsError             weights or residual_sd that are not positive
     │   ├── SizeError                columns, levels or terms beyond memory; says the bytes
     │   ├── DispersionError          a dispersion formula that the data cannot identify
+    │   │   └── TooManyStrata        more residual variances than sums are kept for
     │   ├── NewLevelError            prediction for a level, or value, that the fit does not have
     │   └── SourceError              a file or stream of rows that cannot be read; says where
     │       └── SourceChangedError   a second pass over the rows that differs from the first
@@ -145,6 +146,10 @@ class SizeError(DataError):
 
 class DispersionError(DataError):
     """A dispersion formula that is invalid, or that the data cannot identify."""
+
+
+class TooManyStrata(DispersionError):
+    """A dispersion formula with more residual variances than rows in chunks are summed by."""
 
 
 class NewLevelError(DataError):

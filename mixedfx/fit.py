@@ -68,7 +68,7 @@ def fit_design(
         spec = cast(FamilyResidual, design.spec.residual)
         return fit_family(design, spec, control=control, start=start)
     if model.estimator != "engine":
-        _check_identified(design, reml=reml)
+        _check_identified(design, reml=reml, crossprod=crossprod)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
     if crossprod is None:
         crossprod = compute_crossproducts(design)
@@ -84,11 +84,14 @@ def fit_design(
         return build_fitted_model(design, likelihood, optimizer_result)
 
 
-def _check_identified(design: Design, *, reml: bool) -> None:
+def _check_identified(
+    design: Design, *, reml: bool, crossprod: CrossProducts | None = None
+) -> None:
     """Refuse, before any search, terms that take the residual variance over."""
-    if design.spec.n_random_effects >= design.rows.n - (design.rows.X.shape[1] if reml else 0):
-        likelihood = GaussianLikelihood.from_design(design, reml=reml)
-        check_residual_identified(design.spec, likelihood)
+    spec = design.spec
+    if spec.n_random_effects >= design.rows.n - (len(spec.kept_columns) if reml else 0):
+        likelihood = GaussianLikelihood(crossprod or compute_crossproducts(design), reml)
+        check_residual_identified(spec, likelihood)
 
 
 def _fit_residual_model(

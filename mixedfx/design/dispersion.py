@@ -139,12 +139,7 @@ class DispersionRows(ResidualRows):
 
     def stratum_label(self, row: int) -> str:
         """Label the stratum of a row by the values of the formula's variables."""
-        parts = []
-        named = [(decode(name), column) for name, column in self.variables.items()]
-        for name, column in named[:_MAX_NAMED]:
-            value = column.iloc[row]
-            parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
-        return ", ".join(parts) if parts else "all rows"
+        return label_of_values(self.variables, row)
 
     def subset(self, spec: DispersionSpec, keep: Mask) -> tuple[DispersionSpec, DispersionRows]:
         """Select rows, and the levels that occur in them."""
@@ -158,6 +153,16 @@ class DispersionRows(ResidualRows):
     def without_variables(self) -> DispersionRows:
         """Arrays alone."""
         return replace(self, variables={})
+
+
+def label_of_values(variables: Mapping[str, pd.Series], row: int) -> str:
+    """Values of some variables in a row, as text."""
+    parts = []
+    named = [(decode(name), column) for name, column in variables.items()]
+    for name, column in named[:_MAX_NAMED]:
+        value = column.iloc[row]
+        parts.append(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}")
+    return ", ".join(parts) if parts else "all rows"
 
 
 def build_dispersion(

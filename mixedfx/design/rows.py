@@ -128,6 +128,10 @@ class ModelRows:
         """Replace the response or the weights."""
         return replace(self, **arrays)  # type: ignore[arg-type]
 
+    def as_given(self, prior_weights: Callable[[], Vector | None]) -> ModelRows:
+        """Rows with the weights of the data, where those here have estimated factors."""
+        return replace(self, weights=prior_weights())
+
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
         """Summary of the rows, see :mod:`mixedfx.design.slim`."""
         return compute()

@@ -61,6 +61,11 @@ class SlimRows:
             raise_without_rows(self.reason)
         return self.summaries[name]
 
+    def as_given(self, prior_weights: Callable[[], Any]) -> SlimRows:
+        """The same, where there were no weights."""
+        prior_weights()
+        return self
+
     @property
     def weights(self) -> None:
         """None where there were no weights."""

@@ -161,7 +161,7 @@ def _functions_in(code: str) -> frozenset[str]:
 def _arguments_of_transforms(code: str, env: EvalEnvironment) -> list[str] | None:
     """Arguments of the innermost stateful transforms in an expression; None if there is none."""
     scope = env.namespace
-    if not any(_is_stateful(scope.get(name)) for name in _functions_in(code)):
+    if not has_transform(code, env):
         return None
 
     def calls_in(node: ast.AST) -> list[ast.Call]:
@@ -173,6 +173,11 @@ def _arguments_of_transforms(code: str, env: EvalEnvironment) -> list[str] | Non
         arguments = [*call.args, *(k.value for k in call.keywords)]
         found += [a for a in arguments if not calls_in(a)]
     return [ast.unparse(a) for a in found if not isinstance(a, ast.Constant)]
+
+
+def has_transform(code: str, env: EvalEnvironment) -> bool:
+    """Whether an expression calls a stateful transform."""
+    return any(_is_stateful(env.namespace.get(name)) for name in _functions_in(code))
 
 
 def _is_stateful(value: Any) -> bool:

@@ -118,7 +118,8 @@ class FittedModel:
     def original_design(self) -> Design:
         """Design with the weights and the sigma of the data, not the estimated ones."""
         sigma = None if self.spec.residual.estimates_sigma else self.spec.fixed_sigma
-        return self.design.with_weights(self.prior_weights).with_sigma(sigma)
+        rows = self.rows.as_given(lambda: self.prior_weights)
+        return replace(self.design, rows=rows).with_sigma(sigma)
 
     @property
     def deviance(self) -> float:
@@ -129,6 +130,11 @@ class FittedModel:
     def residual_sds(self) -> Vector:
         """Residual standard deviation of each row of the linear model, (n,)."""
         return self.residual.row_sds(self.rows, self.solution.sigma)
+
+    @property
+    def has_prior_weights(self) -> bool:
+        """Whether the data have weights."""
+        return self.original_design.rows.has_weights
 
     @property
     def prior_weights(self) -> Vector | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.residual import ResidualRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.contracts import Derivatives
 from mixedfx.estimation.residual import ResidualEstimate
@@ -69,6 +70,10 @@ class JointEstimate(ResidualEstimate):
     def relative_log_sds(self, sigma: float) -> Vector:
         """Log standard deviations (n,) of rows of weight one over the reported sigma."""
         return self.model.log_sds(self.params) - self.model.log_sigma_offset(self.params)
+
+    def on_rows(self, rows: ResidualRows) -> Self:
+        """Estimates of the model on other rows of its strata."""
+        return replace(self, model=self.model.on_rows(rows))
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
         """Divide by the estimated weights."""

@@ -126,7 +126,7 @@ def estimate_nested(
     model.check(design, reml=reml)
     problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
     search = _Search(problem)
-    starts = residual_starts(design, model, problem.likelihood(model.neutral))
+    starts = residual_starts(design, model, problem.sums, problem.likelihood(model.neutral))
     search.descend_from(starts if any(map(model.contains, starts)) else [model.neutral])
     if not model.nearly_singular(search.best.x):
         search.descend_from(other_residual_starts(design, model, search.best.x, problem.value))
@@ -150,7 +150,8 @@ def _lowest_deviance(problem: ProfiledResidualDeviance, model: ResidualModel) ->
     """Lowest deviance of another residual model of the same rows."""
     design, reml, control = problem.design, problem.reml, problem.control
     other = _Search(ProfiledResidualDeviance(design, model, reml=reml, control=control))
-    other.descend_from(residual_starts(design, model, other.problem.likelihood(model.neutral)))
+    likelihood = other.problem.likelihood(model.neutral)
+    other.descend_from(residual_starts(design, model, other.problem.sums, likelihood))
     return other.best.value
 
 
@@ -288,7 +289,9 @@ def _estimate_at(
     )
     estimate = _estimate_class(model)(
         model,
-        crossprod=likelihood.crossprod if design is problem.design else None,
+        crossprod=likelihood.crossprod
+        if design is problem.design
+        else model.crossproducts_at(problem.sums, x),
         params=x,
         coefficients=model.coefficients(math.log(solution.sigma), x),
         cov=_coefficient_covariance(problem, joint, likelihood.nu),

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import linalg, sparse
 
 from mixedfx.design.build import Design
+from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation.contracts import (
@@ -236,6 +237,10 @@ class ResidualEstimate:
     def at_estimates(self, solution: Solution) -> Solution:
         """Solution with the coefficients and their covariance that the estimation implies."""
         return solution
+
+    def on_rows(self, rows: ResidualRows) -> Self:
+        """Estimates of the model on other rows of its strata, where it has none of its own."""
+        return self
 
     def without_rows(self) -> Self:
         """Estimates without what has a value for each row."""

@@ -9,6 +9,7 @@ of any size, and a step either way along each parameter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from mixedfx.design.build import Design
 from mixedfx.estimation.correlation_starts import MAX_STARTS, local_minima
 from mixedfx.estimation.starts import can_have_several_minima
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import conditional_residuals
 from mixedfx.residuals.model import ResidualModel
 
@@ -35,16 +37,15 @@ FEW_ROWS, _MORE_STARTS = 60, 4
 
 
 def residual_starts(
-    design: Design, model: ResidualModel, likelihood: GaussianLikelihood
+    design: Design, model: ResidualModel, sums: Any, likelihood: GaussianLikelihood
 ) -> list[Vector]:
     """Starting values, the first of equal variances; ``likelihood`` is that of these."""
     terms = likelihood.parametrization.terms
 
-    def residuals(size: float) -> Vector:
-        solution = likelihood.at_factors([size * np.eye(at.k) for _, at in terms])
-        return conditional_residuals(design.rows, solution)
+    def solution(size: float) -> Solution:
+        return likelihood.at_factors([size * np.eye(at.k) for _, at in terms])
 
-    own = model.starts(residuals, design.rows.weights)
+    own = model.starts(lambda size: conditional_residuals(design.rows, solution(size)), design.rows)
     if own:
         return own
     zero = np.zeros(model.n_params)
@@ -52,7 +53,7 @@ def residual_starts(
         return [zero]
     starts = [zero]
     for size in (_NONE, _ANY_SIZE):
-        starts.append(model.params_near(residuals(size), design.rows.weights))
+        starts.append(model.params_of_residuals(sums, design.rows, solution(size)))
     if model.n_params <= _MAX_PARAMS:
         for step in _STEP * np.eye(model.n_params):
             starts += [step, -step]

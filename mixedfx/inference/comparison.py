@@ -50,13 +50,13 @@ def compare(
         raise ArgumentError("compare() needs two fits or more.")
     for fit in fits:
         check_no_priors(fit, "compare()")
-    fits = [with_sampled_rows(fit) for fit in fits]
+    whole, fits = fits, [with_sampled_rows(fit) for fit in fits]
     for fit, name in zip(fits[1:], names[1:], strict=True):
         check_comparable(fits[0], names[0], fit, name)
     refitted = [refit and fit.reml for fit in fits]
     if not refit:
         _check_same_criterion(fits, names)
-    both = zip(fits, refitted, strict=True)
+    both = zip(whole, refitted, strict=True)
     deviances = [ml_deviance(fit) if by_ml else fit.deviance for fit, by_ml in both]
     npar = [fit.n_params for fit in fits]
     order = np.argsort(npar, kind="stable")

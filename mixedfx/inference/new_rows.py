@@ -30,7 +30,7 @@ def new_weights(fit: FittedModel, frame: pd.DataFrame) -> Vector | None:
     """Prior weights of new rows, or numbers of trials, which the response has; None: ones."""
     if fit.spec.response.n_parts > 1:
         return new_trials(fit.spec, frame)
-    if fit.prior_weights is None:
+    if not fit.has_prior_weights:
         return None
     advice = "weights as a column's name to simulate new responses."
     return new_argument("weights", fit.spec.weights_column, frame, advice=advice)

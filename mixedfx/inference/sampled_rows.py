@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -13,7 +14,13 @@ def with_sampled_rows(fit: FittedModel) -> FittedModel:
     rows = fit.rows
     if not isinstance(rows, StreamedRows):
         return fit
-    return replace(fit, design=replace(fit.design, rows=rows.random_sample))
+    return with_rows(fit, rows.random_sample)
+
+
+def with_rows(fit: FittedModel, rows: ModelRows) -> FittedModel:
+    """A fit of a source with other rows, such as those of a chunk."""
+    design = replace(fit.design, rows=rows)
+    return replace(fit, design=design, residual=fit.residual.on_rows(rows.residual))
 
 
 def sampled_share(fit: FittedModel) -> str:

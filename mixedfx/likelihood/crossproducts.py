@@ -269,7 +269,7 @@ def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:
             f"{', '.join(b.groups)}. Portions of one table need the same columns: make "
             "factors categorical with all their levels."
         )
-    b = _in_bases_of(b, a)
+    b = in_bases(b, a.bases)
     joined = [one.union(other) for one, other in zip(a.levels, b.levels, strict=True)]
     qr_R = b.qr_R if a.qr_R is None else a.qr_R
     Ta, Tb = _change_of_basis(a, a.ols_coef, qr_R), _change_of_basis(b, a.ols_coef, qr_R)
@@ -302,10 +302,10 @@ def _check_independent_levels(*parts: CrossProducts) -> None:
         )
 
 
-def _in_bases_of(crossprod: CrossProducts, other: CrossProducts) -> CrossProducts:
-    """Cross-products in the bases of other ones of the same model."""
+def in_bases(crossprod: CrossProducts, bases: tuple[ColumnBasis, ...]) -> CrossProducts:
+    """Cross-products in other bases of the terms' columns."""
     changes = crossprod.lambdas_by_group(
-        [own.inverse @ basis.T for own, basis in zip(crossprod.bases, other.bases, strict=True)]
+        [own.inverse @ basis.T for own, basis in zip(crossprod.bases, bases, strict=True)]
     )
     ZtZ = crossprod.ZtZ
 
@@ -314,7 +314,7 @@ def _in_bases_of(crossprod: CrossProducts, other: CrossProducts) -> CrossProduct
 
     return replace(
         crossprod,
-        bases=other.bases,
+        bases=bases,
         ZtZ=BlockMatrix(
             ZtZ.pattern,
             tuple(transform(f, values, f) for f, values in enumerate(ZtZ.diagonal)),

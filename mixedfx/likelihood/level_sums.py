@@ -39,11 +39,14 @@ def term_columns(random_terms: list[RandomTermRows]) -> list[Vector | None]:
     for term in random_terms:
         for j in range(term.model_matrix.shape[1]):
             column = term.model_matrix[:, j]
-            constant = term.model_matrix.strides[0] == 0 or (
-                column[0] == 1.0 and (column == 1.0).all()
-            )
+            constant = term.model_matrix.strides[0] == 0 or _is_constant(column)
             columns.append(None if constant else np.ascontiguousarray(column))
     return columns
+
+
+def _is_constant(column: Vector) -> bool:
+    """Whether all values are one; in no rows they are."""
+    return bool((column[:1] == 1.0).all() and (column == 1.0).all())
 
 
 def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
@@ -102,7 +105,7 @@ def _wide_level_sums(
 
 def _index_among(distinct: list[Vector | None], column: Vector) -> int:
     """Index of a column in a list, to which it is appended if it is not there."""
-    ones = bool(column[0] == 1.0 and (column == 1.0).all())
+    ones = _is_constant(column)
     for i, known in enumerate(distinct):
         if known is None:
             if ones:

@@ -59,18 +59,19 @@ class StratifiedSums:
     """A design's cross-products by stratum; made by :func:`sum_by_stratum`."""
 
     plain: CrossProducts  # at the design's own weights
-    codes: Codes  # (n,) stratum of each row
     counts: Vector  # (strata,) rows of each
-    _ZtZ: tuple[StratumSums, ...] = field(repr=False)  # diagonal blocks, by grouping factor
-    _ZtXy: tuple[StratumSums, ...] = field(repr=False)
-    _off_diagonal: dict[tuple[int, int], StratumSums] = field(repr=False)
+    diagonal: tuple[StratumSums, ...] = field(
+        repr=False
+    )  # Z'WZ within levels, of each grouping factor
+    right: tuple[StratumSums, ...] = field(repr=False)
+    off_diagonal: dict[tuple[int, int], StratumSums] = field(repr=False)
     _XytXy: StratumSums = field(repr=False)
-    _pairs: dict[tuple[int, int], LevelPairs] = field(repr=False)  # of codes, of _off_diagonal
+    pairs: dict[tuple[int, int], LevelPairs] = field(repr=False)  # of codes, of off_diagonal
     _related: RelatedLevels = field(repr=False)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.codes, self.counts)
+        set_readonly(self.counts)
 
     @property
     def XytXy_by_stratum(self) -> Matrix:
@@ -79,21 +80,21 @@ class StratifiedSums:
 
     def ZtZ_within(self, f: int, weights: Vector, basis: Matrix | None) -> Matrix:
         """Sum over a factor's levels, in a basis of these, of ``Z'WZ`` at any weights, (K, K)."""
-        ZtZ, P = self._ZtZ[f].reweight(weights), self._related.loadings(f, basis)
+        ZtZ, P = self.diagonal[f].reweight(weights), self._related.loadings(f, basis)
         return ZtZ.sum(axis=2) if P is None else np.asarray(ZtZ @ (P**2).sum(axis=1))
 
     def ZtXy_within(self, f: int, weights: Vector, basis: Matrix | None) -> Matrix:
         """``Z'W[X, y]`` of a factor in a basis of its levels, at any weights, (K, p + 1, L)."""
-        ZtXy, P = self._ZtXy[f].reweight(weights), self._related.loadings(f, basis)
+        ZtXy, P = self.right[f].reweight(weights), self._related.loadings(f, basis)
         return ZtXy if P is None else np.asarray(ZtXy @ P)
 
     def reweight(self, weights: Vector) -> CrossProducts:
         """Cross-products at one weight a stratum, times the design's own weights."""
         plain = self.plain
-        cells = zip(self._ZtZ, self._ZtXy, strict=True)
+        cells = zip(self.diagonal, self.right, strict=True)
         sums, blocks, bases = self._related.in_bases(
             [(ZtZ.reweight(weights), ZtXy.reweight(weights)) for ZtZ, ZtXy in cells],
-            {ij: (self._pairs[ij], c.reweight(weights)) for ij, c in self._off_diagonal.items()},
+            {ij: (self.pairs[ij], c.reweight(weights)) for ij, c in self.off_diagonal.items()},
         )
         ZtZ = BlockMatrix(
             plain.ZtZ.pattern,  # in other bases of the levels it is the same
@@ -136,7 +137,7 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     whole = StratumSums(XytXy, np.zeros(S, dtype=np.intp), np.arange(S), 1)
     counts = np.bincount(codes, minlength=S).astype(float)
     levels = tuple(diagonal), tuple(right), off_diagonal
-    return StratifiedSums(plain, codes, counts, *levels, whole, dict(code_pairs), related)
+    return StratifiedSums(plain, counts, *levels, whole, dict(code_pairs), related)
 
 
 def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:

@@ -33,17 +33,23 @@ class DispersionCoordinates:
     @staticmethod
     def from_columns(D: Matrix, codes: Codes) -> DispersionCoordinates:
         """Orthonormalise the columns ``D`` (n, r) by QR, given each row's stratum."""
-        n = len(D)
-        constant: Vector = np.asarray(np.linalg.lstsq(D, np.ones(n), rcond=None)[0], dtype=float)
+        first = np.unique(codes, return_index=True)[1]
+        return DispersionCoordinates.from_strata(D[first], np.bincount(codes).astype(float))
+
+    @staticmethod
+    def from_strata(D: Matrix, counts: Vector) -> DispersionCoordinates:
+        """Orthonormalise the columns ``D`` (strata, r), given each stratum's number of rows."""
+        ones = np.ones(len(D))
+        constant: Vector = np.asarray(np.linalg.lstsq(D, ones, rcond=None)[0], dtype=float)
         constant[np.abs(constant) < 1e-9] = 0.0
         dropped = int(np.argmax(np.abs(constant)))
         others = np.delete(D, dropped, axis=1)
-        means = others.mean(axis=0)
-        R = np.linalg.qr(others - means, mode="r")
-        to_coefficients = math.sqrt(n) * np.linalg.inv(R)
-        first = np.unique(codes, return_index=True)[1]
+        means = np.average(others, axis=0, weights=counts)
+        centred = others - means
+        R = np.linalg.qr(np.sqrt(counts)[:, None] * centred, mode="r")
+        to_coefficients = math.sqrt(counts.sum()) * np.linalg.inv(R)
         return DispersionCoordinates(
-            constant, dropped, means, to_coefficients, (others[first] - means) @ to_coefficients
+            constant, dropped, means, to_coefficients, centred @ to_coefficients
         )
 
     @cached_property

@@ -206,9 +206,9 @@ class Correlated(ResidualModel):
             np.tensordot(self.covariance_jacobian(params), by_R, axes=([1, 2, 3], [0, 1, 2]))
         )
 
-    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+    def starts(self, residuals: Callable[[float], Vector], rows: ModelRows) -> list[Vector]:
         """Structures nearest to the covariances of residuals, and over the range of a process."""
-        return [self.params_near(residuals(1.0), weights), *typical_params(self.spec)]
+        return [self.params_near(residuals(1.0), rows.weights), *typical_params(self.spec)]
 
     def starting_points(self, params: Vector) -> list[list[Vector]]:
         """Other correlations, at the same standard deviations."""

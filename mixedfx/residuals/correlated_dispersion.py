@@ -20,6 +20,7 @@ from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.residual import ResidualRows
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, DispersionError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.linalg.differences import jacobian, relative_steps
@@ -230,12 +231,12 @@ class CorrelatedDispersion(Correlated):
             np.abs(self.scale.centred_log_sds(scale)).max(initial=0.0) <= MAX_LOG_RATIO
         )
 
-    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+    def starts(self, residuals: Callable[[float], Vector], rows: ModelRows) -> list[Vector]:
         """Those of the structure, beside the scale of the residuals."""
         e = residuals(1.0)
-        scale = self.scale.params_near(e, weights)
+        scale = self.scale.params_near(e, rows.weights)
         standardised = np.exp(-self.scale.log_sds(scale))
-        own = self.plain.starts(lambda size: residuals(size) * standardised, weights)
+        own = self.plain.starts(lambda size: residuals(size) * standardised, rows)
         return [np.append(x, scale) for x in own]
 
     def starting_points(self, params: Vector) -> list[list[Vector]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.covariance.spatial import DistanceStructure
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError
 from mixedfx.likelihood.patterns import Patterns
 from mixedfx.residuals.blocks import CovarianceBlock
@@ -180,7 +181,7 @@ class Irregular(Correlated):
         points = typical_params(self.spec)
         return points[len(points) // 2]
 
-    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+    def starts(self, residuals: Callable[[float], Vector], rows: ModelRows) -> list[Vector]:
         """Over the range of the process."""
         return typical_params(self.spec)
 

@@ -38,6 +38,7 @@ from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.prediction_variance import conditional_residuals
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
 from mixedfx.residuals.blocks import CovarianceBlock, IndependentRows
 from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported
@@ -154,7 +155,11 @@ class ResidualModel(ResidualRows):
         """Parameters (k,) that residuals of the rows of a fit suggest: starting values."""
         return np.zeros(self.n_params)
 
-    def starts(self, residuals: Callable[[float], Vector], weights: Vector | None) -> list[Vector]:
+    def params_of_residuals(self, sums: Any, rows: ModelRows, solution: Solution) -> Vector:
+        """The same, of the conditional residuals at a solution."""
+        return self.params_near(conditional_residuals(rows, solution), rows.weights)
+
+    def starts(self, residuals: Callable[[float], Vector], rows: ModelRows) -> list[Vector]:
         """
         Starting values beside those that are tried for every model.
 
@@ -185,6 +190,10 @@ class ResidualModel(ResidualRows):
     def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Derivative (k,) of the deviance by the parameters, theta constant and sigma profiled."""
         return np.zeros_like(params)
+
+    def crossproducts_at(self, sums: Any, params: Vector) -> CrossProducts | None:
+        """Cross-products of :meth:`weighted_design`; None: those of its rows."""
+        return None
 
     def weighted_design(self, design: Design, params: Vector) -> Design:
         """Design whose weights are those of the parameters, at the reported sigma."""
@@ -243,6 +252,10 @@ class ResidualModel(ResidualRows):
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """Residual variances of new rows of weight one, at the reported sigma."""
         return sigma**2
+
+    def on_rows(self, rows: ResidualRows) -> Self:
+        """The model on other rows of the same strata, where it has none of its own."""
+        return self
 
     def without_rows(self) -> Self | None:
         """The model without its rows; None where it has none."""

@@ -110,8 +110,12 @@ class VarianceFunction(ResidualModel, ABC):
     def params_near(self, residuals: Vector, weights: Vector | None) -> Vector:
         """Least-squares fit of the log root mean squares of the strata, weighted by their rows."""
         squares = residuals**2 if weights is None else weights * residuals**2
-        mean_squares = np.bincount(self.codes, squares) / self.counts
-        floor = _LEAST_SHARE * float(squares.mean())
+        return self.params_of_squares(np.bincount(self.codes, squares).astype(float))
+
+    def params_of_squares(self, squares: Vector) -> Vector:
+        """The same, from the sums of squared residuals of the strata."""
+        mean_squares = squares / self.counts
+        floor = _LEAST_SHARE * float(squares.sum() / self.counts.sum())
         log_sds = 0.5 * np.log(np.maximum(mean_squares, max(floor, 1e-300)))
         J, root = self.log_sd_jacobian(np.zeros(self.n_params)), np.sqrt(self.counts)
         columns = root[:, None] * np.column_stack([np.ones(len(root)), J])
@@ -151,21 +155,31 @@ class VarianceFunction(ResidualModel, ABC):
         smallest = int(np.argmin(log_sds))
         if log_sds[smallest] > math.log(_SMALL_SD):
             return
-        if converged and log_sds[smallest] > math.log(_ZERO_SD):
-            w = design.rows.combined_weights(np.exp(-2.0 * self.log_sds(params)))
-            rows_of_mean = prediction_rows(design.rows)
-            h = w * unscaled_prediction_variance(solution, rows_of_mean, fixed=solution.reml)
-            if float((1.0 - h)[self.codes == smallest].sum()) > _MIN_RESIDUAL_DF:
-                return
-        rows = np.flatnonzero(self.codes == smallest)
+        positive = converged and log_sds[smallest] > math.log(_ZERO_SD)
+        if positive and self.residual_df(design, params, solution, smallest) > _MIN_RESIDUAL_DF:
+            return
         raise_degenerate_stratum(
             design,
-            self.stratum_label(int(rows[0])),
+            self.stratum_name(smallest),
             self.variables,
             len(self.counts),
-            len(rows),
+            int(self.counts[smallest]),
             "is fitted ever more closely",
         )
+
+    def stratum_name(self, stratum: int) -> str:
+        """Name of a stratum, in messages."""
+        return self.stratum_label(int(np.argmax(self.codes == stratum)))
+
+    def residual_df(
+        self, design: Design, params: Vector, solution: Solution, stratum: int
+    ) -> float:
+        """Rows of a stratum less their leverage."""
+        w = design.rows.combined_weights(np.exp(-2.0 * self.log_sds(params)))
+        variance = unscaled_prediction_variance(
+            solution, prediction_rows(design.rows), fixed=solution.reml
+        )
+        return float((1.0 - w * variance)[self.codes == stratum].sum())
 
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """Variances by stratum; NaN where the stratum is unknown."""

@@ -86,7 +86,7 @@ class DescriptionMixin(ResultsBase):
             columns=None if estimates else columns_of(spec),
             estimates=_estimates(self.model) if estimates else None,
             row_terms=equations.RowTerms(
-                weights=self.model.prior_weights is not None and spec.residual.estimates_sigma,
+                weights=self.model.has_prior_weights and spec.residual.estimates_sigma,
                 offset=spec.offset_column or spec.offset_is_argument,
                 residual_sd=spec.residual.explanation,
                 structure=spec.residual.covariance_structure(),

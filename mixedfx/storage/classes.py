@@ -34,6 +34,7 @@ from mixedfx.design.slim import SlimResidualRows, SlimRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.request import ColumnRequest
+from mixedfx.design.stream.strata import Strata, StratumRows
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.correlated import CorrelatedEstimate
 from mixedfx.estimation.em import EMIterates
@@ -57,7 +58,9 @@ from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
 from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
+from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.solver import CholeskySolver
 from mixedfx.linalg.iterative.factor import IterativeSolver
@@ -81,6 +84,7 @@ from mixedfx.residuals.correlated_spec import CorrelatedSpec
 from mixedfx.residuals.irregular import Irregular
 from mixedfx.residuals.log_linear import LocationScale, LogLinear
 from mixedfx.residuals.model import FamilyModel, Homoscedastic, KnownVariances, SeveralModel
+from mixedfx.residuals.streamed import StreamedLogLinear
 
 _STORED: tuple[type, ...] = (
     *(Formula, RandomTerm, Levels, ModelSpec, RandomTermSpec, Design, ModelRows, RandomTermRows),
@@ -103,7 +107,8 @@ _STORED: tuple[type, ...] = (
     *(ResidualEstimate, JointEstimate, EndsOfResiduals, LocationScaleEstimate, ScaleEffects),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),
-    *(StreamedRows, ChunkDesign, ColumnRequest),
+    *(StreamedRows, ChunkDesign, ColumnRequest, Strata, StratumRows, StreamedLogLinear),
+    *(StratifiedSums, StratumSums, RelatedLevels),
     *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )
 

@@ -96,7 +96,8 @@ class StateWriter:
             node = self._dataclass(value)
         else:
             return ("other", value)
-        self._seen[id(value)] = len(self._seen)
+        if node[0] != "other":  # which the reader does not count
+            self._seen[id(value)] = len(self._seen)
         return node
 
     def _dataclass(self, value: Any) -> Node:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from patsy import EvalEnvironment
 
 from mixedfx.design.build import Design
+from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.stream.learning import Learned, learn
 from mixedfx.design.stream.request import request_columns
+from mixedfx.design.stream.strata import StratumRows
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import Note
@@ -30,6 +32,7 @@ from mixedfx.likelihood.stream.assembly import (
 )
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, combine, reduce_chunk
 from mixedfx.linalg.available_memory import size_text
+from mixedfx.residuals.streamed import StreamedLogLinear
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 from mixedfx.streamed.summaries import with_summaries
@@ -45,6 +48,7 @@ class StreamedFit:
     reml: bool
     control: Control
     start: Callable[[int], Vector | None]  # of so many parameters, checked
+    dispersion: Formula | None = None
 
 
 def fit_source(
@@ -55,7 +59,7 @@ def fit_source(
     how: StreamedFit,
 ) -> FittedModel:
     """Read the rows twice, and fit their cross-products."""
-    request = request_columns(formula, source.columns, env, arguments)
+    request = request_columns(formula, source.columns, env, arguments, how.dispersion)
     learned = learn(source, request)
     plan = plan_reduction(learned)
     sums = reduce_source(source, plan)
@@ -110,17 +114,26 @@ def _rows(
     sample, spec = learned.sample.rows, model.spec
     chunk_design = replace(plan.design, spec=spec)
     drawn = chunk_design.kept_rows(learned.drawn)
-    w = sample.weights
+    w, by_stratum = sample.weights, sums.by_stratum
     return StreamedRows(
         n=sums.n,
         n_dropped=sums.n_dropped,
         has_weights="weights" in learned.request.arguments,
         has_offset=spec.has_offset,
-        residual=ResidualRows(),
+        residual=_residual(learned, model),
         summaries={},
         sample=sample,
         random_sample=drawn,
         missing={name: count for name, count in sums.missing.items() if count},
         design=chunk_design,
         weight_ratio=1.0 if w is None else float(sums.largest.values[3] / np.median(w)),
+        inverse_weights=None if by_stratum is None else by_stratum.inverse_weights,
     )
+
+
+def _residual(learned: Learned, model: StreamedModel) -> ResidualRows:
+    """Residual model of the strata, where there are several."""
+    spec = model.spec.residual
+    if learned.strata is None or model.strata is None or not isinstance(spec, DispersionSpec):
+        return ResidualRows()
+    return StreamedLogLinear(spec, StratumRows(learned.strata), model.strata)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from patsy import EvalEnvironment
 
 from mixedfx._names import encode
 from mixedfx.design.columns import factor_codes
+from mixedfx.design.stream.strata import has_strata
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import has_positions
@@ -25,11 +27,19 @@ TRIALS = "rows_of_equal_values"
 _LEAST_AVAILABLE = 0.25  # share of the memory that is looked at before it is used
 
 
-def reason_for_all_rows(formula: Formula, options: Mapping[str, Any]) -> str | None:
+def reason_for_all_rows(
+    formula: Formula,
+    dispersion: Formula | None,
+    options: Mapping[str, Any],
+    columns: Sequence[str],
+    env: EvalEnvironment,
+) -> str | None:
     """What of a model needs all rows at once; None where cross-products are enough."""
-    for name in ("dispersion", "residual", "relmat", "priors", "residual_sd"):
+    for name in ("residual", "relmat", "priors", "residual_sd"):
         if options.get(name) is not None:
             return f"{name}="
+    if dispersion is not None and not has_strata(dispersion, columns, env):
+        return f"dispersion='{dispersion}'"
     if options["engine"] in ("statsmodels", "em"):
         return f"engine={options['engine']!r}"
     for term in formula.random:

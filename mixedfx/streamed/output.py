@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.sampled_rows import with_rows
 from mixedfx.sources.arrow import import_arrow
 from mixedfx.sources.frames import FrameSource
 from mixedfx.sources.reading import read_chunks
@@ -58,4 +58,4 @@ def with_rows_of(fit: FittedModel, frame: pd.DataFrame) -> FittedModel | None:
     of_chunk = rows.design.kept_rows(frame)
     if not of_chunk.n:
         return None
-    return replace(fit, design=replace(fit.design, rows=of_chunk))
+    return with_rows(fit, of_chunk)

@@ -18,6 +18,7 @@ from mixedfx.inference.emmeans.reference_grid import Variable, fixed_variables
 from mixedfx.inference.emmeans.slopes import variable_ranges
 from mixedfx.inference.estimability import cells_without_data
 from mixedfx.inference.recoding import recoded
+from mixedfx.inference.sampled_rows import with_rows
 from mixedfx.inference.variance_explained import VarianceShares
 from mixedfx.likelihood.stream.assembly import StreamedModel
 from mixedfx.likelihood.stream.sums import RowSums
@@ -32,24 +33,25 @@ def with_summaries(fit: FittedModel, model: StreamedModel, sums: RowSums) -> Fit
     rows = cast(StreamedRows, fit.rows)
     # Recoding needs it, which other summaries are of.
     rows = replace(rows, summaries={"qr R": _cholesky(model.XtX)})
-    fit = _with_rows(fit, cast(ModelRows, rows))
+    fit = with_rows(fit, cast(ModelRows, rows))
     summaries = {
         **rows.summaries,
         **_of_kept_rows(fit, rows, sums),
         **_of_sums(fit, model, sums),
-        "residual variance": fit.solution.sigma**2,
+        "residual variance": _residual_variance(fit),
     }
     own = replace(rows, summaries=summaries)
-    return _with_rows(fit, cast(ModelRows, own))
+    return with_rows(fit, cast(ModelRows, own))
 
 
-def _with_rows(fit: FittedModel, rows: ModelRows) -> FittedModel:
-    return replace(fit, design=replace(fit.design, rows=rows))
+def _residual_variance(fit: FittedModel) -> float:
+    """Mean over the rows."""
+    return fit.solution.sigma**2 * cast(StreamedRows, fit.rows).mean_variance
 
 
 def _of_kept_rows(fit: FittedModel, rows: StreamedRows, sums: RowSums) -> dict[str, Any]:
     """Of what the kept rows have all kinds; means of numbers are those of all rows."""
-    kept, drawn = _with_rows(fit, rows.sample), _with_rows(fit, rows.random_sample)
+    kept, drawn = with_rows(fit, rows.sample), with_rows(fit, rows.random_sample)
     variables = fixed_variables(kept)
     for name, variable in variables.items():
         total = sums.variable_sums.get(encode(name))
@@ -79,7 +81,7 @@ def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str,
     spherical = sum(float(np.square(u).sum()) for u in solution.spherical_modes())
     method = fit.residual.observation_methods[0]
     residual = fit.residual.observation_variance(
-        method, lambda: solution.sigma**2, lambda: float("nan")
+        method, lambda: _residual_variance(fit), lambda: float("nan")
     )
     return {
         "rows of levels": {

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from patsy import Term
 
+from mixedfx._names import decode
+from mixedfx.design.columns import factor_codes
 from mixedfx.design.evaluation import learn_design_infos
 from mixedfx.design.known_values import is_box
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.design.stream.sampling import FirstRows
-from mixedfx.errors import DataError
+from mixedfx.errors import DataError, TooManyStrata
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.positions import has_positions
 
@@ -48,14 +50,25 @@ class Cells:
         keys.add(tuple(dict.fromkeys(name for name in of_fixed if name in self._evaluate)))
         self._rows = {key: FirstRows() for key in sorted(keys) if key}
         read = set().union(*(names_in(name) for name in of_fixed))
+        self._strata = FirstRows()
+        columns = () if request.dispersion is None else factor_codes(request.dispersion)
+        self._of_strata = sorted({n for _, names in columns for n in names} & head.variables.keys())
         self._few = {name: _FewValues() for name in sorted(read & head.variables.keys())}
 
     def find_new(self, found: CompleteRows) -> Codes:
         """Positions of the rows among the complete ones."""
         values = {code: evaluate(found.variables) for code, evaluate in self._evaluate.items()}
         new = [rows.find([values[code] for code in key]) for key, rows in self._rows.items()]
+        new.append(self._new_strata(found))
         new += [few.find(np.asarray(found.variables[name])) for name, few in self._few.items()]
         return np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *new])).astype(np.intp)
+
+    def _new_strata(self, found: CompleteRows) -> Codes:
+        """Positions of rows with new values of what the residual variance depends on."""
+        new = self._strata.find([np.asarray(found.variables[name]) for name in self._of_strata])
+        if self._strata.too_many:
+            raise TooManyStrata(f"{' and '.join(map(decode, self._of_strata))} have many values.")
+        return new
 
 
 def _learned(factor: Any, head: CompleteRows, request: ColumnRequest) -> Mapping[Any, Any]:

@@ -21,10 +21,12 @@ from mixedfx.design.evaluation import (
     group_values,
     offset_values,
 )
+from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.levels import LevelEncoder
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
+from mixedfx.design.stream.strata import Strata
 from mixedfx.errors import SourceChangedError
 from mixedfx.formula.response import response_code
 
@@ -44,6 +46,7 @@ class ChunkDesign:
     request: ColumnRequest
     spec: ModelSpec
     response_info: DesignInfo | None = field(repr=False)  # of a response that is an expression
+    strata: Strata | None = None  # of equal residual variance, where there are several
 
     @cached_property
     def encoders(self) -> Mapping[tuple[str, ...], LevelEncoder]:
@@ -74,11 +77,13 @@ class ChunkDesign:
         observed = spec.response.observe(
             spec.formula.response, self._response(found, built), found.vectors.get("weights")
         )
+        residual, weights = self._residual(found, observed.weights)
         rows = ModelRows(
             y=observed.y,
             X=X,
             random_terms=terms,
-            weights=observed.weights,
+            weights=weights,
+            residual=residual,
             offset=self._offset(found),
             index=found.index,
             n_dropped=found.n_dropped,
@@ -92,6 +97,18 @@ class ChunkDesign:
         """Rows of a chunk, with the linearly independent fixed columns alone."""
         rows, _ = self.rows(frame)
         return replace(rows, X=np.ascontiguousarray(rows.X[:, self.spec.kept_columns]))
+
+    def _residual(
+        self, found: CompleteRows, weights: Vector | None
+    ) -> tuple[ResidualRows, Vector | None]:
+        """Stratum of each row, and prior weights times those that were estimated."""
+        if self.strata is None:
+            return ResidualRows(), weights
+        rows = self.strata.rows(found.variables, found.index)
+        if self.strata.weights is None:
+            return rows, weights
+        relative = self.strata.weights[rows.stratum_codes()]
+        return rows, relative if weights is None else relative * weights
 
     def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
         """Values that the response is written with."""
@@ -131,14 +148,24 @@ class ChunkDesign:
         # That of the response stands where a specification has that of the fixed part.
         of_response = None if info is None else replace(spec, fixed_info=info, random_terms=())
         names, arguments = self.request.names, dict(self.request.arguments)
-        return {"spec": spec, "response": of_response, "names": names, "arguments": arguments}
+        return {
+            "spec": spec,
+            "response": of_response,
+            "names": names,
+            "arguments": arguments,
+            "dispersion": self.request.dispersion,
+            "strata": self.strata,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Put the parts together again."""
         spec, of_response = state["spec"], state["response"]
-        request = ColumnRequest(spec.formula, spec.env, state["names"], state["arguments"])
+        request = ColumnRequest(
+            spec.formula, spec.env, state["names"], state["arguments"], state["dispersion"]
+        )
         info = None if of_response is None else of_response.fixed_info
-        for name, value in (("request", request), ("spec", spec), ("response_info", info)):
+        parts = {"request": request, "spec": spec, "response_info": info, "strata": state["strata"]}
+        for name, value in parts.items():
             object.__setattr__(self, name, value)
 
 

@@ -20,8 +20,9 @@ from patsy import DesignInfo
 from mixedfx._names import decode, written
 from mixedfx.design.build import Design, build
 from mixedfx.design.categories import categories_read
-from mixedfx.design.checks import check_finite, check_positive
+from mixedfx.design.checks import check_finite, check_grouping_factor, check_positive
 from mixedfx.design.columns import as_patsy_column, factor_codes, used_columns
+from mixedfx.design.dispersion import DispersionRows
 from mixedfx.design.evaluation import (
     build_matrices,
     built_response,
@@ -42,8 +43,9 @@ from mixedfx.design.stream.sampling import (
     Reservoir,
     concatenated,
 )
+from mixedfx.design.stream.strata import Strata
 from mixedfx.design.stream.transforms import learn_transforms
-from mixedfx.errors import DataError, EmptyDataError, GroupingError
+from mixedfx.errors import DataError, EmptyDataError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS
 from mixedfx.formula.response import response_code
@@ -78,6 +80,7 @@ class Learned:
     drawn: pd.DataFrame = field(repr=False)  # those of the random sample
     response_info: DesignInfo | None  # of a response that is an expression
     totals: PassTotals
+    strata: Strata | None  # of equal residual variance, where there are several
     sample_is_all: bool
     n_passes: int  # over the rows
 
@@ -199,13 +202,14 @@ def _learned(first: FirstPass, source: DataSource) -> Learned:
             f"no row is complete: of {first.n_dropped} rows, missing values are in {counts}."
         )
     request = first.request
-    for group, collector in first.levels.items():
-        _check_levels(":".join(group), len(collector), first.n)
+    for term in request.formula.random:
+        if term.group != (ALL_ROWS,):
+            check_grouping_factor(term, len(first.levels[term.group]), first.n)
     drawn = first.types.apply(first.reservoir.rows())
     further = [first.types.apply(part) for part in [*first.extremes.rows(), *first.further]]
     rows = concatenated([drawn, *further])
     rows = rows[~rows.index.duplicated()].sort_index()
-    sample = _sample_design(request, rows)
+    sample, strata = _with_strata(_sample_design(request, rows))
     response_info = _response_info(request, sample)
     levels = {
         group: collector.levels([first.types.of(decode(name)) for name in group])
@@ -221,7 +225,7 @@ def _learned(first: FirstPass, source: DataSource) -> Learned:
         sample = _with_transforms(sample, response_info)
     totals = PassTotals(first.n, first.n_dropped, first.sums, first.squares)
     is_all, passes = sample.rows.n == first.n, 1 + n_passes
-    return Learned(request, spec, sample, drawn, response_info, totals, is_all, passes)
+    return Learned(request, spec, sample, drawn, response_info, totals, strata, is_all, passes)
 
 
 def variable_sums(found: CompleteRows, *, squared: bool = False) -> dict[str, float]:
@@ -243,26 +247,11 @@ def _add(totals: dict[str, Any], further: Mapping[str, Any]) -> None:
 
 def check_values(request: ColumnRequest, found: CompleteRows) -> None:
     """Refuse infinite numbers and weights that are not positive, in the chunk where they are."""
-    for code, _ in factor_codes(request.formula):
+    for code, _ in (pair for formula in request.formulas for pair in factor_codes(formula)):
         values = np.asarray(found.variables.get(code, ()))
         if values.dtype.kind == "f":
             check_finite(f"column '{decode(code)}'", values, found.index)
     check_positive("weights", found.vectors.get("weights"), found.index)
-
-
-def _check_levels(name: str, n_levels: int, n: int) -> None:
-    """The checks of :func:`check_grouping_factor`, on all rows."""
-    if name == ALL_ROWS:
-        return
-    if n_levels < 2:
-        raise GroupingError(
-            f"grouping factor '{name}' has only one level; a variance between levels needs two."
-        )
-    if n_levels >= n:
-        raise GroupingError(
-            f"grouping factor '{name}' has {n_levels} levels for {n} rows: with one row per level "
-            "its variance cannot be told from the residual's."
-        )
 
 
 def _sample_design(request: ColumnRequest, rows: pd.DataFrame) -> Design:
@@ -281,7 +270,18 @@ def _sample_design(request: ColumnRequest, rows: pd.DataFrame) -> Design:
         env=request.env,
         weights=request.arguments.get("weights"),
         offset=request.arguments.get("offset"),
+        residual=request.dispersion,
     )
+
+
+def _with_strata(sample: Design) -> tuple[Design, Strata | None]:
+    """The kept rows by their strata: among them is each combination of the columns read."""
+    residual = sample.rows.residual
+    if not isinstance(residual, DispersionRows):
+        return sample, None
+    strata = Strata.of(residual)
+    own = strata.rows(residual.variables, sample.rows.index)
+    return replace(sample, rows=replace(sample.rows, residual=own)), strata
 
 
 def _with_levels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,19 @@ class ColumnRequest:
     env: EvalEnvironment = field(repr=False)  # the caller's functions and variables that are read
     names: tuple[str, ...]  # columns that are read
     arguments: Mapping[str, str]  # column of weights and of offset, where they are given
+    dispersion: Formula | None = None  # of the residual variance
+
+    @property
+    def formulas(self) -> tuple[Formula, ...]:
+        """All formulas that are read."""
+        return (self.formula,) if self.dispersion is None else (self.formula, self.dispersion)
+
+    def columns(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
+        """Columns that the formulas read."""
+        own = used_columns(self.formula, frame, self.env)
+        if self.dispersion is None:
+            return own
+        return used_columns(self.dispersion, frame, self.env, part="dispersion") | own
 
 
 @dataclass(frozen=True)
@@ -64,17 +77,19 @@ def request_columns(
     columns: Sequence[str],
     env: EvalEnvironment | None,
     arguments: Mapping[str, Any],
+    dispersion: Formula | None = None,
 ) -> ColumnRequest:
-    """Find the columns that a formula and its arguments read; those not there are an error."""
+    """Find the columns that a model and its arguments read; those not there are an error."""
     formula = expand_dot(resolve_dotted(formula, columns), list(columns))
+    dispersion = None if dispersion is None else resolve_dotted(dispersion, columns)
     empty = pd.DataFrame(columns=list(columns), dtype=object)
-    env = formula_environment(env, [formula], empty)
-    used = used_columns(formula, empty, env)
+    env = formula_environment(env, [formula, dispersion], empty)
     given = {name: value for name, value in arguments.items() if value is not None}
     found = {name: _argument_column(name, value, columns) for name, value in given.items()}
-    wanted = {*map(decode, used), *found.values()}
+    request = ColumnRequest(formula, env, (), found, dispersion)
+    wanted = {*map(decode, request.columns(empty)), *found.values()}
     # Without a column an intercept alone still needs the number of rows: the response is one.
-    return ColumnRequest(formula, env, tuple(c for c in columns if c in wanted), found)
+    return replace(request, names=tuple(c for c in columns if c in wanted))
 
 
 def _argument_column(argument: str, value: Any, columns: Sequence[str]) -> str:
@@ -97,13 +112,13 @@ def complete_rows(
     request: ColumnRequest, frame: pd.DataFrame, categories: Categories
 ) -> CompleteRows:
     """Evaluate a chunk's expressions, and leave its incomplete rows out."""
-    m, formula = len(frame), request.formula
-    columns = used_columns(formula, frame, request.env)
+    m, formulas = len(frame), request.formulas
+    columns = request.columns(frame)
     terms = {}
-    if any(code not in columns for code, _ in factor_codes(formula)):
-        terms = evaluate_terms([formula], with_categories(columns, categories), request.env, m)
+    if any(code not in columns for formula in formulas for code, _ in factor_codes(formula)):
+        terms = evaluate_terms(formulas, with_categories(columns, categories), request.env, m)
     vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
-    plain = plain_columns(formula, columns)
+    plain = set().union(*(plain_columns(formula, columns) for formula in formulas))
     plainly = {name: column for name, column in columns.items() if name in plain}
     missing = missing_values(plainly, terms, vectors)
     keep = ~np.logical_or.reduce(list(missing.values())) if missing else None

@@ -83,6 +83,11 @@ class FirstRows:
                 found.append(at)
         return np.array(found, dtype=np.intp)
 
+    @property
+    def too_many(self) -> bool:
+        """Whether further combinations are not kept."""
+        return len(self._seen) > _MOST_COMBINATIONS
+
 
 class Extremes:
     """Rows of the smallest and the largest value of numeric columns."""

@@ -71,7 +71,7 @@ def _has_array_of_weights(fit: FittedModel) -> bool:
     """Whether weights were given as values, and not by trials or known standard deviations."""
     spec = fit.spec
     by_argument = spec.residual.estimates_sigma or not spec.residual.linear
-    return spec.response.n_parts == 1 and by_argument and fit.prior_weights is not None
+    return spec.response.n_parts == 1 and by_argument and fit.has_prior_weights
 
 
 def logarithm(fit: FittedModel) -> str:

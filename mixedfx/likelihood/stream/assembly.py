@@ -26,7 +26,15 @@ from mixedfx.likelihood.accumulate import (
 )
 from mixedfx.likelihood.basis import ColumnBasis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.recentred import (
+    at_unit_length,
+    is_identity,
+    least_squares,
+    smallest_eigenvalue,
+)
+from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.likelihood.stream.pair_sums import as_block
+from mixedfx.likelihood.stream.stratum_sums import stratified
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import check_memory
 
@@ -54,7 +62,7 @@ def plan_reduction(learned: Learned) -> ReductionPlan:
             solved[0] += shift / columns[0, 0]
         coef[kept] = solved
     return ReductionPlan(
-        ChunkDesign(learned.request, spec, learned.response_info),
+        ChunkDesign(learned.request, spec, learned.response_info, learned.strata),
         term_bases(rows, parametrization_of(spec)),
         basis,
         kept,
@@ -91,21 +99,9 @@ def _basis(X: Matrix, w: Vector | None) -> ColumnBasis | None:
     if not X.shape[1]:
         return None
     products = X.T @ (X if w is None else w[:, None] * X)
-    if _smallest_eigenvalue(products) > ILL_CONDITIONED:
+    if smallest_eigenvalue(products) > ILL_CONDITIONED:
         return None
     return well_conditioned(X, w)
-
-
-def _smallest_eigenvalue(products: Matrix) -> float:
-    """Of the products of columns at unit length."""
-    return float(np.linalg.eigvalsh(_at_unit_length(products)[0])[0])
-
-
-def _at_unit_length(products: Matrix) -> tuple[Matrix, Vector]:
-    """Products of columns at unit length, and the lengths; one for columns of zeros."""
-    size = np.sqrt(np.maximum(np.diag(products), 0.0))
-    size[size == 0.0] = 1.0
-    return products / np.outer(size, size), size
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,7 @@ class StreamedModel:
     crossprod: CrossProducts
     XtX: Matrix  # (p, p) of the columns of X, without weights
     X_root: Matrix  # (p, p) M with ``M'M`` their covariance
+    strata: StratifiedSums | None  # by stratum of equal residual variance
 
 
 def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedModel:
@@ -127,10 +124,11 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
     spec = replace(spec, kept_columns=kept, aliases=column_aliases(raw, kept))
     if sums.n <= len(kept):
         raise DataError(f"{len(kept)} fixed columns need more than {sums.n} rows; leave terms out.")
-    R, T, coef = _least_squares(sums, plan, kept, R)
     groups = tuple(spec.ngroups)
     part = np.append(kept, len(plan.coef))
-    XytXy = T.T @ sums.XytXy[np.ix_(part, part)] @ T
+    products = sums.XytXy[np.ix_(part, part)]
+    R, T, coef = least_squares(products, sums.n, R[np.ix_(kept, kept)], plan.coef[kept])
+    XytXy = T.T @ products @ T
     blocks = {
         (i, j): as_block(pairs, len(sums.ZtZ[i]), len(sums.ZtZ[j]))
         for (i, j), pairs in sums.pairs.items()
@@ -149,13 +147,15 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
         bases=plan.bases,
         level_bases=(None,) * len(groups),
         ols_coef=linalg.solve_triangular(R, coef) if len(kept) else coef,
-        qr_R=None if _is_identity(R) else R,
+        qr_R=None if is_identity(R) else R,
         log_weights=sums.log_weights,
     )
     _check_sums(spec, crossprod, sums)
     spec = replace(spec, nesting=_nesting(crossprod))
     own = raw[:, kept]
-    return StreamedModel(spec, crossprod, own.T @ own, _covariance_root(plan, sums)[:, kept])
+    root = _covariance_root(plan, sums)[:, kept]
+    strata = None if sums.by_stratum is None else stratified(sums.by_stratum, crossprod, part, T)
+    return StreamedModel(spec, crossprod, own.T @ own, root, strata)
 
 
 def _covariance_root(plan: ReductionPlan, sums: RowSums) -> Matrix:
@@ -174,30 +174,11 @@ def _check_sums(spec: ModelSpec, crossprod: CrossProducts, sums: RowSums) -> Non
     check_identified(spec, crossprod, weights)
 
 
-def _least_squares(
-    sums: RowSums, plan: ReductionPlan, kept: Codes, R: Matrix
-) -> tuple[Matrix, Matrix, Vector]:
-    """R of the kept columns' basis, T to it and to exact residuals, and the coefficients."""
-    p, part = len(kept), np.append(kept, len(plan.coef))
-    R, T, products = R[np.ix_(kept, kept)], np.eye(p + 1), sums.XytXy[np.ix_(part, part)]
-    coef = plan.coef[kept]
-    if p and _smallest_eigenvalue(products[:p, :p]) <= ILL_CONDITIONED:
-        root = np.linalg.cholesky(products[:p, :p] / sums.n).T
-        T[:p, :p] = linalg.solve_triangular(root, np.eye(p))
-        R, coef = root @ R, root @ coef
-        products = T.T @ products @ T
-    if p:
-        change = np.linalg.solve(products[:p, :p], products[:p, p])
-        T[:, p] = T @ np.append(-change, 1.0)
-        coef = coef + change
-    return R, T, coef
-
-
 def _root(products: Matrix) -> Matrix:
     """M with ``M'M`` the products."""
     if not len(products):
         return products
-    scaled, size = _at_unit_length(products)
+    scaled, size = at_unit_length(products)
     values, vectors = np.linalg.eigh(scaled)
     return np.asarray((np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T) * size)
 
@@ -208,10 +189,6 @@ def _independent(learned: Learned, plan: ReductionPlan, sums: RowSums, raw: Matr
         return plan.in_basis
     found = independent_columns(raw, ~sums.not_indicators)
     return np.union1d(found, plan.in_basis).astype(np.intp)
-
-
-def _is_identity(R: Matrix) -> bool:
-    return bool((np.eye(len(R)) == R).all())
 
 
 def _nesting(crossprod: CrossProducts) -> dict[str, str]:

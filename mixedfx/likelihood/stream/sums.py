@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.rows import ModelRows
+from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.learning import variable_sums
+from mixedfx.design.stream.strata import StratumRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
@@ -26,6 +27,7 @@ from mixedfx.likelihood.level_sums import (
     term_columns,
 )
 from mixedfx.likelihood.stream.pair_sums import PairSums, pair_sums
+from mixedfx.likelihood.stream.stratum_sums import RowSumsByStratum, sums_by_stratum
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -93,6 +95,7 @@ class RowSums:
     largest: Largest  # |response less offset|, |offset|, |residual|, weight, 1 / weight
     not_indicators: Mask  # (P,) columns with other values than -1, 0 and 1
     variable_sums: Mapping[str, float]
+    by_stratum: RowSumsByStratum | None  # of equal residual variance, where there are several
 
 
 def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
@@ -107,8 +110,6 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, plan.bases))
     sums = [
         level_sums(terms, w, [*columns, residuals], terms[0].codes, terms[0].n_levels)
-        if rows.n
-        else _no_sums(terms, len(columns) + 1)
         for terms in by_group
     ]
     return RowSums(
@@ -131,7 +132,22 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
         largest=_largest(rows, y, residuals),
         not_indicators=_not_indicators(plan, rows.X),
         variable_sums=variable_sums(found),
+        by_stratum=_by_stratum(plan, rows, by_group, [*columns, residuals]),
     )
+
+
+def _by_stratum(
+    plan: ReductionPlan,
+    rows: ModelRows,
+    by_group: list[list[RandomTermRows]],
+    columns: list[Vector],
+) -> RowSumsByStratum | None:
+    """Sums by stratum, where there are several."""
+    strata, residual = plan.design.strata, rows.residual
+    if strata is None or not isinstance(residual, StratumRows):
+        return None
+    codes = residual.stratum_codes()
+    return sums_by_stratum(by_group, columns, rows.weights, codes, strata.size)
 
 
 def _not_indicators(plan: ReductionPlan, X: Matrix) -> Mask:
@@ -141,17 +157,9 @@ def _not_indicators(plan: ReductionPlan, X: Matrix) -> Mask:
     return np.asarray(~((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0))
 
 
-def _no_sums(terms: Sequence[Any], m: int) -> tuple[Matrix, Matrix]:
-    """Sums over no rows."""
-    K, L = sum(term.model_matrix.shape[1] for term in terms), terms[0].n_levels
-    return np.zeros((K, K, L)), np.zeros((K, m, L))
-
-
 def _pairs(by_group: Sequence[Sequence[Any]], w: Vector | None) -> dict[tuple[int, int], PairSums]:
     """Sums by pair of levels of every two grouping factors."""
-    columns = [
-        term_columns(list(terms)) if len(terms[0].codes) else _ones(terms) for terms in by_group
-    ]
+    columns = [term_columns(list(terms)) for terms in by_group]
     return {
         (i, j): pair_sums(
             by_group[i][0].codes,
@@ -163,10 +171,6 @@ def _pairs(by_group: Sequence[Sequence[Any]], w: Vector | None) -> dict[tuple[in
         )
         for i, j in itertools.combinations(range(len(by_group)), 2)
     }
-
-
-def _ones(terms: Sequence[Any]) -> list[Vector | None]:
-    return [None] * sum(term.model_matrix.shape[1] for term in terms)
 
 
 def _squares(Z: Matrix) -> Matrix:
@@ -185,10 +189,18 @@ def _largest(rows: ModelRows, y: Vector, residuals: Vector) -> Largest:
 
 def combine(a: RowSums, b: RowSums) -> RowSums:
     """Sums over the rows of both."""
-    return RowSums(**{f.name: _added(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)})
+    return RowSums(**_added_fields(a, b))
+
+
+def _added_fields(a: Any, b: Any) -> dict[str, Any]:
+    return {f.name: _added(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)}
 
 
 def _added(a: Any, b: Any) -> Any:
+    if a is None:
+        return None
+    if isinstance(a, RowSumsByStratum):
+        return RowSumsByStratum(**_added_fields(a, b))
     if isinstance(a, tuple):
         return tuple(_added(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, Mapping):

@@ -1,0 +1,98 @@
+"""Sums of a chunk's rows by stratum of equal residual variance, and what they are at the end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.level_basis import RelatedLevels
+from mixedfx.likelihood.level_sums import multiply, term_columns
+from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
+from mixedfx.likelihood.stream.pair_sums import PairSums, Run, pair_sums
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class RowSumsByStratum:
+    """Sums over rows by stratum, at the rows' own weights."""
+
+    counts: Vector  # (S,) rows
+    inverse_weights: Vector  # (S,) sums of 1 / weight
+    XytXy: Array  # (S, P + 1, P + 1)
+    levels: tuple[PairSums, ...]  # Z'W[Z, X, y] of each factor, by level and stratum
+    pairs: Mapping[tuple[int, int], PairSums]  # Z_1'WZ_2, by pair of levels and stratum
+
+
+def sums_by_stratum(
+    by_group: Sequence[list[RandomTermRows]],
+    Xy_columns: list[Vector],
+    w: Vector | None,
+    codes: Codes,
+    S: int,
+) -> RowSumsByStratum:
+    """Sums of the rows of a chunk, given the stratum of each."""
+    Z = [term_columns(terms) for terms in by_group]
+    levels = [
+        pair_sums(terms[0].codes, codes, S, z, [*z, *Xy_columns], w)
+        for terms, z in zip(by_group, Z, strict=True)
+    ]
+    pairs = {}
+    for i, j in itertools.combinations(range(len(by_group)), 2):
+        first, second = by_group[i][0], by_group[j][0]
+        pair = first.codes.astype(np.int64) * second.n_levels + second.codes
+        pairs[i, j] = pair_sums(pair, codes, S, Z[i], Z[j], w)
+
+    def total(values: Vector | None) -> Vector:
+        return np.bincount(codes, values, S).astype(float)
+
+    products = [[total(multiply(multiply(a, b), w)) for b in Xy_columns] for a in Xy_columns]
+    inverse_weights = total(None if w is None else 1.0 / w)
+    XytXy = np.moveaxis(np.array(products), 2, 0)
+    return RowSumsByStratum(total(None), inverse_weights, XytXy, tuple(levels), pairs)
+
+
+def stratified(
+    sums: RowSumsByStratum, plain: CrossProducts, part: Codes, T: Matrix
+) -> StratifiedSums:
+    """Cross-products by stratum, in the columns ``[X, y][part] T`` of the plain ones."""
+    diagonal, right, off_diagonal = [], [], {}
+    for f, own in enumerate(sums.levels):
+        K, L = plain.ZtZ.layout.width(f), plain.ZtZ.layout.levels(f)
+        values, level, stratum = _cells(own.total(), own.width, K)
+        ZtXy = np.einsum("kml,mc->kcl", values[:, K + part], T)
+        diagonal.append(StratumSums(values[:, :K], level, stratum, L))
+        right.append(StratumSums(ZtXy, level, stratum, L))
+    for (i, j), found in sums.pairs.items():
+        values, pair, stratum = _cells(found.total(), found.width, plain.ZtZ.layout.width(i))
+        pairs = plain.ZtZ.pattern.pairs[i, j]
+        keys = pairs.rows.astype(np.int64) * plain.ZtZ.layout.levels(j) + pairs.cols
+        off_diagonal[i, j] = StratumSums(values, np.searchsorted(keys, pair), stratum, len(keys))
+    S = len(sums.counts)
+    by_stratum = np.moveaxis(T.T @ sums.XytXy[:, part][:, :, part] @ T, 0, 2)
+    none = (None,) * len(plain.groups)
+    return StratifiedSums(
+        plain,
+        sums.counts,
+        tuple(diagonal),
+        tuple(right),
+        off_diagonal,
+        StratumSums(by_stratum, np.zeros(S, dtype=np.intp), np.arange(S), 1),
+        dict(plain.ZtZ.pattern.pairs),
+        RelatedLevels(plain.groups, plain.levels, none, none),
+    )
+
+
+def _cells(run: Run, S: int, K: int) -> tuple[Array, Codes, Codes]:
+    """Sums (K, m, cells), and level and stratum of each cell."""
+    level, stratum = np.divmod(run.keys, S)
+    return run.values.reshape(K, -1, len(run.keys)), level, stratum
