@@ -182,7 +182,7 @@ def test_a_factor_that_is_none():
 @pytest.mark.parametrize("argument", ["dispersion", "residual", "priors"])
 def test_models_of_all_rows_read_them_into_memory(argument, tmp_path):
     options = {
-        "dispersion": "~ f",
+        "dispersion": "~ center(x)",
         "residual": "ar1(year | g)",
         "priors": {"fixed": mfx.priors.Normal(0, 1000)},
     }

@@ -117,6 +117,11 @@ def whole() -> mfx.Results:
     return mfx.lmer(FORMULA, DATA, engine="profiled")
 
 
+@pytest.fixture(scope="module")
+def whole_with_strata() -> mfx.Results:
+    return mfx.lmer("y ~ x + (1 | g)", DATA, dispersion="~ f", engine="profiled")
+
+
 @pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("make", but_for(SOURCES, [parquet_folder, function]))
@@ -129,6 +134,17 @@ def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
         found = fit.ranef()[group]
         assert list(map(str, found.index)) == list(map(str, effects.index))
         np.testing.assert_allclose(found, effects, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("make", [csv_file, feather_file, lazy_frame, relation, dask_frame])
+def test_strata_are_those_of_the_rows(make, tmp_path, whole_with_strata):
+    whole = whole_with_strata
+    fit = mfx.lmer("y ~ x + (1 | g)", make(tmp_path), dispersion="~ f", chunk_rows=64)
+    assert not fit.model.rows.in_memory
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
+    np.testing.assert_allclose(fit.dispersion["estimate"], whole.dispersion["estimate"], rtol=1e-8)
+    assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
 
 
 @pytest.mark.full

@@ -62,8 +62,18 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "least squares": ("y ~ x + f", {}),
     "truth": ("y ~ (x > 0) + (1 | g)", {}),
 }
+# With residual variances that differ between strata.
+STRATA: dict[str, tuple[str, dict[str, Any]]] = {
+    "strata": ("y ~ x + (x | g)", {"dispersion": "~ f"}),
+    "strata of crossed": ("y ~ x + (x | g) + (1 | h)", {"dispersion": "~ f + c", "weights": "w"}),
+    "strata of nested": (
+        "y ~ year + (1 | school/g)",
+        {"dispersion": "~ I(year > 2004) * c", "reml": False, "offset": "o"},
+    ),
+    "strata by numbers": ("y ~ x + f", {"dispersion": "~ C(h) + year"}),
+}
 
 
 def fit(name: str, data: Any, **options: Any) -> mfx.Results:
-    formula, arguments = MODELS[name]
+    formula, arguments = (MODELS | STRATA)[name]
     return mfx.lmer(formula, data, **arguments, **options)

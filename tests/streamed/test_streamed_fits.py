@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streamed.streamed_cases import MODELS, fit, table
+from streamed.streamed_cases import MODELS, STRATA, fit, table
 from tiers import but_for, examples
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, SourceChangedError
 from mixedfx.likelihood.stream.sums import combine, reduce_chunk
 
 DATA = table()
@@ -70,6 +70,8 @@ def assert_same_fit(a: mfx.Results, b: mfx.Results) -> None:
             assert b.ranef()[group].index.equals(effects.index)
         close(a.varcorr.select_dtypes("number"), b.varcorr.select_dtypes("number"))
     close(a.r2, b.r2)
+    if "dispersion" in str(a.model.formula_text):
+        close(a.dispersion.select_dtypes("number"), b.dispersion.select_dtypes("number"))
 
 
 OTHERS = but_for(list(MODELS), ["crossed", "transforms", "weights", "dependent"])
@@ -110,6 +112,70 @@ def test_inference_is_that_of_the_rows(name):
     if "f" in a.formula.fixed:
         x, y = a.emmeans("f").table, b.emmeans("f").table
         close(x.select_dtypes("number"), y.select_dtypes("number"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", STRATA)
+def test_strata_of_chunks_are_those_of_the_rows(name):
+    assert_same_fit(in_memory(name), streamed(name, DATA, chunk_rows=90))
+
+
+@pytest.mark.full
+@given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=5))
+@examples(3)
+def test_the_chunks_of_strata_do_not_matter(cuts):
+    assert_same_fit(in_memory("strata"), streamed("strata", chunks_of(DATA, cuts)))
+
+
+@pytest.mark.full
+def test_inference_with_strata_is_that_of_the_rows(tmp_path):
+    a, b = in_memory("strata"), streamed("strata", DATA, chunk_rows=90)
+    for type_ in (1, 2, 3):
+        close(a.anova(type=type_), b.anova(type=type_))
+    close(a.predict(NEW, interval="prediction"), b.predict(NEW, interval="prediction"))
+    assert str(a.equation()) == str(b.equation())
+    b.save(tmp_path / "fit.mfx")
+    for again in (mfx.read(tmp_path / "fit.mfx"), pickle.loads(pickle.dumps(b)), b.slim()):
+        assert str(again.summary()) == str(b.summary())
+
+
+@pytest.mark.full
+def test_strata_are_profiled_and_compared():
+    frame, profiles, tables = DATA.dropna(), [], []
+    for options in ({"engine": "profiled"}, {"chunk_rows": 70}):
+        plain = mfx.lmer("y ~ x + (1 | g)", frame, **options)
+        strata = mfx.lmer("y ~ x + (1 | g)", frame, dispersion="~ c", **options)
+        profiles.append(strata.conf_int(method="profile"))
+        tables.append(mfx.compare(plain, strata).drop(columns="nested"))
+    close(*profiles)
+    close(*tables)
+
+
+@pytest.mark.full
+def test_rows_of_strata_are_written(tmp_path):
+    pytest.importorskip("pyarrow")
+    a, b = in_memory("strata of crossed"), streamed("strata of crossed", DATA, chunk_rows=90)
+    folder = b.augment(chunks_of(DATA, [130, 260]), to=tmp_path / "rows")
+    found = pd.concat([pd.read_parquet(f) for f in sorted(folder.glob("*.parquet"))])
+    expected = a.augment(DATA)
+    for name in ("fitted", "resid", "fixed", "hat"):
+        close(expected[name].fillna(0.0), found[name].fillna(0.0))
+    new = DATA.assign(f=DATA["f"].replace({"low": "none"}))
+    with pytest.raises(SourceChangedError, match=r"f = none, .* residual variance"):
+        b.augment(new, to=tmp_path / "new")
+
+
+@pytest.mark.full
+def test_too_many_strata_are_read_into_memory(monkeypatch):
+    import mixedfx.design.stream.sampling as sampling
+
+    monkeypatch.setattr(sampling, "_MOST_COMBINATIONS", 100)
+    models = [
+        mfx.lmer("y ~ year + (1 | g)", DATA.dropna(), dispersion="~ x", **options)
+        for options in ({"engine": "profiled"}, {"chunk_rows": 90})
+    ]
+    close(models[0].deviance, models[1].deviance)
+    assert models[1].model.rows.in_memory
 
 
 @pytest.mark.cases(1)
