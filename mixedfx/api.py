@@ -218,16 +218,13 @@ def fit_formula(
         residual = residual_request(options.residual, dispersion)
     source = as_source(data, chunk_rows=options.chunk_rows, connection=options.connection)
     if source is not None:
-        reason = reason_for_all_rows(parsed, dispersion, vars(options), source.columns, env)
-        if reason is None:
-            try:
-                return _fit_source(parsed, source, options, env, dispersion)
-            except TooManyStrata:
-                reason = f"dispersion='{dispersion}', of so many values,"
+        fit_or_reason = _fit_source(parsed, source, options, env, dispersion)
+        if isinstance(fit_or_reason, FittedModel):
+            return fit_or_reason
         read = residual.read if isinstance(residual, ResidualRequest) else residual
         formulas = [f for f in (parsed, dispersion, read) if f is not None]
         given = (options.weights, options.offset, options.residual_sd)
-        data = load_columns(formulas, source, given, reason)
+        data = load_columns(formulas, source, given, fit_or_reason)
     design = build(
         parsed,
         data,
@@ -256,8 +253,11 @@ def _fit_source(
     options: ModelOptions,
     env: EvalEnvironment,
     dispersion: Formula | None,
-) -> FittedModel:
-    """Fit rows that are read in chunks."""
+) -> FittedModel | str:
+    """Fit rows that are read in chunks; or what of the model needs all rows at once."""
+    reason = reason_for_all_rows(formula, dispersion, vars(options), source.columns, env)
+    if reason is not None:
+        return reason
     arguments = {"weights": options.weights, "offset": options.offset}
     how = StreamedFit(
         options.engine,
@@ -266,7 +266,10 @@ def _fit_source(
         lambda size: checked_start(options.start, size),
         dispersion,
     )
-    return fit_source(formula, source, arguments, env, how)
+    try:
+        return fit_source(formula, source, arguments, env, how)
+    except TooManyStrata:
+        return f"dispersion='{dispersion}', of so many values,"
 
 
 def _check_options(options: ModelOptions) -> None:

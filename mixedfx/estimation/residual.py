@@ -182,8 +182,7 @@ class ResidualEstimate:
         self, rows: ModelRows, codes: Codes, residuals: Vector, effects: Vector
     ) -> Vector:
         """Residuals plus a term's effects, times the precision of the rows of a level."""
-        partial = residuals + effects
-        return partial if rows.weights is None else partial * rows.weights
+        return (residuals + effects) * (1.0 if rows.weights is None else rows.weights)
 
     @property
     def structure_columns(self) -> Mapping[str, pd.Series]:
