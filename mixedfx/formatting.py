@@ -17,11 +17,17 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._escaping import html_block, latex_text, markdown_text
+from mixedfx.documents import (
+    DocumentPart,
+    DocumentsMixin,
+    TableDocumentsMixin,
+    aligned_right,
+)
 from mixedfx.errors import ArgumentError, brief
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(DocumentsMixin):
     """
     Tables of a fit, to print or to show in a notebook.
 
@@ -145,15 +151,18 @@ class Summary:
         parts += [latex_text(note) for note in self.notes]
         return "\n\n".join(parts)
 
+    def _document(self) -> tuple[Sequence[DocumentPart], Sequence[str]]:
+        return [DocumentPart(t.title, t.frame) for t in self.tables()], self.notes
+
     def _repr_html_(self) -> str:
         """Show the same tables in a notebook."""
         return self.to_html()
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(TableDocumentsMixin):
     """
-    A table of strings with a title, for text, Markdown, HTML and LaTeX.
+    A table of strings with a title, for text, Markdown, HTML, LaTeX, Word, Excel, Great Tables.
 
     Parameters
     ----------
@@ -240,6 +249,9 @@ class Table:
         text = self._format("latex_booktabs").replace("|", r"\textbar{}")
         return text + "".join(f"\n\n{latex_text(note)}" for note in self.notes)
 
+    def _document(self) -> tuple[Sequence[DocumentPart], Sequence[str]]:
+        return [DocumentPart(self.title, self.frame)], self.notes
+
     def _repr_html_(self) -> str:
         return html_block(f"<h4>{html.escape(self.title)}</h4>{self.to_html()}")
 
@@ -247,7 +259,7 @@ class Table:
         from tabulate import tabulate
 
         # Numbers are formatted already.
-        alignment = ["right" if _numeric(self.frame[c]) else "left" for c in self.frame]
+        alignment = ["right" if right else "left" for right in aligned_right(self.frame)]
         frame = self.frame
         if style == "pipe":
             frame = frame.map(markdown_text).rename(columns=markdown_text)
@@ -260,21 +272,6 @@ class Table:
                 disable_numparse=True,
             )
         )
-
-
-def _numeric(column: pd.Series) -> bool:
-    """Whether all entries of a column are numbers, up to parentheses and marks."""
-    texts = [str(v).strip(" ()*<") for v in column if str(v).strip()]
-    return bool(texts) and all(is_number(t.split(" ")[0]) for t in texts)
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def component_rows(components: pd.DataFrame) -> pd.DataFrame:

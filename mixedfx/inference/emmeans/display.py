@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from mixedfx._escaping import html_block
-from mixedfx.formatting import format_column, is_number
+from mixedfx.documents import is_number
+from mixedfx.formatting import format_column
 from mixedfx.inference.emmeans.reference_grid import level_text
 
 # Significant digits of the columns that are numbers.
