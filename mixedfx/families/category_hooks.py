@@ -29,6 +29,14 @@ class CategoryHooks:
         """Probabilities of ordered categories, (K, ...)."""
         raise NotImplementedError
 
+    def probability_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array]:
+        """Their derivatives by eta, (K, ...), and by coordinates of the parameters, (r, K, ...)."""
+        raise NotImplementedError
+
+    def probability_curvature(self, eta: Array, params: Vector) -> Array:
+        """Their second derivatives by eta, (K, ...)."""
+        raise NotImplementedError
+
     def of_categories(self, labels: tuple[str, ...]) -> Self:
         """Family of ordered categories with these names; of others it is the family itself."""
         return self

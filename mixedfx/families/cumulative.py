@@ -258,6 +258,12 @@ class Cumulative(Family):
         ends = np.zeros((J.shape[1], 1, *np.shape(eta)))
         return by_eta, np.diff(np.concatenate([ends, cumulative, ends], axis=1), axis=1)
 
+    def probability_curvature(self, eta: Array, params: Vector) -> Array:
+        """Second derivatives of ``P(y = j)`` by eta, (K, ...)."""
+        slope = self._densities(eta, params)[1]
+        none = np.zeros((1, *np.shape(eta)))
+        return np.asarray(np.diff(np.concatenate([none, slope, none]), axis=0))
+
     @np.errstate(all="ignore")
     def _densities(self, eta: Array, params: Vector) -> tuple[Array, Array, Array]:
         """``F'``, ``F''`` and ``F'''`` at ``alpha_j - eta``, (K - 1, ...)."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
 from mixedfx._warnings import warn_caller
 from mixedfx.design.known_levels import LevelCombinations
@@ -42,7 +41,7 @@ from mixedfx.inference.reported_levels import (
     reported_variances,
 )
 from mixedfx.inference.residual_prediction import errors_of_means, known_residuals
-from mixedfx.inference.response_scale import check_scale, response_scale
+from mixedfx.inference.response_scale import RowErrors, check_scale, response_scale
 from mixedfx.likelihood.prediction_variance import (
     PredictionRows,
     conditional_residuals,
@@ -172,7 +171,7 @@ class Wanted:
         if self.interval is not None:
             check_choice("interval", self.interval, ("confidence", "prediction"))
         check_share("conf_level", self.conf_level)
-        check_scale(fit, self.which, self.average, self.interval, self.se)
+        check_scale(fit, self.which, self.average, self.interval)
 
     def groups(self, fit: FittedModel) -> tuple[str, ...]:
         """Grouping factors whose conditional modes are included."""
@@ -201,20 +200,21 @@ def _predict(fit: FittedModel, data: Any, wanted: Wanted) -> pd.Series | pd.Data
     errors = errors_of_means(fit, rows, known, uncertainty)
     errors = replace(errors, conditional=errors.conditional + rows.left_of_known)
     errors = errors.times(fit.solution.sigma**2)
-    at = scale.at(
-        eta, left_out, errors, lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty)
+    of_rows = RowErrors(
+        index,
+        eta,
+        left_out,
+        errors,
+        lambda: effect_variance_gradient(fit.crossprod, rows, uncertainty),
     )
-    table = pd.DataFrame({"predicted": scale.table(eta, left_out, index)})
-    if wanted.se:
-        table["std_error"] = np.where(np.isnan(eta), np.nan, at.std_error)
-    shares = [0.5 - wanted.conf_level / 2, 0.5 + wanted.conf_level / 2]
-    if interval == "confidence":
-        table["conf_low"], table["conf_high"] = at.limits(special.ndtri(shares[1]))
+    confidence = wanted.conf_level if interval == "confidence" else None
+    table = scale.with_errors(of_rows, se=wanted.se, conf_level=confidence)
     if interval == "prediction":
         variance = errors.variance + unknown_effects_variance(fit, rows)
         if known is not None:
             variance = variance - fit.solution.sigma**2 * known.explained
         predictive = _predictive(fit, data)
+        shares = [0.5 - wanted.conf_level / 2, 0.5 + wanted.conf_level / 2]
         table["conf_low"], table["conf_high"] = predictive.quantiles(eta, variance, shares)
     return table
 

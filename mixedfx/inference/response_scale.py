@@ -5,13 +5,14 @@ scale                  predicted                                   standard erro
 =====================  ==========================================  =========================
 linear                 eta                                         s
 mean                   mean(eta)                                   ``|mean'(eta)| s``
-probabilities          those of ordered categories                 none
+probabilities          those of ordered categories                 by the gradient of each
 mean over effects      ``m = E mean(eta + v), v ~ N(0, z'Sigma z)`` by the gradient of m
 =====================  ==========================================  =========================
 
 ``s^2`` is the variance of the error of eta. By Stein's identity m has the derivatives
 ``E mean'(eta + v)`` by eta and ``E mean''(eta + v) / 2`` by the variance. Confidence limits are
-those of the linear predictor ``link(m)``, transformed, so that they stay within the mean's range.
+those of the linear predictor ``link(m)``, transformed, so that they stay within the mean's range;
+those of probabilities are of their logits.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.families.family import Family
 from mixedfx.families.links import Identity
-from mixedfx.likelihood.prediction_variance import (
-    PredictionErrors,
-)
+from mixedfx.likelihood.prediction_variance import PredictionErrors
 from mixedfx.linalg.normal_expectation import expectation
 
 Vector = npt.NDArray[np.float64]
@@ -58,6 +58,17 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class RowErrors:
+    """Linear predictors of rows, and their errors."""
+
+    index: pd.Index
+    eta: Vector
+    left_out: Vector  # variance of the effects that are not included
+    errors: PredictionErrors
+    variance_gradient: Callable[[], Matrix]  # of ``left_out`` by the parameters, (n, m)
+
+
+@dataclass(frozen=True)
 class LinearScale:
     """The linear predictor itself."""
 
@@ -66,6 +77,18 @@ class LinearScale:
     def table(self, eta: Vector, left_out: Vector, index: pd.Index) -> pd.Series | pd.DataFrame:
         """What is predicted of rows with these labels."""
         return pd.Series(self.predicted(eta, left_out), index=index, name="predicted")
+
+    def with_errors(self, rows: RowErrors, *, se: bool, conf_level: float | None) -> pd.DataFrame:
+        """What is predicted, with standard errors and confidence limits if asked for."""
+        eta, left_out = rows.eta, rows.left_out
+        at = self.at(eta, left_out, rows.errors, rows.variance_gradient)
+        table = pd.DataFrame({"predicted": self.table(eta, left_out, rows.index)})
+        if se:
+            table["std_error"] = np.where(np.isnan(eta), np.nan, at.std_error)
+        if conf_level is not None:
+            z = special.ndtri(0.5 + conf_level / 2)
+            table["conf_low"], table["conf_high"] = at.limits(z)
+        return table
 
     def predicted(self, eta: Vector, left_out: Vector) -> Vector:
         """The linear predictor."""
@@ -193,8 +216,50 @@ class ProbabilityScale(AverageScale):
         columns = [self._expected(partial(self._of, j), eta, left_out) for j in categories]
         return pd.DataFrame(np.array(columns).T, index=index, columns=list(self.family.labels))
 
+    def with_errors(self, rows: RowErrors, *, se: bool, conf_level: float | None) -> pd.DataFrame:
+        """Tables of all categories side by side, limits by the logits."""
+        predicted = self.table(rows.eta, rows.left_out, rows.index)
+        assert isinstance(predicted, pd.DataFrame)
+        found, labels = {"predicted": predicted}, predicted.columns
+        gradient = rows.variance_gradient() if self.averages else None
+        sds = [self._sd(j, rows, gradient) for j in range(len(labels))]
+        sd = pd.DataFrame(np.array(sds).T, index=rows.index, columns=labels)
+        if se:
+            found["std_error"] = sd
+        if conf_level is not None:
+            z = special.ndtri(0.5 + conf_level / 2)
+            with np.errstate(all="ignore"):
+                center, of_logit = special.logit(predicted), sd / (predicted * (1.0 - predicted))
+            found["conf_low"] = special.expit(center - z * of_logit)
+            found["conf_high"] = special.expit(center + z * of_logit)
+        return pd.concat(found, axis=1)
+
+    def _sd(self, j: int, rows: RowErrors, variance_gradient: Matrix | None) -> Vector:
+        """Standard error of the probability of one category, (n,)."""
+        eta, left_out, errors = rows.eta, rows.left_out, rows.errors
+        by_eta = self._expected(partial(self._by_eta, j), eta, left_out)
+        gradient = by_eta[:, None] * errors.gradient
+        if variance_gradient is not None:
+            curvature = self._expected(partial(self._curvature, j), eta, left_out)
+            gradient += 0.5 * curvature[:, None] * variance_gradient
+        r = len(self.params)
+        for i in range(r):
+            by_param = self._expected(partial(self._by_coordinate, i, j), eta, left_out)
+            gradient[:, gradient.shape[1] - r + i] += by_param
+        of_category = PredictionErrors(by_eta**2 * errors.conditional, gradient, errors.cov)
+        return np.sqrt(of_category.variance)
+
     def _of(self, j: int, eta: Matrix) -> Matrix:
         return np.asarray(self.family.probabilities(eta, self.params)[j])
+
+    def _by_eta(self, j: int, eta: Matrix) -> Matrix:
+        return np.asarray(self.family.probability_derivatives(eta, self.params)[0][j])
+
+    def _by_coordinate(self, i: int, j: int, eta: Matrix) -> Matrix:
+        return np.asarray(self.family.probability_derivatives(eta, self.params)[1][i, j])
+
+    def _curvature(self, j: int, eta: Matrix) -> Matrix:
+        return np.asarray(self.family.probability_curvature(eta, self.params)[j])
 
 
 def response_scale(fit: FittedModel, which: str, average: str | None) -> LinearScale:
@@ -208,15 +273,12 @@ def response_scale(fit: FittedModel, which: str, average: str | None) -> LinearS
     return MeanScale(family, params) if average is None else AverageScale(family, params)
 
 
-def check_scale(
-    fit: FittedModel, which: str, average: str | None, interval: str | None, se: bool
-) -> None:
+def check_scale(fit: FittedModel, which: str, average: str | None, interval: str | None) -> None:
     """Refuse what does not exist on a scale."""
-    if which == "probabilities" and (se or interval is not None):
+    if which == "probabilities" and interval == "prediction":
         raise ArgumentError(
-            "which='probabilities' predicts a column for each category, without standard errors "
-            "and intervals: fit.emmeans(..., which='probabilities') has them; leave se= and "
-            "interval= out."
+            "interval='prediction' is for a new response, and the probabilities of its categories "
+            "are all that is known of it: take interval='confidence', or leave interval= out."
         )
     link = fit.spec.family.link
     if isinstance(link, Identity):

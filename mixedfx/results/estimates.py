@@ -338,8 +338,8 @@ class EstimatesMixin(ResultsBase):
         Returns
         -------
         pandas.Series, pandas.DataFrame or Path
-            With the rows' index; NaN where a needed column is missing. With ``interval`` or
-            ``se`` a table, with those of ``predicted std_error conf_low conf_high`` asked for.
+            With the rows' index; NaN where a needed column is missing. With ``interval`` or ``se``
+            a table of ``predicted std_error conf_low conf_high``, of probabilities by category.
 
         Raises
         ------
@@ -349,11 +349,11 @@ class EstimatesMixin(ResultsBase):
         Notes
         -----
         With another link than the identity, standard errors are those of the linear predictor
-        times the slope of the mean, and confidence limits are those of the linear predictor,
-        transformed. Limits of a prediction interval are quantiles of the predictive distribution:
-        the family's, averaged over the normal error of the linear predictor; of a discrete
-        response the smallest values whose probability is reached, so that they cover at least
-        ``conf_level``.
+        times the slope of the mean, and confidence limits are those of the linear predictor (of
+        probabilities, of their logits), transformed. Limits of a prediction interval are quantiles
+        of the predictive distribution: the family's, averaged over the normal error of the linear
+        predictor; of a discrete response the smallest values whose probability is reached, so that
+        they cover at least ``conf_level``.
 
         References
         ----------

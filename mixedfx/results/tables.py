@@ -66,6 +66,8 @@ def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
         found = several_prediction.predict(fit, frame, **options)
         table = found.to_frame("predicted") if isinstance(found, pd.Series) else found
+        if table.columns.nlevels > 1:  # of a file's columns each has one name
+            table = table.set_axis([" ".join(names) for names in table.columns], axis=1)
         _check_not_taken(table, frame)
         return pd.concat([frame, table], axis=1)
 

@@ -224,9 +224,50 @@ def test_standard_errors_of_the_mean_class_are_by_the_delta_method(wine, fit):
     np.testing.assert_allclose(found["predicted"], cells["emmean"], rtol=1e-12)
 
 
+# ordinal 2022.11-16: predict(clm(rating ~ temp + contact), newdata, type = "prob", se.fit = TRUE,
+# interval = TRUE) at cold and no contact, warm and contact; limits by the logits.
+OF_CLM = {
+    "predicted": [[0.20679013, 0.5706497, 0.19229094], [0.00460827, 0.05380128, 0.30420994]],
+    "std_error": [[0.0848192, 0.08683884, 0.06388672], [0.00352285, 0.02668355, 0.07805942]],
+    "conf_low": [[0.08644108, 0.39887109, 0.09609419], [0.00102654, 0.01994752, 0.17506663]],
+    "conf_high": [[0.41802603, 0.72694468, 0.34773992], [0.02043158, 0.13707386, 0.47389279]],
+}
+
+
+def test_probabilities_have_the_errors_and_limits_of_clm(wine):
+    fit = fitted("rating ~ temp + contact", wine)
+    new = pd.DataFrame({"temp": ["cold", "warm"], "contact": ["no", "yes"]})
+    found = fit.predict(new, which="probabilities", se=True, interval="confidence")
+    for column, expected in OF_CLM.items():
+        np.testing.assert_allclose(found[column][["1", "2", "3"]], expected, atol=1e-5)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("options", [{}, {"random": "none"}, {"average": "population"}])
+def test_errors_of_two_categories_are_those_of_a_binomial_response(wine, options):
+    data = wine.assign(high=(wine["rating"] > "2").astype(int))
+    formula = "high ~ temp + contact + (1 | judge)"
+    ordered, binomial = fitted(formula, data), mfx.glmer(formula, data)
+    asked = {"se": True, "interval": "confidence", **options}
+    found = ordered.predict(data, which="probabilities", **asked)
+    expected = binomial.predict(data, **asked)
+    for column in expected:
+        np.testing.assert_allclose(found[column]["1"], expected[column], atol=2e-5)
+    np.testing.assert_allclose(found["std_error"]["0"], expected["std_error"], atol=2e-5)
+
+
+@pytest.mark.full
+def test_probabilities_with_errors_are_written_to_files(wine, fit, tmp_path):
+    pytest.importorskip("pyarrow")
+    folder = fit.predict(wine, which="probabilities", se=True, to=tmp_path / "rows")
+    table = pd.read_parquet(folder)
+    expected = fit.predict(wine, which="probabilities", se=True)
+    np.testing.assert_allclose(table["std_error 3"], expected["std_error"]["3"])
+
+
 def test_probability_quantities_that_do_not_exist_are_refused(fit):
-    with pytest.raises(ArgumentError, match=r"fit\.emmeans"):
-        fit.predict(which="probabilities", se=True)
+    with pytest.raises(ArgumentError, match="interval='prediction' is for a new response"):
+        fit.predict(which="probabilities", interval="prediction")
     with pytest.raises(ArgumentError, match="which='linear'"):
         fit.emmeans("temp", which="mean").joint()
     with pytest.raises(ArgumentError, match="bias_adjust"):
