@@ -192,7 +192,7 @@ def family_with(family: Family, formulas: Mapping[str, Formula]) -> Family:
         raise ArgumentError(
             f"dispersion='{formulas['dispersion']}': the family '{family.name}' has no dispersion "
             f"to model: {has}. Families with one: 'nbinom2', 'nbinom1', 'gamma', 'gaussian', "
-            "'inverse_gaussian', 'beta', 'betabinomial', 'student'."
+            "'inverse_gaussian', 'beta', 'betabinomial', 'student', 'tweedie'."
         )
     if "zero_inflation" not in formulas:
         return family

@@ -97,6 +97,8 @@ class Family(FamilyParameters, CategoryHooks, ABC):
     # Parameter that dispersion= models; whether a response can be zero with positive probability;
     # and whether zeros are left out, for a probability of their own.
     dispersion_param: ClassVar[str | None] = None
+    # What the other parameters are, beside one that has a predictor: by their logarithms
+    beside_dispersion: ClassVar[FamilyParameters] = FamilyParameters()
     has_zeros: ClassVar[bool] = False
     truncated: ClassVar[bool] = False
     # What fit.predict() predicts
@@ -188,7 +190,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
     def several(
         self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
     ) -> Partials:
-        """Log density as a function of eta and of log parameters, which can differ by row."""
+        """Log density by eta and the parameters' coordinates; that of the dispersion has rows."""
         raise NotImplementedError
 
     @abstractmethod

@@ -53,11 +53,14 @@ class Variables:
         return Partials(self, {(): value})
 
     def log_params(self, params: Array) -> list[Partials]:
-        """Logarithms of the parameters: variables where derivatives by them are wanted."""
-        logs = np.log(params)
+        """Logarithms of the parameters."""
+        return self.coordinates(np.log(params))
+
+    def coordinates(self, values: Array) -> list[Partials]:
+        """Coordinates of parameters: variables where derivatives by them are wanted."""
         if not self.n_params:
-            return [self.constant(log_param) for log_param in logs]
-        return [self.variable(self.n_predictors + j, value) for j, value in enumerate(logs)]
+            return [self.constant(value) for value in values]
+        return [self.variable(self.n_predictors + j, value) for j, value in enumerate(values)]
 
 
 @dataclass(frozen=True)

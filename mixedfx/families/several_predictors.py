@@ -27,9 +27,6 @@ from mixedfx.families.parameters import FamilyParameters, Matrix, ParamScale
 from mixedfx.families.partials import Partials, Variables, of_rows, softplus
 from mixedfx.families.zero_part import ZeroPart, inflated, inflated_by_params
 
-# Coordinates beside a modelled parameter: logarithms.
-_LOGARITHMS = FamilyParameters()
-
 
 @dataclass(frozen=True)
 class SeveralPredictors:
@@ -92,7 +89,7 @@ class SeveralPredictors:
     @property
     def _searched(self) -> FamilyParameters:
         """What the coordinates are of."""
-        return _LOGARITHMS if self.dispersion else self.family
+        return self.family.beside_dispersion if self.dispersion else self.family
 
     def coordinates(self, params: Vector) -> Vector:
         """Coordinates in which the parameters are searched."""
@@ -269,7 +266,7 @@ class SeveralPredictors:
     ) -> Partials:
         """Log density of the family at a dispersion that has a predictor."""
         at = self.m - 1
-        logs = variables.log_params(params)
+        logs = variables.coordinates(self.coordinates(params))
         logs.insert(self._modelled or 0, variables.variable(at, eta[at]))
         return self.family.several(self._counts(y), w, variables.variable(0, eta[0]), logs)
 

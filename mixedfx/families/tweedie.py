@@ -20,11 +20,12 @@ from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives
 from mixedfx.families.family import Family, Mask, Vector
 from mixedfx.families.links import bounded_exp
 from mixedfx.families.parameters import Matrix, ParamScale
+from mixedfx.families.partials import Partials
+from mixedfx.families.tweedie_dispersion import Power, log_density
 from mixedfx.families.tweedie_series import log_series, poisson_gamma_cdf
 
 _FIRST_POWER = 1.5
-# Largest size of the logit of the power less one.
-_LARGEST_LOGIT = 30.0
+_POWER = Power()
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Tweedie(Family):
     param_names = ("phi", "power")
     positive_mean = True
     has_zeros = True
+    dispersion_param = "phi"
+    beside_dispersion = _POWER
     support = "numbers that are not negative"
     param_range = "must be above 0, and the power between 1 and 2"
 
@@ -52,14 +55,11 @@ class Tweedie(Family):
 
     def coordinates(self, params: Vector) -> Vector:
         """``log phi``, and the logit of ``power - 1``."""
-        phi, power = params
-        return np.array([np.log(phi), np.log(power - 1.0) - np.log(2.0 - power)])
+        return np.append(np.log(params[:1]), _POWER.coordinates(params[1:]))
 
     def natural(self, coordinates: Vector) -> Vector:
         """Back."""
-        phi = super().natural(coordinates[:1])[0]
-        logit = np.clip(coordinates[1], -_LARGEST_LOGIT, _LARGEST_LOGIT)
-        return np.array([phi, 1.0 + 1.0 / (1.0 + np.exp(-logit))])
+        return np.append(super().natural(coordinates[:1]), _POWER.natural(coordinates[1:]))
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Diagonal."""
@@ -103,6 +103,12 @@ class Tweedie(Family):
         unit = (p - 1.0) * (2.0 - p)  # of the power by its coordinate
         pairs = zip(by_phi, by_p, strict=True)
         return ParamDerivatives(*(np.array([one, unit * other]) for one, other in pairs))
+
+    def several(
+        self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
+    ) -> Partials:
+        """By log phi, which can differ by row, and the coordinate of the power."""
+        return log_density(y, w, eta, *log_params)
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``-log y`` of positive responses."""
@@ -149,16 +155,21 @@ class Tweedie(Family):
         phi = params[0] / (np.ones_like(mu) if w is None else w)
         shape = np.broadcast_shapes(np.shape(y), np.shape(mu), np.shape(phi))
         of_y, of_mu, of_phi = (np.broadcast_to(v, shape).ravel() for v in (y, mu, phi))
-        up_to = poisson_gamma_cdf(of_y, of_mu, of_phi, float(params[1])).reshape(shape)
+        up_to = poisson_gamma_cdf(of_y, of_mu, of_phi, _power(params)).reshape(shape)
         return np.where(np.broadcast_to(y, shape) > 0.0, up_to, 0.0), up_to
 
     def unit_deviance(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> Vector:
         """``2 w (y^(2-p) / ((1-p)(2-p)) - y mu^(1-p) / (1-p) + mu^(2-p) / (2-p))``."""
-        p = float(params[1])
+        p = _power(params)
         own = y ** (2.0 - p) / ((1.0 - p) * (2.0 - p))
         deviance = 2.0 * (own - y * mu ** (1.0 - p) / (1.0 - p) + mu ** (2.0 - p) / (2.0 - p))
         deviance = np.maximum(deviance, 0.0)
         return np.asarray(deviance if w is None else w * deviance)
+
+
+def _power(params: Array) -> float:
+    """The power, which is one number where phi differs by row."""
+    return float(np.ravel(params[1])[0])
 
 
 # The last series: modes are searched at parameters that stay, and it does not depend on the mean.

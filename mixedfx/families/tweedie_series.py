@@ -43,6 +43,40 @@ class Series(NamedTuple):
     by_power: Vector
 
 
+class Moments(NamedTuple):
+    """
+    Logarithm of the sum, and moments of j and of ``g_j = d log W_j / dp`` by the terms.
+
+    ``log W`` has the derivatives ``-(1 + nu) k1``, ``(1 + nu)^2 k2`` and ``-(1 + nu)^3 k3`` by log
+    phi with the cumulants k of j, and ``E g`` by the power; g changes with log phi by ``-nu' j``.
+    """
+
+    value: Vector
+    k1: Vector
+    k2: Vector
+    k3: Vector
+    g: Vector  # E g
+    gj: Vector  # Cov(g, j)
+    gjj: Vector  # E (g - E g)(j - E j)^2
+
+
+def log_series_moments(y: Vector, phi: Vector, power: float) -> Moments:
+    """The same with the moments that give its derivatives."""
+    out = np.empty((len(Moments._fields), len(y)))
+    nu = (2.0 - power) / (power - 1.0)
+    for rows, j, h in _terms(y, phi, power):
+        value, weights = _weights(y[rows], phi[rows], power, j, h)
+        g = j * _power_rates(y[rows], phi[rows], power)[:, None]
+        g += j * special.digamma(j * nu) / (power - 1.0) ** 2
+        k1, mean_g = (weights * j).sum(axis=1), (weights * g).sum(axis=1)
+        j, g = j - k1[:, None], g - mean_g[:, None]
+        wj = weights * j
+        wjj = wj * j
+        products = wjj.sum(axis=1), (wjj * j).sum(axis=1), mean_g, (wj * g).sum(axis=1)
+        out[:, rows] = value, k1, *products, (wjj * g).sum(axis=1)
+    return Moments(*out)
+
+
 def log_series(y: Vector, phi: Vector, power: float) -> Series:
     """``log W`` of positive responses, (n,), with dispersions (n,)."""
     out = np.empty((3, len(y)))
@@ -73,21 +107,32 @@ def _around(centre: Vector, sd: Vector) -> Iterator[tuple[Rows, Matrix, Vector]]
             yield rows, low[rows, None] + h[rows, None] * np.arange(size), h[rows]
 
 
-def _summed(y: Vector, phi: Vector, power: float, j: Matrix, h: Vector) -> tuple[Vector, ...]:
-    """Sums over the terms relative to the largest."""
+def _weights(y: Vector, phi: Vector, power: float, j: Matrix, h: Vector) -> tuple[Vector, Matrix]:
+    """Logarithm of the sum over the terms, relative to the largest, and their shares of it."""
     nu = (2.0 - power) / (power - 1.0)
-    by_power_of_nu = -1.0 / (power - 1.0) ** 2
-    log_ratio = np.log(y / (phi * (power - 1.0)))
-    rate = nu * log_ratio - np.log(phi * (2.0 - power))
+    rate = nu * np.log(y / (phi * (power - 1.0))) - np.log(phi * (2.0 - power))
     log_terms = j * rate[:, None] - special.gammaln(j + 1.0) - special.gammaln(j * nu)
     largest = log_terms.max(axis=1)
     weights = np.exp(log_terms - largest[:, None])
     total = weights.sum(axis=1)
-    mean_j = (weights * j).sum(axis=1) / total
-    mean_digamma = (weights * j * special.digamma(j * nu)).sum(axis=1) / total
-    by_power = mean_j * (by_power_of_nu * log_ratio - nu / (power - 1.0) + 1.0 / (2.0 - power))
-    by_power -= by_power_of_nu * mean_digamma
-    return largest + np.log(h * total), -(1.0 + nu) * mean_j, by_power
+    return largest + np.log(h * total), weights / total[:, None]
+
+
+def _power_rates(y: Vector, phi: Vector, power: float) -> Vector:
+    """Derivative by the power of what is multiplied by j, but for ``lgamma(j nu)``."""
+    log_ratio = np.log(y / (phi * (power - 1.0)))
+    nu = (2.0 - power) / (power - 1.0)
+    return np.asarray(-log_ratio / (power - 1.0) ** 2 - nu / (power - 1.0) + 1.0 / (2.0 - power))
+
+
+def _summed(y: Vector, phi: Vector, power: float, j: Matrix, h: Vector) -> tuple[Vector, ...]:
+    """Sums over the terms."""
+    nu = (2.0 - power) / (power - 1.0)
+    value, weights = _weights(y, phi, power, j, h)
+    mean_j = (weights * j).sum(axis=1)
+    mean_digamma = (weights * j * special.digamma(j * nu)).sum(axis=1)
+    by_power = mean_j * _power_rates(y, phi, power) + mean_digamma / (power - 1.0) ** 2
+    return value, -(1.0 + nu) * mean_j, by_power
 
 
 def poisson_gamma_cdf(y: Vector, mu: Vector, phi: Vector, power: float) -> Vector:

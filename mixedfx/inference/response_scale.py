@@ -227,11 +227,12 @@ class ProbabilityScale(AverageScale):
         if se:
             found["std_error"] = sd
         if conf_level is not None:
-            z = special.ndtri(0.5 + conf_level / 2)
+            z, p = special.ndtri(0.5 + conf_level / 2), predicted.to_numpy()
             with np.errstate(all="ignore"):
-                center, of_logit = special.logit(predicted), sd / (predicted * (1.0 - predicted))
-            found["conf_low"] = special.expit(center - z * of_logit)
-            found["conf_high"] = special.expit(center + z * of_logit)
+                center, of_logit = special.logit(p), sd.to_numpy() / (p * (1.0 - p))
+            for name, sign in (("conf_low", -1.0), ("conf_high", 1.0)):
+                limits = special.expit(center + sign * z * of_logit)
+                found[name] = pd.DataFrame(limits, index=rows.index, columns=labels)
         return pd.concat(found, axis=1)
 
     def _sd(self, j: int, rows: RowErrors, variance_gradient: Matrix | None) -> Vector:

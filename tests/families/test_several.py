@@ -15,11 +15,12 @@ TRIALS = np.array([5.0, 8.0, 20.0, 3.0, 9.0, 9.0, 4.0, 7.0])
 SUCCESSES = np.array([0.0, 3.0, 11.0, 0.0, 9.0, 4.0, 1.0, 0.0])
 SHARES = np.array([0.02, 0.3, 0.7, 0.99, 0.5, 0.4, 0.1, 0.8])
 PARAMS = {"nbinom1": [0.7], "nbinom2": [0.7], "truncated_nbinom2": [0.7], "student": [0.6, 5.0]}
+PARAMS["tweedie"] = [0.7, 1.4]
 WITH_ZEROS = ["poisson", "nbinom1", "nbinom2", "truncated_poisson", "truncated_nbinom2"]
 CONTINUOUS = [
     *[("gamma", link) for link in ("log", "inverse", "identity")],
     *[("gaussian", link) for link in ("identity", "log")],
-    *[("inverse_gaussian", "log"), ("student", "identity")],
+    *[("inverse_gaussian", "log"), ("student", "identity"), ("tweedie", "log")],
     *[("beta", link) for link in ("logit", "cloglog")],
 ]
 CASES = [
@@ -28,6 +29,7 @@ CASES = [
     *[(name, "log", False, True) for name in ("nbinom1", "nbinom2")],
     *[("binomial", "logit", True, False), ("betabinomial", "probit", True, True)],
     ("betabinomial", "logit", False, True),
+    *[("tweedie", "log", True, dispersion) for dispersion in (False, True)],
     *[(name, link, False, True) for name, link in CONTINUOUS],
 ]
 
@@ -43,6 +45,8 @@ class Case:
         n_own = len(self.density.param_names)
         self.params = self.all_params[len(self.all_params) - n_own :]
         self.y = COUNTS if family.discrete else SHARES
+        if family.has_zeros and not family.discrete:
+            self.y = COUNTS / 3.0
         self.w = np.tile([1.0, 2.0, 3.0, 1.5], 2) if weighted else None
         if family.takes_trials:
             self.y, self.w = SUCCESSES / TRIALS, TRIALS
@@ -82,9 +86,9 @@ def test_derivatives_by_params_are_those_of_differences(name, link, zeros, dispe
     for j in range(len(case.params)):
 
         def parts(shift, j=j):
-            params = case.params.copy()
-            params[j] *= np.exp(shift)
-            at = case.at(params=params)
+            coordinates = case.density.coordinates(case.params)
+            coordinates[j] += shift
+            at = case.at(params=case.density.natural(coordinates))
             return np.concatenate([at.value[None], at.first, at.weight.reshape(-1, 8)])
 
         expected = [exact.value[j][None], exact.first[j], exact.weight[j].reshape(-1, 8)]

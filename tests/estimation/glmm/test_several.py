@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from reference_models import FOLDER
 from scipy import special
 
 import mixedfx as mfx
@@ -75,6 +76,45 @@ def test_a_normal_dispersion_is_that_of_lmer(counts):
     np.testing.assert_allclose(
         general.dispersion["estimate"], linear.dispersion["estimate"], atol=1e-4
     )
+
+
+# R 4.2.2, glmmTMB 1.1.5: catch ~ depth + (1 | boat), dispformula = ~ area or ~ depth, tweedie, with
+# rel.tol 1e-14: log-likelihood, coefficients of the mean and of log phi, their standard errors,
+# power and standard deviation of boats.
+TWEEDIE = {
+    "~ area": (
+        -556.9875829,
+        [0.8997420, 0.8580029, 0.0859075, 0.1797588, 0.2642384],
+        [0.1301682976, 0.1004581057, 0.1268988422, 0.1906338947, 0.1754448089],
+        [1.604675623, 0.5006679838],
+    ),
+    "~ depth": (
+        -558.0091987,
+        [0.9004178, 0.8544460, 0.23585567, -0.07493863],
+        [0.12876963304, 0.10033022999, 0.07424531073, 0.13652557983],
+        [1.61059932, 0.5011764901],
+    ),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("formula", TWEEDIE)
+def test_a_dispersion_formula_of_tweedie_is_that_of_glmmtmb(formula):
+    catch = pd.read_csv(FOLDER / "generalized" / "data" / "catch.csv")
+    fit = mfx.glmer("catch ~ depth + (1 | boat)", catch, "tweedie", dispersion=formula)
+    llf, coefficients, errors, others = TWEEDIE[formula]
+    assert fit.llf == pytest.approx(llf, abs=1e-6)
+    found = np.append(fit.params, fit.dispersion["estimate"])
+    np.testing.assert_allclose(found, coefficients, atol=1e-5)
+    found = np.append(fit.bse, fit.dispersion["std_error"])
+    np.testing.assert_allclose(found, errors, rtol=1e-4)
+    power, sd = fit.family_params["power"], fit.varcorr["sdcor"].iloc[0]
+    np.testing.assert_allclose([power, sd], others, rtol=1e-5)
+    residuals = fit.residuals("quantile", rng=1, random="fitted")
+    assert abs(residuals.mean()) < 0.15
+    assert residuals.std() == pytest.approx(1.0, abs=0.1)
+    drawn = fit.simulate(200, rng=1, random="fitted").to_numpy()
+    assert drawn.mean() == pytest.approx(fit.fittedvalues.mean(), rel=0.03)
 
 
 @pytest.mark.full
