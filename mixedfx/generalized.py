@@ -108,7 +108,7 @@ def glmer(
         ``prop(k, n)``, or a proportion with ``weights=`` trials.
     data : DataFrame
         As for :func:`mixedfx.lmer`; of rows that are read in chunks the columns used are read
-        into memory.
+        into memory, of counts and answers of 0 and 1 the distinct rows with their numbers.
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"``, ``"student"``,
@@ -274,18 +274,27 @@ def _design(
 def _read(
     formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
 ) -> tuple[pd.DataFrame, GeneralizedOptions, _Merged | None]:
-    """Read a source's columns; of answers that are 0 or 1 its distinct rows, with their numbers."""
+    """Read a source's columns; of answers that are few its distinct rows, with their numbers."""
     given = (options.weights, options.offset)
     formulas = [formula, *options.parts.values()]
-    binary = family.takes_trials and options.weights is None and not options.parts
-    if not (binary and has_binary_response(formula, source)):
+    if options.weights is not None or not _has_few_answers(formula, source, family, options):
         return load_columns(formulas, source, given, "a generalised model"), options, None
-    merged, n = load_merged(formula, source, given)
+    merged, n = load_merged(formulas, source, given)
     if len(merged) == n:
         return merged.drop(columns=TRIALS), options, None
-    text = f"{n:,} rows were read in chunks; {len(merged):,} of them are distinct, and were fitted "
-    note = Note(text + "with their numbers as trials.")
+    text = f"{n:,} rows were read in chunks, in 1 pass; {len(merged):,} of them are distinct, and "
+    counted = "trials" if family.takes_trials else "weights"
+    note = Note(f"{text}were fitted with their numbers as {counted}.")
     return merged, replace(options, weights=TRIALS), _Merged(n, note)
+
+
+def _has_few_answers(
+    formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
+) -> bool:
+    """Whether a row of weight w has the log density of w equal rows: of counts, of 0 and 1."""
+    if family.takes_trials:
+        return not options.parts and has_binary_response(formula, source)
+    return family.discrete
 
 
 def _counted(rows: ModelRows, data: pd.DataFrame, merged: _Merged | None) -> ModelRows:

@@ -134,7 +134,7 @@ class FittedModel:
     @property
     def has_prior_weights(self) -> bool:
         """Whether the data have weights."""
-        return self.original_design.rows.has_weights
+        return not self.rows.n_merged and self.original_design.rows.has_weights
 
     @property
     def prior_weights(self) -> Vector | None:

@@ -146,7 +146,7 @@ def _family_response(fit: FittedModel, *, estimates: bool) -> equations.FamilyRe
     spec = fit.spec
     if spec.residual.linear:
         return None
-    trials = fit.rows.has_weights and spec.family.takes_trials
+    trials = spec.family.takes_trials and fit.rows.has_weights and not fit.rows.n_merged
     params = fit.residual.family_params(fit.solution.sigma) if estimates else {}
     of_rows: str | bool = (trials and spec.weights_column) or trials
     further = tuple(fit.residual.predictors)

@@ -10,6 +10,7 @@ from patsy import EvalEnvironment
 
 from mixedfx._names import encode
 from mixedfx.design.columns import factor_codes
+from mixedfx.design.stream.sampling import concatenated
 from mixedfx.design.stream.strata import has_strata
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.membership import is_membership
@@ -18,7 +19,7 @@ from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 from mixedfx.linalg.available_memory import available_memory, check_memory, size_text
 from mixedfx.sources.reading import read_chunks
-from mixedfx.sources.source import DataSource
+from mixedfx.sources.source import DataSource, PartitionedSource
 
 # Copies of the columns at the peak of a fit in memory: the table, the variables, the matrices.
 _COPIES = 4
@@ -58,26 +59,43 @@ def load_columns(
     for frame in read_chunks(source, names, "reading"):
         parts.append(frame)
         n_bytes += _bytes(frame)
-        _check(n_bytes, f"{reason} needs all rows at once, and the {len(names)} columns used")
+        what = f"{reason} needs all rows at once, and the {len(names)} columns used"
+        _check(n_bytes, what)
     return pd.concat(parts, ignore_index=True)
 
 
 def load_merged(
-    formula: Formula, source: DataSource, arguments: Sequence[Any]
+    formulas: Sequence[Formula], source: DataSource, arguments: Sequence[Any]
 ) -> tuple[pd.DataFrame, int]:
     """Distinct rows of the columns used with their numbers in ``TRIALS``, and the rows in all."""
-    names = list(_names([formula], source, arguments))
+    names = list(_names(formulas, source, arguments))
+    if isinstance(source, PartitionedSource):
+        reduced: pd.DataFrame = source.reduce(names, _counted, _joined)
+        return reduced, int(reduced[TRIALS].sum())
     merged: list[pd.DataFrame] = []
-    n = n_waiting = 0
+    n_waiting = 0
     for frame in read_chunks(source, names, "reading"):
-        n += len(frame)
-        merged.append(_distinct(frame.assign(**{TRIALS: 1}), names))
+        merged.append(_counted(frame))
         n_waiting += len(merged[-1])
         if len(merged) > 1 and n_waiting > 2 * len(merged[0]):
-            merged = [_distinct(pd.concat(merged), names)]
+            merged = [_joined(*merged)]
             n_waiting = len(merged[0])
-        _check(sum(map(_bytes, merged)), "a generalised model needs all distinct rows at once, and")
-    return _distinct(pd.concat(merged), names), n
+        _check(sum(map(_bytes, merged)))
+    found = _joined(*merged)
+    return found, int(found[TRIALS].sum())
+
+
+def _counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Distinct rows with their numbers."""
+    return _joined(frame.assign(**{TRIALS: 1}))
+
+
+def _joined(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Distinct rows of some tables of distinct rows."""
+    frame = concatenated(tables)
+    names = [name for name in frame if name != TRIALS]
+    grouped = frame.groupby(names, sort=False, dropna=False, observed=True)
+    return grouped[TRIALS].sum().reset_index()
 
 
 def has_binary_response(formula: Formula, source: DataSource) -> bool:
@@ -89,11 +107,6 @@ def has_binary_response(formula: Formula, source: DataSource) -> bool:
     first = next(iter(source.chunks([columns[codes[0]]])), None)
     values = None if first is None else first.iloc[:, 0].dropna()
     return values is not None and values.dtype.kind in "biuf" and bool(values.isin([0, 1]).all())
-
-
-def _distinct(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    grouped = frame.groupby(names, sort=False, dropna=False, observed=True)
-    return grouped[TRIALS].sum().reset_index()
 
 
 def _names(
@@ -112,7 +125,9 @@ def _bytes(frame: pd.DataFrame) -> int:
     return int(frame.memory_usage(deep=True).sum())
 
 
-def _check(n_bytes: int, what: str) -> None:
+def _check(
+    n_bytes: int, what: str = "a generalised model needs all distinct rows at once, and these"
+) -> None:
     """Raise a SizeError where so many bytes leave too little memory for a fit."""
     if n_bytes > _LEAST_AVAILABLE * available_memory():
         check_memory(

@@ -1,0 +1,108 @@
+"""Generalised models of sources whose equal rows are merged while they are read.
+
+Source of truth: the fit of the same rows in memory; of the search the tolerance is that of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+
+N = 900
+
+
+@cache
+def counts() -> pd.DataFrame:
+    """Counts, counts with further zeros, positive counts, ordered answers, answers of 0 and 1."""
+    rng = np.random.default_rng(5)
+    g, x = rng.integers(0, 10, N), rng.integers(0, 3, N)
+    mean = np.exp(0.3 * x - 0.2 + 0.4 * rng.normal(size=10)[g])
+    frame = pd.DataFrame({"g": g, "x": x, "few": rng.poisson(mean)})
+    frame["more"] = rng.negative_binomial(2, 2.0 / (2.0 + mean))
+    frame["zeros"] = frame["more"].where(rng.random(N) < 0.7, 0)
+    frame["some"] = frame["few"] + 1
+    answer = 0.5 * x + rng.normal(size=N) + 0.5 * rng.normal(size=10)[g]
+    frame["answer"] = pd.cut(answer, [-9.0, -0.5, 0.5, 1.5, 19.0], labels=list("abcd"))
+    frame["yes"] = (answer > 0.3).astype(int)
+    frame["exposure"] = np.log(rng.choice([1.0, 2.0], N))
+    return frame
+
+
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "poisson": ("few ~ x + (1 | g)", "poisson", {}),
+    "quadrature": ("few ~ x + (1 | g)", "poisson", {"nagq": 5}),
+    "fixed effects": ("few ~ x", "poisson", {}),
+    "offset": ("more ~ x + (1 | g)", "nbinom1", {"offset": "exposure"}),
+    "truncated": ("some ~ x + (1 | g)", "truncated_poisson", {}),
+    "ordered": ("answer ~ x + (1 | g)", "cumulative", {}),
+    "zeros": ("zeros ~ x + (1 | g)", "nbinom2", {"zero_inflation": "~ x"}),
+    "dispersion": ("more ~ x + (1 | g)", "nbinom2", {"dispersion": "~ x"}),
+    "binary": ("yes ~ x + (1 | g)", "binomial", {}),
+}
+
+
+def in_chunks() -> Iterator[pd.DataFrame]:
+    frame = counts()
+    for start in range(0, N, 350):
+        yield frame.iloc[start : start + 350]
+
+
+def assert_same(whole: mfx.Results, merged: mfx.Results) -> None:
+    assert len(merged.model.rows.y) < 0.5 * N
+    assert merged.nobs == whole.nobs == N
+    assert merged.df_resid == whole.df_resid
+    assert abs(merged.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
+    assert (np.abs(whole.params - merged.params) < 1e-5 * whole.bse).all()
+    np.testing.assert_allclose(merged.bse, whole.bse, rtol=1e-5)
+    np.testing.assert_allclose(merged.family_params, whole.family_params, rtol=1e-5)
+    np.testing.assert_allclose(merged.glance(), whole.glance(), rtol=1e-5)
+    new = counts().head(5)
+    np.testing.assert_allclose(
+        merged.predict(new, interval="prediction"),
+        whole.predict(new, interval="prediction"),
+        rtol=1e-4,
+    )
+    means = [f.emmeans("1").table.select_dtypes("number") for f in (merged, whole)]
+    np.testing.assert_allclose(*means, rtol=1e-5, atol=1e-5)
+    assert str(merged.equation()) == str(whole.equation())
+    assert "equal" not in str(merged.summary())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", CASES)
+def test_merged_rows_give_the_fit_of_all_rows(name):
+    formula, family, options = CASES[name]
+    whole = mfx.glmer(formula, counts(), family, **options)
+    merged = mfx.glmer(formula, in_chunks, family, **options)
+    counted = "trials" if family == "binomial" else "weights"
+    text = f"900 rows were read in chunks, in 1 pass; {len(merged.model.rows.y)} of them are"
+    assert merged.notes[-1] == f"{text} distinct, and were fitted with their numbers as {counted}."
+    assert_same(whole, merged)
+
+
+@pytest.mark.full
+def test_partitions_are_merged_where_they_are():
+    dask = pytest.importorskip("dask")
+    import dask.dataframe as dd
+
+    with dask.config.set(scheduler="synchronous"):
+        merged = mfx.glmer("few ~ x + (1 | g)", dd.from_pandas(counts(), npartitions=5), "poisson")
+    assert_same(mfx.glmer("few ~ x + (1 | g)", counts(), "poisson"), merged)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("options", [{"weights": "some"}, {"offset": "own"}])
+def test_rows_that_are_not_merged_are_read(options):
+    # Weights of the data multiply the log density too; rows with a number of their own all differ.
+    frame = counts().assign(own=np.linspace(-0.1, 0.1, N))
+    whole = mfx.glmer("few ~ x + (1 | g)", frame, "poisson", **options)
+    parts = mfx.glmer("few ~ x + (1 | g)", lambda: [frame[:300], frame[300:]], "poisson", **options)
+    assert abs(parts.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
+    assert len(parts.resid) == N
