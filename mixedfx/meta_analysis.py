@@ -14,6 +14,7 @@ from scipy import special
 
 from mixedfx.api import ModelOptions, fit_formula, warned_results
 from mixedfx.errors import ArgumentError, brief, check_flag, check_share
+from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.heterogeneity import Heterogeneity, heterogeneity
 from mixedfx.results.results import Results
 
@@ -84,7 +85,7 @@ class MetaAnalysis:
         found = self._found
         return pd.Series({"Q": found.Q, "df": float(found.df), "p_value": found.p_value}, name="Q")
 
-    def tidy(self, *, df_method: str = "normal", conf_level: float = 0.95) -> pd.DataFrame:
+    def tidy(self, *, df_method: DfMethod = "normal", conf_level: float = 0.95) -> pd.DataFrame:
         """
         Tabulate the mean effect, or the coefficients of the moderators.
 
@@ -100,7 +101,7 @@ class MetaAnalysis:
         pandas.DataFrame
             Columns as of :meth:`Results.tidy`.
         """
-        return self.fit.tidy(df_method=df_method, conf_level=conf_level)  # type: ignore[arg-type]
+        return self.fit.tidy(df_method=df_method, conf_level=conf_level)
 
     def prediction_interval(self, *, conf_level: float = 0.95) -> pd.Series:
         """

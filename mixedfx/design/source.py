@@ -10,12 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
+from mixedfx.sources.polars import to_pandas_in_order
 
 Vector = npt.NDArray[np.float64]
 
 
 def as_frame(data: Any) -> pd.DataFrame:
     """Convert a mapping of columns, or a table with to_pandas() or Arrow's interface, to pandas."""
+    if _package(data) == "narwhals" and hasattr(data, "to_native"):
+        data = data.to_native()
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
@@ -24,13 +27,15 @@ def as_frame(data: Any) -> pd.DataFrame:
         _fail_table(data)
     elif hasattr(data, "to_pandas"):
         try:
-            frame = data.to_pandas()
+            frame = to_pandas_in_order(data) if _package(data) == "polars" else data.to_pandas()
         except ImportError as error:
             raise ColumnTypeError(
                 f"data is a {type(data).__name__}, whose to_pandas() needs another package "
                 f"({error}): python -m pip install pyarrow, or give a pandas DataFrame or a dict "
                 "of columns."
             ) from None
+    elif (convert := getattr(data, "_to_pandas", getattr(data, "toPandas", None))) is not None:
+        frame = convert()  # of Modin, of Spark
     elif hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 
@@ -50,6 +55,11 @@ def as_frame(data: Any) -> pd.DataFrame:
     if len(frame) == 0:
         raise EmptyDataError("the data has no rows.")
     return frame
+
+
+def _package(data: Any) -> str:
+    """Package that a table is of."""
+    return type(data).__module__.partition(".")[0]
 
 
 def _fail_table(data: Any) -> NoReturn:

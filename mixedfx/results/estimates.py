@@ -333,7 +333,7 @@ class EstimatesMixin(ResultsBase):
             Whether to add the standard error of the mean, of coefficients and random effects
             jointly; after :func:`~mixedfx.glmer` of all parameters, as glmmTMB's.
         to : str, optional
-            New folder for Parquet files of the rows with predictions.
+            ``"polars"``, ``"pyarrow"``: a table; else new folder for Parquet files of the rows.
 
         Returns
         -------

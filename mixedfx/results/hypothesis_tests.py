@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from mixedfx.inference.emmeans.means_grid import Weights
 from mixedfx.inference.emmeans.response_means import on_scale
 from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.results.base import ResultsBase
+from mixedfx.results.frames import FrameName, OtherFrame, converted
 
 
 class HypothesisTestsMixin(ResultsBase):
@@ -32,6 +33,24 @@ class HypothesisTestsMixin(ResultsBase):
         table = self.tidy().set_index("term")
         return table["p_value"].rename_axis(None)
 
+    @overload
+    def tidy(
+        self,
+        *,
+        df_method: DfMethod = ...,
+        conf_level: float = ...,
+        exponentiate: bool = ...,
+        to: Literal["pandas"] = ...,
+    ) -> pd.DataFrame: ...
+    @overload
+    def tidy(
+        self,
+        *,
+        df_method: DfMethod = ...,
+        conf_level: float = ...,
+        exponentiate: bool = ...,
+        to: OtherFrame,
+    ) -> Any: ...
     @explains_arguments(METHOD_ARGUMENTS)
     def tidy(
         self,
@@ -39,7 +58,8 @@ class HypothesisTestsMixin(ResultsBase):
         df_method: DfMethod = "auto",
         conf_level: float = 0.95,
         exponentiate: bool = False,
-    ) -> pd.DataFrame:
+        to: FrameName = "pandas",
+    ) -> Any:
         """
         Tabulate the fixed effects with their tests and intervals.
 
@@ -56,6 +76,8 @@ class HypothesisTestsMixin(ResultsBase):
             of a linear model of the log response. The standard error is that of the exponential by
             the delta method, ``exp(estimate) std_error``, as of R's broom.mixed; statistic and
             p-value remain those of the coefficient.
+        to : {"pandas", "polars", "pyarrow"}
+            Library of the table.
 
         Returns
         -------
@@ -80,7 +102,7 @@ class HypothesisTestsMixin(ResultsBase):
         """
         check_flag("exponentiate", exponentiate)
         table = wald.tidy(self.model, self._denominator_df(df_method), conf_level=conf_level)
-        return wald.exponentiated(self.model, table) if exponentiate else table
+        return converted(wald.exponentiated(self.model, table) if exponentiate else table, to)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def t_test(
@@ -177,13 +199,26 @@ class HypothesisTestsMixin(ResultsBase):
         """Test linear hypotheses jointly: another name of :meth:`wald_test`."""
         return self.wald_test(r_matrix, df_method=df_method)
 
+    @overload
+    def anova(
+        self,
+        type: Literal[1, 2, 3] = ...,
+        *,
+        df_method: DfMethod = ...,
+        to: Literal["pandas"] = ...,
+    ) -> pd.DataFrame: ...
+    @overload
+    def anova(
+        self, type: Literal[1, 2, 3] = ..., *, df_method: DfMethod = ..., to: OtherFrame
+    ) -> Any: ...
     @explains_arguments(METHOD_ARGUMENTS)
     def anova(
         self,
         type: Literal[1, 2, 3] = 3,  # noqa: A002 (the name that R has for it)
         *,
         df_method: DfMethod = "auto",
-    ) -> pd.DataFrame:
+        to: FrameName = "pandas",
+    ) -> Any:
         """
         Test each term of the fixed part, by F tests or Wald's chi-squared tests.
 
@@ -196,6 +231,8 @@ class HypothesisTestsMixin(ResultsBase):
             whatever the coding.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom of the denominator.
+        to : {"pandas", "polars", "pyarrow"}
+            Library of the table.
 
         Returns
         -------
@@ -229,7 +266,7 @@ class HypothesisTestsMixin(ResultsBase):
         term
         Days  30031.01  30031.01     1.0    17.0  45.85      0.0
         """
-        return anova_tables.anova(self.model, self._denominator_df(df_method), type)
+        return converted(anova_tables.anova(self.model, self._denominator_df(df_method), type), to)
 
     def ranova(self) -> pd.DataFrame:
         """

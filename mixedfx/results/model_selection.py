@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from mixedfx.inference.denominator_df import DfMethod, denominator_df, resolve_d
 from mixedfx.inference.drop1 import drop1, resolve_test
 from mixedfx.inference.stepwise import Selection, backward_elimination
 from mixedfx.results.base import ResultsBase
+from mixedfx.results.frames import FrameName, OtherFrame, converted
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,10 +58,30 @@ class StepResults:
 class ModelSelectionMixin(ResultsBase):
     """Tests of terms that are left out."""
 
+    @overload
+    def drop1(
+        self,
+        test: Literal["auto", "F", "chisq"] = ...,
+        *,
+        df_method: DfMethod = ...,
+        to: Literal["pandas"] = ...,
+    ) -> pd.DataFrame: ...
+    @overload
+    def drop1(
+        self,
+        test: Literal["auto", "F", "chisq"] = ...,
+        *,
+        df_method: DfMethod = ...,
+        to: OtherFrame,
+    ) -> Any: ...
     @explains_arguments(METHOD_ARGUMENTS)
     def drop1(
-        self, test: Literal["auto", "F", "chisq"] = "auto", *, df_method: DfMethod = "auto"
-    ) -> pd.DataFrame:
+        self,
+        test: Literal["auto", "F", "chisq"] = "auto",
+        *,
+        df_method: DfMethod = "auto",
+        to: FrameName = "pandas",
+    ) -> Any:
         """
         Test each term of the fixed part that can be left out, one at a time.
 
@@ -74,6 +95,8 @@ class ModelSelectionMixin(ResultsBase):
             likelihood ratios of maximum likelihood fits and of generalised models.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Denominator degrees of freedom of the F tests.
+        to : {"pandas", "polars", "pyarrow"}
+            Library of the table.
 
         Returns
         -------
@@ -109,7 +132,7 @@ class ModelSelectionMixin(ResultsBase):
                 f"df_method='{df_method}' is of F tests: write test='F', or leave it out."
             )
         ddf = self._denominator_df("normal" if test_name == "chisq" else df_method)
-        return drop1(self.model, ddf, test_name)
+        return converted(drop1(self.model, ddf, test_name), to)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def step(

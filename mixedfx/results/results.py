@@ -18,6 +18,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.refit import refit
+from mixedfx.results.broom import BroomMixin
 from mixedfx.results.checking import CheckingMixin
 from mixedfx.results.description import DescriptionMixin
 from mixedfx.results.diagnostics import DiagnosticsMixin
@@ -50,6 +51,7 @@ class Results(
     IntervalsMixin,
     SimulationMixin,
     DiagnosticsMixin,
+    BroomMixin,
     CheckingMixin,
     DescriptionMixin,
     KeepingMixin,

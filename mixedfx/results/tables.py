@@ -14,6 +14,7 @@ from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction, several_prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
+from mixedfx.results.frames import FRAMES, converted
 from mixedfx.streamed.output import with_rows_of, write_parts
 
 
@@ -48,8 +49,8 @@ def glance(fit: FittedModel) -> pd.DataFrame:
 
 def augment(fit: FittedModel, data: Any, to: Any) -> Any:
     """Fitted values, residuals and leverages beside the data, or beside a source's in files."""
-    if to is None:
-        return _augmented(fit, data)
+    if to is None or to in FRAMES:
+        return converted(_augmented(fit, data), to or "pandas")
 
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
         own = with_rows_of(fit, frame)
@@ -60,8 +61,8 @@ def augment(fit: FittedModel, data: Any, to: Any) -> Any:
 
 def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
     """Predictions, or the rows of a source with predictions in files."""
-    if to is None:
-        return several_prediction.predict(fit, data, **options)
+    if to is None or to in FRAMES:
+        return converted(several_prediction.predict(fit, data, **options), to or "pandas")
 
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
         found = several_prediction.predict(fit, frame, **options)
