@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, optimize, sparse
+from scipy import linalg, sparse
 
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.likelihood.generalized.pirls import Modes
@@ -49,6 +50,13 @@ _MOST_ROWS = 4000
 _TIME_LIMIT = 20.0
 # Columns are left out one by one where rows times columns are not more than this.
 _MOST_ENTRIES = 1_000_000
+
+
+def _linprog(*args: Any, **options: Any) -> Any:
+    """Solve a linear program by SciPy's module of optimisers, which is slow to import."""
+    from scipy.optimize import linprog
+
+    return linprog(*args, **options)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ def _support(A: Matrix, fixed: Matrix) -> Mask:
 def _most_rising(A: Matrix) -> Vector | None:
     """The program's z; None where no row rises."""
     n, k = A.shape
-    result = optimize.linprog(
+    result = _linprog(
         np.concatenate([np.zeros(k), -np.ones(n)]),
         A_ub=sparse.hstack([sparse.csr_array(-A), sparse.eye_array(n)], format="csr"),
         b_ub=np.zeros(n),
@@ -167,7 +175,7 @@ def _fewest(A: Matrix, fixed: Matrix, support: Mask) -> Vector:
     """Direction of the smallest sum of absolute coefficients in which all these rows rise."""
     p, both = A.shape[1], np.hstack([A, -A])
     kept = linalg.null_space(_null_space(fixed, p).T).T  # spans the rows that stay
-    result = optimize.linprog(
+    result = _linprog(
         np.ones(2 * p),
         A_ub=-both,
         b_ub=-support.astype(float),
@@ -195,7 +203,7 @@ def runaway_terms(rows: ModelRows, signs: Vector, sds: Sequence[Vector]) -> list
         return []
     Z = sparse.hstack([sparse.csr_array(rows.X), *map(_indicators, rows.random_terms)])
     A = sparse.diags_array(signs) @ Z
-    result = optimize.linprog(
+    result = _linprog(
         np.zeros(A.shape[1]),
         A_ub=-A.tocsr(),
         b_ub=-np.ones(A.shape[0]),
