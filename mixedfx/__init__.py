@@ -3,14 +3,14 @@
 What a public name stands for is imported when the name is first used.
 """
 
+import typing as _typing
 from importlib import import_module as _import_module
 from importlib.util import find_spec as _find_spec
-from typing import TYPE_CHECKING
 
 from mixedfx._deprecation import warn_renamed as _warn_renamed
 from mixedfx._other_programs import missing_function as _missing_function
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from mixedfx import covariance, datasets, errors, families, priors, residuals
     from mixedfx.api import lmer, pooling_fits
     from mixedfx.bayes.known_variances import posterior_means

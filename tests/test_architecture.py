@@ -221,6 +221,17 @@ def test_a_profiled_fit_imports_no_late_library():
     assert not early, _listed(early)
 
 
+@pytest.mark.full
+def test_the_package_imports_what_a_name_stands_for_when_it_is_used():
+    script = (
+        "import sys, mixedfx as mfx; print('pandas' in sys.modules, 'scipy' in sys.modules);"
+        "mfx.lmer, mfx.families, mfx.linalg; print('pandas' in sys.modules)"
+    )
+    run = [sys.executable, "-c", script]
+    found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["False", "False", "True"]
+
+
 # ---------------------------------------------------------------- size
 
 
