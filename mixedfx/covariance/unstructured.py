@@ -142,7 +142,7 @@ def _lower_triangle(k: int) -> EntryCoordinates:
 
 def lower_triangular_factor(factor: Matrix) -> Matrix:
     """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
-    if not np.triu(factor, 1).any():
+    if len(factor) == 1 or not np.triu(factor, 1).any():
         return factor
     return np.asarray(np.linalg.qr(factor.T, mode="r")).T
 

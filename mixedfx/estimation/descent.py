@@ -100,7 +100,13 @@ class ScaledDeviance:
         return self.coordinates.lambdas(x)
 
     def initial_hessian(self, x: Vector) -> Matrix:
-        """Expected Hessian at ``x``; its mean with the average information where that is used."""
+        """
+        Expected Hessian at ``x``; its mean with the average information where that is used.
+
+        Of a small model of several factors the exact one, which knows what they have in common.
+        """
+        if self.function.is_small and len(self.crossprod.ZtZ.diagonal) > 1:
+            return self.function.hessian(x)
         expected = self.expected_hessian(x)
         average = self.hessian()
         return expected if average is None else 0.5 * (expected + average)

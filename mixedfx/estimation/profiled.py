@@ -101,11 +101,14 @@ class Profiled:
             yield at(_scaled_params(crossprod, start))
             if not self.several_starts:
                 return
-        x, grid = moment_estimates(crossprod), grid_minima(likelihood)
+        grid = grid_minima(likelihood)
+        # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
+        all_on_grid = bool(grid) and all(at.k == 1 for _, at in parametrization.terms)
+        x = identity_params(parametrization) if all_on_grid else moment_estimates(crossprod)
         if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
             x = _best_start(at(x))
-        first, value = at(x), -np.inf
-        if grid or ends:
+        first, value = at(x), np.inf if all_on_grid else -np.inf
+        if not all_on_grid and (grid or ends):
             value = _deviance_at_start(first)
         known = min((end.value for end in ends), default=np.inf)
         is_first = value < known and (not grid or value <= grid[0].value + _FAR)
@@ -115,7 +118,7 @@ class Profiled:
             # An end above the point is of another minimum, however near.
             if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
                 yield at(parametrization.to_params(point.factors))
-        if grid and not is_first:
+        if grid and not is_first and not all_on_grid:
             yield first
         end = min(ends, key=lambda end: end.value, default=None)
         if end is not None:

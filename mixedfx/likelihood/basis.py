@@ -65,6 +65,10 @@ class ColumnBasis:
         return not self.means.any() and bool((np.diag(np.diag(self.R)) == self.R).all())
 
     @cached_property
+    def _scale(self) -> Vector:
+        return np.diag(self.R)
+
+    @cached_property
     def _R_inverse(self) -> Matrix:
         return np.array(np.linalg.inv(self.R), dtype=np.float64)
 
@@ -106,7 +110,7 @@ class ColumnBasis:
         if self.is_identity:
             return lower_triangular_factor(own)
         if self.is_diagonal:
-            return _with_signs(lower_triangular_factor(own / np.diag(self.R)[:, None]))
+            return _with_signs(lower_triangular_factor(own / self._scale[:, None]))
         changed = self.T @ own
         # A standard deviation of zero is exactly zero in any basis.
         rounding = _ROUNDING * (np.abs(self.T) @ np.abs(own)).max(axis=1)
@@ -135,7 +139,7 @@ class ColumnBasis:
 
 def _with_signs(lower: Matrix) -> Matrix:
     """Columns with non-negative diagonal entries."""
-    return np.asarray(lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0))
+    return np.asarray(lower * np.where(lower.diagonal() < 0.0, -1.0, 1.0))
 
 
 def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:

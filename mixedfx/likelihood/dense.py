@@ -16,7 +16,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,16 @@ _CHUNK_SIZE = 2_000_000
 DENSE_EFFECTS = 150
 # Step of differences, relative to coordinates above one.
 _STEP = 1e-3
+
+
+class _LargestEffect(NamedTuple):
+    """The effect that is eliminated first, and the cross-products of the other columns."""
+
+    effect: int  # its position among the effects
+    diagonal: Vector  # (levels,) of ``Z'WZ``
+    products: Matrix  # (levels, r r) of the other columns' rows of its level
+    others: Matrix  # (r, r)
+    effects: Codes  # effect of each of the others that are of Z
 
 
 @dataclass(frozen=True)
@@ -148,25 +159,43 @@ class DenseCrossProducts:
         Returns its ``log|M|`` (B,), the Schur complements (B, r, r) of the other columns, and the
         standard deviations (B, r - p - 1) of the effects among them.
         """
+        largest = self._largest_effect
+        if largest is None:
+            schur = np.repeat(self.matrix[None], len(sds), axis=0)
+            return np.zeros(len(sds)), schur, sds[:, self._effect_of_column]
+        variances = sds[:, largest.effect, None] ** 2
+        M = 1.0 + variances * largest.diagonal
+        r = len(largest.others)
+        explained = ((variances / M) @ largest.products).reshape(-1, r, r)
+        return np.log(M).sum(axis=1), largest.others - explained, sds[:, largest.effects]
+
+    @cached_property
+    def _effect_of_column(self) -> Codes:
+        """Effect that each column of Z is of, (q,)."""
         terms, levels = self.crossprod.term_positions, self.crossprod.ZtZ.layout.levels
         counts = [levels(term.group) for term in terms for _ in range(term.width)]
-        effect = np.repeat(np.arange(len(counts)), counts)  # of each column of Z
-        within = self.crossprod.ZtZ.pattern.within
+        return np.repeat(np.arange(len(counts)), counts)
+
+    @cached_property
+    def _largest_effect(self) -> _LargestEffect | None:
+        """The effect of most levels with a diagonal block; None if none has one."""
+        effect, within = self._effect_of_column, self.crossprod.ZtZ.pattern.within
+        terms = self.crossprod.term_positions
         diagonal = [term.group not in within for term in terms for _ in range(term.width)]
         if not any(diagonal):
-            schur = np.repeat(self.matrix[None], len(sds), axis=0)
-            return np.zeros(len(sds)), schur, sds[:, effect]
-        largest = int(np.argmax(np.where(diagonal, counts, 0)))
-        first = sum(counts[:largest])
-        part, rest = slice(first, first + counts[largest]), np.flatnonzero(effect != largest)
+            return None
+        largest = int(np.argmax(np.where(diagonal, np.bincount(effect), 0)))
+        part, rest = np.flatnonzero(effect == largest), np.flatnonzero(effect != largest)
         others = np.concatenate([rest, np.arange(self.q, len(self.matrix))])
-        variances = sds[:, largest, None] ** 2
-        M = 1.0 + variances * np.diagonal(self.matrix)[part]
-        A = self.matrix[others, part]
-        products = (A[:, None] * A[None, :]).reshape(len(A) ** 2, -1)
-        explained = ((variances / M) @ products.T).reshape(-1, len(A), len(A))
-        schur = self.matrix[np.ix_(others, others)] - explained
-        return np.log(M).sum(axis=1), schur, sds[:, effect[rest]]
+        A = self.matrix[others[:, None], part]
+        products = (A[:, None] * A[None, :]).reshape(len(A) ** 2, -1).T
+        return _LargestEffect(
+            largest,
+            np.diagonal(self.matrix)[part],
+            np.ascontiguousarray(products),
+            self.matrix[others[:, None], others],
+            effect[rest],
+        )
 
 
 def _times(matrix: Matrix, factor: Matrix) -> Matrix:

@@ -16,6 +16,10 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
+# Pairs of levels up to which sums are of all pairs, those without rows included.
+_FEW_PAIRS = 4096
+
+
 def blocks_by_group(random_terms: Sequence[RandomTermRows]) -> list[list[RandomTermRows]]:
     """Random terms of each grouping factor."""
     groups = dict.fromkeys(term.group for term in random_terms)
@@ -123,6 +127,14 @@ def off_diagonal_block(
     rows, cols = first[0].codes, second[0].codes
     shape = (first[0].n_codes, second[0].n_codes)
     za, zb = term_columns(first), term_columns(second)
+    if shape[0] * shape[1] <= _FEW_PAIRS:
+        pair = rows * shape[1] + cols
+        present = np.flatnonzero(np.bincount(pair, minlength=shape[0] * shape[1]))
+        products = [multiply(multiply(a, b), w) for a in za for b in zb]
+        sums = np.array([np.bincount(pair, product)[present] for product in products])
+        of_rows, of_cols = np.divmod(present, shape[1])
+        of_pairs = LevelPairs(of_rows.astype(np.int64), of_cols.astype(np.int64))
+        return of_pairs, sums.astype(float).reshape(len(za), len(zb), -1)
     values, pattern = [], None
     for a in za:
         for b in zb:
