@@ -30,6 +30,7 @@ from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Setting a vanishing variance to zero may raise the deviance by no more than rounding does.
 _RANK_REDUCTION_TOLERANCE = 1e-9
@@ -119,21 +120,28 @@ class ScaledDeviance:
         return expected_hessian(self.crossprod, self.coordinates, x)
 
     def hessian(self) -> Matrix | None:
-        """
-        Average information at the last point evaluated; None where it is not used.
-
-        The deviance of a scalar factor is a function of ``x**2``: near zero its second
-        derivative is ``(dd/dx) / x``, which no information matrix contains.
-        """
+        """Average information at the last point evaluated; None where it is not used."""
         solution = self._solution
         if isinstance(solution, FieldPoint):
             return floor_eigenvalues(solution.average_information)
         if not self.use_average_information or self.last is None or solution is None:
             return None
         x, _, gradient = self.last
-        H = average_information(solution, self.function.jacobians(x))
-        by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
-        return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
+        return information_with_squares(solution, self.function.jacobians(x), x, gradient)
+
+
+def information_with_squares(
+    solution: Solution, jacobians: Sequence[Array], x: Vector, gradient: Vector
+) -> Matrix:
+    """
+    Average information at a solution, positive definite.
+
+    The deviance of a scalar factor is a function of ``x**2``: near zero its second derivative is
+    ``(dd/dx) / x``, which no information matrix contains.
+    """
+    by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
+    H = average_information(solution, jacobians)
+    return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
 
 
 class NewtonDeviance(ScaledDeviance):

@@ -24,7 +24,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.wide import WideTerm
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
 from mixedfx.linalg.precision import PrecisionBasis
-from mixedfx.linalg.solver import EliminatedColumns
+from mixedfx.linalg.solver import EliminatedColumns, Factor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -168,7 +168,13 @@ def solve_pls_at_factors(
     crossprod: CrossProducts, factors: Sequence[Matrix], *, reml: bool
 ) -> Solution:
     """Solve at one factor F of the relative covariance for each term, of any form."""
-    numeric = crossprod.factorize(factors)
+    return solve_pls_with(crossprod.factorize(factors), crossprod, factors, reml=reml)
+
+
+def solve_pls_with(
+    numeric: Factor, crossprod: CrossProducts, factors: Sequence[Matrix], *, reml: bool
+) -> Solution:
+    """Solve with a factorisation at these factors, of any response's cross-products."""
     schur = numeric.schur_complement(crossprod.ZtXy, crossprod.XytXy)
     matrix, log_det = schur.matrix, numeric.log_det
     if (wide := WideTerm.of(crossprod)) is not None:

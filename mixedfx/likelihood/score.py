@@ -70,6 +70,11 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     ----------
     .. [1] Gilmour, Thompson and Cullis (1995), Biometrics 51:1440, equation 9.
     """
+    return _projected_products(solution, *response_directions(solution, jacobians))
+
+
+def response_directions(solution: Solution, jacobians: Sequence[Array]) -> tuple[Matrix, Vector]:
+    """``w_i = D_i g``, (q, m), and ``g'w_i``, (m,): minus the derivatives of the pwrss."""
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
     b, _ = solution.schur.back_substitute(solution.coef_vector)
     flat = np.zeros(symbolic.size)
@@ -91,7 +96,7 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
             directions[at : at + w.size, i] = w.ravel()
             along[i] = np.vdot(g, w)
             i += 1
-    return _projected_products(solution, directions, along)
+    return directions, along
 
 
 def _projected_products(solution: Solution, directions: Matrix, along: Vector) -> Matrix:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
 from mixedfx.estimation.glmm.working import own_coefficients
+from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
@@ -91,6 +93,12 @@ class RefitModel:
     responses: ResponseDistribution | ResampledResponse | CaseResampling
     statistic: Statistic | None  # without it the parameters
     rows: GeneralizedRows | None  # of a generalised model
+    factors: tuple[Matrix, ...]  # scaled, of the fit
+
+    @cached_property
+    def optimum(self) -> KnownOptimum | None:
+        """The fit's own, that searches start from; computed by each worker."""
+        return KnownOptimum.of(self.likelihood, self.factors)
 
 
 Kind = Literal["parametric", "residual", "cases"]
@@ -140,7 +148,7 @@ def refit_model(
         responses = replace(responses, design=Design(design.spec, of_cases))
     marginal = fit.residual.model.estimator == "marginal"
     rows = GeneralizedRows.of(full) if marginal else None
-    return RefitModel(design, fit.likelihood, responses, statistic, rows)
+    return RefitModel(design, fit.likelihood, responses, statistic, rows, fit.solution.factors)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
@@ -158,9 +166,11 @@ def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     """Maximise the profiled likelihood, of cross-products that share what has no response."""
     design = model.design.with_response(y)
     likelihood = model.likelihood.with_response(design.rows)
-    # Started from moment estimates instead of the theta of the fit: fewer evaluations, and on
-    # the boundary the score of theta = 0 would be zero.
-    result = estimate_theta(design, likelihood)
+    # Where one step from the theta of the fit is of no use, started from moment estimates, not
+    # from this theta: on the boundary the score of theta = 0 would be zero.
+    optimum = model.optimum
+    start = None if optimum is None else optimum.theta_near(likelihood)
+    result = estimate_theta(design, likelihood, start=start)
     if not result.converged:
         return Failure(number, "not converged", result.message)
     fit = build_fitted_model(design, likelihood, result)
