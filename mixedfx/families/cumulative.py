@@ -140,8 +140,8 @@ class Cumulative(Family):
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         low, high = self._ends(y, params)
         found = self._link.log_interval(low - eta, high - eta, high - low, third=True)
-        J = np.pad(self.alpha_jacobian(params), ((1, 1), (0, 0)))
-        k = y.astype(np.intp)
+        J, k = np.zeros((self.n_thresholds + 2, len(params))), y.astype(np.intp)
+        J[1:-1] = self.alpha_jacobian(params)  # the ends beyond all values stay
         by_low, by_high = (
             J[at].T.reshape(J.shape[1], *(1,) * (np.ndim(eta) - 1), -1) for at in (k - 1, k)
         )

@@ -107,12 +107,12 @@ class Flexible(Thresholds):
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Each distance moves all thresholds beyond it."""
         n, at = len(coordinates), self.anchor
-        J = np.tile(from_logs(coordinates), (n, 1))
-        rows, columns = np.indices((n, n))
-        J[(columns > at) & (rows < columns)] = 0.0
-        J[(columns < at) & (rows > columns)] = 0.0
-        J[:, :at] *= -1.0
+        J, steps = np.zeros((n, n)), from_logs(coordinates)
+        for j in range(at):
+            J[: j + 1, j] = -steps[j]
         J[:, at] = 1.0
+        for j in range(at + 1, n):
+            J[j:, j] = steps[j]
         return J
 
     def about(self, number: int) -> Self:

@@ -8,6 +8,7 @@ from families.family_cases import CASES, distribution, family_with
 from scipy import special
 
 from mixedfx.families import FAMILIES, resolve_family
+from mixedfx.families.thresholds import Flexible
 
 
 def scipy_log_density(case):
@@ -74,6 +75,18 @@ def test_derivatives_by_coordinates_of_the_params_are_those_of_differences(case)
         found = differences(parts, at[i])
         scale = 1.0 + np.abs(parts(at[i])).max(axis=1, keepdims=True)
         np.testing.assert_allclose(exact[:, i] / scale, found / scale, atol=1e-7)
+
+
+@pytest.mark.parametrize("anchor", range(4))
+def test_thresholds_about_each_have_the_jacobian_of_differences(anchor):
+    thresholds, at = Flexible(anchor), np.array([0.3, -0.4, 0.8, 0.1])
+    found = [
+        differences(lambda v, i=i: thresholds.natural(np.r_[at[:i], v, at[i + 1 :]]), at[i])
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(
+        thresholds.natural_jacobian(at), np.array(found).T, rtol=1e-7, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.params)], ids=str)

@@ -22,6 +22,7 @@ from mixedfx.errors import ModesNotFound
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
+from mixedfx.linalg.cholesky.numeric import NumericFactor
 from mixedfx.linalg.solver import Factor
 
 Vector = npt.NDArray[np.float64]
@@ -29,6 +30,8 @@ Matrix = npt.NDArray[np.float64]
 
 # Norm of the gradient of a spherical effect at which the modes are found.
 _TOLERANCE = 1e-11
+# From a gradient below this a Newton step mostly ends at the modes, as it squares the error.
+_LAST_STEP = 1e-5
 # A gradient below this is at the modes if rounding of the objective lets it fall no further.
 _ROUNDING = 1e-6
 _MAX_ITERATIONS = 100
@@ -138,7 +141,7 @@ class _Search:
             weight, numeric = at.weight, self._factorize(at.weight)
             if small and numeric is not None:
                 eta = self.fixed + Zb
-                full = self._derivatives(eta, third=True)
+                full = at if at.weight_slope is not None else self._derivatives(eta, third=True)
                 found = (self.lambdas, self.params, self.fixed, tuple(u), eta, full, tuple(Ztg))
                 return Modes(self.rows, *found, numeric, iteration)
             if numeric is None:
@@ -148,7 +151,7 @@ class _Search:
                 break
             last = norm if norm <= _ROUNDING * scale else np.inf
             target = self._newton_target(numeric, weight, Ztg, Zb)
-            u, Zb, at = self._step(u, target, at)
+            u, Zb, at = self._step(u, target, at, third=bool(norm <= _LAST_STEP * scale))
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
     def _newton_target(
@@ -157,11 +160,13 @@ class _Search:
         """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
         WZb = self.rows.weighted(weight, Zb)
         rhs = [s + v for s, v in zip(self.rows.sums(WZb), Ztg, strict=True)]
+        if isinstance(numeric, NumericFactor) and numeric.levels_are_apart:
+            return [numeric.solve_levels(rhs[0])]
         schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
         return schur.back_substitute(np.ones(1))[1]
 
     def _step(
-        self, u: list[Matrix], target: list[Matrix], at: RowDerivatives
+        self, u: list[Matrix], target: list[Matrix], at: RowDerivatives, *, third: bool
     ) -> tuple[list[Matrix], Vector | float, RowDerivatives]:
         """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
         levelwise = len(u) == 1 and self.rows.factors[0].basis is None
@@ -169,7 +174,7 @@ class _Search:
         share = np.ones_like(before)
         for _ in range(_MAX_HALVINGS):
             trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
-            Zb, trial_at = self._at(trial)
+            Zb, trial_at = self._at(trial, third=third)
             after = self._objective(trial, trial_at, levelwise=levelwise)
             # Negated, so that NaN is a failure.
             failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding)
@@ -186,10 +191,10 @@ class _Search:
             return np.asarray(0.5 * (u[0] ** 2).sum(axis=0) - by_level)
         return np.array([0.5 * _squares(u) - float(at.value.sum())])
 
-    def _at(self, u: list[Matrix]) -> tuple[Vector | float, RowDerivatives]:
+    def _at(self, u: list[Matrix], *, third: bool = False) -> tuple[Vector | float, RowDerivatives]:
         """``Zb`` and the derivatives of the rows at spherical effects."""
         Zb = self.rows.random_predictor(_scaled(self.lambdas, u))
-        return Zb, self._derivatives(self.fixed + Zb, third=False)
+        return Zb, self._derivatives(self.fixed + Zb, third=third)
 
     def _derivatives(self, eta: Vector, *, third: bool) -> RowDerivatives:
         return self.rows.derivatives(eta, self.params, third=third)

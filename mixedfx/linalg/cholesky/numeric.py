@@ -77,6 +77,16 @@ class NumericFactor:
         matrix -= solution.rhs.T @ solution.V
         return SchurComplement(self, matrix, tuple(blocks), solution)
 
+    @property
+    def levels_are_apart(self) -> bool:
+        """Whether M has no blocks but those within the levels of one factor."""
+        return len(self.steps) == 1 and self.dense is None
+
+    def solve_levels(self, rhs: Array) -> Array:
+        """``u = M^-1 Lambda' rhs``, (K, L), of levels that are apart."""
+        M_inv_lam = self.steps[0].lam_M_inv.transpose(1, 0, 2)
+        return matmul(M_inv_lam, rhs[:, None])[:, 0]
+
     def solve(self, rhs: Array) -> Array:
         """``Lambda M^-1 Lambda' rhs``, (q, m): the solution of ``A + (Lambda Lambda')^-1``.
 

@@ -220,3 +220,17 @@ def test_no_factors_have_no_derivatives():
     empty = BlockMatrix(BlockPattern(BlockLayout((), ()), {}), (), {})
     found = log_det_derivatives(factorize(assemble(empty), []))
     assert (found.by_lambda, found.diagonal, dict(found.off_diagonal)) == ((), (), {})
+
+
+@pytest.mark.parametrize("kind", LAMBDAS)
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_levels_that_are_apart_are_solved_alone(width, kind):
+    rng = np.random.default_rng(5)
+    codes, lambdas = one(rng), lambdas_of(kind, [width], rng)
+    problem, weights = Problem(codes, [width], rng), rng.uniform(0.5, 2.0, len(codes[0]))
+    numeric = problem.numeric(weights, lambdas)
+    assert numeric.levels_are_apart
+    rhs = rng.normal(size=(width, problem.L[0]))
+    A, Lambda = problem.dense(weights), np.kron(lambdas[0], np.eye(problem.L[0]))
+    M = Lambda.T @ A @ Lambda + np.eye(len(A))
+    agree(numeric.solve_levels(rhs).ravel(), np.linalg.solve(M, Lambda.T @ rhs.ravel()))
