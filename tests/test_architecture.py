@@ -192,6 +192,7 @@ LATE = {  # libraries that cost seconds or are optional, and who may import them
     "emcee": {"mixedfx.bayes"},
     "arviz_base": {"mixedfx.bayes"},
     "arviz_stats": {"mixedfx.bayes"},
+    "sklearn": {"mixedfx.sklearn"},
     "pyarrow": {"mixedfx.design.source", "mixedfx.sources.arrow", "mixedfx.streamed.output"},
 }
 
@@ -270,7 +271,7 @@ def test_functions_have_few_parameters():
         "results.estimates.predict results.hypothesis_tests.emmeans "
         "results.marginal_effects.comparisons results.marginal_effects.slopes "
         "results.mean_plots.means results.mean_plots.predictions "
-        "results.simulation.bootstrap"
+        "results.simulation.bootstrap sklearn.regressor.__init__"
     )
     for function in options.split():
         many.pop(f"mixedfx.{function}")
