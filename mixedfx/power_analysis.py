@@ -34,6 +34,7 @@ from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.inference.many_fits import FAILURES, ManyFits
 from mixedfx.inference.simulation import simulate
+from mixedfx.inference.variance_power import VarianceTest, variance_names, variance_test
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.refit import refit
 from mixedfx.results.results import Results
@@ -112,7 +113,7 @@ class PowerCurve:
 
     def __str__(self) -> str:
         """Text of the table."""
-        how = "by simulation" if self.method == "simulation" else "from the expected moments"
+        how = "by simulation" if (self.table["n_sim"] > 0).any() else "from the expected moments"
         head = f"Power of the test of {self.term} at level {self.alpha:g}, {how}"
         return f"{head}\n\n{self.table.to_string(index=False, float_format='%.3f')}"
 
@@ -143,8 +144,9 @@ def power(
     fit : Results
         Fit of a pilot, or of made-up rows: its design and its parameters are those of the study.
     term : str
-        What is tested: a coefficient, ``"Days"``; a term of several, by an F test; or hypotheses,
-        ``"arm[T.b] = arm[T.c]"``.
+        What is tested: a coefficient, ``"Days"``; a term of several, by an F test; hypotheses,
+        ``"arm[T.b] = arm[T.c]"``; or a variance, ``"sd(Intercept | Subject)"`` or
+        ``"(1 | Subject)"``, by the likelihood ratio as in ``fit.rlrt()`` or ``fit.ranova()``.
     params : mapping of str to float, optional
         Values of parameters instead of the estimates, by the names of ``fit.conf_int()``:
         ``{"Days": 5.0, "sd(Days | Subject)": 6.0, "sigma": 25.0}``. An effect estimated in a small
@@ -156,7 +158,9 @@ def power(
         Numbers of rows in each level of the first factor of ``groups``, or of the formula.
     method : {"simulation", "exact"}
         Fits of simulated responses; or, of linear models, the noncentral t or F distribution with
-        the expected standard errors and degrees of freedom, at once.
+        the expected standard errors and degrees of freedom, at once. The restricted likelihood
+        ratio of the variance of the only random term, if that has one effect, is drawn without
+        fits by either, with ``"exact"`` up to 100,000 times.
     n_sim : int
         Number of simulated responses for each size.
     rng : numpy.random.Generator or int, optional
@@ -206,17 +210,16 @@ def power(
     model = _checked(fit, alpha, method)
     n_sim = check_count("n_sim", n_sim, 1)
     df_method = resolve_df_method(model, df_method)
-    hypotheses = _hypotheses(model, term)
+    test = _test(model, term)
+    if method == "exact" and isinstance(test, VarianceTest):
+        test.check_exact()
     sizes = list(_sizes(model, groups, rows))
     generators = spawn_generators(rng, len(sizes))
     table = []
     for (size, frame), generator in zip(sizes, generators, strict=True):
-        study = _Study(model, _design(model, frame), frame, params, hypotheses, df_method)
-        if method == "exact":
-            value = study.exact(alpha)
-            row = {"power": value, "conf_low": value, "conf_high": value, "n_sim": 0, "n_failed": 0}
-        else:
-            row = study.simulated(n_sim, generator, alpha)
+        study = _Study(model, _design(model, frame), frame, params, test, df_method)
+        row = study.exact(generator, alpha) if method == "exact" else None
+        row = row or study.simulated(n_sim, generator, alpha)
         table.append({**size, "nobs": study.design.rows.n, **row})
     return PowerCurve(pd.DataFrame(table), str(term), alpha, method)
 
@@ -242,16 +245,19 @@ def _is_plain(model: FittedModel) -> bool:
     return plain and model.spec.residual.linear and model.spec.residual.equal_variances
 
 
-def _hypotheses(model: FittedModel, term: Any) -> Constraints:
-    """Rows of a coefficient, a term or hypotheses."""
+def _test(model: FittedModel, term: Any) -> Constraints | VarianceTest:
+    """Rows of a coefficient, a term or hypotheses; or the test of a variance."""
     names, spec = list(model.spec.column_names), model.spec
     if isinstance(term, str) and term not in names and "=" not in term:
         terms = {found.name: found for found in fixed_terms(spec.fixed_info)}
         if term not in terms:
-            known = list(dict.fromkeys([*names, *terms]))
+            if of_variance := variance_test(model, term):
+                return of_variance
+            known = list(dict.fromkeys([*names, *terms, *variance_names(model)]))
             raise ArgumentError(
-                f"term='{term}' is no coefficient or fixed term; these are {', '.join(known)}. A "
-                f"hypothesis is written '{names[-1]} = 0'.{did_you_mean(term, known)}"
+                f"term='{term}' is no coefficient, term or variance; these are "
+                f"{', '.join(known)}. A hypothesis is written '{names[-1]} = 0'."
+                f"{did_you_mean(term, known)}"
             )
         term = ", ".join(f"{names[j]} = 0" for j in range(*terms[term].columns.indices(len(names))))
     return echelon_hypotheses(model, linear_constraints(model, term))
@@ -323,45 +329,58 @@ class _Study:
     design: Design
     frame: pd.DataFrame | None
     params: Mapping[str, Any] | None
-    hypotheses: Constraints
+    test: Constraints | VarianceTest
     df_method: str
 
-    def exact(self, alpha: float) -> float:
-        """Power from the expected moments."""
+    def exact(self, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
+        """Power from the expected moments, or of a variance from many draws."""
+        if isinstance(self.test, VarianceTest):
+            return self.simulated(self.test.n_exact(self.design), rng, alpha)
         values = parameter_values(self.model, self.params)
         tests = ExpectedTests.of(self.design, values, reml=self.model.reml)
-        return tests.power(self.hypotheses, alpha)
+        value = tests.power(self.test, alpha)
+        limits = {"conf_low": value, "conf_high": value}
+        return {"power": value, **limits, "n_sim": 0, "n_failed": 0}
 
     def simulated(self, n_sim: int, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
         """Share of simulated responses whose test rejects, with its interval."""
-        drawn = simulate(self.model, n_sim, rng=rng, data=self.frame, params=self.params)
-        p_values = self._p_values(drawn.to_numpy(dtype=float))
+        p_values = self._p_values(n_sim, rng)
         rejected, failed = int((p_values < alpha).sum()), int(np.isnan(p_values).sum())
         low, high = _binomial_interval(rejected, n_sim)
         share = {"power": rejected / n_sim, "conf_low": low, "conf_high": high}
         return {**share, "n_sim": n_sim, "n_failed": failed}
 
-    def _p_values(self, Y: Matrix) -> Vector:
-        """P-value of each response; NaN where there are no estimates."""
+    def _p_values(self, n_sim: int, rng: np.random.Generator) -> Vector:
+        """P-value of each simulated response; NaN where there are no estimates."""
+        test, model = self.test, self.model
+        if isinstance(test, VarianceTest) and test.is_alone:
+            return test.drawn_p_values(model, self.design, self.params, n_sim, rng)
+        drawn = simulate(model, n_sim, rng=rng, data=self.frame, params=self.params)
+        Y = drawn.to_numpy(dtype=float)
+        if isinstance(test, VarianceTest):
+            return test.refitted_p_values(model, self.design, Y, rng)
+        return self._p_values_of_coefficients(test, Y)
+
+    def _p_values_of_coefficients(self, test: Constraints, Y: Matrix) -> Vector:
         spec = self.model.spec
-        one = len(self.hypotheses.rows) == 1 and self.df_method != "kenward-roger"
+        one = len(test.rows) == 1 and self.df_method != "kenward-roger"
         if one and spec.residual.linear and spec.residual.equal_variances:
             fits = ManyFits.of(self.design, Y, reml=self.model.reml, method=self.df_method)
-            found = fits.estimates(self.hypotheses.rows)
+            found = fits.estimates(test.rows)
             with np.errstate(all="ignore"):
-                t = (found.estimate[0] - self.hypotheses.values[0]) / np.sqrt(found.variance[0])
+                t = (found.estimate[0] - test.values[0]) / np.sqrt(found.variance[0])
             return wald.t_p_value(t, found.df[0])
         template = self.model if self.frame is None else self._template()
-        return np.array([self._p_value(template, y) for y in Y.T])
+        return np.array([self._p_value(template, test, y) for y in Y.T])
 
     def _template(self) -> FittedModel:
         """A fit of the study's rows, which others are refitted from."""
         return fit_design(self.design, engine="profiled", reml=self.model.reml, control=Control())
 
-    def _p_value(self, template: FittedModel, y: Vector) -> float:
+    def _p_value(self, template: FittedModel, hypotheses: Constraints, y: Vector) -> float:
         try:
             fit = refit(template, y, engine="profiled", reml=self.model.reml, control=Control())
-            test = wald.f_test(fit, denominator_df(fit, self.df_method), self.hypotheses)
+            test = wald.f_test(fit, denominator_df(fit, self.df_method), hypotheses)
         except FAILURES:
             return np.nan
         return float(test["p_value"])

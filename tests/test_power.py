@@ -179,3 +179,57 @@ def test_what_is_no_fit_and_exact_of_other_models_are_refused():
     fit = mfx.glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds)
     with pytest.raises(ArgumentError, match="linear models"):
         mfx.power(fit, "period", method="exact")
+
+
+# ---------------------------------------------------------------- variances
+
+DYESTUFF = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff"))
+VARIANCES = {"sd(Intercept | Batch)": 20.0, "sigma": 50.0}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("batches", [6, 20])
+def test_the_power_of_a_variance_is_that_of_the_f_test_of_a_balanced_design(batches):
+    # The restricted likelihood ratio increases with the ratio of mean squares, which has
+    # (1 + n l) times an F distribution: five rows in each batch, l = (20 / 50)^2.
+    curve = mfx.power(
+        DYESTUFF, "(1 | Batch)", params=VARIANCES, groups={"Batch": batches}, method="exact", rng=1
+    )
+    df = batches - 1, 4 * batches
+    expected = stats.f.sf(stats.f.ppf(0.95, *df) / (1 + 5 * 0.16), *df)
+    n_sim = curve.table["n_sim"].item()
+    # The critical value is drawn, too: its error is that of the level times the slope of the power.
+    slope = (stats.f.sf(stats.f.ppf(0.949, *df) / 1.8, *df) - expected) / 0.001
+    error = np.sqrt((expected * (1 - expected) + slope**2 * 0.05 * 0.95) / n_sim)
+    assert curve.table["power"].item() == pytest.approx(expected, abs=4 * error)
+
+
+@pytest.mark.full
+def test_draws_without_fits_have_the_power_of_fits():
+    by_draws = mfx.power(DYESTUFF, "Batch", params=VARIANCES, n_sim=1000, rng=2).table
+    responses = DYESTUFF.simulate(150, rng=3, params=VARIANCES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedfxWarning)
+        p_values = [DYESTUFF.refit(responses[i]).rlrt(n_sim=2000)["p_value"] for i in responses]
+    share = np.mean(np.array(p_values) < 0.05)
+    assert share == pytest.approx(by_draws["power"].item(), abs=4 * np.sqrt(0.25 * 0.75 / 150))
+
+
+@pytest.mark.full
+def test_the_power_of_one_of_several_variances_is_by_fits_of_both_models():
+    fit = mfx.lmer("Reaction ~ Days + (Days || Subject)", SLEEP)
+    large, none = (
+        mfx.power(fit, "sd(Days | Subject)", params={"sd(Days | Subject)": s}, n_sim=40, rng=1)
+        for s in (8.0, 0.0)
+    )
+    assert large.table["power"].item() == 1.0
+    assert none.table["power"].item() < 0.2
+    correlated = mfx.power(SLOPES, "sd(Days | Subject)", n_sim=20, rng=1)
+    assert correlated.table["power"].item() > 0.9
+
+
+def test_variances_that_cannot_be_tested_are_named():
+    with pytest.raises(ArgumentError, match=r"sd\(Days \| Subject\)"):
+        mfx.power(SLOPES, "sd(days | Subject)")
+    with pytest.raises(ArgumentError, match="method='simulation'"):
+        mfx.power(SLOPES, "sd(Days | Subject)", method="exact")

@@ -234,7 +234,6 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
         deviance, n_theta = _minimum_deviance(reduced, reml=fit.reml)
         chisq = max(deviance - fit.deviance, 0.0)
         df = fit.crossprod.parametrization.size - n_theta
-        p_value = float(special.chdtrc(df, chisq))
         names.append(name)
         rows.append(
             {
@@ -242,8 +241,8 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
                 "llf": -0.5 * deviance,
                 "chisq": chisq,
                 "df": df,
-                "p_value": p_value,
-                "p_mixture": _mixture_p_value(chisq, df, p_value) if n_removed == 1 else np.nan,
+                "p_value": float(special.chdtrc(df, chisq)),
+                "p_mixture": ratio_p_value(chisq, df, n_removed) if n_removed == 1 else np.nan,
             }
         )
     table = pd.DataFrame(rows, index=pd.Index(names, name="left_out"))
@@ -256,8 +255,15 @@ def deviance_without_term(fit: FittedModel, t: int) -> float:
     return _minimum_deviance(_with_reduced_term(fit, t, None), reml=fit.reml)[0]
 
 
-def _mixture_p_value(chisq: float, df: int, p_value: float) -> float:
-    """Upper tail of an equal mixture of chi-squared distributions with ``df - 1`` and ``df``."""
+def ratio_p_value(chisq: float, df: int, n_removed: int) -> float:
+    """
+    Upper tail of chi-squared with ``df``, or where one effect is left out of an equal mixture.
+
+    The mixture is of chi-squared distributions with ``df - 1`` and ``df``.
+    """
+    p_value = float(special.chdtrc(df, chisq))
+    if n_removed > 1:
+        return p_value
     if df == 1 and chisq == 0.0:
         return 1.0
     return 0.5 * ((float(special.chdtrc(df - 1, chisq)) if df > 1 else 0.0) + p_value)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, check_choice, check_count
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.comparison import deviance_without_term
@@ -79,8 +80,12 @@ def _term(fit: FittedModel, name: str | None) -> int:
 
 
 def _eigenvalues(fit: FittedModel, t: int) -> Vector:
+    return eigenvalues(fit.rows, t)
+
+
+def eigenvalues(rows: ModelRows, t: int) -> Vector:
     """Positive eigenvalues of ``Z'P0 Z`` of one term's column."""
-    rows, term = fit.rows, fit.rows.random_terms[t]
+    term = rows.random_terms[t]
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     Q = np.linalg.qr(root[:, None] * rows.X)[0]
     z = root * term.model_matrix[:, 0]
@@ -91,8 +96,10 @@ def _eigenvalues(fit: FittedModel, t: int) -> Vector:
     return np.asarray(mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)])
 
 
-def null_draws(mu: Vector, rest: int, n_sim: int, rng: np.random.Generator) -> Vector:
-    """Draws of the statistic without the effect, (n_sim,)."""
+def null_draws(
+    mu: Vector, rest: int, n_sim: int, rng: np.random.Generator, *, ratio: float = 0.0
+) -> Vector:
+    """Draws of the statistic, (n_sim,); with a ratio of the variances that is not zero, with it."""
     K, nu = len(mu), len(mu) + rest
     ratios = _GRID[:, None] * (mu / mu.mean())  # l mu_s
     shrunk = ratios / (1.0 + ratios)
@@ -101,7 +108,7 @@ def null_draws(mu: Vector, rest: int, n_sim: int, rng: np.random.Generator) -> V
     step = max(1, _CHUNK // max(K, len(_GRID)))
     for first in range(0, n_sim, step):
         size = min(step, n_sim - first)
-        squares = rng.standard_normal((size, K)) ** 2
+        squares = (1.0 + ratio * mu) * rng.standard_normal((size, K)) ** 2
         explained = squares @ shrunk.T  # N(l), (size, grid)
         total = squares.sum(axis=1) + (rng.chisquare(rest, size) if rest else 0.0)
         values = -nu * np.log1p(-explained / total[:, None]) - log_det
