@@ -61,6 +61,8 @@ def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
         M += 1.0
         lam_M_inv = scale / M
         return scale * lam_M_inv, lam_M_inv, float(np.log(M).sum())
+    if K == 2:
+        return _penalized_inverse_of_two(A, lam)
     if K >= WIDE:
         return _wide_penalized_inverse(A, lam)
     M = matmul_left(lam.T, matmul_right(A, lam))
@@ -85,6 +87,27 @@ def penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
         if j:
             W[:j] -= M[j, :j, None] * W[j]
     return G, W.transpose(1, 0, 2), log_det
+
+
+def _penalized_inverse_of_two(A: Array, lam: Array) -> tuple[Array, Array, float]:
+    """The same of two effects, written out: of few levels the calls cost more than the sums."""
+    (a, b), (c, d) = lam.tolist()
+    A00, A01, A11 = A[0, 0], A[0, 1], A[1, 1]
+    x, y = a * A00 + c * A01, a * A01 + c * A11  # A Lambda, first column
+    root = np.sqrt(a * x + c * y + 1.0)
+    below = (b * x + d * y) / root
+    x, y = b * A00 + d * A01, b * A01 + d * A11
+    last = np.sqrt(b * x + d * y + 1.0 - below * below)
+    # Rows of W = L^-1 Lambda', then of L^-T W.
+    a, c = a / root, c / root
+    b, d = (b - below * a) / last, (d - below * c) / last
+    G, lam_M_inv = np.empty_like(A), np.empty_like(A)
+    G[0, 0], G[1, 1] = a * a + b * b, c * c + d * d
+    G[0, 1] = G[1, 0] = a * c + b * d
+    b, d = b / last, d / last
+    lam_M_inv[0, 0], lam_M_inv[1, 0] = (a - below * b) / root, (c - below * d) / root
+    lam_M_inv[0, 1], lam_M_inv[1, 1] = b, d
+    return G, lam_M_inv, 2.0 * float(np.log(root).sum() + np.log(last).sum())
 
 
 def _wide_penalized_inverse(A: Array, lam: Array) -> tuple[Array, Array, float]:
