@@ -32,6 +32,7 @@ if _typing.TYPE_CHECKING:
     from mixedfx.results.results import Results
     from mixedfx.results.storage import read
     from mixedfx.workflow.design_check import check_design
+    from mixedfx.workflow.doctor import doctor
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _MODULES = {
     "compare": "mixedfx.results.comparison",
     "compare_structures": "mixedfx.results.comparison",
     "cross_validate": "mixedfx.cross_validation",
+    "doctor": "mixedfx.workflow.doctor",
     "draw": "mixedfx.describe",
     "equation": "mixedfx.describe",
     "from_statsmodels": "mixedfx.mixedlm",
@@ -98,6 +100,7 @@ __all__ = [
     "covariance",
     "cross_validate",
     "datasets",
+    "doctor",
     "draw",
     "equation",
     "errors",

@@ -12,8 +12,11 @@ from mixedfx import plots
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import checks_of, drawn_fit
+from mixedfx.inference.doctor.diagnosis import Diagnosis
+from mixedfx.inference.doctor.doctor import Examination, examine
 from mixedfx.inference.residual_covariance import correlation_table
 from mixedfx.results.check_panels import draw_checks
+from mixedfx.results.doctor_panels import draw_page
 from mixedfx.results.plot_inputs import (
     fitted_means,
     grouping_factor,
@@ -118,6 +121,30 @@ class DiagnosticPlots:
         """
         drawn = drawn_fit(self.model, rng, n_sim)
         return draw_checks(drawn, checks_of(drawn), ax)
+
+    def doctor(self, found: Diagnosis | None = None, *, ax: Any = None) -> Any:
+        """
+        Draw what is weak in the fit, ``fit.doctor()``, on a page of six panels.
+
+        Changes of the coefficients by refits, red where a conclusion changes; AIC of simpler random
+        structures, red where the data do not support what they leave out; the levels that move a
+        coefficient most, red where influential; and the worst of the checks, as in :meth:`check`.
+
+        Parameters
+        ----------
+        found : Diagnosis, optional
+            What ``fit.doctor()`` returned; by default it is computed.
+        ax : sequence of matplotlib axes, optional
+            Where to draw: six, or fewer where a model has fewer panels.
+
+        Returns
+        -------
+        numpy.ndarray of matplotlib axes
+            One for each panel, its title red where something is weak.
+        """
+        if found is None:
+            found = examine(self.model, Examination())
+        return draw_page(found, ax)
 
     def correlation(self, *, ax: Any = None) -> Any:
         """

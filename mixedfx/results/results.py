@@ -23,6 +23,7 @@ from mixedfx.results.checking import CheckingMixin
 from mixedfx.results.description import DescriptionMixin
 from mixedfx.results.diagnostics import DiagnosticsMixin
 from mixedfx.results.distribution import DistributionMixin
+from mixedfx.results.doctoring import DoctorMixin
 from mixedfx.results.estimates import EstimatesMixin
 from mixedfx.results.further_predictors import PredictorsMixin
 from mixedfx.results.hypothesis_tests import HypothesisTestsMixin
@@ -53,6 +54,7 @@ class Results(
     DiagnosticsMixin,
     BroomMixin,
     CheckingMixin,
+    DoctorMixin,
     DescriptionMixin,
     KeepingMixin,
     RobustMixin,

@@ -26,9 +26,16 @@ _LEAST_ROWS, _LEAST_PAIRS = 3.0, 10
 def autocorrelation(drawn: DrawnFit) -> list[Finding]:
     """One row, if the rows of each level have an order."""
     ordered = _order(drawn)
-    if ordered is None:
-        return []
-    covariate, factor = ordered
+    return [] if ordered is None else _tested(drawn, *ordered)
+
+
+def autocorrelation_over(drawn: DrawnFit, covariate: Covariate) -> list[Finding]:
+    """One row, of the order of a covariate within subjects or the first grouping factor."""
+    factors = _factors(drawn)
+    return _tested(drawn, covariate, factors[0]) if factors else []
+
+
+def _tested(drawn: DrawnFit, covariate: Covariate, factor: Factor) -> list[Finding]:
     order = np.lexsort((covariate.codes, factor.codes))
     same = factor.codes[order][1:] == factor.codes[order][:-1]
     if same.sum() < _LEAST_PAIRS:
@@ -54,14 +61,7 @@ def _order(drawn: DrawnFit) -> tuple[Covariate, Factor] | None:
 
     A number that no two levels share is a measurement rather than a position in time.
     """
-    subjects = drawn.fit.residual.subjects
-    factors = list(drawn.factors)
-    if subjects is not None:
-        labels = subjects.levels.labels
-        factors.insert(
-            0, Factor(subjects.name, subjects.codes, len(labels), labels, name_of(subjects.name))
-        )
-    for factor in factors:
+    for factor in _factors(drawn):
         if len(factor.codes) < _LEAST_ROWS * factor.n_levels:
             continue
         for covariate in drawn.covariates:
@@ -71,6 +71,16 @@ def _order(drawn: DrawnFit) -> tuple[Covariate, Factor] | None:
             if len(np.unique(pairs)) == len(pairs):
                 return covariate, factor
     return None
+
+
+def _factors(drawn: DrawnFit) -> list[Factor]:
+    """Subjects of correlated residuals, and the grouping factors."""
+    subjects, factors = drawn.fit.residual.subjects, list(drawn.factors)
+    if subjects is None:
+        return factors
+    labels = subjects.levels.labels
+    own = Factor(subjects.name, subjects.codes, len(labels), labels, name_of(subjects.name))
+    return [own, *factors]
 
 
 def _advice(drawn: DrawnFit, covariate: Covariate, factor: Factor) -> str:

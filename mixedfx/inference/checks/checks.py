@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +152,14 @@ def drawn_fit(fit: FittedModel, rng: Any, n_sim: int) -> DrawnFit:
 
 def checks_of(drawn: DrawnFit) -> Checks:
     """The table of all findings."""
+    return checks_with(drawn, [])
+
+
+def checks_with(drawn: DrawnFit, more: Sequence[Finding]) -> Checks:
+    """The table of all findings and of further ones, adjusted together."""
+    own = {(finding.check, finding.what) for finding in more}
     findings = [finding for one in CHECKS for finding in one(drawn)]
+    findings = [f for f in findings if (f.check, f.what) not in own] + list(more)
     p_values = np.array([finding.p_value for finding in findings])
     columns = {
         "check": [finding.check for finding in findings],

@@ -1,0 +1,1 @@
+"""What is weak in a fit and what to do about it, by fitting it again with something changed."""

@@ -1,0 +1,190 @@
+"""Weaknesses in words: of the search, the random effects, the checks, and the conclusions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mixedfx.errors import ArgumentError
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.checks.checks import Checks, p_relation
+from mixedfx.inference.checks.code import call
+from mixedfx.inference.doctor.diagnosis import Weakness
+from mixedfx.inference.doctor.rebuilding import FAILURES, fit_of_call, refitted
+from mixedfx.inference.doctor.refits import Clock, Refit
+from mixedfx.inference.doctor.structure import Compared
+from mixedfx.inference.information_criteria import aic
+from mixedfx.inference.variance_explained import vif
+
+# A deviance lower by more than this is another optimum.
+_BETTER = 1e-2
+# Standard errors by which estimates of one optimum may differ.
+_SAME_ESTIMATES = 0.05
+_LARGE_VIF = 10.0
+_MOST_TRIED = 6
+_PLAUSIBLE = 2.0  # AIC within which another model is as good
+
+
+def of_search(first: Refit, refits: Sequence[Refit], table: pd.DataFrame) -> Iterator[Weakness]:
+    """Whether other starts and engines end where the fit ended."""
+    assert first.fit is not None
+    if not first.fit.optimizer_result.converged:
+        what = "The search did not converge."
+        to_do = "fit.convergence says what is missing; a higher limit in control= may help."
+        yield Weakness("problem", "search", "fit", what, to_do)
+    for refit in refits:
+        if refit.kind != "same model" or refit.fit is None:
+            continue
+        gain = 0.5 * (first.deviance - refit.deviance)
+        largest = table.loc[table["refit"] == refit.name, "shift"].abs().max()
+        if gain > 0.5 * _BETTER:
+            what = f"'{refit.name}' ends at a log-likelihood higher by {gain:.3g}."
+            theta = ", ".join(f"{v:.6g}" for v in refit.fit.solution.theta)
+            to_do = f"The fit is at a local optimum: give start=[{theta}]."
+            yield Weakness("problem", "search", refit.name, what, to_do)
+        elif refit.fit.optimizer_result.converged and largest > _SAME_ESTIMATES:
+            what = f"Estimates of '{refit.name}' differ by {largest:.2g} standard errors."
+            to_do = "The likelihood is flat there: the data hardly determine them."
+            yield Weakness("problem", "search", refit.name, what, to_do)
+
+
+def of_structure(
+    fit: FittedModel, first: Sequence[Compared], steps: Sequence[Compared], left: Refit
+) -> Iterator[Weakness]:
+    """Random effects that the data do not support, with the formula of the others."""
+    boundary = first[0].at_boundary if first else False
+    if steps:
+        names = "; ".join(step.refit.name.removeprefix("without ") for step in steps)
+        cost = sum(step.d_deviance for step in steps)
+        spared = sum(step.df for step in steps)
+        d_aic = sum(step.d_aic for step in steps)
+        what = f"The data do not support {names}"
+        what += ", and the fit is singular." if boundary else "."
+        to_do = (
+            f"Without, the deviance rises by {cost:.3g} for {spared} fewer "
+            f"parameter{'s' if spared > 1 else ''} (AIC {d_aic:+.1f})."
+        )
+        if any("without correlations" in step.refit.name for step in steps):
+            to_do += " Zero correlation is that at zero of the slopes' covariates."
+        assert left.parsed is not None
+        code = call(fit, left.parsed)
+        yield Weakness("advice", "random effects", names, what, to_do, code)
+    elif boundary:
+        what = "The fit is singular, but no simpler random structure describes the data as well."
+        to_do = "Keep it; priors= on sd and corr would take it off the boundary."
+        yield Weakness("note", "random effects", "fit", what, to_do)
+
+
+def of_checks(fit: FittedModel, checks: Checks, clock: Clock) -> Iterator[Weakness]:
+    """Checks that fail, each with its advice tried."""
+    base: float | None = None
+    tried: dict[str, str] = {}
+    for row in checks.failed.to_dict("records"):
+        what, *codes = str(row["advice"]).split("\n")
+        code = codes[0] if codes else ""
+        is_call = code.startswith("mfx.")
+        if is_call and code not in tried and len(tried) < _MOST_TRIED:
+            base = _aic_by_ml(fit) if base is None else base
+            tried[code] = _tried(fit, code, base, clock)
+        where = f"{row['check']}, {row['what']}"
+        text = f"{where} ({p_relation(row['p_adjusted'])}): {what}"
+        yield Weakness(
+            "problem", str(row["check"]), str(row["what"]), text, "", code, tried.get(code, "")
+        )
+
+
+def _aic_by_ml(fit: FittedModel) -> float:
+    try:
+        return aic(refitted(fit, fit.original_design, reml=False)) if fit.reml else aic(fit)
+    except FAILURES:
+        return np.nan
+
+
+def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> str:
+    if not clock.allows(code):
+        return "Not tried: max_seconds."
+    begin = clock.seconds
+    try:
+        found = fit_of_call(fit, code)
+    except FAILURES as error:
+        return f"Tried, and refused: {str(error).split(chr(10))[0]}"
+    clock.count(clock.seconds - begin)
+    if found is None or np.isnan(base):
+        return ""
+    value = aic(found)
+    if found.formula.response == f"log({fit.formula.response})":
+        value += 2.0 * float(np.log(fit.rows.y).sum())  # the density of y itself
+    return f"Tried: AIC {value - base:+.1f}."
+
+
+def of_influence(
+    table: pd.DataFrame, refits: Sequence[Refit], found: pd.DataFrame
+) -> Iterator[Weakness]:
+    """Levels that move the estimates, and whether a conclusion rests on one."""
+    for group, of_group in table.groupby("group", sort=False):
+        worst = of_group.nlargest(2, "largest_shift")
+        names = [f"without {group} {level}" for level in worst["level"]]
+        tried = [_without(found, name) for name in names if any(r.name == name for r in refits)]
+        flagged = of_group[of_group["influential"].astype(bool)]
+        flagged = flagged.sort_values("largest_shift", ascending=False)
+        rests = any("the conclusion" in text for text in tried)
+        if not len(flagged) and not rests:
+            continue
+        listed = ", ".join(flagged["level"][:5]) + (", ..." if len(flagged) > 5 else "")
+        what = f"Influential levels of {group}: {listed or worst['level'].iloc[0]}."
+        text = " ".join(part for part in tried if part)
+        yield Weakness("note", "influence", str(group), what, "Look at their rows.", "", text)
+
+
+def _without(found: pd.DataFrame, name: str) -> str:
+    rows = found[found["refit"] == name]
+    rows = rows.loc[rows["shift"].abs().sort_values(ascending=False).index]
+    if not len(rows) or np.isnan(rows["shift"].iloc[0]):
+        return ""
+    changed = rows.loc[rows["conclusion"] == "changes", "term"].tolist()
+    end = f"the conclusion on {', '.join(changed)} changes" if changed else "no conclusion changes"
+    term, shift = rows["term"].iloc[0], rows["shift"].iloc[0]
+    return f"{name[0].upper()}{name[1:]}, {term} moves by {shift:+.2g} standard errors; {end}."
+
+
+def of_collinearity(fit: FittedModel) -> Iterator[Weakness]:
+    """Terms whose variance is inflated by the others."""
+    try:
+        table = vif(fit)
+    except (ArgumentError, *FAILURES):
+        return
+    for name, row in table[table["scaled"] ** 2 > _LARGE_VIF].iterrows():
+        inflated = float(row["scaled"] ** 2)
+        what = f"{name} is nearly a combination of other terms (variance inflation {inflated:.3g})."
+        to_do = (
+            "Its standard error is large for that; centring helps where these are powers or "
+            "products, else the data cannot tell them apart."
+        )
+        yield Weakness("note", "collinearity", str(name), what, to_do)
+
+
+def of_conclusions(
+    refits: pd.DataFrame, table: pd.DataFrame, conf_level: float
+) -> Iterator[Weakness]:
+    """Conclusions that models as good, or the same model found otherwise, do not share."""
+    good = refits[(refits["kind"] != "fewer rows") & (refits["d_aic"] < _PLAUSIBLE)]
+    changed = table[table["refit"].isin(good["refit"]) & (table["conclusion"] == "changes")]
+    for term, rows in changed.groupby("term", sort=False):
+        own = float(table[(table["refit"] == "fit") & (table["term"] == term)]["p_value"].iloc[0])
+        pairs = zip(rows["refit"], rows["p_value"], strict=True)
+        listed = ", ".join(f"{name}: {p_relation(float(p))}" for name, p in pairs)
+        what = (
+            f"The conclusion on {term} at level {1 - conf_level:.3g} ({p_relation(own)}) changes "
+            f"in models that are as good: {listed}."
+        )
+        yield Weakness("note", "conclusions", str(term), what, "Do not rest on it.")
+
+
+def of_time(clock: Clock) -> Iterator[Weakness]:
+    """What was left out."""
+    if clock.left_out:
+        listed = ", ".join(clock.left_out[:6]) + (", ..." if len(clock.left_out) > 6 else "")
+        what = f"Left out, as max_seconds={clock.max_seconds:g} would have been exceeded: {listed}."
+        yield Weakness("note", "time", "refits", what, "Give more by max_seconds=.")
