@@ -58,8 +58,9 @@ class DoctorMixin(ResultsBase):
                            same log-likelihood and the same coefficients
         random effects     without correlations, without each effect: AIC and the likelihood
                            ratio of the random structure, exact where it is one variance
-        checks             those of :meth:`check`, and effects within and between groups; the
-                           advice of each that fails is fitted, and its AIC compared
+        checks             those of :meth:`check`, effects within and between groups, and random
+                           slopes that are missing, adjusted together; the advice of each that
+                           fails is fitted, and its AIC compared
         influence          levels by Cook's distance (flagged above 4 / levels), the change of a
                            coefficient (2 / sqrt(levels) standard errors) and of theta; the two
                            that move a coefficient most are left out

@@ -24,6 +24,7 @@ _BETTER = 1e-2
 _SAME_ESTIMATES = 0.05
 _LARGE_VIF = 10.0
 _MOST_TRIED = 6
+_MOST_LEVELS = 3  # that are named
 _PLAUSIBLE = 2.0  # AIC within which another model is as good
 
 
@@ -78,21 +79,18 @@ def of_structure(
 
 
 def of_checks(fit: FittedModel, checks: Checks, clock: Clock) -> Iterator[Weakness]:
-    """Checks that fail, each with its advice tried."""
+    """Checks that fail, each with its advice tried; those with the same advice are one."""
     base: float | None = None
     tried: dict[str, str] = {}
-    for row in checks.failed.to_dict("records"):
-        what, *codes = str(row["advice"]).split("\n")
+    for (check, advice), rows in checks.failed.groupby(["check", "advice"], sort=False):
+        what, *codes = str(advice).split("\n")
         code = codes[0] if codes else ""
-        is_call = code.startswith("mfx.")
-        if is_call and code not in tried and len(tried) < _MOST_TRIED:
+        if code.startswith("mfx.") and code not in tried and len(tried) < _MOST_TRIED:
             base = _aic_by_ml(fit) if base is None else base
             tried[code] = _tried(fit, code, base, clock)
-        where = f"{row['check']}, {row['what']}"
-        text = f"{where} ({p_relation(row['p_adjusted'])}): {what}"
-        yield Weakness(
-            "problem", str(row["check"]), str(row["what"]), text, "", code, tried.get(code, "")
-        )
+        where = ", ".join(map(str, rows["what"]))
+        text = f"{check}, {where} ({p_relation(rows['p_adjusted'].min())}): {what}"
+        yield Weakness("problem", str(check), where, text, "", code, tried.get(code, ""))
 
 
 def _aic_by_ml(fit: FittedModel) -> float:
@@ -103,6 +101,8 @@ def _aic_by_ml(fit: FittedModel) -> float:
 
 
 def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> str:
+    if 'dispersion="~ (' in code:
+        return "Not tried: random effects of the scale take many times as long."
     if not clock.allows(code):
         return "Not tried: max_seconds."
     begin = clock.seconds
@@ -132,8 +132,9 @@ def of_influence(
         rests = any("the conclusion" in text for text in tried)
         if not len(flagged) and not rests:
             continue
-        listed = ", ".join(flagged["level"][:5]) + (", ..." if len(flagged) > 5 else "")
-        what = f"Influential levels of {group}: {listed or worst['level'].iloc[0]}."
+        listed = ", ".join(flagged["level"][:_MOST_LEVELS])
+        listed += f" and {len(flagged) - _MOST_LEVELS} more" if len(flagged) > _MOST_LEVELS else ""
+        what = f"Influential levels of {group}, by the usual limits: {listed or 'none'}."
         text = " ".join(part for part in tried if part)
         yield Weakness("note", "influence", str(group), what, "Look at their rows.", "", text)
 
@@ -143,7 +144,8 @@ def _without(found: pd.DataFrame, name: str) -> str:
     rows = rows.loc[rows["shift"].abs().sort_values(ascending=False).index]
     if not len(rows) or np.isnan(rows["shift"].iloc[0]):
         return ""
-    changed = rows.loc[rows["conclusion"] == "changes", "term"].tolist()
+    changes = (rows["conclusion"] == "changes") & (rows["term"] != "Intercept")
+    changed = rows.loc[changes, "term"].tolist()
     end = f"the conclusion on {', '.join(changed)} changes" if changed else "no conclusion changes"
     term, shift = rows["term"].iloc[0], rows["shift"].iloc[0]
     return f"{name[0].upper()}{name[1:]}, {term} moves by {shift:+.2g} standard errors; {end}."
@@ -171,6 +173,7 @@ def of_conclusions(
     """Conclusions that models as good, or the same model found otherwise, do not share."""
     good = refits[(refits["kind"] != "fewer rows") & (refits["d_aic"] < _PLAUSIBLE)]
     changed = table[table["refit"].isin(good["refit"]) & (table["conclusion"] == "changes")]
+    changed = changed[changed["term"] != "Intercept"]
     for term, rows in changed.groupby("term", sort=False):
         own = float(table[(table["refit"] == "fit") & (table["term"] == term)]["p_value"].iloc[0])
         pairs = zip(rows["refit"], rows["p_value"], strict=True)

@@ -21,6 +21,7 @@ from mixedfx.inference.doctor import advice
 from mixedfx.inference.doctor.between import within_and_between
 from mixedfx.inference.doctor.diagnosis import Diagnosis, Weakness
 from mixedfx.inference.doctor.levels import influence_of_levels
+from mixedfx.inference.doctor.missing_slopes import missing_slopes
 from mixedfx.inference.doctor.refits import Clock, Refit, same_model, simpler, without_levels
 from mixedfx.inference.doctor.structure import compared, structure_table, supported_model
 from mixedfx.inference.information_criteria import aic
@@ -62,7 +63,8 @@ def _examine(fit: FittedModel, how: Examination) -> Diagnosis:
     clock = Clock(float(how.max_seconds))
     drawn = drawn_fit(fit, how.rng if how.rng is not None else 0, _N_SIM)
     own = autocorrelation_over(drawn, _order(fit, how.order)) if how.order is not None else []
-    checks = checks_with(drawn, [*own, *within_and_between(drawn, clock)])
+    more = [*within_and_between(drawn, clock), *missing_slopes(drawn, clock)]
+    checks = checks_with(drawn, [*own, *more])
     first = Refit("fit", "fit", str(fit.formula), fit, parsed=fit.formula)
     refits = [*same_model(fit, 0, clock), *simpler(fit, fit.formula, clock)]
     candidates = [r for r in refits if r.name.startswith("without")]

@@ -21,8 +21,8 @@ from mixedfx.design.build import subset_rows
 from mixedfx.design.columns import factor_codes
 from mixedfx.design.inspection.finding import without_effect
 from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.dispatch import suits_mixedlm
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import has_positions
 from mixedfx.formula.response import response_code
@@ -37,7 +37,6 @@ Matrix = npt.NDArray[np.float64]
 Kind = Literal["fit", "same model", "fewer random effects", "fewer rows"]
 
 _STARTS = 2
-_LARGEST_EM = 2_000  # rows; EM takes hundreds of steps
 _SPAN = 1e-6  # of columns in other columns, relative
 
 
@@ -178,9 +177,7 @@ def _other_engine(fit: FittedModel) -> str:
     if fit.optimizer_result.engine == "statsmodels":
         return "profiled"
     singular = boundary_parameters(fit.spec, fit.crossprod, fit.solution.theta)
-    if not singular and fit.rows.n <= _LARGEST_EM and not StatsModels().refusal(fit.design):
-        return "statsmodels"
-    return "em" if fit.rows.n <= _LARGEST_EM and fit.optimizer_result.engine != "em" else ""
+    return "" if singular or not suits_mixedlm(fit.design) else "statsmodels"
 
 
 def _is_invariant(fit: FittedModel) -> bool:
@@ -198,12 +195,20 @@ def _standardised(fit: FittedModel) -> pd.DataFrame | None:
     elsewhere |= set(response_code(formula.response).parts)
     elsewhere |= {n for t in formula.random if has_positions(t.structure) for n in [t.effects]}
     columns = {}
+    centred = _spans_constant(fit.rows.X)
     for name, values in fit.rows.variables.items():
         number = getattr(values.dtype, "kind", "O") in "if"
         if number and name in plain and name not in elsewhere and values.std() > 0.0:
             x = values.to_numpy(dtype=float)
-            columns[decode(name)] = (x - x.mean()) / x.std()
+            columns[decode(name)] = (x - (x.mean() if centred else 0.0)) / x.std()
     return fit.rows.model_frame.assign(**columns) if columns else None
+
+
+def _spans_constant(X: Matrix) -> bool:
+    """Whether an intercept, or what is one, takes up the shift of a covariate."""
+    ones = np.ones(len(X))
+    fitted = X @ np.linalg.lstsq(X, ones, rcond=None)[0]
+    return bool(np.abs(fitted - ones).max(initial=0.0) < _SPAN)
 
 
 def _texts(formula: Formula) -> list[str]:
