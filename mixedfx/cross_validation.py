@@ -15,7 +15,7 @@ from mixedfx._other_programs import (
     check_options,
     explains_arguments,
 )
-from mixedfx.api import ModelOptions, fit_formula
+from mixedfx.api import ModelOptions, fit_formula, warned_results
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
@@ -85,6 +85,11 @@ def cross_validate(
         If the rows of a fold cannot be predicted from the others, or these not be fitted; the
         message names the fold.
 
+    Warns
+    -----
+    SingularFitWarning, DroppedRowsWarning, ConvergenceWarning
+        Of the fit of all rows; whether the others converged is in ``table``.
+
     Notes
     -----
     The predictive distribution has the errors of the coefficients and of the effects of known
@@ -125,7 +130,7 @@ def cross_validate(
     """
     frame = as_frame(data)
     labels, numbered = frame.index, frame.set_axis(pd.RangeIndex(len(frame)))
-    fit = _fit(EvalEnvironment.capture(2), formula, numbered, options)
+    fit = warned_results(_fit(EvalEnvironment.capture(2), formula, numbered, options)).model
     used = np.asarray(fit.rows.index)
     units = units_of(fit, _of_rows("by", by, numbered, used), labels[used])
     return cross_validated(
