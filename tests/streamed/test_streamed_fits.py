@@ -223,7 +223,7 @@ def test_equal_answers_are_merged_while_they_are_read():
     assert (np.abs(whole.params - parts.params) < 1e-5 * whole.bse).all()
     np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-5)
     close(whole.deviance, parts.deviance)
-    assert "3,000 rows were read in chunks; 73 of them are distinct" in parts.notes[-1]
+    assert "3,000 rows were read in chunks, in 1 pass; 73 of them are distinct" in parts.notes[-1]
     for found in (parts, parts.slim(), pickle.loads(pickle.dumps(parts))):
         assert (found.nobs, found.df_resid) == (whole.nobs, whole.df_resid) == (n - 1, n - 3)
         np.testing.assert_allclose(found.glance(), whole.glance(), rtol=1e-5)
