@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, EmptyDataError, SourceError
+from mixedfx.errors import ArgumentError, DataError, SourceError
 from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, with_origin
 
 _FORMATS = {
@@ -237,7 +237,7 @@ def _batches(origin: str, read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     pyarrow = import_arrow()
     try:
         yield from read()
-    except (EmptyDataError, SourceError):
+    except DataError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{origin} cannot be read: {error}") from None

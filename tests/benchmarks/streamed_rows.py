@@ -128,17 +128,18 @@ def main() -> None:
     parser.add_argument("millions", type=int, nargs="+")
     parser.add_argument("--folder", type=Path, default=Path("streamed_rows"))
     parser.add_argument("--fit", action="store_true", help="also the whole fit")
-    parser.add_argument("--only", choices=["passes", "duckdb", "fitted"])
-    options = parser.parse_args()
     measures = {"passes": passes, "duckdb": duckdb, "fitted": fitted}
-    if options.only:
-        folder = options.folder / f"{options.millions[0]}m"
-        print(json.dumps(measures[options.only](folder)))
+    parser.add_argument("--only", choices=list(measures), help="one of the measures")
+    parser.add_argument("--here", action="store_true", help="in this process, of rows written")
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(measures[options.only](options.folder / f"{options.millions[0]}m")))
         return
+    names = ("passes", "duckdb", *(["fitted"] if options.fit else []))
     for millions in options.millions:
         write(options.folder / f"{millions}m", millions)
-        for name in ("passes", "duckdb", *(["fitted"] if options.fit else [])):
-            command = [sys.executable, __file__, str(millions), "--only", name]
+        for name in (options.only,) if options.only else names:
+            command = [sys.executable, __file__, str(millions), "--only", name, "--here"]
             run = [*command, "--folder", str(options.folder)]
             out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
             print(f"{millions:4d} million rows  {name:8s} {out.strip()}", flush=True)

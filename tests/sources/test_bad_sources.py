@@ -193,3 +193,15 @@ def test_models_of_all_rows_read_them_into_memory(argument, tmp_path):
     whole = mfx.lmer(FORMULA, frame, **given)
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-10)
     assert len(fit.resid) == len(frame)
+
+
+def test_a_reader_that_lacks_a_column_at_its_second_pass():
+    import pyarrow as pa
+
+    names = iter(["f", "f", "f"])  # asked what it is, for its columns, and by the first pass
+
+    def make() -> Any:
+        table = pa.Table.from_pandas(DATA.drop(columns=[] if next(names, None) else ["f"]))
+        return pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+
+    refused(make, MissingColumnError, "the reader has no column 'f'")
