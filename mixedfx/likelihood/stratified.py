@@ -74,6 +74,11 @@ class StratifiedSums:
         set_readonly(self.counts)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether all levels are independent, and each row has one of them."""
+        return self._related.is_plain
+
+    @property
     def XytXy_by_stratum(self) -> Matrix:
         """``[X, y]'W[X, y]`` of each stratum at the design's own weights, (p + 1, p + 1, S)."""
         return self._XytXy.values

@@ -58,13 +58,6 @@ class StreamedLogLinear(LogLinear):
         """Those of the second pass over the rows."""
         return self.sums
 
-    def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
-        """Chain rule from the log weights of the strata."""
-        w = np.exp(-2.0 * self.stratum_log_sds(params))
-        found = stratum_residuals(sums, solution, fixed=solution.reml)
-        by_log_weight = w * (found.leverage + found.squares / solution.sigma**2) - self.counts
-        return np.asarray(-2.0 * self.log_sd_jacobian(params).T @ by_log_weight)
-
     def params_of_residuals(self, sums: Any, rows: ModelRows, solution: Solution) -> Vector:
         """Log root mean squares of the strata."""
         return self.params_of_squares(stratum_residuals(sums, solution, fixed=False).squares)

@@ -30,6 +30,7 @@ from mixedfx.likelihood.prediction_variance import (
 )
 from mixedfx.likelihood.residual_directions import ResidualDirections, StratumVariances
 from mixedfx.likelihood.stratified import StratifiedSums, sum_by_stratum
+from mixedfx.likelihood.stratum_score import stratum_residuals
 from mixedfx.residuals.degenerate import check_degenerate_strata, raise_degenerate_stratum
 from mixedfx.residuals.model import ResidualModel
 
@@ -131,8 +132,13 @@ class VarianceFunction(ResidualModel, ABC):
 
     def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Chain rule from the log weights of the rows."""
-        by_log_weight = score_log_weights(rows, solution, self.log_sds(params))
-        by_stratum = np.bincount(self.codes, by_log_weight, len(self.counts))
+        if sums.is_plain:
+            w = np.exp(-2.0 * self.stratum_log_sds(params))
+            found = stratum_residuals(sums, solution, fixed=solution.reml)
+            by_stratum = w * (found.leverage + found.squares / solution.sigma**2) - self.counts
+        else:
+            by_log_weight = score_log_weights(rows, solution, self.log_sds(params))
+            by_stratum = np.bincount(self.codes, by_log_weight, len(self.counts)).astype(float)
         return np.asarray(-2.0 * self.log_sd_jacobian(params).T @ by_stratum)
 
     def variance_directions(self, sums: StratifiedSums, params: Vector) -> ResidualDirections:
