@@ -132,7 +132,7 @@ class VarianceFunction(ResidualModel, ABC):
 
     def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
         """Chain rule from the log weights of the rows."""
-        if sums.is_plain:
+        if isinstance(sums, StratifiedSums) and sums.is_plain:
             w = np.exp(-2.0 * self.stratum_log_sds(params))
             found = stratum_residuals(sums, solution, fixed=solution.reml)
             by_stratum = w * (found.leverage + found.squares / solution.sigma**2) - self.counts
