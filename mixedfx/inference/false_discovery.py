@@ -20,5 +20,7 @@ def false_discovery_rates(p_values: Vector) -> Vector:
     known = np.flatnonzero(np.isfinite(p_values))
     order = known[np.argsort(p_values[known])[::-1]]
     ranks = np.arange(len(order), 0, -1)
-    out[order] = np.minimum.accumulate(np.minimum(p_values[order] * len(order) / ranks, 1.0))
+    # A ratio of one is exact: no value falls below its own p-value by rounding.
+    adjusted = p_values[order] * (len(order) / ranks)
+    out[order] = np.minimum.accumulate(np.minimum(adjusted, 1.0))
     return out

@@ -187,6 +187,10 @@ def of_conclusions(
 
 def of_time(clock: Clock) -> Iterator[Weakness]:
     """What was left out."""
+    for group in clock.too_large:
+        what = f"The levels of {group} were not left out one by one: they are many, of many rows."
+        to_do = f"fit.influence('{group}') does it."
+        yield Weakness("note", "time", group, what, to_do)
     if clock.left_out:
         listed = ", ".join(clock.left_out[:6]) + (", ..." if len(clock.left_out) > 6 else "")
         what = f"Left out, as max_seconds={clock.max_seconds:g} would have been exceeded: {listed}."

@@ -27,8 +27,8 @@ def influence_of_levels(fit: FittedModel, clock: Clock) -> pd.DataFrame:
     """A row for each level of each grouping factor whose levels can be left out."""
     parts = []
     for group in influence_groups(fit):
-        if len(fit.spec.ngroups) and fit.spec.ngroups.get(group, 0) * fit.rows.n > _MOST_DELETIONS:
-            clock.left_out.append(f"influence of {group}")
+        if fit.spec.ngroups.get(group, 0) * fit.rows.n > _MOST_DELETIONS:
+            clock.too_large.append(group)
             continue
         if not clock.allows(f"influence of {group}"):
             continue

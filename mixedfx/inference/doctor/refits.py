@@ -46,6 +46,7 @@ class Clock:
     def __init__(self, max_seconds: float) -> None:
         self.max_seconds, self._begin, self._longest = max_seconds, time.perf_counter(), 0.0
         self.left_out: list[str] = []
+        self.too_large: list[str] = []  # factors whose levels are not left out one by one
 
     @property
     def seconds(self) -> float:

@@ -24,6 +24,7 @@ from mixedfx.inference.rlrt import exact_rlrt
 _ALPHA, _ALPHA_SINGULAR = 0.2, 0.05
 _ROUNDING = 1e-4  # of a deviance
 _MOST_STEPS = 6
+_MOST_LEVELS = 1_000  # whose eigenvalues the exact test computes
 COLUMNS = ["refit", "formula", "d_deviance", "df", "d_aic", "p_value", "test", "supported"]
 
 
@@ -80,7 +81,8 @@ def _p_value(
 ) -> tuple[float, str]:
     left_out = [t for t in fit.formula.random if t not in other.formula.random]
     n_terms = len(fit.spec.random_terms) - len(other.spec.random_terms)
-    if n_terms == 1 and len(left_out) == 1:
+    few = max((len(t.levels) for t in fit.spec.random_terms), default=0) <= _MOST_LEVELS
+    if n_terms == 1 and len(left_out) == 1 and few:
         try:
             test = exact_rlrt(fit, str(left_out[0]), 2_000, rng)
             return float(test["p_value"]), "exact restricted likelihood ratio"

@@ -239,6 +239,14 @@ def test_time_that_is_over_is_said():
 
 
 @pytest.mark.full
+def test_levels_that_are_too_many_are_not_left_out(monkeypatch):
+    monkeypatch.setattr("mixedfx.inference.doctor.levels._MOST_DELETIONS", 100)
+    found = mfx.lmer("y ~ x + (1 | g)", _rows()).doctor()
+    assert found.influence.empty
+    assert "fit.influence('g')" in next(w for w in found.weaknesses if w.kind == "time").to_do
+
+
+@pytest.mark.full
 def test_the_function_is_the_method_and_bad_input_is_named():
     fit = mfx.lmer("y ~ x + (1 | g)", _rows())
     with pytest.raises(errors.ArgumentError, match="takes a fit"):
