@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from mixedfx.bayes.convergence import convergence_problems
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.sampler import Chains, sample_chains
 from mixedfx.bayes.unconstrained import ConstrainedParameters
@@ -43,8 +44,6 @@ _RESERVED = (
     *("sample", "chain", "draw", "row", "term", "effect", "pair", "dispersion_term"),
     *("beta", "sd", "corr", "sigma", "gamma"),
 )
-# Convergence thresholds (Vehtari and others 2021, Bayesian Analysis 16:667).
-RHAT, ESS = 1.01, 400.0
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ class PosteriorSamples:
         values, dims, coords = self._variables(shape)
         rows = self.design.rows.index
         labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = _without_slash(self.design.spec.formula.response_name)
-        response = f"{response}_response" if response in ("row", "chain", "draw") else response
+        response = self.response_name
         predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
         by_row: dict[str, Any] = {
@@ -90,27 +88,22 @@ class PosteriorSamples:
         tree.update(from_dict(by_row, coords=axes, dims={response: ["row"]}).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
+        tree["posterior"].attrs["pareto_k"] = self.chains.pareto_k
         tree.attrs["formula"] = str(self.design.spec.formula)
         return tree
 
+    @property
+    def response_name(self) -> str:
+        """Name of the response that is no path, and no dimension's."""
+        response = _without_slash(self.design.spec.formula.response_name)
+        return f"{response}_response" if response in ("row", "chain", "draw") else response
+
     def convergence_problems(self) -> list[str]:
         """Name the parameters with a large R-hat or a small bulk effective sample size."""
-        import arviz_stats
-
-        stats: Any = arviz_stats
         posterior = self.data_tree["posterior"].to_dataset()
-        names = [name for name in posterior.data_vars if not _is_random_effect(str(name))]
-        parameters = posterior[names]
-        problems, large_rhat = [], ""
-        with np.errstate(all="ignore"):  # of constants
-            if posterior.sizes["chain"] > 1:
-                large_rhat = _list_entries(stats.rhat(parameters), lambda v: not v < RHAT)
-            small_ess = _list_entries(stats.ess(parameters, method="bulk"), lambda v: not v > ESS)
-        if large_rhat:
-            problems.append(f"chains differ (R-hat of {RHAT} or more) in {large_rhat}")
-        if small_ess:
-            problems.append(f"effective draws are {ESS:g} or fewer for {small_ess}")
-        return problems
+        return convergence_problems(
+            posterior[[name for name in posterior.data_vars if not str(name).startswith("b_")]]
+        )
 
     def _variables(
         self, shape: tuple[int, ...]
@@ -163,8 +156,16 @@ class PosteriorSamples:
 
     def _predictive_and_log_likelihood(self, shape: tuple[int, ...]) -> tuple[Matrix, Matrix]:
         """Draws of new responses, and log densities of the observed ones, (chains, draws, n)."""
-        rows, draws = self.design.rows, self.draws
         at = np.arange(np.prod(shape)).reshape(shape)[:, :: self._prediction_thinning].ravel()
+        mean, sds, size = self.mean(at), self.residual_sds(at), (shape[0], -1, self.design.rows.n)
+        scaled = (self.design.rows.y - mean) / sds
+        log_likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
+        predicted = mean + self._rng.standard_normal(mean.shape) * sds
+        return predicted.reshape(size), log_likelihood.reshape(size)
+
+    def mean(self, at: npt.NDArray[np.intp] | slice) -> Matrix:
+        """Means (draws, n) of the rows, given all effects, at some draws."""
+        rows, draws = self.design.rows, self.draws
         mean = rows.fixed_predictor(draws.beta[at])
         for random_term, effects in zip(rows.random_terms, draws.random_effects, strict=True):
             for j in range(effects.shape[1]):
@@ -172,14 +173,10 @@ class PosteriorSamples:
                 if random_term.memberships is not None:
                     of_codes = of_codes @ random_term.memberships.csr.T
                 mean += random_term.model_matrix[:, j] * of_codes[:, random_term.codes]
-        sds, size = self._residual_sds(at), (shape[0], -1, rows.n)
-        scaled = (rows.y - mean) / sds
-        log_likelihood = -0.5 * scaled**2 - np.log(sds) - 0.5 * np.log(2.0 * np.pi)
-        predicted = mean + self._rng.standard_normal(mean.shape) * sds
-        return predicted.reshape(size), log_likelihood.reshape(size)
+        return mean
 
-    def _residual_sds(self, at: npt.NDArray[np.intp]) -> Matrix:
-        """Residual standard deviations (len(at), n) of the rows at some draws."""
+    def residual_sds(self, at: npt.NDArray[np.intp] | slice) -> Matrix:
+        """Residual standard deviations (draws, n) of the rows at some draws."""
         rows, params, posterior = self.design.rows, self.draws.params, self.posterior
         sds = np.repeat(params.sigma[at, None], rows.n, axis=1)
         sds = sds * np.exp([posterior.model.log_sds(x) for x in params.residual[at]])
@@ -240,34 +237,25 @@ def _check_proper(spec: ModelSpec, priors: PriorSpecification) -> None:
 def _draw_effects_vectorized(
     posterior: LogPosterior, params: ConstrainedParameters, rng: np.random.Generator
 ) -> ParameterDraws:
-    """Draw the effects of a model with at most one grouping factor, many points at once."""
+    """Draw the effects at many points at once."""
     vectorized, crossprod, B = posterior.vectorized, posterior.crossprod, len(params.sigma)
     assert vectorized is not None
     beta = np.empty((B, crossprod.p))
-    K, L = (
-        (crossprod.ZtZ.layout.width(0), crossprod.ZtZ.layout.levels(0))
-        if crossprod.term_positions
-        else (0, 0)
-    )
-    effects = np.empty((B, K, L))
+    layout = crossprod.ZtZ.layout
+    by_group = [np.empty((B, layout.width(f), layout.levels(f))) for f in layout.factors]
     for chunk in vectorized.chunks(B):
         conditional = vectorized.solve(params, chunk)
-        n = len(conditional.deviance)
         in_basis = conditional.mean + _draw_normal(conditional.cov, rng)
         beta[chunk] = in_basis
-        if not crossprod.term_positions:
-            continue
-        _, W = vectorized.factorize(params, chunk)
-        ZtXy = crossprod.ZtXy[0]
-        ZtWr = ZtXy[:, -1, :, None] - np.einsum("kcl,bc->klb", ZtXy[:, : crossprod.p], in_basis)
-        u = np.einsum("cklb,klb->clb", W, ZtWr)
-        u += params.sigma[chunk] * rng.standard_normal((K, L, n))
-        effects[chunk] = np.einsum("cklb,clb->bkl", W, u)
-    of_levels = crossprod.level_basis(0) if crossprod.term_positions else None
-    if of_levels is not None:
-        effects = effects @ of_levels.T
+        coef = np.column_stack([-in_basis, np.ones(len(in_basis))])
+        drawn = conditional.eliminated.draw_effects(coef, params.sigma[chunk], rng)
+        for f, effects in enumerate(drawn):
+            by_group[f][chunk] = effects
+    for f in layout.factors:
+        if (of_levels := crossprod.level_basis(f)) is not None:
+            by_group[f] = by_group[f] @ of_levels.T
     by_term = tuple(
-        basis.T @ effects[:, s.columns]
+        basis.T @ by_group[s.group][:, s.columns]
         for s, basis in zip(crossprod.term_positions, crossprod.bases, strict=True)
     )
     shift = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
@@ -377,24 +365,3 @@ def _number_duplicates(names: list[str]) -> list[str]:
 def _without_slash(name: str) -> str:
     """Replace slashes, which separate the nodes of a data tree's path."""
     return name.replace("/", "_")
-
-
-def _is_random_effect(name: str) -> bool:
-    return name.startswith("b_")
-
-
-def _list_entries(values: Any, condition: Any) -> str:
-    """List the first five entries of a dataset that satisfy a condition, with their values."""
-    entries = []
-    dataset = values.to_dataset() if hasattr(values, "to_dataset") else values
-    for name, array in dataset.data_vars.items():
-        for at in np.ndindex(array.shape):
-            value = float(array.values[at])
-            if np.isnan(value) or not condition(value):
-                continue
-            labels = ", ".join(
-                str(array.coords[d].values[i]) for d, i in zip(array.dims, at, strict=True)
-            )
-            entries.append(f"{name}[{labels}] ({value:.4g})" if labels else f"{name} ({value:.4g})")
-    more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
-    return ", ".join(entries[:5]) + more

@@ -1,4 +1,4 @@
-"""Posterior samples of a fit, as an ArviZ data tree."""
+"""Posterior samples of a fit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from mixedfx._warnings import warn_caller
-from mixedfx.bayes.draws import draw_posterior
+from mixedfx.bayes.draws import PosteriorSamples, draw_posterior
 from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -16,7 +16,7 @@ _REQUIRED = ("arviz_base", "arviz_stats", "emcee")
 
 def sample(
     fit: FittedModel, *, draws: int = 1000, chains: int = 4, rng: Any = None, progress: bool = True
-) -> Any:
+) -> PosteriorSamples:
     """Draw from the posterior of a fit, with flat priors where it has none."""
     if fit.spec.residual.sampling_refusal:
         raise EngineRefusal(fit.spec.residual.sampling_refusal)
@@ -34,4 +34,4 @@ def sample(
         problems = samples.convergence_problems()
     for problem in problems:
         warn_caller(f"{problem}: draw more, by draws=.", SamplingWarning)
-    return samples.data_tree
+    return samples

@@ -1,14 +1,17 @@
 """Markov chains from a log posterior density.
 
-With an efficient mixture proposal (:mod:`mixedfx.bayes.proposal`) each chain is an independence
+With an efficient proposal (:mod:`mixedfx.bayes.proposal`) each chain is an independence
 Metropolis-Hastings sampler: a proposal ``z'`` is accepted with probability
 ``min(1, w(z') / w(z))``, ``w`` density over proposal. Proposals do not depend on the state, so all
-are evaluated at once. Otherwise emcee's affine-invariant ensembles are run (Goodman and Weare 2010,
-CAMCoS 5:65; ter Braak and Vrugt 2008, Statistics and Computing 18:435).
+are evaluated at once. How far the tail of ``w`` reaches is told by the shape k of the generalised
+Pareto distribution of its largest values (Vehtari, Simpson, Gelman, Yao and Gabry 2024, Journal of
+Machine Learning Research 25:72). Otherwise emcee's affine-invariant ensembles are run (Goodman and
+Weare 2010, CAMCoS 5:65; ter Braak and Vrugt 2008, Statistics and Computing 18:435).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,25 +20,30 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.mode import maximize_posterior, objective_hessian, starting_values
-from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal
+from mixedfx.bayes.pareto import pareto_k
+from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal, normalize_weights
 from mixedfx.errors import SearchError
 from mixedfx.estimation.optimizer_result import Control
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Below this effective sample size per draw the mixture is not used as a proposal.
-_MIN_EFFICIENCY = 0.15
-# Points per round of adaptation, and least proposals per draw, where the density is evaluated at
-# many points at once, and where point by point.
-_VECTORIZED, _POINTWISE = (2000, 4), (600, 1)
-# Chains are thinned such that a draw has about this effective sample size.
-_ESS_PER_DRAW = 0.8
+# Below this effective sample size per draw the proposal is not used.
+_MIN_EFFICIENCY = 0.05
+# Points per round of adaptation, and effective draws that chains are thinned for, as a share of
+# the draws and at least in number: where a density costs microseconds, and where a millisecond.
+_CHEAP, _COSTLY = (2000, 0.8, 0), (800, 0.25, 1500)
+# Effective draws, as a share of the draws, beyond which thinning gains little.
+_MOST_EFFECTIVE = 0.8
+# Multiplications that take some ten microseconds.
+_CHEAP_PRODUCTS = 100_000
+# Effective draws of a chain over those of as many weighted ones, of the parameter of fewest.
+_CHAIN_EFFICIENCY = 0.4
 # Draws discarded at the start of a chain.
 _WARMUP = 50
-# Ensembles: walkers per dimension, steps per draw of a walker, and steps discarded: few, since
-# the walkers start at weighted draws from the mixture.
-_WALKERS, _THIN, _BURN_IN = 4, 10, 100
+# Ensembles: walkers per dimension and at least, since their densities are evaluated together;
+# steps per draw of a walker, and steps discarded: few, as walkers start at weighted draws.
+_WALKERS, _MIN_WALKERS, _THIN, _BURN_IN = 4, 64, 10, 100
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Chains:
     log_density: Matrix  # (chains, draws), up to a constant
     acceptance: Matrix  # (chains, draws) share of proposals accepted since the previous draw
     sampler: str
-    efficiency: float  # effective sample size of the mixture, per draw
+    efficiency: float  # effective sample size of the weighted proposals, per draw
+    pareto_k: float  # of their weights; NaN of fewer than 25
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -66,22 +75,34 @@ def sample_chains(
     if not posterior.size:
         shape = (chains, draws)
         constant = float(posterior.log_densities(np.zeros((1, 0)))[0])
-        return Chains(np.zeros((*shape, 0)), np.full(shape, constant), np.ones(shape), "exact", 1.0)
-    points_per_round, thin = _POINTWISE if posterior.vectorized is None else _VECTORIZED
+        return Chains(
+            np.zeros((*shape, 0)), np.full(shape, constant), np.ones(shape), "exact", 1.0, np.nan
+        )
+    points_per_round, share, least = _CHEAP if _is_cheap(posterior) else _COSTLY
     start = starting_values(posterior, Control())
     mode = maximize_posterior(posterior, start, jacobian=True, control=Control())
     if not np.isfinite(mode.value):
         raise SearchError("the posterior density cannot be computed at its start.")
     cov = _laplace_covariance(posterior, mode.x)
-    proposal = adapt_proposal(
+    adapted = adapt_proposal(
         posterior.log_densities, mode.x, cov, streams[-1], draws=points_per_round
     )
-    if proposal.efficiency < _MIN_EFFICIENCY:
-        return _ensemble_chains(posterior, proposal, draws, streams[:-1], progress=progress)
-    thin = max(thin, round(_ESS_PER_DRAW / proposal.efficiency))
-    parts = [_independence_chain(posterior, proposal, draws, thin, one) for one in streams[:-1]]
-    z, log_density, acceptance = (np.stack(part) for part in zip(*parts, strict=True))
-    return Chains(z, log_density, acceptance, "independence Metropolis", proposal.efficiency)
+    if adapted.efficiency < _MIN_EFFICIENCY:
+        return _ensemble_chains(posterior, adapted, draws, streams[:-1], progress=progress)
+    wanted = min(max(share, least / (draws * chains)), _MOST_EFFECTIVE)
+    thin = math.ceil(wanted / (_CHAIN_EFFICIENCY * adapted.efficiency))
+    parts = [_independence_chain(posterior, adapted, draws, thin, one) for one in streams[:-1]]
+    z, log_density, acceptance, log_ratio = (np.stack(part) for part in zip(*parts, strict=True))
+    weights = normalize_weights(log_ratio.ravel())
+    efficiency = 1.0 / float((weights**2).sum()) / weights.size
+    name = "independence Metropolis"
+    return Chains(z, log_density, acceptance, name, efficiency, pareto_k(log_ratio.ravel()))
+
+
+def _is_cheap(posterior: LogPosterior) -> bool:
+    """Whether densities of many points are evaluated at once, in microseconds each."""
+    vectorized = posterior.vectorized
+    return vectorized is not None and vectorized.elimination.products <= _CHEAP_PRODUCTS
 
 
 def _laplace_covariance(posterior: LogPosterior, z: Vector) -> Matrix:
@@ -93,18 +114,18 @@ def _laplace_covariance(posterior: LogPosterior, z: Vector) -> Matrix:
 
 def _independence_chain(
     posterior: LogPosterior,
-    proposal: AdaptedProposal,
+    adapted: AdaptedProposal,
     draws: int,
     thin: int,
     rng: np.random.Generator,
-) -> tuple[Matrix, Vector, Vector]:
+) -> tuple[Matrix, Vector, Vector, Vector]:
     """One chain of independence Metropolis-Hastings, started at a draw by importance."""
     total = (draws + _WARMUP) * thin
-    proposed = proposal.mixture.draw(total + 1, rng)
-    first = rng.choice(len(proposal.points), p=proposal.importance_weights)
-    proposed[0] = proposal.points[first]
+    proposed = adapted.proposal.draw(total + 1, rng)
+    first = rng.choice(len(adapted.points), p=adapted.importance_weights)
+    proposed[0] = adapted.points[first]
     log_density = posterior.log_densities(proposed)
-    log_ratio = log_density - proposal.mixture.log_densities(proposed)
+    log_ratio = log_density - adapted.proposal.log_densities(proposed)
     log_uniform = np.log(rng.random(total + 1))
     state, states, accepted = 0, np.empty(total, dtype=np.intp), np.empty(total)
     for i in range(1, total + 1):
@@ -113,12 +134,12 @@ def _independence_chain(
         states[i - 1], accepted[i - 1] = state, accept
     kept = states.reshape(-1, thin)[_WARMUP:, -1]
     acceptance = accepted.reshape(-1, thin)[_WARMUP:].mean(axis=1)
-    return proposed[kept], log_density[kept], acceptance
+    return proposed[kept], log_density[kept], acceptance, log_ratio[1:]
 
 
 def _ensemble_chains(
     posterior: LogPosterior,
-    proposal: AdaptedProposal,
+    adapted: AdaptedProposal,
     draws: int,
     streams: list[np.random.Generator],
     *,
@@ -128,7 +149,7 @@ def _ensemble_chains(
     import emcee
     from tqdm.auto import tqdm
 
-    walkers = 2 * max(_WALKERS * posterior.size // 2, 4)
+    walkers = 2 * (max(_WALKERS * posterior.size, _MIN_WALKERS) // 2)
     steps = -(-draws // walkers)
     # Not DESnookerMove: in emcee 3.1 its draws have too small a variance.
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.StretchMove(), 0.3)]
@@ -138,8 +159,8 @@ def _ensemble_chains(
             walkers, posterior.size, posterior.log_densities, moves=moves, vectorize=True
         )
         sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
-        chosen = rng.choice(len(proposal.points), walkers, p=proposal.importance_weights)
-        start = proposal.points[chosen]
+        chosen = rng.choice(len(adapted.points), walkers, p=adapted.importance_weights)
+        start = adapted.points[chosen]
         start = start + 1e-3 * rng.standard_normal(start.shape)
         state = sampler.run_mcmc(start, _BURN_IN, skip_initial_state_check=True)
         sampler.reset()
@@ -152,5 +173,6 @@ def _ensemble_chains(
         np.stack(log_density),
         np.stack(acceptance),
         "emcee ensembles",
-        proposal.efficiency,
+        adapted.efficiency,
+        pareto_k(np.log(adapted.importance_weights[adapted.importance_weights > 0.0])),
     )

@@ -1,26 +1,33 @@
-"""Penalised least squares for one grouping factor, vectorised over points.
+"""Penalised least squares, vectorised over points.
 
-:func:`~mixedfx.likelihood.pls.solve_pls` factorises ``M = Lambda' Z'WZ Lambda + I`` level by level
-at one Lambda. Here arrays have one more axis, ``(k, k, levels, B)``, for B points, and a sum over
-levels is a matrix product. One point costs microseconds, instead of the 0.1 ms of numpy's call
-overhead.
+:func:`~mixedfx.likelihood.pls.solve_pls` factorises ``M = Lambda' Z'WZ Lambda + I`` at one Lambda.
+Here arrays have one more axis, for B points (:mod:`mixedfx.bayes.elimination`): with one grouping
+factor a point costs microseconds, instead of the 0.1 ms of numpy's call overhead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.bayes.elimination import (
+    Eliminated,
+    Elimination,
+    NoRandomEffects,
+    OneFactor,
+    SeveralFactors,
+)
 from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import factorize_levels
+from mixedfx.likelihood.wide import WideTerm
 from mixedfx.priors.specification import PriorSpecification
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Largest number of elements of one array of a chunk of points.
 _CHUNK_SIZE = 1_000_000
@@ -35,35 +42,26 @@ class ConditionalCoefficients:
     deviance: Vector  # (B,) -2 log density of the response
     mean: Matrix  # (B, p) minus the OLS coefficients, in the basis of the cross-products
     cov: Matrix  # (B, p, p)
+    eliminated: Eliminated  # the random effects
 
 
 @dataclass(frozen=True)
 class VectorizedPLS:
-    """Cross-products and priors of a model with at most one grouping factor."""
+    """Cross-products and priors of a model whose effects are eliminated at many points at once."""
 
     crossprod: CrossProducts
     priors: PriorSpecification
-    _outer_products: Matrix | None = field(repr=False)  # of the rows of Z'W[X y], (K, K, m m, L)
+    elimination: Elimination
 
     @staticmethod
     def prepare(crossprod: CrossProducts, priors: PriorSpecification) -> VectorizedPLS | None:
-        """Prepare a model; None with several factors, levels that share rows, or many columns."""
-        if len(crossprod.ZtZ.diagonal) > 1 or crossprod.ZtZ.within or crossprod.has_precision:
-            return None
-        if not crossprod.ZtXy:
-            return VectorizedPLS(crossprod, priors, None)
-        ZtXy = crossprod.ZtXy[0]
-        K, m, L = ZtXy.shape
-        if K * K * m * m * L > _CHUNK_SIZE:
-            return None
-        products = (ZtXy[:, None, :, None] * ZtXy[None, :, None, :]).reshape(K, K, m * m, L)
-        return VectorizedPLS(crossprod, priors, products)
+        """Prepare a model; None where points are better evaluated one by one."""
+        elimination = _elimination(crossprod)
+        return None if elimination is None else VectorizedPLS(crossprod, priors, elimination)
 
     def chunks(self, count: int) -> Iterator[slice]:
         """Split ``count`` points into slices whose arrays have a moderate size."""
-        ZtZ = self.crossprod.ZtZ
-        per_point = ZtZ.layout.size(0) * ZtZ.layout.width(0) if ZtZ.diagonal else 1
-        step = max(1, _CHUNK_SIZE // max(per_point, 1))
+        step = max(1, _CHUNK_SIZE // self.elimination.elements)
         return (slice(i, min(i + step, count)) for i in range(0, count, step))
 
     def deviances(self, params: ConstrainedParameters) -> Vector:
@@ -73,8 +71,12 @@ class VectorizedPLS:
 
     def solve(self, params: ConstrainedParameters, chunk: slice) -> ConditionalCoefficients:
         """Solve for the fixed effects, priors included, at a slice of the points."""
-        crossprod, p, s2 = self.crossprod, self.crossprod.p, params.sigma[chunk] ** 2
-        log_det, schur = self._schur_complement(params, chunk)
+        s2 = params.sigma[chunk] ** 2
+        eliminated = self.elimination.eliminate(self._lambdas(params, chunk), len(s2))
+        log_det, schur = eliminated.log_det, eliminated.schur
+        finite = np.isfinite(log_det) & np.isfinite(schur).all(axis=(1, 2))
+        schur = np.where(finite[:, None, None], schur, 0.0)
+        crossprod, p = self.crossprod, self.crossprod.p
         XtVX, XtVy = schur[:, :p, :p], schur[:, :p, p]
         _, root, regular = _cholesky_or_identity(XtVX)
         inverse = _inverse_from_cholesky(root)
@@ -85,18 +87,18 @@ class VectorizedPLS:
         deviance = (
             log_det + log_x - crossprod.log_weights + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
         )
+        deviance = np.where(regular & finite, deviance, np.nan)
+        cov = s2[:, None, None] * inverse
         return self._update_with_normal_prior(
-            np.where(regular, deviance, np.nan), beta, s2[:, None, None] * inverse
+            ConditionalCoefficients(deviance, beta, cov, eliminated)
         )
 
-    def _update_with_normal_prior(
-        self, deviance: Vector, beta: Matrix, cov: Matrix
-    ) -> ConditionalCoefficients:
+    def _update_with_normal_prior(self, flat: ConditionalCoefficients) -> ConditionalCoefficients:
         """As :func:`mixedfx.likelihood.constrained.update_with_normal_prior`, for all points."""
         informative = np.isfinite(self.priors.coef_sd)
         if not informative.any():
-            return ConditionalCoefficients(deviance, beta, cov)
-        crossprod = self.crossprod
+            return flat
+        crossprod, beta, cov = self.crossprod, flat.mean, flat.cov
         # Rows that map coefficients in the basis to the natural ones with a proper prior.
         from_basis = (
             np.eye(crossprod.p) if crossprod.qr_R is None else np.linalg.inv(crossprod.qr_R)
@@ -116,44 +118,32 @@ class VectorizedPLS:
             "bki,bkj->bij", rows_cov, np.linalg.solve(marginal_cov, rows_cov)
         )
         updated = beta + np.einsum("bki,bk->bi", rows_cov, scaled)
-        return ConditionalCoefficients(
-            np.where(regular, deviance + added, np.nan), updated, updated_cov
-        )
+        deviance = np.where(regular, flat.deviance + added, np.nan)
+        return ConditionalCoefficients(deviance, updated, updated_cov, flat.eliminated)
 
-    def _schur_complement(
-        self, params: ConstrainedParameters, chunk: slice
-    ) -> tuple[Vector, Matrix]:
-        """``log |M|`` (B,), and ``[X y]'V^-1[X y]`` (B, p + 1, p + 1) over sigma squared."""
-        B, XytXy = len(params.sigma[chunk]), self.crossprod.XytXy
-        if self._outer_products is None:
-            return np.zeros(B), np.repeat(XytXy[None], B, axis=0)
-        log_det, W = self.factorize(params, chunk)
-        K, m = len(W), len(XytXy)
-        explained = np.zeros((m * m, B))
-        for a in range(K):
-            for b in range(K):
-                inverse = np.einsum("clb,clb->lb", W[:, a], W[:, b])  # of Lambda M^-1 Lambda'
-                explained += self._outer_products[a, b] @ inverse
-        schur = XytXy - explained.T.reshape(B, m, m)
-        finite = np.isfinite(log_det) & np.isfinite(schur).all(axis=(1, 2))
-        return np.where(finite, log_det, np.nan), np.where(finite[:, None, None], schur, 0.0)
-
-    def factorize(self, params: ConstrainedParameters, chunk: slice) -> tuple[Vector, Matrix]:
-        """``log |M|`` (B,), and ``L^-1 Lambda'`` (K, K, levels, B) with ``M = L L'``."""
-        return factorize_levels(self.crossprod.ZtZ.diagonal[0], self._lambda(params, chunk))
-
-    def _lambda(self, params: ConstrainedParameters, chunk: slice) -> Matrix:
-        """Relative factor (K, K, B) in the bases, block-diagonal over the terms."""
-        sigma = params.sigma[chunk]
-        K = self.crossprod.ZtZ.layout.width(0)
-        lam = np.zeros((K, K, len(sigma)))
-        crossprod = self.crossprod
+    def _lambdas(self, params: ConstrainedParameters, chunk: slice) -> list[Array]:
+        """Relative factor (K, K, B) of each grouping factor in the bases, block-diagonal."""
+        crossprod, sigma = self.crossprod, params.sigma[chunk]
+        lambdas = [np.zeros((*d.shape[:2], len(sigma))) for d in crossprod.ZtZ.diagonal]
         terms = zip(crossprod.term_positions, crossprod.bases, params.cov_factors, strict=True)
         for position, basis, factor in terms:
             block = position.columns
             relative = factor[:, :, chunk] / sigma
-            lam[block, block] = np.tensordot(basis.inverse, relative, axes=(1, 0))
-        return lam
+            lambdas[position.group][block, block] = np.tensordot(
+                basis.inverse, relative, axes=(1, 0)
+            )
+        return lambdas
+
+
+def _elimination(crossprod: CrossProducts) -> Elimination | None:
+    """How the effects are eliminated; None where levels have a precision, or many columns."""
+    if not crossprod.ZtXy:
+        return NoRandomEffects(crossprod.XytXy)
+    if crossprod.has_precision or WideTerm.of(crossprod) is not None:
+        return None
+    if len(crossprod.ZtXy) == 1:
+        return None if crossprod.ZtZ.within else OneFactor.prepare(crossprod)
+    return SeveralFactors.prepare(crossprod)
 
 
 def _cholesky_or_identity(A: Matrix) -> tuple[Matrix, Matrix, npt.NDArray[np.bool_]]:

@@ -276,12 +276,13 @@ def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:
     fit.spec.residual.check_one_variance(what, instead)
 
 
-def check_no_priors(fit: FittedModel, what: str) -> None:
+def check_no_priors(fit: FittedModel, what: str, instead: str = "") -> None:
     """Raise ArgumentError where a likelihood is needed and the fit is a posterior mode."""
     if fit.priors.specified:
-        sampled = "" if fit.spec.residual.sampling_refusal else "fit.sample() draws from its "
-        sampled += "posterior, and " if sampled else ""
+        can_sample = not fit.spec.residual.sampling_refusal
+        sampled = "fit.sample() draws from its posterior, and " if can_sample else ""
+        instead = f" {instead}" if instead and can_sample else ""
         raise ArgumentError(
             f"{what} asks the likelihood alone, and this fit has priors: {sampled}a fit without "
-            "priors= has everything else."
+            f"priors= has everything else.{instead}"
         )

@@ -34,6 +34,12 @@ from mixedfx.residuals.registry import residual_model
 
 Matrix = npt.NDArray[np.float64]
 
+# The mode's density is no likelihood maximised: its ratios have no chi-squared distribution.
+_OF_POSTERIORS = (
+    "Posteriors are compared by how well they predict: "
+    "arviz_stats.compare({'one': one.sample(), 'other': other.sample()})."
+)
+
 
 def compare(
     fits: Sequence[FittedModel], names: Sequence[str], *, refit: bool = True
@@ -49,7 +55,7 @@ def compare(
     if len(fits) < 2:
         raise ArgumentError("compare() needs two fits or more.")
     for fit in fits:
-        check_no_priors(fit, "compare()")
+        check_no_priors(fit, "compare()", _OF_POSTERIORS)
     whole, fits = fits, [with_sampled_rows(fit) for fit in fits]
     for fit, name in zip(fits[1:], names[1:], strict=True):
         check_comparable(fits[0], names[0], fit, name)
@@ -224,7 +230,7 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
     .. [1] Self and Liang (1987), J. Am. Stat. Assoc. 82:605, cases 5 and 6.
     .. [2] Stram and Lee (1994), Biometrics 50:1171.
     """
-    check_no_priors(fit, "ranova()")
+    check_no_priors(fit, "ranova()", _OF_POSTERIORS)
     if not fit.spec.random_terms:
         raise ArgumentError(f"'{fit.formula}' has no random term to test.")
     npar = fit.n_params

@@ -15,6 +15,7 @@ from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap
+from mixedfx.inference.posterior_prediction import PosteriorPredictor
 from mixedfx.inference.simulation import simulate
 from mixedfx.results.base import ResultsBase
 
@@ -194,9 +195,10 @@ class SimulationMixin(ResultsBase):
 
         Returns
         -------
-        xarray.DataTree
-            For ArviZ: ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``,
-            and ``b_<group>``, each in units of the response), ``sample_stats``,
+        PosteriorTree
+            An xarray.DataTree, with ``predict(data, kind="mean")`` for new rows. For ArviZ:
+            ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``, and
+            ``b_<group>``, each in units of the response), ``sample_stats``,
             ``posterior_predictive``, ``log_likelihood`` and ``observed_data``.
 
         Raises
@@ -219,7 +221,9 @@ class SimulationMixin(ResultsBase):
         Fixed and random effects are integrated out analytically. Standard deviations and
         correlations are sampled from their marginal posterior, by independence Metropolis with a
         mixture of t distributions fitted to it, or by emcee's ensembles where the mixture fits
-        badly. The effects are then drawn exactly, given each draw of them.
+        badly. The effects are then drawn exactly, given each draw of them. The attributes of
+        ``posterior`` have the ``sampler``, the ``efficiency`` of the mixture and the ``pareto_k``
+        of its weights.
 
         References
         ----------
@@ -234,4 +238,7 @@ class SimulationMixin(ResultsBase):
         >>> dict(posterior["b_Batch"].sizes)
         {'chain': 4, 'draw': 1000, 'Batch': 6, 'Batch_effect': 1}
         """
-        return sample.sample(self.model, draws=draws, chains=chains, rng=rng, progress=progress)
+        samples = sample.sample(self.model, draws=draws, chains=chains, rng=rng, progress=progress)
+        from mixedfx.inference.posterior_tree import PosteriorTree
+
+        return PosteriorTree.of(PosteriorPredictor(self.model, samples))

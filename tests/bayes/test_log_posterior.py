@@ -202,10 +202,35 @@ def test_many_points_at_once_are_as_one_by_one(model, prior):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_single_grouping_factor_takes_the_batch(model):
+def test_models_without_strata_take_the_batch(model):
     posterior = posterior_of(model, "flat")
-    several = len({random_term.group for random_term in posterior.design.rows.random_terms}) > 1
-    assert (posterior.vectorized is None) == (several or posterior.model.n_params > 0)
+    assert (posterior.vectorized is None) == (posterior.model.n_params > 0)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", ["crossed", "weights, crossed", "nested"])
+def test_effects_are_drawn_from_their_conditional_distribution(model):
+    # Given beta = 0 and sigma: mean and covariance of all effects from the dense equations.
+    posterior = posterior_of(model, "flat")
+    crossprod, vectorized = posterior.crossprod, posterior.vectorized
+    B, z = 10_000, coordinates(posterior, 3)[:1]
+    params = posterior.transform.constrain(z)
+    solution, sigma = posterior.solution(params, 0), float(params.sigma[0])
+    eliminated = vectorized.solve(posterior.transform.constrain(np.repeat(z, B, 0)), slice(0, B))
+    coef = np.tile(np.append(np.zeros(crossprod.p), 1.0), (B, 1))
+    drawn = eliminated.eliminated.draw_effects(coef, np.full(B, sigma), np.random.default_rng(1))
+    found = np.concatenate([effects.reshape(B, -1) for effects in drawn], axis=1)
+    rhs = np.zeros((crossprod.symbolic.size, 1))
+    numeric, at = solution.schur.numeric, []
+    for f in crossprod.symbolic.layout.factors:
+        columns = crossprod.symbolic.columns(f)
+        rhs[columns, 0] = crossprod.ZtXy[f][:, -1].ravel()
+        at.extend(range(columns.start, columns.stop))
+    mean = numeric.solve(rhs)[at, 0]
+    cov = sigma**2 * numeric.solve(np.eye(len(rhs)))[np.ix_(at, at)]
+    sds = np.sqrt(np.diag(cov))
+    assert (np.abs(found.mean(axis=0) - mean) / sds).max() < 4.5 / np.sqrt(B)
+    assert np.abs((np.cov(found.T) - cov) / np.outer(sds, sds)).max() < 4.5 * np.sqrt(2.0 / B)
 
 
 @pytest.mark.covering(1)

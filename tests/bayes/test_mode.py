@@ -307,13 +307,49 @@ def test_the_optimum_is_certified():
         (lambda fit: fit.tidy(df_method="kenward-roger"), "df_method='kenward-roger'"),
         (lambda fit: mfx.compare(fit, fit), r"compare\(\)"),
         (lambda fit: fit.ranova(), r"ranova\(\)"),
-        (lambda fit: fit.bootstrap(5, rng=1), r"bootstrap\(\)"),
         (lambda fit: fit.influence("Subject"), r"influence\(group\)"),
     ],
 )
 def test_what_asks_the_likelihood_alone_is_refused(ask, what):
     with pytest.raises(ArgumentError, match=f"{what}.*priors"):
         ask(informed())
+
+
+@pytest.mark.parametrize("ask", [lambda fit: mfx.compare(fit, fit), lambda fit: fit.ranova()])
+def test_comparisons_name_what_compares_posteriors(ask):
+    with pytest.raises(ArgumentError, match=r"arviz_stats.compare\({'one': one.sample\(\)"):
+        ask(informed())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["parametric", "residual", "cases"])
+def test_the_bootstrap_refits_the_mode(kind):
+    # A response is one that simulate() draws; its estimates are those of refit().
+    fit = small_with_priors()
+    boot = fit.bootstrap(2, rng=1, progress=False, kind=kind)
+    assert not boot.failures
+    if kind == "parametric":
+        refit = fit.refit(fit.simulate(2, rng=1)[1])
+        found = boot.draws.loc[1, ["Intercept", "sigma", "theta[0]"]]
+        np.testing.assert_allclose(found, [*refit.params, refit.sigma, *refit.theta], rtol=1e-8)
+    # A prior as narrow as this one hardly lets an estimate move: its draws are those of a mode.
+    assert boot.draws["Intercept"].between(1495.0, 1505.0).all()
+
+
+@pytest.mark.full
+def test_the_bootstrap_of_a_generalised_fit_refits_the_joint_mode():
+    cows = mfx.datasets.load("cbpp").astype({"period": str})
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = mfx.glmer(formula, cows, priors={"fixed": Normal(0, 0.5)})
+    boot = fit.bootstrap(1, rng=1, progress=False)
+    refit = fit.refit(fit.simulate(1, rng=1)[0])
+    np.testing.assert_allclose(boot.draws.iloc[0, :4], refit.params, rtol=1e-6)
+
+
+def small_with_priors() -> mfx.Results:
+    data = mfx.datasets.load("Dyestuff")
+    priors = {"sd": HalfNormal(20), "Intercept": Normal(1500, 1)}
+    return mfx.lmer("Yield ~ 1 + (1 | Batch)", data, priors=priors)
 
 
 def test_criteria_of_the_likelihood_are_not_a_number():

@@ -24,7 +24,7 @@ from mixedfx.errors import (
     check_count,
     check_flag,
 )
-from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
+from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap.intervals import (
     INTERVALS,
     IntervalName,
@@ -208,7 +208,6 @@ def bootstrap(
     """
     check_flag("progress", progress)
     n = check_count("n", n)
-    check_no_priors(fit, "bootstrap()")
     resampling = Resampling(**options)
     # Where the function fails on the fit itself, its own error is the best message.
     estimates = None if statistic is None else statistic_values(statistic(fit))

@@ -44,6 +44,7 @@ from mixedfx.inference.simulation import (
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.priors.specification import Priors
 from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
@@ -94,6 +95,7 @@ class RefitModel:
     statistic: Statistic | None  # without it the parameters
     rows: GeneralizedRows | None  # of a generalised model
     factors: tuple[Matrix, ...]  # scaled, of the fit
+    priors: Priors
 
     @cached_property
     def optimum(self) -> KnownOptimum | None:
@@ -148,7 +150,8 @@ def refit_model(
         responses = replace(responses, design=Design(design.spec, of_cases))
     marginal = fit.residual.model.estimator == "marginal"
     rows = GeneralizedRows.of(full) if marginal else None
-    return RefitModel(design, fit.likelihood, responses, statistic, rows, fit.solution.factors)
+    shared = (statistic, rows, fit.solution.factors, fit.priors)
+    return RefitModel(design, fit.likelihood, responses, *shared)
 
 
 def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw | Failure:
@@ -157,6 +160,8 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
         if isinstance(model.responses, CaseResampling):
             return _refit_cases(model, number, *model.responses.draw(rng))
         refit = _REFITS[residual_model(model.design).estimator]
+        if model.priors.specified:
+            refit = _refit_whole
         return refit(model, number, model.responses.draw(rng))
     except _REFIT_ERRORS as error:
         return Failure(number, type(error).__name__, str(error))
@@ -184,21 +189,26 @@ def _refit_cases(
     X = design.rows.X
     if len(independent_columns(X)) < X.shape[1]:
         return Failure(number, "dependent columns", "the cases do not have all fixed effects")
-    fit = fit_design(design, engine="profiled", reml=model.likelihood.reml, control=Control())
+    fit = _fit_design(model, design)
     if not fit.optimizer_result.converged:
         return Failure(number, "not converged", fit.optimizer_result.message)
     drawn = _draw(model, fit, number)
     return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
 
 
-def _refit_with_residual_model(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
-    """Fit a model whose residual model has parameters."""
-    design = model.design.with_response(y)
-    fit = fit_design(design, engine="profiled", reml=model.likelihood.reml, control=Control())
+def _refit_whole(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+    """Fit a model whose residual model has parameters, or one with priors: their mode."""
+    fit = _fit_design(model, model.design.with_response(y))
     result = fit.optimizer_result
     if not result.converged:
         return Failure(number, "not converged", result.message)
     return _draw(model, fit, number)
+
+
+def _fit_design(model: RefitModel, design: Design) -> FittedModel:
+    """Fit the model to other rows, as it was fitted."""
+    reml, control = model.likelihood.reml, Control()
+    return fit_design(design, engine="profiled", reml=reml, control=control, priors=model.priors)
 
 
 def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
@@ -237,10 +247,10 @@ def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Fail
 
 _REFITS = {
     "engine": _refit_linear,
-    "nested": _refit_with_residual_model,
-    "laplace": _refit_with_residual_model,
+    "nested": _refit_whole,
+    "laplace": _refit_whole,
     "marginal": _refit_generalized,
-    "several": _refit_with_residual_model,
+    "several": _refit_whole,
 }
 
 
