@@ -29,8 +29,9 @@ Matrix = npt.NDArray[np.float64]
 
 # The boundary is left where the deviance falls by more than this per unit of scaled variance.
 SLOPE_TOLERANCE = 1e-4
-# Scaled standard deviation given to a direction in which the boundary is left.
-_STEP_OFF = 0.1
+# Scaled standard deviation given to a direction in which the boundary is left; less, to this
+# limit, where the deviance is higher there.
+_STEP_OFF, _LEAST_STEP_OFF = 0.1, 1e-3
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,32 @@ def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> 
     """Eigenvalues of ``N' S N`` at scaled factors, and a step along the negative ones."""
     crossprod = likelihood.crossprod
     scores = score_covariance(crossprod, scaled, reml=likelihood.reml)
-    slope, factors = np.inf, []
+    slope, total, parts = np.inf, 0.0, []
     for F, S, (structure, at) in zip(scaled, scores, crossprod.parametrization.terms, strict=True):
         root, slopes, directions = structure.off_boundary(F, S, at)
         slope = min(slope, float(slopes.min(initial=np.inf)))
         falling = slopes < -SLOPE_TOLERANCE
-        factors.append(np.column_stack([root, _STEP_OFF * directions[:, falling]]))
-    return BoundaryProbe(slope, factors if slope < -SLOPE_TOLERANCE else None)
+        total += float(slopes[falling].sum())
+        parts.append((root, directions[:, falling]))
+    if not slope < -SLOPE_TOLERANCE:
+        return BoundaryProbe(slope, None)
+
+    def off_by(step: float) -> list[Matrix]:
+        return [np.column_stack([root, step * directions]) for root, directions in parts]
+
+    def deviance(factors: Sequence[Matrix]) -> float:
+        return likelihood.at_factors([square_factor(F) for F in factors]).deviance
+
+    rise = deviance(off_by(_STEP_OFF)) - deviance(scaled)
+    if not rise > 0.0:
+        return BoundaryProbe(slope, off_by(_STEP_OFF))
+    # Beyond the minimum of the parabola of this slope and rise in the variance t = step**2:
+    # its minimum is at -t slope / 2 (rise / t - slope).
+    variance = _STEP_OFF**2
+    nearer = -0.5 * variance * total / (rise / variance - total)
+    return BoundaryProbe(slope, off_by(max(np.sqrt(nearer), _LEAST_STEP_OFF)))
+
+
+def square_factor(F: Matrix) -> Matrix:
+    """A factor with columns of zeros added, (k, k)."""
+    return np.pad(F, ((0, 0), (0, max(len(F) - F.shape[1], 0))))

@@ -7,7 +7,7 @@ boundary is then probed for a direction of descent (:mod:`mixedfx.estimation.bou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
 from mixedfx.errors import ResponseError
-from mixedfx.estimation.boundary import full_rank_factors, probe_boundary
+from mixedfx.estimation.boundary import full_rank_factors, probe_boundary, square_factor
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian, floor_eigenvalues
 from mixedfx.likelihood.dense import DENSE_EFFECTS
@@ -37,6 +37,9 @@ _RANK_REDUCTION_TOLERANCE = 1e-9
 # Directions with a scaled standard deviation below this are candidates for a rank reduction.
 _NEARLY_ZERO = 10 * ZERO
 _MAX_RANK_REDUCTIONS = 5
+# Beside a singular covariance a step gains less than this, and no more is lost by directions of a
+# scaled standard deviation below one of these.
+_SMALL_GAIN, _SMALL_SDS = 0.03, (0.1, 0.03, 0.01)
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
@@ -180,15 +183,16 @@ class Descent:
 def descend(objective: ScaledDeviance, control: Control) -> Descent:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
     likelihood, boundary_slope = objective.likelihood, np.inf
-    parametrization = likelihood.parametrization
-    runs = [_minimize(objective, objective.start, control)]
+    parametrization, valley = likelihood.parametrization, _SingularValley(objective)
+    runs = [_minimize(objective, objective.start, control, valley.is_reached)]
     for _ in range(_MAX_RANK_REDUCTIONS):
         boundary_slope = np.inf
-        factors = _reduced_rank_factors(objective, runs[-1])
+        early, valley.factors = valley.factors, None
+        factors = early or _reduced_rank_factors(objective, runs[-1])
         if tuple(F.shape[1] for F in factors) == parametrization.widths:
             break
         boundary_slope = -np.inf  # not an optimum until the boundary has been probed
-        if not _may_continue(control, runs):
+        if early is None and not _may_continue(control, runs):
             break
         # With the lower triangle of a singular Lambda the gradient can be zero away from an
         # optimum; with the rank fixed it cannot (see rank_reduced).
@@ -206,9 +210,53 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
     return Descent(objective, tuple(runs), boundary_slope)
 
 
-def _minimize(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRegionResult:
+class _SingularValley:
+    """
+    Whether a minimisation in full coordinates is beside a singular covariance.
+
+    There the lower triangle has curved valleys along which it would creep; with the rank fixed it
+    does not. Directions are dropped whose loss is about what a step gains; where one was needed,
+    the boundary's slope brings it back.
+    """
+
+    def __init__(self, objective: ScaledDeviance) -> None:
+        self.objective = objective
+        self.factors: list[Matrix] | None = None  # those of reduced rank, where it is
+
+    def is_reached(self, x: Vector, gain: float) -> bool:
+        """Whether to go on in factors of reduced rank."""
+        objective = self.objective
+        parametrization = objective.likelihood.parametrization
+        if max(parametrization.widths) == 1 or gain > _SMALL_GAIN:
+            return False
+        if objective.likelihood.dependences:
+            return False  # a singular covariance may be as good as others, and is not sought
+        scaled, tried = objective.scaled(x), {parametrization.widths}
+        for small in _SMALL_SDS:
+            factors = full_rank_factors(parametrization, scaled, small)
+            ranks = tuple(F.shape[1] for F in factors)
+            if ranks not in tried and self._loss(factors) < _SMALL_GAIN:
+                self.factors = factors
+                return True
+            tried.add(ranks)
+        return False
+
+    def _loss(self, factors: Sequence[Matrix]) -> float:
+        """By how much the deviance at factors of reduced rank is above that of the last point."""
+        objective = self.objective
+        assert objective.last is not None
+        square = [square_factor(F) for F in factors]
+        return objective.likelihood.at_factors(square).deviance - objective.last[1]
+
+
+def _minimize(
+    objective: ScaledDeviance,
+    x: Vector,
+    control: Control,
+    stop: Callable[[Vector, float], bool] | None = None,
+) -> TrustRegionResult:
     """Minimise, and once more where the expected Hessian at the end predicts a further gain."""
-    end = _minimize_once(objective, x, control)
+    end = _minimize_once(objective, x, control, stop)
     if not end.converged or not len(x) or objective.function.is_small:
         return end  # of small models the exact Hessian looks at the lowest end
     H = objective.expected_hessian(end.x)
@@ -219,7 +267,12 @@ def _minimize(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRe
     return replace(restarted, trace=end.trace + restarted.trace)
 
 
-def _minimize_once(objective: ScaledDeviance, x: Vector, control: Control) -> TrustRegionResult:
+def _minimize_once(
+    objective: ScaledDeviance,
+    x: Vector,
+    control: Control,
+    stop: Callable[[Vector, float], bool] | None = None,
+) -> TrustRegionResult:
     return minimize(
         objective,
         x,
@@ -227,6 +280,7 @@ def _minimize_once(objective: ScaledDeviance, x: Vector, control: Control) -> Tr
         hessian=objective.hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
+        stop=stop,
     )
 
 
@@ -237,8 +291,7 @@ def _reduced_rank_factors(objective: ScaledDeviance, end: TrustRegionResult) -> 
     truncated = full_rank_factors(crossprod.parametrization, scaled, _NEARLY_ZERO)
     if all(a.shape == b.shape for a, b in zip(nonzero, truncated, strict=True)):
         return nonzero
-    square = [np.pad(F, ((0, 0), (0, len(F) - F.shape[1]))) for F in truncated]
-    deviance = objective.likelihood.at_factors(square).deviance
+    deviance = objective.likelihood.at_factors([square_factor(F) for F in truncated]).deviance
     return nonzero if deviance > end.value + _RANK_REDUCTION_TOLERANCE else truncated
 
 

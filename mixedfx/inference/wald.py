@@ -48,7 +48,9 @@ def covariance(fit: FittedModel, vcov: Matrix | None = None) -> pd.DataFrame:
 def standard_errors(fit: FittedModel) -> pd.Series:
     """Standard errors of the fixed effects; NaN for dropped columns."""
     cov = covariance(fit)
-    return pd.Series(np.sqrt(np.diag(cov.to_numpy())), index=cov.index, name="std_error")
+    # The variance of a known coefficient is zero but for rounding.
+    variances = np.maximum(np.diag(cov.to_numpy()), 0.0)
+    return pd.Series(np.sqrt(variances), index=cov.index, name="std_error")
 
 
 def t_tests(
