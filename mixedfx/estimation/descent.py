@@ -40,6 +40,8 @@ _MAX_RANK_REDUCTIONS = 5
 # Beside a singular covariance a step gains less than this, and no more is lost by directions of a
 # scaled standard deviation below one of these.
 _SMALL_GAIN, _SMALL_SDS = 0.03, (0.1, 0.03, 0.01)
+# A step that gains less than this is one of the last.
+_NO_GAIN = 1e-6
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
@@ -227,14 +229,16 @@ class _SingularValley:
         """Whether to go on in factors of reduced rank."""
         objective = self.objective
         parametrization = objective.likelihood.parametrization
-        if max(parametrization.widths) == 1 or gain > _SMALL_GAIN:
+        if max(parametrization.widths) == 1 or not _NO_GAIN < gain < _SMALL_GAIN:
             return False
         if objective.likelihood.dependences:
             return False  # a singular covariance may be as good as others, and is not sought
-        scaled, tried = objective.scaled(x), {parametrization.widths}
+        scaled, tried = objective.scaled(x), set[tuple[int, ...]]()
         for small in _SMALL_SDS:
             factors = full_rank_factors(parametrization, scaled, small)
             ranks = tuple(F.shape[1] for F in factors)
+            if ranks == parametrization.widths:
+                return False
             if ranks not in tried and self._loss(factors) < _SMALL_GAIN:
                 self.factors = factors
                 return True

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy.linalg.lapack import dpotrf, dtrtrs
 
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -305,9 +305,13 @@ class _Projected:
         left = dense.multiplied(lambdas, dense.matrix[:q])
         M = dense.multiplied(lambdas, left[:, :q].T)
         M.flat[:: q + 1] += 1.0
-        root = np.linalg.cholesky(M)
         # Without random effects there is nothing to solve, which older LAPACK wrappers refuse.
-        half = linalg.solve_triangular(root, left, lower=True, check_finite=False) if q else left
+        half = left
+        if q:
+            root, info = dpotrf(M.T, lower=1, clean=1)
+            if info:
+                raise np.linalg.LinAlgError("the penalised cross-products are singular")
+            half = dtrtrs(root, left, lower=1)[0]
         by_V = dense.matrix - half.T @ half
         K_V, C, XtVX = by_V[:q, :q], by_V[:q, q:-1], by_V[q:-1, q:-1]
         coef = np.linalg.solve(XtVX, by_V[q:-1, [*range(q), -1]])

@@ -472,6 +472,45 @@ def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):
     assert mfx.lmer(formula, crossed_noise(seed)).model.optimizer_result.evaluations <= 25
 
 
+def overfitted(seed, sds, subjects=12, items=8):
+    """A two by two design within subjects and items, whose effects have the given sds."""
+    rng = np.random.default_rng(seed)
+    subject, item, cell = (
+        v.ravel() for v in np.meshgrid(range(subjects), range(items), range(4), indexing="ij")
+    )
+    a, b = cell // 2 - 0.5, cell % 2 - 0.5
+    X = np.column_stack([np.ones(len(a)), a, b, a * b])
+    y = rng.normal(size=len(a))
+    for codes, own in zip((subject, item), sds, strict=True):
+        effects = rng.normal(size=(codes.max() + 1, 4)) * own
+        y = y + (X * effects[codes]).sum(axis=1)
+    return pd.DataFrame({"y": y, "a": a, "b": b, "subject": subject, "item": item})
+
+
+MAXIMAL = "y ~ a * b + (a * b | subject) + (a * b | item)"
+
+
+@pytest.mark.kept("0", "1")
+@pytest.mark.parametrize("seed", range(6))
+def test_overfitted_terms_take_few_evaluations(seed):
+    # Of the 16 standard deviations three are not zero. In triangular factors alone a search
+    # creeps along the valleys beside a singular covariance, up to 150 evaluations.
+    data = overfitted(seed, ([0.6, 0.15, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0]))
+    fit = mfx.lmer(MAXIMAL, data, engine="profiled")
+    assert fit.is_singular
+    assert fit.certificate.ok, str(fit.certificate)
+    assert fit.model.optimizer_result.evaluations <= 40
+
+
+@pytest.mark.kept("0")
+@pytest.mark.parametrize("seed", range(4))
+def test_maximal_models_take_few_evaluations(seed):
+    data = overfitted(seed, ([0.6, 0.6, 0.5, 0.8], [0.4, 0.4, 0.5, 0.6]), 24, 16)
+    fit = mfx.lmer(MAXIMAL, data, engine="profiled")
+    assert fit.certificate.ok, str(fit.certificate)
+    assert fit.model.optimizer_result.evaluations <= 25
+
+
 # ---------------------------------------------------------------- starting values
 
 
