@@ -472,7 +472,7 @@ def test_crossed_variances_of_zero_are_found_as_fast_as_others(formula, seed):
     assert mfx.lmer(formula, crossed_noise(seed)).model.optimizer_result.evaluations <= 25
 
 
-def overfitted(seed, sds, subjects=12, items=8):
+def noisy_effects(seed, sds, subjects=12, items=8):
     """A two by two design within subjects and items, whose effects have the given sds."""
     rng = np.random.default_rng(seed)
     subject, item, cell = (
@@ -495,7 +495,7 @@ MAXIMAL = "y ~ a * b + (a * b | subject) + (a * b | item)"
 def test_overfitted_terms_take_few_evaluations(seed):
     # Of the 16 standard deviations three are not zero. In triangular factors alone a search
     # creeps along the valleys beside a singular covariance, up to 150 evaluations.
-    data = overfitted(seed, ([0.6, 0.15, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0]))
+    data = noisy_effects(seed, ([0.6, 0.15, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0]))
     fit = mfx.lmer(MAXIMAL, data, engine="profiled")
     assert fit.is_singular
     assert fit.certificate.ok, str(fit.certificate)
@@ -505,7 +505,7 @@ def test_overfitted_terms_take_few_evaluations(seed):
 @pytest.mark.kept("0")
 @pytest.mark.parametrize("seed", range(4))
 def test_maximal_models_take_few_evaluations(seed):
-    data = overfitted(seed, ([0.6, 0.6, 0.5, 0.8], [0.4, 0.4, 0.5, 0.6]), 24, 16)
+    data = noisy_effects(seed, ([0.6, 0.6, 0.5, 0.8], [0.4, 0.4, 0.5, 0.6]), 24, 16)
     fit = mfx.lmer(MAXIMAL, data, engine="profiled")
     assert fit.certificate.ok, str(fit.certificate)
     assert fit.model.optimizer_result.evaluations <= 25
