@@ -36,6 +36,10 @@ if _typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Libraries that insert filters of warnings when they are first imported: a fit inserts none.
+for _library in ("scipy.sparse", "scipy.special"):
+    _import_module(_library)
+
 # Module of each public name that is not itself a module.
 _MODULES = {
     "Control": "mixedfx.estimation.optimizer_result",

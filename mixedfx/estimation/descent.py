@@ -7,7 +7,7 @@ boundary is then probed for a direction of descent (:mod:`mixedfx.estimation.bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -186,7 +186,10 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
     likelihood, boundary_slope = objective.likelihood, np.inf
     parametrization, valley = likelihood.parametrization, _SingularValley(objective)
-    runs = [_minimize(objective, objective.start, control, valley.is_reached)]
+    try:
+        runs = [_minimize(objective, objective.start, control, valley)]
+    except _ValleyReached as reached:
+        runs = [reached.run]
     for _ in range(_MAX_RANK_REDUCTIONS):
         boundary_slope = np.inf
         early, valley.factors = valley.factors, None
@@ -212,6 +215,14 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
     return Descent(objective, tuple(runs), boundary_slope)
 
 
+class _ValleyReached(Exception):
+    """A minimisation is beside a singular covariance."""
+
+    def __init__(self, run: TrustRegionResult) -> None:
+        super().__init__()
+        self.run = run  # as far as it went
+
+
 class _SingularValley:
     """
     Whether a minimisation in full coordinates is beside a singular covariance.
@@ -224,8 +235,25 @@ class _SingularValley:
     def __init__(self, objective: ScaledDeviance) -> None:
         self.objective = objective
         self.factors: list[Matrix] | None = None  # those of reduced rank, where it is
+        self.trace: list[float] = []
+        self.lowest = np.inf
 
-    def is_reached(self, x: Vector, gain: float) -> bool:
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """The deviance and its gradient, until it is."""
+        value, gradient = self.objective(x)
+        self.trace.append(value)
+        gain, self.lowest = self.lowest - value, min(value, self.lowest)
+        if self._is_reached(x, gain):
+            m = len(x)
+            raise _ValleyReached(
+                TrustRegionResult(
+                    *(x, value, gradient, np.zeros((m, m)), np.inf),
+                    *(len(self.trace), False, tuple(self.trace)),
+                )
+            )
+        return value, gradient
+
+    def _is_reached(self, x: Vector, gain: float) -> bool:
         """Whether to go on in factors of reduced rank."""
         objective = self.objective
         parametrization = objective.likelihood.parametrization
@@ -257,10 +285,10 @@ def _minimize(
     objective: ScaledDeviance,
     x: Vector,
     control: Control,
-    stop: Callable[[Vector, float], bool] | None = None,
+    function: _SingularValley | None = None,
 ) -> TrustRegionResult:
     """Minimise, and once more where the expected Hessian at the end predicts a further gain."""
-    end = _minimize_once(objective, x, control, stop)
+    end = _minimize_once(objective, x, control, function)
     if not end.converged or not len(x) or objective.function.is_small:
         return end  # of small models the exact Hessian looks at the lowest end
     H = objective.expected_hessian(end.x)
@@ -275,16 +303,15 @@ def _minimize_once(
     objective: ScaledDeviance,
     x: Vector,
     control: Control,
-    stop: Callable[[Vector, float], bool] | None = None,
+    function: _SingularValley | None = None,
 ) -> TrustRegionResult:
     return minimize(
-        objective,
+        function or objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
         hessian=objective.hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
-        stop=stop,
     )
 
 

@@ -53,22 +53,20 @@ def minimize(
     tolerance: float,
     max_evaluations: int,
     radius: float = 1.0,
-    stop: Callable[[Vector, float], bool] | None = None,
 ) -> TrustRegionResult:
     """
     Minimise a function that returns its value and gradient.
 
-    ``hessian`` is called after each accepted step, and replaces ``B`` unless it returns None;
-    ``stop``, called with the new point and the reduction of the value, may end the minimisation.
+    ``hessian`` is called after each accepted step, and replaces ``B`` unless it returns None.
     """
     value, gradient = function(x)
     trace = [value]
     if not len(x):
         return TrustRegionResult(x, value, gradient, np.zeros((0, 0)), 0.0, 1, True, (value,))
-    B, stopped = initial_hessian(), False
+    B = initial_hessian()
     while True:
         step, reduction, decrement = _solve_subproblem(B, gradient, radius)
-        if stopped or decrement < tolerance or len(trace) >= max_evaluations or radius < 1e-10:
+        if decrement < tolerance or len(trace) >= max_evaluations or radius < 1e-10:
             # The value's rounding error bounds the reduction that can be observed.
             converged = decrement < max(tolerance, 1e-13 * abs(value))
             return TrustRegionResult(
@@ -88,7 +86,6 @@ def minimize(
             ratio = max(ratio, 0.5)
         radius = _next_radius(radius, length, ratio)
         if trial_value < value or (indistinguishable and ratio > 0):
-            stopped = stop is not None and stop(x + step, value - trial_value)
             x, value, gradient = x + step, trial_value, trial_gradient
             exact = hessian()
             B = B if exact is None else exact
