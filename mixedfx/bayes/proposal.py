@@ -36,7 +36,7 @@ _COMPONENTS, _MOST_DIMENSIONS = 3, 8
 # Scales of the initial components, as multiples of the scale of Laplace's approximation.
 _NARROWEST, _WIDEST = 1.0, 1.6
 # Rounds of a mixture and of transformed coordinates: at least, and at most.
-_ROUNDS, _ROUNDS_TRANSFORMED = (3, 8), (6, 6)
+_ROUNDS, _ROUNDS_TRANSFORMED = (3, 5), (6, 6)
 # Draws, resampled by weight, that transformations are fitted to.
 _RESAMPLED = 1000
 _EM_STEPS = 5

@@ -32,7 +32,7 @@ Matrix = npt.NDArray[np.float64]
 _MIN_EFFICIENCY = 0.05
 # Points per round of adaptation, and effective draws that chains are thinned for, as a share of
 # the draws and at least in number: where a density costs microseconds, and where a millisecond.
-_CHEAP, _COSTLY = (2000, 0.8, 0), (800, 0.25, 1500)
+_CHEAP, _COSTLY = (1000, 0.8, 0), (800, 0.25, 1500)
 # Effective draws, as a share of the draws, beyond which thinning gains little.
 _MOST_EFFECTIVE = 0.8
 # Multiplications that take some ten microseconds.
