@@ -19,12 +19,9 @@ import pandas as pd
 from mixedfx._warnings import warn_caller
 from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.new_data import evaluate_combinations
-from mixedfx.design.positions import unknown_positions
 from mixedfx.design.source import as_frame
-from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import (
     ArgumentError,
-    NewLevelError,
     NotEstimableWarning,
     brief,
     check_choice,
@@ -32,6 +29,7 @@ from mixedfx.errors import (
 )
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.estimability import not_estimable_note
+from mixedfx.inference.new_levels import new_level_error
 from mixedfx.inference.new_positions import place_new_positions, variance_left
 from mixedfx.inference.new_rows import new_offset, new_weights
 from mixedfx.inference.reported_levels import (
@@ -283,6 +281,31 @@ def _new_rows(
     if note is not None:
         warn_caller(note, NotEstimableWarning)
     mean = X @ fit.solution.beta + new_offset(fit, frame)
+    mean = mean + _modes_of_rows(fit, frame, values, codes, combinations, (groups, new_levels))
+    return frame.index, mean, PredictionRows(X, values, codes, combinations, left)
+
+
+def conditional_part(fit: FittedModel, data: Any, random: str | Sequence[str]) -> Vector:
+    """``z'b`` of new rows at the conditional modes of some grouping factors, (n,)."""
+    groups = _included_groups(fit, random)
+    if set(groups) - set(fit.formula.groups):
+        raise ArgumentError(f"random={brief(random)}: residuals are no part of a mean here.")
+    new, combinations, _ = evaluate_combinations(fit.spec, data, groups=groups)
+    return _modes_of_rows(
+        fit, new.frame, new.model_matrices, new.codes, combinations, (groups, "error")
+    )
+
+
+def _modes_of_rows(
+    fit: FittedModel,
+    frame: pd.DataFrame,
+    values: Sequence[Matrix],
+    codes: Sequence[Codes],
+    combinations: Sequence[LevelCombinations | None],
+    included: tuple[Sequence[str], str],
+) -> Vector:
+    """``z'b`` of rows; NaN where a level is missing."""
+    (groups, new_levels), mean = included, np.zeros(len(frame))
     for t, b in enumerate(fit.solution.conditional_modes()):
         if fit.spec.random_terms[t].group not in groups:
             continue
@@ -295,10 +318,10 @@ def _new_rows(
             of_rows[:, codes[t] >= 0] = combination.of_rows(codes[t][codes[t] >= 0], b)
             is_new = is_new | ((codes[t] >= 0) & _any_unseen(combination, at))
         if is_new.any() and new_levels == "error":
-            raise _new_level_error(fit, t, frame.loc[is_new])
+            raise new_level_error(fit, t, frame.loc[is_new])
         effect = np.einsum("nk,kn->n", values[t], of_rows)
         mean += np.where(~known, 0.0, np.where(is_missing, np.nan, effect))
-    return frame.index, mean, PredictionRows(X, values, codes, combinations, left)
+    return mean
 
 
 def _any_unseen(combination: LevelCombinations, codes: Codes) -> Mask:
@@ -328,58 +351,3 @@ def unknown_effects_variance(
         total = total + np.where(share > 0.0, share * np.einsum("nk,nk->n", Z_lam, Z_lam), 0.0)
         total = total + variance_left(fit, rows, t)
     return np.asarray(fit.solution.sigma**2 * total)
-
-
-def _new_level_error(fit: FittedModel, t: int, rows: pd.DataFrame) -> NewLevelError:
-    """Name the new levels, or the rows where a level is computed from columns."""
-    random_term = fit.spec.random_terms[t]
-    if random_term.positions is not None and (message := _new_position(random_term, rows)):
-        return NewLevelError(message)
-    factors = random_term.formula_term.group
-    if all(factor in rows.columns for factor in factors):
-        labels = rows[list(factors)].astype(str).agg(":".join, axis=1).unique()
-    else:
-        labels = np.array([f"row {i}" for i in rows.index[:5]], dtype=object)
-    listed = ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
-    return NewLevelError(
-        f"the fit has not seen these levels of '{random_term.group}': {listed}."
-        f"{_differing_types(random_term, rows)} "
-        "Predict them with new_levels='population', which takes their random effect as zero."
-    )
-
-
-def _new_position(random_term: RandomTermSpec, rows: pd.DataFrame) -> str:
-    """Name positions of known levels that the fit has not; empty if the levels are new."""
-    groups = random_term.formula_term.group
-    known = [rows[g] for g in groups if g in rows.columns]
-    if len(known) == len(groups) and (random_term.levels.encode(known) < 0).any():
-        return ""
-    labels = unknown_positions(random_term.formula_term, rows)
-    listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-    return (
-        f"the fit has no effect of {random_term.formula_term} at these positions of "
-        f"'{random_term.formula_term.effects_name}': {listed}. A structure that goes on, such as "
-        "'ar1' or 'ou', predicts it; new_levels='population' takes the random effect as zero."
-    )
-
-
-def _differing_types(random_term: RandomTermSpec, rows: pd.DataFrame) -> str:
-    """Sentence on the factors whose new values are of another type than those of the fit."""
-    sentences = []
-    for factor, known in zip(
-        random_term.formula_term.group, random_term.levels.factor_values, strict=True
-    ):
-        if factor in rows.columns:
-            new = pd.Index(rows[factor].to_numpy(dtype=object))
-            of_fit, of_new = _type_name(known), _type_name(new)
-            if of_fit != of_new:
-                sentences.append(
-                    f" '{factor}' holds {of_new} here, such as {new[0]!r}, and {of_fit} in the "
-                    f"fit, such as {known.tolist()[0]!r}; they are compared as text."
-                )
-    return "".join(sentences)
-
-
-def _type_name(values: pd.Index) -> str:
-    kind = pd.api.types.infer_dtype(values.tolist())
-    return {"string": "text", "integer": "integers", "floating": "floats"}.get(kind, kind)

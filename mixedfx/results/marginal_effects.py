@@ -136,6 +136,7 @@ class MarginalEffectsMixin(ResultsBase):
         average: bool = True,
         comparison: Literal["difference", "ratio"] = "difference",
         which: Literal["mean", "linear"] = "mean",
+        random: str | Sequence[str] = "none",
         df_method: DfMethod = "auto",
         conf_level: float = 0.95,
     ) -> pd.DataFrame:
@@ -163,7 +164,10 @@ class MarginalEffectsMixin(ResultsBase):
         comparison : {"difference", "ratio"}
             Difference of the averages, or their ratio.
         which : {"mean", "linear"}
-            Means of the response at random effects of zero, or of the linear predictor.
+            Means of the response, or of the linear predictor.
+        random : "none", "all" or list of str
+            Grouping factors whose conditional modes are included, as of :meth:`predict`. They are
+            taken as known: errors are those of the coefficients alone.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
@@ -195,7 +199,7 @@ class MarginalEffectsMixin(ResultsBase):
         2  period    4 - 3    -0.026      0.027
         """
         check_flag("average", average)
-        options = EffectOptions(at, data, average, which, comparison, conf_level)
+        options = EffectOptions(at, data, average, which, comparison, conf_level, random)
         return row_effects.comparisons(
             self.model, self._denominator_df(df_method), variables, by, options
         )
@@ -209,6 +213,7 @@ class MarginalEffectsMixin(ResultsBase):
         data: Any = None,
         average: bool = True,
         which: Literal["mean", "linear"] = "mean",
+        random: str | Sequence[str] = "none",
         df_method: DfMethod = "auto",
         conf_level: float = 0.95,
     ) -> pd.DataFrame:
@@ -228,7 +233,10 @@ class MarginalEffectsMixin(ResultsBase):
         average : bool
             Whether to average over the rows; else there is an estimate for each.
         which : {"mean", "linear"}
-            Means of the response at random effects of zero, or the linear predictor.
+            Means of the response, or the linear predictor.
+        random : "none", "all" or list of str
+            Grouping factors whose conditional modes are included, as of :meth:`predict`. They are
+            taken as known: errors are those of the coefficients alone.
         df_method : {"auto", "satterthwaite", "kenward-roger", "residual", "normal"}
             Degrees of freedom.
         conf_level : float
@@ -254,7 +262,7 @@ class MarginalEffectsMixin(ResultsBase):
         0    298.51       9.05  17.0
         """
         check_flag("average", average)
-        options = EffectOptions(at, data, average, which, conf_level=conf_level)
+        options = EffectOptions(at, data, average, which, conf_level=conf_level, random=random)
         ddf = self._denominator_df(df_method)
         return row_effects.average_predictions(self.model, ddf, by, options)
 

@@ -6,7 +6,7 @@ observed, where a marginal mean is over a balanced grid. Merged rows count as of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,12 +66,18 @@ class RowGroups:
 
 
 def row_groups(
-    fit: FittedModel, by: Any, at: Mapping[str, Any] | None = None, data: Any = None
+    fit: FittedModel,
+    by: Any,
+    at: Mapping[str, Any] | None = None,
+    data: Any = None,
+    *,
+    keep: Sequence[str] = (),
 ) -> RowGroups:
     """
     Groups of rows by the levels of variables, or a formula of them; one without any.
 
-    The rows are those of the fit, or of ``data``, whose offset is the mean one.
+    The rows are those of the fit, or of ``data``, whose offset is the mean one; of these the
+    columns that the fixed part reads, and those to ``keep``.
     """
     variables = grid_variables(fit)
     request = means_request(() if by is None else by, None, variables, argument="by")
@@ -79,7 +85,7 @@ def row_groups(
         frame = fit.rows.model_frame.reset_index(drop=True)
         counts, offset = fit.rows.counts, fit.rows.offset
     else:
-        frame = _columns(as_frame(data), variables).reset_index(drop=True)
+        frame = _columns(as_frame(data), variables, keep).reset_index(drop=True)
         counts, offset = None, np.full(len(frame), mean_offset(fit))
     frame = _with_values(frame, variables, at)
     # The first of several varies fastest, and those behind the bar slowest.
@@ -99,12 +105,16 @@ def row_groups(
     )
 
 
-def _columns(frame: pd.DataFrame, variables: Mapping[str, Variable]) -> pd.DataFrame:
-    """Variables of the fixed part in the data."""
-    missing = [name for name in variables if name not in frame]
+def _columns(
+    frame: pd.DataFrame, variables: Mapping[str, Variable], keep: Sequence[str]
+) -> pd.DataFrame:
+    """Variables of the fixed part in the data, and those to keep."""
+    wanted = list(dict.fromkeys([*variables, *keep]))
+    missing = [name for name in wanted if name not in frame]
     if missing:
-        raise MissingColumnError(f"data has no column '{missing[0]}', which the fixed part reads.")
-    return frame[list(variables)]
+        part = "fixed part" if missing[0] in variables else "random part"
+        raise MissingColumnError(f"data has no column '{missing[0]}', which the {part} reads.")
+    return frame[wanted]
 
 
 def _with_values(

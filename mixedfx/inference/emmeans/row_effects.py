@@ -1,6 +1,7 @@
 """Predictions and comparisons averaged over rows: average and conditional marginal effects.
 
-The mean of the response in a row is ``m(x'beta)``, at random effects of zero. An average prediction
+The mean of the response in a row is ``m(x'beta)``, at random effects of zero, or ``m(x'beta +
+z'b)`` at their conditional modes, which are taken as known. An average prediction
 is its mean over rows; a comparison is the difference that another value of one variable makes, the
 other variables as they are: ``mean_i [m(x_i1'beta) - m(x_i0'beta)]``, or the ratio of the two
 means. Errors are by the delta method: each is linearised, and tested as linear functions are.
@@ -18,8 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from mixedfx._names import decode
 from mixedfx.errors import ArgumentError, brief, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.inference import wald
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.emmeans.linear_functions import LinearFunctions
@@ -27,6 +30,7 @@ from mixedfx.inference.emmeans.means_grid import grid_variables
 from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels, level_text, parse_names
 from mixedfx.inference.emmeans.row_averages import RowGroups, row_groups
 from mixedfx.inference.emmeans.scale import check_mean_of_coefficients, mean_function
+from mixedfx.inference.prediction import conditional_part
 
 Vector = npt.NDArray[np.float64]
 
@@ -44,6 +48,7 @@ class EffectOptions:
     which: str = "mean"
     comparison: str = "difference"
     conf_level: float = 0.95
+    random: str | Sequence[str] = "none"
 
     def __post_init__(self) -> None:
         """Refuse choices that there are not."""
@@ -57,7 +62,7 @@ def average_predictions(
 ) -> pd.DataFrame:
     """Means of the predictions of rows, all of them or within levels of variables."""
     groups = _groups(fit, by, options)
-    functions = groups.average(_means(fit, groups, groups.frame, options.which))
+    functions = groups.average(_means(fit, groups, groups.frame, options))
     estimates = functions.estimate(fit, ddf, options.conf_level)
     return pd.concat([groups.levels.reset_index(drop=True), estimates[_ESTIMATES]], axis=1)
 
@@ -71,7 +76,7 @@ def comparisons(
     for name, changes in _changes(fit, variables, groups).items():
         for change in changes:
             low, high = (
-                groups.average(_means(fit, groups, frame, options.which))
+                groups.average(_means(fit, groups, frame, options))
                 for frame in change.frames(groups.frame, name)
             )
             table = _compared(fit, ddf, low, high, options)
@@ -85,7 +90,8 @@ def comparisons(
 
 def _groups(fit: FittedModel, by: Any, options: EffectOptions) -> RowGroups:
     """Rows and what they are averaged in: each by itself if they are not."""
-    groups = row_groups(fit, by, options.at, options.data)
+    random = () if options.random == "none" else fit.formula.groups
+    groups = row_groups(fit, by, options.at, options.data, keep=grouping_columns(fit, random))
     if options.average:
         return groups
     if by is not None:
@@ -96,9 +102,24 @@ def _groups(fit: FittedModel, by: Any, options: EffectOptions) -> RowGroups:
     )
 
 
-def _means(fit: FittedModel, groups: RowGroups, frame: pd.DataFrame, which: str) -> LinearFunctions:
-    """Mean of each row, linearised at the estimates."""
-    at = groups.functions(fit, frame)
+def grouping_columns(fit: FittedModel, groups: Sequence[str]) -> list[str]:
+    """Columns that the random terms of some grouping factors read."""
+    terms = [term.formula_term for term in fit.spec.random_terms if term.group in groups]
+    codes = [
+        c
+        for t in terms
+        for c in (*t.group, *(f.name() for e in terms_of(t.effects) for f in e.factors))
+    ]
+    return list(dict.fromkeys(decode(name) for code in codes for name in names_in(code)))
+
+
+def _means(
+    fit: FittedModel, groups: RowGroups, frame: pd.DataFrame, options: EffectOptions
+) -> LinearFunctions:
+    """Mean of each row, linearised at the estimates, the conditional modes given."""
+    at, which = groups.functions(fit, frame), options.which
+    if options.random != "none":
+        at = replace(at, offset=at.offset + conditional_part(fit, frame, options.random))
     if which == "linear":
         return at
     check_mean_of_coefficients(fit)
