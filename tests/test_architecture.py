@@ -269,7 +269,8 @@ def test_functions_have_few_parameters():
     options = (
         "api.lmer each.lmer_each generalized.glmer power_analysis.power "
         "results.estimates.predict results.hypothesis_tests.emmeans "
-        "results.marginal_effects.comparisons results.marginal_effects.slopes "
+        "results.marginal_effects.comparisons results.marginal_effects.predictions "
+        "results.marginal_effects.slopes "
         "results.mean_plots.means results.mean_plots.predictions "
         "results.simulation.bootstrap sklearn.regressor.__init__"
     )
