@@ -500,7 +500,7 @@ def test_a_fit_that_is_no_optimum_is_not_profiled():
 def test_a_deviance_below_the_optimum_is_reported(monkeypatch):
     fit = sleep()
     wrong = solve_pls(fit.crossprod, 1.2 * fit.optimizer_result.theta, reml=False)
-    monkeypatch.setattr(module, "optimum_of", lambda fit: wrong)
+    monkeypatch.setattr(module, "optimum_of", lambda fit, predictor: wrong)
     with pytest.raises(SearchError, match="below that of the estimates"):
         profile(fit, "Days", zetas=[0.1])
 
