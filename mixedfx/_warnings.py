@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -37,10 +40,26 @@ class _Record:
 
 
 _record = _Record()
+_quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Warn of nothing in this thread, as for fits whose notes are reported otherwise.
+
+    The filters of all threads stay as they are, which ``warnings.catch_warnings`` changes.
+    """
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def warn_caller(text: str, category: type[Warning]) -> None:
     """Warn at the line that called the package."""
+    if _quiet.get():
+        return
     frame, level = _caller()
     module, line = frame.f_globals, frame.f_lineno
     key = (frame.f_code.co_filename, line, category, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._warnings import without_warnings
 from mixedfx.design.source import column_named
 from mixedfx.errors import ArgumentError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
@@ -54,8 +54,7 @@ def examine(fit: FittedModel, how: Examination) -> Diagnosis:
     """Examine a fit; no refit warns."""
     how.check()
     check_no_priors(fit, "doctor()")
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with without_warnings(), np.errstate(all="ignore"):
         return _examine(fit, how)
 
 
