@@ -132,6 +132,11 @@ class DispersionRows(ResidualRows):
         """D."""
         return self.D
 
+    @property
+    def dispersion_variables(self) -> Mapping[str, pd.Series]:
+        """Variables of the formula."""
+        return self.variables
+
     def stratum_codes(self) -> Codes:
         """Number the distinct rows of D, (n,)."""
         _, codes = np.unique(self.D, axis=0, return_inverse=True)

@@ -30,6 +30,11 @@ class ResidualRows:
         return spec, self
 
     @property
+    def dispersion_variables(self) -> Mapping[str, pd.Series]:
+        """Variables of the dispersion formula, in the rows."""
+        return {}
+
+    @property
     def designs(self) -> Mapping[str, Any]:
         """Designs of further linear predictors, by argument."""
         return {}

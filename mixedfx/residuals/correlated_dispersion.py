@@ -8,13 +8,14 @@ the place of R.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.design.build import Design
@@ -120,6 +121,11 @@ class CorrelatedDispersion(Correlated):
         )
         model.check_scales()
         return model
+
+    @property
+    def dispersion_variables(self) -> Mapping[str, pd.Series]:
+        """Variables of the dispersion formula."""
+        return self.scale.rows.dispersion_variables
 
     def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
         """Select rows."""

@@ -25,7 +25,18 @@ from mixedfx.workflow.design_tables import DesignCheck
 from mixedfx.workflow.planned_design import STAND_INS, PlannedDesign, with_stand_in
 
 
-@explains_arguments({k: v for k, v in FIT_ARGUMENTS.items() if k not in ("family", "link")})
+# Of a fit, and nothing that a design is checked for.
+_OF_FITS = (
+    "weights offset dispersion residual zero_inflation priors link thresholds reml engine "
+    "start control nagq chunk_rows"
+).split()
+_ARGUMENTS = {name: text for name, text in FIT_ARGUMENTS.items() if name != "family"}
+_ARGUMENTS |= dict.fromkeys(
+    _OF_FITS, "leave it out, for the fit; the terms of the formula are what is checked"
+)
+
+
+@explains_arguments(_ARGUMENTS)
 def check_design(
     formula: str | Formula,
     data: Any,

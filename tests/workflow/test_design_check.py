@@ -232,6 +232,7 @@ def test_names_that_are_no_identifiers_are_shown_as_they_are():
         ("y ~ x + (x | g)", {"icc": 0.5}, errors.ArgumentError, "leave some to the rows"),
         ("y ~ x + (1 | g)", {"family": "poison"}, errors.ArgumentError, "poison"),
         ("y ~ x + (1 | g)", {"REML": True}, errors.CallError, "REML"),
+        ("y ~ x + (1 | g)", {"dispersion": "~ x"}, errors.CallError, "dispersion=: leave it out"),
     ],
 )
 def test_bad_input_is_named(formula, arguments, error, message):

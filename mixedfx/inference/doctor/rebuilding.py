@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx._names import decode
 from mixedfx.design.build import Design, build
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.errors import MixedfxError
@@ -18,8 +19,11 @@ from mixedfx.families.registry import resolve_family
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
+from mixedfx.inference.checks.code import residual_arguments
+from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion
 from mixedfx.residuals.registry import residual_request
 
+_RESIDUAL = ("dispersion", "residual")
 # What a refit of a changed model can end with.
 FAILURES = (MixedfxError, np.linalg.LinAlgError, FloatingPointError, NotImplementedError)
 
@@ -79,14 +83,30 @@ def fit_of_call(fit: FittedModel, code: str) -> FittedModel | None:
 
 
 def _linear(fit: FittedModel, formula: Formula, literals: dict[str, Any]) -> Design:
-    text = literals.get("dispersion")
-    dispersion = None if text is None else parse_dispersion(text)
-    residual: Any = dispersion
-    if "residual" in literals:
-        residual = residual_request(literals["residual"], dispersion)
-    if residual is None:
+    """
+    Design with the residual model that is asked for, where it is not the fit's own.
+
+    The rows of a fit have the variables of its formula and those of ``dispersion=``; of
+    ``residual=`` they have the model, which stays.
+    """
+    spec, rows = fit.spec.residual, fit.original_design.rows.residual
+    own = residual_arguments(fit) if spec.argument else {}
+    own = {name: ast.literal_eval(own[name]) for name in _RESIDUAL if name in own}
+    asked = {name: literals[name] for name in _RESIDUAL if name in literals}
+    if not asked or asked == own:
         return rebuilt(fit, formula)
-    return _built(fit, formula, fit.rows.model_frame, {"residual": residual})
+    frame = fit.rows.model_frame
+    of_scale = {decode(name): column for name, column in rows.dispersion_variables.items()}
+    frame = frame.assign(**{n: of_scale[n].array for n in of_scale if n not in frame})
+    text = asked.get("dispersion")
+    residual: Any = None if text is None else parse_dispersion(text)
+    if "residual" in asked:
+        residual = residual_request(asked["residual"], residual)
+        if asked["residual"] == own.get("residual"):
+            model = rows.plain if isinstance(rows, CorrelatedDispersion) else rows
+            nothing = Formula("", "1", ())  # is read: the rows have the model
+            residual = replace(residual, formula=nothing, build=lambda _: (spec, model))
+    return _built(fit, formula, frame, {"residual": residual})
 
 
 def _built(

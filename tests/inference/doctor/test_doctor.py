@@ -10,6 +10,7 @@ import pytest
 import mixedfx as mfx
 from mixedfx import errors
 from mixedfx.inference.doctor.levels import influence_of_levels
+from mixedfx.inference.doctor.rebuilding import fit_of_call
 from mixedfx.inference.doctor.refits import Clock, without_levels
 
 
@@ -142,6 +143,39 @@ def test_what_is_wrong_is_found_and_the_advice_is_tried(kind, check, code):
     base = mfx.lmer("y ~ x + f + t + (1 | g)", data, reml=False)
     assert f"AIC {better.aic - base.aic:+.1f}" in problem.tried
     assert better.aic < base.aic - 5.0
+
+
+# The rows of a fit lack the columns that residual= and dispersion= read; each line was refused
+# for one of them, or the residual model was not the one in the text.
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("of_fit", "formula", "of_advice"),
+    [
+        ({"dispersion": "~ f"}, "y ~ x + w + (x | g)", {"dispersion": "~ f"}),
+        ({"dispersion": "~ f"}, "y ~ x + w + (1 | g)", {"dispersion": "~ f + w"}),
+        ({"residual": "ar1(t | g)"}, "y ~ x + w + (x | g)", {"residual": "ar1(t | g)"}),
+        (
+            {"residual": "ar1(t | g)"},
+            "y ~ x + w + (1 | g)",
+            {"residual": "ar1(t | g)", "dispersion": "~ w"},
+        ),
+        (
+            {"residual": "ar1(t | g)", "dispersion": "~ f"},
+            "y ~ x + w + (1 | g)",
+            {"residual": "ar1(t | g)", "dispersion": "~ f + w"},
+        ),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else value,
+)
+def test_advice_is_tried_with_columns_that_only_the_residual_model_reads(
+    of_fit, formula, of_advice
+):
+    data = _rows("ar1", levels=12)
+    fit = _quietly(mfx.lmer, "y ~ x + w + (1 | g)", data, **of_fit)
+    arguments = ", ".join(f'{name}="{value}"' for name, value in of_advice.items())
+    found = fit_of_call(fit.model, f'mfx.lmer("{formula}", data, {arguments})')
+    expected = _quietly(mfx.lmer, formula, data, reml=False, **of_advice)
+    assert found.solution.deviance == pytest.approx(expected.deviance, abs=1e-5)
 
 
 @pytest.mark.full
