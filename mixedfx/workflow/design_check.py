@@ -25,11 +25,11 @@ from mixedfx.workflow.design_tables import DesignCheck
 from mixedfx.workflow.planned_design import STAND_INS, PlannedDesign, with_stand_in
 
 # Of a fit, and nothing that a design is checked for.
-_OF_FITS = ("weights", "offset", "dispersion", "residual", "zero_inflation", "priors", "link")
-_OF_FITS += ("thresholds", "reml", "engine", "start", "control", "nagq", "chunk_rows")
+_OF_FITS = "weights offset dispersion residual zero_inflation priors link thresholds reml"
+_OF_FITS += " engine start control nagq chunk_rows"
 _ARGUMENTS = {name: text for name, text in FIT_ARGUMENTS.items() if name != "family"}
 _ARGUMENTS |= dict.fromkeys(
-    _OF_FITS, "leave it out, for the fit; the terms of the formula are what is checked"
+    _OF_FITS.split(), "leave it out, for the fit; the terms of the formula are what is checked"
 )
 
 

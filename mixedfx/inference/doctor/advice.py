@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, ConvergenceWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import Checks, p_relation
 from mixedfx.inference.checks.code import call
@@ -113,6 +113,9 @@ def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> str:
     clock.count(clock.seconds - begin)
     if found is None or np.isnan(base):
         return ""
+    if not found.optimizer_result.converged:
+        why = [n.text for n in found.notes if n.warning is ConvergenceWarning]
+        return " ".join(["Tried, and it did not converge:", *why[:1]])
     value = aic(found)
     if found.formula.response == f"log({fit.formula.response})":
         value += 2.0 * float(np.log(fit.rows.y).sum())  # the density of y itself

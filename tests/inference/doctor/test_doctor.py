@@ -9,6 +9,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx import errors
+from mixedfx.inference.doctor.advice import _tried
 from mixedfx.inference.doctor.levels import influence_of_levels
 from mixedfx.inference.doctor.rebuilding import fit_of_call
 from mixedfx.inference.doctor.refits import Clock, without_levels
@@ -176,6 +177,19 @@ def test_advice_is_tried_with_columns_that_only_the_residual_model_reads(
     found = fit_of_call(fit.model, f'mfx.lmer("{formula}", data, {arguments})')
     expected = _quietly(mfx.lmer, formula, data, reml=False, **of_advice)
     assert found.solution.deviance == pytest.approx(expected.deviance, abs=1e-5)
+
+
+# Laplace's approximation of Student's likelihood rises without end here: the AIC where the search
+# stopped (-136 against the fit) recommended a model that has no maximum.
+@pytest.mark.full
+def test_the_aic_of_a_fit_that_did_not_converge_is_not_given():
+    data = _rows("right", levels=18, m=7)
+    data["y"] = np.exp(1.5 * data["y"])
+    fit = _quietly(mfx.lmer, "y ~ x + (1 | g)", data)
+    code = 'mfx.glmer("y ~ x + (1 | g)", data, family="student")'
+    assert not fit_of_call(fit.model, code).optimizer_result.converged
+    text = _tried(fit.model, code, fit.aic, Clock(np.inf))
+    assert text.startswith("Tried, and it did not converge: the likelihood has no maximum")
 
 
 @pytest.mark.full
