@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 from mixedfx._names import encode, written
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, brief
+from mixedfx.formula.expansion import expand_dot, resolve_dotted
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 
@@ -127,13 +128,15 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
         wanted = name if isinstance(name, str) and name.isidentifier() else _RESPONSE
         response = free_name(wanted, frame)
         frame = frame.assign(**{response: y})
+        formula = parse(f"{written(encode(response))} {self._right_side(X, groups)}")
+        names = [str(column) for column in frame.columns]  # the dot is no weights
+        formula = expand_dot(resolve_dotted(formula, names), names)
         weights = None
         if w is not None:
             if not (w > 0.0).any():
                 raise ArgumentError("sample_weight: all weights are zero; nothing is fitted.")
             weights = free_name(_WEIGHTS, frame)
             frame = frame.assign(**{weights: w})[w > 0.0]
-        formula = parse(f"{written(encode(response))} {self._right_side(X, groups)}")
         return Table(frame, formula, weights, X.columns, response)
 
     def _right_side(self, X: pd.DataFrame, groups: Any) -> str:

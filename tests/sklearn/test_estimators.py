@@ -249,3 +249,13 @@ def test_the_package_does_not_import_scikit_learn_and_says_what_installs_it():
     found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert found.startswith("False\n")
     assert "mixedfx[sklearn]" in found
+
+
+def test_the_dot_of_a_formula_is_the_columns_of_X_and_no_weights():
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame({"x": rng.normal(size=40), "g": np.repeat(list("abcdefgh"), 5)})
+    y, w = X["x"] + rng.normal(size=40), rng.uniform(0.5, 2.0, 40)
+    fit = MixedModelRegressor("~ . + (1 | g)", reml=False).fit(X, y, sample_weight=w).result_
+    assert list(fit.params.index) == ["Intercept", "x"]
+    written = MixedModelRegressor("~ x + (1 | g)", reml=False).fit(X, y, sample_weight=w).result_
+    assert fit.deviance == written.deviance
