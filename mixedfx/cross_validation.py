@@ -16,7 +16,7 @@ from mixedfx._other_programs import (
     explains_arguments,
 )
 from mixedfx.api import ModelOptions, fit_formula, warned_results
-from mixedfx.design.source import as_frame
+from mixedfx.design.source import as_frame, check_index
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.terms import Formula
@@ -130,6 +130,10 @@ def cross_validate(
     """
     frame = as_frame(data)
     labels, numbered = frame.index, frame.set_axis(pd.RangeIndex(len(frame)))
+    for name in ("weights", "offset", "residual_sd"):
+        check_index(options.get(name), name, labels)
+    for name, value in (("by", by), ("folds", folds)):
+        check_index(value, name, labels)
     fit = warned_results(_fit(EvalEnvironment.capture(2), formula, numbered, options)).model
     used = np.asarray(fit.rows.index)
     units = units_of(fit, _of_rows("by", by, numbered, used), labels[used])

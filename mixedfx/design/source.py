@@ -104,6 +104,12 @@ def column_named(name: str, frame: pd.DataFrame) -> Any:
     return next((c for c in frame.columns if str(c) == plain), name)
 
 
+def check_index(value: Any, argument: str, index: pd.Index) -> None:
+    """Refuse a Series of values of rows whose index is not that of the rows."""
+    if isinstance(value, pd.Series) and not value.index.equals(index):
+        raise ColumnTypeError(f"{argument} is a Series whose index differs from the data's index.")
+
+
 def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:
     """Look up an argument with one value a row (a column's name, or the values) as floats."""
     if value is None:
@@ -119,8 +125,8 @@ def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:
         value = frame[value]
         if isinstance(value, pd.DataFrame):
             raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}'.")
-    elif isinstance(value, pd.Series) and not value.index.equals(frame.index):
-        raise ColumnTypeError(f"{argument} is a Series whose index differs from the data's index.")
+    else:
+        check_index(value, argument, frame.index)
     shape, n = np.shape(value), len(frame)
     if len(shape) == 1 and shape != (n,):
         raise ColumnTypeError(f"{argument} has {shape[0]} values, but the data has {n} rows.")

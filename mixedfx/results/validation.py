@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
+from mixedfx.design.source import check_index
 from mixedfx.errors import ArgumentError
 from mixedfx.inference.validation.cross_validation import (
     CrossValidation,
@@ -70,6 +72,9 @@ class ValidationMixin(ResultsBase):
         1     2       6
         """
         labels = self.model.rows.index
+        for name, value in (("by", by), ("folds", folds)):
+            if len(labels) == np.size(value):
+                check_index(value, name, labels)
         units = units_of(self.model, by, labels)
         return cross_validated(
             self.model, units, folds, scores, conf_level=conf_level, rng=rng, labels=labels

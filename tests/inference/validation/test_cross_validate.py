@@ -10,7 +10,14 @@ import pytest
 from scipy import integrate, special, stats
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, CallError, DataError, MissingColumnError, NewLevelError
+from mixedfx.errors import (
+    ArgumentError,
+    CallError,
+    ColumnTypeError,
+    DataError,
+    MissingColumnError,
+    NewLevelError,
+)
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 Z = stats.norm.ppf(0.975)
@@ -289,3 +296,21 @@ def test_the_text_says_what_was_left_out():
     text = str(made_once(SLOPES, by="Subject", folds="loo"))
     assert "18 folds of groups of 'Subject', 180 predictions" in text
     assert "log_score" in made_once(SLOPES, folds=5, rng=1)._repr_html_()
+
+
+# Taken by position, labels and weights of other rows gave scores without a word; lmer refuses them.
+@pytest.mark.parametrize("name", ["weights", "offset", "folds", "by"])
+def test_a_series_in_another_order_of_rows_is_refused(name):
+    data = mfx.datasets.load("Dyestuff")
+    values = pd.Series(np.arange(30.0) % 3 + 1.0, index=data.index)[::-1]
+    with pytest.raises(ColumnTypeError, match=f"^{name} is a Series whose index differs"):
+        mfx.cross_validate("Yield ~ 1 + (1 | Batch)", data, **{name: values})
+
+
+@pytest.mark.parametrize("name", ["folds", "by"])
+def test_a_series_in_another_order_of_rows_is_refused_by_a_fit(name):
+    data = mfx.datasets.load("Dyestuff")
+    fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", data, engine="profiled")
+    values = pd.Series(np.arange(30) % 3, index=data.index)[::-1]
+    with pytest.raises(ColumnTypeError, match=f"^{name} is a Series whose index differs"):
+        fit.cross_validate(**{name: values})
