@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
@@ -72,9 +71,7 @@ class ValidationMixin(ResultsBase):
         1     2       6
         """
         labels = self.model.rows.index
-        for name, value in (("by", by), ("folds", folds)):
-            if len(labels) == np.size(value):
-                check_index(value, name, labels)
+        by, folds = _of_rows("by", by, labels), _of_rows("folds", folds, labels)
         units = units_of(self.model, by, labels)
         return cross_validated(
             self.model, units, folds, scores, conf_level=conf_level, rng=rng, labels=labels
@@ -129,3 +126,14 @@ class ValidationMixin(ResultsBase):
             raise ArgumentError(f"by= names the groups that are left out; there are: {listed}.")
         name = groups[0] if by is None else by
         return leave_group_out(self.model, units_of(self.model, name, pd.RangeIndex(0)))
+
+
+def _of_rows(name: str, value: Any, labels: pd.Index) -> Any:
+    """A Series of rows as one of the rows used, by its index."""
+    if not isinstance(value, pd.Series):
+        return value
+    if value.index.is_unique and labels.isin(value.index).all():
+        return value.loc[labels]
+    if len(value) == len(labels):
+        check_index(value, name, labels)
+    return value

@@ -308,9 +308,14 @@ def test_a_series_in_another_order_of_rows_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["folds", "by"])
-def test_a_series_in_another_order_of_rows_is_refused_by_a_fit(name):
-    data = mfx.datasets.load("Dyestuff")
+def test_a_fit_takes_a_series_of_all_rows_by_its_index(name):
+    data = mfx.datasets.load("Dyestuff").copy()
+    data.loc[3, "Yield"] = np.nan
     fit = mfx.lmer("Yield ~ 1 + (1 | Batch)", data, engine="profiled")
-    values = pd.Series(np.arange(30) % 3, index=data.index)[::-1]
+    values = pd.Series(np.arange(30) % 3, index=data.index)
+    options = {} if name == "folds" else {"folds": "loo"}
+    expected = fit.cross_validate(**{name: values.drop(3).to_numpy()}, **options).predictions
+    found = fit.cross_validate(**{name: values[::-1]}, **options).predictions
+    pd.testing.assert_frame_equal(found, expected)
     with pytest.raises(ColumnTypeError, match=f"^{name} is a Series whose index differs"):
-        fit.cross_validate(**{name: values})
+        fit.cross_validate(**{name: values[:29].reset_index(drop=True)}, **options)
