@@ -124,5 +124,8 @@ def probe_boundary(likelihood: GaussianLikelihood, scaled: Sequence[Matrix]) -> 
 
 
 def square_factor(F: Matrix) -> Matrix:
-    """A factor with columns of zeros added, (k, k)."""
+    """A factor of the same ``F F'``, (k, k): with columns of zeros, or the triangular one."""
+    if F.shape[1] > len(F):
+        R: Matrix = np.asarray(np.linalg.qr(F.T, mode="r"))
+        return R.T
     return np.pad(F, ((0, 0), (0, max(len(F) - F.shape[1], 0))))

@@ -184,15 +184,28 @@ class Descent:
 
 def descend(objective: ScaledDeviance, control: Control) -> Descent:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
+    end = _descend(objective, control, _SingularValley(objective))
+    left = end.runs[0]
+    if end.value <= left.value + _RANK_REDUCTION_TOLERANCE:
+        return end
+    # A rank that was reduced beside a valley was needed: on from there in all coordinates.
+    again = ScaledDeviance(objective.likelihood, objective.coordinates, left.x)
+    full = _descend(again, remaining(control, end.runs), None)
+    return Descent(full.objective, (*end.runs, *full.runs), full.boundary_slope)
+
+
+def _descend(
+    objective: ScaledDeviance, control: Control, valley: _SingularValley | None
+) -> Descent:
+    """Minimise; a search that comes to a valley goes on with the rank fixed."""
     likelihood, boundary_slope = objective.likelihood, np.inf
-    parametrization, valley = likelihood.parametrization, _SingularValley(objective)
+    parametrization, early = likelihood.parametrization, None
     try:
         runs = [_minimize(objective, objective.start, control, valley)]
     except _ValleyReached as reached:
-        runs = [reached.run]
+        runs, early = [reached.run], reached.factors
     for _ in range(_MAX_RANK_REDUCTIONS):
         boundary_slope = np.inf
-        early, valley.factors = valley.factors, None
         factors = early or _reduced_rank_factors(objective, runs[-1])
         if tuple(F.shape[1] for F in factors) == parametrization.widths:
             break
@@ -205,6 +218,7 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
         runs.append(_minimize(objective, objective.start, remaining(control, runs)))
         probe = probe_boundary(likelihood, objective.scaled(runs[-1].x))
         boundary_slope = probe.slope
+        early = None
         if probe.descent is None or not _may_continue(control, runs):
             break
         objective = ScaledDeviance(likelihood, *rank_reduced(parametrization, probe.descent))
@@ -218,9 +232,9 @@ def descend(objective: ScaledDeviance, control: Control) -> Descent:
 class _ValleyReached(Exception):
     """A minimisation is beside a singular covariance."""
 
-    def __init__(self, run: TrustRegionResult) -> None:
+    def __init__(self, run: TrustRegionResult, factors: list[Matrix]) -> None:
         super().__init__()
-        self.run = run  # as far as it went
+        self.run, self.factors = run, factors  # as far as it went; those of reduced rank
 
 
 class _SingularValley:
@@ -234,7 +248,6 @@ class _SingularValley:
 
     def __init__(self, objective: ScaledDeviance) -> None:
         self.objective = objective
-        self.factors: list[Matrix] | None = None  # those of reduced rank, where it is
         self.trace: list[float] = []
         self.lowest = np.inf
 
@@ -243,35 +256,33 @@ class _SingularValley:
         value, gradient = self.objective(x)
         self.trace.append(value)
         gain, self.lowest = self.lowest - value, min(value, self.lowest)
-        if self._is_reached(x, gain):
+        if (factors := self._reduced(x, gain)) is not None:
             m = len(x)
-            raise _ValleyReached(
-                TrustRegionResult(
-                    *(x, value, gradient, np.zeros((m, m)), np.inf),
-                    *(len(self.trace), False, tuple(self.trace)),
-                )
+            run = TrustRegionResult(
+                *(x, value, gradient, np.zeros((m, m)), np.inf),
+                *(len(self.trace), False, tuple(self.trace)),
             )
+            raise _ValleyReached(run, factors)
         return value, gradient
 
-    def _is_reached(self, x: Vector, gain: float) -> bool:
-        """Whether to go on in factors of reduced rank."""
+    def _reduced(self, x: Vector, gain: float) -> list[Matrix] | None:
+        """Factors of reduced rank to go on in; None to go on in all coordinates."""
         objective = self.objective
         parametrization = objective.likelihood.parametrization
         if max(parametrization.widths) == 1 or not _NO_GAIN < gain < _SMALL_GAIN:
-            return False
+            return None
         if objective.likelihood.dependences:
-            return False  # a singular covariance may be as good as others, and is not sought
+            return None  # a singular covariance may be as good as others, and is not sought
         scaled, tried = objective.scaled(x), set[tuple[int, ...]]()
         for small in _SMALL_SDS:
             factors = full_rank_factors(parametrization, scaled, small)
             ranks = tuple(F.shape[1] for F in factors)
             if ranks == parametrization.widths:
-                return False
+                return None
             if ranks not in tried and self._loss(factors) < _SMALL_GAIN:
-                self.factors = factors
-                return True
+                return factors
             tried.add(ranks)
-        return False
+        return None
 
     def _loss(self, factors: Sequence[Matrix]) -> float:
         """By how much the deviance at factors of reduced rank is above that of the last point."""
