@@ -24,7 +24,7 @@ _LEAST_GAIN = 1e-7
 # Of small models, whose descents are not restarted by the expected Hessian.
 _LEAST_GAIN_SMALL = 1e-8
 # A step that gains less moves a variance by less than its eighth digit.
-_LEAST_POLISH = 1e-15
+_LEAST_POLISH = 1e-14
 # A curvature below this is that of a saddle; as much above zero the deviance is flat.
 _NEGATIVE_CURVATURE = -1e-6
 _MAX_RESTARTS = 4
@@ -56,7 +56,8 @@ def _polished(end: Descent, at: HessianAtOptimum) -> tuple[Descent, HessianAtOpt
     """
     One Newton step more of a small model, whose derivatives are at hand.
 
-    A search ends where a step gains 1e-10: of a variance that leaves six digits.
+    A search ends where a step gains 1e-10: of a variance that leaves six digits. Degrees of
+    freedom take the Hessian at the new end: of a small variance it changes fast.
     """
     if not at.scaled.is_small or not len(at.x) or not end.runs[-1].converged:
         return end, at
@@ -72,7 +73,7 @@ def _polished(end: Descent, at: HessianAtOptimum) -> tuple[Descent, HessianAtOpt
     objective = NewtonDeviance(end.objective.likelihood, at.scaled.coordinates, x)
     runs = (*end.runs, run)
     polished = Descent(objective, runs, end.boundary_slope)
-    return polished, HessianAtOptimum(at.scaled, x, gradient, at.hessian)
+    return polished, HessianAtOptimum(at.scaled, x, *at.scaled.exact_derivatives(x))
 
 
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
