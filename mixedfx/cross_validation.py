@@ -16,8 +16,8 @@ from mixedfx._other_programs import (
     explains_arguments,
 )
 from mixedfx.api import ModelOptions, fit_formula, warned_results
-from mixedfx.design.source import as_frame, check_index
-from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
+from mixedfx.design.source import as_frame, check_index, values_of_rows
+from mixedfx.errors import MissingColumnError, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.terms import Formula
 from mixedfx.generalized import GeneralizedOptions, fit_generalized_formula
@@ -177,12 +177,6 @@ def _of_rows(name: str, value: Any, frame: pd.DataFrame, used: Any) -> Any:
                 f"{did_you_mean(value, known)}"
             )
         return value
-    if value is None or np.ndim(value) == 0 or hasattr(value, "split"):
+    if not pd.api.types.is_list_like(value) or hasattr(value, "split"):
         return value
-    if np.shape(value) != (len(frame),):
-        raise ArgumentError(
-            f"{name} has shape {np.shape(value)}; the data has {len(frame)} rows: give a label for "
-            "each."
-        )
-    labels = value.array if isinstance(value, pd.Series) else np.asarray(value)
-    return pd.Series(labels[used], name=getattr(value, "name", None))
+    return values_of_rows(name, value, len(frame), of="data").iloc[used]

@@ -73,7 +73,8 @@ class GeneralizedReference(Reference):
         if "thresholds" in check:
             return family.coordinates(np.array(check["thresholds"]))
         if self.family == "tweedie":
-            return np.append(check["disp"], family.coordinates(self.family_params)[1])
+            params = np.array(self.family_params)
+            return np.append(check["disp"], family.coordinates(params)[1])
         # That of Gamma is the log of the shape.
         reciprocal = self.family in ("gamma", "nbinom2", "truncated_nbinom2")
         return np.array([-v if reciprocal else v for v in check.get("disp") or []])

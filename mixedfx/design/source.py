@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.errors import ColumnTypeError, EmptyDataError, MissingColumnError, did_you_mean
+from mixedfx.errors import (
+    ArgumentError,
+    ColumnTypeError,
+    EmptyDataError,
+    MissingColumnError,
+    brief,
+    did_you_mean,
+)
 from mixedfx.sources.polars import to_pandas_in_order
 
 Vector = npt.NDArray[np.float64]
@@ -108,6 +115,19 @@ def check_index(value: Any, argument: str, index: pd.Index) -> None:
     """Refuse a Series of values of rows whose index is not that of the rows."""
     if isinstance(value, pd.Series) and not value.index.equals(index):
         raise ColumnTypeError(f"{argument} is a Series whose index differs from the data's index.")
+
+
+def values_of_rows(argument: str, value: Any, n: int, of: str = "fit") -> pd.Series:
+    """Labels or numbers given for rows, one each, by their positions; a Series keeps its name."""
+    try:
+        values: Any = value.array if isinstance(value, pd.Series) else np.asarray(value)
+    except ValueError:  # lists of different lengths
+        values = np.array(None)
+    if np.shape(values) != (n,):
+        flat = np.ndim(values) == 1
+        seen = f" has {len(values)} values" if flat else f"{brief(value)} is no list of values"
+        raise ArgumentError(f"{argument}={seen}; the {of} has {n} rows: give one value for each.")
+    return pd.Series(values, name=getattr(value, "name", None))
 
 
 def row_vector(value: Any, argument: str, frame: pd.DataFrame) -> Vector | None:

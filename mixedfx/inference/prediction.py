@@ -254,11 +254,16 @@ def _included_groups(fit: FittedModel, random: str | Sequence[str]) -> tuple[str
             return (random,)
         check_choice("random", random, ("all", "none", *groups))
         return groups if random == "all" else ()
-    if not isinstance(random, Sequence):
-        raise ArgumentError(f"random={brief(random)} must be 'all', 'none' or a list of groups.")
+    check_names_of_groups(random)
     for name in random:
         check_choice("random", name, groups)
     return tuple(random)
+
+
+def check_names_of_groups(random: object) -> None:
+    """Refuse what is neither text nor a list, of which the grouping factors are looked up."""
+    if not isinstance(random, Sequence):
+        raise ArgumentError(f"random={brief(random)} must be 'all', 'none' or a list of groups.")
 
 
 def _linear_predictor(fit: FittedModel, groups: Sequence[str]) -> Vector:

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import sparse, special
 
 from mixedfx.design.source import as_frame
-from mixedfx.errors import ArgumentError, brief, check_choice
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
 from mixedfx.estimation.glmm.several_predictors import several_rows
@@ -75,8 +75,7 @@ def _checked_groups(fits: Sequence[FittedModel], asked: Wanted) -> str | Sequenc
     if isinstance(random, str):
         check_choice("random", random, ("all", "none", *groups))
         return random if random in ("all", "none") else [random]
-    if not isinstance(random, Sequence):
-        raise ArgumentError(f"random={brief(random)} must be 'all', 'none' or a list of groups.")
+    prediction.check_names_of_groups(random)
     for name in random:
         check_choice("random", name, groups)
     return list(random)

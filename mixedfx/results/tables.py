@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mixedfx.design.source import as_frame
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction, several_prediction
@@ -49,7 +50,7 @@ def glance(fit: FittedModel) -> pd.DataFrame:
 
 def augment(fit: FittedModel, data: Any, to: Any) -> Any:
     """Fitted values, residuals and leverages beside the data, or beside a source's in files."""
-    if to is None or to in FRAMES:
+    if _in_memory(to):
         return converted(_augmented(fit, data), to or "pandas")
 
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def augment(fit: FittedModel, data: Any, to: Any) -> Any:
 
 def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
     """Predictions, or the rows of a source with predictions in files."""
-    if to is None or to in FRAMES:
+    if _in_memory(to):
         return converted(several_prediction.predict(fit, data, **options), to or "pandas")
 
     def joined(frame: pd.DataFrame) -> pd.DataFrame:
@@ -73,6 +74,16 @@ def predict(fit: FittedModel, data: Any, to: Any, **options: Any) -> Any:
         return pd.concat([frame, table], axis=1)
 
     return write_parts(data, to, "predictions", joined)
+
+
+def _in_memory(to: Any) -> bool:
+    """Whether a table is asked for, by the name of its library, and not files in a folder."""
+    if to is not None and not isinstance(to, str | Path):
+        listed = ", ".join(map(repr, FRAMES))
+        raise ArgumentError(
+            f"to={brief(to)} must be one of {listed}, or the path of a new folder for files."
+        )
+    return to is None or to in FRAMES
 
 
 def _check_not_taken(computed: pd.DataFrame, table: pd.DataFrame) -> None:

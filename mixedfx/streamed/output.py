@@ -20,14 +20,14 @@ from mixedfx.sources.source import naming_origin
 
 
 def write_parts(
-    data: Any, to: Any, title: str, compute: Callable[[pd.DataFrame], pd.DataFrame]
+    data: Any, to: str | Path, title: str, compute: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> Path:
     """Write a table computed of each chunk of all columns, as Parquet files in a new folder."""
     source = FrameSource(data) if isinstance(data, pd.DataFrame) else as_source(data)
     if source is None:
         raise ArgumentError(
-            f"data={brief(data)} is neither a DataFrame nor a source of rows, so there is nothing "
-            "to write."
+            f"to={str(to)!r} is a folder for files, and data={brief(data)} is neither a DataFrame "
+            "nor a source of rows, so there is nothing to write."
         )
     import_arrow()
     folder = _new_folder(to)
@@ -37,9 +37,7 @@ def write_parts(
     return folder
 
 
-def _new_folder(to: Any) -> Path:
-    if not isinstance(to, str | Path):
-        raise ArgumentError(f"to={brief(to)} must be the path of a folder for the files.")
+def _new_folder(to: str | Path) -> Path:
     folder = Path(to).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArgumentError(f"to={str(to)!r} is there already; give the path of a new folder.")

@@ -26,8 +26,10 @@ from mixedfx.errors import (
     MixedfxWarning,
     PriorError,
 )
+from mixedfx.inference.bootstrap.refit import Resampling, refit_model
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.score import score_theta
+from mixedfx.linalg.random_streams import spawn_generators
 
 
 class AR1(CovarianceStructure):
@@ -209,13 +211,48 @@ def test_profile_intervals_end_where_the_deviance_has_risen_by_the_quantile(data
         assert best.fun - ml.deviance == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def drawn(fit):
+    return fit.bootstrap(20, rng=1, progress=False)
+
+
 @pytest.mark.full
-def test_a_bootstrap_estimates_its_components(fit):
-    # Where a draw's optimum has no residual variance, it is counted as failed.
-    with pytest.warns(MixedfxWarning, match="1 of 20 draws failed"):
-        drawn = fit.bootstrap(20, rng=1)
+def test_a_bootstrap_estimates_its_components(drawn):
+    assert not drawn.failures
     assert {"sd(visit | patient)", "corr(visit | patient)"} <= set(drawn.estimates.index)
     assert drawn.draws[["sd(visit | patient)", "corr(visit | patient)"]].std().min() > 0.0
+
+
+@pytest.mark.full
+def test_a_draw_without_residual_variance_has_the_estimates_of_ar1_alone(fit, drawn):
+    without = drawn.draws[drawn.draws["sigma"] < 0.01]
+    assert len(without) == 3
+    responses = refit_model(fit.model, Resampling(), None).responses
+    for draw, found in without.iterrows():
+        beta, sd, rho = _ar1_alone(fit, responses.draw(spawn_generators(1, 20)[draw]))
+        names = ["Intercept", "x", "sd(visit | patient)", "corr(visit | patient)"]
+        np.testing.assert_allclose(found[names], [*beta, sd, rho], rtol=1e-4)
+
+
+def _ar1_alone(fit, y):
+    """REML estimates where ``sd**2 rho**|i - j|`` is the covariance of the responses."""
+    term, X = fit.model.rows.random_terms[0], fit.model.rows.X
+    visit, df = term.model_matrix.argmax(axis=1), X.shape[0] - X.shape[1]
+    same, lag = np.equal.outer(term.codes, term.codes), np.abs(np.subtract.outer(visit, visit))
+
+    def at(rho):
+        V = np.where(same, rho**lag, 0.0)
+        VX = np.linalg.solve(V, X)
+        beta = np.linalg.solve(X.T @ VX, VX.T @ y)
+        e = y - X @ beta
+        rss = e @ np.linalg.solve(V, e)
+        log_dets = np.linalg.slogdet(V)[1] + np.linalg.slogdet(X.T @ VX)[1]
+        return df * np.log(rss) + log_dets, beta, np.sqrt(rss / df)
+
+    best = optimize.minimize_scalar(
+        lambda rho: at(rho)[0], bounds=(0.1, 0.9), method="bounded", options={"xatol": 1e-9}
+    )
+    return *at(best.x)[1:], best.x
 
 
 @pytest.mark.full

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._warnings import without_warnings
-from mixedfx.design.source import column_named
+from mixedfx.design.source import column_named, values_of_rows
 from mixedfx.errors import ArgumentError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.checks.autocorrelation import autocorrelation_over
@@ -111,11 +111,11 @@ def _order(fit: FittedModel, order: Any) -> Covariate:
     labelled = isinstance(order, pd.Series) and order.index.is_unique
     if labelled and fit.rows.index.isin(order.index).all():
         order = order.loc[fit.rows.index]
-    values = pd.Series(np.asarray(order), name=getattr(order, "name", None))
-    if len(values) != fit.rows.n or values.isna().any():
+    values = values_of_rows("order", order, fit.rows.n)
+    if missing := int(values.isna().sum()):
         raise ArgumentError(
-            f"order= has {len(values)} values; it must have one, not missing, for each of the "
-            f"{fit.rows.n} rows of the fit."
+            f"order= is missing in {missing} of the {fit.rows.n} rows used: fill it in, or fit "
+            "without these rows."
         )
     return Covariate(str(values.name or "order"), values)
 

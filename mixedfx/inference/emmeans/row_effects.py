@@ -30,7 +30,7 @@ from mixedfx.inference.emmeans.means_grid import grid_variables
 from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels, level_text, parse_names
 from mixedfx.inference.emmeans.row_averages import RowGroups, row_groups
 from mixedfx.inference.emmeans.scale import check_mean_of_coefficients, mean_function
-from mixedfx.inference.prediction import conditional_part
+from mixedfx.inference.prediction import check_names_of_groups, conditional_part
 
 Vector = npt.NDArray[np.float64]
 
@@ -55,6 +55,7 @@ class EffectOptions:
         check_share("conf_level", self.conf_level)
         check_choice("which", self.which, ("linear", "mean"))
         check_choice("comparison", self.comparison, COMPARISONS)
+        check_names_of_groups(self.random)
 
 
 def average_predictions(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.source import values_of_rows
 from mixedfx.errors import ArgumentError, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.validation.fold_fits import FoldFits
@@ -93,12 +94,8 @@ def units_of(fit: FittedModel, by: Any, labels: pd.Index) -> Units:
     if by is None:
         return Units.of_rows(labels)
     if not isinstance(by, str):
-        if np.shape(by) != (fit.rows.n,):
-            raise ArgumentError(
-                f"by has shape {np.shape(by)}, and {fit.rows.n} rows are used: give a column's "
-                "name, or a label for each row."
-            )
-        return Units.of_groups(str(getattr(by, "name", None) or "by"), np.asarray(by))
+        values = values_of_rows("by", by, fit.rows.n)
+        return Units.of_groups(str(values.name or "by"), np.asarray(values))
     columns, groups = fit.rows.columns, fit.formula.groups
     if by in columns:
         return Units.of_groups(by, columns[by].array)

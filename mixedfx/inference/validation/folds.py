@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.source import values_of_rows
 from mixedfx.errors import ArgumentError, brief, check_count, did_you_mean
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -85,7 +86,7 @@ def make_folds(folds: Any, units: Units, frame: pd.DataFrame, y: Any, rng: Any) 
         return _of_labels(units.codes, units.labels)
     if isinstance(folds, str):
         folds = frame[folds]
-    if np.ndim(folds) == 0:
+    if not pd.api.types.is_list_like(folds):
         k, m = check_count("folds", folds, 2, what="at least 2, or 'loo'"), len(units.labels)
         if k > m:
             raise ArgumentError(f"folds={k}: there are {m} {units.what}; folds='loo' has one each.")
@@ -107,12 +108,7 @@ def _of_labels(codes: Codes, labels: pd.Index) -> list[Fold]:
 
 def _of_given(folds: Any, units: Units, n: int) -> list[Fold]:
     """Labels of the rows."""
-    values = pd.Series(np.asarray(folds) if not isinstance(folds, pd.Series) else folds.array)
-    if len(values) != n:
-        raise ArgumentError(
-            f"folds has {len(values)} labels, and {n} rows are used: give one for each row."
-        )
-    codes, labels = pd.factorize(values, sort=True)
+    codes, labels = pd.factorize(values_of_rows("folds", folds, n), sort=True)
     if (codes < 0).any() or len(labels) < 2:
         raise ArgumentError(
             "folds must be a label for each row, of at least two kinds; "

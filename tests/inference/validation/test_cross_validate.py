@@ -212,6 +212,8 @@ BAD = {
     "word": ({"folds": "lo"}, ArgumentError, "neither 'loo' nor a column"),
     "one": ({"folds": 1}, ArgumentError, "at least 2, or 'loo'"),
     "short": ({"folds": [1, 2]}, ArgumentError, "the data has 180 rows"),
+    "matrix": ({"folds": np.ones((2, 2))}, ArgumentError, "give one value for each"),
+    "ragged": ({"by": [[1], [1, 2]]}, ArgumentError, "give one value for each"),
     "split": ({"by": "Subject", "folds": "week"}, ArgumentError, "Subject '308' is in several"),
     "splitter": ({"by": "Subject", "folds": EverySecond()}, ArgumentError, "GroupKFold"),
     "score": ({"scores": "rms"}, ArgumentError, "Did you mean 'rmse'"),
