@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixedfx import plots
-from mixedfx.errors import check_choice
+from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import checks_of, drawn_fit
 from mixedfx.inference.doctor.diagnosis import Diagnosis
@@ -144,6 +144,8 @@ class DiagnosticPlots:
         """
         if found is None:
             found = examine(self.model, Examination())
+        if not isinstance(found, Diagnosis):
+            raise ArgumentError(f"found={brief(found)} must be what fit.doctor() gives.")
         return draw_page(found, ax)
 
     def correlation(self, *, ax: Any = None) -> Any:
