@@ -151,7 +151,6 @@ def test_errors_come_from_the_curvature_of_the_posterior(herds):
     [
         (lambda fit: fit.sample(10), "normal residuals"),
         (lambda fit: fit.profile(), "without priors="),
-        (lambda fit: fit.bootstrap(3, rng=1, progress=False), "without priors="),
     ],
 )
 def test_what_asks_the_likelihood_alone_is_refused_with_advice(fits, call, advice):
