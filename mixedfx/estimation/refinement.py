@@ -73,7 +73,8 @@ def _polished(end: Descent, at: HessianAtOptimum) -> tuple[Descent, HessianAtOpt
     objective = NewtonDeviance(end.objective.likelihood, at.scaled.coordinates, x)
     runs = (*end.runs, run)
     polished = Descent(objective, runs, end.boundary_slope)
-    return polished, HessianAtOptimum(at.scaled, x, *at.scaled.exact_derivatives(x))
+    # As a fit that is read from a file has them: from its factors, to the last digit.
+    return polished, derivatives_at_optimum(objective.likelihood, polished.scaled)
 
 
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
