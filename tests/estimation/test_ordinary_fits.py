@@ -57,6 +57,8 @@ def fit_of(seed, **kwargs):
 def test_an_ordinary_fit_is_certified_and_one_stopped_early_is_not(seed):
     fit = fit_of(seed)
     assert fit.converged, fit.notes
+    # No point that the search has seen is lower than its end.
+    assert fit.deviance < min(fit.model.optimizer_result.trace) + 1e-8
     stopped = fit_of(seed, control=mfx.Control(max_evaluations=2))
     if stopped.deviance > fit.deviance + 1e-5:
         assert not stopped.converged
