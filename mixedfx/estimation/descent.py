@@ -30,7 +30,6 @@ from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
 
 # Setting a vanishing variance to zero may raise the deviance by no more than rounding does.
 _RANK_REDUCTION_TOLERANCE = 1e-9
@@ -132,21 +131,19 @@ class ScaledDeviance:
         if not self.use_average_information or self.last is None or solution is None:
             return None
         x, _, gradient = self.last
-        return information_with_squares(solution, self.function.jacobians(x), x, gradient)
+        H = average_information(solution, self.function.jacobians(x))
+        return with_curvature_of_squares(H, x, gradient)
 
 
-def information_with_squares(
-    solution: Solution, jacobians: Sequence[Array], x: Vector, gradient: Vector
-) -> Matrix:
+def with_curvature_of_squares(information: Matrix, x: Vector, gradient: Vector) -> Matrix:
     """
-    Average information at a solution, positive definite.
+    Average information with what it lacks near zero, positive definite.
 
     The deviance of a scalar factor is a function of ``x**2``: near zero its second derivative is
     ``(dd/dx) / x``, which no information matrix contains.
     """
     by_square = np.divide(gradient, x, out=np.zeros_like(x), where=x != 0.0)
-    H = average_information(solution, jacobians)
-    return floor_eigenvalues(H + np.diag(np.maximum(by_square, 0.0)))
+    return floor_eigenvalues(information + np.diag(np.maximum(by_square, 0.0)))
 
 
 class NewtonDeviance(ScaledDeviance):

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.estimation.descent import ScaledDeviance, information_with_squares
+from mixedfx.estimation.descent import ScaledDeviance, with_curvature_of_squares
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution, solve_pls_with
-from mixedfx.likelihood.score import response_directions
+from mixedfx.likelihood.score import information_along, response_directions
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -61,9 +61,10 @@ class KnownOptimum:
             reml=likelihood.reml,
         )
         jacobians = self.objective.function.jacobians(self.x)
-        _, along = response_directions(solution, jacobians)
+        directions, along = response_directions(solution, jacobians)
         score = self.traces - along / solution.sigma**2
-        hessian = information_with_squares(solution, jacobians, self.x, score)
+        information = information_along(solution, directions, along)
+        hessian = with_curvature_of_squares(information, self.x, score)
         x = self.x - np.linalg.solve(hessian, score)
         if x.min() < _INTERIOR:
             return None

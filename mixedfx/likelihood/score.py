@@ -70,7 +70,7 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
     ----------
     .. [1] Gilmour, Thompson and Cullis (1995), Biometrics 51:1440, equation 9.
     """
-    return _projected_products(solution, *response_directions(solution, jacobians))
+    return information_along(solution, *response_directions(solution, jacobians))
 
 
 def response_directions(solution: Solution, jacobians: Sequence[Array]) -> tuple[Matrix, Vector]:
@@ -99,8 +99,8 @@ def response_directions(solution: Solution, jacobians: Sequence[Array]) -> tuple
     return directions, along
 
 
-def _projected_products(solution: Solution, directions: Matrix, along: Vector) -> Matrix:
-    """``w'Z'PZw / sigma**2`` for the columns of ``directions``, sigma profiled out."""
+def information_along(solution: Solution, directions: Matrix, along: Vector) -> Matrix:
+    """Average information, ``w'Z'PZw / sigma**2`` for the columns of ``directions``, (m, m)."""
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
     m, p, nu = directions.shape[1], crossprod.p, crossprod.nu(reml=solution.reml)
     columns = np.empty((symbolic.size, m + p))

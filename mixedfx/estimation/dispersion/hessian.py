@@ -58,6 +58,11 @@ class LevelFactors:
     level: Codes  # (R,) of each column, in order
     position: Codes  # (R,) of each column within its level
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether they are one dense matrix, as of small models."""
+        return isinstance(self.F, np.ndarray)
+
     def multiply_levels(self, by_level: Vector) -> LevelFactors:
         """Multiply each level's factor by a number."""
         scale = by_level[self.level]

@@ -221,7 +221,7 @@ class LaplaceDeviance:
         residuals = conditional_residuals(self.design.rows, solution)
         eWe: Vector = np.bincount(self.random_term.codes, w * residuals**2, len(v)).astype(float)
         factors = self.level_factors(log_sds).multiply_levels(np.exp(-log_sds[0] - v))
-        TtWe = self._sum_by_level(w * residuals, dense=isinstance(factors.F, np.ndarray))
+        TtWe = self._sum_by_level(w * residuals, dense=factors.is_dense)
         sides = RightHandSides(crossprod, solution, factors, TtWe, self.reml)
         traces = level_traces(sides, self.effect_levels)
         tr_PR = self.counts - traces.leverages
