@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from patsy import Term
-
 from mixedfx._names import written
 from mixedfx.formula.expansion import terms_of, terms_text
 from mixedfx.formula.terms import Formula, RandomTerm
@@ -72,7 +70,7 @@ def with_random(formula: Formula, change: Callable[[RandomTerm], RandomTerm | No
 
 def without_effect(term: RandomTerm, name: str) -> RandomTerm | None:
     """Random term without one of its effects; None if no effect is left."""
-    terms = [t for t in terms_of(term.effects) if _name(t) != name]
+    terms = [t for t in terms_of(term.effects) if t.name() != name]
     return replace(term, effects=terms_text(terms)) if terms else None
 
 
@@ -83,7 +81,7 @@ def without_group(formula: Formula, group: str) -> str:
 
 def without_fixed(formula: Formula, names: Sequence[str]) -> str:
     """Formula without some fixed terms."""
-    terms = [t for t in terms_of(formula.fixed) if _name(t) not in names]
+    terms = [t for t in terms_of(formula.fixed) if t.name() not in names]
     return str(replace(formula, fixed=terms_text(terms)))
 
 
@@ -112,7 +110,3 @@ def nested_in(formula: Formula, inner: str, outer: str) -> str:
     if joined:
         texts = [t for t in texts if t != str(of_outer)]
     return formula_text(formula, texts)
-
-
-def _name(term: Term) -> str:
-    return "Intercept" if not term.factors else str(term.name())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, ConvergenceWarning
+from mixedfx.errors import ConvergenceWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import Checks, p_relation
 from mixedfx.inference.checks.code import call
@@ -158,7 +158,7 @@ def of_collinearity(fit: FittedModel) -> Iterator[Weakness]:
     """Terms whose variance is inflated by the others."""
     try:
         table = vif(fit)
-    except (ArgumentError, *FAILURES):
+    except FAILURES:
         return
     for name, row in table[table["scaled"] ** 2 > _LARGE_VIF].iterrows():
         inflated = float(row["scaled"] ** 2)

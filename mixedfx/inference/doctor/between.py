@@ -17,8 +17,7 @@ from mixedfx.formula.expansion import terms_of
 from mixedfx.inference.checks.code import call, with_code, with_fixed
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.finding import Finding
-from mixedfx.inference.doctor.rebuilding import rebuilt, refitted
-from mixedfx.inference.doctor.refits import Clock, Refit, attempted
+from mixedfx.inference.doctor.refits import Clock, Refit, with_formula
 
 # A covariate is within and between where both parts have more than this share of its variance.
 _LEAST_SHARE = 0.02
@@ -33,12 +32,7 @@ def within_and_between(drawn: DrawnFit, clock: Clock) -> list[Finding]:
         if len(found) == _MOST_TESTS:
             break
         term = f"group_mean({covariate.code}, {factor.code})"
-        formula = with_fixed(fit, term)
-
-        def make() -> tuple[FittedModel, None]:
-            return refitted(fit, rebuilt(fit, formula)), None  # noqa: B023
-
-        refit = attempted(f"with {term}", "same model", formula, make, clock)
+        refit = with_formula(f"with {term}", "same model", fit, with_fixed(fit, term), clock)
         if refit.fit is not None and len(refit.fit.spec.X_names) > len(fit.spec.X_names):
             found.append(_finding(fit, refit, covariate, factor))
     return found

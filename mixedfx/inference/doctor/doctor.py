@@ -27,8 +27,6 @@ from mixedfx.inference.doctor.structure import compared, structure_table, suppor
 from mixedfx.inference.information_criteria import aic
 
 _SEVERITIES = ("problem", "advice", "note")
-# Levels are left out one by one where that is cheap: rows times levels.
-_MOST_DELETIONS = 3_000_000
 _REFITTED_LEVELS = 2  # of each factor
 _N_SIM = 250
 

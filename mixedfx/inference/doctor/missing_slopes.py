@@ -20,8 +20,7 @@ from mixedfx.formula.terms import Formula
 from mixedfx.inference.checks.code import call, with_code, with_slope
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.finding import Finding
-from mixedfx.inference.doctor.rebuilding import rebuilt, refitted
-from mixedfx.inference.doctor.refits import Clock, Refit, attempted
+from mixedfx.inference.doctor.refits import Clock, Refit, with_formula
 
 CHECK = "random slopes"
 _MOST_TESTS = 6
@@ -34,17 +33,11 @@ def missing_slopes(drawn: DrawnFit, clock: Clock) -> list[Finding]:
     for covariate, factor, formula in _candidates(drawn):
         if len(found) == _MOST_TESTS:
             break
-        refit = _fitted(drawn.fit, formula, clock)
+        name = f"with {formula.random[-1]}"
+        refit = with_formula(name, "same model", drawn.fit, formula, clock)
         if refit.fit is not None:
             found.append(_finding(drawn.fit, refit, covariate, factor))
     return found
-
-
-def _fitted(fit: FittedModel, formula: Formula, clock: Clock) -> Refit:
-    def make() -> tuple[FittedModel, None]:
-        return refitted(fit, rebuilt(fit, formula)), None
-
-    return attempted(f"with {formula.random[-1]}", "same model", formula, make, clock)
 
 
 def _finding(fit: FittedModel, refit: Refit, covariate: Covariate, factor: Factor) -> Finding:

@@ -128,6 +128,15 @@ def attempted(name: str, kind: Kind, formula: Formula, make: Make, clock: Clock)
     return found
 
 
+def with_formula(name: str, kind: Kind, fit: FittedModel, formula: Formula, clock: Clock) -> Refit:
+    """Refit with another formula, on the rows of the fit."""
+
+    def make() -> tuple[FittedModel, None]:
+        return refitted(fit, rebuilt(fit, formula)), None
+
+    return attempted(name, kind, formula, make, clock)
+
+
 # ---------------------------------------------------------------- the same model
 
 
@@ -232,7 +241,7 @@ def simpler_formulas(formula: Formula) -> Iterator[tuple[str, Formula]]:
     """Formulas without correlations, and without each effect, of each random term."""
     for t, term in enumerate(formula.random):
         effects = [] if has_positions(term.structure) else terms_of(term.effects)
-        names = ["Intercept" if not e.factors else e.name() for e in effects]
+        names = [e.name() for e in effects]
         if len(names) > 1:
             if term.structure == "us":
                 changed = _with_term(formula, t, replace(term, structure="diag"))
@@ -260,11 +269,7 @@ def _with_term(formula: Formula, t: int, term: object) -> Formula:
 def simpler(fit: FittedModel, formula: Formula, clock: Clock) -> Iterator[Refit]:
     """Each simpler random structure of a formula, fitted."""
     for name, changed in simpler_formulas(formula):
-
-        def make(changed: Formula = changed) -> tuple[FittedModel, None]:
-            return refitted(fit, rebuilt(fit, changed)), None
-
-        yield attempted(name, "fewer random effects", changed, make, clock)
+        yield with_formula(name, "fewer random effects", fit, changed, clock)
 
 
 def without_levels(
