@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy import special
 
 from mixedfx._names import encode
 from mixedfx.estimation.fitted_model import FittedModel
@@ -20,6 +19,7 @@ from mixedfx.formula.terms import Formula
 from mixedfx.inference.checks.code import call, with_code, with_slope
 from mixedfx.inference.checks.drawn import Covariate, DrawnFit, Factor
 from mixedfx.inference.checks.finding import Finding
+from mixedfx.inference.comparison import ratio_p_value
 from mixedfx.inference.doctor.refits import Clock, Refit, with_formula
 
 CHECK = "random slopes"
@@ -46,8 +46,7 @@ def _finding(fit: FittedModel, refit: Refit, covariate: Covariate, factor: Facto
     more = refit.parsed
     statistic = max(fit.deviance - refit.deviance, 0.0)
     df = refit.fit.n_params - fit.n_params
-    lower = float(special.chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0.0)
-    p_value = 0.5 * (lower + float(special.chdtrc(df, statistic)))
+    p_value = ratio_p_value(statistic, df, 1)
 
     def advice() -> str:
         text = (

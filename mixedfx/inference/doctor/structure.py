@@ -18,6 +18,7 @@ from scipy import special
 
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.comparison import ratio_p_value
 from mixedfx.inference.doctor.refits import Clock, Refit, simpler
 from mixedfx.inference.rlrt import exact_rlrt
 
@@ -89,11 +90,9 @@ def _p_value(
         except (ArgumentError, np.linalg.LinAlgError):
             pass
     effects = [sum(len(t.effect_names) for t in f.spec.random_terms) for f in (fit, other)]
-    upper = float(special.chdtrc(df, statistic)) if df > 0 else 1.0
     if effects[0] == effects[1] or df < 1:
-        return upper, "likelihood ratio"
-    lower = float(special.chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0.0)
-    return 0.5 * (lower + upper), "likelihood ratio, mixture"
+        return float(special.chdtrc(df, statistic)) if df > 0 else 1.0, "likelihood ratio"
+    return ratio_p_value(statistic, df, 1), "likelihood ratio, mixture"
 
 
 def structure_table(found: Sequence[Compared]) -> pd.DataFrame:
