@@ -19,7 +19,6 @@ import pandas as pd
 from scipy import sparse
 
 from mixedfx._names import column_label, decode
-from mixedfx.design.checks import independent_columns
 from mixedfx.design.inspection.factors import level_of
 from mixedfx.design.inspection.finding import DesignFinding, without_fixed
 from mixedfx.design.inspection.pairs import Pair
@@ -103,7 +102,7 @@ def coefficients_table(rows: ReadRows, pairs: tuple[Pair, ...], shares: Shares) 
     if fixed is None or not fixed.matrix.shape[1] or not np.isfinite(fixed.matrix).all():
         return pd.DataFrame(columns=COLUMNS)
     X = fixed.matrix
-    kept = independent_columns(X)
+    kept = fixed.independent
     effects = np.full(X.shape[1], np.nan)
     Z = _effects_matrix(rows, pairs, shares)
     if Z is not None and len(kept) < rows.n and len(kept) <= _MOST_COLUMNS:
@@ -203,7 +202,7 @@ def findings_of_coefficients(rows: ReadRows, table: pd.DataFrame) -> Iterator[De
     fixed = rows.fixed
     if fixed is None or not len(table):
         return
-    kept = set(independent_columns(fixed.matrix).tolist())
+    kept = set(fixed.independent.tolist())
     dropped = [j for j in range(fixed.matrix.shape[1]) if j not in kept]
     if dropped:
         whole = [

@@ -12,7 +12,7 @@ from mixedfx._names import decode
 from mixedfx.design.inspection.finding import DesignFinding, as_fixed, without_group
 from mixedfx.design.inspection.pairs import Pair
 from mixedfx.design.inspection.reading import Factor, ReadRows
-from mixedfx.design.levels import factorize
+from mixedfx.design.levels import are_nested, factorize
 
 Codes = npt.NDArray[np.intp]
 
@@ -102,21 +102,18 @@ def level_of(rows: ReadRows, pairs: tuple[Pair, ...], codes: Codes) -> tuple[str
     """Factor with the fewest levels within which a variable is constant, and their number."""
     if (codes == codes[0]).all():
         return "constant", 1
-    around = [f for f in rows.random_factors if f.n_levels < rows.n and f.holds(codes)]
+    around = [f for f in rows.random_factors if f.n_levels < rows.n and are_nested(f.codes, codes)]
     around += [f for f in rows.factors if "part" in f.roles and f.n_levels < rows.n]
-    around = [f for f in around if f.holds(codes)]
+    around = [f for f in around if are_nested(f.codes, codes)]
     if around:
         factor = min(around, key=lambda f: f.n_levels)
         return factor.name, factor.n_levels
     for pair in pairs:
         both = {"random", "part"}
         of_random = both & set(pair.first.roles) and both & set(pair.second.roles)
-        if of_random and "crossed" in pair.relation and len(pair.cells) < rows.n:
-            joined = pair.first.codes.astype(np.int64) * pair.second.n_levels + pair.second.codes
-            cell = np.unique(joined, return_inverse=True)[1].astype(np.intp)
-            cells = Factor("", (), (), cell, pd.RangeIndex(len(pair.cells)))
-            if cells.holds(codes):
-                return f"{pair.first.name}:{pair.second.name}", len(pair.cells)
+        larger = of_random and "crossed" in pair.relation and len(pair.cells) < rows.n
+        if larger and are_nested(pair.cell_of_rows, codes):
+            return f"{pair.first.name}:{pair.second.name}", len(pair.cells)
     return "row", rows.n
 
 

@@ -52,10 +52,15 @@ class Pair:
     @staticmethod
     def of(first: Factor, second: Factor) -> Pair:
         """Count the rows of each cell."""
-        joined = first.codes.astype(np.int64) * second.n_levels + second.codes
-        found, counts = np.unique(joined, return_counts=True)
+        found, counts = np.unique(_joined(first, second), return_counts=True)
         cells = np.column_stack(np.divmod(found, second.n_levels)).astype(np.intp)
         return Pair(first, second, cells, counts)
+
+    @cached_property
+    def cell_of_rows(self) -> Codes:
+        """Cell of each row, (n,)."""
+        joined = _joined(self.first, self.second)
+        return np.unique(joined, return_inverse=True)[1].astype(np.intp)
 
     @property
     def possible(self) -> int:
@@ -124,6 +129,11 @@ class Pair:
             labels,
         )
         return dict(zip(COLUMNS, values, strict=True))
+
+
+def _joined(first: Factor, second: Factor) -> npt.NDArray[np.int64]:
+    """A number of each row's combination of levels, in the order of the levels."""
+    return first.codes.astype(np.int64) * second.n_levels + second.codes
 
 
 @dataclass(frozen=True)

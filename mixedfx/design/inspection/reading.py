@@ -14,6 +14,7 @@ from patsy import DesignInfo, EvalEnvironment
 from scipy import sparse
 
 from mixedfx._names import decode
+from mixedfx.design.checks import independent_columns
 from mixedfx.design.columns import as_patsy_column, used_columns
 from mixedfx.design.evaluation import build_matrices, group_values, learn_design_infos
 from mixedfx.design.levels import combine, factorize
@@ -54,17 +55,6 @@ class Factor:
         """Rows of each level."""
         return np.bincount(self.codes, minlength=self.n_levels)
 
-    @cached_property
-    def first(self) -> Codes:
-        """A row of each level."""
-        first = np.zeros(self.n_levels, dtype=np.intp)
-        first[self.codes[::-1]] = np.arange(len(self.codes))[::-1]
-        return first
-
-    def holds(self, codes: Codes) -> bool:
-        """Whether each level has one value of a variable, given as codes of the rows."""
-        return bool((codes == codes[self.first][self.codes]).all())
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -80,6 +70,11 @@ class Columns:
             return {"Intercept": slice(0, 1)}
         return dict(self.info.term_name_slices)
 
+    @cached_property
+    def independent(self) -> Codes:
+        """Positions of columns that do not depend on those before, of finite ones."""
+        return independent_columns(self.matrix)
+
 
 @dataclass(frozen=True)
 class ReadRows:
@@ -91,6 +86,7 @@ class ReadRows:
     n: int
     n_dropped: int
     refusals: list[str] = field(repr=False)  # why not all could be read
+    _read: dict[str, Columns | None] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, family: Family) -> ReadRows:
@@ -115,7 +111,12 @@ class ReadRows:
         return ReadRows(formula, variables, env, n, len(frame) - n, [refusal])
 
     def columns(self, text: str) -> Columns | None:
-        """Columns of a part of the formula; None where it cannot be evaluated."""
+        """Columns of a part of the formula, read once; None where it cannot be evaluated."""
+        if text not in self._read:
+            self._read[text] = self._evaluated(text)
+        return self._read[text]
+
+    def _evaluated(self, text: str) -> Columns | None:
         if text == "1":
             return Columns(None, np.ones((self.n, 1)))
         try:
@@ -125,7 +126,7 @@ class ReadRows:
             self.refusals.append(str(error))
             return None
 
-    @cached_property
+    @property
     def fixed(self) -> Columns | None:
         """Columns of the fixed part."""
         return self.columns(self.formula.fixed)
