@@ -211,12 +211,9 @@ class MixedModelClassifier(ClassifierMixin, MixedModel):  # type: ignore[misc]
         return float(accuracy_score(y, self.predict(X, groups), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
-        """Two classes; with a formula columns may be text and categories, and values missing."""
+        """Two classes."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
-        with_formula = self.formula is not None
-        tags.input_tags.categorical = tags.input_tags.string = with_formula
-        tags.input_tags.allow_nan = with_formula
         return tags
 
 

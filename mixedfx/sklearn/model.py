@@ -77,6 +77,14 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
     __metadata_request__predict: ClassVar = {"groups": True}
     __metadata_request__score: ClassVar = {"groups": True}
 
+    def __sklearn_tags__(self) -> Any:
+        """With a formula columns may be text and categories, and values missing."""
+        tags = super().__sklearn_tags__()
+        with_formula = self.formula is not None
+        tags.input_tags.categorical = tags.input_tags.string = with_formula
+        tags.input_tags.allow_nan = with_formula
+        return tags
+
     # ------------------------------------------------------------ X as a table
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[pd.DataFrame, Any]:

@@ -202,11 +202,3 @@ class MixedModelRegressor(RegressorMixin, MixedModel):  # type: ignore[misc]
             At most one.
         """
         return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
-
-    def __sklearn_tags__(self) -> Any:
-        """With a formula columns may be text and categories, and values missing."""
-        tags = super().__sklearn_tags__()
-        with_formula = self.formula is not None
-        tags.input_tags.categorical = tags.input_tags.string = with_formula
-        tags.input_tags.allow_nan = with_formula
-        return tags
