@@ -12,7 +12,7 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import lru_cache
 
 _PREFIX = "Q__"
@@ -93,6 +93,13 @@ def column_label(code: str) -> str:
 def written(code: str) -> str:
     """Text with encoded names in backticks, which parses to the same code."""
     return _ENCODED.sub(_quoted, code) if _PREFIX in code else code
+
+
+def unused_name(name: str, names: Container[str]) -> str:
+    """The name, or that with underscores behind it, which is not among some names."""
+    while name in names:
+        name += "_"
+    return name
 
 
 def _decoded(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx._names import unused_name
 from mixedfx._warnings import warn_caller
 from mixedfx.design.build import build
 from mixedfx.design.source import as_frame
@@ -128,7 +129,7 @@ def lmer_each(
     for name, value in chosen.items():
         check_choice(name, value, _CHOICES[name])
     frame = as_frame(data)
-    placeholder = _unused_name(frame)
+    placeholder = unused_name("response", frame.columns)
     parsed = _parsed(formula, placeholder)
     names, Y = _responses(responses, frame)
     rows = frame.reset_index(drop=True)
@@ -175,14 +176,6 @@ class _How:
 def _by_position(values: Any) -> Any:
     """Values of a Series, whose labels are those of the data."""
     return values.to_numpy() if isinstance(values, pd.Series) else values
-
-
-def _unused_name(frame: pd.DataFrame) -> str:
-    """Name of the response in the formula, which no column has."""
-    name = "response"
-    while name in frame.columns:
-        name += "_"
-    return name
 
 
 def _parsed(formula: Any, response: str) -> Formula:

@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from mixedfx._names import encode, written
+from mixedfx._names import encode, unused_name, written
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.formula.expansion import expand_dot, resolve_dotted
@@ -39,13 +39,6 @@ ENVIRONMENT = EvalEnvironment([{"np": np}])
 _MOST_STEPS = 100
 # Names of the columns that a formula does not write.
 _RESPONSE, _WEIGHTS = "response", "sample weight"
-
-
-def free_name(name: str, frame: pd.DataFrame) -> str:
-    """A name that no column has."""
-    while name in frame.columns:
-        name += "_"
-    return name
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
             )
         if self.formula is not None and GROUPS in frame.columns:
             raise ArgumentError(f"X has a column '{GROUPS}', and groups= is given: leave one out.")
-        return frame.assign(**{free_name(GROUPS, frame): pd.Series(groups).array})
+        return frame.assign(**{unused_name(GROUPS, frame.columns): pd.Series(groups).array})
 
     def _table(
         self, X: pd.DataFrame, y: Vector, groups: Any, sample_weight: Any, name: Any
@@ -134,7 +127,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
         w = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         frame = self._with_groups(X, groups)
         wanted = name if isinstance(name, str) and name.isidentifier() else _RESPONSE
-        response = free_name(wanted, frame)
+        response = unused_name(wanted, frame.columns)
         frame = frame.assign(**{response: y})
         formula = parse(f"{written(encode(response))} {self._right_side(X, groups)}")
         names = [str(column) for column in frame.columns]  # the dot is no weights
@@ -143,7 +136,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
         if w is not None:
             if not (w > 0.0).any():
                 raise ArgumentError("sample_weight: all weights are zero; nothing is fitted.")
-            weights = free_name(_WEIGHTS, frame)
+            weights = unused_name(_WEIGHTS, frame.columns)
             frame = frame.assign(**{weights: w})[w > 0.0]
         return Table(frame, formula, weights, X.columns, response)
 
@@ -151,7 +144,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
         if self.formula is None:
             terms = [written(encode(str(column))) for column in X.columns]
             if groups is not None:
-                terms.append(f"(1 | {written(encode(free_name(GROUPS, X)))})")
+                terms.append(f"(1 | {written(encode(unused_name(GROUPS, X.columns)))})")
             return "~ " + " + ".join(terms or ["1"])
         if not isinstance(self.formula, str) or not self.formula.lstrip().startswith("~"):
             raise ArgumentError(
@@ -188,10 +181,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
 def free_group(result: Any, group: str) -> str:
     """A label that no level of a fit has."""
     known = {str(label) for label in result.model.spec.levels_of(group).labels}
-    label = "new"
-    while label in known:
-        label += "_"
-    return label
+    return unused_name("new", known)
 
 
 def minimum_norm(X: Vector, y: Vector, w: Vector) -> tuple[float, Vector]:

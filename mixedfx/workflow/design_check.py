@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode
+from mixedfx._names import decode, unused_name
 from mixedfx._other_programs import FIT_ARGUMENTS, explains_arguments
 from mixedfx.design.columns import formula_environment
 from mixedfx.design.inspection.reading import ReadRows
@@ -131,8 +131,7 @@ def _read(
         parsed = parse(formula)
     else:
         columns = set(getattr(data, "columns", data if isinstance(data, Mapping) else ()))
-        while name in columns:
-            name += "_"
+        name = unused_name(name, columns)
         parsed = parse(f"{name} {formula.lstrip()}")
     source = as_source(data, connection=connection)
     if source is not None:
