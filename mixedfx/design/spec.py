@@ -111,6 +111,12 @@ class ModelSpec:
         return {term.group: len(term.levels) for term in self.random_terms}
 
     @property
+    def relationships(self) -> dict[str, Relationship]:
+        """Relationship of each grouping factor whose levels have one, as in ``relmat=``."""
+        of_terms = ((term.group, term.relationship) for term in self.random_terms)
+        return {group: known for group, known in of_terms if known is not None}
+
+    @property
     def has_offset(self) -> bool:
         """Whether the formula or an argument gives an offset."""
         return self.offset_is_argument or bool(self.formula.offset)

@@ -40,7 +40,7 @@ def call(fit: FittedModel, formula: Formula | None = None, **changes: str) -> st
         arguments["weights"] = "weights"
     if spec.offset_is_argument:
         arguments["offset"] = quoted(spec.offset_column) if spec.offset_column else "offset"
-    if any(term.relationship is not None for term in spec.random_terms):
+    if spec.relationships:
         arguments["relmat"] = "relmat"
     arguments |= {name: quoted(value) for name, value in changes.items()}
     rest = "".join(f", {name}={value}" for name, value in arguments.items())

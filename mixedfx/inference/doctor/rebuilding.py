@@ -119,8 +119,7 @@ def _built(
         arguments["residual_sd"] = weights**-0.5
     elif spec.response.n_parts == 1:
         arguments["weights"] = weights
-    known = {t.group: t.relationship for t in spec.random_terms if t.relationship is not None}
-    relmat = {group: known[group] for group in known if group in formula.groups}
+    relmat = {g: known for g, known in spec.relationships.items() if g in formula.groups}
     plain = replace(formula, offset="")  # the rows have the sum of all offsets
     design = build(
         plain, frame, env=spec.env, relmat=relmat or None, offset=original.rows.offset, **arguments

@@ -93,14 +93,13 @@ class TrainingRows:
     def design(self, train: Codes) -> Design:
         """Design of some of the rows."""
         spec = self.fit.spec
-        relmat = {t.group: t.relationship for t in spec.random_terms if t.relationship is not None}
         design = build(
             spec.formula,
             self.frame.iloc[train],
             residual=_request(spec.residual),
             family=spec.family,
             env=spec.env,
-            relmat=relmat or None,
+            relmat=spec.relationships or None,
             **self.arguments,
         )
         if isinstance(spec.residual, FamilyResidual):
