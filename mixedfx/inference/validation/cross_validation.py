@@ -150,7 +150,7 @@ def _by_fold(
     """One row a fold."""
     columns: dict[str, Any] = {
         "fold": [rows.prediction.fold.label for rows in folds],
-        "n_train": [len(rows.prediction.fold.train) for rows in folds],
+        "n_train": [rows.prediction.fold.n_train for rows in folds],
         "n_test": [len(rows.y) for rows in folds],
         "converged": [rows.prediction.converged for rows in folds],
     }

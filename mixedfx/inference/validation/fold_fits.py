@@ -94,7 +94,7 @@ class SubtractedFits:
     def predicted(self, fold: Fold) -> tuple[PredictedRows, bool] | None:
         """Rows of a fold."""
         test = fold.test
-        found = self.solution(fold.left_out(self.fit.rows.n))
+        found = self.solution(fold.left_out)
         if found is None:
             return None
         solution, converged = found
@@ -152,7 +152,7 @@ class FoldFits:
     ) -> FoldPrediction:
         found = None if subtracted is None else subtracted.predicted(fold)
         rows, converged = _refitted(fold, training) if found is None else found
-        y, test = self.fit.rows.y, fold.test
+        y, test, train = self.fit.rows.y, fold.test, fold.train
         missing = test[~(np.isfinite(rows.eta) & np.isfinite(rows.variance))]
         if len(missing):
             raise DataError(
@@ -160,21 +160,21 @@ class FoldFits:
                 "they do not determine the coefficients of its combination of levels. Take folds "
                 "that leave rows of each combination, or a simpler formula."
             )
-        known = self._known(fold)
-        return FoldPrediction(fold, y[test], rows, known, float(y[fold.train].mean()), converged)
+        known = self._known(train, test)
+        return FoldPrediction(fold, y[test], rows, known, float(y[train].mean()), converged)
 
-    def _known(self, fold: Fold) -> Mask:
+    def _known(self, train: Codes, test: Codes) -> Mask:
         """Rows all of whose levels are those of rows that are fitted."""
-        known = np.ones(len(fold.test), dtype=bool)
+        known = np.ones(len(test), dtype=bool)
         for term in self.fit.rows.random_terms:
             seen = np.zeros(term.n_levels, dtype=bool)
             if term.memberships is None:
-                seen[term.codes[fold.train]] = True
-                known &= seen[term.codes[fold.test]]
+                seen[term.codes[train]] = True
+                known &= seen[term.codes[test]]
             else:
                 S = term.memberships.csr
-                seen[S[term.codes[fold.train]].indices] = True
-                known &= np.asarray((S[term.codes[fold.test]] @ ~seen) == 0)
+                seen[S[term.codes[train]].indices] = True
+                known &= np.asarray((S[term.codes[test]] @ ~seen) == 0)
         return known
 
 
@@ -204,6 +204,6 @@ def naming_fold(fold: Fold) -> Iterator[None]:
     try:
         yield
     except MixedfxError as error:
-        text = f"fold {fold.label!r}, fitted to {len(fold.train):,} rows: {error}"
+        text = f"fold {fold.label!r}, fitted to {fold.n_train:,} rows: {error}"
         error.args = (text, *error.args[1:])
         raise

@@ -25,18 +25,37 @@ class Fold:
     """Rows that are fitted, and those that are predicted."""
 
     label: Any
-    train: Codes = field(repr=False)  # positions
-    test: Codes = field(repr=False)
+    test: Codes = field(repr=False)  # positions
+    n: int  # rows of all
+    given: Codes | None = field(default=None, repr=False)  # those a splitter fits; None: the others
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.train, self.test)
+        set_readonly(self.test, self.given)
 
-    def left_out(self, n: int) -> Codes:
-        """Those of n rows that are not fitted; a splitter may predict fewer."""
-        if len(self.train) + len(self.test) == n:
+    @property
+    def train(self) -> Codes:
+        """Rows that are fitted, not kept: of many folds they would be many times all rows."""
+        return _others(self.test, self.n) if self.given is None else self.given
+
+    @property
+    def n_train(self) -> int:
+        """Number of rows that are fitted."""
+        return self.n - len(self.test) if self.given is None else len(self.given)
+
+    @property
+    def left_out(self) -> Codes:
+        """Rows that are not fitted; a splitter may predict fewer."""
+        if self.given is None or len(self.given) + len(self.test) == self.n:
             return self.test
-        return np.setdiff1d(np.arange(n), self.train)
+        return _others(self.given, self.n)
+
+
+def _others(rows: Codes, n: int) -> Codes:
+    """Those of n rows that are not among some."""
+    other = np.ones(n, dtype=bool)
+    other[rows] = False
+    return np.flatnonzero(other)
 
 
 @dataclass(frozen=True)
@@ -99,11 +118,7 @@ def make_folds(folds: Any, units: Units, frame: pd.DataFrame, y: Any, rng: Any) 
 def _of_labels(codes: Codes, labels: pd.Index) -> list[Fold]:
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.searchsorted(codes[order], np.arange(1, len(labels))))
-    rows = np.arange(len(codes))
-    return [
-        Fold(label, rows[codes != f], part)
-        for f, (label, part) in enumerate(zip(labels, parts, strict=True))
-    ]
+    return [Fold(label, part, len(codes)) for label, part in zip(labels, parts, strict=True)]
 
 
 def _of_given(folds: Any, units: Units, n: int) -> list[Fold]:
@@ -152,4 +167,4 @@ def _of_splitter(splitter: Any, units: Units, frame: pd.DataFrame, y: Any) -> It
                 f"{units.by or 'row'} {units.labels[shared[0]]!r} are both fitted and predicted. "
                 "Take a splitter of groups, such as GroupKFold, or leave by= out."
             )
-        yield Fold(number, train.astype(np.intp), test.astype(np.intp))
+        yield Fold(number, test.astype(np.intp), n, train.astype(np.intp))
