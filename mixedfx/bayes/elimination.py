@@ -30,7 +30,7 @@ Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
 # Largest number of elements of one array for all points of a chunk.
-_CHUNK_SIZE = 1_000_000
+CHUNK_SIZE = 1_000_000
 # Multiplications of one point beyond which sparse factorisations, one by one, cost less.
 _MOST_PRODUCTS = 50_000_000
 
@@ -118,7 +118,7 @@ class OneFactor:
         """Prepare a model; None with too many columns."""
         ZtXy = crossprod.ZtXy[0]
         K, m, L = ZtXy.shape
-        if K * K * m * m * L > _CHUNK_SIZE:
+        if K * K * m * m * L > CHUNK_SIZE:
             return None
         products = (ZtXy[:, None, :, None] * ZtXy[None, :, None, :]).reshape(K, K, m * m, L)
         return OneFactor(crossprod.ZtZ.diagonal[0], ZtXy, crossprod.XytXy, products)
@@ -182,7 +182,7 @@ class SeveralFactors:
         rest = tuple(f for f in ZtZ.layout.factors if f != first)
         order = EliminationOrder.of(ZtZ.pattern, (first,), rest)
         q, columns = ZtZ.layout.size(first), order.dense_size + m
-        if (q + columns) * columns**2 > _MOST_PRODUCTS or q * columns > _CHUNK_SIZE:
+        if (q + columns) * columns**2 > _MOST_PRODUCTS or q * columns > CHUNK_SIZE:
             return None
         A = sparse_of_blocks(order, ZtZ).toarray()
         ZtXy = np.concatenate([flatten(crossprod.ZtXy[f]) for f in order.order])

@@ -191,8 +191,7 @@ def adapt_proposal(
     for count in range(1, most + 1):
         drawn = proposals[-1].draw(draws, rng)
         density = log_densities(drawn)
-        ratios = density - proposals[-1].log_densities(drawn)
-        efficiency = 1.0 / float((normalize_weights(ratios) ** 2).sum()) / draws
+        efficiency = sampling_efficiency(density - proposals[-1].log_densities(drawn))
         points, densities = np.concatenate([points, drawn]), np.concatenate([densities, density])
         proposed = np.array([proposal.log_densities(points) for proposal in proposals])
         weights = normalize_weights(densities - special.logsumexp(proposed, axis=0))
@@ -209,3 +208,8 @@ def adapt_proposal(
 def normalize_weights(log_ratios: Vector) -> Vector:
     """Importance weights, of sum one."""
     return np.asarray(np.exp(log_ratios - special.logsumexp(log_ratios)))
+
+
+def sampling_efficiency(log_ratios: Vector) -> float:
+    """Effective sample size of weighted points, per point."""
+    return 1.0 / float((normalize_weights(log_ratios) ** 2).sum()) / len(log_ratios)

@@ -21,7 +21,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.mode import maximize_posterior, objective_hessian, starting_values
 from mixedfx.bayes.pareto import pareto_k
-from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal, normalize_weights
+from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal, sampling_efficiency
 from mixedfx.errors import SearchError
 from mixedfx.estimation.optimizer_result import Control
 
@@ -93,10 +93,9 @@ def sample_chains(
     thin = math.ceil(wanted / (_CHAIN_EFFICIENCY * adapted.efficiency))
     parts = [_independence_chain(posterior, adapted, draws, thin, one) for one in streams[:-1]]
     z, log_density, acceptance, log_ratio = (np.stack(part) for part in zip(*parts, strict=True))
-    weights = normalize_weights(log_ratio.ravel())
-    efficiency = 1.0 / float((weights**2).sum()) / weights.size
-    name = "independence Metropolis"
-    return Chains(z, log_density, acceptance, name, efficiency, pareto_k(log_ratio.ravel()))
+    name, ratios = "independence Metropolis", log_ratio.ravel()
+    efficiency = sampling_efficiency(ratios)
+    return Chains(z, log_density, acceptance, name, efficiency, pareto_k(ratios))
 
 
 def _is_cheap(posterior: LogPosterior) -> bool:

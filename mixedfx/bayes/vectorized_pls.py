@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.bayes.elimination import (
+    CHUNK_SIZE,
     Eliminated,
     Elimination,
     NoRandomEffects,
@@ -29,8 +30,6 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
-# Largest number of elements of one array of a chunk of points.
-_CHUNK_SIZE = 1_000_000
 # An eigenvalue of a matrix with unit diagonal below this, times its order, is rounding.
 _SINGULAR = 4e-16
 
@@ -61,7 +60,7 @@ class VectorizedPLS:
 
     def chunks(self, count: int) -> Iterator[slice]:
         """Split ``count`` points into slices whose arrays have a moderate size."""
-        step = max(1, _CHUNK_SIZE // self.elimination.elements)
+        step = max(1, CHUNK_SIZE // self.elimination.elements)
         return (slice(i, min(i + step, count)) for i in range(0, count, step))
 
     def deviances(self, params: ConstrainedParameters) -> Vector:
