@@ -84,9 +84,7 @@ class DeletedRows:
         layout = crossprod.ZtZ.layout
         pairs = {}
         for (i, j), known in crossprod.ZtZ.pattern.pairs.items():
-            width = layout.levels(j)
-            numbers = known.rows.astype(np.int64) * width + known.cols
-            at = np.searchsorted(numbers, codes[i].astype(np.int64) * width + codes[j])
+            at = known.positions(codes[i], codes[j], layout.levels(j))
             pairs[i, j] = _Cells.of(at, len(known))
         levels = tuple(_Cells.of(c, layout.levels(f)) for f, c in enumerate(codes))
         return DeletedRows(crossprod, rows.weights, Xy, Z, levels, pairs)

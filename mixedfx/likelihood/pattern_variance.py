@@ -66,12 +66,11 @@ def _positions(
     """Position of each row's pair of levels; None where a pair with effects has not occurred."""
     if pairs is None:
         return None
+    row, col = first[0].level, second[0].level
     width = int(pairs.cols.max(initial=0)) + 1
-    keys = pairs.rows.astype(np.int64) * width + pairs.cols
-    wanted = first[0].level.astype(np.int64) * width + second[0].level
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    at = np.minimum(pairs.positions(row, col, width), len(pairs) - 1)
     has_both = _has_effect(first) & _has_effect(second)
-    missing = (keys[at] != wanted) | (second[0].level >= width)
+    missing = (pairs.rows[at] != row) | (pairs.cols[at] != col)
     return None if (missing & has_both).any() else at
 
 

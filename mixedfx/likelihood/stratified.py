@@ -161,9 +161,7 @@ def _pair_sums(
     S: int,
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
-    width = second[0].n_codes
-    keys = pairs.rows.astype(np.int64) * width + pairs.cols
-    pair = np.searchsorted(keys, first[0].codes * width + second[0].codes)
+    pair = pairs.positions(first[0].codes, second[0].codes, second[0].n_codes)
     cell, at, stratum = _cells(pair, codes, S)
     values = np.array(
         [
@@ -171,7 +169,7 @@ def _pair_sums(
             for a in term_columns(first)
         ]
     )
-    return StratumSums(values, at, stratum, len(keys))
+    return StratumSums(values, at, stratum, len(pairs))
 
 
 def _sums(product: Vector | None, codes: Codes, size: int) -> Vector:

@@ -74,9 +74,9 @@ def stratified(
         right.append(StratumSums(ZtXy, level, stratum, L))
     for (i, j), found in sums.pairs.items():
         values, pair, stratum = _cells(found.total(), found.width, plain.ZtZ.layout.width(i))
-        pairs = plain.ZtZ.pattern.pairs[i, j]
-        keys = pairs.rows.astype(np.int64) * plain.ZtZ.layout.levels(j) + pairs.cols
-        off_diagonal[i, j] = StratumSums(values, np.searchsorted(keys, pair), stratum, len(keys))
+        pairs, width = plain.ZtZ.pattern.pairs[i, j], plain.ZtZ.layout.levels(j)
+        at = pairs.positions(*np.divmod(pair, width), width)
+        off_diagonal[i, j] = StratumSums(values, at, stratum, len(pairs))
     S = len(sums.counts)
     by_stratum = np.moveaxis(T.T @ sums.XytXy[:, part][:, :, part] @ T, 0, 2)
     none = (None,) * len(plain.groups)

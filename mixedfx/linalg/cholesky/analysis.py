@@ -331,8 +331,7 @@ class _Analysis:
                 target[in_g] = self.diagonal_offset[f] + row * L + level[in_g]
             else:
                 pairs = self.leading_pairs[f, g]
-                keys = pairs.rows * Lg + pairs.cols
-                pair = np.searchsorted(keys, level[in_g] * Lg + later_level)
-                offset = self.off_diagonal_offset[f, g] + (b[in_g] * Kg + c) * len(keys)
+                pair = pairs.positions(level[in_g], later_level, Lg)
+                offset = self.off_diagonal_offset[f, g] + (b[in_g] * Kg + c) * len(pairs)
                 target[in_g] = offset + pair
         return target

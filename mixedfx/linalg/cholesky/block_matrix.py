@@ -59,6 +59,11 @@ class LevelPairs:
         """Count the pairs."""
         return len(self.rows)
 
+    def positions(self, rows: Ints, cols: Ints, width: int) -> npt.NDArray[np.intp]:
+        """Position of pairs that are among these; levels of the second factor are below width."""
+        keys = self.rows.astype(np.int64, copy=False) * width + self.cols
+        return np.searchsorted(keys, rows.astype(np.int64, copy=False) * width + cols)
+
     def transposed(self) -> tuple[LevelPairs, Ints]:
         """Pairs sorted by the levels of the second factor, and the order that sorts them."""
         order = np.lexsort((self.rows, self.cols))
