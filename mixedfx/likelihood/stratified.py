@@ -8,6 +8,7 @@ level, or for each row, needs no more memory than the rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -60,9 +61,8 @@ class StratifiedSums:
 
     plain: CrossProducts  # at the design's own weights
     counts: Vector  # (strata,) rows of each
-    diagonal: tuple[StratumSums, ...] = field(
-        repr=False
-    )  # Z'WZ within levels, of each grouping factor
+    # Of each grouping factor, Z'WZ within levels and Z'W[X, y]; of each two, Z_1'WZ_2.
+    diagonal: tuple[StratumSums, ...] = field(repr=False)
     right: tuple[StratumSums, ...] = field(repr=False)
     off_diagonal: dict[tuple[int, int], StratumSums] = field(repr=False)
     _XytXy: StratumSums = field(repr=False)
@@ -136,9 +136,7 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
         }
     for (i, j), pairs in code_pairs.items():
         off_diagonal[i, j] = _pair_sums(pairs, by_group[i], by_group[j], w, codes, S)
-    XytXy = np.array(
-        [[_sums(multiply(multiply(a, b), w), codes, S) for b in Xy_columns] for a in Xy_columns]
-    )
+    XytXy = products_by_code(Xy_columns, Xy_columns, w, codes, S)
     whole = StratumSums(XytXy, np.zeros(S, dtype=np.intp), np.arange(S), 1)
     counts = np.bincount(codes, minlength=S).astype(float)
     levels = tuple(diagonal), tuple(right), off_diagonal
@@ -163,14 +161,20 @@ def _pair_sums(
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
     pair = pairs.positions(first[0].codes, second[0].codes, second[0].n_codes)
     cell, at, stratum = _cells(pair, codes, S)
-    values = np.array(
-        [
-            [_sums(multiply(multiply(a, b), w), cell, len(at)) for b in term_columns(second)]
-            for a in term_columns(first)
-        ]
-    )
-    return StratumSums(values, at, stratum, len(pairs))
+    columns = term_columns(first), term_columns(second)
+    return StratumSums(products_by_code(*columns, w, cell, len(at)), at, stratum, len(pairs))
 
 
-def _sums(product: Vector | None, codes: Codes, size: int) -> Vector:
-    return np.bincount(codes, product, size).astype(float)
+def products_by_code(
+    first: Sequence[Vector | None],
+    second: Sequence[Vector | None],
+    w: Vector | None,
+    codes: Codes,
+    size: int,
+) -> Matrix:
+    """Sums of the products of each two columns over the rows of each code, (a, b, size)."""
+
+    def total(product: Vector | None) -> Vector:
+        return np.bincount(codes, product, size).astype(float)
+
+    return np.array([[total(multiply(multiply(a, b), w)) for b in second] for a in first])

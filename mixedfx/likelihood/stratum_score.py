@@ -72,15 +72,15 @@ def _by_stratum(values: Matrix, cells: StratumSums, like: Matrix) -> Matrix:
 
 def _conditional_variances(sums: StratifiedSums, solution: Solution) -> Vector:
     """``tr(G Z_s'WZ_s)`` of each stratum, (S,)."""
-    total = np.zeros((len(sums.counts), 1))
+    total = np.zeros(len(sums.counts))
     if not sums.diagonal:
-        return total[:, 0]
+        return total
     G = log_det_derivatives(solution.schur.numeric)
     for cells, blocks in zip(sums.diagonal, G.diagonal, strict=True):
         values = np.einsum("abs,abs->s", cells.values, blocks.take(cells.level, axis=2))
-        total += _by_stratum(values[None], cells, total)
+        total += np.bincount(cells.stratum, values, len(total))
     for pair, cells in sums.off_diagonal.items():
         blocks = G.off_diagonal[pair].take(cells.level, axis=2)
         values = np.einsum("abs,abs->s", cells.values, blocks)
-        total += 2.0 * _by_stratum(values[None], cells, total)
-    return total[:, 0]
+        total += 2.0 * np.bincount(cells.stratum, values, len(total))
+    return total

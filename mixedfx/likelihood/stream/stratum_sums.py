@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_basis import RelatedLevels
-from mixedfx.likelihood.level_sums import multiply, term_columns
-from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
+from mixedfx.likelihood.level_sums import term_columns
+from mixedfx.likelihood.stratified import StratifiedSums, StratumSums, products_by_code
 from mixedfx.likelihood.stream.pair_sums import PairSums, Run, pair_sums
 
 Vector = npt.NDArray[np.float64]
@@ -28,7 +28,7 @@ class RowSumsByStratum:
 
     counts: Vector  # (S,) rows
     inverse_weights: Vector  # (S,) sums of 1 / weight
-    XytXy: Array  # (S, P + 1, P + 1)
+    XytXy: Array  # (P + 1, P + 1, S)
     levels: tuple[PairSums, ...]  # Z'W[Z, X, y] of each factor, by level and stratum
     pairs: Mapping[tuple[int, int], PairSums]  # Z_1'WZ_2, by pair of levels and stratum
 
@@ -52,13 +52,10 @@ def sums_by_stratum(
         pair = first.codes.astype(np.int64) * second.n_levels + second.codes
         pairs[i, j] = pair_sums(pair, codes, S, Z[i], Z[j], w)
 
-    def total(values: Vector | None) -> Vector:
-        return np.bincount(codes, values, S).astype(float)
-
-    products = [[total(multiply(multiply(a, b), w)) for b in Xy_columns] for a in Xy_columns]
-    inverse_weights = total(None if w is None else 1.0 / w)
-    XytXy = np.moveaxis(np.array(products), 2, 0)
-    return RowSumsByStratum(total(None), inverse_weights, XytXy, tuple(levels), pairs)
+    counts = np.bincount(codes, minlength=S).astype(float)
+    inverse_weights = counts if w is None else np.bincount(codes, 1.0 / w, S).astype(float)
+    XytXy = products_by_code(Xy_columns, Xy_columns, w, codes, S)
+    return RowSumsByStratum(counts, inverse_weights, XytXy, tuple(levels), pairs)
 
 
 def stratified(
@@ -78,7 +75,8 @@ def stratified(
         at = pairs.positions(*np.divmod(pair, width), width)
         off_diagonal[i, j] = StratumSums(values, at, stratum, len(pairs))
     S = len(sums.counts)
-    by_stratum = np.moveaxis(T.T @ sums.XytXy[:, part][:, :, part] @ T, 0, 2)
+    products = np.moveaxis(sums.XytXy[np.ix_(part, part)], 2, 0)
+    by_stratum = np.moveaxis(T.T @ products @ T, 0, 2)
     none = (None,) * len(plain.groups)
     return StratifiedSums(
         plain,
