@@ -26,7 +26,7 @@ from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.levels import LevelEncoder
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
-from mixedfx.design.stream.strata import Strata
+from mixedfx.design.stream.strata import Strata, weighted_by_stratum
 from mixedfx.errors import SourceChangedError
 from mixedfx.formula.response import response_code
 
@@ -77,19 +77,21 @@ class ChunkDesign:
         observed = spec.response.observe(
             spec.formula.response, self._response(found, built), found.vectors.get("weights")
         )
-        residual, weights = self._residual(found, observed.weights)
+        strata = self.strata
         rows = ModelRows(
             y=observed.y,
             X=X,
             random_terms=terms,
-            weights=weights,
-            residual=residual,
+            weights=observed.weights,
+            residual=strata.rows(found.variables, found.index) if strata else ResidualRows(),
             offset=self._offset(found),
             index=found.index,
             n_dropped=found.n_dropped,
             missing=found.missing,
             variables=found.variables,
         )
+        if strata is not None and strata.weights is not None:
+            rows = weighted_by_stratum(rows, strata.weights)
         _check(spec, rows)
         return rows, found
 
@@ -97,18 +99,6 @@ class ChunkDesign:
         """Rows of a chunk, with the linearly independent fixed columns alone."""
         rows, _ = self.rows(frame)
         return replace(rows, X=np.ascontiguousarray(rows.X[:, self.spec.kept_columns]))
-
-    def _residual(
-        self, found: CompleteRows, weights: Vector | None
-    ) -> tuple[ResidualRows, Vector | None]:
-        """Stratum of each row, and prior weights times those that were estimated."""
-        if self.strata is None:
-            return ResidualRows(), weights
-        rows = self.strata.rows(found.variables, found.index)
-        if self.strata.weights is None:
-            return rows, weights
-        relative = self.strata.weights[rows.stratum_codes()]
-        return rows, relative if weights is None else relative * weights
 
     def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
         """Values that the response is written with."""

@@ -18,6 +18,7 @@ from mixedfx.design.dispersion import DispersionRows, label_of_values
 from mixedfx.design.levels import Levels, combine, factorize
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.row_dependence import is_rowwise
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import raise_without_rows
 from mixedfx.design.stream.levels import LevelEncoder
 from mixedfx.design.term_values import has_transform
@@ -134,3 +135,10 @@ class StratumRows(ResidualRows):
     def variables(self) -> Mapping[str, pd.Series]:
         """Columns that the strata are made from, in a row of each."""
         return self.strata.variables
+
+
+def weighted_by_stratum(rows: ModelRows, relative: Vector) -> ModelRows:
+    """Rows whose weights are multiplied by those of their strata."""
+    assert isinstance(rows.residual, StratumRows)
+    of_rows = relative[rows.residual.stratum_codes()]
+    return rows.replaced(weights=rows.combined_weights(of_rows))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.slim import SlimRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
-from mixedfx.design.stream.strata import StratumRows
+from mixedfx.design.stream.strata import weighted_by_stratum
 
 Vector = npt.NDArray[np.float64]
 
@@ -54,15 +54,8 @@ class StreamedRows(SlimRows):
             self,
             has_weights=True,
             given=self,
-            sample=_weighted(self.sample, relative),
-            random_sample=_weighted(self.random_sample, relative),
+            sample=weighted_by_stratum(self.sample, relative),
+            random_sample=weighted_by_stratum(self.random_sample, relative),
             design=replace(self.design, strata=strata),
             mean_variance=float((self.inverse_weights / relative).sum()) / self.n,
         )
-
-
-def _weighted(rows: ModelRows, relative: Vector) -> ModelRows:
-    """Rows whose weights are multiplied by those of their strata."""
-    assert isinstance(rows.residual, StratumRows)
-    of_rows = relative[rows.residual.stratum_codes()]
-    return rows.replaced(weights=rows.combined_weights(of_rows))
