@@ -22,7 +22,7 @@ from mixedfx.families.links import bounded_exp
 from mixedfx.families.parameters import Matrix, ParamScale
 from mixedfx.families.partials import Partials
 from mixedfx.families.tweedie_dispersion import Power, log_density
-from mixedfx.families.tweedie_series import log_series, poisson_gamma_cdf
+from mixedfx.families.tweedie_series import log_series, of_distinct, poisson_gamma_cdf
 
 _FIRST_POWER = 1.5
 _POWER = Power()
@@ -183,13 +183,8 @@ def _series(y: Array, w: Array | None, params: Vector) -> Matrix:
         of_y, of_w, at, found = _LAST[0]
         if of_y() is y and of_w is w and at == key:
             return found
-    found = np.zeros((3, len(y)))
-    positive = y > 0.0
     phi = np.full(len(y), key[0]) if w is None else key[0] / w
-    pairs = np.column_stack([y[positive], phi[positive]])
-    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
-    series = np.array(log_series(distinct[:, 0], distinct[:, 1], key[1]))
-    found[:, positive] = series[:, index.ravel()]
+    found = of_distinct(log_series, y, phi, key[1])
     if not y.flags.writeable:  # else the values may change
         _LAST[:] = [(weakref.ref(y), w, key, found)]
     return found

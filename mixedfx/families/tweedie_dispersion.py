@@ -18,7 +18,7 @@ from mixedfx.families import partials
 from mixedfx.families.derivatives import Array
 from mixedfx.families.parameters import FamilyParameters, Matrix, Vector
 from mixedfx.families.partials import Partials
-from mixedfx.families.tweedie_series import Moments, log_series_moments
+from mixedfx.families.tweedie_series import Moments, log_series_moments, of_distinct
 
 # Largest size of the logit of the power less one.
 _LARGEST_LOGIT = 30.0
@@ -80,18 +80,12 @@ _LAST: list[tuple[weakref.ref[Array], Any, Array, float, Moments]] = []
 
 
 def _moments(y: Array, w: Array | None, phi: Array, power: float) -> Moments:
-    """Moments of the rows; of equal pairs of response and dispersion once."""
+    """Moments of the rows."""
     if _LAST:
         of_y, of_w, of_phi, at, last = _LAST[0]
         if of_y() is y and of_w is w and at == power and np.array_equal(of_phi, phi):
             return last
-    positive = y > 0.0
-    pairs = np.column_stack([y[positive], (phi if w is None else phi / w)[positive]])
-    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
-    of_pairs = log_series_moments(distinct[:, 0], distinct[:, 1], power)
-    found = np.zeros((len(of_pairs), len(y)))
-    found[:, positive] = np.array(of_pairs)[:, index.ravel()]
-    moments = Moments(*found)
+    moments = Moments(*of_distinct(log_series_moments, y, phi if w is None else phi / w, power))
     if not y.flags.writeable:  # else the values may change
         _LAST[:] = [(weakref.ref(y), w, np.array(phi), power, moments)]
     return moments

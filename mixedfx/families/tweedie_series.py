@@ -15,7 +15,7 @@ same sum: the error is of order ``exp(-2 pi^2 sd^2 / h^2)`` (Trefethen and Weide
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,22 @@ class Moments(NamedTuple):
     g: Vector  # E g
     gj: Vector  # Cov(g, j)
     gjj: Vector  # E (g - E g)(j - E j)^2
+
+
+def of_distinct(
+    series: Callable[[Vector, Vector, float], tuple[Vector, ...]],
+    y: Vector,
+    phi: Vector,
+    power: float,
+) -> Matrix:
+    """A series of rows (k, n), zero where y is; of equal pairs of response and dispersion once."""
+    positive = y > 0.0
+    pairs = np.column_stack([y[positive], phi[positive]])
+    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
+    of_pairs = np.array(series(distinct[:, 0], distinct[:, 1], power))
+    found = np.zeros((len(of_pairs), len(y)))
+    found[:, positive] = of_pairs[:, index.ravel()]
+    return found
 
 
 def log_series_moments(y: Vector, phi: Vector, power: float) -> Moments:
