@@ -20,7 +20,7 @@ from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import build_matrices, learn_design_infos
 from mixedfx.design.random import nested_factors
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.design.spec import ModelSpec, RandomTermSpec
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.expansion import terms_of, terms_text
 from mixedfx.formula.terms import Formula
@@ -76,21 +76,15 @@ def with_fewer_effects(term: RandomTermSpec, left: Sequence[Term]) -> RandomTerm
 def _of_formula(design: Design, formula: Formula) -> Design:
     """The design with a shorter formula, and the variables that it reads."""
     formula = replace(formula, source=str(formula))
-    spec, codes = design.spec, factor_codes(formula)
-    names = {name for _, of_code in codes for name in of_code}
-    variables = {name: v for name, v in design.rows.variables.items() if name in names}
-    return Design(
-        _narrowed(spec, formula, {code for code, _ in codes}),
-        replace(design.rows, variables=variables),
-    )
-
-
-def _narrowed(spec: ModelSpec, formula: Formula, codes: set[str]) -> ModelSpec:
-    names = {name for _, of_code in factor_codes(formula) for name in of_code}
-    return replace(
+    spec, codes = design.spec, dict(factor_codes(formula))
+    names = {name for of_code in codes.values() for name in of_code}
+    columns = set(map(decode, names))
+    spec = replace(
         spec,
         formula=formula,
-        variables=tuple(v for v in spec.variables if v in set(map(decode, names))),
+        variables=tuple(v for v in spec.variables if v in columns),
         row_dependent=tuple(code for code in spec.row_dependent if code in codes),
         categories={name: c for name, c in spec.categories.items() if name in names},
     )
+    variables = {name: v for name, v in design.rows.variables.items() if name in names}
+    return Design(spec, replace(design.rows, variables=variables))
