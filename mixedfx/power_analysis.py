@@ -218,8 +218,8 @@ def power(
     table = []
     for (size, frame), generator in zip(sizes, generators, strict=True):
         study = _Study(model, _design(model, frame), frame, params, test, df_method)
-        row = study.exact(generator, alpha) if method == "exact" else None
-        row = row or study.simulated(n_sim, generator, alpha)
+        exact = method == "exact"
+        row = study.exact(generator, alpha) if exact else study.simulated(n_sim, generator, alpha)
         table.append({**size, "nobs": study.design.rows.n, **row})
     return PowerCurve(pd.DataFrame(table), str(term), alpha, method)
 
@@ -335,7 +335,8 @@ class _Study:
     def exact(self, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
         """Power from the expected moments, or of a variance from many draws."""
         if isinstance(self.test, VarianceTest):
-            return self.simulated(self.test.n_exact(self.design), rng, alpha)
+            drawn = self.test.drawn_p_values(self.model, self.design, self.params, None, rng)
+            return _rejected(drawn, alpha)
         values = parameter_values(self.model, self.params)
         tests = ExpectedTests.of(self.design, values, reml=self.model.reml)
         value = tests.power(self.test, alpha)
@@ -344,11 +345,7 @@ class _Study:
 
     def simulated(self, n_sim: int, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
         """Share of simulated responses whose test rejects, with its interval."""
-        p_values = self._p_values(n_sim, rng)
-        rejected, failed = int((p_values < alpha).sum()), int(np.isnan(p_values).sum())
-        low, high = _binomial_interval(rejected, n_sim)
-        share = {"power": rejected / n_sim, "conf_low": low, "conf_high": high}
-        return {**share, "n_sim": n_sim, "n_failed": failed}
+        return _rejected(self._p_values(n_sim, rng), alpha)
 
     def _p_values(self, n_sim: int, rng: np.random.Generator) -> Vector:
         """P-value of each simulated response; NaN where there are no estimates."""
@@ -384,6 +381,15 @@ class _Study:
         except FAILURES:
             return np.nan
         return float(test["p_value"])
+
+
+def _rejected(p_values: Vector, alpha: float) -> dict[str, Any]:
+    """Share of p-values below a level, with its interval."""
+    n_sim = len(p_values)
+    rejected, failed = int((p_values < alpha).sum()), int(np.isnan(p_values).sum())
+    low, high = _binomial_interval(rejected, n_sim)
+    share = {"power": rejected / n_sim, "conf_low": low, "conf_high": high}
+    return {**share, "n_sim": n_sim, "n_failed": failed}
 
 
 def _binomial_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -41,8 +41,7 @@ def exact_rlrt(fit: FittedModel, term: str | None, n_sim: int, rng: Any) -> pd.S
     t = _term(fit, term)
     reduced = deviance_without_term(fit, t)
     statistic = max(reduced - _restricted(fit), 0.0)
-    mu = _eigenvalues(fit, t)
-    rest = fit.crossprod.n - fit.crossprod.p - len(mu)
+    mu, rest = spectrum(fit.rows, t)
     draws = null_draws(mu, rest, n_sim, spawn_generators(rng, 1)[0])
     # A statistic of zero is rounding; draws of it are exact.
     p_value = float((draws >= statistic - 1e-8).mean()) if statistic > 1e-6 else 1.0
@@ -79,12 +78,8 @@ def _term(fit: FittedModel, name: str | None) -> int:
     return t
 
 
-def _eigenvalues(fit: FittedModel, t: int) -> Vector:
-    return eigenvalues(fit.rows, t)
-
-
-def eigenvalues(rows: ModelRows, t: int) -> Vector:
-    """Positive eigenvalues of ``Z'P0 Z`` of one term's column."""
+def spectrum(rows: ModelRows, t: int) -> tuple[Vector, int]:
+    """Positive eigenvalues of ``Z'P0 Z`` of one term's column, and degrees of freedom beside."""
     term = rows.random_terms[t]
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     Q = np.linalg.qr(root[:, None] * rows.X)[0]
@@ -93,7 +88,8 @@ def eigenvalues(rows: ModelRows, t: int) -> Vector:
     np.add.at(ZtQ, term.codes, z[:, None] * Q)
     ZtZ = np.bincount(term.codes, z**2, term.n_levels)
     mu = np.linalg.eigvalsh(np.diag(ZtZ) - ZtQ @ ZtQ.T)
-    return np.asarray(mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)])
+    mu = mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)]
+    return np.asarray(mu), rows.n - rows.X.shape[1] - len(mu)
 
 
 def null_draws(

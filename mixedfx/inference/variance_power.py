@@ -23,7 +23,7 @@ from mixedfx.fit import fit_design
 from mixedfx.inference.comparison import ratio_p_value, reduced_models
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.many_fits import FAILURES
-from mixedfx.inference.rlrt import eigenvalues, null_draws
+from mixedfx.inference.rlrt import null_draws, spectrum
 from mixedfx.refit import refit
 
 Vector = npt.NDArray[np.float64]
@@ -52,23 +52,21 @@ class VarianceTest:
                 "one random term has one effect; take method='simulation'."
             )
 
-    def n_exact(self, design: Design) -> int:
-        """Number of draws that takes few seconds."""
-        return _n_draws(_spectrum(design, self.t)[0])
-
     def drawn_p_values(
         self,
         model: FittedModel,
         design: Design,
         params: Mapping[str, Any] | None,
-        n_sim: int,
+        n_sim: int | None,
         rng: np.random.Generator,
     ) -> Vector:
-        """P-values of draws of the statistic, (n_sim,)."""
+        """P-values of draws of the statistic, (n_sim,); None: of as many as take few seconds."""
         values = parameter_values(model, params)
         ratio = float(values.effect_factors[self.t][0, 0] / values.sigma) ** 2
-        mu, rest = _spectrum(design, self.t)
-        null = null_draws(mu, rest, _n_draws(mu), rng)
+        mu, rest = spectrum(design.rows, self.t)
+        most = _n_draws(mu)
+        null = null_draws(mu, rest, most, rng)
+        n_sim = most if n_sim is None else n_sim
         return _exceeding(null, null_draws(mu, rest, n_sim, rng, ratio=ratio))
 
     def refitted_p_values(
@@ -87,7 +85,7 @@ class VarianceTest:
             except FAILURES:
                 continue
         if self.has_exact_null:
-            mu, rest = _spectrum(design, self.t)
+            mu, rest = spectrum(design.rows, self.t)
             return _exceeding(null_draws(mu, rest, _n_draws(mu), rng), statistics)
         df = full.crossprod.parametrization.size - reduced.crossprod.parametrization.size
         return np.array([ratio_p_value(s, df, self.n_removed) for s in statistics])
@@ -131,12 +129,6 @@ def _names(fit: FittedModel) -> dict[str, str]:
             elif effect in spec.effect_names:
                 names[spec.component_name("sd", (spec.effect_names.index(effect),))] = name
     return names
-
-
-def _spectrum(design: Design, t: int) -> tuple[Vector, int]:
-    """Eigenvalues of the term, and the degrees of freedom beside them."""
-    mu = eigenvalues(design.rows, t)
-    return mu, design.rows.n - design.rows.X.shape[1] - len(mu)
 
 
 def _n_draws(mu: Vector) -> int:
