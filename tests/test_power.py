@@ -12,6 +12,7 @@ from scipy import stats
 import mixedfx as mfx
 from mixedfx.design.extended import with_levels, with_rows
 from mixedfx.errors import ArgumentError, MixedfxWarning
+from mixedfx.inference.variance_power import variance_test
 
 SLEEP = mfx.datasets.load("sleepstudy")
 SLOPES = mfx.lmer("Reaction ~ Days + (Days | Subject)", SLEEP)
@@ -226,6 +227,17 @@ def test_the_power_of_one_of_several_variances_is_by_fits_of_both_models():
     assert none.table["power"].item() < 0.2
     correlated = mfx.power(SLOPES, "sd(Days | Subject)", n_sim=20, rng=1)
     assert correlated.table["power"].item() > 0.9
+
+
+@pytest.mark.full
+def test_a_term_is_found_by_its_whole_text():
+    # "cs(0 + x | g)" ends as "(0 + x | g)" does.
+    data = two_arms().assign(x=np.linspace(-1.0, 1.0, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedfxWarning)
+        fit = mfx.lmer("y ~ 1 + (0 + x | g) + cs(0 + x | g)", data).model
+    tests = [variance_test(fit, term) for term in ("(0 + x | g)", "cs(0 + x | g)")]
+    assert [test.t for test in tests if test is not None] == [0, 1]
 
 
 def test_variances_that_cannot_be_tested_are_named():

@@ -98,7 +98,7 @@ def variance_test(fit: FittedModel, term: str) -> VarianceTest | None:
         return None
     n_removed = next(n for other, _, n in reduced_models(fit) if other == name)
     terms = [str(term.formula_term) for term in fit.spec.random_terms]
-    t = next(t for t, text in enumerate(terms) if name.endswith(text))
+    t = next(t for t, text in enumerate(terms) if name == text or name.endswith(f" in {text}"))
     spec = fit.spec.random_terms[t]
     one = len(spec.effect_names) == 1 and spec.is_plain and fit.reml
     one = one and fit.spec.residual.linear and fit.spec.residual.equal_variances
