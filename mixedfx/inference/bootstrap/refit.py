@@ -189,20 +189,13 @@ def _refit_cases(
     X = design.rows.X
     if len(independent_columns(X)) < X.shape[1]:
         return Failure(number, "dependent columns", "the cases do not have all fixed effects")
-    fit = _fit_design(model, design)
-    if not fit.optimizer_result.converged:
-        return Failure(number, "not converged", fit.optimizer_result.message)
-    drawn = _draw(model, fit, number)
+    drawn = _draw_of_converged(model, _fit_design(model, design), number)
     return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
 
 
 def _refit_whole(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     """Fit a model whose residual model has parameters, or one with priors: their mode."""
-    fit = _fit_design(model, model.design.with_response(y))
-    result = fit.optimizer_result
-    if not result.converged:
-        return Failure(number, "not converged", result.message)
-    return _draw(model, fit, number)
+    return _draw_of_converged(model, _fit_design(model, model.design.with_response(y)), number)
 
 
 def _fit_design(model: RefitModel, design: Design) -> FittedModel:
@@ -226,9 +219,7 @@ def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Fail
     rows, design = rows.with_response(y, weights), design.with_response(y)
     if model.statistic is not None:
         fit = fit_generalized(design, spec.residual, control=Control(), rows=rows)
-        if not fit.optimizer_result.converged:
-            return Failure(number, "not converged", fit.optimizer_result.message)
-        return _draw(model, fit, number)
+        return _draw_of_converged(model, fit, number)
     found = search_marginal(design, rows, nagq=spec.residual.nagq, control=Control())
     if not found.end.converged:
         gain = f"another step would gain {found.end.newton_decrement:.1e}"
@@ -264,6 +255,13 @@ def _draw(model: RefitModel, fit: FittedModel, number: int) -> Draw | Failure:
     except Exception as error:
         return Failure(number, type(error).__name__, str(error))
     return Draw(number, values, singular)
+
+
+def _draw_of_converged(model: RefitModel, fit: FittedModel, number: int) -> Draw | Failure:
+    """The same, and a failure of a fit whose end is no optimum."""
+    if not fit.optimizer_result.converged:
+        return Failure(number, "not converged", fit.optimizer_result.message)
+    return _draw(model, fit, number)
 
 
 def parameter_values(solution: Solution, residual: ResidualEstimate) -> Vector:
