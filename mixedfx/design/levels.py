@@ -10,6 +10,7 @@ Keys are looked up as they are, and where that fails as text, as in R: ``308`` f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +30,14 @@ def are_nested(inner: Codes, outer: Codes) -> bool:
     outer_of = np.empty(int(inner.max(initial=-1)) + 1, dtype=np.intp)
     outer_of[inner] = outer
     return bool((outer_of[inner] == outer).all())
+
+
+def outermost(factors: Mapping[str, Codes]) -> str | None:
+    """Name of the first factor that all others are nested in, if there is one."""
+    for name, outer in factors.items():
+        if all(are_nested(inner, outer) for inner in factors.values()):
+            return name
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.levels import are_nested
+from mixedfx.design.levels import are_nested, outermost
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
 
@@ -34,8 +34,8 @@ def resolve_clusters(fit: FittedModel, groups: Any) -> Clusters:
         raise ArgumentError(f"groups='{name}' is one cluster; a robust covariance needs several.")
     for factor, own in factors.items():
         if not are_nested(own, codes):
-            around = _coarsest(factors)
-            suggested = "" if around is None else f", such as groups='{around.name}'"
+            around = outermost(factors)
+            suggested = "" if around is None else f", such as groups='{around}'"
             raise ArgumentError(
                 f"levels of '{factor}' have rows in several clusters of '{name}', so that clusters "
                 "are correlated: take groups= in which the grouping factors are nested"
@@ -62,18 +62,10 @@ def _check_levels_apart(fit: FittedModel) -> None:
             )
 
 
-def _coarsest(factors: dict[str, Codes]) -> Clusters | None:
-    """Factor in which all others are nested, if there is one."""
-    for name, codes in factors.items():
-        if all(are_nested(other, codes) for other in factors.values()):
-            return Clusters(name, codes)
-    return None
-
-
 def _default(factors: dict[str, Codes]) -> Clusters:
-    found = _coarsest(factors)
-    if found is not None:
-        return found
+    name = outermost(factors)
+    if name is not None:
+        return Clusters(name, factors[name])
     if not factors:
         raise ArgumentError("this model has no grouping factor: name the clusters by groups=.")
     raise ArgumentError(

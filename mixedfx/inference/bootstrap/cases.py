@@ -6,6 +6,7 @@ crossed with it stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.build import Design, subset_rows
-from mixedfx.design.levels import Levels, are_nested
+from mixedfx.design.levels import Levels, are_nested, outermost
 from mixedfx.design.random import nested_factors
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError, check_choice
@@ -92,11 +93,11 @@ class CaseResampling:
 def case_resampling(fit: FittedModel, group: str | None, *, resample_rows: bool) -> CaseResampling:
     """Resampling of the levels of a factor; by default of the one that all others are nested in."""
     _check_can_be_resampled(fit)
-    groups = fit.formula.groups
-    group = _outermost(fit) if group is None else group
-    check_choice("groups", group, groups)
-    codes = fit.rows.codes_of(group)
-    nested = [g for g in groups if g != group and are_nested(fit.rows.codes_of(g), codes)]
+    factors = {name: fit.rows.codes_of(name) for name in fit.formula.groups}
+    group = _outermost(factors) if group is None else group
+    check_choice("groups", group, factors)
+    codes = factors[group]
+    nested = [g for g, own in factors.items() if g != group and are_nested(own, codes)]
     order = np.argsort(codes, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
     return CaseResampling(
@@ -104,12 +105,10 @@ def case_resampling(fit: FittedModel, group: str | None, *, resample_rows: bool)
     )
 
 
-def _outermost(fit: FittedModel) -> str:
-    groups = fit.formula.groups
-    for group in groups:
-        outer = fit.rows.codes_of(group)
-        if all(are_nested(fit.rows.codes_of(other), outer) for other in groups):
-            return group
+def _outermost(factors: Mapping[str, Codes]) -> str:
+    groups, found = list(factors), outermost(factors)
+    if found is not None:
+        return found
     raise ArgumentError(
         f"the grouping factors {' and '.join(groups)} are crossed, and resampling the levels of "
         f"one keeps those of the other as they are: say which, groups='{groups[0]}'; or take "
