@@ -78,6 +78,11 @@ class FittedModel:
         return self.design.rows
 
     @property
+    def predictors(self) -> tuple[FittedModel, ...]:
+        """Fitted model of each linear predictor, that of the mean first."""
+        return (self, *self.residual.predictors.values())
+
+    @property
     def nobs(self) -> int:
         """Number of rows of the data; equal ones may have been merged to one."""
         return self.crossprod.n + self.rows.n_merged

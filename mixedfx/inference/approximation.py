@@ -171,11 +171,11 @@ class _Estimates:
 
     @staticmethod
     def of(fit: FittedModel) -> _Estimates:
-        estimate, parts = fit.residual, fit.residual.predictors
+        estimate = fit.residual
+        fits: tuple[Any, ...] = fit.predictors
         assert isinstance(estimate, FamilyEstimate)
-        fits = (fit, *parts.values())
         factors = tuple(F for one in fits for F in one.optimizer_result.factors or ())
-        rows = several_rows(fit.design) if parts else GeneralizedRows.of(fit.design)
+        rows = several_rows(fit.design) if len(fits) > 1 else GeneralizedRows.of(fit.design)
         likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
         beta = basis_coefficients(rows, np.concatenate([one.residual.beta for one in fits]))
         point = Point(factors, beta, rows.family.coordinates(estimate.params))
@@ -268,17 +268,12 @@ class _Estimates:
     def _newton(self, gradient: Vector) -> Vector:
         return np.asarray(np.linalg.pinv(self.hessian, hermitian=True) @ gradient)
 
-    @property
-    def _fits(self) -> tuple[FittedModel, ...]:
-        """Fitted model of each linear predictor."""
-        return (self.fit, *self.fit.residual.predictors.values())
-
     def _reported(self, x: Vector) -> Vector:
         """Reported parameters at free parameters: variances, family, coefficients."""
         point, rows = self.coordinates.point(x), self.likelihood.rows
         factors, own = list(point.factors), own_coefficients(rows, point.beta)
         values: list[float] = []
-        for fit in self._fits:
+        for fit in self.fit.predictors:
             crossprod, widths = fit.crossprod, fit.crossprod.parametrization.widths
             lambdas = crossprod.lambdas(factors[: len(widths)])
             for lam, (structure, at) in zip(lambdas, crossprod.parametrization.terms, strict=True):

@@ -101,8 +101,7 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
 def influence_groups(fit: FittedModel) -> tuple[str, ...]:
     """Grouping factors of random terms of all predictors, and of correlated residuals."""
     subjects = fit.residual.subjects
-    fits = (fit, *fit.residual.predictors.values())
-    groups = tuple(dict.fromkeys(g for one in fits for g in one.formula.groups))
+    groups = tuple(dict.fromkeys(g for one in fit.predictors for g in one.formula.groups))
     return groups if subjects is None or subjects.name in groups else (*groups, subjects.name)
 
 
@@ -110,9 +109,7 @@ def _levels_and_codes(fit: FittedModel, group: str) -> tuple[Levels, Codes]:
     subjects = fit.residual.subjects
     if subjects is not None and group not in fit.formula.groups:
         return subjects.levels, subjects.codes
-    if group not in fit.formula.groups:
-        parts = fit.residual.predictors.values()
-        fit = next(part for part in parts if group in part.formula.groups)
+    fit = next(one for one in fit.predictors if group in one.formula.groups)
     if fit.spec.random_terms[fit.spec.terms_of(group)[0]].has_memberships:
         raise ArgumentError(
             f"influence('{group}') leaves the rows of a level out, and rows belong to several: "

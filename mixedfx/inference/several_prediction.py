@@ -56,7 +56,7 @@ def predict(fit: FittedModel, data: Any = None, **wanted: Any) -> pd.Series | pd
     if not parts:
         return prediction.predict(fit, data, **wanted)
     asked.check(fit)
-    fits = [fit, *parts.values()]
+    fits = fit.predictors
     random = _checked_groups(fits, asked)
     if asked.which in _PARTS:
         part = parts[_PARTS[asked.which]]

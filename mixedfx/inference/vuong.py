@@ -125,10 +125,10 @@ def _common_codes(first: _Units, second: _Units) -> Codes | None:
 
 def _at_estimates(fit: FittedModel) -> MarginalEvaluation:
     """The likelihood at the estimates, on the rows as they are."""
-    estimate, parts = fit.residual, fit.residual.predictors
+    estimate, fits = fit.residual, fit.predictors
     assert isinstance(estimate, FamilyEstimate)
-    rows = several_rows(fit.design) if parts else GeneralizedRows.of(fit.design, merge=False)
-    fits = [fit, *parts.values()]
+    several = len(fits) > 1
+    rows = several_rows(fit.design) if several else GeneralizedRows.of(fit.design, merge=False)
     beta = basis_coefficients(rows, np.concatenate([one.solution.beta for one in fits]))
     factors = tuple(F for one in fits for F in one.solution.factors)
     point = Point(factors, beta, rows.family.coordinates(estimate.params))

@@ -112,7 +112,7 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
 
 def _specs(fit: FittedModel) -> tuple[ModelSpec, ...]:
     """Of each linear predictor."""
-    return (fit.spec, *(part.spec for part in fit.residual.predictors.values()))
+    return tuple(one.spec for one in fit.predictors)
 
 
 def nesting_of(specs: Iterable[ModelSpec]) -> dict[str, str]:

@@ -30,14 +30,9 @@ Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 
-def _predictors(fit: FittedModel) -> tuple[FittedModel, ...]:
-    """Fitted model of each linear predictor."""
-    return (fit, *fit.residual.predictors.values())
-
-
 def _model_frame(fit: FittedModel) -> pd.DataFrame:
     """Variables that the formulas of all predictors read."""
-    frames = [one.rows.model_frame for one in _predictors(fit)]
+    frames = [one.rows.model_frame for one in fit.predictors]
     frame = pd.concat([one.reset_index(drop=True) for one in frames], axis=1)
     return frame.loc[:, ~frame.columns.duplicated()].set_axis(frames[0].index, axis=0)
 
@@ -130,7 +125,7 @@ def _other_factors(fit: FittedModel, x: str | None, group: str) -> dict[str, boo
     """Factors among the effects but x, and whether each varies within levels of a group."""
     names = dict.fromkeys(
         name
-        for one in _predictors(fit)
+        for one in fit.predictors
         for text in (one.formula.fixed, *(t.effects for t in one.formula.random))
         for name in _columns_in(text, one)
     )

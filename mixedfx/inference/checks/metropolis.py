@@ -63,7 +63,7 @@ def level_moves(fit: FittedModel) -> list[LevelMoves]:
     if fit.residual.log_densities is None:
         return []
     found = []
-    for p, model in enumerate((fit, *fit.residual.predictors.values())):
+    for p, model in enumerate(fit.predictors):
         w = model.residual.working_rows(model.rows).weights
         weights = np.maximum(np.ones(model.rows.n) if w is None else w, 0.0)
         terms = [t for t, term in enumerate(model.spec.random_terms) if term.is_plain]

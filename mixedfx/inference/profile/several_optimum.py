@@ -65,7 +65,7 @@ class SeveralOptimum(MarginalOptimum):
     def __init__(self, fit: FittedModel, predictor: str) -> None:
         estimate = fit.residual
         assert isinstance(estimate, SeveralEstimate)
-        rows, fits = several_rows(fit.design), [fit, *estimate.parts.values()]
+        rows, fits = several_rows(fit.design), fit.predictors
         self.likelihood = GeneralizedLikelihood(rows, estimate.nagq)
         self._at = ["", *estimate.parts].index(predictor)
         self._terms, self._columns = rows.term_slices, rows.slices
