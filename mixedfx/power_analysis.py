@@ -218,8 +218,10 @@ def power(
     table = []
     for (size, frame), generator in zip(sizes, generators, strict=True):
         study = _Study(model, _design(model, frame), frame, params, test, df_method)
-        exact = method == "exact"
-        row = study.exact(generator, alpha) if exact else study.simulated(n_sim, generator, alpha)
+        if method == "exact":
+            row = study.exact(generator, alpha)
+        else:
+            row = _rejected(study.p_values(n_sim, generator), alpha)
         table.append({**size, "nobs": study.design.rows.n, **row})
     return PowerCurve(pd.DataFrame(table), str(term), alpha, method)
 
@@ -338,16 +340,11 @@ class _Study:
             drawn = self.test.drawn_p_values(self.model, self.design, self.params, None, rng)
             return _rejected(drawn, alpha)
         values = parameter_values(self.model, self.params)
-        tests = ExpectedTests.of(self.design, values, reml=self.model.reml)
-        value = tests.power(self.test, alpha)
+        value = ExpectedTests.of(self.design, values, reml=self.model.reml).power(self.test, alpha)
         limits = {"conf_low": value, "conf_high": value}
         return {"power": value, **limits, "n_sim": 0, "n_failed": 0}
 
-    def simulated(self, n_sim: int, rng: np.random.Generator, alpha: float) -> dict[str, Any]:
-        """Share of simulated responses whose test rejects, with its interval."""
-        return _rejected(self._p_values(n_sim, rng), alpha)
-
-    def _p_values(self, n_sim: int, rng: np.random.Generator) -> Vector:
+    def p_values(self, n_sim: int, rng: np.random.Generator) -> Vector:
         """P-value of each simulated response; NaN where there are no estimates."""
         test, model = self.test, self.model
         if isinstance(test, VarianceTest) and test.is_alone:
