@@ -62,10 +62,11 @@ class ColumnBasis:
     @cached_property
     def is_diagonal(self) -> bool:
         """Whether columns are scaled only."""
-        return not self.means.any() and bool((np.diag(np.diag(self.R)) == self.R).all())
+        return not self.means.any() and bool((np.diag(self._scale) == self.R).all())
 
     @cached_property
     def _scale(self) -> Vector:
+        """Divisors of the columns, where they are scaled only."""
         return np.diag(self.R)
 
     @cached_property
@@ -76,7 +77,7 @@ class ColumnBasis:
     def T(self) -> Matrix:
         """``M T`` are the columns of the basis, (k, k)."""
         if self.is_diagonal:
-            T = np.diag(1.0 / np.diag(self.R))
+            T = np.diag(1.0 / self._scale)
         else:
             T = self._R_inverse.copy()
             T[0] -= self.means @ T
@@ -95,7 +96,7 @@ class ColumnBasis:
         if self.is_identity:
             return M
         if self.is_diagonal:
-            return np.asarray(M / np.diag(self.R))
+            return np.asarray(M / self._scale)
         # By the first column, the constant, so that differences of rows transform likewise.
         centred = [M[:, j] - M[:, 0] * m if m else M[:, j] for j, m in enumerate(self.means)]
         upper, out = self._R_inverse, np.empty(M.shape, order="F")
@@ -120,7 +121,7 @@ class ColumnBasis:
     def own_factor(self, factor: Matrix) -> Matrix:
         """``T^-1 Lambda``, a factor of the covariance of the basis's effects, of any shape."""
         if self.is_diagonal:
-            return factor if self.is_identity else np.asarray(factor * np.diag(self.R)[:, None])
+            return factor if self.is_identity else np.asarray(factor * self._scale[:, None])
         return np.asarray(self.inverse @ factor)
 
     def effects(self, own: Matrix) -> Matrix:
@@ -132,7 +133,7 @@ class ColumnBasis:
         if self.is_identity:
             return own
         if self.is_diagonal:
-            scale = 1.0 / np.diag(self.R)
+            scale = 1.0 / self._scale
             return np.asarray(own * (scale[:, None] * scale)[:, :, None])
         return np.asarray(np.einsum("ac,cdl,bd->abl", self.T, own, self.T, optimize=True))
 
