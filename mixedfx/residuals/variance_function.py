@@ -130,9 +130,11 @@ class VarianceFunction(ResidualModel, ABC):
         """Weighted sum over the strata."""
         return sums.reweight(np.exp(-2.0 * self.stratum_log_sds(params)))
 
-    def score(self, sums: Any, rows: ModelRows, params: Vector, solution: Solution) -> Vector:
-        """Chain rule from the log weights of the rows."""
-        if isinstance(sums, StratifiedSums) and sums.is_plain:
+    def score(
+        self, sums: StratifiedSums | None, rows: ModelRows, params: Vector, solution: Solution
+    ) -> Vector:
+        """Chain rule from the log weights of the rows, summed by stratum where sums have all."""
+        if sums is not None and sums.is_plain:
             w = np.exp(-2.0 * self.stratum_log_sds(params))
             found = stratum_residuals(sums, solution, fixed=solution.reml)
             by_stratum = w * (found.leverage + found.squares / solution.sigma**2) - self.counts
