@@ -125,6 +125,16 @@ class SeveralFormulas(FamilyResidual):
                 "conditional part."
             )
 
+    def check_working_model(self, what: str) -> None:
+        """Raise where the mean is of several predictors; of the dispersion the mean is free."""
+        if self.has_several_means:
+            raise ArgumentError(
+                f"{what} is of models whose mean has one linear predictor, and this fit has "
+                f"{self.named_arguments}: a leverage is the derivative of a fitted value by its "
+                "response, in which a density with a zero part is not continuous. "
+                "fit.influence(group) has the influence of each level, fit.check() outliers."
+            )
+
     def check_one_predictor(self, what: str, instead: str = "") -> None:
         """Raise."""
         instead = instead or "fit.bootstrap() gives the distribution of the estimates"

@@ -193,6 +193,9 @@ class ResidualSpec:
     def check_one_predictor(self, what: str, instead: str = "") -> None:
         """Raise ArgumentError where there are several linear predictors."""
 
+    def check_working_model(self, what: str) -> None:
+        """Raise ArgumentError where the response has no one working linear model of its mean."""
+
     @property
     def has_several_means(self) -> bool:
         """Whether the mean of the response depends on several linear predictors."""

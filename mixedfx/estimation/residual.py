@@ -360,7 +360,11 @@ class ResidualEstimate:
         return ("residual",)
 
     def observation_variance(
-        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+        self,
+        method: str,
+        residual: Callable[[], float],
+        mean: Callable[[], float],
+        counts: Vector | None = None,
     ) -> float:
         """Variance of an observation on the scale of the linear predictor: the residual one."""
         return residual()

@@ -1,16 +1,18 @@
 """Variance of one observation about its mean, on the scale of the linear predictor.
 
-Nakagawa, Johnson and Schielzeth (2017, J. R. Soc. Interface 14:20170213), with ``V(mu)`` the
-variance of an observation at a typical mean mu, and c = V(mu) / mu^2:
+Nakagawa, Johnson and Schielzeth (2017, J. R. Soc. Interface 14:20170213), with ``V`` the variance
+of an observation at a typical predictor eta, M its mean there, and c = V / M^2:
 
 ================  =========================================  ==================================
 ``theoretical``   variance of the latent response            links that are distribution functions
-``delta``         ``V(mu) / (d mu / d eta)^2``               every link
+``delta``         ``V / (dM / d eta)^2``                     every link
 ``lognormal``     ``log(1 + c)``                             log link
 ``trigamma``      ``trigamma(1 / c)``                        log link, gamma and mixtures of Poisson
 ================  =========================================  ==================================
 
-An observation is one trial of a binomial response, and has the prior weight one.
+An observation is one trial of a binomial response, and has the prior weight one. With further
+linear predictors V and M are of the response, its zeros included, and c is by delta's: a log link
+without truncation has ``dM / d eta = M``.
 """
 
 from __future__ import annotations
@@ -39,51 +41,79 @@ class _Family(Protocol):
     def variance(self, mu: Array, w: Array | None, params: Vector) -> Array: ...
 
 
+class Observation(Protocol):
+    """An observation at a typical linear predictor."""
+
+    @property
+    def link(self) -> Link:
+        """Of the mean."""
+        ...
+
+    @property
+    def delta(self) -> float:
+        """``V / (dM / d eta)^2``."""
+        ...
+
+    @property
+    def squared_variation(self) -> float:
+        """``V / M^2``."""
+        ...
+
+
 @dataclass(frozen=True)
-class _Observation:
-    """An observation of a family."""
+class _OneObservation:
+    """An observation of a family with one linear predictor."""
 
     family: _Family
     typical_mean: Callable[[], float]
     params: Vector
 
+    @property
+    def link(self) -> Link:
+        """The family's."""
+        return self.family.link
+
     @cached_property
-    def mu(self) -> Vector:
+    def _mu(self) -> Vector:
         """Its mean, (1,)."""
         return np.array([self.typical_mean()])
 
     @property
-    def variance(self) -> Vector:
+    def _variance(self) -> Vector:
         """``V(mu)``, (1,)."""
-        return self.family.variance(self.mu, None, self.params)
+        return self.family.variance(self._mu, None, self.params)
+
+    @property
+    def delta(self) -> float:
+        """By the slope of the inverse link."""
+        slope = self.link.mean_derivatives(self.link.link(self._mu), self._mu)[0]
+        return float((self._variance / slope**2)[0])
 
     @property
     def squared_variation(self) -> float:
         """``V(mu) / mu^2``."""
-        return float((self.variance / self.mu**2)[0])
+        return float((self._variance / self._mu**2)[0])
 
 
-def _theoretical(at: _Observation) -> float:
-    variance = at.family.link.latent_variance
+def _theoretical(at: Observation) -> float:
+    variance = at.link.latent_variance
     assert variance is not None
     return variance
 
 
-def _delta(at: _Observation) -> float:
-    link = at.family.link
-    slope = link.mean_derivatives(link.link(at.mu), at.mu)[0]
-    return float((at.variance / slope**2)[0])
+def _delta(at: Observation) -> float:
+    return at.delta
 
 
-def _lognormal(at: _Observation) -> float:
+def _lognormal(at: Observation) -> float:
     return math.log1p(at.squared_variation)
 
 
-def _trigamma(at: _Observation) -> float:
+def _trigamma(at: Observation) -> float:
     return float(special.polygamma(1, 1.0 / at.squared_variation))
 
 
-_METHODS: Mapping[str, Callable[[_Observation], float]] = MappingProxyType(
+_METHODS: Mapping[str, Callable[[Observation], float]] = MappingProxyType(
     {
         "theoretical": _theoretical,
         "delta": _delta,
@@ -97,4 +127,9 @@ def observation_variance(
     family: _Family, method: str, mean: Callable[[], float], params: Vector
 ) -> float:
     """Variance by a method; ``mean`` gives a typical mean where one is needed."""
-    return _METHODS[method](_Observation(family, mean, params))
+    return variance_of(_OneObservation(family, mean, params), method)
+
+
+def variance_of(observation: Observation, method: str) -> float:
+    """Variance of an observation by a method."""
+    return _METHODS[method](observation)

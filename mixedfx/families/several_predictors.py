@@ -109,6 +109,13 @@ class SeveralPredictors:
         named = zip(self.family.param_names, self.family.param_scales, strict=True)
         return tuple(scale for name, scale in named if name in self.param_names)
 
+    @property
+    def observation_methods(self) -> tuple[str, ...]:
+        """Those of the family; a response with a zero part is no latent one, nor a gamma's."""
+        methods = self.family.observation_methods
+        kept = tuple(m for m in methods if m in ("lognormal", "delta"))
+        return kept if self.zeros else methods
+
     def about(self, number: int) -> SeveralPredictors:
         """The same: each coordinate is of one parameter."""
         return self

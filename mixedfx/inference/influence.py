@@ -37,15 +37,13 @@ _MAX_HALVINGS = 30
 
 def leverages(fit: FittedModel) -> Vector:
     """Diagonal of the hat matrix, of the working linear model of a generalised one."""
-    if fit.residual.predictors:  # of which there is no one working model
+    if fit.spec.residual.has_several_means:  # of which there is no one working model
         return np.full(fit.rows.n, np.nan)
     return _row_influence(fit).hat
 
 
 def _row_influence(fit: FittedModel) -> RowInfluence:
-    fit.spec.residual.check_one_predictor(
-        "the influence of a row", "fit.residuals(kind='quantile') are of all predictors"
-    )
+    fit.spec.residual.check_working_model("the influence of a row")
     return fit.residual.row_influence(fit.rows, fit.solution, linear_predictor(fit))
 
 

@@ -70,7 +70,6 @@ def variance_shares(fit: FittedModel) -> VarianceShares:
 
 def variance_explained(fit: FittedModel, method: str | None = None) -> VarianceShares:
     """The same with another variance of the observations."""
-    fit.spec.residual.check_one_predictor("a share of variance explained", "compare() has criteria")
     methods = fit.residual.observation_methods
     if method is None:
         return variance_shares(fit)
@@ -96,10 +95,10 @@ def shares_by_method(fit: FittedModel, method: str) -> VarianceShares:
     """
     mean = fit.rows.X @ fit.solution.beta
     mean = mean - mean[0]  # a constant has a variance of exactly zero
-    residual = fit.residual.observation_variance(
-        method, lambda: fit.residual_variance, lambda: _typical_mean(fit)
-    )
     counts = fit.rows.counts
+    residual = fit.residual.observation_variance(
+        method, lambda: fit.residual_variance, lambda: _typical_mean(fit), counts
+    )
     frequencies = None if counts is None else counts.astype(np.int64)
     fixed = float(np.cov(mean, fweights=frequencies))
     return VarianceShares(fixed, group_variances(fit), residual, method)

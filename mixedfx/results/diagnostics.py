@@ -197,6 +197,13 @@ class DiagnosticsMixin(ResultsBase):
         for a log link with the intercept b0 and the variance v of its random effects, as in R's
         MuMIn. An observation is one trial of a binomial response.
 
+        With ``zero_inflation=`` or ``dispersion=`` the shares are those of the conditional part's
+        linear predictor, and an observation has the variance V of the response, its zeros and the
+        dispersion of each row included, and the mean M: ``V / (dM / d eta)**2`` by the delta
+        method, ``log(1 + V / (dM / d eta)**2)`` by default for a log link: the approximations of
+        [1]_ with the response's own mean and variance. R's insight has another formula for zero
+        parts, which divides by the squared mean before zeros are added: its numbers differ.
+
         References
         ----------
         .. [1] Nakagawa, Johnson and Schielzeth (2017), J. R. Soc. Interface 14:20170213.
@@ -278,9 +285,10 @@ class DiagnosticsMixin(ResultsBase):
 
         Notes
         -----
-        After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the modes
-        and Pearson residuals, as Cook's distances of a GLM; steps are of the marginal likelihood of
-        the other rows, by its exact gradient. Refits hold residual parameters at their estimates.
+        After :func:`~mixedfx.glmer` rows have leverages of the working linear model at the modes,
+        given the dispersion of each (with ``zero_inflation=`` there is none), and Pearson
+        residuals, as Cook's distances of a GLM; steps are of the marginal likelihood of the other
+        rows, by its exact gradient. Refits hold residual parameters at their estimates.
 
         Raises
         ------

@@ -386,7 +386,11 @@ class FamilyEstimate(ResidualEstimate):
         return self.family.observation_methods
 
     def observation_variance(
-        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+        self,
+        method: str,
+        residual: Callable[[], float],
+        mean: Callable[[], float],
+        counts: Vector | None = None,
     ) -> float:
         """That of the family, at a typical mean."""
         return self.family.observation_variance(method, mean, self.params)

@@ -22,6 +22,8 @@ from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.contracts import Deletion
 from mixedfx.estimation.glmm.estimate import LARGEST_STEP, FamilyEstimate
 from mixedfx.estimation.glmm.several_deletion import SeveralDeletion
+from mixedfx.families.observation_variance import variance_of
+from mixedfx.families.several_observation import ObservationOfSeveral
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
 from mixedfx.likelihood.generalized.several_predictors import SeveralRows
@@ -87,6 +89,12 @@ class PredictorEstimate(FamilyEstimate):
         """All free parameters."""
         own = slice(self.n_own, self.n_own + len(self.beta))
         return ParameterUncertainty(self.acov, self.modes_jacobian, own, self.covariance_jacobians)
+
+    def leverage_solution(self, solution: Solution) -> Solution:
+        """The working model of this predictor, given the others."""
+        if isinstance(solution.schur, RestrictedColumns):
+            solution = replace(solution, schur=solution.schur.own)
+        return super().leverage_solution(solution)
 
     def in_search_order(self, matrix: Matrix) -> Matrix:
         """That of all predictors."""
@@ -241,14 +249,20 @@ class SeveralEstimate(PredictorEstimate):
 
     @property
     def observation_methods(self) -> tuple[str, ...]:
-        """None has a name."""
-        return ("several predictors",)
+        """Those of the density."""
+        return self.density.observation_methods
 
     def observation_variance(
-        self, method: str, residual: Callable[[], float], mean: Callable[[], float]
+        self,
+        method: str,
+        residual: Callable[[], float],
+        mean: Callable[[], float],
+        counts: Vector | None = None,
     ) -> float:
-        """Not a number: it depends on all predictors."""
-        return float("nan")
+        """That of the response, zero part included, at a typical mean of the family."""
+        others = np.array([_predictor(part) for part in self.parts.values()])
+        at = ObservationOfSeveral(self.density, mean, others, self.params, counts)
+        return variance_of(at, method)
 
     def scale(self, sigma: float) -> float | None:
         """Not a number where the dispersion differs by row."""

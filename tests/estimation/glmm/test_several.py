@@ -390,7 +390,6 @@ def nbinom2(counts):
 def test_what_is_of_one_linear_predictor_is_refused(nbinom2):
     means = nbinom2.emmeans("x")
     asked = [
-        lambda: nbinom2.icc,
         lambda: nbinom2.influence(),
         lambda: nbinom2.slopes("x", which="mean"),
         lambda: means.regrid(),
