@@ -1,7 +1,6 @@
 """Estimates of a residual model, and what inference reads from them.
 
-Given the estimates, the model is one with known weights, and everything after estimation uses
-these weights.
+Given the estimates, the model is one with known weights, which everything after them uses.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from mixedfx.estimation.contracts import (
     Deletion,
     Derivatives,
     LabelledCovariance,
+    Number,
     PositionProducts,
     RowInfluence,
     Subjects,
@@ -360,11 +360,7 @@ class ResidualEstimate:
         return ("residual",)
 
     def observation_variance(
-        self,
-        method: str,
-        residual: Callable[[], float],
-        mean: Callable[[], float],
-        counts: Vector | None = None,
+        self, method: str, residual: Number, mean: Number, counts: Vector | None = None
     ) -> float:
         """Variance of an observation on the scale of the linear predictor: the residual one."""
         return residual()

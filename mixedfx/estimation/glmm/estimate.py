@@ -22,7 +22,7 @@ from mixedfx.design.slim import raise_without_rows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
-from mixedfx.estimation.contracts import Deletion, Derivatives
+from mixedfx.estimation.contracts import Deletion, Derivatives, Number
 from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
@@ -386,11 +386,7 @@ class FamilyEstimate(ResidualEstimate):
         return self.family.observation_methods
 
     def observation_variance(
-        self,
-        method: str,
-        residual: Callable[[], float],
-        mean: Callable[[], float],
-        counts: Vector | None = None,
+        self, method: str, residual: Number, mean: Number, counts: Vector | None = None
     ) -> float:
         """That of the family, at a typical mean."""
         return self.family.observation_variance(method, mean, self.params)

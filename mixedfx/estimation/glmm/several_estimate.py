@@ -19,7 +19,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.predictors import predictor_designs
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, EngineRefusal
-from mixedfx.estimation.contracts import Deletion
+from mixedfx.estimation.contracts import Deletion, Number
 from mixedfx.estimation.glmm.estimate import LARGEST_STEP, FamilyEstimate
 from mixedfx.estimation.glmm.several_deletion import SeveralDeletion
 from mixedfx.families.observation_variance import variance_of
@@ -253,11 +253,7 @@ class SeveralEstimate(PredictorEstimate):
         return self.density.observation_methods
 
     def observation_variance(
-        self,
-        method: str,
-        residual: Callable[[], float],
-        mean: Callable[[], float],
-        counts: Vector | None = None,
+        self, method: str, residual: Number, mean: Number, counts: Vector | None = None
     ) -> float:
         """That of the response, zero part included, at a typical mean of the family."""
         others = np.array([_predictor(part) for part in self.parts.values()])
