@@ -314,7 +314,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 def check_share(name: str, value: object) -> None:
     """Raise an ``ArgumentError`` if an argument is not strictly between zero and one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        usual = 0.05 if name == "alpha" else 0.95
+        usual = 0.05 if name.startswith("alpha") else 0.95
         raise ArgumentError(
             f"{name}={brief(value)} must be a number between 0 and 1, such as {usual}."
         )

@@ -139,3 +139,33 @@ def test_a_path_that_is_none_is_named(path):
         HARD.to_docx(path)
     with pytest.raises(ArgumentError, match="path="):
         HARD.to_excel(path)
+
+
+def means():
+    fit = mfx.lmer(
+        "angle ~ recipe + (1 | recipe:replicate)", mfx.datasets.load("cake"), engine="profiled"
+    )
+    return fit.emmeans("pairwise ~ recipe")
+
+
+def test_marginal_means_and_their_contrasts_are_written(tmp_path):
+    found = means()
+    document = word(found, tmp_path / "means.docx")
+    of_means, of_contrasts = ([[c.text for c in r.cells] for r in t.rows] for t in document.tables)
+    assert of_means[0] == list(found.table.columns)
+    assert [row[0] for row in of_means[1:]] == ["A", "B", "C"]
+    estimates = [float(row[1]) for row in of_means[1:]]
+    assert estimates == pytest.approx(found.table["emmean"].tolist(), rel=1e-3)
+    assert [row[0] for row in of_contrasts[1:]] == ["A - B", "A - C", "B - C"]
+    texts = [p.text for p in document.paragraphs]
+    assert texts[0] == "Estimated marginal means"
+    assert any(text.startswith("Note. Contrasts: pairwise.") for text in texts)
+
+
+@pytest.mark.full
+def test_marginal_means_are_a_sheet_and_a_great_table(tmp_path):
+    found = means()
+    found.to_excel(tmp_path / "means.xlsx")
+    workbook = openpyxl.load_workbook(tmp_path / "means.xlsx")
+    assert workbook.sheetnames == ["Estimated marginal means", "Contrasts"]
+    assert "emmean" in found.to_gt().as_raw_html()

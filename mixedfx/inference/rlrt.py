@@ -22,6 +22,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, check_choice, check_count
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.comparison import deviance_without_term
+from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.random_streams import spawn_generators
 
 Vector = npt.NDArray[np.float64]
@@ -81,6 +82,12 @@ def _term(fit: FittedModel, name: str | None) -> int:
 def spectrum(rows: ModelRows, t: int) -> tuple[Vector, int]:
     """Positive eigenvalues of ``Z'P0 Z`` of one term's column, and degrees of freedom beside."""
     term = rows.random_terms[t]
+    check_memory(
+        f"rlrt() of {term.n_levels:,} levels takes the eigenvalues of a dense matrix",
+        8.0 * term.n_levels**2,
+        copies=3,
+        advice="ranova() tests the term by its likelihood ratio.",
+    )
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     Q = np.linalg.qr(root[:, None] * rows.X)[0]
     z = root * term.model_matrix[:, 0]

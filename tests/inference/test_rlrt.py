@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, SizeError
 from mixedfx.inference.rlrt import null_draws, spectrum
 
 pytestmark = pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
@@ -91,3 +91,11 @@ def test_a_seed_gives_the_same_p_value():
 def test_what_has_no_such_test_is_refused(fit, term, message):
     with pytest.raises(ArgumentError, match=message):
         fit().rlrt(term)
+
+
+def test_a_spectrum_beyond_memory_is_refused_before_it_is_allocated(monkeypatch):
+    fit = mfx.lmer("Reaction ~ 1 + (1 | Subject)", mfx.datasets.load("sleepstudy"))
+    monkeypatch.setattr("mixedfx.linalg.available_memory.available_memory", lambda: 1e3)
+    monkeypatch.setattr("mixedfx.linalg.available_memory._ALWAYS_AVAILABLE", 0.0)
+    with pytest.raises(SizeError, match=r"rlrt\(\) of 18 levels .* ranova\(\)"):
+        fit.rlrt()

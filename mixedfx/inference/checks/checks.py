@@ -62,7 +62,7 @@ class Checks:
         failed, table = self.failed, self.table
         if not len(failed):
             least = p_text(table["p_adjusted"].min())
-            sentences = [f"None of {len(table)} checks fails: adjusted p-values from {least}."]
+            sentences = [f"None of {len(table)} checks fails: the least adjusted p is {least}."]
         else:
             fail = "fails" if len(failed) == 1 else "fail"
             sentences = [f"{len(failed)} of {len(table)} checks {fail}:"]

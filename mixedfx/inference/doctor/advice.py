@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def of_structure(
 def of_checks(fit: FittedModel, checks: Checks, clock: Clock) -> Iterator[Weakness]:
     """Checks that fail, each with its advice tried; those with the same advice are one."""
     base: float | None = None
-    tried: dict[str, str] = {}
+    tried: dict[str, _Tried] = {}
     for (check, advice), rows in checks.failed.groupby(["check", "advice"], sort=False):
         what, *codes = str(advice).split("\n")
         code = codes[0] if codes else ""
@@ -90,7 +91,9 @@ def of_checks(fit: FittedModel, checks: Checks, clock: Clock) -> Iterator[Weakne
             tried[code] = _tried(fit, code, base, clock)
         where = ", ".join(map(str, rows["what"]))
         text = f"{check}, {where} ({p_relation(rows['p_adjusted'].min())}): {what}"
-        yield Weakness("problem", str(check), where, text, "", code, tried.get(code, ""))
+        came_of_it = tried.get(code, _Tried("", helps=True))
+        kept = code if came_of_it.helps else ""
+        yield Weakness("problem", str(check), where, text, "", kept, came_of_it.text)
 
 
 def _aic_by_ml(fit: FittedModel) -> float:
@@ -100,26 +103,36 @@ def _aic_by_ml(fit: FittedModel) -> float:
         return np.nan
 
 
-def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> str:
+class _Tried(NamedTuple):
+    """What came of a call; one that is refused or describes the data no better is no advice."""
+
+    text: str
+    helps: bool
+
+
+def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
     if 'dispersion="~ (' in code:
-        return "Not tried: random effects of the scale take many times as long."
+        why = "Not tried: random effects of the scale take many times as long."
+        return _Tried(why, helps=True)
     if not clock.allows(code):
-        return "Not tried: max_seconds."
+        return _Tried("Not tried: max_seconds.", helps=True)
     begin = clock.seconds
     try:
         found = fit_of_call(fit, code)
     except FAILURES as error:
-        return f"Tried, and refused: {str(error).split(chr(10))[0]}"
+        return _Tried(f"Tried, and refused: {str(error).split(chr(10))[0]}", helps=False)
     clock.count(clock.seconds - begin)
     if found is None or np.isnan(base):
-        return ""
+        return _Tried("", helps=True)
     if not found.optimizer_result.converged:
         why = [n.text for n in found.notes if n.warning is ConvergenceWarning]
-        return " ".join(["Tried, and it did not converge:", *why[:1]])
+        return _Tried(" ".join(["Tried, and it did not converge:", *why[:1]]), helps=False)
     value = aic(found)
     if found.formula.response == f"log({fit.formula.response})":
         value += 2.0 * float(np.log(fit.rows.y).sum())  # the density of y itself
-    return f"Tried: AIC {value - base:+.1f}."
+    if value > base:
+        return _Tried(f"Tried, and no better: AIC {value - base:+.1f}.", helps=False)
+    return _Tried(f"Tried: AIC {value - base:+.1f}.", helps=True)
 
 
 def of_influence(

@@ -159,7 +159,7 @@ class Diagnosis:
         if not self.weaknesses:
             lines.append(self.sentences[0])
         lines += ["", f"Recommended random effects: {self.recommended}"]
-        lines += ["", self.checks.sentences[0].replace(":", ".")] if self.ok else []
+        lines += ["", self.checks.sentences[0]] if self.ok else []
         for title, table in self._parts():
             lines += ["", title, _rounded(table).to_string(index=False)]
         return "\n".join(lines)

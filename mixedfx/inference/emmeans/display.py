@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx._escaping import html_block
-from mixedfx.documents import is_number
+from mixedfx.documents import DocumentPart, is_number
 from mixedfx.formatting import format_column
 from mixedfx.inference.emmeans.reference_grid import level_text
 
@@ -105,3 +105,23 @@ def means_html(
         return html_block(shown)
     shown += formatted_table(compared[1]).to_html(index=False, border=0)
     return html_block(f"{shown}<p>{html.escape(_contrasts_caption(*compared))}</p>")
+
+
+def means_document(
+    table: pd.DataFrame, captions: Captions, compared: tuple[str, pd.DataFrame] | None
+) -> tuple[list[DocumentPart], list[str]]:
+    """Tables of a document, and the paragraphs below them."""
+    title = "Estimated slopes" if "slope" in table.columns else "Estimated marginal means"
+    parts = [DocumentPart(title, _stripped(table))]
+    notes = [text.removeprefix("Note: ") for text in captions.paragraphs]
+    if compared is not None:
+        parts.append(DocumentPart("Contrasts", _stripped(compared[1])))
+        notes.append(_contrasts_caption(*compared))
+    return parts, notes
+
+
+def _stripped(table: pd.DataFrame) -> pd.DataFrame:
+    """The formatted table without the spaces that align it in a terminal."""
+    formatted = formatted_table(table)
+    formatted.columns = formatted.columns.str.strip()
+    return formatted.apply(lambda column: column.str.strip())

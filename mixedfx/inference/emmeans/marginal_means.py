@@ -12,13 +12,20 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx._deprecation import renamed_attribute
+from mixedfx.documents import DocumentPart, TableDocumentsMixin
 from mixedfx.errors import check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.inference.emmeans.comparison_method import Comparison, MethodComparison, comparison_of
 from mixedfx.inference.emmeans.contrast_table import contrast_table
 from mixedfx.inference.emmeans.contrasts import Method, check_two_means
-from mixedfx.inference.emmeans.display import Captions, mean_labels, means_html, means_text
+from mixedfx.inference.emmeans.display import (
+    Captions,
+    mean_labels,
+    means_document,
+    means_html,
+    means_text,
+)
 from mixedfx.inference.emmeans.joint_tests import joint_test
 from mixedfx.inference.emmeans.linear_functions import LinearFunctions
 from mixedfx.inference.emmeans.p_adjust import Adjust, adjust_family, resolve_adjustment
@@ -29,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class EMMeans:
+class EMMeans(TableDocumentsMixin):
     """
     Estimated marginal means or slopes, as ``fit.emmeans()`` and ``fit.slopes()`` return them.
 
@@ -333,6 +340,10 @@ class EMMeans:
         )
         compared = None if self.method is None else (self.method, self.contrasts())
         return self.table, captions, compared
+
+    def _document(self) -> tuple[list[DocumentPart], list[str]]:
+        """The table and its contrasts as text, and their captions."""
+        return means_document(*self._shown())
 
     def __str__(self) -> str:
         """Text of the table with its captions."""

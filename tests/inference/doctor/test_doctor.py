@@ -188,8 +188,21 @@ def test_the_aic_of_a_fit_that_did_not_converge_is_not_given():
     fit = _quietly(mfx.lmer, "y ~ x + (1 | g)", data)
     code = 'mfx.glmer("y ~ x + (1 | g)", data, family="student")'
     assert not fit_of_call(fit.model, code).optimizer_result.converged
-    text = _tried(fit.model, code, fit.aic, Clock(np.inf))
-    assert text.startswith("Tried, and it did not converge: the likelihood has no maximum")
+    tried = _tried(fit.model, code, fit.aic, Clock(np.inf))
+    assert tried.text.startswith("Tried, and it did not converge: the likelihood has no maximum")
+    assert not tried.helps
+
+
+# log(y) of a normal response with a check that fails: AIC +29.9, and yet a call to copy.
+@pytest.mark.full
+def test_what_describes_the_data_no_better_is_no_call_to_copy():
+    data = _rows("right")
+    data["y"] += 20.0
+    fit = _quietly(mfx.lmer, "y ~ x + f + t + (1 | g)", data)
+    code = 'mfx.lmer("log(y) ~ x + f + t + (1 | g)", data)'
+    tried = _tried(fit.model, code, mfx.lmer(str(fit.formula), data, reml=False).aic, Clock(np.inf))
+    assert tried.text.startswith("Tried, and no better: AIC +")
+    assert not tried.helps
 
 
 @pytest.mark.full
