@@ -15,14 +15,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mixedfx._extras import import_extra
 from mixedfx.errors import ArgumentError, brief
 
-# Package and extra of each library.
-_EXTRAS = {
-    "docx": ("python-docx", "docx"),
-    "openpyxl": ("openpyxl", "excel"),
-    "great_tables": ("great-tables", "gt"),
-}
 # Excel refuses these in the names of sheets, and more than 31 characters.
 _NOT_IN_SHEET_NAMES, _LONGEST_SHEET_NAME = re.compile(r"[\\/*?:\[\]]"), 31
 _NUMBER = re.compile(r"[+-]?\d+(?:\.(\d+))?(e[+-]?\d+)?")
@@ -54,10 +49,10 @@ class DocumentsMixin:
         Raises
         ------
         ArgumentError
-            If ``path`` is none, or python-docx is not installed.
+            If ``path`` is none; a MissingPackageError if python-docx is not installed.
         """
         _check_path(path, ".docx")
-        document = _library("docx").Document()
+        document = import_extra("docx", "to_docx() needs").Document()
         parts, notes = self._document()
         for part in parts:
             _add_table(document, part)
@@ -77,10 +72,10 @@ class DocumentsMixin:
         Raises
         ------
         ArgumentError
-            If ``path`` is none, or openpyxl is not installed.
+            If ``path`` is none; a MissingPackageError if openpyxl is not installed.
         """
         _check_path(path, ".xlsx")
-        workbook = _library("openpyxl").Workbook()
+        workbook = import_extra("openpyxl", "to_excel() needs").Workbook()
         workbook.remove(workbook.active)
         parts, notes = self._document()
         for part in parts:
@@ -109,7 +104,7 @@ class TableDocumentsMixin(DocumentsMixin):
 
 
 def _great_table(part: DocumentPart, notes: Sequence[str]) -> Any:
-    library = _library("great_tables")
+    library = import_extra("great_tables", "to_gt() needs")
     names = [f"column_{j}" for j in range(part.frame.shape[1])]  # headings need not differ
     labels = [str(c) for c in part.frame.columns]
     aligned = aligned_right(part.frame)
@@ -141,17 +136,6 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _library(name: str) -> Any:
-    """Import a library of an extra."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package, extra = _EXTRAS[name]
-        raise ArgumentError(
-            f"this needs the package {package}: python -m pip install 'mixedfx[{extra}]'."
-        ) from None
 
 
 def _check_path(path: Any, suffix: str) -> None:

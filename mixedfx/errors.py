@@ -20,6 +20,7 @@
     │       └── SourceChangedError   a second pass over the rows that differs from the first
     ├── ArgumentError                an argument outside its choices; lists them
     │   ├── CallError                an argument that a function does not have, or that is missing
+    │   ├── MissingPackageError      an extra that is not installed; gives the command
     │   ├── PriorError               a prior of the wrong kind, or of no parameter
     │   └── RelationshipError        a relationship matrix that is none, or lacks levels
     ├── UnknownAttributeError        a name that a fit does not have; names ours
@@ -174,6 +175,10 @@ class CallError(ArgumentError, TypeError):
 
 class UnknownAttributeError(MixedfxError, AttributeError):
     """A name that a fit does not have."""
+
+
+class MissingPackageError(ArgumentError, ModuleNotFoundError):
+    """A package that is an extra, and is not installed."""
 
 
 class PriorError(ArgumentError):

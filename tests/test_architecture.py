@@ -29,6 +29,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 ORDER = [
     {"_names", "_tracebacks"},
     {"errors", "_arrays", "_escaping", "_keys", "_warnings"},
+    {"_extras"},
     {"linalg", "documents"},
     {
         "covariance",

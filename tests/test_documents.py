@@ -127,9 +127,9 @@ def test_a_missing_package_is_named_with_the_command(method, package, module, ex
             raise ImportError(name)
         return found(name, *args)
 
-    monkeypatch.setattr("mixedfx.documents.importlib.import_module", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
     arguments = [] if method == "to_gt" else [io.BytesIO()]
-    with pytest.raises(ArgumentError, match=rf"{package}: .*pip install 'mixedfx\[{extra}\]'"):
+    with pytest.raises(ArgumentError, match=rf'{package}: .*pip install "mixedfx\[{extra}\]"'):
         getattr(HARD, method)(*arguments)
 
 

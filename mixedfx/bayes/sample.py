@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
+from mixedfx._extras import check_extras
 from mixedfx._warnings import warn_caller
 from mixedfx.bayes.draws import PosteriorSamples, draw_posterior
-from mixedfx.errors import ArgumentError, EngineRefusal, SamplingWarning
+from mixedfx.errors import EngineRefusal, SamplingWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -20,11 +20,7 @@ def sample(
     """Draw from the posterior of a fit, with flat priors where it has none."""
     if fit.spec.residual.sampling_refusal:
         raise EngineRefusal(fit.spec.residual.sampling_refusal)
-    missing = [name for name in _REQUIRED if find_spec(name) is None]
-    if missing:
-        raise ArgumentError(
-            f"sample() needs {', '.join(missing)}: python -m pip install 'mixedfx[bayes]'."
-        )
+    check_extras(_REQUIRED, "sample() needs")
     design = fit.original_design
     priors = fit.priors.for_sampling(design.spec)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):

@@ -58,7 +58,7 @@ from mixedfx.design.used_rows import UsedRows, used_rows
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.families.family import Family
 from mixedfx.families.registry import NORMAL
-from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
@@ -125,7 +125,7 @@ def build(
     """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
     frame = as_frame(data)
     names = [str(c) for c in frame.columns]
-    formula = expand_dot(resolve_dotted(formula, names), names)
+    formula = of_columns(formula, names)
     if isinstance(residual, Formula):
         residual = resolve_dotted(residual, names)
     elif residual is not None and residual.dispersion is not None:
@@ -155,7 +155,7 @@ def build_several(
     """Design of a formula, and of others without a response, on rows complete for all of them."""
     frame = as_frame(data)
     names = [str(c) for c in frame.columns]
-    formula = expand_dot(resolve_dotted(formula, names), names)
+    formula = of_columns(formula, names)
     parts = {name: resolve_dotted(part, names) for name, part in parts.items()}
     env = formula_environment(env, [formula, *parts.values()], frame)
     given = _Given.of(arguments, frame)

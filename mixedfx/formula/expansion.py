@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -135,6 +135,11 @@ def resolve_dotted(formula: Formula, columns: Collection[str]) -> Formula:
         ),
         offset=resolved(formula.offset),
     )
+
+
+def of_columns(formula: Formula, columns: Sequence[str]) -> Formula:
+    """A formula for data of these columns: dotted names are columns, and ``.`` the others."""
+    return expand_dot(resolve_dotted(formula, columns), list(columns))
 
 
 def expand_dot(formula: Formula, columns: list[str]) -> Formula:

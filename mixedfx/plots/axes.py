@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._extras import import_extra
 from mixedfx.errors import ArgumentError
 
 Vector = npt.NDArray[np.float64]
@@ -29,6 +30,11 @@ _MAX_VECTOR_POINTS = 5_000
 _SMALL_FONT, _CHAR_WIDTH, _LINE_HEIGHT = 8.0, 5.0, 10.0
 
 
+def import_pyplot() -> Any:
+    """Import matplotlib's pyplot, which is an extra."""
+    return import_extra("matplotlib.pyplot", "pictures need")
+
+
 def subplots(
     ax: Any,
     count: int,
@@ -39,11 +45,7 @@ def subplots(
     shared: bool = False,
 ) -> Any:
     """Return the caller's axes, checked, or the axes of a new figure; ``size`` is that of each."""
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        message = 'pictures need matplotlib: python -m pip install "mixedfx[plot]"'
-        raise ImportError(message) from None
+    pyplot = import_pyplot()
     if ax is not None:
         return check_axes(ax, count, what)
     ncols = min(ncols or count, count)

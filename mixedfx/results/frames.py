@@ -6,12 +6,12 @@ and factors of text are Enums of Polars, which keep the order of the levels.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Literal
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx._extras import import_extra
+from mixedfx.errors import check_choice
 
 FrameName = Literal["pandas", "polars", "pyarrow"]
 OtherFrame = Literal["polars", "pyarrow"]
@@ -48,12 +48,5 @@ def _polars(pl: Any, frame: pd.DataFrame) -> Any:
 
 
 def _library(name: str) -> Any:
-    try:
-        found = importlib.import_module(name)
-        importlib.import_module("pyarrow")
-    except ImportError:
-        extra = "polars" if name == "polars" else "parquet"
-        raise ArgumentError(
-            f"to='{name}' needs {name}: python -m pip install 'mixedfx[{extra}]'."
-        ) from None
-    return found
+    import_extra("pyarrow", f"to='{name}' needs")
+    return import_extra(name, f"to='{name}' needs")

@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
 from mixedfx._names import encode, unused_name, written
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, brief
-from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.expansion import of_columns
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 
@@ -131,7 +131,7 @@ class MixedModel(BaseEstimator):  # type: ignore[misc]
         frame = frame.assign(**{response: y})
         formula = parse(f"{written(encode(response))} {self._right_side(X, groups)}")
         names = [str(column) for column in frame.columns]  # the dot is no weights
-        formula = expand_dot(resolve_dotted(formula, names), names)
+        formula = of_columns(formula, names)
         weights = None
         if w is not None:
             if not (w > 0.0).any():

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from mixedfx.errors import ArgumentError, DataError, SourceError
+from mixedfx._extras import import_extra
+from mixedfx.errors import DataError, SourceError
 from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, with_origin
 
 _FORMATS = {
@@ -22,14 +23,8 @@ _FORMATS = {
 
 def import_arrow() -> Any:
     """Import pyarrow, which is an extra."""
-    try:
-        import pyarrow
-        import pyarrow.dataset
-    except ImportError:
-        raise ArgumentError(
-            "files and lazy tables are read by pyarrow: python -m pip install 'mixedfx[parquet]'."
-        ) from None
-    return pyarrow
+    import_extra("pyarrow.dataset", "files and lazy tables are read by")
+    return import_extra("pyarrow", "files and lazy tables are read by")
 
 
 def files_of(text: str) -> list[Path]:

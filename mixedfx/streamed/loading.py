@@ -12,7 +12,7 @@ from mixedfx._names import encode
 from mixedfx.design.columns import factor_codes
 from mixedfx.design.stream.sampling import concatenated
 from mixedfx.design.stream.strata import has_strata
-from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.expansion import of_columns
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import has_positions
 from mixedfx.formula.response import response_code
@@ -116,7 +116,7 @@ def _names(
     columns = list(source.columns)
     read: set[str] = {a for a in arguments if isinstance(a, str)}
     for formula in formulas:
-        expanded = expand_dot(resolve_dotted(formula, columns), columns)
+        expanded = of_columns(formula, columns)
         read |= {name for _, names in factor_codes(expanded) for name in names}
     return tuple(c for c in columns if c in read or encode(c) in read)
 

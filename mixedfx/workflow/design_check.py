@@ -15,7 +15,7 @@ from mixedfx.design.columns import formula_environment
 from mixedfx.design.inspection.reading import ReadRows
 from mixedfx.design.source import as_frame
 from mixedfx.families.registry import NORMAL, resolve_family
-from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.expansion import of_columns
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 from mixedfx.linalg.available_memory import memory_errors_named
@@ -138,7 +138,7 @@ def _read(
         data = load_columns([parsed], source, (residual_sd,), "check_design()")
     frame = as_frame(data)
     names = [str(c) for c in frame.columns]
-    parsed = expand_dot(resolve_dotted(parsed, names), names)
+    parsed = of_columns(parsed, names)
     response = decode(parsed.response)
     if observed and response in frame.columns and frame[response].isna().all():
         observed, name = False, response

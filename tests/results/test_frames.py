@@ -95,6 +95,6 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch):
             raise ImportError(name)
         return found(name, *args)
 
-    monkeypatch.setattr("mixedfx.results.frames.importlib.import_module", missing)
-    with pytest.raises(ArgumentError, match=r"pip install 'mixedfx\[polars\]'"):
+    monkeypatch.setattr("importlib.import_module", missing)
+    with pytest.raises(ArgumentError, match=r'pip install "mixedfx\[polars\]"'):
         fit().glance(to="polars")

@@ -25,7 +25,7 @@ from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
-from mixedfx.formula.expansion import expand_dot, resolve_dotted
+from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def request_columns(
     dispersion: Formula | None = None,
 ) -> ColumnRequest:
     """Find the columns that a model and its arguments read; those not there are an error."""
-    formula = expand_dot(resolve_dotted(formula, columns), list(columns))
+    formula = of_columns(formula, list(columns))
     dispersion = None if dispersion is None else resolve_dotted(dispersion, columns)
     empty = pd.DataFrame(columns=list(columns), dtype=object)
     env = formula_environment(env, [formula, dispersion], empty)

@@ -16,7 +16,7 @@ from mixedfx.diagrams.drawing.text import (
     text_width,
 )
 from mixedfx.diagrams.graph.build import Graph
-from mixedfx.plots.axes import check_axes
+from mixedfx.plots.axes import check_axes, import_pyplot
 
 # Okabe and Ito's blue and greys: distinct under every kind of colour vision.
 _BLUE, _DARK_GREY, _LIGHT_GREY = "#0072B2", "#333333", "#DDDDDD"
@@ -31,7 +31,7 @@ def draw(graph: Graph, *, ax: Any = None) -> Any:
     title has the grouping factor, its index and, if known, the number of levels. Plates of nested
     factors are nested, those of crossed factors overlap.
     """
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     if ax is not None:
         (ax,) = check_axes(ax, 1)
     texts = {n.name: node_label(n) for n in graph.nodes} | {
@@ -48,15 +48,6 @@ def draw(graph: Graph, *, ax: Any = None) -> Any:
     patches = _draw_nodes(ax, graph, layout, texts, scale)
     _draw_edges(ax, graph, layout, patches, scale)
     return ax
-
-
-def _pyplot() -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        message = 'pictures need matplotlib: python -m pip install "mixedfx[plot]"'
-        raise ImportError(message) from None
-    return pyplot
 
 
 def _fit_axes(ax: Any, bounds: Box) -> float:

@@ -112,8 +112,8 @@ class _Tried(NamedTuple):
 
 def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
     if 'dispersion="~ (' in code:
-        why = "Not tried: random effects of the scale take many times as long."
-        return _Tried(why, helps=True)
+        text = "Not tried: random effects of the scale take many times as long."
+        return _Tried(text, helps=True)
     if not clock.allows(code):
         return _Tried("Not tried: max_seconds.", helps=True)
     begin = clock.seconds

@@ -123,5 +123,4 @@ def means_document(
 def _stripped(table: pd.DataFrame) -> pd.DataFrame:
     """The formatted table without the spaces that align it in a terminal."""
     formatted = formatted_table(table)
-    formatted.columns = formatted.columns.str.strip()
-    return formatted.apply(lambda column: column.str.strip())
+    return pd.DataFrame({str(name).strip(): formatted[name].str.strip() for name in formatted})
