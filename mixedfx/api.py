@@ -26,7 +26,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
-from mixedfx.inference.shrinkage import pooled_coefficients
+from mixedfx.inference import shrinkage
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.linalg.available_memory import memory_errors_named
 from mixedfx.priors.specification import NO_PRIORS, match_priors
@@ -34,8 +34,8 @@ from mixedfx.residuals.registry import residual_request
 from mixedfx.results.results import Results
 from mixedfx.sources.registry import as_source
 from mixedfx.sources.source import DataSource
-from mixedfx.streamed.fit import StreamedFit, fit_source
-from mixedfx.streamed.loading import load_columns, reason_for_all_rows
+from mixedfx.streamed import fit as streamed_fit
+from mixedfx.streamed import loading
 
 # Upper bound of plausible starting values; theta is relative to the residual standard deviation.
 _MAX_THETA = 1e8
@@ -224,7 +224,7 @@ def fit_formula(
         read = residual.read if isinstance(residual, ResidualRequest) else residual
         formulas = [f for f in (parsed, dispersion, read) if f is not None]
         given = (options.weights, options.offset, options.residual_sd)
-        data = load_columns(formulas, source, given, fit_or_reason)
+        data = loading.load_columns(formulas, source, given, fit_or_reason)
     design = build(
         parsed,
         data,
@@ -255,11 +255,11 @@ def _fit_source(
     dispersion: Formula | None,
 ) -> FittedModel | str:
     """Fit rows that are read in chunks; or what of the model needs all rows at once."""
-    reason = reason_for_all_rows(formula, dispersion, vars(options), source.columns, env)
+    reason = loading.reason_for_all_rows(formula, dispersion, vars(options), source.columns, env)
     if reason is not None:
         return reason
     arguments = {"weights": options.weights, "offset": options.offset}
-    how = StreamedFit(
+    how = streamed_fit.StreamedFit(
         options.engine,
         options.reml,
         options.control or Control(),
@@ -267,7 +267,7 @@ def _fit_source(
         dispersion,
     )
     try:
-        return fit_source(formula, source, arguments, env, how)
+        return streamed_fit.fit_source(formula, source, arguments, env, how)
     except TooManyStrata:
         return f"dispersion='{dispersion}', of so many values,"
 
@@ -384,4 +384,4 @@ def pooling_fits(
         raise ArgumentError(
             f"group= says which grouping factor is pooled over; there are: {listed}."
         )
-    return pooled_coefficients(fit, groups[0] if group is None else group)
+    return shrinkage.pooled_coefficients(fit, groups[0] if group is None else group)

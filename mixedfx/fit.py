@@ -11,20 +11,18 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.bayes.joint_mode import fit_joint_mode
-from mixedfx.bayes.mode import find_mode
+from mixedfx.bayes import joint_mode
+from mixedfx.bayes import mode as posterior_mode
 from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import EngineRefusal, check_choice
-from mixedfx.estimation import dispatch
-from mixedfx.estimation.compound_symmetry import check_random_intercept, confirm_by_mixedlm
-from mixedfx.estimation.dispersion.random import estimate_location_scale
+from mixedfx.estimation import compound_symmetry, dispatch, nested
+from mixedfx.estimation.dispersion import random as location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
-from mixedfx.estimation.glmm.fit import fit_generalized
-from mixedfx.estimation.glmm.several_predictors import fit_several
+from mixedfx.estimation.glmm import fit as generalized
+from mixedfx.estimation.glmm import several_predictors
 from mixedfx.estimation.iterative import choose_solver
-from mixedfx.estimation.nested import estimate_nested
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.unidentified import check_residual_identified
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -37,10 +35,17 @@ from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 
-# Estimators of residual models with parameters, by the name that the model gives.
-_ESTIMATORS = {"nested": estimate_nested, "laplace": estimate_location_scale}
+# Estimators of residual models with parameters, by the name that the model gives; imported when
+# they are asked for.
+_ESTIMATORS = {
+    "nested": lambda: nested.estimate_nested,
+    "laplace": lambda: location_scale.estimate_location_scale,
+}
 # Fits of models of a family, by the same.
-_OF_FAMILIES = {"marginal": fit_generalized, "several": fit_several}
+_OF_FAMILIES = {
+    "marginal": lambda: generalized.fit_generalized,
+    "several": lambda: several_predictors.fit_several,
+}
 
 
 def fit_design(
@@ -60,13 +65,13 @@ def fit_design(
         check_plain_levels(design.spec, model.spec.argument)
     if isinstance(priors, FamilyPriors):
         spec = cast(FamilyResidual, design.spec.residual)
-        return fit_joint_mode(design, spec, priors, control=control)
+        return joint_mode.fit_joint_mode(design, spec, priors, control=control)
     if isinstance(priors, PriorSpecification):
         _check_identified(design, reml=True)
         return _fit_posterior_mode(design, priors, engine=engine, control=control)
     if fit_family := _OF_FAMILIES.get(model.estimator):
         spec = cast(FamilyResidual, design.spec.residual)
-        return fit_family(design, spec, control=control, start=start)
+        return fit_family()(design, spec, control=control, start=start)
     if model.estimator != "engine":
         _check_identified(design, reml=reml, crossprod=crossprod)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
@@ -104,15 +109,15 @@ def _fit_residual_model(
             "engine='profiled'."
         )
     if engine == "statsmodels":
-        check_random_intercept(design, model)
-    estimator = _ESTIMATORS[model.estimator]
+        compound_symmetry.check_random_intercept(design, model)
+    estimator = _ESTIMATORS[model.estimator]()
     with single_threaded_blas(design.spec.n_random_effects):
         optimizer_result, weighted_design, estimate = estimator(
             design, model, reml=reml, control=control
         )
         if engine == "statsmodels":
             params = estimate.residual_params
-            optimizer_result = confirm_by_mixedlm(
+            optimizer_result = compound_symmetry.confirm_by_mixedlm(
                 optimizer_result, design, model, params, reml=reml, control=control
             )
         crossprod = estimate.crossprod or compute_crossproducts(weighted_design)
@@ -136,7 +141,7 @@ def _fit_posterior_mode(
         )
     design.spec.residual.check_priors()
     with single_threaded_blas(design.spec.n_random_effects):
-        mode = find_mode(design, priors, control)
+        mode = posterior_mode.find_mode(design, priors, control)
         return build_fitted_model(
             mode.design,
             GaussianLikelihood(compute_crossproducts(mode.design), reml=True),

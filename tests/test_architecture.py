@@ -27,7 +27,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
-    {"_names", "_tracebacks"},
+    {"_names", "_tracebacks", "_late"},
     {"errors", "_arrays", "_escaping", "_keys", "_warnings"},
     {"_extras"},
     {"linalg", "documents"},
@@ -419,11 +419,16 @@ def _classes_in(annotation: object) -> Iterator[type]:
         yield from _classes_in(part)
 
 
+@cache
+def _names_of_annotations(name: str) -> dict[str, object]:
+    """What a module imports for type checkers only."""
+    guarded = [n for n in modules()[name].tree.body if isinstance(n, ast.If)]
+    imported = (pair for node in guarded for pair in _imports(node))
+    return {n: getattr(_loaded(module), n) for module, n in imported if n is not None}
+
+
 def _returned(function: object) -> set[type]:
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:  # a name imported for type checkers only
-        return set()
+    hints = typing.get_type_hints(function, localns=_names_of_annotations(function.__module__))
     return {c for c in _classes_in(hints.get("return")) if not c.__name__.startswith("_")}
 
 

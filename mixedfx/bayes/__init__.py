@@ -4,3 +4,7 @@ Given the covariances of the random effects and sigma the model is Gaussian: fix
 effects are integrated out in closed form by the REML criterion, and drawn exactly afterwards. Only
 standard deviations, correlations and dispersion coefficients are optimised or sampled.
 """
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

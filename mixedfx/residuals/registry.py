@@ -7,6 +7,7 @@ built-in ones are asked for by arguments of their own, ``residual_sd=`` and ``di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,12 +25,9 @@ from mixedfx.design.residual import (
     ResidualSpec,
 )
 from mixedfx.errors import ArgumentError, brief, did_you_mean
-from mixedfx.formula.residual import parse_residual
+from mixedfx.formula import residual as residual_formula
 from mixedfx.formula.terms import Formula
-from mixedfx.residuals.correlated import Correlated
-from mixedfx.residuals.correlated_dispersion import CorrelatedDispersion
-from mixedfx.residuals.correlated_request import correlated_residuals
-from mixedfx.residuals.log_linear import LocationScale, LogLinear
+from mixedfx.residuals import correlated_dispersion, correlated_request, log_linear
 from mixedfx.residuals.model import (
     FamilyModel,
     Homoscedastic,
@@ -38,9 +36,13 @@ from mixedfx.residuals.model import (
     SeveralModel,
 )
 
+if TYPE_CHECKING:
+    from mixedfx.residuals.correlated import Correlated
+
 
 def _log_linear(spec: DispersionSpec, rows: DispersionRows) -> ResidualModel:
-    return LocationScale(spec, rows) if spec.has_random_effects else LogLinear(spec, rows)
+    model = log_linear.LocationScale if spec.has_random_effects else log_linear.LogLinear
+    return model(spec, rows)
 
 
 _BUILT_IN: dict[type[ResidualSpec], Callable[..., ResidualModel]] = {
@@ -71,19 +73,19 @@ def register_residual(name: str, factory: Factory) -> None:
 def _with_dispersion(
     model: Correlated, spec: DispersionSpec, rows: DispersionRows
 ) -> tuple[ResidualSpec, ResidualRows]:
-    combined = CorrelatedDispersion.of(model, spec, rows)
+    combined = correlated_dispersion.CorrelatedDispersion.of(model, spec, rows)
     return combined.spec, combined
 
 
 def residual_request(text: str, dispersion: Formula | None = None) -> ResidualRequest:
     """Look up the residual model of ``residual=``, with the formula of ``dispersion=``."""
-    name, inside, formula = parse_residual(text)
+    name, inside, formula = residual_formula.parse_residual(text)
     if dispersion is not None:
         _check_scale(text, name, dispersion)
     if name in STRUCTURES and name not in _REGISTERED:
 
         def build_correlated(columns: Mapping[str, pd.Series]) -> tuple[ResidualSpec, ResidualRows]:
-            model = correlated_residuals(text, name, formula, columns)
+            model = correlated_request.correlated_residuals(text, name, formula, columns)
             return model.spec, model
 
         return ResidualRequest(formula, build_correlated, dispersion, _with_dispersion)

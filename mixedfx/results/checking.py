@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
-from mixedfx.inference.checks.checks import Checks, check
+from mixedfx.inference.checks import checks
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.checks.checks import Checks
 
 
 class CheckingMixin(ResultsBase):
@@ -73,4 +76,4 @@ class CheckingMixin(ResultsBase):
         >>> checks.table.loc[0, ["check", "what"]].tolist(), bool(checks.table.p_value[0] < 0.001)
         (['dispersion', 'response'], True)
         """
-        return check(self.model, rng=rng, n_sim=n_sim)
+        return checks.check(self.model, rng=rng, n_sim=n_sim)

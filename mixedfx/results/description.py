@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixedfx.covariance.structure import correlation_components
 from mixedfx.design.spec import ModelSpec
 from mixedfx.diagrams import equations
 from mixedfx.diagrams import graph as graphs
-from mixedfx.diagrams.equations.distributions import family_symbols
-from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.errors import check_flag
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.diagrams.equations.layout import Equation
 
 
 class DescriptionMixin(ResultsBase):
@@ -104,7 +105,7 @@ def graph_of(fit: FittedModel) -> graphs.Graph:
         rows=fit.nobs,
         nested=nesting_of(_specs(fit)),
         residual_sd=fit.spec.residual.residual_sd,
-        params=family_symbols(fit.spec.family, tuple(fit.residual.predictors)),
+        params=equations.family_symbols(fit.spec.family, tuple(fit.residual.predictors)),
         further={name: part.formula for name, part in fit.residual.predictors.items()},
     )
     return graphs.with_dependence(found, fit.spec.residual.dependence)

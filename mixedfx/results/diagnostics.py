@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -11,12 +11,13 @@ from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.fitted_model import check_no_priors
 from mixedfx.inference import approximation as approximations
-from mixedfx.inference import heritability, variance_explained
-from mixedfx.inference.approximation import Approximation
-from mixedfx.inference.shrinkage import pooling
-from mixedfx.inference.variance_explained import VarianceShares
+from mixedfx.inference import heritability, shrinkage, variance_explained
 from mixedfx.results import tables
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.approximation import Approximation
+    from mixedfx.inference.variance_explained import VarianceShares
 
 
 class DiagnosticsMixin(ResultsBase):
@@ -262,7 +263,7 @@ class DiagnosticsMixin(ResultsBase):
         B      5    1528.0  1527.5  1527.89    0.78    19.59
         """
         groups = self.model.formula.groups
-        return pooling(self.model, group if group is not None else next(iter(groups), ""))
+        return shrinkage.pooling(self.model, group if group is not None else next(iter(groups), ""))
 
     def influence(
         self, of: str = "obs", *, method: Literal["one_step", "refit"] = "one_step"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
-from mixedfx.inference.doctor.diagnosis import Diagnosis
-from mixedfx.inference.doctor.doctor import Examination, examine
+from mixedfx.inference.doctor import doctor
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.doctor.diagnosis import Diagnosis
 
 
 class DoctorMixin(ResultsBase):
@@ -88,4 +90,4 @@ class DoctorMixin(ResultsBase):
         >>> found.recommended
         'Yield ~ 1'
         """
-        return examine(self.model, Examination(conf_level, order, rng, max_seconds))
+        return doctor.examine(self.model, doctor.Examination(conf_level, order, rng, max_seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -13,12 +13,15 @@ from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formatting import Summary, Table, component_rows, format_p_value
 from mixedfx.inference import intervals, prediction, varcorr, wald
+from mixedfx.inference import vuong as vuong_tests
 from mixedfx.inference.denominator_df import DenominatorDf, denominator_df
-from mixedfx.inference.emmeans.emmeans import EMMeans, emmeans
-from mixedfx.inference.emmeans.response_means import on_scale
+from mixedfx.inference.emmeans import emmeans as marginal_means
+from mixedfx.inference.emmeans import response_means
 from mixedfx.inference.profile import profile as profiles
-from mixedfx.inference.vuong import vuong
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.emmeans.emmeans import EMMeans
 
 
 @dataclass(frozen=True, repr=False)
@@ -212,8 +215,10 @@ class ZeroInflation:
         EMMeans
             With ``table`` and ``contrasts()``.
         """
-        means = emmeans(self.model, self._ddf, specs, by=by, at=at, conf_level=conf_level)
-        return on_scale(self.model, means, which, bias_adjust=False)
+        means = marginal_means.emmeans(
+            self.model, self._ddf, specs, by=by, at=at, conf_level=conf_level
+        )
+        return response_means.on_scale(self.model, means, which, bias_adjust=False)
 
     def __repr__(self) -> str:
         """Coefficients, and standard deviations of random effects."""
@@ -342,7 +347,7 @@ class PredictorsMixin(ResultsBase):
         """
         if not isinstance(other, type(self)):
             raise ArgumentError(f"other={brief(other)} must be a fit, the result of glmer().")
-        return vuong(self.model, other.model)
+        return vuong_tests.vuong(self.model, other.model)
 
 
 def further_sections(fit: FittedModel) -> tuple[Table, ...]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 
 from mixedfx._other_programs import EMMEANS_ARGUMENTS, METHOD_ARGUMENTS, explains_arguments
 from mixedfx.errors import check_flag
 from mixedfx.inference import anova as anova_tables
-from mixedfx.inference import comparison, wald
-from mixedfx.inference.constraints import linear_constraints
+from mixedfx.inference import comparison, constraints, hypothesis_basis, wald
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import emmeans as marginal_means
-from mixedfx.inference.emmeans.marginal_means import EMMeans
-from mixedfx.inference.emmeans.means_grid import Weights
-from mixedfx.inference.emmeans.response_means import on_scale
-from mixedfx.inference.hypothesis_basis import echelon_hypotheses
+from mixedfx.inference.emmeans import response_means
 from mixedfx.results.base import ResultsBase
 from mixedfx.results.frames import FrameName, OtherFrame, converted
+
+if TYPE_CHECKING:
+    from mixedfx.inference.emmeans.marginal_means import EMMeans
+    from mixedfx.inference.emmeans.means_grid import Weights
 
 
 class HypothesisTestsMixin(ResultsBase):
@@ -145,7 +145,7 @@ class HypothesisTestsMixin(ResultsBase):
                 term  estimate    df  p_value
         0  Days = 10    10.467  17.0    0.766
         """
-        hypotheses = linear_constraints(self.model, r_matrix)
+        hypotheses = constraints.linear_constraints(self.model, r_matrix)
         return wald.t_tests(
             self.model,
             self._denominator_df(df_method),
@@ -192,7 +192,8 @@ class HypothesisTestsMixin(ResultsBase):
         >>> fit.wald_test("Intercept = 250, Days = 10").round(3)["den_df"]
         np.float64(17.0)
         """
-        hypotheses = echelon_hypotheses(self.model, linear_constraints(self.model, r_matrix))
+        found = constraints.linear_constraints(self.model, r_matrix)
+        hypotheses = hypothesis_basis.echelon_hypotheses(self.model, found)
         return wald.f_test(self.model, self._denominator_df(df_method), hypotheses)
 
     def f_test(self, r_matrix: Any, *, df_method: DfMethod = "auto") -> pd.Series:
@@ -384,10 +385,9 @@ class HypothesisTestsMixin(ResultsBase):
         1    C - A     0.81
         2    C - B     1.00
         """
-        ddf = self._denominator_df(df_method)
         means = marginal_means.emmeans(
             self.model,
-            ddf,
+            self._denominator_df(df_method),
             specs,
             by=by,
             conf_level=conf_level,
@@ -397,4 +397,4 @@ class HypothesisTestsMixin(ResultsBase):
             cov_reduce=cov_reduce,
             which=which,
         )
-        return on_scale(self.model, means, which, bias_adjust=bias_adjust)
+        return response_means.on_scale(self.model, means, which, bias_adjust=bias_adjust)

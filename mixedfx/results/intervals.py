@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, check_options, explains_arguments
 from mixedfx._workers import Workers
 from mixedfx.errors import ArgumentError, check_choice
-from mixedfx.inference import intervals
+from mixedfx.inference import intervals, parameters
 from mixedfx.inference.bootstrap import bootstrap as resampling
-from mixedfx.inference.bootstrap.refit import Kind
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
-from mixedfx.inference.parameters import select_parameters
 from mixedfx.inference.profile import profile as profiles
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.bootstrap.refit import Kind
+
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]
 
@@ -111,7 +113,7 @@ class IntervalsMixin(ResultsBase):
         alpha = resolve_alpha(alpha, conf_level)
         workers = Workers(n_jobs, client)
         check_options("conf_int", bootstrap, BootstrapOptions.__annotations__)
-        names = [parameter.name for parameter in select_parameters(self.model, parm)]
+        names = [parameter.name for parameter in parameters.select_parameters(self.model, parm)]
         if method == "wald":
             ddf = self._denominator_df(df_method)
             return intervals.wald_intervals(self.model, ddf, 1.0 - alpha, parm)

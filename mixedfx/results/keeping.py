@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Self, cast
 
 from mixedfx.results.base import ResultsBase
-from mixedfx.storage import pickling  # noqa: F401  (fitted models can be pickled from here on)
-from mixedfx.storage.files import save_model
-from mixedfx.storage.slim import slim_model
+from mixedfx.storage import (
+    files,
+    pickling,  # noqa: F401  (fitted models can be pickled from here on)
+)
+from mixedfx.storage import slim as slimming
 
 
 class KeepingMixin(ResultsBase):
@@ -37,7 +39,7 @@ class KeepingMixin(ResultsBase):
         >>> fit.slim().predict(sleep).equals(fit.predict(sleep))
         True
         """
-        slim: Self = cast(Any, type(self))(slim_model(self.model))
+        slim: Self = cast(Any, type(self))(slimming.slim_model(self.model))
         return slim
 
     def save(self, path: Any) -> None:
@@ -68,4 +70,4 @@ class KeepingMixin(ResultsBase):
         ...     mfx.read(pathlib.Path(folder, "fit.mfx")).sigma == fit.sigma
         True
         """
-        save_model(self.model, path)
+        files.save_model(self.model, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -11,14 +11,14 @@ from mixedfx._other_programs import EFFECTS_ARGUMENTS, explains_arguments
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.inference.denominator_df import DfMethod
 from mixedfx.inference.emmeans import joint_tests as tests_of_terms
-from mixedfx.inference.emmeans import row_effects
+from mixedfx.inference.emmeans import means_grid, row_averages, row_effects
 from mixedfx.inference.emmeans import slopes as marginal_slopes
-from mixedfx.inference.emmeans.marginal_means import EMMeans
-from mixedfx.inference.emmeans.means_grid import GridOptions, Weights
-from mixedfx.inference.emmeans.row_averages import row_groups
-from mixedfx.inference.emmeans.row_effects import EffectOptions
+from mixedfx.results import marginaleffects
 from mixedfx.results.base import ResultsBase
-from mixedfx.results.marginaleffects import marginaleffects_model
+
+if TYPE_CHECKING:
+    from mixedfx.inference.emmeans.marginal_means import EMMeans
+    from mixedfx.inference.emmeans.means_grid import Weights
 
 
 class MarginalEffectsMixin(ResultsBase):
@@ -108,7 +108,7 @@ class MarginalEffectsMixin(ResultsBase):
         if not average:
             if data is not None:
                 raise ArgumentError("data= has rows to average over: add average=True.")
-            options = GridOptions(at=at, nesting=nesting, weights=weights, argument="by")
+            options = means_grid.GridOptions(at=at, nesting=nesting, weights=weights, argument="by")
             return marginal_slopes.slopes(
                 fit, ddf, variable, by, options=options, which=which, conf_level=conf_level
             )
@@ -117,7 +117,12 @@ class MarginalEffectsMixin(ResultsBase):
                 f"average=True averages over the rows: weights={weights!r} weighs cells of a grid."
             )
         return marginal_slopes.average_slopes(
-            fit, ddf, variable, row_groups(fit, by, at, data), which=which, conf_level=conf_level
+            fit,
+            ddf,
+            variable,
+            row_averages.row_groups(fit, by, at, data),
+            which=which,
+            conf_level=conf_level,
         )
 
     @explains_arguments(EFFECTS_ARGUMENTS)
@@ -199,7 +204,9 @@ class MarginalEffectsMixin(ResultsBase):
         2  period    4 - 3    -0.026      0.027
         """
         check_flag("average", average)
-        options = EffectOptions(at, data, average, which, comparison, conf_level, random)
+        options = row_effects.EffectOptions(
+            at, data, average, which, comparison, conf_level, random
+        )
         return row_effects.comparisons(
             self.model, self._denominator_df(df_method), variables, by, options
         )
@@ -262,7 +269,9 @@ class MarginalEffectsMixin(ResultsBase):
         0    298.51       9.05  17.0
         """
         check_flag("average", average)
-        options = EffectOptions(at, data, average, which, conf_level=conf_level, random=random)
+        options = row_effects.EffectOptions(
+            at, data, average, which, conf_level=conf_level, random=random
+        )
         ddf = self._denominator_df(df_method)
         return row_effects.average_predictions(self.model, ddf, by, options)
 
@@ -333,4 +342,6 @@ class MarginalEffectsMixin(ResultsBase):
         ImportError
             If marginaleffects is not installed.
         """
-        return marginaleffects_model(self.model, self._denominator_df(df_method).cov)
+        return marginaleffects.marginaleffects_model(
+            self.model, self._denominator_df(df_method).cov
+        )

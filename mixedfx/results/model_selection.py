@@ -12,9 +12,9 @@ from mixedfx._escaping import html_block
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx._warnings import warn_caller
 from mixedfx.errors import ArgumentError, SelectionWarning, check_flag, check_share, name_list
+from mixedfx.inference import drop1 as dropping
+from mixedfx.inference import stepwise
 from mixedfx.inference.denominator_df import DfMethod, denominator_df, resolve_df_method
-from mixedfx.inference.drop1 import drop1, resolve_test
-from mixedfx.inference.stepwise import Selection, backward_elimination
 from mixedfx.results.base import ResultsBase
 from mixedfx.results.frames import FrameName, OtherFrame, converted
 
@@ -125,14 +125,14 @@ class ModelSelectionMixin(ResultsBase):
         recipe     2.0    42.0   0.249    0.781
         temp       1.0   224.0  94.976    0.000
         """
-        test_name = resolve_test(self.model, test)
+        test_name = dropping.resolve_test(self.model, test)
         resolve_df_method(self.model, df_method)
         if test_name == "chisq" and df_method not in ("auto", "normal"):
             raise ArgumentError(
                 f"df_method='{df_method}' is of F tests: write test='F', or leave it out."
             )
         ddf = self._denominator_df("normal" if test_name == "chisq" else df_method)
-        return converted(drop1(self.model, ddf, test_name), to)
+        return converted(dropping.drop1(self.model, ddf, test_name), to)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def step(
@@ -203,13 +203,13 @@ class ModelSelectionMixin(ResultsBase):
         check_flag("reduce_random", reduce_random)
         check_flag("reduce_fixed", reduce_fixed)
         method = resolve_df_method(self.model, df_method)
-        selection = Selection(
+        selection = stepwise.Selection(
             alpha_random if reduce_random else None,
             alpha_fixed if reduce_fixed else None,
             frozenset(name_list("keep", keep)),
             "auto",
             lambda fit: denominator_df(fit, method),
         )
-        found = backward_elimination(self.model, selection)
+        found = stepwise.backward_elimination(self.model, selection)
         warn_caller(found.fit.notes[-1].text, SelectionWarning)
         return StepResults(found.random, found.fixed, type(self)(found.fit))  # type: ignore[call-arg]

@@ -13,8 +13,8 @@ import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import several_prediction
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
-from mixedfx.inference.several_prediction import predict
 from mixedfx.results.base import ResultsBase
 
 Vector = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ class PredictionResults:
 
     def _predicted(self, interval: str | None, alpha: float) -> pd.DataFrame:
         """Means, standard errors, and the limits of an interval."""
-        table = predict(
+        table = several_prediction.predict(
             self.model,
             self.data,
             interval=interval,

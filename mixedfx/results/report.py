@@ -11,8 +11,8 @@ import pandas as pd
 from mixedfx.errors import ArgumentError, check_choice, check_share
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import varcorr, wald
+from mixedfx.inference import variance_explained as shares_of_variance
 from mixedfx.inference.denominator_df import DenominatorDf, DfMethod
-from mixedfx.inference.variance_explained import variance_explained
 from mixedfx.results.base import ResultsBase
 
 _METHODS = {
@@ -159,7 +159,7 @@ def _random(model: FittedModel, style: str) -> list[str]:
 def _explained(model: FittedModel, style: str) -> list[str]:
     """Marginal and conditional R squared, where they are defined."""
     try:
-        found = variance_explained(model).r2
+        found = shares_of_variance.variance_explained(model).r2
     except (ArgumentError, NotImplementedError):
         return []
     if not np.isfinite(found.to_numpy(dtype=float)).all():

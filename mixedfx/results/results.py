@@ -7,7 +7,7 @@ from mixins, one for each topic, and delegate to functions of a fitted model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
@@ -18,6 +18,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.refit import refit
+from mixedfx.results import plot_accessor
 from mixedfx.results.broom import BroomMixin
 from mixedfx.results.checking import CheckingMixin
 from mixedfx.results.description import DescriptionMixin
@@ -31,7 +32,6 @@ from mixedfx.results.intervals import IntervalsMixin
 from mixedfx.results.keeping import KeepingMixin
 from mixedfx.results.marginal_effects import MarginalEffectsMixin
 from mixedfx.results.model_selection import ModelSelectionMixin
-from mixedfx.results.plot_accessor import PlotAccessor
 from mixedfx.results.prediction_results import PredictionMixin
 from mixedfx.results.report import ReportMixin
 from mixedfx.results.robust import RobustMixin
@@ -39,6 +39,9 @@ from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
 from mixedfx.results.validation import ValidationMixin
 from mixedfx.results.variance_tests import VarianceTestsMixin
+
+if TYPE_CHECKING:
+    from mixedfx.results.plot_accessor import PlotAccessor
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +115,7 @@ class Results(
     @property
     def plot(self) -> PlotAccessor:
         """Plots of the fit, such as ``fit.plot.caterpillar()``; they need matplotlib."""
-        return PlotAccessor(self.model)
+        return plot_accessor.PlotAccessor(self.model)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def summary(self, *, df_method: DfMethod = "auto") -> Summary:

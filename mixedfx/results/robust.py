@@ -12,13 +12,11 @@ import pandas as pd
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.formatting import Summary
-from mixedfx.inference import intervals, wald
+from mixedfx.inference import clusters as clustering
+from mixedfx.inference import constraints, hypothesis_basis, intervals, wald
 from mixedfx.inference.cluster_robust import ClusterRobust, cluster_robust
-from mixedfx.inference.clusters import resolve_clusters
-from mixedfx.inference.constraints import linear_constraints
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.denominator_df import ConstantDf, DenominatorDf
-from mixedfx.inference.hypothesis_basis import echelon_hypotheses
 from mixedfx.results.base import ResultsBase
 from mixedfx.results.summary import summarize
 
@@ -145,7 +143,7 @@ class RobustResults:
         pandas.DataFrame
             A row per hypothesis.
         """
-        found = linear_constraints(self.model, r_matrix)
+        found = constraints.linear_constraints(self.model, r_matrix)
         return wald.t_tests(
             self.model,
             self._ddf,
@@ -169,7 +167,8 @@ class RobustResults:
         pandas.Series
             ``F num_df den_df p_value``.
         """
-        hypotheses = echelon_hypotheses(self.model, linear_constraints(self.model, r_matrix))
+        found = constraints.linear_constraints(self.model, r_matrix)
+        hypotheses = hypothesis_basis.echelon_hypotheses(self.model, found)
         return wald.f_test(self.model, self._ddf, hypotheses)
 
     f_test = wald_test
@@ -259,7 +258,7 @@ class RobustMixin(ResultsBase):
                 "takes up more variation."
             )
         check_no_priors(model, "get_robustcov_results()")
-        clusters = resolve_clusters(model, groups)
+        clusters = clustering.resolve_clusters(model, groups)
         ddf = cluster_robust(model, clusters.codes, cov_type)
         return RobustResults(
             model, cov_type, clusters.name, ddf.n_clusters, ddf if use_t else _normal(ddf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -13,11 +13,13 @@ from mixedfx._workers import Workers
 from mixedfx.bayes import sample
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import posterior_prediction
+from mixedfx.inference import simulation as simulations
 from mixedfx.inference.bootstrap import bootstrap as resampling
-from mixedfx.inference.bootstrap.bootstrap import Bootstrap
-from mixedfx.inference.posterior_prediction import PosteriorPredictor
-from mixedfx.inference.simulation import simulate
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.bootstrap.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class SimulationMixin(ResultsBase):
         >>> float(drawn[0].max())
         1527.5
         """
-        return simulate(self.model, n, rng=rng, random=random, data=data, params=params)
+        return simulations.simulate(self.model, n, rng=rng, random=random, data=data, params=params)
 
     @explains_arguments(METHOD_ARGUMENTS)
     def bootstrap(
@@ -241,4 +243,4 @@ class SimulationMixin(ResultsBase):
         samples = sample.sample(self.model, draws=draws, chains=chains, rng=rng, progress=progress)
         from mixedfx.inference.posterior_tree import PosteriorTree
 
-        return PosteriorTree.of(PosteriorPredictor(self.model, samples))
+        return PosteriorTree.of(posterior_prediction.PosteriorPredictor(self.model, samples))

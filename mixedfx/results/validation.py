@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.design.source import check_index
 from mixedfx.errors import ArgumentError
-from mixedfx.inference.validation.cross_validation import (
-    CrossValidation,
-    cross_validated,
-    units_of,
-)
-from mixedfx.inference.validation.leave_out import LeaveGroupOut, leave_group_out
+from mixedfx.inference.validation import cross_validation, leave_out
 from mixedfx.results.base import ResultsBase
+
+if TYPE_CHECKING:
+    from mixedfx.inference.validation.cross_validation import CrossValidation
+    from mixedfx.inference.validation.leave_out import LeaveGroupOut
 
 
 class ValidationMixin(ResultsBase):
@@ -72,8 +71,8 @@ class ValidationMixin(ResultsBase):
         """
         labels = self.model.rows.index
         by, folds = _of_rows("by", by, labels), _of_rows("folds", folds, labels)
-        units = units_of(self.model, by, labels)
-        return cross_validated(
+        units = cross_validation.units_of(self.model, by, labels)
+        return cross_validation.cross_validated(
             self.model, units, folds, scores, conf_level=conf_level, rng=rng, labels=labels
         )
 
@@ -125,7 +124,9 @@ class ValidationMixin(ResultsBase):
             listed = ", ".join(map(repr, groups)) or "none"
             raise ArgumentError(f"by= names the groups that are left out; there are: {listed}.")
         name = groups[0] if by is None else by
-        return leave_group_out(self.model, units_of(self.model, name, pd.RangeIndex(0)))
+        return leave_out.leave_group_out(
+            self.model, cross_validation.units_of(self.model, name, pd.RangeIndex(0))
+        )
 
 
 def _of_rows(name: str, value: Any, labels: pd.Index) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
-from mixedfx.inference.rlrt import exact_rlrt
+from mixedfx.inference import rlrt
 from mixedfx.results.base import ResultsBase
 
 
@@ -60,4 +60,4 @@ class VarianceTestsMixin(ResultsBase):
         n_sim        10000.000
         Name: (1 | Batch), dtype: float64
         """
-        return exact_rlrt(self.model, term, n_sim, rng)
+        return rlrt.exact_rlrt(self.model, term, n_sim, rng)

@@ -8,7 +8,7 @@ is written in Unicode and in LaTeX. Names of columns and estimates come from the
 mappings.
 """
 
-from mixedfx.diagrams.equations.distributions import FamilyResponse
+from mixedfx.diagrams.equations.distributions import FamilyResponse, family_symbols
 from mixedfx.diagrams.equations.layout import Equation, Line
 from mixedfx.diagrams.equations.levels import equation
 from mixedfx.diagrams.equations.ordered import family_response, formula_shown
@@ -24,5 +24,6 @@ __all__ = [
     "RowTerms",
     "equation",
     "family_response",
+    "family_symbols",
     "formula_shown",
 ]

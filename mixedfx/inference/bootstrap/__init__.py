@@ -1,1 +1,5 @@
 """Parametric bootstrap."""
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

@@ -1,0 +1,89 @@
+"""Modules that a package imports when something of them is first used."""
+
+import importlib
+import subprocess
+import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mixedfx._late import LateModule
+
+INIT = "from mixedfx._late import late\n__getattr__ = late(__name__, twice='module')\n"
+# A module that takes a while: threads that come meanwhile must not see a half of it.
+MODULE = "import time\nbegun = True\ntime.sleep(0.02)\ndef twice(x): return 2 * x\n"
+USER = "from {0} import module\ndef four(): return module.twice(2)\n"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch, request):
+    name = f"late_{request.node.name}"
+    (tmp_path / name).mkdir()
+    for file, text in {"__init__": INIT, "module": MODULE, "user": USER.format(name)}.items():
+        (tmp_path / name / f"{file}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    for loaded in [m for m in sys.modules if m.split(".")[0] == name]:
+        del sys.modules[loaded]
+
+
+def test_a_module_is_imported_when_something_of_it_is_used(package):
+    user = importlib.import_module(f"{package}.user")
+    assert f"{package}.module" not in sys.modules
+    assert user.four() == 4
+    assert f"{package}.module" in sys.modules
+
+
+def test_what_stands_for_a_module_has_its_attributes_as_they_are_now(package, monkeypatch):
+    user = importlib.import_module(f"{package}.user")
+    assert "twice" in dir(user.module)
+    module = importlib.import_module(f"{package}.module")
+    monkeypatch.setattr(module, "twice", lambda x: -x)
+    assert user.four() == -2
+    with pytest.raises(AttributeError, match="has no attribute 'thrice'"):
+        _ = user.module.thrice
+
+
+def test_a_module_that_is_imported_already_is_given_itself(package):
+    module = importlib.import_module(f"{package}.module")
+    assert not isinstance(module, LateModule)
+    assert importlib.import_module(f"{package}.user").module is module
+
+
+def test_a_name_is_imported_from_its_module_when_it_is_used(package):
+    made = importlib.import_module(package)
+    assert f"{package}.module" not in sys.modules
+    assert made.twice(3) == 6
+    assert vars(made)["twice"] is made.twice  # not looked up again
+
+
+def test_what_is_no_module_is_no_attribute(package):
+    made = importlib.import_module(package)
+    assert isinstance(made, types.ModuleType)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = made.nothing
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec(f"from {package} import nothing")
+
+
+def test_threads_that_come_first_together_get_the_whole_module(package):
+    user = importlib.import_module(f"{package}.user")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: user.four(), range(8))) == [4] * 8
+
+
+@pytest.mark.full
+def test_a_first_fit_imports_the_modules_that_it_uses():
+    script = (
+        "import sys, mixedfx as mfx; data = mfx.datasets.load('sleepstudy');"
+        "str(mfx.lmer('Reaction ~ Days + (Days | Subject)', data, engine='profiled').summary());"
+        "print(*sys.modules)"
+    )
+    run = [sys.executable, "-c", script]
+    loaded = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    unused = (
+        *(f"mixedfx.inference.{of}." for of in ("bootstrap", "checks", "emmeans", "profile")),
+        *(f"mixedfx.{of}." for of in ("bayes", "diagrams", "plots", "streamed")),
+    )
+    assert not [name for name in loaded if name.startswith(unused)]
