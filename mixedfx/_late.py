@@ -1,9 +1,8 @@
 """Modules, and names of them, that a package imports when they are first used.
 
-A first fit uses a third of the package; to import the rest would take longer than the fit. A
-package whose ``__getattr__`` is made by :func:`late` gives ``from package import module`` a
-stand-in, which imports the module when an attribute of it is read (as SPEC 1 of Scientific Python
-has submodules). ``from package.module import name`` imports at once, as ever.
+A first fit uses a third of the modules. A package whose ``__getattr__`` is made by :func:`late`
+gives ``from package import module`` a stand-in, which imports the module when an attribute of it
+is read; ``from package.module import name`` imports at once, as ever.
 """
 
 from __future__ import annotations
@@ -23,17 +22,19 @@ class LateModule(ModuleType):
         # Threads that come first together wait for each other here, as in any import.
         return getattr(import_module(self.__name__), name)
 
-    def __dir__(self) -> list[str]:
-        return dir(import_module(self.__name__))
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(import_module(self.__name__), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(import_module(self.__name__), name)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # what dir() and vars() list
+        return vars(import_module(self.__name__))
 
 
 def late(package: str, **homes: str) -> Callable[[str], Any]:
-    """
-    Make the ``__getattr__`` of a package: its modules before they are imported, and names of them.
-
-    ``homes`` are the names that the package gives, with the module of each; where the package's
-    own modules import each other by :func:`late`, its ``__init__`` cannot import from them.
-    """
+    """Make the ``__getattr__`` of a package: its modules, and names given with their modules."""
 
     def attribute(name: str) -> Any:
         if name in homes:

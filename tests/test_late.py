@@ -45,6 +45,16 @@ def test_what_stands_for_a_module_has_its_attributes_as_they_are_now(package, mo
         _ = user.module.thrice
 
 
+def test_what_is_set_on_a_stand_in_is_set_on_the_module(package, monkeypatch):
+    user = importlib.import_module(f"{package}.user")
+    with monkeypatch.context() as patch:
+        patch.setattr(user.module, "twice", lambda x: 7 * x)
+        patch.setattr(user.module, "more", 1, raising=False)
+        assert importlib.import_module(f"{package}.module").twice(2) == user.four() == 14
+    assert user.four() == 4
+    assert not hasattr(user.module, "more")
+
+
 def test_a_module_that_is_imported_already_is_given_itself(package):
     module = importlib.import_module(f"{package}.module")
     assert not isinstance(module, LateModule)

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import linalg, sparse
 
 from mixedfx._keys import key_text, positions_of_keys
+from mixedfx.covariance import pedigree, pedigree_regression
 from mixedfx.covariance.known_covariance import (
     DenseCovariance,
     KnownCovariance,
@@ -23,8 +24,6 @@ from mixedfx.covariance.known_covariance import (
     SparseCovariance,
     SparseInverse,
 )
-from mixedfx.covariance.pedigree import pedigree_covariance
-from mixedfx.covariance.pedigree_regression import PedigreeRegression, conditional_means
 from mixedfx.covariance.relationship_checks import (
     check_positive_definite,
     check_symmetric,
@@ -218,7 +217,7 @@ class Relationship:
         b    0.5
         Name: inbreeding, dtype: float64
         """
-        return cls(*pedigree_covariance(ids, sires, dams))
+        return cls(*pedigree.pedigree_covariance(ids, sires, dams))
 
     def covariance(self, labels: Sequence[Any] | None = None) -> pd.DataFrame:
         """
@@ -314,7 +313,7 @@ def regressed_effects(relationship: Relationship, at: Codes, effects: Matrix) ->
     """``A[others, at] A[at, at]^-1 b``, (others, m), of the effects (len(at), m) of some rows."""
     known, others = relationship.known, other_rows(relationship, at)
     if isinstance(known, PedigreeCovariance):
-        return conditional_means(known, at, effects)[others]
+        return pedigree_regression.conditional_means(known, at, effects)[others]
     A = known.block(at, at)
     spread = np.zeros((len(relationship), effects.shape[1]))
     spread[at] = linalg.solve(A, effects, assume_a="pos", overwrite_a=True)
@@ -327,7 +326,7 @@ def regression_weights(
     """Weights of the effects of some rows in the means of others, and relative variances left."""
     known = relationship.known
     if isinstance(known, PedigreeCovariance):
-        return PedigreeRegression.of(known, at, others).weights(others)
+        return pedigree_regression.PedigreeRegression.of(known, at, others).weights(others)
     root = np.linalg.cholesky(known.block(at, at))
     half = linalg.solve_triangular(root, known.block(at, others), lower=True)
     weights = linalg.solve_triangular(root, half, lower=True, trans="T").T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,12 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._names import column_label
 from mixedfx.covariance.relationship import Relationship, as_relationship, positions_of_levels
+from mixedfx.design import positions as effect_positions
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
 from mixedfx.design.levels import Levels, are_nested, combine, factorize
 from mixedfx.design.membership import find_memberships
-from mixedfx.design.positions import (
-    EffectPositions,
-    build_positions,
-    check_size_of_positions,
-    position_names,
-)
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
@@ -32,6 +27,10 @@ from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import ALL_ROWS, has_positions, position_codes
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.linalg.sparse_matrix import SparseMatrix
+
+if TYPE_CHECKING:
+    from mixedfx.design.positions import EffectPositions
+
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -112,9 +111,13 @@ def _effect_columns(
 ) -> tuple[EffectPositions | None, tuple[str, ...], Matrix]:
     """Positions, if the effects have any, names and columns of the effects of one term."""
     if has_positions(term.structure):
-        positions, of_rows = build_positions(term, variables, env, index)
-        check_size_of_positions(term, len(positions.levels), n_levels)
-        return positions, position_names(term, positions), positions.indicators(of_rows)
+        positions, of_rows = effect_positions.build_positions(term, variables, env, index)
+        effect_positions.check_size_of_positions(term, len(positions.levels), n_levels)
+        return (
+            positions,
+            effect_positions.position_names(term, positions),
+            positions.indicators(of_rows),
+        )
     if matrix is None or info is None:  # an intercept alone
         return None, ("Intercept",), np.broadcast_to(1.0, (len(index), 1)).view()
     return None, tuple(map(column_label, info.column_names)), matrix

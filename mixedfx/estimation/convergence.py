@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,12 @@ import pandas as pd
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
-from mixedfx.estimation.monte_carlo import LARGEST_ERROR, MonteCarloError
+from mixedfx.estimation import monte_carlo as monte_carlo_errors
 from mixedfx.estimation.optimizer_result import OptimizerResult
+
+if TYPE_CHECKING:
+    from mixedfx.estimation.monte_carlo import MonteCarloError
+
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -162,7 +167,9 @@ class ConvergenceDiagnostics:
             ("number of limits without maximum", float(len(self.no_maximum)), "<", 1.0),
         ]
         if (random := self.monte_carlo) is not None:
-            conditions.append(("error of parameters", random.largest, "<", LARGEST_ERROR))
+            conditions.append(
+                ("error of parameters", random.largest, "<", monte_carlo_errors.LARGEST_ERROR)
+            )
         rows = [
             (name, value, f"{sign} {limit:.3g}", value < limit if sign == "<" else value > limit)
             for name, value, sign, limit in conditions

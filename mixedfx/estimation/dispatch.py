@@ -33,7 +33,7 @@ from mixedfx.estimation.statsmodels import (
 )
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import deviance_rounding
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 
 Vector = npt.NDArray[np.float64]
 

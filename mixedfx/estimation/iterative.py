@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal
-from mixedfx.estimation.monte_carlo import monte_carlo_error
+from mixedfx.estimation import monte_carlo
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.size import exact_operations
 from mixedfx.linalg.cholesky.analysis import elimination_order
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 
 Vector = npt.NDArray[np.float64]
 
@@ -58,12 +58,12 @@ class Iterative:
         """Estimate theta, with as many vectors of signs as it needs."""
         control = replace(control, tolerance=max(control.tolerance, _LEAST_TOLERANCE))
         result = Profiled(name=self.name).estimate(design, likelihood, control=control, start=start)
-        error = monte_carlo_error(likelihood, result)
+        error = monte_carlo.monte_carlo_error(likelihood, result)
         while result.converged and not error.is_small and error.probes < _MAX_PROBES:
             likelihood = with_probes(likelihood, min(error.wanted_probes, _MAX_PROBES))
             if not error.finds_parameters:
                 result = self._search_again(result, design, likelihood, control)
-            error = monte_carlo_error(likelihood, result)
+            error = monte_carlo.monte_carlo_error(likelihood, result)
         assert result.factors is not None
         remarks = result.remarks if error.remark is None else (*result.remarks, error.remark)
         return replace(

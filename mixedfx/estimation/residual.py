@@ -18,30 +18,21 @@ from mixedfx.design.build import Design
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.estimation.contracts import (
-    Deletion,
-    Derivatives,
-    LabelledCovariance,
-    Number,
-    PositionProducts,
-    RowInfluence,
-    Subjects,
-)
+from mixedfx.estimation import contracts, residual_ends
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
-from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
+from mixedfx.likelihood import prediction_variance
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.prediction_variance import ParameterUncertainty, leverage
 from mixedfx.likelihood.scaled import deviance_rounding
-from mixedfx.residuals.correlated_new import KnownResiduals
+from mixedfx.residuals import correlated_new, predictive
 from mixedfx.residuals.model import (
     ResidualDistribution,
     ResidualModel,
@@ -50,7 +41,6 @@ from mixedfx.residuals.model import (
     VarcorrRow,
     row_sds,
 )
-from mixedfx.residuals.predictive import NormalPredictive, Predictive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -110,7 +100,7 @@ class ResidualEstimate:
         """Residual standard deviations of the rows of the linear model: ``sigma / sqrt(w_i)``."""
         return row_sds(rows, sigma)
 
-    def residual_covariances(self, sigma: float) -> list[LabelledCovariance]:
+    def residual_covariances(self, sigma: float) -> list[contracts.LabelledCovariance]:
         """Covariances of the residuals of subjects, by stratum; empty where independent."""
         return []
 
@@ -156,12 +146,16 @@ class ResidualEstimate:
         """Precision of the residuals times ``sigma**2``, sparse (n, n); None: the identity."""
         return None if rows.weights is None else sparse.diags_array(rows.weights)
 
-    def row_influence(self, rows: ModelRows, solution: Solution, eta: Vector) -> RowInfluence:
+    def row_influence(
+        self, rows: ModelRows, solution: Solution, eta: Vector
+    ) -> contracts.RowInfluence:
         """Influence of each row on the fitted values."""
-        hat = leverage(self.working_rows(rows), self.leverage_solution(solution))
+        hat = prediction_variance.leverage(
+            self.working_rows(rows), self.leverage_solution(solution)
+        )
         share = np.where(1.0 - hat > MIN_RESIDUAL_SHARE, 1.0 - hat, np.nan)
         std_resid = self.pearson_residuals(rows, eta, solution.sigma) / np.sqrt(share)
-        return RowInfluence(hat, std_resid, std_resid**2 * hat / share)
+        return contracts.RowInfluence(hat, std_resid, std_resid**2 * hat / share)
 
     def crossproducts_of(
         self, design: Design, keep: Mask, bases: tuple[ColumnBasis, ...]
@@ -170,11 +164,11 @@ class ResidualEstimate:
         return compute_crossproducts(design, bases=bases)
 
     @property
-    def subjects(self) -> Subjects | None:
+    def subjects(self) -> contracts.Subjects | None:
         """Grouping factor of correlated residuals."""
         return None
 
-    def residual_products(self, standardised: Vector) -> PositionProducts | None:
+    def residual_products(self, standardised: Vector) -> contracts.PositionProducts | None:
         """Products of residuals at each two positions of subjects; None: independent."""
         return None
 
@@ -194,7 +188,7 @@ class ResidualEstimate:
         """What predictions can include beside the effects of grouping factors."""
         return ()
 
-    def known_residuals(self, rows: ModelRows, data: Any) -> KnownResiduals | None:
+    def known_residuals(self, rows: ModelRows, data: Any) -> correlated_new.KnownResiduals | None:
         """Prediction of new rows' residuals from those of the rows used; None: independent."""
         return None
 
@@ -249,9 +243,9 @@ class ResidualEstimate:
         """Rows of the linear model whose solution a fit holds; of a linear model its own."""
         return rows
 
-    def parameter_uncertainty(self, solution: Solution) -> ParameterUncertainty:
+    def parameter_uncertainty(self, solution: Solution) -> prediction_variance.ParameterUncertainty:
         """Parameters whose uncertainty predictions have; of a linear model the coefficients."""
-        return ParameterUncertainty.of_coefficients(solution)
+        return prediction_variance.ParameterUncertainty.of_coefficients(solution)
 
     def leverage_solution(self, solution: Solution) -> Solution:
         """Solution of the linear model whose hat matrix a fit reports."""
@@ -261,7 +255,7 @@ class ResidualEstimate:
         """Effects (k, levels) of a term from the rows of each level alone; None: least squares."""
         return None
 
-    def deletion(self, design: Design, solution: Solution) -> Deletion | None:
+    def deletion(self, design: Design, solution: Solution) -> contracts.Deletion | None:
         """Estimates without some rows; None where cross-products of the others give them."""
         return None
 
@@ -315,28 +309,28 @@ class ResidualEstimate:
         residuals, Q = around.draw(np.zeros(rows.n), rng), self.row_precision(rows)
         return residuals if Q is None else np.asarray(Q @ residuals)
 
-    def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> Predictive:
+    def predictive_of_rows(self, rows: ModelRows, sds: Vector) -> predictive.Predictive:
         """Predictive distribution of new responses of the rows used, given residual sds."""
-        return NormalPredictive(self.row_variances(sds))
+        return predictive.NormalPredictive(self.row_variances(sds))
 
     def predictive_of_new(
         self, data: Any, sigma: float, trials: Callable[[], Vector | None]
-    ) -> Predictive:
+    ) -> predictive.Predictive:
         """Predictive distribution of responses of new rows, of weight one."""
-        return NormalPredictive(self.new_variances(data, sigma))
+        return predictive.NormalPredictive(self.new_variances(data, sigma))
 
     def prior_weights(self, weights: Vector | None, sigma: float) -> Vector | None:
         """Weights as given, from those with the factor ``(sigma / sigma_i)**2`` estimated."""
         return weights
 
-    def derivatives(self, by_theta: Callable[[], Derivatives]) -> Derivatives:
+    def derivatives(self, by_theta: Callable[[], contracts.Derivatives]) -> contracts.Derivatives:
         """Derivatives by all parameters, given those by theta at given weights."""
         return by_theta()
 
     @property
-    def at_ends(self) -> EndsOfResiduals:
+    def at_ends(self) -> residual_ends.EndsOfResiduals:
         """Parameters of the residual model that are on the boundary."""
-        return EndsOfResiduals()
+        return residual_ends.EndsOfResiduals()
 
     def free_derivatives(self, gradient: Vector, hessian: Matrix) -> tuple[Vector, Matrix]:
         """Derivatives of the deviance by the parameters that are not on the boundary."""
@@ -360,7 +354,11 @@ class ResidualEstimate:
         return ("residual",)
 
     def observation_variance(
-        self, method: str, residual: Number, mean: Number, counts: Vector | None = None
+        self,
+        method: str,
+        residual: contracts.Number,
+        mean: contracts.Number,
+        counts: Vector | None = None,
     ) -> float:
         """Variance of an observation on the scale of the linear predictor: the residual one."""
         return residual()

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
-from mixedfx.inference.kenward_roger import kenward_roger
-from mixedfx.inference.kenward_roger_rows import kenward_roger_of_rows
+from mixedfx.inference import kenward_roger, kenward_roger_rows
 from mixedfx.inference.satterthwaite import satterthwaite
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 
@@ -130,8 +129,8 @@ def denominator_df(fit: FittedModel, method: str) -> DenominatorDf:
         linear = linear and all(s.linear for s, _ in fit.crossprod.parametrization.terms)
         second_order = _KENWARD_ROGER[method]
         if linear and second_order:
-            return kenward_roger(fit)
-        return kenward_roger_of_rows(fit, second_order=second_order)
+            return kenward_roger.kenward_roger(fit)
+        return kenward_roger_rows.kenward_roger_of_rows(fit, second_order=second_order)
     df_resid = float(fit.nobs - fit.crossprod.p)
     return ConstantDf(method, covariance, np.inf if method == "normal" else df_resid)
 

@@ -30,8 +30,8 @@ from scipy import special
 
 from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import simulation
 from mixedfx.inference.family_estimates import linear_predictor, unit_deviances
-from mixedfx.inference.simulation import RANDOM, response_distribution
 from mixedfx.linalg.random_streams import spawn_generators
 
 Vector = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def residuals_of_kind(
 ) -> pd.Series:
     """Residuals of one kind, named by it."""
     check_choice("kind", kind, KINDS)
-    check_choice("random", random, RANDOM)
+    check_choice("random", random, simulation.RANDOM)
     values = _quantile(fit, n, random, rng) if kind == "quantile" else _of_mean(fit, kind)
     return pd.Series(values, index=fit.rows.index, name="resid" if kind == "response" else kind)
 
@@ -88,7 +88,7 @@ def _quantile(fit: FittedModel, n: int, random: str, rng: Any) -> Vector:
             fit.rows, linear_predictor(fit), fit.solution.sigma, uniform
         )
     *generators, last = spawn_generators(rng, n + 1)
-    distribution = response_distribution(fit, random="new")
+    distribution = simulation.response_distribution(fit, random="new")
     y = fit.rows.y
     tie = _TIE * np.ones(len(y))
     if fit.spec.family.takes_trials and fit.rows.weights is not None:

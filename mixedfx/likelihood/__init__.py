@@ -15,3 +15,7 @@ penalised weighted residual sum of squares (``pwrss``):
 Where sigma is known, ``r2 / sigma^2 + nu log(2 pi sigma^2)`` takes the place of the last term,
 ``nu`` being n (ML) or n - p (REML).
 """
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

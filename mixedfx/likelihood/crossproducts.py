@@ -27,7 +27,7 @@ from mixedfx.errors import DataError
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.size import check_memory_of_solver
-from mixedfx.likelihood.stream.pair_sums import PairSums, Run, as_block, merge_runs
+from mixedfx.likelihood.stream import pair_sums
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
@@ -392,8 +392,8 @@ def _add_off_diagonal(
     cols = [in_cols[block.cols].astype(np.int64) for block, _, in_cols in parts]
     width = 1 + max(int(own.max(initial=0)) for own in cols)
     runs = [
-        Run(in_rows[block.rows] * width + own, block.values.reshape(-1, len(own)))
+        pair_sums.Run(in_rows[block.rows] * width + own, block.values.reshape(-1, len(own)))
         for (block, in_rows, _), own in zip(parts, cols, strict=True)
     ]
     K, k, _ = parts[0][0].values.shape
-    return as_block(PairSums(width, (merge_runs(runs),)), K, k)
+    return pair_sums.as_block(pair_sums.PairSums(width, (pair_sums.merge_runs(runs),)), K, k)

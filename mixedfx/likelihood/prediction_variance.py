@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +28,21 @@ from scipy import sparse
 
 from mixedfx.design.known_levels import LevelCombinations
 from mixedfx.design.rows import ModelRows
+from mixedfx.likelihood import pattern_variance
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pattern_variance import EffectColumn, variance_at_pattern
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.size import check_columns
+from mixedfx.linalg.cholesky import selected_inverse
 from mixedfx.linalg.cholesky.batched import WIDE
-from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
 from mixedfx.linalg.precision import PrecisionBasis, PrecisionFactor
-from mixedfx.linalg.precision.quadratic_forms import quadratic_forms
+from mixedfx.linalg.precision import quadratic_forms as forms
 from mixedfx.linalg.solver import Factor
+
+if TYPE_CHECKING:
+    from mixedfx.likelihood.pattern_variance import EffectColumn
+    from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors
+
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -155,7 +161,7 @@ def prediction_errors(
     numeric = solution.schur.numeric if crossprod.term_positions else None
     if isinstance(numeric, PrecisionFactor):
         Z = node_rows(crossprod, rows)
-        conditional = quadratic_forms(numeric, Z)
+        conditional = forms.quadratic_forms(numeric, Z)
         gradient += Z @ numeric.assembled.times_root_inverse(uncertainty.modes_jacobian)
     elif _has_many_entries(crossprod):
         Z = sparse_rows(crossprod, rows)
@@ -213,7 +219,7 @@ def unscaled_prediction_variance(
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
     if isinstance(solution.schur.numeric, PrecisionFactor):
-        return quadratic_forms(solution.schur.numeric, node_rows(crossprod, rows))
+        return forms.quadratic_forms(solution.schur.numeric, node_rows(crossprod, rows))
     if _has_many_entries(crossprod):
         return of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)
     return _conditional_variance(crossprod, solution, effect_columns(crossprod, rows))
@@ -224,9 +230,9 @@ def _conditional_variance(
 ) -> Vector:
     """``z'Gz`` of each row, (n,)."""
     symbolic, numeric = crossprod.symbolic, solution.schur.numeric
-    probing = probing_vectors(symbolic)
+    probing = selected_inverse.probing_vectors(symbolic)
     if probing.n_vectors > _FEW_VECTORS:
-        found = variance_at_pattern(numeric, z_columns)
+        found = pattern_variance.variance_at_pattern(numeric, z_columns)
         if found is not None:
             return found
     if probing.n_entries <= _MAX_STORED and probing.n_vectors <= numeric.most_columns:
@@ -248,7 +254,9 @@ def effect_columns(crossprod: CrossProducts, rows: PredictionRows) -> list[Effec
             effect = position.start + a
             column = symbolic.starts[position.group] + effect * L + level
             value = np.where(has_effect, Z[:, a] if len(Z) else 0.0, 0.0)
-            columns.append(EffectColumn(position.group, effect, level, column, value))
+            columns.append(
+                pattern_variance.EffectColumn(position.group, effect, level, column, value)
+            )
     return columns
 
 

@@ -11,7 +11,7 @@ from mixedfx.likelihood.level_precision import check_precision
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 from mixedfx.linalg.precision import PrecisionSolver
 from mixedfx.linalg.solver import Factor, Solver
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ from scipy import sparse
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.design import new_data
 from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
-from mixedfx.design.new_data import new_argument
 from mixedfx.design.residual import (
     EqualVariances,
     KnownStandardDeviations,
@@ -33,15 +33,19 @@ from mixedfx.design.residual import (
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame
 from mixedfx.families.family import Family
-from mixedfx.families.several_predictors import SeveralPredictors
+from mixedfx.likelihood import prediction_variance
 from mixedfx.likelihood.accumulate import compute_crossproducts
-from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.prediction_variance import conditional_residuals
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
-from mixedfx.residuals.blocks import CovarianceBlock, IndependentRows
-from mixedfx.residuals.reported import LinearInParams, OfLogSigma, Reported
+from mixedfx.residuals import blocks, reported
+
+if TYPE_CHECKING:
+    from mixedfx.families.several_predictors import SeveralPredictors
+    from mixedfx.likelihood.correlated import Derivatives
+    from mixedfx.residuals.blocks import CovarianceBlock
+    from mixedfx.residuals.reported import Reported
+
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -157,7 +161,9 @@ class ResidualModel(ResidualRows):
 
     def params_of_residuals(self, sums: Any, rows: ModelRows, solution: Solution) -> Vector:
         """The same, of the conditional residuals at a solution."""
-        return self.params_near(conditional_residuals(rows, solution), rows.weights)
+        return self.params_near(
+            prediction_variance.conditional_residuals(rows, solution), rows.weights
+        )
 
     def starts(self, residuals: Callable[[float], Vector], rows: ModelRows) -> list[Vector]:
         """
@@ -210,8 +216,8 @@ class ResidualModel(ResidualRows):
         self, params: Vector, weights: Vector | None
     ) -> tuple[CovarianceBlock, ...]:
         """Covariances of the residuals over ``sigma**2``: one variance."""
-        rows = IndependentRows(weights)
-        return (CovarianceBlock(STRUCTURES["homdiag"], Positions(1), np.eye(1), rows),)
+        rows = blocks.IndependentRows(weights)
+        return (blocks.CovarianceBlock(STRUCTURES["homdiag"], Positions(1), np.eye(1), rows),)
 
     def row_precision(self, params: Vector, weights: Vector | None) -> Any:
         """Precision of the residuals times ``sigma**2``, sparse (n, n); None: the identity."""
@@ -283,12 +289,16 @@ class ResidualModel(ResidualRows):
 
     def reported_sigma(self) -> Reported:
         """How sigma as it is reported depends on that of a solution."""
-        return OfLogSigma.linear(self.log_sigma_row, exponential=True)
+        return reported.OfLogSigma.linear(self.log_sigma_row, exponential=True)
 
     def reported_parameter(self, index: int) -> Reported:
         """How a reported parameter depends on log sigma and the parameters."""
         row = np.asarray(self.coefficient_matrix[index], dtype=float)
-        return OfLogSigma.linear(row, exponential=False) if row[0] else LinearInParams(row[1:])
+        return (
+            reported.OfLogSigma.linear(row, exponential=False)
+            if row[0]
+            else reported.LinearInParams(row[1:])
+        )
 
     def components(self, coefficients: Vector, cov: Matrix) -> tuple[ResidualParameter, ...]:
         """Reported parameters, with standard errors."""
@@ -328,7 +338,7 @@ class KnownVariances(ResidualModel):
             "residual_sd as a column's name to predict new responses, or take "
             "interval='confidence'."
         )
-        sds = new_argument("residual_sd", self.spec.column, as_frame(data), advice=advice)
+        sds = new_data.new_argument("residual_sd", self.spec.column, as_frame(data), advice=advice)
         return sds**2
 
 

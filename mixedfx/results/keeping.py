@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self, cast
 
+import mixedfx.storage.pickling  # noqa: F401  (fitted models can be pickled from here on)
 from mixedfx.results.base import ResultsBase
-from mixedfx.storage import (
-    files,
-    pickling,  # noqa: F401  (fitted models can be pickled from here on)
-)
+from mixedfx.storage import files
 from mixedfx.storage import slim as slimming
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from mixedfx.errors import ArgumentError, check_count
+from mixedfx.sources import frames
 from mixedfx.sources.arrow import DatasetSource, FilesSource, ReaderSource, files_of
 from mixedfx.sources.dask import DaskSource
 from mixedfx.sources.duckdb import DuckDBSource
-from mixedfx.sources.frames import CallableSource, FrameSource
 from mixedfx.sources.polars import PolarsSource
 from mixedfx.sources.source import DataSource
 
@@ -49,7 +49,7 @@ def _callable(data: Any, chunk_rows: int | None) -> DataSource | None:
         return ReaderSource(data, chunk_rows)
     if hasattr(made, "close"):
         made.close()
-    return CallableSource(data, chunk_rows)
+    return frames.CallableSource(data, chunk_rows)
 
 
 def _own(data: Any, _: int | None) -> DataSource | None:
@@ -59,7 +59,7 @@ def _own(data: Any, _: int | None) -> DataSource | None:
 
 def _chunked_frame(data: Any, chunk_rows: int | None) -> DataSource | None:
     is_chunked = isinstance(data, pd.DataFrame) and chunk_rows is not None
-    return FrameSource(data, chunk_rows) if is_chunked else None
+    return frames.FrameSource(data, chunk_rows) if is_chunked else None
 
 
 _ADAPTERS: tuple[Adapter, ...] = (

@@ -63,7 +63,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.solver import CholeskySolver
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 from mixedfx.priors.distributions import (

@@ -11,7 +11,7 @@ import importlib
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionSpec
@@ -19,7 +19,11 @@ from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.design.stream.request import ColumnRequest
 from mixedfx.errors import StorageError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.storage.state import Node, StateReader, StateWriter
+from mixedfx.storage import state
+
+if TYPE_CHECKING:
+    from mixedfx.storage.state import Node
+
 
 # Packages whose picklers write functions that cannot be imported, by their code.
 _BY_VALUE = {"cloudpickle", "dill"}
@@ -27,7 +31,7 @@ _BY_VALUE = {"cloudpickle", "dill"}
 
 def reduce_to_state(value: Any) -> tuple[Callable[[Node], Any], tuple[Node]]:
     """Reduce an object to its tree, for pickle and copy."""
-    writer = StateWriter()
+    writer = state.StateWriter()
     node = writer.node(value)
     _check_functions(writer.functions)
     return restore, (node,)
@@ -35,7 +39,7 @@ def reduce_to_state(value: Any) -> tuple[Callable[[Node], Any], tuple[Node]]:
 
 def restore(node: Node) -> Any:
     """Make the object of a tree."""
-    return StateReader(importlib.import_module, lambda _, function: function).value(node)
+    return state.StateReader(importlib.import_module, lambda _, function: function).value(node)
 
 
 def _check_functions(functions: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from mixedfx.likelihood.size import check_memory_of_solver
 from mixedfx.linalg.available_memory import available_memory
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 from mixedfx.linalg.solver import Solver
 
 # Arrays of the fixed part, and of the dense block, at the peak of a fit, as measured.

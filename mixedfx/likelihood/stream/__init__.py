@@ -1,1 +1,5 @@
 """Cross-products of rows that are read in chunks."""
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

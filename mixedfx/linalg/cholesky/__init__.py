@@ -29,3 +29,7 @@ leading factor, ``K + 4`` for each entry, 3 for each pair of entries that share 
 there are at most 10 million (above, sparse products store nothing for them), and ``4 t**2`` for a
 dense block of ``t`` columns. Nothing grows with the rows.
 """
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

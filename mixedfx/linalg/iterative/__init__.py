@@ -25,3 +25,7 @@ References: Hutchinson (1990), Commun. Stat. Simul. Comput. 19:433; Ubaru, Chen 
 SIAM J. Matrix Anal. Appl. 38:1075 (stochastic Lanczos quadrature); Golub and Van Loan (2013),
 Matrix Computations, section 11.3 (conjugate gradients and the Lanczos process).
 """
+
+from mixedfx._late import late
+
+__getattr__ = late(__name__)

@@ -12,9 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.batched import flatten
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.iterative.block_products import (
     BlockProducts,
@@ -39,45 +38,24 @@ MOST_COLUMNS = 2000.0
 
 
 @dataclass(frozen=True)
-class IterativeSolver:
-    """Factorisation of block matrices by iterations, with random signs of one seed."""
-
-    probes: int = 16  # vectors of random signs
-    seed: int = 0
-
-    def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
-        """Elimination order: the factor of most levels first."""
-        if "order" not in pattern.cache:
-            leading, dense = elimination_order(pattern)
-            pattern.cache["order"] = EliminationOrder.of(pattern, tuple(leading), tuple(dense))
-        order: EliminationOrder = pattern.cache["order"]
-        return order
-
-    def assemble(self, block_matrix: BlockMatrix) -> IterativeMatrix:
-        """The block matrix with its sparse blocks, made at the first call."""
-        if "iterative" not in block_matrix.cache:
-            order = self.symbolic(block_matrix.pattern)
-            block_matrix.cache["iterative"] = BlockProducts(block_matrix), Components.of(order)
-        products, components = block_matrix.cache["iterative"]
-        return IterativeMatrix(products, self.symbolic(block_matrix.pattern), components, self)
-
-    def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> IterativeFactor:
-        """Eliminate the first factor at the given Lambdas; the last factor is kept."""
-        key = (self, *(lam.tobytes() for lam in lambdas))
-        if block_matrix.cache.get("last", (None,))[0] != key:
-            block_matrix.cache["last"] = key, self.assemble(block_matrix).factorize(lambdas)
-        factor: IterativeFactor = block_matrix.cache["last"][1]
-        return factor
-
-
-@dataclass(frozen=True)
 class IterativeMatrix:
     """Values of a block matrix, and the components of its levels."""
 
     products: BlockProducts = field(repr=False)
     symbolic: EliminationOrder = field(repr=False)
     components: Components = field(repr=False)
-    solver: IterativeSolver
+    probes: int  # vectors of random signs
+    seed: int
+
+    @staticmethod
+    def of(
+        block_matrix: BlockMatrix, order: EliminationOrder, *, probes: int, seed: int
+    ) -> IterativeMatrix:
+        """Sparse blocks and components, made at the first call."""
+        if "iterative" not in block_matrix.cache:
+            block_matrix.cache["iterative"] = BlockProducts(block_matrix), Components.of(order)
+        products, components = block_matrix.cache["iterative"]
+        return IterativeMatrix(products, order, components, probes, seed)
 
     @property
     def diagonal(self) -> tuple[Array, ...]:
@@ -128,9 +106,9 @@ class IterativeFactor:
     @cached_property
     def log_det_estimate(self) -> LogDeterminant:
         """Estimate of ``log|P|`` with what its derivatives need."""
-        solver = self.assembled.solver
+        assembled = self.assembled
         return estimate_log_det(
-            self.operator, self.deflation, probes=solver.probes, seed=solver.seed
+            self.operator, self.deflation, probes=assembled.probes, seed=assembled.seed
         )
 
     @property

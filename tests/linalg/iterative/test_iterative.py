@@ -15,7 +15,7 @@ from mixedfx.linalg.cholesky.block_matrix import (
 from mixedfx.linalg.cholesky.solver import CholeskySolver
 from mixedfx.linalg.iterative import block_products, columns, control
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 
 N = 3000
 PROBES = 128

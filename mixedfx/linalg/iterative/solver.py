@@ -1,0 +1,44 @@
+"""Factorisation of block matrices by iterations as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mixedfx.linalg.cholesky.analysis import elimination_order
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.elimination import EliminationOrder
+from mixedfx.linalg.iterative import factor
+
+if TYPE_CHECKING:
+    from mixedfx.linalg.iterative.factor import IterativeFactor, IterativeMatrix
+
+
+@dataclass(frozen=True)
+class IterativeSolver:
+    """Factorisation of block matrices by iterations, with random signs of one seed."""
+
+    probes: int = 16  # vectors of random signs
+    seed: int = 0
+
+    def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
+        """Elimination order: the factor of most levels first."""
+        if "order" not in pattern.cache:
+            leading, dense = elimination_order(pattern)
+            pattern.cache["order"] = EliminationOrder.of(pattern, tuple(leading), tuple(dense))
+        order: EliminationOrder = pattern.cache["order"]
+        return order
+
+    def assemble(self, block_matrix: BlockMatrix) -> IterativeMatrix:
+        """The block matrix with its sparse blocks, made at the first call."""
+        order = self.symbolic(block_matrix.pattern)
+        return factor.IterativeMatrix.of(block_matrix, order, probes=self.probes, seed=self.seed)
+
+    def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> IterativeFactor:
+        """Eliminate the first factor at the given Lambdas; the last factor is kept."""
+        key = (self, *(lam.tobytes() for lam in lambdas))
+        if block_matrix.cache.get("last", (None,))[0] != key:
+            block_matrix.cache["last"] = key, self.assemble(block_matrix).factorize(lambdas)
+        found: IterativeFactor = block_matrix.cache["last"][1]
+        return found
