@@ -29,7 +29,7 @@ class LateModule(ModuleType):
         delattr(import_module(self.__name__), name)
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # what dir() and vars() list
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # of dir() and vars()
         return vars(import_module(self.__name__))
 
 

@@ -6,7 +6,8 @@ and everything else to :mod:`mixedfx.estimation.dispatch`.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +34,22 @@ from mixedfx.priors.specification import NO_PRIORS, FamilyPriors, Priors, PriorS
 from mixedfx.residuals.model import ResidualModel
 from mixedfx.residuals.registry import residual_model
 
+if TYPE_CHECKING:
+    from mixedfx.estimation.joint_estimate import JointEstimate
+    from mixedfx.estimation.optimizer_result import OptimizerResult
+
+    _Estimator = Callable[..., tuple[OptimizerResult, Design, JointEstimate]]
+
 Vector = npt.NDArray[np.float64]
 
 # Estimators of residual models with parameters, by the name that the model gives; imported when
 # they are asked for.
-_ESTIMATORS = {
+_ESTIMATORS: dict[str, Callable[[], _Estimator]] = {
     "nested": lambda: nested.estimate_nested,
     "laplace": lambda: location_scale.estimate_location_scale,
 }
 # Fits of models of a family, by the same.
-_OF_FAMILIES = {
+_OF_FAMILIES: dict[str, Callable[[], Callable[..., FittedModel]]] = {
     "marginal": lambda: generalized.fit_generalized,
     "several": lambda: several_predictors.fit_several,
 }
