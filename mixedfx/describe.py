@@ -19,7 +19,8 @@ from mixedfx.diagrams.equations.layout import Equation
 from mixedfx.diagrams.graph.build import Graph
 from mixedfx.errors import ArgumentError, brief
 from mixedfx.families.family import Family
-from mixedfx.families.registry import NORMAL, resolve_family
+from mixedfx.families.gaussian import NORMAL
+from mixedfx.families.registry import resolve_family
 from mixedfx.formula.parser import parse, parse_dispersion
 from mixedfx.formula.terms import Formula
 from mixedfx.results.description import columns_of, levels_of, nesting_of

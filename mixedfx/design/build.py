@@ -57,7 +57,7 @@ from mixedfx.design.spec import ModelSpec
 from mixedfx.design.used_rows import UsedRows, used_rows
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.families.family import Family
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,24 @@ from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.residual import ResidualRows
 from mixedfx.errors import ArgumentError, ResponseError
-from mixedfx.families.binomial import Binomial
+from mixedfx.families import binomial, gamma, registry, several_predictors
 from mixedfx.families.family import Family
-from mixedfx.families.gamma import Gamma
-from mixedfx.families.registry import FAMILIES
-from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
+if TYPE_CHECKING:
+    from mixedfx.families.several_predictors import SeveralPredictors
+
+
 Mask = npt.NDArray[np.bool_]
 
-# Of each predictor: the family whose mean is what it is the predictor of.
-_FAMILIES: Mapping[str, Family] = {
-    "zero_inflation": Binomial.with_link("logit"),
-    "dispersion": Gamma.with_link("log"),
-}
+
+def _family_of(predictor: str) -> Family:
+    """The family whose mean is what a predictor is the predictor of."""
+    if predictor == "zero_inflation":
+        return binomial.Binomial.with_link("logit")
+    return gamma.Gamma.with_link("log")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SeveralFormulas(FamilyResidual):
     @property
     def density(self) -> SeveralPredictors:
         """Log density by all predictors."""
-        return SeveralPredictors(
+        return several_predictors.SeveralPredictors(
             self.family, "zero_inflation" in self.formulas, "dispersion" in self.formulas
         )
 
@@ -181,7 +183,7 @@ def with_predictors(
     family = design.spec.family
     own = {}
     for name, part in parts.items():
-        kind = FamilyResidual(_FAMILIES[name], nagq)
+        kind = FamilyResidual(_family_of(name), nagq)
         spec = replace(part.spec, family=kind.family, residual=kind, offset_column=None)
         # Their rows have no response of their own: a zero or not, and a constant.
         y = (part.rows.y == 0.0).astype(float) if kind.family.takes_trials else None
@@ -237,7 +239,7 @@ def check_zeros(design: Design, formula: Formula) -> None:
     if (y == 0.0).any():
         return
     truncated = f"truncated_{family.name}"
-    known = truncated in FAMILIES
+    known = truncated in registry.FAMILIES
     instead = f", or take family='{truncated}' if zeros cannot occur" if known else ""
     raise ResponseError(
         f"zero_inflation='{formula}', but the response '{design.spec.formula.response_name}' has "

@@ -22,7 +22,7 @@ from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.response import ResponseSpec
 from mixedfx.families.family import Family
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
 

@@ -15,7 +15,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ColumnWarning, DroppedRowsWarning, MixedfxWarning
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]

@@ -81,3 +81,7 @@ class Gaussian(DispersionFamily):
         """``w (y - mu)^2``."""
         squares = (y - mu) ** 2
         return squares if w is None else w * squares
+
+
+# The family of linear mixed models.
+NORMAL = Gaussian.with_link("identity")

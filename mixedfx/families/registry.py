@@ -41,8 +41,6 @@ _ALL: tuple[type[Family], ...] = (
     Tweedie,
 )
 FAMILIES = MappingProxyType({family.name: family for family in _ALL})
-# The family of linear mixed models.
-NORMAL = Gaussian.with_link("identity")
 
 # Spellings of other programs, without case, points, underscores and blanks.
 _OTHER_NAMES = {

@@ -14,7 +14,8 @@ from mixedfx._other_programs import FIT_ARGUMENTS, explains_arguments
 from mixedfx.design.columns import formula_environment
 from mixedfx.design.inspection.reading import ReadRows
 from mixedfx.design.source import as_frame
-from mixedfx.families.registry import NORMAL, resolve_family
+from mixedfx.families.gaussian import NORMAL
+from mixedfx.families.registry import resolve_family
 from mixedfx.formula.expansion import of_columns
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula

@@ -19,7 +19,7 @@ from mixedfx.design.inspection.reading import ReadRows
 from mixedfx.design.swapped import swapped_sides
 from mixedfx.errors import ArgumentError, MixedfxError
 from mixedfx.families.family import Family
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.workflow.design_tables import DesignCheck
 from mixedfx.workflow.problem_size import problem_size
