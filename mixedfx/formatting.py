@@ -342,6 +342,9 @@ def _rounded(coefficients: pd.DataFrame) -> pd.DataFrame:
             formatted[name] = [f"{v:.1f}" for v in column]
         elif name.startswith("Pr("):
             formatted[name] = [format_p_value(v) for v in column]
+        elif name == "exp(Estimate)":  # of a correlation there is none
+            texts = zip(format_column(column), column.isna(), strict=True)
+            formatted[name] = ["" if is_missing else text for text, is_missing in texts]
         else:
             formatted[name] = format_column(column)
     return formatted

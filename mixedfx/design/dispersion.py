@@ -1,8 +1,8 @@
 """Design of the residual standard deviation: ``log sd = D gamma + v``.
 
-``D`` are the columns of a formula such as ``~ kind``; ``v`` is a random intercept, where the
-formula has a random term. Rows with equal rows of ``D`` are a stratum: apart from ``v`` they have
-one standard deviation.
+``D`` are the columns of a formula such as ``~ kind``; ``v`` is the sum of the formula's random
+terms, where it has any. Rows with equal rows of ``D`` are a stratum: apart from ``v`` they have one
+standard deviation.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
 from mixedfx._names import column_label, decode
+from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.categories import Categories, categories_read
 from mixedfx.design.checks import check_finite, independent_columns
 from mixedfx.design.evaluation import build_matrices, find_row_dependent, learn_design_infos
-from mixedfx.design.levels import Levels
 from mixedfx.design.random import build_random_terms, subset_random_terms
 from mixedfx.design.residual import ResidualRows, ResidualSpec
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import DispersionError
 from mixedfx.formula.expansion import terms_of
+from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
@@ -40,20 +41,15 @@ _MAX_NAMED = 4
 
 @dataclass(frozen=True)
 class DispersionSpec(ResidualSpec):
-    """Columns of the log residual standard deviation, and the levels of its random intercept."""
+    """Columns of the log residual standard deviation, and levels of its random terms."""
 
     formula: Formula  # without a response
     D_names: tuple[str, ...]  # r; a constant is in their column space
-    random_term: RandomTermSpec | None
+    random_terms: tuple[RandomTermSpec, ...]
     info: DesignInfo = field(repr=False)
     env: EvalEnvironment = field(repr=False)  # that of the model
     row_dependent: tuple[str, ...] = ()  # factors computed from other rows
     categories: Categories = field(default_factory=dict)  # of columns read by expressions
-
-    @property
-    def levels(self) -> Levels | None:
-        """Levels of the random term."""
-        return None if self.random_term is None else self.random_term.levels
 
     @property
     def argument(self) -> str:
@@ -76,8 +72,8 @@ class DispersionSpec(ResidualSpec):
 
     @property
     def has_random_effects(self) -> bool:
-        """Whether there is a random term."""
-        return self.random_term is not None
+        """Whether there are random terms."""
+        return bool(self.random_terms)
 
     @property
     def sampling_refusal(self) -> str:
@@ -91,8 +87,10 @@ class DispersionSpec(ResidualSpec):
 
     @property
     def n_params(self) -> int:
-        """Columns of D but one, which is sigma's, and the sd of the random term."""
-        return len(self.D_names) - 1 + self.has_random_effects
+        """Columns of D but one, which is sigma's, and the covariances of the random terms."""
+        terms = ((STRUCTURES[t.formula_term.structure], t) for t in self.random_terms)
+        of_terms = sum(s.n_params(len(t.effect_names)) for s, t in terms)
+        return len(self.D_names) - 1 + of_terms
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -105,9 +103,9 @@ class DispersionSpec(ResidualSpec):
 
     def without_evaluation(self) -> DispersionSpec:
         """Leave out patsy's design information and the functions of the formula."""
-        nothing, term = cast(Any, None), self.random_term
-        term = None if term is None else replace(term, info=None)
-        return replace(self, info=nothing, env=nothing, random_term=term)
+        nothing = cast(Any, None)
+        terms = tuple(replace(term, info=None) for term in self.random_terms)
+        return replace(self, info=nothing, env=nothing, random_terms=terms)
 
 
 @dataclass(frozen=True)
@@ -115,17 +113,12 @@ class DispersionRows(ResidualRows):
     """Columns of the log residual standard deviation in each row."""
 
     D: Matrix  # (n, r)
-    random_term: RandomTermRows | None  # an intercept
+    random_terms: tuple[RandomTermRows, ...]
     variables: Mapping[str, pd.Series] = field(repr=False)  # read by the formula
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         set_readonly(self.D)
-
-    @property
-    def codes(self) -> Codes | None:
-        """Level of each row in the random term, (n,)."""
-        return None if self.random_term is None else self.random_term.codes
 
     @property
     def log_sd_columns(self) -> Matrix:
@@ -148,12 +141,10 @@ class DispersionRows(ResidualRows):
 
     def subset(self, spec: DispersionSpec, keep: Mask) -> tuple[DispersionSpec, DispersionRows]:
         """Select rows, and the levels that occur in them."""
-        term_spec, term_rows = spec.random_term, self.random_term
-        if term_spec is not None and term_rows is not None:
-            (term_spec,), (term_rows,) = subset_random_terms([term_spec], [term_rows], keep)
+        term_specs, term_rows = subset_random_terms(spec.random_terms, self.random_terms, keep)
         variables = {name: column[keep] for name, column in self.variables.items()}
         rows = DispersionRows(self.D[keep], term_rows, variables)
-        return replace(spec, random_term=term_spec), rows
+        return replace(spec, random_terms=term_specs), rows
 
     def without_variables(self) -> DispersionRows:
         """Arrays alone."""
@@ -174,34 +165,40 @@ def build_dispersion(
     formula: Formula, variables: dict[str, Any], env: EvalEnvironment, index: pd.Index
 ) -> tuple[DispersionSpec, DispersionRows]:
     """Evaluate a formula of the residual standard deviation."""
-    info = learn_design_infos([terms_of(formula.fixed)], variables, env)[0]
-    row_dependent = find_row_dependent([info], variables, env, len(index))
-    D = build_matrices([info], variables, len(index))[0]
-    names = tuple(map(column_label, info.column_names))
+    _check_terms(formula)
+    slopes = [term.effects != "1" for term in formula.random]
+    texts = [t.effects for t, has_slopes in zip(formula.random, slopes, strict=True) if has_slopes]
+    infos = learn_design_infos([terms_of(text) for text in (formula.fixed, *texts)], variables, env)
+    row_dependent = find_row_dependent(infos, variables, env, len(index))
+    D, *matrices = build_matrices(infos, variables, len(index))
+    info, names = infos[0], tuple(map(column_label, infos[0].column_names))
     for j, name in enumerate(names):
         check_finite(f"column '{name}' of the dispersion", D[:, j], index)
-    term_spec, term_rows = _random_intercept(formula, variables, env, index)
+    info_of_next, matrix_of_next = iter(infos[1:]), iter(matrices)
+    term_specs, term_rows = build_random_terms(
+        formula,
+        variables,
+        env,
+        [next(matrix_of_next) if has_slopes else None for has_slopes in slopes],
+        [next(info_of_next) if has_slopes else None for has_slopes in slopes],
+        index,
+    )
     _check_columns(formula, D, names)
-    if term_spec is None:
+    if not term_specs:
         _check_varies(formula, D)
     categories = categories_read(formula, variables)
-    spec = DispersionSpec(formula, names, term_spec, info, env, row_dependent, categories)
+    spec = DispersionSpec(formula, names, term_specs, info, env, row_dependent, categories)
     return spec, DispersionRows(D, term_rows, dict(variables))
 
 
-def _random_intercept(
-    formula: Formula, variables: dict[str, Any], env: EvalEnvironment, index: pd.Index
-) -> tuple[RandomTermSpec, RandomTermRows] | tuple[None, None]:
-    if not formula.random:
-        return None, None
-    if len(formula.random) > 1 or formula.random[0].effects != "1":
-        terms = " and ".join(map(str, formula.random))
-        raise DispersionError(
-            f"the dispersion formula '{formula}' has the random part {terms}; it can have one "
-            "random intercept, such as (1 | friend)."
-        )
-    specs, rows = build_random_terms(formula, variables, env, [None], [None], index)
-    return specs[0], rows[0]
+def _check_terms(formula: Formula) -> None:
+    """Refuse terms whose effects are not those of one level a row, and of its own columns."""
+    for term in formula.random:
+        if is_membership(term.group[0]) or STRUCTURES[term.structure].design != "effects":
+            raise DispersionError(
+                f"the dispersion formula '{formula}' has the random term {term}; it can have "
+                "terms of plain columns, such as (1 | friend), (x | friend) or (x || friend)."
+            )
 
 
 def _check_columns(formula: Formula, D: Matrix, names: tuple[str, ...]) -> None:

@@ -139,21 +139,28 @@ def _effect_columns(
     return np.ones((n, 1))
 
 
-def evaluate_new_dispersion(spec: DispersionSpec, data: Any) -> tuple[Matrix, Codes | None]:
-    """Build D of new rows, NaN where a value is missing, and their levels, -1 where unseen."""
-    frame, term = as_frame(data), spec.random_term
+def evaluate_new_dispersion(
+    spec: DispersionSpec, data: Any
+) -> tuple[Matrix, list[tuple[Matrix, Codes]]]:
+    """Build D of new rows, NaN where a value is missing.
+
+    With the columns (m, k) of each random term, and its levels, -1 where unseen.
+    """
+    frame = as_frame(data)
     m = len(frame)
     _check_rows_independent(spec.info, spec.row_dependent)
-    if term is not None:
-        check_rows_independent(term.formula_term.group, term.row_dependent)
     variables, rows = _complete_rows(spec, spec.formula, frame)
     D = _fill_incomplete(build_matrices([spec.info], variables, len(rows))[0], rows, m)
-    if term is None:
-        return D, None
-    codes = np.full(m, -1, dtype=np.intp)
-    if len(rows):
-        codes[rows] = term.levels.encode(_group_values(term, variables, spec.env, len(rows)))
-    return D, codes
+    of_terms = []
+    for term in spec.random_terms:
+        check_rows_independent(term.formula_term.group, term.row_dependent)
+        _check_rows_independent(term.info, spec.row_dependent)
+        codes = np.full(m, -1, dtype=np.intp)
+        if len(rows):
+            codes[rows] = term.levels.encode(_group_values(term, variables, spec.env, len(rows)))
+        columns = _effect_columns(term, variables, spec.env, len(rows))
+        of_terms.append((_fill_incomplete(columns, rows, m), codes))
+    return D, of_terms
 
 
 def all_levels(spec: ModelSpec, frame: pd.DataFrame, t: int, codes: Codes) -> tuple[Codes, int]:

@@ -87,7 +87,7 @@ class SlimRows:
 class SlimResidualRows(ResidualRows):
     """Stands for the rows of a residual model."""
 
-    random_term: RandomTermRows | None  # its factor, without rows
+    random_terms: tuple[RandomTermRows, ...]  # their factors, without rows
     summaries: Mapping[str, Any]
 
     def summarized(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -102,7 +102,7 @@ class SlimResidualRows(ResidualRows):
 
 
 def _refuse(name: str, reason: str) -> NoReturn:
-    if name.startswith("__") or name in ("summaries", "random_term", "residual", "sample"):
+    if name.startswith("__") or name in ("summaries", "random_terms", "residual", "sample"):
         raise AttributeError(name)  # asked for by copy and pickle
     raise_without_rows(reason)
 

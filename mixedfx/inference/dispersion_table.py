@@ -41,7 +41,10 @@ def _table(components: Sequence[ResidualParameter], *, log_sds: bool) -> pd.Data
         "std_error": [c.std_error for c in components],
     }
     table = pd.DataFrame(columns, index=pd.Index([c.name for c in components], name="term"))
-    return table.assign(sd=np.exp(table["estimate"])) if log_sds else table
+    if not log_sds:
+        return table
+    ratios = [np.exp(c.value) if c.scale != "atanh" else np.nan for c in components]
+    return table.assign(sd=ratios)
 
 
 def dispersion_effects(fit: FittedModel) -> Any:
@@ -59,7 +62,23 @@ def dispersion_effects(fit: FittedModel) -> Any:
         raise ArgumentError(
             f"{fit.spec.residual.argument} has no random term; add one, such as (1 | group)."
         )
-    random, levels = estimate.random, estimate.model.spec.levels
-    assert levels is not None
-    columns = {"log_sd": random.effects, "cond_sd": random.cond_sd, "ratio": np.exp(random.effects)}
-    return pd.DataFrame(columns, index=levels.labels.rename(estimate.random_term.group))
+    terms = estimate.model.spec.random_terms
+    found = {term.group: _effects_of_group(estimate, term.group) for term in terms}
+    return found if len(found) > 1 else next(iter(found.values()))
+
+
+def _effects_of_group(estimate: LocationScaleEstimate, group: str) -> pd.DataFrame:
+    """Effects of the levels of one factor, with their conditional standard deviations."""
+    random, columns, sds, labels = estimate.random, {}, {}, None
+    own = [(t, term) for t, term in enumerate(estimate.model.spec.random_terms)]
+    own = [(t, term) for t, term in own if term.group == group]
+    for t, term in own:
+        labels = term.levels.labels.rename(group)
+        effects, cond_sds = random.terms[t].effects, random.cond_sds(t)
+        if len(own) == 1 and term.effect_names == ("Intercept",):
+            alone = {"log_sd": effects[0], "cond_sd": cond_sds[0], "ratio": np.exp(effects[0])}
+            return pd.DataFrame(alone, index=labels)
+        for j, name in enumerate(term.effect_names):
+            key = name if name not in columns else f"{name} {term.formula_term}"
+            columns[key], sds[f"{key}_sd"] = effects[j], cond_sds[j]
+    return pd.DataFrame({**columns, **sds}, index=labels)

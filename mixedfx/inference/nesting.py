@@ -7,7 +7,7 @@ that of their products with v, for a random v with probability one: no matrix is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.likelihood.accumulate import parametrization_of
+from mixedfx.likelihood.accumulate import parametrization_of, parametrization_of_terms
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -112,9 +112,30 @@ def _residuals_nested(a: Design, b: Design) -> bool:
     columns = [d.rows.residual.log_sd_columns for d in (a, b)]
     if columns[0] is None or columns[1] is None:
         return False
-    if small.has_random_effects and not large.has_random_effects:
-        return False
-    return _in_span(columns[0], columns[1])
+    return _in_span(columns[0], columns[1]) and _scales_nested(a, b)
+
+
+def _scales_nested(a: Design, b: Design) -> bool:
+    """Whether the covariances of a's log residual standard deviations are among b's."""
+    of_a, of_b = (getattr(d.spec.residual, "random_terms", ()) for d in (a, b))
+    rows_a, rows_b = (getattr(d.rows.residual, "random_terms", ()) for d in (a, b))
+    own = {_identity(t) for t in of_b}
+    if all(_identity(t) in own for t in of_a):
+        return True
+    v = np.random.default_rng(0).standard_normal(a.rows.n)
+    spanned, candidates = (
+        [p for correlated, rows in terms for p in _products(rows, v, correlated=correlated)]
+        for terms in (_with_structures(of_b, rows_b), _with_structures(of_a, rows_a))
+    )
+    return bool(spanned) and _in_span(np.column_stack(candidates), np.column_stack(spanned))
+
+
+def _with_structures(
+    terms: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows]
+) -> list[tuple[bool, RandomTermRows]]:
+    """Rows of each term, and whether its effects are correlated."""
+    structures = (structure for structure, _ in parametrization_of_terms(terms).terms)
+    return [(s.correlated, of_term) for s, of_term in zip(structures, rows, strict=True)]
 
 
 def _random_terms_nested(a: Design, b: Design) -> bool:

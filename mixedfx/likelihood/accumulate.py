@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
-from mixedfx.design.spec import ModelSpec
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import GroupingError, ResponseError, WeightsError
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
@@ -246,7 +247,11 @@ def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
 
 def parametrization_of(spec: ModelSpec) -> Parametrization:
     """Parametrization of the covariances of a model's random terms."""
-    terms = spec.random_terms
+    return parametrization_of_terms(spec.random_terms)
+
+
+def parametrization_of_terms(terms: Sequence[RandomTermSpec]) -> Parametrization:
+    """The same of some random terms."""
     structures = tuple(term.formula_term.structure for term in terms)
     found = tuple(None if t.positions is None else t.positions.coordinates for t in terms)
     return Parametrization(

@@ -169,13 +169,20 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
 
 def term_bases(rows: ModelRows, parametrization: Parametrization) -> tuple[ColumnBasis, ...]:
     """Basis of each random term's columns that leaves its covariance structure as it is."""
+    return bases_of_terms(rows.random_terms, rows.weights, parametrization)
+
+
+def bases_of_terms(
+    terms: Sequence[RandomTermRows], weights: Vector | None, parametrization: Parametrization
+) -> tuple[ColumnBasis, ...]:
+    """The same of some random terms."""
     bases = []
-    for term, (structure, _) in zip(rows.random_terms, parametrization.terms, strict=True):
+    for term, (structure, _) in zip(terms, parametrization.terms, strict=True):
         basis = None
         if structure.invariance == "linear" and term.model_matrix.shape[1] > 1:
-            basis = well_conditioned(term.model_matrix, rows.weights)
+            basis = well_conditioned(term.model_matrix, weights)
         if basis is None:
-            rms = _root_mean_squares(term.model_matrix, rows.weights)
+            rms = _root_mean_squares(term.model_matrix, weights)
             if structure.invariance == "scalar":
                 rms = np.full_like(rms, np.sqrt(np.mean(rms**2)))
             basis = ColumnBasis.scaling(rms)

@@ -1,8 +1,8 @@
-"""Log-linear residual standard deviations, with or without a random intercept.
+"""Log-linear residual standard deviations, with or without random effects.
 
-``log sd = D gamma + v_g``: :class:`LogLinear` has no ``v`` (a variance function in nlme, Pinheiro
-and Bates 2000, section 5.2); :class:`LocationScale` has ``v_g ~ N(0, tau^2)`` for the level ``g``
-of its random term (Hedeker, Mermelstein and Demirtas 2008, Biometrics 64:627).
+``log sd = D gamma + v``: :class:`LogLinear` has no ``v`` (a variance function in nlme, Pinheiro
+and Bates 2000, section 5.2); :class:`LocationScale` has normal effects of the levels of its random
+terms (Hedeker, Mermelstein and Demirtas 2008, Biometrics 64:627).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.new_data import evaluate_new_dispersion
-from mixedfx.design.rows import RandomTermRows
 from mixedfx.errors import DispersionError
 from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.variance_function import MAX_LOG_RATIO, VarianceFunction
@@ -104,13 +103,7 @@ class LogLinear(VarianceFunction):
 
 @dataclass(frozen=True)
 class LocationScale(LogLinear):
-    """``log sd = D gamma + v``, ``v`` a random intercept."""
+    """``log sd = D gamma + v``, ``v`` the sum of random terms."""
 
     estimator = "laplace"
     takes_related_levels = False
-
-    @property
-    def random_term(self) -> RandomTermRows:
-        """The random intercept in each row."""
-        assert self.rows.random_term is not None
-        return self.rows.random_term

@@ -42,7 +42,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
 from mixedfx.estimation.joint_estimate import JointEstimate
-from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects
+from mixedfx.estimation.location_scale import LocationScaleEstimate, ScaleEffects, ScaleTerm
 from mixedfx.estimation.monte_carlo import MonteCarloError
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import OptimizerResult
@@ -104,7 +104,14 @@ _STORED: tuple[type, ...] = (
     *(BlockLayout, LevelPairs, BlockPattern, BlockMatrix),
     *(OptimizerResult, EMIterates, MonteCarloError, Note, FittedModel),
     *(CholeskySolver, IterativeSolver, PrecisionSolver, PrecisionBasis),
-    *(ResidualEstimate, JointEstimate, EndsOfResiduals, LocationScaleEstimate, ScaleEffects),
+    *(
+        ResidualEstimate,
+        JointEstimate,
+        EndsOfResiduals,
+        LocationScaleEstimate,
+        ScaleEffects,
+        ScaleTerm,
+    ),
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),
     *(StreamedRows, ChunkDesign, ColumnRequest, Strata, StratumRows, StreamedLogLinear),

@@ -131,8 +131,9 @@ def _slim_residual(fit: FittedModel) -> SlimResidualRows | None:
     coordinates = model.coordinates
     n_columns = coordinates.stratum_columns.shape[1]
     coordinates = replace(coordinates, stratum_columns=np.zeros((0, n_columns)))
-    term = model.rows.random_term
-    if term is not None:
-        none = np.zeros(0, dtype=np.intp)
-        term = RandomTermRows(term.group, term.n_levels, none, np.zeros((0, 1)))
-    return SlimResidualRows(term, {"coordinates": coordinates})
+    none = np.zeros(0, dtype=np.intp)
+    terms = tuple(
+        RandomTermRows(term.group, term.n_levels, none, term.model_matrix[:0].copy())
+        for term in model.rows.random_terms
+    )
+    return SlimResidualRows(terms, {"coordinates": coordinates})

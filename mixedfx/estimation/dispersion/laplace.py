@@ -1,52 +1,52 @@
-"""Laplace approximation to the deviance of a location-scale model.
+"""Laplace approximation to the deviance of a location-scale model, and its gradient.
 
-The residual standard deviation of row ``i`` in level ``g`` is ``exp(D_i gamma + v_g)`` with
-``v_g ~ N(0, tau^2)`` (Hedeker, Mermelstein and Demirtas 2008, Biometrics 64:627). Given ``v`` the
-model is Gaussian: random effects, and under REML the coefficients, are integrated out in closed
-form. The integral over ``v = tau u`` is approximated at the mode of the integrand, the minimum of
-``d(tau u) + u'u`` (Tierney and Kadane 1986, J. Am. Stat. Assoc. 81:82, equation 2.1):
+The residual standard deviation of row ``i`` is ``exp(D_i gamma + Z_vi b_v)``, ``b_v = Lambda_v u``
+with ``u ~ N(0, I)`` (Hedeker, Mermelstein and Demirtas 2008, Biometrics 64:627). Given ``u`` the
+model is Gaussian: its other random effects, and under REML the coefficients, are integrated out in
+closed form. The integral over ``u`` is approximated at the mode of the integrand, the minimum of
+``d + u'u`` (Tierney and Kadane 1986, J. Am. Stat. Assoc. 81:82, equation 2.1):
 
-    -2 log L  =  d(tau u) + u'u + log |I + tau^2 H / 2|
+    f = -2 log L  =  d(Lambda_v u) + u'u + log |B|,    B = I + Lambda_v'H Lambda_v / 2
 
-``d`` is the deviance given ``v`` and ``H`` its Hessian. With ``R_g`` the diagonal matrix of the
-residual variances in level ``g``, zero elsewhere, ``e`` the conditional residuals, and
-``P = W - W T C T'W``, ``T = [Z X]`` (under ML ``T = Z``),
+``d`` is the deviance given the effects and ``H`` its Hessian by them
+(:mod:`mixedfx.estimation.dispersion.conditional`). With ``S = Lambda_v B^-1 Lambda_v' / 2`` the
+gradient of ``log |B|`` is that of ``tr(SH)``, and the mode moves by ``-B^-1/2`` times the change of
+the gradient of ``d + u'u``, so that with ``s = -B^-1 (d log|B| / du) / 2``
 
-    dd/dv_g       = 2 tr(P R_g) - 2 e_g'W e_g
-    d2d/dv_g dv_h = -4 tr(P R_g P R_h) + 8 e_g'P e_h + [g = h] (4 tr(P R_g) - 4 e_g'W e_g)
+    df = [d + tr(SH) + s'Lambda_v' dd/db_v] by what d depends on, at constant u and s,
 
-The traces follow from :mod:`mixedfx.estimation.dispersion.hessian`.
+and by ``Lambda_v`` itself ``sum_l (H Lambda_v B^-1)_ll + (dd/db_v) s'``, blocks of level l.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import linalg
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.parametrization import rank_reduced
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal
-from mixedfx.estimation.dispersion.hessian import (
-    LevelFactors,
-    LevelTraces,
-    RightHandSides,
-    level_factors,
-    level_traces,
-    levels_of_effects,
+from mixedfx.estimation.dispersion.adjoint import HessianTrace, ScaleDerivatives
+from mixedfx.estimation.dispersion.cell_effects import CellEffects
+from mixedfx.estimation.dispersion.cells import compress_rows
+from mixedfx.estimation.dispersion.conditional import (
+    ConditionalDeviance,
+    conditional_deviance,
+    sum_over,
 )
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.likelihood.accumulate import centred_columns, sparse_Z
+from mixedfx.estimation.dispersion.effects import ScaleDesign
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
-from mixedfx.likelihood.constrained import fix_coefficients_in_basis
-from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
-from mixedfx.likelihood.prediction_variance import conditional_residuals
-from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.trust_region import minimize
 from mixedfx.residuals.log_linear import LocationScale
 
@@ -54,26 +54,12 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-# Tolerance of the inner mode. One more Newton step squares its error: the determinant is not
-# stationary at the mode, and the differences of the outer problem amplify rounding.
-_INNER = Control(tolerance=1e-10, max_evaluations=100)
+# Reduction of d + u'u by the last step to the mode; that step's own error is of its square.
+_TOLERANCE, _MAX_EVALUATIONS = 1e-10, 100
+# Newton steps without a safeguard before one is taken.
+_PLAIN_STEPS = 8
 # Largest order of a dense matrix that is factorised at every inner step.
 _MAX_COLUMNS = 4000
-
-
-@dataclass(frozen=True)
-class ConditionalDeviance:
-    """Deviance given ``v``, and its derivatives by ``v``."""
-
-    crossprod: CrossProducts  # at the weights of v
-    solution: Solution
-    gradient: Vector  # (levels,)
-    hessian: Matrix  # (levels, levels)
-    traces: LevelTraces
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(self.gradient, self.hessian)
 
 
 @dataclass(frozen=True)
@@ -83,67 +69,83 @@ class LocationScaleIndices:
     theta: slice  # factors of the effects' covariances over sigma of the homoscedastic fit
     mean_log_sd: int  # minus log sigma of the homoscedastic fit
     dispersion: slice  # coordinates x of the other columns of D
-    tau: int  # standard deviation of v; its sign is not identified
+    scale: slice  # parameters of Lambda_v; signs of its columns are not identified
     beta: slice  # minus the homoscedastic fit's, standardised by its covariance; none under REML
     size: int
 
     @staticmethod
-    def of(n_theta: int, n_dispersion: int, n_beta: int) -> LocationScaleIndices:
+    def of(n_theta: int, n_dispersion: int, n_scale: int, n_beta: int) -> LocationScaleIndices:
         """Positions for given numbers of parameters."""
-        tau = n_theta + 1 + n_dispersion
-        size = tau + 1 + n_beta
-        dispersion = slice(n_theta + 1, tau)
-        return LocationScaleIndices(
-            slice(0, n_theta), n_theta, dispersion, tau, slice(tau + 1, size), size
-        )
+        ends = np.cumsum([n_theta + 1, n_dispersion, n_scale, n_beta]).tolist()
+        dispersion, scale, beta = (slice(a, b) for a, b in itertools.pairwise(ends))
+        return LocationScaleIndices(slice(0, n_theta), n_theta, dispersion, scale, beta, ends[-1])
+
+
+@dataclass(frozen=True)
+class LaplaceValue:
+    """The approximation at one point of the outer parameters."""
+
+    value: float
+    u: Vector  # (Q,) mode
+    factors: tuple[Matrix, ...]  # of each term of the scale
+    conditional: ConditionalDeviance  # at the mode
+    hessian: Matrix  # (Q, Q) of d by b_v
+    B: Matrix  # (Q, Q) half the Hessian of d + u'u by u
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        set_readonly(self.u, self.hessian, self.B)
 
 
 class LaplaceDeviance:
     """Approximate deviance as a function of the outer parameters."""
 
     def __init__(
-        self,
-        design: Design,
-        model: LocationScale,
-        homoscedastic: Solution,
-        *,
-        reml: bool,
+        self, design: Design, model: LocationScale, homoscedastic: Solution, *, reml: bool
     ) -> None:
-        random_term, fixed_strata = model.random_term, model.codes
-        self.design, self.model, self.random_term = design, model, random_term
+        self.design, self.model = design, model
         self.homoscedastic, self.reml = homoscedastic, reml
+        self.crossprod = homoscedastic.crossprod
         self.coordinates = model.coordinates
-        L, n = random_term.n_levels, len(random_term.codes)
-        # Strata are combinations of a row of D and a level.
-        keys, codes = np.unique(fixed_strata * L + random_term.codes, return_inverse=True)
-        self.codes: Codes = np.asarray(codes.ravel(), dtype=np.intp)
-        self.fixed_stratum, self.stratum_level = np.divmod(keys, L)
-        self.strata = sum_by_stratum(design, self.codes)
-        self.crossprod = self.strata.plain
-        self.indices = LocationScaleIndices.of(
+        self.scale, self.strata, self.fixed_stratum = ScaleDesign.of(
+            model.spec, model.rows, model.codes
+        )
+        self.rows = compress_rows(design.rows, self.crossprod, self.strata)
+        self.effects = CellEffects(self.rows, self.scale)
+        self._check_size()
+        self.scale_coordinates = self.scale.parametrization.coordinates
+        self.indices = self._indices()
+        self.u = np.zeros(self.scale.size)  # mode at the last evaluation, and start of the next
+        self.evaluations = 0
+
+    def _check_size(self) -> None:
+        size = max([self.scale.size, *(batch.shape[1] for batch in self.rows.batches)])
+        if size > _MAX_COLUMNS:
+            raise EngineRefusal(
+                f"a random term in dispersion= needs a matrix of {size} columns here, and at most "
+                f"{_MAX_COLUMNS} are supported: take fewer rows or levels."
+            )
+
+    def _indices(self) -> LocationScaleIndices:
+        return LocationScaleIndices.of(
             self.crossprod.parametrization.size,
             self.coordinates.stratum_columns.shape[1],
-            0 if reml else self.crossprod.p,
+            self.scale_coordinates.size,
+            0 if self.reml else self.crossprod.p,
         )
-        self.counts = np.bincount(random_term.codes, minlength=L).astype(float)
-        self.level_indicators = sparse.csr_array(
-            (np.ones(n), (np.arange(n), random_term.codes)), shape=(n, L)
-        )
-        self.effect_levels = levels_of_effects(design.rows, self.crossprod, random_term)
-        self.u = np.zeros(L)  # mode at the last evaluation, and start of the next
-        self.evaluations = 0
-        self._factors: tuple[bytes, LevelFactors] | None = None
 
-    @cached_property
-    def T(self) -> sparse.csr_array:
-        """``[Z X]`` (n, q + p), columns of Z in the order of elimination, X in its basis."""
-        Z = sparse_Z(self.design.rows, self.crossprod)
-        none = np.zeros((len(self.codes), 0))
-        X = np.column_stack([none, *centred_columns(self.design.rows)[0][:-1]])
-        return sparse.csr_array(sparse.hstack([Z, sparse.csr_array(X)]))
+    def with_scale_ranks(
+        self, params: Vector, roots: Sequence[Matrix]
+    ) -> tuple[LaplaceDeviance, Vector]:
+        """The same of covariances of the scale with the ranks of roots; the parameters there."""
+        other = copy.copy(self)
+        other.scale_coordinates, own = rank_reduced(self.scale.parametrization, roots)
+        other.indices = other._indices()
+        scale = self.indices.scale
+        return other, np.concatenate([params[: scale.start], own, params[scale.stop :]])
 
     def log_sds(self, params: Vector) -> Vector:
-        """Log standard deviations of the strata at ``v = 0``."""
+        """Log standard deviations of the strata without random effects."""
         mean = math.log(self.homoscedastic.sigma) + params[self.indices.mean_log_sd]
         deviations = self.coordinates.stratum_columns @ params[self.indices.dispersion]
         return np.asarray(mean + deviations[self.fixed_stratum])
@@ -152,6 +154,10 @@ class LaplaceDeviance:
         """Factors of the absolute covariances of the random effects, in their bases."""
         relative = self.crossprod.parametrization.lambdas(params[self.indices.theta])
         return [self.homoscedastic.sigma * factor for factor in relative]
+
+    def scale_factors(self, params: Vector) -> list[Matrix]:
+        """``Lambda_v`` of each term."""
+        return self.scale_coordinates.lambdas(params[self.indices.scale])
 
     @cached_property
     def coef_root(self) -> Matrix:
@@ -168,117 +174,174 @@ class LaplaceDeviance:
         own = -self.homoscedastic.coef_vector[:-1]
         return np.asarray(own + self.coef_root @ params[self.indices.beta])
 
-    def level_factors(self, log_sds: Vector) -> LevelFactors:
-        """Factors of ``T_g'W T_g`` at ``v = 0`` and a first log sd of zero; the last are kept."""
-        relative = log_sds - log_sds[0]
-        key = relative.tobytes()
-        if self._factors is None or self._factors[0] != key:
-            self._factors = key, self._compute_level_factors(relative)
-        return self._factors[1]
+    def coefficients(self, coef: Vector) -> Vector:
+        """``beta`` of ``qr_R (beta - ols_coef)``."""
+        qr_R = self.crossprod.qr_R
+        change = coef if qr_R is None else linalg.solve_triangular(qr_R, coef, check_finite=False)
+        return np.asarray(self.crossprod.ols_coef + change)
 
-    def _compute_level_factors(self, log_sds: Vector) -> LevelFactors:
-        root_w = np.exp(-log_sds[self.codes])
-        if self.design.rows.weights is not None:
-            root_w = root_w * np.sqrt(self.design.rows.weights)
-        T = sparse.csr_array(self.T.multiply(root_w[:, None]))
-        L = len(self.counts)
-        factors = level_factors(T, self.random_term.codes, L).in_smaller_form(L)
-        size = len(self.counts) + (len(factors.level) if self.effect_levels is None else 0)
-        if size > _MAX_COLUMNS:
-            raise EngineRefusal(
-                f"a random term in dispersion= needs a matrix of {size} columns here, and at most "
-                f"{_MAX_COLUMNS} are supported: take fewer rows or levels."
-            )
-        return factors
-
-    def _sum_by_level(self, values: Vector, *, dense: bool) -> sparse.csc_array | Matrix:
-        """Sum of ``T_i`` times a value over the rows of each level, (q + p, levels)."""
-        if dense:
-            order, starts, T = self._rows_by_level
-            return np.ascontiguousarray(np.add.reduceat(T * values[order, None], starts).T)
-        return sparse.csc_array(self.T.T @ (sparse.diags_array(values) @ self.level_indicators))
-
-    @cached_property
-    def _rows_by_level(self) -> tuple[Codes, Codes, Matrix]:
-        """Order of the rows by their levels, the first row of each level, and ``T`` so ordered."""
-        order = np.argsort(self.random_term.codes, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.counts[:-1]).astype(np.intp)])
-        return order, starts, self.T[order].toarray()
-
-    def weights(self, params: Vector, v: Vector) -> Vector:
-        """Inverse residual variances (n,)."""
-        log_sds = self.log_sds(params)[self.codes] + v[self.random_term.codes]
-        return self.design.rows.combined_weights(np.exp(-2.0 * log_sds))
-
-    def conditional_deviance(self, params: Vector, v: Vector) -> ConditionalDeviance:
-        """Deviance given ``v``, with its gradient and Hessian by ``v``."""
-        log_sds, w = self.log_sds(params), self.weights(params, v)
-        crossprod = self.strata.reweight(np.exp(-2.0 * (log_sds + v[self.stratum_level])))
-        crossprod = replace(crossprod, sigma=1.0)
-        solution = solve_pls_at_factors(crossprod, self.cov_factors(params), reml=self.reml)
-        if not self.reml:
-            solution = fix_coefficients_in_basis(solution, self.coefficients_in_basis(params))
-        residuals = conditional_residuals(self.design.rows, solution)
-        eWe: Vector = np.bincount(self.random_term.codes, w * residuals**2, len(v)).astype(float)
-        factors = self.level_factors(log_sds).multiply_levels(np.exp(-log_sds[0] - v))
-        TtWe = self._sum_by_level(w * residuals, dense=factors.is_dense)
-        sides = RightHandSides(crossprod, solution, factors, TtWe, self.reml)
-        traces = level_traces(sides, self.effect_levels)
-        tr_PR = self.counts - traces.leverages
-        hessian = -4.0 * traces.trace_products - 8.0 * traces.residual_forms
-        diagonal = 4.0 * (eWe + tr_PR) - 4.0 * (self.counts - 2.0 * traces.leverages)
-        hessian[np.diag_indices_from(hessian)] += diagonal
-        symmetric = 0.5 * (hessian + hessian.T)
-        return ConditionalDeviance(crossprod, solution, 2.0 * (tr_PR - eWe), symmetric, traces)
-
-    def __call__(self, params: Vector) -> tuple[float, ConditionalDeviance]:
-        """Approximate deviance, and the conditional one at the mode, which is kept in ``u``."""
-        tau, two = params[self.indices.tau], 2.0 * np.eye(len(self.u))
-        last: list[tuple[Vector, ConditionalDeviance]] = []
-
-        def penalized(u: Vector) -> tuple[float, Vector]:
-            if not last or last[0][0] is not u:
-                self.evaluations += 1
-                last[:] = [(u, self.conditional_deviance(params, tau * u))]
-            conditional = last[0][1]
-            value = conditional.solution.deviance + float(u @ u)
-            return value, tau * conditional.gradient + 2.0 * u
-
-        def hessian() -> Matrix:
-            return np.asarray(tau**2 * last[0][1].hessian + two)
-
-        mode = minimize(
-            penalized,
-            self.u,
-            initial_hessian=hessian,
-            hessian=hessian,
-            tolerance=_INNER.tolerance,
-            max_evaluations=_INNER.max_evaluations,
-            radius=2.0 * math.sqrt(len(self.u)),
+    def conditional_deviance(self, params: Vector, b: Vector) -> ConditionalDeviance:
+        """Deviance given the effects of the scale."""
+        self.evaluations += 1
+        log_sds = self.log_sds(params) + self.scale.log_sds(b)
+        return conditional_deviance(
+            self.rows,
+            log_sds[self.rows.stratum],
+            self.cov_factors(params),
+            coef=None if self.reml else self.coefficients_in_basis(params),
+            log_det_qr=self.crossprod.log_det_qr,
         )
-        if not np.isfinite(mode.value):
-            return np.inf, last[0][1]
-        penalized(mode.x)
-        self.u = mode.x - np.linalg.solve(hessian(), mode.gradient)
-        value, _ = penalized(self.u)
-        sign, log_det = np.linalg.slogdet(0.5 * hessian())
-        return (value + float(log_det) if sign > 0 else np.inf), last[0][1]
+
+    def __call__(self, params: Vector) -> LaplaceValue:
+        """Approximate deviance at the mode, which is kept as the next start."""
+        search = _Mode(self, params)
+        u = search.plain(self.u)
+        if u is None:
+            u = search.safeguarded(self.u)
+        at = search.at(u)
+        value = at.value + at.log_det
+        if np.isfinite(value):
+            self.u = u
+        return LaplaceValue(value, u, tuple(search.factors), at.found, at.hessian, at.B)
+
+    def gradient(self, params: Vector, at: LaplaceValue) -> Vector:
+        """Gradient by the outer parameters, at the mode, (size,)."""
+        scale, effects = self.scale, self.effects
+        found, factors = at.conditional, at.factors
+        inverse: Matrix = np.asarray(np.linalg.inv(at.B), dtype=float)
+        half = scale.times_factors(factors, inverse)  # Lambda_v B^-1
+        trace = HessianTrace.of(found, effects, 0.5 * scale.times_factors(factors, half.T))
+        none = np.zeros(len(found.gradient))
+        by_u = scale.transposed_times(factors, effects.sum_cells(trace.by_log_sds(none)))
+        s = -0.5 * inverse @ by_u
+        by_b = scale.times_factors(factors, s)
+        more = trace.derivatives(effects.by_cell(by_b))
+        by_cell = found.gradient + more.by_log_sds
+        own = effects.sum_cells(found.gradient)
+        explicit = (
+            scale.level_blocks(effects.sum_cells(by_cell), at.u),
+            scale.trace_blocks(at.hessian @ half),
+            scale.level_blocks(own, s),
+        )
+        by_scale = sum_over(explicit)
+        return self._pullback(params, at, more, by_cell, by_scale)
+
+    def _pullback(
+        self,
+        params: Vector,
+        at: LaplaceValue,
+        more: ScaleDerivatives,
+        by_cell: Vector,
+        by_scale: list[Matrix],
+    ) -> Vector:
+        """Outer parameters' gradient from that by covariances, log sds and ``Lambda_v``."""
+        indices, sigma = self.indices, self.homoscedastic.sigma
+        found, out = at.conditional, np.empty(self.indices.size)
+        by_factor = []
+        covariances = zip(found.by_covariances(), more.by_covariances, strict=True)
+        for (a, b), F in zip(covariances, self.cov_factors(params), strict=True):
+            total = a + b
+            by_factor.append(sigma * (total + total.T) @ F)
+        mean_coordinates = self.crossprod.parametrization.coordinates
+        out[indices.theta] = mean_coordinates.pullback(params[indices.theta], by_factor)
+        out[indices.mean_log_sd] = by_cell.sum()
+        strata = self.fixed_stratum[self.rows.stratum]
+        fixed = np.bincount(strata, by_cell, len(self.coordinates.stratum_columns))
+        out[indices.dispersion] = self.coordinates.stratum_columns.T @ fixed
+        out[indices.scale] = self.scale_coordinates.pullback(params[indices.scale], by_scale)
+        if not self.reml:
+            by_coef = found.by_coefficients() + more.by_coefficients
+            out[indices.beta] = self.coef_root.T @ by_coef
+        return out
 
     def coef_jacobian(self, conditional: ConditionalDeviance) -> Matrix:
-        """Derivatives (p, levels) of the generalised least-squares ``qr_R beta`` by ``v``."""
-        projected = conditional.traces.projected_residuals
-        return np.asarray(-2.0 * conditional.solution.vcov_in_basis @ projected)
+        """Derivatives (p, Q) of the generalised least-squares ``qr_R beta`` by the effects."""
+        by_row = -2.0 * conditional.KXQ * conditional.r[:, None]
+        return self.effects.sum_rows(by_row).T
 
-    def vcov_jacobian(
-        self, params: Vector, v: Vector, conditional: ConditionalDeviance
-    ) -> CoefficientCovariance:
-        """``dQ/dv_g = 2 Q X'V^-1 R_g V^-1 X Q`` (levels, p, p), with ``Q = (X'V^-1 X)^-1``."""
-        crossprod, solution = conditional.crossprod, conditional.solution
-        p = crossprod.p
-        w, CZtX = self.weights(params, v), solution.schur.numeric.solve(crossprod.ZtX)
-        # W^-1 V^-1 X Q, row by row
-        VXQ = (self.T @ np.concatenate([-CZtX, np.eye(p)])) @ solution.vcov_in_basis
-        out = np.zeros((len(v), p, p))
-        products = 2.0 * w[:, None, None] * VXQ[:, :, None] * VXQ[:, None]
-        np.add.at(out, self.random_term.codes, products)
-        return CoefficientCovariance(out, crossprod.qr_R)
+    def vcov_jacobian(self, conditional: ConditionalDeviance) -> CoefficientCovariance:
+        """``dQ/db = 2 Q X'V^-1 (dW^-1/2db) V^-1 X Q`` (Q, p, p), with ``Q = (X'V^-1 X)^-1``."""
+        KXQ, p = conditional.KXQ, self.crossprod.p
+        products = (2.0 * KXQ[:, :, None] * KXQ[:, None]).reshape(len(KXQ), p * p)
+        by_effect = self.effects.sum_rows(products)
+        return CoefficientCovariance(by_effect.reshape(self.scale.size, p, p), self.crossprod.qr_R)
+
+
+class _Mode:
+    """Search for the mode of ``-(d + u'u) / 2`` at given outer parameters."""
+
+    def __init__(self, problem: LaplaceDeviance, params: Vector) -> None:
+        self.problem, self.params = problem, params
+        self.factors = problem.scale_factors(params)
+        self._last: tuple[Vector, _AtEffects] | None = None
+
+    def at(self, u: Vector) -> _AtEffects:
+        """Evaluate; the last evaluation is kept."""
+        if self._last is None or self._last[0] is not u:
+            scale = self.problem.scale
+            b = scale.times_factors(self.factors, u)
+            found = self.problem.conditional_deviance(self.params, b)
+            by_u = scale.transposed_times(
+                self.factors, self.problem.effects.sum_cells(found.gradient)
+            )
+            H = found.hessian(self.problem.effects)
+            B = np.eye(len(u)) + 0.5 * scale.between_factors(self.factors, H)
+            value = found.deviance + float(u @ u)
+            self._last = u, _AtEffects(found, value, by_u + 2.0 * u, H, B)
+        return self._last[1]
+
+    def plain(self, u: Vector) -> Vector | None:
+        """Newton's method; None where it does not descend to a minimum."""
+        value = np.inf
+        for _ in range(_PLAIN_STEPS):
+            at = self.at(u)
+            root, info = dpotrf(at.B, lower=1)
+            if info != 0 or not at.value < value + 1e-9 * abs(at.value):
+                return None
+            step = 0.5 * dpotrs(root, at.gradient, lower=1)[0]
+            value, u = at.value, u - step
+            if 0.5 * float(at.gradient @ step) < _TOLERANCE:
+                return u
+        return None
+
+    def safeguarded(self, u: Vector) -> Vector:
+        """Newton's method in a trust region."""
+
+        def function(u: Vector) -> tuple[float, Vector]:
+            at = self.at(u)
+            return at.value, at.gradient
+
+        def hessian() -> Matrix:
+            assert self._last is not None
+            return 2.0 * self._last[1].B
+
+        mode = minimize(
+            function,
+            u,
+            initial_hessian=hessian,
+            hessian=hessian,
+            tolerance=_TOLERANCE,
+            max_evaluations=_MAX_EVALUATIONS,
+            radius=2.0 * math.sqrt(len(u)),
+        )
+        if not np.isfinite(mode.value):
+            return mode.x
+        at = self.at(mode.x)
+        return np.asarray(mode.x - np.linalg.solve(2.0 * at.B, at.gradient))
+
+
+@dataclass(frozen=True)
+class _AtEffects:
+    """The integrand at some effects."""
+
+    found: ConditionalDeviance
+    value: float  # d + u'u
+    gradient: Vector  # by u
+    hessian: Matrix  # of d by b_v
+    B: Matrix  # half the Hessian by u
+
+    @property
+    def log_det(self) -> float:
+        """``log |B|``, infinite where it is not positive."""
+        sign, log_det = np.linalg.slogdet(self.B)
+        return float(log_det) if sign > 0 else np.inf

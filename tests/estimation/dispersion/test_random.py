@@ -20,13 +20,14 @@ from tiers import but_for
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
-from mixedfx.estimation.dispersion import hessian
+from mixedfx.estimation.dispersion import cells
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.prediction_variance import prediction_rows, prediction_variance
 from mixedfx.likelihood.stratified import sum_by_stratum
+from mixedfx.linalg.differences import jacobian
 from mixedfx.residuals.registry import residual_model
 
 
@@ -48,7 +49,16 @@ MODELS = {
     "no random terms": ("y ~ x", "~ 1 + (1 | g)", {}),
     "no fixed effects": ("y ~ 0 + (1 | g)", "~ 1 + (1 | g)", {}),
 }
-every_design = pytest.mark.parametrize("name", MODELS)
+# Of several random terms; their fits are in test_several_terms.py.
+SEVERAL = {
+    "two terms": ("y ~ x + (1 | g)", "~ kind + (1 | g) + (1 | h)", {}),
+    "crossed twice": ("y ~ x + (1 | g) + (1 | h)", "~ 1 + (1 | h) + (1 | g)", {"weights": "w"}),
+    "nested": ("y ~ x + (1 | g)", "~ 1 + (1 | g/kind)", {}),
+    "slope of the scale": ("y ~ x + (x | g)", "~ z + (z | g)", {}),
+    "slope and another": ("y ~ x + (1 | g)", "~ x + (z || g) + (1 | h)", {}),
+}
+DESIGNS = MODELS | SEVERAL
+every_design = pytest.mark.parametrize("name", DESIGNS)
 # A fit takes a second, and by maximum likelihood, its coefficients being among the parameters, two.
 FEW = ["intercept", "no random terms"]
 every_model = pytest.mark.parametrize("name", but_for(MODELS, FEW))
@@ -113,7 +123,7 @@ def _fitted(name: str, reml: bool) -> mfx.Results:
 
 @cache
 def problem_of(name: str, reml: bool) -> LaplaceDeviance:
-    formula, dispersion, options = MODELS[name]
+    formula, dispersion, options = DESIGNS[name]
     design = build(mfx.parse(formula), frame(), residual=parse_dispersion(dispersion), **options)
     equal = sum_by_stratum(design, np.zeros(design.rows.n, dtype=np.intp)).plain
     likelihood = GaussianLikelihood(equal, reml)
@@ -131,55 +141,100 @@ def somewhere(name: str, reml: bool):
     """A point of the outer parameters, effects of the scale, and the dense deviance of these."""
     problem, rng = problem_of(name, reml), np.random.default_rng(4)
     point = 0.3 * rng.normal(size=problem.indices.size) + 0.5
-    v = 0.6 * rng.normal(size=problem.random_term.n_levels)
+    b = 0.6 * rng.normal(size=problem.scale.size)
     G = [lam @ lam.T for lam in problem.crossprod.lambdas(problem.cov_factors(point))]
-    base = np.exp(problem.log_sds(point))[problem.codes]
+    base = np.exp(problem.log_sds(point))[problem.strata]
     weights = problem.design.rows.weights
     base = base if weights is None else base / np.sqrt(weights)
     beta = None if reml else beta_at(problem, point)
+    columns = [basis.columns(term.model_matrix) for basis, term in scale_terms(problem)]
 
-    def dense(v: np.ndarray) -> float:
-        sds = base * np.exp(v[problem.random_term.codes])
-        return marginal(problem.design, G, sds, reml=reml, beta=beta).deviance
+    def dense(b: np.ndarray) -> float:
+        parts = np.split(b, np.cumsum([n * k for n, k in sizes(problem)])[:-1])
+        log_sds = np.zeros(len(base))
+        for own, Z, (_, term) in zip(parts, columns, scale_terms(problem), strict=True):
+            log_sds += (Z * own.reshape(term.n_levels, -1)[term.codes]).sum(axis=1)
+        return marginal(problem.design, G, base * np.exp(log_sds), reml=reml, beta=beta).deviance
 
-    return problem.conditional_deviance(point, v), v, dense
+    return problem, problem.conditional_deviance(point, b), b, dense
+
+
+def scale_terms(problem: LaplaceDeviance):
+    """Basis and rows of each random term of the dispersion."""
+    return list(zip(problem.scale.bases, problem.model.rows.random_terms, strict=True))
+
+
+def sizes(problem: LaplaceDeviance):
+    """Levels and effects of these."""
+    return list(zip(problem.scale.levels, problem.scale.widths, strict=True))
 
 
 @pytest.mark.covering(1)
 @every_design
 @both_criteria
 def test_the_deviance_given_the_effects_is_that_of_the_normal_density(name, reml):
-    inner, v, dense = somewhere(name, reml)
-    assert inner.solution.deviance == pytest.approx(dense(v), abs=1e-8)
+    _, inner, b, dense = somewhere(name, reml)
+    assert inner.deviance == pytest.approx(dense(b), abs=1e-8)
 
 
 @pytest.mark.covering(1)
 @every_design
 @both_criteria
 def test_its_gradient_is_that_of_differences(name, reml):
-    inner, v, dense = somewhere(name, reml)
-    np.testing.assert_allclose(inner.gradient, slope(dense, v), rtol=1e-7, atol=1e-7)
+    problem, inner, b, dense = somewhere(name, reml)
+    gradient = problem.effects.sum_cells(inner.gradient)
+    np.testing.assert_allclose(gradient, slope(dense, b), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.covering(1)
 @every_design
 @both_criteria
 def test_its_hessian_is_that_of_differences(name, reml):
-    inner, v, dense = somewhere(name, reml)
-    np.testing.assert_allclose(inner.hessian, curvature(dense, v), rtol=1e-5, atol=1e-5)
+    problem, inner, b, dense = somewhere(name, reml)
+    H = inner.hessian(problem.effects)
+    np.testing.assert_allclose(H, curvature(dense, b), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.covering(1)
 @every_design
 @both_criteria
-def test_sparse_matrices_give_the_derivatives_of_the_small_dense_one(name, reml, monkeypatch):
-    dense, *_ = somewhere(name, reml)
-    monkeypatch.setattr(hessian, "_DENSE_TRACES", -1)
+def test_the_gradient_of_the_approximation_is_that_of_differences(name, reml):
+    # Of the fourth order: the error of the steps is below 1e-6 of the largest derivative.
+    problem = problem_of(name, reml)
+    point = 0.3 * np.random.default_rng(4).normal(size=problem.indices.size) + 0.4
+    found = problem.gradient(point, problem(point))
+    steps = np.full(len(point), 1e-3)
+    expected = jacobian(lambda at: problem(at).value, point, steps, order=4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.covering(1)
+@every_design
+@both_criteria
+def test_rows_compressed_by_cell_are_those_of_one_block_of_all(name, reml, monkeypatch):
+    problem, found, *_ = somewhere(name, reml)
+    # All rows in one block, and a cell for each.
+    whole = cells._Blocks.of
+
+    def joined(terms, strata):
+        blocks = whole(terms, strata)
+        places, levels = [], []
+        for term in terms:
+            places.append(term.codes)
+            levels.append(np.array([term.n_levels]))
+        everywhere = np.zeros(len(strata), dtype=np.intp)
+        return cells._Blocks(everywhere, 1, tuple(places), tuple(levels), blocks.widths)
+
+    monkeypatch.setattr(cells._Blocks, "of", staticmethod(joined))
+    monkeypatch.setattr(cells, "_compress", None)
+    monkeypatch.setattr(cells, "_SHORTEST", 10**6)
     problem_of.cache_clear()
-    sparse, *_ = somewhere(name, reml)
+    other, plain, *_ = somewhere(name, reml)
     problem_of.cache_clear()
-    np.testing.assert_allclose(sparse.gradient, dense.gradient, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(sparse.hessian, dense.hessian, rtol=1e-9, atol=1e-9)
+    assert [batch.shape for batch in other.rows.batches] == [(1, other.rows.batches[0].shape[1])]
+    assert plain.deviance == pytest.approx(found.deviance, abs=1e-9)
+    expected = found.hessian(problem.effects)
+    np.testing.assert_allclose(plain.hessian(other.effects), expected, rtol=1e-9, atol=1e-9)
 
 
 # ------------------------------------------------------------------ Laplace's approximation
@@ -195,30 +250,51 @@ class Integrand:
     def __init__(self, fit: mfx.Results) -> None:
         found = fit.model.residual
         self.model, self.design, self.reml = fit, fit.model.design, fit.reml
-        self.codes = fit.model.rows.residual.codes
-        self.size = len(found.model.spec.levels)
+        self.terms = fit.model.rows.residual.random_terms
+        self.shapes = [(t.n_levels, t.model_matrix.shape[1]) for t in self.terms]
+        self.size = sum(n * k for n, k in self.shapes)
         self.near = np.zeros(self.size)
         weights = fit.model.prior_weights
         self.by_weight = 1.0 if weights is None else weights**-0.5
         m, r, p = len(fit.theta), len(found.coefficients), 0 if fit.reml else len(fit.params)
-        self.parts = np.cumsum([m, r, 1])
+        self.patterns = [np.tril_indices(k) for _, k in self.shapes]
+        factors = [
+            term.factor[at] for term, at in zip(found.random.terms, self.patterns, strict=True)
+        ]
+        self.parts = np.cumsum([m, r, sum(map(len, factors))])
         beta = fit.params.to_numpy()[:p]
-        self.point = np.concatenate(
-            [fit.sigma * fit.theta, found.coefficients, [found.random.sd], beta]
-        )
+        self.point = np.concatenate([fit.sigma * fit.theta, found.coefficients, *factors, beta])
 
     def given(self, point: np.ndarray):
         """The deviance as a function of ``u``, the effects over their standard deviation."""
-        roots, gamma, tau, beta = np.split(point, self.parts)
+        roots, gamma, taus, beta = np.split(point, self.parts)
         G = [lam @ lam.T for lam in lambdas(self.design, roots)]
         base = self.by_weight * np.exp(self.model.model.rows.residual.D @ gamma)
 
         def deviance(u: np.ndarray) -> float:
-            sds = base * np.exp(tau * u[self.codes])
+            sds = base * np.exp(self.log_sds(taus, u))
             held = None if self.reml else beta
             return marginal(self.design, G, sds, reml=self.reml, beta=held).deviance + float(u @ u)
 
         return deviance
+
+    def log_sds(self, taus: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Effects of the scale in the rows, of the factors' entries and spherical effects."""
+        total = np.zeros(self.design.rows.n)
+        of_terms = zip(self.terms, self.shapes, self.patterns, self.effects(taus, u), strict=True)
+        for term, *_, effects in of_terms:
+            total += (term.model_matrix * effects[term.codes]).sum(axis=1)
+        return total
+
+    def effects(self, taus: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
+        """Effects (levels, k) of each term."""
+        found, first, start = [], 0, 0
+        for (n, k), at in zip(self.shapes, self.patterns, strict=True):
+            factor = np.zeros((k, k))
+            factor[at] = taus[first : first + len(at[0])]
+            found.append(u[start : start + n * k].reshape(n, k) @ factor.T)
+            first, start = first + len(at[0]), start + n * k
+        return found
 
     def mode(self, point: np.ndarray):
         """The mode by scipy, ended with a Newton step, and the Hessian there."""
@@ -266,18 +342,24 @@ def test_the_deviance_is_laplaces_approximation_of_the_dense_integrand(name, rem
 @pytest.mark.full
 @every_model
 def test_the_effects_are_the_mode_of_the_dense_integrand(name):
-    fit, (_, u, _) = fitted(name), at_the_fit(name, True)
-    tau = fit.dispersion["estimate"].iloc[-1]
-    np.testing.assert_allclose(fit.dispersion_ranef()["log_sd"], tau * u, rtol=0, atol=1e-5)
+    fit, (integrand, u, _) = fitted(name), at_the_fit(name, True)
+    expected = integrand.effects(np.split(integrand.point, integrand.parts)[2], u)
+    for found, effects in zip(fit.model.residual.random.terms, expected, strict=True):
+        np.testing.assert_allclose(found.effects.T, effects, rtol=0, atol=1e-5)
 
 
 @pytest.mark.full
 @pytest.mark.kept("no random terms")
 @every_model
 def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
-    fit, (_, _, H) = fitted(name), at_the_fit(name, True)
-    expected = fit.dispersion["estimate"].iloc[-1] * np.sqrt(np.diag(2.0 * np.linalg.inv(H)))
-    np.testing.assert_allclose(fit.dispersion_ranef()["cond_sd"], expected, rtol=1e-4)
+    fit, (integrand, _, H) = fitted(name), at_the_fit(name, True)
+    root = np.linalg.cholesky(2.0 * np.linalg.inv(H))
+    taus = np.split(integrand.point, integrand.parts)[2]
+    # Effects are linear in u: their covariance is that of the columns of a root.
+    columns = [integrand.effects(taus, column) for column in root.T]
+    for t, of_term in enumerate(zip(*columns, strict=True)):
+        expected = np.sqrt(sum(effects**2 for effects in of_term))
+        np.testing.assert_allclose(fit.model.residual.random.cond_sds(t).T, expected, rtol=1e-4)
 
 
 @pytest.mark.full
@@ -286,7 +368,9 @@ def test_their_conditional_sds_are_those_of_the_dense_integrand(name):
 def test_the_residual_sds_are_those_at_the_mode(name):
     fit, found = fitted(name), fitted(name).model.residual
     columns = fit.model.rows.residual
-    logs = columns.D @ found.coefficients + found.random.effects[columns.codes]
+    logs = columns.D @ found.coefficients
+    for term, estimate in zip(columns.random_terms, found.random.terms, strict=True):
+        logs = logs + (term.model_matrix * estimate.effects.T[term.codes]).sum(axis=1)
     weights = fit.model.prior_weights
     expected = np.exp(logs) if weights is None else np.exp(logs) / np.sqrt(weights)
     np.testing.assert_allclose(fit.residual_sd, expected, rtol=1e-10)
@@ -613,7 +697,7 @@ def test_what_the_effects_of_the_scale_add_is_the_variance_of_the_mean_given_the
     base = integrand.by_weight * np.exp(fit.model.rows.residual.D @ gamma)
 
     def best(u: np.ndarray) -> np.ndarray:
-        sds = base * np.exp(tau * u[integrand.codes])
+        sds = base * np.exp(integrand.log_sds(tau, u))
         return marginal(integrand.design, G, sds, reml=True).beta
 
     J = np.array([slope(lambda at, j=j: best(at)[j], u) for j in range(2)])
@@ -651,7 +735,7 @@ def test_satterthwaites_df_are_those_of_the_parameters_and_the_effects(name):
         roots, gamma, tau, _ = np.split(point, integrand.parts)
         G = [lam @ lam.T for lam in lambdas(integrand.design, roots)]
         base = integrand.by_weight * np.exp(fit.model.rows.residual.D @ gamma)
-        sds = base * np.exp(tau * u[integrand.codes])
+        sds = base * np.exp(integrand.log_sds(tau, u))
         return float(np.log(row @ marginal(integrand.design, G, sds, reml=True).cov_beta @ row))
 
     u, H = integrand.mode(integrand.point)
@@ -736,11 +820,11 @@ def test_derivatives_by_the_scale_effects_of_a_slope_far_from_zero_are_those_nea
         start = likelihood.at(estimate_theta(design, likelihood).theta)
         problem = LaplaceDeviance(design, residual_model(design), start, reml=True)
         point = 0.3 * np.random.default_rng(4).normal(size=problem.indices.size) + 0.5
-        v = 0.6 * np.random.default_rng(5).normal(size=problem.random_term.n_levels)
-        at = problem.conditional_deviance(point, v)
-        R = np.eye(2) if at.crossprod.qr_R is None else at.crossprod.qr_R
-        found += [at.solution.deviance, np.linalg.solve(R, problem.coef_jacobian(at))[1]]
-        found.append(problem.vcov_jacobian(point, v, at).matrix[:, 1, 1])
+        b = 0.6 * np.random.default_rng(5).normal(size=problem.scale.size)
+        at = problem.conditional_deviance(point, b)
+        R = np.eye(2) if problem.crossprod.qr_R is None else problem.crossprod.qr_R
+        found += [at.deviance, np.linalg.solve(R, problem.coef_jacobian(at))[1]]
+        found.append(problem.vcov_jacobian(at).matrix[:, 1, 1])
     for a, b in zip(near, far, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5)
 
@@ -781,7 +865,7 @@ def test_random_residual_scales_that_are_equal_leave_the_sum_unidentified():
     data["y"] = data["t"] + residual + rng.normal(size=30)[data["id"]]
     with pytest.warns(mfx.errors.ConvergenceWarning, match="not identify"):
         fit = mfx.lmer("y ~ t + (t || id)", data, dispersion="~ t + (1 | id)")
-    assert fit.model.residual.random.sd == 0.0
+    assert fit.dispersion.loc["sd(id)", "estimate"] == 0.0
     assert not fit.converged
     (statement,) = fit.convergence.unidentified
     assert "var(t | id) of (t || id) and the residual variances of dispersion=" in statement
