@@ -137,4 +137,5 @@ def test_some_rows_have_their_own_levels_in_both_halves():
     for spec, rows in zip(some.spec.random_terms, some.rows.random_terms, strict=True):
         assert (spec.group, len(spec.levels)) == (rows.group, rows.n_levels)
         assert rows.codes.max() < rows.n_levels
-    assert len(some.spec.residual.levels) == some.rows.residual.random_term.n_levels == 19
+    (spec,), (rows,) = some.spec.residual.random_terms, some.rows.residual.random_terms
+    assert len(spec.levels) == rows.n_levels == 19
