@@ -33,11 +33,11 @@ from mixedfx.estimation.glmm.working import (
     working_crossproducts,
 )
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
-from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.profiled import ProfiledLikelihood, working_information
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.priors.specification import NO_PRIORS, Priors
@@ -126,7 +126,7 @@ def find_optimum(
 
 def at_end(found: MarginalSearch, nagq: int) -> Optimum:
     """Hessian at the end of a search, and the last Newton step that it allows."""
-    rows = found.objective.likelihood.rows
+    rows = found.objective.likelihood.model
     likelihood, modes_start = found.objective.likelihood, found.objective.modes_start
     point = found.evaluation.point
     coordinates, x = free_coordinates(likelihood, point)
@@ -187,11 +187,11 @@ def _first_search(
         else:
             found = _or_from_afar(likelihood, found, control)
             return _at_best_modes(likelihood, found, control)
-    others = _other_links(likelihood.rows)
+    others = _other_links(likelihood.model)
     raise SearchError(f"{reason}, at the starting values. Give others by start={others}.")
 
 
-def _other_links(rows: GeneralizedRows) -> str:
+def _other_links(rows: RowsModel) -> str:
     """Advice where the link limits the linear predictor."""
     others = rows.family.other_links
     return f", or take a link without a limit ({', '.join(others)})" if others else ""
@@ -206,7 +206,7 @@ def _or_from_afar(
     Laplace's approximation can have another maximum far from zero, as where each level has few
     counts.
     """
-    point, parametrization = found.evaluation.point, likelihood.rows.parametrization
+    point, parametrization = found.evaluation.point, likelihood.model.parametrization
     vanished = [not F.any() for F in point.factors]
     if not any(vanished) or not found.end.converged:
         return found
@@ -234,7 +234,7 @@ def _at_best_modes(
             anew = likelihood.at(at.point)
             if not _is_better(anew, at):
                 break
-            theta = likelihood.rows.parametrization.to_params(at.point.factors)
+            theta = likelihood.model.parametrization.to_params(at.point.factors)
             found = search(likelihood, theta, at.point, control, anew.modes.u)
         except ModesNotFound:
             break
@@ -254,7 +254,7 @@ def _at_limits(found: Optimum) -> Optimum:
     The deviance is flat in their coordinates, of which neither derivative says anything.
     """
     modes = found.evaluation.modes
-    ended = modes.rows.family.at_limit(modes.params)
+    ended = modes.model.family.at_limit(modes.params)
     fixed = len(found.x) - len(ended) + np.flatnonzero(ended)
     if not len(fixed):
         return found
@@ -266,7 +266,7 @@ def _at_limits(found: Optimum) -> Optimum:
 
 def _remarks(evaluation: MarginalEvaluation, *, converged: bool) -> tuple[str, ...]:
     """What is to be said of family parameters at a limit, and of a link that has one."""
-    modes, family = evaluation.modes, evaluation.modes.rows.family
+    modes, family = evaluation.modes, evaluation.modes.model.family
     others = family.other_links
     limit = (
         f"the link '{family.link.name}' limits the linear predictor, and a search that "
@@ -304,13 +304,15 @@ def assemble_fit(
 ) -> FittedModel:
     """The fitted model at an optimum."""
     evaluation = found.evaluation
-    modes, rows = evaluation.modes, evaluation.modes.rows
-    at, Zb = modes.at_rows, modes.eta - modes.fixed
+    modes, rows = evaluation.modes, evaluation.modes.model
     with np.errstate(all="ignore"):
-        crossprod = working_crossproducts(design.spec, rows, evaluation.point.beta, Zb, at)
-    if not_identified or (at.weight < 0.0).any():
+        crossprod = working_crossproducts(
+            design.spec, rows, evaluation.point.beta, modes.at.working()
+        )
+    if not_identified or not modes.at.positive:
         crossprod = with_independent_columns(crossprod, evaluation.point.factors)
     again = evaluated_anew(evaluation)
+    response, weights = again.modes.at.working_rows
     estimate = FamilyEstimate(
         cast(FamilyModel, residual_model(design)),
         marginal_deviance=again.deviance,
@@ -321,8 +323,8 @@ def assemble_fit(
         hessian=found.hessian,
         covariance_jacobians=covariance_jacobians(found.covariance, found.x),
         scores_by_params=scores_by_params(again.modes),
-        working_response=working_response(again.modes.eta, again.modes.at_rows),
-        working_weights=again.modes.at_rows.weight,
+        working_response=response,
+        working_weights=weights,
         not_identified=not_identified,
     )
     likelihood = GaussianLikelihood(crossprod, reml=False)
@@ -352,7 +354,7 @@ def optimizer_result(found: Optimum, theta: Vector, nagq: int, control: Control)
 
 def evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     """The same point on the rows as they are, unmerged, the modes from zero unless worse."""
-    likelihood = GeneralizedLikelihood(evaluation.modes.rows.as_given, evaluation.nagq)
+    likelihood = GeneralizedLikelihood(evaluation.modes.model.as_given, evaluation.nagq)
     try:
         again = likelihood.at(evaluation.point)
     except ModesNotFound:
@@ -361,9 +363,3 @@ def evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
     if _is_better(evaluation, again):
         return likelihood.at(evaluation.point, evaluation.modes.u)
     return again
-
-
-def working_response(eta: Vector, at: RowDerivatives) -> Vector:
-    """``eta + g / w`` of each row; ``eta`` where the weight is not positive."""
-    g, w = at.first, at.weight
-    return eta + np.divide(g, w, out=np.zeros_like(g), where=w > 0.0)

@@ -49,12 +49,12 @@ def _steps(objective: MarginalObjective, x: Vector) -> Vector:
     """A small share of the standard error that the working linear model gives each parameter."""
     coordinates, evaluation = objective.coordinates, objective.evaluate(x)
     m, covariance = coordinates.covariance.size, coordinates.covariance
-    curvature = np.full(len(x), float(objective.likelihood.rows.n))
+    curvature = np.full(len(x), float(objective.likelihood.model.n))
     curvature[:m] = np.diag(working_hessian(evaluation, covariance, x[:m]))
     if coordinates.p:
         curvature[coordinates.beta] = 2.0 * np.diag(working_information(evaluation.modes))
     # Observed weights may be negative, and the working model's curvature with them.
-    curvature = np.where(curvature > 0.0, curvature, float(objective.likelihood.rows.n))
+    curvature = np.where(curvature > 0.0, curvature, float(objective.likelihood.model.n))
     return np.asarray(np.minimum(_STEP * np.sqrt(2.0 / curvature), _LARGEST_STEP))
 
 

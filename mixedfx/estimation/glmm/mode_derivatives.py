@@ -35,13 +35,12 @@ def covariance_jacobians(coordinates: Coordinates, x: Vector) -> tuple[Matrix, .
 
 def scores_by_params(modes: Modes) -> Matrix:
     """``Z'(dg/dphi)`` by the family's coordinates, in the order of elimination, (q, r)."""
-    rows, symbolic = modes.rows, modes.numeric.symbolic
+    symbolic = modes.numeric.symbolic
     sums = np.zeros((symbolic.size, len(modes.params)))
     if not sums.size:
         return sums
-    by = rows.by_params(modes.eta, modes.params)
-    for j, first in enumerate(by.first):
-        for f, values in enumerate(rows.sums(first)):
+    for j, of_factors in enumerate(modes.at.scores_by_params()):
+        for f, values in enumerate(of_factors):
             sums[symbolic.columns(f), j] = flatten(values[:, None])[:, 0]
     return sums
 

@@ -68,7 +68,7 @@ class MarginalObjective:
         self.likelihood, self.coordinates = likelihood, coordinates
         self.modes_start = modes_start
         # Of coefficients that the likelihood finds itself.
-        self.beta_start = np.zeros(likelihood.rows.p) if beta_start is None else beta_start
+        self.beta_start = np.zeros(likelihood.model.p) if beta_start is None else beta_start
         self.last: tuple[Vector, MarginalEvaluation] | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
@@ -80,7 +80,7 @@ class MarginalObjective:
             return np.inf, np.zeros_like(x)
         if not np.isfinite(value) or evaluation.modes.least_curvature < LEAST_CURVATURE:
             return np.inf, np.zeros_like(x)
-        rows = self.likelihood.rows
+        rows = self.likelihood.model
         return value, self.coordinates.gradient(x, rows, evaluation.gradient)
 
     def evaluate(self, x: Vector) -> MarginalEvaluation:
@@ -111,7 +111,7 @@ class MarginalObjective:
             if np.isfinite(column).all() and column[i] > 0.0:
                 H[i, m:], H[m:, i] = column[m:], column[m:]
             else:
-                H[i, i] = float(self.likelihood.rows.n)
+                H[i, i] = float(self.likelihood.model.n)
         return floor_eigenvalues(H)
 
 
@@ -119,14 +119,14 @@ def free_coordinates(
     likelihood: GeneralizedLikelihood, point: Point
 ) -> tuple[MarginalCoordinates, Vector]:
     """Coordinates of all free parameters at a point, ranks fixed, and their values there."""
-    covariance, theta = rank_reduced_coordinates(likelihood.rows.parametrization, point.factors)
+    covariance, theta = rank_reduced_coordinates(likelihood.model.parametrization, point.factors)
     coordinates = MarginalCoordinates(covariance, likelihood.p, len(point.family_coordinates))
     return coordinates, coordinates.vector(theta, point)
 
 
 def working_hessian(evaluation: MarginalEvaluation, coordinates: Coordinates, x: Vector) -> Matrix:
     """Expected Hessian of the working model by covariance coordinates, each term alone."""
-    modes, rows = evaluation.modes, evaluation.modes.rows
+    modes, rows = evaluation.modes, evaluation.modes.model
     diagonal = modes.numeric.assembled.diagonal
     blocks = [diagonal[s.group][s.columns, s.columns] for s in rows.term_positions]
     return expected_hessian_of_blocks(blocks, coordinates, x, None)
@@ -164,7 +164,7 @@ def search(
     modes_start: Sequence[Matrix] | None = None,
 ) -> MarginalSearch:
     """Minimise from one start; reduce the rank and probe the boundary at the end."""
-    rows = likelihood.rows
+    rows = likelihood.model
     p, r = likelihood.p, len(point.family_coordinates)
     coordinates = MarginalCoordinates(rows.parametrization.coordinates, p, r)
     objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
@@ -206,7 +206,7 @@ def _with_roots(
 ) -> tuple[MarginalObjective, Vector]:
     """The objective over covariances with the ranks of the roots."""
     old = objective.coordinates
-    covariance, theta = rank_reduced(objective.likelihood.rows.parametrization, roots)
+    covariance, theta = rank_reduced(objective.likelihood.model.parametrization, roots)
     new = MarginalCoordinates(covariance, old.p, old.r)
     rest = x[old.covariance.size :]
     moved = MarginalObjective(
@@ -217,7 +217,7 @@ def _with_roots(
 
 def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[Matrix] | None:
     """Factors without nearly null directions, where these cost nothing; None: all are needed."""
-    parametrization = objective.likelihood.rows.parametrization
+    parametrization = objective.likelihood.model.parametrization
     point = objective.evaluate(end.x).point
     factors = full_rank_factors(parametrization, point.factors, _NEARLY_ZERO)
     if tuple(F.shape[1] for F in factors) == parametrization.widths:
@@ -234,7 +234,7 @@ def _reduced_rank(objective: MarginalObjective, end: TrustRegionResult) -> list[
 
 def _probe_boundary(objective: MarginalObjective, x: Vector) -> tuple[float, list[Matrix] | None]:
     """Slope of the deviance off the boundary, and factors off it where the deviance falls."""
-    rows = objective.likelihood.rows
+    rows = objective.likelihood.model
     point = objective.evaluate(x).point
     scores = score_covariance(objective.likelihood, point, objective.modes_start)
     slope, factors = np.inf, []
@@ -261,7 +261,7 @@ def score_covariance(
         values, vectors = np.linalg.eigh(F @ F.T)
         roots.append(vectors * np.maximum(np.sqrt(np.clip(values, 0.0, None)), _OFFSET))
     at = likelihood.at(Point(tuple(roots), point.beta, point.family_coordinates), modes_start)
-    by_factor = likelihood.rows.term_blocks(at.gradient.by_lambda)
+    by_factor = likelihood.model.term_blocks(at.gradient.by_lambda)
     scores = []
     for by, root in zip(by_factor, roots, strict=True):
         S = np.linalg.solve(root.T, 0.5 * by.T).T

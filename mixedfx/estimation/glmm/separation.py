@@ -69,12 +69,7 @@ class Separation:
 
 def is_suspicious(modes: Modes) -> bool:
     """Whether any response is as good as certain at the modes."""
-    rows, values = modes.rows, modes.at_rows.value
-    at_bound = rows.family.unbounded(rows.y) != 0.0
-    weights = np.ones(len(values)) if rows.weights is None else rows.weights
-    far = np.abs(modes.eta) > _FAR_PREDICTOR
-    certain = values > -np.where(far, _LESS_CERTAIN, _CERTAIN) * weights
-    return bool((at_bound & certain & (weights > 0.0)).any())
+    return modes.at.any_certain(_CERTAIN, _LESS_CERTAIN, _FAR_PREDICTOR)
 
 
 def find_separation(X: Matrix, signs: Vector) -> Separation | None:

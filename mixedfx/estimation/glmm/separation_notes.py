@@ -40,7 +40,7 @@ def separation_statements(design: Design, evaluation: MarginalEvaluation) -> tup
         found = _separation(design, np.flatnonzero(used))
         if found is not None:
             return (_of_coefficients(design, found),)
-    bases = evaluation.modes.rows.bases
+    bases = evaluation.modes.model.bases
     sds = [
         np.linalg.norm(basis.T @ F, axis=1) * np.sqrt(np.mean(term.model_matrix**2, axis=0))
         for basis, F, term in zip(

@@ -21,7 +21,6 @@ from mixedfx.estimation.glmm.fit import (
     evaluated_anew,
     optimizer_result,
     search_from,
-    working_response,
 )
 from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians
@@ -33,6 +32,7 @@ from mixedfx.estimation.glmm.working import with_independent_columns, working_cr
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.derivatives import RowDerivatives
 from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
+from mixedfx.likelihood.generalized.evaluated_rows import working_response, working_sums
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.several_predictors import SeveralRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -118,7 +118,7 @@ class _Assembly:
         at = _of_predictor(modes.at_rows, k)
         with np.errstate(all="ignore"):
             Zb = modes.eta[k] - modes.fixed[k]
-            crossprod = working_crossproducts(design.spec, rows, beta, Zb, at)
+            crossprod = working_crossproducts(design.spec, rows, beta, working_sums(rows, Zb, at))
         crossprod = with_independent_columns(crossprod, factors)
         likelihood = GaussianLikelihood(crossprod, reml=False)
         estimate = self._estimate(k, likelihood, crossprod.ols_coef, factors, parts)

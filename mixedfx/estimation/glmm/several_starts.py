@@ -25,6 +25,7 @@ from mixedfx.estimation.glmm.starting_values import (
 from mixedfx.estimation.glmm.working import working_crossproducts
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.derivatives import RowDerivatives
+from mixedfx.likelihood.generalized.evaluated_rows import working_sums
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.generalized.several_predictors import SeveralRows
@@ -53,7 +54,8 @@ def several_start(design: Design, rows: SeveralRows, theta: Vector | None) -> St
         weight = np.maximum(at.weight[k, k], _LEAST_WEIGHT)
         of_part = RowDerivatives(at.value, at.first[k], weight, None)
         with np.errstate(all="ignore"):
-            working = working_crossproducts(part.spec, rows.parts[k], first.beta[own], 0.0, of_part)
+            sums = working_sums(rows.parts[k], 0.0, of_part)
+            working = working_crossproducts(part.spec, rows.parts[k], first.beta[own], sums)
             thetas.append(starting_theta(working, None if k else theta, MAX_SD))
     joined = np.concatenate(thetas)
     factors = tuple(rows.parametrization.coordinates.lambdas(joined))

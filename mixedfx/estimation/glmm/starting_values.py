@@ -20,6 +20,7 @@ from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.likelihood import Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,6 +32,8 @@ _TOLERANCE = 1e-6
 # Largest starting sd of an effect of a column of unit root mean square, on the link's scale; in
 # units of the predictor where its sign must not change.
 MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
+# Weight that rows have at least in the working model of a start.
+_LEAST_WEIGHT = 1e-10
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,18 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
 
     Theta, of the columns of the formula, takes the place of these.
     """
-    beta, params, at = fit_without_effects(rows)
+    beta, params, _ = fit_without_effects(rows)
+    return start_at(spec, rows, beta, params, theta)
+
+
+def start_at(
+    spec: ModelSpec, rows: RowsModel, beta: Vector, params: Vector, theta: Vector | None
+) -> Start:
+    """Given coefficients and parameters, with covariances of the working model, or theta."""
     parametrization = rows.parametrization
     with np.errstate(all="ignore"):
-        at = at._replace(weight=np.maximum(at.weight, 1e-10))
-        crossprod = working_crossproducts(spec, rows, beta, 0.0, at)
+        at = rows.at(rows.fixed_predictor(beta), rows.zero_effects, params)
+        crossprod = working_crossproducts(spec, rows, beta, at.working(_LEAST_WEIGHT))
         most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
         theta = starting_theta(crossprod, theta, most)
     factors = tuple(parametrization.coordinates.lambdas(theta))

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx.design.spec import ModelSpec
-from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel, WorkingSums
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -28,34 +27,23 @@ _RIDGE = 1e-11
 
 
 def working_crossproducts(
-    spec: ModelSpec,
-    rows: GeneralizedRows,
-    beta: Vector,
-    Zb: Vector | float,
-    at: RowDerivatives,
+    spec: ModelSpec, rows: RowsModel, beta: Vector, sums: WorkingSums
 ) -> CrossProducts:
-    """
-    Cross-products at the observed weights, of X in its basis and ``z - offset - X beta``.
-
-    ``Z'W(z - offset - X beta)`` is ``Z'(W Zb + g)``: nothing is divided by a weight but in the
-    sum of squares of the response, on which no estimate depends.
-    """
-    p, w = rows.p, at.weight
-    residual = w * Zb + at.first
+    """Cross-products of X in its basis, and of ``z - offset - X beta``."""
+    p = rows.p
     XytXy = np.zeros((p + 1, p + 1))
-    XytXy[:p, :p] = rows.fixed_products(w)
-    XytXy[:p, p] = XytXy[p, :p] = rows.fixed_sums(residual)
-    squares = np.divide(residual**2, w, out=np.zeros_like(residual), where=w > 0.0)
-    XytXy[p, p] = float(squares.sum())
-    sums = zip(rows.random_by_fixed(w), rows.sums(residual), strict=True)
+    XytXy[:p, :p] = sums.XtWX
+    XytXy[:p, p] = XytXy[p, :p] = sums.Xtr
+    XytXy[p, p] = sums.squares
+    of_factors = zip(sums.ZtWX, sums.Ztr, strict=True)
     return CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
         names=spec.X_names,
         groups=rows.groups,
         levels=tuple(spec.levels_of(group) for group in rows.groups),
-        ZtZ=rows.weighted_products(w),
-        ZtXy=tuple(np.concatenate([ZtX, Zty[:, None]], axis=1) for ZtX, Zty in sums),
+        ZtZ=sums.ZtWZ,
+        ZtXy=tuple(np.concatenate([ZtX, Ztr[:, None]], axis=1) for ZtX, Ztr in of_factors),
         XytXy=XytXy,
         term_positions=rows.term_positions,
         parametrization=rows.parametrization,
@@ -64,7 +52,7 @@ def working_crossproducts(
         qr_R=rows.qr_R,
         log_weights=0.0,
         sigma=1.0,
-        level_bases=tuple(factor.level_basis for factor in rows.factors),
+        level_bases=rows.level_bases,
         solver=rows.solver,
     )
 
@@ -87,11 +75,11 @@ def with_independent_columns(crossprod: CrossProducts, factors: Sequence[Matrix]
     return replace(crossprod, XytXy=XytXy)
 
 
-def own_coefficients(rows: GeneralizedRows, beta: Vector) -> Vector:
+def own_coefficients(rows: RowsModel, beta: Vector) -> Vector:
     """Coefficients of the columns of the formula from those of the basis, (p,)."""
     return np.asarray(linalg.solve_triangular(rows.qr_R, beta)) if rows.p else beta
 
 
-def basis_coefficients(rows: GeneralizedRows, beta: Vector) -> Vector:
+def basis_coefficients(rows: RowsModel, beta: Vector) -> Vector:
     """Coefficients of the basis from those of the columns of the formula, (p,)."""
     return np.asarray(rows.qr_R @ beta)

@@ -71,7 +71,7 @@ class MarginalOptimum:
         if family is rows.family:
             return self
         other = copy.copy(self)
-        other.likelihood = replace(self.likelihood, rows=replace(rows, family=family))
+        other.likelihood = replace(self.likelihood, model=replace(rows, family=family))
         other.rest = np.append(self.rest[: self.p], family.coordinates(self.params))
         return other
 

@@ -48,22 +48,15 @@ def laplace_deviance(modes: Modes) -> float:
 
 def laplace_gradient(modes: Modes) -> MarginalGradient:
     """Gradient of Laplace's deviance."""
-    rows, at = modes.rows, modes.at_rows
-    assert at.weight_slope is not None
     of_log_det = log_det_derivatives(modes.numeric)
-    h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
-    c = rows.by_predictor(at.weight_slope, h)
-    As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
-    through = c - rows.weighted(at.weight, As)
-    Zt_through = rows.sums(through)
+    of_rows = modes.at.by_log_det(of_log_det)
+    through = of_rows.through(solve_effects(modes, of_rows.Ztc))
     by_lambda = []
-    terms = zip(modes.lambdas, modes.u, modes.Ztg, Zt_through, of_log_det.by_lambda, strict=True)
+    terms = zip(modes.lambdas, modes.u, modes.Ztg, through.Zt, of_log_det.by_lambda, strict=True)
     for lam, u, Ztg, Ztt, by in terms:
         s = lam.T @ Ztt
         by_lambda.append(by + (Ztt - 2.0 * Ztg) @ u.T + Ztg @ s.T)
-    by_params = by_family_params(modes, h, As, direct=None)
-    by_eta = through - 2.0 * at.first
-    return MarginalGradient(tuple(by_lambda), rows.fixed_sums(by_eta), by_params, by_eta)
+    return MarginalGradient(tuple(by_lambda), through.Xt, through.by_params, through.by_eta)
 
 
 def mean_shift(modes: Modes) -> list[Matrix]:
@@ -73,31 +66,9 @@ def mean_shift(modes: Modes) -> list[Matrix]:
     The conditional means are ``u - s / 2`` to the order of Laplace's approximation (Tierney and
     Kadane 1986, J. Am. Stat. Assoc. 81:82), by the skewness of the integrand.
     """
-    rows, at = modes.rows, modes.at_rows
-    assert at.weight_slope is not None
-    of_log_det = log_det_derivatives(modes.numeric)
-    h = rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
-    c = rows.by_predictor(at.weight_slope, h)
-    As = rows.random_predictor(solve_effects(modes, rows.sums(c)))
-    through = rows.sums(c - rows.weighted(at.weight, As))
+    of_rows = modes.at.by_log_det(log_det_derivatives(modes.numeric))
+    through = of_rows.through(solve_effects(modes, of_rows.Ztc)).Zt
     return [lam.T @ v for lam, v in zip(modes.lambdas, through, strict=True)]
-
-
-def by_family_params(
-    modes: Modes, h: Vector, As: Vector | float, *, direct: Vector | None
-) -> Vector:
-    """
-    ``-2 sum dl/dphi + sum h dw/dphi + (As)' dg/dphi`` by the family's coordinates, (r,).
-
-    ``direct`` takes the place of ``sum dl/dphi`` where the density is averaged over nodes.
-    """
-    rows = modes.rows
-    if not len(modes.params):
-        return np.zeros(0)
-    by = rows.by_params(modes.eta, modes.params)
-    if direct is None:
-        direct = by.value.sum(axis=-1)
-    return np.asarray(-2.0 * direct + rows.by_params_sums(by, h, As))
 
 
 def solve_effects(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:

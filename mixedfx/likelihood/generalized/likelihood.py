@@ -19,9 +19,10 @@ from mixedfx.likelihood.generalized.laplace import (
     laplace_deviance,
     laplace_gradient,
 )
-from mixedfx.likelihood.generalized.pirls import Modes, find_modes
+from mixedfx.likelihood.generalized.pirls import Modes, find_modes, in_memory
 from mixedfx.likelihood.generalized.quadrature import Quadrature
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -69,23 +70,28 @@ class MarginalEvaluation:
 class GeneralizedLikelihood:
     """Laplace's approximation (``nagq`` 1), or adaptive quadrature with ``nagq`` nodes."""
 
-    rows: GeneralizedRows
+    model: RowsModel  # the rows, in memory or not
     nagq: int = 1
+
+    @property
+    def rows(self) -> GeneralizedRows:
+        """The rows, in memory."""
+        return in_memory(self.model)
 
     @property
     def p(self) -> int:
         """Number of coefficients that are searched."""
-        return self.rows.p
+        return self.model.p
 
     def at(self, point: Point, start: Sequence[Matrix] | None = None) -> MarginalEvaluation:
         """Evaluate at a point, the modes from those of a point near."""
-        rows = self.rows
+        rows = self.model
         lambdas = rows.by_group(point.factors)
         fixed = rows.fixed_predictor(point.beta)
         params = rows.family.natural(point.family_coordinates)
         modes = find_modes(rows, lambdas, fixed, params, start)
         # Without random effects there is no integral.
-        return MarginalEvaluation(point, modes, self.nagq if rows.factors else 1)
+        return MarginalEvaluation(point, modes, self.nagq if rows.groups else 1)
 
     def with_nodes(self, nagq: int) -> GeneralizedLikelihood:
         """The same rows with another number of nodes."""
@@ -121,7 +127,7 @@ class MarginalCoordinates:
         """Vector of a point whose covariance coordinates are theta."""
         return np.concatenate([theta, point.beta[: self.p], point.family_coordinates])
 
-    def gradient(self, x: Vector, rows: GeneralizedRows, by: MarginalGradient) -> Vector:
+    def gradient(self, x: Vector, rows: RowsModel, by: MarginalGradient) -> Vector:
         """Gradient by the vector."""
         m = self.covariance.size
         by_theta = self.covariance.pullback(x[:m], rows.term_blocks(by.by_lambda))

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.errors import ModesNotFound
 from mixedfx.families.family import RowDerivatives
+from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsAt, RowsModel
 from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 from mixedfx.linalg.cholesky.numeric import NumericFactor
 from mixedfx.linalg.solver import Factor
@@ -42,16 +45,44 @@ _MAX_HALVINGS = 40
 class Modes:
     """Conditional modes at one set of parameters, and what the rows are there."""
 
-    rows: GeneralizedRows = field(repr=False)
+    model: RowsModel = field(repr=False)  # the rows, in memory or not
     lambdas: tuple[Matrix, ...] = field(repr=False)  # of each grouping factor
     params: Vector  # of the family, natural values
-    fixed: Vector = field(repr=False)  # (n,) offset + X beta
     u: tuple[Matrix, ...] = field(repr=False)  # (K, L) spherical effects of each factor
-    eta: Vector = field(repr=False)  # (n,)
-    at_rows: RowDerivatives = field(repr=False)  # to the third derivative
-    Ztg: tuple[Matrix, ...] = field(repr=False)  # (K, L), ``Z'g`` of each factor
+    at: RowsAt = field(repr=False)  # the rows at the modes, to the third derivative
     numeric: Factor = field(repr=False)  # at the weights of the modes
     iterations: int
+
+    @property
+    def rows(self) -> GeneralizedRows:
+        """The rows, in memory."""
+        return in_memory(self.model)
+
+    @property
+    def evaluated(self) -> EvaluatedRows:
+        """The rows at the modes, in memory."""
+        assert isinstance(self.at, EvaluatedRows)
+        return self.at
+
+    @property
+    def fixed(self) -> Vector:
+        """``offset + X beta`` of rows in memory, (n,)."""
+        return self.evaluated.fixed
+
+    @property
+    def eta(self) -> Vector:
+        """Linear predictor of rows in memory, (n,)."""
+        return self.evaluated.eta
+
+    @property
+    def at_rows(self) -> RowDerivatives:
+        """Derivatives of rows in memory, to the third."""
+        return self.evaluated.derivatives
+
+    @property
+    def Ztg(self) -> list[Matrix]:
+        """``Z'g`` of each factor, (K, L)."""
+        return self.at.Ztg
 
     @property
     def b(self) -> list[Matrix]:
@@ -66,7 +97,7 @@ class Modes:
         It is 1 or more where all weights are positive, and goes to zero where a mode and a saddle
         of the density merge: Laplace's approximation divides by it.
         """
-        if self.rows.positive(self.at_rows.weight):
+        if self.at.positive:
             return 1.0
         blocks = zip(self.lambdas, self.numeric.assembled.diagonal, strict=True)
         return min((_least_eigenvalue(lam, ZtWZ) for lam, ZtWZ in blocks), default=1.0)
@@ -74,13 +105,19 @@ class Modes:
     @property
     def penalized_loglik(self) -> float:
         """``sum l - u'u/2``, constants included."""
-        return float(self.at_rows.value.sum()) + self.rows.largest - 0.5 * _squares(self.u)
+        return self.at.value + self.model.largest - 0.5 * _squares(self.u)
+
+
+def in_memory(rows: RowsModel) -> GeneralizedRows:
+    """Rows, for what is computed from arrays of them."""
+    assert isinstance(rows, GeneralizedRows)
+    return rows
 
 
 def find_modes(
-    rows: GeneralizedRows,
+    rows: RowsModel,
     lambdas: Sequence[Matrix],
-    fixed: Vector,
+    fixed: Any,
     params: Vector,
     start: Sequence[Matrix] | None = None,
 ) -> Modes:
@@ -112,98 +149,88 @@ def _squares(u: Sequence[Matrix]) -> float:
 class _Search:
     """Damped Newton search at one set of parameters."""
 
-    rows: GeneralizedRows
+    rows: RowsModel
     lambdas: tuple[Matrix, ...]
-    fixed: Vector
+    fixed: Any  # of the linear predictor, as the rows have it
     params: Vector
 
     def run(self, start: Sequence[Matrix] | None) -> Modes:
         """Newton steps from the start."""
         with np.errstate(all="ignore"):
-            zero = [np.zeros((f.width, f.n_effects)) for f in self.rows.factors]
-            u = zero if start is None else [np.array(v) for v in start]
-            Zb, at = self._at(u)
-            if start is not None and not np.isfinite(at.value.sum()):
-                u = zero
-                Zb, at = self._at(u)
-            if not np.isfinite(at.value.sum()):
+            u = self.rows.zero_effects if start is None else [np.array(v) for v in start]
+            at = self._at(u)
+            if start is not None and not np.isfinite(at.value):
+                u = self.rows.zero_effects
+                at = self._at(u)
+            if not np.isfinite(at.value):
                 raise ModesNotFound("the mean is outside the family's range")
-            return self._iterate(u, Zb, at)
+            return self._iterate(u, at)
 
-    def _iterate(self, u: list[Matrix], Zb: Vector | float, at: RowDerivatives) -> Modes:
+    def _iterate(self, u: list[Matrix], at: RowsAt) -> Modes:
         last = np.inf
         for iteration in range(1, _MAX_ITERATIONS + 1):
-            Ztg = self.rows.sums(at.first)
+            Ztg = at.Ztg
             gradient = [lam.T @ v - w for lam, v, w in zip(self.lambdas, Ztg, u, strict=True)]
             norm = np.sqrt(_squares(gradient))
             scale = np.sqrt(self.rows.q) + np.sqrt(_squares(u))
             small = norm <= _TOLERANCE * scale or (last <= _ROUNDING * scale and norm >= 0.5 * last)
-            weight, numeric = at.weight, self._factorize(at.weight)
+            nonnegative, numeric = False, self._factorize(at)
             if small and numeric is not None:
-                eta = self.fixed + Zb
-                full = at if at.weight_slope is not None else self._derivatives(eta, third=True)
-                found = (self.lambdas, self.params, self.fixed, tuple(u), eta, full, tuple(Ztg))
-                return Modes(self.rows, *found, numeric, iteration)
+                full = at.with_third()
+                return Modes(
+                    self.rows, self.lambdas, self.params, tuple(u), full, numeric, iteration
+                )
             if numeric is None:
-                weight = self.rows.nonnegative(at.weight)
-                numeric = self._factorize(weight)
+                nonnegative, numeric = True, self._factorize(at, nonnegative=True)
             if numeric is None:
                 break
             last = norm if norm <= _ROUNDING * scale else np.inf
-            target = self._newton_target(numeric, weight, Ztg, Zb)
-            u, Zb, at = self._step(u, target, at, third=bool(norm <= _LAST_STEP * scale))
+            effects = at.weighted_effects(nonnegative=nonnegative)
+            target = _newton_target(numeric, effects, Ztg)
+            u, at = self._step(u, target, at, third=bool(norm <= _LAST_STEP * scale))
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
-    def _newton_target(
-        self, numeric: Factor, weight: Vector, Ztg: list[Matrix], Zb: Vector | float
-    ) -> list[Matrix]:
-        """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
-        WZb = self.rows.weighted(weight, Zb)
-        rhs = [s + v for s, v in zip(self.rows.sums(WZb), Ztg, strict=True)]
-        if isinstance(numeric, NumericFactor) and numeric.levels_are_apart:
-            return [numeric.solve_levels(rhs[0])]
-        schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
-        return schur.back_substitute(np.ones(1))[1]
-
     def _step(
-        self, u: list[Matrix], target: list[Matrix], at: RowDerivatives, *, third: bool
-    ) -> tuple[list[Matrix], Vector | float, RowDerivatives]:
+        self, u: list[Matrix], target: list[Matrix], at: RowsAt, *, third: bool
+    ) -> tuple[list[Matrix], RowsAt]:
         """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
-        levelwise = len(u) == 1 and self.rows.factors[0].basis is None
-        before = self._objective(u, at, levelwise=levelwise)
+        before = self._objective(u, at)
         share = np.ones_like(before)
         for _ in range(_MAX_HALVINGS):
             trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
-            Zb, trial_at = self._at(trial, third=third)
-            after = self._objective(trial, trial_at, levelwise=levelwise)
+            trial_at = self._at(trial, third=third)
+            after = self._objective(trial, trial_at)
             # Negated, so that NaN is a failure.
             failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding)
             if not failed.any():
-                return trial, Zb, trial_at
+                return trial, trial_at
             share = np.where(failed, 0.5 * share, share)
         raise ModesNotFound("no step lowers the objective of the conditional modes")
 
-    def _objective(self, u: list[Matrix], at: RowDerivatives, *, levelwise: bool) -> Vector:
+    def _objective(self, u: list[Matrix], at: RowsAt) -> Vector:
         """``-sum l + u'u/2``: of each level of a single factor, or of all."""
-        if levelwise:
-            factor = self.rows.factors[0]
-            by_level = np.bincount(factor.codes, at.value, factor.n_levels)
-            return np.asarray(0.5 * (u[0] ** 2).sum(axis=0) - by_level)
-        return np.array([0.5 * _squares(u) - float(at.value.sum())])
+        if self.rows.levels_are_apart:
+            return np.asarray(0.5 * (u[0] ** 2).sum(axis=0) - at.value_by_level)
+        return np.array([0.5 * _squares(u) - at.value])
 
-    def _at(self, u: list[Matrix], *, third: bool = False) -> tuple[Vector | float, RowDerivatives]:
-        """``Zb`` and the derivatives of the rows at spherical effects."""
-        Zb = self.rows.random_predictor(_scaled(self.lambdas, u))
-        return Zb, self._derivatives(self.fixed + Zb, third=third)
+    def _at(self, u: list[Matrix], *, third: bool = False) -> RowsAt:
+        """The rows at spherical effects."""
+        return self.rows.at(self.fixed, _scaled(self.lambdas, u), self.params, third=third)
 
-    def _derivatives(self, eta: Vector, *, third: bool) -> RowDerivatives:
-        return self.rows.derivatives(eta, self.params, third=third)
-
-    def _factorize(self, weights: Vector) -> Factor | None:
+    def _factorize(self, at: RowsAt, *, nonnegative: bool = False) -> Factor | None:
         """Factorise M; None where it is not positive definite."""
+        products = at.products(nonnegative=nonnegative)
         try:
-            products = self.rows.weighted_products(weights)
             numeric = self.rows.solver.factorize(products, self.lambdas)
         except (np.linalg.LinAlgError, ValueError):
             return None
         return numeric if np.isfinite(numeric.log_det) else None
+
+
+def _newton_target(numeric: Factor, effects: list[Matrix], Ztg: list[Matrix]) -> list[Matrix]:
+    """``M^-1 Lambda'Z'(W Zb + g)`` of each factor, at the weights of the factorisation."""
+    rhs = [s + v for s, v in zip(effects, Ztg, strict=True)]
+    if isinstance(numeric, NumericFactor) and numeric.levels_are_apart:
+        return [numeric.solve_levels(rhs[0])]
+    schur = numeric.schur_complement([v[:, None] for v in rhs], np.zeros((1, 1)))
+    return schur.back_substitute(np.ones(1))[1]

@@ -25,7 +25,6 @@ from mixedfx.likelihood.generalized.likelihood import (
     Point,
 )
 from mixedfx.likelihood.generalized.pirls import Modes, find_modes
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -38,10 +37,8 @@ _TOLERANCE = 1e-18
 
 def working_information(modes: Modes) -> Matrix:
     """``X'V^-1 X`` of the working linear model in the basis of X, (p, p)."""
-    rows = modes.rows
-    w = rows.nonnegative(modes.at_rows.weight)
-    blocks = rows.random_by_fixed(w)
-    return np.asarray(modes.numeric.schur_complement(blocks, rows.fixed_products(w)).matrix)
+    ZtWX, XtWX = modes.at.information()
+    return np.asarray(modes.numeric.schur_complement(ZtWX, XtWX).matrix)
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class ProfiledLikelihood(GeneralizedLikelihood):
         beta = point.beta
         modes = find_modes(rows, lambdas, rows.fixed_predictor(beta), params, start)
         for _ in range(_MAX_ITERATIONS if rows.p else 0):
-            step, decrement = _newton_step(rows, modes)
+            step, decrement = _newton_step(modes)
             if decrement < _TOLERANCE * (1.0 + abs(modes.penalized_loglik)):
                 break
             beta, modes = _damped(modes, beta, step)
@@ -101,9 +98,9 @@ def _by_information(modes: Modes, vector: Vector) -> Vector:
     return np.asarray(np.linalg.lstsq(working_information(modes), vector, rcond=1e-13)[0])
 
 
-def _newton_step(rows: GeneralizedRows, modes: Modes) -> tuple[Vector, float]:
+def _newton_step(modes: Modes) -> tuple[Vector, float]:
     """Step of beta to the mode, and its Newton decrement."""
-    score = rows.X.T @ modes.at_rows.first
+    score = modes.at.Xtg
     step = _by_information(modes, score)
     return step, float(score @ step)
 

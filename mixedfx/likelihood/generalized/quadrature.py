@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.likelihood.generalized.factor_rows import FactorRows
-from mixedfx.likelihood.generalized.laplace import MarginalGradient, by_family_params
+from mixedfx.likelihood.generalized.laplace import MarginalGradient
 from mixedfx.likelihood.generalized.pirls import Modes
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
 from mixedfx.linalg.gauss_hermite import normal_quadrature
@@ -93,7 +93,7 @@ class Quadrature:
         through = c - rows.weighted(at.weight, As)
         by_lambda = 2.0 * np.einsum("acl,cd,dbl->ab", A, lam, by_H, optimize=True)
         by_lambda += factor.sums(through) @ u.T + Ztg @ s.T - 2.0 * sums.Ztg_u
-        by_params = by_family_params(modes, h, As, direct=sums.by_params)
+        by_params = modes.evaluated.by_family_params(h, As, direct=sums.by_params)
         by_eta = through - 2.0 * sums.first
         return MarginalGradient((by_lambda,), rows.fixed_sums(by_eta), by_params, by_eta)
 

@@ -1,35 +1,33 @@
-"""Rows of a generalised model, in well-conditioned bases, and sums over them.
+"""Rows of a generalised model in memory, in well-conditioned bases.
 
-Everything that the likelihood computes from rows is a linear predictor, a sum over the rows of a
-level, or a sum over the rows that two levels share. Rows that are equal but for the response are
-merged where the family allows: their log densities add up to that of their weighted mean.
+Rows that are equal but for the response are merged where the family allows: their log densities
+add up to that of their weighted mean.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
-from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
+from mixedfx.families.family import Family
 from mixedfx.likelihood.accumulate import parametrization_of, term_positions
-from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
-from mixedfx.likelihood.crossproducts import CHOLESKY, TermPosition
+from mixedfx.likelihood.basis import rows_in_basis, term_bases, well_conditioned
+from mixedfx.likelihood.crossproducts import CHOLESKY
+from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
+from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import blocks_by_group
 from mixedfx.likelihood.size import check_memory_of_solver
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
-    BlockMatrix,
     BlockPattern,
     LevelPairs,
 )
@@ -42,36 +40,19 @@ Codes = npt.NDArray[np.intp]
 
 # Rows are merged where that leaves at most this share of them.
 _WORTH_MERGING = 0.8
-# Mean size of log densities from which they are taken relative to their largest.
-_LARGE = 1e3
 
 
-@dataclass(frozen=True)
-class GeneralizedRows:
-    """Rows of a generalised model: response, offset, fixed columns, and columns of each factor."""
+@dataclass(frozen=True, kw_only=True)
+class GeneralizedRows(RowArrays):
+    """Rows of a generalised model, which may stand for several equal ones each."""
 
-    family: Family
-    y: Vector  # (n,) response on the scale of the mean
-    weights: Vector | None  # (n,) trials, prior weights, or numbers of merged rows
-    offset: Vector | None
-    X: Matrix = field(repr=False)  # (n, p) of equal root mean squares, nearly uncorrelated
-    qr_R: Matrix = field(repr=False)  # (p, p), X_formula = X qr_R
-    factors: tuple[FactorRows, ...] = field(repr=False)
-    pairs: Mapping[tuple[int, int], PairRows] = field(repr=False)
-    pattern: BlockPattern = field(repr=False)
-    groups: tuple[str, ...]
-    term_positions: tuple[TermPosition, ...]
-    parametrization: Parametrization
-    bases: tuple[ColumnBasis, ...] = field(repr=False)
-    constants: float  # what of the log density depends on no parameter
-    n: int  # rows of the data, before merging
-    row_of: Codes | None = field(repr=False)  # (n,) merged row of each row of the data
-    solver: Solver = CHOLESKY  # of the equations of the modes
+    row_of: Codes | None = field(default=None, repr=False)  # (n,) merged row of each of the data
     unmerged: GeneralizedRows | None = field(default=None, repr=False)  # where rows were merged
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.y, self.weights, self.offset, self.X, self.qr_R, self.row_of)
+        super().__post_init__()
+        set_readonly(self.row_of)
 
     @staticmethod
     def of(design: Design, *, merge: bool = True) -> GeneralizedRows:
@@ -107,9 +88,14 @@ class GeneralizedRows:
             bases=bases,
             constants=float(spec.family.constants(rows.y, rows.weights).sum()),
             n=rows.n,
-            row_of=None,
         )
         return _merged(whole) if merge and spec.family.mergeable else whole
+
+    def at(
+        self, fixed: Vector, effects: Sequence[Matrix], params: Vector, *, third: bool = False
+    ) -> EvaluatedRows:
+        """The rows at a linear predictor."""
+        return EvaluatedRows.of(self, fixed, effects, params, third=third)
 
     @property
     def as_given(self) -> GeneralizedRows:
@@ -132,145 +118,6 @@ class GeneralizedRows:
         weights = None if self.weights is None else self.weights[keep]
         taken = _taken(self, np.flatnonzero(keep), self.y[keep], weights)
         return replace(taken, constants=0.0, n=int(keep.sum()), row_of=None, unmerged=None)
-
-    @cached_property
-    def base(self) -> Vector | None:
-        """
-        Log densities near their largest, to which those of the rows are relative, (n,).
-
-        None where they are not so large that their sum would lose digits: counts of millions.
-        """
-        family = self.family
-        with np.errstate(all="ignore"):
-            eta = np.asarray(family.link.link(family.starting_mean(self.y, self.weights)))
-            params = family.first_params(self.y, self.weights)
-            value = family.derivatives(self.y, self.weights, eta, params).value
-        large = np.isfinite(value).all() and float(np.abs(value).mean()) > _LARGE
-        return value if large else None
-
-    def derivatives(self, eta: Vector, params: Vector, *, third: bool = False) -> RowDerivatives:
-        """Log densities relative to ``base``, and their derivatives."""
-        at = self.family.derivatives(self.y, self.weights, eta, params, third=third)
-        return at if self.base is None else at._replace(value=at.value - self.base)
-
-    def by_params(self, eta: Vector, params: Vector) -> ParamDerivatives:
-        """Derivatives of those of the rows by the coordinates of the family's parameters."""
-        return self.family.by_params(self.y, self.weights, eta, params)
-
-    @cached_property
-    def rounding(self) -> float:
-        """Rounding error of a sum of log densities relative to ``base``."""
-        return 0.0 if self.base is None else 1e-15 * float(np.abs(self.base).sum())
-
-    @property
-    def largest(self) -> float:
-        """Sum of ``base`` and of the constants."""
-        return self.constants + (0.0 if self.base is None else float(self.base.sum()))
-
-    @property
-    def p(self) -> int:
-        """Number of fixed columns."""
-        return int(self.X.shape[1])
-
-    @property
-    def q(self) -> int:
-        """Number of random effects."""
-        return sum(f.width * f.n_effects for f in self.factors)
-
-    def fixed_predictor(self, beta: Vector) -> Vector:
-        """``offset + X beta``, of coefficients in the basis, (n,)."""
-        eta = self.X @ beta
-        return eta if self.offset is None else eta + self.offset
-
-    def random_predictor(self, effects: Sequence[Matrix]) -> Vector | float:
-        """``Z b`` of the effects of each factor, (n,); zero without factors."""
-        parts = [f.predictor(b) for f, b in zip(self.factors, effects, strict=True)]
-        return sum(parts[1:], parts[0]) if parts else 0.0
-
-    def sums(self, values: Vector) -> list[Matrix]:
-        """``Z'v`` of each factor, (K, L)."""
-        return [f.sums(values) for f in self.factors]
-
-    def fixed_sums(self, values: Vector) -> Vector:
-        """``X'v``, (p,)."""
-        return np.asarray(self.X.T @ values)
-
-    def fixed_products(self, weights: Vector) -> Matrix:
-        """``X'WX``, (p, p)."""
-        return np.asarray((self.X * weights[:, None]).T @ self.X)
-
-    def weighted_columns(self, weights: Vector) -> list[Vector]:
-        """Columns of ``WX``, p times (n,)."""
-        return [weights * self.X[:, j] for j in range(self.p)]
-
-    def random_by_fixed(self, weights: Vector) -> list[Matrix]:
-        """``Z'WX`` of each factor, (K, p, L)."""
-        columns = self.weighted_columns(weights)
-        return [
-            np.stack([factor.sums(column) for column in columns], axis=1)
-            if self.p
-            else np.zeros((factor.width, 0, factor.n_effects))
-            for factor in self.factors
-        ]
-
-    # With several predictors a weight is a matrix in each row, and its slope has three indices.
-
-    @property
-    def weights_shape(self) -> tuple[int, ...]:
-        """Shape of the weights of all rows."""
-        return (len(self.y),)
-
-    def weighted(self, weights: Vector, values: Vector | float) -> Vector:
-        """``W v``, (n,)."""
-        return np.asarray(weights * values)
-
-    def positive(self, weights: Vector) -> bool:
-        """Whether no weight is negative."""
-        return bool((weights >= 0.0).all())
-
-    def nonnegative(self, weights: Vector) -> Vector:
-        """The nearest weights without negative ones."""
-        return np.maximum(weights, 0.0)
-
-    def by_predictor(self, slopes: Vector, h: Vector) -> Vector:
-        """``sum_ab h_ab dW_ab/deta``, of one predictor ``h dw/deta``, (n,)."""
-        return np.asarray(slopes * h)
-
-    def by_params_sums(self, by: ParamDerivatives, h: Vector, As: Vector | float) -> Vector:
-        """``sum h dw/dphi + (As)' dg/dphi``, (r,)."""
-        return np.asarray(by.weight @ h + (by.first * As).sum(axis=-1))
-
-    def weighted_products(self, weights: Vector) -> BlockMatrix:
-        """``Z'WZ``."""
-        off_diagonal = {
-            (i, j): pair.blocks(weights, self.factors[i], self.factors[j])
-            for (i, j), pair in self.pairs.items()
-        }
-        return BlockMatrix(
-            self.pattern, tuple(f.blocks(weights) for f in self.factors), off_diagonal
-        )
-
-    def quadratic(
-        self, diagonal: Sequence[Matrix], off_diagonal: Mapping[tuple[int, int], Matrix]
-    ) -> Vector:
-        """``z'Bz`` of each row for a symmetric B on the block pattern, (n,)."""
-        total = np.zeros(self.weights_shape)
-        for factor, blocks in zip(self.factors, diagonal, strict=True):
-            total += factor.quadratic(blocks)
-        for (i, j), pair in self.pairs.items():
-            total += 2.0 * pair.bilinear(off_diagonal[i, j], self.factors[i], self.factors[j])
-        return total
-
-    def by_group(self, factors: Sequence[Matrix]) -> list[Matrix]:
-        """One factor of each grouping factor: block-diagonal over its terms."""
-        result = [np.zeros((f.width, f.width)) for f in self.factors]
-        for position, lam in zip(self.term_positions, factors, strict=True):
-            result[position.group][position.columns, position.columns] = lam
-        return result
-
-    def term_blocks(self, by_group: Sequence[Matrix]) -> list[Matrix]:
-        """Each term's diagonal block of one square array for each grouping factor."""
-        return [by_group[s.group][s.columns, s.columns] for s in self.term_positions]
 
 
 def solver_of(
