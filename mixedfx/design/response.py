@@ -26,6 +26,7 @@ from mixedfx.design.checks import check_finite, first_non_numeric
 from mixedfx.design.source import float_vector
 from mixedfx.errors import ResponseError, WeightsError
 from mixedfx.families.family import Family
+from mixedfx.families.support import check_support
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
@@ -161,10 +162,39 @@ def observe_response(
     index: pd.Index,
 ) -> Observed:
     """Values of a response in the rows of the fit."""
+    rows, found = _observed(formula, parts, spec, family, weights, index)
+    check_response(rows.name, found.y, family, found.weights, rows.index)
+    return found
+
+
+def observe_part(
+    formula: Formula,
+    parts: Sequence[Any],
+    spec: ResponseSpec,
+    family: Family,
+    weights: Vector | None,
+    index: pd.Index,
+) -> Observed:
+    """The same of some of the rows, which may all have one value."""
+    rows, found = _observed(formula, parts, spec, family, weights, index)
+    if len(found.y):
+        check_support(family, rows.name, found.y, found.weights, rows.index)
+    return found
+
+
+def _observed(
+    formula: Formula,
+    parts: Sequence[Any],
+    spec: ResponseSpec,
+    family: Family,
+    weights: Vector | None,
+    index: pd.Index,
+) -> tuple[_Rows, Observed]:
+    """Values of a response on the scale of the mean, counts and trials checked."""
     rows = _Rows(formula.response, index)
     if isinstance(spec, Successes):
         _check_counts(spec, parts, rows)
-    return _checked(spec.observe(rows.name, parts, weights), family, rows)
+    return rows, _whole(spec.observe(rows.name, parts, weights), family, rows)
 
 
 def response_values(
@@ -269,11 +299,15 @@ def _check_counts(spec: Successes, parts: Sequence[Any], rows: _Rows) -> None:
 
 def _checked(observed: Observed, family: Family, rows: _Rows) -> Observed:
     """Check a response against its family's support; whole successes where there are trials."""
-    check_finite(f"the response '{rows.name}'", observed.y, rows.index)
-    if family.takes_trials:
-        observed = _with_whole_successes(observed, rows)
+    observed = _whole(observed, family, rows)
     check_response(rows.name, observed.y, family, observed.weights, rows.index)
     return observed
+
+
+def _whole(observed: Observed, family: Family, rows: _Rows) -> Observed:
+    """Whole successes where there are trials."""
+    check_finite(f"the response '{rows.name}'", observed.y, rows.index)
+    return _with_whole_successes(observed, rows) if family.takes_trials else observed
 
 
 def check_response(

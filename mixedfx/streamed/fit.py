@@ -64,7 +64,7 @@ def fit_source(
     plan = plan_reduction(learned)
     sums = reduce_source(source, plan)
     model = assemble(learned, plan, sums)
-    design = Design(model.spec, _rows(learned, plan, sums, model))  # type: ignore[arg-type]
+    design = Design(model.spec, streamed_rows(learned, plan, sums, model))  # type: ignore[arg-type]
     fit = fit_design(
         design,
         engine=how.engine,
@@ -107,7 +107,7 @@ def _added(total: RowSums | None, own: RowSums) -> RowSums:
     return own if total is None else combine(total, own)
 
 
-def _rows(
+def streamed_rows(
     learned: Learned, plan: ReductionPlan, sums: RowSums, model: StreamedModel
 ) -> StreamedRows:
     """What is kept of the rows."""

@@ -17,8 +17,10 @@ from mixedfx.design.known_values import is_box
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.design.stream.sampling import FirstRows
 from mixedfx.errors import DataError, TooManyStrata
+from mixedfx.families.registry import NORMAL
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.positions import has_positions
+from mixedfx.formula.response import response_code
 
 Codes = npt.NDArray[np.intp]
 
@@ -53,6 +55,9 @@ class Cells:
         self._strata = FirstRows()
         columns = () if request.dispersion is None else factor_codes(request.dispersion)
         self._of_strata = sorted({n for _, names in columns for n in names} & head.variables.keys())
+        self._response = FirstRows()
+        codes = response_code(formula.response).parts if request.family != NORMAL else ()
+        self._of_response = [c for c in codes if _is_category(head.variables.get(c), request)]
         self._few = {name: _FewValues() for name in sorted(read & head.variables.keys())}
 
     def find_new(self, found: CompleteRows) -> Codes:
@@ -60,6 +65,7 @@ class Cells:
         values = {code: evaluate(found.variables) for code, evaluate in self._evaluate.items()}
         new = [rows.find([values[code] for code in key]) for key, rows in self._rows.items()]
         new.append(self._new_strata(found))
+        new.append(self._response.find([np.asarray(found.variables[c]) for c in self._of_response]))
         new += [few.find(np.asarray(found.variables[name])) for name, few in self._few.items()]
         return np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *new])).astype(np.intp)
 
@@ -102,6 +108,13 @@ class _FewValues:
             self._seen.append(values[at])
             found.append(at)
         return np.array(found, dtype=np.intp)
+
+
+def _is_category(values: Any, request: ColumnRequest) -> bool:
+    """Whether a response is one of some categories, all of which a design has to know."""
+    if values is None:
+        return False
+    return request.family.ordered or np.asarray(values).dtype.kind not in "iufb"
 
 
 def _values(factor: Any, state: dict[str, Any], variables: Mapping[str, Any]) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ from mixedfx.design.evaluation import (
     offset_values,
 )
 from mixedfx.design.residual import ResidualRows
+from mixedfx.design.response import observe_part
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.levels import LevelEncoder
@@ -74,8 +75,13 @@ class ChunkDesign:
             )
             for term in spec.random_terms
         )
-        observed = spec.response.observe(
-            spec.formula.response, self._response(found, built), found.vectors.get("weights")
+        observed = observe_part(
+            spec.formula,
+            self._response(found, built),
+            spec.response,
+            spec.family,
+            found.vectors.get("weights"),
+            found.index,
         )
         strata = self.strata
         rows = ModelRows(
@@ -151,7 +157,12 @@ class ChunkDesign:
         """Put the parts together again."""
         spec, of_response = state["spec"], state["response"]
         request = ColumnRequest(
-            spec.formula, spec.env, state["names"], state["arguments"], state["dispersion"]
+            spec.formula,
+            spec.env,
+            state["names"],
+            state["arguments"],
+            state["dispersion"],
+            spec.family,
         )
         info = None if of_response is None else of_response.fixed_info
         parts = {"request": request, "spec": spec, "response_info": info, "strata": state["strata"]}
@@ -177,7 +188,8 @@ def _check(spec: ModelSpec, rows: ModelRows) -> None:
         if term.info is not None:
             names = [f"column '{name}' of {term.formula_term}" for name in term.effect_names]
             _check_columns(names, own.model_matrix, rows.index)
-    check_positive("weights", rows.weights, rows.index)
+    if not spec.family.takes_trials:
+        check_positive("weights", rows.weights, rows.index)
     if rows.offset is not None:
         check_finite("offset", rows.offset, rows.index)
         check_offset_range(rows.offset, spec.family.mean, rows.index)

@@ -84,6 +84,12 @@ class Learned:
     sample_is_all: bool
     n_passes: int  # over the rows
 
+    @property
+    def unweighted(self) -> Learned:
+        """The same of rows without weights."""
+        rows = self.sample.rows.replaced(weights=None)
+        return replace(self, sample=replace(self.sample, rows=rows))
+
     def sample_terms(self) -> tuple[RandomTermRows, ...]:
         """Random terms of the kept rows, by the names of their grouping factors."""
         terms = zip(self.spec.random_terms, self.sample.rows.random_terms, strict=True)
@@ -251,7 +257,8 @@ def check_values(request: ColumnRequest, found: CompleteRows) -> None:
         values = np.asarray(found.variables.get(code, ()))
         if values.dtype.kind == "f":
             check_finite(f"column '{decode(code)}'", values, found.index)
-    check_positive("weights", found.vectors.get("weights"), found.index)
+    if not request.family.takes_trials:
+        check_positive("weights", found.vectors.get("weights"), found.index)
 
 
 def _sample_design(request: ColumnRequest, rows: pd.DataFrame) -> Design:
@@ -271,6 +278,7 @@ def _sample_design(request: ColumnRequest, rows: pd.DataFrame) -> Design:
         weights=request.arguments.get("weights"),
         offset=request.arguments.get("offset"),
         residual=request.dispersion,
+        family=request.family,
     )
 
 

@@ -25,6 +25,8 @@ from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
+from mixedfx.families.family import Family
+from mixedfx.families.registry import NORMAL
 from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 
@@ -41,6 +43,7 @@ class ColumnRequest:
     names: tuple[str, ...]  # columns that are read
     arguments: Mapping[str, str]  # column of weights and of offset, where they are given
     dispersion: Formula | None = None  # of the residual variance
+    family: Family = NORMAL
 
     @property
     def formulas(self) -> tuple[Formula, ...]:
@@ -78,6 +81,7 @@ def request_columns(
     env: EvalEnvironment | None,
     arguments: Mapping[str, Any],
     dispersion: Formula | None = None,
+    family: Family = NORMAL,
 ) -> ColumnRequest:
     """Find the columns that a model and its arguments read; those not there are an error."""
     formula = of_columns(formula, list(columns))
@@ -86,7 +90,7 @@ def request_columns(
     env = formula_environment(env, [formula, dispersion], empty)
     given = {name: value for name, value in arguments.items() if value is not None}
     found = {name: _argument_column(name, value, columns) for name, value in given.items()}
-    request = ColumnRequest(formula, env, (), found, dispersion)
+    request = ColumnRequest(formula, env, (), found, dispersion, family)
     wanted = {*map(decode, request.columns(empty)), *found.values()}
     # Without a column an intercept alone still needs the number of rows: the response is one.
     return replace(request, names=tuple(c for c in columns if c in wanted))

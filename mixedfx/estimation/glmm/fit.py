@@ -48,7 +48,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Shares of the starting theta that are tried: large effects may leave the range of the link.
-_SHARES = (1.0, 0.3, 0.1, 0.01)
+SHARES = (1.0, 0.3, 0.1, 0.01)
 # Modes whose log density differs by so much, relatively, are others; and how often to follow them.
 _OTHER_MODES, _MAX_OTHER_MODES = 1e-9, 3
 # Standard deviation, in units of the predictor, from which a variance that ends at zero is searched
@@ -154,14 +154,14 @@ def search_marginal(
     """Search from starting values of the working model, or of a given theta."""
     likelihood = GeneralizedLikelihood(rows, nagq) if nagq else ProfiledLikelihood(rows)
     first = starting_point(design.spec, rows, start)
-    return search_from(likelihood, first, control, shares=_SHARES if start is None else (1.0,))
+    return search_from(likelihood, first, control, shares=SHARES if start is None else (1.0,))
 
 
 def search_from(
     likelihood: GeneralizedLikelihood | ProfiledLikelihood,
     first: Start,
     control: Control,
-    shares: tuple[float, ...] = _SHARES,
+    shares: tuple[float, ...] = SHARES,
 ) -> MarginalSearch:
     """Search from starting values, theta times the first of the shares that is possible."""
     found = _first_search(likelihood, first, control, shares)

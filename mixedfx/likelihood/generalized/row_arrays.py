@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.families.family import ParamDerivatives, RowDerivatives
+from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
@@ -60,13 +60,7 @@ class RowArrays(RowsModel):
 
         None where they are not so large that their sum would lose digits: counts of millions.
         """
-        family = self.family
-        with np.errstate(all="ignore"):
-            eta = np.asarray(family.link.link(family.starting_mean(self.y, self.weights)))
-            params = family.first_params(self.y, self.weights)
-            value = family.derivatives(self.y, self.weights, eta, params).value
-        large = np.isfinite(value).all() and float(np.abs(value).mean()) > _LARGE
-        return value if large else None
+        return largest_densities(self.family, self.y, self.weights)
 
     def derivatives(self, eta: Vector, params: Vector, *, third: bool = False) -> RowDerivatives:
         """Log densities relative to ``base``, and their derivatives."""
@@ -170,3 +164,12 @@ class RowArrays(RowsModel):
         for (i, j), pair in self.pairs.items():
             total += 2.0 * pair.bilinear(off_diagonal[i, j], self.factors[i], self.factors[j])
         return total
+
+
+def largest_densities(family: Family, y: Vector, weights: Vector | None) -> Vector | None:
+    """Log densities near their largest, (n,); None where they are not large."""
+    with np.errstate(all="ignore"):
+        eta = np.asarray(family.link.link(family.starting_mean(y, weights)))
+        value = family.derivatives(y, weights, eta, family.first_params(y, weights)).value
+    large = np.isfinite(value).all() and float(np.abs(value).mean()) > _LARGE
+    return value if large else None

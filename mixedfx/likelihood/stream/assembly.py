@@ -116,6 +116,13 @@ class StreamedModel:
 
 
 def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedModel:
+    """Cross-products of the sums, which identify a linear model."""
+    model = assemble_unchecked(learned, plan, sums)
+    _check_sums(model.spec, model.crossprod, sums)
+    return model
+
+
+def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedModel:
     """Cross-products of the sums, about the least-squares coefficients of all rows."""
     _check_same_rows(learned, sums)
     spec, R = learned.spec, plan.R(len(plan.coef))
@@ -150,7 +157,6 @@ def assemble(learned: Learned, plan: ReductionPlan, sums: RowSums) -> StreamedMo
         qr_R=None if is_identity(R) else R,
         log_weights=sums.log_weights,
     )
-    _check_sums(spec, crossprod, sums)
     spec = replace(spec, nesting=_nesting(crossprod))
     own = raw[:, kept]
     root = _covariance_root(plan, sums)[:, kept]

@@ -18,6 +18,7 @@ import pandas as pd
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.learning import variable_sums
+from mixedfx.design.stream.request import CompleteRows
 from mixedfx.design.stream.strata import StratumRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (
@@ -101,6 +102,11 @@ class RowSums:
 def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     """Sums over the complete rows of a chunk."""
     rows, found = plan.design.rows(frame)
+    return reduce_rows(rows, found, plan)
+
+
+def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> RowSums:
+    """Sums over the rows that a chunk has."""
     X, w = plan.fixed_columns(rows.X), rows.weights
     y = rows.response_less_offset
     residuals = y - X @ plan.coef

@@ -1,0 +1,239 @@
+"""Rows of chunks as blocks of arrays in a file, and the rows of a generalised model in them.
+
+Blocks have one length whatever the chunks, so that sums over them do not depend on these.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import ModelSpec
+from mixedfx.design.stream.learning import Learned
+from mixedfx.likelihood.accumulate import parametrization_of
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
+from mixedfx.likelihood.generalized.blocked_rows import (
+    BlockedRows,
+    DensitySizes,
+    RowBlock,
+    RowBlocks,
+)
+from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
+from mixedfx.likelihood.generalized.row_arrays import largest_densities
+from mixedfx.likelihood.generalized.rows import predictor_unit, solver_of
+from mixedfx.likelihood.level_sums import blocks_by_group
+from mixedfx.likelihood.recentred import at_unit_length
+from mixedfx.likelihood.stream.assembly import StreamedModel
+from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
+from mixedfx.sources.array_blocks import ArrayBlocks
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+# Rows of a block: many beside the work of one, and as many as there are sums, up to a limit.
+_LEAST_ROWS, _MOST_ROWS = 2**17, 2**20
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """How the rows of chunks become blocks."""
+
+    reduction: ReductionPlan
+    unit: float  # of the linear predictor
+    bases: tuple[ColumnBasis, ...]  # of the random terms, in this unit
+    n_rows: int  # of a block
+    row_bytes: int
+
+    @staticmethod
+    def of(learned: Learned, reduction: ReductionPlan) -> BlockPlan:
+        """By what the first pass found."""
+        spec = learned.spec
+        unit = predictor_unit(spec.family, learned.sample.rows.y)
+        bases = tuple(replace(basis, R=basis.R / unit) for basis in reduction.bases)
+        levels = list(spec.ngroups.values())
+        pairs = [a * b for a, b in itertools.combinations(levels, 2)]
+        wanted = min(max([*levels, *pairs], default=0), learned.totals.n)
+        plan = BlockPlan(reduction, unit, bases, int(np.clip(wanted, _LEAST_ROWS, _MOST_ROWS)), 0)
+        one = plan.arrays(learned.sample.rows)
+        n = learned.sample.rows.n
+        row_bytes = sum(array.nbytes for array in one.values()) // max(n, 1) + 4 * len(pairs)
+        return replace(plan, row_bytes=row_bytes)
+
+    def arrays(self, rows: ModelRows) -> Arrays:
+        """What is kept of some rows."""
+        found: Arrays = {"y": rows.y, "X": self.reduction.fixed_columns(rows.X)}
+        if rows.weights is not None:
+            found["weights"] = rows.weights
+        if rows.offset is not None:
+            found["offset"] = rows.offset
+        for t, term in enumerate(rows_in_basis(rows.random_terms, self.bases)):
+            found[_codes(term)] = term.codes.astype(np.int32)
+            if term.model_matrix.strides[0]:
+                found[_columns(t)] = term.model_matrix
+        return found
+
+
+def _codes(term: RandomTermRows) -> str:
+    return f"levels of {term.group}"
+
+
+def _columns(t: int) -> str:
+    return f"columns of term {t}"
+
+
+def _pairs(i: int, j: int) -> str:
+    return f"pairs {i} {j}"
+
+
+class BlockWriter:
+    """Cuts the rows of chunks into blocks."""
+
+    def __init__(self, plan: BlockPlan, store: ArrayBlocks) -> None:
+        self._plan, self._store = plan, store
+        self._parts: list[Arrays] = []
+        self._n = 0
+
+    def add(self, rows: ModelRows) -> None:
+        """Write all blocks that are complete."""
+        if not rows.n:
+            return
+        self._parts.append(self._plan.arrays(rows))
+        self._n += rows.n
+        if self._n >= self._plan.n_rows:
+            joined = self._joined()
+            full = self._n - self._n % self._plan.n_rows
+            for start in range(0, full, self._plan.n_rows):
+                self._append(joined, slice(start, start + self._plan.n_rows))
+            self._parts = [{name: array[full:].copy() for name, array in joined.items()}]
+            self._n -= full
+
+    def finish(self) -> None:
+        """Write the rest."""
+        if self._n:
+            self._append(self._joined(), slice(None))
+        self._parts, self._n = [], 0
+
+    def _append(self, joined: Arrays, part: slice) -> None:
+        self._store.append({name: array[part] for name, array in joined.items()})
+
+    def _joined(self) -> Arrays:
+        return {name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}
+
+
+@dataclass(frozen=True)
+class StoredBlocks(RowBlocks):
+    """Blocks of a file as rows of a model."""
+
+    store: ArrayBlocks
+    empty: RowBlock = field(repr=False)  # a block of no rows
+    T: Matrix  # from the fixed columns in the file to those of the model
+    terms: tuple[RandomTermRows, ...]  # of no rows
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        """Read the blocks."""
+        for arrays in self.store:
+            yield self._block(arrays)
+
+    def _block(self, arrays: Mapping[str, npt.NDArray[Any]]) -> RowBlock:
+        n = len(arrays["y"])
+        codes = {_codes(t): arrays[_codes(t)].astype(np.intp) for t in self.terms}
+        terms = [
+            replace(
+                term,
+                codes=codes[_codes(term)],
+                model_matrix=arrays.get(_columns(t), np.broadcast_to(1.0, (n, 1))),
+            )
+            for t, term in enumerate(self.terms)
+        ]
+        pairs = {
+            (i, j): PairRows(arrays[_pairs(i, j)].astype(np.intp), len(of))
+            for (i, j), of in self.empty.pattern.pairs.items()
+        }
+        return replace(
+            self.empty,
+            y=arrays["y"],
+            weights=arrays.get("weights"),
+            offset=arrays.get("offset"),
+            X=arrays["X"] @ self.T,
+            factors=tuple(map(FactorRows.of, blocks_by_group(terms))),
+            pairs=pairs,
+            known_base=arrays.get("base"),
+        )
+
+
+def blocked_rows(
+    learned: Learned, plan: BlockPlan, sums: RowSums, model: StreamedModel, store: ArrayBlocks
+) -> BlockedRows:
+    """Rows of the model in the blocks of a file."""
+    spec, crossprod = model.spec, model.crossprod
+    kept = spec.kept_columns
+    scaled, size = at_unit_length(sums.XtX[np.ix_(kept, kept)] / sums.n)
+    C = np.linalg.cholesky(scaled).T * size if len(kept) else scaled
+    R = C @ plan.reduction.R(len(plan.reduction.coef))[np.ix_(kept, kept)]
+    T = np.zeros((len(plan.reduction.coef), len(kept)))
+    T[kept] = np.linalg.inv(C) * plan.unit if len(kept) else 0.0
+    pattern = crossprod.ZtZ.pattern
+    shared: dict[str, Any] = {
+        "family": spec.family,
+        "qr_R": R / plan.unit,
+        "pattern": pattern,
+        "groups": crossprod.groups,
+        "term_positions": crossprod.term_positions,
+        "parametrization": parametrization_of(spec),
+        "bases": plan.bases,
+        "n": sums.n,
+        "solver": solver_of(pattern, [None] * len(crossprod.groups), crossprod.groups),
+    }
+    sizes = _complete(spec, model, store)
+    none = np.zeros(0)
+    empty = RowBlock(
+        **shared,
+        y=none,
+        weights=None,
+        offset=None,
+        X=np.zeros((0, len(kept))),
+        factors=(),
+        pairs={},
+        constants=0.0,
+    )
+    blocks = StoredBlocks(store, empty, T, _empty_terms(learned))
+    return BlockedRows(**shared, blocks=blocks, sizes=sizes)
+
+
+def _empty_terms(learned: Learned) -> tuple[RandomTermRows, ...]:
+    """Random terms without rows."""
+    none = np.zeros(0, dtype=np.intp)
+    return tuple(
+        RandomTermRows(term.group, len(term.levels), none, np.zeros((0, len(term.effect_names))))
+        for term in learned.spec.random_terms
+    )
+
+
+def _complete(spec: ModelSpec, model: StreamedModel, store: ArrayBlocks) -> DensitySizes:
+    """Write the pair of levels of each row, and large log densities; their sums."""
+    pattern, groups = model.crossprod.ZtZ.pattern, model.crossprod.groups
+    codes = [f"levels of {group}" for group in groups]
+    constants = base = absolute = 0.0
+    for b in range(len(store)):
+        arrays = store.block(b, ["y", "weights", *codes])
+        further: Arrays = {}
+        for (i, j), pairs in pattern.pairs.items():
+            width = pattern.layout.levels(j)
+            found = pairs.positions(arrays[codes[i]], arrays[codes[j]], width)
+            further[_pairs(i, j)] = found.astype(np.int32)
+        y, w = arrays["y"], arrays.get("weights")
+        with np.errstate(all="ignore"):
+            constants += float(spec.family.constants(y, w).sum())
+        large = largest_densities(spec.family, y, w)
+        if large is not None:
+            further["base"] = large
+            base, absolute = base + float(large.sum()), absolute + float(np.abs(large).sum())
+        store.extend(b, further)
+    return DensitySizes(constants, base, absolute)

@@ -1,0 +1,105 @@
+"""Fit of a generalised model to a source whose rows do not fit in memory.
+
+Two passes, as of a linear model; the second writes what the model needs of each row to a file, in
+blocks, which the search reads for each evaluation. A file of plain arrays is read at the speed of
+memory while the system keeps it there; a source would be parsed and coded again each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from patsy import EvalEnvironment
+
+from mixedfx.design.build import Design
+from mixedfx.design.family_residual import FamilyResidual
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.stream.learning import learn
+from mixedfx.design.stream.request import request_columns
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.glmm.blocked import fit_blocked
+from mixedfx.estimation.notes import Note
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.families.family import Family
+from mixedfx.formula.terms import Formula
+from mixedfx.likelihood.stream.assembly import assemble_unchecked, plan_reduction
+from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
+from mixedfx.likelihood.stream.sums import RowSums, combine, reduce_rows
+from mixedfx.linalg.available_memory import size_text
+from mixedfx.sources.array_blocks import ArrayBlocks
+from mixedfx.sources.reading import read_chunks
+from mixedfx.sources.source import DataSource, naming_origin
+from mixedfx.streamed.fit import streamed_rows
+from mixedfx.streamed.summaries import with_summaries
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GeneralizedFit:
+    """How the generalised model of a source is fitted."""
+
+    family: Family
+    control: Control
+    start: Callable[[int], Vector | None]  # of so many parameters, checked
+
+
+def fit_generalized_source(
+    formula: Formula,
+    source: DataSource,
+    arguments: Mapping[str, Any],
+    env: EvalEnvironment,
+    how: GeneralizedFit,
+) -> FittedModel:
+    """Write the rows to a file in blocks, and fit them."""
+    request = request_columns(formula, source.columns, env, arguments, family=how.family)
+    learned = learn(source, request)
+    unweighted = learned.unweighted
+    reduction = plan_reduction(unweighted)
+    plan = BlockPlan.of(learned, reduction)
+    with ArrayBlocks(float(plan.row_bytes) * learned.totals.n) as store:
+        sums = _write(source, plan, store)
+        model = assemble_unchecked(unweighted, reduction, sums)
+        residual = FamilyResidual(model.spec.family)
+        model = replace(model, spec=replace(model.spec, residual=residual))
+        rows = blocked_rows(learned, plan, sums, model, store)
+        kept = streamed_rows(learned, reduction, sums, model)
+        kept = replace(kept, has_weights=learned.sample.rows.weights is not None, weight_ratio=1.0)
+        design = Design(model.spec, cast(ModelRows, kept))
+        fit = fit_blocked(
+            design,
+            rows,
+            learned.sample,
+            control=how.control,
+            start=how.start(rows.parametrization.size),
+        )
+        fit = with_summaries(fit, model, sums)
+        text = (
+            f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} "
+            f"passes, and what the model needs of them was kept in a file of "
+            f"{_size(store.n_bytes)}, which the fit read {store.passes} times."
+        )
+    return replace(fit, notes=(*fit.notes, Note(text)))
+
+
+def _size(n_bytes: int) -> str:
+    return size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
+
+
+def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
+    """Second pass: blocks of all rows, and sums without weights."""
+    reduction, writer = plan.reduction, BlockWriter(plan, store)
+    total: RowSums | None = None
+    for frame in read_chunks(source, reduction.design.request.names, "rows"):
+        with naming_origin(frame):
+            rows, found = reduction.design.rows(frame)
+            own = reduce_rows(rows.replaced(weights=None), found, reduction)
+        writer.add(rows)
+        total = own if total is None else combine(total, own)
+    writer.finish()
+    assert total is not None
+    return total
