@@ -7,19 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy.typing as npt
-import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
 from mixedfx.api import check_control, checked_start, warned_results
 from mixedfx.design.build import Design, build, build_several
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.predictors import check_other_columns, check_zeros, family_with, with_predictors
-from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, check_count
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.family import Family
 from mixedfx.families.registry import resolve_family
@@ -32,7 +28,9 @@ from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.results.results import Results
 from mixedfx.sources.registry import as_source
 from mixedfx.sources.source import DataSource
-from mixedfx.streamed.loading import TRIALS, has_binary_response, load_columns, load_merged
+from mixedfx.streamed.generalized import GeneralizedFit, fit_generalized_source
+from mixedfx.streamed.loading import term_of_all_rows
+from mixedfx.streamed.merging import TableRequest, read_table
 
 # More nodes change nothing but the time.
 _MAX_NODES = 100
@@ -54,6 +52,7 @@ class GeneralizedOptions:
     priors: Mapping[str, Any] | None = None
     start: npt.ArrayLike | None = None
     control: Control | None = None
+    chunk_rows: int | None = None
     connection: Any = None
 
     @property
@@ -68,14 +67,6 @@ class GeneralizedOptions:
             for name, (text, part) in given.items()
             if text is not None
         }
-
-
-@dataclass(frozen=True)
-class _Merged:
-    """A source whose equal rows were merged."""
-
-    n: int  # rows of the source
-    note: Note
 
 
 @explains_arguments(GENERALIZED_ARGUMENTS)
@@ -95,6 +86,7 @@ def glmer(
     priors: Mapping[str, Any] | None = None,
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
+    chunk_rows: int | None = None,
     connection: Any = None,
 ) -> Results:
     """
@@ -107,8 +99,9 @@ def glmer(
         and 1, truth values, two levels (the second is the success), ``cbind(k, n - k)``,
         ``prop(k, n)``, or a proportion with ``weights=`` trials.
     data : DataFrame
-        As for :func:`mixedfx.lmer`; of rows that are read in chunks the columns used are read
-        into memory, of counts and answers of 0 and 1 the distinct rows with their numbers.
+        As for :func:`mixedfx.lmer`. Of a source of rows the distinct ones are fitted with their
+        numbers, of counts, answers and successes; others in memory, if they fit, or else from a
+        file that is read for each evaluation.
     family : str or family of statsmodels
         ``"binomial"``, ``"poisson"``, ``"nbinom2"``, ``"nbinom1"``, ``"gamma"``,
         ``"inverse_gaussian"``, ``"gaussian"``, ``"beta"``, ``"betabinomial"``, ``"student"``,
@@ -146,6 +139,9 @@ def glmer(
         Starting values of theta.
     control : Control, optional
         Tolerance and limit of the search.
+    chunk_rows : int, optional
+        Rows of a chunk of data that are read in chunks, which are not kept in memory then; a
+        DataFrame with it is read in chunks too.
     connection : DuckDB connection, optional
         Database in which ``data`` names a table.
 
@@ -207,6 +203,7 @@ def glmer(
         priors=priors,
         start=start,
         control=control,
+        chunk_rows=chunk_rows,
         connection=connection,
     )
     env = EvalEnvironment.capture(2)
@@ -225,13 +222,17 @@ def fit_generalized_formula(
     family = resolve_family(options.family, options.link)
     if options.thresholds is not None:
         family = family.with_thresholds(options.thresholds)
-    parts, merged = options.parts, None
-    family = family_with(family, parts)
-    source = as_source(data, connection=options.connection)
+    family = family_with(family, options.parts)
+    source = as_source(data, chunk_rows=options.chunk_rows, connection=options.connection)
+    table = None
     if source is not None:
-        data, options, merged = _read(parsed, source, family, options)
+        table = read_table(_request(parsed, source, family, options, nagq))
+        if table is None:
+            return _fit_blocks(parsed, source, family, options, env)
+        data, options = table.frame, replace(options, weights=table.weights)
     design = _design(parsed, data, family, options, env, nagq)
-    design = replace(design, rows=_counted(design.rows, data, merged))
+    if table is not None:
+        design = replace(design, rows=table.counted(design.rows))
     spec = design.spec
     fit = fit_design(
         design,
@@ -241,7 +242,49 @@ def fit_generalized_formula(
         start=checked_start(options.start, parametrization_of(spec).size),
         priors=NO_PRIORS if options.priors is None else match_priors(options.priors, spec),
     )
-    return fit if merged is None else replace(fit, notes=(*fit.notes, merged.note))
+    return fit if table is None else replace(fit, notes=(*fit.notes, *table.notes))
+
+
+def _request(
+    formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions, nagq: int
+) -> TableRequest:
+    """What is asked of a source."""
+    return TableRequest(
+        source,
+        formula,
+        tuple(options.parts.values()),
+        family,
+        weights=options.weights,
+        offset=options.offset,
+        is_chunked=options.chunk_rows is not None,
+        in_memory_for=_reason_for_memory(formula, options, nagq),
+    )
+
+
+def _reason_for_memory(formula: Formula, options: GeneralizedOptions, nagq: int) -> str | None:
+    """What of a model needs all rows at once; None where sums over blocks of them are enough."""
+    if nagq != 1:
+        return f"nagq={nagq}"
+    given = {"relmat": options.relmat, "priors": options.priors} | options.parts
+    for name, value in given.items():
+        if value is not None:
+            return f"{name}="
+    return term_of_all_rows(formula)
+
+
+def _fit_blocks(
+    formula: Formula,
+    source: DataSource,
+    family: Family,
+    options: GeneralizedOptions,
+    env: EvalEnvironment,
+) -> FittedModel:
+    """Fit rows in blocks that are read for each evaluation."""
+    arguments = {"weights": options.weights, "offset": options.offset}
+    how = GeneralizedFit(
+        family, options.control or Control(), lambda size: checked_start(options.start, size)
+    )
+    return fit_generalized_source(formula, source, arguments, env, how)
 
 
 def _design(
@@ -269,43 +312,3 @@ def _design(
     if "zero_inflation" in parts:
         check_zeros(design, parts["zero_inflation"])
     return with_predictors(design, designs, parts, nagq)
-
-
-def _read(
-    formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
-) -> tuple[pd.DataFrame, GeneralizedOptions, _Merged | None]:
-    """Read a source's columns; of answers that are few its distinct rows, with their numbers."""
-    given = (options.weights, options.offset)
-    formulas = [formula, *options.parts.values()]
-    if options.weights is not None or not _has_few_answers(formula, source, family, options):
-        return load_columns(formulas, source, given, "a generalised model"), options, None
-    merged, n = load_merged(formulas, source, given)
-    if len(merged) == n:
-        return merged.drop(columns=TRIALS), options, None
-    text = f"{n:,} rows were read in chunks, in 1 pass; {len(merged):,} of them are distinct, and "
-    counted = "trials" if family.takes_trials else "weights"
-    note = Note(f"{text}were fitted with their numbers as {counted}.")
-    return merged, replace(options, weights=TRIALS), _Merged(n, note)
-
-
-def _has_few_answers(
-    formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions
-) -> bool:
-    """Whether a row of weight w has the log density of w equal rows: of counts, of 0 and 1."""
-    if family.takes_trials:
-        return not options.parts and has_binary_response(formula, source)
-    return family.discrete
-
-
-def _counted(rows: ModelRows, data: pd.DataFrame, merged: _Merged | None) -> ModelRows:
-    """Rows that count those of the source, where they were merged."""
-    if merged is None:
-        return rows
-    rows = replace(rows, weights_are_counts=True)
-    columns = [decode(name) for name in rows.missing]
-    missing = {
-        name: int(data.loc[data[column].isna(), TRIALS].sum())
-        for name, column in zip(rows.missing, columns, strict=True)
-        if set(columns) <= set(data)  # of a term's values it is not known which are missing
-    }
-    return replace(rows, n_dropped=merged.n - rows.n - rows.n_merged, missing=missing)

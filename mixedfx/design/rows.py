@@ -83,6 +83,8 @@ class ModelRows:
     residual: ResidualRows = field(default_factory=ResidualRows, repr=False)
     missing: Mapping[str, int] = field(default_factory=dict)  # of n_dropped, by column or term
     weights_are_counts: bool = False  # a row stands for so many equal rows of the data
+    # Those numbers where the weights are trials, of all equal rows together.
+    multiplicity: Vector | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -96,6 +98,8 @@ class ModelRows:
     @property
     def counts(self) -> Vector | None:
         """Number of rows of the data that each row stands for; None where that is one."""
+        if self.multiplicity is not None:
+            return self.multiplicity
         return self.weights if self.weights_are_counts else None
 
     @property

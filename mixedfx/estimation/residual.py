@@ -105,11 +105,7 @@ class ResidualEstimate:
         return []
 
     def covariance_curvature(self, by_theta: Callable[[], Matrix]) -> tuple[Matrix, Vector]:
-        """
-        Hessian by theta and the parameters of a residual covariance, given that by theta.
-
-        With the derivative of the profiled log sigma by these parameters.
-        """
+        """Hessian by theta and a residual covariance's parameters; slope of log sigma by these."""
         return by_theta(), np.zeros(0)
 
     def reported_jacobian(self) -> Matrix:
@@ -233,6 +229,10 @@ class ResidualEstimate:
 
     def on_rows(self, rows: ResidualRows) -> Self:
         """Estimates of the model on other rows of its strata, where it has none of its own."""
+        return self
+
+    def at_rows(self, rows: ModelRows, eta: Vector) -> Self:
+        """Estimates with what has a value for each row at other rows, of predictors eta."""
         return self
 
     def without_rows(self) -> Self:

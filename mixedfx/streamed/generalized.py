@@ -33,6 +33,7 @@ from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, naming_origin
+from mixedfx.streamed.family_summaries import with_family_summaries
 from mixedfx.streamed.fit import streamed_rows
 from mixedfx.streamed.summaries import with_summaries
 
@@ -77,7 +78,7 @@ def fit_generalized_source(
             control=how.control,
             start=how.start(rows.parametrization.size),
         )
-        fit = with_summaries(fit, model, sums)
+        fit = with_family_summaries(with_summaries(fit, model, sums), rows, sums, how.control)
         text = (
             f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} "
             f"passes, and what the model needs of them was kept in a file of "

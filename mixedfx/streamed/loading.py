@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from patsy import EvalEnvironment
 
 from mixedfx._names import encode
@@ -17,15 +18,17 @@ from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import has_positions
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
-from mixedfx.linalg.available_memory import available_memory, check_memory, size_text
+from mixedfx.linalg.available_memory import check_memory, size_text
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource
 
-# Copies of the columns at the peak of a fit in memory: the table, the variables, the matrices.
-_COPIES = 4
+# Copies of the columns at the peak of a fit in memory: the table, the variables, the matrices; of a
+# generalised model the derivatives of each row too.
+_COPIES, GENERALIZED_COPIES = 4, 12
 # Name of the column with the numbers of equal rows.
 TRIALS = "rows_of_equal_values"
-_LEAST_AVAILABLE = 0.25  # share of the memory that is looked at before it is used
+# Rows after which it is seen whether many are equal, and the share that is left of them then.
+_ENOUGH_ROWS, _WORTH_MERGING = 2**17, 0.5
 
 
 def reason_for_all_rows(
@@ -43,14 +46,26 @@ def reason_for_all_rows(
         return f"dispersion='{dispersion}'"
     if options["engine"] in ("statsmodels", "em"):
         return f"engine={options['engine']!r}"
+    return term_of_all_rows(formula)
+
+
+def term_of_all_rows(formula: Formula) -> str | None:
+    """A random term that needs all rows at once."""
     for term in formula.random:
         if is_membership(term.group[0]) or has_positions(term.structure):
             return str(term)
     return None
 
 
+_DISTINCT = "a generalised model needs all distinct rows at once, and these"
+
+
 def load_columns(
-    formulas: Sequence[Formula], source: DataSource, arguments: Sequence[Any], reason: str
+    formulas: Sequence[Formula],
+    source: DataSource,
+    arguments: Sequence[Any],
+    reason: str,
+    copies: int = _COPIES,
 ) -> pd.DataFrame:
     """Read the columns that formulas and arguments name; SizeError before memory is short."""
     names = _names(formulas, source, arguments)
@@ -60,29 +75,31 @@ def load_columns(
         parts.append(frame)
         n_bytes += _bytes(frame)
         what = f"{reason} needs all rows at once, and the {len(names)} columns used"
-        _check(n_bytes, what)
+        _check(n_bytes, what, copies)
     return pd.concat(parts, ignore_index=True)
 
 
 def load_merged(
     formulas: Sequence[Formula], source: DataSource, arguments: Sequence[Any]
-) -> tuple[pd.DataFrame, int]:
-    """Distinct rows of the columns used with their numbers in ``TRIALS``, and the rows in all."""
+) -> pd.DataFrame | None:
+    """Distinct rows of the columns used with their numbers in ``TRIALS``; None of many of them."""
     names = list(_names(formulas, source, arguments))
     if isinstance(source, PartitionedSource):
         reduced: pd.DataFrame = source.reduce(names, _counted, _joined)
-        return reduced, int(reduced[TRIALS].sum())
+        return reduced
     merged: list[pd.DataFrame] = []
-    n_waiting = 0
+    n_waiting = n = 0
     for frame in read_chunks(source, names, "reading"):
         merged.append(_counted(frame))
         n_waiting += len(merged[-1])
         if len(merged) > 1 and n_waiting > 2 * len(merged[0]):
             merged = [_joined(*merged)]
             n_waiting = len(merged[0])
-        _check(sum(map(_bytes, merged)))
-    found = _joined(*merged)
-    return found, int(found[TRIALS].sum())
+        n += len(frame)
+        if n >= _ENOUGH_ROWS and n_waiting > _WORTH_MERGING * n:
+            return None
+        _check(sum(map(_bytes, merged)), _DISTINCT, GENERALIZED_COPIES)
+    return _joined(*merged)
 
 
 def _counted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,14 +116,16 @@ def _joined(*tables: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_binary_response(formula: Formula, source: DataSource) -> bool:
-    """Whether the response is a column whose first rows are 0, 1 or missing."""
+    """Whether the response is a column whose first rows are 0, 1 or missing, or of two levels."""
     codes = response_code(formula.response).parts
     columns = {encode(c): c for c in source.columns}
     if len(codes) != 1 or codes[0] not in columns:
         return False
     first = next(iter(source.chunks([columns[codes[0]]])), None)
     values = None if first is None else first.iloc[:, 0].dropna()
-    return values is not None and values.dtype.kind in "biuf" and bool(values.isin([0, 1]).all())
+    if values is None or not is_numeric_dtype(values.dtype):
+        return values is not None  # of other levels than two there is no fit
+    return bool(values.isin([0, 1]).all())
 
 
 def _names(
@@ -125,14 +144,11 @@ def _bytes(frame: pd.DataFrame) -> int:
     return int(frame.memory_usage(deep=True).sum())
 
 
-def _check(
-    n_bytes: int, what: str = "a generalised model needs all distinct rows at once, and these"
-) -> None:
+def _check(n_bytes: int, what: str, copies: int) -> None:
     """Raise a SizeError where so many bytes leave too little memory for a fit."""
-    if n_bytes > _LEAST_AVAILABLE * available_memory():
-        check_memory(
-            f"{what} have been read up to {size_text(n_bytes)}",
-            n_bytes,
-            copies=_COPIES,
-            advice="Fit a part of the rows, or use a machine with more memory.",
-        )
+    check_memory(
+        f"{what} have been read up to {size_text(n_bytes)}",
+        n_bytes,
+        copies=copies,
+        advice="Fit a part of the rows, or use a machine with more memory.",
+    )

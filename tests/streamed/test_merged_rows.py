@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
+from mixedfx.errors import ArgumentError
 
 N = 900
 
@@ -31,6 +32,9 @@ def counts() -> pd.DataFrame:
     answer = 0.5 * x + rng.normal(size=N) + 0.5 * rng.normal(size=10)[g]
     frame["answer"] = pd.cut(answer, [-9.0, -0.5, 0.5, 1.5, 19.0], labels=list("abcd"))
     frame["yes"] = (answer > 0.3).astype(int)
+    frame["word"] = np.where(frame["yes"] == 1, "won", "lost")
+    frame["won"] = frame["yes"] * rng.integers(0, 3, N)
+    frame["lost"] = 2 - frame["won"]
     frame["exposure"] = np.log(rng.choice([1.0, 2.0], N))
     return frame
 
@@ -45,6 +49,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "zeros": ("zeros ~ x + (1 | g)", "nbinom2", {"zero_inflation": "~ x"}),
     "dispersion": ("more ~ x + (1 | g)", "nbinom2", {"dispersion": "~ x"}),
     "binary": ("yes ~ x + (1 | g)", "binomial", {}),
+    "text": ("word ~ x + (1 | g)", "binomial", {}),
+    "successes": ("cbind(won, lost) ~ x + (1 | g)", "binomial", {}),
+    "of trials": ("prop(won, won + lost) ~ x + (1 | g)", "binomial", {"nagq": 3}),
 }
 
 
@@ -82,9 +89,31 @@ def test_merged_rows_give_the_fit_of_all_rows(name):
     whole = mfx.glmer(formula, counts(), family, **options)
     merged = mfx.glmer(formula, in_chunks, family, **options)
     counted = "trials" if family == "binomial" else "weights"
+    counted = "multiples of their trials" if "(" in formula.partition("~")[0] else counted
     text = f"900 rows were read in chunks, in 1 pass; {len(merged.model.rows.y)} of them are"
     assert merged.notes[-1] == f"{text} distinct, and were fitted with their numbers as {counted}."
     assert_same(whole, merged)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["poisson", "text", "successes", "ordered", "offset"])
+def test_fitted_values_of_all_rows_are_written(name, tmp_path):
+    pytest.importorskip("pyarrow")
+    formula, family, options = CASES[name]
+    whole = mfx.glmer(formula, counts(), family, **options).augment(counts())
+    folder = mfx.glmer(formula, in_chunks, family, **options).augment(in_chunks, to=tmp_path / "a")
+    found = pd.concat([pd.read_parquet(file) for file in sorted(folder.iterdir())])
+    assert len(found) == N
+    for column in ("fitted", "resid", "fixed", "hat"):
+        np.testing.assert_allclose(found[column], whole[column], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.full
+def test_what_is_not_written_says_what_is(tmp_path):
+    fit = mfx.glmer("zeros ~ x + (1 | g)", in_chunks, "nbinom2", zero_inflation="~ x")
+    with pytest.raises(ArgumentError, match="with zero_inflation writes predictions"):
+        fit.augment(in_chunks, to=tmp_path / "a")
+    assert fit.predict(in_chunks, to=tmp_path / "p").exists()
 
 
 @pytest.mark.full

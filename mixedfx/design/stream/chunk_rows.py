@@ -22,7 +22,7 @@ from mixedfx.design.evaluation import (
     offset_values,
 )
 from mixedfx.design.residual import ResidualRows
-from mixedfx.design.response import observe_part
+from mixedfx.design.response import Observed, observe_part
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.levels import LevelEncoder
@@ -75,14 +75,7 @@ class ChunkDesign:
             )
             for term in spec.random_terms
         )
-        observed = observe_part(
-            spec.formula,
-            self._response(found, built),
-            spec.response,
-            spec.family,
-            found.vectors.get("weights"),
-            found.index,
-        )
+        observed = self._observed(found, built)
         strata = self.strata
         rows = ModelRows(
             y=observed.y,
@@ -105,6 +98,12 @@ class ChunkDesign:
         """Rows of a chunk, with the linearly independent fixed columns alone."""
         rows, _ = self.rows(frame)
         return replace(rows, X=np.ascontiguousarray(rows.X[:, self.spec.kept_columns]))
+
+    def _observed(self, found: CompleteRows, built: Matrix | None) -> Observed:
+        """Response on the scale of the mean, and weights."""
+        spec, weights = self.spec, found.vectors.get("weights")
+        parts = self._response(found, built)
+        return observe_part(spec.formula, parts, spec.response, spec.family, weights, found.index)
 
     def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
         """Values that the response is written with."""

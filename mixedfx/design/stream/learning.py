@@ -216,7 +216,7 @@ def _learned(first: FirstPass, source: DataSource) -> Learned:
     rows = concatenated([drawn, *further])
     rows = rows[~rows.index.duplicated()].sort_index()
     sample, strata = _with_strata(_sample_design(request, rows))
-    response_info = _response_info(request, sample)
+    response_info = response_design_info(request, sample)
     levels = {
         group: collector.levels([first.types.of(decode(name)) for name in group])
         for group, collector in first.levels.items()
@@ -337,7 +337,7 @@ def _check_rowwise(request: ColumnRequest, rows: pd.DataFrame, spec: ModelSpec) 
         )
 
 
-def _response_info(request: ColumnRequest, sample: Design) -> DesignInfo | None:
+def response_design_info(request: ColumnRequest, sample: Design) -> DesignInfo | None:
     """What patsy learns of a response that is an expression."""
     codes = response_code(request.formula.response).parts
     variables = sample.rows.variables

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.glmm.blocked_separation import blocked_separation
 from mixedfx.estimation.glmm.fit import SHARES, assemble_fit, at_end, search_from
 from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.starting_values import Start, fit_without_effects, start_at
@@ -40,10 +41,11 @@ def fit_blocked(
         first = _start(design, rows, part, start)
         shares = SHARES if start is None else (1.0,)
         found = at_end(search_from(likelihood, first, control, shares), 1)
-        statements = merging_statements(design, found.evaluation)
-        if statements:
+        statements = blocked_separation(design, rows, part, found.evaluation.modes)
+        if merging := merging_statements(design, found.evaluation):
             # No errors are of a curvature where there is no maximum.
             found = replace(found, hessian=np.full_like(found.hessian, np.nan))
+            statements = statements or merging
         return assemble_fit(design, found, nagq=1, control=control, not_identified=statements)
 
 

@@ -34,6 +34,7 @@ from mixedfx.families.family import Family
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
+from mixedfx.likelihood.generalized.evaluated_rows import working_response
 from mixedfx.likelihood.generalized.level_estimates import LevelRows, level_maxima, with_infinite
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -51,24 +52,20 @@ from mixedfx.residuals.predictive import FamilyPredictive, Predictive
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Largest step of the logarithm of a drawn parameter.
+# Largest step of the logarithm of a drawn parameter: near an end its error has no bound.
 LARGEST_STEP = 2.0
 
 
 @dataclass(frozen=True)
 class FamilyEstimate(ResidualEstimate):
-    """
-    Estimates of the marginal likelihood.
-
-    The m free parameters are, in this order, coordinates of the scaled factors with their rank
-    fixed, the coefficients of X in its basis, and the coordinates of the family's parameters.
-    """
+    """Estimates of the marginal likelihood."""
 
     model: FamilyModel
     marginal_deviance: float = field(kw_only=True)
     beta: Vector = field(kw_only=True)  # (p,)
     params: Vector = field(kw_only=True)  # (r,) of the family, natural values
-    x: Vector = field(kw_only=True, repr=False)  # (m,) the free parameters
+    # Coordinates of scaled factors of fixed rank, coefficients of X in its basis, the family's
+    x: Vector = field(kw_only=True, repr=False)  # (m,)
     gradient: Vector = field(kw_only=True, repr=False)  # (m,)
     hessian: Matrix = field(kw_only=True, repr=False)  # (m, m)
     # Derivatives of each term's covariance by its coordinates, (m_t, k, k)
@@ -76,8 +73,7 @@ class FamilyEstimate(ResidualEstimate):
     scores_by_params: Matrix = field(kw_only=True, repr=False)  # (q, r), ``Z'(dg/dphi)``
     working_response: Vector | None = field(kw_only=True, repr=False)  # (n,) ``eta + g / w``
     working_weights: Vector | None = field(kw_only=True, repr=False)  # (n,)
-    # Statements of why the likelihood has no maximum
-    not_identified: tuple[str, ...] = field(default=(), kw_only=True)
+    not_identified: tuple[str, ...] = field(default=(), kw_only=True)  # why there is no maximum
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -316,7 +312,6 @@ class FamilyEstimate(ResidualEstimate):
             for c in self.components[: len(self.params)]
         ]
         steps = np.array(relative) * rng.standard_normal(len(relative))
-        # The standard error of a parameter near the end of its range has no bound.
         factors = np.exp(np.clip(steps, -LARGEST_STEP, LARGEST_STEP))
         return replace(self, params=self.params * factors), solution.sigma
 
@@ -347,6 +342,11 @@ class FamilyEstimate(ResidualEstimate):
     def vcov_jacobian(self) -> CoefficientCovariance:
         """Not computed: tests are normal."""
         raise NotImplementedError
+
+    def at_rows(self, rows: ModelRows, eta: Vector) -> Self:
+        """With the working response of other rows."""
+        at = self.family.derivatives(rows.y, rows.weights, eta, self.params)
+        return replace(self, working_response=working_response(eta, at), working_weights=at.weight)
 
     def without_rows(self) -> Self:
         """Without the working response."""

@@ -39,7 +39,7 @@ def separation_statements(design: Design, evaluation: MarginalEvaluation) -> tup
     if is_suspicious(evaluation.modes):
         found = _separation(design, np.flatnonzero(used))
         if found is not None:
-            return (_of_coefficients(design, found),)
+            return (of_coefficients(design, found, _rows(design, found.rows)),)
     bases = evaluation.modes.model.bases
     sds = [
         np.linalg.norm(basis.T @ F, axis=1) * np.sqrt(np.mean(term.model_matrix**2, axis=0))
@@ -79,8 +79,8 @@ def mend(priors: dict[str, str]) -> str:
     return f"priors={{{listed}}}"
 
 
-def _of_coefficients(design: Design, found: Separation) -> str:
-    """Statement of coefficients that run off."""
+def of_coefficients(design: Design, found: Separation, rows: str) -> str:
+    """Statement of coefficients that run off, with the rows that rise in words."""
     names = design.spec.X_names
     moving = np.flatnonzero(found.direction)
     signs = ["+" if found.direction[j] > 0 else "-" for j in moving]
@@ -90,7 +90,7 @@ def _of_coefficients(design: Design, found: Separation) -> str:
     if len(priors) > 1:
         priors.pop("Intercept", None)
     return (
-        f"it rises without end as {_listed(ways)}, by {_rows(design, found.rows)}. "
+        f"it rises without end as {_listed(ways)}, by {rows}. "
         f"A prior keeps {'it' if len(moving) == 1 else 'them'} finite: {mend(priors)}"
     )
 

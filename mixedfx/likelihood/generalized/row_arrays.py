@@ -166,6 +166,15 @@ class RowArrays(RowsModel):
         return total
 
 
+def log_constants(
+    family: Family, y: Vector, weights: Vector | None, multiplicity: Vector | None
+) -> Vector:
+    """Constants of log densities; of rows that stand for several with trials each, their sums."""
+    if multiplicity is None or weights is None:
+        return family.constants(y, weights)
+    return np.asarray(multiplicity * family.constants(y, weights / multiplicity))
+
+
 def largest_densities(family: Family, y: Vector, weights: Vector | None) -> Vector | None:
     """Log densities near their largest, (n,); None where they are not large."""
     with np.errstate(all="ignore"):

@@ -22,7 +22,7 @@ from mixedfx.likelihood.basis import rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CHOLESKY
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
-from mixedfx.likelihood.generalized.row_arrays import RowArrays
+from mixedfx.likelihood.generalized.row_arrays import RowArrays, log_constants
 from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import blocks_by_group
 from mixedfx.likelihood.size import check_memory_of_solver
@@ -86,7 +86,9 @@ class GeneralizedRows(RowArrays):
             term_positions=term_positions(rows.random_terms, groups),
             parametrization=parametrization,
             bases=bases,
-            constants=float(spec.family.constants(rows.y, rows.weights).sum()),
+            constants=float(
+                log_constants(spec.family, rows.y, rows.weights, rows.multiplicity).sum()
+            ),
             n=rows.n,
         )
         return _merged(whole) if merge and spec.family.mergeable else whole

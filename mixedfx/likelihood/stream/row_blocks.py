@@ -174,7 +174,8 @@ def blocked_rows(
     """Rows of the model in the blocks of a file."""
     spec, crossprod = model.spec, model.crossprod
     kept = spec.kept_columns
-    scaled, size = at_unit_length(sums.XtX[np.ix_(kept, kept)] / sums.n)
+    XtX, sizes = _complete(spec, model, store)
+    scaled, size = at_unit_length(XtX[np.ix_(kept, kept)] / sums.n)
     C = np.linalg.cholesky(scaled).T * size if len(kept) else scaled
     R = C @ plan.reduction.R(len(plan.reduction.coef))[np.ix_(kept, kept)]
     T = np.zeros((len(plan.reduction.coef), len(kept)))
@@ -191,7 +192,6 @@ def blocked_rows(
         "n": sums.n,
         "solver": solver_of(pattern, [None] * len(crossprod.groups), crossprod.groups),
     }
-    sizes = _complete(spec, model, store)
     none = np.zeros(0)
     empty = RowBlock(
         **shared,
@@ -216,18 +216,26 @@ def _empty_terms(learned: Learned) -> tuple[RandomTermRows, ...]:
     )
 
 
-def _complete(spec: ModelSpec, model: StreamedModel, store: ArrayBlocks) -> DensitySizes:
-    """Write the pair of levels of each row, and large log densities; their sums."""
+def _complete(
+    spec: ModelSpec, model: StreamedModel, store: ArrayBlocks
+) -> tuple[Matrix, DensitySizes]:
+    """
+    Write the pair of levels of each row, and large log densities; their sums, and ``X'X``.
+
+    Sums over blocks are the same to the last digit for any chunks.
+    """
     pattern, groups = model.crossprod.ZtZ.pattern, model.crossprod.groups
     codes = [f"levels of {group}" for group in groups]
     constants = base = absolute = 0.0
+    XtX = np.zeros(())
     for b in range(len(store)):
-        arrays = store.block(b, ["y", "weights", *codes])
+        arrays = store.block(b, ["y", "weights", "X", *codes])
         further: Arrays = {}
         for (i, j), pairs in pattern.pairs.items():
             width = pattern.layout.levels(j)
             found = pairs.positions(arrays[codes[i]], arrays[codes[j]], width)
             further[_pairs(i, j)] = found.astype(np.int32)
+        XtX = XtX + arrays["X"].T @ arrays["X"]
         y, w = arrays["y"], arrays.get("weights")
         with np.errstate(all="ignore"):
             constants += float(spec.family.constants(y, w).sum())
@@ -236,4 +244,4 @@ def _complete(spec: ModelSpec, model: StreamedModel, store: ArrayBlocks) -> Dens
             further["base"] = large
             base, absolute = base + float(large.sum()), absolute + float(np.abs(large).sum())
         store.extend(b, further)
-    return DensitySizes(constants, base, absolute)
+    return XtX, DensitySizes(constants, base, absolute)

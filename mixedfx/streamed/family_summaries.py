@@ -1,0 +1,108 @@
+"""Summaries of a generalised model's rows in blocks, which are read once more for them.
+
+As of rows in memory, the variance of an observation is taken at a typical mean: that of the model
+without predictors, which is fitted where the family's method asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.glmm.fit import search_from
+from mixedfx.estimation.glmm.starting_values import start_at
+from mixedfx.estimation.glmm.working import basis_coefficients
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.inference.sampled_rows import with_rows
+from mixedfx.inference.variance_explained import VarianceShares
+from mixedfx.likelihood.generalized.blocked_rows import BlockedAt, BlockedRows, RowBlock, RowBlocks
+from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
+from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood
+from mixedfx.likelihood.stream.sums import RowSums
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Intercepts(RowBlocks):
+    """Blocks with an intercept in the place of their fixed columns."""
+
+    blocks: RowBlocks
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        """Read the blocks."""
+        for block in self.blocks:
+            yield replace(block, X=np.ones((len(block.y), 1)), qr_R=np.eye(1))
+
+
+def with_family_summaries(
+    fit: FittedModel, rows: BlockedRows, sums: RowSums, control: Control
+) -> FittedModel:
+    """The fit with the summaries that the family's density and mean are in."""
+    known = cast(StreamedRows, fit.rows)
+    shares: VarianceShares = known.summaries["variance shares"]
+    variance = fit.residual.observation_variance(
+        shares.method, lambda: np.nan, lambda: _typical_mean(fit, rows, sums, control)
+    )
+    summaries = {
+        **known.summaries,
+        "variance shares": replace(shares, residual=variance),
+        "family deviance": _family_deviance(fit, rows),
+    }
+    own = replace(known, summaries=summaries)
+    return with_rows(fit, cast(ModelRows, own))
+
+
+def _family_deviance(fit: FittedModel, rows: BlockedRows) -> float:
+    """Sum of the unit deviances at the conditional modes."""
+    family, params = fit.spec.family, fit.residual.distribution_params
+    effects = rows.zero_effects
+    modes = fit.solution.conditional_modes_in_basis()
+    for position, b in zip(rows.term_positions, modes, strict=True):
+        effects[position.group][position.columns] = b
+    beta = basis_coefficients(rows, fit.solution.beta)
+
+    def unit_deviances(at: EvaluatedRows) -> float:
+        own = cast(RowBlock, at.rows)
+        mu = family.mean(at.eta)
+        return float(family.unit_deviance(own.y, mu, own.weights, params).sum())
+
+    return BlockedAt(rows, beta, tuple(effects), params).total(unit_deviances)
+
+
+def _typical_mean(fit: FittedModel, rows: BlockedRows, sums: RowSums, control: Control) -> float:
+    """Mean of the response in the model without predictors, at the mean offset."""
+    intercept, lambdas = float(fit.solution.beta[0]), list(fit.solution.lambdas)
+    if fit.spec.X_names != ("Intercept",):
+        intercept, lambdas = _without_predictors(fit, rows, control)
+    terms = zip(sums.squares, lambdas, strict=True)
+    variance = sum(float(np.trace(lam.T @ squares @ lam)) for squares, lam in terms) / sums.n
+    eta = intercept + sums.offset_sum / sums.n
+    return fit.spec.family.link.marginal_mean(eta, variance)
+
+
+def _without_predictors(
+    fit: FittedModel, rows: BlockedRows, control: Control
+) -> tuple[float, list[Matrix]]:
+    """Intercept and covariance factors of the model with no other fixed column."""
+    drawn = cast(StreamedRows, fit.rows).random_sample
+    spec = replace(
+        fit.spec,
+        column_names=("Intercept",),
+        kept_columns=np.zeros(1, dtype=np.intp),
+        aliases=None,
+    )
+    null = replace(rows, qr_R=np.eye(1), blocks=_Intercepts(rows.blocks))
+    beta = np.array([float((drawn.X @ fit.solution.beta).mean())])
+    start = start_at(spec, null, beta, fit.residual.distribution_params, None)
+    found = search_from(GeneralizedLikelihood(null), start, control).evaluation.point
+    factors = zip(rows.bases, found.factors, strict=True)
+    return float(found.beta[0]), [np.asarray(basis.T @ F) for basis, F in factors]
