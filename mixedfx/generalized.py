@@ -28,9 +28,8 @@ from mixedfx.priors.specification import NO_PRIORS, match_priors
 from mixedfx.results.results import Results
 from mixedfx.sources.registry import as_source
 from mixedfx.sources.source import DataSource
-from mixedfx.streamed.generalized import GeneralizedFit, fit_generalized_source
-from mixedfx.streamed.loading import term_of_all_rows
-from mixedfx.streamed.merging import TableRequest, read_table
+from mixedfx.streamed import generalized as streamed_fit
+from mixedfx.streamed import loading, merging
 
 # More nodes change nothing but the time.
 _MAX_NODES = 100
@@ -226,7 +225,7 @@ def fit_generalized_formula(
     source = as_source(data, chunk_rows=options.chunk_rows, connection=options.connection)
     table = None
     if source is not None:
-        table = read_table(_request(parsed, source, family, options, nagq))
+        table = merging.read_table(_request(parsed, source, family, options, nagq))
         if table is None:
             return _fit_blocks(parsed, source, family, options, env)
         data, options = table.frame, replace(options, weights=table.weights)
@@ -247,9 +246,9 @@ def fit_generalized_formula(
 
 def _request(
     formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions, nagq: int
-) -> TableRequest:
+) -> merging.TableRequest:
     """What is asked of a source."""
-    return TableRequest(
+    return merging.TableRequest(
         source,
         formula,
         tuple(options.parts.values()),
@@ -269,7 +268,7 @@ def _reason_for_memory(formula: Formula, options: GeneralizedOptions, nagq: int)
     for name, value in given.items():
         if value is not None:
             return f"{name}="
-    return term_of_all_rows(formula)
+    return loading.term_of_all_rows(formula)
 
 
 def _fit_blocks(
@@ -281,10 +280,10 @@ def _fit_blocks(
 ) -> FittedModel:
     """Fit rows in blocks that are read for each evaluation."""
     arguments = {"weights": options.weights, "offset": options.offset}
-    how = GeneralizedFit(
+    how = streamed_fit.GeneralizedFit(
         family, options.control or Control(), lambda size: checked_start(options.start, size)
     )
-    return fit_generalized_source(formula, source, arguments, env, how)
+    return streamed_fit.fit_generalized_source(formula, source, arguments, env, how)
 
 
 def _design(

@@ -17,7 +17,7 @@ from mixedfx.design.known_values import is_box
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.design.stream.sampling import FirstRows
 from mixedfx.errors import DataError, TooManyStrata
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.positions import has_positions
 from mixedfx.formula.response import response_code

@@ -26,7 +26,7 @@ from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
-from mixedfx.families.registry import NORMAL
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 
