@@ -249,7 +249,8 @@ def solution_at_optimum(
     if spec.is_least_squares and not priors.specified:
         solution = solve_least_squares(likelihood)
     elif optimizer_result.factors is not None:
-        solution = likelihood.at_factors(optimizer_result.factors)
+        known = optimizer_result.solution
+        solution = likelihood.at_factors(optimizer_result.factors) if known is None else known
         solution.__dict__["theta"] = optimizer_result.theta  # of these factors
     else:
         solution = likelihood.at(optimizer_result.theta)
@@ -260,7 +261,7 @@ def _with_verdict(fit: FittedModel) -> FittedModel:
     """Set ``converged`` by the conditions of an optimum, with all notes; engines may refuse."""
     certificate, found = fit.convergence, fit.optimizer_result
     converged = certificate.ok and not found.refuses
-    result = replace(found, converged=converged, derivatives=None)
+    result = replace(found, converged=converged, derivatives=None, solution=None)
     notes = notes_on_fit(fit.design, result, fit.priors, certificate, fit.residual.at_ends)
     if fit.unidentified:
         # A note on the boundary would call the estimates the optimum, and they are one of many.

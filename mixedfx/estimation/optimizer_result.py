@@ -78,6 +78,7 @@ class OptimizerResult:
     monte_carlo: Any = None  # MonteCarloError of an engine that has one
     # HessianAtOptimum at ``factors``, or with the information of a large model; not kept
     derivatives: Any = field(default=None, repr=False, compare=False)
+    solution: Any = field(default=None, repr=False, compare=False)  # Solution there; not kept
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

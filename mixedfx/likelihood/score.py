@@ -76,19 +76,14 @@ def average_information(solution: Solution, jacobians: Sequence[Array]) -> Matri
 def response_directions(solution: Solution, jacobians: Sequence[Array]) -> tuple[Matrix, Vector]:
     """``w_i = D_i g``, (q, m), and ``g'w_i``, (m,): minus the derivatives of the pwrss."""
     crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
-    b, _ = solution.schur.back_substitute(solution.coef_vector)
-    flat = np.zeros(symbolic.size)
-    for f in symbolic.layout.factors:
-        flat[symbolic.columns(f)] = b[f].ravel()
-    ZtZb = crossprod.assembled.sparse_matrix @ flat
+    projected = projected_response(solution)
     size = sum(len(jacobian) for jacobian in jacobians)
     directions, along, i = np.zeros((symbolic.size, size)), np.zeros(size), 0
     terms = zip(solution.factors, crossprod.term_positions, jacobians, strict=True)
     for lam, position, jacobian in terms:
-        part = position.columns
         L = symbolic.layout.levels(position.group)
-        Ztr = np.tensordot(crossprod.ZtXy[position.group], solution.coef_vector, axes=(1, 0))
-        g = (Ztr - ZtZb[symbolic.columns(position.group)].reshape(-1, L))[part]
+        of_group = projected[symbolic.columns(position.group)].reshape(-1, L)
+        g = of_group[position.columns]
         lamg = lam.T @ g
         at = symbolic.starts[position.group] + position.start * L
         for J in jacobian:
@@ -97,6 +92,18 @@ def response_directions(solution: Solution, jacobians: Sequence[Array]) -> tuple
             along[i] = np.vdot(g, w)
             i += 1
     return directions, along
+
+
+def projected_response(solution: Solution) -> Vector:
+    """``g = Z'W(y - X beta - Z b)``, (q,) in the order of elimination."""
+    crossprod, symbolic = solution.crossprod, solution.crossprod.symbolic
+    b, _ = solution.schur.back_substitute(solution.coef_vector)
+    modes, Ztr = np.zeros(symbolic.size), np.zeros(symbolic.size)
+    for f in symbolic.layout.factors:
+        modes[symbolic.columns(f)] = b[f].ravel()
+        residuals = np.tensordot(crossprod.ZtXy[f], solution.coef_vector, axes=(1, 0))
+        Ztr[symbolic.columns(f)] = residuals.ravel()
+    return np.asarray(Ztr - crossprod.assembled.sparse_matrix @ modes)
 
 
 def information_along(solution: Solution, directions: Matrix, along: Vector) -> Matrix:

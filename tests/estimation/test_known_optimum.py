@@ -1,4 +1,4 @@
-"""Searches for other responses of the same rows, which start one Newton step from an optimum."""
+"""Searches for other responses of the same rows, which start from an optimum."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import mixedfx as mfx
 from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.likelihood.score import response_directions
 
 N, A, B = 4000, 800, 400
 
 
 @pytest.fixture(scope="module")
-def fit():
+def data():
     rng = np.random.default_rng(3)
     data = pd.DataFrame({"a": rng.integers(A, size=N), "b": rng.integers(B, size=N)})
     data["x"] = rng.standard_normal(N)
     effects = 0.7 * rng.standard_normal(A)[data["a"]] + 0.5 * rng.standard_normal(B)[data["b"]]
     data["y"] = 1.0 + data["x"] + effects + rng.standard_normal(N)
+    return data
+
+
+@pytest.fixture(scope="module")
+def fit(data):
     return mfx.lmer("y ~ x + (1 | a) + (1 | b)", data, engine="profiled")
 
 
@@ -38,34 +42,38 @@ def another(fit, seed=1):
 
 
 @pytest.mark.parametrize("reml", [True, False])
-def test_the_score_of_another_response_has_the_traces_of_the_first(fit, reml):
+def test_the_deviance_of_another_response_is_known_without_its_factorisation(fit, reml):
     first = fit.model.likelihood if reml else fit.model.likelihood.maximum_likelihood()
     optimum = KnownOptimum.of(first, fit.model.solution.factors)
     _, likelihood = another(fit)
     likelihood = likelihood if reml else likelihood.maximum_likelihood()
+    model = optimum.deviance_of(likelihood)
     function = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
-    solution = function.at(optimum.x)
-    _, along = response_directions(solution, function.jacobians(optimum.x))
-    np.testing.assert_allclose(
-        optimum.traces - along / solution.sigma**2, function.score(optimum.x), rtol=1e-9
-    )
-
-
-def test_a_step_is_nearer_to_the_end_than_the_optimum_is(fit, optimum):
-    design, likelihood = another(fit)
-    end = estimate_theta(design, likelihood)
-    near = optimum.theta_near(likelihood)
-    assert np.abs(near / end.theta - 1.0).max() < 0.2 * np.abs(fit.theta / end.theta - 1.0).max()
+    for step in (0.0, np.array([0.02, -0.03])):
+        x = np.exp(optimum.t + step)
+        value, gradient, _ = model.derivatives(optimum.t + step)
+        assert value == pytest.approx(function.at(x).deviance, abs=1e-6)
+        np.testing.assert_allclose(gradient, function.score(x) * x, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.full
-def test_the_search_from_there_ends_at_the_same_optimum_sooner(fit, optimum):
-    design, likelihood = another(fit)
-    end = estimate_theta(design, likelihood)
-    found = estimate_theta(design, likelihood, start=optimum.theta_near(likelihood))
-    assert found.converged
+def test_its_hessian_is_that_of_the_deviance(fit, optimum):
+    _, likelihood = another(fit)
+    function = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
+    x = np.exp(optimum.t)
+    _, gradient, hessian = optimum.deviance_of(likelihood).derivatives(optimum.t)
+    by_x = (hessian - np.diag(gradient)) / np.outer(x, x)
+    np.testing.assert_allclose(by_x, function.hessian(x), rtol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_from_there_ends_at_the_same_optimum_sooner(fit, optimum, seed):
+    design, likelihood = another(fit, seed)
+    end, found = estimate_theta(design, likelihood), optimum.estimate(likelihood, tolerance=1e-10)
     assert found.deviance == pytest.approx(end.deviance, abs=1e-8)
-    assert found.evaluations < end.evaluations
+    np.testing.assert_allclose(found.theta, end.theta, rtol=1e-6)
+    assert found.evaluations <= 2 < end.evaluations
 
 
 @pytest.mark.full
@@ -76,6 +84,14 @@ def test_draws_of_a_bootstrap_are_fits_of_the_simulated_responses(fit):
         refit = fit.refit(responses.iloc[:, number])
         np.testing.assert_allclose(draw[fit.params.index], refit.params, rtol=1e-6)
         np.testing.assert_allclose(draw["sigma"], refit.sigma, rtol=1e-6)
+
+
+def test_a_response_without_one_of_the_effects_is_left_to_another_search(data, optimum, fit):
+    rng = np.random.default_rng(4)
+    y = rng.standard_normal(A)[data["a"]] + rng.standard_normal(N)
+    design = fit.model.design.with_response(y)
+    likelihood = fit.model.likelihood.with_response(design.rows)
+    assert optimum.estimate(likelihood, tolerance=1e-10) is None
 
 
 def test_beside_the_boundary_there_is_no_such_start(fit):

@@ -171,11 +171,12 @@ def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     """Maximise the profiled likelihood, of cross-products that share what has no response."""
     design = model.design.with_response(y)
     likelihood = model.likelihood.with_response(design.rows)
-    # Where one step from the theta of the fit is of no use, started from moment estimates, not
-    # from this theta: on the boundary the score of theta = 0 would be zero.
-    optimum = model.optimum
-    start = None if optimum is None else optimum.theta_near(likelihood)
-    result = estimate_theta(design, likelihood, start=start)
+    result, optimum = None, model.optimum
+    if optimum is not None:
+        result = optimum.estimate(likelihood, tolerance=Control().tolerance)
+    # Where the optimum of the fit does not lead to that of the draw, started from moment estimates,
+    # not from this theta: on the boundary the score of theta = 0 would be zero.
+    result = result or estimate_theta(design, likelihood)
     if not result.converged:
         return Failure(number, "not converged", result.message)
     fit = build_fitted_model(design, likelihood, result)
