@@ -36,7 +36,7 @@ from mixedfx.inference.many_fits import FAILURES, ManyFits
 from mixedfx.inference.simulation import simulate
 from mixedfx.inference.variance_power import VarianceTest, variance_names, variance_test
 from mixedfx.linalg.random_streams import spawn_generators
-from mixedfx.refit import refit
+from mixedfx.refit import optimum_for_refits, refit
 from mixedfx.results.results import Results
 
 Vector = npt.NDArray[np.float64]
@@ -364,16 +364,16 @@ class _Study:
             with np.errstate(all="ignore"):
                 t = (found.estimate[0] - test.values[0]) / np.sqrt(found.variance[0])
             return wald.t_p_value(t, found.df[0])
-        template = self.model if self.frame is None else self._template()
-        return np.array([self._p_value(template, test, y) for y in Y.T])
+        options: Any = {"engine": "profiled", "reml": self.model.reml, "control": Control()}
+        template = self.model if self.frame is None else fit_design(self.design, **options)
+        options["optimum"] = optimum_for_refits(template)
+        return np.array([self._p_value(template, test, y, options) for y in Y.T])
 
-    def _template(self) -> FittedModel:
-        """A fit of the study's rows, which others are refitted from."""
-        return fit_design(self.design, engine="profiled", reml=self.model.reml, control=Control())
-
-    def _p_value(self, template: FittedModel, hypotheses: Constraints, y: Vector) -> float:
+    def _p_value(
+        self, template: FittedModel, hypotheses: Constraints, y: Vector, options: Mapping[str, Any]
+    ) -> float:
         try:
-            fit = refit(template, y, engine="profiled", reml=self.model.reml, control=Control())
+            fit = refit(template, y, **options)
             test = wald.f_test(fit, denominator_df(fit, self.df_method), hypotheses)
         except FAILURES:
             return np.nan

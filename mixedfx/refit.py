@@ -12,13 +12,23 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ColumnTypeError, InfiniteValueError
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.likelihood.accumulate import with_response
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 
-def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control) -> FittedModel:
-    """Fit the model of a fit to another response."""
+def refit(
+    fit: FittedModel,
+    y: Any,
+    *,
+    engine: str,
+    reml: bool,
+    control: Control,
+    optimum: KnownOptimum | None = None,
+) -> FittedModel:
+    """Fit the model of a fit to another response, from its optimum where that leads to its own."""
     original = fit.original_design
     response = new_response(y, fit.spec, original.rows)
     if fit.residual.model.estimator != "engine" or fit.priors.specified:
@@ -26,7 +36,16 @@ def refit(fit: FittedModel, y: Any, *, engine: str, reml: bool, control: Control
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
     design = fit.design.with_response(response.y)
     crossprod = with_response(fit.crossprod, design.rows)
+    if optimum is not None and (near := optimum.fit(design, GaussianLikelihood(crossprod, reml))):
+        return near
     return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
+
+
+def optimum_for_refits(fit: FittedModel) -> KnownOptimum | None:
+    """The optimum of a fit from which those of many responses are found, of large models."""
+    if fit.residual.model.estimator != "engine" or fit.priors.specified:
+        return None
+    return KnownOptimum.of(fit.likelihood, fit.solution.factors)
 
 
 def new_response(y: Any, spec: ModelSpec, rows: ModelRows) -> Observed:

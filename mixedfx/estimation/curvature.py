@@ -33,6 +33,7 @@ class HessianAtOptimum:
     x: Vector  # (m,) the optimum in these coordinates
     gradient: Vector  # (m,) zero but for rounding
     hessian: Matrix  # (m, m) symmetric
+    is_observed: bool = True  # whether it is the Hessian, not the average information
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -90,4 +91,4 @@ def information_at_optimum(
     scaled = ScaledLikelihood(likelihood, coordinates)
     if not len(x):
         return HessianAtOptimum(scaled, x, x, np.zeros((0, 0)))
-    return HessianAtOptimum(scaled, x, *scaled.score_and_information(x))
+    return HessianAtOptimum(scaled, x, *scaled.score_and_information(x), is_observed=False)

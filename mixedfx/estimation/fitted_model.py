@@ -164,7 +164,7 @@ class FittedModel:
     def hessian_at_optimum(self) -> HessianAtOptimum:
         """Gradient and Hessian of the deviance by the free scaled parameters."""
         known = self._derivatives_of_search
-        if known is not None and self.crossprod.symbolic.size <= DENSE_EFFECTS:
+        if known is not None and known.is_observed:
             return known
         return self.residual.hessian_at_optimum(self.likelihood, self.solution)
 
@@ -205,6 +205,8 @@ class FittedModel:
         if "hessian_at_optimum" in self.__dict__ or self.crossprod.symbolic.size <= DENSE_EFFECTS:
             return self.hessian_at_optimum
         known = self._derivatives_of_search
+        if known is not None and known.is_observed:
+            return self.hessian_at_optimum  # which is kept
         return known or derivatives_at_optimum(self.likelihood, self.solution.factors)
 
     @property

@@ -5,7 +5,7 @@ reduced model, of as many solutions as it has vectors (:mod:`mixedfx.likelihood.
 the rest of the deviance, which all responses share, a polynomial
 (:mod:`mixedfx.likelihood.response_free`). At the minimum of their sum the deviance and its gradient
 are computed, which correct it, and so on until a step would gain nothing: of most responses there
-are two factorisations.
+are one or two factorisations.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import EntryCoordinates
+from mixedfx.design.build import Design
 from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.descent import ScaledDeviance
-from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.nearby_deviance import NearbyDeviance, newton_step
 from mixedfx.likelihood.pls import Solution, solve_pls_with
@@ -28,6 +30,7 @@ from mixedfx.likelihood.reduced_pwrss import ProjectedProducts, ReducedPwrss
 from mixedfx.likelihood.response_free import ResponseFreePart, response_part
 from mixedfx.likelihood.scaled import ScaledLikelihood, check_positive_pwrss
 from mixedfx.likelihood.score import response_directions
+from mixedfx.linalg.blas_threads import single_threaded_blas
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -36,11 +39,13 @@ Matrix = npt.NDArray[np.float64]
 _INTERIOR = 1e-2
 # Distance of the polynomial's points in standard errors, its largest value, and the multiple of it
 # up to which the polynomial is used.
-_POINTS, _FARTHEST, _RANGE = 1.5, 0.4, 4.0
+_POINTS, _FARTHEST, _RANGE = 1.2, 0.3, 5.0
 # Points at which the deviance is computed before the search is left to another.
 _MAX_POINTS = 6
 # Error of a derivative of the polynomial, in errors of its value over the distance.
-_OF_DERIVATIVE = 10.0
+_OF_DERIVATIVE = 5.0
+# Share of the tolerance that may be gained by what the derivative is in error.
+_SHARE_UNSEEN = 0.9
 # Rounding error of a value, relative to the deviance.
 _ROUNDING = 1e-15
 
@@ -79,20 +84,28 @@ class KnownOptimum:
     ) -> OptimizerResult | None:
         """Estimate theta of another response; None where this optimum does not lead to its own."""
         function = replace(self.function, likelihood=likelihood)
-        model, t, trace = self.deviance_of(likelihood), self.t, list[float]()
+        model, exact_at, trace = self.deviance_of(likelihood), self.t, list[float]()
+        t = self.t
         while len(trace) < _MAX_POINTS:
             found = model.minimum(t)
             if found is None or not self._is_in_reach(found):
                 return None
-            point, step, t = _Point.at(function, found), found - t, found
+            point, t = _Point.at(function, found), found
             trace.append(point.solution.deviance)
-            gain = point.gain_left(model, step) if len(trace) > 1 else np.inf
-            if not gain < tolerance:
-                model = point.corrected(model)
-                gain, _ = newton_step(*model.derivatives(t)[1:])
-            if gain < tolerance:
+            unseen = point.unseen_gain(model, t - exact_at)
+            if unseen > _SHARE_UNSEEN * tolerance:
+                model, exact_at, unseen = point.with_rest(model), t, 0.0
+            if (gain := unseen + point.gain(model)) < tolerance:
                 return point.result(model, gain, tolerance, trace)
+            model = point.with_response(model)
         return None
+
+    def fit(self, design: Design, likelihood: GaussianLikelihood) -> FittedModel | None:
+        """Fitted model of another response; None as above."""
+        control = Control()
+        with single_threaded_blas(likelihood.crossprod.symbolic.dense_size):
+            found = self.estimate(likelihood, tolerance=control.tolerance)
+            return None if found is None else build_fitted_model(design, likelihood, found)
 
     def deviance_of(self, likelihood: GaussianLikelihood) -> NearbyDeviance:
         """Deviance of another response near this optimum."""
@@ -138,25 +151,32 @@ class _Point:
         x = np.exp(self.t)
         return self.function.score_at(x, self.solution) * x - self.by_response
 
-    def gain_left(self, model: NearbyDeviance, step: Vector) -> float:
-        """
-        Bound of what a further step gains, without the derivative of the rest.
+    def gain(self, model: NearbyDeviance) -> float:
+        """What a further step gains, by the model's rest and the response's own derivative."""
+        return newton_step(self._gradient(model), model.derivatives(self.t)[2])[0]
 
-        The model's rest was exact before the step; by its error here the derivative's is judged.
+    def unseen_gain(self, model: NearbyDeviance, step: Vector) -> float:
+        """
+        Bound of what it gains by the error of the derivative of the model's rest.
+
+        The rest is exact a step from here; by its error that of its derivative, a polynomial's of
+        degree 6, is judged.
         """
         _, _, hessian = model.derivatives(self.t)
-        gain, _ = newton_step(self._gradient(model), hessian)
         error = abs(self.rest - model.rest.derivatives(self.t)[0])
         error = max(error - _ROUNDING * abs(self.solution.deviance), 0.0)
         distance = float(np.sqrt(0.5 * step @ hessian @ step))
-        return gain + (_OF_DERIVATIVE * error / distance) ** 2 if distance > 0.0 else np.inf
+        return (_OF_DERIVATIVE * error / distance) ** 2 if distance > 0.0 else np.inf
 
-    def corrected(self, model: NearbyDeviance) -> NearbyDeviance:
-        """The model with the value and the gradient of the deviance here."""
+    def with_rest(self, model: NearbyDeviance) -> NearbyDeviance:
+        """The model whose rest is exact here, with its derivative."""
+        return replace(model, rest=model.rest.through(self.t, self.rest, self.rest_by_t))
+
+    def with_response(self, model: NearbyDeviance) -> NearbyDeviance:
+        """The model whose sum of squares is exact here, with two derivatives."""
         products, variances = ProjectedProducts.at(self.solution), np.exp(2.0 * self.t)
         pwrss = ReducedPwrss.of(products, self.solution, variances, further=False)
-        rest = model.rest.through(self.t, self.rest, self.rest_by_t)
-        return NearbyDeviance(rest, pwrss, self.solution)
+        return replace(model, pwrss=pwrss, solution=self.solution)
 
     def _gradient(self, model: NearbyDeviance) -> Vector:
         return np.asarray(model.rest.derivatives(self.t)[1] + self.by_response)

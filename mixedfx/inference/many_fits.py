@@ -10,12 +10,14 @@ import numpy.typing as npt
 from mixedfx.design.build import Design
 from mixedfx.errors import MixedfxError
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.many_responses import can_be_vectorized, estimate_many
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.inference.denominator_df import denominator_df
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.many_responses import ManyResponses
 
 Vector = npt.NDArray[np.float64]
@@ -23,6 +25,8 @@ Matrix = npt.NDArray[np.float64]
 
 # Failures of one response, which are counted; all others are raised.
 FAILURES = (MixedfxError, ArithmeticError, np.linalg.LinAlgError)
+# Of so many responses, the optimum of the first pays for what the searches near it need.
+_MANY = 5
 
 
 @dataclass(frozen=True)
@@ -65,29 +69,37 @@ class ManyFits:
             sigma2[certified] = found[1][certified]
             components[:, certified] = found[2][:, certified]
             left = np.flatnonzero(~certified)
-        failures = {}
-        for r in left.tolist():
+        failures, optimum = {}, None
+        for done, r in enumerate(left.tolist()):
             if np.ptp(self.Y[:, r]) == 0.0:
                 failures[r] = "the response has one value in all its rows."
                 continue
             try:
-                values[:, :, r], sigma2[r], components[:, r] = self._single(r, rows)
+                fit = self.fit(r, optimum)
+                values[:, :, r], sigma2[r], components[:, r] = self._single(fit, rows)
             except FAILURES as error:
                 failures[r] = str(error).split("\n")[0]
+                continue
+            if done == 0 and len(left) >= _MANY:
+                optimum = KnownOptimum.of(fit.likelihood, fit.solution.factors)
         return CombinationEstimates(
             values[0], values[1], values[2], sigma2, components, failures, len(left)
         )
 
-    def fit(self, r: int) -> FittedModel:
-        """The fit of one response."""
+    def fit(self, r: int, optimum: KnownOptimum | None = None) -> FittedModel:
+        """The fit of one response, from the optimum of another where that leads to its own."""
         design = self.design.with_response(self.Y[:, r])
+        crossprod = with_response(self.crossprod, design.rows)
         with np.errstate(all="ignore"):
-            return fit_design(
+            near = None
+            if optimum is not None:
+                near = optimum.fit(design, GaussianLikelihood(crossprod, self.reml))
+            return near or fit_design(
                 design,
                 engine="profiled",
                 reml=self.reml,
                 control=Control(),
-                crossprod=with_response(self.crossprod, design.rows),
+                crossprod=crossprod,
             )
 
     def _together(self, rows: Matrix) -> tuple[npt.NDArray[np.bool_], Matrix, Vector, Matrix]:
@@ -108,8 +120,7 @@ class ManyFits:
         parts = (self._variance_of_fixed(found.coefficients), *of_terms, found.sigma2)
         return found.certified, values, found.sigma2, np.stack(parts)
 
-    def _single(self, r: int, rows: Matrix) -> tuple[Matrix, float, Vector]:
-        fit = self.fit(r)
+    def _single(self, fit: FittedModel, rows: Matrix) -> tuple[Matrix, float, Vector]:
         ddf, beta = denominator_df(fit, self.method), fit.solution.beta
         sigma2 = np.array([fit.solution.sigma**2])
         parts = [

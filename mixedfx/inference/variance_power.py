@@ -24,7 +24,7 @@ from mixedfx.inference.comparison import ratio_p_value, reduced_models
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.many_fits import FAILURES
 from mixedfx.inference.rlrt import null_draws, spectrum
-from mixedfx.refit import refit
+from mixedfx.refit import optimum_for_refits, refit
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -77,11 +77,13 @@ class VarianceTest:
         full = fit_design(design, **options)
         _, smaller, _ = next(m for m in reduced_models(full) if m[0] == self.name)
         reduced = fit_design(smaller, **options)
+        near, near_reduced = optimum_for_refits(full), optimum_for_refits(reduced)
         statistics = np.full(Y.shape[1], np.nan)
         for r, y in enumerate(Y.T):
             try:
-                ratio = refit(reduced, y, **options).deviance - refit(full, y, **options).deviance
-                statistics[r] = max(ratio, 0.0)
+                above = refit(reduced, y, **options, optimum=near_reduced).deviance
+                below = refit(full, y, **options, optimum=near).deviance
+                statistics[r] = max(above - below, 0.0)
             except FAILURES:
                 continue
         if self.has_exact_null:

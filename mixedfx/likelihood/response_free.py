@@ -2,9 +2,9 @@
 
 The deviance is ``L(theta) + nu log(2 pi e pwrss / nu)``, or ``L + nu log(2 pi sigma**2) + pwrss /
 sigma**2`` of a known sigma, and ``L = log|M| [+ log|X'V^-1X|] - log|W|`` is the same for every
-response of the rows. The polynomial is of degree 5 along a coordinate, 4 in two and 3 in three of
-them, by least squares through values and gradients at a point, on both sides of each coordinate,
-and at one corner of each pair.
+response of the rows. The polynomial is of degree 8 along a coordinate, 6 in two and 3 in three of
+them, by least squares through values and gradients at a point, at two distances on both sides of
+each coordinate, and at two corners of each pair.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Codes = npt.NDArray[np.intp]
 Function = Callable[[Vector], tuple[float, Vector]]
 
 # Exponents of the monomials of one, two and three coordinates.
-_OF_ONE = ((1,), (2,), (3,), (4,), (5,))
-_OF_TWO = ((1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2))
+_OF_ONE = tuple((k,) for k in range(1, 9))
+_OF_TWO = tuple((j, k) for j in range(1, 5) for k in range(1, 7 - j))
 _OF_THREE = ((1, 1, 1),)
 
 
@@ -92,14 +92,15 @@ def _exponents(m: int) -> Codes:
 
 
 def _points(m: int) -> Iterator[Vector]:
-    """Zero, both sides of each coordinate, and a corner of each pair."""
+    """Zero, points on both sides of each coordinate, and two corners of each pair."""
     unit = np.eye(m)
     yield np.zeros(m)
     for i in range(m):
-        yield unit[i]
-        yield -unit[i]
+        for distance in (-2.0, -1.0, 1.0, 2.0):
+            yield distance * unit[i]
     for i, j in itertools.combinations(range(m), 2):
         yield unit[i] + unit[j]
+        yield -unit[i] - unit[j]
 
 
 def _monomials(exponents: Codes, d: Vector) -> tuple[Vector, Matrix, npt.NDArray[np.float64]]:

@@ -9,6 +9,9 @@ import pytest
 import mixedfx as mfx
 from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.profiled import estimate_theta
+from mixedfx.inference.denominator_df import denominator_df
+from mixedfx.inference.many_fits import ManyFits
+from mixedfx.inference.profile.profiled_parameter import ProfiledOfLinear
 from mixedfx.likelihood.scaled import ScaledLikelihood
 
 N, A, B = 4000, 800, 400
@@ -86,6 +89,30 @@ def test_draws_of_a_bootstrap_are_fits_of_the_simulated_responses(fit):
         np.testing.assert_allclose(draw["sigma"], refit.sigma, rtol=1e-6)
 
 
+@pytest.mark.full
+def test_many_fits_are_those_of_each_response(fit):
+    """Degrees of freedom by the models' Hessian are within the tolerance beside R's, 1e-3."""
+    model, Y = fit.model, fit.simulate(5, rng=6).to_numpy()
+    many = ManyFits.of(model.design, Y, reml=True, method="satterthwaite")
+    rows = np.eye(2)
+    together = many.estimates(rows)
+    for r in (1, 4):
+        alone = many.fit(r)
+        df = denominator_df(alone, "satterthwaite")
+        np.testing.assert_allclose(together.estimate[:, r], alone.solution.beta, rtol=1e-7)
+        np.testing.assert_allclose(together.variance[:, r], np.diag(df.cov), rtol=1e-6)
+        np.testing.assert_allclose(together.df[:, r], [df.t_df(row) for row in rows], rtol=2e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("term", ["x", "(1 | b)"])
+def test_power_by_such_fits_is_that_by_others(fit, term, monkeypatch):
+    options = {"n_sim": 2, "rng": 1, "df_method": "kenward-roger", "params": {"x": 0.04}}
+    near = mfx.power(fit, term, **options)
+    monkeypatch.setattr(KnownOptimum, "of", lambda *_: None)
+    pd.testing.assert_frame_equal(near.table, mfx.power(fit, term, **options).table)
+
+
 def test_a_response_without_one_of_the_effects_is_left_to_another_search(data, optimum, fit):
     rng = np.random.default_rng(4)
     y = rng.standard_normal(A)[data["a"]] + rng.standard_normal(N)
@@ -102,3 +129,11 @@ def test_beside_the_boundary_there_is_no_such_start(fit):
 def test_small_models_start_by_moments():
     small = mfx.lmer("Yield ~ 1 + (1 | Batch)", mfx.datasets.load("Dyestuff")).model
     assert KnownOptimum.of(small.likelihood, small.solution.factors) is None
+
+
+@pytest.mark.full
+def test_a_profile_of_many_effects_needs_no_minima_from_elsewhere(fit, monkeypatch):
+    near = fit.conf_int(method="profile", parm=["sd(Intercept | b)"])
+    monkeypatch.setattr(ProfiledOfLinear, "may_have_other_minima", True)
+    far = fit.conf_int(method="profile", parm=["sd(Intercept | b)"])
+    np.testing.assert_allclose(near, far, rtol=1e-8)

@@ -171,12 +171,13 @@ def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     """Maximise the profiled likelihood, of cross-products that share what has no response."""
     design = model.design.with_response(y)
     likelihood = model.likelihood.with_response(design.rows)
-    result, optimum = None, model.optimum
-    if optimum is not None:
-        result = optimum.estimate(likelihood, tolerance=Control().tolerance)
+    optimum = model.optimum
+    near = None if optimum is None else optimum.fit(design, likelihood)
+    if near is not None:
+        return _draw(model, near, number)
     # Where the optimum of the fit does not lead to that of the draw, started from moment estimates,
     # not from this theta: on the boundary the score of theta = 0 would be zero.
-    result = result or estimate_theta(design, likelihood)
+    result = estimate_theta(design, likelihood)
     if not result.converged:
         return Failure(number, "not converged", result.message)
     fit = build_fitted_model(design, likelihood, result)

@@ -31,6 +31,9 @@ Matrix = npt.NDArray[np.float64]
 
 # Smallest eigenvalue taken for a Hessian in unit-free parameters.
 _MIN_EIGENVALUE = 1e-2
+# With more random effects of scalar terms, all of them with scaled standard deviations above this,
+# the profile has one minimum.
+_MANY_EFFECTS, _INTERIOR = 1000, 0.05
 # Step of the differences of the score, relative to coordinates above one.
 _STEP = 1e-4
 
@@ -90,6 +93,11 @@ class ProfiledParameter(ABC):
         """Second-order expansion at the optimum, from differences of the analytic score."""
         return _expand(self)
 
+    @property
+    def may_have_other_minima(self) -> bool:
+        """Whether lower minima are looked for far from those that are known."""
+        return True
+
     def axes(self) -> Matrix:
         """Directions in which a lower minimum is looked for, a row each, of unit length in z."""
         return self.local_quadratic.hessian_inv_root.T
@@ -110,6 +118,14 @@ class ProfiledOfLinear(ProfiledParameter):
 
     likelihood: GaussianLikelihood  # with maximum likelihood as its criterion
     optimum: Solution  # the maximum of the likelihood
+
+    @property
+    def may_have_other_minima(self) -> bool:
+        """Not where the fit itself is from one start, interior: scalar terms of many effects."""
+        crossprod = self.likelihood.crossprod
+        scalar = max(crossprod.parametrization.widths, default=1) == 1
+        interior = all(abs(F[0, 0]) > _INTERIOR for F in self.optimum.factors)
+        return not (scalar and interior and crossprod.symbolic.size > _MANY_EFFECTS)
 
     @abstractmethod
     def at(self, u: float, x: Vector) -> PointOfLinear:

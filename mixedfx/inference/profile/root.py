@@ -170,14 +170,16 @@ class ProfileBranch:
         """
         Minimise again from other starting values at one point, and store the lowest minimum.
 
-        They are the neighbours' values, which may be at another local minimum, points on both
-        sides of the estimate along each axis of its Hessian, and points near the boundary: one
-        standard deviation, or all, about zero.
+        They are the neighbours' values, which may be at another local minimum, and where there may
+        be others points on both sides of the estimate along each axis of its Hessian, and points
+        near the boundary: one standard deviation, or all, about zero.
         """
         profiled, best = self.profiled, point
-        axes = _RESTART_DISTANCE * profiled.axes()
-        restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
-        restarts += near_boundary(profiled)
+        restarts: list[Vector] = []
+        if profiled.may_have_other_minima:
+            axes = _RESTART_DISTANCE * profiled.axes()
+            restarts = [profiled.x_hat + step for axis in axes for step in (axis, -axis)]
+            restarts += near_boundary(profiled)
         for start in [*self._starting_values(point.distance), *restarts]:
             minimum = _minimize_nuisance(profiled, self._u(point.distance), start, previous=best)
             if minimum is not None and minimum.deviance < best.deviance:
