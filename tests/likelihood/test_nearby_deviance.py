@@ -55,7 +55,7 @@ def test_its_derivatives_are_those_of_its_value(unbalanced):
 
 
 def cubic(t):
-    """A polynomial of three variables, of degree 5 in one, 4 in two and 3 in three; its gradient."""
+    """A polynomial, of degree 5 in one, 4 in two and 3 in three of its variables; its gradient."""
     a, b, c = t
     value = 7.0 + 2.0 * a - b + 3.0 * a * b + a**2 * c**2 + 0.5 * c**5 + b**3 * c - 4.0 * a * b * c
     gradient = [
