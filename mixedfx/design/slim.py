@@ -80,7 +80,7 @@ class SlimRows:
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse what needs rows."""
-        _refuse(name, type(self).reason)
+        _refuse(self, name, type(self).reason)
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class SlimResidualRows(ResidualRows):
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse what needs rows."""
-        _refuse(name, _SLIM)
+        _refuse(self, name, _SLIM)
 
 
-def _refuse(name: str, reason: str) -> NoReturn:
-    if name.startswith("__") or name in ("summaries", "random_terms", "residual", "sample"):
+def _refuse(rows: SlimRows | SlimResidualRows, name: str, reason: str) -> NoReturn:
+    if name.startswith("__") or name in type(rows).__dataclass_fields__:
         raise AttributeError(name)  # asked for by copy and pickle
     raise_without_rows(reason)
 

@@ -152,10 +152,12 @@ def certificate(fit: FittedModel) -> ConvergenceDiagnostics:
     if not isinstance(fit.residual, FamilyEstimate):
         return fit.convergence
     draws = int(np.clip(_ROW_DRAWS // fit.crossprod.n, 20, 100))
-    try:
-        note = approximation(fit, draws=draws).note
-    except ArgumentError as error:
-        note = f"not estimated: {error}"
+    note = "not estimated: that needs the rows in memory"
+    if fit.rows.in_memory:
+        try:
+            note = approximation(fit, draws=draws).note
+        except ArgumentError as error:
+            note = f"not estimated: {error}"
     return replace(fit.convergence, approximation=f"{fit.residual.approximation}: {note}")
 
 

@@ -220,10 +220,44 @@ def test_fitted_values_of_all_rows_are_written(fits, tmp_path):
     assert len(written(read.augment(in_chunks([]), to=tmp_path / "read"))) == N
 
 
-@pytest.mark.parametrize("name", ["resid", "fittedvalues"])
-def test_what_needs_rows_says_so(name, fits):
-    with pytest.raises(RowsNotInMemory, match=f"fit.{name} needs the rows.*fit.augment"):
-        getattr(fits[1], name)
+ASKED = {
+    "fit.resid": lambda f: f.resid,
+    "fit.fittedvalues": lambda f: f.fittedvalues,
+    "fit.augment": lambda f: f.augment(),
+    "fit.pooling": lambda f: f.pooling("h"),
+    "fit.influence": lambda f: f.influence(),
+    "fit.approximation": lambda f: f.approximation(),
+    "fit.ranova": lambda f: f.ranova(),
+    "fit.conf_int": lambda f: f.conf_int(method="profile"),
+    "fit.bootstrap": lambda f: f.bootstrap(2, rng=1, progress=False),
+    "fit.simulate": lambda f: f.simulate(1, rng=1),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_needs_rows_names_itself_and_the_way(name, fits):
+    with pytest.raises(RowsNotInMemory) as caught:
+        ASKED[name](fits[1])
+    assert str(caught.value).startswith(f"{name} needs the rows, and this fit read them in chunks")
+    assert "fit.augment(source, to='folder')" in str(caught.value)
+
+
+def test_the_certificate_says_that_the_approximation_needs_rows(fits):
+    assert "not estimated: that needs the rows in memory" in str(fits[1].certificate)
+
+
+@pytest.mark.full
+def test_nested_models_are_compared(fits):
+    def smaller(data: Any, **options: Any) -> mfx.Results:
+        formula = "yes ~ x + (x | g) + (1 | h)"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return mfx.glmer(formula, data, **options)
+
+    whole = mfx.compare(fits[0], smaller(table()))
+    parts = mfx.compare(fits[1], smaller(in_chunks([70]), chunk_rows=N))
+    a, b = (found.select_dtypes("number") for found in (whole, parts))
+    np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-8)
 
 
 # ---------------------------------------------------------------- where the rows go

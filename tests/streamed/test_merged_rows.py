@@ -15,6 +15,7 @@ import pytest
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError
+from mixedfx.storage.summaries import residual_quantiles
 
 N = 900
 
@@ -80,6 +81,8 @@ def assert_same(whole: mfx.Results, merged: mfx.Results) -> None:
     np.testing.assert_allclose(*means, rtol=1e-5, atol=1e-5)
     assert str(merged.equation()) == str(whole.equation())
     assert "equal" not in str(merged.summary())
+    quantiles = [residual_quantiles(f.model) for f in (merged, whole)]
+    np.testing.assert_allclose(*quantiles, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.full
