@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx.design import positions as effect_positions
 from mixedfx.design.completeness import select_complete_cases
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.estimability import alias_residuals
 from mixedfx.design.evaluation import build_matrices, count_values, group_values, offset_values
 from mixedfx.design.known_levels import LevelCombinations, encode_known_levels
 from mixedfx.design.levels import combine, factorize
-from mixedfx.design.positions import encode_positions, new_points
 from mixedfx.design.row_dependence import NewVariables, check_rows_independent
 from mixedfx.design.source import as_frame, column_named, float_vector
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
@@ -53,7 +53,9 @@ class UnseenPositions(NamedTuple):
     ) -> UnseenPositions:
         """All complete rows with their coordinates."""
         assert term.positions is not None
-        points = new_points(term.formula_term, term.positions, variables, env, len(rows))
+        points = effect_positions.new_points(
+            term.formula_term, term.positions, variables, env, len(rows)
+        )
         return UnseenPositions(rows, levels, points)
 
     def at(self, keep: Mask) -> UnseenPositions:
@@ -132,7 +134,9 @@ def _effect_columns(
 ) -> Matrix:
     """Columns of a term's effects in n complete rows; zeros at positions that the fit has not."""
     if term.positions is not None:
-        codes = encode_positions(term.formula_term, term.positions, variables, env, n)
+        codes = effect_positions.encode_positions(
+            term.formula_term, term.positions, variables, env, n
+        )
         return term.positions.indicators(codes)
     if term.info is not None:
         return build_matrices([term.info], variables, n)[0]

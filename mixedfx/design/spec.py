@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.categories import Categories
 from mixedfx.design.levels import Levels
-from mixedfx.design.positions import EffectPositions
 from mixedfx.design.residual import ResidualSpec
 from mixedfx.design.response import ResponseSpec
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.terms import Formula, RandomTerm
+
+if TYPE_CHECKING:
+    from mixedfx.covariance.relationship import Relationship
+    from mixedfx.design.positions import EffectPositions
+
 
 Codes = npt.NDArray[np.intp]
 Matrix = npt.NDArray[np.float64]

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal, SearchError
+from mixedfx.estimation import em as expectation_maximization
 from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.em import ExpectationMaximization
 from mixedfx.estimation.iterative import Iterative
 from mixedfx.estimation.least_squares import least_squares_remark, least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
@@ -92,7 +92,7 @@ def estimate(
             return replace(least_squares_result(likelihood), remarks=(remark,))
         return mixedlm.estimate(design, likelihood, control=control)
     if engine == "em":
-        em: Engine = ExpectationMaximization()
+        em: Engine = expectation_maximization.ExpectationMaximization()
         _check_no_refusal(em, design)
         result = em.estimate(design, likelihood, control=control, start=start)
         return _compare_with_lowest(result, design, likelihood, control=control)

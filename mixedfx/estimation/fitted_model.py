@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, ConvergenceWarning, EngineDisagreement, SingularFitWarning
 from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.contracts import Derivatives
 from mixedfx.estimation.convergence import ConvergenceDiagnostics, diagnose_convergence
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
@@ -34,6 +34,10 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.priors.specification import NO_PRIORS, Priors
 from mixedfx.residuals.registry import residual_model
+
+if TYPE_CHECKING:
+    from mixedfx.estimation.contracts import Derivatives
+
 
 Vector = npt.NDArray[np.float64]
 

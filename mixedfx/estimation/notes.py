@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from mixedfx.design import cells as design_cells
 from mixedfx.design.build import Design
-from mixedfx.design.cells import empty_cells, list_cells, nested_pairs
 from mixedfx.errors import (
     ConvergenceWarning,
     DroppedColumnsWarning,
@@ -15,8 +16,10 @@ from mixedfx.errors import (
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.data_notes import notes_on_data
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.priors.specification import Priors
+
+if TYPE_CHECKING:
+    from mixedfx.estimation.residual_ends import EndsOfResiduals
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,16 @@ def _cells_without_data(design: Design) -> str:
         return ""
     factors = {f.name() for f, learned in info.factor_infos.items() if learned.type != "numerical"}
     columns = {name: variables[name] for name in variables if name in factors}
-    nested = nested_pairs(columns)
+    nested = design_cells.nested_pairs(columns)
     if nested:
         pairs = (f"{inner} is nested in {', '.join(around)}" for inner, around in nested.items())
         return f" {'; '.join(pairs)}: marginal means are averaged over the cells that occur."
-    cells = empty_cells(info, variables)
+    cells = design_cells.empty_cells(info, variables)
     if not cells:
         return ""
+    listed = design_cells.list_cells(cells)
     return (
-        f" These cells are without data: {list_cells(cells)}. Means and predictions there are not "
+        f" These cells are without data: {listed}. Means and predictions there are not "
         "estimable, and an F test of a term is of what the other cells tell."
     )
 

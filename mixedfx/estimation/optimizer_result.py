@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import ArgumentError
-from mixedfx.estimation.mixedlm_results import MixedLMOptimum
+from mixedfx.estimation import mixedlm_results
 from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
@@ -87,4 +87,6 @@ class OptimizerResult:
     @property
     def results_of_engine(self) -> Any:
         """The engine's own results; those of MixedLM are made when they are first read."""
-        return self.raw.results if isinstance(self.raw, MixedLMOptimum) else self.raw
+        if isinstance(self.raw, mixedlm_results.MixedLMOptimum):
+            return self.raw.results
+        return self.raw

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from mixedfx.families import partials
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Vector
 from mixedfx.families.mean_family import MeanFamily
-from mixedfx.families.partials import Partials, exp
+
+if TYPE_CHECKING:
+    from mixedfx.families.partials import Partials
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class DispersionFamily(MeanFamily):
         value = d.value if valid is None else np.where(valid, d.value, -np.inf)
         assert d.weight_slope is not None
         unit = eta.compose(value, d.first, -d.weight, -d.weight_slope)
-        kernel = exp(-self.power * log_params[0]) * unit
+        kernel = partials.exp(-self.power * log_params[0]) * unit
         kernel = kernel if w is None else kernel * w
         return kernel + self._normalizer_of(w, log_params[0])
 

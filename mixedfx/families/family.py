@@ -15,22 +15,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import check_choice
+from mixedfx.families import observation_variance as variances
 from mixedfx.families.category_hooks import CategoryHooks
 from mixedfx.families.cumulative_links import Log
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
-from mixedfx.families.observation_variance import observation_variance
 from mixedfx.families.parameters import FamilyParameters
-from mixedfx.families.partials import Partials
 from mixedfx.families.support import check_support, check_varies
+
+if TYPE_CHECKING:
+    from mixedfx.families.partials import Partials
+
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -371,7 +374,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         float
             NaN where there is none.
         """
-        return observation_variance(self, method, mean, params)
+        return variances.observation_variance(self, method, mean, params)
 
     @abstractmethod
     def simulate(

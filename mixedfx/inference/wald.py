@@ -9,6 +9,7 @@ covariance, the scale and the degrees of freedom are those of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,12 @@ from scipy import special
 
 from mixedfx.errors import ArgumentError, check_share
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.inference.constraints import Constraints
 from mixedfx.inference.denominator_df import DenominatorDf
 from mixedfx.likelihood.coefficient_covariance import orthonormal_rows
+
+if TYPE_CHECKING:
+    from mixedfx.inference.constraints import Constraints
+
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -17,6 +17,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import GroupingError, ResponseError, WeightsError
+from mixedfx.likelihood import precision, prediction_variance
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
@@ -29,8 +30,6 @@ from mixedfx.likelihood.level_sums import (
     off_diagonal_block,
     term_columns,
 )
-from mixedfx.likelihood.precision import with_precision
-from mixedfx.likelihood.prediction_variance import prediction_rows, sparse_rows
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 
 Vector = npt.NDArray[np.float64]
@@ -92,7 +91,7 @@ def compute_crossproducts(
     )
     _check_residuals(design, Xy_columns[-1])
     check_identified(spec, crossprod, w)
-    return crossprod if solver is None else with_precision(crossprod, solver, by_levels)
+    return crossprod if solver is None else precision.with_precision(crossprod, solver, by_levels)
 
 
 def _sums_by_code(
@@ -242,7 +241,7 @@ def with_response(crossprod: CrossProducts, rows: ModelRows) -> CrossProducts:
 
 def sparse_Z(rows: ModelRows, crossprod: CrossProducts) -> sparse.csr_array:
     """The random effects' model matrix Z in its basis, (n, q), in the order of elimination."""
-    return sparse_rows(crossprod, prediction_rows(rows))
+    return prediction_variance.sparse_rows(crossprod, prediction_variance.prediction_rows(rows))
 
 
 def parametrization_of(spec: ModelSpec) -> Parametrization:

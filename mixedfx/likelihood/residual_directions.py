@@ -13,15 +13,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.projected_blocks import ProjectedBlocks
-from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.linalg.precision import PrecisionBasis
+
+if TYPE_CHECKING:
+    from mixedfx.likelihood.projected_blocks import ProjectedBlocks
+    from mixedfx.likelihood.stratified import StratifiedSums
+
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

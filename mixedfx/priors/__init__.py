@@ -8,16 +8,21 @@ term's correlations together, the LKJ prior; ``Constant`` fixes a parameter at a
 that are not named have flat priors; if all have, the mode of the posterior is the REML estimate.
 """
 
-from mixedfx.priors.distributions import (
-    LKJ,
-    Constant,
-    Exponential,
-    Flat,
-    Gamma,
-    HalfNormal,
-    HalfStudentT,
-    Normal,
-)
+from typing import TYPE_CHECKING
+
+from mixedfx._late import late
+
+if TYPE_CHECKING:
+    from mixedfx.priors.distributions import (
+        LKJ,
+        Constant,
+        Exponential,
+        Flat,
+        Gamma,
+        HalfNormal,
+        HalfStudentT,
+        Normal,
+    )
 
 __all__ = [
     "LKJ",
@@ -29,3 +34,5 @@ __all__ = [
     "HalfStudentT",
     "Normal",
 ]
+
+__getattr__ = late(__name__, **dict.fromkeys(__all__, "distributions"))

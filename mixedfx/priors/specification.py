@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +22,36 @@ from mixedfx.errors import PriorError, brief, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.constrained import update_with_normal_prior
 from mixedfx.likelihood.pls import Solution
-from mixedfx.priors.distributions import (
-    LKJ,
-    Constant,
-    Exponential,
-    Flat,
-    Gamma,
-    HalfNormal,
-    HalfStudentT,
-    Normal,
-)
+from mixedfx.priors import distributions
+
+if TYPE_CHECKING:
+    from mixedfx.priors.distributions import (
+        LKJ,
+        Constant,
+        Exponential,
+        Flat,
+        Gamma,
+        HalfNormal,
+        HalfStudentT,
+        Normal,
+    )
+
+    SdPrior = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-SdPrior = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
-_SD_PRIORS = (HalfNormal, HalfStudentT, Exponential, Gamma, Flat, Constant)
-_ALLOWED: dict[str, tuple[type, ...]] = {
-    "fixed": (Normal, Flat),
+# Names of the distributions that parameters of a kind can have.
+_SD_PRIORS = ("HalfNormal", "HalfStudentT", "Exponential", "Gamma", "Flat", "Constant")
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "fixed": ("Normal", "Flat"),
     "sd": _SD_PRIORS,
     "sigma": _SD_PRIORS,
-    "corr": (LKJ, Flat),
-    "dispersion": (Normal, Flat),
+    "corr": ("LKJ", "Flat"),
+    "dispersion": ("Normal", "Flat"),
     "family": _SD_PRIORS,
-    "threshold": (Flat,),
-    "theta": (Constant,),
+    "threshold": ("Flat",),
+    "theta": ("Constant",),
 }
 # Kinds of parameters that can be named together.
 _CLASSES = ("fixed", "sd", "corr", "dispersion")
@@ -148,7 +153,12 @@ class PriorSpecification(Priors):
     @property
     def fixes_zero_sd(self) -> bool:
         """Whether theta, or a standard deviation at zero, is constant."""
-        constants = [p.value for term in self.sd_priors for p in term if isinstance(p, Constant)]
+        constants = [
+            p.value
+            for term in self.sd_priors
+            for p in term
+            if isinstance(p, distributions.Constant)
+        ]
         return self.theta is not None or 0.0 in constants
 
 
@@ -199,10 +209,14 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
     _check_consistent(by_name, spec, kinds, theta)
 
     def prior_of(name: str, kind: str) -> Any:
-        return by_name.get(name, by_name.get(kind if kind in classes else "", Flat()))
+        return by_name.get(name, by_name.get(kind if kind in classes else "", distributions.Flat()))
 
     def coef_prior(column: str, name: str, kind: str) -> Any:
-        return by_name.get(name, Flat()) if column == "Intercept" else prior_of(name, kind)
+        return (
+            by_name.get(name, distributions.Flat())
+            if column == "Intercept"
+            else prior_of(name, kind)
+        )
 
     fixed = [coef_prior(n, n, "fixed") for n in spec.X_names]
     residual = spec.residual
@@ -212,11 +226,15 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
         coef_prior(n, residual.full_name(n), kind) for n in residual.coefficient_names
     )
     return _SPECIFICATIONS[kind](
-        coef_mean=np.array([p.mean if isinstance(p, Normal) else 0.0 for p in fixed], dtype=float),
-        coef_sd=np.array([p.sd if isinstance(p, Normal) else np.inf for p in fixed], dtype=float),
+        coef_mean=np.array(
+            [p.mean if isinstance(p, distributions.Normal) else 0.0 for p in fixed], dtype=float
+        ),
+        coef_sd=np.array(
+            [p.sd if isinstance(p, distributions.Normal) else np.inf for p in fixed], dtype=float
+        ),
         sd_priors=tuple(tuple(prior_of(n, "sd") for n in names) for names in sd_names),
         lkj_eta=tuple(_eta(prior_of(n, "corr")) if n else 1.0 for n in corr_names),
-        sigma=by_name.get("sigma", Flat()),
+        sigma=by_name.get("sigma", distributions.Flat()),
         theta=theta,
         by_name=by_name,
         **of_residual,
@@ -292,19 +310,19 @@ def _check_kind(name: object, prior: Any, kinds: Mapping[str, str], classes: lis
             f"priors name {name!r}, which is no parameter of this model; it has {listed}.{hint}"
         )
     kind = kinds.get(name, name)
-    if not isinstance(prior, _ALLOWED[kind]):
-        choices = ", ".join(c.__name__ for c in _ALLOWED[kind])
+    if not isinstance(prior, tuple(getattr(distributions, name) for name in _ALLOWED[kind])):
+        choices = ", ".join(_ALLOWED[kind])
         seen = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
         hint = ""
-        if isinstance(prior, Constant) and kind in ("fixed", "dispersion"):
+        if isinstance(prior, distributions.Constant) and kind in ("fixed", "dispersion"):
             hint = f" Normal({prior.value}, 0) makes it a constant." if kind == "fixed" else ""
         raise PriorError(f"the prior of {name!r} is {seen!r}; it can be one of {choices}.{hint}")
-    if kind == "dispersion" and isinstance(prior, Normal) and prior.sd == 0.0:
+    if kind == "dispersion" and isinstance(prior, distributions.Normal) and prior.sd == 0.0:
         raise PriorError(
             f"the prior of {name!r} is {prior!r}; its sd must be positive: leave a column whose "
             "coefficient is known to be zero out of dispersion=."
         )
-    if kind in ("sd", "sigma", "family") and isinstance(prior, Constant):
+    if kind in ("sd", "sigma", "family") and isinstance(prior, distributions.Constant):
         value = np.asarray(prior.value, dtype=float)
         least = "not negative" if kind == "sd" else "positive"
         if value.ndim or value < 0.0 or (kind != "sd" and value == 0.0):
@@ -321,7 +339,7 @@ def _check_consistent(
     if (
         residual.n_params
         and kinds.get("sigma") == "sigma"
-        and isinstance(by_name.get("sigma"), Constant)
+        and isinstance(by_name.get("sigma"), distributions.Constant)
     ):
         raise PriorError(
             f"with {residual.keyword}= the residual standard deviation is estimated, so sigma "
@@ -338,11 +356,11 @@ def _check_consistent(
 
 
 def _eta(prior: LKJ | Flat) -> float:
-    return prior.eta if isinstance(prior, LKJ) else 1.0
+    return prior.eta if isinstance(prior, distributions.LKJ) else 1.0
 
 
 def _constant_theta(by_name: Mapping[str, Any], spec: ModelSpec) -> Vector | None:
-    if not isinstance(by_name.get("theta"), Constant) or "theta" in spec.X_names:
+    if not isinstance(by_name.get("theta"), distributions.Constant) or "theta" in spec.X_names:
         return None
     theta = np.array(by_name["theta"].value, dtype=float)
     size = parametrization_of(spec).size

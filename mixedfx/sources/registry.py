@@ -9,11 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx.errors import ArgumentError, check_count
-from mixedfx.sources import frames
-from mixedfx.sources.arrow import DatasetSource, FilesSource, ReaderSource, files_of
-from mixedfx.sources.dask import DaskSource
-from mixedfx.sources.duckdb import DuckDBSource
-from mixedfx.sources.polars import PolarsSource
+from mixedfx.sources import arrow, dask, duckdb, frames, polars
 from mixedfx.sources.source import DataSource
 
 Adapter = Callable[[Any, int | None], DataSource | None]
@@ -21,9 +17,9 @@ Adapter = Callable[[Any, int | None], DataSource | None]
 
 def _files(data: Any, chunk_rows: int | None) -> DataSource | None:
     if isinstance(data, str | Path):
-        return FilesSource(tuple(files_of(str(data))), chunk_rows)
+        return arrow.FilesSource(tuple(arrow.files_of(str(data))), chunk_rows)
     if isinstance(data, list | tuple) and data and all(isinstance(d, str | Path) for d in data):
-        return FilesSource(tuple(f for d in data for f in files_of(str(d))), chunk_rows)
+        return arrow.FilesSource(tuple(f for d in data for f in arrow.files_of(str(d))), chunk_rows)
     return None
 
 
@@ -46,7 +42,7 @@ def _callable(data: Any, chunk_rows: int | None) -> DataSource | None:
     made = data()
     if hasattr(made, "schema") and hasattr(made, "read_next_batch"):
         made.close()
-        return ReaderSource(data, chunk_rows)
+        return arrow.ReaderSource(data, chunk_rows)
     if hasattr(made, "close"):
         made.close()
     return frames.CallableSource(data, chunk_rows)
@@ -65,10 +61,10 @@ def _chunked_frame(data: Any, chunk_rows: int | None) -> DataSource | None:
 _ADAPTERS: tuple[Adapter, ...] = (
     _chunked_frame,
     _files,
-    _of_class("pyarrow", "Dataset", DatasetSource),
-    _of_class("polars", "LazyFrame", PolarsSource),
-    _of_class("duckdb", "DuckDBPyRelation", DuckDBSource),
-    _of_class("dask", "DataFrame", DaskSource),
+    _of_class("pyarrow", "Dataset", arrow.DatasetSource),
+    _of_class("polars", "LazyFrame", polars.PolarsSource),
+    _of_class("duckdb", "DuckDBPyRelation", duckdb.DuckDBSource),
+    _of_class("dask", "DataFrame", dask.DaskSource),
     _own,
     _callable,
 )

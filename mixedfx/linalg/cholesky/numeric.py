@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mixedfx.linalg.cholesky import reverse_mode
 from mixedfx.linalg.cholesky.assembled import AssembledMatrix
 from mixedfx.linalg.cholesky.batched import (
     flatten,
@@ -25,7 +26,6 @@ from mixedfx.linalg.cholesky.batched import (
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.dense import DenseFactor, DenseSolution, factorize_dense
 from mixedfx.linalg.cholesky.entries import NumericStep, step_entries
-from mixedfx.linalg.cholesky.reverse_mode import EliminatedColumns, reverse_pass
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 
 
@@ -160,8 +160,8 @@ class SchurComplement:
         are the conditional covariances of each level's effects over ``sigma**2``.
         """
         numeric = self.numeric
-        columns = EliminatedColumns(self._rhs, self._dense_solution, dC)
-        found = reverse_pass(numeric.symbolic, numeric.steps, numeric.dense, columns)
+        columns = reverse_mode.EliminatedColumns(self._rhs, self._dense_solution, dC)
+        found = reverse_mode.reverse_pass(numeric.symbolic, numeric.steps, numeric.dense, columns)
         factors = numeric.symbolic.layout.factors
         return [found.by_lambda[f] for f in factors], [found.diagonal[f] for f in factors]
 

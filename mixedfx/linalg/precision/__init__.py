@@ -9,10 +9,17 @@ where Z is dense. It is factorised as ``R^-T (Lambda'Z'WZ Lambda + A^-1) R^-1``,
 of the levels: Henderson's mixed model equations (Henderson 1976, Biometrics 32:69).
 """
 
+from typing import TYPE_CHECKING
+
 from mixedfx._late import late
-from mixedfx.linalg.precision.basis import PrecisionBasis
-from mixedfx.linalg.precision.factor import PrecisionFactor, PrecisionSolver
+
+if TYPE_CHECKING:
+    from mixedfx.linalg.precision.basis import PrecisionBasis
+    from mixedfx.linalg.precision.factor import PrecisionFactor
+    from mixedfx.linalg.precision.solver import PrecisionSolver
 
 __all__ = ["PrecisionBasis", "PrecisionFactor", "PrecisionSolver"]
 
-__getattr__ = late(__name__)
+__getattr__ = late(
+    __name__, PrecisionBasis="basis", PrecisionFactor="factor", PrecisionSolver="solver"
+)

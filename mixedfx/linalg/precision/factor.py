@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.linalg.cholesky.batched import flatten, matmul_left, matmul_right
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
-from mixedfx.linalg.precision.basis import PrecisionBasis
 from mixedfx.linalg.precision.matrix import PrecisionMatrix
-from mixedfx.linalg.precision.pattern import NodeColumns, PrecisionPattern
 from mixedfx.linalg.sparse_cholesky.numeric import SparseFactor, factorize_sparse
 
 Vector = npt.NDArray[np.float64]
@@ -27,48 +25,18 @@ MOST_COLUMNS = 50_000.0
 
 
 @dataclass(frozen=True, eq=False)
-class PrecisionSolver:
-    """Factorisation of the equations of effects some of which have a sparse precision."""
-
-    bases: tuple[PrecisionBasis | None, ...] = field(repr=False)  # of each factor
-
-    def pattern(self, pattern: BlockPattern) -> PrecisionPattern:
-        """Positions of the equations, analysed at the first call."""
-        known = pattern.cache.get("precision")
-        if known is None or known[0] is not self:
-            columns = NodeColumns.of(pattern, self.bases)
-            known = self, PrecisionPattern.of(columns, columns.elimination())
-            pattern.cache["precision"] = known
-        found: PrecisionPattern = known[1]
-        return found
-
-    def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
-        """Columns of the nodes."""
-        return self.pattern(pattern).order
-
-    def assemble(self, block_matrix: BlockMatrix) -> PrecisionMatrix:
-        """The block matrix with its bases, made at the first call."""
-        known = block_matrix.cache.get("precision")
-        if known is None or known.bases is not self.bases:
-            known = PrecisionMatrix(block_matrix, self.bases, self.pattern(block_matrix.pattern))
-            block_matrix.cache["precision"] = known
-        found: PrecisionMatrix = known
-        return found
-
-    def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> PrecisionFactor:
-        """Factorise at the given Lambdas."""
-        assembled = self.assemble(block_matrix)
-        factor = factorize_sparse(assembled.pattern.symbolic, assembled.values(lambdas))
-        return PrecisionFactor(assembled, tuple(lambdas), factor)
-
-
-@dataclass(frozen=True, eq=False)
 class PrecisionFactor:
     """The penalised matrix at one set of Lambdas."""
 
     assembled: PrecisionMatrix = field(repr=False)
     lambdas: tuple[Array, ...]
     factor: SparseFactor = field(repr=False)
+
+    @staticmethod
+    def at(assembled: PrecisionMatrix, lambdas: Sequence[Array]) -> PrecisionFactor:
+        """Factorise at the given Lambdas."""
+        factor = factorize_sparse(assembled.pattern.symbolic, assembled.values(lambdas))
+        return PrecisionFactor(assembled, tuple(lambdas), factor)
 
     @property
     def symbolic(self) -> EliminationOrder:
