@@ -1,7 +1,6 @@
 """Modules that a package imports when something of them is first used."""
 
 import importlib
-import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -81,19 +80,3 @@ def test_threads_that_come_first_together_get_the_whole_module(package):
     user = importlib.import_module(f"{package}.user")
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: user.four(), range(8))) == [4] * 8
-
-
-@pytest.mark.full
-def test_a_first_fit_imports_the_modules_that_it_uses():
-    script = (
-        "import sys, mixedfx as mfx; data = mfx.datasets.load('sleepstudy');"
-        "str(mfx.lmer('Reaction ~ Days + (Days | Subject)', data, engine='profiled').summary());"
-        "print(*sys.modules)"
-    )
-    run = [sys.executable, "-c", script]
-    loaded = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
-    unused = (
-        *(f"mixedfx.inference.{of}." for of in ("bootstrap", "checks", "emmeans", "profile")),
-        *(f"mixedfx.{of}." for of in ("bayes", "diagrams", "plots", "streamed")),
-    )
-    assert not [name for name in loaded if name.startswith(unused)]

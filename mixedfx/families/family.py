@@ -34,7 +34,6 @@ from mixedfx.families.support import check_support, check_varies
 if TYPE_CHECKING:
     from mixedfx.families.partials import Partials
 
-
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 

@@ -33,9 +33,10 @@ from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.size import check_columns
+from mixedfx.linalg import precision
 from mixedfx.linalg.cholesky import selected_inverse
 from mixedfx.linalg.cholesky.batched import WIDE
-from mixedfx.linalg.precision import PrecisionBasis, PrecisionFactor
+from mixedfx.linalg.precision import PrecisionBasis
 from mixedfx.linalg.precision import quadratic_forms as forms
 from mixedfx.linalg.solver import Factor
 
@@ -159,7 +160,7 @@ def prediction_errors(
     conditional = np.zeros(len(rows.X))
     gradient = np.zeros((len(rows.X), len(uncertainty.cov)))
     numeric = solution.schur.numeric if crossprod.term_positions else None
-    if isinstance(numeric, PrecisionFactor):
+    if isinstance(numeric, precision.PrecisionFactor):
         Z = node_rows(crossprod, rows)
         conditional = forms.quadratic_forms(numeric, Z)
         gradient += Z @ numeric.assembled.times_root_inverse(uncertainty.modes_jacobian)
@@ -218,7 +219,7 @@ def unscaled_prediction_variance(
     crossprod = solution.crossprod
     if not crossprod.term_positions:
         return np.zeros(len(rows.X))
-    if isinstance(solution.schur.numeric, PrecisionFactor):
+    if isinstance(solution.schur.numeric, precision.PrecisionFactor):
         return forms.quadratic_forms(solution.schur.numeric, node_rows(crossprod, rows))
     if _has_many_entries(crossprod):
         return of_sparse_rows(sparse_rows(crossprod, rows), solution.schur.numeric.solve)

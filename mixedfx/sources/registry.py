@@ -61,10 +61,10 @@ def _chunked_frame(data: Any, chunk_rows: int | None) -> DataSource | None:
 _ADAPTERS: tuple[Adapter, ...] = (
     _chunked_frame,
     _files,
-    _of_class("pyarrow", "Dataset", arrow.DatasetSource),
-    _of_class("polars", "LazyFrame", polars.PolarsSource),
-    _of_class("duckdb", "DuckDBPyRelation", duckdb.DuckDBSource),
-    _of_class("dask", "DataFrame", dask.DaskSource),
+    _of_class("pyarrow", "Dataset", lambda *given: arrow.DatasetSource(*given)),
+    _of_class("polars", "LazyFrame", lambda *given: polars.PolarsSource(*given)),
+    _of_class("duckdb", "DuckDBPyRelation", lambda *given: duckdb.DuckDBSource(*given)),
+    _of_class("dask", "DataFrame", lambda *given: dask.DaskSource(*given)),
     _own,
     _callable,
 )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mixedfx.linalg import precision
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.numeric import NumericFactor
 from mixedfx.linalg.cholesky.reverse_mode import reverse_pass
-from mixedfx.linalg.precision.factor import PrecisionFactor
 from mixedfx.linalg.solver import Factor
 
 
@@ -30,11 +30,11 @@ class LogDetDerivatives:
 
 def log_det_derivatives(numeric: Factor) -> LogDetDerivatives:
     """Derivatives of ``log|M|`` by each Lambda, and the blocks of ``G`` at the pattern of ``A``."""
-    if isinstance(numeric, PrecisionFactor):
+    if not isinstance(numeric, NumericFactor):
+        assert isinstance(numeric, precision.PrecisionFactor)
         diagonal, off_diagonal = numeric.blocks
         by_lambda = numeric.log_det_derivative()
         return LogDetDerivatives(tuple(by_lambda), tuple(diagonal), off_diagonal, {})
-    assert isinstance(numeric, NumericFactor)
     symbolic = numeric.symbolic
     found = reverse_pass(symbolic, numeric.steps, numeric.dense, by_first_entries=True)
     off_diagonal = {}
