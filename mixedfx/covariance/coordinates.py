@@ -18,6 +18,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import set_readonly
+
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
@@ -120,8 +122,13 @@ class EntryCoordinates:
 
     def jacobian(self, x: Vector) -> Array:
         """One unit matrix for each free entry."""
+        return self._unit_matrices
+
+    @cached_property
+    def _unit_matrices(self) -> Array:
         unit = np.zeros((self.size, self.k, self.k))
         unit[np.arange(self.size), self.rows, self.cols] = 1.0
+        set_readonly(unit)
         return unit
 
 
@@ -142,7 +149,7 @@ class Coordinates:
         """Length of ``x``."""
         return sum(term.size for term in self.terms)
 
-    @property
+    @cached_property
     def is_linear(self) -> bool:
         """Whether every term's Lambda is linear in ``x``."""
         return all(term.is_linear for term in self.terms)

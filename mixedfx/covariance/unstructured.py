@@ -6,27 +6,32 @@ Parameters are the entries of the lower triangle of Lambda, column by column: lm
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dgeqp3, dpotrf
+from scipy.linalg.lapack import dgeqp3, dgeqrf, dgetrf, dpotrf
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import ZERO, Component, Positions
 from mixedfx.covariance.coordinates import EntryCoordinates, TermCoordinates
 from mixedfx.covariance.entries import EntryFormula
 from mixedfx.covariance.structure import CovarianceStructure, correlation_components
+from mixedfx.linalg.symmetric import eigenvectors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
 
 # Eigenvalues of a scaled covariance below this span its null space.
 _NULL = 1e-16
 # Least share of the largest pivot of a Cholesky factor that has all of its digits.
 _REGULAR = 1e-4
+# Singular values below this share are lost in a matrix times its transpose.
+_ROOT_ROUNDING = 1e-7
 
 
 class Unstructured(CovarianceStructure):
@@ -80,9 +85,11 @@ class Unstructured(CovarianceStructure):
         return correlation_components(factor, pairs=True)
 
     def full_rank_factor(self, factor: Matrix, tolerance: float) -> Matrix:
-        """Columns of ``V diag(s)``, with ``factor factor' = V diag(s^2) V'``."""
-        values, vectors = np.linalg.eigh(factor @ factor.T)
-        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+        """The factor, or columns of ``V diag(s)`` with ``factor factor' = V diag(s^2) V'``."""
+        if is_regular(factor, tolerance):
+            return factor
+        values, vectors = eigenvectors(factor @ factor.T)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
         return np.asarray(root[:, (values > 0.0) & (values >= tolerance**2)])
 
     def rank_reduced(self, root: Matrix, at: Positions) -> tuple[TermCoordinates, Vector]:
@@ -96,13 +103,9 @@ class Unstructured(CovarianceStructure):
         if r == 0:
             return EntryCoordinates(k, np.arange(0), np.arange(0)), np.zeros(0)
         T, pivots, *_ = dgeqp3(root.T)
-        T, order = np.triu(T), pivots - 1
-        lam = np.zeros((k, k))
-        lam[order, :r] = T[:r].T * np.where(np.diag(T) < 0.0, -1.0, 1.0)
-        full = self.coordinates(at)
-        inside = full.cols < r
-        reduced = EntryCoordinates(k, order[full.rows[inside]], full.cols[inside])
-        return reduced, reduced.params(lam)
+        rows, cols, reduced = _lower_trapezoid(k, r, tuple(pivots.tolist()))
+        signs = np.where(T.diagonal() < 0.0, -1.0, 1.0)
+        return reduced, signs[cols] * T[cols, rows]
 
     def off_boundary(
         self, factor: Matrix, score: Matrix, at: Positions
@@ -121,8 +124,10 @@ class Unstructured(CovarianceStructure):
 
 def effects_on_boundary(factor: Matrix) -> tuple[Component, ...]:
     """Sds below ``ZERO``, and the effects that are collinear."""
-    sds = np.sqrt((factor**2).sum(axis=1))
+    sds = np.sqrt(np.einsum("ij,ij->i", factor, factor))
     zero = sds < ZERO
+    if not zero.any() and (len(sds) == 1 or is_regular(factor / sds[:, None], ZERO)):
+        return ()
     found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
     if (~zero).sum() > 1:
         # Rows of unit length: an effect of small variance is not collinear for that.
@@ -140,11 +145,51 @@ def _lower_triangle(k: int) -> EntryCoordinates:
     return EntryCoordinates(k, rows, cols)
 
 
+@lru_cache(maxsize=256)
+def _lower_trapezoid(
+    k: int, r: int, pivots: tuple[int, ...]
+) -> tuple[Ints, Ints, EntryCoordinates]:
+    """Rows and columns of a (k, r) lower trapezoid, and its entries with the rows pivoted."""
+    full, order = _lower_triangle(k), np.array(pivots) - 1
+    rows, cols = full.rows[full.cols < r], full.cols[full.cols < r]
+    pivoted = order[rows]
+    set_readonly(rows, cols, pivoted)
+    return rows, cols, EntryCoordinates(k, pivoted, cols)
+
+
+@lru_cache(maxsize=64)
+def _above_diagonal(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Entries of a matrix above its diagonal."""
+    above = np.triu(np.ones(shape, dtype=bool), 1)
+    set_readonly(above)
+    return above
+
+
+def is_regular(factor: Matrix, tolerance: float) -> bool:
+    """
+    Whether a matrix is square, and all of its singular values surely above the tolerance.
+
+    With the squares of the others at most their mean to the power of their number (Yu and Gu
+    1997, Linear Algebra Appl. 253:25): ``|det| ((k - 1) / |F|^2)^((k - 1) / 2)`` is a lower bound.
+    """
+    k, squares = len(factor), float(np.vdot(factor, factor))
+    if factor.shape != (k, k) or not 0.0 < squares < np.inf:
+        return False
+    least = math.sqrt(squares)
+    if k > 1:
+        least = abs(math.prod(dgetrf(factor)[0].diagonal().tolist()))
+    least *= math.pow(max(k - 1, 1) / squares, 0.5 * (k - 1))
+    return least > max(tolerance, _ROOT_ROUNDING * math.sqrt(squares))
+
+
 def lower_triangular_factor(factor: Matrix) -> Matrix:
     """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
-    if len(factor) == 1 or not np.triu(factor, 1).any():
+    k = len(factor)
+    if k == 1 or not factor[_above_diagonal(factor.shape)].any():
         return factor
-    return np.asarray(np.linalg.qr(factor.T, mode="r")).T
+    R = np.array(dgeqrf(factor.T)[0][: min(factor.shape)])
+    R.T[_above_diagonal((k, len(R)))] = 0.0
+    return R.T
 
 
 def relative_factor(cov: Matrix) -> Matrix:

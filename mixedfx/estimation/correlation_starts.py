@@ -30,7 +30,9 @@ def other_correlations(
     starts: list[tuple[float, Vector]] = []
     terms = zip(parametrization.terms, parametrization.slices, strict=True)
     for (structure, at), part in terms:
-        sds = list(structure.sds(at)) if not structure.linear else []
+        if structure.linear:  # one minimum by its correlations
+            continue
+        sds = list(structure.sds(at))
         without = bool((np.abs(x[part][sds]) < _SMALL_SD).any())
         for least in (_LEAST_SD, _SMALL_SD) if without else (_LEAST_SD,):
             own = x[part].copy()

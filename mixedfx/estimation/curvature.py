@@ -34,10 +34,11 @@ class HessianAtOptimum:
     gradient: Vector  # (m,) zero but for rounding
     hessian: Matrix  # (m, m) symmetric
     is_observed: bool = True  # whether it is the Hessian, not the average information
+    deviance: float | None = None  # of a small model, where one factorisation has it too
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
+        set_readonly(self.x, self.gradient, self.hessian)
 
     @cached_property
     def relative(self) -> HessianAtOptimum:
@@ -78,7 +79,9 @@ def hessian_at_optimum(
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
     if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-        return HessianAtOptimum(scaled, x, *scaled.exact_derivatives(x))
+        point = scaled.dense_point(x)
+        gradient, hessian = point.gradient(coordinates, x), point.hessian(coordinates, x)
+        return HessianAtOptimum(scaled, x, gradient, hessian, deviance=point.deviance)
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))
 

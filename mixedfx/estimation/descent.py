@@ -16,17 +16,19 @@ import numpy.typing as npt
 from mixedfx.covariance.components import ZERO
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.parametrization import rank_reduced
+from mixedfx.covariance.unstructured import is_regular
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import full_rank_factors, probe_boundary, square_factor
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian, floor_eigenvalues
 from mixedfx.likelihood.dense import DENSE_EFFECTS
+from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.likelihood.field import FieldPoint
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import ScaledLikelihood, check_positive_pwrss
 from mixedfx.likelihood.score import average_information
-from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.linalg.trust_region import ExactHessian, TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -41,6 +43,9 @@ _MAX_RANK_REDUCTIONS = 5
 _SMALL_GAIN, _SMALL_SDS = 0.03, (0.1, 0.03, 0.01)
 # A step that gains less than this is one of the last.
 _NO_GAIN = 1e-6
+# With an exact Hessian a search ends where a step gains less than this and standard deviations are
+# above the second: the step that follows leaves about the square of that gain.
+_EARLY, _INTERIOR = 3e-8, 0.1
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton
@@ -56,8 +61,11 @@ class ScaledDeviance:
         likelihood: GaussianLikelihood,
         coordinates: Coordinates,
         start: Vector,
+        *,
+        is_refined: bool = False,
     ) -> None:
         self.likelihood, self.coordinates = likelihood, coordinates
+        self.is_refined = is_refined  # whether a Newton step follows the descent
         self.function = ScaledLikelihood(likelihood, coordinates)
         self.crossprod = crossprod = likelihood.crossprod
         self.start = start
@@ -72,6 +80,7 @@ class ScaledDeviance:
         )
         self.last: tuple[Vector, float, Vector] | None = None  # x, deviance, gradient
         self._solution: Solution | FieldPoint | None = None  # at the last point
+        self._dense_point: DensePoint | None = None  # the same of a small model
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient at ``x``; infinite where the matrices are not positive definite."""
@@ -93,9 +102,9 @@ class ScaledDeviance:
             check_positive_pwrss(self.crossprod, point.criterion.pwrss)
             return point.criterion.deviance, point.score
         if function.is_small:
-            deviance, pwrss, gradient = function.dense_score(x)
-            check_positive_pwrss(self.crossprod, pwrss)
-            return deviance, gradient
+            at = self._dense_point = function.dense_point(x)
+            check_positive_pwrss(self.crossprod, at.pwrss)
+            return at.deviance, at.gradient(self.coordinates, x)
         solution = self._solution = function.at(x)
         check_positive_pwrss(self.crossprod, solution.pwrss)
         return solution.deviance, function.score_at(x, solution)
@@ -105,13 +114,9 @@ class ScaledDeviance:
         return self.coordinates.lambdas(x)
 
     def initial_hessian(self, x: Vector) -> Matrix:
-        """
-        Expected Hessian at ``x``; its mean with the average information where that is used.
-
-        Of a small model of several factors the exact one, which knows what they have in common.
-        """
-        if self.function.is_small and len(self.crossprod.ZtZ.diagonal) > 1:
-            return self.function.hessian(x)
+        """Expected Hessian at ``x``; its mean with the average information where that is used."""
+        if self.function.is_small:
+            return self._exact_hessian(x)
         expected = self.expected_hessian(x)
         average = self.hessian()
         return expected if average is None else 0.5 * (expected + average)
@@ -124,15 +129,30 @@ class ScaledDeviance:
         return expected_hessian(self.crossprod, self.coordinates, x)
 
     def hessian(self) -> Matrix | None:
-        """Average information at the last point evaluated; None where it is not used."""
+        """Exact Hessian of a small model, else the average information, where it is used."""
+        if self.last is None:
+            return None
+        x, _, gradient = self.last
+        if self.function.is_small:
+            return self._exact_hessian(x)
         solution = self._solution
         if isinstance(solution, FieldPoint):
             return floor_eigenvalues(solution.average_information)
-        if not self.use_average_information or self.last is None or solution is None:
+        if not self.use_average_information or solution is None:
             return None
-        x, _, gradient = self.last
         H = average_information(solution, self.function.jacobians(x))
         return with_curvature_of_squares(H, x, gradient)
+
+    def _exact_hessian(self, x: Vector) -> Matrix:
+        """Second derivatives at the last point evaluated; of a large model, by differences."""
+        if self._dense_point is None:
+            return self.function.hessian(x)
+        return self._dense_point.hessian(self.coordinates, x)
+
+    @property
+    def has_exact_hessian(self) -> bool:
+        """Whether :meth:`hessian` is exact: of small models it costs hardly more than a score."""
+        return self.function.is_small
 
 
 def with_curvature_of_squares(information: Matrix, x: Vector, gradient: Vector) -> Matrix:
@@ -151,13 +171,18 @@ class NewtonDeviance(ScaledDeviance):
 
     def initial_hessian(self, x: Vector) -> Matrix:
         """Second derivatives at ``x``."""
-        return self.function.hessian(x)
+        return self._exact_hessian(x)
 
     def hessian(self) -> Matrix | None:
         """Second derivatives at the last point evaluated, of small models."""
-        if self.last is None or self.crossprod.symbolic.size > DENSE_EFFECTS:
+        if self.last is None or not self.has_exact_hessian:
             return None
-        return self.function.hessian(self.last[0])
+        return self._exact_hessian(self.last[0])
+
+    @property
+    def has_exact_hessian(self) -> bool:
+        """Whether dense matrices have it."""
+        return self.crossprod.symbolic.size <= DENSE_EFFECTS
 
 
 @dataclass(frozen=True)
@@ -167,6 +192,8 @@ class Descent:
     objective: ScaledDeviance
     runs: tuple[TrustRegionResult, ...]
     boundary_slope: float
+    # The scaled factors of a last step that was taken in other coordinates.
+    factors: tuple[Matrix, ...] | None = None
 
     @property
     def value(self) -> float:
@@ -176,6 +203,8 @@ class Descent:
     @property
     def scaled(self) -> list[Matrix]:
         """The scaled factors."""
+        if self.factors is not None:
+            return list(self.factors)
         return self.objective.scaled(self.runs[-1].x)
 
 
@@ -296,15 +325,28 @@ def _minimize(
     function: _SingularValley | None = None,
 ) -> TrustRegionResult:
     """Minimise, and once more where the expected Hessian at the end predicts a further gain."""
-    end = _minimize_once(objective, x, control, function)
-    if not end.converged or not len(x) or objective.function.is_small:
-        return end  # of small models the exact Hessian looks at the lowest end
+    early = control
+    if objective.is_refined and objective.has_exact_hessian:
+        early = Control(max(control.tolerance, _EARLY), control.max_evaluations)
+    end = _minimize_once(objective, x, early, function)
+    if not end.converged or not len(x):
+        return end
+    if objective.function.is_small:  # the exact Hessian looks at the lowest end
+        if end.newton_decrement < control.tolerance or _is_interior(objective.scaled(end.x)):
+            return end
+        further = _minimize_once(objective, end.x, remaining(control, [end]), function)
+        return replace(further, trace=end.trace + further.trace)
     H = objective.expected_hessian(end.x)
     gain = float(0.5 * end.gradient @ np.linalg.solve(H, end.gradient))
     if gain < _RESTART_GAIN:
         return end
     restarted = _minimize_once(objective, end.x, remaining(control, [end]))
     return replace(restarted, trace=end.trace + restarted.trace)
+
+
+def _is_interior(scaled: Sequence[Matrix]) -> bool:
+    """Whether no direction has a small standard deviation: a step more changes no rank."""
+    return all(is_regular(F, _INTERIOR) for F in scaled)
 
 
 def _minimize_once(
@@ -317,7 +359,9 @@ def _minimize_once(
         function or objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
-        hessian=objective.hessian,
+        hessian=ExactHessian(objective.hessian)
+        if objective.has_exact_hessian
+        else objective.hessian,
         tolerance=control.tolerance,
         max_evaluations=control.max_evaluations,
     )
@@ -345,6 +389,5 @@ def _may_continue(control: Control, runs: Sequence[TrustRegionResult]) -> bool:
 
 def remaining(control: Control, runs: Sequence[TrustRegionResult]) -> Control:
     """Limits, less the evaluations that have been used."""
-    return replace(
-        control, max_evaluations=max(control.max_evaluations - count_evaluations(runs), 1)
-    )
+    used = count_evaluations(runs)
+    return Control(control.tolerance, max(control.max_evaluations - used, 1)) if used else control

@@ -10,7 +10,7 @@ derivatives say that it is no minimum yet (:mod:`mixedfx.estimation.refinement`)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.correlation_starts import other_correlations
+from mixedfx.estimation.curvature import HessianAtOptimum
 from mixedfx.estimation.descent import (
     Descent,
     ScaledDeviance,
@@ -78,11 +79,10 @@ class Profiled:
                     raise
         best = min(ends, key=lambda end: end.value)
         if not self.several_starts:
-            return _optimizer_result(self.name, best, _all_runs(ends), control)
+            return _optimizer_result(self.name, best, _all_runs(ends), control, None)
         refined, derivatives = refine(best, remaining(control, _all_runs(ends)))
         runs = [*_all_runs(ends), *refined.runs[len(best.runs) :]]
-        result = _optimizer_result(self.name, refined, runs, control)
-        return replace(result, derivatives=derivatives)
+        return _optimizer_result(self.name, refined, runs, control, derivatives)
 
     def _starts(
         self,
@@ -95,7 +95,9 @@ class Profiled:
         crossprod, parametrization = likelihood.crossprod, likelihood.parametrization
 
         def at(x: Vector) -> ScaledDeviance:
-            return ScaledDeviance(likelihood, parametrization.coordinates, x)
+            return ScaledDeviance(
+                likelihood, parametrization.coordinates, x, is_refined=self.several_starts
+            )
 
         if start is not None:
             yield at(_scaled_params(crossprod, start))
@@ -180,11 +182,15 @@ def _finite_deviance(objective: ScaledDeviance) -> Callable[[Vector], float]:
 
 
 def _optimizer_result(
-    name: str, best: Descent, runs: Sequence[TrustRegionResult], control: Control
+    name: str,
+    best: Descent,
+    runs: Sequence[TrustRegionResult],
+    control: Control,
+    derivatives: HessianAtOptimum | None,
 ) -> OptimizerResult:
     """Theta at the lowest end of all runs."""
     objective, end, boundary_slope = best.objective, best.runs[-1], best.boundary_slope
-    factors = objective.scaled(end.x)
+    factors = best.scaled
     trace = tuple(value for run in runs for value in run.trace)
     return OptimizerResult(
         theta=objective.crossprod.theta(factors),
@@ -198,4 +204,5 @@ def _optimizer_result(
         tolerance=control.tolerance,
         limit_reached=not end.converged and len(trace) >= control.max_evaluations,
         factors=tuple(factors),
+        derivatives=derivatives,
     )

@@ -9,6 +9,8 @@ negative curvature. The derivatives at the end are those of the certificate
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mixedfx.errors import ResponseError
@@ -32,11 +34,11 @@ _MAX_RESTARTS = 4
 
 def refine(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum]:
     """Lower the deviance by Newton steps until its derivatives are those of a minimum."""
-    likelihood = end.objective.likelihood
-    at = derivatives_at_optimum(likelihood, end.scaled)
+    end, at = _polished(end, control)
     for _ in range(_MAX_RESTARTS):
         if control.max_evaluations <= 1 or not is_improvable(at, end):
             break
+        likelihood = end.objective.likelihood
         objective = NewtonDeviance(likelihood, at.scaled.coordinates, at.x)
         try:
             further = descend(objective, control)
@@ -45,36 +47,43 @@ def refine(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum]:
         if not further.value <= end.value:
             break
         gained, control = end.value - further.value, remaining(control, further.runs)
-        end = Descent(further.objective, (*end.runs, *further.runs), further.boundary_slope)
-        at = derivatives_at_optimum(likelihood, end.scaled)
+        runs = (*end.runs, *further.runs)
+        end, at = _polished(replace(further, runs=runs), control)
         if gained == 0.0:
             break
-    return (end, at) if control.max_evaluations <= 1 else _polished(end, at)
+    return end, at
 
 
-def _polished(end: Descent, at: HessianAtOptimum) -> tuple[Descent, HessianAtOptimum]:
+def _polished(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum]:
     """
-    One Newton step more of a small model, whose derivatives are at hand.
+    One Newton step more of a small model, whose Hessian is at hand, and the derivatives there.
 
     A search ends where a step gains 1e-10: of a variance that leaves six digits. Degrees of
     freedom take the Hessian at the new end: of a small variance it changes fast.
     """
-    if not at.scaled.is_small or not len(at.x) or not end.runs[-1].converged:
-        return end, at
-    gain, curvature = newton_decrement(at.gradient, at.hessian)
-    if not (curvature > 0.0 and _LEAST_POLISH < gain < _LEAST_GAIN):
-        return end, at
-    x = at.x - np.linalg.solve(at.hessian, at.gradient)
-    value, _, gradient = at.scaled.dense_score(x)
-    left, _ = newton_decrement(gradient, at.hessian)
-    if not (left < gain and value < end.value + _LEAST_GAIN_SMALL):
-        return end, at
-    run = TrustRegionResult(x, value, gradient, at.hessian, left, 1, True, (value,))
-    objective = NewtonDeviance(end.objective.likelihood, at.scaled.coordinates, x)
-    runs = (*end.runs, run)
-    polished = Descent(objective, runs, end.boundary_slope)
-    # As a fit that is read from a file has them: from its factors, to the last digit.
-    return polished, derivatives_at_optimum(objective.likelihood, polished.scaled)
+    run, likelihood = end.runs[-1], end.objective.likelihood
+    gain = run.newton_decrement  # infinite where the Hessian is not positive definite
+    if (
+        run.converged
+        and end.objective.function.is_small
+        and control.max_evaluations > 1
+        and _LEAST_POLISH < gain < _LEAST_GAIN
+    ):
+        x = run.x - np.linalg.solve(run.hessian, run.gradient)
+        factors = end.objective.scaled(x)
+        # As a fit that is read from a file has them: from its factors, to the last digit.
+        at = derivatives_at_optimum(likelihood, factors)
+        left, _ = newton_decrement(at.gradient, at.hessian)
+        value = at.deviance
+        least = min(gain, max(control.tolerance, _LEAST_POLISH))
+        if value is not None and left < least and value < end.value + _LEAST_GAIN_SMALL:
+            step = TrustRegionResult(at.x, value, at.gradient, at.hessian, left, 1, True, (value,))
+            return replace(end, runs=(*end.runs, step), factors=tuple(factors)), at
+    if run.converged and gain >= control.tolerance and control.max_evaluations > 1:
+        # The search ended before its last steps.
+        further = descend(NewtonDeviance(likelihood, end.objective.coordinates, run.x), control)
+        end = replace(further, runs=(*end.runs, *further.runs))
+    return end, derivatives_at_optimum(likelihood, end.scaled)
 
 
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:

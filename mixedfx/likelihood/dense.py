@@ -1,4 +1,4 @@
-"""Small models by dense matrices: deviances at many covariances at once, and the exact Hessian.
+"""Small models by dense matrices: the matrix of cross-products, and many deviances at once.
 
 With the columns of Z multiplied by the terms' factors, ``A = Lambda' Z'WZ Lambda``, the Cholesky
 factor of
@@ -21,12 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dpotrf, dtrtrs
 
-from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import WIDE
-from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -37,8 +34,6 @@ Codes = npt.NDArray[np.intp]
 _CHUNK_SIZE = 2_000_000
 # Random effects up to which derivatives by dense matrices cost less than differences.
 DENSE_EFFECTS = 150
-# Step of differences, relative to coordinates above one.
-_STEP = 1e-3
 
 
 class _LargestEffect(NamedTuple):
@@ -59,7 +54,7 @@ class DenseCrossProducts:
     matrix: Matrix  # (q + p + 1, q + p + 1)
     columns: tuple[slice, ...]  # of each term, effect by effect: (k, levels)
 
-    @property
+    @cached_property
     def q(self) -> int:
         """Number of random effects."""
         return len(self.matrix) - self.crossprod.p - 1
@@ -109,12 +104,17 @@ class DenseCrossProducts:
         matrix = self.matrix.copy()
         for part, basis in zip(self.columns, bases, strict=True):
             if len(basis) > 1:
-                matrix[:, part] = _times(matrix[:, part], basis)
-                matrix[part] = _times(matrix[part].T, basis).T
+                matrix[:, part] = times_factor(matrix[:, part], basis)
+                matrix[part] = times_factor(matrix[part].T, basis).T
         return DenseCrossProducts(self.crossprod, matrix, self.columns)
 
     def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
         """``(F' (x) I)`` of each term times the rows of its effects; further rows as they are."""
+        if all(len(F) == 1 for F in factors):
+            scale = np.ones(len(rows))
+            for part, F in zip(self.columns, factors, strict=True):
+                scale[part] = F[0, 0]
+            return rows * scale[:, None]
         out = rows.copy()
         for part, F in zip(self.columns, factors, strict=True):
             k = len(F)
@@ -134,10 +134,11 @@ class DenseCrossProducts:
     def _deviances(self, sds: Matrix, reml: bool) -> Vector:
         crossprod, p = self.crossprod, self.crossprod.p
         log_det, matrices, scale = self._eliminate_largest(sds)
-        q = scale.shape[1]
-        matrices[:, :q] *= scale[:, :, None]
-        matrices[:, :, :q] *= scale[:, None, :]
-        matrices[:, range(q), range(q)] += 1.0
+        q, r = scale.shape[1], matrices.shape[1]
+        of_all = np.ones((len(sds), r))
+        of_all[:, :q] = scale
+        matrices *= of_all[:, :, None] * of_all[:, None, :]
+        matrices.reshape(len(sds), -1)[:, : q * (r + 1) : r + 1] += 1.0
         pivots = _pivots(matrices)
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = 2.0 * np.log(pivots)
@@ -198,7 +199,7 @@ class DenseCrossProducts:
         )
 
 
-def _times(matrix: Matrix, factor: Matrix) -> Matrix:
+def times_factor(matrix: Matrix, factor: Matrix) -> Matrix:
     """``matrix (factor (x) I)``: columns effect by effect, each of all levels."""
     k = len(factor)
     if k >= WIDE:
@@ -222,98 +223,3 @@ def _pivots(matrices: Array) -> Matrix:
             return np.full(matrices.shape[:2], np.nan)
         half = len(matrices) // 2
         return np.concatenate([_pivots(matrices[:half]), _pivots(matrices[half:])])
-
-
-def derivatives(
-    dense: DenseCrossProducts, coordinates: Coordinates, x: Vector, *, reml: bool
-) -> tuple[Vector, Matrix]:
-    """
-    Gradient (m,) and Hessian (m, m) of the deviance by coordinates ``x`` of the factors.
-
-    With ``D_i`` and ``D_ij`` the derivatives of ``Lambda Lambda'``, ``K = Z'V^-1 Z``, or ``Z'PZ``
-    under REML, ``K_P = Z'PZ`` and ``h = Z'Py``, all with V over sigma squared,
-
-        tr(D_i K) - h'D_i h / sigma**2,
-        tr(D_ij K) - tr(D_i K D_j K) + (2 h'D_i K_P D_j h - h'D_ij h) / sigma**2
-            - (h'D_i h)(h'D_j h) / (nu sigma**4),
-
-    without the last term where sigma is known.
-    """
-    crossprod, factors = dense.crossprod, coordinates.lambdas(x)
-    at = _Projected.of(dense, factors)
-    K, s2 = at.K_P if reml else at.K_V, crossprod.sigma_at(at.pwrss, crossprod.nu(reml=reml)) ** 2
-    tangents, Dh, by_factor = [], [], []
-    H = np.zeros((coordinates.size, coordinates.size))
-    terms = zip(factors, coordinates.jacobians(x), dense.columns, coordinates.slices, strict=True)
-    for F, J, part, rows in terms:
-        k, m = len(F), len(J)
-        half = J @ F.T
-        D = half + half.transpose(0, 2, 1)
-        h_t = at.h[part].reshape(k, -1)
-        tangents.append(D)
-        Dh.append((D @ h_t).reshape(m, h_t.size))
-        blocks = K[part, part].reshape(k, h_t.shape[1], k, h_t.shape[1])
-        S = np.einsum("albl->ab", blocks) - h_t @ h_t.T / s2  # derivative by Lambda Lambda'
-        by_factor.append(2.0 * S @ F)
-        H[rows, rows] += 2.0 * J.reshape(m, k * k) @ (S @ J).reshape(m, k * k).T
-    for t, u in itertools.combinations_with_replacement(range(len(factors)), 2):
-        rows, cols = coordinates.slices[t], coordinates.slices[u]
-        part_t, part_u = dense.columns[t], dense.columns[u]
-        products = 2.0 / s2 * Dh[t] @ at.K_P[part_t, part_u] @ Dh[u].T
-        products -= _traces(tangents[t], K[part_t, part_u], tangents[u])
-        H[rows, cols] += products
-        if t != u:
-            H[cols, rows] += products.T
-    if crossprod.profiles_sigma:
-        along = [d @ at.h[part] for d, part in zip(Dh, dense.columns, strict=True)]
-        hDh = np.concatenate([np.zeros(0), *along]) / s2
-        H -= np.outer(hDh, hDh) / crossprod.nu(reml=reml)
-    if not coordinates.is_linear:
-        # The second derivatives of the factors, with the derivative by them constant.
-        H += jacobian(lambda z: coordinates.pullback(z, by_factor), x, relative_steps(x, _STEP))
-    return coordinates.pullback(x, by_factor), np.asarray(0.5 * (H + H.T))
-
-
-def _traces(D: Array, K: Matrix, E: Array) -> Matrix:
-    """``tr(D_i K E_j K')`` for K of all levels, (k L, k' L'), the tangents within each level."""
-    m, k, n, other = len(D), D.shape[1], len(E), E.shape[1]
-    if max(k, other) >= WIDE:
-        DK = np.array([_times(K.T, d).T for d in D]).reshape(m, K.size)
-        KE = np.array([_times(K, e) for e in E]).reshape(n, K.size)
-        return np.asarray(DK @ KE.T)
-    levels, others = len(K) // k, K.shape[1] // other
-    blocks = K.reshape(k, levels, other, others).transpose(0, 2, 1, 3).reshape(k * other, -1)
-    products = (blocks @ blocks.T).reshape(k, other, k, other).transpose(0, 2, 1, 3)
-    return np.asarray(
-        D.reshape(m, k * k) @ products.reshape(k * k, other**2) @ E.reshape(n, other**2).T
-    )
-
-
-@dataclass(frozen=True)
-class _Projected:
-    """Cross-products of Z in the metrics of V^-1 and of P, over sigma squared."""
-
-    K_V: Matrix  # (q, q) Z'V^-1 Z
-    K_P: Matrix  # (q, q) Z'PZ
-    h: Vector  # (q,) Z'Py
-    pwrss: float  # y'Py
-
-    @staticmethod
-    def of(dense: DenseCrossProducts, lambdas: Sequence[Matrix]) -> _Projected:
-        """``V^-1 = I - Z Lambda M^-1 Lambda'Z'`` of all columns, then P of those of Z."""
-        q = dense.q
-        left = dense.multiplied(lambdas, dense.matrix[:q])
-        M = dense.multiplied(lambdas, left[:, :q].T)
-        M.flat[:: q + 1] += 1.0
-        # Without random effects there is nothing to solve, which older LAPACK wrappers refuse.
-        half = left
-        if q:
-            root, info = dpotrf(M.T, lower=1, clean=1)
-            if info:
-                raise np.linalg.LinAlgError("the penalised cross-products are singular")
-            half = dtrtrs(root, left, lower=1)[0]
-        by_V = dense.matrix - half.T @ half
-        K_V, C, XtVX = by_V[:q, :q], by_V[:q, q:-1], by_V[q:-1, q:-1]
-        coef = np.linalg.solve(XtVX, by_V[q:-1, [*range(q), -1]])
-        pwrss = float(by_V[-1, -1] - by_V[-1, q:-1] @ coef[:, -1])
-        return _Projected(K_V, K_V - C @ coef[:, :q], by_V[:q, -1] - C @ coef[:, -1], pwrss)

@@ -16,13 +16,14 @@ from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.dense import DENSE_EFFECTS, derivatives
-from mixedfx.likelihood.dense_score import MAX_EFFECTS, deviance_and_score
+from mixedfx.likelihood.dense import DENSE_EFFECTS
+from mixedfx.likelihood.dense_point import MAX_EFFECTS, DensePoint
 from mixedfx.likelihood.field import FieldLikelihood
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.score import average_information, score_factors
 from mixedfx.linalg.differences import jacobian, relative_steps
+from mixedfx.linalg.symmetric import eigenvalues
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -71,13 +72,10 @@ class ScaledLikelihood:
         crossprod = self.likelihood.crossprod
         return not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
 
-    def dense_score(self, x: Vector) -> tuple[float, float, Vector]:
-        """Deviance, pwrss and the derivative of the deviance by ``x``, of a small model."""
+    def dense_point(self, x: Vector) -> DensePoint:
+        """The likelihood at ``x`` by dense matrices, with its derivatives: of a small model."""
         likelihood = self.likelihood
-        deviance, pwrss, by_factor = deviance_and_score(
-            likelihood.dense, self.factors(x), reml=likelihood.reml
-        )
-        return deviance, pwrss, self.coordinates.pullback(x, by_factor)
+        return DensePoint.of(likelihood.dense, self.factors(x), reml=likelihood.reml)
 
     def score(self, x: Vector) -> Vector:
         """Derivative of the deviance by ``x``, (m,)."""
@@ -96,17 +94,15 @@ class ScaledLikelihood:
     def hessian(self, x: Vector) -> Matrix:
         """Second derivatives of the deviance by ``x``, (m, m)."""
         if self.likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-            return derivatives(
-                self.likelihood.dense, self.coordinates, x, reml=self.likelihood.reml
-            )[1]
+            return self.exact_derivatives(x)[1]
         # Near zero the score is a cubic, whose differences of fourth order are exact.
         H = jacobian(self.score, x, relative_steps(x, _STEP))
         return 0.5 * (H + H.T)
 
     def exact_derivatives(self, x: Vector) -> tuple[Vector, Matrix]:
         """Gradient (m,) and Hessian (m, m) by dense matrices: of small models."""
-        likelihood = self.likelihood
-        return derivatives(likelihood.dense, self.coordinates, x, reml=likelihood.reml)
+        point = self.dense_point(x)
+        return point.gradient(self.coordinates, x), point.hessian(self.coordinates, x)
 
     def vcov_jacobian(self, x: Vector) -> CoefficientCovariance:
         """
@@ -176,7 +172,7 @@ def _lost_to_effects(solution: Solution) -> float:
     for F, position in zip(solution.factors, crossprod.term_positions, strict=True):
         part = position.columns
         products = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2) / crossprod.n
-        smallest = max(float(np.linalg.eigvalsh(products)[0]), float(np.finfo(float).eps))
+        smallest = max(float(eigenvalues(products)[0]), float(np.finfo(float).eps))
         largest = float(np.abs(F).max(initial=0.0)) ** 2
         lost.append(largest * max(_OF_VARIANCE, _SHARE_OF_BOUND / smallest))
     return max(lost)

@@ -26,6 +26,8 @@ Function = Callable[[Vector], tuple[float, Vector]]
 
 # From so many parameters on a Newton step inside the region is computed without eigenvalues.
 _CHOLESKY_SIZE = 40
+# Along null directions of an exact Hessian a derivative below this is rounding.
+_FLAT_GRADIENT = 1e-8
 # Lower bound of a radius in a denominator: the square of its inverse is finite.
 _SMALLEST_RADIUS = 1e-100
 
@@ -44,6 +46,17 @@ class TrustRegionResult:
     trace: tuple[float, ...]  # the value at each evaluation
 
 
+@dataclass(frozen=True)
+class ExactHessian:
+    """Second derivatives at the last point evaluated, where they cost little."""
+
+    function: Callable[[], Matrix | None]
+
+    def __call__(self) -> Matrix | None:
+        """The Hessian."""
+        return self.function()
+
+
 def minimize(
     function: Function,
     x: Vector,
@@ -57,15 +70,16 @@ def minimize(
     """
     Minimise a function that returns its value and gradient.
 
-    ``hessian`` is called after each accepted step, and replaces ``B`` unless it returns None.
+    ``hessian`` is called after each accepted step, and replaces ``B`` unless it returns None; an
+    :class:`ExactHessian` is not updated by the step.
     """
     value, gradient = function(x)
-    trace = [value]
+    trace, is_exact = [value], isinstance(hessian, ExactHessian)
     if not len(x):
         return TrustRegionResult(x, value, gradient, np.zeros((0, 0)), 0.0, 1, True, (value,))
     B = initial_hessian()
     while True:
-        step, reduction, decrement = _solve_subproblem(B, gradient, radius)
+        step, reduction, decrement = _solve_subproblem(B, gradient, radius, is_exact=is_exact)
         if decrement < tolerance or len(trace) >= max_evaluations or radius < 1e-10:
             # The value's rounding error bounds the reduction that can be observed.
             converged = decrement < max(tolerance, 1e-13 * abs(value))
@@ -89,7 +103,8 @@ def minimize(
             x, value, gradient = x + step, trial_value, trial_gradient
             exact = hessian()
             B = B if exact is None else exact
-        B = _quasi_newton_update(B, step, gradient_change)
+        if not is_exact:
+            B = _quasi_newton_update(B, step, gradient_change)
 
 
 def _norm(v: Vector) -> float:
@@ -105,22 +120,26 @@ def _next_radius(radius: float, length: float, ratio: float) -> float:
     return radius
 
 
-def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vector, float, float]:
+def _solve_subproblem(
+    B: Matrix, gradient: Vector, radius: float, *, is_exact: bool
+) -> tuple[Vector, float, float]:
     """Minimiser of the quadratic model within the radius, its reduction, and Newton's decrement.
 
     The minimiser is ``p = -(B + shift I)^-1 g``, with ``shift >= 0`` and ``B + shift I`` positive
     semidefinite.
     """
-    if len(gradient) > _CHOLESKY_SIZE:
-        factor, info = dpotrf(B, lower=1)
-        if info == 0:
-            newton_step, _ = dpotrs(factor, gradient, lower=1)
-            decrement = float(0.5 * gradient @ newton_step)
-            if _norm(newton_step) <= radius:
-                return -newton_step, decrement, decrement
+    if is_exact or len(gradient) > _CHOLESKY_SIZE:
+        newton = _newton_step(B, gradient, radius)
+        if newton is not None:
+            return newton
     w, Q = np.linalg.eigh(B)
     g = Q.T @ gradient
-    positive_definite = w[0] > 1e-8 * max(1.0, w[-1])
+    least = 1e-8 * max(1.0, float(w[-1]))
+    flat = np.abs(w) <= least
+    if is_exact and flat.any() and w[0] >= -least and np.abs(g[flat]).sum() < _FLAT_GRADIENT:
+        # Along these the function is constant: it is minimised along the others.
+        w, g = np.where(flat, 1.0, w), np.where(flat, 0.0, g)
+    positive_definite = w.min() > least
     decrement = float(0.5 * (g**2 / w).sum()) if positive_definite else np.inf
     if positive_definite and _norm(g / w) <= radius:
         return -Q @ (g / w), decrement, decrement
@@ -133,6 +152,24 @@ def _solve_subproblem(B: Matrix, gradient: Vector, radius: float) -> tuple[Vecto
     steepest = float(np.abs(g).max())
     bound = decrement if positive_definite else max(reduction, steepest)
     return Q @ p, max(reduction, 1e-300), bound
+
+
+def _newton_step(B: Matrix, gradient: Vector, radius: float) -> tuple[Vector, float, float] | None:
+    """Newton's step by a Cholesky factor, where that is regular and the step is in the region."""
+    root, info = dpotrf(B, lower=1)
+    if info or not (len(gradient) > _CHOLESKY_SIZE or _is_regular(root, B)):
+        return None
+    step, _ = dpotrs(root, gradient, lower=1)
+    decrement = float(0.5 * gradient @ step)
+    return (-step, decrement, decrement) if _norm(step) <= radius else None
+
+
+def _is_regular(root: Matrix, B: Matrix) -> bool:
+    """Whether the smallest eigenvalue of B is surely no rounding, by its Cholesky factor."""
+    trace, m = float(B.trace()), len(B)
+    det = float(math.prod(root.diagonal().tolist())) ** 2
+    # The geometric mean of the other eigenvalues is at most their arithmetic mean.
+    return det > 1e-8 * max(1.0, trace) * math.pow(trace / max(m - 1, 1), m - 1)
 
 
 def _shift(w: Vector, g: Vector, radius: float) -> float:

@@ -15,7 +15,7 @@ from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.design.build import build
-from mixedfx.likelihood.dense import DenseCrossProducts, derivatives
+from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
@@ -62,7 +62,7 @@ def test_a_known_sigma_is_not_profiled_out():
     likelihood = GaussianLikelihood.from_design(design, reml=True)
     coordinates, x = likelihood.parametrization.coordinates, np.array([0.7])
     scaled = ScaledLikelihood(likelihood, coordinates)
-    gradient, hessian = derivatives(likelihood.dense, coordinates, x, reml=True)
+    gradient, hessian = scaled.exact_derivatives(x)
     np.testing.assert_allclose(gradient, scaled.score(x), rtol=1e-10)
     np.testing.assert_allclose(hessian, jacobian(scaled.score, x, np.array([1e-3])), rtol=1e-8)
     found = DenseCrossProducts.of(likelihood.crossprod).deviances(x[None], reml=likelihood.reml)
@@ -75,9 +75,10 @@ def test_one_dense_factor_has_the_deviance_and_the_score(case):
     likelihood = GaussianLikelihood(case.crossprod, case.reml)
     scaled = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
     solution = scaled.at(case.theta)
-    deviance, pwrss, score = scaled.dense_score(case.theta)
-    assert deviance == pytest.approx(solution.deviance, rel=1e-11, abs=1e-9)
-    assert pwrss == pytest.approx(solution.pwrss, rel=1e-9)
+    point = scaled.dense_point(case.theta)
+    score = point.gradient(scaled.coordinates, case.theta)
+    assert point.deviance == pytest.approx(solution.deviance, rel=1e-11, abs=1e-9)
+    assert point.pwrss == pytest.approx(solution.pwrss, rel=1e-9)
     expected = scaled.score_at(case.theta, solution)
     size = max(np.abs(expected).max(), 1.0)
     np.testing.assert_allclose(score, expected, rtol=0, atol=1e-9 * size)
@@ -90,7 +91,7 @@ def test_derivatives_are_those_of_differences(case):
     likelihood = GaussianLikelihood(case.crossprod, case.reml)
     coordinates = likelihood.parametrization.coordinates
     scaled = ScaledLikelihood(likelihood, coordinates)
-    gradient, hessian = derivatives(likelihood.dense, coordinates, case.theta, reml=case.reml)
+    gradient, hessian = scaled.exact_derivatives(case.theta)
     expected = jacobian(scaled.score, case.theta, relative_steps(case.theta, 1e-3))
     size = max(np.abs(expected).max(), 1e-2)
     np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-5 * size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mixedfx.linalg.trust_region import minimize
+from mixedfx.linalg.trust_region import ExactHessian, minimize
 
 
 def rosenbrock(x):
@@ -155,3 +155,59 @@ def test_an_exact_hessian_is_used_where_it_is_given():
     )
     np.testing.assert_allclose(end.x, 1.0, atol=1e-6)
     assert end.evaluations < minimized(rosenbrock, [-1.2, 1.0]).evaluations
+
+
+def newton_minimized(function, hessian, start):
+    """Minimised with the exact Hessian at each point."""
+    point = {}
+
+    def recorded(x):
+        point["x"] = x
+        return function(x)
+
+    def exact():
+        return hessian(point["x"])
+
+    return minimize(
+        recorded,
+        np.asarray(start, dtype=float),
+        initial_hessian=exact,
+        hessian=ExactHessian(exact),
+        tolerance=1e-12,
+        max_evaluations=500,
+    )
+
+
+def test_steps_do_not_update_an_exact_hessian():
+    # Newton's method: the decrement is squared at each step, to that of rounding.
+    def cosh(x):
+        return float(np.cosh(x).sum()), np.sinh(x)
+
+    end = newton_minimized(cosh, lambda x: np.diag(np.cosh(x)), [0.5, -0.3])
+    assert (end.converged, end.evaluations) == (True, 4)
+    np.testing.assert_allclose(end.x, 0.0, atol=1e-7)
+    np.testing.assert_array_equal(end.hessian, np.diag(np.cosh(end.x)))
+
+
+def test_a_function_that_is_constant_along_a_line_is_minimized_across_it():
+    # Of x + y alone: one eigenvalue of the exact Hessian is zero.
+    def along(x):
+        t = x.sum() - 1.0
+        return float(t**2 + t**4), np.full(2, 2.0 * t + 4.0 * t**3)
+
+    def hessian(x):
+        return np.full((2, 2), 2.0 + 12.0 * (x.sum() - 1.0) ** 2)
+
+    end = newton_minimized(along, hessian, [3.0, 0.5])
+    assert end.converged
+    assert end.evaluations < 12
+    assert end.x.sum() == pytest.approx(1.0, abs=1e-7)
+
+
+def test_a_saddle_is_left_by_the_exact_hessian():
+    def hessian(x):
+        return np.diag([12.0 * x[0] ** 2 - 4.0, 2.0])
+
+    end = newton_minimized(double_well, hessian, [0.0, 1.0])
+    assert end.converged
+    assert end.value == pytest.approx(-1.0, abs=1e-10)
