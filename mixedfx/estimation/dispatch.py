@@ -25,12 +25,7 @@ from mixedfx.estimation.least_squares import least_squares_remark, least_squares
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.starts import can_have_several_minima
-from mixedfx.estimation.statsmodels import (
-    MAX_CONDITION,
-    StatsModels,
-    largest_group,
-    top_level_codes,
-)
+from mixedfx.estimation.statsmodels import MAX_CONDITION, Expressed, StatsModels
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.linalg.iterative.solver import IterativeSolver
@@ -83,7 +78,7 @@ def estimate(
     start: Vector | None = None,
 ) -> OptimizerResult:
     """Estimate theta by the engine asked for; by least squares without random terms."""
-    mixedlm: Engine = StatsModels()
+    mixedlm = StatsModels()
     if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:
             return least_squares_result(likelihood)
@@ -106,7 +101,7 @@ def estimate(
     if engine == "profiled":
         return result
     if engine == "auto":
-        return _confirm(result, mixedlm, design, likelihood, control=control)
+        return _confirm(result, design, likelihood, control=control)
     if not result.converged:
         raise SearchError(
             f"the search did not converge ({result.message}), and MixedLM is fitted only from the "
@@ -144,22 +139,22 @@ def _check_no_refusal(engine: Engine, design: Design) -> None:
 
 def _confirm(
     result: OptimizerResult,
-    mixedlm: Engine,
     design: Design,
     likelihood: GaussianLikelihood,
     *,
     control: Control,
 ) -> OptimizerResult:
     """Fit by MixedLM from an interior optimum of a small model; a failure is only remarked on."""
+    expressed = _expressed_in_time(design) if result.converged else None
     if (
-        not result.converged
+        expressed is None
         or likelihood.dependences
-        or not suits_mixedlm(design)
         or likelihood.crossprod.condition > MAX_CONDITION
         or boundary_parameters(design.spec, likelihood.crossprod, result.theta)
     ):
         return result
     try:
+        mixedlm = StatsModels(known=expressed)
         second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))
@@ -175,16 +170,22 @@ def _confirm(
 
 def suits_mixedlm(design: Design) -> bool:
     """Whether MixedLM can express a design and fit it in interactive time."""
+    return _expressed_in_time(design) is not None
+
+
+def _expressed_in_time(design: Design) -> Expressed | None:
+    """How MixedLM expresses a small design."""
     if not design.rows.in_memory or design.rows.n > _MAX_ROWS:
-        return False
-    if StatsModels().refusal(design) is not None:
-        return False
-    rows, columns = largest_group(design)
-    return (
-        int(top_level_codes(design).max()) < _MAX_GROUPS
-        and rows <= _MAX_ROWS_IN_GROUP
-        and columns <= _MAX_COLUMNS_IN_GROUP
+        return None
+    found = Expressed.of(design)
+    if isinstance(found, str):
+        return None
+    small = (
+        int(found.terms.group_codes(design).max()) < _MAX_GROUPS
+        and found.rows <= _MAX_ROWS_IN_GROUP
+        and found.columns <= _MAX_COLUMNS_IN_GROUP
     )
+    return found if small else None
 
 
 def _compare_optima(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.errors import SearchError
+from mixedfx.estimation.mixedlm_model import NamedModel
 from mixedfx.linalg import trust_region
 
 Vector = npt.NDArray[np.float64]
@@ -30,19 +31,22 @@ class MixedLMOptimum:
     """Where the search of a MixedLM model ended; its results are made when they are first read."""
 
     module: Any  # MixedLM's
-    model: Any
+    named: NamedModel
     params: Any  # MixedLMParams: covariances relative to the scale
     llf: float
     converged: bool
     steps: int  # from the start: none where that is an optimum
+    reml: bool
 
     @cached_property
     def results(self) -> Any:
         """``MixedLMResultsWrapper``: the covariance of its estimates takes the Hessian."""
-        model, optimum = self.model, self.params
+        optimum = self.params
         cov_re, vcomp = optimum.cov_re, optimum.vcomp
         with np.errstate(all="ignore"):
             try:
+                model = prepared(self.named.make(), reml=self.reml)
+                optimum.fe_params, _ = model.get_fe_params(cov_re, vcomp)
                 scale = model.get_scale(optimum.fe_params, cov_re, vcomp)
                 covariance = np.linalg.inv(-model.hessian(optimum)[0]) / scale
             except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
@@ -60,26 +64,47 @@ class MixedLMOptimum:
         return self.module.MixedLMResultsWrapper(results)
 
 
-def mixedlm_results(lm: Any, model: Any, start: Any, *, reml: bool) -> MixedLMOptimum:
-    """Maximise the likelihood of a MixedLM model from ``start``; ``lm`` is MixedLM's module."""
-    model.reml = reml
-    model.cov_pen = model.fe_pen = model._freepat = None
-    model._cov_sing = 0
+def mixedlm_results(
+    lm: Any, model: Any, start: Any, *, named: NamedModel, reml: bool
+) -> MixedLMOptimum:
+    """
+    Maximise the likelihood of a MixedLM model from ``start``; ``lm`` is MixedLM's module.
+
+    ``named`` makes the model of which its results are.
+    """
+    model = prepared(model, reml=reml)
     packed = start.get_packed(use_sqrt=model.use_sqrt, has_fe=False)
-    found, optimum = _search(model, packed, lm.MixedLMParams)
+    found, optimum = _search(model, packed, start.fe_params, lm.MixedLMParams)
     if model.k_re:
         np.linalg.inv(optimum.cov_re)  # get_scale warns of a singular one
     llf, steps = -found.value * model.nobs, len(found.trace) - 1
-    return MixedLMOptimum(lm, model, optimum, llf, found.converged, steps)
+    return MixedLMOptimum(lm, named, optimum, llf, found.converged, steps, reml)
 
 
-def _search(model: Any, x: Vector, params: Any) -> tuple[trust_region.TrustRegionResult, Any]:
-    """Minimise ``-log L / n`` over MixedLM's covariance parameters; with its parameters there."""
-    n, points = model.nobs, []
+def prepared(model: Any, *, reml: bool) -> Any:
+    """The model with what ``MixedLM.fit`` sets."""
+    model.reml = reml
+    model.cov_pen = model.fe_pen = model._freepat = None
+    model._cov_sing = 0
+    return model
+
+
+def _search(
+    model: Any, start: Vector, coefficients: Vector, params: Any
+) -> tuple[trust_region.TrustRegionResult, Any]:
+    """
+    Minimise ``-log L / n`` over MixedLM's covariance parameters; with its parameters there.
+
+    At the start the coefficients are given: ones that are not the optimum's lower the likelihood.
+    """
+    n = model.nobs
+    points: list[tuple[Vector, Any]] = []
 
     def function(x: Vector) -> tuple[float, Vector]:
         at = params.from_packed(x, model.k_fe, model.k_re, model.use_sqrt, has_fe=False)
-        at.fe_params, _ = model.get_fe_params(at.cov_re, at.vcomp)
+        at.fe_params = coefficients
+        if points:
+            at.fe_params, _ = model.get_fe_params(at.cov_re, at.vcomp)
         points.append((x, at))
         _, score_re, score_vc = model.score_sqrt(at, calc_fe=False)
         llf = float(model.loglike(at, profile_fe=False))
@@ -87,8 +112,8 @@ def _search(model: Any, x: Vector, params: Any) -> tuple[trust_region.TrustRegio
 
     found = trust_region.minimize(
         function,
-        np.asarray(x, dtype=float),
-        initial_hessian=lambda: np.eye(len(x)),
+        np.asarray(start, dtype=float),
+        initial_hessian=lambda: np.eye(len(start)),
         tolerance=0.5 * _GRADIENT_TOLERANCE**2,
         max_evaluations=_MAX_EVALUATIONS,
     )

@@ -15,8 +15,8 @@ import pandas as pd
 
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal
+from mixedfx.estimation.mixedlm_model import import_module
 from mixedfx.estimation.model_spec import attach_formula
-from mixedfx.estimation.statsmodels import import_module
 from mixedfx.families.family import Family
 from mixedfx.families.statsmodels import FAMILIES
 
