@@ -137,7 +137,7 @@ def build(
     used = used_rows(formula, parts, frame, given.row_vectors, env, family)
     check_relmat(relmat, formula)
     design = _evaluate_rows(formula, residual, family, used, env, given)
-    response = design.spec.response.noting_unused(frame.get(formula.response))
+    response = design.spec.response.noting_unused(lambda: frame.get(formula.response))
     if response is design.spec.response:
         return design
     return replace(design, spec=replace(design.spec, response=response))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedfx.errors import DataError, GroupingError, InfiniteValueError, WeightsError
 from mixedfx.formula.terms import RandomTerm
+from mixedfx.linalg.symmetric import eigenvalues
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -144,10 +145,10 @@ def independent_columns(X: Matrix, indicators: Mask | None = None) -> Codes:
     """
     p = X.shape[1]
     XtX = X.T @ X
-    lengths = np.sqrt(np.diag(XtX))
+    lengths = np.sqrt(XtX.diagonal())
     if p and (lengths > 0).all():
-        correlations = XtX / np.outer(lengths, lengths)
-        if np.linalg.eigvalsh(correlations)[0] > 1e-6:
+        correlations = XtX / (lengths[:, None] * lengths)
+        if eigenvalues(correlations)[0] > 1e-6:
             return np.arange(p)
     is_indicator = ((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0)
     if indicators is not None:

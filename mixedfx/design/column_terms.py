@@ -72,10 +72,12 @@ def _learn(
     columns = {name: _stand_in(*of_column) for name, of_column in types}
     # An error about new data names the term by its origin.
     factors = {name: RowFactor(name, Origin(name, 0, len(name))) for name in columns}
-    termlists = [[Term([factors[name] for name in term]) for term in terms] for terms in codes]
+    distinct = list(dict.fromkeys(codes))
+    termlists = [[Term([factors[name] for name in term]) for term in terms] for terms in distinct]
     no_names = EvalEnvironment([{}])
     missing = NAAction(on_NA="raise", NA_types=[])
-    return tuple(design_matrix_builders(termlists, lambda: iter([columns]), no_names, missing))
+    infos = design_matrix_builders(termlists, lambda: iter([columns]), no_names, missing)
+    return tuple(infos[distinct.index(terms)] for terms in codes)
 
 
 def _stand_in(kind: str, levels: tuple[Any, ...] = (), *_: Any) -> pd.Series:

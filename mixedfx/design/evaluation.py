@@ -159,7 +159,9 @@ def build_matrices(
     if n == 0:
         return [np.empty((0, len(i.column_names))) for i in infos]
     # Without a factor patsy cannot infer the number of rows: such columns are all ones.
-    columns = [product_columns(info, variables, n) for info in infos]
+    distinct = {id(info): info for info in infos}  # of equal terms there is one
+    of_info = {key: product_columns(info, variables, n) for key, info in distinct.items()}
+    columns = [of_info[id(info)] for info in infos]
     if all(matrix is not None for matrix in columns):
         return cast(list[Matrix], columns)
     with_factors = [info for info in infos if info.factor_infos]

@@ -135,16 +135,21 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
             return categories, codes
         used, codes = np.unique(codes, return_inverse=True)
         return categories[used], codes.astype(np.intp)
-    array = values.to_numpy()
+    distinct, codes = _distinct(values.to_numpy())
+    return pd.Index(distinct), codes
+
+
+def _distinct(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
+    """Sorted values of an array, and each entry's number."""
     if array.dtype.kind in "iu":
         low, high = int(array.min()), int(array.max())
         if high - low < 4 * len(array) + 1024:  # a narrow range of integers needs no hashing
             shifted = (array - array.dtype.type(low)).astype(np.intp)
             present = np.bincount(shifted, minlength=high - low + 1) > 0
             rank = np.cumsum(present) - 1
-            return pd.Index(np.flatnonzero(present).astype(array.dtype) + low), rank[shifted]
-    codes, uniques = pd.factorize(array, sort=True)
-    return pd.Index(uniques), codes.astype(np.intp)
+            return np.flatnonzero(present).astype(array.dtype) + low, rank[shifted]
+    codes, distinct = pd.factorize(array, sort=True)
+    return distinct, codes.astype(np.intp)
 
 
 def _merge_same_text(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Codes]:
@@ -166,7 +171,7 @@ def combine(factors: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
         return Levels(factor_values, (np.arange(len(factor_values[0])),)), codes
     positions: tuple[Codes, ...] = (np.arange(len(factor_values[0])),)
     for values, of_factor in factors[1:]:
-        pairs, codes = factorize(pd.Series(codes.astype(np.int64) * len(values) + of_factor))
-        before, last = np.divmod(pairs.to_numpy(dtype=np.intp), len(values))
+        pairs, codes = _distinct(codes.astype(np.int64) * len(values) + of_factor)
+        before, last = np.divmod(pairs.astype(np.intp), len(values))
         positions = (*(p[before] for p in positions), last)
     return Levels(factor_values, positions), codes

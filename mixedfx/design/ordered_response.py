@@ -7,7 +7,7 @@ the intercept: factors are coded as with one, and its column is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,8 +81,9 @@ class OrderedLevels(ResponseSpec):
             )
         return " ".join(sentences)
 
-    def noting_unused(self, column: pd.Series | None) -> ResponseSpec:
+    def noting_unused(self, read: Callable[[], pd.Series | None]) -> ResponseSpec:
         """With the other categories of a categorical column."""
+        column = read()
         if column is None or not isinstance(column.dtype, pd.CategoricalDtype):
             return self
         others = tuple(v for v in column.cat.categories if v not in self.levels)

@@ -54,7 +54,8 @@ class ResponseSpec:
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """Response and weights of some rows."""
-        array = np.asarray(parts[0])
+        values = parts[0]
+        array = values.to_numpy() if isinstance(values, pd.Series) else np.asarray(values)
         if array.dtype.kind in "OUS":
             raise ResponseError(
                 f"the response '{name}' is not numeric: it holds {first_non_numeric(array)}. "
@@ -75,7 +76,7 @@ class ResponseSpec:
         """A family with what it takes from the response."""
         return family
 
-    def noting_unused(self, column: pd.Series | None) -> ResponseSpec:
+    def noting_unused(self, read: Callable[[], pd.Series | None]) -> ResponseSpec:
         """With the categories of its column that no row used has, where it has categories."""
         return self
 

@@ -98,6 +98,8 @@ def check_text_numbers(
 def _text_of(column: pd.Series) -> _Text | None:
     """Text of a column that is neither numeric nor categorical, if any of it reads as one."""
     dtype: Any = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
+        return None
     if not str(dtype).startswith(("object", "str", "large_string")):
         return None
     try:

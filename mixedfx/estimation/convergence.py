@@ -7,8 +7,8 @@ The Newton decrement ``g' H^-1 g / 2`` is what one more Newton step would lower 
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
 from mixedfx.estimation import monte_carlo as monte_carlo_errors
 from mixedfx.estimation.optimizer_result import OptimizerResult
+from mixedfx.linalg.symmetric import eigenvectors
 
 if TYPE_CHECKING:
     from mixedfx.estimation.monte_carlo import MonteCarloError
@@ -210,6 +211,13 @@ class ConvergenceDiagnostics:
         return f"{self._verdict}: {'; '.join([*self.failures, *parts, *self._remarks()])}"
 
 
+class FoundElsewhere(TypedDict, total=False):
+    """Conditions that the derivatives do not tell."""
+
+    unidentified: tuple[str, ...]
+    no_maximum: tuple[str, ...]
+
+
 def diagnose_convergence(
     gradient: Vector,
     hessian: Matrix,
@@ -217,31 +225,29 @@ def diagnose_convergence(
     boundary: tuple[str, ...],
     optimizer_result: OptimizerResult,
     rounding: float = 0.0,
+    **found: Unpack[FoundElsewhere],
 ) -> ConvergenceDiagnostics:
     """Evaluate the conditions of a minimum from the derivatives by the free parameters."""
     tolerance = max(_MOST_TO_GAIN, 10.0 * optimizer_result.tolerance)
     tolerance += rounding + _ROUNDING * abs(optimizer_result.deviance)
-    trivial = ConvergenceDiagnostics(
-        0.0,
-        0.0,
-        np.inf,
+    largest, decrement, curvature = 0.0, 0.0, np.inf
+    if len(gradient):
+        largest = decrement = curvature = np.nan
+        if np.isfinite(gradient).all() and np.isfinite(hessian).all():
+            largest = float(np.abs(gradient).max())
+            decrement, curvature = newton_decrement(gradient, hessian)
+    return ConvergenceDiagnostics(
+        largest,
+        decrement,
+        curvature,
         boundary,
         optimizer_result.boundary_slope,
         optimizer_result.confirmed_by,
         tolerance=tolerance,
         rounding=rounding,
         rounding_limit=max(_LOST, _LOST_SHARE * abs(optimizer_result.deviance)),
-    )
-    if not len(gradient):
-        return trivial
-    if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
-        return replace(trivial, gradient=np.nan, newton_decrement=np.nan, curvature=np.nan)
-    decrement, curvature = newton_decrement(gradient, hessian)
-    return replace(
-        trivial,
-        gradient=float(np.abs(gradient).max()),
-        newton_decrement=decrement,
-        curvature=curvature,
+        monte_carlo=optimizer_result.monte_carlo,
+        **found,
     )
 
 
@@ -251,7 +257,7 @@ def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
         return 0.0, np.inf
     if not np.isfinite(hessian).all():
         return np.inf, np.nan
-    values, vectors = np.linalg.eigh(hessian)
+    values, vectors = eigenvectors(hessian)
     along = vectors.T @ gradient
     steep = values > _FLAT * max(values[-1], 1e-300)
     decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())

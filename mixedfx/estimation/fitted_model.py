@@ -184,17 +184,13 @@ class FittedModel:
         derivatives = self.priors.derivatives(
             lambda: self.residual.derivatives(lambda: self._curvature().relative)
         )
-        diagnostics = diagnose_convergence(
+        return diagnose_convergence(
             *self.residual.free_derivatives(derivatives.gradient, derivatives.hessian),
             boundary=boundary + self.residual.at_ends.names,
             optimizer_result=self.optimizer_result,
             rounding=self.residual.rounding(self.solution),
-        )
-        return replace(
-            diagnostics,
             unidentified=self.unidentified,
             no_maximum=self.residual.at_ends.no_maximum,
-            monte_carlo=self.optimizer_result.monte_carlo,
         )
 
     @cached_property

@@ -81,8 +81,8 @@ class OptimizerResult:
     solution: Any = field(default=None, repr=False, compare=False)  # Solution there; not kept
 
     def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
+        """Make the array read-only."""
+        set_readonly(self.theta)
 
     @property
     def results_of_engine(self) -> Any:

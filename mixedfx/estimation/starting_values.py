@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dgecon, dgetrf, dgetrs
 
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
@@ -21,6 +22,7 @@ from mixedfx.estimation.minimum_norm import minimum_norm_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import WIDE, matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
+from mixedfx.linalg.symmetric import eigenvectors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,6 +33,8 @@ Array = npt.NDArray[np.float64]
 _MIN_VARIANCE, _MAX_VARIANCE = 0.01, 1e4
 # Eigenvalues of a Hessian are raised to at least this share of the largest.
 _MIN_EIGENVALUE_RATIO = 1e-3
+# Reciprocal condition number of a moment equation without a solution.
+_SINGULAR = 1e-10
 # Backfitting sweeps over several factors: exact for balanced crossed and nested designs.
 _SWEEPS = 2
 # Relative standard deviation of the effects in backfitting: nearly no shrinkage.
@@ -77,8 +81,8 @@ def moment_estimates(crossprod: CrossProducts) -> Vector:
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
         rms = moments[position.group].rms[part]
-        values, vectors = np.linalg.eigh(cov / np.outer(rms, rms))
-        values = np.clip(values, _MIN_VARIANCE, _MAX_VARIANCE)
+        values, vectors = eigenvectors(cov / (rms[:, None] * rms))
+        values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
@@ -187,8 +191,16 @@ def _covariance(ZtZ: Matrix, Ztr: Matrix, residual_variance: float, inflation: f
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
     noise = residual_variance * matmul(GA, G).sum(axis=2)
     right = (inflation * (b @ b.T) - noise).ravel()
-    cov = np.linalg.lstsq(system, right, rcond=None)[0].reshape(k, k)
+    cov = _solved(system, right).reshape(k, k)
     return np.asarray(0.5 * (cov + cov.T))
+
+
+def _solved(system: Matrix, right: Vector) -> Vector:
+    """Solution of a linear system; of least norm where it is singular."""
+    lu, pivots, info = dgetrf(system)
+    if info == 0 and dgecon(lu, float(np.abs(system).sum(axis=0).max()))[0] > _SINGULAR:
+        return np.asarray(dgetrs(lu, pivots, right)[0])
+    return np.asarray(np.linalg.lstsq(system, right, rcond=None)[0])
 
 
 def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vector) -> Matrix:
@@ -250,6 +262,6 @@ def floor_eigenvalues(H: Matrix) -> Matrix:
     """Symmetric matrix with eigenvalues raised to a share of the largest: positive definite."""
     if not len(H):
         return H
-    values, vectors = np.linalg.eigh(H)
+    values, vectors = eigenvectors(H)
     values = np.maximum(values, max(_MIN_EIGENVALUE_RATIO * values[-1], 1e-8))
     return np.asarray((vectors * values) @ vectors.T)

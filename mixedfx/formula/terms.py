@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mixedfx._names import decode, written
 from mixedfx.formula.membership import membership_name
@@ -42,7 +43,7 @@ class RandomTerm:
         """The effects together: their text without the mark of a missing intercept."""
         return decode(self.effects.removeprefix("0 + "))
 
-    @property
+    @cached_property
     def group_name(self) -> str:
         """Name of the grouping factor: the factors joined with colons."""
         return decode(":".join(map(membership_name, self.group)))

@@ -31,6 +31,7 @@ from mixedfx.likelihood.level_sums import (
     term_columns,
 )
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
+from mixedfx.linalg.symmetric import eigenvectors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -178,9 +179,10 @@ def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector 
         part = position.columns
         ZtX = crossprod.ZtXy[position.group][part, :p]
         total = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2)
-        left = total - np.tensordot(ZtX, inverse @ ZtX, axes=([1, 2], [1, 2]))
+        k = len(ZtX)
+        left = total - ZtX.reshape(k, -1) @ (inverse @ ZtX).reshape(k, -1).T
         to_own = crossprod.bases[t].inverse
-        total, left = (np.diag(to_own.T @ products @ to_own) for products in (total, left))
+        total, left = (((A @ to_own) * to_own).sum(axis=0) for A in (total, left))
         for j, name in enumerate(random_term.effect_names):
             if left[j] < 1e-10 * total[j]:
                 _check_even_weights(weights)
@@ -275,8 +277,8 @@ def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     shift, y = centred_response(X, rows.response_less_offset, w)
     weighted = X if w is None else w[:, None] * X
     XtX, Xty = X.T @ weighted, weighted.T @ y
-    scale = 1.0 / np.sqrt(np.diag(XtX))
-    values, vectors = np.linalg.eigh(XtX * np.outer(scale, scale))
+    scale = 1.0 / np.sqrt(XtX.diagonal())
+    values, vectors = eigenvectors(XtX * (scale[:, None] * scale))
     if values[0] > ILL_CONDITIONED:
         coef = scale * (vectors @ ((vectors.T @ (scale * Xty)) / values))
         return X, y - X @ coef, _shifted(coef, None, shift), None

@@ -20,11 +20,13 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.linalg.symmetric import eigenvalues
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -52,7 +54,11 @@ class ColumnBasis:
     @staticmethod
     def scaling(rms: Vector) -> ColumnBasis:
         """Columns divided by their root mean squares."""
-        return ColumnBasis(np.zeros(len(rms)), np.diag(np.where(rms > 0.0, rms, 1.0)))
+        scale = np.where(rms > 0.0, rms, 1.0)
+        basis = ColumnBasis(np.zeros(len(rms)), np.diag(scale))
+        basis.__dict__["is_diagonal"] = True
+        basis.__dict__["is_identity"] = bool((scale == 1.0).all())
+        return basis
 
     @cached_property
     def is_identity(self) -> bool:
@@ -71,7 +77,10 @@ class ColumnBasis:
 
     @cached_property
     def _R_inverse(self) -> Matrix:
-        return np.array(np.linalg.inv(self.R), dtype=np.float64)
+        inverse, info = dtrtri(self.R)
+        if info:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return np.asarray(inverse)
 
     @cached_property
     def T(self) -> Matrix:
@@ -87,7 +96,7 @@ class ColumnBasis:
     @cached_property
     def inverse(self) -> Matrix:
         """``T^-1 = R (I + e_1 means')``, (k, k)."""
-        inverse = self.R + np.outer(self.R[:, 0], self.means)
+        inverse = self.R + self.R[:, :1] * self.means
         inverse.setflags(write=False)
         return inverse
 
@@ -153,16 +162,16 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     centred = M - means if means.any() else M
     weighted = centred if w is None else np.sqrt(w)[:, None] * centred
     products = weighted.T @ weighted
-    lengths = np.sqrt(np.diag(products))
+    lengths = np.sqrt(products.diagonal())
     if not lengths.min(initial=1.0) > 0.0 or not np.isfinite(lengths).all():
         return None
-    products = products / np.outer(lengths, lengths)
-    if np.linalg.eigvalsh(products)[0] > _WELL_CONDITIONED:
-        R = np.linalg.cholesky(products).T
+    products = products / (lengths[:, None] * lengths)
+    if eigenvalues(products)[0] > _WELL_CONDITIONED:
+        R = np.asarray(dpotrf(products, lower=1)[0]).T
     else:
         R = np.asarray(np.linalg.qr(weighted / lengths, mode="r"))
         R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
-    if np.diag(R).min(initial=1.0) < _INDEPENDENT:
+    if R.diagonal().min(initial=1.0) < _INDEPENDENT:
         return None
     return ColumnBasis(means, R * (lengths / np.sqrt(n)))
 

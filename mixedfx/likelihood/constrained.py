@@ -122,6 +122,8 @@ def update_with_normal_prior(solution: Solution, mean: Vector, sd: Vector) -> So
     vcov_unscaled = np.array(crossprod.vcov_of_coefficients(in_basis))
     fixed = proper & (sd == 0.0)  # exactly, since rounding leaves a remainder
     beta[fixed], vcov_unscaled[fixed], vcov_unscaled[:, fixed] = mean[fixed], 0.0, 0.0
+    if crossprod.qr_R is None:
+        in_basis[fixed], in_basis[:, fixed] = 0.0, 0.0
     log_det = 2.0 * float(np.log(np.diag(root)).sum())
     coef_vector = np.append(-change, 1.0)
     return replace(

@@ -96,7 +96,7 @@ class CrossProducts:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*vars(self).values(), *self.ZtXy, *self.level_bases)
+        set_readonly(self.XytXy, self.ols_coef, self.qr_R, *self.ZtXy, *self.level_bases)
 
     @property
     def has_precision(self) -> bool:

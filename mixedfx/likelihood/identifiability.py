@@ -134,8 +134,12 @@ def _has_independent_levels(blocks: Array, enough: int) -> bool:
     positive = (lengths > 0.0).all(axis=1)
     if blocks.shape[1] == 1:
         return int(positive.sum()) >= enough
-    blocks, lengths = blocks[positive], lengths[positive][:, :, None]
-    smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
+    blocks, lengths = blocks[positive], lengths[positive]
+    if blocks.shape[1] == 2:
+        smallest = 1.0 - np.abs(blocks[:, 0, 1] / lengths[:, 0] / lengths[:, 1])
+    else:
+        lengths = lengths[:, :, None]
+        smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
     return bool((smallest > _INDEPENDENT).sum() >= enough)
 
 

@@ -55,7 +55,7 @@ class Solution:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(*vars(self).values())
+        set_readonly(self.beta, self.vcov_unscaled, self.coef_vector, self.vcov_in_basis)
 
     @cached_property
     def lambdas(self) -> tuple[Matrix, ...]:
@@ -241,5 +241,7 @@ def _solve_coefficients(A: Matrix, rhs: Vector) -> tuple[Vector, Vector, Matrix]
         raise np.linalg.LinAlgError("fixed columns are dependent")
     solved, _ = dpotrs(root, rhs, lower=1)
     inverse, _ = dpotri(root, lower=1)
-    low = np.tril(inverse)
-    return np.diagonal(root), solved, low + np.tril(low, -1).T
+    # Above the diagonal there are zeros, as in the factor.
+    inverse = inverse + inverse.T
+    inverse.flat[:: p + 1] *= 0.5
+    return np.diagonal(root), solved, inverse

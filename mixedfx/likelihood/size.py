@@ -8,7 +8,7 @@ import numpy as np
 
 from mixedfx.errors import SizeError
 from mixedfx.likelihood.level_precision import check_precision
-from mixedfx.linalg.available_memory import check_memory
+from mixedfx.linalg.available_memory import check_memory, is_always_available
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 from mixedfx.linalg.iterative.solver import IterativeSolver
@@ -46,6 +46,8 @@ def exact_operations(pattern: BlockPattern) -> float:
 def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
     """Raise a SizeError where crossed factors leave a dense block that memory cannot hold."""
     layout = pattern.layout
+    if is_always_available(8.0 * _COPIES * sum(map(layout.size, layout.factors)) ** 2):
+        return
     _, dense = elimination_order(pattern)
     size = sum(map(layout.size, dense))
     names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)

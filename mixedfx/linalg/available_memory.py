@@ -25,7 +25,7 @@ _CONTROL_GROUP = (
 
 def check_memory(what: str, n_bytes: float, *, copies: int, advice: str) -> None:
     """Raise a SizeError unless so many copies of an array of so many bytes can be allocated."""
-    if copies * n_bytes < _ALWAYS_AVAILABLE:
+    if is_always_available(copies * n_bytes):
         return
     available = available_memory()
     if copies * n_bytes > available:
@@ -33,6 +33,11 @@ def check_memory(what: str, n_bytes: float, *, copies: int, advice: str) -> None
             f"{what}: {size_text(n_bytes)}, of which the fit needs about {copies} copies, and "
             f"{size_text(available)} of memory are available. {advice}"
         )
+
+
+def is_always_available(n_bytes: float) -> bool:
+    """Whether so few bytes are not compared with what is available."""
+    return n_bytes < _ALWAYS_AVAILABLE
 
 
 @contextmanager

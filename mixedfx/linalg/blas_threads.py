@@ -20,6 +20,33 @@ from typing import Any
 _MULTITHREADED_SIZE = 1500
 
 
+class _Threads:
+    """Threads of the BLAS libraries that are loaded, as threadpoolctl's controller limits them."""
+
+    def __init__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        self._libraries: list[Any] = list(libraries)
+        self._before: list[int] = []
+
+    def limit(self, *, limits: int, user_api: str) -> _Threads:
+        """Set the number of threads; a library that has it already is not called."""
+        self._before = [library.get_num_threads() for library in self._libraries]
+        self._set([limits] * len(self._libraries), self._before)
+        return self
+
+    def restore_original_limits(self) -> None:
+        """Set it to what it was."""
+        now = [library.get_num_threads() for library in self._libraries]
+        self._set(self._before, now)
+
+    def _set(self, wanted: list[int], now: list[int]) -> None:
+        for library, number, known in zip(self._libraries, wanted, now, strict=True):
+            if number != known:
+                library.set_num_threads(number)
+
+
 class _Limit:
     """Limit of one BLAS thread, held by any number of blocks at once."""
 
@@ -58,7 +85,5 @@ def single_threaded_blas(columns: int) -> Iterator[None]:
 
 
 @cache
-def _controller() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+def _controller() -> _Threads:
+    return _Threads()

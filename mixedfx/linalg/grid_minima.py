@@ -49,9 +49,10 @@ def minima_on_grid(
     fine = np.full((len(fine_axis),) * dimensions, np.inf)
     around, even = np.zeros(fine.shape, dtype=bool), (slice(None, None, 2),) * dimensions
     fine[even], around[even] = values, is_near
-    added = np.argwhere(_neighbourhood(around) & np.isinf(fine))
+    beside = _neighbourhood(around)
+    added = np.argwhere(beside & np.isinf(fine))
     fine[tuple(added.T)] = function(fine_axis[added])
-    low = _local_minima(fine) & (fine <= fine.min() + near) & _neighbourhood(around)
+    low = _local_minima(fine) & (fine <= fine.min() + near) & beside
     return [
         *_minima(fine, fine_axis, low, 0.5 * step),
         *_minima(values, axis, minima & ~is_near, step),

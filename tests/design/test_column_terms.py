@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,19 @@ def test_other_levels_are_left_to_patsy():
     info = learned_before([terms_of("f")], columns())[0]
     other = pd.Categorical(["v", "u"] * 6, categories=["v", "u", "w"])
     assert product_columns(info, columns(f=other), ROWS) is None
+
+
+@pytest.mark.parametrize("engine", ["profiled", "auto"])
+def test_no_cache_keeps_a_table_or_its_rows(engine):
+    def fitted():
+        sleep = mfx.datasets.load("sleepstudy").copy()
+        fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep, engine=engine)
+        rows = fit.model.rows
+        return [weakref.ref(v) for v in (sleep, rows, rows.y, rows.X, fit.model.crossprod)]
+
+    kept = fitted()  # a frame that runs keeps its variables
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * len(kept)
 
 
 @pytest.mark.full

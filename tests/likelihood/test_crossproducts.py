@@ -436,6 +436,7 @@ def analyses(monkeypatch):
         return analyze(pattern)
 
     monkeypatch.setattr(analysis, "analyze", counted)
+    analysis.forget_patterns()
     return analysed
 
 

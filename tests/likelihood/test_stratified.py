@@ -168,6 +168,7 @@ def test_one_analysis_serves_all_weights(frame, name, monkeypatch):
         return analyze(pattern)
 
     monkeypatch.setattr(analysis, "analyze", counted)
+    analysis.forget_patterns()
     sums = sum_by_stratum(designed(frame, name), STRATA["three"](frame))
     theta = np.full(sums.plain.parametrization.size, 0.7)
     for weights in np.random.default_rng(1).uniform(0.5, 2.0, (5, 3)):

@@ -8,6 +8,8 @@ eliminated factor the update ``z_i' G z_j`` has one target among the trailing va
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ MAX_PAIRS = 10_000_000
 _SPARSE_COST = 5.0
 # Sparse products are computed for panels of columns of about so many numbers.
 _PANEL_ENTRIES = 8_000_000
+# Patterns of at most so many pairs of levels are analysed once for all fits that have them.
+_KNOWN_PAIRS = 4096
 # Dense entries are built in batches of levels of about so many numbers.
 _BATCH_ENTRIES = 16_000_000
 
@@ -43,9 +47,39 @@ _BATCH_ENTRIES = 16_000_000
 def symbolic_factor(pattern: BlockPattern) -> SymbolicFactor:
     """Symbolic factor of a pattern, analysed at the first call and stored with the pattern."""
     if "symbolic" not in pattern.cache:
-        pattern.cache["symbolic"] = analyze(pattern)
+        known = KnownPattern.of(pattern)
+        pattern.cache["symbolic"] = analyze(pattern) if known is None else _analyzed(known)
     symbolic: SymbolicFactor = pattern.cache["symbolic"]
     return symbolic
+
+
+@lru_cache(maxsize=32)
+def _analyzed(known: KnownPattern) -> SymbolicFactor:
+    """Symbolic factor of a small pattern: of positions alone, and the same at the next fit."""
+    return analyze(known.pattern)
+
+
+def forget_patterns() -> None:
+    """Analyse the patterns of later fits anew."""
+    _analyzed.cache_clear()
+
+
+@dataclass(frozen=True)
+class KnownPattern:
+    """A small pattern by its positions, for a cache."""
+
+    positions: tuple[Any, ...]
+    pattern: BlockPattern = field(compare=False, repr=False)
+
+    @staticmethod
+    def of(pattern: BlockPattern) -> KnownPattern | None:
+        """The positions as bytes; None of a pattern of many pairs."""
+        blocks = [*pattern.pairs.items(), *((f, pairs) for f, pairs in pattern.within.items())]
+        if sum(len(pairs) for _, pairs in blocks) > _KNOWN_PAIRS:
+            return None
+        positions = [(at, pairs.rows.tobytes(), pairs.cols.tobytes()) for at, pairs in blocks]
+        limits = DENSE_ADVANTAGE, DENSE_ONLY_SIZE, MAX_PAIRS  # which tests set
+        return KnownPattern((limits, pattern.layout, *positions), pattern)
 
 
 def analyze(pattern: BlockPattern) -> SymbolicFactor:

@@ -172,10 +172,11 @@ def multiply_lambda(
     for f in symbolic.dense_factors:
         lam = lambdas[f].T if transpose else lambdas[f]
         L, start = symbolic.layout.levels(f), symbolic.starts[f] - symbolic.dense_start
-        for a in range(len(lam)):
+        for a, row in enumerate(lam.tolist()):
             target = out[start + a * L : start + (a + 1) * L]
-            for c in np.flatnonzero(lam[a]).tolist():
-                target += lam[a, c] * matrix[start + c * L : start + (c + 1) * L]
+            for c, entry in enumerate(row):
+                if entry:
+                    target += entry * matrix[start + c * L : start + (c + 1) * L]
     return out
 
 
