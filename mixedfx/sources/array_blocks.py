@@ -20,6 +20,9 @@ from mixedfx.linalg.available_memory import size_text
 
 Array = npt.NDArray[Any]
 
+# Seconds until a bar is shown.
+_DELAY = 2.0
+
 
 class _Place(NamedTuple):
     """Where an array is."""
@@ -40,6 +43,7 @@ class ArrayBlocks:
             raise self._full(f"{size_text(n_bytes)} are needed and {size_text(free)} are free")
         self._file = tempfile.TemporaryFile(prefix="mixedfx-")  # noqa: SIM115
         self._places: list[dict[str, _Place]] = []
+        self._bar: Any = None
         self.passes = 0
 
     def __enter__(self) -> Self:
@@ -54,6 +58,8 @@ class ArrayBlocks:
     ) -> None:
         """Remove the file."""
         self._file.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def __len__(self) -> int:
         """Count the blocks."""
@@ -94,7 +100,12 @@ class ArrayBlocks:
         return found
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        """Read all blocks."""
+        """Read all blocks; a bar shows the readings after two seconds."""
+        from tqdm.auto import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(desc="fit", unit=" readings", delay=_DELAY, leave=False)
+        self._bar.update(1)
         self.passes += 1
         for i in range(len(self)):
             yield self.block(i)
