@@ -80,3 +80,10 @@ def test_threads_that_come_first_together_get_the_whole_module(package):
     user = importlib.import_module(f"{package}.user")
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: user.four(), range(8))) == [4] * 8
+
+
+@pytest.mark.parametrize("package", ["covariance", "families", "priors", "residuals"])
+def test_names_that_are_not_imported_yet_are_listed(package):
+    public = importlib.import_module(f"mixedfx.{package}")
+    assert dir(public) == sorted(public.__all__)
+    assert all(hasattr(public, name) for name in public.__all__)

@@ -28,3 +28,8 @@ __getattr__ = late(
     cholesky_derivative="structure",
     register_structure="registry",
 )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -74,3 +74,8 @@ __getattr__ = late(
     Tweedie="tweedie",
     resolve_family="registry",
 )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

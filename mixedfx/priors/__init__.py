@@ -36,3 +36,8 @@ __all__ = [
 ]
 
 __getattr__ = late(__name__, **dict.fromkeys(__all__, "distributions"))
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -20,3 +20,8 @@ __getattr__ = late(
     VarianceFunction="variance_function",
     register_residual="registry",
 )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__
