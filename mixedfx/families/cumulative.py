@@ -140,11 +140,10 @@ class Cumulative(Family):
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         low, high = self._ends(y, params)
         found = self._link.log_interval(low - eta, high - eta, high - low, third=True)
-        J, k = np.zeros((self.n_thresholds + 2, len(params))), y.astype(np.intp)
-        J[1:-1] = self.alpha_jacobian(params)  # the ends beyond all values stay
-        by_low, by_high = (
-            J[at].T.reshape(J.shape[1], *(1,) * (np.ndim(eta) - 1), -1) for at in (k - 1, k)
-        )
+        by_ends, k = np.zeros((len(params), self.n_thresholds + 2)), y.astype(np.intp)
+        by_ends[:, 1:-1] = self.alpha_jacobian(params).T  # the ends beyond all values stay
+        shape = (len(params), *(1,) * (np.ndim(eta) - 1), -1)
+        by_low, by_high = (by_ends.take(at, axis=1).reshape(shape) for at in (k - 1, k))
         scale = 1.0 if w is None else w
         of_high, of_low = found.ends()
         value, first, second = (

@@ -1,7 +1,8 @@
 """Search for the maximum of the marginal likelihood of a generalised model.
 
 A trust-region quasi-Newton minimisation of the deviance over the scaled covariance factors, the
-coefficients and the coordinates of the family's parameters, by its exact gradient. As for a linear
+coefficients and the coordinates of the family's parameters, by its exact gradient; of one grouping
+factor the first steps are by the exact Hessian. As for a linear
 model, a covariance that comes out nearly singular is reduced in rank, where the deviance does not
 rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estimation.boundary`).
 """
@@ -25,6 +26,7 @@ from mixedfx.estimation.boundary import (
 )
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian_of_blocks, floor_eigenvalues
+from mixedfx.likelihood.generalized.laplace_hessian import has_laplace_hessian, laplace_hessian
 from mixedfx.likelihood.generalized.likelihood import (
     GeneralizedLikelihood,
     MarginalCoordinates,
@@ -95,8 +97,38 @@ class MarginalObjective:
         self.modes_start, self.beta_start = evaluation.modes.u, evaluation.point.beta
         return evaluation
 
+    def starts_at(self, x: Vector, evaluation: MarginalEvaluation) -> None:
+        """Take an evaluation for that of ``x``, where its point is the same."""
+        here, there = self.coordinates.point(x), evaluation.point
+        parts = zip(
+            (*here.factors, here.family_coordinates),
+            (*there.factors, there.family_coordinates),
+            strict=True,
+        )
+        if all(np.array_equal(a, b) for a, b in parts):
+            self.last = x, evaluation
+
+    def exact_hessian(self, x: Vector) -> Matrix | None:
+        """Hessian of Laplace's deviance, where it has closed forms; else None."""
+        likelihood, coordinates = self.likelihood, self.coordinates
+        if likelihood.nagq != 1 or not has_laplace_hessian(likelihood.rows, coordinates):
+            return None
+        H = laplace_hessian(self.evaluate(x).modes, coordinates, x)
+        return H if np.isfinite(H).all() else None
+
+    def last_hessian(self) -> Matrix | None:
+        """The same at the point of the last evaluation."""
+        return None if self.last is None else self.exact_hessian(self.last[0])
+
     def initial_hessian(self, x: Vector) -> Matrix:
-        """Expected Hessian of the working model; by the family's coordinates, differences."""
+        """
+        Hessian to start from: the exact one, its eigenvalues raised, or the working model's.
+
+        Of the latter the expected one, and by the family's coordinates differences.
+        """
+        exact = self.exact_hessian(x)
+        if exact is not None:
+            return floor_eigenvalues(exact)
         coordinates, m = self.coordinates, self.coordinates.covariance.size
         evaluation = self.evaluate(x)
         H = np.zeros((coordinates.size, coordinates.size))
@@ -192,10 +224,13 @@ def search(
 
 
 def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
+    # The start, without random effects, is far from the optimum: its Hessian serves one step.
+    once = [objective.last_hessian]
     return minimize(
         objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
+        hessian=lambda: once.pop()() if once else None,
         tolerance=max(control.tolerance, _BEFORE_NEWTON_STEP),
         max_evaluations=control.max_evaluations,
     )

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from designs import Case, Factor
 from generalized_designs import NARROW, PAIRS, GeneralizedCase, generalized_cases
-from hypothesis import given
+from hypothesis import assume, given
 from oracle import brute_force, dense_laplace, slope
 from tiers import examples
+
+from mixedfx.likelihood.generalized.laplace_hessian import has_laplace_hessian, laplace_hessian
 
 
 @pytest.mark.full
@@ -51,6 +53,27 @@ def _slopes(case, nagq, deviance):
 def test_gradient_is_that_of_the_dense_definition(case):
     found, expected = _slopes(case, 1, lambda *at: dense_laplace(case.design, *at).deviance)
     assert found == pytest.approx(expected, rel=1e-6, abs=2e-6)
+
+
+@pytest.mark.full
+@examples(60)
+@given(generalized_cases(kinds=("ordinary",)))
+def test_hessian_is_that_of_differences_of_the_gradient(case):
+    coordinates, rows, likelihood = case.coordinates, case.rows, case.likelihood()
+    assume(has_laplace_hessian(rows, coordinates))
+    x = coordinates.vector(rows.parametrization.to_params(case.point.factors), case.point)
+    direction = np.random.default_rng(case.case.seed).normal(size=len(x))
+    found = laplace_hessian(likelihood.at(coordinates.point(x)).modes, coordinates, x)
+    assume(np.isfinite(found).all())  # not where the link ends
+
+    def gradient(t):
+        moved = x + t * direction
+        return coordinates.gradient(moved, rows, likelihood.at(coordinates.point(moved)).gradient)
+
+    step = 1e-5
+    expected = (gradient(step) - gradient(-step)) / (2.0 * step)
+    size = np.abs(found @ direction).max() + np.abs(np.diag(found)).max()
+    np.testing.assert_allclose(found @ direction, expected, rtol=0, atol=2e-5 * size)
 
 
 # Adaptive quadrature converges fast where every level's integrand is analytic and has normal tails:
