@@ -44,6 +44,11 @@ class FactorRows:
         return len(self.columns)
 
     @property
+    def predictors_of_columns(self) -> tuple[int, ...]:
+        """Linear predictor that each column belongs to."""
+        return (0,) * self.width
+
+    @property
     def n_effects(self) -> int:
         """Number of effects v of each column."""
         return self.n_levels if self.basis is None else self.basis.n_nodes

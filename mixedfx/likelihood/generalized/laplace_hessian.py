@@ -1,4 +1,4 @@
-"""Second derivatives of Laplace's approximation, of one grouping factor and one linear predictor.
+"""Second derivatives of Laplace's approximation, of one grouping factor.
 
 Along parameter j let ``e_j`` be the derivative of eta at fixed u, ``Lambda_j`` that of Lambda, and
 v_j, g_j, w_j those of the rows' l, g = dl/deta and w = -d2l/deta2. With ``A = Z Lambda`` and
@@ -17,7 +17,8 @@ and those of the penalised log density's minus are
               + 2 tr(H^-1 Lambda_j'B Lambda_k) - tr(H^-1 H._j H^-1 H._k),
 
 ``d = 2 P + log|H|``. The row functions w'', w'_j and those by two family parameters are
-differences of exact derivatives: no modes are searched for them.
+differences of exact derivatives: no modes are searched for them. Of several linear predictors a
+row has one eta, g and As of each, and w and h are symmetric matrices, whose products are sums.
 """
 
 from __future__ import annotations
@@ -44,11 +45,10 @@ _ETA_STEP, _PARAM_STEP = 1e-4, 1e-6
 
 
 def has_laplace_hessian(rows: GeneralizedRows, coordinates: MarginalCoordinates) -> bool:
-    """Whether the formulas hold: one plain factor, one predictor, Lambda linear in its params."""
+    """Whether the formulas hold: one plain factor, Lambda linear in its parameters."""
     return (
         len(rows.factors) == 1
         and rows.factors[0].basis is None
-        and len(rows.weights_shape) == 1
         and coordinates.p == rows.p
         and coordinates.covariance.is_linear
     )
@@ -66,6 +66,14 @@ class _Levels:
     """Sums over the rows of each level, of many vectors of rows at once; L levels, K effects."""
 
     factor: FactorRows
+    predictors: int  # r
+    predictor_of: tuple[int, ...]  # of each column
+
+    @staticmethod
+    def of(rows: GeneralizedRows) -> _Levels:
+        """Those of the grouping factor."""
+        factor = rows.factors[0]
+        return _Levels(factor, rows.n_predictors, factor.predictors_of_columns)
 
     def _by_level(self, values: Array) -> Array:
         """Sums (m, L) of (m, n)."""
@@ -77,25 +85,26 @@ class _Levels:
         return np.asarray(sums.reshape(m, L), dtype=float)
 
     def sums(self, values: Array) -> Array:
-        """``Z'v``, (m, L, K) of (m, n)."""
-        parts = [self._by_level(times(values, column)) for column in self.factor.columns]
-        return np.stack(parts, axis=-1)
+        """``Z'v``, (m, L, K) of (m, r, n)."""
+        columns = zip(self.predictor_of, self.factor.columns, strict=True)
+        return np.stack([self._by_level(times(values[:, k], c)) for k, c in columns], axis=-1)
 
     def blocks(self, weights: Array) -> Array:
-        """``Z'diag(w)Z``, (m, L, K, K) of (m, n)."""
-        K = self.factor.width
+        """``Z'WZ``, (m, L, K, K) of (m, r, r, n)."""
+        K, of = self.factor.width, self.predictor_of
         found = np.empty((len(weights), self.factor.n_levels, K, K))
         for (a, b), product in self.factor.products.items():
-            found[..., a, b] = found[..., b, a] = self._by_level(times(weights, product))
+            weighted = times(weights[:, of[a], of[b]], product)
+            found[..., a, b] = found[..., b, a] = self._by_level(weighted)
         return found
 
     def predictor(self, effects: Array) -> Array:
-        """``Zb``, (m, n) of (m, L, K)."""
-        parts = [
-            times(effects[:, self.factor.codes, k], column)
-            for k, column in enumerate(self.factor.columns)
-        ]
-        return np.asarray(sum(parts[1:], parts[0]))
+        """``Zb``, (m, r, n) of (m, L, K)."""
+        codes = self.factor.codes
+        found = np.zeros((len(effects), self.predictors, len(codes)))
+        for k, (of, column) in enumerate(zip(self.predictor_of, self.factor.columns, strict=True)):
+            found[:, of] += times(effects[..., k].take(codes, axis=1), column)
+        return found
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ class _Hessian:
     @cached_property
     def levels(self) -> _Levels:
         """Sums of the grouping factor."""
-        return _Levels(self.modes.rows.factors[0])
+        return _Levels.of(self.modes.rows)
 
     @property
     def lam(self) -> Matrix:
@@ -143,27 +152,45 @@ class _Hessian:
     @cached_property
     def by_family(self) -> ParamDerivatives:
         """Derivatives of the rows by the family's coordinates."""
-        return self.modes.rows.by_params(self.modes.eta, self.modes.params)
+        return self._by_family(self.modes.eta, self.modes.params)
+
+    def _by_family(self, eta: Array, params: Vector) -> ParamDerivatives:
+        """Of shapes (q, n), (q, r, n) and (q, r, r, n) of q coordinates."""
+        (value, first, weight), r = self.modes.rows.by_params(eta, params), self.levels.predictors
+        q, n = value.shape
+        return ParamDerivatives(value, first.reshape(q, r, n), weight.reshape(q, r, r, n))
 
     @cached_property
-    def weight_slope(self) -> Vector:
-        """W' of the rows."""
-        slope = self.modes.at_rows.weight_slope
-        assert slope is not None
-        return slope
+    def weight(self) -> Array:
+        """W of the rows, (r, r, n)."""
+        r = self.levels.predictors
+        return self.modes.at_rows.weight.reshape(r, r, -1)
+
+    @cached_property
+    def weight_slope(self) -> Array:
+        """W' of the rows, (r, r, r, n)."""
+        return self._slope(self.modes.eta)
+
+    def _slope(self, eta: Array) -> Array:
+        """The same at other predictors, not a number beyond the domain of the link."""
+        at, r = self.modes.at_rows, self.levels.predictors
+        if eta is not self.modes.eta:
+            at = self.modes.rows.derivatives(eta, self.modes.params, third=True)
+        assert at.weight_slope is not None
+        slope = at.weight_slope.reshape(r, r, r, -1)
+        return slope if np.isfinite(at.value).all() else np.full_like(slope, np.nan)
 
     @cached_property
     def eta_j(self) -> Array:
-        """``e_j``, (m, n)."""
+        """``e_j``, (m, r, n)."""
         of_theta = self.levels.predictor(self.modes.u[0].T @ self.lam_j[:, 0].transpose(0, 2, 1))
-        X = self.modes.rows.X
-        of_family = np.zeros((len(self.modes.params), len(X)))
-        return np.concatenate([of_theta, X.T, of_family])
+        of_family = np.zeros((len(self.modes.params), *of_theta.shape[1:]))
+        return np.concatenate([of_theta, self.modes.rows.fixed_columns, of_family])
 
     @cached_property
     def B(self) -> Array:
         """``Z'WZ``, (L, K, K)."""
-        return np.asarray(self.levels.blocks(self.modes.at_rows.weight[None])[0])
+        return np.asarray(self.levels.blocks(self.weight[None])[0])
 
     @cached_property
     def inverse(self) -> Array:
@@ -178,12 +205,16 @@ class _Hessian:
 
     # ------------------------------------------------------------ along each parameter
 
+    def _first(self, eta_along: Array) -> Array:
+        """Change of g along a change of eta and of the family's parameters, (m, r, n)."""
+        found = -_product(self.weight, eta_along)
+        found[self.of_family] += self.by_family.first
+        return found
+
     @cached_property
     def u_dot(self) -> Array:
         """``u.``, (m, L, K)."""
-        change = -self.modes.at_rows.weight * self.eta_j
-        change[self.of_family] += self.by_family.first
-        target = self.levels.sums(change) @ self.lam
+        target = self.levels.sums(self._first(self.eta_j)) @ self.lam
         target[self.of_theta] += self.Ztg_j
         return self._solved(target)
 
@@ -193,20 +224,18 @@ class _Hessian:
 
     @cached_property
     def eta_dot(self) -> Array:
-        """``eta.``, (m, n)."""
-        return self.eta_j + self.levels.predictor(self.u_dot @ self.lam.T)
+        """``eta.``, (m, r, n)."""
+        return np.asarray(self.eta_j + self.levels.predictor(self.u_dot @ self.lam.T))
 
     @cached_property
     def g_dot(self) -> Array:
-        """``g.``, (m, n)."""
-        found = -self.modes.at_rows.weight * self.eta_dot
-        found[self.of_family] += self.by_family.first
-        return found
+        """``g.``, (m, r, n)."""
+        return self._first(self.eta_dot)
 
     @cached_property
     def B_dot(self) -> Array:
         """``B.``, (m, L, K, K)."""
-        w_dot = self.weight_slope * self.eta_dot
+        w_dot = _product(self.weight_slope, self.eta_dot)
         w_dot[self.of_family] += self.by_family.weight
         return self.levels.blocks(w_dot)
 
@@ -214,31 +243,28 @@ class _Hessian:
 
     def matrix(self) -> Matrix:
         """The Hessian, symmetric but for rounding and the differences."""
-        G = self.lam @ self.inverse @ self.lam.T
-        h = np.asarray(self.modes.rows.quadratic([np.moveaxis(G, 0, 2)], {}))
-        c = self.weight_slope * h
+        theta, lam_j = self.of_theta, self.lam_j
+        G, r = self.lam @ self.inverse @ self.lam.T, self.levels.predictors
+        h = self.modes.rows.quadratic([np.moveaxis(G, 0, 2)], {}).reshape(r, r, -1)
+        c = _contracted(self.weight_slope, h)
         s = self._solved(self.levels.sums(c[None]) @ self.lam)
         As = self.levels.predictor(s @ self.lam.T)[0]
         curvature, by_family = self._slopes(h, As)
-        H = (self.eta_dot * curvature) @ self.eta_dot.T
+        H = _inner(_product(curvature, self.eta_dot), self.eta_dot)
         cross = self._penalized()
-        cross[self.of_family] += by_family @ self.eta_dot.T
-        theta = self.of_theta
-        through = self.levels.sums((c - self.modes.at_rows.weight * As)[None]) @ self.lam_j[:, 0]
+        cross[self.of_family] += _inner(by_family, self.eta_dot)
+        through = self.levels.sums((c - _product(self.weight, As[None])[0])[None]) @ lam_j[:, 0]
         cross[theta] += _inner(through, self.u_dot)
-        cross[theta] += _inner(
-            s @ self.lam_j[:, 0].transpose(0, 2, 1), self.levels.sums(self.g_dot)
-        )
-        turned = self.lam_j @ (self.inverse @ self.lam.T)
-        cross[theta] += 2.0 * _traces(turned, self.B_dot)
+        cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), self.levels.sums(self.g_dot))
+        cross[theta] += 2.0 * _traces(lam_j @ (self.inverse @ self.lam.T), self.B_dot)
         H += cross + cross.T
         H[self.of_family, self.of_family] += self._of_family_twice(h, As)
-        return H + self._log_det_of_levels()
+        return np.asarray(H + self._log_det_of_levels())
 
     def _penalized(self) -> Matrix:
-        """Half of ``2 P`` but for the rows' second derivatives by the family: P is symmetric."""
-        half = self.eta_j @ self.g_dot.T
-        half[self.of_family] += self.by_family.first @ self.eta_dot.T
+        """``P`` but for the rows' second derivatives by the family; it is symmetric."""
+        half = _inner(self.eta_j, self.g_dot)
+        half[self.of_family] += _inner(self.by_family.first, self.eta_dot)
         half[self.of_theta] += _inner(self.Ztg_j, self.u_dot)
         return -half
 
@@ -256,37 +282,52 @@ class _Hessian:
 
     # ------------------------------------------------------------ differences of the rows
 
-    def _slopes(self, h: Vector, As: Vector) -> tuple[Vector, Matrix]:
-        """``h w'' - As w'`` (n,), and ``h w'_j - As w_j`` of the family's coordinates (r, n)."""
-        rows, params = self.modes.rows, self.modes.params
-        etas = np.stack([self.modes.eta - _ETA_STEP, self.modes.eta + _ETA_STEP])
-        slopes = rows.derivatives(etas, params, third=True).weight_slope
-        assert slopes is not None
-        valid = rows.family.valid(etas)
-        if valid is not None and not valid.all():
-            slopes = np.full_like(slopes, np.nan)
-        curvature = h * (slopes[1] - slopes[0]) / (2.0 * _ETA_STEP) - As * self.weight_slope
-        if not len(params):
-            return curvature, np.zeros((0, len(h)))
-        weights = rows.by_params(etas, params).weight
-        by_family = h * (weights[:, 1] - weights[:, 0]) / (2.0 * _ETA_STEP)
-        return curvature, by_family - As * self.by_family.weight
+    def _slopes(self, h: Array, As: Array) -> tuple[Array, Array]:
+        """``h w'' - As w'`` (r, r, n), and ``h w'_j - As w_j`` of the family's (q, r, n)."""
+        curvature = -_product(self.weight_slope, As[None])[0]
+        by_family = -np.einsum("qabn,bn->qan", self.by_family.weight, As)
+        for k in range(self.levels.predictors):
+            for step in (_ETA_STEP, -_ETA_STEP):
+                eta = np.array(self.modes.eta)
+                (eta if eta.ndim == 1 else eta[k])[:] += step
+                curvature[k] += _contracted(self._slope(eta), h) / (2.0 * step)
+                if len(by_family):
+                    weight = self._by_family(eta, self.modes.params).weight
+                    by_family[:, k] += np.einsum("qabn,abn->qn", weight, h) / (2.0 * step)
+        return curvature, by_family
 
-    def _of_family_twice(self, h: Vector, As: Vector) -> Matrix:
-        """``sum -2 v_jk + As g_jk + h w_jk``, (r, r)."""
-        rows, r = self.modes.rows, len(self.modes.params)
-        coordinates, found = self.x[self.of_family], np.empty((r, r))
-        at = self._weighted_sums(self.by_family, h, As)
-        for k in range(r):
+    def _of_family_twice(self, h: Array, As: Array) -> Matrix:
+        """``sum -2 v_jk + As g_jk + h w_jk``, (q, q)."""
+        family, coordinates = self.modes.rows.family, self.x[self.of_family]
+        found = np.empty((len(coordinates), len(coordinates)))
+        at = _weighted_sums(self.by_family, h, As)
+        for k in range(len(coordinates)):
             moved = coordinates.copy()
             moved[k] += _PARAM_STEP
-            by = rows.by_params(self.modes.eta, rows.family.natural(moved))
-            found[:, k] = (self._weighted_sums(by, h, As) - at) / _PARAM_STEP
+            by = self._by_family(self.modes.eta, family.natural(moved))
+            found[:, k] = (_weighted_sums(by, h, As) - at) / _PARAM_STEP
         return found
 
-    @staticmethod
-    def _weighted_sums(by: ParamDerivatives, h: Vector, As: Vector) -> Vector:
-        return np.asarray(-2.0 * by.value.sum(axis=-1) + by.first @ As + by.weight @ h)
+
+def _weighted_sums(by: ParamDerivatives, h: Array, As: Array) -> Vector:
+    """``sum -2 v_j + As g_j + h w_j``, (q,)."""
+    sums = -2.0 * by.value.sum(axis=-1) + _inner(by.first, As[None])[:, 0]
+    return np.asarray(sums + _inner(by.weight, h[None])[:, 0])
+
+
+def _product(matrices: Array, vectors: Array) -> Array:
+    """``M v`` of each row, over the last index of M before the rows', (m, ..., n) of (m, r, n)."""
+    if matrices.shape[-2] == 1:
+        wide = vectors.reshape(len(vectors), *(1,) * (matrices.ndim - 2), -1)
+        return np.asarray(wide * matrices[..., 0, :])
+    return np.asarray(np.einsum("...bn,mbn->m...n", matrices, vectors))
+
+
+def _contracted(slopes: Array, h: Array) -> Array:
+    """``sum_ab h_ab dW_ab/deta``, (r, n)."""
+    if len(h) == 1:
+        return np.asarray(slopes[0, 0] * h[0])
+    return np.asarray(np.einsum("abcn,abn->cn", slopes, h))
 
 
 def _inner(a: Array, b: Array) -> Matrix:

@@ -22,6 +22,7 @@ from mixedfx.linalg.precision import PrecisionBasis
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Mean size of log densities from which they are taken relative to their largest.
 _LARGE = 1e3
@@ -116,6 +117,16 @@ class RowArrays(RowsModel):
             else np.zeros((factor.width, 0, factor.n_effects))
             for factor in self.factors
         ]
+
+    @property
+    def n_predictors(self) -> int:
+        """Number of linear predictors."""
+        return 1
+
+    @property
+    def fixed_columns(self) -> Array:
+        """Columns of X as they are in each predictor, (p, predictors, n)."""
+        return self.X.T[:, None]
 
     # With several predictors a weight is a matrix in each row, and its slope has three indices.
 

@@ -41,6 +41,11 @@ class SeveralFactorRows(FactorRows):
     predictor_of: tuple[int, ...] = ()  # of each column
     m: int = 1  # predictors
 
+    @property
+    def predictors_of_columns(self) -> tuple[int, ...]:
+        """Linear predictor that each column belongs to."""
+        return self.predictor_of
+
     def predictor(self, effects: Matrix) -> Matrix:
         """``Z b`` of effects (K, L), (m, n)."""
         total = np.zeros((self.m, len(self.codes)))
@@ -219,6 +224,19 @@ class SeveralRows(GeneralizedRows):
         return [
             weights[:, k] * part.X[:, j] for k, part in enumerate(self.parts) for j in range(part.p)
         ]
+
+    @property
+    def n_predictors(self) -> int:
+        """Number of linear predictors."""
+        return len(self.parts)
+
+    @property
+    def fixed_columns(self) -> Array:
+        """Columns of X, each zero but in its own predictor, (p, predictors, n)."""
+        found = np.zeros((self.p, len(self.parts), len(self.y)))
+        for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
+            found[own, k] = part.X.T
+        return found
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
