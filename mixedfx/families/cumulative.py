@@ -13,16 +13,18 @@ intercept, and is the ``mu`` of this family; the mean of the response is the mea
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from mixedfx._arrays import set_readonly
 from mixedfx.errors import ResponseError, check_choice
 from mixedfx.families.cumulative_links import CumulativeLink
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds, weighted
 from mixedfx.families.family import Family, Mask, Vector
-from mixedfx.families.log_intervals import FAR
+from mixedfx.families.log_intervals import FAR, LogInterval, Width
 from mixedfx.families.parameters import Matrix, ParamScale
 from mixedfx.families.thresholds import FLEXIBLE, THRESHOLDS, Thresholds
 
@@ -114,14 +116,22 @@ class Cumulative(Family):
         by_coordinates = self.natural_jacobian(self.coordinates(params))
         return np.asarray(self.thresholds.design(self.n_thresholds) @ by_coordinates)
 
-    def _ends(self, y: Array, params: Vector) -> tuple[Vector, Vector]:
-        """Thresholds below and above the category of each row."""
-        alpha, k = self._alpha_between(params), y.astype(np.intp)
-        return alpha[k - 1], alpha[k]
+    def _interval(self, y: Array, eta: Array, params: Vector, *, third: bool) -> LogInterval:
+        """Between the thresholds below and above the category of each row."""
+        ends, width = self._categories(params)
+        k = y.astype(np.intp)
+        below = k - 1
+        low, high = ends.take(below) - eta, ends.take(k) - eta
+        return self._link.log_interval(low, high, width.take(below), third=third)
 
     def _alpha_between(self, params: Vector) -> Vector:
         """The thresholds between ends beyond all values, (K + 1,)."""
-        return np.concatenate([[-FAR], self.alpha(params), [FAR]])
+        return self._categories(params)[0]
+
+    def _categories(self, params: Vector) -> tuple[Vector, Width]:
+        """The same, and the widths between them, (K,)."""
+        values = np.asarray(params, dtype=np.float64).tobytes()
+        return _categories(self.thresholds, self.n_thresholds, values)
 
     # ------------------------------------------------------------ log density
 
@@ -132,14 +142,12 @@ class Cumulative(Family):
     def _rows(
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
     ) -> RowDerivatives:
-        low, high = self._ends(y, params)
-        found = self._link.log_interval(low - eta, high - eta, high - low, third=third)
+        found = self._interval(y, eta, params, third=third)
         value, first, second, slope = found.by_shift
         return weighted(RowDerivatives(value, -first, -second, slope), w)
 
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
-        low, high = self._ends(y, params)
-        found = self._link.log_interval(low - eta, high - eta, high - low, third=True)
+        found = self._interval(y, eta, params, third=True)
         by_ends, k = np.zeros((len(params), self.n_thresholds + 2)), y.astype(np.intp)
         by_ends[:, 1:-1] = self.alpha_jacobian(params).T  # the ends beyond all values stay
         shape = (len(params), *(1,) * (np.ndim(eta) - 1), -1)
@@ -245,7 +253,8 @@ class Cumulative(Family):
         low, high = (np.subtract.outer(ends, eta) for ends in (alpha[:-1], alpha[1:]))
         width = np.diff(alpha).reshape(-1, *(1,) * np.ndim(eta))
         with np.errstate(all="ignore"):
-            return np.exp(self._link.log_interval(low, high, width, third=False).by_shift.value)
+            found = self._link.log_interval(low, high, Width.of(width), third=False)
+            return np.exp(found.by_shift.value)
 
     def probability_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array]:
         """Derivatives of ``P(y = j)`` by eta, (K, ...), and by the coordinates, (r, K, ...)."""
@@ -348,3 +357,13 @@ class Cumulative(Family):
             and (self.link, self.labels) == (other.link, other.labels)
             and other.thresholds.name in (self.thresholds.name, FLEXIBLE.name)
         )
+
+
+# Rows are evaluated again and again at the same thresholds.
+@lru_cache(maxsize=16)
+def _categories(thresholds: Thresholds, n: int, params: bytes) -> tuple[Vector, Width]:
+    """The n thresholds between ends beyond all values, (n + 2,), and the widths between them."""
+    alpha = thresholds.design(n) @ np.frombuffer(params)
+    ends = np.concatenate([[-FAR], alpha, [FAR]])
+    set_readonly(ends)
+    return ends, Width.of(np.diff(ends))

@@ -17,7 +17,13 @@ from scipy import special
 
 from mixedfx.families.derivatives import Array, LogDerivatives, RowDerivatives
 from mixedfx.families.links import Link, Mask, bounded_exp
-from mixedfx.families.log_intervals import LogInterval, of_logistic, of_survival, of_symmetric
+from mixedfx.families.log_intervals import (
+    LogInterval,
+    Width,
+    of_logistic,
+    of_survival,
+    of_symmetric,
+)
 
 _SQRT_HALF, _SQRT_2_OVER_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
 _DENSITY_0 = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution
@@ -67,7 +73,7 @@ class CumulativeLink(Link):
             mu * (d.third + 3.0 * d.first * d.second + d.first**3),
         )
 
-    def log_interval(self, low: Array, high: Array, width: Array, *, third: bool) -> LogInterval:
+    def log_interval(self, low: Array, high: Array, width: Width, *, third: bool) -> LogInterval:
         """``log(F(high) - F(low))`` of ends ``width`` apart, with its derivatives."""
         of_ends = of_symmetric if self.symmetric else of_survival
         return of_ends(self.log_sf, low, high, third=third)
@@ -123,7 +129,7 @@ class Logit(CumulativeLink):
         """``-log(1 + exp(-eta))``."""
         return self._from_bernoulli(eta, third=third)
 
-    def log_interval(self, low: Array, high: Array, width: Array, *, third: bool) -> LogInterval:
+    def log_interval(self, low: Array, high: Array, width: Width, *, third: bool) -> LogInterval:
         """A product of two probabilities and of a function of the width."""
         return of_logistic(self.log_cdf, low, high, width, third=third)
 

@@ -19,11 +19,29 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mixedfx.families.derivatives import Array, LogDerivatives
 
 # An end beyond all values; its powers are finite.
 FAR = 1e60
+
+
+class Width(NamedTuple):
+    """Of widths x of intervals: ``log(1 - exp(-x))``, and its derivative ``1 / (exp(x) - 1)``."""
+
+    log_rest: Array
+    slope: Array
+
+    @staticmethod
+    def of(width: Array) -> Width:
+        """At widths, which may be infinite."""
+        with np.errstate(all="ignore"):
+            return Width(_log_of_rest(width), 1.0 / np.expm1(width))
+
+    def take(self, at: npt.NDArray[np.intp]) -> Width:
+        """Of some intervals."""
+        return Width(self.log_rest.take(at), self.slope.take(at))
 
 
 class ByEnd(NamedTuple):
@@ -110,18 +128,19 @@ def of_symmetric(
 
 
 def of_logistic(
-    log_cdf: Callable[..., LogDerivatives], low: Array, high: Array, width: Array, *, third: bool
+    log_cdf: Callable[..., LogDerivatives], low: Array, high: Array, width: Width, *, third: bool
 ) -> LogInterval:
     """The product, whose last factor a shift does not change."""
-    a, b = log_cdf(high, third=third), log_cdf(-low, third=third)
-    slope = None if a.third is None or b.third is None else a.third - b.third
-    value = a.value + b.value + _log_of_rest(width)
-    by_shift = LogDerivatives(value, a.first - b.first, a.second + b.second, slope)
+    # F(high) and 1 - F(low) = F(-low) by one call.
+    value, first, second, d3 = log_cdf(np.stack([high, -low]), third=third)
+    slope = None if d3 is None else d3[0] - d3[1]
+    total = value[0] + value[1]
+    total += width.log_rest
+    by_shift = LogDerivatives(total, first[0] - first[1], second[0] + second[1], slope)
 
     def ends() -> tuple[ByEnd, ByEnd]:
-        k = 1.0 / np.expm1(width)
-        assert a.third is not None
-        assert b.third is not None
-        return ByEnd(a.first + k, a.second, a.third), ByEnd(-b.first - k, b.second, -b.third)
+        assert d3 is not None
+        k = width.slope
+        return ByEnd(first[0] + k, second[0], d3[0]), ByEnd(-first[1] - k, second[1], -d3[1])
 
     return LogInterval(by_shift, ends)

@@ -245,7 +245,9 @@ class SeveralRows(GeneralizedRows):
 
     def weighted(self, weights: Array, values: Matrix | float) -> Matrix:
         """``W v``, (m, n)."""
-        values = np.broadcast_to(values, weights.shape[1:])  # zero without random effects
+        if np.ndim(values) == 0:  # zero without random effects
+            values = np.broadcast_to(values, weights.shape[1:])
+        assert isinstance(values, np.ndarray)
         total = weights[:, 0] * values[0]
         for k in range(1, len(values)):
             total += weights[:, k] * values[k]

@@ -75,15 +75,10 @@ def point_of(fit, rows):
     return Point(factors, basis_coefficients(rows, beta), coordinates)
 
 
-@pytest.mark.full
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "name", but_for(MODELS, ["poisson, effects of zeros", "truncated_nbinom2"])
-)
-def test_the_gradient_is_that_of_differences(counts, name):
-    fit = fitted(counts, name)
+def near_the_maximum(frame, name):
+    """Objective and a point off the boundary, and away from the maximum."""
+    fit = fitted(frame, name)
     rows = several_rows(fit.model.design)
-    # Off the boundary, and away from the maximum, where the gradient is zero.
     point = point_of(fit, rows)
     point = Point(
         tuple(0.3 * np.eye(len(F)) + 0.5 * F for F in point.factors),
@@ -92,6 +87,16 @@ def test_the_gradient_is_that_of_differences(counts, name):
     )
     coordinates, x = free_coordinates(GeneralizedLikelihood(rows), point)
     objective = MarginalObjective(GeneralizedLikelihood(rows), coordinates)
+    return objective, x
+
+
+@pytest.mark.full
+@pytest.mark.cases(1)
+@pytest.mark.parametrize(
+    "name", but_for(MODELS, ["poisson, effects of zeros", "truncated_nbinom2"])
+)
+def test_the_gradient_is_that_of_differences(counts, name):
+    objective, x = near_the_maximum(counts, name)
     gradient, h = objective(x)[1], 1e-3
     for i in range(len(x)):
         steps = np.zeros((6, len(x)))
@@ -99,6 +104,23 @@ def test_the_gradient_is_that_of_differences(counts, name):
         values = np.array([objective(x + step)[0] for step in steps])
         found = values @ np.array([-1.0, 9.0, -45.0, 45.0, -9.0, 1.0]) / (60.0 * h)
         assert found == pytest.approx(gradient[i], rel=1e-6, abs=1e-6 * np.abs(gradient).max())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["poisson, effects of zeros", "truncated_nbinom2", "nbinom1"])
+def test_the_hessian_is_that_of_differences_of_the_gradient(counts, name):
+    objective, x = near_the_maximum(counts, name)
+    found, h = objective.exact_hessian(x), 1e-5
+    for i, step in enumerate(h * np.eye(len(x))):
+        column = (objective(x + step)[1] - objective(x - step)[1]) / (2.0 * h)
+        np.testing.assert_allclose(found[i], column, rtol=0, atol=2e-6 * np.abs(found).max())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["nbinom2", "gamma"])
+def test_of_two_factors_the_hessian_is_not_in_closed_form(counts, name):
+    objective, x = near_the_maximum(counts, name)
+    assert objective.exact_hessian(x) is None
 
 
 @pytest.mark.full
