@@ -111,7 +111,7 @@ class MarginalObjective:
     def exact_hessian(self, x: Vector) -> Matrix | None:
         """Hessian of Laplace's deviance, where it has closed forms; else None."""
         likelihood, coordinates = self.likelihood, self.coordinates
-        if likelihood.nagq != 1 or not has_laplace_hessian(likelihood.rows, coordinates):
+        if likelihood.nagq != 1 or not has_laplace_hessian(likelihood.model, coordinates):
             return None
         H = laplace_hessian(self.evaluate(x).modes, coordinates, x)
         return H if np.isfinite(H).all() else None

@@ -35,6 +35,7 @@ from mixedfx.likelihood.generalized.factor_rows import FactorRows, times
 from mixedfx.likelihood.generalized.likelihood import MarginalCoordinates
 from mixedfx.likelihood.generalized.pirls import Modes
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -44,11 +45,11 @@ Array = npt.NDArray[np.float64]
 _ETA_STEP, _PARAM_STEP = 1e-4, 1e-6
 
 
-def has_laplace_hessian(rows: GeneralizedRows, coordinates: MarginalCoordinates) -> bool:
-    """Whether the formulas hold: one plain factor, Lambda linear in its parameters."""
+def has_laplace_hessian(rows: RowsModel, coordinates: MarginalCoordinates) -> bool:
+    """Whether the formulas hold: one plain factor, Lambda linear in it, and rows in memory."""
     return (
-        len(rows.factors) == 1
-        and rows.factors[0].basis is None
+        rows.levels_are_apart
+        and isinstance(rows, GeneralizedRows)
         and coordinates.p == rows.p
         and coordinates.covariance.is_linear
     )
