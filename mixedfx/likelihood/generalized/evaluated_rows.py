@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.family import RowDerivatives
+from mixedfx.families.family import ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.generalized.rows_model import (
     LogDetRows,
@@ -22,6 +23,7 @@ from mixedfx.linalg.cholesky.inverse_blocks import LogDetDerivatives
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class EvaluatedRows(RowsAt):
         Zb = rows.random_predictor(effects)
         derivatives = rows.derivatives(fixed + Zb, params, third=third)
         return EvaluatedRows(rows, params, fixed, Zb, derivatives)
+
+    def total(self, function: Callable[[EvaluatedRows], T], *, third: bool = False) -> T:
+        """A function of the rows."""
+        return function(self.with_third() if third else self)
+
+    @cached_property
+    def by_params(self) -> ParamDerivatives:
+        """Derivatives by the coordinates of the family's parameters."""
+        return self.rows.by_params(self.eta, self.params)
 
     @cached_property
     def eta(self) -> Vector:
@@ -116,8 +127,7 @@ class EvaluatedRows(RowsAt):
 
     def scores_by_params(self) -> list[list[Matrix]]:
         """``Z'(dg/dphi)``."""
-        by = self.rows.by_params(self.eta, self.params)
-        return [self.rows.sums(first) for first in by.first]
+        return [self.rows.sums(first) for first in self.by_params.first]
 
     @property
     def working_rows(self) -> tuple[Vector | None, Vector | None]:
@@ -142,7 +152,7 @@ class EvaluatedRows(RowsAt):
         """
         if not len(self.params):
             return np.zeros(0)
-        by = self.rows.by_params(self.eta, self.params)
+        by = self.by_params
         if direct is None:
             direct = by.value.sum(axis=-1)
         return np.asarray(-2.0 * direct + self.rows.by_params_sums(by, h, As))

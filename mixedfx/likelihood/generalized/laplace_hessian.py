@@ -26,15 +26,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.derivatives import ParamDerivatives
+from mixedfx.families.derivatives import ParamDerivatives, RowDerivatives
+from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, times
 from mixedfx.likelihood.generalized.likelihood import MarginalCoordinates
 from mixedfx.likelihood.generalized.pirls import Modes
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
@@ -46,20 +48,91 @@ _ETA_STEP, _PARAM_STEP = 1e-4, 1e-6
 
 
 def has_laplace_hessian(rows: RowsModel, coordinates: MarginalCoordinates) -> bool:
-    """Whether the formulas hold: one plain factor, Lambda linear in it, and rows in memory."""
-    return (
-        rows.levels_are_apart
-        and isinstance(rows, GeneralizedRows)
-        and coordinates.p == rows.p
-        and coordinates.covariance.is_linear
-    )
+    """Whether the formulas hold: one plain factor, Lambda linear in its parameters."""
+    return rows.levels_are_apart and coordinates.p == rows.p and coordinates.covariance.is_linear
 
 
 def laplace_hessian(modes: Modes, coordinates: MarginalCoordinates, x: Vector) -> Matrix:
     """Hessian (m, m) of Laplace's deviance by the vector ``x``; not finite beyond a domain."""
     with np.errstate(all="ignore"):
-        H = _Hessian(modes, coordinates, x).matrix()
+        H = _Hessian(_Parameters(modes, coordinates, x)).matrix()
     return 0.5 * (H + H.T)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """The m parameters, those of the family the last, and Lambda and the modes there."""
+
+    modes: Modes
+    coordinates: MarginalCoordinates
+    x: Vector
+
+    @property
+    def lam(self) -> Matrix:
+        """Lambda, (K, K)."""
+        return self.modes.lambdas[0]
+
+    @cached_property
+    def lam_j(self) -> Array:
+        """Derivatives of Lambda by the covariance coordinates, (m_theta, 1, K, K)."""
+        covariance, positions = self.coordinates.covariance, self.modes.model.term_positions
+        found = np.zeros((covariance.size, 1, *self.lam.shape))
+        jacobians = covariance.jacobians(self.x[: covariance.size])
+        for J, part, position in zip(jacobians, covariance.slices, positions, strict=True):
+            found[part, 0, position.columns, position.columns] = J
+        return found
+
+    @cached_property
+    def of_family(self) -> slice:
+        """Place of the family's coordinates."""
+        return slice(self.coordinates.beta.stop, self.coordinates.size)
+
+    @cached_property
+    def of_theta(self) -> slice:
+        """Place of the covariance coordinates."""
+        return slice(0, self.coordinates.covariance.size)
+
+    @cached_property
+    def B(self) -> Array:
+        """``Z'WZ``, (L, K, K)."""
+        return np.moveaxis(self.modes.numeric.assembled.diagonal[0], 2, 0)
+
+    @cached_property
+    def inverse(self) -> Array:
+        """``H^-1``, (L, K, K)."""
+        H = np.eye(len(self.lam)) + self.lam.T @ self.B @ self.lam
+        return np.asarray(1.0 / H if len(self.lam) == 1 else np.linalg.inv(H))
+
+    @cached_property
+    def G(self) -> Array:
+        """``Lambda H^-1 Lambda'``, (K, K, L)."""
+        return np.moveaxis(self.lam @ self.inverse @ self.lam.T, 0, 2)
+
+    @cached_property
+    def Ztg_j(self) -> Array:
+        """``Lambda_j'Z'g``, (m_theta, L, K)."""
+        return np.asarray(self.modes.Ztg[0].T @ self.lam_j[:, 0])
+
+    def solved(self, target: Array) -> Array:
+        """``H^-1 v``, (m, L, K)."""
+        return np.asarray((self.inverse @ target[..., None])[..., 0])
+
+
+class _ModeSums(NamedTuple):
+    """What of the rows the modes follow."""
+
+    change: Array  # Z'(g_j - w e_j), (m, L, K)
+    Ztc: Array  # (1, L, K)
+
+
+class _AlongSums(NamedTuple):
+    """Sums along the parameters, the modes following."""
+
+    H: Matrix  # products of two changes of eta, and what the family adds, (m, m)
+    cross: Matrix  # what is added to its transpose, (m, m)
+    through: Array  # Z'(c - w As), (1, L, K)
+    Ztg_dot: Array  # (m, L, K)
+    B_dot: Array  # (m, L, K, K)
 
 
 @dataclass(frozen=True)
@@ -71,7 +144,7 @@ class _Levels:
     predictor_of: tuple[int, ...]  # of each column
 
     @staticmethod
-    def of(rows: GeneralizedRows) -> _Levels:
+    def of(rows: RowArrays) -> _Levels:
         """Those of the grouping factor."""
         factor = rows.factors[0]
         return _Levels(factor, rows.n_predictors, factor.predictors_of_columns)
@@ -109,74 +182,42 @@ class _Levels:
 
 
 @dataclass(frozen=True)
-class _Hessian:
-    """What the second derivatives are sums of; m parameters, those of the family the last."""
+class _Rows:
+    """Rows at the modes, or a block of them, and their sums."""
 
-    modes: Modes
-    coordinates: MarginalCoordinates
-    x: Vector
+    at: EvaluatedRows
+    parameters: _Parameters
 
     @cached_property
     def levels(self) -> _Levels:
         """Sums of the grouping factor."""
-        return _Levels.of(self.modes.rows)
-
-    @property
-    def lam(self) -> Matrix:
-        """Lambda, (K, K)."""
-        return self.modes.lambdas[0]
-
-    @cached_property
-    def lam_j(self) -> Array:
-        """Derivatives of Lambda by the covariance coordinates, (m_theta, 1, K, K)."""
-        rows, covariance = self.modes.rows, self.coordinates.covariance
-        found = np.zeros((covariance.size, 1, *self.lam.shape))
-        for J, part, position in zip(
-            covariance.jacobians(self.x[: covariance.size]),
-            covariance.slices,
-            rows.term_positions,
-            strict=True,
-        ):
-            found[part, 0, position.columns, position.columns] = J
-        return found
-
-    @cached_property
-    def of_family(self) -> slice:
-        """Place of the family's coordinates."""
-        return slice(self.coordinates.beta.stop, self.coordinates.size)
-
-    @cached_property
-    def of_theta(self) -> slice:
-        """Place of the covariance coordinates."""
-        return slice(0, self.coordinates.covariance.size)
+        return _Levels.of(self.at.rows)
 
     @cached_property
     def by_family(self) -> ParamDerivatives:
         """Derivatives of the rows by the family's coordinates."""
-        return self._by_family(self.modes.eta, self.modes.params)
+        return self._shaped(self.at.by_params)
 
-    def _by_family(self, eta: Array, params: Vector) -> ParamDerivatives:
+    def _shaped(self, by: ParamDerivatives) -> ParamDerivatives:
         """Of shapes (q, n), (q, r, n) and (q, r, r, n) of q coordinates."""
-        (value, first, weight), r = self.modes.rows.by_params(eta, params), self.levels.predictors
+        (value, first, weight), r = by, self.levels.predictors
         q, n = value.shape
         return ParamDerivatives(value, first.reshape(q, r, n), weight.reshape(q, r, r, n))
 
     @cached_property
     def weight(self) -> Array:
-        """W of the rows, (r, r, n)."""
+        """W, (r, r, n)."""
         r = self.levels.predictors
-        return self.modes.at_rows.weight.reshape(r, r, -1)
+        return self.at.derivatives.weight.reshape(r, r, -1)
 
     @cached_property
     def weight_slope(self) -> Array:
-        """W' of the rows, (r, r, r, n)."""
-        return self._slope(self.modes.eta)
+        """W', (r, r, r, n)."""
+        return self._slope(self.at.derivatives)
 
-    def _slope(self, eta: Array) -> Array:
-        """The same at other predictors, not a number beyond the domain of the link."""
-        at, r = self.modes.at_rows, self.levels.predictors
-        if eta is not self.modes.eta:
-            at = self.modes.rows.derivatives(eta, self.modes.params, third=True)
+    def _slope(self, at: RowDerivatives) -> Array:
+        """The same of derivatives, not a number beyond the domain of the link."""
+        r = self.levels.predictors
         assert at.weight_slope is not None
         slope = at.weight_slope.reshape(r, r, r, -1)
         return slope if np.isfinite(at.value).all() else np.full_like(slope, np.nan)
@@ -184,129 +225,112 @@ class _Hessian:
     @cached_property
     def eta_j(self) -> Array:
         """``e_j``, (m, r, n)."""
-        of_theta = self.levels.predictor(self.modes.u[0].T @ self.lam_j[:, 0].transpose(0, 2, 1))
-        of_family = np.zeros((len(self.modes.params), *of_theta.shape[1:]))
-        return np.concatenate([of_theta, self.modes.rows.fixed_columns, of_family])
+        parameters = self.parameters
+        u = parameters.modes.u[0].T
+        of_theta = self.levels.predictor(u @ parameters.lam_j[:, 0].transpose(0, 2, 1))
+        of_family = np.zeros((len(self.at.params), *of_theta.shape[1:]))
+        return np.concatenate([of_theta, self.at.rows.fixed_columns, of_family])
 
     @cached_property
-    def B(self) -> Array:
-        """``Z'WZ``, (L, K, K)."""
-        return np.asarray(self.levels.blocks(self.weight[None])[0])
+    def h(self) -> Array:
+        """``h``, (r, r, n)."""
+        r = self.levels.predictors
+        return np.asarray(self.at.rows.quadratic([self.parameters.G], {})).reshape(r, r, -1)
 
     @cached_property
-    def inverse(self) -> Array:
-        """``H^-1``, (L, K, K)."""
-        H = np.eye(len(self.lam)) + self.lam.T @ self.B @ self.lam
-        return np.asarray(1.0 / H if len(self.lam) == 1 else np.linalg.inv(H))
-
-    @cached_property
-    def Ztg_j(self) -> Array:
-        """``Lambda_j'Z'g``, (m_theta, L, K)."""
-        return np.asarray(self.modes.Ztg[0].T @ self.lam_j[:, 0])
-
-    # ------------------------------------------------------------ along each parameter
+    def c(self) -> Array:
+        """``c``, (r, n)."""
+        return _contracted(self.weight_slope, self.h)
 
     def _first(self, eta_along: Array) -> Array:
         """Change of g along a change of eta and of the family's parameters, (m, r, n)."""
         found = -_product(self.weight, eta_along)
-        found[self.of_family] += self.by_family.first
+        found[self.parameters.of_family] += self.by_family.first
         return found
 
-    @cached_property
-    def u_dot(self) -> Array:
-        """``u.``, (m, L, K)."""
-        target = self.levels.sums(self._first(self.eta_j)) @ self.lam
-        target[self.of_theta] += self.Ztg_j
-        return self._solved(target)
+    def mode_sums(self) -> _ModeSums:
+        """What the modes follow."""
+        change = self.levels.sums(self._first(self.eta_j))
+        return _ModeSums(change, self.levels.sums(self.c[None]))
 
-    def _solved(self, target: Array) -> Array:
-        """``H^-1 v``, (m, L, K)."""
-        return np.asarray((self.inverse @ target[..., None])[..., 0])
+    def along_sums(self, b_dot: Array, b_s: Array) -> _AlongSums:
+        """Sums at ``Lambda u.`` and ``Lambda s``, (m, L, K) and (1, L, K)."""
+        of_family, levels = self.parameters.of_family, self.levels
+        eta_dot, As = self.eta_j + levels.predictor(b_dot), levels.predictor(b_s)[0]
+        g_dot, w_dot = self._first(eta_dot), _product(self.weight_slope, eta_dot)
+        w_dot[of_family] += self.by_family.weight
+        curvature, by_family = self._slopes(As)
+        H = _inner(_product(curvature, eta_dot), eta_dot)
+        H[of_family, of_family] += self._of_family_twice(As)
+        cross = -_inner(self.eta_j, g_dot)
+        cross[of_family] += _inner(by_family - self.by_family.first, eta_dot)
+        through = self.c - _product(self.weight, As[None])[0]
+        return _AlongSums(
+            H, cross, levels.sums(through[None]), levels.sums(g_dot), levels.blocks(w_dot)
+        )
 
-    @cached_property
-    def eta_dot(self) -> Array:
-        """``eta.``, (m, r, n)."""
-        return np.asarray(self.eta_j + self.levels.predictor(self.u_dot @ self.lam.T))
-
-    @cached_property
-    def g_dot(self) -> Array:
-        """``g.``, (m, r, n)."""
-        return self._first(self.eta_dot)
-
-    @cached_property
-    def B_dot(self) -> Array:
-        """``B.``, (m, L, K, K)."""
-        w_dot = _product(self.weight_slope, self.eta_dot)
-        w_dot[self.of_family] += self.by_family.weight
-        return self.levels.blocks(w_dot)
-
-    # ------------------------------------------------------------ sums
-
-    def matrix(self) -> Matrix:
-        """The Hessian, symmetric but for rounding and the differences."""
-        theta, lam_j = self.of_theta, self.lam_j
-        G, r = self.lam @ self.inverse @ self.lam.T, self.levels.predictors
-        h = self.modes.rows.quadratic([np.moveaxis(G, 0, 2)], {}).reshape(r, r, -1)
-        c = _contracted(self.weight_slope, h)
-        s = self._solved(self.levels.sums(c[None]) @ self.lam)
-        As = self.levels.predictor(s @ self.lam.T)[0]
-        curvature, by_family = self._slopes(h, As)
-        H = _inner(_product(curvature, self.eta_dot), self.eta_dot)
-        cross = self._penalized()
-        cross[self.of_family] += _inner(by_family, self.eta_dot)
-        through = self.levels.sums((c - _product(self.weight, As[None])[0])[None]) @ lam_j[:, 0]
-        cross[theta] += _inner(through, self.u_dot)
-        cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), self.levels.sums(self.g_dot))
-        cross[theta] += 2.0 * _traces(lam_j @ (self.inverse @ self.lam.T), self.B_dot)
-        H += cross + cross.T
-        H[self.of_family, self.of_family] += self._of_family_twice(h, As)
-        return np.asarray(H + self._log_det_of_levels())
-
-    def _penalized(self) -> Matrix:
-        """``P`` but for the rows' second derivatives by the family; it is symmetric."""
-        half = _inner(self.eta_j, self.g_dot)
-        half[self.of_family] += _inner(self.by_family.first, self.eta_dot)
-        half[self.of_theta] += _inner(self.Ztg_j, self.u_dot)
-        return -half
-
-    def _log_det_of_levels(self) -> Matrix:
-        """Traces of products of two first derivatives of H."""
-        lam, lam_j, theta = self.lam, self.lam_j, self.of_theta
-        half = lam_j.transpose(0, 1, 3, 2) @ (self.B @ lam)  # Lambda_j'B Lambda
-        H_dot = lam.T @ self.B_dot @ lam
-        H_dot[theta] += half + half.transpose(0, 1, 3, 2)
-        turned = self.inverse @ H_dot
-        found = -_traces(turned, turned)
-        products = self.inverse @ (lam_j.transpose(0, 1, 3, 2) @ self.B)  # H^-1 Lambda_j'B
-        found[theta, theta] += 2.0 * _traces(products, np.broadcast_to(lam_j, products.shape))
-        return found
-
-    # ------------------------------------------------------------ differences of the rows
-
-    def _slopes(self, h: Array, As: Array) -> tuple[Array, Array]:
+    def _slopes(self, As: Array) -> tuple[Array, Array]:
         """``h w'' - As w'`` (r, r, n), and ``h w'_j - As w_j`` of the family's (q, r, n)."""
+        at, h = self.at, self.h
         curvature = -_product(self.weight_slope, As[None])[0]
         by_family = -np.einsum("qabn,bn->qan", self.by_family.weight, As)
         for k in range(self.levels.predictors):
             for step in (_ETA_STEP, -_ETA_STEP):
-                eta = np.array(self.modes.eta)
+                eta = np.array(at.eta)
                 (eta if eta.ndim == 1 else eta[k])[:] += step
-                curvature[k] += _contracted(self._slope(eta), h) / (2.0 * step)
+                moved = at.rows.derivatives(eta, at.params, third=True)
+                curvature[k] += _contracted(self._slope(moved), h) / (2.0 * step)
                 if len(by_family):
-                    weight = self._by_family(eta, self.modes.params).weight
+                    weight = self._shaped(at.rows.by_params(eta, at.params)).weight
                     by_family[:, k] += np.einsum("qabn,abn->qn", weight, h) / (2.0 * step)
         return curvature, by_family
 
-    def _of_family_twice(self, h: Array, As: Array) -> Matrix:
+    def _of_family_twice(self, As: Array) -> Matrix:
         """``sum -2 v_jk + As g_jk + h w_jk``, (q, q)."""
-        family, coordinates = self.modes.rows.family, self.x[self.of_family]
+        at, coordinates = self.at, self.parameters.x[self.parameters.of_family]
         found = np.empty((len(coordinates), len(coordinates)))
-        at = _weighted_sums(self.by_family, h, As)
+        here = _weighted_sums(self.by_family, self.h, As)
         for k in range(len(coordinates)):
             moved = coordinates.copy()
             moved[k] += _PARAM_STEP
-            by = self._by_family(self.modes.eta, family.natural(moved))
-            found[:, k] = (_weighted_sums(by, h, As) - at) / _PARAM_STEP
+            by = self._shaped(at.rows.by_params(at.eta, at.rows.family.natural(moved)))
+            found[:, k] = (_weighted_sums(by, self.h, As) - here) / _PARAM_STEP
+        return found
+
+
+@dataclass(frozen=True)
+class _Hessian:
+    """Sums over the levels, of two readings of the rows."""
+
+    parameters: _Parameters
+
+    def matrix(self) -> Matrix:
+        """The Hessian, symmetric but for rounding and the differences."""
+        at = self.parameters
+        lam, lam_j, theta, rows = at.lam, at.lam_j, at.of_theta, at.modes.at
+        first = rows.total(lambda block: _Rows(block, at).mode_sums(), third=True)
+        target = first.change @ lam
+        target[theta] += at.Ztg_j
+        u_dot, s = at.solved(target), at.solved(first.Ztc @ lam)
+        effects = u_dot @ lam.T, s @ lam.T
+        sums = rows.total(lambda block: _Rows(block, at).along_sums(*effects), third=True)
+        cross = sums.cross.copy()
+        cross[theta] += _inner(sums.through @ lam_j[:, 0] - at.Ztg_j, u_dot)
+        cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), sums.Ztg_dot)
+        cross[theta] += 2.0 * _traces(lam_j @ (at.inverse @ lam.T), sums.B_dot)
+        return np.asarray(sums.H + cross + cross.T + self._of_levels(sums.B_dot))
+
+    def _of_levels(self, B_dot: Array) -> Matrix:
+        """Traces of products of two first derivatives of H."""
+        at = self.parameters
+        lam, lam_j, theta = at.lam, at.lam_j, at.of_theta
+        half = lam_j.transpose(0, 1, 3, 2) @ (at.B @ lam)  # Lambda_j'B Lambda
+        H_dot = lam.T @ B_dot @ lam
+        H_dot[theta] += half + half.transpose(0, 1, 3, 2)
+        turned = at.inverse @ H_dot
+        found = -_traces(turned, turned)
+        products = at.inverse @ (lam_j.transpose(0, 1, 3, 2) @ at.B)  # H^-1 Lambda_j'B
+        found[theta, theta] += 2.0 * _traces(products, np.broadcast_to(lam_j, products.shape))
         return found
 
 

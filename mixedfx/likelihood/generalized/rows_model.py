@@ -9,9 +9,9 @@ they are added up over the blocks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from mixedfx.linalg.solver import Solver
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 class ThroughSums(NamedTuple):
@@ -68,6 +69,10 @@ class LogDetRows(ABC):
 
 class RowsAt(ABC):
     """The rows at one linear predictor, as sums over them."""
+
+    @abstractmethod
+    def total(self, function: Callable[[Any], T], *, third: bool = False) -> T:
+        """Sum of a function of rows in memory, of each block of them."""
 
     @property
     @abstractmethod
