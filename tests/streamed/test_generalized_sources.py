@@ -81,7 +81,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "no effects": ("count ~ x + f", "poisson", {}),
     "no columns": ("yes ~ 0 + (0 + x | g)", "binomial", {}),
 }
-OTHERS = but_for(list(MODELS), ["crossed"])
+OTHERS = but_for(list(MODELS), ["no effects"])
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def assert_same(whole: mfx.Results, parts: mfx.Results) -> None:
 
 
 def test_a_fit_of_blocks_is_that_of_the_rows():
-    assert_same(in_memory("crossed"), fitted("crossed", in_chunks([37, 150]), chunk_rows=N))
+    assert_same(in_memory("no effects"), fitted("no effects", in_chunks([37, 150]), chunk_rows=N))
 
 
 @pytest.mark.full
@@ -150,7 +150,7 @@ def test_the_chunks_change_no_digit(cuts):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("kind", ["parquet", "csv", "polars", "dask", "frame"])
+@pytest.mark.parametrize("kind", ["parquet", "csv", "polars", "duckdb", "dask", "frame"])
 def test_sources_give_the_fit_of_the_rows(kind, tmp_path):
     data: Any = table()[["yes", "x", "g"]]
     if kind == "parquet":
@@ -164,6 +164,8 @@ def test_sources_give_the_fit_of_the_rows(kind, tmp_path):
         data = tmp_path / "rows.csv"
     elif kind == "polars":
         data = pytest.importorskip("polars").from_pandas(data).lazy()
+    elif kind == "duckdb":
+        data = pytest.importorskip("duckdb").connect().from_df(data)
     elif kind == "dask":
         dask = pytest.importorskip("dask.dataframe")
         data = dask.from_pandas(data, npartitions=3)
@@ -178,6 +180,7 @@ def fits() -> tuple[mfx.Results, mfx.Results]:
         return in_memory("crossed"), fitted("crossed", in_chunks([100, 290]), chunk_rows=N)
 
 
+@pytest.mark.full
 def test_tests_means_and_predictions_are_those_of_the_rows(fits):
     whole, parts = fits
     for ask in (
@@ -234,6 +237,7 @@ ASKED = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ASKED)
 def test_what_needs_rows_names_itself_and_the_way(name, fits):
     with pytest.raises(RowsNotInMemory) as caught:
@@ -242,6 +246,7 @@ def test_what_needs_rows_names_itself_and_the_way(name, fits):
     assert "fit.augment(source, to='folder')" in str(caught.value)
 
 
+@pytest.mark.full
 def test_the_certificate_says_that_the_approximation_needs_rows(fits):
     assert "not estimated: that needs the rows in memory" in str(fits[1].certificate)
 
@@ -332,6 +337,7 @@ def changing(change: Any) -> Any:
     return rows
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -345,6 +351,7 @@ def test_rows_that_change_between_passes_are_an_error(change, message):
         mfx.glmer("amount ~ x + (1 | g)", changing(change), "gamma", chunk_rows=N)
 
 
+@pytest.mark.full
 def test_a_response_outside_the_support_names_its_row():
     frame = table().copy()
     frame.loc[300, "amount"] = -1.0
@@ -352,6 +359,7 @@ def test_a_response_outside_the_support_names_its_row():
         mfx.glmer("amount ~ x + (1 | g)", lambda: [frame[:250], frame[250:]], "gamma", chunk_rows=N)
 
 
+@pytest.mark.full
 def test_a_rare_level_of_a_response_is_found(monkeypatch):
     monkeypatch.setattr(sampling.Reservoir.__init__, "__defaults__", (50,))
     frame = table().dropna().assign(text="lost").reset_index(drop=True)
