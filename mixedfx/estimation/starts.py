@@ -44,6 +44,7 @@ class GridPoint:
 
     value: float  # the deviance
     exponents: Vector  # (directions,) log10 of the standard deviations
+    vertex: Vector  # the same where parabolas through it are lowest: the start
     step: float  # of the grid, in the exponents
     directions: tuple[Ints, ...]  # of each term's columns
     bases: tuple[Matrix, ...]  # (k, k) orthogonal
@@ -51,7 +52,7 @@ class GridPoint:
     @property
     def factors(self) -> list[Matrix]:
         """Scaled factors of the terms."""
-        sds = 10.0**self.exponents
+        sds = 10.0**self.vertex
         terms = zip(self.bases, self.directions, strict=True)
         return [basis * sds[directions] for basis, directions in terms]
 
@@ -87,7 +88,7 @@ def grid_minima(likelihood: GaussianLikelihood) -> list[GridPoint]:
             return dense.deviances(10.0 ** exponents[:, columns], reml=likelihood.reml)
 
         minima = minima_on_grid(deviances, axis, count, near=_NEAR)
-        found += [GridPoint(m.value, m.point, m.step, directions, bases) for m in minima]
+        found += [GridPoint(m.value, m.point, m.vertex, m.step, directions, bases) for m in minima]
     return sorted(found, key=lambda point: point.value)[:_MAX_STARTS]
 
 

@@ -180,15 +180,21 @@ class DenseCrossProducts:
     @cached_property
     def _largest_effect(self) -> _LargestEffect | None:
         """The effect of most levels with a diagonal block; None if none has one."""
-        effect, within = self._effect_of_column, self.crossprod.ZtZ.pattern.within
-        terms = self.crossprod.term_positions
-        diagonal = [term.group not in within for term in terms for _ in range(term.width)]
+        within, terms = self.crossprod.ZtZ.pattern.within, self.crossprod.term_positions
+        levels = self.crossprod.ZtZ.layout.levels
+        diagonal = [
+            0 if term.group in within else levels(term.group)
+            for term in terms
+            for _ in range(term.width)
+        ]
         if not any(diagonal):
             return None
-        largest = int(np.argmax(np.where(diagonal, np.bincount(effect), 0)))
-        part, rest = np.flatnonzero(effect == largest), np.flatnonzero(effect != largest)
-        others = np.concatenate([rest, np.arange(self.q, len(self.matrix))])
-        A = self.matrix[others[:, None], part]
+        effect, largest = self._effect_of_column, diagonal.index(max(diagonal))
+        start = int(np.argmax(effect == largest))
+        part = slice(start, start + diagonal[largest])
+        others = np.concatenate([np.arange(start), np.arange(part.stop, len(self.matrix))])
+        rest = others[: self.q - diagonal[largest]]
+        A = self.matrix[others, part]
         products = (A[:, None] * A[None, :]).reshape(len(A) ** 2, -1).T
         return _LargestEffect(
             largest,

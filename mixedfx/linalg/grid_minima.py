@@ -26,6 +26,7 @@ class GridMinimum:
     value: float
     point: Vector  # (dimensions,)
     step: float  # of the grid there
+    vertex: Vector  # (dimensions,) of the parabolas through it and its neighbours along the axes
 
 
 def minima_on_grid(
@@ -60,7 +61,25 @@ def minima_on_grid(
 
 
 def _minima(values: Array, axis: Vector, minima: Mask, step: float) -> list[GridMinimum]:
-    return [GridMinimum(float(values[tuple(i)]), axis[i], step) for i in np.argwhere(minima)]
+    found = [tuple(i) for i in np.argwhere(minima).tolist()]
+    return [
+        GridMinimum(float(values[i]), axis[list(i)], step, _vertex(values, axis, i, step))
+        for i in found
+    ]
+
+
+def _vertex(values: Array, axis: Vector, at: tuple[int, ...], step: float) -> Vector:
+    """Where the parabola along each axis is lowest, within half a step of the point."""
+    vertex = axis[list(at)]
+    value = float(values[at])
+    for d, i in enumerate(at):
+        if 0 < i < values.shape[d] - 1:
+            before = float(values[(*at[:d], i - 1, *at[d + 1 :])])
+            after = float(values[(*at[:d], i + 1, *at[d + 1 :])])
+            curvature = before - 2.0 * value + after
+            if 0.0 < curvature < np.inf:
+                vertex[d] += 0.5 * step * (before - after) / curvature
+    return vertex
 
 
 @lru_cache(maxsize=16)

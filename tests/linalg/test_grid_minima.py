@@ -41,3 +41,15 @@ def test_a_minimum_between_the_points_is_seen_on_the_finer_grid():
 
 def test_nothing_is_found_where_no_value_is_finite():
     assert minima_on_grid(lambda x: np.full(len(x), np.inf), AXIS, 2, near=1.0) == []
+
+
+def test_the_vertex_of_a_separable_parabola_is_its_minimum():
+    # Between the points of the grid: 0.37 and -0.21, both in the interior.
+    axis = np.linspace(-1.0, 1.0, 9)
+
+    def parabola(points):
+        return 3.0 * (points[:, 0] - 0.37) ** 2 + (points[:, 1] + 0.21) ** 2
+
+    (found,) = minima_on_grid(parabola, axis, 2, near=4.0)
+    np.testing.assert_allclose(found.vertex, [0.37, -0.21], rtol=1e-12)
+    assert (np.abs(found.vertex - found.point) <= 0.5 * found.step).all()
