@@ -389,11 +389,15 @@ def _add_off_diagonal(
     *parts: tuple[OffDiagonalBlock, Codes, Codes],
 ) -> tuple[LevelPairs, Matrix]:
     """Sum blocks over the union of their pairs, given the levels of rows and columns."""
-    cols = [in_cols[block.cols].astype(np.int64) for block, _, in_cols in parts]
-    width = 1 + max(int(own.max(initial=0)) for own in cols)
-    runs = [
-        pair_sums.Run(in_rows[block.rows] * width + own, block.values.reshape(-1, len(own)))
-        for (block, in_rows, _), own in zip(parts, cols, strict=True)
-    ]
+    shape = tuple(
+        1 + max(int(at.max(initial=0)) for at in own)
+        for own in zip(*[p[1:] for p in parts], strict=True)
+    )
     K, k, _ = parts[0][0].values.shape
-    return pair_sums.as_block(pair_sums.PairSums(width, (pair_sums.merge_runs(runs),)), K, k)
+    table = pair_sums.PairTable((shape[0], shape[1]), K * k)
+    for block, in_rows, in_cols in parts:
+        keys = in_rows[block.rows].astype(np.int64) * shape[1] + in_cols[block.cols]
+        order = np.argsort(keys)
+        values = block.values.reshape(K * k, -1)
+        table.add(pair_sums.PairSums((shape[0], shape[1]), keys[order], values[:, order]))
+    return table.total().as_block(K, k)

@@ -146,7 +146,7 @@ def off_diagonal_block(
     assert pattern is not None
     counts = np.diff(pattern.indptr)
     pairs = LevelPairs(
-        rows=np.repeat(np.arange(shape[0], dtype=np.int64), counts),
-        cols=pattern.indices.astype(np.int64),
+        rows=np.repeat(np.arange(shape[0], dtype=pattern.indices.dtype), counts),
+        cols=pattern.indices,
     )
     return pairs, np.stack(values).reshape(len(za), len(zb), -1)

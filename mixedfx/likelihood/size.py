@@ -38,8 +38,8 @@ def exact_operations(pattern: BlockPattern) -> float:
     for f in layout.factors:
         if f != first:
             pairs = pattern.pairs[min(f, first), max(f, first)]
-            levels = pairs.rows if first < f else pairs.cols
-            entries += layout.width(f) * np.bincount(levels, minlength=len(entries))
+            counts = pairs.counts(*map(layout.levels, sorted((f, first))))
+            entries += layout.width(f) * counts[0 if first < f else 1]
     return float(t**3 + layout.width(first) * (entries**2).sum())
 
 

@@ -23,15 +23,20 @@ _CONTROL_GROUP = (
 )
 
 
-def check_memory(what: str, n_bytes: float, *, copies: int, advice: str) -> None:
-    """Raise a SizeError unless so many copies of an array of so many bytes can be allocated."""
+def check_memory(what: str, n_bytes: float, *, copies: int, advice: str, held: float = 0.0) -> None:
+    """Raise a SizeError unless so many copies of an array of so many bytes can be allocated.
+
+    The bytes that are ``held`` count as available: they are part of the copies, or will be given
+    back while these are made.
+    """
     if is_always_available(copies * n_bytes):
         return
-    available = available_memory()
+    available = available_memory() + held
     if copies * n_bytes > available:
+        needed = f", of which the fit needs about {copies} copies" if copies > 1 else ""
         raise SizeError(
-            f"{what}: {size_text(n_bytes)}, of which the fit needs about {copies} copies, and "
-            f"{size_text(available)} of memory are available. {advice}"
+            f"{what}: {size_text(n_bytes)}{needed}, and {size_text(available)} of memory are "
+            f"available. {advice}"
         )
 
 

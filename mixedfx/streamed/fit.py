@@ -30,7 +30,7 @@ from mixedfx.likelihood.stream.assembly import (
     crossproduct_bytes,
     plan_reduction,
 )
-from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, combine, reduce_chunk
+from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, added, combine, reduce_chunk
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.residuals.streamed import StreamedLogLinear
 from mixedfx.sources.reading import read_chunks
@@ -98,13 +98,9 @@ def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
     with ThreadPoolExecutor(1, thread_name_prefix="mixedfx sums") as pool:
         total: Future[RowSums] | None = None
         for own in sums():
-            total = pool.submit(_added, None if total is None else total.result(), own)
+            total = pool.submit(added, None if total is None else total.result(), own)
         assert total is not None
         return total.result()
-
-
-def _added(total: RowSums | None, own: RowSums) -> RowSums:
-    return own if total is None else combine(total, own)
 
 
 def streamed_rows(

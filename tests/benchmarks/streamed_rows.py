@@ -78,7 +78,7 @@ def passes(folder: Path) -> dict[str, float]:
         "pass 2": round(end - first, 2),
         "GB": round(peak(), 2),
         "GB before": round(before, 2),
-        "pairs": len(pairs.keys),
+        "pairs": len(pairs.rows),
     }
 
 

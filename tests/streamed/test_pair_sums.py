@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from tiers import examples
 
 from mixedfx.errors import SizeError
-from mixedfx.likelihood.stream import pair_sums as module
-from mixedfx.likelihood.stream.pair_sums import as_block, pair_sums
+from mixedfx.likelihood.stream.pair_sums import PairTable, pair_sums
 
 
 @given(
@@ -27,13 +26,18 @@ from mixedfx.likelihood.stream.pair_sums import as_block, pair_sums
 def test_merged_sums_are_those_of_all_rows(n_chunks, rows, n, big):
     rng = np.random.default_rng(n_chunks * 1000 + rows)
     # Keys that leave no room for positions are sorted otherwise.
-    width = 2**60 // 13 if big else 9
+    shape = (12, 2**60 // 13 if big else 9)
     chunks = []
     for _ in range(n_chunks):
         size = rng.integers(0, rows + 1)
         chunks.append((rng.integers(0, n, size), rng.integers(0, 9, size), rng.normal(size=size)))
-    parts = [pair_sums(i, j, width, [None, x], [None, 2 * x], None) for i, j, x in chunks]
-    pairs, values = as_block(reduce(add, parts), 2, 2)
+    parts = [pair_sums(i, j, shape, [None, x], [None, 2 * x], None) for i, j, x in chunks]
+    tree = reduce(add, parts)
+    pairs, values = tree.total().as_block(2, 2)
+    table = PairTable.of(parts).total()
+    for name in ("rows", "cols"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(pairs, name))
+    np.testing.assert_allclose(table.values.reshape(values.shape), values, atol=1e-12)
     i, j, x = (np.concatenate(c) for c in zip(*chunks, strict=True))
     frame = pd.DataFrame({"i": i, "j": j, "n": 1.0, "x": x, "xx": 2 * x**2})
     expected = frame.groupby(["i", "j"])[["n", "x", "xx"]].sum()
@@ -44,9 +48,10 @@ def test_merged_sums_are_those_of_all_rows(n_chunks, rows, n, big):
     np.testing.assert_allclose(values[1, 1], expected["xx"], atol=1e-12)
 
 
-def test_pairs_beyond_memory_are_refused_before_they_are_merged(monkeypatch):
+def test_pairs_beyond_memory_are_refused_while_they_are_collected(monkeypatch):
     rows = np.arange(50_000)
-    parts = [pair_sums(rows, rows + i, 60_000, [None], [None], None) for i in range(8)]
-    monkeypatch.setattr("mixedfx.linalg.available_memory.available_memory", lambda: 1e6)
-    with pytest.raises(SizeError, match="400,000 pairs of levels"):
-        module.PairSums(60_000, tuple(p.runs[0] for p in parts)).total()
+    shape = (50_000, 60_000)
+    parts = [pair_sums(rows, rows + i, shape, [None], [None], None) for i in range(8)]
+    monkeypatch.setattr("mixedfx.linalg.available_memory.available_memory", lambda: 4e5)
+    with pytest.raises(SizeError, match="50,000 pairs of levels.*: 1 MB"):
+        PairTable.of(parts)

@@ -33,7 +33,6 @@ from mixedfx.likelihood.recentred import (
     smallest_eigenvalue,
 )
 from mixedfx.likelihood.stratified import StratifiedSums
-from mixedfx.likelihood.stream.pair_sums import as_block
 from mixedfx.likelihood.stream.stratum_sums import stratified
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import check_memory
@@ -137,7 +136,7 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
     R, T, coef = least_squares(products, sums.n, R[np.ix_(kept, kept)], plan.coef[kept])
     XytXy = T.T @ products @ T
     blocks = {
-        (i, j): as_block(pairs, len(sums.ZtZ[i]), len(sums.ZtZ[j]))
+        (i, j): pairs.total().as_block(len(sums.ZtZ[i]), len(sums.ZtZ[j]))
         for (i, j), pairs in sums.pairs.items()
     }
     crossprod = CrossProducts(

@@ -14,7 +14,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import term_columns
 from mixedfx.likelihood.stratified import StratifiedSums, StratumSums, products_by_code
-from mixedfx.likelihood.stream.pair_sums import PairSums, Run, pair_sums
+from mixedfx.likelihood.stream.pair_sums import PairSums, PairTable, PairTotals, pair_sums
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -29,8 +29,9 @@ class RowSumsByStratum:
     counts: Vector  # (S,) rows
     inverse_weights: Vector  # (S,) sums of 1 / weight
     XytXy: Array  # (P + 1, P + 1, S)
-    levels: tuple[PairSums, ...]  # Z'W[Z, X, y] of each factor, by level and stratum
-    pairs: Mapping[tuple[int, int], PairSums]  # Z_1'WZ_2, by pair of levels and stratum
+    # Z'W[Z, X, y] of each factor, by level and stratum, and Z_1'WZ_2, by pair of levels and stratum
+    levels: tuple[PairSums | PairTable, ...]
+    pairs: Mapping[tuple[int, int], PairSums | PairTable]
 
 
 def sums_by_stratum(
@@ -43,14 +44,15 @@ def sums_by_stratum(
     """Sums of the rows of a chunk, given the stratum of each."""
     Z = [term_columns(terms) for terms in by_group]
     levels = [
-        pair_sums(terms[0].codes, codes, S, z, [*z, *Xy_columns], w)
+        pair_sums(terms[0].codes, codes, (terms[0].n_levels, S), z, [*z, *Xy_columns], w)
         for terms, z in zip(by_group, Z, strict=True)
     ]
     pairs = {}
     for i, j in itertools.combinations(range(len(by_group)), 2):
         first, second = by_group[i][0], by_group[j][0]
         pair = first.codes.astype(np.int64) * second.n_levels + second.codes
-        pairs[i, j] = pair_sums(pair, codes, S, Z[i], Z[j], w)
+        shape = first.n_levels * second.n_levels, S
+        pairs[i, j] = pair_sums(pair, codes, shape, Z[i], Z[j], w)
 
     counts = np.bincount(codes, minlength=S).astype(float)
     inverse_weights = counts if w is None else np.bincount(codes, 1.0 / w, S).astype(float)
@@ -65,12 +67,12 @@ def stratified(
     diagonal, right, off_diagonal = [], [], {}
     for f, own in enumerate(sums.levels):
         K, L = plain.ZtZ.layout.width(f), plain.ZtZ.layout.levels(f)
-        values, level, stratum = _cells(own.total(), own.width, K)
+        values, level, stratum = _cells(own.total(), K)
         ZtXy = np.einsum("kml,mc->kcl", values[:, K + part], T)
         diagonal.append(StratumSums(values[:, :K], level, stratum, L))
         right.append(StratumSums(ZtXy, level, stratum, L))
     for (i, j), found in sums.pairs.items():
-        values, pair, stratum = _cells(found.total(), found.width, plain.ZtZ.layout.width(i))
+        values, pair, stratum = _cells(found.total(), plain.ZtZ.layout.width(i))
         pairs, width = plain.ZtZ.pattern.pairs[i, j], plain.ZtZ.layout.levels(j)
         at = pairs.positions(*np.divmod(pair, width), width)
         off_diagonal[i, j] = StratumSums(values, at, stratum, len(pairs))
@@ -90,7 +92,7 @@ def stratified(
     )
 
 
-def _cells(run: Run, S: int, K: int) -> tuple[Array, Codes, Codes]:
+def _cells(total: PairTotals, K: int) -> tuple[Array, Codes, Codes]:
     """Sums (K, m, cells), and level and stratum of each cell."""
-    level, stratum = np.divmod(run.keys, S)
-    return run.values.reshape(K, -1, len(run.keys)), level, stratum
+    level, stratum = total.rows.astype(np.intp), total.cols.astype(np.intp)
+    return total.values.reshape(K, -1, len(level)), level, stratum

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from mixedfx.likelihood.level_sums import (
     level_sums,
     term_columns,
 )
-from mixedfx.likelihood.stream.pair_sums import PairSums, pair_sums
+from mixedfx.likelihood.stream.pair_sums import PairSums, PairTable, pair_sums
 from mixedfx.likelihood.stream.stratum_sums import RowSumsByStratum, sums_by_stratum
 
 Vector = npt.NDArray[np.float64]
@@ -89,7 +89,7 @@ class RowSums:
     ZtZ: tuple[Matrix, ...]  # weighted, (K, K, L) of each grouping factor
     ZtXy: tuple[Matrix, ...]  # weighted, (K, P + 1, L)
     counts: tuple[Vector, ...]  # rows of each level
-    pairs: Mapping[tuple[int, int], PairSums]
+    pairs: Mapping[tuple[int, int], PairSums | PairTable]
     squares: tuple[Matrix, ...]  # (k, k) of each term's own columns, without weights
     log_weights: float
     offset_sum: float
@@ -170,7 +170,7 @@ def _pairs(by_group: Sequence[Sequence[Any]], w: Vector | None) -> dict[tuple[in
         (i, j): pair_sums(
             by_group[i][0].codes,
             by_group[j][0].codes,
-            by_group[j][0].n_levels,
+            (by_group[i][0].n_levels, by_group[j][0].n_levels),
             columns[i],
             columns[j],
             w,
@@ -198,6 +198,24 @@ def combine(a: RowSums, b: RowSums) -> RowSums:
     return RowSums(**_added_fields(a, b))
 
 
+def added(total: RowSums | None, own: RowSums) -> RowSums:
+    """Sums over the rows of both; those by pair are added in place to those of a total."""
+    return combine(total, own) if total is not None else _in_tables(own)
+
+
+def _in_tables(sums: Any) -> Any:
+    """The same sums, those by pair in tables."""
+    if isinstance(sums, PairSums):
+        return PairTable.of([sums])
+    if isinstance(sums, tuple):
+        return tuple(map(_in_tables, sums))
+    if isinstance(sums, Mapping):
+        return {k: _in_tables(v) for k, v in sums.items()}
+    if isinstance(sums, RowSums | RowSumsByStratum):
+        return replace(sums, **{f.name: _in_tables(getattr(sums, f.name)) for f in fields(sums)})
+    return sums
+
+
 def _added_fields(a: Any, b: Any) -> dict[str, Any]:
     return {f.name: _added(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)}
 
@@ -205,6 +223,8 @@ def _added_fields(a: Any, b: Any) -> dict[str, Any]:
 def _added(a: Any, b: Any) -> Any:
     if a is None:
         return None
+    if isinstance(a, PairTable):
+        return a.add(b)
     if isinstance(a, RowSumsByStratum):
         return RowSumsByStratum(**_added_fields(a, b))
     if isinstance(a, tuple):

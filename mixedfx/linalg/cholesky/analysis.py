@@ -305,7 +305,7 @@ class _Analysis:
             empty = np.zeros(0, dtype=np.int64)
             return empty, empty, empty, None
         level, column = np.concatenate(levels), np.concatenate(columns)
-        by = np.argsort(level * self.size + column, kind="stable")
+        by = np.argsort(level.astype(np.int64) * self.size + column, kind="stable")
         at = np.concatenate(positions, axis=1)[:, by] if i else None
         return level[by], column[by], by, at
 

@@ -18,6 +18,9 @@ from mixedfx._arrays import set_readonly
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer[Any]]
 
+# Pairs of levels that are looked at together.
+_BATCH = 4_000_000
+
 
 @dataclass(frozen=True)
 class BlockLayout:
@@ -58,6 +61,23 @@ class LevelPairs:
     def __len__(self) -> int:
         """Count the pairs."""
         return len(self.rows)
+
+    def row_starts(self, n_levels: int) -> Ints:
+        """Where the pairs of each level of the first factor start, and the end, (n_levels + 1,)."""
+        levels = np.arange(n_levels + 1, dtype=self.rows.dtype)
+        return np.searchsorted(self.rows, levels)
+
+    def batches(self) -> Iterator[slice]:
+        """Slices of a bounded number of pairs: temporary arrays of all would be large."""
+        for first in range(0, len(self), _BATCH):
+            yield slice(first, first + _BATCH)
+
+    def counts(self, n_rows: int, n_cols: int) -> tuple[Ints, Ints]:
+        """Pairs of each level of both factors."""
+        of_cols = np.zeros(n_cols, dtype=np.intp)
+        for batch in self.batches():
+            of_cols += np.bincount(self.cols[batch], minlength=n_cols)
+        return np.diff(self.row_starts(n_rows)), of_cols
 
     def positions(self, rows: Ints, cols: Ints, width: int) -> npt.NDArray[np.intp]:
         """Position of pairs that are among these; levels of the second factor are below width."""

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 
 # Numbers in a panel of a product of two blocks.
 _PANEL_ENTRIES = 8_000_000
+# Entries whose products are in memory together.
+_BATCH = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class BlockProducts:
         layout = self.matrix.layout
         for (i, j), pairs in self.matrix.pattern.pairs.items():
             shape = (layout.levels(i), layout.levels(j))
-            starts = np.concatenate([[0], np.cumsum(np.bincount(pairs.rows, minlength=shape[0]))])
             small = max(*shape, len(pairs)) < 2**31
             index_type = np.int32 if small else np.int64
-            columns, starts = pairs.cols.astype(index_type), starts.astype(index_type)
+            indices = (
+                pairs.cols.astype(index_type, copy=False),
+                pairs.row_starts(shape[0]).astype(index_type),
+            )
             blocks[i, j] = [
-                [sparse.csr_array((of_pair, columns, starts), shape=shape) for of_pair in row]
+                [_sparse(of_pair, *indices, shape) for of_pair in row]
                 for row in self.matrix.off_diagonal[i, j]
             ]
         return blocks
@@ -47,7 +51,15 @@ class BlockProducts:
         """Sparse matrices (L_i, L_j) for each effect of i and of j."""
         if i < j:
             return self._off_diagonal[i, j]
-        return [[M.T for M in column] for column in zip(*self._off_diagonal[j, i], strict=True)]
+        return self._transposed[j, i]
+
+    @cached_property
+    def _transposed(self) -> dict[tuple[int, int], list[list[Any]]]:
+        """The same by columns: no number is copied."""
+        return {
+            ij: [[_transpose(M) for M in column] for column in zip(*block, strict=True)]
+            for ij, block in self._off_diagonal.items()
+        }
 
     def times(self, i: int, j: int, X: Array) -> Array:
         """Block of two different factors times vectors of ``j``: (K_i, L_i, m)."""
@@ -64,9 +76,7 @@ class BlockProducts:
                 for a, row in enumerate(block):
                     for b, other in enumerate(block):
                         if G[a, b].any():
-                            products = type(row[c])(row[c], copy=False)
-                            products.data = row[c].data * other[d].data
-                            out[c, d] += products.T @ G[a, b]
+                            out[c, d] += _product_sums(row[c], other[d], G[a, b])
                 out[d, c] = out[c, d]
         return out
 
@@ -116,6 +126,42 @@ class BlockProducts:
                     total += self.times(f, g, parts[g])
             out[order.columns(f)] = total.reshape(len(out[order.columns(f)]), -1)
         return out.reshape(X.shape)
+
+
+def _sparse(values: Array, indices: Ints, starts: Ints, shape: tuple[int, int]) -> Any:
+    """Sparse matrix by rows of these very arrays, of which SciPy would copy parts of others."""
+    M = sparse.csr_array(shape)
+    M.data, M.indices, M.indptr = values, indices, starts
+    return M
+
+
+def _transpose(M: Any) -> Any:
+    out = sparse.csc_array(M.shape[::-1])
+    out.data, out.indices, out.indptr = M.data, M.indices, M.indptr
+    return out
+
+
+def _product_sums(M: Any, N: Any, g: Array) -> Array:
+    """``(M * N)' g`` of matrices of one pattern, by rows or by columns: a batch at a time."""
+    lines, by_rows = len(M.indptr) - 1, M.format == "csr"
+    out = np.zeros(M.shape[1])
+    ends = np.searchsorted(M.indptr, np.arange(_BATCH, int(M.indptr[-1]) + _BATCH, _BATCH), "right")
+    first = 0
+    for last in [*np.unique(np.maximum(ends - 1, 1)).tolist(), lines]:
+        if last <= first:
+            continue
+        at = slice(M.indptr[first], M.indptr[last])
+        starts = M.indptr[first : last + 1] - M.indptr[first]
+        part = sparse.csr_array(
+            (M.data[at] * N.data[at], M.indices[at], starts),
+            shape=(last - first, M.shape[1] if by_rows else M.shape[0]),
+        )
+        if by_rows:
+            out += part.T @ g[first:last]
+        else:
+            out[first:last] = part @ g
+        first = last
+    return out
 
 
 def by_level(blocks: Array, X: Array) -> Array:

@@ -33,12 +33,12 @@ class Components:
     def of(order: EliminationOrder) -> Components:
         """Find the components."""
         layout = order.layout
+        if _is_connected(order):
+            return Components({f: np.zeros(layout.levels(f), np.intp) for f in layout.factors}, 1)
         ends = np.cumsum([0, *(layout.levels(f) for f in layout.factors)])
         rows = np.concatenate([ends[i] + pairs.rows for (i, _), pairs in order.pairs.items()])
         cols = np.concatenate([ends[j] + pairs.cols for (_, j), pairs in order.pairs.items()])
         total = int(ends[-1])
-        if _is_connected(rows, cols, total):
-            return Components({f: np.zeros(layout.levels(f), np.intp) for f in layout.factors}, 1)
         graph = sparse.coo_array((np.ones(len(rows)), (rows, cols)), shape=(total, total))
         count, labels = connected_components(graph, directed=False)
         parts = {f: labels[ends[f] : ends[f + 1]].astype(np.intp) for f in layout.factors}
@@ -49,18 +49,23 @@ class Components:
         return np.asarray(np.bincount(self.labels[factor], values, self.count), dtype=float)
 
 
-def _is_connected(rows: Ints, cols: Ints, total: int) -> bool:
-    """Whether few rounds from the first level reach all: cheaper than the general algorithm."""
-    reached = np.zeros(total, dtype=bool)
-    if len(rows):
-        reached[rows[0]] = True
+def _is_connected(order: EliminationOrder) -> bool:
+    """Whether few rounds from one level reach all: cheaper than the general algorithm."""
+    layout = order.layout
+    reached = [np.zeros(layout.levels(f), dtype=bool) for f in layout.factors]
+    start = next(((i, pairs.rows[0]) for (i, _), pairs in order.pairs.items() if len(pairs)), None)
+    if start is not None:
+        reached[start[0]][start[1]] = True
     for _ in range(8):
-        before = int(reached.sum())
-        reached[cols[reached[rows]]] = True
-        reached[rows[reached[cols]]] = True
-        if int(reached.sum()) == before:
+        before = sum(int(own.sum()) for own in reached)
+        for (i, j), pairs in order.pairs.items():
+            for batch in pairs.batches():
+                rows, cols = pairs.rows[batch], pairs.cols[batch]
+                reached[j][cols[reached[i][rows]]] = True
+                reached[i][rows[reached[j][cols]]] = True
+        if sum(int(own.sum()) for own in reached) == before:
             break
-    return bool(reached.all())
+    return all(own.all() for own in reached)
 
 
 def _constants(components: Components, f: int, root: Array) -> Array:

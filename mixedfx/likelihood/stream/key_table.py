@@ -1,0 +1,188 @@
+"""Sums by key, collected from many parts in a table that holds them about once.
+
+The table has buckets, which are ranges of keys. Sums are put at the end of their bucket; a bucket
+that is full is merged, where that shortens it, or takes more room. Temporary arrays have the size
+of a bucket, and the memory of a bucket is given back when it has been read.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.linalg.available_memory import check_memory
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+Keys = npt.NDArray[np.int64]
+
+# Bits of the number of buckets at most, and of the keys in one at least; keys of so many bits take
+# four bytes.
+_BUCKET_BITS, _LEAST_BITS, _SHORT = 8, 16, 32
+# A full bucket is merged where that left less than this share the last time, or half is new since.
+_DISTINCT = 0.8
+# Room of a bucket relative to what it holds; it is full enough for more room from this share on.
+_ROOM, _FULL, _LEAST_ROOM = 1.5, 0.75, 1024
+# Arrays of more bytes have pages of their own, which the system gets back when they are dropped:
+# an allocator keeps those of arrays below 32 MB.
+_OWN_PAGES = 1 << 20
+# Growth of a table between two looks at the memory.
+_LOOK = 1.25
+# Share of numbers with the key of the one before them up to which these are added one by one.
+_FEW_REPEATED = 0.2
+
+
+class KeyTable:
+    """Sums of some products by key, for keys below ``n_keys``."""
+
+    def __init__(self, n_keys: int, n_products: int) -> None:
+        bits = max(n_keys - 1, 1).bit_length()
+        self._bits = max(bits - _BUCKET_BITS, _LEAST_BITS)
+        dtype = np.uint32 if self._bits <= _SHORT else np.int64
+        count = ((n_keys - 1) >> self._bits) + 1 if n_keys else 1
+        self._buckets = [_Bucket(dtype, n_products) for _ in range(count)]
+        self._lows = np.arange(count, dtype=np.int64) << self._bits
+        self._looked_at = 0
+
+    def __len__(self) -> int:
+        """Count the sums, those of keys that are still to be merged too."""
+        return sum(bucket.n for bucket in self._buckets)
+
+    def add(self, keys: Keys, values: Matrix) -> None:
+        """Add sums (products, m) of increasing keys."""
+        self._check_memory(len(keys), len(values))
+        ends = [*np.searchsorted(keys, self._lows).tolist(), len(keys)]
+        for i, bucket in enumerate(self._buckets):
+            part = slice(ends[i], ends[i + 1])
+            if part.start < part.stop:
+                bucket.add(keys[part] - self._lows[i], values[:, part])
+
+    def _check_memory(self, n_new: int, n_products: int) -> None:
+        """Refuse sums that memory does not hold as cross-products."""
+        n = len(self) + n_new
+        if n <= _LOOK * self._looked_at:
+            return
+        self._looked_at = n
+        check_memory(
+            f"the rows have up to {n:,} pairs of levels of two grouping factors so far, whose "
+            "cross-products are kept",
+            8.0 * (1 + n_products) * n,
+            copies=1,
+            held=float(sum(bucket.n_bytes for bucket in self._buckets)),
+            advice=(
+                "Leave one of the two factors out, fit rows of fewer of their levels, or use a "
+                "machine with more memory."
+            ),
+        )
+
+    def merge(self) -> int:
+        """Have each key once, in increasing order; the number of keys."""
+        for bucket in self._buckets:
+            bucket.merge()
+        return len(self)
+
+    def take(self) -> Iterator[tuple[Keys, Matrix]]:
+        """Keys and sums of one bucket after the other, each of which is given up."""
+        buckets, lows = self._buckets[::-1], iter(self._lows.tolist())
+        self._buckets = []
+        while buckets:
+            bucket = buckets.pop()
+            yield (
+                bucket.keys[: bucket.n].astype(np.int64) + next(lows),
+                bucket.values[:, : bucket.n],
+            )
+
+
+class _Bucket:
+    """Sums of a range of keys; the first ``merged`` keys increase, the others are as they came."""
+
+    def __init__(self, dtype: Any, n_products: int) -> None:
+        self.n, self._merged, self._kept = 0, 0, 1.0
+        self.keys = np.empty(0, dtype=dtype)
+        self.values = np.empty((n_products, 0))
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of what it holds; pages of further room are not in memory."""
+        return self.n * (self.keys.itemsize + 8 * len(self.values))
+
+    def add(self, keys: Keys, values: Matrix) -> None:
+        """Put sums at the end."""
+        m = len(keys)
+        if self.n + m > len(self.keys):
+            if self._kept < _DISTINCT or self.n >= 2 * self._merged:
+                self.merge()
+            if self.n + m > _FULL * len(self.keys):
+                self._take_room(max(int(_ROOM * (self.n + m)), _LEAST_ROOM))
+        at = slice(self.n, self.n + m)
+        self.keys[at], self.values[:, at] = keys, values
+        self.n += m
+
+    def _take_room(self, room: int) -> None:
+        keys, values = self.keys, self.values
+        self.keys = _empty((room,), keys.dtype)
+        self.keys[: self.n] = keys[: self.n]
+        del keys
+        self.values = _empty((len(values), room), values.dtype)
+        self.values[:, : self.n] = values[:, : self.n]
+
+    def merge(self) -> None:
+        """Have each key once, in increasing order."""
+        n = self.n
+        if n == self._merged:
+            return
+        ordered, order = sorted_keys(self.keys[:n].astype(np.int64))
+        starts = starts_of_keys(ordered)
+        self.n = self._merged = len(starts)
+        self.keys[: self.n] = ordered[starts]
+        del ordered
+        for row in self.values:
+            row[: self.n] = sums_of_keys(row[:n], order, starts)
+        self._kept = self.n / n
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Array without values: of some size, of which only pages that are written to take memory."""
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if n_bytes < _OWN_PAGES:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, n_bytes))
+
+
+def sorted_keys(keys: Keys) -> tuple[Keys, Codes]:
+    """Sorted keys and the order: sorted with positions in one number, where both fit into it."""
+    bits = max(len(keys) - 1, 1).bit_length()
+    if not len(keys) or int(keys.max()).bit_length() + bits > 63:
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+    packed = keys << bits
+    packed |= np.arange(len(keys))
+    packed.sort()
+    ordered = packed >> bits
+    packed &= (1 << bits) - 1
+    return ordered, packed
+
+
+def starts_of_keys(ordered: Keys) -> Codes:
+    """Where a new key begins."""
+    begins = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return np.flatnonzero(begins)
+
+
+def sums_of_keys(values: Vector, order: Codes, starts: Codes) -> Vector:
+    """Sums of the values of each key, given their order and where keys start in it."""
+    if len(order) - len(starts) > _FEW_REPEATED * len(order):
+        return np.asarray(np.add.reduceat(values[order], starts))
+    sums = values[order[starts]]
+    if len(starts) < len(order):  # the other values of the few keys that have several
+        further = np.ones(len(order), dtype=bool)
+        further[starts] = False
+        at = np.flatnonzero(further)
+        np.add.at(sums, np.searchsorted(starts, at, side="right") - 1, values[order[at]])
+    return np.asarray(sums)
