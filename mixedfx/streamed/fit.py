@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,14 @@ from mixedfx.likelihood.stream.assembly import (
     crossproduct_bytes,
     plan_reduction,
 )
-from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums, added, combine, reduce_chunk
+from mixedfx.likelihood.stream.sums import (
+    ReductionPlan,
+    RowSums,
+    added,
+    combine,
+    reduce_chunk,
+    reduce_rows,
+)
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.residuals.streamed import StreamedLogLinear
 from mixedfx.sources.reading import read_chunks
@@ -38,6 +46,9 @@ from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 from mixedfx.streamed.summaries import with_summaries
 
 Vector = npt.NDArray[np.float64]
+
+# Chunks whose rows are summed at a time.
+_SUMMED = 2
 
 
 @dataclass(frozen=True)
@@ -89,18 +100,31 @@ def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
         reduced: RowSums = source.reduce(names, partial(reduce_chunk, plan=plan), combine)
         return reduced
 
-    def sums() -> Iterator[RowSums]:
+    # Rows of a chunk are made while those before it are summed, and these added, in their order.
+    total: Future[RowSums] | None = None
+    waiting: deque[Future[RowSums]] = deque()
+    with (
+        ThreadPoolExecutor(_SUMMED, thread_name_prefix="mixedfx sums") as sums,
+        ThreadPoolExecutor(1, thread_name_prefix="mixedfx total") as adding,
+    ):
         for frame in read_chunks(source, names, "cross-products"):
             with naming_origin(frame):
-                yield reduce_chunk(frame, plan)
-
-    # The sums of a chunk are added in a thread while those of the next are computed.
-    with ThreadPoolExecutor(1, thread_name_prefix="mixedfx sums") as pool:
-        total: Future[RowSums] | None = None
-        for own in sums():
-            total = pool.submit(added, None if total is None else total.result(), own)
+                rows = plan.design.rows(frame)
+            if len(waiting) == _SUMMED:
+                total = _following(adding, total, waiting.popleft())
+            waiting.append(sums.submit(reduce_rows, *rows, plan))
+            del rows
+        for own in waiting:
+            total = _following(adding, total, own)
         assert total is not None
         return total.result()
+
+
+def _following(
+    adding: ThreadPoolExecutor, total: Future[RowSums] | None, own: Future[RowSums]
+) -> Future[RowSums]:
+    """Add the sums of the next chunk; waits for both, so that few chunks are in memory."""
+    return adding.submit(added, None if total is None else total.result(), own.result())
 
 
 def streamed_rows(

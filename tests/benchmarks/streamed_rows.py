@@ -54,6 +54,7 @@ def processor() -> float:
 
 def passes(folder: Path) -> dict[str, float]:
     """Seconds of the two passes; the search is left out."""
+    import pyarrow.dataset  # noqa: F401  its import is not part of the time
     from patsy import EvalEnvironment
 
     import mixedfx as mfx
@@ -138,11 +139,17 @@ def main() -> None:
     names = ("passes", "duckdb", *(["fitted"] if options.fit else []))
     for millions in options.millions:
         write(options.folder / f"{millions}m", millions)
+        found = {}
         for name in (options.only,) if options.only else names:
             command = [sys.executable, __file__, str(millions), "--only", name, "--here"]
             run = [*command, "--folder", str(options.folder)]
             out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+            found[name] = json.loads(out)
             print(f"{millions:4d} million rows  {name:8s} {out.strip()}", flush=True)
+        if {"passes", "duckdb"} <= found.keys():
+            own, other = found["passes"], found["duckdb"]
+            ratios = {name: round(own[name] / other[name], 2) for name in ("seconds", "processor")}
+            print(f"{millions:4d} million rows  ratio    {json.dumps(ratios)}", flush=True)
 
 
 if __name__ == "__main__":

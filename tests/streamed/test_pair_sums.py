@@ -53,5 +53,5 @@ def test_pairs_beyond_memory_are_refused_while_they_are_collected(monkeypatch):
     shape = (50_000, 60_000)
     parts = [pair_sums(rows, rows + i, shape, [None], [None], None) for i in range(8)]
     monkeypatch.setattr("mixedfx.linalg.available_memory.available_memory", lambda: 4e5)
-    with pytest.raises(SizeError, match="50,000 pairs of levels.*: 1 MB"):
+    with pytest.raises(SizeError, match=r"50,000 pairs of levels.*: 1 MB"):
         PairTable.of(parts)

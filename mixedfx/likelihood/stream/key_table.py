@@ -24,10 +24,11 @@ Keys = npt.NDArray[np.int64]
 # Bits of the number of buckets at most, and of the keys in one at least; keys of so many bits take
 # four bytes.
 _BUCKET_BITS, _LEAST_BITS, _SHORT = 8, 16, 32
-# A full bucket is merged where that left less than this share the last time, or half is new since.
-_DISTINCT = 0.8
+# A full bucket is merged where that left less than the first share the last time; at twice the
+# length, where it left less than the second; else at four times.
+_DISTINCT, _ALL_DISTINCT = 0.8, 0.95
 # Room of a bucket relative to what it holds; it is full enough for more room from this share on.
-_ROOM, _FULL, _LEAST_ROOM = 1.5, 0.75, 1024
+_ROOM, _FULL, _LEAST_ROOM = 2.0, 0.75, 1024
 # Arrays of more bytes have pages of their own, which the system gets back when they are dropped:
 # an allocator keeps those of arrays below 32 MB.
 _OWN_PAGES = 1 << 20
@@ -115,7 +116,8 @@ class _Bucket:
         """Put sums at the end."""
         m = len(keys)
         if self.n + m > len(self.keys):
-            if self._kept < _DISTINCT or self.n >= 2 * self._merged:
+            longer = 4 if self._kept > _ALL_DISTINCT else 2
+            if self._kept < _DISTINCT or self.n >= longer * self._merged:
                 self.merge()
             if self.n + m > _FULL * len(self.keys):
                 self._take_room(max(int(_ROOM * (self.n + m)), _LEAST_ROOM))

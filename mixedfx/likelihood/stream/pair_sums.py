@@ -92,7 +92,7 @@ class PairTable:
 
     def _taken(self, table: KeyTable) -> PairTotals:
         n, width = table.merge(), self.shape[1]
-        rows, cols = (np.empty(n, np.int32 if m < 2**31 else np.int64) for m in self.shape)
+        rows, cols = (_levels(n, n_levels) for n_levels in self.shape)
         values, start = np.empty((self.n_products, n)), 0
         for keys, sums in table.take():
             part = slice(start, start + len(keys))
@@ -101,6 +101,11 @@ class PairTable:
             values[:, part] = sums
             start = part.stop
         return PairTotals(rows, cols, values)
+
+
+def _levels(n: int, n_levels: int) -> Ints:
+    """Array of n levels, in four bytes each where these are enough."""
+    return np.empty(n, np.int32) if n_levels < 2**31 else np.empty(n, np.int64)
 
 
 def pair_sums(

@@ -106,7 +106,7 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
 
 
 def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> RowSums:
-    """Sums over the rows that a chunk has."""
+    """Sums over the rows that a chunk has, in which nothing of the user's is called."""
     X, w = plan.fixed_columns(rows.X), rows.weights
     y = rows.response_less_offset
     residuals = y - X @ plan.coef

@@ -37,12 +37,10 @@ class BlockProducts:
             shape = (layout.levels(i), layout.levels(j))
             small = max(*shape, len(pairs)) < 2**31
             index_type = np.int32 if small else np.int64
-            indices = (
-                pairs.cols.astype(index_type, copy=False),
-                pairs.row_starts(shape[0]).astype(index_type),
-            )
+            cols: Ints = pairs.cols.astype(index_type, copy=False)
+            starts: Ints = pairs.row_starts(shape[0]).astype(index_type)
             blocks[i, j] = [
-                [_sparse(of_pair, *indices, shape) for of_pair in row]
+                [_sparse(of_pair, cols, starts, shape) for of_pair in row]
                 for row in self.matrix.off_diagonal[i, j]
             ]
         return blocks
@@ -130,13 +128,13 @@ class BlockProducts:
 
 def _sparse(values: Array, indices: Ints, starts: Ints, shape: tuple[int, int]) -> Any:
     """Sparse matrix by rows of these very arrays, of which SciPy would copy parts of others."""
-    M = sparse.csr_array(shape)
+    M: Any = sparse.csr_array(shape)
     M.data, M.indices, M.indptr = values, indices, starts
     return M
 
 
 def _transpose(M: Any) -> Any:
-    out = sparse.csc_array(M.shape[::-1])
+    out: Any = sparse.csc_array(M.shape[::-1])
     out.data, out.indices, out.indptr = M.data, M.indices, M.indptr
     return out
 
