@@ -76,12 +76,17 @@ def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequen
     size = sum(map(layout.size, layout.factors))
     # Columns of vectors at once: those of signs and their solutions, and of a chunk in work.
     columns = 2 * solver.probes + _COLUMNS_IN_WORK
-    of_pairs = sum(20.0 * layout.width(i) * layout.width(j) * len(p) for (i, j), p in pairs.items())
+    # Products of all pairs are made a batch at a time, and their sums are there already.
+    of_pairs = sum(
+        p.rows.nbytes + p.cols.nbytes + 8.0 * layout.width(i) * layout.width(j) * len(p)
+        for (i, j), p in pairs.items()
+    )
     check_memory(
         f"{sum(map(len, pairs.values())):,} pairs of levels of {' and '.join(map(repr, groups))} "
         f"and {columns} vectors of {size:,} effects",
         of_pairs + 8.0 * columns * size,
         copies=1,
+        held=of_pairs,
         advice="Fit rows of fewer levels, leave terms out, or use a machine with more memory.",
     )
 

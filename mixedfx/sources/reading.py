@@ -20,17 +20,25 @@ def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterato
     """Chunks of a pass, the next one read while one is used; row numbers go on over chunks."""
     from tqdm.auto import tqdm
 
-    start = 0
+    n_rows = 0
     with tqdm(desc=title, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
-        for frame in _ahead(lambda: source.chunks(names)):
-            stop = start + len(frame)
-            numbered = frame.set_axis(pd.RangeIndex(start, stop), axis=0)
-            numbered.attrs.update(frame.attrs)
-            yield numbered
+        for frame in numbered(_ahead(lambda: source.chunks(names))):
+            n_rows += len(frame)
+            yield frame
             bar.update(len(frame))
-            start = stop
-    if start == 0:
+    if n_rows == 0:
         raise EmptyDataError("the source has no rows.")
+
+
+def numbered(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The same rows, their index being their number among those of all chunks."""
+    start = 0
+    for frame in frames:
+        stop = start + len(frame)
+        own = frame.set_axis(pd.RangeIndex(start, stop), axis=0)
+        own.attrs.update(frame.attrs)
+        yield own
+        start = stop
 
 
 def _ahead(make: Callable[[], Iterator[pd.DataFrame]]) -> Iterator[pd.DataFrame]:

@@ -1,12 +1,9 @@
-"""Fit of a linear model to rows that are read in chunks: two passes, and a search without rows."""
+"""Fit of a linear model to rows in chunks: one or two passes, and a search without rows."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ from patsy import EvalEnvironment
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.residual import ResidualRows
-from mixedfx.design.stream.learning import Learned, learn
+from mixedfx.design.stream.learning import Learned
 from mixedfx.design.stream.request import request_columns
 from mixedfx.design.stream.strata import StratumRows
 from mixedfx.design.stream.streamed_rows import StreamedRows
@@ -31,24 +28,15 @@ from mixedfx.likelihood.stream.assembly import (
     crossproduct_bytes,
     plan_reduction,
 )
-from mixedfx.likelihood.stream.sums import (
-    ReductionPlan,
-    RowSums,
-    added,
-    combine,
-    reduce_chunk,
-    reduce_rows,
-)
+from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.residuals.streamed import StreamedLogLinear
-from mixedfx.sources.reading import read_chunks
-from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
+from mixedfx.sources.source import DataSource
+from mixedfx.streamed.one_pass import read_once
+from mixedfx.streamed.reduction import reduce_source
 from mixedfx.streamed.summaries import with_summaries
 
 Vector = npt.NDArray[np.float64]
-
-# Chunks whose rows are summed at a time.
-_SUMMED = 2
 
 
 @dataclass(frozen=True)
@@ -69,12 +57,16 @@ def fit_source(
     env: EvalEnvironment,
     how: StreamedFit,
 ) -> FittedModel:
-    """Read the rows twice, and fit their cross-products."""
+    """Read the rows, and fit their cross-products."""
     request = request_columns(formula, source.columns, env, arguments, how.dispersion)
-    learned = learn(source, request)
-    plan = plan_reduction(learned)
-    sums = reduce_source(source, plan)
+    learned, reduced = read_once(source, request)
+    n_passes = learned.n_passes
+    if reduced is None:
+        plan, n_passes = plan_reduction(learned), n_passes + 1
+        reduced = plan, reduce_source(source, plan)
+    plan, sums = reduced
     model = assemble(learned, plan, sums)
+    sums = replace(sums, pairs={})  # the model has them
     design = Design(model.spec, streamed_rows(learned, plan, sums, model))  # type: ignore[arg-type]
     fit = fit_design(
         design,
@@ -87,44 +79,11 @@ def fit_source(
     n_bytes = crossproduct_bytes(model.crossprod)
     size = size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
     note = Note(
-        f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} passes; "
+        f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {n_passes} pass"
+        f"{'es' if n_passes > 1 else ''}; "
         f"their cross-products have {size}."
     )
     return replace(with_summaries(fit, model, sums), notes=(*fit.notes, note))
-
-
-def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
-    """Second pass: sums of all chunks."""
-    names = plan.design.request.names
-    if isinstance(source, PartitionedSource):
-        reduced: RowSums = source.reduce(names, partial(reduce_chunk, plan=plan), combine)
-        return reduced
-
-    # Rows of a chunk are made while those before it are summed, and these added, in their order.
-    total: Future[RowSums] | None = None
-    waiting: deque[Future[RowSums]] = deque()
-    with (
-        ThreadPoolExecutor(_SUMMED, thread_name_prefix="mixedfx sums") as sums,
-        ThreadPoolExecutor(1, thread_name_prefix="mixedfx total") as adding,
-    ):
-        for frame in read_chunks(source, names, "cross-products"):
-            with naming_origin(frame):
-                rows = plan.design.rows(frame)
-            if len(waiting) == _SUMMED:
-                total = _following(adding, total, waiting.popleft())
-            waiting.append(sums.submit(reduce_rows, *rows, plan))
-            del rows
-        for own in waiting:
-            total = _following(adding, total, own)
-        assert total is not None
-        return total.result()
-
-
-def _following(
-    adding: ThreadPoolExecutor, total: Future[RowSums] | None, own: Future[RowSums]
-) -> Future[RowSums]:
-    """Add the sums of the next chunk; waits for both, so that few chunks are in memory."""
-    return adding.submit(added, None if total is None else total.result(), own.result())
 
 
 def streamed_rows(

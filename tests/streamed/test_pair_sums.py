@@ -5,6 +5,7 @@ Source of truth: pandas' groupby of all rows.
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import reduce
 from operator import add
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tiers import examples
 
 from mixedfx.errors import SizeError
+from mixedfx.likelihood.stream import key_table
 from mixedfx.likelihood.stream.pair_sums import PairTable, pair_sums
 
 
@@ -55,3 +57,27 @@ def test_pairs_beyond_memory_are_refused_while_they_are_collected(monkeypatch):
     monkeypatch.setattr("mixedfx.linalg.available_memory.available_memory", lambda: 4e5)
     with pytest.raises(SizeError, match=r"50,000 pairs of levels.*: 1 MB"):
         PairTable.of(parts)
+
+
+@pytest.mark.full
+def test_sums_are_put_together_in_little_more_than_their_own_memory(monkeypatch):
+    # Pages of their own are not traced by Python.
+    monkeypatch.setattr(key_table, "_OWN_PAGES", 1 << 60)
+    rng, shape = np.random.default_rng(5), (2000, 1000)
+    table = PairTable(shape, 2)
+    for _ in range(20):
+        i, j, x = (
+            rng.integers(0, 2000, 20_000),
+            rng.integers(0, 1000, 20_000),
+            rng.normal(size=20_000),
+        )
+        table.add(pair_sums(i, j, shape, [None, x], [None], None))
+    tracemalloc.start()
+    try:
+        total = table.total()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(total.rows) > 300_000
+    # In 4 bytes each two levels, and in 8 each two sums.
+    assert peak < 1.25 * 24 * len(total.rows)

@@ -57,7 +57,7 @@ Vector = npt.NDArray[np.float64]
 # Names of the columns that stand for grouping factors in the design of the kept rows.
 _STAND_IN = "_group_{}"
 # Rows by which the categorical factors are told from the others.
-_HEAD_ROWS = 1000
+HEAD_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class Learned:
 def learn(source: DataSource, request: ColumnRequest) -> Learned:
     """Read all rows once, and again where transforms have a state."""
     if isinstance(source, PartitionedSource):
-        collect = partial(_collected, request=request, head=_head(source, request))
-        first = source.reduce(request.names, collect, _merged)
-        return _learned(first, source)
+        collect = partial(collected, request=request, head=_head(source, request))
+        first = source.reduce(request.names, collect, merged)
+        return learned_of(first, source)
     first = FirstPass(request)
     for frame in read_chunks(source, request.names, "levels"):
         with naming_origin(frame):
             first.add(frame)
-    return _learned(first, source)
+    return learned_of(first, source)
 
 
 def _head(source: DataSource, request: ColumnRequest) -> pd.DataFrame | None:
@@ -114,17 +114,19 @@ def _head(source: DataSource, request: ColumnRequest) -> pd.DataFrame | None:
     for frame in source.chunks(request.names):
         found = complete_rows(request, frame, {})
         if found.n:
-            return frame.iloc[found.positions[:_HEAD_ROWS]]
+            return frame.iloc[found.positions[:HEAD_ROWS]]
     return None
 
 
-def _collected(frame: pd.DataFrame, request: ColumnRequest, head: pd.DataFrame | None) -> FirstPass:
+def collected(frame: pd.DataFrame, request: ColumnRequest, head: pd.DataFrame | None) -> FirstPass:
+    """What a first pass collects from one chunk."""
     first = FirstPass(request, head)
     first.add(frame)
     return first
 
 
-def _merged(first: FirstPass, other: FirstPass) -> FirstPass:
+def merged(first: FirstPass, other: FirstPass) -> FirstPass:
+    """What it collects from the chunks of both."""
     first.merge(other)
     return first
 
@@ -160,7 +162,7 @@ class FirstPass:
         _add(self.sums, variable_sums(found))
         _add(self.squares, variable_sums(found, squared=True))
         if self.head is None:
-            self.head = frame.iloc[found.positions[:_HEAD_ROWS]]
+            self.head = frame.iloc[found.positions[:HEAD_ROWS]]
         self._add_further(frame, found)
 
     def merge(self, other: FirstPass) -> None:
@@ -200,17 +202,22 @@ class FirstPass:
             )
 
 
-def _learned(first: FirstPass, source: DataSource) -> Learned:
-    """Specification of all rows."""
+def learned_of(first: FirstPass, source: DataSource) -> Learned:
+    """Specification of all rows, which are read again for transforms that have a state."""
     if not first.n:
         counts = ", ".join(f"{name} ({count})" for name, count in first.missing.items() if count)
         raise EmptyDataError(
             f"no row is complete: of {first.n_dropped} rows, missing values are in {counts}."
         )
-    request = first.request
-    for term in request.formula.random:
+    for term in first.request.formula.random:
         if term.group != (ALL_ROWS,):
             check_grouping_factor(term, len(first.levels[term.group]), first.n)
+    return specified(first, source)
+
+
+def specified(first: FirstPass, source: DataSource) -> Learned:
+    """The same, whatever the number of rows and of levels."""
+    request = first.request
     drawn = first.types.apply(first.reservoir.rows())
     further = [first.types.apply(part) for part in [*first.extremes.rows(), *first.further]]
     rows = concatenated([drawn, *further])

@@ -26,6 +26,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 Ints = npt.NDArray[np.integer[Any]]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ class PairTotals:
     rows: Ints  # (m,)
     cols: Ints  # (m,)
     values: Matrix  # (products, m)
+
+    def total(self) -> PairTotals:
+        """Themselves."""
+        return self
+
+    def of_levels(self, rows: Mask, cols: Mask) -> PairTotals:
+        """Sums of some levels, among which are all of the pairs: renumbered."""
+        of_rows, of_cols = (
+            levels if kept.all() else (np.cumsum(kept) - 1).astype(levels.dtype)[levels]
+            for levels, kept in ((self.rows, rows), (self.cols, cols))
+        )
+        return PairTotals(of_rows, of_cols, self.values)
 
     def as_block(self, n_first: int, n_second: int) -> tuple[LevelPairs, Matrix]:
         """Pairs of levels, and the block of ``Z'WZ`` over them; its memory is shared."""

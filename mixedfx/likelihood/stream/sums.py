@@ -27,7 +27,12 @@ from mixedfx.likelihood.level_sums import (
     level_sums,
     term_columns,
 )
-from mixedfx.likelihood.stream.pair_sums import PairSums, PairTable, pair_sums
+from mixedfx.likelihood.stream.pair_sums import (
+    PairSums,
+    PairTable,
+    PairTotals,
+    pair_sums,
+)
 from mixedfx.likelihood.stream.stratum_sums import RowSumsByStratum, sums_by_stratum
 
 Vector = npt.NDArray[np.float64]
@@ -89,7 +94,7 @@ class RowSums:
     ZtZ: tuple[Matrix, ...]  # weighted, (K, K, L) of each grouping factor
     ZtXy: tuple[Matrix, ...]  # weighted, (K, P + 1, L)
     counts: tuple[Vector, ...]  # rows of each level
-    pairs: Mapping[tuple[int, int], PairSums | PairTable]
+    pairs: Mapping[tuple[int, int], PairSums | PairTable | PairTotals]
     squares: tuple[Matrix, ...]  # (k, k) of each term's own columns, without weights
     log_weights: float
     offset_sum: float
@@ -196,6 +201,28 @@ def _largest(rows: ModelRows, y: Vector, residuals: Vector) -> Largest:
 def combine(a: RowSums, b: RowSums) -> RowSums:
     """Sums over the rows of both."""
     return RowSums(**_added_fields(a, b))
+
+
+def of_observed_levels(sums: RowSums) -> RowSums:
+    """Sums by level and by pair of the levels that have rows."""
+    kept = [counts > 0.0 for counts in sums.counts]
+    if all(own.all() for own in kept):
+        return sums
+
+    def levels(parts: tuple[Matrix, ...]) -> tuple[Matrix, ...]:
+        pairs = zip(parts, kept, strict=True)
+        return tuple(np.ascontiguousarray(part[..., own]) for part, own in pairs)
+
+    return replace(
+        sums,
+        ZtZ=levels(sums.ZtZ),
+        ZtXy=levels(sums.ZtXy),
+        counts=levels(sums.counts),
+        pairs={
+            (i, j): pairs.total().of_levels(kept[i], kept[j])
+            for (i, j), pairs in sums.pairs.items()
+        },
+    )
 
 
 def added(total: RowSums | None, own: RowSums) -> RowSums:

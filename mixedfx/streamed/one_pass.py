@@ -1,0 +1,264 @@
+"""One pass over rows whose levels are known beforehand, as they are the categories of columns.
+
+The bases of the columns, and the coefficients that sums are about, are those of a first portion of
+the rows. What follows from the sums are the cross-products about the coefficients of all rows, by
+an exact change of variables, as after two passes. The rows are read again where a chunk has missing
+values, other categories, or what the portion does not show, and where the portion was so unlike the
+other rows that digits would be lost.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx._names import decode
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.spec import ModelSpec
+from mixedfx.design.stream.chunk_rows import ChunkDesign
+from mixedfx.design.stream.learning import (
+    HEAD_ROWS,
+    FirstPass,
+    Learned,
+    collected,
+    learn,
+    learned_of,
+    merged,
+    specified,
+)
+from mixedfx.design.stream.request import ColumnRequest, CompleteRows
+from mixedfx.errors import DataError
+from mixedfx.likelihood.recentred import smallest_eigenvalue
+from mixedfx.likelihood.stream.assembly import plan_reduction
+from mixedfx.likelihood.stream.sums import (
+    ReductionPlan,
+    RowSums,
+    combine,
+    of_observed_levels,
+    reduce_rows,
+)
+from mixedfx.sources.reading import numbered, read_chunks
+from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
+from mixedfx.streamed.reduction import Summation
+
+Matrix = npt.NDArray[np.float64]
+
+Reduced = tuple[ReductionPlan, RowSums]
+
+# Rows of the portion, at least: as many as a first pass keeps.
+PORTION = 10_000
+# Squared residuals about the portion's coefficients, relative to those about those of all rows, and
+# smallest eigenvalue of columns of unit length, up to which at least ten digits are left.
+_MOST_RESIDUALS, _LEAST_EIGENVALUE = 1e4, 1e-5
+
+
+def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Reduced | None]:
+    """What a first pass learns, and the sums where these were made in it."""
+    if request.dispersion is not None or any(len(t.group) > 1 for t in request.formula.random):
+        return learn(source, request), None
+    if isinstance(source, PartitionedSource):
+        return _read_partitions(source, request)
+    first = FirstPass(request)
+    with _Portion(request) as portion:
+        for frame in read_chunks(source, request.names, "levels"):
+            with naming_origin(frame):
+                first.add(frame)
+            portion.add(frame)
+        learned = learned_of(first, source)
+        plan = portion.plan
+        sums = None if plan is None else portion.total()
+    return learned, None if plan is None or sums is None else plan.finished(learned, sums)
+
+
+@dataclass(frozen=True)
+class PortionPlan:
+    """Plan from a portion of the rows, and the categorical columns of all."""
+
+    plan: ReductionPlan
+    dtypes: Mapping[str, pd.CategoricalDtype]
+
+    @staticmethod
+    def of(request: ColumnRequest, frames: Sequence[pd.DataFrame]) -> PortionPlan | None:
+        """None where levels are not categories, values are missing, or a transform has a state."""
+        dtypes = {
+            str(name): dtype
+            for name, dtype in frames[0].dtypes.items()
+            if isinstance(dtype, pd.CategoricalDtype)
+        }
+        portion, left = FirstPass(request), PORTION
+        if any(decode(group[0]) not in dtypes for group in portion.levels):
+            return None
+        try:
+            for frame in frames:
+                portion.add(frame.iloc[:left])
+                left -= len(frame)
+            for group, collector in portion.levels.items():
+                collector.add([pd.Series(dtypes[decode(group[0])].categories)])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                plan = plan_reduction(specified(portion, _Unread()))
+        except DataError:  # of the portion: the other rows and passes may be in order
+            return None
+        return None if portion.n_dropped else PortionPlan(plan, dtypes)
+
+    def rows(self, frame: pd.DataFrame) -> tuple[ModelRows, CompleteRows] | None:
+        """Rows of a chunk; None where it has what the portion does not have."""
+        for name, dtype in self.dtypes.items():
+            own = frame[name].dtype
+            if not isinstance(own, pd.CategoricalDtype):
+                return None
+            if not own.categories.equals(dtype.categories):
+                return None
+        try:
+            rows, found = self.plan.design.rows(frame)
+        except DataError:
+            return None
+        return None if rows.n_dropped else (rows, found)
+
+    def reduce(self, frame: pd.DataFrame) -> RowSums | None:
+        """Sums of a chunk."""
+        rows = self.rows(frame)
+        return None if rows is None else reduce_rows(*rows, self.plan)
+
+    def finished(self, learned: Learned, sums: RowSums) -> Reduced | None:
+        """Plan and sums of the levels that have rows; None where the rows are to be read again."""
+        spec, own = learned.spec, self.plan.design.spec
+        independent = learned.sample.spec.kept_columns
+        if learned.n_passes > 1 or not np.array_equal(self.plan.in_basis, independent):
+            return None
+        if not _same_columns(spec, own) or _loses_digits(self.plan, sums):
+            return None
+        for group, counts in zip(spec.ngroups, sums.counts, strict=True):
+            observed = own.levels_of(group).take(np.flatnonzero(counts))
+            if not observed.labels.equals(spec.levels_of(group).labels):
+                return None
+        design = ChunkDesign(learned.request, spec, learned.response_info, learned.strata)
+        return replace(self.plan, design=design), of_observed_levels(sums)
+
+
+class _Portion:
+    """Chunks until they are enough for a plan, and the sums of all by this plan."""
+
+    def __init__(self, request: ColumnRequest) -> None:
+        self.plan: PortionPlan | None = None
+        self._request = request
+        self._waiting: list[pd.DataFrame] | None = []  # None: the rows are not summed
+        self._summation: Summation | None = None
+
+    def __enter__(self) -> _Portion:
+        """Without threads until there is a plan."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the threads."""
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._waiting = self.plan = None
+        if self._summation is not None:
+            self._summation.__exit__()
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Sum a chunk, or keep it for the plan."""
+        if self._waiting is None:
+            return
+        self._waiting.append(frame)
+        if self.plan is not None or sum(map(len, self._waiting)) >= PORTION:
+            self._sum()
+
+    def _sum(self) -> None:
+        """Sum the chunks that are waiting."""
+        assert self._waiting is not None
+        self.plan = self.plan or PortionPlan.of(self._request, self._waiting)
+        if self.plan is None:
+            self._give_up()
+            return
+        if self._summation is None:
+            self._summation = Summation(self.plan.plan)
+        for frame in self._waiting:
+            rows = self.plan.rows(frame)
+            if rows is None:
+                self._give_up()
+                return
+            self._summation.add(*rows)
+        self._waiting = []
+
+    def total(self) -> RowSums | None:
+        """Sums of all chunks."""
+        if self._waiting:
+            self._sum()
+        return None if self.plan is None or self._summation is None else self._summation.total()
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Stands for a source whose rows are not read again."""
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    in_memory: ClassVar[bool] = False
+
+    def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Transforms that have a state take a pass of their own."""
+        raise DataError("transforms take a pass of their own.")
+
+
+def _read_partitions(
+    source: PartitionedSource, request: ColumnRequest
+) -> tuple[Learned, Reduced | None]:
+    """The same, the partitions being reduced where they are."""
+    frames: list[pd.DataFrame] = []
+    for frame in numbered(source.chunks(request.names)):
+        frames.append(frame)
+        if sum(map(len, frames)) >= PORTION:
+            break
+    plan = PortionPlan.of(request, frames) if frames else None
+    if plan is None:
+        return learn(source, request), None
+    collect = partial(_collected, request=request, head=frames[0].iloc[:HEAD_ROWS], plan=plan)
+    first, sums = source.reduce(request.names, collect, _merged)
+    learned = learned_of(first, source)
+    return learned, None if sums is None else plan.finished(learned, sums)
+
+
+Part = tuple[FirstPass, RowSums | None]
+
+
+def _collected(frame: pd.DataFrame, request: ColumnRequest, head: Any, plan: PortionPlan) -> Part:
+    return collected(frame, request, head), plan.reduce(frame)
+
+
+def _merged(a: Part, b: Part) -> Part:
+    sums = None if a[1] is None or b[1] is None else combine(a[1], b[1])
+    return merged(a[0], b[0]), sums
+
+
+def _same_columns(a: ModelSpec, b: ModelSpec) -> bool:
+    """Whether the matrices of two specifications have the same columns."""
+    if a.column_names != b.column_names or a.categories.keys() != b.categories.keys():
+        return False
+    effects = [[term.effect_names for term in spec.random_terms] for spec in (a, b)]
+    return effects[0] == effects[1] and all(
+        known.equals(b.categories[name][0]) for name, (known, _) in a.categories.items()
+    )
+
+
+def _loses_digits(plan: ReductionPlan, sums: RowSums) -> bool:
+    """Whether the sums are those of differences that are small beside their terms."""
+    p, spec = len(plan.coef), plan.design.spec
+    blocks = [sums.XytXy[np.ix_(plan.in_basis, plan.in_basis)]]
+    for group, ZtZ in zip(spec.ngroups, sums.ZtZ, strict=True):
+        widths = [len(spec.random_terms[t].effect_names) for t in spec.terms_of(group)]
+        total, ends = ZtZ.sum(axis=2), np.cumsum(widths)
+        blocks += [total[end - k : end, end - k : end] for k, end in zip(widths, ends, strict=True)]
+    if any(len(A) and smallest_eigenvalue(A) < _LEAST_EIGENVALUE for A in blocks):
+        return True
+    Xr, squares = sums.XytXy[:p, p], float(sums.XytXy[p, p])
+    explained = float(Xr @ np.linalg.pinv(sums.XytXy[:p, :p], hermitian=True) @ Xr)
+    return not squares <= _MOST_RESIDUALS * (squares - explained)

@@ -1,0 +1,176 @@
+"""Rows whose levels are the categories of their columns are read once.
+
+Source of truth: the fit of the rows in memory.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streamed.streamed_cases import MODELS, table
+from tiers import examples
+
+import mixedfx as mfx
+from mixedfx.streamed import one_pass
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning"),
+    pytest.mark.filterwarnings("ignore::mixedfx.errors.DroppedColumnsWarning"),
+]
+
+
+def categorical(frame: pd.DataFrame) -> pd.DataFrame:
+    """Complete rows whose factors are categories, some of them without rows."""
+    complete = frame.dropna().reset_index(drop=True)
+    for name, unused in (("g", [-5, 99]), ("h", [7]), ("f", []), ("school", ["none"])):
+        values = sorted(complete[name].unique())
+        complete[name] = pd.Categorical(complete[name], categories=[*unused, *values])
+    return complete
+
+
+DATA = categorical(table())
+ONE_PASS = ["slope", "crossed", "uncorrelated", "factor slopes", "weights", "offset", "dependent"]
+
+
+@pytest.fixture(autouse=True)
+def small_portion(monkeypatch):
+    monkeypatch.setattr(one_pass, "PORTION", 60)
+
+
+@cache
+def in_memory(name: str) -> mfx.Results:
+    formula, arguments = MODELS[name]
+    return mfx.lmer(formula, DATA, engine="profiled", **arguments)
+
+
+def chunks_of(frame: pd.DataFrame, cuts: Any) -> Any:
+    ends = [0, *sorted(set(cuts)), len(frame)]
+    return lambda: (frame.iloc[a:b] for a, b in pairwise(ends) if a < b)
+
+
+def passes(fit: mfx.Results) -> int:
+    return int(fit.notes[-1].split(", in ")[1].split(" pass")[0])
+
+
+def assert_same(whole: mfx.Results, parts: mfx.Results) -> None:
+    assert list(whole.params.index) == list(parts.params.index)
+    np.testing.assert_allclose(parts.deviance, whole.deviance, rtol=1e-8)
+    np.testing.assert_allclose(parts.params, whole.params, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-6)
+    for group in whole.formula.groups:
+        pd.testing.assert_frame_equal(
+            whole.ranef(group), parts.ranef(group), rtol=1e-5, atol=1e-6, check_index_type=False
+        )
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_a_fit_of_one_pass_is_that_of_the_rows(name):
+    formula, arguments = MODELS[name]
+    fit = mfx.lmer(formula, DATA, chunk_rows=37, **arguments)
+    assert passes(fit) == 1
+    assert_same(in_memory(name), fit)
+
+
+@pytest.mark.full
+@given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=12))
+@examples(4)
+def test_the_chunks_do_not_matter(cuts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_pass, "PORTION", 60)
+        fit = mfx.lmer(MODELS["crossed"][0], chunks_of(DATA, cuts))
+    assert passes(fit) == 1
+    assert_same(in_memory("crossed"), fit)
+
+
+@pytest.mark.full
+def test_no_digits_are_lost_to_a_large_mean():
+    far = DATA.assign(y=DATA["y"] + 1e4 * DATA["y"].std(), x=DATA["x"] + 1e4)
+    fit = mfx.lmer("y ~ x + (x | g)", far, chunk_rows=50)
+    assert passes(fit) == 1
+    np.testing.assert_allclose(
+        fit.deviance, mfx.lmer("y ~ x + (x | g)", far, engine="profiled").deviance, rtol=1e-8
+    )
+
+
+MISSING = DATA.assign(x=DATA["x"].mask(DATA.index == 300))
+SORTED = DATA.assign(x=np.repeat([0.0, 1e6], [200, len(DATA) - 200]) + DATA["x"])
+NARROW = DATA.assign(x=DATA["x"] * np.where(DATA.index < 100, 1e-6, 1.0))
+AGAIN = {
+    "a missing value": ("y ~ x + (x | g)", MISSING, 2),
+    "a transform": ("y ~ center(x) + (1 | g)", DATA, 3),
+    "levels of several factors": ("y ~ x + (1 | f:h)", DATA, 2),
+    "levels that are numbers": ("y ~ x + (1 | g)", DATA.astype({"g": int}), 2),
+    "a portion of other values": ("y ~ x + (x | g)", SORTED, 2),
+    "a portion with little of a slope": ("y ~ x + (1 | g)", NARROW, 2),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("why", AGAIN)
+def test_rows_are_read_again_after(why):
+    formula, frame, n = AGAIN[why]
+    fit = mfx.lmer(formula, frame, chunk_rows=70)
+    assert passes(fit) == n
+    whole = mfx.lmer(formula, frame, engine="profiled")
+    np.testing.assert_allclose(fit.deviance, whole.deviance, rtol=1e-8)
+
+
+@pytest.mark.full
+def test_rows_are_read_again_after_other_categories():
+    other = DATA.iloc[250:].assign(g=lambda d: d["g"].cat.remove_unused_categories())
+    fit = mfx.lmer(MODELS["slope"][0], lambda: iter([DATA.iloc[:250], other]))
+    assert passes(fit) == 2
+    assert_same(in_memory("slope"), fit)
+
+
+def arrow_file(folder: Any) -> Any:
+    pytest.importorskip("pyarrow")
+    DATA.to_feather(folder / "rows.feather", chunksize=70)
+    return str(folder)
+
+
+def enums_of_polars(folder: Any) -> Any:
+    polars = pytest.importorskip("polars")
+    types = {n: polars.Enum([str(c) for c in DATA[n].cat.categories]) for n in ("g", "h", "f")}
+    text = DATA.astype(dict.fromkeys(types, str))
+    return (
+        polars.from_pandas(text)
+        .lazy()
+        .with_columns(polars.col(name).cast(dtype) for name, dtype in types.items())
+    )
+
+
+def enums_of_duckdb(folder: Any) -> Any:
+    connection = pytest.importorskip("duckdb").connect()
+    text = DATA.astype({"g": str, "h": str, "f": str})
+    connection.register("rows", text)
+    casts = []
+    for name in ("g", "h", "f"):
+        values = ", ".join(f"'{c}'" for c in DATA[name].cat.categories)
+        connection.execute(f"CREATE TYPE of_{name} AS ENUM ({values})")
+        casts.append(f"{name}::of_{name} AS {name}")
+    return connection.sql(f"SELECT {', '.join(casts)}, x, y FROM rows")
+
+
+def partitions(folder: Any) -> Any:
+    dask = pytest.importorskip("dask.dataframe")
+    return dask.from_pandas(DATA, npartitions=4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("source", [arrow_file, enums_of_polars, enums_of_duckdb, partitions])
+def test_sources_with_known_levels_are_read_once(source, tmp_path):
+    fit = mfx.lmer(MODELS["crossed"][0], source(tmp_path))
+    assert passes(fit) == 1
+    whole = in_memory("crossed")
+    np.testing.assert_allclose(fit.deviance, whole.deviance, rtol=1e-8)
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-7, atol=1e-8)
+    assert fit.ngroups == whole.ngroups
