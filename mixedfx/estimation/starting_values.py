@@ -158,11 +158,13 @@ def _fitted_by_others(
         g = j if f == i else i
         levels_f, levels_g = (block.rows, block.cols) if f == i else (block.cols, block.rows)
         values = block.values if f == i else block.values.transpose(1, 0, 2)
-        for a in range(len(out)):
-            for k in range(len(b[g])):
-                unit = moments[f].rms[a] * moments[g].rms[k]
-                fitted = values[a, k] * (b[g][k] / unit)[levels_g]
-                out[a] += np.bincount(levels_f, fitted, ZtZ.layout.levels(f))
+        for batch in ZtZ.pattern.pairs[i, j].batches():
+            of_f, of_g = levels_f[batch], levels_g[batch]
+            for a in range(len(out)):
+                for k in range(len(b[g])):
+                    unit = moments[f].rms[a] * moments[g].rms[k]
+                    fitted = values[a, k, batch] * (b[g][k] / unit)[of_g]
+                    out[a] += np.bincount(of_f, fitted, ZtZ.layout.levels(f))
     return out
 
 
