@@ -33,8 +33,6 @@ from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
     BlockMatrix,
     BlockPattern,
-    LevelPairs,
-    OffDiagonalBlock,
 )
 from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.solver import CholeskySolver
@@ -368,7 +366,7 @@ def _add_block_matrices(
         within = {f: A.within[f] + B.within[f] for f in A.within}
         return BlockMatrix(A.pattern, diagonal, off_diagonal, within)
     blocks = {
-        (i, j): _add_off_diagonal(
+        (i, j): pair_sums.add_blocks(
             (A.block(i, j), joined[i][1], joined[j][1]),
             (B.block(i, j), joined[i][2], joined[j][2]),
         )
@@ -383,21 +381,3 @@ def _add_block_matrices(
             pattern = own
             break
     return BlockMatrix(pattern, diagonal, {ij: values for ij, (_, values) in blocks.items()})
-
-
-def _add_off_diagonal(
-    *parts: tuple[OffDiagonalBlock, Codes, Codes],
-) -> tuple[LevelPairs, Matrix]:
-    """Sum blocks over the union of their pairs, given the levels of rows and columns."""
-    shape = tuple(
-        1 + max(int(at.max(initial=0)) for at in own)
-        for own in zip(*[p[1:] for p in parts], strict=True)
-    )
-    K, k, _ = parts[0][0].values.shape
-    table = pair_sums.PairTable((shape[0], shape[1]), K * k)
-    for block, in_rows, in_cols in parts:
-        keys = in_rows[block.rows].astype(np.int64) * shape[1] + in_cols[block.cols]
-        order = np.argsort(keys)
-        values = block.values.reshape(K * k, -1)
-        table.add(pair_sums.PairSums((shape[0], shape[1]), keys[order], values[:, order]))
-    return table.total().as_block(K, k)

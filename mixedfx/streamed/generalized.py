@@ -28,7 +28,7 @@ from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.stream.assembly import assemble_unchecked, plan_reduction
 from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
-from mixedfx.likelihood.stream.sums import RowSums, combine, reduce_rows
+from mixedfx.likelihood.stream.sums import RowSums, added, reduce_rows
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.sources.reading import read_chunks
@@ -100,7 +100,7 @@ def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
             rows, found = reduction.design.rows(frame)
             own = reduce_rows(rows.replaced(weights=None), found, reduction)
         writer.add(rows)
-        total = own if total is None else combine(total, own)
+        total = added(total, own)
     writer.finish()
     assert total is not None
     return total

@@ -78,12 +78,12 @@ def test_the_reader_is_one_chunk_ahead_and_ends_when_the_pass_is_left():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupt_ends_the_reader(error, monkeypatch):
-    import mixedfx.streamed.fit as module
+    import mixedfx.streamed.reduction as module
 
     def interrupted(*_):
         raise error
 
-    monkeypatch.setattr(module, "reduce_chunk", interrupted)
+    monkeypatch.setattr(module, "reduce_rows", interrupted)
     with pytest.raises(error):
         mfx.lmer("y ~ x + (1 | g)", Recorded())
     assert not readers()

@@ -20,7 +20,7 @@ from mixedfx.likelihood.stream.key_table import (
     starts_of_keys,
     sums_of_keys,
 )
-from mixedfx.linalg.cholesky.block_matrix import LevelPairs
+from mixedfx.linalg.cholesky.block_matrix import LevelPairs, OffDiagonalBlock
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -140,3 +140,17 @@ def pair_sums(
         else:
             into[:] = sums_of_keys(product, order, starts)
     return PairSums(shape, ordered[starts], values)
+
+
+def add_blocks(*parts: tuple[OffDiagonalBlock, Codes, Codes]) -> tuple[LevelPairs, Matrix]:
+    """Sum blocks over the union of their pairs, given the levels of rows and columns."""
+    n_rows = 1 + max(int(in_rows.max(initial=0)) for _, in_rows, _ in parts)
+    width = 1 + max(int(in_cols.max(initial=0)) for _, _, in_cols in parts)
+    K, k, _ = parts[0][0].values.shape
+    table = PairTable((n_rows, width), K * k)
+    for block, in_rows, in_cols in parts:
+        keys = in_rows[block.rows].astype(np.int64) * width + in_cols[block.cols]
+        order = np.argsort(keys)
+        values = block.values.reshape(K * k, -1)[:, order]
+        table.add(PairSums(table.shape, keys[order], values))
+    return table.total().as_block(K, k)
