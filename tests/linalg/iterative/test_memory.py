@@ -11,7 +11,7 @@ import pytest
 from mixedfx.linalg.cholesky import block_matrix
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.iterative import block_products
-from mixedfx.linalg.iterative.factor import IterativeSolver
+from mixedfx.linalg.iterative.solver import IterativeSolver
 
 LEVELS, WIDTHS = (900, 700), (2, 1)
 
