@@ -21,9 +21,15 @@ from scipy import stats
 from tiers import but_for
 
 import mixedfx as mfx
-from mixedfx.bayes import draws, sample
+from mixedfx.bayes import draws
 from mixedfx.bayes import sampler as sampler_module
-from mixedfx.errors import ArgumentError, EngineRefusal, PriorError, SamplingWarning
+from mixedfx.errors import (
+    ArgumentError,
+    EngineRefusal,
+    MissingPackageError,
+    PriorError,
+    SamplingWarning,
+)
 from mixedfx.priors import LKJ, Constant, Exponential, HalfNormal, Normal
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -683,9 +689,12 @@ def test_random_effects_of_the_dispersion_are_not_sampled():
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch):
-    monkeypatch.setattr(sample, "_REQUIRED", ("arviz_base", "no_such_package"))
-    with pytest.raises(ArgumentError, match=r"needs no_such_package.*'mixedfx\[bayes\]'"):
+    monkeypatch.setattr("mixedfx._extras.find_spec", lambda name: name != "emcee" or None)
+    with pytest.raises(MissingPackageError, match=r'needs emcee: .*"mixedfx\[bayes\]"') as caught:
         sleep().sample()
+    assert isinstance(caught.value, ArgumentError)
+    assert isinstance(caught.value, ImportError)
+    assert caught.value.name == "emcee"
 
 
 def test_a_density_without_a_value_at_its_start_is_an_error(monkeypatch):
