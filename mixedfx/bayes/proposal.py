@@ -32,7 +32,7 @@ Matrix = npt.NDArray[np.float64]
 # tails than the density; but in many dimensions most draws of heavy tails are far out.
 _MIN_DF, _DF_PER_DIMENSION = 8.0, 1.0
 # Components, and the largest number of dimensions with so many.
-_COMPONENTS, _MOST_DIMENSIONS = 3, 8
+_COMPONENTS, MOST_DIMENSIONS = 3, 8
 # Scales of the initial components, as multiples of the scale of Laplace's approximation.
 _NARROWEST, _WIDEST = 1.0, 1.6
 # Rounds of a mixture and of transformed coordinates: at least, and at most.
@@ -152,7 +152,7 @@ class Proposal:
 def laplace_proposal(mode: Vector, cov: Matrix) -> Proposal:
     """Components at the mode, of several multiples of the scale of Laplace's approximation."""
     d, sds = len(mode), np.sqrt(np.diag(cov))
-    components = _COMPONENTS if d <= _MOST_DIMENSIONS else 1
+    components = _COMPONENTS if d <= MOST_DIMENSIONS else 1
     scales = np.linspace(_NARROWEST, _WIDEST, components)
     factor = np.linalg.cholesky(cov) / sds[:, None]
     mixture = StudentTMixture(

@@ -5,14 +5,18 @@ Metropolis-Hastings sampler: a proposal ``z'`` is accepted with probability
 ``min(1, w(z') / w(z))``, ``w`` density over proposal. Proposals do not depend on the state, so all
 are evaluated at once. How far the tail of ``w`` reaches is told by the shape k of the generalised
 Pareto distribution of its largest values (Vehtari, Simpson, Gelman, Yao and Gabry 2024, Journal of
-Machine Learning Research 25:72). Otherwise emcee's affine-invariant ensembles are run (Goodman and
-Weare 2010, CAMCoS 5:65; ter Braak and Vrugt 2008, Statistics and Computing 18:435).
+Machine Learning Research 25:72). In many dimensions chains would stay at points of large weight:
+there proposals are resampled by weight, which is more efficient (Rubin 1988, Bayesian Statistics
+3:395; Liu 1996, Statistics and Computing 6:113). With an inefficient one emcee's affine-invariant
+ensembles are run (Goodman and Weare 2010, CAMCoS 5:65; ter Braak and Vrugt 2008, Statistics and
+Computing 18:435).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +25,14 @@ from mixedfx._arrays import set_readonly
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.mode import maximize_posterior, objective_hessian, starting_values
 from mixedfx.bayes.pareto import pareto_k
-from mixedfx.bayes.proposal import AdaptedProposal, adapt_proposal, sampling_efficiency
+from mixedfx.bayes.proposal import (
+    MOST_DIMENSIONS,
+    AdaptedProposal,
+    adapt_proposal,
+    normalize_weights,
+    sampling_efficiency,
+)
+from mixedfx.bayes.standardized_correlations import StandardizedCorrelations
 from mixedfx.errors import SearchError
 from mixedfx.estimation.optimizer_result import Control
 
@@ -44,6 +55,19 @@ _WARMUP = 50
 # Ensembles: walkers per dimension and at least, since their densities are evaluated together;
 # steps per draw of a walker, and steps discarded: few, as walkers start at weighted draws.
 _WALKERS, _MIN_WALKERS, _THIN, _BURN_IN = 4, 64, 10, 100
+
+
+class Density(Protocol):
+    """A density of unbounded coordinates."""
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        ...
+
+    def log_densities(self, points: Matrix, /) -> Vector:
+        """Log density (B,) at points (B, size), up to a constant."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,22 +102,47 @@ def sample_chains(
         return Chains(
             np.zeros((*shape, 0)), np.full(shape, constant), np.ones(shape), "exact", 1.0, np.nan
         )
-    points_per_round, share, least = _CHEAP if _is_cheap(posterior) else _COSTLY
     start = starting_values(posterior, Control())
     mode = maximize_posterior(posterior, start, jacobian=True, control=Control())
     if not np.isfinite(mode.value):
         raise SearchError("the posterior density cannot be computed at its start.")
     cov = _laplace_covariance(posterior, mode.x)
-    adapted = adapt_proposal(
-        posterior.log_densities, mode.x, cov, streams[-1], draws=points_per_round
-    )
+    costs = _CHEAP if _is_cheap(posterior) else _COSTLY
+    options: Any = {"costs": costs, "draws": draws, "streams": streams, "progress": progress}
+    if posterior.size <= MOST_DIMENSIONS or not posterior.transform.has_correlations:
+        return _chains(posterior, mode.x, cov, **options)
+    target = StandardizedCorrelations.at_mode(posterior, mode.x, cov)
+    at = target.coordinates(mode.x[None])[0]
+    found = _chains(target, at, target.covariance(mode.x, cov), **options)
+    z = target.points(found.z.reshape(-1, posterior.size))
+    log_jacobian = target.log_jacobian(z).reshape(found.log_density.shape)
+    return replace(found, z=z.reshape(found.z.shape), log_density=found.log_density + log_jacobian)
+
+
+def _chains(
+    target: Density,
+    mode: Vector,
+    cov: Matrix,
+    *,
+    costs: tuple[int, float, int],
+    draws: int,
+    streams: list[np.random.Generator],
+    progress: bool,
+) -> Chains:
+    """Chains of a density with a mode, and there the covariance of Laplace's approximation."""
+    points_per_round, share, least = costs
+    adapted = adapt_proposal(target.log_densities, mode, cov, streams[-1], draws=points_per_round)
     if adapted.efficiency < _MIN_EFFICIENCY:
-        return _ensemble_chains(posterior, adapted, draws, streams[:-1], progress=progress)
-    wanted = min(max(share, least / (draws * chains)), _MOST_EFFECTIVE)
+        return _ensemble_chains(target, adapted, draws, streams[:-1], progress=progress)
+    wanted = min(max(share, least / (draws * len(streams[:-1]))), _MOST_EFFECTIVE)
+    if target.size > MOST_DIMENSIONS:
+        chain, name = _resampled_chain, "importance resampling"
+    else:
+        chain, name = _independence_chain, "independence Metropolis"
     thin = math.ceil(wanted / (_CHAIN_EFFICIENCY * adapted.efficiency))
-    parts = [_independence_chain(posterior, adapted, draws, thin, one) for one in streams[:-1]]
+    parts = [chain(target, adapted, draws, thin, one) for one in streams[:-1]]
     z, log_density, acceptance, log_ratio = (np.stack(part) for part in zip(*parts, strict=True))
-    name, ratios = "independence Metropolis", log_ratio.ravel()
+    ratios = log_ratio.ravel()
     efficiency = sampling_efficiency(ratios)
     return Chains(z, log_density, acceptance, name, efficiency, pareto_k(ratios))
 
@@ -112,7 +161,7 @@ def _laplace_covariance(posterior: LogPosterior, z: Vector) -> Matrix:
 
 
 def _independence_chain(
-    posterior: LogPosterior,
+    target: Density,
     adapted: AdaptedProposal,
     draws: int,
     thin: int,
@@ -123,7 +172,7 @@ def _independence_chain(
     proposed = adapted.proposal.draw(total + 1, rng)
     first = rng.choice(len(adapted.points), p=adapted.importance_weights)
     proposed[0] = adapted.points[first]
-    log_density = posterior.log_densities(proposed)
+    log_density = target.log_densities(proposed)
     log_ratio = log_density - adapted.proposal.log_densities(proposed)
     log_uniform = np.log(rng.random(total + 1))
     state, states, accepted = 0, np.empty(total, dtype=np.intp), np.empty(total)
@@ -136,8 +185,30 @@ def _independence_chain(
     return proposed[kept], log_density[kept], acceptance, log_ratio[1:]
 
 
+def _resampled_chain(
+    target: Density,
+    adapted: AdaptedProposal,
+    draws: int,
+    thin: int,
+    rng: np.random.Generator,
+) -> tuple[Matrix, Vector, Vector, Vector]:
+    """
+    Draws of a proposal, ``thin`` times as many as are kept, resampled systematically by weight.
+
+    Copies of a draw follow each other, so that the effective sample size counts them.
+    """
+    proposed = adapted.proposal.draw(draws * thin, rng)
+    log_density = target.log_densities(proposed)
+    log_ratio = log_density - adapted.proposal.log_densities(proposed)
+    cumulative = np.cumsum(normalize_weights(log_ratio))
+    levels = (rng.random() + np.arange(draws)) / draws * cumulative[-1]
+    kept = np.minimum(np.searchsorted(cumulative, levels), len(proposed) - 1)
+    is_new = np.append(1.0, np.diff(kept) > 0)
+    return proposed[kept], log_density[kept], is_new, log_ratio
+
+
 def _ensemble_chains(
-    posterior: LogPosterior,
+    target: Density,
     adapted: AdaptedProposal,
     draws: int,
     streams: list[np.random.Generator],
@@ -148,14 +219,14 @@ def _ensemble_chains(
     import emcee
     from tqdm.auto import tqdm
 
-    walkers = 2 * (max(_WALKERS * posterior.size, _MIN_WALKERS) // 2)
+    walkers = 2 * (max(_WALKERS * target.size, _MIN_WALKERS) // 2)
     steps = -(-draws // walkers)
     # Not DESnookerMove: in emcee 3.1 its draws have too small a variance.
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.StretchMove(), 0.3)]
     z, log_density, acceptance = [], [], []
     for rng in tqdm(streams, desc="ensembles", unit="chain", disable=not progress):
         sampler = emcee.EnsembleSampler(
-            walkers, posterior.size, posterior.log_densities, moves=moves, vectorize=True
+            walkers, target.size, target.log_densities, moves=moves, vectorize=True
         )
         sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
         chosen = rng.choice(len(adapted.points), walkers, p=adapted.importance_weights)

@@ -83,6 +83,11 @@ class ParameterTransform:
     to_gamma: Matrix = field(repr=False)  # (r, 1 + k), of (log sigma, residual)
     to_log_sigma: Vector = field(repr=False)  # (1 + k,), of (log sigma, residual)
 
+    @property
+    def has_correlations(self) -> bool:
+        """Whether any term's correlations are free."""
+        return any(term.partials.stop > term.partials.start for term in self.terms)
+
     def constrain(self, points: Matrix) -> ConstrainedParameters:
         """Transform coordinates to parameters."""
         B = len(points)

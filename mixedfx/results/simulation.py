@@ -222,10 +222,10 @@ class SimulationMixin(ResultsBase):
         -----
         Fixed and random effects are integrated out analytically. Standard deviations and
         correlations are sampled from their marginal posterior, by independence Metropolis with a
-        mixture of t distributions fitted to it, or by emcee's ensembles where the mixture fits
-        badly. The effects are then drawn exactly, given each draw of them. The attributes of
-        ``posterior`` have the ``sampler``, the ``efficiency`` of the mixture and the ``pareto_k``
-        of its weights.
+        mixture of t distributions fitted to it, of more than eight by resampling of its draws, or
+        by emcee's ensembles where the mixture fits badly. The effects are then drawn exactly, given
+        each draw of them. The attributes of ``posterior`` have the ``sampler``, the ``efficiency``
+        of the mixture and the ``pareto_k`` of its weights.
 
         References
         ----------

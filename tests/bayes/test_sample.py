@@ -235,12 +235,18 @@ def dyestuff_grid():
 
 
 @pytest.fixture(
-    params=["independence Metropolis", pytest.param("emcee ensembles", marks=pytest.mark.full)]
+    params=[
+        "independence Metropolis",
+        "importance resampling",
+        pytest.param("emcee ensembles", marks=pytest.mark.full),
+    ]
 )
 def sampler(request, monkeypatch):
     """The name of a sampler that is made to be used."""
     if request.param.startswith("emcee"):
         monkeypatch.setattr(sampler_module, "_MIN_EFFICIENCY", 2.0)
+    if request.param.startswith("importance"):
+        monkeypatch.setattr(sampler_module, "MOST_DIMENSIONS", 0)
     return request.param
 
 
@@ -323,6 +329,21 @@ def test_eight_schools_have_their_posterior(sampler):
     school = float(shares @ (mu + pull * (28.0 - mu)))
     a = flattened(tree, "beta")[:, 0] + flattened(tree, "b_school")[:, 0, 0]
     assert abs(a.mean() - school) < 0.5
+
+
+@pytest.mark.full
+def test_resampled_draws_of_standardized_correlations_agree_with_chains(monkeypatch):
+    data = mfx.datasets.load("sleepstudy")
+    fit = mfx.lmer(SLEEP, data, priors={"sd": HalfNormal(30), "corr": LKJ(2)})
+    one = fit.sample(2000, rng=6)
+    monkeypatch.setattr(sampler_module, "MOST_DIMENSIONS", 0)
+    other = fit.sample(2000, rng=7)
+    assert other["posterior"].attrs["sampler"] == "importance resampling"
+    for name in ("beta", "sd", "corr", "sigma"):
+        a, b = flattened(one, name), flattened(other, name)
+        spread = a.std(axis=0)
+        assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < MOST * spread * np.sqrt(2 / 2000)).all()
+        np.testing.assert_allclose(b.std(axis=0), spread, rtol=0.1)
 
 
 @pytest.mark.full
