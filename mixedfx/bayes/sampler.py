@@ -48,8 +48,9 @@ _CHEAP, _COSTLY = (1000, 0.8, 0), (800, 0.25, 1500)
 _MOST_EFFECTIVE = 0.8
 # Multiplications that take some ten microseconds.
 _CHEAP_PRODUCTS = 100_000
-# Effective draws of a chain over those of as many weighted ones, of the parameter of fewest.
-_CHAIN_EFFICIENCY = 0.4
+# Effective draws of a chain, and of resampled ones, over those of as many weighted ones, of the
+# parameter of fewest.
+_OF_CHAIN, _OF_RESAMPLED = 0.4, 0.5
 # Draws discarded at the start of a chain.
 _WARMUP = 50
 # Ensembles: walkers per dimension and at least, since their densities are evaluated together;
@@ -136,10 +137,10 @@ def _chains(
         return _ensemble_chains(target, adapted, draws, streams[:-1], progress=progress)
     wanted = min(max(share, least / (draws * len(streams[:-1]))), _MOST_EFFECTIVE)
     if target.size > MOST_DIMENSIONS:
-        chain, name = _resampled_chain, "importance resampling"
+        chain, name, of_weighted = _resampled_chain, "importance resampling", _OF_RESAMPLED
     else:
-        chain, name = _independence_chain, "independence Metropolis"
-    thin = math.ceil(wanted / (_CHAIN_EFFICIENCY * adapted.efficiency))
+        chain, name, of_weighted = _independence_chain, "independence Metropolis", _OF_CHAIN
+    thin = math.ceil(wanted / (of_weighted * adapted.efficiency))
     parts = [chain(target, adapted, draws, thin, one) for one in streams[:-1]]
     z, log_density, acceptance, log_ratio = (np.stack(part) for part in zip(*parts, strict=True))
     ratios = log_ratio.ravel()
