@@ -22,6 +22,8 @@ Matrix = npt.NDArray[np.float64]
 # Step of the differences, in conditional standard errors.
 _STEP = 1e-4
 _LARGEST_STEP = 1e-3
+# Share of the largest eigenvalue below which there is no step: the deviance is flat along another.
+_SINGULAR = 1e-14
 # Rounding of the deviance, relative.
 _ROUNDING = 1e-11
 
@@ -66,7 +68,7 @@ def newton_step(objective: MarginalObjective, x: Vector, hessian: Matrix) -> tup
     """A Newton step from the end of a search, where it does not raise the deviance; gradient."""
     value, gradient = objective(x)
     values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.zeros(0)
-    if not len(values) or values[0] <= 0.0:
+    if not len(values) or values[0] <= _SINGULAR * values[-1]:
         return x, gradient
     moved = x - np.linalg.solve(hessian, gradient)
     end, by = objective(moved)
