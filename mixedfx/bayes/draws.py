@@ -12,7 +12,7 @@ conditional covariance of ``b`` over ``sigma**2``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,17 +22,21 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from mixedfx.bayes.convergence import convergence_problems
+from mixedfx.bayes.correlations import correlation_draws
+from mixedfx.bayes.location_scale import LocationScalePosterior
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.sampler import Chains, sample_chains
 from mixedfx.bayes.unconstrained import ConstrainedParameters
-from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.build import Design
-from mixedfx.design.spec import ModelSpec
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import PriorError, check_count, check_flag
+from mixedfx.estimation.dispersion.identified import scale_design
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.priors.distributions import Flat
-from mixedfx.priors.specification import PriorSpecification
+from mixedfx.priors.specification import NO_PRIORS, PriorSpecification
+from mixedfx.residuals.log_linear import LocationScale
+from mixedfx.residuals.registry import residual_model
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -42,7 +46,8 @@ _MAX_PREDICTED = 5_000_000
 # Names of dimensions that ArviZ, or another variable, uses.
 _RESERVED = (
     *("sample", "chain", "draw", "row", "term", "effect", "pair", "dispersion_term"),
-    *("beta", "sd", "corr", "sigma", "gamma"),
+    *("beta", "sd", "corr", "sigma", "gamma", "dispersion_sd", "dispersion_corr"),
+    *("dispersion_effect", "dispersion_pair"),
 )
 
 
@@ -125,14 +130,17 @@ class PosteriorSamples:
         if random_terms:
             effects = [f"{e} | {term.group}" for term in random_terms for e in term.effect_names]
             add("sd", np.concatenate(draws.params.sds).T, ("effect", _number_duplicates(effects)))
-        pairs, correlations = _correlations(spec, draws.params)
-        if pairs:
-            add("corr", np.array(correlations).T, ("pair", _number_duplicates(pairs)))
+        if pairs := correlation_draws(random_terms, draws.params):
+            names = _number_duplicates([name for name, _ in pairs])
+            add("corr", np.array([values for _, values in pairs]).T, ("pair", names))
         if spec.residual.estimates_sigma:
             add("sigma", transform.baseline_sigma(draws.params))
         if spec.residual.coefficient_names:
             names = [spec.residual.full_name(name) for name in spec.residual.coefficient_names]
             add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
+        points = self.chains.z.reshape(-1, self.posterior.size)
+        for name, (array, axes) in self.posterior.further_variables(points, draws.params).items():
+            add(_without_slash(name), array, *((_without_slash(a), axes[a]) for a in axes))
         for group in spec.formula.groups:
             own = [
                 (random_term, effects)
@@ -197,20 +205,30 @@ def draw_posterior(
         check_count(name, value, least, what=f"an integer of at least {least}")
     check_flag("progress", progress)
     source = spawn_generators(rng, 1)[0]
-    _check_proper(design.spec, priors)
-    posterior = LogPosterior(design, priors)
+    _check_proper(design.spec.random_terms, priors)
+    posterior = log_posterior(design, priors)
     chain_rng, effects_rng, rows_rng = source.spawn(3)
     sampled = sample_chains(
         posterior, draws=int(draws), chains=int(chains), rng=chain_rng, progress=progress
     )
     points = sampled.z.reshape(draws * chains, posterior.size)
-    params = posterior.transform.constrain(points)
+    params = posterior.drawn(points)
     draw_effects = _draw_effects if posterior.vectorized is None else _draw_effects_vectorized
     effects = draw_effects(posterior, params, effects_rng)
     return PosteriorSamples(design, posterior, sampled, effects, rows_rng)
 
 
-def _check_proper(spec: ModelSpec, priors: PriorSpecification) -> None:
+def log_posterior(design: Design, priors: PriorSpecification) -> LogPosterior:
+    """Log posterior density of a design's parameters."""
+    model = residual_model(design)
+    if isinstance(model, LocationScale):
+        of_scale = NO_PRIORS.for_sampling(scale_design(design, model).spec)
+        _check_proper(model.spec.random_terms, of_scale)
+        return LocationScalePosterior(design, priors, model)
+    return LogPosterior(design, priors)
+
+
+def _check_proper(random_terms: Sequence[RandomTermSpec], priors: PriorSpecification) -> None:
     """
     Raise where flat priors of standard deviations give an improper posterior.
 
@@ -219,7 +237,7 @@ def _check_proper(spec: ModelSpec, priors: PriorSpecification) -> None:
     """
     if priors.theta is not None:
         return
-    for random_term, sd_priors in zip(spec.random_terms, priors.sd_priors, strict=True):
+    for random_term, sd_priors in zip(random_terms, priors.sd_priors, strict=True):
         flat = [
             e
             for e, p in zip(random_term.effect_names, sd_priors, strict=True)
@@ -330,26 +348,6 @@ def _effects_by_point(
             for f in symbolic.layout.factors
         ]
         yield beta, crossprod.effects(crossprod.term_rows(by_group))
-
-
-def _correlations(spec: ModelSpec, params: ConstrainedParameters) -> tuple[list[str], list[Vector]]:
-    """Names and draws of the correlations of the unstructured terms."""
-    pairs, values = [], []
-    for random_term, factor, sds in zip(
-        spec.random_terms, params.cov_factors, params.sds, strict=True
-    ):
-        if not STRUCTURES[random_term.formula_term.structure].correlated:
-            continue
-        names = random_term.effect_names
-        for i in range(len(sds)):
-            for j in range(i + 1, len(sds)):
-                pairs.append(f"{names[i]}, {names[j]} | {random_term.group}")
-                product = sds[i] * sds[j]
-                covariance = np.einsum("cb,cb->b", factor[i], factor[j])
-                values.append(
-                    np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
-                )
-    return pairs, values
 
 
 def _number_duplicates(names: list[str]) -> list[str]:

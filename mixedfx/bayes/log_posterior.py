@@ -13,6 +13,7 @@ unconstrained parameters of :mod:`mixedfx.bayes.unconstrained`. For a single gro
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,14 @@ class LogPosterior:
         lambdas = [factor[:, :, i] / sigma for factor in params.cov_factors]
         solution = solve_pls_at_factors(crossprod, crossprod.own_factors(lambdas), reml=True)
         return update_with_normal_prior(solution, self.priors.coef_mean, self.priors.coef_sd)
+
+    def drawn(self, points: Matrix) -> ConstrainedParameters:
+        """Parameters at drawn points, with what else the residuals of a draw depend on."""
+        return self.transform.constrain(points)
+
+    def further_variables(self, points: Matrix, params: ConstrainedParameters) -> dict[str, Any]:
+        """Variables of draws beside the parameters: values, and labels of their axes by name."""
+        return {}
 
     def log_densities(self, points: Matrix) -> Vector:
         """Log posterior density (B,) of the coordinates ``points`` (B, size), up to a constant."""

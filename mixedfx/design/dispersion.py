@@ -76,16 +76,6 @@ class DispersionSpec(ResidualSpec):
         return bool(self.random_terms)
 
     @property
-    def sampling_refusal(self) -> str:
-        """The sampler draws no random effects of the scale."""
-        if not self.has_random_effects:
-            return ""
-        return (
-            f"the random term in {self.argument} cannot be sampled; use strata, such as '~ kind', "
-            "or fit.bootstrap()."
-        )
-
-    @property
     def n_params(self) -> int:
         """Columns of D but one, which is sigma's, and the covariances of the random terms."""
         terms = ((STRUCTURES[t.formula_term.structure], t) for t in self.random_terms)

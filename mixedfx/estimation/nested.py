@@ -49,8 +49,9 @@ Matrix = npt.NDArray[np.float64]
 # Estimates of residual models that inference reads more from.
 _ESTIMATES: dict[type[ResidualModel], type[JointEstimate]] = {Correlated: CorrelatedEstimate}
 
-# Step of the central differences, relative to coordinates above one.
-_STEP = 1e-3
+# Step of the central differences, relative to coordinates above one: their error, of the order of
+# its square, is near that of rounding over the step.
+_STEP = 2e-4
 # Curvature below this share of the largest is rounding of differences; a coefficient that moves by
 # less than the second along such a direction is identified.
 _FLAT, _MOVED = 1e-6, 1e-3
@@ -353,9 +354,9 @@ def _joint_derivatives(
 
     size, steps = len(point), relative_steps(point, _STEP)
     by_theta = jacobian(
-        lambda t: evaluate(np.append(t, x), score_x=False), theta, steps[:m]
+        lambda t: evaluate(np.append(t, x), score_x=False), theta, steps[:m], order=2
     ).reshape(m, size + p * p + 1)  # without random terms theta is empty
-    by_x = jacobian(lambda s: evaluate(np.append(theta, s), score_x=True), x, steps[m:])
+    by_x = jacobian(lambda s: evaluate(np.append(theta, s), score_x=True), x, steps[m:], order=2)
     derivatives = np.concatenate([by_theta, by_x])
     H, vcov_jacobian = derivatives[:, :size], derivatives[:, size:-1].reshape(size, p, p)
     H[:m, m:] = H[m:, :m].T

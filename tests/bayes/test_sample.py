@@ -25,7 +25,6 @@ from mixedfx.bayes import draws
 from mixedfx.bayes import sampler as sampler_module
 from mixedfx.errors import (
     ArgumentError,
-    EngineRefusal,
     MissingPackageError,
     PriorError,
     SamplingWarning,
@@ -699,14 +698,6 @@ def test_few_levels_will_do_with_a_proper_prior():
     fit = mfx.lmer("y ~ x + (1 | g)", rows, offset="o", priors={"sd": HalfNormal(2)})
     sd = flattened(fit.sample(rng=1), "sd")
     assert 0.5 < sd.mean() < 4.0
-
-
-@pytest.mark.full
-def test_random_effects_of_the_dispersion_are_not_sampled():
-    data = mfx.datasets.load("romcom")
-    fit = mfx.lmer("rating ~ 1 + (1 | friend)", data, dispersion="~ 1 + (1 | friend)")
-    with pytest.raises(EngineRefusal, match="cannot be sampled; use strata"):
-        fit.sample(rng=1)
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch):

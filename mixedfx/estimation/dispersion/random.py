@@ -54,17 +54,24 @@ def estimate_location_scale(
 ) -> tuple[OptimizerResult, Design, LocationScaleEstimate]:
     """Estimate all parameters; the design returned has the weights at the modes of ``v``."""
     assert isinstance(model, LocationScale)
-    check_scale_identified(design, model.spec, model.rows)
-    crossprod = compute_crossproducts(design)
-    likelihood = GaussianLikelihood(crossprod, reml)
-    factors = estimate_theta(design, likelihood, control=control).factors
-    homoscedastic = solve_pls_at_factors(crossprod, factors or (), reml=reml)
-    problem = LaplaceDeviance(design, model, homoscedastic, reml=reml)
+    check_scale_identified(design, model)
+    problem = laplace_problem(design, model, reml=reml, control=control)
     optimum = _minimize(problem, _start(problem), control)
     problem, params = _on_boundary(problem, optimum.x)
     if params is not optimum.x:
         optimum = replace(optimum, x=params, value=problem(params).value)
     return estimate_at(problem, optimum, control)
+
+
+def laplace_problem(
+    design: Design, model: LocationScale, *, reml: bool, control: Control | None = None
+) -> LaplaceDeviance:
+    """Approximate deviance in the units of the homoscedastic fit."""
+    crossprod = compute_crossproducts(design)
+    likelihood = GaussianLikelihood(crossprod, reml)
+    factors = estimate_theta(design, likelihood, control=control or Control()).factors
+    homoscedastic = solve_pls_at_factors(crossprod, factors or (), reml=reml)
+    return LaplaceDeviance(design, model, homoscedastic, reml=reml)
 
 
 def _start(problem: LaplaceDeviance) -> Vector:
