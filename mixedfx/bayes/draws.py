@@ -115,9 +115,8 @@ class PosteriorSamples:
     ) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
         """Values, dimensions and coordinates of the variables of the posterior group."""
         spec, draws, transform = self.design.spec, self.draws, self.posterior.transform
-        values: dict[str, Any] = {}
-        dims: dict[str, list[str]] = {}
-        coords: dict[str, Any] = {}
+        values, coords = dict[str, Any](), dict[str, Any]()
+        dims = dict[str, list[str]]()
 
         def add(name: str, array: Any, *axes: tuple[str, Any]) -> None:
             values[name] = np.asarray(array).reshape(*shape, *(len(labels) for _, labels in axes))
@@ -140,7 +139,7 @@ class PosteriorSamples:
             add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
         points = self.chains.z.reshape(-1, self.posterior.size)
         for name, (array, axes) in self.posterior.further_variables(points, draws.params).items():
-            add(_without_slash(name), array, *((_without_slash(a), axes[a]) for a in axes))
+            add(name, array, *axes.items())
         for group in spec.formula.groups:
             own = [
                 (random_term, effects)
@@ -149,9 +148,7 @@ class PosteriorSamples:
             ]
             joined = np.concatenate([effects for _, effects in own], axis=1).transpose(0, 2, 1)
             levels = own[0][0].levels.labels.to_numpy()
-            names = _number_duplicates(
-                [e for random_term, _ in own for e in random_term.effect_names]
-            )
+            names = _number_duplicates([e for term, _ in own for e in term.effect_names])
             name = _without_slash(group)
             axis = f"{name}_level" if name in _RESERVED else name
             add(f"b_{name}", joined, (axis, levels), (f"{name}_effect", names))

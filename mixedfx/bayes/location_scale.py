@@ -252,7 +252,7 @@ class LocationScalePosterior(LogPosterior):
         by_draw = [self.problem.scale.effects(b) for b in drawn]
         for t, term in enumerate(terms):
             of_term = np.array([of_draw[t].T for of_draw in by_draw])  # (draws, levels, k)
-            name = f"v_{term.group}"
+            name = f"v_{term.group}".replace("/", "_")  # slashes separate the nodes of a tree
             name = f"{name}_{t + 1}" if name in found else name
             labels = term.levels.labels.to_numpy()
             effects = list(term.effect_names)
