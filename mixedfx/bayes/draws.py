@@ -137,7 +137,7 @@ class PosteriorSamples:
         if spec.residual.coefficient_names:
             names = [spec.residual.full_name(name) for name in spec.residual.coefficient_names]
             add("gamma", transform.gamma(draws.params), ("dispersion_term", names))
-        points = self.chains.z.reshape(-1, self.posterior.size)
+        points = self.chains.z.reshape(self.chains.log_density.size, self.posterior.size)
         for name, (array, axes) in self.posterior.further_variables(points, draws.params).items():
             add(name, array, *axes.items())
         for group in spec.formula.groups:
