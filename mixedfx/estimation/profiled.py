@@ -35,6 +35,7 @@ from mixedfx.estimation.starting_values import moment_estimates
 from mixedfx.estimation.starts import grid_minima
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+from mixedfx.likelihood.scaled import check_positive_pwrss
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.trust_region import TrustRegionResult
 
@@ -45,6 +46,9 @@ _FAR = 4.0
 # With weights this many times their median, root mean squares are those of a few rows, and the
 # moment estimates are of no use as starting values.
 _DOMINANT_WEIGHT = 1e4
+# A search that ends without an optimum where the residual sum of squares is rounding but for this
+# factor was on its way to zero.
+_FEW_DIGITS = 100.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Profiled:
         if not self.several_starts:
             return _optimizer_result(self.name, best, _all_runs(ends), control, None)
         refined, derivatives = refine(best, remaining(control, _all_runs(ends)))
+        if not refined.runs[-1].converged:
+            # Rounding ends a search on its way to a residual variance of zero.
+            pwrss = likelihood.at(likelihood.crossprod.theta(refined.scaled)).pwrss
+            check_positive_pwrss(likelihood.crossprod, pwrss, factor=_FEW_DIGITS)
         runs = [*_all_runs(ends), *refined.runs[len(best.runs) :]]
         return _optimizer_result(self.name, refined, runs, control, derivatives)
 

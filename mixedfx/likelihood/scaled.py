@@ -131,9 +131,9 @@ class ScaledLikelihood:
         return CoefficientCovariance(solution.sigma**2 * np.concatenate(parts), crossprod.qr_R)
 
 
-def check_positive_pwrss(crossprod: CrossProducts, pwrss: float) -> None:
-    """Raise a ``ResponseError`` if the random effects explain the response."""
-    if crossprod.profiles_sigma and pwrss <= crossprod.zero_pwrss:
+def check_positive_pwrss(crossprod: CrossProducts, pwrss: float, *, factor: float = 1.0) -> None:
+    """Raise a ``ResponseError`` if what the random effects leave of the response is rounding."""
+    if crossprod.profiles_sigma and pwrss <= factor * crossprod.zero_pwrss:
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "

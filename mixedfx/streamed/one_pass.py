@@ -9,7 +9,6 @@ other rows that digits would be lost.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._names import decode
+from mixedfx._warnings import without_warnings
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.chunk_rows import ChunkDesign
@@ -101,8 +101,7 @@ class PortionPlan:
                 left -= len(frame)
             for group, collector in portion.levels.items():
                 collector.add([pd.Series(dtypes[decode(group[0])].categories)])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with without_warnings():
                 plan = plan_reduction(specified(portion, _Unread()))
         except DataError:  # of the portion: the other rows and passes may be in order
             return None
