@@ -23,11 +23,12 @@ from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
 from mixedfx.errors import ArgumentError, MixedfxError, check_choice, check_flag
 from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
 from mixedfx.estimation.glmm.working import own_coefficients
 from mixedfx.estimation.known_optimum import KnownOptimum
-from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
@@ -44,6 +45,7 @@ from mixedfx.inference.simulation import (
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.priors.specification import Priors
 from mixedfx.residuals.registry import residual_model
 
@@ -53,6 +55,8 @@ Codes = npt.NDArray[np.intp]
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
+# A rounding error of the deviance above this may keep a search from converging at the optimum.
+_MUCH_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -178,10 +182,24 @@ def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
     # Where the optimum of the fit does not lead to that of the draw, started from moment estimates,
     # not from this theta: on the boundary the score of theta = 0 would be zero.
     result = estimate_theta(design, likelihood)
-    if not result.converged:
+    if not (result.converged or _ended_by_rounding(likelihood, result)):
         return Failure(number, "not converged", result.message)
     fit = build_fitted_model(design, likelihood, result)
     return _draw(model, fit, number)
+
+
+def _ended_by_rounding(likelihood: GaussianLikelihood, result: OptimizerResult) -> bool:
+    """
+    Whether the deviance has a rounding error that hides what the search has left to gain.
+
+    As where the residual variance goes to zero: theta has no bound, and the estimates are known.
+    """
+    at = result.derivatives
+    if at is None or result.limit_reached:
+        return False
+    rounding = deviance_rounding(likelihood.at(result.theta))
+    gain, curvature = newton_decrement(at.gradient, at.hessian)
+    return rounding > _MUCH_ROUNDING and gain < rounding and curvature > -rounding
 
 
 def _refit_cases(
