@@ -294,3 +294,18 @@ def _check_number(prior: Any, name: str, least: float, *, or_equal: bool = False
     if least == 0.0:
         bound = "a number that is not negative" if or_equal else "a positive number"
     raise PriorError(f"{type(prior).__name__}({name}={value!r}): {name} must be {bound}.")
+
+
+SdPrior = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
+_SD_PRIORS = (HalfNormal, HalfStudentT, Exponential, Gamma, Flat, Constant)
+# Distributions that parameters of a kind can have.
+ALLOWED: dict[str, tuple[type, ...]] = {
+    "fixed": (Normal, Flat),
+    "sd": _SD_PRIORS,
+    "sigma": _SD_PRIORS,
+    "corr": (LKJ, Flat),
+    "dispersion": (Normal, Flat),
+    "family": _SD_PRIORS,
+    "threshold": (Flat,),
+    "theta": (Constant,),
+}

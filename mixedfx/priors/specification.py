@@ -25,34 +25,11 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.priors import distributions
 
 if TYPE_CHECKING:
-    from mixedfx.priors.distributions import (
-        LKJ,
-        Constant,
-        Exponential,
-        Flat,
-        Gamma,
-        HalfNormal,
-        HalfStudentT,
-        Normal,
-    )
-
-    SdPrior = HalfNormal | HalfStudentT | Exponential | Gamma | Flat | Constant
+    from mixedfx.priors.distributions import LKJ, Flat, Normal, SdPrior
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Names of the distributions that parameters of a kind can have.
-_SD_PRIORS = ("HalfNormal", "HalfStudentT", "Exponential", "Gamma", "Flat", "Constant")
-_ALLOWED: dict[str, tuple[str, ...]] = {
-    "fixed": ("Normal", "Flat"),
-    "sd": _SD_PRIORS,
-    "sigma": _SD_PRIORS,
-    "corr": ("LKJ", "Flat"),
-    "dispersion": ("Normal", "Flat"),
-    "family": _SD_PRIORS,
-    "threshold": ("Flat",),
-    "theta": ("Constant",),
-}
 # Kinds of parameters that can be named together.
 _CLASSES = ("fixed", "sd", "corr", "dispersion")
 
@@ -310,8 +287,9 @@ def _check_kind(name: object, prior: Any, kinds: Mapping[str, str], classes: lis
             f"priors name {name!r}, which is no parameter of this model; it has {listed}.{hint}"
         )
     kind = kinds.get(name, name)
-    if not isinstance(prior, tuple(getattr(distributions, name) for name in _ALLOWED[kind])):
-        choices = ", ".join(_ALLOWED[kind])
+    allowed = distributions.ALLOWED[kind]
+    if not isinstance(prior, allowed):
+        choices = ", ".join(c.__name__ for c in allowed)
         seen = prior if not isinstance(prior, type) else f"the class {prior.__name__}"
         hint = ""
         if isinstance(prior, distributions.Constant) and kind in ("fixed", "dispersion"):
