@@ -34,6 +34,7 @@ from mixedfx.errors import ArgumentError
 from mixedfx.estimation.dispersion.identified import scale_design
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance, LaplaceValue
 from mixedfx.estimation.dispersion.random import laplace_problem
+from mixedfx.estimation.location_scale import sum_of_effects
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.stratified import StratifiedSums, sum_by_stratum
 from mixedfx.linalg.differences import jacobian
@@ -106,19 +107,20 @@ class DrawnScale:
         """Cross-products at the draw's weights."""
         return sums.reweight(np.exp(-2.0 * self._stratum_log_sds(x)))
 
-    def new_variances(self, data: Any, sigma: float, x: Vector) -> Any:
-        """Variances of new rows of levels that the fit has."""
-        fixed, b = np.split(x, [self._n_fixed])
-        _, of_terms = evaluate_new_dispersion(self.model.spec, data)
-        log_sds: Any = 0.0
-        for effects, (Z, codes) in zip(self.problem.scale.effects(b), of_terms, strict=True):
-            if (codes < 0).any():
-                raise ArgumentError(
-                    f"responses of new levels of the terms of {self.model.spec.argument} are not "
-                    "drawn from the posterior: take kind='mean', or rows of the fit's levels."
-                )
-            log_sds = log_sds + np.einsum("nk,kn->n", Z, effects[:, codes])
-        return self.model.new_variances(data, sigma, fixed) * np.exp(2.0 * log_sds)
+    def drawn_variances(self, data: Any, sigmas: Vector, params: Matrix) -> Matrix:
+        """Variances (draws, rows) of new rows of levels that the fit has."""
+        D, columns = evaluate_new_dispersion(self.model.spec, data)
+        if any((codes < 0).any() for _, codes in columns):
+            raise ArgumentError(
+                f"responses of new levels of the terms of {self.model.spec.argument} are not "
+                "drawn from the posterior: take kind='mean', or rows of the fit's levels."
+            )
+        found = []
+        for sigma, x in zip(sigmas, params, strict=True):
+            fixed, b = np.split(x, [self._n_fixed])
+            log_sds = sum_of_effects(self.problem.scale.effects(b), columns)
+            found.append(self.model.variances_at(D, sigma, fixed) * np.exp(2.0 * log_sds))
+        return np.array(found)
 
 
 class LocationScalePosterior(LogPosterior):

@@ -78,11 +78,7 @@ class ScaleEffects:
 
     def log_sds(self, columns: ScaleColumns) -> Vector:
         """Sum of the effects in rows, with zero for new levels (code -1)."""
-        total = np.zeros(len(columns[0][1]))
-        for term, (Z, codes) in zip(self.terms, columns, strict=True):
-            of_rows = term.effects[:, np.maximum(codes, 0)]
-            total += np.where(codes < 0, 0.0, np.einsum("nk,kn->n", Z, of_rows))
-        return total
+        return sum_of_effects([term.effects for term in self.terms], columns)
 
     def variances(self, columns: ScaleColumns) -> Vector:
         """Variances of these sums: given the data, of new levels that of their distribution."""
@@ -191,6 +187,15 @@ class LocationScaleEstimate(JointEstimate):
         without_effects = sds / np.exp(self.random.log_sds(self._columns))
         factors = tuple(term.factor for term in self.random.terms)
         return RandomScaleDistribution(without_effects, self.model.rows.random_terms, factors)
+
+
+def sum_of_effects(by_term: Sequence[Matrix], columns: ScaleColumns) -> Vector:
+    """Sum of effects (k, levels) in rows, with zero for new levels (code -1)."""
+    total = np.zeros(len(columns[0][1]))
+    for effects, (Z, codes) in zip(by_term, columns, strict=True):
+        of_rows = effects[:, np.maximum(codes, 0)]
+        total += np.where(codes < 0, 0.0, np.einsum("nk,kn->n", Z, of_rows))
+    return total
 
 
 def scale_components(spec: RandomTermSpec, factor: Matrix) -> tuple[Component, ...]:

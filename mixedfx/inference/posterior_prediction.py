@@ -116,8 +116,7 @@ class PosteriorPredictor:
         fit, model, params = self.fit, self.samples.posterior.model, self.samples.draws.params
         if model.n_params:
             sigmas = self.samples.posterior.transform.baseline_sigma(params)
-            each = zip(sigmas, params.residual, strict=True)
-            variances = np.array([model.new_variances(frame, s, x) for s, x in each])
+            variances = model.drawn_variances(frame, sigmas, params.residual)
         else:
             own = np.broadcast_to(model.new_variances(frame, 1.0, np.zeros(0)), len(frame))
             variances = params.sigma[:, None] ** 2 * own

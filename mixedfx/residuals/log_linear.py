@@ -96,9 +96,18 @@ class LogLinear(VarianceFunction):
 
     def new_variances(self, data: Any, sigma: float, params: Vector) -> Any:
         """``exp(2 D gamma)``."""
+        return self.variances_at(evaluate_new_dispersion(self.spec, data)[0], sigma, params)
+
+    def drawn_variances(self, data: Any, sigmas: Vector, params: Matrix) -> Matrix:
+        """The columns are evaluated once."""
         D, _ = evaluate_new_dispersion(self.spec, data)
+        each = zip(sigmas, params, strict=True)
+        return np.array([self.variances_at(D, sigma, x) for sigma, x in each])
+
+    def variances_at(self, D: Matrix, sigma: float, params: Vector) -> Vector:
+        """``exp(2 D gamma)`` of rows D."""
         log_sigma = float(np.log(sigma)) - self.log_sigma_offset(params)
-        return np.exp(D @ self.coefficients(log_sigma, params)) ** 2
+        return np.asarray(np.exp(D @ self.coefficients(log_sigma, params)) ** 2)
 
 
 @dataclass(frozen=True)

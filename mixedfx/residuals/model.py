@@ -259,6 +259,11 @@ class ResidualModel(ResidualRows):
         """Residual variances of new rows of weight one, at the reported sigma."""
         return sigma**2
 
+    def drawn_variances(self, data: Any, sigmas: Vector, params: Matrix) -> Matrix:
+        """The same at each of several sigmas and parameters, (draws, rows)."""
+        each = zip(sigmas, params, strict=True)
+        return np.array([self.new_variances(data, sigma, x) for sigma, x in each])
+
     def on_rows(self, rows: ResidualRows) -> Self:
         """The model on other rows of the same strata, where it has none of its own."""
         return self
