@@ -10,7 +10,7 @@ of the sum of squares of y are all that the likelihood needs: R has as many rows
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.estimation.dispersion.by_level import parts_of_terms, sums_of_level_blocks
 from mixedfx.likelihood.accumulate import centred_columns
 from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -54,31 +55,21 @@ class Batch:
         """The part of an array of all compressed rows that is of these, by block."""
         return values[self.rows].reshape(*self.shape, *values.shape[1:])
 
-    def terms(self) -> Iterator[tuple[slice, int, int]]:
-        """Columns, levels and effects of each term."""
-        start = 0
-        for levels, width in zip(self.levels, self.widths, strict=True):
-            yield slice(start, start + levels * width), levels, width
-            start += levels * width
-
     def times_factors(self, Z: Array, factors: Sequence[Matrix]) -> Array:
         """``Z Lambda`` of each block."""
         if all(width == 1 for width in self.widths):
             by_column = [np.full(n, F[0, 0]) for n, F in zip(self.levels, factors, strict=True)]
             return np.asarray(Z * np.concatenate([*by_column, np.zeros(0)]))
         out = np.empty_like(Z)
-        for (columns, levels, width), F in zip(self.terms(), factors, strict=True):
+        terms = parts_of_terms(self.levels, self.widths)
+        for (columns, levels, width), F in zip(terms, factors, strict=True):
             of_levels = Z[:, :, columns].reshape(*self.shape, levels, width)
             out[:, :, columns] = (of_levels @ F).reshape(*self.shape, levels * width)
         return out
 
     def level_blocks(self, products: Array) -> list[Matrix]:
         """Sum of (blocks, q, q) over the blocks and the levels of each term, (k, k)."""
-        total, out = products.sum(axis=0), []
-        for columns, levels, width in self.terms():
-            of_term = total[columns, columns].reshape(levels, width, levels, width)
-            out.append(np.asarray(np.einsum("lalb->ab", of_term)))
-        return out
+        return sums_of_level_blocks(products.sum(axis=0), self.levels, self.widths)
 
 
 @dataclass(frozen=True)

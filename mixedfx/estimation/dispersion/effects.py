@@ -17,6 +17,7 @@ from scipy import linalg
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
+from mixedfx.estimation.dispersion.by_level import parts_of_terms, sums_of_level_blocks
 from mixedfx.likelihood.accumulate import parametrization_of_terms
 from mixedfx.likelihood.basis import ColumnBasis, bases_of_terms, rows_in_basis
 
@@ -76,17 +77,19 @@ class ScaleDesign:
         return self.parametrization.widths
 
     @cached_property
+    def _terms(self) -> tuple[tuple[slice, int, int], ...]:
+        return tuple(parts_of_terms(self.levels, self.widths))
+
+    @cached_property
     def is_indicator(self) -> bool:
         """Whether a stratum has one effect, in full."""
         return self.index.shape[1] == 1 and bool((self.value == 1.0).all())
 
     def times_factors(self, factors: Sequence[Matrix], u: Matrix) -> Matrix:
         """``Lambda_v u`` (Q, ...)."""
-        out, start = np.empty_like(u), 0
-        for n, k, F in zip(self.levels, self.widths, factors, strict=True):
-            own = slice(start, start + n * k)
+        out = np.empty_like(u)
+        for (own, _, k), F in zip(self._terms, factors, strict=True):
             out[own] = _by_level(F, u[own], k)
-            start += n * k
         return out
 
     def transposed_times(self, factors: Sequence[Matrix], b: Matrix) -> Matrix:
@@ -115,29 +118,18 @@ class ScaleDesign:
 
     def level_blocks(self, left: Vector, right: Vector) -> list[Matrix]:
         """Sum of ``left right'`` over the levels of each term, (k, k)."""
-        out, start = [], 0
-        for n, k in zip(self.levels, self.widths, strict=True):
-            own = slice(start, start + n * k)
-            out.append(left[own].reshape(n, k).T @ right[own].reshape(n, k))
-            start += n * k
-        return out
+        return [left[own].reshape(n, k).T @ right[own].reshape(n, k) for own, n, k in self._terms]
 
     def trace_blocks(self, products: Matrix) -> list[Matrix]:
         """Sum of the diagonal blocks of (Q, Q) over the levels of each term, (k, k)."""
-        out, start = [], 0
-        for n, k in zip(self.levels, self.widths, strict=True):
-            of_term = products[start : start + n * k, start : start + n * k]
-            out.append(np.asarray(np.einsum("lalb->ab", of_term.reshape(n, k, n, k))))
-            start += n * k
-        return out
+        return sums_of_level_blocks(products, self.levels, self.widths)
 
     def effects(self, b: Vector) -> list[Matrix]:
         """Effects of the formula's columns, (k, levels) a term."""
-        out, start = [], 0
-        for n, k, basis in zip(self.levels, self.widths, self.bases, strict=True):
-            out.append(np.asarray(basis.effects(b[start : start + n * k].reshape(n, k).T)))
-            start += n * k
-        return out
+        return [
+            np.asarray(basis.effects(b[own].reshape(n, k).T))
+            for (own, n, k), basis in zip(self._terms, self.bases, strict=True)
+        ]
 
     @cached_property
     def to_effects(self) -> Matrix:
