@@ -33,7 +33,6 @@ from mixedfx.estimation.dispersion.cells import Batch, CellRows
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,8 @@ class ScaleDesign:
         """``Z_v b`` of the strata."""
         return np.asarray((self.value * b[self.index]).sum(axis=1))
 
-    def sum(self, by_stratum: Matrix) -> Matrix:
-        """``Z_v'x`` (Q, ...) of values (strata, ...)."""
-        if by_stratum.ndim > 1:
-            columns = [self.sum(column) for column in by_stratum.T]
-            return np.array(columns).reshape(-1, self.size).T
+    def sum(self, by_stratum: Vector) -> Vector:
+        """``Z_v'x`` (Q,) of values of the strata."""
         values = (self.value * by_stratum[:, None]).ravel()
         return np.bincount(self.index.ravel(), values, self.size).astype(float)
 

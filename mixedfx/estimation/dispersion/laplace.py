@@ -52,7 +52,6 @@ from mixedfx.residuals.log_linear import LocationScale
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 # Reduction of d + u'u by the last step to the mode; that step's own error is of its square.
 _TOLERANCE, _MAX_EVALUATIONS = 1e-10, 100
