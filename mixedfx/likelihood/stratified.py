@@ -125,7 +125,7 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     S = int(codes.max()) + 1
     diagonal, right, off_diagonal = [], [], {}
     for random_terms in by_group:
-        cell, level, stratum = _cells(random_terms[0].codes, codes, S)
+        cell, level, stratum = cells_of(random_terms[0].codes, codes, S)
         ZtZ, ZtXy = level_sums(random_terms, w, Xy_columns, cell, len(level))
         diagonal.append(StratumSums(ZtZ, level, stratum, random_terms[0].n_codes))
         right.append(StratumSums(ZtXy, level, stratum, random_terms[0].n_codes))
@@ -143,7 +143,7 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
     return StratifiedSums(plain, counts, *levels, whole, dict(code_pairs), related)
 
 
-def _cells(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
+def cells_of(levels: Codes, codes: Codes, S: int) -> tuple[Codes, Codes, Codes]:
     """Cell of each row, and level and stratum of each cell that occurs."""
     keys, cell = np.unique(levels * S + codes, return_inverse=True)
     level, stratum = np.divmod(keys, S)
@@ -160,7 +160,7 @@ def _pair_sums(
 ) -> StratumSums:
     """Sums by pair of levels of two grouping factors, in the order of their off-diagonal block."""
     pair = pairs.positions(first[0].codes, second[0].codes, second[0].n_codes)
-    cell, at, stratum = _cells(pair, codes, S)
+    cell, at, stratum = cells_of(pair, codes, S)
     columns = term_columns(first), term_columns(second)
     return StratumSums(products_by_code(*columns, w, cell, len(at)), at, stratum, len(pairs))
 

@@ -25,6 +25,7 @@ from mixedfx.estimation.dispersion.by_level import parts_of_terms, sums_of_level
 from mixedfx.likelihood.accumulate import centred_columns
 from mixedfx.likelihood.basis import rows_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.stratified import cells_of
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -98,13 +99,12 @@ def compress_rows(rows: ModelRows, crossprod: CrossProducts, strata: Codes) -> C
     """Compress the rows of each cell, and gather the blocks in batches."""
     terms = rows_in_basis(rows.random_terms, crossprod.bases)
     blocks = _Blocks.of(terms, strata)
-    keys, cell = np.unique(blocks.of_rows * (int(strata.max()) + 1) + strata, return_inverse=True)
-    stratum = keys % (int(strata.max()) + 1)
+    cell, _, stratum = cells_of(blocks.of_rows, strata, int(strata.max()) + 1)
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     columns = np.column_stack([np.zeros((rows.n, 0)), *centred_columns(rows)[0]])
-    found = _Compressed.of(terms, blocks, cell.ravel(), root, columns)
+    found = _Compressed.of(terms, blocks, cell, root, columns)
     log_weights = 0.0 if rows.weights is None else float(np.log(rows.weights).sum())
-    counts = np.bincount(cell.ravel()).astype(float)
+    counts = np.bincount(cell).astype(float)
     return found.in_batches(blocks, stratum, counts, log_weights)
 
 
@@ -128,20 +128,16 @@ class _Blocks:
         joined = [(first, ends[t] + term.codes) for t, term in enumerate(terms) if t]
         i, j = np.concatenate([np.zeros((2, 0), dtype=np.intp), *joined], axis=1)
         graph = sparse.coo_array((np.ones(len(i)), (i, j)), shape=(ends[-1], ends[-1]))
-        number, of_level = connected_components(graph, directed=False)
+        number, labels = connected_components(graph, directed=False)
+        of_level = np.asarray(labels, dtype=np.intp)
         places, levels = [], []
         for t, term in enumerate(terms):
             own = of_level[ends[t] : ends[t + 1]]
-            order = np.argsort(own, kind="stable")
             count = np.bincount(own, minlength=number)
-            place = np.empty(len(own), dtype=np.intp)
-            place[order] = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count)
-            places.append(place[term.codes])
+            places.append(_places(own, count)[term.codes])
             levels.append(count)
         widths = tuple(term.model_matrix.shape[1] for term in terms)
-        return _Blocks(
-            np.asarray(of_level[first], dtype=np.intp), number, tuple(places), tuple(levels), widths
-        )
+        return _Blocks(of_level[first], number, tuple(places), tuple(levels), widths)
 
 
 class _Entries(NamedTuple):
@@ -207,10 +203,8 @@ class _Compressed:
         sizes = np.bincount(self.block, minlength=blocks.number)
         size_class = _rounded_up(sizes)
         p = self.columns.shape[1] - 1
-        order = np.argsort(self.block, kind="stable")
-        within = np.empty(len(order), dtype=np.intp)
-        within[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        at = np.empty(len(order), dtype=np.intp)  # of each row among the padded ones
+        within = _places(self.block, sizes)
+        at = np.empty(len(within), dtype=np.intp)  # of each row among the padded ones
         batches, total = [], 0
         row, term, place, effect, value = self.entries
         for r in np.unique(size_class[sizes > 0]):
@@ -236,6 +230,14 @@ class _Compressed:
         return CellRows(
             tuple(batches), Xy[:, :p], Xy[:, p], cell, stratum, counts, self.rest, log_weights
         )
+
+
+def _places(block: Codes, counts: Codes) -> Codes:
+    """Place of each element among those of its block, in their order."""
+    order = np.argsort(block, kind="stable")
+    places = np.empty(len(block), dtype=np.intp)
+    places[order] = np.arange(len(block)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
 
 
 def _rounded_up(sizes: Codes) -> Codes:
