@@ -221,7 +221,7 @@ def log_posterior(design: Design, priors: PriorSpecification) -> LogPosterior:
     if isinstance(model, LocationScale):
         of_scale = NO_PRIORS.for_sampling(scale_design(design, model).spec)
         _check_proper(model.spec.random_terms, of_scale)
-        return LocationScalePosterior(design, priors, model)
+        return LocationScalePosterior(design, priors, model, of_scale)
     return LogPosterior(design, priors)
 
 

@@ -31,14 +31,13 @@ from mixedfx.bayes.unconstrained import (
 from mixedfx.design.build import Design
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.errors import ArgumentError
-from mixedfx.estimation.dispersion.identified import scale_design
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance, LaplaceValue
 from mixedfx.estimation.dispersion.random import laplace_problem
 from mixedfx.estimation.location_scale import sum_of_effects
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.stratified import StratifiedSums, sum_by_stratum
 from mixedfx.linalg.differences import jacobian
-from mixedfx.priors.specification import NO_PRIORS, PriorSpecification
+from mixedfx.priors.specification import PriorSpecification
 from mixedfx.residuals.log_linear import LocationScale
 
 Vector = npt.NDArray[np.float64]
@@ -126,11 +125,16 @@ class DrawnScale:
 class LocationScalePosterior(LogPosterior):
     """Log posterior density, estimated without bias, of a location-scale model."""
 
-    def __init__(self, design: Design, priors: PriorSpecification, model: LocationScale) -> None:
+    def __init__(
+        self,
+        design: Design,
+        priors: PriorSpecification,
+        model: LocationScale,
+        scale_priors: PriorSpecification,
+    ) -> None:
         self.design, self.priors, self.evaluations, self.vectorized = design, priors, 0, None
         self.problem = laplace_problem(design, model, reml=True)
-        self.scale_priors = NO_PRIORS.for_sampling(scale_design(design, model).spec)
-        self.location_scale = model
+        self.scale_priors, self.location_scale = scale_priors, model
         self.model = DrawnScale(model, self.problem)  # type: ignore[assignment]
         self.sums = sum_by_stratum(design, self.problem.strata)
         self.crossprod = self.sums.plain
