@@ -7,16 +7,17 @@ that of their products with v, for a random v with probability one: no matrix is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.design.build import Design
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.likelihood.accumulate import parametrization_of, parametrization_of_terms
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -117,52 +118,38 @@ def _residuals_nested(a: Design, b: Design) -> bool:
 
 def _scales_nested(a: Design, b: Design) -> bool:
     """Whether the covariances of a's log residual standard deviations are among b's."""
-    of_a, of_b = (getattr(d.spec.residual, "random_terms", ()) for d in (a, b))
-    rows_a, rows_b = (getattr(d.rows.residual, "random_terms", ()) for d in (a, b))
-    own = {_identity(t) for t in of_b}
-    if all(_identity(t) in own for t in of_a):
+    of_a, of_b = _scale_terms(a), _scale_terms(b)
+    own = {_identity(t) for t, _ in of_b}
+    if all(_identity(t) in own for t, _ in of_a):
         return True
+    if not of_b:
+        return False
     v = np.random.default_rng(0).standard_normal(a.rows.n)
-    spanned, candidates = (
-        [p for correlated, rows in terms for p in _products(rows, v, correlated=correlated)]
-        for terms in (_with_structures(of_b, rows_b), _with_structures(of_a, rows_a))
-    )
-    return bool(spanned) and _in_span(np.column_stack(candidates), np.column_stack(spanned))
+    return _in_span(np.column_stack(_products_of(of_a, v)), np.column_stack(_products_of(of_b, v)))
 
 
-def _with_structures(
-    terms: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows]
-) -> list[tuple[bool, RandomTermRows]]:
-    """Rows of each term, and whether its effects are correlated."""
-    structures = (structure for structure, _ in parametrization_of_terms(terms).terms)
-    return [(s.correlated, of_term) for s, of_term in zip(structures, rows, strict=True)]
+def _scale_terms(design: Design) -> list[tuple[RandomTermSpec, RandomTermRows]]:
+    """Random terms of the log residual standard deviation."""
+    parts = design.spec.residual, design.rows.residual
+    return list(zip(*(getattr(part, "random_terms", ()) for part in parts), strict=True))
 
 
 def _random_terms_nested(a: Design, b: Design) -> bool:
     """Whether a's covariances are among b's."""
     own = {_identity(t) for t in b.spec.random_terms}
-    structures = [structure for structure, _ in parametrization_of(a.spec).terms]
-    terms = zip(a.spec.random_terms, structures, a.rows.random_terms, strict=True)
+    terms = zip(a.spec.random_terms, a.rows.random_terms, strict=True)
     # A term that both models have is nested, whatever its structure.
-    new = [(t, s, rows) for t, s, rows in terms if _identity(t) not in own]
+    new = [(t, rows) for t, rows in terms if _identity(t) not in own]
     if not new:
         return True
-    if not all(t.is_plain for t, _, _ in new):
-        return False
-    others = [(s, rows) for _, s, rows in new]
-    if not all(structure.linear for structure, _ in others):
+    if not all(t.is_plain and _structure(t).linear for t, _ in new):
         return False
     v = np.random.default_rng(0).standard_normal(a.rows.n)
     spanned = [v if b.rows.weights is None else v / b.rows.weights]
     spanned += _sums_of_subjects(a, b, v)
-    for term, (structure, _), rows in zip(
-        b.spec.random_terms, parametrization_of(b.spec).terms, b.rows.random_terms, strict=True
-    ):
-        if not term.is_plain:
-            continue
-        spanned += _products(rows, v, correlated=structure.correlated)
-    candidates = [p for s, rows in others for p in _products(rows, v, correlated=s.correlated)]
-    return _in_span(np.column_stack(candidates), np.column_stack(spanned))
+    of_b = zip(b.spec.random_terms, b.rows.random_terms, strict=True)
+    spanned += _products_of(((t, rows) for t, rows in of_b if t.is_plain), v)
+    return _in_span(np.column_stack(_products_of(new, v)), np.column_stack(spanned))
 
 
 def _sums_of_subjects(a: Design, b: Design, v: Vector) -> list[Vector]:
@@ -180,6 +167,19 @@ def _sums_of_subjects(a: Design, b: Design, v: Vector) -> list[Vector]:
 def _identity(term: RandomTermSpec) -> tuple[str, str, bool]:
     """What makes terms of two models the same: relationship matrices are taken as equal."""
     return term.group, str(term.formula_term), term.relationship is not None
+
+
+def _structure(term: RandomTermSpec) -> CovarianceStructure:
+    return STRUCTURES[term.formula_term.structure]
+
+
+def _products_of(terms: Iterable[tuple[RandomTermSpec, RandomTermRows]], v: Vector) -> list[Vector]:
+    """Products with v of each entry of the covariances of some terms' effects."""
+    return [
+        product
+        for term, rows in terms
+        for product in _products(rows, v, correlated=_structure(term).correlated)
+    ]
 
 
 def _products(rows: RandomTermRows, v: Vector, *, correlated: bool) -> Iterator[Vector]:
