@@ -58,9 +58,7 @@ def estimate_location_scale(
     problem = laplace_problem(design, model, reml=reml, control=control)
     optimum = _minimize(problem, _start(problem), control)
     problem, params = _on_boundary(problem, optimum.x)
-    if params is not optimum.x:
-        optimum = replace(optimum, x=params, value=problem(params).value)
-    return estimate_at(problem, optimum, control)
+    return estimate_at(problem, replace(optimum, x=params), control)
 
 
 def laplace_problem(
