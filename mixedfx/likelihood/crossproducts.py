@@ -243,6 +243,12 @@ class CrossProducts:
         """Penalised residual sum of squares below which it is rounding of the response's."""
         return _ZERO_PWRSS * float(self.XytXy[-1, -1])
 
+    def coefficients(self, in_basis: Vector) -> Vector:
+        """``beta`` of ``qr_R (beta - ols_coef)``."""
+        if self.qr_R is not None:
+            in_basis = linalg.solve_triangular(self.qr_R, in_basis, check_finite=False)
+        return np.asarray(self.ols_coef + in_basis)
+
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
         """Covariance of the coefficients of X from that of ``X qr_R^-1``."""
         if self.qr_R is None:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedfx._arrays import set_readonly
@@ -181,13 +180,10 @@ def solve_pls_with(
         F = factors[0]
         log_det, matrix = wide.schur(F @ F.T)
     found = criterion_of_schur(crossprod, matrix, log_det, reml=reml)
-    change = -found.coef_vector[:-1]
-    if crossprod.qr_R is not None:
-        change = linalg.solve_triangular(crossprod.qr_R, change, check_finite=False)
     return Solution(
         factors=tuple(factors),
         deviance=found.deviance,
-        beta=crossprod.ols_coef + change,
+        beta=crossprod.coefficients(-found.coef_vector[:-1]),
         sigma=found.sigma,
         vcov_unscaled=crossprod.vcov_of_coefficients(found.vcov_in_basis),
         pwrss=found.pwrss,

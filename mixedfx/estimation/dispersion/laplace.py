@@ -29,7 +29,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from mixedfx._arrays import set_readonly
@@ -172,12 +171,6 @@ class LaplaceDeviance:
         """``qr_R (beta - ols_coef)`` of the outer parameters, (p,)."""
         own = -self.homoscedastic.coef_vector[:-1]
         return np.asarray(own + self.coef_root @ params[self.indices.beta])
-
-    def coefficients(self, coef: Vector) -> Vector:
-        """``beta`` of ``qr_R (beta - ols_coef)``."""
-        qr_R = self.crossprod.qr_R
-        change = coef if qr_R is None else linalg.solve_triangular(qr_R, coef, check_finite=False)
-        return np.asarray(self.crossprod.ols_coef + change)
 
     def conditional_deviance(self, params: Vector, b: Vector) -> ConditionalDeviance:
         """Deviance given the effects of the scale."""

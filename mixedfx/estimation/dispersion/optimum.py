@@ -141,7 +141,7 @@ def _residual_estimate(
         vcov_jacobian=CoefficientCovariance(
             np.concatenate([found.vcov_jacobian, vcov_by_u]), vcov_by_b.qr_R
         ),
-        beta=None if problem.reml else problem.coefficients(conditional.coef),
+        beta=None if problem.reml else problem.crossprod.coefficients(conditional.coef),
         vcov_correction=_vcov_correction(problem, found),
         not_identified=_not_identified(problem, found),
     )
