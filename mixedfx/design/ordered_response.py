@@ -106,7 +106,8 @@ def response_of_family(
         spec: ResponseSpec = ordered_levels(formula.response, parts[0])
     else:
         spec = response_specification(formula, parts, family)
-    return spec, observe_response(formula, parts, spec, spec.family(family), weights, index)
+    name = formula.response
+    return spec, observe_response(name, parts, spec, spec.family(family), weights, index)
 
 
 def ordered_levels(name: str, values: Any) -> OrderedLevels:

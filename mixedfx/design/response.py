@@ -26,7 +26,6 @@ from mixedfx.design.checks import check_finite, first_non_numeric
 from mixedfx.design.source import float_vector
 from mixedfx.errors import ResponseError, WeightsError
 from mixedfx.families.family import Family
-from mixedfx.families.support import check_support
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
@@ -155,47 +154,34 @@ class _Rows:
 
 
 def observe_response(
-    formula: Formula,
+    name: str,
     parts: Sequence[Any],
     spec: ResponseSpec,
     family: Family,
     weights: Vector | None,
     index: pd.Index,
 ) -> Observed:
-    """Values of a response in the rows of the fit."""
-    rows, found = _observed(formula, parts, spec, family, weights, index)
-    check_response(rows.name, found.y, family, found.weights, rows.index)
+    """Values of a response in the rows of the fit, which the family takes."""
+    found = observe_values(name, parts, spec, family, weights, index)
+    check_response(name, found.y, family, found.weights, index)
     return found
 
 
-def observe_part(
-    formula: Formula,
+def observe_values(
+    name: str,
     parts: Sequence[Any],
     spec: ResponseSpec,
     family: Family,
     weights: Vector | None,
     index: pd.Index,
 ) -> Observed:
-    """The same of some of the rows, which may all have one value."""
-    rows, found = _observed(formula, parts, spec, family, weights, index)
-    if len(found.y):
-        check_support(family, rows.name, found.y, found.weights, rows.index)
-    return found
-
-
-def _observed(
-    formula: Formula,
-    parts: Sequence[Any],
-    spec: ResponseSpec,
-    family: Family,
-    weights: Vector | None,
-    index: pd.Index,
-) -> tuple[_Rows, Observed]:
-    """Values of a response on the scale of the mean, counts and trials checked."""
-    rows = _Rows(formula.response, index)
+    """Values of a response on the scale of the mean; of trials whole successes."""
+    rows = _Rows(name, index)
     if isinstance(spec, Successes):
         _check_counts(spec, parts, rows)
-    return rows, _whole(spec.observe(rows.name, parts, weights), family, rows)
+    observed = spec.observe(name, parts, weights)
+    check_finite(f"the response '{name}'", observed.y, index)
+    return _with_whole_successes(observed, rows) if family.takes_trials else observed
 
 
 def response_values(
@@ -220,11 +206,8 @@ def response_values(
             f"the new response has {len(parts)} columns; '{name}' takes "
             f"{'its two' if spec.n_parts == 2 else 'one'}, or numbers on the scale of the mean."
         )
-    rows = _Rows(name, index)
-    if isinstance(spec, Successes):
-        _check_counts(spec, parts, rows)
-        weights = None
-    return _checked(spec.observe(name, parts, weights), family, rows)
+    given = None if isinstance(spec, Successes) else weights
+    return observe_response(name, parts, spec, family, given, index)
 
 
 def response_specification(formula: Formula, parts: Sequence[Any], family: Family) -> ResponseSpec:
@@ -296,19 +279,6 @@ def _check_counts(spec: Successes, parts: Sequence[Any], rows: _Rows) -> None:
     if spec.function == "prop" and (k > n).any():
         advice = "prop(k, n) takes successes and trials; cbind(k, m), successes and failures."
         rows.fail("more successes than trials", k > n, k, advice)
-
-
-def _checked(observed: Observed, family: Family, rows: _Rows) -> Observed:
-    """Check a response against its family's support; whole successes where there are trials."""
-    observed = _whole(observed, family, rows)
-    check_response(rows.name, observed.y, family, observed.weights, rows.index)
-    return observed
-
-
-def _whole(observed: Observed, family: Family, rows: _Rows) -> Observed:
-    """Whole successes where there are trials."""
-    check_finite(f"the response '{rows.name}'", observed.y, rows.index)
-    return _with_whole_successes(observed, rows) if family.takes_trials else observed
 
 
 def check_response(

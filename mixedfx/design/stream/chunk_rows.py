@@ -22,13 +22,14 @@ from mixedfx.design.evaluation import (
     offset_values,
 )
 from mixedfx.design.residual import ResidualRows
-from mixedfx.design.response import Observed, observe_part
+from mixedfx.design.response import Observed, observe_values
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.levels import LevelEncoder
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
 from mixedfx.design.stream.strata import Strata, weighted_by_stratum
 from mixedfx.errors import SourceChangedError
+from mixedfx.families.support import check_support
 from mixedfx.formula.response import response_code
 
 Vector = npt.NDArray[np.float64]
@@ -100,10 +101,12 @@ class ChunkDesign:
         return replace(rows, X=np.ascontiguousarray(rows.X[:, self.spec.kept_columns]))
 
     def _observed(self, found: CompleteRows, built: Matrix | None) -> Observed:
-        """Response on the scale of the mean, and weights."""
-        spec, weights = self.spec, found.vectors.get("weights")
-        parts = self._response(found, built)
-        return observe_part(spec.formula, parts, spec.response, spec.family, weights, found.index)
+        """Response on the scale of the mean, and weights; it may have one value in a chunk."""
+        spec, weights, index = self.spec, found.vectors.get("weights"), found.index
+        name, parts = spec.formula.response, self._response(found, built)
+        observed = observe_values(name, parts, spec.response, spec.family, weights, index)
+        check_support(spec.family, name, observed.y, observed.weights, index)
+        return observed
 
     def _response(self, found: CompleteRows, built: Matrix | None) -> Sequence[Any]:
         """Values that the response is written with."""
