@@ -57,7 +57,7 @@ def _start(design: Design, rows: BlockedRows, part: Design, theta: Vector | None
         rows=replace(part.rows, random_terms=()),
     )
     few = GeneralizedRows.of(alone)
-    beta, params, _ = fit_without_effects(few)
+    beta, params = fit_without_effects(few)
     own = np.zeros(len(design.spec.column_names))
     own[part.spec.kept_columns] = own_coefficients(few, beta)
     first = basis_coefficients(rows, own[design.spec.kept_columns])

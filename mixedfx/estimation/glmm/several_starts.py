@@ -17,6 +17,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.predictors import predictor_designs
 from mixedfx.estimation.glmm.search import search
 from mixedfx.estimation.glmm.starting_values import (
+    LEAST_WEIGHT,
     MAX_SD,
     Start,
     fit_without_effects,
@@ -34,7 +35,6 @@ Vector = npt.NDArray[np.float64]
 
 # Largest size of a starting linear predictor of the zero part and its smallest excess of zeros.
 _LEAST_EXCESS = 0.05
-_LEAST_WEIGHT = 1e-10
 # Gain of a step at which the search without random effects ends.
 _TOLERANCE = 1e-4
 
@@ -51,7 +51,7 @@ def several_start(design: Design, rows: SeveralRows, theta: Vector | None) -> St
     )
     thetas = []
     for k, (part, own) in enumerate(zip(predictor_designs(design), rows.slices, strict=True)):
-        weight = np.maximum(at.weight[k, k], _LEAST_WEIGHT)
+        weight = np.maximum(at.weight[k, k], LEAST_WEIGHT)
         of_part = RowDerivatives(at.value, at.first[k], weight, None)
         with np.errstate(all="ignore"):
             sums = working_sums(rows.parts[k], 0.0, of_part)
@@ -67,7 +67,7 @@ def _first_point(rows: SeveralRows) -> Point:
     density, mean = rows.density, rows.parts[0]
     zero = mean.y == 0.0
     counted = mean.of_mask(~zero) if density.family.truncated else mean
-    beta, params, _ = fit_without_effects(counted)
+    beta, params = fit_without_effects(counted)
     betas = [beta]
     if density.zeros:
         of_zero = replace(rows.parts[1], y=zero.astype(float), weights=None)

@@ -33,7 +33,7 @@ _TOLERANCE = 1e-6
 # units of the predictor where its sign must not change.
 MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
 # Weight that rows have at least in the working model of a start.
-_LEAST_WEIGHT = 1e-10
+LEAST_WEIGHT = 1e-10
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Start:
     theta: Vector  # coordinates of the scaled factors
 
 
-def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector, RowDerivatives]:
-    """Coefficients in the basis and family parameters without random effects, and the rows."""
+def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector]:
+    """Coefficients in the basis and family parameters without random effects."""
     family = rows.family
     mu = family.starting_mean(rows.y, rows.weights)
     params = family.first_params(rows.y, rows.weights)
     with np.errstate(all="ignore"):
         beta = first_coefficients(rows, mu, params)
-        beta, at = _newton(rows, beta, params)
+        beta = _newton(rows, beta, params)
         for _ in range(2 if len(params) else 0):
             mean = family.mean(rows.fixed_predictor(beta))
             params = family.starting_params(rows.y, rows.weights, mean)
-            beta, at = _newton(rows, beta, params)
-    return beta, params, at
+            beta = _newton(rows, beta, params)
+    return beta, params
 
 
 def first_coefficients(rows: GeneralizedRows, mu: Vector, params: Vector) -> Vector:
@@ -90,7 +90,7 @@ def _at(rows: GeneralizedRows, beta: Vector, params: Vector) -> RowDerivatives:
     return rows.family.derivatives(rows.y, rows.weights, eta, params, third=False)
 
 
-def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> tuple[Vector, RowDerivatives]:
+def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> Vector:
     """Damped Newton steps in beta."""
     at = _at(rows, beta, params)
     value = float(at.value.sum())
@@ -117,7 +117,7 @@ def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> tuple[Vector
         beta, at, value = beta + share * step, tried, float(tried.value.sum())
         if decrement < _TOLERANCE:
             break
-    return beta, at
+    return beta
 
 
 def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None) -> Start:
@@ -126,7 +126,7 @@ def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None 
 
     Theta, of the columns of the formula, takes the place of these.
     """
-    beta, params, _ = fit_without_effects(rows)
+    beta, params = fit_without_effects(rows)
     return start_at(spec, rows, beta, params, theta)
 
 
@@ -137,7 +137,7 @@ def start_at(
     parametrization = rows.parametrization
     with np.errstate(all="ignore"):
         at = rows.at(rows.fixed_predictor(beta), rows.zero_effects, params)
-        crossprod = working_crossproducts(spec, rows, beta, at.working(_LEAST_WEIGHT))
+        crossprod = working_crossproducts(spec, rows, beta, at.working(LEAST_WEIGHT))
         most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
         theta = starting_theta(crossprod, theta, most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
