@@ -72,9 +72,7 @@ def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Redu
                 first.add(frame)
             portion.add(frame)
         learned = learned_of(first, source)
-        plan = portion.plan
-        sums = None if plan is None else portion.total()
-    return learned, None if plan is None or sums is None else plan.finished(learned, sums)
+        return learned, portion.finished(learned)
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class _Portion:
     """Chunks until they are enough for a plan, and the sums of all by this plan."""
 
     def __init__(self, request: ColumnRequest) -> None:
-        self.plan: PortionPlan | None = None
+        self._plan: PortionPlan | None = None
         self._request = request
         self._waiting: list[pd.DataFrame] | None = []  # None: the rows are not summed
         self._summation: Summation | None = None
@@ -160,7 +158,7 @@ class _Portion:
         self._give_up()
 
     def _give_up(self) -> None:
-        self._waiting = self.plan = None
+        self._waiting = self._plan = None
         if self._summation is not None:
             self._summation.__exit__()
 
@@ -169,31 +167,31 @@ class _Portion:
         if self._waiting is None:
             return
         self._waiting.append(frame)
-        if self.plan is not None or sum(map(len, self._waiting)) >= PORTION:
+        if self._plan is not None or sum(map(len, self._waiting)) >= PORTION:
             self._sum()
 
     def _sum(self) -> None:
         """Sum the chunks that are waiting."""
         assert self._waiting is not None
-        self.plan = self.plan or PortionPlan.of(self._request, self._waiting)
-        if self.plan is None:
+        self._plan = self._plan or PortionPlan.of(self._request, self._waiting)
+        if self._plan is None:
             self._give_up()
             return
         if self._summation is None:
-            self._summation = Summation(self.plan.plan)
+            self._summation = Summation(self._plan.plan)
         for frame in self._waiting:
-            rows = self.plan.rows(frame)
+            rows = self._plan.rows(frame)
             if rows is None:
                 self._give_up()
                 return
             self._summation.add(*rows)
         self._waiting = []
 
-    def total(self) -> RowSums | None:
-        """Sums of all chunks."""
-        if self._waiting:
-            self._sum()
-        return None if self.plan is None or self._summation is None else self._summation.total()
+    def finished(self, learned: Learned) -> Reduced | None:
+        """Plan and sums of all chunks; None where the rows are to be read again."""
+        if self._plan is None or self._summation is None:
+            return None
+        return self._plan.finished(learned, self._summation.total())
 
 
 @dataclass(frozen=True)
