@@ -28,13 +28,14 @@ from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.stream.assembly import assemble_unchecked, plan_reduction
 from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
-from mixedfx.likelihood.stream.sums import RowSums, added, reduce_rows
+from mixedfx.likelihood.stream.sums import RowSums
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, naming_origin
 from mixedfx.streamed.family_summaries import with_family_summaries
 from mixedfx.streamed.fit import streamed_rows
+from mixedfx.streamed.reduction import Summation
 from mixedfx.streamed.summaries import with_summaries
 
 Vector = npt.NDArray[np.float64]
@@ -93,14 +94,12 @@ def _size(n_bytes: int) -> str:
 
 def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
     """Second pass: blocks of all rows, and sums without weights."""
-    reduction, writer = plan.reduction, BlockWriter(plan, store)
-    total: RowSums | None = None
-    for frame in read_chunks(source, reduction.design.request.names, "rows"):
-        with naming_origin(frame):
-            rows, found = reduction.design.rows(frame)
-            own = reduce_rows(rows.replaced(weights=None), found, reduction)
-        writer.add(rows)
-        total = added(total, own)
-    writer.finish()
-    assert total is not None
-    return total
+    design, writer = plan.reduction.design, BlockWriter(plan, store)
+    with Summation(plan.reduction) as summation:
+        for frame in read_chunks(source, design.request.names, "rows"):
+            with naming_origin(frame):
+                rows, found = design.rows(frame)
+            summation.add(rows.replaced(weights=None), found)
+            writer.add(rows)
+        writer.finish()
+        return summation.total()
