@@ -76,14 +76,17 @@ def fit_source(
         start=how.start(model.crossprod.parametrization.size),
         crossprod=model.crossprod,
     )
-    n_bytes = crossproduct_bytes(model.crossprod)
-    size = size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
     note = Note(
         f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {n_passes} pass"
         f"{'es' if n_passes > 1 else ''}; "
-        f"their cross-products have {size}."
+        f"their cross-products have {kept_size(crossproduct_bytes(model.crossprod))}."
     )
     return replace(with_summaries(fit, model, sums), notes=(*fit.notes, note))
+
+
+def kept_size(n_bytes: int) -> str:
+    """Size of what is kept of the rows, which may be small."""
+    return size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
 
 
 def streamed_rows(

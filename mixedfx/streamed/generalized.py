@@ -29,12 +29,11 @@ from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.stream.assembly import assemble_unchecked, plan_reduction
 from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
 from mixedfx.likelihood.stream.sums import RowSums
-from mixedfx.linalg.available_memory import size_text
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, naming_origin
 from mixedfx.streamed.family_summaries import with_family_summaries
-from mixedfx.streamed.fit import streamed_rows
+from mixedfx.streamed.fit import kept_size, streamed_rows
 from mixedfx.streamed.reduction import Summation
 from mixedfx.streamed.summaries import with_summaries
 
@@ -83,13 +82,9 @@ def fit_generalized_source(
         text = (
             f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} "
             f"passes, and what the model needs of them was kept in a file of "
-            f"{_size(store.n_bytes)}, which the fit read {store.passes} times."
+            f"{kept_size(store.n_bytes)}, which the fit read {store.passes} times."
         )
     return replace(fit, notes=(*fit.notes, Note(text)))
-
-
-def _size(n_bytes: int) -> str:
-    return size_text(n_bytes) if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
 
 
 def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
