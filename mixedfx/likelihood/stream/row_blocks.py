@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.rows import ModelRows, RandomTermRows
-from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.learning import Learned
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
@@ -74,14 +73,14 @@ class BlockPlan:
         if rows.offset is not None:
             found["offset"] = rows.offset
         for t, term in enumerate(rows_in_basis(rows.random_terms, self.bases)):
-            found[_codes(term)] = term.codes.astype(np.int32)
+            found[_codes(term.group)] = term.codes.astype(np.int32)
             if term.model_matrix.strides[0]:
                 found[_columns(t)] = term.model_matrix
         return found
 
 
-def _codes(term: RandomTermRows) -> str:
-    return f"levels of {term.group}"
+def _codes(group: str) -> str:
+    return f"levels of {group}"
 
 
 def _columns(t: int) -> str:
@@ -143,11 +142,11 @@ class StoredBlocks(RowBlocks):
 
     def _block(self, arrays: Mapping[str, npt.NDArray[Any]]) -> RowBlock:
         n = len(arrays["y"])
-        codes = {_codes(t): arrays[_codes(t)].astype(np.intp) for t in self.terms}
+        codes = {group: arrays[_codes(group)].astype(np.intp) for group in self.empty.groups}
         terms = [
             replace(
                 term,
-                codes=codes[_codes(term)],
+                codes=codes[term.group],
                 model_matrix=arrays.get(_columns(t), np.broadcast_to(1.0, (n, 1))),
             )
             for t, term in enumerate(self.terms)
@@ -174,7 +173,7 @@ def blocked_rows(
     """Rows of the model in the blocks of a file."""
     spec, crossprod = model.spec, model.crossprod
     kept = spec.kept_columns
-    XtX, sizes = _complete(spec, model, store)
+    XtX, sizes = _complete(model, store)
     scaled, size = at_unit_length(XtX[np.ix_(kept, kept)] / sums.n)
     C = np.linalg.cholesky(scaled).T * size if len(kept) else scaled
     R = C @ plan.reduction.R(len(plan.reduction.coef))[np.ix_(kept, kept)]
@@ -216,16 +215,14 @@ def _empty_terms(learned: Learned) -> tuple[RandomTermRows, ...]:
     )
 
 
-def _complete(
-    spec: ModelSpec, model: StreamedModel, store: ArrayBlocks
-) -> tuple[Matrix, DensitySizes]:
+def _complete(model: StreamedModel, store: ArrayBlocks) -> tuple[Matrix, DensitySizes]:
     """
     Write the pair of levels of each row, and large log densities; their sums, and ``X'X``.
 
     Sums over blocks are the same to the last digit for any chunks.
     """
-    pattern, groups = model.crossprod.ZtZ.pattern, model.crossprod.groups
-    codes = [f"levels of {group}" for group in groups]
+    family, pattern = model.spec.family, model.crossprod.ZtZ.pattern
+    codes = list(map(_codes, model.crossprod.groups))
     constants = base = absolute = 0.0
     XtX = np.zeros(())
     for b in range(len(store)):
@@ -238,8 +235,8 @@ def _complete(
         XtX = XtX + arrays["X"].T @ arrays["X"]
         y, w = arrays["y"], arrays.get("weights")
         with np.errstate(all="ignore"):
-            constants += float(spec.family.constants(y, w).sum())
-        large = largest_densities(spec.family, y, w)
+            constants += float(family.constants(y, w).sum())
+        large = largest_densities(family, y, w)
         if large is not None:
             further["base"] = large
             base, absolute = base + float(large.sum()), absolute + float(np.abs(large).sum())
