@@ -45,11 +45,6 @@ class RowBlock(RowArrays):
         """Log densities near their largest, computed once."""
         return self.known_base
 
-    @property
-    def as_given(self) -> RowBlock:
-        """The rows themselves."""
-        return self
-
     def at(
         self, fixed: Vector, effects: Sequence[Matrix], params: Vector, *, third: bool = False
     ) -> EvaluatedRows:
@@ -89,11 +84,6 @@ class BlockedRows(RowsModel):
     def largest(self) -> float:
         """Constants, and the sizes that log densities are relative to."""
         return self.sizes.constants + self.sizes.base
-
-    @property
-    def as_given(self) -> BlockedRows:
-        """The rows themselves."""
-        return self
 
     @property
     def effect_shapes(self) -> tuple[tuple[int, int], ...]:
