@@ -16,6 +16,7 @@ import pandas as pd
 
 from mixedfx.design.contrasts import columns_of_term, fixed_terms
 from mixedfx.design.slim import summary_of_rows
+from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
@@ -125,15 +126,19 @@ def _without_predictors(fit: FittedModel) -> FittedModel:
     if fit.spec.X_names == ("Intercept",):
         return fit
     design = fit.original_design
-    spec = replace(
-        design.spec,
+    rows = replace(design.rows, X=np.ones((fit.rows.n, 1)))
+    null = replace(design, spec=with_intercept_alone(design.spec), rows=rows)
+    return fit_design(null, engine="auto", reml=False, control=Control())
+
+
+def with_intercept_alone(spec: ModelSpec) -> ModelSpec:
+    """Specification of the model without predictors."""
+    return replace(
+        spec,
         column_names=("Intercept",),
         kept_columns=np.zeros(1, dtype=np.intp),
         aliases=None,
     )
-    rows = replace(design.rows, X=np.ones((fit.rows.n, 1)))
-    null = replace(design, spec=spec, rows=rows)
-    return fit_design(null, engine="auto", reml=False, control=Control())
 
 
 def vif(fit: FittedModel) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from mixedfx.estimation.glmm.starting_values import start_at
 from mixedfx.estimation.glmm.working import basis_coefficients
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.inference.sampled_rows import with_rows
-from mixedfx.inference.variance_explained import VarianceShares
+from mixedfx.inference.variance_explained import VarianceShares, with_intercept_alone
 from mixedfx.likelihood.generalized.blocked_rows import BlockedAt, BlockedRows, RowBlock, RowBlocks
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood
@@ -94,15 +94,10 @@ def _without_predictors(
 ) -> tuple[float, list[Matrix]]:
     """Intercept and covariance factors of the model with no other fixed column."""
     drawn = cast(StreamedRows, fit.rows).random_sample
-    spec = replace(
-        fit.spec,
-        column_names=("Intercept",),
-        kept_columns=np.zeros(1, dtype=np.intp),
-        aliases=None,
-    )
     null = replace(rows, qr_R=np.eye(1), blocks=_Intercepts(rows.blocks))
     beta = np.array([float((drawn.X @ fit.solution.beta).mean())])
-    start = start_at(spec, null, beta, fit.residual.distribution_params, None)
+    spec, params = with_intercept_alone(fit.spec), fit.residual.distribution_params
+    start = start_at(spec, null, beta, params, None)
     found = search_from(GeneralizedLikelihood(null), start, control).evaluation.point
     factors = zip(rows.bases, found.factors, strict=True)
     return float(found.beta[0]), [np.asarray(basis.T @ F) for basis, F in factors]
