@@ -13,18 +13,25 @@ intercept, and is the ``mu`` of this family; the mean of the response is the mea
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import cast
 
 import numpy as np
 import pandas as pd
 
-from mixedfx._arrays import set_readonly
 from mixedfx.errors import ResponseError, check_choice
+from mixedfx.families.category_curvature import ThresholdCurvature
+from mixedfx.families.category_intervals import Intervals, intervals_between
 from mixedfx.families.cumulative_links import CumulativeLink
-from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds, weighted
+from mixedfx.families.derivatives import (
+    Array,
+    ParamCurvature,
+    ParamDerivatives,
+    RowDerivatives,
+    RowEnds,
+    weighted,
+)
 from mixedfx.families.family import Family, Mask, Vector
-from mixedfx.families.log_intervals import FAR, LogInterval, Width
+from mixedfx.families.log_intervals import Width
 from mixedfx.families.parameters import Matrix, ParamScale
 from mixedfx.families.thresholds import FLEXIBLE, THRESHOLDS, Thresholds
 
@@ -113,25 +120,15 @@ class Cumulative(Family):
 
     def alpha_jacobian(self, params: Vector) -> Matrix:
         """Derivatives of the thresholds, a row each, by the coordinates."""
-        by_coordinates = self.natural_jacobian(self.coordinates(params))
-        return np.asarray(self.thresholds.design(self.n_thresholds) @ by_coordinates)
-
-    def _interval(self, y: Array, eta: Array, params: Vector, *, third: bool) -> LogInterval:
-        """Between the thresholds below and above the category of each row."""
-        ends, width = self._categories(params)
-        k = y.astype(np.intp)
-        below = k - 1
-        low, high = ends.take(below) - eta, ends.take(k) - eta
-        return self._link.log_interval(low, high, width.take(below), third=third)
+        return self._between(params).by_ends[:, 1:-1].T
 
     def _alpha_between(self, params: Vector) -> Vector:
         """The thresholds between ends beyond all values, (K + 1,)."""
-        return self._categories(params)[0]
+        return self._between(params).ends
 
-    def _categories(self, params: Vector) -> tuple[Vector, Width]:
-        """The same, and the widths between them, (K,)."""
-        values = np.asarray(params, dtype=np.float64).tobytes()
-        return _categories(self.thresholds, self.n_thresholds, values)
+    def _between(self, params: Vector) -> Intervals:
+        """The thresholds with what is computed from them alone."""
+        return intervals_between(self.thresholds, self.n_thresholds, params)
 
     # ------------------------------------------------------------ log density
 
@@ -142,22 +139,34 @@ class Cumulative(Family):
     def _rows(
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
     ) -> RowDerivatives:
-        found = self._interval(y, eta, params, third=third)
+        low, high, width = self._between(params).of_rows(y.astype(np.intp), eta)
+        found = self._link.log_interval(low, high, width, third=third)
         value, first, second, slope = found.by_shift
         return weighted(RowDerivatives(value, -first, -second, slope), w)
 
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
-        found = self._interval(y, eta, params, third=True)
-        by_ends, k = np.zeros((len(params), self.n_thresholds + 2)), y.astype(np.intp)
-        by_ends[:, 1:-1] = self.alpha_jacobian(params).T  # the ends beyond all values stay
+        k, between = y.astype(np.intp), self._between(params)
+        low, high, width = between.of_rows(k, eta)
+        of_high, of_low = self._link.log_interval(low, high, width, third=True).ends()
         shape = (len(params), *(1,) * (np.ndim(eta) - 1), -1)
-        by_low, by_high = (by_ends.take(at, axis=1).reshape(shape) for at in (k - 1, k))
+        by_low, by_high = (between.by_ends.take(at, 1).reshape(shape) for at in (k - 1, k))
         scale = 1.0 if w is None else w
-        of_high, of_low = found.ends()
         value, first, second = (
             scale * (by_high * a + by_low * b) for a, b in zip(of_high, of_low, strict=True)
         )
         return ParamDerivatives(value, -first, -second)
+
+    def param_curvature(
+        self, y: Array, w: Array | None, eta: Array, params: Vector
+    ) -> ParamCurvature | None:
+        """Where the link has the derivatives of an interval by both of its ends."""
+        k, between = y.astype(np.intp), self._between(params)
+        ends = self._link.interval_curvature(*between.of_rows(k, eta))
+        if ends is None:
+            return None
+        scale = 1.0 if w is None else w
+        logarithms = self.thresholds.logarithms(len(params))
+        return ThresholdCurvature(k, scale, between.by_ends, logarithms, ends).of_rows()
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """None."""
@@ -357,13 +366,3 @@ class Cumulative(Family):
             and (self.link, self.labels) == (other.link, other.labels)
             and other.thresholds.name in (self.thresholds.name, FLEXIBLE.name)
         )
-
-
-# Rows are evaluated again and again at the same thresholds.
-@lru_cache(maxsize=16)
-def _categories(thresholds: Thresholds, n: int, params: bytes) -> tuple[Vector, Width]:
-    """The n thresholds between ends beyond all values, (n + 2,), and the widths between them."""
-    alpha = thresholds.design(n) @ np.frombuffer(params)
-    ends = np.concatenate([[-FAR], alpha, [FAR]])
-    set_readonly(ends)
-    return ends, Width.of(np.diff(ends))

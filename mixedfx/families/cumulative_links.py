@@ -18,8 +18,10 @@ from scipy import special
 from mixedfx.families.derivatives import Array, LogDerivatives, RowDerivatives
 from mixedfx.families.links import Link, Mask, bounded_exp
 from mixedfx.families.log_intervals import (
+    EndCurvature,
     LogInterval,
     Width,
+    curvature_of_logistic,
     of_logistic,
     of_survival,
     of_symmetric,
@@ -78,6 +80,10 @@ class CumulativeLink(Link):
         of_ends = of_symmetric if self.symmetric else of_survival
         return of_ends(self.log_sf, low, high, third=third)
 
+    def interval_curvature(self, low: Array, high: Array, width: Width) -> EndCurvature | None:
+        """Further derivatives of it; None: no closed form is written."""
+        return None
+
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """Derivatives of ``y log F(eta) + (1 - y) log(1 - F(eta))``."""
         if self.symmetric and np.array_equal(y, y * y):  # 0 or 1: one tail is enough
@@ -132,6 +138,10 @@ class Logit(CumulativeLink):
     def log_interval(self, low: Array, high: Array, width: Width, *, third: bool) -> LogInterval:
         """A product of two probabilities and of a function of the width."""
         return of_logistic(self.log_cdf, low, high, width, third=third)
+
+    def interval_curvature(self, low: Array, high: Array, width: Width) -> EndCurvature | None:
+        """Of the product."""
+        return curvature_of_logistic(self.log_cdf, low, high, width)
 
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """

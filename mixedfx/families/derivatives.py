@@ -5,6 +5,7 @@ Every expression broadcasts: ``y`` and ``w`` have shape (n,), ``eta`` (n,) or (n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,27 @@ class ParamDerivatives(NamedTuple):
     value: Array
     first: Array
     weight: Array
+
+
+class ParamCurvature(NamedTuple):
+    """
+    Derivatives beyond those of ``RowDerivatives`` and ``ParamDerivatives``, in closed form.
+
+    Attributes
+    ----------
+    weight_curvature : ndarray of shape (n,)
+        ``d2 weight / d eta2``.
+    weight_slope : ndarray of shape (r, n)
+        Derivatives of ``d weight / d eta`` by the coordinates of the parameters.
+    by_two : callable
+        Sums over the rows of ``a`` times the second derivatives of ``value`` by two coordinates,
+        ``b`` times those of ``first`` and ``c`` times those of ``weight``, (r, r); a number, or
+        (n,) each.
+    """
+
+    weight_curvature: Array
+    weight_slope: Array
+    by_two: Callable[[Array | float, Array | float, Array | float], Array]
 
 
 class RowEnds(NamedTuple):

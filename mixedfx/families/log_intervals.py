@@ -52,6 +52,22 @@ class ByEnd(NamedTuple):
     second: Array
 
 
+class EndCurvature(NamedTuple):
+    """
+    Derivatives of the value by the ends, each with its derivatives by the shift.
+
+    By both ends the derivative ``high_low`` is a function of the width, which the shift does not
+    change.
+    """
+
+    high: tuple[Array, Array, Array, Array]  # by the high end, and by the shift to the third
+    low: tuple[Array, Array, Array, Array]
+    high_twice: tuple[Array, Array, Array]  # twice by the high end, and by the shift to the second
+    low_twice: tuple[Array, Array, Array]
+    high_low: Array
+    fourth: Array  # by the shift
+
+
 @dataclass(frozen=True)
 class LogInterval:
     """An interval's log probability, with derivatives by the shift, and by its ends."""
@@ -144,3 +160,25 @@ def of_logistic(
         return ByEnd(first[0] + k, second[0], d3[0]), ByEnd(-first[1] - k, second[1], -d3[1])
 
     return LogInterval(by_shift, ends)
+
+
+def curvature_of_logistic(
+    log_cdf: Callable[..., LogDerivatives], low: Array, high: Array, width: Width
+) -> EndCurvature:
+    """
+    Of the product: of ``log F`` the fourth derivative is ``F2 ((2 F1 - 1)^2 + 2 F2)``.
+
+    F1 and F2 are its first two.
+    """
+    _, first, second, d3 = log_cdf(np.stack([high, -low]), third=True)
+    assert d3 is not None
+    d4 = second * ((2.0 * first - 1.0) ** 2 + 2.0 * second)
+    by_width = -width.slope * (1.0 + width.slope)
+    return EndCurvature(
+        (first[0] + width.slope, second[0], d3[0], d4[0]),
+        (-first[1] - width.slope, second[1], -d3[1], d4[1]),
+        (second[0] + by_width, d3[0], d4[0]),
+        (second[1] + by_width, -d3[1], d4[1]),
+        -by_width,
+        d4[0] + d4[1],
+    )

@@ -11,6 +11,8 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.families.derivatives import ParamCurvature
+
 # A parameter below this is zero: alpha of counts that vary as Poisson's do.
 NEAR_ZERO = 1e-6
 # Largest size of the logarithm of a parameter.
@@ -67,6 +69,12 @@ class FamilyParameters:
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""
         return np.diag(self.natural(coordinates))
+
+    def param_curvature(
+        self, y: Array, w: Array | None, eta: Array, params: Vector
+    ) -> ParamCurvature | None:
+        """Further derivatives by the coordinates, of eta (n,); None: no closed form is written."""
+        return None
 
     def about(self, number: int) -> Self:
         """The same family, in whose coordinates one parameter is a function of its own alone."""

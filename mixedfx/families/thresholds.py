@@ -53,6 +53,10 @@ class Thresholds(ABC):
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters, a row each, by the coordinates."""
 
+    @abstractmethod
+    def logarithms(self, n: int) -> npt.NDArray[np.bool_]:
+        """Which coordinates are logarithms, (r,); the thresholds are linear in the others."""
+
     def about(self, number: int) -> Self:
         """Coordinates of which one is a function of that parameter alone."""
         return self
@@ -115,6 +119,10 @@ class Flexible(Thresholds):
             J[j:, j] = steps[j]
         return J
 
+    def logarithms(self, n: int) -> npt.NDArray[np.bool_]:
+        """All but the anchor."""
+        return np.asarray(np.arange(n) != self.anchor)
+
     def about(self, number: int) -> Self:
         """Anchored at that threshold."""
         return type(self)(number)
@@ -149,6 +157,10 @@ class Equidistant(Thresholds):
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Diagonal."""
         return np.diag([1.0, from_logs(coordinates[1:])[0]])
+
+    def logarithms(self, n: int) -> npt.NDArray[np.bool_]:
+        """The distance."""
+        return np.array([False, True])
 
 
 FLEXIBLE = Flexible()

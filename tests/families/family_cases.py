@@ -69,6 +69,10 @@ class Case:
             return np.tile([0.02, 0.3, 0.7, 0.999], 6)
         return np.tile([0.2, 1.0, 2.5, 9.0], 6)
 
+    @property
+    def has_param_curvature(self):
+        return self.family.param_curvature(self.y, self.w, self.eta, self.params) is not None
+
     def __str__(self):
         weighted = ", weighted" if self.weighted else ""
         return f"{self.family} {[float(p) for p in self.params]}{weighted}"

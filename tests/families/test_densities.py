@@ -77,6 +77,32 @@ def test_derivatives_by_coordinates_of_the_params_are_those_of_differences(case)
         np.testing.assert_allclose(exact[:, i] / scale, found / scale, atol=1e-7)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.has_param_curvature], ids=str)
+def test_second_derivatives_by_the_params_are_those_of_differences(case):
+    f, y, w, eta = case.family, case.y, case.w, case.eta
+    at, rows = f.coordinates(case.params), np.random.default_rng(0).normal(size=(2, len(y)))
+    exact = f.param_curvature(y, w, eta, case.params)
+
+    def sums(coordinates):
+        by = f.by_params(y, w, eta, f.natural(coordinates))
+        return -2.0 * by.value.sum(axis=-1) + by.first @ rows[0] + by.weight @ rows[1]
+
+    unit = np.eye(len(at))
+    twice = np.array([differences(lambda t, e=e: sums(at + t * e), 0.0) for e in unit])
+    found = exact.by_two(-2.0, rows[0], rows[1])
+    np.testing.assert_allclose(found, twice, rtol=1e-7, atol=1e-7 * np.abs(twice).max())
+
+    def slope(eta):
+        return f.derivatives(y, w, eta, case.params, third=True).weight_slope
+
+    def weight(eta):
+        return f.by_params(y, w, eta, case.params).weight
+
+    scale = 1.0 + np.abs(exact.weight_curvature).max()
+    assert np.abs(exact.weight_curvature - differences(slope, eta)).max() < 1e-7 * scale
+    assert np.abs(exact.weight_slope - differences(weight, eta)).max() < 1e-7 * scale
+
+
 @pytest.mark.parametrize("anchor", range(4))
 def test_thresholds_about_each_have_the_jacobian_of_differences(anchor):
     thresholds, at = Flexible(anchor), np.array([0.3, -0.4, 0.8, 0.1])

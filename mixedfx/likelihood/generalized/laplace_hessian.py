@@ -16,9 +16,9 @@ and those of the penalised log density's minus are
                  + 2 tr(Lambda_j H^-1 Lambda' B._k)} + {j and k exchanged}
               + 2 tr(H^-1 Lambda_j'B Lambda_k) - tr(H^-1 H._j H^-1 H._k),
 
-``d = 2 P + log|H|``. The row functions w'', w'_j and those by two family parameters are
-differences of exact derivatives: no modes are searched for them. Of several linear predictors a
-row has one eta, g and As of each, and w and h are symmetric matrices, whose products are sums.
+``d = 2 P + log|H|``. The row functions w'', w'_j and those by two family parameters need no other
+modes (:mod:`mixedfx.likelihood.generalized.row_curvature`). Of several linear predictors a row has
+one eta, g and As of each, and w and h are symmetric matrices, whose products are sums.
 """
 
 from __future__ import annotations
@@ -31,20 +31,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.derivatives import ParamDerivatives, RowDerivatives
+from mixedfx.families.derivatives import ParamDerivatives
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, times
 from mixedfx.likelihood.generalized.likelihood import MarginalCoordinates
 from mixedfx.likelihood.generalized.pirls import Modes
 from mixedfx.likelihood.generalized.row_arrays import RowArrays
+from mixedfx.likelihood.generalized.row_curvature import contracted, row_curvature
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
-
-# Steps of the differences, central by eta and forward by the family's coordinates.
-_ETA_STEP, _PARAM_STEP = 1e-4, 1e-6
 
 
 def has_laplace_hessian(rows: RowsModel, coordinates: MarginalCoordinates) -> bool:
@@ -213,14 +211,9 @@ class _Rows:
     @cached_property
     def weight_slope(self) -> Array:
         """W', (r, r, r, n)."""
-        return self._slope(self.at.derivatives)
-
-    def _slope(self, at: RowDerivatives) -> Array:
-        """The same of derivatives, not a number beyond the domain of the link."""
-        r = self.levels.predictors
-        assert at.weight_slope is not None
-        slope = at.weight_slope.reshape(r, r, r, -1)
-        return slope if np.isfinite(at.value).all() else np.full_like(slope, np.nan)
+        slope, r = self.at.derivatives.weight_slope, self.levels.predictors
+        assert slope is not None
+        return slope.reshape(r, r, r, -1)
 
     @cached_property
     def eta_j(self) -> Array:
@@ -240,7 +233,7 @@ class _Rows:
     @cached_property
     def c(self) -> Array:
         """``c``, (r, n)."""
-        return _contracted(self.weight_slope, self.h)
+        return contracted(self.weight_slope, self.h)
 
     def _first(self, eta_along: Array) -> Array:
         """Change of g along a change of eta and of the family's parameters, (m, r, n)."""
@@ -259,43 +252,17 @@ class _Rows:
         eta_dot, As = self.eta_j + levels.predictor(b_dot), levels.predictor(b_s)[0]
         g_dot, w_dot = self._first(eta_dot), _product(self.weight_slope, eta_dot)
         w_dot[of_family] += self.by_family.weight
-        curvature, by_family = self._slopes(As)
+        more = row_curvature(self.at, self.parameters.x[of_family], self.h, As)
+        curvature = more.by_eta - _product(self.weight_slope, As[None])[0]
         H = _inner(_product(curvature, eta_dot), eta_dot)
-        H[of_family, of_family] += self._of_family_twice(As)
+        H[of_family, of_family] += more.of_family
+        by_family = more.by_family - np.einsum("qabn,bn->qan", self.by_family.weight, As)
         cross = -_inner(self.eta_j, g_dot)
         cross[of_family] += _inner(by_family - self.by_family.first, eta_dot)
         through = self.c - _product(self.weight, As[None])[0]
         return _AlongSums(
             H, cross, levels.sums(through[None]), levels.sums(g_dot), levels.blocks(w_dot)
         )
-
-    def _slopes(self, As: Array) -> tuple[Array, Array]:
-        """``h w'' - As w'`` (r, r, n), and ``h w'_j - As w_j`` of the family's (q, r, n)."""
-        at, h = self.at, self.h
-        curvature = -_product(self.weight_slope, As[None])[0]
-        by_family = -np.einsum("qabn,bn->qan", self.by_family.weight, As)
-        for k in range(self.levels.predictors):
-            for step in (_ETA_STEP, -_ETA_STEP):
-                eta = np.array(at.eta)
-                (eta if eta.ndim == 1 else eta[k])[:] += step
-                moved = at.rows.derivatives(eta, at.params, third=True)
-                curvature[k] += _contracted(self._slope(moved), h) / (2.0 * step)
-                if len(by_family):
-                    weight = self._shaped(at.rows.by_params(eta, at.params)).weight
-                    by_family[:, k] += np.einsum("qabn,abn->qn", weight, h) / (2.0 * step)
-        return curvature, by_family
-
-    def _of_family_twice(self, As: Array) -> Matrix:
-        """``sum -2 v_jk + As g_jk + h w_jk``, (q, q)."""
-        at, coordinates = self.at, self.parameters.x[self.parameters.of_family]
-        found = np.empty((len(coordinates), len(coordinates)))
-        here = _weighted_sums(self.by_family, self.h, As)
-        for k in range(len(coordinates)):
-            moved = coordinates.copy()
-            moved[k] += _PARAM_STEP
-            by = self._shaped(at.rows.by_params(at.eta, at.rows.family.natural(moved)))
-            found[:, k] = (_weighted_sums(by, self.h, As) - here) / _PARAM_STEP
-        return found
 
 
 @dataclass(frozen=True)
@@ -334,25 +301,12 @@ class _Hessian:
         return found
 
 
-def _weighted_sums(by: ParamDerivatives, h: Array, As: Array) -> Vector:
-    """``sum -2 v_j + As g_j + h w_j``, (q,)."""
-    sums = -2.0 * by.value.sum(axis=-1) + _inner(by.first, As[None])[:, 0]
-    return np.asarray(sums + _inner(by.weight, h[None])[:, 0])
-
-
 def _product(matrices: Array, vectors: Array) -> Array:
     """``M v`` of each row, over the last index of M before the rows', (m, ..., n) of (m, r, n)."""
     if matrices.shape[-2] == 1:
         wide = vectors.reshape(len(vectors), *(1,) * (matrices.ndim - 2), -1)
         return np.asarray(wide * matrices[..., 0, :])
     return np.asarray(np.einsum("...bn,mbn->m...n", matrices, vectors))
-
-
-def _contracted(slopes: Array, h: Array) -> Array:
-    """``sum_ab h_ab dW_ab/deta``, (r, n)."""
-    if len(h) == 1:
-        return np.asarray(slopes[0, 0] * h[0])
-    return np.asarray(np.einsum("abcn,abn->cn", slopes, h))
 
 
 def _inner(a: Array, b: Array) -> Matrix:

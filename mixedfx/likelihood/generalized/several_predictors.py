@@ -201,6 +201,9 @@ class SeveralRows(GeneralizedRows):
     def base(self) -> None:
         """Log densities are taken as they are."""
 
+    def param_curvature(self, eta: Vector, params: Vector) -> None:
+        """Differences are taken."""
+
     def fixed_predictor(self, beta: Vector) -> Matrix:
         """``offset_k + X_k beta_k``, (m, n)."""
         parts = zip(self.parts, self.slices, strict=True)
