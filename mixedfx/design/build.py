@@ -24,7 +24,6 @@ from mixedfx.design.checks import (
     independent_columns,
 )
 from mixedfx.design.columns import (
-    as_patsy_column,
     formula_environment,
     used_columns,
 )
@@ -55,6 +54,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.used_rows import UsedRows, used_rows
+from mixedfx.design.variables import Variables
 from mixedfx.errors import DataError, DispersionError
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
@@ -178,7 +178,7 @@ def _evaluate_rows(
 ) -> Design:
     """Learn the specification from the complete rows, and build their arrays."""
     offset_is_argument, used = used.offset is not None, used.with_offset_of(formula, env)
-    evaluated = evaluate(formula, used.evaluated(), env, len(used.index))
+    evaluated = evaluate(formula, used.evaluated, env, len(used.index))
     kept = _independent_fixed_columns(formula, evaluated, used.index)
     evaluated, kept = columns_of_family(formula, evaluated, kept, family)
     random_specs, random_rows = _random_terms(formula, used, evaluated, env, family, given)
@@ -204,7 +204,7 @@ def _evaluate_rows(
         offset_is_argument=offset_is_argument,
         aliases=column_aliases(evaluated.fixed, kept),
         row_dependent=evaluated.row_dependent,
-        categories=categories_read(formula, used.variables),
+        categories=categories_read(formula, used.evaluated),
         family=response_spec.family(family),
         response=response_spec,
     )
@@ -262,7 +262,7 @@ def _random_terms(
 ) -> RandomTerms:
     return build_random_terms(
         formula,
-        rows.evaluated(),
+        rows.evaluated,
         env,
         evaluated.random,
         evaluated.random_infos,
@@ -283,10 +283,7 @@ def _residual(
         return KnownStandardDeviations(given.column_of["residual_sd"]), ResidualRows()
     if residual is None:
         return EqualVariances(), ResidualRows()
-    variables = {
-        name: rows.variables[name] if name in rows.variables else as_patsy_column(name, column)
-        for name, column in rows.residual_variables.items()
-    }
+    variables = Variables(rows.residual_variables)
     if isinstance(residual, Formula):
         return _dispersion(formula.response, residual, variables, rows, env)
     if residual.dispersion is None:

@@ -21,6 +21,7 @@ from patsy.origin import Origin
 
 from mixedfx.design.known_values import known_values
 from mixedfx.design.row_dependence import RowFactor
+from mixedfx.design.variables import variable_of
 
 Matrix = npt.NDArray[np.float64]
 Values = npt.NDArray[Any]
@@ -28,8 +29,8 @@ Values = npt.NDArray[Any]
 _Type = tuple[Any, ...]
 _Codes = tuple[tuple[str, ...], ...]  # of a term's factors, term by term
 
-# Formulas that are kept, and levels of a factor up to which one is.
-_MOST_FORMULAS, _MOST_LEVELS = 128, 64
+# Formulas that are kept.
+_MOST_FORMULAS = 128
 _KINDS = {"i": np.int64, "u": np.int64, "f": np.float64, "b": np.bool_}
 
 
@@ -43,25 +44,14 @@ def learned_before(
     names = {name for terms in codes for term in terms for name in term}
     if not names.isdisjoint(known_values(variables)):
         return None
-    types = {name: _type_of(variables.get(name)) for name in names}
+    columns = {name: variable_of(variables, name) for name in names}
+    types = {name: None if c is None else c.type for name, c in columns.items()}
     if None in types.values():
         return None
     try:
         return list(_learn(codes, tuple(sorted(types.items()))))
     except Exception:  # learned from the columns it fails again, and that error is reported
         return None
-
-
-def _type_of(column: Any) -> _Type | None:
-    """Type of a column by which terms with it are learned; None where there is no short one."""
-    if not isinstance(column, pd.Series):
-        return None
-    dtype: Any = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype) and len(dtype.categories) <= _MOST_LEVELS:
-        levels = tuple(dtype.categories.tolist())
-        # Levels that are equal can have different names: 1, 1.0 and True.
-        return "O", levels, tuple(map(type, levels)), tuple(map(str, levels))
-    return (dtype.kind,) if isinstance(dtype, np.dtype) and dtype.kind in _KINDS else None
 
 
 @lru_cache(maxsize=_MOST_FORMULAS)
@@ -91,8 +81,8 @@ def product_columns(info: DesignInfo, variables: Mapping[str, Any], n: int) -> M
     """Columns (n, p) of terms that are products of columns; None of others."""
     known, values = known_values(variables), {}
     for factor, learned in info.factor_infos.items():
-        column = None if factor.code in known else variables.get(factor.code)
-        found = _factor_values(column, learned)
+        given = None if factor.code in known else variable_of(variables, factor.code)
+        found = None if given is None else given.learned(learned)
         if found is None or len(found) != n:
             return None
         values[factor] = found
@@ -107,24 +97,6 @@ def product_columns(info: DesignInfo, variables: Mapping[str, Any], n: int) -> M
                     columns[:, at] *= column
                 at += 1
     return columns
-
-
-def _factor_values(column: Any, learned: Any) -> Values | None:
-    """Numbers of a column, or the codes of its levels where they are those that were learned."""
-    if not isinstance(column, pd.Series):
-        return None
-    dtype: Any = column.dtype
-    if learned.type == "numerical":
-        is_number = isinstance(dtype, np.dtype) and dtype.kind in "iuf"
-        return column.to_numpy() if is_number and learned.num_columns == 1 else None
-    if dtype == np.bool_ and learned.categories == (False, True):
-        return column.to_numpy().astype(np.intp)
-    if isinstance(dtype, pd.CategoricalDtype):
-        array: Any = column.array
-        if tuple(dtype.categories.tolist()) == learned.categories:
-            codes = np.asarray(array.codes, dtype=np.intp)
-            return codes if codes.min(initial=0) >= 0 else None
-    return None
 
 
 def _coded(subterm: Any, factor: Any, values: Values) -> list[Values]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import patsy.builtins
 from patsy import EvalEnvironment
@@ -22,13 +23,13 @@ from mixedfx._names import decode, encode, written
 from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
+from mixedfx.design.variables import WIDEST, Factor, Numbers, TableColumn, Variable, variable
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
-# Types of numbers and truth values in NumPy's arrays, widened.
-_WIDEST = {"f": np.dtype(np.float64), "i": np.dtype(np.int64), "b": np.dtype(np.bool_)}
+Mask = npt.NDArray[np.bool_]
 
 _FUNCTIONS = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
 # pandas' names for object columns of numbers, such as a database's NUMERIC.
@@ -200,6 +201,53 @@ def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class _OtherColumn(TableColumn):
+    """A column whose type is found in the rows used."""
+
+    name: str
+    values: pd.Series
+
+    def missing(self) -> Mask | None:
+        """Rows without a value; None if there are none."""
+        is_missing = self.values.isna().to_numpy(dtype=bool)
+        return is_missing if is_missing.any() else None
+
+    def used(self, keep: Mask | None) -> Variable:
+        """Copy of some rows, None for all, in the type that patsy evaluates."""
+        values = self.values if keep is None else self.values[keep]
+        found = variable(as_patsy_column(self.name, values))
+        assert found is not None
+        return found
+
+
+def read_column(name: str, column: pd.Series) -> TableColumn:
+    """Read a column of a table: numbers and categories as they are, levels of text once."""
+    dtype: Any = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in WIDEST:
+        return Numbers(column.to_numpy())
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories(column)
+    is_object = getattr(dtype, "kind", "O") == "O"
+    if is_object and pd.api.types.infer_dtype(column, skipna=True) == "string":
+        return _text(column)
+    return _OtherColumn(name, column)
+
+
+def _categories(column: pd.Series) -> Factor:
+    values: Any = column.array
+    return Factor(values.codes, values.categories, bool(values.ordered))
+
+
+def _text(column: pd.Series) -> Factor:
+    """Text as a factor of sorted levels, as patsy would find them."""
+    if isinstance(column.dtype, np.dtype):
+        return Factor.of_texts(*pd.factorize(column.to_numpy()))
+    values: Any = column.array
+    codes, texts = values.factorize()
+    return Factor.of_texts(codes, texts.to_numpy(dtype=object))
+
+
 def as_expression_column(column: pd.Series) -> pd.Series:
     """
     Convert a column to the type that expressions see, missing values included.
@@ -232,8 +280,8 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     categories become plain values, which patsy matches with the levels of the fit.
     """
     dtype: Any = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in _WIDEST:
-        return _plain_copy(column, _WIDEST[dtype.kind])
+    if isinstance(dtype, np.dtype) and dtype.kind in WIDEST:
+        return Numbers(column.to_numpy()).used(None).series
     kind = getattr(dtype, "kind", "O")
     if kind == "c":
         raise ColumnTypeError(f"column '{name}' holds complex numbers; take a part of them.")
@@ -244,9 +292,7 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     if isinstance(dtype, pd.CategoricalDtype):
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
-        if _uses_all_categories(column.array):
-            return _plain_copy(column, dtype)
-        return pd.Series(column.array.remove_unused_categories())
+        return _categories(column).used(None).series
     if kind in "iub" and column.hasnans:  # a term treats the missing values
         return pd.Series(column.to_numpy(dtype=float, na_value=np.nan))
     if pd.api.types.is_bool_dtype(dtype):
@@ -260,26 +306,6 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     return _object_column(name, column, new_data=new_data)
 
 
-def _plain_copy(column: pd.Series, dtype: Any) -> pd.Series:
-    """A copy of this type, of no name, numbered from zero."""
-    if column.dtype != dtype:
-        return pd.Series(column.to_numpy(dtype=dtype))
-    index: Any = column.index
-    numbered = type(index) is pd.RangeIndex and index.start == 0 and index.step == 1
-    # Of a numbered column this takes a third of the time.
-    copy = column.copy() if numbered else pd.Series(column.array, copy=True)
-    copy.name = None
-    return copy
-
-
-def _uses_all_categories(values: Any) -> bool:
-    """Whether each category has a value, and none is missing."""
-    known, codes = len(values.categories), values.codes
-    if known > len(codes) or codes.min(initial=0) < 0:
-        return False
-    return bool(np.bincount(codes, minlength=known).all())
-
-
 def _object_column(name: str, column: pd.Series, *, new_data: bool) -> pd.Series:
     inferred = pd.api.types.infer_dtype(column, skipna=True)
     if inferred == "integer":
@@ -290,11 +316,8 @@ def _object_column(name: str, column: pd.Series, *, new_data: bool) -> pd.Series
         return pd.Series(column.to_numpy(dtype=float))
     if new_data:
         return pd.Series(column.to_numpy(dtype=object), dtype=object)
-    if inferred == "string":  # equals pandas.Categorical, without its checks
-        codes, levels = pd.factorize(column.to_numpy(dtype=object), sort=True)
-        return pd.Series(
-            pd.Categorical.from_codes(codes, categories=pd.Index(levels), validate=False)
-        )
+    if inferred == "string":
+        return _text(column).series
     try:
         return pd.Series(pd.Categorical(column.to_numpy(dtype=object)))
     except (TypeError, ValueError, NotImplementedError):

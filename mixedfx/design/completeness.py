@@ -23,12 +23,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 def missing_values(
-    columns: Mapping[str, pd.Series],
+    columns: Mapping[str, Mask | None],
     terms: Mapping[str, TermValue],
     row_vectors: Mapping[str, Vector | None],
 ) -> dict[str, Mask]:
     """Rows with a missing value in each column, argument and term that has any."""
-    missing = {name: _is_missing(column) for name, column in columns.items()}
+    missing = {name: mask for name, mask in columns.items() if mask is not None}
     missing |= {name: np.isnan(v) for name, v in row_vectors.items() if v is not None}
     missing |= {code: term.missing for code, term in terms.items()}
     return {name: mask for name, mask in missing.items() if mask.any()}
@@ -66,7 +66,7 @@ def select_complete_cases(
         return NewVariables({}), np.arange(m)
     terms = evaluate_terms([formula], with_categories(columns, categories), env, m)
     plain = plain_columns(formula, columns)
-    missing = [_is_missing(columns[name]) for name in plain]
+    missing = [is_missing(columns[name]) for name in plain]
     missing += [term.missing for term in terms.values()]
     complete = ~np.logical_or.reduce(missing)
     variables = {
@@ -78,7 +78,8 @@ def select_complete_cases(
     return known, np.flatnonzero(complete)
 
 
-def _is_missing(column: pd.Series) -> Mask:
+def is_missing(column: pd.Series) -> Mask:
+    """Mark the rows in which a column has no value."""
     dtype: Any = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iubf":
         values = column.to_numpy()

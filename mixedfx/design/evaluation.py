@@ -42,6 +42,7 @@ from mixedfx.design.size import check_columns, check_factors
 from mixedfx.design.source import float_vector
 from mixedfx.design.term_values import normalized
 from mixedfx.design.text_numbers import text_in_expression
+from mixedfx.design.variables import variable_of
 from mixedfx.errors import DataError, GroupingError, NewLevelError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS, has_positions
@@ -135,6 +136,8 @@ def built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any
 
 def count_values(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
     """Values of a column or of an expression in a response; a number is that of every row."""
+    if (column := variable_of(variables, code)) is not None:
+        return column.value
     value = _row_values(code, f"'{decode(code)}' in the response", variables, env)
     if np.ndim(value) == 0:
         return np.full(n, value)

@@ -128,18 +128,22 @@ def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
     """Find the sorted values that occur (a categorical's in their order), and each row's code."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         categorical: Any = values.array
-        categories, codes = categorical.categories, categorical.codes.astype(np.intp)
-        if categories.inferred_type.startswith("mixed"):
-            categories, codes = _merge_same_text(categories, codes)
-        if (np.bincount(codes, minlength=len(categories)) > 0).all():
-            return categories, codes
-        used, codes = np.unique(codes, return_inverse=True)
-        return categories[used], codes.astype(np.intp)
-    distinct, codes = _distinct(values.to_numpy())
+        return used_categories(categorical.categories, categorical.codes.astype(np.intp))
+    distinct, codes = distinct_values(values.to_numpy())
     return pd.Index(distinct), codes
 
 
-def _distinct(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
+def used_categories(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Codes]:
+    """Categories that occur, those of one text as one, and each row's code."""
+    if categories.dtype == object and categories.inferred_type.startswith("mixed"):
+        categories, codes = _merge_same_text(categories, codes)
+    if (np.bincount(codes, minlength=len(categories)) > 0).all():
+        return categories, codes
+    used, codes = np.unique(codes, return_inverse=True)
+    return categories[used], codes.astype(np.intp)
+
+
+def distinct_values(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
     """Sorted values of an array, and each entry's number."""
     if array.dtype.kind in "iu":
         low, high = int(array.min()), int(array.max())
@@ -171,7 +175,7 @@ def combine(factors: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
         return Levels(factor_values, (np.arange(len(factor_values[0])),)), codes
     positions: tuple[Codes, ...] = (np.arange(len(factor_values[0])),)
     for values, of_factor in factors[1:]:
-        pairs, codes = _distinct(codes.astype(np.int64) * len(values) + of_factor)
+        pairs, codes = distinct_values(codes.astype(np.int64) * len(values) + of_factor)
         before, last = np.divmod(pairs.astype(np.intp), len(values))
         positions = (*(p[before] for p in positions), last)
     return Levels(factor_values, positions), codes

@@ -22,6 +22,7 @@ from mixedfx.design.membership import find_memberships
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
+from mixedfx.design.variables import Numbers, Variable, variable, variable_of
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import ALL_ROWS, has_positions, position_codes
@@ -86,9 +87,13 @@ def _finite_values(
     factor: str, variables: Mapping[str, Any], env: EvalEnvironment, index: pd.Index
 ) -> pd.Series:
     values = group_values(factor, variables, env, len(index))
-    if values.dtype.kind == "f":
-        check_finite(f"grouping factor '{factor}'", values.to_numpy(), index)
+    _check_finite_levels(factor, variable(values), index)
     return values
+
+
+def _check_finite_levels(factor: str, column: Variable | None, index: pd.Index) -> None:
+    if isinstance(column, Numbers) and column.values.dtype.kind == "f":
+        check_finite(f"grouping factor '{factor}'", column.values, index)
 
 
 def _check_sides(
@@ -216,8 +221,12 @@ class _GroupingFactors:
     def _factor(self, factor: str) -> tuple[pd.Index, Codes]:
         if factor not in self._of_factor:
             variables, env, index = self._read
-            values = _finite_values(factor, variables, env, index)
-            self._of_factor[factor] = factorize(values)
-            if group_depends_on_rows(factor, values, variables, env):
-                self.row_dependent.add(factor)
+            if (column := variable_of(variables, factor)) is not None:
+                _check_finite_levels(factor, column, index)
+                self._of_factor[factor] = column.distinct()
+            else:
+                values = _finite_values(factor, variables, env, index)
+                self._of_factor[factor] = factorize(values)
+                if group_depends_on_rows(factor, values, variables, env):
+                    self.row_dependent.add(factor)
         return self._of_factor[factor]

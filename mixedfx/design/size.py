@@ -16,6 +16,7 @@ import pandas as pd
 from patsy import DesignInfo, Term
 
 from mixedfx._names import decode, written
+from mixedfx.design.variables import variable_of
 from mixedfx.errors import DataError, SizeError
 from mixedfx.linalg.available_memory import check_memory, size_text
 
@@ -82,9 +83,8 @@ def _check_random(factor: str, levels: int) -> None:
 
 def _n_levels(code: str, variables: Mapping[str, Any]) -> int:
     """Levels of a categorical column, by itself or in ``C()``; one for other factors."""
-    values = variables.get(code)
-    if isinstance(values, pd.Series):
-        return len(getattr(values.dtype, "categories", (None,)))
+    if (column := variable_of(variables, code)) is not None:
+        return column.n_levels
     name = _CATEGORICAL.match(code)
     values = None if name is None else variables.get(name[1])
     return int(values.nunique()) if isinstance(values, pd.Series) else 1

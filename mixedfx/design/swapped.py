@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from patsy import DesignInfo
 
 from mixedfx._names import decode, written
+from mixedfx.design.variables import Numbers, variable_of
 from mixedfx.formula.terms import RandomTerm
 
 _FEWEST_LEVELS, _FEWEST_ROWS, _FEW_ROWS = 3, 2.0, 1.5
@@ -24,8 +24,10 @@ def swapped_sides(
     term: RandomTerm, info: DesignInfo | None, variables: Mapping[str, Any]
 ) -> str | None:
     """What the term means and what was probably meant, as a sentence; None for other terms."""
-    values = variables.get(term.group[0]) if len(term.group) == 1 else None
-    if info is None or not isinstance(values, pd.Series) or values.dtype.kind not in "if":
+    if info is None or len(term.group) != 1:
+        return None
+    column = variable_of(variables, term.group[0])
+    if not isinstance(column, Numbers) or column.values.dtype.kind not in "if":
         return None
     factors = {f.name(): i for f, i in info.factor_infos.items()}
     if len(factors) != 1:
@@ -33,7 +35,8 @@ def swapped_sides(
     ((name, learned),) = factors.items()
     if name not in variables or learned.type != "categorical":
         return None
-    levels, numbers, n = len(learned.categories), int(values.nunique()), len(values)
+    values = column.values
+    levels, numbers, n = len(learned.categories), len(np.unique(values)), len(values)
     if levels < _FEWEST_LEVELS or n < _FEWEST_ROWS * levels:
         return None
     fractions = bool((values != np.rint(values)).any())

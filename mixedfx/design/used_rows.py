@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx.design.columns import as_patsy_column, check_dates, plain_columns, used_columns
+from mixedfx.design.columns import check_dates, plain_columns, read_column, used_columns
 from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
 from mixedfx.design.evaluation import offset_values
-from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import own_labels
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.design.text_numbers import check_text_numbers
+from mixedfx.design.variables import Variable, Variables
 from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 
@@ -29,8 +30,8 @@ Vector = npt.NDArray[np.float64]
 class UsedRows:
     """The complete rows: variables of both formulas, and the arguments with one value a row."""
 
-    variables: dict[str, pd.Series]
-    residual_variables: dict[str, pd.Series]
+    variables: dict[str, Variable]
+    residual_variables: dict[str, Variable]
     term_values: dict[str, Any]  # of expressions, by their code
     weights: Vector | None
     offset: Vector | None
@@ -45,25 +46,21 @@ class UsedRows:
         with np.errstate(all="ignore"):
             return self.weights if self.residual_sd is None else self.residual_sd**-2.0
 
-    def evaluated(self) -> EvaluatedVariables:
+    @cached_property
+    def evaluated(self) -> Variables:
         """Variables of the formula with the values of its expressions."""
-        return EvaluatedVariables(self.variables, self.term_values)
+        return Variables(self.variables, self.term_values)
 
     def of_part(self, names: Iterable[str]) -> UsedRows:
         """With the variables of another formula, and without the offset."""
-        variables = {
-            name: self.variables[name]
-            if name in self.variables
-            else as_patsy_column(name, self.residual_variables[name])
-            for name in names
-        }
-        return replace(self, variables=variables, offset=None)
+        known = self.residual_variables | self.variables
+        return replace(self, variables={name: known[name] for name in names}, offset=None)
 
     def with_offset_of(self, formula: Formula, env: EvalEnvironment) -> UsedRows:
         """Add the formula's offset to that of the argument."""
         if not formula.offset:
             return self
-        offset = offset_values(formula.offset, self.evaluated(), env, len(self.index))
+        offset = offset_values(formula.offset, self.evaluated, env, len(self.index))
         return replace(self, offset=offset if self.offset is None else self.offset + offset)
 
     def model_rows(self, **arrays: Any) -> ModelRows:
@@ -73,7 +70,7 @@ class UsedRows:
             index=self.index,
             n_dropped=self.n_dropped,
             missing=self.missing,
-            variables=self.variables,
+            variables=Variables(self.variables),
             **arrays,
         )
 
@@ -100,19 +97,19 @@ def used_rows(
     columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))
-    missing = missing_values({n: columns[n] for n in columns if n in plain}, terms, row_vectors)
+    by_name = {name: read_column(name, column) for name, column in columns.items()}
+    masks = {name: column.missing() for name, column in by_name.items() if name in plain}
+    missing = missing_values(masks, terms, row_vectors)
     keep = complete_cases(missing)
     index, n_dropped = own_labels(frame.index), 0
     if keep is not None:
-        variables = {name: column[keep] for name, column in variables.items()}
-        of_residual = {name: column[keep] for name, column in of_residual.items()}
         row_vectors = {k: None if v is None else v[keep] for k, v in row_vectors.items()}
         index, n_dropped = index[keep], int(len(frame) - keep.sum())
-    variables = {name: as_patsy_column(name, column) for name, column in variables.items()}
+    used = {name: column.used(keep) for name, column in by_name.items()}
     values = evaluated_values(terms, keep, len(frame))
     return UsedRows(
-        variables,
-        of_residual,
+        {name: used[name] for name in variables},
+        {name: used[name] for name in of_residual},
         values,
         **row_vectors,
         index=index,

@@ -95,7 +95,7 @@ class ReadRows:
         try:
             used = used_rows(formula, {}, frame, dict.fromkeys(_ROW_VECTORS), env, family)
             n = len(used.index)
-            return ReadRows(formula, used.evaluated(), env, n, used.n_dropped, [])
+            return ReadRows(formula, used.evaluated, env, n, used.n_dropped, [])
         except EmptyDataError:
             raise
         except DataError as error:

@@ -20,7 +20,7 @@ from mixedfx.design.columns import (
     plain_columns,
     used_columns,
 )
-from mixedfx.design.completeness import evaluated_values, missing_values
+from mixedfx.design.completeness import evaluated_values, is_missing, missing_values
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.term_values import evaluate_terms
@@ -124,7 +124,8 @@ def complete_rows(
     vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
     plain = set().union(*(plain_columns(formula, columns) for formula in formulas))
     plainly = {name: column for name, column in columns.items() if name in plain}
-    missing = missing_values(plainly, terms, vectors)
+    masks = {name: is_missing(column) for name, column in plainly.items()}
+    missing = missing_values(masks, terms, vectors)
     keep = ~np.logical_or.reduce(list(missing.values())) if missing else None
     variables = {
         name: as_patsy_column(name, column if keep is None else column[keep], new_data=True)

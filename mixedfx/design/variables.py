@@ -1,0 +1,248 @@
+"""Variables of a formula as arrays: numbers, or codes of levels.
+
+A column is taken from the user's table once. The rows where it has no value, the levels of the rows
+that are used, and the columns of terms that are products follow from its array. pandas' Series of
+it, which expressions and patsy read, is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.levels import distinct_values, used_categories
+
+Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+Values = npt.NDArray[Any]
+
+# Types of numbers and truth values in NumPy's arrays, widened.
+WIDEST = {"f": np.dtype(np.float64), "i": np.dtype(np.int64), "b": np.dtype(np.bool_)}
+# Levels of a factor up to which what patsy learns of it is kept.
+_MOST_LEVELS = 64
+
+
+class TableColumn(ABC):
+    """A column of a table, or some rows of it."""
+
+    @abstractmethod
+    def missing(self) -> Mask | None:
+        """Rows without a value; None if there are none."""
+
+    @abstractmethod
+    def used(self, keep: Mask | None) -> Variable:
+        """Copy of some rows, None for all, in the widest type, with the levels that occur."""
+
+
+class Variable(TableColumn):
+    """A column in the types that patsy evaluates."""
+
+    @property
+    @abstractmethod
+    def series(self) -> pd.Series:
+        """The values as pandas has them, numbered from zero."""
+
+    @property
+    @abstractmethod
+    def value(self) -> Any:
+        """Numbers as an array, levels as a Series."""
+
+    @property
+    @abstractmethod
+    def type(self) -> tuple[Any, ...] | None:
+        """What patsy's design depends on beside the formula; None where that is long."""
+
+    @property
+    @abstractmethod
+    def n_levels(self) -> int:
+        """Number of levels, one of numbers."""
+
+    @abstractmethod
+    def distinct(self) -> tuple[pd.Index, Codes]:
+        """Values that occur, in order, and the number of each row's."""
+
+    @abstractmethod
+    def learned(self, info: Any) -> Values | None:
+        """Numbers, or codes of levels, if they are of the type that patsy learned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(Variable):
+    """Numbers or truth values."""
+
+    values: Values  # (n,)
+
+    def missing(self) -> Mask | None:
+        """Rows without a value; None if there are none."""
+        if self.values.dtype.kind != "f":
+            return None
+        is_nan = np.isnan(self.values)
+        return is_nan if is_nan.any() else None
+
+    def used(self, keep: Mask | None) -> Variable:
+        """Copy of some rows, None for all, in the widest type."""
+        values = self.values if keep is None else self.values[keep]
+        return Numbers(values.astype(WIDEST[values.dtype.kind]))
+
+    @cached_property
+    def series(self) -> pd.Series:
+        """The values as pandas has them, numbered from zero."""
+        return pd.Series(self.values, copy=False)
+
+    @property
+    def value(self) -> Values:
+        """The numbers."""
+        return self.values
+
+    @property
+    def type(self) -> tuple[Any, ...] | None:
+        """Kind of numbers."""
+        return (self.values.dtype.kind,)
+
+    @property
+    def n_levels(self) -> int:
+        """One: numbers have no levels."""
+        return 1
+
+    def distinct(self) -> tuple[pd.Index, Codes]:
+        """Values that occur, in order, and the number of each row's."""
+        distinct, codes = distinct_values(self.values)
+        return pd.Index(distinct), codes
+
+    def learned(self, info: Any) -> Values | None:
+        """Numbers, or codes of truth values, if they are of the type that patsy learned."""
+        kind = self.values.dtype.kind
+        if info.type == "numerical":
+            return self.values if kind != "b" and info.num_columns == 1 else None
+        is_truth = kind == "b" and info.categories == (False, True)
+        return self.values.astype(np.intp) if is_truth else None
+
+
+@dataclass(frozen=True, eq=False)
+class Factor(Variable):
+    """Levels: those of a categorical column, or the sorted texts of another one."""
+
+    codes: npt.NDArray[np.integer[Any]]  # (n,) -1 where there is no value
+    levels: pd.Index | npt.NDArray[np.object_]
+    ordered: bool = False
+
+    @staticmethod
+    def of_texts(codes: Codes, texts: npt.NDArray[np.object_]) -> Factor:
+        """Texts in order, of codes that number them otherwise."""
+        known = texts.tolist()
+        order = np.array(sorted(range(len(known)), key=known.__getitem__), dtype=np.intp)
+        rank = np.full(len(known) + 1, -1, dtype=np.intp)  # the last one is that of no value
+        rank[order] = np.arange(len(known))
+        return Factor(rank[codes], texts[order])
+
+    def missing(self) -> Mask | None:
+        """Rows without a value; None if there are none."""
+        is_missing = self.codes < 0
+        return is_missing if is_missing.any() else None
+
+    def used(self, keep: Mask | None) -> Variable:
+        """Copy of some rows, None for all, with the levels that occur."""
+        codes = self.codes.copy() if keep is None else self.codes[keep]
+        occurs = np.zeros(len(self.levels) + 1, dtype=bool)  # the last one is that of no value
+        occurs[codes] = True
+        occurs[-1] = False
+        if occurs[:-1].all():
+            return Factor(codes, self.levels, self.ordered)
+        rank = np.where(occurs, np.cumsum(occurs) - 1, -1)
+        return Factor(rank[codes], self.levels[occurs[:-1]], self.ordered)
+
+    @cached_property
+    def categories(self) -> pd.Index:
+        """The levels as pandas has them."""
+        return pd.Index(self.levels)
+
+    @cached_property
+    def series(self) -> pd.Series:
+        """The values as pandas has them, numbered from zero."""
+        dtype = pd.CategoricalDtype(self.categories, self.ordered)
+        values = pd.Categorical.from_codes(self.codes, dtype=dtype, validate=False)
+        return pd.Series(values, copy=False)
+
+    @property
+    def value(self) -> pd.Series:
+        """The levels as a Series."""
+        return self.series
+
+    @cached_property
+    def type(self) -> tuple[Any, ...] | None:
+        """Levels with their types and texts: 1, 1.0 and True are equal, with different names."""
+        if len(self.levels) > _MOST_LEVELS:
+            return None
+        levels = tuple(self.levels.tolist())
+        return "O", levels, tuple(map(type, levels)), tuple(map(str, levels))
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
+
+    def distinct(self) -> tuple[pd.Index, Codes]:
+        """Levels that occur, in order, and the number of each row's."""
+        return used_categories(self.categories, self.codes.astype(np.intp, copy=False))
+
+    def learned(self, info: Any) -> Values | None:
+        """Codes of the levels, if these are the ones that patsy learned."""
+        if info.type != "categorical" or tuple(self.levels.tolist()) != info.categories:
+            return None
+        codes = self.codes.astype(np.intp, copy=False)
+        return codes if codes.min(initial=0) >= 0 else None
+
+
+class Variables(Mapping[str, pd.Series]):
+    """Variables of a formula by name, each as pandas' Series when it is asked for."""
+
+    def __init__(
+        self, columns: Mapping[str, Variable], evaluated: Mapping[str, Any] | None = None
+    ) -> None:
+        self.columns = columns
+        self.evaluated = evaluated or {}  # values of expressions by code, in the same rows
+
+    def __getitem__(self, name: str) -> pd.Series:
+        """Return the values of one variable."""
+        return self.columns[name].series
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        """Count the variables."""
+        return len(self.columns)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a variable of this name."""
+        return name in self.columns
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle, or copy, as a dict of Series."""
+        return dict, (dict(self),)
+
+
+def variable(values: Any) -> Variable | None:
+    """Variable of a Series of numbers, truth values or categories; None of anything else."""
+    dtype: Any = getattr(values, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
+        return Numbers(values.to_numpy())
+    if isinstance(dtype, pd.CategoricalDtype):
+        return Factor(values.array.codes, dtype.categories, bool(dtype.ordered))
+    return None
+
+
+def variable_of(variables: Mapping[str, Any], name: str) -> Variable | None:
+    """Variable of a name among variables; None if there is none, or it is of another type."""
+    if isinstance(variables, Variables):
+        return variables.columns.get(name)
+    values = variables.get(name)
+    return variable(values) if isinstance(values, pd.Series) else None
