@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.errors import DispersionError, ResponseError, SearchError
-from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.correlated import CorrelatedEstimate
+from mixedfx.estimation.joint_derivatives import (
+    coefficient_covariance,
+    equal_factors,
+    joint_derivatives,
+)
 from mixedfx.estimation.joint_estimate import JointEstimate
+from mixedfx.estimation.joint_search import JointEnd, joint_end
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual_ends import EndsOfResiduals, settle_ends
@@ -32,13 +37,10 @@ from mixedfx.estimation.residual_limits import (
 )
 from mixedfx.estimation.residual_starts import FEW_ROWS, other_residual_starts, residual_starts
 from mixedfx.estimation.unidentified import unidentified
-from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.correlated import Derivatives
 from mixedfx.likelihood.identifiability import dependences
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import ScaledLikelihood
-from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.residuals.correlated import Correlated
 from mixedfx.residuals.model import ResidualModel
@@ -49,12 +51,6 @@ Matrix = npt.NDArray[np.float64]
 # Estimates of residual models that inference reads more from.
 _ESTIMATES: dict[type[ResidualModel], type[JointEstimate]] = {Correlated: CorrelatedEstimate}
 
-# Step of the central differences, relative to coordinates above one: their error, of the order of
-# its square, is near that of rounding over the step.
-_STEP = 2e-4
-# Curvature below this share of the largest is rounding of differences; a coefficient that moves by
-# less than the second along such a direction is identified.
-_FLAT, _MOVED = 1e-6, 1e-3
 # A descent whose parameters are within this of a known minimum's is compared with it.
 _NEAR = 0.4
 
@@ -70,6 +66,8 @@ class ProfiledResidualDeviance:
         self.evaluations = 0
         self.inner: OptimizerResult | None = None  # theta at the last evaluation
         self._likelihood: tuple[Vector, GaussianLikelihood] | None = None
+        self._solution: Solution | None = None
+        self._final: tuple[Vector, OptimizerResult] | None = None
         self._exact: tuple[Vector, Derivatives | None] | None = None
 
     def likelihood(self, x: Vector) -> GaussianLikelihood:
@@ -89,13 +87,12 @@ class ProfiledResidualDeviance:
         """Profiled deviance and its gradient."""
         if not self.model.contains(x):
             return np.inf, np.zeros_like(x)
-        likelihood = self.likelihood(x)
         # No warm start on the boundary, where zero is stationary at all weights.
         interior = self.inner is not None and np.isinf(self.inner.boundary_slope)
         start = self.inner.theta if self.inner is not None and interior else None
         try:
-            inner = estimate_theta(self.design, likelihood, control=self.control, start=start)
-            solution = _end_of(likelihood, inner)
+            inner = self.estimate_theta(x, start)
+            solution = self.solution(x, inner)
         except ResponseError:
             raise
         except (np.linalg.LinAlgError, ValueError):  # singular by rounding
@@ -105,6 +102,43 @@ class ProfiledResidualDeviance:
         exact = self.exact_derivatives(x, solution)
         gradient = self.gradient(x, solution) if exact is None else exact.gradient
         return solution.deviance, gradient
+
+    def keep(self, solution: Solution) -> None:
+        """Keep a solution, that is not computed again at its factors."""
+        self._solution = solution
+
+    def solution(self, x: Vector, inner: OptimizerResult) -> Solution:
+        """Solution at the parameters and the end of the inner problem; the last is kept."""
+        likelihood, kept = self.likelihood(x), self._solution
+        factors = inner.factors or likelihood.crossprod.factors_at(inner.theta)
+        if (
+            kept is None
+            or kept.crossprod is not likelihood.crossprod
+            or not equal_factors(kept.factors, factors)
+        ):
+            kept = likelihood.at_factors(factors)
+            self.keep(kept)
+        return kept
+
+    def estimate_theta(self, x: Vector, theta: Vector | None) -> OptimizerResult:
+        """Theta at the parameters, from a start."""
+        likelihood = self.likelihood(x)
+        return estimate_theta(self.design, likelihood, control=self.control, start=theta)
+
+    def final_theta(self, x: Vector) -> OptimizerResult:
+        """Theta at an end, that the search over x and theta together has, or from the last one."""
+        if self._final is not None and np.array_equal(self._final[0], x):
+            return self._final[1]
+        return self.estimate_theta(x, None if self.inner is None else self.inner.theta)
+
+    def end_jointly(self, end: JointEnd) -> OptimizerResult:
+        """Theta at the end of a search over x and theta together."""
+        x = end.residual.x
+        self.keep(end.solution)
+        inner = self.estimate_theta(x, end.theta)
+        self._final = x, inner
+        self.evaluations += end.evaluations + inner.evaluations
+        return inner
 
     def value(self, x: Vector) -> float:
         """Profiled deviance alone."""
@@ -128,7 +162,8 @@ def estimate_nested(
     problem = ProfiledResidualDeviance(design, model, reml=reml, control=control)
     search = _Search(problem)
     starts = residual_starts(design, model, problem.sums, problem.likelihood(model.neutral))
-    search.descend_from(starts if any(map(model.contains, starts)) else [model.neutral])
+    if not (len(starts) == 1 and search.descend_jointly(starts[0])):
+        search.descend_from(starts if any(map(model.contains, starts)) else [model.neutral])
     if not model.nearly_singular(search.best.x):
         search.descend_from(other_residual_starts(design, model, search.best.x, problem.value))
     for start in starts_near_singular(design, model, problem.value):
@@ -179,6 +214,19 @@ class _Search:
             assert self.problem.inner is not None
             self.ends.append((optimum, self.problem.inner))
 
+    def descend_jointly(self, start: Vector) -> bool:
+        """Descend over theta and the parameters together; False where this is of no use."""
+        problem = self.problem
+        found = joint_end(problem, start, problem.control)
+        if found is None:
+            return False
+        inner, x = problem.end_jointly(found), found.residual.x
+        problem.model.check_optimum(
+            problem.design, x, problem.solution(x, inner), converged=found.residual.converged
+        )
+        self.ends.append((found.residual, inner))
+        return True
+
     @property
     def best(self) -> TrustRegionResult:
         """The lowest end, whose theta the next evaluation starts from."""
@@ -203,10 +251,9 @@ def maximum_near(
             "a profile needs the maximum of the likelihood, and the search for it over the "
             f"residuals' parameters did not converge in {optimum.evaluations} evaluations."
         )
-    likelihood = problem.likelihood(optimum.x)
     assert problem.inner is not None
-    inner = estimate_theta(design, likelihood, control=problem.control, start=problem.inner.theta)
-    return problem, optimum.x, _end_of(likelihood, inner)
+    inner = problem.estimate_theta(optimum.x, problem.inner.theta)
+    return problem, optimum.x, problem.solution(optimum.x, inner)
 
 
 def _estimate_class(model: ResidualModel) -> type[JointEstimate]:
@@ -251,15 +298,9 @@ def _descend(
         max_evaluations=control.max_evaluations,
     )
     assert problem.inner is not None
-    solution = _end_of(problem.likelihood(optimum.x), problem.inner)
+    solution = problem.solution(optimum.x, problem.inner)
     model.check_optimum(problem.design, optimum.x, solution, converged=optimum.converged)
     return optimum
-
-
-def _end_of(likelihood: GaussianLikelihood, inner: OptimizerResult) -> Solution:
-    """Solution at the end of the inner problem."""
-    factors = inner.factors
-    return likelihood.at(inner.theta) if factors is None else likelihood.at_factors(factors)
 
 
 def _estimate_at(
@@ -268,10 +309,9 @@ def _estimate_at(
     """Estimates at the optimum: theta and weights relative to sigma, derivatives, covariance."""
     model, x = problem.model, optimum.x
     likelihood = problem.likelihood(x)
-    start = None if problem.inner is None else problem.inner.theta
-    inner = estimate_theta(problem.design, likelihood, control=problem.control, start=start)
-    solution = _end_of(likelihood, inner)
-    joint = _joint_derivatives(problem, x, solution)
+    inner = problem.final_theta(x)
+    solution = problem.solution(x, inner)
+    joint = joint_derivatives(problem, x, solution)
     shift = -model.log_sigma_offset(x)
     design = model.weighted_design(problem.design, x)
     optimizer_result = replace(
@@ -295,7 +335,7 @@ def _estimate_at(
         else model.crossproducts_at(problem.sums, x),
         params=x,
         coefficients=model.coefficients(math.log(solution.sigma), x),
-        cov=_coefficient_covariance(problem, joint, likelihood.nu),
+        cov=coefficient_covariance(problem, joint, likelihood.nu),
         gradient=joint.gradient,
         hessian=joint.hessian,
         log_sigma_by=joint.log_sigma_gradient,
@@ -313,83 +353,3 @@ def _not_identified(
     residual = problem.model.variance_directions(problem.sums, x)
     found = dependences(likelihood.crossprod, reml=likelihood.reml, residual=residual)
     return unidentified(problem.design.spec, found)
-
-
-@dataclass(frozen=True)
-class _JointDerivatives:
-    """Derivatives by the m coordinates of theta and x together, sigma profiled out."""
-
-    gradient: Vector  # (m,) of the deviance
-    hessian: Matrix  # (m, m)
-    vcov_jacobian: CoefficientCovariance  # (m, p, p) of cov(beta)
-    log_sigma_gradient: Vector  # (m,)
-
-
-def _joint_derivatives(
-    problem: ProfiledResidualDeviance, x: Vector, solution: Solution
-) -> _JointDerivatives:
-    """
-    Differentiate the deviance, cov(beta) and log sigma by theta and x, by central differences.
-
-    The score by x can need the leverage of every row: it is evaluated for differences along x
-    alone, and the block of theta and x follows by symmetry.
-    """
-    crossprod = solution.crossprod
-    exact = problem.exact_derivatives(x, solution)
-    if exact is not None:
-        vcov = CoefficientCovariance(exact.vcov, crossprod.qr_R)
-        return _JointDerivatives(exact.gradient, exact.hessian, vcov, exact.log_sigma)
-    coordinates, theta = rank_reduced_coordinates(crossprod.parametrization, solution.factors)
-    m, p = len(theta), crossprod.p
-    point = np.concatenate([theta, x])
-
-    def evaluate(at: Vector, *, score_x: bool) -> Vector:
-        """Score (m,), covariance (p p,) and log sigma, one after the other."""
-        scaled = ScaledLikelihood(problem.likelihood(at[m:]), coordinates)
-        perturbed = scaled.at(at[:m])
-        by_theta = scaled.score_at(at[:m], perturbed)
-        by_x = problem.gradient(at[m:], perturbed) if score_x else np.zeros(len(x))
-        cov = perturbed.coefficient_covariance.in_basis
-        return np.concatenate([by_theta, by_x, cov.ravel(), [math.log(perturbed.sigma)]])
-
-    size, steps = len(point), relative_steps(point, _STEP)
-    by_theta = jacobian(
-        lambda t: evaluate(np.append(t, x), score_x=False), theta, steps[:m], order=2
-    ).reshape(m, size + p * p + 1)  # without random terms theta is empty
-    by_x = jacobian(lambda s: evaluate(np.append(theta, s), score_x=True), x, steps[m:], order=2)
-    derivatives = np.concatenate([by_theta, by_x])
-    H, vcov_jacobian = derivatives[:, :size], derivatives[:, size:-1].reshape(size, p, p)
-    H[:m, m:] = H[m:, :m].T
-    gradient = evaluate(point, score_x=True)[:size]
-    return _JointDerivatives(
-        gradient,
-        0.5 * (H + H.T),
-        CoefficientCovariance(vcov_jacobian, crossprod.qr_R),  # one basis at all weights
-        derivatives[:, -1],
-    )
-
-
-def _coefficient_covariance(
-    problem: ProfiledResidualDeviance, joint: _JointDerivatives, nu: int
-) -> Matrix:
-    """
-    Covariance (r, r) of the reported coefficients, from that of log sigma and x.
-
-    NaN where the data do not identify a coefficient: the deviance is flat along a move of it.
-    """
-    k = problem.model.n_params
-    values, vectors = np.linalg.eigh(joint.hessian)
-    flat = values <= _FLAT * max(values.max(initial=0.0), _FLAT)
-    steep = vectors[:, ~flat] / np.sqrt(0.5 * values[~flat])
-    J = np.zeros((k + 1, len(joint.hessian)))
-    J[0] = joint.log_sigma_gradient
-    J[1:, len(joint.hessian) - k :] = np.eye(k)
-    to_coefficients = problem.model.coefficient_matrix
-    root = to_coefficients @ J @ steep
-    cov = root @ root.T
-    # of log sigma given theta and x
-    cov += 0.5 / nu * np.outer(to_coefficients[:, 0], to_coefficients[:, 0])
-    moved = np.abs(to_coefficients @ J @ vectors[:, flat]).max(axis=1, initial=0.0)
-    unknown = moved > _MOVED * np.linalg.norm(to_coefficients, axis=1)
-    cov[unknown], cov[:, unknown] = np.nan, np.nan
-    return np.asarray(cov)
