@@ -147,15 +147,16 @@ def _fail_missing(
 # Functions of R, and their equivalents in a formula here.
 _R_EQUIVALENTS = {
     "relevel": 'C(f, Treatment("level"))',
-    "ifelse": "np.where(condition, a, b)",
     "cut": "a column made by pandas.cut",
     "interaction": "a:b",
     "c": "[a, b]",
     "mean": "x.mean()",
     "sd": "x.std()",
     "ave": "group_mean(x, g)",
-    "pmin": "np.minimum(a, b)",
-    "pmax": "np.maximum(a, b)",
+    "lag": "a column made by shift() within groups",
+    "logit": "qlogis(p)",
+    "s": "bs(x, 4) or ns(x, 4)",
+    "Error": "(1 | g)",
 }
 
 

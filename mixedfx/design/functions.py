@@ -13,8 +13,10 @@ from patsy import stateful_transform
 from mixedfx._keys import key_text
 from mixedfx.design.group_means import group_mean, within
 from mixedfx.design.membership import mm
+from mixedfx.design.r_functions import R_CONSTANTS, R_FUNCTIONS
 from mixedfx.design.reductions import REMEMBER, remember
 from mixedfx.design.splines import bs, float_column, ns
+from mixedfx.design.standardization import scale, standardize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -108,9 +110,12 @@ def dummy(f: Any, *levels: Any) -> Vector:
 # patsy's own functions, for grouping factors, which patsy does not evaluate.
 PATSY_FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 
-# Beyond those that patsy defines: scale, cr, C, I, Q; its bs is zero at the upper boundary knot
-# where an interior knot is there too, and refuses values beyond the boundary knots.
+# Beyond those that patsy defines: center, cr, C, I, Q; its bs is zero at the upper boundary knot
+# where an interior knot is there too, and refuses values beyond the boundary knots; its scale is
+# learned row by row, and divides by another standard deviation than R's.
 FORMULA_FUNCTIONS = {
+    **R_FUNCTIONS,
+    **R_CONSTANTS,
     "log": np.log,
     "log1p": np.log1p,
     "log2": np.log2,
@@ -122,6 +127,8 @@ FORMULA_FUNCTIONS = {
     "poly": stateful_transform(_Poly),
     "bs": bs,
     "ns": ns,
+    "scale": scale,
+    "standardize": standardize,
     "squeeze": stateful_transform(_Squeeze),
     "group_mean": group_mean,
     "mm": mm,

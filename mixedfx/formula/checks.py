@@ -11,7 +11,7 @@ from mixedfx.formula.trees import called_name, fail, find_node, is_dot, source_t
 
 # Functions of R and what to write instead; {0} stands for the argument.
 _R_FUNCTIONS = {
-    "ordered": "C({0})",
+    "ordered": "C({0}, Poly)",
     "as.numeric": "{0}",
     "as.integer": "{0}",
 }
@@ -60,6 +60,18 @@ def _check_expression(node: Any, text: str) -> None:
     for python_node in ast.walk(tree):
         if isinstance(python_node, ast.Call):
             _check_call(python_node, text, node)
+        if isinstance(python_node, ast.Compare):
+            _check_comparison(python_node, text, node)
+
+
+def _check_comparison(comparison: ast.Compare, text: str, node: Any) -> None:
+    """Refuse ``a > 0 & b < 1``, in which Python joins ``0 & b`` first, and R last."""
+    code = node.token.extra
+    for side in (comparison.left, *comparison.comparators):
+        joins = isinstance(side, ast.BinOp) and isinstance(side.op, ast.BitAnd | ast.BitOr)
+        if joins and not code[: side.col_offset].rstrip().endswith("("):
+            problem = "'&' and '|' come before comparisons in Python."
+            fail(problem, text, node, "Write parentheses: '(a > 0) & (b < 1)'.")
 
 
 def offset_code(node: Any) -> str | None:
@@ -92,9 +104,10 @@ def _check_call(call: ast.Call, text: str, node: Any) -> None:
     if name == "offset" and offset_code(node) is None:
         problem = "an offset is one expression, added to the other terms."
         fail(problem, text, node, "Write '... + offset(x)', or pass offset= to lmer().")
-    if name == "scale" and any(k.arg == "scale" for k in call.keywords):
-        advice = f"Write 'center({argument})' for R's scale=FALSE, else 'scale({argument})'."
-        fail("scale() has no argument 'scale'.", text, node, advice)
+    if name == "log" and len(call.args) + len(call.keywords) > 1:
+        base = ast.unparse((*call.args[1:], *(k.value for k in call.keywords))[0])
+        advice = f"Write 'I(log({argument}) / log({base}))', log2() or log10()."
+        fail("log() is the natural logarithm, of one argument.", text, node, advice)
     if name == "Q" and not (call.args and isinstance(call.args[0], ast.Constant)):
         fail("Q() quotes a column name.", text, node, 'Write Q("odd name").')
 

@@ -159,10 +159,10 @@ FIXED = [
     "cr(x, 4) - 1",  # a spline that contains the constant
     "bs(x, 4):f",
     "te(cr(x, 3), cr(z, 3)) - 1",
-    "scale(x)",
+    "standardize(x)",
     "center(x) + center(z)",
     "standardize(x)*f",
-    "scale(np.log(x))",
+    "standardize(np.log(x))",
     "center(x):standardize(z)",
     'Q("odd name")',
     'Q("odd name"):x + I(Q("odd name")**2)',
@@ -180,7 +180,7 @@ def test_fixed_columns_are_patsys_with_random_terms_or_without(frame, written):
     np.testing.assert_array_equal(beside.rows.X, alone.rows.X)
 
 
-EFFECTS = ["x", "0 + x", "x*z", "f", "0 + f", "f:x - 1", "bs(x, 4)", "scale(x)", "C(f, Sum)"]
+EFFECTS = ["x", "0 + x", "x*z", "f", "0 + f", "f:x - 1", "bs(x, 4)", "standardize(x)", "C(f, Sum)"]
 
 
 @pytest.mark.parametrize("written", EFFECTS)

@@ -34,7 +34,7 @@ def test_terms_side_by_side_get_a_plus(right):
 
 
 @pytest.mark.parametrize(
-    "right", ["I(a | b)", "C(a | b)", "I(x > 3 | (x < 1))", "f(a | b)", "np.where(a | b, 1, 0)"]
+    "right", ["I(a | b)", "C(a | b)", "I((x > 3) | (x < 1))", "f(a | b)", "np.where(a | b, 1, 0)"]
 )
 def test_or_in_a_call_is_python(right):
     assert mfx.parse(f"y ~ {right} + (1 | g)").random

@@ -283,7 +283,7 @@ def test_dot_that_stands_for_nothing_is_an_error():
 R_WRITINGS = {
     "y ~ x^2 + (1 | g)": "I(x**2)",
     "y ~ (x^2 | g)": "I(x**2)",
-    "y ~ ordered(x)": "C(x)",
+    "y ~ ordered(x)": "C(x, Poly)",
     "y ~ as.numeric(x)": "'x'",
     "y ~ x | g": "(x | g)",
     "y ~ x || g": "(x || g)",

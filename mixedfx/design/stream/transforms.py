@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from patsy import DesignInfo
-from patsy.state import Center, Standardize
+from patsy.state import Center
 
 from mixedfx._names import written
 from mixedfx.errors import DataError
 
-# Of patsy's own transforms, those whose state is that of sums.
-_PATSY_IN_CHUNKS = (Center, Standardize)
+# Of patsy's own transforms, that whose state is one of sums.
+_PATSY_IN_CHUNKS = (Center,)
 _ADVICE = {
     "_Poly": "poly(x, 2, raw=True), or center(x) and its powers,",
     "_Remember": "center(x) or scale(x)",
