@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,9 @@ def _stand_in(kind: str, levels: tuple[Any, ...] = (), *_: Any) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(levels, dtype=object)))
 
 
-def product_columns(info: DesignInfo, variables: Mapping[str, Any], n: int) -> Matrix | None:
+def product_columns(
+    info: DesignInfo, variables: Mapping[str, Any], n: int, order: Literal["C", "F"] = "C"
+) -> Matrix | None:
     """Columns (n, p) of terms that are products of columns; None of others."""
     known, values = known_values(variables), {}
     for factor, learned in info.factor_infos.items():
@@ -86,7 +88,7 @@ def product_columns(info: DesignInfo, variables: Mapping[str, Any], n: int) -> M
         if found is None or len(found) != n:
             return None
         values[factor] = found
-    columns = np.ones((n, len(info.column_names)))
+    columns = np.ones((n, len(info.column_names)), order=order)
     at = 0
     for subterms in info.term_codings.values():
         for subterm in subterms:

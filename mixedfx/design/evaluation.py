@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -156,14 +156,17 @@ def _check_several_levels(infos: Sequence[DesignInfo]) -> None:
 
 
 def build_matrices(
-    infos: Sequence[DesignInfo], variables: Mapping[str, Any], n: int
+    infos: Sequence[DesignInfo],
+    variables: Mapping[str, Any],
+    n: int,
+    order: Literal["C", "F"] = "C",
 ) -> list[Matrix]:
-    """Evaluate the columns of each design on n rows."""
+    """Evaluate the columns of each design on n rows; in this order where they are products."""
     if n == 0:
         return [np.empty((0, len(i.column_names))) for i in infos]
     # Without a factor patsy cannot infer the number of rows: such columns are all ones.
     distinct = {id(info): info for info in infos}  # of equal terms there is one
-    of_info = {key: product_columns(info, variables, n) for key, info in distinct.items()}
+    of_info = {key: product_columns(info, variables, n, order) for key, info in distinct.items()}
     columns = [of_info[id(info)] for info in infos]
     if all(matrix is not None for matrix in columns):
         return cast(list[Matrix], columns)

@@ -43,12 +43,12 @@ def term_columns(random_terms: list[RandomTermRows]) -> list[Vector | None]:
     for term in random_terms:
         for j in range(term.model_matrix.shape[1]):
             column = term.model_matrix[:, j]
-            constant = term.model_matrix.strides[0] == 0 or _is_constant(column)
+            constant = term.model_matrix.strides[0] == 0 or is_constant(column)
             columns.append(None if constant else np.ascontiguousarray(column))
     return columns
 
 
-def _is_constant(column: Vector) -> bool:
+def is_constant(column: Vector) -> bool:
     """Whether all values are one; in no rows they are."""
     return bool((column[:1] == 1.0).all() and (column == 1.0).all())
 
@@ -109,7 +109,7 @@ def _wide_level_sums(
 
 def _index_among(distinct: list[Vector | None], column: Vector) -> int:
     """Index of a column in a list, to which it is appended if it is not there."""
-    ones = _is_constant(column)
+    ones = is_constant(column)
     for i, known in enumerate(distinct):
         if known is None:
             if ones:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,10 @@ class FilesSource:
         schema = self._common_schema(names)
         parts = _fragments(self.files, self._datasets, schema)
         yield from _chunks(parts, names, chunk_length(len(names), self.chunk_rows))
+
+    def bounds(self, name: str) -> tuple[int, int] | None:
+        """Smallest and largest integer of a column, by the statistics of Parquet files."""
+        return _bounds([f for d in self._datasets for f in d.get_fragments()], name)
 
     def _common_schema(self, names: Sequence[str]) -> Any:
         """Types of the columns in all files; those that do not go together are an error."""
@@ -147,6 +151,10 @@ class DatasetSource:
         """Names of the schema."""
         return tuple(self.dataset.schema.names)
 
+    def bounds(self, name: str) -> tuple[int, int] | None:
+        """Smallest and largest integer of a column, by the statistics of Parquet files."""
+        return _bounds(self.dataset.get_fragments(), name)
+
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Batches of a scan."""
         length = chunk_length(len(names), self.chunk_rows)
@@ -181,6 +189,22 @@ class ReaderSource:
                 yield batch.select(list(names))
 
         yield from _chunks([("the reader", read)], names, chunk_length(len(names), self.chunk_rows))
+
+
+def _bounds(fragments: Iterable[Any], name: str) -> tuple[int, int] | None:
+    """Range of a column over the row groups of all fragments, where each has statistics."""
+    pyarrow = import_arrow()
+    found: list[int] = []
+    try:
+        for fragment in fragments:
+            for group in getattr(fragment, "row_groups", None) or [None]:
+                own = (getattr(group, "statistics", None) or {}).get(name, {})
+                if any(type(own.get(end)) is not int for end in ("min", "max")):
+                    return None
+                found += [own["min"], own["max"]]
+    except (pyarrow.ArrowException, OSError):  # reading the rows says what is wrong
+        return None
+    return (min(found), max(found)) if found else None
 
 
 Parts = list[tuple[str, Callable[[], Iterator[Any]]]]

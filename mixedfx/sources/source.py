@@ -53,6 +53,15 @@ class PartitionedSource(DataSource, Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedSource(DataSource, Protocol):
+    """A table that knows ranges of integer columns without its rows being read."""
+
+    def bounds(self, name: str) -> tuple[int, int] | None:
+        """Integers between which all values of a column are; None where that is not known."""
+        ...
+
+
 def reduce_part(
     frame: pd.DataFrame, names: Sequence[str], origin: str, first_row: int, function: Any
 ) -> Any:

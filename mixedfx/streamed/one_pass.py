@@ -1,4 +1,4 @@
-"""One pass over rows whose levels are known beforehand, as they are the categories of columns.
+"""One pass over rows whose levels are known beforehand: categories, or integers in known bounds.
 
 The bases of the columns, and the coefficients that sums are about, are those of a first portion of
 the rows. What follows from the sums are the cross-products about the coefficients of all rows, by
@@ -46,6 +46,7 @@ from mixedfx.likelihood.stream.sums import (
 )
 from mixedfx.sources.reading import numbered, read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
+from mixedfx.streamed.known_levels import is_integer, known_levels
 from mixedfx.streamed.reduction import Summation
 
 Matrix = npt.NDArray[np.float64]
@@ -66,55 +67,57 @@ def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Redu
     if isinstance(source, PartitionedSource):
         return _read_partitions(source, request)
     first = FirstPass(request)
-    with _Portion(request) as portion:
-        for frame in read_chunks(source, request.names, "levels"):
+    with _Portion(request, source) as portion:
+        for frame in read_chunks(source, request.names, "rows"):
             with naming_origin(frame):
-                first.add(frame)
-            portion.add(frame)
+                found = first.add(frame)
+            portion.add(frame, found)
         learned = learned_of(first, source)
         return learned, portion.finished(learned)
 
 
 @dataclass(frozen=True)
 class PortionPlan:
-    """Plan from a portion of the rows, and the categorical columns of all."""
+    """Plan from a portion of the rows, and the types of the columns whose values are known."""
 
     plan: ReductionPlan
-    dtypes: Mapping[str, pd.CategoricalDtype]
+    dtypes: Mapping[str, Any]
 
     @staticmethod
-    def of(request: ColumnRequest, frames: Sequence[pd.DataFrame]) -> PortionPlan | None:
-        """None where levels are not categories, values are missing, or a transform has a state."""
+    def of(
+        request: ColumnRequest, frames: Sequence[pd.DataFrame], source: DataSource
+    ) -> PortionPlan | None:
+        """None where levels are not known, values are missing, or a transform has a state."""
+        levels = known_levels(source, request, frames)
+        if levels is None:
+            return None
+        grouping = {decode(group[0]) for group in levels}
         dtypes = {
             str(name): dtype
             for name, dtype in frames[0].dtypes.items()
-            if isinstance(dtype, pd.CategoricalDtype)
+            if isinstance(dtype, pd.CategoricalDtype) or name in grouping
         }
         portion, left = FirstPass(request), PORTION
-        if any(decode(group[0]) not in dtypes for group in portion.levels):
-            return None
         try:
             for frame in frames:
                 portion.add(frame.iloc[:left])
                 left -= len(frame)
             for group, collector in portion.levels.items():
-                collector.add([pd.Series(dtypes[decode(group[0])].categories)])
+                collector.add([levels[group]])
             with without_warnings():
                 plan = plan_reduction(specified(portion, _Unread()))
         except DataError:  # of the portion: the other rows and passes may be in order
             return None
         return None if portion.n_dropped else PortionPlan(plan, dtypes)
 
-    def rows(self, frame: pd.DataFrame) -> tuple[ModelRows, CompleteRows] | None:
+    def rows(
+        self, frame: pd.DataFrame, found: CompleteRows | None = None
+    ) -> tuple[ModelRows, CompleteRows] | None:
         """Rows of a chunk; None where it has what the portion does not have."""
-        for name, dtype in self.dtypes.items():
-            own = frame[name].dtype
-            if not isinstance(own, pd.CategoricalDtype):
-                return None
-            if not own.categories.equals(dtype.categories):
-                return None
+        if not all(_same_type(frame[name].dtype, dtype) for name, dtype in self.dtypes.items()):
+            return None
         try:
-            rows, found = self.plan.design.rows(frame)
+            rows, found = self.plan.design.rows(frame, found)
         except DataError:
             return None
         return None if rows.n_dropped else (rows, found)
@@ -140,13 +143,22 @@ class PortionPlan:
         return replace(self.plan, design=design), of_observed_levels(sums)
 
 
+def _same_type(own: Any, known: Any) -> bool:
+    """Whether values are known of a column as of the portion's."""
+    if isinstance(known, pd.CategoricalDtype):
+        is_category = isinstance(own, pd.CategoricalDtype)
+        return is_category and bool(own.categories.equals(known.categories))
+    return is_integer(own)
+
+
 class _Portion:
     """Chunks until they are enough for a plan, and the sums of all by this plan."""
 
-    def __init__(self, request: ColumnRequest) -> None:
+    def __init__(self, request: ColumnRequest, source: DataSource) -> None:
         self._plan: PortionPlan | None = None
-        self._request = request
-        self._waiting: list[pd.DataFrame] | None = []  # None: the rows are not summed
+        self._request, self._source = request, source
+        # None: the rows are not summed
+        self._waiting: list[tuple[pd.DataFrame, CompleteRows]] | None = []
         self._summation: Summation | None = None
 
     def __enter__(self) -> _Portion:
@@ -162,25 +174,26 @@ class _Portion:
         if self._summation is not None:
             self._summation.__exit__()
 
-    def add(self, frame: pd.DataFrame) -> None:
+    def add(self, frame: pd.DataFrame, found: CompleteRows) -> None:
         """Sum a chunk, or keep it for the plan."""
         if self._waiting is None:
             return
-        self._waiting.append(frame)
-        if self._plan is not None or sum(map(len, self._waiting)) >= PORTION:
+        self._waiting.append((frame, found))
+        if self._plan is not None or sum(len(f) for f, _ in self._waiting) >= PORTION:
             self._sum()
 
     def _sum(self) -> None:
         """Sum the chunks that are waiting."""
         assert self._waiting is not None
-        self._plan = self._plan or PortionPlan.of(self._request, self._waiting)
+        frames = [frame for frame, _ in self._waiting]
+        self._plan = self._plan or PortionPlan.of(self._request, frames, self._source)
         if self._plan is None:
             self._give_up()
             return
         if self._summation is None:
             self._summation = Summation(self._plan.plan)
-        for frame in self._waiting:
-            rows = self._plan.rows(frame)
+        for frame, found in self._waiting:
+            rows = self._plan.rows(frame, found)
             if rows is None:
                 self._give_up()
                 return
@@ -215,7 +228,7 @@ def _read_partitions(
         frames.append(frame)
         if sum(map(len, frames)) >= PORTION:
             break
-    plan = PortionPlan.of(request, frames) if frames else None
+    plan = PortionPlan.of(request, frames, source) if frames else None
     if plan is None:
         return learn(source, request), None
     collect = partial(_collected, request=request, head=frames[0].iloc[:HEAD_ROWS], plan=plan)

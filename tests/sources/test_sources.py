@@ -90,6 +90,14 @@ def function(folder: Any) -> Any:
     return rows
 
 
+@pytest.mark.parametrize("make", [parquet_folder, dataset, csv_file])
+def test_bounds_of_integers_are_those_of_parquet_files(make, tmp_path):
+    source = as_source(make(tmp_path))
+    ends = (int(DATA["g"].min()), int(DATA["g"].max()))
+    assert source.bounds("g") == (None if make is csv_file else ends)
+    assert source.bounds("x") is source.bounds("f") is None
+
+
 SOURCES = [
     *(parquet_file, parquet_folder, parquet_glob, list_of_files, csv_file, feather_file),
     *(dataset, reader, lazy_frame, relation, dask_frame, function),

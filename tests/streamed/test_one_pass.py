@@ -1,4 +1,4 @@
-"""Rows whose levels are the categories of their columns are read once.
+"""Rows whose levels are categories, or integers in known bounds, are read once.
 
 Source of truth: the fit of the rows in memory.
 """
@@ -18,6 +18,7 @@ from streamed.streamed_cases import MODELS, table
 from tiers import examples
 
 import mixedfx as mfx
+from mixedfx.sources import arrow
 from mixedfx.streamed import one_pass
 
 pytestmark = [
@@ -174,3 +175,51 @@ def test_sources_with_known_levels_are_read_once(source, tmp_path):
     np.testing.assert_allclose(fit.deviance, whole.deviance, rtol=1e-8)
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-7, atol=1e-8)
     assert fit.ngroups == whole.ngroups
+
+
+INTEGERS = DATA.astype({"g": int, "h": "int32"})
+CROSSED = MODELS["crossed"][0]
+
+
+def written(folder: Any, frame: pd.DataFrame) -> str:
+    pytest.importorskip("pyarrow")
+    frame.to_parquet(folder / "rows.parquet", row_group_size=90, index=False)
+    return str(folder)
+
+
+def test_integers_in_the_bounds_of_a_parquet_file_are_read_once(tmp_path):
+    fit = mfx.lmer(CROSSED, written(tmp_path, INTEGERS), chunk_rows=70)
+    assert passes(fit) == 1
+    assert_same(mfx.lmer(CROSSED, INTEGERS, engine="profiled"), fit)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("chunk_rows", [61, 150])
+def test_integers_without_rows_are_no_levels(chunk_rows, tmp_path):
+    few = INTEGERS[INTEGERS["g"] % 3 > 0].assign(g=lambda d: 7 * d["g"] - 30)
+    fit = mfx.lmer(CROSSED, written(tmp_path, few), chunk_rows=chunk_rows)
+    assert passes(fit) == 1
+    assert list(fit.model.spec.levels_of("g").labels) == sorted(few["g"].unique())
+    assert_same(mfx.lmer(CROSSED, few, engine="profiled"), fit)
+
+
+FAR = INTEGERS.assign(g=np.where(INTEGERS["g"] == 3, 2**40, INTEGERS["g"]))
+GAPS = INTEGERS.astype({"g": "Int64"}).assign(g=lambda d: d["g"].mask(d.index == 300))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("frame", [FAR, GAPS], ids=["far apart", "missing"])
+def test_rows_are_read_again_where_integers_are(frame, tmp_path):
+    fit = mfx.lmer(CROSSED, written(tmp_path, frame), chunk_rows=70)
+    assert passes(fit) == 2
+    whole = mfx.lmer(CROSSED, frame.dropna().astype({"g": int}), engine="profiled")
+    np.testing.assert_allclose(fit.deviance, whole.deviance, rtol=1e-8)
+
+
+@pytest.mark.full
+def test_rows_are_read_again_where_a_file_has_false_bounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow.FilesSource, "bounds", lambda *_: (0, 120))
+    last = INTEGERS.assign(g=np.where(INTEGERS.index < 375, INTEGERS["g"], 121))
+    fit = mfx.lmer(CROSSED, written(tmp_path, last), chunk_rows=70)
+    assert passes(fit) == 2
+    assert_same(mfx.lmer(CROSSED, last, engine="profiled"), fit)

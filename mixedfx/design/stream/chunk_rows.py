@@ -57,13 +57,21 @@ class ChunkDesign:
             term.formula_term.group: LevelEncoder(term.levels) for term in self.spec.random_terms
         }
 
-    def rows(self, frame: pd.DataFrame) -> tuple[ModelRows, CompleteRows]:
-        """Rows of a chunk, with all fixed columns, also the linearly dependent ones."""
-        spec, found = self.spec, complete_rows(self.request, frame, self.spec.categories)
+    def rows(
+        self, frame: pd.DataFrame, found: CompleteRows | None = None
+    ) -> tuple[ModelRows, CompleteRows]:
+        """
+        Rows of a chunk, with all fixed columns, also the linearly dependent ones.
+
+        The complete rows that a first pass has found are those of a model without categories.
+        """
+        spec = self.spec
+        if found is None or spec.categories:
+            found = complete_rows(self.request, frame, spec.categories)
         infos = [spec.fixed_info]
         infos += [t.info for t in spec.random_terms if t.info is not None]
         infos += [] if self.response_info is None else [self.response_info]
-        matrices = build_matrices(infos, found.variables, found.n)
+        matrices = build_matrices(infos, found.variables, found.n, order="F")
         built = matrices.pop() if self.response_info is not None else None
         X, of_next = matrices[0], iter(matrices[1:])
         codes = self._codes(found)
@@ -175,7 +183,7 @@ class ChunkDesign:
 def _check_columns(names: Sequence[str], matrix: Matrix, index: pd.Index) -> None:
     """The check of each column, where their squares are not plainly in order."""
     with np.errstate(all="ignore"):
-        squares = np.einsum("ij,ij->j", matrix, matrix)
+        squares = np.array([column @ column for column in matrix.T])
     for j in np.flatnonzero(~((squares > _PLAIN[0]) & (squares < _PLAIN[1]))).tolist():
         check_finite(names[j], np.ascontiguousarray(matrix[:, j]), index)
 

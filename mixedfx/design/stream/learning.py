@@ -146,8 +146,8 @@ class FirstPass:
         self.sums: dict[str, float] = {}
         self.squares: dict[str, float] = {}
 
-    def add(self, frame: pd.DataFrame) -> None:
-        """Collect from one chunk."""
+    def add(self, frame: pd.DataFrame) -> CompleteRows:
+        """Collect from one chunk; its complete rows."""
         self.types.add(frame)
         found = complete_rows(self.request, frame, {})
         self.n += found.n
@@ -155,15 +155,16 @@ class FirstPass:
         _add(self.missing, found.missing)
         self.reservoir.add(frame, found.positions)
         if not found.n:
-            return
+            return found
         self._add_levels(found)
         check_values(self.request, found)
         self.extremes.add(frame, found.variables, found.positions)
-        _add(self.sums, variable_sums(found))
-        _add(self.squares, variable_sums(found, squared=True))
+        _add(self.sums, found.sums)
+        _add(self.squares, found.squares)
         if self.head is None:
             self.head = frame.iloc[found.positions[:HEAD_ROWS]]
         self._add_further(frame, found)
+        return found
 
     def merge(self, other: FirstPass) -> None:
         """Take over what was collected of later rows."""
@@ -239,17 +240,6 @@ def specified(first: FirstPass, source: DataSource) -> Learned:
     totals = PassTotals(first.n, first.n_dropped, first.sums, first.squares)
     is_all, passes = sample.rows.n == first.n, 1 + n_passes
     return Learned(request, spec, sample, drawn, response_info, totals, strata, is_all, passes)
-
-
-def variable_sums(found: CompleteRows, *, squared: bool = False) -> dict[str, float]:
-    """Sums of the numeric variables of a chunk, or of their squares."""
-    sums = {}
-    for name, column in found.variables.items():
-        values = np.asarray(column)
-        if values.dtype.kind in "iufb":
-            values = values.astype(float, copy=False)
-            sums[name] = float(values @ values if squared else values.sum())
-    return sums
 
 
 def _add(totals: dict[str, Any], further: Mapping[str, Any]) -> None:

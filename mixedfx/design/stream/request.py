@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,26 @@ class CompleteRows:
     def n(self) -> int:
         """Number of complete rows."""
         return len(self.positions)
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """Sums of the numeric variables."""
+        return {name: of_values for name, (of_values, _) in self._sums.items()}
+
+    @property
+    def squares(self) -> dict[str, float]:
+        """Sums of their squares."""
+        return {name: of_squares for name, (_, of_squares) in self._sums.items()}
+
+    @cached_property
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        found = {}
+        for name, column in self.variables.items():
+            values = np.asarray(column)
+            if values.dtype.kind in "iufb":
+                values = values.astype(float, copy=False)
+                found[name] = float(values.sum()), float(values @ values)
+        return found
 
 
 def request_columns(

@@ -102,9 +102,9 @@ class Extremes:
             if values.dtype.kind not in "iufb" or not len(values):
                 continue
             for largest in (False, True):
-                at = int(values.argmax() if largest else values.argmin())
-                value = float(values[at])
+                value = float(values.max() if largest else values.min())
                 if self._is_further(name, largest, value):
+                    at = int(values.argmax() if largest else values.argmin())
                     row = frame.iloc[positions[at : at + 1]]
                     self._rows[name, largest] = value, row.copy()
 

@@ -138,13 +138,11 @@ class _Bucket:
         n = self.n
         if n == self._merged:
             return
-        ordered, order = sorted_keys(self.keys[:n].astype(np.int64))
-        starts = starts_of_keys(ordered)
-        self.n = self._merged = len(starts)
-        self.keys[: self.n] = ordered[starts]
-        del ordered
+        found = SortedKeys(self.keys[:n].astype(np.int64))
+        self.n = self._merged = len(found.keys)
+        self.keys[: self.n] = found.keys
         for row in self.values:
-            row[: self.n] = sums_of_keys(row[:n], order, starts)
+            row[: self.n] = found.sums(row[:n])
         self._kept = self.n / n
 
 
@@ -154,6 +152,37 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     if n_bytes < _OWN_PAGES:
         return np.empty(shape, dtype)
     return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, n_bytes))
+
+
+class SortedKeys:
+    """Distinct ``keys`` of some numbers in increasing order, and sums over the numbers of each."""
+
+    def __init__(self, keys: Keys) -> None:
+        ordered, self._order = sorted_keys(keys)
+        begins = np.ones(len(ordered), dtype=bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+        self._starts = np.flatnonzero(begins)
+        n_repeated = len(ordered) - len(self._starts)
+        self.keys = ordered[self._starts] if n_repeated else ordered
+        self._few_repeated = n_repeated <= _FEW_REPEATED * len(ordered)
+        if self._few_repeated:
+            # The first number of each key, and the other ones with their keys' positions.
+            at = np.flatnonzero(~begins) if n_repeated else np.zeros(0, dtype=np.intp)
+            self._first = self._order[self._starts] if n_repeated else self._order
+            self._others = self._order[at]
+            self._keys_of_others = np.searchsorted(self._starts, at, side="right") - 1
+
+    def sums(self, values: Vector | None) -> Vector:
+        """Sums of the values of each key; None stands for ones."""
+        if not self._few_repeated:
+            if values is None:
+                return np.diff(self._starts, append=len(self._order)).astype(float)
+            return np.asarray(np.add.reduceat(values[self._order], self._starts))
+        sums = np.ones(len(self.keys)) if values is None else values.take(self._first)
+        if len(self._others):
+            further = 1.0 if values is None else values[self._others]
+            np.add.at(sums, self._keys_of_others, further)
+        return sums
 
 
 def sorted_keys(keys: Keys) -> tuple[Keys, Codes]:
@@ -168,23 +197,3 @@ def sorted_keys(keys: Keys) -> tuple[Keys, Codes]:
     ordered = packed >> bits
     packed &= (1 << bits) - 1
     return ordered, packed
-
-
-def starts_of_keys(ordered: Keys) -> Codes:
-    """Where a new key begins."""
-    begins = np.ones(len(ordered), dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-    return np.flatnonzero(begins)
-
-
-def sums_of_keys(values: Vector, order: Codes, starts: Codes) -> Vector:
-    """Sums of the values of each key, given their order and where keys start in it."""
-    if len(order) - len(starts) > _FEW_REPEATED * len(order):
-        return np.asarray(np.add.reduceat(values[order], starts))
-    sums = values[order[starts]]
-    if len(starts) < len(order):  # the other values of the few keys that have several
-        further = np.ones(len(order), dtype=bool)
-        further[starts] = False
-        at = np.flatnonzero(further)
-        np.add.at(sums, np.searchsorted(starts, at, side="right") - 1, values[order[at]])
-    return np.asarray(sums)

@@ -16,9 +16,7 @@ from mixedfx.likelihood.level_sums import multiply
 from mixedfx.likelihood.stream.key_table import (
     Keys,
     KeyTable,
-    sorted_keys,
-    starts_of_keys,
-    sums_of_keys,
+    SortedKeys,
 )
 from mixedfx.linalg.cholesky.block_matrix import LevelPairs, OffDiagonalBlock
 
@@ -130,16 +128,15 @@ def pair_sums(
     w: Vector | None,
 ) -> PairSums:
     """Sums of the products of the columns of two factors in some rows."""
-    ordered, order = sorted_keys(rows.astype(np.int64) * shape[1] + cols)
-    starts = starts_of_keys(ordered)
-    values = np.empty((len(first) * len(second), len(starts)))
+    keys = rows.astype(np.int64)
+    keys *= shape[1]
+    keys += cols
+    found = SortedKeys(keys)
+    values = np.empty((len(first) * len(second), len(found.keys)))
     products = (multiply(multiply(a, b), w) for a in first for b in second)
     for product, into in zip(products, values, strict=True):
-        if product is None:
-            into[:] = np.diff(np.append(starts, len(ordered)))
-        else:
-            into[:] = sums_of_keys(product, order, starts)
-    return PairSums(shape, ordered[starts], values)
+        into[:] = found.sums(product)
+    return PairSums(shape, found.keys, values)
 
 
 def add_blocks(*parts: tuple[OffDiagonalBlock, Codes, Codes]) -> tuple[LevelPairs, Matrix]:

@@ -15,18 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
-from mixedfx.design.stream.learning import variable_sums
 from mixedfx.design.stream.request import CompleteRows
 from mixedfx.design.stream.strata import StratumRows
-from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
-from mixedfx.likelihood.level_sums import (
-    blocks_by_group,
-    column_products,
-    level_sums,
-    term_columns,
-)
+from mixedfx.likelihood.basis import ColumnBasis
+from mixedfx.likelihood.stream.chunk_sums import LevelRows, products_in_blocks
 from mixedfx.likelihood.stream.pair_sums import (
     PairSums,
     PairTable,
@@ -116,13 +110,10 @@ def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> Ro
     y = rows.response_less_offset
     residuals = y - X @ plan.coef
     columns = list(np.ascontiguousarray(X.T))
-    XytXy = column_products([*columns, residuals], w)
-    XtX = XytXy[:-1, :-1] if w is None else column_products(columns, None)
-    by_group = blocks_by_group(rows_in_basis(rows.random_terms, plan.bases))
-    sums = [
-        level_sums(terms, w, [*columns, residuals], terms[0].codes, terms[0].n_levels)
-        for terms in by_group
-    ]
+    XytXy = products_in_blocks([*columns, residuals], w)
+    XtX = XytXy[:-1, :-1] if w is None else products_in_blocks(columns, None)
+    by_group = _by_group(rows, plan.bases)
+    sums = [own.sums([*columns, residuals], w) for own in by_group]
     return RowSums(
         n=rows.n,
         n_dropped=rows.n_dropped,
@@ -132,25 +123,30 @@ def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> Ro
         X_sum=np.array([c.sum() for c in columns]),
         ZtZ=tuple(ZtZ for ZtZ, _ in sums),
         ZtXy=tuple(ZtXy for _, ZtXy in sums),
-        counts=tuple(
-            np.bincount(terms[0].codes, minlength=terms[0].n_levels).astype(float)
-            for terms in by_group
-        ),
+        counts=tuple(own.counts for own in by_group),
         pairs=_pairs(by_group, w),
         squares=tuple(_squares(term.model_matrix) for term in rows.random_terms),
         log_weights=0.0 if w is None else float(np.log(w).sum()),
         offset_sum=0.0 if rows.offset is None else float(rows.offset.sum()),
         largest=_largest(rows, y, residuals),
         not_indicators=_not_indicators(plan, rows.X),
-        variable_sums=variable_sums(found),
+        variable_sums=found.sums,
         by_stratum=_by_stratum(plan, rows, by_group, [*columns, residuals]),
     )
+
+
+def _by_group(rows: ModelRows, bases: Sequence[ColumnBasis]) -> list[LevelRows]:
+    """Random terms of each grouping factor."""
+    found: dict[str, list[tuple[Any, ColumnBasis]]] = {}
+    for term, basis in zip(rows.random_terms, bases, strict=True):
+        found.setdefault(term.group, []).append((term, basis))
+    return [LevelRows(*zip(*own, strict=True)) for own in found.values()]
 
 
 def _by_stratum(
     plan: ReductionPlan,
     rows: ModelRows,
-    by_group: list[list[RandomTermRows]],
+    by_group: list[LevelRows],
     columns: list[Vector],
 ) -> RowSumsByStratum | None:
     """Sums by stratum, where there are several."""
@@ -158,7 +154,8 @@ def _by_stratum(
     if strata is None or not isinstance(residual, StratumRows):
         return None
     codes = residual.stratum_codes()
-    return sums_by_stratum(by_group, columns, rows.weights, codes, strata.size)
+    terms = [own.terms for own in by_group]
+    return sums_by_stratum(terms, columns, rows.weights, codes, strata.size)
 
 
 def _not_indicators(plan: ReductionPlan, X: Matrix) -> Mask:
@@ -168,19 +165,18 @@ def _not_indicators(plan: ReductionPlan, X: Matrix) -> Mask:
     return np.asarray(~((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0))
 
 
-def _pairs(by_group: Sequence[Sequence[Any]], w: Vector | None) -> dict[tuple[int, int], PairSums]:
+def _pairs(by_group: Sequence[LevelRows], w: Vector | None) -> dict[tuple[int, int], PairSums]:
     """Sums by pair of levels of every two grouping factors."""
-    columns = [term_columns(list(terms)) for terms in by_group]
     return {
         (i, j): pair_sums(
-            by_group[i][0].codes,
-            by_group[j][0].codes,
-            (by_group[i][0].n_levels, by_group[j][0].n_levels),
-            columns[i],
-            columns[j],
+            first.codes,
+            second.codes,
+            (first.n_levels, second.n_levels),
+            first.columns,
+            second.columns,
             w,
         )
-        for i, j in itertools.combinations(range(len(by_group)), 2)
+        for (i, first), (j, second) in itertools.combinations(enumerate(by_group), 2)
     }
 
 
@@ -194,8 +190,11 @@ def _squares(Z: Matrix) -> Matrix:
 def _largest(rows: ModelRows, y: Vector, residuals: Vector) -> Largest:
     w = rows.weights
     quantities = [y, rows.offset, residuals, w, None if w is None else 1.0 / w]
-    sizes = [0.0 if v is None or not len(v) else float(np.abs(v).max()) for v in quantities]
-    return Largest(np.array(sizes))
+    return Largest(np.array([0.0 if v is None else _largest_size(v) for v in quantities]))
+
+
+def _largest_size(v: Vector) -> float:
+    return float(max(v.max(initial=0.0), -v.min(initial=0.0)))
 
 
 def combine(a: RowSums, b: RowSums) -> RowSums:

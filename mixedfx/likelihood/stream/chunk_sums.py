@@ -1,0 +1,99 @@
+"""Sums of a chunk's rows over all rows and by level, of which each is made once.
+
+A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's basis, has the sums
+``Z'WM = Z'WZ~ T^-1``: these follow from those of the basis, which lose nothing to a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.design.rows import RandomTermRows
+from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
+from mixedfx.likelihood.level_sums import (
+    column_products,
+    is_constant,
+    level_sums,
+    multiply,
+    term_columns,
+)
+from mixedfx.linalg.cholesky.batched import WIDE
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Rows whose columns a processor's cache holds.
+_BLOCK = 1 << 14
+
+
+def products_in_blocks(columns: Sequence[Vector], w: Vector | None) -> Matrix:
+    """Weighted cross-products of columns over all rows, (m, m)."""
+    products = np.zeros((len(columns), len(columns)))
+    for start in range(0, len(columns[0]) if columns else 0, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        products += column_products([c[part] for c in columns], None if w is None else w[part])
+    return products
+
+
+class LevelRows:
+    """Rows of the random terms of one grouping factor, as they are and in their bases."""
+
+    def __init__(self, terms: Sequence[RandomTermRows], bases: Sequence[ColumnBasis]) -> None:
+        self.own, self.bases = tuple(terms), tuple(bases)
+        self.terms = list(rows_in_basis(terms, bases))
+        self.columns = term_columns(self.terms)  # None stands for a column of ones
+        self.codes, self.n_levels = terms[0].codes, terms[0].n_levels
+        self.counts = np.bincount(self.codes, minlength=self.n_levels).astype(float)
+
+    def sums(self, columns: list[Vector], w: Vector | None) -> tuple[Matrix, Matrix]:
+        """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L)."""
+        z, K, L = self.columns, len(self.columns), self.n_levels
+        if K >= WIDE:
+            return level_sums(self.terms, w, columns, self.codes, L)
+        ZtZ, ZtXy = np.empty((K, K, L)), np.empty((K, len(columns), L))
+        weighted = [multiply(column, w) for column in z]
+        for a in range(K):
+            for b in range(a + 1):
+                ZtZ[a, b] = ZtZ[b, a] = self._total(multiply(weighted[a], z[b]))
+        buffer = np.empty(len(self.codes))
+        for c, column in enumerate(columns):
+            of_basis = self._in_basis(column)
+            for a in range(K):
+                if of_basis is not None:
+                    ZtXy[a, c] = of_basis @ ZtZ[a]
+                    continue
+                left = weighted[a]
+                product = column if left is None else np.multiply(left, column, out=buffer)
+                ZtXy[a, c] = self._total(product)
+        return ZtZ, ZtXy
+
+    def _total(self, product: Vector | None) -> Vector:
+        """Sums by level; of ones they are the numbers of rows."""
+        if product is None:
+            return self.counts
+        return np.bincount(self.codes, product, self.n_levels).astype(float, copy=False)
+
+    def _in_basis(self, column: Vector) -> Vector | None:
+        """Coefficients (K,) of a column of a term in the bases of all; None of another column."""
+        start = 0
+        for term, basis in zip(self.own, self.bases, strict=True):
+            k = term.model_matrix.shape[1]
+            for j in range(k):
+                if _is_equal(term.model_matrix[:, j], column):
+                    coefficients = np.zeros(len(self.columns))
+                    coefficients[start : start + k] = basis.inverse[:, j]
+                    return coefficients
+            start += k
+        return None
+
+
+def _is_equal(own: Vector, column: Vector) -> bool:
+    """Whether two columns are the same; one of equal values may be a number in memory."""
+    if not len(column) or own[0] != column[0]:
+        return False
+    if own.strides[0] == 0:
+        return is_constant(column)
+    return np.array_equal(own, column)
