@@ -183,6 +183,14 @@ class Coordinates:
         """Whether a coordinate is a standard deviation: zero is stationary for any data."""
         return np.concatenate([np.zeros(0, dtype=bool), *(term.is_sd for term in self.terms)])
 
+    def is_map_of(self, other: Coordinates) -> bool:
+        """Whether both are the same linear map."""
+        if not (self.is_linear and other.is_linear and self.slices == other.slices):
+            return False
+        x = np.zeros(self.size)
+        pairs = zip(self.jacobians(x), other.jacobians(x), strict=True)
+        return all(np.array_equal(a, b) for a, b in pairs)
+
     def jacobians(self, x: Vector) -> list[Array]:
         """Derivatives of each term's Lambda by its part of ``x``."""
         return [term.jacobian(x[part]) for term, part in zip(self.terms, self.slices, strict=True)]

@@ -131,7 +131,7 @@ def at_end(found: MarginalSearch, nagq: int) -> Optimum:
     point = found.evaluation.point
     coordinates, x = free_coordinates(likelihood, point)
     objective = MarginalObjective(likelihood, coordinates, modes_start, point.beta)
-    objective.starts_at(x, found.evaluation)
+    objective.starts_as(found.objective, found.end.x, x)
     try:
         hessian = marginal_hessian(objective, x)
     except ModesNotFound as error:

@@ -26,7 +26,11 @@ from mixedfx.estimation.boundary import (
 )
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.starting_values import expected_hessian_of_blocks, floor_eigenvalues
-from mixedfx.likelihood.generalized.laplace_hessian import has_laplace_hessian, laplace_hessian
+from mixedfx.likelihood.generalized.laplace_hessian import (
+    LaplaceCurvature,
+    has_laplace_hessian,
+    laplace_curvature,
+)
 from mixedfx.likelihood.generalized.likelihood import (
     GeneralizedLikelihood,
     MarginalCoordinates,
@@ -34,7 +38,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     Point,
 )
 from mixedfx.likelihood.generalized.profiled import working_information
-from mixedfx.linalg.trust_region import TrustRegionResult, minimize
+from mixedfx.linalg.trust_region import ExactHessian, TrustRegionResult, minimize
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -58,7 +62,7 @@ _PARAM_STEP = 1e-2
 
 
 class MarginalObjective:
-    """Deviance and gradient as a function of one vector; keeps the last evaluation."""
+    """Deviance and gradient as a function of one vector; keeps the last of each evaluation."""
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class MarginalObjective:
         # Of coefficients that the likelihood finds itself.
         self.beta_start = np.zeros(likelihood.model.p) if beta_start is None else beta_start
         self.last: tuple[Vector, MarginalEvaluation] | None = None
+        self.curvature: LaplaceCurvature | None = None
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient; infinite where the modes are not found, or nearly merge."""
@@ -92,28 +97,48 @@ class MarginalObjective:
         point = self.coordinates.point(x)
         if not self.coordinates.p:
             point = replace(point, beta=self.beta_start)
-        evaluation = self.likelihood.at(point, self.modes_start)
+        evaluation = self.likelihood.at(point, self._modes_near(x))
         self.last = x, evaluation
         self.modes_start, self.beta_start = evaluation.modes.u, evaluation.point.beta
         return evaluation
 
-    def starts_at(self, x: Vector, evaluation: MarginalEvaluation) -> None:
-        """Take an evaluation for that of ``x``, where its point is the same."""
+    def _modes_near(self, x: Vector) -> Sequence[Matrix] | None:
+        """Modes to start from: by their derivatives, unless those are of a point further away."""
+        curvature, last = self.curvature, self.last
+        if curvature is None or last is None:
+            return self.modes_start
+        nearer = np.linalg.norm(x - curvature.x) <= np.linalg.norm(x - last[0])
+        return curvature.modes_near(x) if nearer else self.modes_start
+
+    def starts_as(self, other: MarginalObjective, end: Vector, x: Vector) -> None:
+        """Take what is known at the end of another search for that of ``x``, if it is the same."""
+        evaluation = other.evaluate(end)
         here, there = self.coordinates.point(x), evaluation.point
         parts = zip(
             (*here.factors, here.family_coordinates),
             (*there.factors, there.family_coordinates),
             strict=True,
         )
-        if all(np.array_equal(a, b) for a, b in parts):
-            self.last = x, evaluation
+        if not all(np.array_equal(a, b) for a, b in parts):
+            return
+        self.last = x, evaluation
+        same = self.coordinates.covariance.is_map_of(other.coordinates.covariance)
+        if same and np.array_equal(x, end):
+            self.curvature = other.curvature
+
+    @property
+    def has_exact_hessian(self) -> bool:
+        """Whether the Hessian is that of Laplace's deviance, and has closed forms."""
+        likelihood = self.likelihood
+        return likelihood.nagq == 1 and has_laplace_hessian(likelihood.model, self.coordinates)
 
     def exact_hessian(self, x: Vector) -> Matrix | None:
-        """Hessian of Laplace's deviance, where it has closed forms; else None."""
-        likelihood, coordinates = self.likelihood, self.coordinates
-        if likelihood.nagq != 1 or not has_laplace_hessian(likelihood.model, coordinates):
+        """That Hessian, or None."""
+        if not self.has_exact_hessian:
             return None
-        H = laplace_hessian(self.evaluate(x).modes, coordinates, x)
+        if self.curvature is None or not np.array_equal(self.curvature.x, x):
+            self.curvature = laplace_curvature(self.evaluate(x).modes, self.coordinates, x)
+        H = self.curvature.hessian
         return H if np.isfinite(H).all() else None
 
     def last_hessian(self) -> Matrix | None:
@@ -224,13 +249,12 @@ def search(
 
 
 def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
-    # The start, without random effects, is far from the optimum: its Hessian serves one step.
-    once = [objective.last_hessian]
+    exact = objective.has_exact_hessian
     return minimize(
         objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
-        hessian=lambda: once.pop()() if once else None,
+        hessian=ExactHessian(objective.last_hessian) if exact else lambda: None,
         tolerance=max(control.tolerance, _BEFORE_NEWTON_STEP),
         max_evaluations=control.max_evaluations,
     )

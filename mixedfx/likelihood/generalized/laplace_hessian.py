@@ -50,11 +50,27 @@ def has_laplace_hessian(rows: RowsModel, coordinates: MarginalCoordinates) -> bo
     return rows.levels_are_apart and coordinates.p == rows.p and coordinates.covariance.is_linear
 
 
-def laplace_hessian(modes: Modes, coordinates: MarginalCoordinates, x: Vector) -> Matrix:
-    """Hessian (m, m) of Laplace's deviance by the vector ``x``; not finite beyond a domain."""
+@dataclass(frozen=True)
+class LaplaceCurvature:
+    """Second derivatives of Laplace's deviance at a point, and first ones of the modes."""
+
+    x: Vector  # (m,)
+    u: Matrix  # (K, L) the modes there
+    hessian: Matrix  # (m, m); not finite beyond a domain
+    u_dot: Array  # (m, L, K)
+
+    def modes_near(self, x: Vector) -> list[Matrix]:
+        """Modes at a point near, along their tangents."""
+        return [self.u + np.tensordot(x - self.x, self.u_dot, 1).T]
+
+
+def laplace_curvature(
+    modes: Modes, coordinates: MarginalCoordinates, x: Vector
+) -> LaplaceCurvature:
+    """Second derivatives by the vector ``x``."""
     with np.errstate(all="ignore"):
-        H = _Hessian(_Parameters(modes, coordinates, x)).matrix()
-    return 0.5 * (H + H.T)
+        H, u_dot = _Hessian(_Parameters(modes, coordinates, x)).matrix()
+    return LaplaceCurvature(x, modes.u[0], 0.5 * (H + H.T), u_dot)
 
 
 @dataclass(frozen=True)
@@ -271,8 +287,8 @@ class _Hessian:
 
     parameters: _Parameters
 
-    def matrix(self) -> Matrix:
-        """The Hessian, symmetric but for rounding and the differences."""
+    def matrix(self) -> tuple[Matrix, Array]:
+        """The Hessian, symmetric but for rounding and the differences, and ``u.``, (m, L, K)."""
         at = self.parameters
         lam, lam_j, theta, rows = at.lam, at.lam_j, at.of_theta, at.modes.at
         first = rows.total(lambda block: _Rows(block, at).mode_sums(), third=True)
@@ -285,7 +301,7 @@ class _Hessian:
         cross[theta] += _inner(sums.through @ lam_j[:, 0] - at.Ztg_j, u_dot)
         cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), sums.Ztg_dot)
         cross[theta] += 2.0 * _traces(lam_j @ (at.inverse @ lam.T), sums.B_dot)
-        return np.asarray(sums.H + cross + cross.T + self._of_levels(sums.B_dot))
+        return sums.H + cross + cross.T + self._of_levels(sums.B_dot), u_dot
 
     def _of_levels(self, B_dot: Array) -> Matrix:
         """Traces of products of two first derivatives of H."""
