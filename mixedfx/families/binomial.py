@@ -33,6 +33,7 @@ class Binomial(Family):
     support = "0 and 1, or whole numbers of successes of whole numbers of trials"
     mean_name = "probability"
     log_link_methods = ("delta",)
+    log_concave_links = ("logit", "probit", "cloglog")
     _inner_eta = -1.0
 
     def _rows(

@@ -65,6 +65,7 @@ class Cumulative(Family):
     predictions = ("mean", "linear", "probabilities")
     support = "its ordered categories"
     mean_name = "mean class"
+    log_concave_links = ("logit", "probit", "cloglog")
     param_range = "must be thresholds in increasing order, or a first one and a spacing above 0"
 
     # ------------------------------------------------------------ thresholds
@@ -113,6 +114,10 @@ class Cumulative(Family):
     def about(self, number: int) -> Cumulative:
         """With a threshold as its own coordinate."""
         return replace(self, thresholds=self.thresholds.about(number))
+
+    def rescaled(self, params: Vector, factor: float) -> Vector:
+        """Thresholds are in the units of the predictor."""
+        return factor * params
 
     def alpha(self, params: Vector) -> Vector:
         """The thresholds, (K - 1,)."""

@@ -108,6 +108,8 @@ class Family(FamilyParameters, CategoryHooks, ABC):
     support: ClassVar[str]
     mean_name: ClassVar[str] = "mean"
     log_link_methods: ClassVar[tuple[str, ...]] = ("lognormal", "delta")
+    # By which log densities are concave in eta, so that random effects have one mode
+    log_concave_links: ClassVar[tuple[str, ...]] = ()
     # A linear predictor in the domain of every link, at which rows outside it are evaluated.
     _inner_eta: ClassVar[float] = 1.0
 
@@ -186,8 +188,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         return self._by_params(y, w, self._inner(eta)[0], params)
 
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
-        none = np.empty((0, *np.shape(eta)))
-        return ParamDerivatives(none, none, none)
+        return ParamDerivatives(*(np.empty((0, *np.shape(eta))) for _ in range(3)))
 
     def several(
         self, y: Array, w: Array | None, eta: Partials, log_params: list[Partials]
@@ -208,8 +209,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         """Links by which any linear predictor has a mean, where this link is not one; or none."""
         if self.valid(np.ones(1)) is None:
             return ()
-        families = {name: self.with_link(name) for name in self.links}
-        return tuple(name for name, f in families.items() if f.valid(np.ones(1)) is None)
+        return tuple(n for n in self.links if self.with_link(n).valid(np.ones(1)) is None)
 
     def beside_zeros(self) -> Family:
         """The family beside a zero part."""

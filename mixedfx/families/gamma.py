@@ -30,6 +30,7 @@ class Gamma(DispersionFamily):
     positive_mean = True
     support = "positive numbers"
     log_link_methods = ("lognormal", "delta", "trigamma")
+    log_concave_links = ("log",)
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``-log y``."""

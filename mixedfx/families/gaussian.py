@@ -27,6 +27,7 @@ class Gaussian(DispersionFamily):
     param_names = ("sigma",)
     dispersion_param = "sigma"
     support = "any numbers"
+    log_concave_links = ("identity",)
     power = 2
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:

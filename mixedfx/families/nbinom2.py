@@ -23,6 +23,7 @@ class NegativeBinomial2(NegativeBinomial):
     """Counts with variance ``mu + alpha mu^2``; ``1 / alpha`` is R's theta."""
 
     name = "nbinom2"
+    log_concave_links = ("log",)
 
     def _size(self, mu: Array, alpha: Array | float) -> Array:
         return np.asarray(1.0 / alpha)

@@ -84,6 +84,10 @@ class FamilyParameters:
         """Parameters before anything is known of the means."""
         return np.ones(len(self.param_names))
 
+    def rescaled(self, params: Vector, factor: float) -> Vector:
+        """Parameters of a linear predictor in other units; most do not depend on them."""
+        return params
+
     def at_limit(self, params: Array) -> Mask:
         """Whether each parameter is so small, or so large, that the family is one of its limits."""
         at_zero, at_infinity = (

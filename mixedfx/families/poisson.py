@@ -29,6 +29,7 @@ class Poisson(MeanFamily):
     support = "counts 0, 1, 2, ..."
     mean_name = "expected count"
     log_link_methods = ("lognormal", "delta", "trigamma")
+    log_concave_links = ("log",)
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """``-log y!``, times the weight."""

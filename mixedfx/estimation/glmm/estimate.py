@@ -220,7 +220,7 @@ class FamilyEstimate(ResidualEstimate):
         return self.marginal_deviance
 
     def criterion(self, solution: Solution) -> float:
-        """The same, evaluated from modes of zero on the rows as they are."""
+        """The same, evaluated on the rows as they are."""
         return self.marginal_deviance
 
     def rounding(self, solution: Solution) -> float:

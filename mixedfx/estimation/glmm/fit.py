@@ -229,7 +229,7 @@ def _at_best_modes(
     A density that is not log-concave, as by the cauchit link, may have several modes of the
     effects at a level, and a search follows those that it began with.
     """
-    for _ in range(_MAX_OTHER_MODES):
+    for _ in range(0 if likelihood.model.has_one_mode else _MAX_OTHER_MODES):
         at = found.evaluation
         try:
             anew = likelihood.at(at.point)
@@ -354,8 +354,17 @@ def optimizer_result(found: Optimum, theta: Vector, nagq: int, control: Control)
 
 
 def evaluated_anew(evaluation: MarginalEvaluation) -> MarginalEvaluation:
-    """The same point on the rows as they are, unmerged, the modes from zero unless worse."""
-    likelihood = GeneralizedLikelihood(evaluation.modes.model.as_given, evaluation.nagq)
+    """
+    The same point on the rows as they are, unmerged, the modes from zero unless worse.
+
+    Where there is one mode it is that of the merged rows.
+    """
+    rows = evaluation.modes.model
+    if rows.has_one_mode and rows.as_given is rows:
+        return evaluation
+    likelihood = GeneralizedLikelihood(rows.as_given, evaluation.nagq)
+    if rows.has_one_mode:
+        return likelihood.at(evaluation.point, evaluation.modes.u)
     try:
         again = likelihood.at(evaluation.point)
     except ModesNotFound:

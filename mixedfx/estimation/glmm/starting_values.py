@@ -7,7 +7,9 @@ the covariances.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ import numpy.typing as npt
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import SearchError
 from mixedfx.estimation.glmm.working import working_crossproducts
-from mixedfx.estimation.starting_values import moment_estimates
+from mixedfx.estimation.starting_values import floor_eigenvalues, moment_estimates
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.likelihood import Point
@@ -29,6 +31,8 @@ _MAX_ITERATIONS = 50
 _MAX_HALVINGS = 30
 # Newton decrement of a start that is good enough.
 _TOLERANCE = 1e-6
+# The same of one that random effects will move by more, as they do thresholds.
+_ENOUGH = 0.2
 # Largest starting sd of an effect of a column of unit root mean square, on the link's scale; in
 # units of the predictor where its sign must not change.
 MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
@@ -51,6 +55,9 @@ def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector]:
     params = family.first_params(rows.y, rows.weights)
     with np.errstate(all="ignore"):
         beta = first_coefficients(rows, mu, params)
+        together = _newton_of_all(rows, beta, family.coordinates(params))
+        if together is not None:
+            return together
         beta = _newton(rows, beta, params)
         for _ in range(2 if len(params) else 0):
             mean = family.mean(rows.fixed_predictor(beta))
@@ -120,6 +127,53 @@ def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> Vector:
     return beta
 
 
+class _Joint(NamedTuple):
+    """Log likelihood without effects by coefficients and coordinates of the parameters."""
+
+    value: float
+    score: Vector
+    information: Matrix
+
+
+def _joint(rows: GeneralizedRows, beta: Vector, coordinates: Vector) -> _Joint | None:
+    """With its derivatives, where the family has those by two parameters in closed form."""
+    eta, params = rows.fixed_predictor(beta), rows.family.natural(coordinates)
+    curvature = rows.param_curvature(eta, params)
+    if curvature is None:
+        return None
+    at, by = rows.derivatives(eta, params), rows.by_params(eta, params)
+    cross = np.stack([rows.fixed_sums(first) for first in by.first])
+    score = np.concatenate([rows.fixed_sums(at.first), by.value.sum(axis=1)])
+    of_params = curvature.by_two(1.0, 0.0, 0.0)
+    information = np.block([[rows.fixed_products(at.weight), -cross.T], [-cross, -of_params]])
+    return _Joint(float(at.value.sum()), score, information)
+
+
+def _newton_of_all(
+    rows: GeneralizedRows, beta: Vector, coordinates: Vector
+) -> tuple[Vector, Vector] | None:
+    """Damped Newton steps in beta and the parameters, to where a step gains little; or None."""
+    x = np.concatenate([beta, coordinates])
+    at = _joint(rows, beta, coordinates)
+    if at is None or not np.isfinite(at.value):
+        return None
+    for _ in range(_MAX_ITERATIONS):
+        step = np.linalg.solve(floor_eigenvalues(at.information), at.score)
+        decrement = float(at.score @ step)
+        share = 1.0
+        for _ in range(_MAX_HALVINGS):
+            tried = _joint(rows, *np.split(x + share * step, [rows.p]))
+            if tried is not None and tried.value >= at.value - 1e-12 * abs(at.value):
+                break
+            share *= 0.5
+        else:
+            break
+        x, at = x + share * step, tried
+        if decrement < _ENOUGH:
+            break
+    return x[: rows.p], rows.family.natural(x[rows.p :])
+
+
 def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None) -> Start:
     """
     Coefficients and parameters without random effects, covariances of the working model.
@@ -141,7 +195,23 @@ def start_at(
         most = _MAX_SIGNED_SD if rows.family.link.keeps_sign else MAX_SD
         theta = starting_theta(crossprod, theta, most)
     factors = tuple(parametrization.coordinates.lambdas(theta))
-    return Start(Point(factors, beta, rows.family.coordinates(params)), theta)
+    larger = _unattenuated(rows, factors)
+    params = rows.family.rescaled(params, larger)
+    return Start(Point(factors, larger * beta, rows.family.coordinates(params)), theta)
+
+
+def _unattenuated(rows: RowsModel, factors: Sequence[Matrix]) -> float:
+    """
+    Ratio of coefficients given the random effects to those of the mean, where it is known.
+
+    A latent variable of variance v has, averaged over effects of variance s, the variance
+    ``v + s`` (exactly so of a normal one): Zeger, Liang and Albert (1988, Biometrics 44:1049).
+    """
+    latent = rows.family.link.latent_variance
+    if latent is None or not np.isfinite(latent):
+        return 1.0
+    of_effects = sum(float((F**2).sum()) for F in factors)
+    return float(np.sqrt(1.0 + of_effects / latent))
 
 
 def starting_theta(working: CrossProducts, theta: Vector | None, most: float) -> Vector:

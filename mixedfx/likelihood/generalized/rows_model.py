@@ -202,6 +202,11 @@ class RowsModel(ABC):
         return [np.zeros(shape) for shape in self.effect_shapes]
 
     @property
+    def has_one_mode(self) -> bool:
+        """Whether the effects have one mode at any parameters: log densities are concave."""
+        return self.family.link.name in self.family.log_concave_links
+
+    @property
     def levels_are_apart(self) -> bool:
         """Whether the effects of each level have a likelihood of their own."""
         return len(self.groups) == 1 and self.level_bases[0] is None

@@ -198,6 +198,11 @@ class SeveralRows(GeneralizedRows):
         )
 
     @property
+    def has_one_mode(self) -> bool:
+        """Not known of several predictors."""
+        return False
+
+    @property
     def base(self) -> None:
         """Log densities are taken as they are."""
 
