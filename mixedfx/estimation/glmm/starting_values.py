@@ -31,8 +31,8 @@ _MAX_ITERATIONS = 50
 _MAX_HALVINGS = 30
 # Newton decrement of a start that is good enough.
 _TOLERANCE = 1e-6
-# The same of one that random effects will move by more, as they do thresholds.
-_ENOUGH = 0.2
+# The same of coefficients with parameters of the predictor: random effects move both by more.
+_ENOUGH = 2.0
 # Largest starting sd of an effect of a column of unit root mean square, on the link's scale; in
 # units of the predictor where its sign must not change.
 MAX_SD, _MAX_SIGNED_SD = 2.0, 0.3
@@ -51,13 +51,12 @@ class Start:
 def fit_without_effects(rows: GeneralizedRows) -> tuple[Vector, Vector]:
     """Coefficients in the basis and family parameters without random effects."""
     family = rows.family
-    mu = family.starting_mean(rows.y, rows.weights)
     params = family.first_params(rows.y, rows.weights)
     with np.errstate(all="ignore"):
-        beta = first_coefficients(rows, mu, params)
-        together = _newton_of_all(rows, beta, family.coordinates(params))
+        together = _newton_of_all(rows, family.coordinates(params))
         if together is not None:
             return together
+        beta = first_coefficients(rows, family.starting_mean(rows.y, rows.weights), params)
         beta = _newton(rows, beta, params)
         for _ in range(2 if len(params) else 0):
             mean = family.mean(rows.fixed_predictor(beta))
@@ -127,50 +126,54 @@ def _newton(rows: GeneralizedRows, beta: Vector, params: Vector) -> Vector:
     return beta
 
 
-class _Joint(NamedTuple):
-    """Log likelihood without effects by coefficients and coordinates of the parameters."""
+class _WithoutEffects(NamedTuple):
+    """Log likelihood by coefficients and coordinates of the family's parameters."""
 
     value: float
     score: Vector
     information: Matrix
 
 
-def _joint(rows: GeneralizedRows, beta: Vector, coordinates: Vector) -> _Joint | None:
-    """With its derivatives, where the family has those by two parameters in closed form."""
-    eta, params = rows.fixed_predictor(beta), rows.family.natural(coordinates)
+def _without_effects(rows: GeneralizedRows, x: Vector) -> _WithoutEffects | None:
+    """Where the family has second derivatives by its parameters in closed form."""
+    p = rows.p
+    eta, params = rows.fixed_predictor(x[:p]), rows.family.natural(x[p:])
     curvature = rows.param_curvature(eta, params)
     if curvature is None:
         return None
     at, by = rows.derivatives(eta, params), rows.by_params(eta, params)
-    cross = np.stack([rows.fixed_sums(first) for first in by.first])
+    information = np.empty((len(x), len(x)))
+    information[:p, :p] = rows.fixed_products(at.weight)
+    information[:p, p:] = -rows.X.T @ by.first.T
+    information[p:, :p] = information[:p, p:].T
+    information[p:, p:] = -curvature.by_two(1.0, 0.0, 0.0)
     score = np.concatenate([rows.fixed_sums(at.first), by.value.sum(axis=1)])
-    of_params = curvature.by_two(1.0, 0.0, 0.0)
-    information = np.block([[rows.fixed_products(at.weight), -cross.T], [-cross, -of_params]])
-    return _Joint(float(at.value.sum()), score, information)
+    return _WithoutEffects(float(at.value.sum()), score, information)
 
 
-def _newton_of_all(
-    rows: GeneralizedRows, beta: Vector, coordinates: Vector
-) -> tuple[Vector, Vector] | None:
-    """Damped Newton steps in beta and the parameters, to where a step gains little; or None."""
-    x = np.concatenate([beta, coordinates])
-    at = _joint(rows, beta, coordinates)
+def _newton_of_all(rows: GeneralizedRows, coordinates: Vector) -> tuple[Vector, Vector] | None:
+    """
+    Damped Newton steps of coefficients, from zero, and parameters together, to one of little gain.
+
+    None where the family does not have the derivatives.
+    """
+    x = np.concatenate([np.zeros(rows.p), coordinates])
+    at = _without_effects(rows, x)
     if at is None or not np.isfinite(at.value):
         return None
     for _ in range(_MAX_ITERATIONS):
         step = np.linalg.solve(floor_eigenvalues(at.information), at.score)
-        decrement = float(at.score @ step)
-        share = 1.0
+        if float(at.score @ step) < _ENOUGH:
+            x = x + step
+            break
         for _ in range(_MAX_HALVINGS):
-            tried = _joint(rows, *np.split(x + share * step, [rows.p]))
-            if tried is not None and tried.value >= at.value - 1e-12 * abs(at.value):
+            tried = _without_effects(rows, x + step)
+            if tried is not None and tried.value > at.value:
                 break
-            share *= 0.5
+            step = 0.5 * step
         else:
             break
-        x, at = x + share * step, tried
-        if decrement < _ENOUGH:
-            break
+        x, at = x + step, tried
     return x[: rows.p], rows.family.natural(x[rows.p :])
 
 
