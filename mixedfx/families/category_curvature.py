@@ -49,7 +49,7 @@ class ThresholdCurvature:
         rows = (
             _combined(a, b, c, ends.high_twice),
             _combined(a, b, c, ends.low_twice),
-            np.broadcast_to(a * ends.high_low, self.category.shape),
+            a * ends.high_low,
             _combined(a, b, c, ends.high[:3]),
             _combined(a, b, c, ends.low[:3]),
         )
@@ -62,7 +62,7 @@ class ThresholdCurvature:
         J = self.by_ends
         cross = (J[:, :-1] * sums[2][:-1]) @ J[:, 1:].T
         found = (J * (sums[0] + sums[1])) @ J.T + cross + cross.T
-        found[np.diag_indices_from(found)] += self.logarithms * (J @ (sums[3] + sums[4]))
+        found.flat[:: len(found) + 1] += self.logarithms * (J @ (sums[3] + sums[4]))
         return np.asarray(found)
 
 

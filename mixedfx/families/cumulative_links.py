@@ -29,6 +29,8 @@ from mixedfx.families.log_intervals import (
 
 _SQRT_HALF, _SQRT_2_OVER_PI = math.sqrt(0.5), math.sqrt(2.0 / math.pi)
 _DENSITY_0 = 1.0 / math.sqrt(2.0 * math.pi)  # of the normal distribution
+_ONE = np.ones(1)
+_ONE.flags.writeable = False
 # Third powers of 1 / eta stay finite.
 _NEAREST_TO_ZERO = 1e-100
 
@@ -58,7 +60,7 @@ class CumulativeLink(Link):
 
     def _from_bernoulli(self, eta: Array, *, third: bool) -> LogDerivatives:
         """``log F(eta)`` of a link that writes ``log_bernoulli``."""
-        value, first, weight, slope = self.log_bernoulli(np.ones(1), eta, third=third)
+        value, first, weight, slope = self.log_bernoulli(_ONE, eta, third=third)
         return LogDerivatives(value, first, -weight, None if slope is None else -slope)
 
     def probability_valid(self, eta: Array) -> Mask | None:

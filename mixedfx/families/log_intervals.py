@@ -148,7 +148,7 @@ def of_logistic(
 ) -> LogInterval:
     """The product, whose last factor a shift does not change."""
     # F(high) and 1 - F(low) = F(-low) by one call.
-    value, first, second, d3 = log_cdf(np.stack([high, -low]), third=third)
+    value, first, second, d3 = log_cdf(np.array([high, -low]), third=third)
     slope = None if d3 is None else d3[0] - d3[1]
     total = value[0] + value[1]
     total += width.log_rest
@@ -170,7 +170,7 @@ def curvature_of_logistic(
 
     F1 and F2 are its first two.
     """
-    _, first, second, d3 = log_cdf(np.stack([high, -low]), third=True)
+    _, first, second, d3 = log_cdf(np.array([high, -low]), third=True)
     assert d3 is not None
     d4 = second * ((2.0 * first - 1.0) ** 2 + 2.0 * second)
     by_width = -width.slope * (1.0 + width.slope)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
+from scipy.linalg.lapack import dtrtrs
 
 from mixedfx.design.spec import ModelSpec
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -77,7 +77,7 @@ def with_independent_columns(crossprod: CrossProducts, factors: Sequence[Matrix]
 
 def own_coefficients(rows: RowsModel, beta: Vector) -> Vector:
     """Coefficients of the columns of the formula from those of the basis, (p,)."""
-    return np.asarray(linalg.solve_triangular(rows.qr_R, beta)) if rows.p else beta
+    return np.asarray(dtrtrs(rows.qr_R, beta)[0]) if rows.p else beta
 
 
 def basis_coefficients(rows: RowsModel, beta: Vector) -> Vector:

@@ -109,7 +109,7 @@ class _Parameters:
     @cached_property
     def B(self) -> Array:
         """``Z'WZ``, (L, K, K)."""
-        return np.moveaxis(self.modes.numeric.assembled.diagonal[0], 2, 0)
+        return np.asarray(self.modes.numeric.assembled.diagonal[0].transpose(2, 0, 1))
 
     @cached_property
     def inverse(self) -> Array:
@@ -120,7 +120,7 @@ class _Parameters:
     @cached_property
     def G(self) -> Array:
         """``Lambda H^-1 Lambda'``, (K, K, L)."""
-        return np.moveaxis(self.lam @ self.inverse @ self.lam.T, 0, 2)
+        return np.asarray((self.lam @ self.inverse @ self.lam.T).transpose(1, 2, 0))
 
     @cached_property
     def Ztg_j(self) -> Array:
@@ -174,8 +174,10 @@ class _Levels:
 
     def sums(self, values: Array) -> Array:
         """``Z'v``, (m, L, K) of (m, r, n)."""
-        columns = zip(self.predictor_of, self.factor.columns, strict=True)
-        return np.stack([self._by_level(times(values[:, k], c)) for k, c in columns], axis=-1)
+        found = np.empty((len(values), self.factor.n_levels, self.factor.width))
+        for k, (of, column) in enumerate(zip(self.predictor_of, self.factor.columns, strict=True)):
+            found[..., k] = self._by_level(times(values[:, of], column))
+        return found
 
     def blocks(self, weights: Array) -> Array:
         """``Z'WZ``, (m, L, K, K) of (m, r, r, n)."""
@@ -272,13 +274,27 @@ class _Rows:
         curvature = more.by_eta - _product(self.weight_slope, As[None])[0]
         H = _inner(_product(curvature, eta_dot), eta_dot)
         H[of_family, of_family] += more.of_family
-        by_family = more.by_family - np.einsum("qabn,bn->qan", self.by_family.weight, As)
+        by_family = more.by_family - (self.by_family.weight * As).sum(axis=-2)
         cross = -_inner(self.eta_j, g_dot)
         cross[of_family] += _inner(by_family - self.by_family.first, eta_dot)
         through = self.c - _product(self.weight, As[None])[0]
         return _AlongSums(
             H, cross, levels.sums(through[None]), levels.sums(g_dot), levels.blocks(w_dot)
         )
+
+
+class _Reading:
+    """Rows that are read twice; the last block, which is all of those in memory, is kept."""
+
+    def __init__(self, parameters: _Parameters) -> None:
+        self.parameters = parameters
+        self.last: _Rows | None = None
+
+    def of(self, block: EvaluatedRows) -> _Rows:
+        """Rows of a block."""
+        if self.last is None or self.last.at is not block:
+            self.last = _Rows(block, self.parameters)
+        return self.last
 
 
 @dataclass(frozen=True)
@@ -291,12 +307,13 @@ class _Hessian:
         """The Hessian, symmetric but for rounding and the differences, and ``u.``, (m, L, K)."""
         at = self.parameters
         lam, lam_j, theta, rows = at.lam, at.lam_j, at.of_theta, at.modes.at
-        first = rows.total(lambda block: _Rows(block, at).mode_sums(), third=True)
+        reading = _Reading(at)
+        first = rows.total(lambda block: reading.of(block).mode_sums(), third=True)
         target = first.change @ lam
         target[theta] += at.Ztg_j
         u_dot, s = at.solved(target), at.solved(first.Ztc @ lam)
         effects = u_dot @ lam.T, s @ lam.T
-        sums = rows.total(lambda block: _Rows(block, at).along_sums(*effects), third=True)
+        sums = rows.total(lambda block: reading.of(block).along_sums(*effects), third=True)
         cross = sums.cross.copy()
         cross[theta] += _inner(sums.through @ lam_j[:, 0] - at.Ztg_j, u_dot)
         cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), sums.Ztg_dot)
@@ -313,7 +330,7 @@ class _Hessian:
         turned = at.inverse @ H_dot
         found = -_traces(turned, turned)
         products = at.inverse @ (lam_j.transpose(0, 1, 3, 2) @ at.B)  # H^-1 Lambda_j'B
-        found[theta, theta] += 2.0 * _traces(products, np.broadcast_to(lam_j, products.shape))
+        found[theta, theta] += 2.0 * _inner(products.sum(axis=1).swapaxes(-1, -2), lam_j[:, 0])
         return found
 
 

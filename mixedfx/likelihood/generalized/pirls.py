@@ -167,44 +167,57 @@ class _Search:
             return self._iterate(u, at)
 
     def _iterate(self, u: list[Matrix], at: RowsAt) -> Modes:
-        last = np.inf
+        last, value = np.inf, self._objective(u, at)
         for iteration in range(1, _MAX_ITERATIONS + 1):
             Ztg = at.Ztg
             gradient = [lam.T @ v - w for lam, v, w in zip(self.lambdas, Ztg, u, strict=True)]
             norm = np.sqrt(_squares(gradient))
             scale = np.sqrt(self.rows.q) + np.sqrt(_squares(u))
             small = norm <= _TOLERANCE * scale or (last <= _ROUNDING * scale and norm >= 0.5 * last)
-            nonnegative, numeric = False, self._factorize(at)
-            if small and numeric is not None:
+            if small and (numeric := self._factorize(at)) is not None:
                 full = at.with_third()
                 return Modes(
                     self.rows, self.lambdas, self.params, tuple(u), full, numeric, iteration
                 )
-            if numeric is None:
-                nonnegative, numeric = True, self._factorize(at, nonnegative=True)
-            if numeric is None:
+            target = self._target(u, at, gradient)
+            if target is None:
+                target = self._target(u, at, gradient, nonnegative=True)
+            if target is None:
                 break
             last = norm if norm <= _ROUNDING * scale else np.inf
-            effects = at.weighted_effects(nonnegative=nonnegative)
-            target = _newton_target(numeric, effects, Ztg)
-            u, at = self._step(u, target, at, third=bool(norm <= _LAST_STEP * scale))
+            third = bool(norm <= _LAST_STEP * scale)
+            u, at, value = self._step(u, target, value, third=third)
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
+    def _target(
+        self, u: list[Matrix], at: RowsAt, gradient: list[Matrix], *, nonnegative: bool = False
+    ) -> list[Matrix] | None:
+        """Where a Newton step ends; None where M is not positive definite."""
+        if self.rows.has_scalar_levels:
+            blocks = at.products(nonnegative=nonnegative).diagonal[0][0]
+            M = 1.0 + self.lambdas[0] ** 2 * blocks
+            return [u[0] + gradient[0] / M] if M.min() > 0.0 else None
+        numeric = self._factorize(at, nonnegative=nonnegative)
+        if numeric is None:
+            return None
+        return _newton_target(numeric, at.weighted_effects(nonnegative=nonnegative), at.Ztg)
+
     def _step(
-        self, u: list[Matrix], target: list[Matrix], at: RowsAt, *, third: bool
-    ) -> tuple[list[Matrix], RowsAt]:
+        self, u: list[Matrix], target: list[Matrix], before: Vector, *, third: bool
+    ) -> tuple[list[Matrix], RowsAt, Vector]:
         """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
-        before = self._objective(u, at)
-        share = np.ones_like(before)
+        share: Vector | None = None
         for _ in range(_MAX_HALVINGS):
-            trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
+            trial = target
+            if share is not None:
+                trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
             trial_at = self._at(trial, third=third)
             after = self._objective(trial, trial_at)
             # Negated, so that NaN is a failure.
             failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding)
             if not failed.any():
-                return trial, trial_at
-            share = np.where(failed, 0.5 * share, share)
+                return trial, trial_at, after
+            share = np.where(failed, 0.5, 1.0) * (1.0 if share is None else share)
         raise ModesNotFound("no step lowers the objective of the conditional modes")
 
     def _objective(self, u: list[Matrix], at: RowsAt) -> Vector:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -191,7 +192,7 @@ class RowsModel(ABC):
         """Number of fixed columns."""
         return len(self.qr_R)
 
-    @property
+    @cached_property
     def q(self) -> int:
         """Number of random effects."""
         return sum(K * L for K, L in self.effect_shapes)
@@ -201,15 +202,20 @@ class RowsModel(ABC):
         """Effects of zero, (K, L) of each factor."""
         return [np.zeros(shape) for shape in self.effect_shapes]
 
-    @property
+    @cached_property
     def has_one_mode(self) -> bool:
         """Whether the effects have one mode at any parameters: log densities are concave."""
         return self.family.link.name in self.family.log_concave_links
 
-    @property
+    @cached_property
     def levels_are_apart(self) -> bool:
         """Whether the effects of each level have a likelihood of their own."""
         return len(self.groups) == 1 and self.level_bases[0] is None
+
+    @cached_property
+    def has_scalar_levels(self) -> bool:
+        """Whether each level has one effect, with a likelihood of its own."""
+        return self.levels_are_apart and self.effect_shapes[0][0] == 1
 
     def by_group(self, factors: Sequence[Matrix]) -> list[Matrix]:
         """One factor of each grouping factor: block-diagonal over its terms."""
