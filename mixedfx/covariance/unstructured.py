@@ -71,10 +71,13 @@ class Unstructured(CovarianceStructure):
 
     def canonical(self, params: Vector, at: Positions) -> Vector:
         """Flip the columns of Lambda so that each leading entry is positive."""
-        lam = self.factor(params, at)
+        coordinates = self.coordinates(at)
+        if (params[coordinates.is_sd] > 0.0).all():
+            return params
+        lam = coordinates.factor(params)
         lead = np.argmax(lam != 0.0, axis=0)
         signs = np.where(lam[lead, np.arange(at.k)] < 0.0, -1.0, 1.0)
-        return self.coordinates(at).params(lam * signs)
+        return coordinates.params(lam * signs)
 
     def absorbs_residual(self, k: int) -> bool:
         """Any positive definite matrix is in the family."""

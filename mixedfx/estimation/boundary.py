@@ -67,11 +67,13 @@ def _boundary_components(crossprod: CrossProducts, t: int, lam: Matrix) -> tuple
     only if it is so in the basis too.
     """
     structure, _ = crossprod.parametrization.terms[t]
-    own, basis = structure.boundary(lam * crossprod.column_rms[t][:, None]), crossprod.bases[t]
+    basis = crossprod.bases[t]
+    if not basis.is_diagonal and not structure.boundary(basis.own_factor(lam)):
+        return ()
+    own = structure.boundary(lam * crossprod.column_rms[t][:, None])
     if basis.is_diagonal:
         return own
-    singular = structure.boundary(basis.own_factor(lam))
-    return (own or (Component("corr", tuple(range(len(lam))), 1.0),)) if singular else ()
+    return own or (Component("corr", tuple(range(len(lam))), 1.0),)
 
 
 def rank_reduced_coordinates(

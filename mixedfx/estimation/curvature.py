@@ -18,6 +18,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
+from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
 
@@ -34,7 +35,6 @@ class HessianAtOptimum:
     gradient: Vector  # (m,) zero but for rounding
     hessian: Matrix  # (m, m) symmetric
     is_observed: bool = True  # whether it is the Hessian, not the average information
-    deviance: float | None = None  # of a small model, where one factorisation has it too
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -47,9 +47,12 @@ class HessianAtOptimum:
 
         The curvature of a variance falls with its square: relative to it, it does not.
         """
-        scale = np.ones(len(self.x))
         coordinates = self.scaled.coordinates
-        terms = zip(coordinates.lambdas(self.x), coordinates.jacobians(self.x), strict=True)
+        factors = coordinates.lambdas(self.x)
+        if all(float(np.einsum("ab,ab->a", F, F).max(initial=0.0)) <= 1.0 for F in factors):
+            return self
+        scale = np.ones(len(self.x))
+        terms = zip(factors, coordinates.jacobians(self.x), strict=True)
         for (F, J), part in zip(terms, coordinates.slices, strict=True):
             moved = (J != 0.0).any(axis=2)  # (m, k)
             sds = np.sqrt((F**2).sum(axis=1))
@@ -76,14 +79,23 @@ def hessian_at_optimum(
     likelihood: GaussianLikelihood, factors: Sequence[Matrix]
 ) -> HessianAtOptimum:
     """Differentiate the deviance at the scaled factors of an optimum."""
+    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
+        return dense_derivatives(likelihood, factors)[0]
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
-    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-        point = scaled.dense_point(x)
-        gradient, hessian = point.gradient(coordinates, x), point.hessian(coordinates, x)
-        return HessianAtOptimum(scaled, x, gradient, hessian, deviance=point.deviance)
     gradient = scaled.score(x) if len(x) else x
     return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))
+
+
+def dense_derivatives(
+    likelihood: GaussianLikelihood, factors: Sequence[Matrix]
+) -> tuple[HessianAtOptimum, DensePoint]:
+    """Derivatives at scaled factors of a small model, and all else that one factor has there."""
+    coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
+    scaled = ScaledLikelihood(likelihood, coordinates)
+    point = scaled.dense_point(x)
+    gradient, hessian = point.gradient(coordinates, x), point.hessian(coordinates, x)
+    return HessianAtOptimum(scaled, x, gradient, hessian), point
 
 
 def information_at_optimum(

@@ -194,6 +194,7 @@ class Descent:
     boundary_slope: float
     # The scaled factors of a last step that was taken in other coordinates.
     factors: tuple[Matrix, ...] | None = None
+    point: DensePoint | None = None  # the likelihood there, where one dense factor has all of it
 
     @property
     def value(self) -> float:

@@ -198,6 +198,7 @@ def _compare_optima(
             mixedlm,
             factors=profiled.factors if same else None,
             derivatives=profiled.derivatives if same else None,
+            solution=profiled.solution if same else None,
             evaluations=profiled.evaluations + mixedlm.evaluations,
             trace=profiled.trace,
             confirmed_by=profiled.engine,

@@ -213,4 +213,5 @@ def _optimizer_result(
         limit_reached=not end.converged and len(trace) >= control.max_evaluations,
         factors=tuple(factors),
         derivatives=derivatives,
+        solution=None if best.point is None else best.point.solution,
     )

@@ -9,17 +9,25 @@ negative curvature. The derivatives at the end are those of the certificate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.convergence import newton_decrement
-from mixedfx.estimation.curvature import HessianAtOptimum, derivatives_at_optimum
+from mixedfx.estimation.curvature import (
+    HessianAtOptimum,
+    dense_derivatives,
+    derivatives_at_optimum,
+)
 from mixedfx.estimation.descent import Descent, NewtonDeviance, descend, remaining
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.linalg.trust_region import TrustRegionResult
+
+Matrix = npt.NDArray[np.float64]
 
 # Taken are gains of a tenth of what the certificate tolerates.
 _LEAST_GAIN = 1e-7
@@ -70,20 +78,37 @@ def _polished(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum
         and _LEAST_POLISH < gain < _LEAST_GAIN
     ):
         x = run.x - np.linalg.solve(run.hessian, run.gradient)
-        factors = end.objective.scaled(x)
-        # As a fit that is read from a file has them: from its factors, to the last digit.
-        at = derivatives_at_optimum(likelihood, factors)
+        polished, at, value = _evaluated(end, end.objective.scaled(x))
         left, _ = newton_decrement(at.gradient, at.hessian)
-        value = at.deviance
         least = min(gain, max(control.tolerance, _LEAST_POLISH))
-        if value is not None and left < least and value < end.value + _LEAST_GAIN_SMALL:
+        if left < least and value < end.value + _LEAST_GAIN_SMALL:
             step = TrustRegionResult(at.x, value, at.gradient, at.hessian, left, 1, True, (value,))
-            return replace(end, runs=(*end.runs, step), factors=tuple(factors)), at
+            return replace(polished, runs=(*end.runs, step)), at
     if run.converged and gain >= control.tolerance and control.max_evaluations > 1:
         # The search ended before its last steps.
         further = descend(NewtonDeviance(likelihood, end.objective.coordinates, run.x), control)
         end = replace(further, runs=(*end.runs, *further.runs))
-    return end, derivatives_at_optimum(likelihood, end.scaled)
+    if not end.objective.function.is_small:
+        return end, derivatives_at_optimum(likelihood, end.scaled)
+    end, at, _ = _evaluated(end, end.scaled)
+    return end, at
+
+
+def _evaluated(
+    end: Descent, factors: Sequence[Matrix]
+) -> tuple[Descent, HessianAtOptimum, float]:
+    """
+    The end of a small model moved to these factors, with derivatives and deviance there.
+
+    A fit that is read from a file takes its derivatives from its factors: it has the same, to the
+    last digit, as the factors of coordinates of full rank are those of which these are.
+    """
+    likelihood = end.objective.likelihood
+    at, point = dense_derivatives(likelihood, factors)
+    coordinates = at.scaled.coordinates
+    if coordinates.is_linear and coordinates.size == likelihood.parametrization.size:
+        return replace(end, factors=tuple(point.factors), point=point), at, point.deviance
+    return replace(end, factors=tuple(factors)), at, point.deviance
 
 
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:

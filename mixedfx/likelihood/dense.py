@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.linalg.cholesky.batched import WIDE
+from mixedfx.likelihood.dense_terms import DenseTerms, dense_terms, times_factor
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -108,18 +108,10 @@ class DenseCrossProducts:
                 matrix[part] = times_factor(matrix[part].T, basis).T
         return DenseCrossProducts(self.crossprod, matrix, self.columns)
 
-    def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
-        """``(F' (x) I)`` of each term times the rows of its effects; further rows as they are."""
-        if all(len(F) == 1 for F in factors):
-            scale = np.ones(len(rows))
-            for part, F in zip(self.columns, factors, strict=True):
-                scale[part] = F[0, 0]
-            return rows * scale[:, None]
-        out = rows.copy()
-        for part, F in zip(self.columns, factors, strict=True):
-            k = len(F)
-            out[part] = (F.T @ rows[part].reshape(k, -1)).reshape(-1, rows.shape[1])
-        return out
+    @cached_property
+    def terms(self) -> DenseTerms:
+        """Sums over the levels of the terms."""
+        return dense_terms(self.columns, [term.width for term in self.crossprod.term_positions])
 
     def deviances(self, sds: Matrix, *, reml: bool) -> Vector:
         """
@@ -203,21 +195,6 @@ class DenseCrossProducts:
             self.matrix[others[:, None], others],
             effect[rest],
         )
-
-
-def times_factor(matrix: Matrix, factor: Matrix) -> Matrix:
-    """``matrix (factor (x) I)``: columns effect by effect, each of all levels."""
-    k = len(factor)
-    if k >= WIDE:
-        blocks = np.tensordot(matrix.reshape(len(matrix), k, -1), factor, axes=(1, 0))
-        return np.asarray(blocks.transpose(0, 2, 1).reshape(matrix.shape))
-    return np.concatenate(
-        [
-            sum((factor[a, b] * block for a, block in enumerate(np.split(matrix, k, axis=1))))
-            for b in range(k)
-        ],
-        axis=1,
-    )
 
 
 def _pivots(matrices: Array) -> Matrix:

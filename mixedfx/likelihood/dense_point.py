@@ -1,20 +1,23 @@
 """Deviance, score and Hessian of small models from one dense Cholesky factor.
 
 With S = [Z, X, y]'W[Z, X, y] and T the block-diagonal matrix of the terms' ``F (x) I`` and an
-identity for [X, y], the Cholesky factor of ``M = T'S T + diag(I, 0)`` has the deviance on its
-diagonal (Bates et al. 2015, equation 18). The derivative of the deviance by M is
+identity for [X, y], the Cholesky factor of
 
-    G = [inverse of M's leading block] + v v' / sigma**2,    v = (-M_1^-1 m, 1)
+    M = T'S T + diag(I, 0) = L L'
 
-the block being that of Z (ML) or of Z and X (REML), M_1 that of Z and X and m the column of y; by
-T it is ``2 S T G``. With L the factor of M_1 and ``H = L^-1 T'S``, ``S - H'H`` holds ``Z'PZ`` and
-``Z'Py``, of which the second derivatives consist. Of some hundred random effects at most, these few
+has the deviance on its diagonal (Bates et al. 2015, equation 18), and the last row of its inverse
+is ``(-M_1^-1 m, 1) / l``, M_1 the block of Z and X, m the column of y and ``l**2`` the penalised
+residual sum of squares: the estimates. With ``H = L^-1 T'S``, of the columns of Z, and n its rows
+of Z (ML) or of Z and X (REML),
+
+    K = Z'WZ - H_n'H_n        h = Z'Py = l H_last        S F = (H_n' L^-1_n + h v' / sigma**2)
+
+are what first and second derivatives consist of. Of some hundred random effects at most, these few
 products cost less than the elimination of one factor after the other.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +28,12 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx.covariance.coordinates import Coordinates
-from mixedfx.likelihood.dense import DenseCrossProducts, times_factor
-from mixedfx.linalg.cholesky.batched import WIDE
+from mixedfx.likelihood.dense import DenseCrossProducts
+from mixedfx.likelihood.pls import DeferredElimination, Solution
 from mixedfx.linalg.differences import jacobian, relative_steps
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Array = npt.NDArray[np.float64]
 
 # Random effects up to which this costs less than the elimination of factors.
 MAX_EFFECTS = 60
@@ -39,7 +41,7 @@ MAX_EFFECTS = 60
 _STEP = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DensePoint:
     """The likelihood at one factor F of each term."""
 
@@ -51,16 +53,16 @@ class DensePoint:
     sigma2: float
     left: Matrix  # (r, r) T'S
     root: Matrix  # (r, r) Cholesky factor of M, lower triangular
-    inverse: Matrix  # (r - 1, r - 1) of that of M_1
+    inverse: Matrix  # (r, r) of that
 
     @staticmethod
     def of(dense: DenseCrossProducts, factors: Sequence[Matrix], *, reml: bool) -> DensePoint:
         """Factorise; LinAlgError where M is not positive definite."""
         crossprod, q = dense.crossprod, dense.q
-        left = dense.multiplied(factors, dense.matrix)
-        M = dense.multiplied(factors, left.T)
+        left = dense.terms.multiplied(factors, dense.matrix)
+        M = dense.terms.multiplied(factors, left.T)
         r = len(M)
-        M.flat[: q * (r + 1) : r + 1] += 1.0
+        M.reshape(-1)[: q * (r + 1) : r + 1] += 1.0
         root, info = dpotrf(M.T, lower=1, clean=1, overwrite_a=1)
         if info != 0:
             raise np.linalg.LinAlgError("the penalised cross-products are not positive definite")
@@ -70,23 +72,54 @@ class DensePoint:
         log_det += crossprod.log_det_qr if reml else 0.0
         sigma2 = crossprod.sigma_at(pwrss, nu) ** 2
         deviance = log_det + nu * math.log(2.0 * math.pi * sigma2) + pwrss / sigma2
-        inverse, _ = dtrtri(root[:-1, :-1], lower=1)
+        inverse, _ = dtrtri(root, lower=1)
         return DensePoint(dense, factors, reml, deviance, pwrss, sigma2, left, root, inverse)
+
+    @property
+    def solution(self) -> Solution:
+        """Coefficients, sigma and their covariance; what else is asked for is eliminated then."""
+        crossprod, q, factors = self.dense.crossprod, self.dense.q, tuple(self.factors)
+        root, of_X = self.root[q:, q:], self.inverse[q:-1, q:-1]
+        vcov_in_basis = of_X.T @ of_X
+        coef_vector = self.root[-1, -1] * self.inverse[-1, q:]
+        coef_vector[-1] = 1.0
+        return Solution(
+            factors=factors,
+            deviance=self.deviance,
+            beta=crossprod.coefficients(-coef_vector[:-1]),
+            sigma=crossprod.sigma_at(self.pwrss, crossprod.nu(reml=self.reml)),
+            vcov_unscaled=crossprod.vcov_of_coefficients(vcov_in_basis),
+            pwrss=self.pwrss,
+            schur=DeferredElimination(crossprod, factors, root @ root.T),
+            coef_vector=coef_vector,
+            vcov_in_basis=vcov_in_basis,
+            crossprod=crossprod,
+            reml=self.reml,
+        )
+
+    @cached_property
+    def _half(self) -> Matrix:
+        """H, (r, q)."""
+        return np.asarray(self.inverse @ self.left[:, : self.dense.q])
+
+    @property
+    def _own_rows(self) -> int:
+        """Rows n of H of which K consists."""
+        return len(self.root) - 1 if self.reml else self.dense.q
+
+    @cached_property
+    def _h(self) -> Vector:
+        """``Z'Py``, (q,)."""
+        return np.asarray(self.root[-1, -1] * self._half[-1])
 
     @cached_property
     def score(self) -> list[Matrix]:
-        """Derivative of the deviance by every entry of each term's F."""
-        q, inverse = self.dense.q, self.inverse
-        size = len(inverse) if self.reml else q
-        v = np.empty(len(inverse) + 1)
-        v[:-1], v[-1] = -(self.root[-1, :-1] @ inverse), 1.0
-        G = (v[:q, None] / self.sigma2) * v
-        G[:, :size] += inverse[:size, :q].T @ inverse[:size, :size]
-        by_factor, SF = [], self.left.T[:q].copy()
-        for F, part in zip(self.factors, self.dense.columns, strict=True):
-            k = len(F)
-            by_factor.append(2.0 * SF[part].reshape(k, -1) @ G[part].reshape(k, -1).T)
-        return by_factor
+        """Derivative of the deviance by every entry of each term's F: ``2 S F``."""
+        terms, q, n = self.dense.terms, self.dense.q, self._own_rows
+        inverse, l = self.inverse[:, :q], self.root[-1, -1]
+        of_log_det = terms.blocks(self._half[:n].T @ inverse[:n])
+        of_pwrss = terms.products((2.0 * l / self.sigma2) * self._h, inverse[-1])
+        return [2.0 * a + b for a, b in zip(of_log_det, of_pwrss, strict=True)]
 
     def gradient(self, coordinates: Coordinates, x: Vector) -> Vector:
         """Derivative of the deviance by coordinates ``x`` of the factors, (m,)."""
@@ -104,26 +137,13 @@ class DensePoint:
 
         without the last term where sigma is known.
         """
-        K, K_P, h = self._projected
-        s2, slices, columns = self.sigma2, coordinates.slices, self.dense.columns
-        Dh, H = np.zeros((coordinates.size, len(h))), np.zeros((coordinates.size,) * 2)
-        tangents = []
-        terms = zip(self.factors, coordinates.jacobians(x), columns, slices, strict=True)
-        for F, J, part, rows in terms:
-            k, m = len(F), len(J)
-            half = J @ F.T
-            D = half + half.transpose(0, 2, 1)
-            h_t = h[part].reshape(k, -1)
-            tangents.append(D)
-            Dh[rows, part] = (D @ h_t).reshape(m, h_t.size)
-            blocks = K[part, part].reshape(k, h_t.shape[1], k, h_t.shape[1])
-            S = np.einsum("albl->ab", blocks) - h_t @ h_t.T / s2  # derivative by Lambda Lambda'
-            H[rows, rows] = 2.0 * J.reshape(m, k * k) @ (S @ J).reshape(m, k * k).T
-        for t, u in itertools.combinations_with_replacement(range(len(columns)), 2):
-            traces = _traces(tangents[t], K[columns[t], columns[u]], tangents[u])
-            H[slices[t], slices[u]] -= traces
-            if t != u:
-                H[slices[u], slices[t]] -= traces.T
+        terms, jacobians, s2 = self.dense.terms, coordinates.jacobians(x), self.sigma2
+        (K, K_P), h = self._projected, self._h
+        parts = zip(terms.blocks(K), terms.products(h, h), strict=True)
+        by_cov = [of_log_det - of_pwrss / s2 for of_log_det, of_pwrss in parts]
+        tangents = terms.tangents(self.factors, jacobians)
+        Dh = terms.directions(tangents, h)
+        H = terms.curvature(jacobians, by_cov) - terms.traces(tangents, K)
         H += (2.0 / s2) * (Dh @ K_P) @ Dh.T
         if self.dense.crossprod.profiles_sigma:
             hDh = (Dh @ h) / s2
@@ -136,30 +156,9 @@ class DensePoint:
         return np.asarray(0.5 * (H + H.T))
 
     @property
-    def _projected(self) -> tuple[Matrix, Matrix, Vector]:
-        """K and K_P (q, q), and h (q,), as in :meth:`hessian`."""
-        q, S = self.dense.q, self.dense.matrix
-        half = self.inverse @ self.left[:-1]
-        by_P = S[:q] - half[:, :q].T @ half
-        K_P, h = by_P[:, :q], by_P[:, -1]
-        if self.reml:
-            return K_P, K_P, h
-        half = half[:q, :q]
-        return S[:q, :q] - half.T @ half, K_P, h
-
-
-def _traces(D: Array, K: Matrix, E: Array) -> Matrix:
-    """``tr(D_i K E_j K')`` for K of all levels, (k L, k' L'), the tangents within each level."""
-    m, k, n, other = len(D), D.shape[1], len(E), E.shape[1]
-    if k == other == 1:
-        return np.asarray(np.vdot(K, K) * D[:, 0] * E[:, 0, 0])
-    if max(k, other) >= WIDE:
-        DK = np.array([times_factor(K.T, d).T for d in D]).reshape(m, K.size)
-        KE = np.array([times_factor(K, e) for e in E]).reshape(n, K.size)
-        return np.asarray(DK @ KE.T)
-    levels, others = len(K) // k, K.shape[1] // other
-    blocks = K.reshape(k, levels, other, others).transpose(0, 2, 1, 3).reshape(k * other, -1)
-    products = (blocks @ blocks.T).reshape(k, other, k, other).transpose(0, 2, 1, 3)
-    return np.asarray(
-        D.reshape(m, k * k) @ products.reshape(k * k, other**2) @ E.reshape(n, other**2).T
-    )
+    def _projected(self) -> tuple[Matrix, Matrix]:
+        """K and K_P, (q, q), as in :meth:`hessian`."""
+        q, half, n = self.dense.q, self._half[:-1], self._own_rows
+        ZtZ = self.dense.matrix[:q, :q]
+        K_P = ZtZ - half.T @ half
+        return (K_P if self.reml else ZtZ - half[:n].T @ half[:n]), K_P

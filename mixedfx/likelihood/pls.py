@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -156,6 +156,37 @@ class Solution:
         rhs = np.zeros((symbolic.size, len(B)))
         rhs[columns] = np.kron(T[effect][:, None], B.T)
         return B, self.schur.numeric.solve(rhs)[columns].reshape(len(T), B.shape[1], len(B))
+
+
+@dataclass(frozen=True)
+class DeferredElimination:
+    """[X, y] after elimination, where its Schur complement is known: eliminated when asked for."""
+
+    crossprod: CrossProducts
+    factors: tuple[Matrix, ...]  # one F of each term
+    matrix: Matrix  # (p + 1, p + 1), the Schur complement
+
+    @cached_property
+    def _eliminated(self) -> EliminatedColumns:
+        crossprod = self.crossprod
+        return crossprod.factorize(self.factors).schur_complement(crossprod.ZtXy, crossprod.XytXy)
+
+    @property
+    def numeric(self) -> Any:
+        """The factorisation."""
+        return self._eliminated.numeric
+
+    def back_substitute(self, weights: Array) -> tuple[list[Array], list[Array]]:
+        """Effects ``b = Lambda u`` and u, (K, L) per factor."""
+        return self._eliminated.back_substitute(weights)
+
+    def derivative(self, dC: Array) -> list[Array]:
+        """Derivative of ``log|M| + f(matrix)`` by each Lambda, given that of f by the matrix."""
+        return self._eliminated.derivative(dC)
+
+    def level_covariances(self) -> list[Array]:
+        """Blocks of ``Lambda M^-1 Lambda'`` of each level, (K, K, L) per factor."""
+        return self._eliminated.level_covariances()
 
 
 def solve_pls(crossprod: CrossProducts, theta: Vector, *, reml: bool) -> Solution:
