@@ -18,7 +18,8 @@ from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import EngineRefusal, check_choice
-from mixedfx.estimation import compound_symmetry, dispatch, nested
+from mixedfx.estimation import compound_symmetry, nested
+from mixedfx.estimation.dispatch import ENGINES, estimate
 from mixedfx.estimation.dispersion import random as location_scale
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm import fit as generalized
@@ -66,7 +67,7 @@ def fit_design(
     priors: Priors = NO_PRIORS,
 ) -> FittedModel:
     """Estimate a design's model; ``crossprod`` are its cross-products if they are at hand."""
-    check_choice("engine", engine, dispatch.ENGINES)
+    check_choice("engine", engine, ENGINES)
     model = residual_model(design)
     if not model.takes_related_levels:
         check_plain_levels(design.spec, model.spec.argument)
@@ -88,9 +89,7 @@ def fit_design(
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
         check_residual_identified(design.spec, likelihood)
-        optimizer_result = dispatch.estimate(
-            engine, design, likelihood, control=control, start=start
-        )
+        optimizer_result = estimate(engine, design, likelihood, control=control, start=start)
         if optimizer_result.solver is not None:
             likelihood = likelihood.with_solver(optimizer_result.solver)
         return build_fitted_model(design, likelihood, optimizer_result)

@@ -45,7 +45,7 @@ _SMALL_GAIN, _SMALL_SDS = 0.03, (0.1, 0.03, 0.01)
 _NO_GAIN = 1e-6
 # With an exact Hessian a search ends where a step gains less than this and standard deviations are
 # above the second: the step that follows leaves about the square of that gain.
-_EARLY, _INTERIOR = 3e-8, 0.1
+_EARLY, _INTERIOR = 1e-7, 0.1
 # With fewer random effects an evaluation costs less than an average information matrix.
 _MIN_EFFECTS_FOR_INFORMATION = 1000
 # A minimisation is restarted if the expected Hessian at its end, in place of the quasi-Newton

@@ -114,27 +114,30 @@ class Profiled:
         grid = grid_minima(likelihood)
         # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
         all_on_grid = bool(grid) and all(at.k == 1 for _, at in parametrization.terms)
-        x = identity_params(parametrization) if all_on_grid else moment_estimates(crossprod)
-        if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
-            x = _best_start(at(x))
-        first, value = at(x), np.inf if all_on_grid else -np.inf
-        if not all_on_grid and (grid or ends):
-            value = _deviance_at_start(first)
-        known = min((end.value for end in ends), default=np.inf)
-        is_first = value < known and (not grid or value <= grid[0].value + _FAR)
-        if is_first:
-            yield first
+        first, is_first = None, False
+        if not all_on_grid:
+            x = moment_estimates(crossprod)
+            if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
+                x = _best_start(at(x))
+            first = at(x)
+            value = _deviance_at_start(first) if grid or ends else -np.inf
+            known = min((end.value for end in ends), default=np.inf)
+            is_first = value < known and (not grid or value <= grid[0].value + _FAR)
+            if is_first:
+                yield first
         for point in grid:
             # An end above the point is of another minimum, however near.
             if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
                 yield at(parametrization.to_params(point.factors))
-        if grid and not is_first and not all_on_grid:
+        if grid and first is not None and not is_first:
             yield first
         end = min(ends, key=lambda end: end.value, default=None)
-        if end is not None:
-            x = parametrization.to_params(end.scaled)
-            for other in other_correlations(parametrization, x, _finite_deviance(first)):
-                yield at(other)
+        if end is None or all(structure.linear for structure, _ in parametrization.terms):
+            return  # of a structure that is linear there is one minimum by the correlations
+        x = parametrization.to_params(end.scaled)
+        deviance = _finite_deviance(first or at(x))
+        for other in other_correlations(parametrization, x, deviance):
+            yield at(other)
 
 
 def _all_runs(ends: Sequence[Descent]) -> list[TrustRegionResult]:

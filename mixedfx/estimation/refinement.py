@@ -25,6 +25,7 @@ from mixedfx.estimation.curvature import (
 )
 from mixedfx.estimation.descent import Descent, NewtonDeviance, descend, remaining
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.linalg.symmetric import solve_positive
 from mixedfx.linalg.trust_region import TrustRegionResult
 
 Matrix = npt.NDArray[np.float64]
@@ -76,14 +77,15 @@ def _polished(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum
         and end.objective.function.is_small
         and control.max_evaluations > 1
         and _LEAST_POLISH < gain < _LEAST_GAIN
+        and (step := solve_positive(run.hessian, run.gradient)) is not None
     ):
-        x = run.x - np.linalg.solve(run.hessian, run.gradient)
+        x = run.x - step
         polished, at, value = _evaluated(end, end.objective.scaled(x))
         left, _ = newton_decrement(at.gradient, at.hessian)
         least = min(gain, max(control.tolerance, _LEAST_POLISH))
         if left < least and value < end.value + _LEAST_GAIN_SMALL:
-            step = TrustRegionResult(at.x, value, at.gradient, at.hessian, left, 1, True, (value,))
-            return replace(polished, runs=(*end.runs, step)), at
+            last = TrustRegionResult(at.x, value, at.gradient, at.hessian, left, 1, True, (value,))
+            return replace(polished, runs=(*end.runs, last)), at
     if run.converged and gain >= control.tolerance and control.max_evaluations > 1:
         # The search ended before its last steps.
         further = descend(NewtonDeviance(likelihood, end.objective.coordinates, run.x), control)

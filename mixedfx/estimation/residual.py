@@ -18,10 +18,11 @@ from mixedfx.design.build import Design
 from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.estimation import contracts, residual_ends
+from mixedfx.estimation import contracts
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
+from mixedfx.estimation.residual_ends import EndsOfResiduals
 from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood import prediction_variance
@@ -328,9 +329,9 @@ class ResidualEstimate:
         return by_theta()
 
     @property
-    def at_ends(self) -> residual_ends.EndsOfResiduals:
+    def at_ends(self) -> EndsOfResiduals:
         """Parameters of the residual model that are on the boundary."""
-        return residual_ends.EndsOfResiduals()
+        return EndsOfResiduals()
 
     def free_derivatives(self, gradient: Vector, hessian: Matrix) -> tuple[Vector, Matrix]:
         """Derivatives of the deviance by the parameters that are not on the boundary."""

@@ -51,29 +51,33 @@ class DensePoint:
     deviance: float
     pwrss: float
     sigma2: float
-    left: Matrix  # (r, r) T'S
-    root: Matrix  # (r, r) Cholesky factor of M, lower triangular
-    inverse: Matrix  # (r, r) of that
+    root: Matrix  # (r, r) L
+    inverse: Matrix  # (r, r) L^-1
+    half: Matrix  # (r, q) H
+    h: Vector  # (q,) Z'Py
 
     @staticmethod
     def of(dense: DenseCrossProducts, factors: Sequence[Matrix], *, reml: bool) -> DensePoint:
         """Factorise; LinAlgError where M is not positive definite."""
-        crossprod, q = dense.crossprod, dense.q
-        left = dense.terms.multiplied(factors, dense.matrix)
-        M = dense.terms.multiplied(factors, left.T)
+        crossprod, terms, q = dense.crossprod, dense.terms, dense.q
+        left = terms.multiplied(factors, dense.matrix)
+        M = terms.multiplied(factors, left.T)
         r = len(M)
         M.reshape(-1)[: q * (r + 1) : r + 1] += 1.0
         root, info = dpotrf(M.T, lower=1, clean=1, overwrite_a=1)
         if info != 0:
             raise np.linalg.LinAlgError("the penalised cross-products are not positive definite")
         pivots = root.diagonal()
-        nu, pwrss = crossprod.nu(reml=reml), float(pivots[-1]) ** 2
+        last, nu = float(pivots[-1]), crossprod.nu(reml=reml)
         log_det = 2.0 * float(np.log(pivots[: r - 1 if reml else q]).sum()) - crossprod.log_weights
         log_det += crossprod.log_det_qr if reml else 0.0
+        pwrss = last * last
         sigma2 = crossprod.sigma_at(pwrss, nu) ** 2
         deviance = log_det + nu * math.log(2.0 * math.pi * sigma2) + pwrss / sigma2
         inverse, _ = dtrtri(root, lower=1)
-        return DensePoint(dense, factors, reml, deviance, pwrss, sigma2, left, root, inverse)
+        half = inverse @ left[:, :q]
+        numbers = deviance, pwrss, sigma2
+        return DensePoint(dense, factors, reml, *numbers, root, inverse, half, last * half[-1])
 
     @property
     def solution(self) -> Solution:
@@ -97,29 +101,19 @@ class DensePoint:
             reml=self.reml,
         )
 
-    @cached_property
-    def _half(self) -> Matrix:
-        """H, (r, q)."""
-        return np.asarray(self.inverse @ self.left[:, : self.dense.q])
-
     @property
     def _own_rows(self) -> int:
         """Rows n of H of which K consists."""
         return len(self.root) - 1 if self.reml else self.dense.q
 
     @cached_property
-    def _h(self) -> Vector:
-        """``Z'Py``, (q,)."""
-        return np.asarray(self.root[-1, -1] * self._half[-1])
-
-    @cached_property
     def score(self) -> list[Matrix]:
         """Derivative of the deviance by every entry of each term's F: ``2 S F``."""
-        terms, q, n = self.dense.terms, self.dense.q, self._own_rows
-        inverse, l = self.inverse[:, :q], self.root[-1, -1]
-        of_log_det = terms.blocks(self._half[:n].T @ inverse[:n])
-        of_pwrss = terms.products((2.0 * l / self.sigma2) * self._h, inverse[-1])
-        return [2.0 * a + b for a, b in zip(of_log_det, of_pwrss, strict=True)]
+        n, inverse = self._own_rows, self.inverse[:, : self.dense.q]
+        v = (self.root[-1, -1] / self.sigma2) * inverse[-1]
+        SF = self.half[:n].T @ inverse[:n]
+        SF += self.h[:, None] * v
+        return [2.0 * by_factor for by_factor in self.dense.terms.blocks(SF)]
 
     def gradient(self, coordinates: Coordinates, x: Vector) -> Vector:
         """Derivative of the deviance by coordinates ``x`` of the factors, (m,)."""
@@ -137,17 +131,15 @@ class DensePoint:
 
         without the last term where sigma is known.
         """
-        terms, jacobians, s2 = self.dense.terms, coordinates.jacobians(x), self.sigma2
-        (K, K_P), h = self._projected, self._h
-        parts = zip(terms.blocks(K), terms.products(h, h), strict=True)
-        by_cov = [of_log_det - of_pwrss / s2 for of_log_det, of_pwrss in parts]
+        terms, jacobians = self.dense.terms, coordinates.jacobians(x)
+        (K, K_P), h, s2 = self._projected, self.h, self.sigma2
         tangents = terms.tangents(self.factors, jacobians)
-        Dh = terms.directions(tangents, h)
+        Dh, by_cov = terms.directions(tangents, h), terms.blocks(K - h[:, None] * (h / s2))
         H = terms.curvature(jacobians, by_cov) - terms.traces(tangents, K)
-        H += (2.0 / s2) * (Dh @ K_P) @ Dh.T
+        H += (Dh @ K_P) @ ((2.0 / s2) * Dh.T)
         if self.dense.crossprod.profiles_sigma:
             hDh = (Dh @ h) / s2
-            H -= hDh[:, None] * hDh / self.dense.crossprod.nu(reml=self.reml)
+            H -= hDh[:, None] * (hDh / self.dense.crossprod.nu(reml=self.reml))
         if not coordinates.is_linear:
             # The second derivatives of the factors, with the derivative by them constant.
             score = self.score
@@ -158,7 +150,7 @@ class DensePoint:
     @property
     def _projected(self) -> tuple[Matrix, Matrix]:
         """K and K_P, (q, q), as in :meth:`hessian`."""
-        q, half, n = self.dense.q, self._half[:-1], self._own_rows
+        q, half, n = self.dense.q, self.half[:-1], self._own_rows
         ZtZ = self.dense.matrix[:q, :q]
         K_P = ZtZ - half.T @ half
         return (K_P if self.reml else ZtZ - half[:n].T @ half[:n]), K_P

@@ -35,10 +35,6 @@ class DenseTerms(Protocol):
         """Sum over the levels of each term's blocks within them, (k, k)."""
         ...
 
-    def products(self, g: Vector, h: Vector) -> list[Matrix]:
-        """``sum_l g_l h_l'`` of each term, (k, k)."""
-        ...
-
     def tangents(self, factors: Sequence[Matrix], jacobians: Sequence[Array]) -> Any:
         """Derivatives ``D_i = J_i F' + F J_i'`` of the covariances, J_i those of the factors."""
         ...
@@ -80,14 +76,7 @@ class ScalarTerms:
 
     def blocks(self, matrix: Matrix) -> list[Matrix]:
         """Of the diagonal."""
-        return self._by_term(matrix.diagonal())
-
-    def products(self, g: Vector, h: Vector) -> list[Matrix]:
-        """Of all columns, then summed by term."""
-        return self._by_term(g * h)
-
-    def _by_term(self, values: Vector) -> list[Matrix]:
-        return list(np.add.reduceat(values, self.starts)[:, None, None])
+        return list(np.add.reduceat(matrix.diagonal(), self.starts)[:, None, None])
 
     def tangents(self, factors: Sequence[Matrix], jacobians: Sequence[Array]) -> Matrix:
         """``2 F dF/dx_i``, (m, terms)."""
@@ -139,11 +128,6 @@ class VectorTerms:
             block = matrix[part, part].reshape(k, levels, k, levels)
             found.append(np.einsum("albl->ab", block))
         return found
-
-    def products(self, g: Vector, h: Vector) -> list[Matrix]:
-        """Term by term."""
-        terms = zip(self.columns, self.widths, strict=True)
-        return [g[part].reshape(k, -1) @ h[part].reshape(k, -1).T for part, k in terms]
 
     def tangents(self, factors: Sequence[Matrix], jacobians: Sequence[Array]) -> list[Array]:
         """Of each term, (m, k, k)."""

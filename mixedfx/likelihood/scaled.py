@@ -29,6 +29,7 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
+_EPSILON = float(np.finfo(float).eps)
 # Step of differences, relative to coordinates above one.
 _STEP = 1e-3
 # Rounding errors measured are about this share of their bound where terms or columns are many ...
@@ -158,7 +159,7 @@ def deviance_rounding(solution: Solution) -> float:
     lost = np.diagonal(crossprod.XytXy)[:p] * (float(solution.reml) * Phi + scaled_t_squared)
     of_coefficients = float(lost.sum())
     of_effects = crossprod.n * _lost_to_effects(solution)
-    return max(of_response + of_coefficients, of_effects) * float(np.finfo(float).eps)
+    return max(of_response + of_coefficients, of_effects) * _EPSILON
 
 
 def _lost_to_effects(solution: Solution) -> float:
@@ -172,7 +173,8 @@ def _lost_to_effects(solution: Solution) -> float:
     for F, position in zip(solution.factors, crossprod.term_positions, strict=True):
         part = position.columns
         products = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2) / crossprod.n
-        smallest = max(float(eigenvalues(products)[0]), float(np.finfo(float).eps))
+        smallest = products.item() if len(products) == 1 else float(eigenvalues(products)[0])
+        smallest = max(smallest, _EPSILON)
         largest = float(np.abs(F).max(initial=0.0)) ** 2
         lost.append(largest * max(_OF_VARIANCE, _SHARE_OF_BOUND / smallest))
     return max(lost)
