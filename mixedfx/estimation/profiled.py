@@ -116,10 +116,9 @@ class Profiled:
         all_on_grid = bool(grid) and all(at.k == 1 for _, at in parametrization.terms)
         first, is_first = None, False
         if not all_on_grid:
-            x = moment_estimates(crossprod)
+            first = at(moment_estimates(crossprod))
             if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
-                x = _best_start(at(x))
-            first = at(x)
+                first = at(_best_start(first))
             value = _deviance_at_start(first) if grid or ends else -np.inf
             known = min((end.value for end in ends), default=np.inf)
             is_first = value < known and (not grid or value <= grid[0].value + _FAR)

@@ -96,9 +96,7 @@ def _polished(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum
     return end, at
 
 
-def _evaluated(
-    end: Descent, factors: Sequence[Matrix]
-) -> tuple[Descent, HessianAtOptimum, float]:
+def _evaluated(end: Descent, factors: Sequence[Matrix]) -> tuple[Descent, HessianAtOptimum, float]:
     """
     The end of a small model moved to these factors, with derivatives and deviance there.
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import set_readonly
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.grid_minima import minima_on_grid
@@ -79,7 +81,7 @@ def grid_minima(likelihood: GaussianLikelihood) -> list[GridPoint]:
     count = 1 + max(int(of_term.max()) for of_term in directions)
     if count not in _POINTS:
         return []
-    columns, axis = np.concatenate(directions), np.linspace(_LEAST, _GREATEST, _POINTS[count])
+    columns, axis = np.concatenate(directions), _axis(_POINTS[count])
     found = []
     for bases in _bases(likelihood):
         dense = likelihood.dense.times(bases)
@@ -90,6 +92,14 @@ def grid_minima(likelihood: GaussianLikelihood) -> list[GridPoint]:
         minima = minima_on_grid(deviances, axis, count, near=_NEAR)
         found += [GridPoint(m.value, m.point, m.vertex, m.step, directions, bases) for m in minima]
     return sorted(found, key=lambda point: point.value)[:_MAX_STARTS]
+
+
+@lru_cache(maxsize=16)
+def _axis(points: int) -> Vector:
+    """Powers of ten of the standard deviations of a grid in each direction."""
+    axis = np.linspace(_LEAST, _GREATEST, points)
+    set_readonly(axis)
+    return axis
 
 
 def _bases(likelihood: GaussianLikelihood) -> list[tuple[Matrix, ...]]:

@@ -32,6 +32,8 @@ Codes = npt.NDArray[np.intp]
 
 # Elements of the matrices that are factorised at once.
 _CHUNK_SIZE = 2_000_000
+# Standard deviations below this are zero: the inverses of their squares are finite.
+_TINY = 1e-150
 # Random effects up to which derivatives by dense matrices cost less than differences.
 DENSE_EFFECTS = 150
 
@@ -101,6 +103,8 @@ class DenseCrossProducts:
 
     def times(self, bases: Sequence[Matrix]) -> DenseCrossProducts:
         """Cross-products with each term's columns ``Z_t`` multiplied by a (k, k) matrix."""
+        if all(len(basis) == 1 for basis in bases):
+            return self
         matrix = self.matrix.copy()
         for part, basis in zip(self.columns, bases, strict=True):
             if len(basis) > 1:
@@ -124,49 +128,60 @@ class DenseCrossProducts:
         return np.concatenate([np.zeros(0), *parts])
 
     def _deviances(self, sds: Matrix, reml: bool) -> Vector:
+        """
+        The same of some rows.
+
+        With ``A + diag(1 / s**2)`` in place of ``Lambda'A Lambda + I``, whose Cholesky factor is
+        that one with its rows divided by s; zeros as the least number whose square is one.
+        """
         crossprod, p = self.crossprod, self.crossprod.p
-        log_det, matrices, scale = self._eliminate_largest(sds)
-        q, r = scale.shape[1], matrices.shape[1]
-        of_all = np.ones((len(sds), r))
-        of_all[:, :q] = scale
-        matrices *= of_all[:, :, None] * of_all[:, None, :]
-        matrices.reshape(len(sds), -1)[:, : q * (r + 1) : r + 1] += 1.0
+        sds = np.maximum(sds, _TINY)
+        log_det, matrices, effects = self._eliminate_largest(sds)
+        B, r, q = len(sds), matrices.shape[1], len(effects)
+        matrices.reshape(B, -1)[:, : q * (r + 1) : r + 1] += (sds**-2.0)[:, effects]
         pivots = _pivots(matrices)
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = 2.0 * np.log(pivots)
-            pwrss, nu = pivots[:, -1] ** 2, crossprod.nu(reml=reml)
-            log_det += logs[:, :q].sum(axis=1) - crossprod.log_weights
-            if reml:
-                log_det += logs[:, q : q + p].sum(axis=1) + crossprod.log_det_qr
-            s2 = pwrss / nu if crossprod.sigma is None else np.full(len(pwrss), crossprod.sigma**2)
-            deviance = log_det + nu * np.log(2.0 * np.pi * s2) + pwrss / s2
+            nu, logs = crossprod.nu(reml=reml), np.log(pivots[:, : q + p if reml else q])
+            pwrss = pivots[:, -1] ** 2
+            s2 = pwrss / nu if crossprod.sigma is None else crossprod.sigma**2
+            deviance = log_det + 2.0 * logs.sum(axis=1) + (nu * np.log(2.0 * np.pi * s2))
+            deviance += pwrss / s2 - crossprod.log_weights
+        if reml:
+            deviance += crossprod.log_det_qr
         valid = np.isfinite(deviance)
         if crossprod.profiles_sigma:
             valid &= pwrss > crossprod.zero_pwrss
         return np.where(valid, deviance, np.inf)
 
-    def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Matrix]:
+    def _eliminate_largest(self, sds: Matrix) -> tuple[Vector, Array, Codes]:
         """
         Eliminate the effect of most levels, of those whose block of ``Z'WZ`` is diagonal.
 
-        Returns its ``log|M|`` (B,), the Schur complements (B, r, r) of the other columns, and the
-        standard deviations (B, r - p - 1) of the effects among them.
+        Returns its ``log|M|`` (B,) with ``log s**2`` of all other columns of Z, the Schur
+        complements (B, r, r) of the others, and the effects (r - p - 1,) of those of Z.
         """
-        largest = self._largest_effect
+        largest, counts = self._largest_effect, self._levels_of_effects
         if largest is None:
             schur = np.repeat(self.matrix[None], len(sds), axis=0)
-            return np.zeros(len(sds)), schur, sds[:, self._effect_of_column]
+            return np.log(sds) @ (2.0 * counts), schur, self._effect_of_column
         variances = sds[:, largest.effect, None] ** 2
         M = 1.0 + variances * largest.diagonal
-        r = len(largest.others)
+        r, counts = len(largest.others), counts.copy()
+        counts[largest.effect] = 0.0
         explained = ((variances / M) @ largest.products).reshape(-1, r, r)
-        return np.log(M).sum(axis=1), largest.others - explained, sds[:, largest.effects]
+        log_det = np.log(M).sum(axis=1) + np.log(sds) @ (2.0 * counts)
+        return log_det, largest.others - explained, largest.effects
+
+    @cached_property
+    def _levels_of_effects(self) -> Vector:
+        """Number of levels of each effect."""
+        terms, levels = self.crossprod.term_positions, self.crossprod.ZtZ.layout.levels
+        return np.array([float(levels(term.group)) for term in terms for _ in range(term.width)])
 
     @cached_property
     def _effect_of_column(self) -> Codes:
         """Effect that each column of Z is of, (q,)."""
-        terms, levels = self.crossprod.term_positions, self.crossprod.ZtZ.layout.levels
-        counts = [levels(term.group) for term in terms for _ in range(term.width)]
+        counts = self._levels_of_effects.astype(np.intp)
         return np.repeat(np.arange(len(counts)), counts)
 
     @cached_property

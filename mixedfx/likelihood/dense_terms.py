@@ -1,9 +1,8 @@
 """Sums over the levels of random terms, of dense matrices whose columns are those of Z.
 
-The columns of Z are in the terms' order, each term's effect by effect, (k, L). Matrices that a
-likelihood has for every term, ``F (x) I`` and the derivatives ``D (x) I`` of ``Lambda Lambda'``, are
-never formed. Where every term has one effect they are diagonal, and the sums of all terms are made
-at once.
+The columns of Z are in the terms' order, each term's effect by effect, (k, L). The matrices of a
+term, ``F (x) I`` and the derivatives ``D (x) I`` of ``Lambda Lambda'``, are never formed. Where
+every term has one effect they are diagonal, and the sums of all terms are made at once.
 """
 
 from __future__ import annotations

@@ -46,13 +46,14 @@ def minima_on_grid(
     if not 1 < dimensions <= _MAX_DIMENSIONS or not np.isfinite(lowest):
         return _minima(values, axis, minima, step)
     is_near = values <= min(lowest + near, _at_rank(values, _MAX_POINTS))
-    fine_axis = np.linspace(axis[0], axis[-1], 2 * len(axis) - 1)
+    fine_axis = np.empty(2 * len(axis) - 1)
+    fine_axis[::2], fine_axis[1::2] = axis, 0.5 * (axis[1:] + axis[:-1])
     fine = np.full((len(fine_axis),) * dimensions, np.inf)
     around, even = np.zeros(fine.shape, dtype=bool), (slice(None, None, 2),) * dimensions
     fine[even], around[even] = values, is_near
     beside = _neighbourhood(around)
-    added = np.argwhere(beside & np.isinf(fine))
-    fine[tuple(added.T)] = function(fine_axis[added])
+    added = np.nonzero(beside & np.isinf(fine))
+    fine[added] = function(fine_axis[np.array(added).T])
     low = _local_minima(fine) & (fine <= fine.min() + near) & beside
     return [
         *_minima(fine, fine_axis, low, 0.5 * step),
@@ -61,7 +62,7 @@ def minima_on_grid(
 
 
 def _minima(values: Array, axis: Vector, minima: Mask, step: float) -> list[GridMinimum]:
-    found = [tuple(i) for i in np.argwhere(minima).tolist()]
+    found = zip(*(at.tolist() for at in np.nonzero(minima)), strict=True)
     return [
         GridMinimum(float(values[i]), axis[list(i)], step, _vertex(values, axis, i, step))
         for i in found

@@ -1,4 +1,4 @@
-"""Eigenvalues of one symmetric matrix, and the solution of its equations, by LAPACK without the checks around it.
+"""Eigenvalues and equations of one symmetric matrix, by LAPACK without the checks around it.
 
 Of matrices of a few columns NumPy's functions take five times as long as LAPACK's. As there, the
 lower triangle is read.
