@@ -10,7 +10,7 @@ Keys are looked up as they are, and where that fails as text, as in R: ``308`` f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx._keys import key_text, positions_of_keys
 
 Codes = npt.NDArray[np.intp]
+Values = pd.Index | npt.NDArray[Any]
 
 
 def are_nested(inner: Codes, outer: Codes) -> bool:
@@ -109,6 +110,19 @@ class Levels:
         return of_rows
 
 
+class FoundLevels(Levels):
+    """Levels in the rows of a fit, whose values are pandas' when they are asked for."""
+
+    def __init__(self, values: tuple[Values, ...], value_positions: tuple[Codes, ...]) -> None:
+        vars(self).update(values=values, value_positions=value_positions)
+        self.__post_init__()
+
+    @cached_property
+    def factor_values(self) -> tuple[pd.Index, ...]:
+        """The values of each factor that is combined."""
+        return tuple(map(pd.Index, vars(self)["values"]))
+
+
 def _union_of_values(a: pd.Index, b: pd.Index) -> pd.Index:
     """Values of either, sorted where they compare; keys of one text are one value."""
     further = b[positions_of_keys(b, a) < 0]
@@ -167,15 +181,15 @@ def _merge_same_text(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Code
     return pd.Index(texts[order]), rank[merged][codes]
 
 
-def combine(factors: list[tuple[pd.Index, Codes]]) -> tuple[Levels, Codes]:
+def combine(factors: Sequence[tuple[Values, Codes]]) -> tuple[Levels, Codes]:
     """Number the observed combinations of several factors, each given as its values and codes."""
     factor_values = tuple(values for values, _ in factors)
     codes = factors[0][1]
     if len(factors) == 1:
-        return Levels(factor_values, (np.arange(len(factor_values[0])),)), codes
+        return FoundLevels(factor_values, (np.arange(len(factor_values[0])),)), codes
     positions: tuple[Codes, ...] = (np.arange(len(factor_values[0])),)
     for values, of_factor in factors[1:]:
         pairs, codes = distinct_values(codes.astype(np.int64) * len(values) + of_factor)
         before, last = np.divmod(pairs.astype(np.intp), len(values))
         positions = (*(p[before] for p in positions), last)
-    return Levels(factor_values, positions), codes
+    return FoundLevels(factor_values, positions), codes

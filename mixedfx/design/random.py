@@ -17,7 +17,7 @@ from mixedfx.design import positions as effect_positions
 from mixedfx.design.checks import check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
-from mixedfx.design.levels import Levels, are_nested, combine, factorize
+from mixedfx.design.levels import Levels, Values, are_nested, combine, factorize
 from mixedfx.design.membership import find_memberships
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
@@ -193,7 +193,7 @@ class _GroupingFactors:
     ) -> None:
         self._read = (variables, env, index)
         self._relmat, self.row_dependent = relmat or {}, set[str]()
-        self._of_factor: dict[str, tuple[pd.Index, Codes]] = {}
+        self._of_factor: dict[str, tuple[Values, Codes]] = {}
         self._of_group: dict[tuple[str, ...], _FoundLevels] = {}
 
     def of(self, term: RandomTerm) -> _FoundLevels:
@@ -218,7 +218,7 @@ class _GroupingFactors:
             )  # refuses levels without a row
         return _FoundLevels(levels, codes, None, relationship)
 
-    def _factor(self, factor: str) -> tuple[pd.Index, Codes]:
+    def _factor(self, factor: str) -> tuple[Values, Codes]:
         if factor not in self._of_factor:
             variables, env, index = self._read
             if (column := variable_of(variables, factor)) is not None:

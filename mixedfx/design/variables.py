@@ -65,7 +65,7 @@ class Variable(TableColumn):
         """Number of levels, one of numbers."""
 
     @abstractmethod
-    def distinct(self) -> tuple[pd.Index, Codes]:
+    def distinct(self) -> tuple[pd.Index | Values, Codes]:
         """Values that occur, in order, and the number of each row's."""
 
     @abstractmethod
@@ -111,10 +111,9 @@ class Numbers(Variable):
         """One: numbers have no levels."""
         return 1
 
-    def distinct(self) -> tuple[pd.Index, Codes]:
+    def distinct(self) -> tuple[Values, Codes]:
         """Values that occur, in order, and the number of each row's."""
-        distinct, codes = distinct_values(self.values)
-        return pd.Index(distinct), codes
+        return distinct_values(self.values)
 
     def learned(self, info: Any) -> Values | None:
         """Numbers, or codes of truth values, if they are of the type that patsy learned."""
@@ -159,14 +158,9 @@ class Factor(Variable):
         return Factor(rank[codes], self.levels[occurs[:-1]], self.ordered)
 
     @cached_property
-    def categories(self) -> pd.Index:
-        """The levels as pandas has them."""
-        return pd.Index(self.levels)
-
-    @cached_property
     def series(self) -> pd.Series:
         """The values as pandas has them, numbered from zero."""
-        dtype = pd.CategoricalDtype(self.categories, self.ordered)
+        dtype = pd.CategoricalDtype(pd.Index(self.levels), self.ordered)
         values = pd.Categorical.from_codes(self.codes, dtype=dtype, validate=False)
         return pd.Series(values, copy=False)
 
@@ -188,9 +182,12 @@ class Factor(Variable):
         """Number of levels."""
         return len(self.levels)
 
-    def distinct(self) -> tuple[pd.Index, Codes]:
+    def distinct(self) -> tuple[pd.Index | Values, Codes]:
         """Levels that occur, in order, and the number of each row's."""
-        return used_categories(self.categories, self.codes.astype(np.intp, copy=False))
+        codes = self.codes.astype(np.intp, copy=False)
+        if isinstance(self.levels, np.ndarray):  # of text: all occur
+            return self.levels, codes
+        return used_categories(self.levels, codes)
 
     def learned(self, info: Any) -> Values | None:
         """Codes of the levels, if these are the ones that patsy learned."""

@@ -18,7 +18,7 @@ from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.build import Design
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.family_residual import FamilyResidual
-from mixedfx.design.levels import Levels
+from mixedfx.design.levels import FoundLevels, Levels
 from mixedfx.design.ordered_response import OrderedLevels
 from mixedfx.design.positions import EffectPositions
 from mixedfx.design.predictors import PredictorRows, SeveralFormulas
@@ -126,4 +126,4 @@ _SUFFIXED: dict[str, type] = {
 }
 
 CLASSES = MappingProxyType({cls.__name__: cls for cls in _STORED} | _SUFFIXED)
-NAMES = MappingProxyType({cls: name for name, cls in CLASSES.items()})
+NAMES = MappingProxyType({cls: name for name, cls in CLASSES.items()} | {FoundLevels: "Levels"})
